@@ -1,0 +1,407 @@
+"""What the operator wrote, as one immutable value: :class:`GatewayConfig`.
+
+Every reader (native YAML, mcp-servers.json) ends here, and everything else starts here. Field docstrings are the
+configuration reference: ``mcp-extproc schema`` and docs/configuration.md are generated from them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from mcp_extproc.config.values import HeaderName, HeaderValue, Regex, Seconds, Size, freeze
+
+# Clients cap a tool's whole name at 64 characters and at these characters (Claude Code, Cursor), so a server's name has to
+# leave room and stay within them; the dot is legal in MCP (2025-11-25 server/tools, Tool Names).
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,46}[A-Za-z0-9])?")
+_PREFIX = re.compile(r"[A-Za-z0-9_.-]{0,48}")
+_SEPARATOR = re.compile(r"[A-Za-z0-9_./:-]{1,8}")
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?):(\d{1,5})")
+
+# Set by the gateway or by HTTP itself on every upstream request (RFC 9110, MCP basic/transports).
+RESERVED_HEADERS = frozenset({
+    "accept", "connection", "content-length", "content-type", "expect", "host", "keep-alive", "last-event-id",
+    "mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade",
+})  # fmt: skip
+
+
+class Model(BaseModel):
+    """Base of every section: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+class Listen(Model):
+    """Where Envoy accepts MCP clients."""
+
+    address: str = "127.0.0.1"
+    """IP address to listen on. On a loopback address only loopback `Host` headers are served (DNS rebinding)."""
+
+    port: int = Field(default=1975, ge=0, le=65535)
+    """TCP port. 0 takes a free one."""
+
+    path: str = "/mcp"
+    """Path of the MCP endpoint, matched exactly."""
+
+    @field_validator("address")
+    @classmethod
+    def _ip(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value.strip("[]")))
+        except ValueError:
+            raise ValueError("expected an IP address such as 127.0.0.1, 0.0.0.0 or ::1") from None
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", value) or "//" in value:
+            raise ValueError("expected an absolute path such as /mcp, without query or fragment")
+        return value
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return ipaddress.ip_address(self.address).is_loopback
+
+
+class Tools(Model):
+    """Which of a server's tools are offered. Names are the server's own, without prefix. Exclude wins over include."""
+
+    include: tuple[str, ...] = ()
+    """Exact names. When `include` or `includeRegex` is given, only what one of them matches is offered."""
+
+    exclude: tuple[str, ...] = ()
+    """Exact names that are never offered."""
+
+    includeRegex: tuple[Regex, ...] = ()  # noqa: N815 - the spelling users know from MCPRoute
+    """Regular expressions, searched anywhere in the name unless anchored."""
+
+    excludeRegex: tuple[Regex, ...] = ()  # noqa: N815
+    """Regular expressions, searched anywhere in the name unless anchored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_empty_lists(cls, data: object) -> object:
+        # `include: []` reads as "none" to one person and "all" to the next, so it is neither.
+        if isinstance(data, Mapping):
+            for key, value in data.items():
+                if value is None or (isinstance(value, list | tuple) and not value):
+                    raise ValueError(f"{key} is empty: name at least one tool, or leave the key out")
+        return data
+
+
+class UpstreamTls(Model):
+    """TLS towards a server. Without this section an https URL is verified against the system's CAs by its host name."""
+
+    ca: str | None = None
+    """File of PEM certificates to trust instead of the system's."""
+
+    sni: str | None = None
+    """Server name sent in the handshake and expected in the certificate. Default: the URL's host."""
+
+    client_certificate: str | None = None
+    """File of the PEM certificate chain presented to the server."""
+
+    client_key: str | None = None
+    """File of the PEM private key of `client_certificate`."""
+
+    insecure_skip_verify: bool = False
+    """Accept any certificate. For tests only."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> UpstreamTls:
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise ValueError("client_certificate and client_key go together")
+        if self.insecure_skip_verify and self.ca is not None:
+            raise ValueError("ca and insecure_skip_verify exclude each other")
+        return self
+
+
+def _authority(value: str) -> str:
+    match = _AUTHORITY.fullmatch(value)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise ValueError("expected host:port, such as 10.0.0.7:8080 or [::1]:8080")
+    return value
+
+
+Authority = Annotated[str, AfterValidator(_authority)]
+
+
+class Server(Model):
+    """One MCP server (Streamable HTTP)."""
+
+    url: str | None = None
+    """The server's endpoint, http or https, path and query included. Either `url` or `endpoints`."""
+
+    endpoints: tuple[Authority, ...] = ()
+    """`host:port` of several replicas of one server, load-balanced by Envoy. Plain HTTP unless `tls` is given."""
+
+    path: str | None = None
+    """Path and query at the `endpoints`. Default: `/mcp`. With `url`, the URL's own."""
+
+    headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict, validate_default=True)
+    """Headers sent to the server with every request, such as credentials. Never printed."""
+
+    prefix: str | None = None
+    """Word put before this server's names. Default: the server's name. Empty: names stay as they are (one server at most)."""
+
+    tools: Tools = Tools()
+    """Which tools are offered."""
+
+    timeout: Seconds = 300.0
+    """How long the server may be silent during a call before the call fails. A call that streams may last any time."""
+
+    discovery_timeout: Seconds = 10.0
+    """Deadline of each `initialize` and of each whole list, pages included. A slow server delays the others by at most this."""
+
+    connect_timeout: Seconds = 5.0
+    """Deadline of the TCP (and TLS) connection."""
+
+    tls: UpstreamTls | None = None
+    """TLS options. With `endpoints`, its presence (even `{}`) turns TLS on."""
+
+    @field_validator("url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        # The URL is not repeated in errors: its query may hold a key.
+        if any(ord(char) <= 0x20 or ord(char) >= 0x7F for char in value):
+            raise ValueError("a URL holds no blanks, control or non-ASCII characters: percent-encode them")
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https"):
+            raise ValueError("expected a URL that starts with http:// or https://")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("a URL holds no user name or password: use headers.Authorization")
+        if parts.fragment:
+            raise ValueError("a URL of a server has no #fragment")
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            _authority(f"{_bracketed(parts.hostname or '')}:{port}")
+        except ValueError:
+            raise ValueError("expected a URL with a host and a valid port") from None
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"/[\x21-\x22\x24-\x7e]*", value):
+            raise ValueError("expected an absolute path such as /mcp or /mcp?key=value")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        seen: set[str] = set()
+        for name in value:
+            lower = name.lower()
+            if lower in RESERVED_HEADERS or lower.startswith(("x-mcp-", "x-envoy-")):
+                raise ValueError(f"{name} is set by the gateway and can't be configured")
+            if lower in seen:
+                raise ValueError(f"{name} is given twice (header names ignore case)")
+            seen.add(lower)
+        return freeze(dict(value))
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_characters(cls, value: str | None) -> str | None:
+        if value is not None and not _PREFIX.fullmatch(value):
+            raise ValueError("expected at most 48 characters out of A-Z a-z 0-9 _ . -")
+        return value
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Server:
+        if (self.url is None) == (not self.endpoints):
+            raise ValueError("give either url or endpoints")
+        if self.url is not None and self.path is not None:
+            raise ValueError("path goes with endpoints; with url, write the path into the URL")
+        if self.url is not None and self.tls is not None and not self.url.startswith("https:"):
+            raise ValueError("tls goes with an https URL")
+        if len(set(self.endpoints)) != len(self.endpoints):
+            raise ValueError("an endpoint is listed twice")
+        return self
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether Envoy speaks TLS to this server."""
+        return self.tls is not None if self.url is None else self.url.startswith("https:")
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Host (IPv6 without brackets) and port of each replica."""
+        if self.url is None:
+            pairs = (endpoint.rsplit(":", 1) for endpoint in self.endpoints)
+            return tuple((host.strip("[]"), int(port)) for host, port in pairs)
+        parts = urlsplit(self.url)
+        return ((parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)),)
+
+    @property
+    def authority(self) -> str:
+        """The `Host` the server is asked for: the URL's own, or the first endpoint's."""
+        return self.endpoints[0] if self.url is None else urlsplit(self.url).netloc
+
+    @property
+    def path_and_query(self) -> str:
+        """Path and query of the endpoint, as configured."""
+        if self.url is None:
+            return self.path or "/mcp"
+        parts = urlsplit(self.url)
+        return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+class Session(Model):
+    """The sealed `Mcp-Session-Id` tokens."""
+
+    secret: SecretStr | None = None
+    """Secret that seals tokens, at least 32 characters. Without one, a random secret is made at each start, sessions end
+    with the process, and several replicas can't share them."""
+
+    previous_secrets: tuple[SecretStr, ...] = ()
+    """Secrets whose tokens are still accepted, for rotation."""
+
+    ttl: Seconds = 86400.0
+    """Lifetime of a session. After it, clients get 404 and initialize again."""
+
+    @field_validator("secret", "previous_secrets")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | tuple[SecretStr, ...] | None) -> object:
+        for secret in value if isinstance(value, tuple) else (value,):
+            if secret is not None and len(secret.get_secret_value()) < 32:
+                raise ValueError("a secret has at least 32 characters; make one with: openssl rand -base64 32")
+        return value
+
+    @model_validator(mode="after")
+    def _rotation_needs_current(self) -> Session:
+        if self.previous_secrets and self.secret is None:
+            raise ValueError("previous_secrets goes with secret")
+        return self
+
+
+class Limits(Model):
+    """Bounds on what a client or a server can make the gateway hold."""
+
+    request_bytes: Size = 4 << 20
+    """Largest request body. Above it clients get 413. The same number bounds Envoy's buffer and gRPC's messages."""
+
+    response_bytes: Size = 16 << 20
+    """Largest answer (all pages of a list) that the gateway reads from one server while merging. Calls are not read."""
+
+    list_items: int = Field(default=10_000, ge=1)
+    """Most entries of one merged list."""
+
+    list_pages: int = Field(default=100, ge=1)
+    """Most pages read from one server for one list."""
+
+    json_depth: int = Field(default=100, ge=8, le=500)
+    """Deepest nesting of a request's JSON."""
+
+
+class Log(Model):
+    """What is logged, and where. Never bodies, never credentials."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level of the gateway's own log (standard error)."""
+
+    format: Literal["text", "json"] = "text"
+    """Format of the gateway's own log."""
+
+    access: str = "/dev/stdout"
+    """File of Envoy's access log, one JSON object per request. Empty: none."""
+
+
+class GatewayConfig(Model):
+    """The whole configuration of a gateway."""
+
+    servers: Mapping[str, Server]
+    """The MCP servers by name. A name is the default prefix of the server's tools."""
+
+    listen: Listen = Listen()
+    """Where Envoy accepts MCP clients."""
+
+    origins: tuple[str, ...] | None = None
+    """Web origins that may call the gateway, such as `https://app.example.com`; `*` allows all. Default: loopback origins.
+    Requests without an `Origin` header (agents, SDKs) are not concerned."""
+
+    separator: str = "__"
+    """Text between a server's prefix and a tool's name."""
+
+    session: Session = Session()
+    """Client sessions."""
+
+    limits: Limits = Limits()
+    """Bounds."""
+
+    log: Log = Log()
+    """Logging."""
+
+    @field_validator("servers")
+    @classmethod
+    def _server_names(cls, value: dict[str, Server]) -> dict[str, Server]:
+        if not value:
+            raise ValueError("name at least one server")
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"the server name {name!r} is not usable as a prefix: expected 1 to 48 characters out of "
+                    "A-Z a-z 0-9 _ . -, beginning and ending with a letter or digit"
+                )
+        return freeze(dict(value))
+
+    @field_validator("origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for origin in value or ():
+            parts = urlsplit(origin)
+            if origin != "*" and (not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}"):
+                raise ValueError(f"{origin!r} is no origin: expected scheme://host[:port], such as https://app.example.com")
+        return tuple(origin.lower() for origin in value) if value is not None else None
+
+    @field_validator("separator")
+    @classmethod
+    def _separator(cls, value: str) -> str:
+        if not _SEPARATOR.fullmatch(value):
+            raise ValueError("expected 1 to 8 characters out of A-Z a-z 0-9 _ . / : -")
+        return value
+
+    @model_validator(mode="after")
+    def _prefixes_are_distinct(self) -> GatewayConfig:
+        owners: dict[str, str] = {}
+        for name in self.servers:
+            prefix = self.prefix_of(name)
+            if self.separator in prefix:
+                raise ValueError(
+                    f"servers.{name}: the prefix {prefix!r} contains the separator {self.separator!r}, so names could not be "
+                    "told apart: set another `prefix` or `separator`"
+                )
+            if prefix in owners:
+                what = f"the prefix {prefix!r}" if prefix else "an empty prefix"
+                raise ValueError(f"servers.{name} and servers.{owners[prefix]} both have {what}: set another `prefix`")
+            owners[prefix] = name
+        self._refuse_ambiguous({prefix + self.separator: name for prefix, name in owners.items() if prefix})
+        return self
+
+    @staticmethod
+    def _refuse_ambiguous(starts: Mapping[str, str]) -> None:
+        # "a" + "__" + "_x" and "a_" + "__" + "x" are the same name: whoever sorts first would swallow the other's tool.
+        for start, name in starts.items():
+            for other, owner in starts.items():
+                if start != other and other.startswith(start):
+                    raise ValueError(
+                        f"servers.{name} and servers.{owner}: names that start with {other!r} could belong to either: "
+                        "set another `prefix`"
+                    )
+
+    def prefix_of(self, server: str) -> str:
+        """The word before a server's names, possibly empty."""
+        prefix = self.servers[server].prefix
+        return server if prefix is None else prefix
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

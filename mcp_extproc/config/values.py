@@ -1,0 +1,120 @@
+"""Scalar types of the configuration: durations, sizes, header names, secrets.
+
+Each accepts what an operator would write (``30s``, ``4MiB``), holds one plain type inside, and complains with an example.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+# RFC 9110 section 5.6.2: a field name is a token.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds from a number or from text such as ``250ms``, ``30s``, ``5m``, ``1h30m``.
+
+    Raises:
+        ValueError: the text is no duration, or the duration is not positive.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str):
+        parts = _DURATION.findall(value)
+        if not parts or "".join(number + unit for number, unit in parts) != value:
+            raise ValueError("expected a duration such as 250ms, 30s or 5m")
+        seconds = sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
+    else:
+        raise ValueError("expected a duration such as 250ms, 30s or 5m")
+    if not 0 < seconds < 10 * 365 * 86400:
+        raise ValueError("expected a duration greater than zero")
+    return seconds
+
+
+def parse_size(value: Any) -> int:
+    """Bytes from a number or from text such as ``64KiB`` or ``4MiB``.
+
+    Raises:
+        ValueError: the text is no size, or the size is not positive.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    else:
+        match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError("expected a size such as 65536, 64KiB or 4MiB")
+        size = int(match[1]) * _SIZE_UNITS[match[2]]
+    if size <= 0:
+        raise ValueError("expected a size greater than zero")
+    return size
+
+
+def _header_name(name: str) -> str:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is not a header name (RFC 9110 token)")
+    return name
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    # The value is never repeated in the error: header values are where credentials live.
+    text = value.get_secret_value()
+    if any(ord(char) < 0x20 and char != "\t" or ord(char) == 0x7F for char in text):
+        raise ValueError("a header value holds no control characters, CR or LF")
+    if text != text.strip(" \t"):
+        raise ValueError("a header value neither starts nor ends with a blank")
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError("a header value holds only characters of ISO-8859-1") from None
+    return value
+
+
+def _regex(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def freeze(mapping: dict[_K, _V]) -> dict[_K, _V]:
+    """A read-only view, typed as the dict it wraps so that pydantic and mypy read it as one."""
+    return MappingProxyType(mapping)  # type: ignore[return-value]
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({
+        "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}],
+        "examples": ["250ms", "30s", "5m"],
+    }),
+]
+"""A duration, held in seconds."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({
+        "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\d+\s*(B|KiB|MiB|GiB)?$"}],
+        "examples": ["64KiB", "4MiB"],
+    }),
+]
+"""An amount of data, held in bytes."""
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
+Regex = Annotated[str, AfterValidator(_regex)]
