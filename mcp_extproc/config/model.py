@@ -359,7 +359,9 @@ class GatewayConfig(Model):
         for origin in value or ():
             parts = urlsplit(origin)
             if origin != "*" and (not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}"):
-                raise ValueError(f"{origin!r} is no origin: expected scheme://host[:port], such as https://app.example.com")
+                raise ValueError(
+                    f"{origin!r} is no origin: expected scheme://host[:port], such as https://app.example.com"
+                )
         return tuple(origin.lower() for origin in value) if value is not None else None
 
     @field_validator("separator")

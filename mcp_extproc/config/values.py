@@ -67,7 +67,7 @@ def _header_name(name: str) -> str:
 def _header_value(value: SecretStr) -> SecretStr:
     # The value is never repeated in the error: header values are where credentials live.
     text = value.get_secret_value()
-    if any(ord(char) < 0x20 and char != "\t" or ord(char) == 0x7F for char in text):
+    if any((ord(char) < 0x20 and char != "\t") or ord(char) == 0x7F for char in text):
         raise ValueError("a header value holds no control characters, CR or LF")
     if text != text.strip(" \t"):
         raise ValueError("a header value neither starts nor ends with a blank")
@@ -98,20 +98,27 @@ def freeze(mapping: dict[_K, _V]) -> dict[_K, _V]:
 Seconds = Annotated[
     float,
     BeforeValidator(parse_duration),
-    WithJsonSchema({
-        "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}],
-        "examples": ["250ms", "30s", "5m"],
-    }),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"},
+            ],
+            "examples": ["250ms", "30s", "5m"],
+        }
+    ),
 ]
 """A duration, held in seconds."""
 
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
-    WithJsonSchema({
-        "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\d+\s*(B|KiB|MiB|GiB)?$"}],
-        "examples": ["64KiB", "4MiB"],
-    }),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\d+\s*(B|KiB|MiB|GiB)?$"}],
+            "examples": ["64KiB", "4MiB"],
+        }
+    ),
 ]
 """An amount of data, held in bytes."""
 

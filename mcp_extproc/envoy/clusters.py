@@ -1,0 +1,220 @@
+"""Clusters: one for each MCP server, and the one of the ext_proc workers."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from pathlib import Path
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    Cluster,
+    ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
+    ClusterTransportSocketMatch,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    DataSource,
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    Metadata,
+    TransportSocket,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    HttpProtocolOptions as CommonHttpProtocolOptions,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    EndpointAdditionalAddress,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    SubjectAltNameMatcher,
+    SubjectAltNameMatcherSanType,
+    TlsCertificate,
+    UpstreamTlsContext,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.google.protobuf import Struct
+
+from mcp_extproc.config import GatewayConfig, Server
+from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, Layout, cluster_name, repair_host
+from mcp_extproc.envoy.messages import any_of, envoy_address, seconds, socket_address
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+_IDLE_TIMEOUT = 4.0
+"""Seconds. Uvicorn and Node close idle connections after 5 s; a request that meets the closing would fail."""
+
+_REPAIR_MATCH = {"mcp_repair": True}
+
+_SYSTEM_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/cert.pem",  # macOS, BSD
+)
+
+
+def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
+    """All clusters."""
+    servers = [_server_cluster(name, server, layout) for name, server in config.servers.items()]
+    return [*servers, _extproc_cluster(layout)]
+
+
+def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:
+    return Cluster(
+        name=cluster_name(name),
+        type=ClusterDiscoveryType.STATIC if _all_static(server) else ClusterDiscoveryType.STRICT_DNS,
+        # Many servers listen on IPv4 only although their name has both.
+        dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
+        connect_timeout=seconds(server.connect_timeout),
+        per_connection_buffer_limit_bytes=1 << 20,
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=cluster_name(name),
+            endpoints=[
+                LocalityLbEndpoints(lb_endpoints=[_replica(server, host, port) for host, port in server.addresses]),
+                # Gets only retries: requests that the server answered as if it had lost its session (docs/design.md).
+                LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, layout)]),
+            ],
+        ),
+        transport_socket_matches=[_plain_repair(), _tls_replicas(server)] if server.uses_tls else [],
+        typed_extension_protocol_options={
+            _HTTP_OPTIONS: any_of(
+                HttpProtocolOptions(
+                    common_http_protocol_options=CommonHttpProtocolOptions(idle_timeout=seconds(_IDLE_TIMEOUT)),
+                    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+                        http_protocol_options=Http1ProtocolOptions()
+                    ),
+                )
+            )
+        },
+    )
+
+
+def _replica(server: Server, host: str, port: int) -> LbEndpoint:
+    # The host name becomes the request's Host (auto_host_rewrite). With a URL it is written there, port as the user wrote it.
+    hostname = server.authority if server.url is not None else _authority(host, port)
+    additional = [EndpointAdditionalAddress(address=socket_address("::1", port))] if host == "localhost" else []
+    return LbEndpoint(
+        endpoint=Endpoint(hostname=hostname, address=_address(host, port), additional_addresses=additional)
+    )
+
+
+def _address(host: str, port: int) -> Address:
+    # Without DNS, and both families in turn: servers bind "localhost" to either.
+    return socket_address("127.0.0.1" if host == "localhost" else host, port)
+
+
+def _repair_endpoint(name: str, layout: Layout) -> LbEndpoint:
+    return LbEndpoint(
+        endpoint=Endpoint(hostname=repair_host(name), address=envoy_address(layout.repair)),
+        metadata=Metadata(filter_metadata={"envoy.transport_socket_match": Struct.from_dict(_REPAIR_MATCH)}),
+    )
+
+
+def _plain_repair() -> ClusterTransportSocketMatch:
+    return ClusterTransportSocketMatch(
+        name="repair",
+        match=Struct.from_dict(_REPAIR_MATCH),
+        transport_socket=TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=any_of(RawBuffer())),
+    )
+
+
+def _tls_replicas(server: Server) -> ClusterTransportSocketMatch:
+    return ClusterTransportSocketMatch(
+        name="tls",
+        match=Struct(),
+        transport_socket=TransportSocket(name="envoy.transport_sockets.tls", typed_config=any_of(_tls(server))),
+    )
+
+
+def _tls(server: Server) -> UpstreamTlsContext:
+    tls = server.tls
+    host = server.addresses[0][0]
+    name = tls.sni if tls is not None and tls.sni is not None else host
+    verify = tls is None or not tls.insecure_skip_verify
+    validation = CertificateValidationContext(
+        trusted_ca=DataSource(filename=tls.ca if tls is not None and tls.ca is not None else system_ca_file()),
+        match_typed_subject_alt_names=[
+            SubjectAltNameMatcher(
+                san_type=SubjectAltNameMatcherSanType.IP_ADDRESS if _is_ip(name) else SubjectAltNameMatcherSanType.DNS,
+                matcher=StringMatcher(exact=name),
+            )
+        ],
+    )
+    certificates = []
+    if tls is not None and tls.client_certificate is not None:
+        certificates.append(
+            TlsCertificate(
+                certificate_chain=DataSource(filename=tls.client_certificate),
+                private_key=DataSource(filename=tls.client_key),
+            )
+        )
+    return UpstreamTlsContext(
+        sni="" if _is_ip(name) else name,  # RFC 6066 section 3: no literal addresses
+        common_tls_context=CommonTlsContext(
+            tls_certificates=certificates,
+            validation_context=validation if verify else None,
+            alpn_protocols=["http/1.1"],
+        ),
+    )
+
+
+def _extproc_cluster(layout: Layout) -> Cluster:
+    return Cluster(
+        name=EXTPROC_CLUSTER,
+        type=ClusterDiscoveryType.STATIC if _is_static(layout) else ClusterDiscoveryType.STRICT_DNS,
+        connect_timeout=seconds(1),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=EXTPROC_CLUSTER,
+            endpoints=[
+                LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=Endpoint(address=envoy_address(layout.extproc)))])
+            ],
+        ),
+        typed_extension_protocol_options={
+            _HTTP_OPTIONS: any_of(
+                HttpProtocolOptions(
+                    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+                        http2_protocol_options=Http2ProtocolOptions()
+                    )
+                )
+            )
+        },
+    )
+
+
+def system_ca_file() -> str:
+    """The file of the system's certificate authorities."""
+    known = ssl.get_default_verify_paths().cafile
+    candidates = (*_SYSTEM_CA_FILES, known) if known else _SYSTEM_CA_FILES
+    return next((path for path in candidates if Path(path).is_file()), _SYSTEM_CA_FILES[0])
+
+
+def _all_static(server: Server) -> bool:
+    return all(host == "localhost" or _is_ip(host) for host, _ in server.addresses)
+
+
+def _is_static(layout: Layout) -> bool:
+    host = getattr(layout.extproc, "host", None)
+    return host is None or _is_ip(host)
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

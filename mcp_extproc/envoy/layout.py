@@ -1,0 +1,54 @@
+"""Names and sockets that Envoy and the gateway agree on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcp_extproc.upstreams.address import Address, UnixAddress
+
+LISTENER = "mcp"
+UPSTREAMS_LISTENER = "mcp_upstreams"
+REPAIR_LISTENER = "mcp_repair"
+EXTPROC_CLUSTER = "mcp_extproc"
+
+
+def cluster_name(server: str) -> str:
+    """The cluster of one MCP server, such as ``mcp/github``."""
+    return f"mcp/{server}"
+
+
+def repair_host(server: str) -> str:
+    """The host name under which the repair listener finds a server. Never resolved, never seen by a client."""
+    return f"{server}.mcp-repair.internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where Envoy and the worker meet. Unix sockets by default: what they carry was already authorized."""
+
+    extproc: Address
+    """The ext_proc worker listens here."""
+    upstreams: Address
+    """Envoy's private listener for sub-requests."""
+    repair: Address
+    """Envoy's private listener for requests whose session a server lost."""
+    admin: Address | None = None
+    """Envoy's admin interface, if any."""
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> Layout:
+        """All sockets in one directory."""
+        return cls(
+            extproc=UnixAddress(str(directory / "extproc.sock")),
+            upstreams=UnixAddress(str(directory / "upstreams.sock")),
+            repair=UnixAddress(str(directory / "repair.sock")),
+            admin=UnixAddress(str(directory / "admin.sock")),
+        )
+
+
+def default_directory() -> Path:
+    """Where sockets live when nothing else is said: ``$XDG_RUNTIME_DIR/mcp-extproc``, or ``/tmp/mcp-extproc-UID``."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime, "mcp-extproc") if runtime else Path(f"/tmp/mcp-extproc-{os.getuid()}")  # noqa: S108 - made 0700 and checked

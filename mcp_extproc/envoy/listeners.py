@@ -1,0 +1,152 @@
+"""Listeners: the clients', and two private ones for the gateway's own requests."""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
+from envoy_data_plane.envoy.config.core.v3 import (
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    Http1ProtocolOptions,
+    HttpProtocolOptions,
+    HttpProtocolOptionsHeadersWithUnderscoresAction,
+)
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.filters.http.custom_response.v3 import CustomResponse
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
+    ExternalProcessor,
+    MetadataOptions,
+    MetadataOptionsMetadataNamespaces,
+    ProcessingMode,
+    ProcessingModeBodySendMode,
+    ProcessingModeHeaderSendMode,
+)
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerPathWithEscapedSlashesAction,
+    HttpFilter,
+    LocalReplyConfig,
+)
+from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.envoy import replies, routes
+from mcp_extproc.envoy.access_log import access_log
+from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, Layout
+from mcp_extproc.envoy.messages import ZERO, any_of, envoy_address, seconds
+from mcp_extproc.upstreams.address import Address, TcpAddress
+
+MESSAGE_TIMEOUT = 5.0
+"""Seconds that a worker has for each message. Most take microseconds; fan-outs ask for more (``max_message_timeout``)."""
+
+MAX_MESSAGE_TIMEOUT = 3600.0
+
+_REQUEST_TIMEOUT = 60.0
+"""Seconds for a client to send its whole request."""
+
+_HEADERS_TIMEOUT = 15.0
+
+
+def listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
+    """All listeners."""
+    return [_clients(config), _upstreams(config, layout), _repair(config, layout)]
+
+
+def _clients(config: GatewayConfig) -> Listener:
+    manager = HttpConnectionManager(
+        stat_prefix=LISTENER,
+        route_config=routes.client_routes(config),
+        http_filters=[
+            HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
+            HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(repairs=False))),
+            _router(),
+        ],
+        access_log=access_log(config.log.access),
+        local_reply_config=replies.local_replies(config),
+        use_remote_address=True,
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
+        common_http_protocol_options=HttpProtocolOptions(
+            # `mcp_session_id` would be a second spelling of `mcp-session-id` for some servers.
+            headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST,
+        ),
+        http_protocol_options=Http1ProtocolOptions(),
+        request_timeout=seconds(_REQUEST_TIMEOUT),
+        request_headers_timeout=seconds(_HEADERS_TIMEOUT),
+    )
+    return _listener(LISTENER, TcpAddress(config.listen.address, config.listen.port), manager)
+
+
+def _upstreams(config: GatewayConfig, layout: Layout) -> Listener:
+    return _private(UPSTREAMS_LISTENER, layout.upstreams, routes.upstream_routes(config), [], replies.failure_headers())
+
+
+def _repair(config: GatewayConfig, layout: Layout) -> Listener:
+    processor = HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(repairs=True)))
+    return _private(REPAIR_LISTENER, layout.repair, routes.repair_routes(config), [processor], None)
+
+
+def ext_proc(*, repairs: bool) -> ExternalProcessor:
+    """Our filter.
+
+    Args:
+        repairs: for the repair listener, which tells the worker by the route's name; clients can't.
+    """
+    return ExternalProcessor(
+        grpc_service=GrpcService(
+            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True), timeout=ZERO
+        ),
+        failure_mode_allow=False,
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        processing_mode=ProcessingMode(
+            request_header_mode=ProcessingModeHeaderSendMode.SEND,
+            response_header_mode=ProcessingModeHeaderSendMode.SKIP,
+            request_body_mode=ProcessingModeBodySendMode.NONE,
+            response_body_mode=ProcessingModeBodySendMode.NONE,
+            request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
+            response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
+        ),
+        # What a request needs is ordered in the answer to its headers: most need no response, and DELETE no body.
+        allow_mode_override=True,
+        message_timeout=seconds(MESSAGE_TIMEOUT),
+        max_message_timeout=seconds(MAX_MESSAGE_TIMEOUT),
+        mutation_rules=HeaderMutationRules(allow_envoy=True),
+        request_attributes=["xds.route_name"] if repairs else [],
+        metadata_options=MetadataOptions(receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE])),
+    )
+
+
+def _private(
+    name: str,
+    address: Address,
+    route_config: RouteConfiguration,
+    filters: list[HttpFilter],
+    local: LocalReplyConfig | None,
+) -> Listener:
+    manager = HttpConnectionManager(
+        stat_prefix=name,
+        route_config=route_config,
+        http_filters=[*filters, _router()],
+        local_reply_config=local,
+        # The request keeps the id and the addresses it came with.
+        use_remote_address=False,
+        skip_xff_append=True,
+        generate_request_id=False,
+        stream_idle_timeout=ZERO,
+    )
+    return _listener(name, address, manager)
+
+
+def _listener(name: str, address: Address, manager: HttpConnectionManager) -> Listener:
+    chain = FilterChain(
+        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=any_of(manager))]
+    )
+    return Listener(name=name, address=envoy_address(address), filter_chains=[chain])
+
+
+def _router() -> HttpFilter:
+    # Servers and clients get no x-envoy-* headers: they are Envoy's business.
+    return HttpFilter(name="envoy.filters.http.router", typed_config=any_of(Router(suppress_envoy_headers=True)))

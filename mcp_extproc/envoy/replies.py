@@ -1,0 +1,185 @@
+"""JSON-RPC bodies for answers that Envoy or a server gives without us, so that clients can read every failure.
+
+Two places: an upstream's answer to a call (``custom_response`` on the server's route, HTTP 200), and Envoy's own refusals
+(``local_reply_config``, status kept).
+"""
+
+from __future__ import annotations
+
+import betterproto2
+import orjson
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    MetadataFilter,
+    StatusCodeFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32
+from envoy_data_plane.envoy.extensions.filters.http.custom_response.v3 import CustomResponse
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    LocalReplyConfig,
+    ResponseMapper,
+)
+from envoy_data_plane.envoy.extensions.http.custom_response.local_response_policy.v3 import LocalResponsePolicy
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    HttpResponseHeaderMatchInput,
+    HttpResponseLocalReplyMatchInput,
+    HttpResponseStatusCodeMatchInput,
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    ValueMatcher,
+)
+from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
+from envoy_data_plane.xds.type.matcher.v3 import (
+    Matcher,
+    MatcherMatcherList,
+    MatcherMatcherListFieldMatcher,
+    MatcherMatcherListPredicate,
+    MatcherMatcherListPredicatePredicateList,
+    MatcherMatcherListPredicateSinglePredicate,
+    MatcherOnMatch,
+    StringMatcher,
+)
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE
+from mcp_extproc.envoy.layout import UPSTREAMS_LISTENER
+from mcp_extproc.envoy.messages import any_of, header, text_format
+from mcp_extproc.mcp import errors, transport
+
+_JSON_TYPE = header("content-type", transport.JSON)
+
+_Predicate = MatcherMatcherListPredicate
+
+
+def call_failures(server: str) -> CustomResponse:
+    """Whatever is no MCP answer to a call becomes a JSON-RPC error at HTTP 200 that echoes the id.
+
+    An answer is a 200 with JSON or an event stream. Anything else (an HTML page, a redirect, 401, 500, Envoy's own 503 for a
+    server that is down, 504 for one that is silent) would end the whole session in several SDKs (docs/protocol.md).
+    """
+    is_answer = _all(
+        _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(exact="200")),
+        _any(*(
+            _input(
+                "content-type",
+                HttpResponseHeaderMatchInput(header_name="content-type"),
+                StringMatcher(prefix=kind, ignore_case=True),
+            )
+            for kind in (transport.JSON, transport.SSE)
+        )),
+    )  # fmt: skip
+    by_envoy = _input("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="true"))
+    return CustomResponse(
+        custom_response_matcher=Matcher(
+            matcher_list=MatcherMatcherList(
+                matchers=[
+                    _policy(_all(by_envoy, _not(is_answer)), _error_of(server, "failed: %RESPONSE_FLAGS_LONG%")),
+                    _policy(
+                        _not(is_answer), _error_of(server, "answered HTTP %RESPONSE_CODE% instead of an MCP message")
+                    ),
+                ]
+            )
+        )
+    )
+
+
+def local_replies(config: GatewayConfig) -> LocalReplyConfig:
+    """Bodies for what Envoy refuses by itself. Ours (immediate responses) are left as they are."""
+    limit = config.limits.request_bytes
+    return LocalReplyConfig(
+        mappers=[
+            ResponseMapper(filter=_answered_by_us()),
+            _mapper(413, errors.INVALID_REQUEST, f"The body is larger than the {limit} bytes allowed."),
+            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {config.listen.path}."),
+            _mapper(503, errors.INTERNAL_ERROR, "The gateway is not ready: no worker answered. Try again."),
+            _mapper(
+                0, errors.INTERNAL_ERROR, "The request failed in Envoy: HTTP %RESPONSE_CODE%, %RESPONSE_FLAGS_LONG%."
+            ),
+        ]
+    )
+
+
+def failure_headers() -> LocalReplyConfig:
+    """On the private listener: tell the worker what went wrong, in a header."""
+    return LocalReplyConfig(
+        mappers=[
+            ResponseMapper(
+                filter=_status_at_least(0, f"{UPSTREAMS_LISTENER}.any"),
+                headers_to_add=[header(FAILURE_HEADER, "%RESPONSE_FLAGS_LONG%")],
+            )
+        ]
+    )
+
+
+def _error_of(server: str, what: str) -> LocalResponsePolicy:
+    # The id is JSON text already, so it goes in raw; the other parts are words and numbers of Envoy's own.
+    body = _error_text(errors.INTERNAL_ERROR, f"No answer: server '{server}' {what}.")
+    with_id = body.replace('"error":', f'"id":%DYNAMIC_METADATA({NAMESPACE}:id_json)%,"error":', 1)
+    return LocalResponsePolicy(status_code=200, body_format=text_format(with_id), response_headers_to_add=[_JSON_TYPE])
+
+
+def _mapper(status: int, code: int, message: str) -> ResponseMapper:
+    body = text_format(_error_text(code, message))
+    body.content_type = transport.JSON
+    filter = _status_is(status) if status else _status_at_least(0, "mcp.any")
+    return ResponseMapper(filter=filter, body_format_override=body)
+
+
+def _error_text(code: int, message: str) -> str:
+    return orjson.dumps({"jsonrpc": "2.0", "error": {"code": code, "message": message}}).decode()
+
+
+def _answered_by_us() -> AccessLogFilter:
+    return AccessLogFilter(
+        metadata_filter=MetadataFilter(
+            matcher=MetadataMatcher(
+                filter=NAMESPACE,
+                path=[MetadataMatcherPathSegment(key="answered")],
+                value=ValueMatcher(bool_match=True),
+            ),
+            match_if_key_not_found=False,
+        )
+    )
+
+
+def _status_is(status: int) -> AccessLogFilter:
+    return _status_filter(ComparisonFilterOp.EQ, status, f"mcp.status_{status}")
+
+
+def _status_at_least(status: int, key: str) -> AccessLogFilter:
+    return _status_filter(ComparisonFilterOp.GE, status, key)
+
+
+def _status_filter(op: ComparisonFilterOp, status: int, key: str) -> AccessLogFilter:
+    value = RuntimeUInt32(default_value=status, runtime_key=key)
+    return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=op, value=value)))
+
+
+# -- xds.type.matcher, in words -------------------------------------------------------------------------------------------
+
+
+def _policy(predicate: _Predicate, policy: LocalResponsePolicy) -> MatcherMatcherListFieldMatcher:
+    action = TypedExtensionConfig(name="error", typed_config=any_of(policy))
+    return MatcherMatcherListFieldMatcher(predicate=predicate, on_match=MatcherOnMatch(action=action))
+
+
+def _input(name: str, value: betterproto2.Message, matcher: StringMatcher) -> _Predicate:
+    return _Predicate(
+        single_predicate=MatcherMatcherListPredicateSinglePredicate(
+            input=TypedExtensionConfig(name=name, typed_config=any_of(value)), value_match=matcher
+        )
+    )
+
+
+def _all(*predicates: _Predicate) -> _Predicate:
+    return _Predicate(and_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
+
+
+def _any(*predicates: _Predicate) -> _Predicate:
+    return _Predicate(or_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
+
+
+def _not(predicate: _Predicate) -> _Predicate:
+    return _Predicate(not_matcher=predicate)

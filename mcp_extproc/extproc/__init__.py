@@ -1,0 +1,1 @@
+"""Envoy's external processor: the state machine of one exchange, and the transports that carry it."""

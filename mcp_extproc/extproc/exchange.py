@@ -1,0 +1,208 @@
+"""One HTTP exchange: Envoy's messages in, answers out. Sans-IO but for the work it hands back to be awaited.
+
+Contract: every message is answered, by a list of answers at once or by an async iterator of them; a stream may end with
+an OK status only when :attr:`Exchange.decided` is true, because Envoy lets a request pass unprocessed when its processor
+hangs up politely before it answered (docs/envoy.md, "Fail closed").
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from mcp_extproc.contract import REPAIR_ROUTE
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc import messages
+from mcp_extproc.gateway.decision import (
+    Decision,
+    Facts,
+    Failed,
+    FanOut,
+    Forward,
+    Leg,
+    NeedSession,
+    Outcome,
+    Reply,
+    RequestHead,
+    SessionRef,
+)
+from mcp_extproc.gateway.gateway import Gateway
+from mcp_extproc.mcp import envelope, errors
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.counters import Counters
+
+_LOG = log.logger("extproc")
+
+Answers = list[pb.ProcessingResponse] | AsyncIterator[pb.ProcessingResponse]
+
+
+class Upstreams(Protocol):
+    """Who runs the legs of fan-outs (see :class:`mcp_extproc.upstreams.legs.Legs`)."""
+
+    async def run(self, legs: tuple[Leg, ...]) -> list[Outcome]: ...
+
+    async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed: ...
+
+
+class Processor:
+    """What all exchanges of a worker share.
+
+    Args:
+        gateway: decides.
+        upstreams: runs fan-outs.
+        counters: of what happened.
+        clock: Unix time in seconds.
+        patience: seconds that Envoy is asked to wait for a fan-out; the longest leg plus a margin.
+    """
+
+    def __init__(
+        self, gateway: Gateway, upstreams: Upstreams, counters: Counters, clock: Callable[[], float], patience: float
+    ) -> None:
+        self.gateway = gateway
+        self.upstreams = upstreams
+        self.counters = counters
+        self.clock = clock
+        self.patience = patience
+
+    def exchange(self) -> Exchange:
+        """The state of a new stream."""
+        return Exchange(self)
+
+
+class Exchange:
+    """One ext_proc stream."""
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._head: RequestHead | None = None
+        self._body: bytes | None = None
+        self._repairing: Forward | None = None
+        self.decided = False
+
+    def receive(self, message: pb.ProcessingRequest) -> Answers:
+        """Answer one message of Envoy's."""
+        match message.WhichOneof("request"):
+            case "request_headers" if self._head is None:
+                return self._on_request_headers(message)
+            case "request_body" if self._head is not None and self._body is None and not self.decided:
+                return self._on_request_body(message)
+            case "request_body" if self.decided:
+                # Envoy may repeat the end of a body (envoyproxy/envoy#46237); it expects no second answer.
+                return []
+            case "response_headers" if self._repairing is not None:
+                return self._on_repaired(message)
+            case None:
+                return []
+            case _ if self.decided:
+                return [messages.go_on(message)]
+            case kind:
+                _LOG.error("unexpected_message", extra={"mcp_fields": {"kind": kind}})
+                return self.fail()
+
+    def fail(self) -> list[pb.ProcessingResponse]:
+        """The answers that end an exchange in which something of ours broke. Empty once the decision is out."""
+        if self.decided:
+            return []
+        id = self._request_id()
+        error = errors.McpError(
+            errors.INTERNAL_ERROR,
+            "The gateway failed to handle this request; its log says why.",
+            reason="internal",
+            status=500 if id is None else 200,
+            id=id,
+        )
+        facts: Facts = {"error_code": error.code, "error_reason": error.reason}
+        return [self._answer(Reply(error.status, errors.render(error), (("content-type", "application/json"),), facts))]
+
+    # -- Phases -------------------------------------------------------------------------------------------------------
+
+    def _on_request_headers(self, message: pb.ProcessingRequest) -> Answers:
+        headers = message.request_headers
+        self._head = head = messages.read_head(headers)
+        gateway = self._processor.gateway
+        route = messages.route_name(message)
+        if route.startswith(REPAIR_ROUTE):
+            return self._carry_out(gateway.repair(route.removeprefix(REPAIR_ROUTE), head))
+        now = self._processor.clock()
+        decision = gateway.admit(head, now)
+        if decision is None and headers.end_of_stream:
+            decision = gateway.decide(head, b"", now)
+        if decision is None:
+            return [messages.ask_for_body()]
+        return self._carry_out(decision)
+
+    def _on_request_body(self, message: pb.ProcessingRequest) -> Answers:
+        assert self._head is not None
+        # BUFFERED: one message holds the whole body, also where trailers follow and end_of_stream is not set.
+        self._body = message.request_body.body
+        return self._carry_out(self._processor.gateway.decide(self._head, self._body, self._processor.clock()))
+
+    def _on_repaired(self, message: pb.ProcessingRequest) -> list[pb.ProcessingResponse]:
+        """The server was initialized again and still refuses: it meant the request, not the session."""
+        assert self._repairing is not None
+        assert self._head is not None
+        status = next(
+            (h.raw_value or h.value.encode() for h in message.response_headers.headers.headers if h.key == ":status"),
+            b"",
+        )
+        lost = self._head.headers.get("mcp-session-id")
+        if status in (b"400", b"404") and lost is not None:
+            self._processor.gateway.memory.forget(self._repairing.server, lost)
+        return [messages.go_on(message)]
+
+    def _request_id(self) -> bytes | None:
+        try:
+            message = envelope.parse(self._body or b"", self._processor.gateway.config.limits.json_depth)
+        except Exception:  # noqa: BLE001 - reading may be what broke
+            return None
+        return message.id if isinstance(message, envelope.Request) else None
+
+    # -- Decisions ----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, decision: Decision) -> Answers:
+        if isinstance(decision, Forward | Reply):
+            return [self._answer(decision)]
+        return self._work(decision)
+
+    async def _work(self, decision: Decision) -> AsyncIterator[pb.ProcessingResponse]:
+        yield messages.more_time(self._processor.patience)
+        upstreams = self._processor.upstreams
+        while not isinstance(decision, Forward | Reply):
+            match decision:
+                case FanOut():
+                    decision = decision.merge(await upstreams.run(decision.legs), self._processor.clock())
+                case NeedSession():
+                    decision = decision.resume(await upstreams.session(decision.session, decision.lost))
+        yield self._answer(decision)
+
+    def _answer(self, decision: Forward | Reply) -> pb.ProcessingResponse:
+        self.decided = True
+        self._tell(decision)
+        if isinstance(decision, Reply):
+            return messages.reply(decision)
+        if self._body is None:
+            self._repairing = decision
+            return messages.forward_headers(decision)
+        return messages.forward_with_body(decision, self._body)
+
+    def _tell(self, decision: Forward | Reply) -> None:
+        counters = self._processor.counters
+        if isinstance(decision, Forward):
+            counters.add("mcp.forwarded", server=decision.server)
+            return
+        reason = decision.facts.get("error_reason")
+        if reason is not None:
+            counters.add("mcp.rejected", reason=reason)
+            log.event(_LOG, logging.INFO, "rejected", {
+                name: decision.facts[name]
+                for name in ("error_reason", "error_code", "method", "params", "session", "session_error")
+                if name in decision.facts
+            })  # fmt: skip
+        else:
+            counters.add("mcp.answered")
+        for note in decision.notes:
+            labels = {key: str(note.fields[key]) for key in ("server", "reason") if key in note.fields}
+            counters.add(f"mcp.{note.event}", **labels)
+            log.event(_LOG, logging.WARNING, note.event, note.fields)

@@ -1,0 +1,151 @@
+"""ext_proc messages to and from the gateway's values. The only place that knows how a decision looks on the wire.
+
+Source: envoy/service/ext_proc/v3/external_processor.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+
+from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.gateway.decision import Facts, Forward, Headers, Reply, RequestHead
+
+_OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+def read_head(headers: pb.HttpHeaders) -> RequestHead:
+    """The request's head from the message that carries it."""
+    fields: dict[str, str] = {}
+    for header in headers.headers.headers:
+        value = (header.raw_value or header.value.encode()).decode("latin-1")
+        name = header.key.lower()
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    host = fields.pop(":authority", "")
+    fields.setdefault("host", host)
+    method, path = fields.pop(":method", ""), fields.pop(":path", "")
+    for name in [name for name in fields if name.startswith(":")]:
+        del fields[name]
+    return RequestHead(method, path, fields)
+
+
+def route_name(message: pb.ProcessingRequest) -> str:
+    """The name of Envoy's route, where the filter was told to send it (the repair listener's is), else empty."""
+    for attributes in message.attributes.values():
+        value = attributes.fields.get("xds.route_name")
+        if value is not None:
+            return value.string_value
+    return ""
+
+
+def ask_for_body() -> pb.ProcessingResponse:
+    """Hold the request and send its whole body."""
+    return pb.ProcessingResponse(
+        request_headers=pb.HeadersResponse(),
+        mode_override=pb.ProcessingMode(
+            request_header_mode=pb.ProcessingMode.SEND,
+            response_header_mode=pb.ProcessingMode.SKIP,
+            request_body_mode=pb.ProcessingMode.BUFFERED,
+        ),
+    )
+
+
+def more_time(seconds: float) -> pb.ProcessingResponse:
+    """Tell Envoy that the answer takes longer than its ``message_timeout``. At most once for each message of Envoy's."""
+    timeout = Duration()
+    timeout.FromMilliseconds(int(seconds * 1000))
+    return pb.ProcessingResponse(override_message_timeout=timeout)
+
+
+def forward_with_body(decision: Forward, original: bytes) -> pb.ProcessingResponse:
+    """Let the request go on, in answer to its body."""
+    return pb.ProcessingResponse(
+        request_body=pb.BodyResponse(
+            response=pb.CommonResponse(
+                header_mutation=_mutation(decision.set_headers, decision.remove_headers),
+                body_mutation=None if decision.body == original else pb.BodyMutation(body=decision.body),
+                clear_route_cache=True,
+            )
+        ),
+        dynamic_metadata=metadata(decision.facts),
+    )
+
+
+def forward_headers(decision: Forward) -> pb.ProcessingResponse:
+    """Let the request go on, in answer to its headers; then show us the head of the response."""
+    return pb.ProcessingResponse(
+        request_headers=pb.HeadersResponse(
+            response=pb.CommonResponse(header_mutation=_mutation(decision.set_headers, decision.remove_headers))
+        ),
+        mode_override=pb.ProcessingMode(
+            request_header_mode=pb.ProcessingMode.SEND, response_header_mode=pb.ProcessingMode.SEND
+        ),
+        dynamic_metadata=metadata(decision.facts),
+    )
+
+
+def reply(decision: Reply) -> pb.ProcessingResponse:
+    """Answer the request here."""
+    return pb.ProcessingResponse(
+        immediate_response=pb.ImmediateResponse(
+            status=pb.HttpStatus(code=decision.status),
+            headers=_mutation(decision.headers, ()),
+            body=decision.body,
+            details=f"mcp_{decision.facts.get('error_reason', 'answered')}",
+        ),
+        dynamic_metadata=metadata({**decision.facts, "answered": True}),
+    )
+
+
+def go_on(message: pb.ProcessingRequest) -> pb.ProcessingResponse:
+    """The answer that changes nothing, of the kind that the message needs."""
+    match message.WhichOneof("request"):
+        case "request_headers":
+            return pb.ProcessingResponse(request_headers=pb.HeadersResponse())
+        case "response_headers":
+            return pb.ProcessingResponse(response_headers=pb.HeadersResponse())
+        case "request_body":
+            return pb.ProcessingResponse(request_body=pb.BodyResponse())
+        case "response_body":
+            return pb.ProcessingResponse(response_body=pb.BodyResponse())
+        case "request_trailers":
+            return pb.ProcessingResponse(request_trailers=pb.TrailersResponse())
+        case _:
+            return pb.ProcessingResponse(response_trailers=pb.TrailersResponse())
+
+
+def metadata(facts: Facts) -> Struct:
+    """Dynamic metadata under :data:`NAMESPACE`."""
+    return Struct(fields={NAMESPACE: Value(struct_value=_struct(facts))})
+
+
+def _struct(mapping: Mapping[str, Any]) -> Struct:
+    return Struct(fields={name: _value(value) for name, value in mapping.items()})
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, str):
+        return Value(string_value=value)
+    if isinstance(value, bool):
+        return Value(bool_value=value)
+    if isinstance(value, int | float):
+        return Value(number_value=value)
+    if isinstance(value, list | tuple):
+        return Value(list_value=ListValue(values=[_value(item) for item in value]))
+    return Value(struct_value=_struct(value))
+
+
+def _mutation(set_headers: Headers, remove: tuple[str, ...]) -> pb.HeaderMutation:
+    return pb.HeaderMutation(
+        set_headers=[
+            pb.HeaderValueOption(
+                header=pb.HeaderValue(key=name, raw_value=value.encode("latin-1")), append_action=_OVERWRITE
+            )
+            for name, value in set_headers
+        ],
+        remove_headers=remove,
+    )

@@ -1,0 +1,26 @@
+"""Which of a client's headers reach a server: the few that belong to the exchange, and nothing else.
+
+A list of what passes, not of what is stripped: credentials, cookies, and headers that some gateway or Envoy itself would
+obey (``x-envoy-*``, ``x-mcp-*``) are all left out without having to be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+PASSED: Final = frozenset({
+    "accept-encoding", "accept-language", "content-encoding", "content-length", "content-type", "host", "user-agent",
+    # W3C Trace Context and Baggage
+    "traceparent", "tracestate", "baggage",
+    # Written by Envoy, which removed or extended the client's own
+    "x-request-id", "x-forwarded-for", "x-forwarded-proto",
+    # Hop-by-hop headers are Envoy's to handle.
+    "connection", "transfer-encoding", "te", "expect", "upgrade",
+})  # fmt: skip
+"""Request headers that a server gets as the client (or Envoy) sent them."""
+
+
+def removed(names: Iterable[str], set_here: Iterable[str]) -> tuple[str, ...]:
+    """The client's headers that have to go; those that are overwritten anyway need not."""
+    return tuple({name for name in names if name not in PASSED}.difference(set_here))

@@ -1,0 +1,151 @@
+"""JSON read without touching it: objects split into members whose values stay the bytes that were sent.
+
+``msgspec`` checks the grammar strictly (numbers, escapes, trailing commas and bytes); UTF-8 and depth are checked here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import accumulate
+
+import msgspec
+
+Members = dict[str, msgspec.Raw]
+"""An object's members in order, each value as its original JSON text."""
+
+_decode_members = msgspec.json.Decoder(Members).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+_KEY = re.compile(rb'[ \t\n\r]*("(?:[^"\\]|\\.)*+")[ \t\n\r]*:[ \t\n\r]*')
+_AFTER_VALUE = re.compile(rb"[ \t\n\r]*([,}])")
+_OTHER_THAN_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
+_BRACKET_STEPS = bytes.maketrans(b"{[}]", bytes([1, 1, 255, 255]))
+_STRINGS = re.compile(rb'"[^"]*"')
+
+
+class NotJson(ValueError):
+    """The text is not JSON as RFC 8259 has it, or nests too deeply. ``str()`` says why, without repeating the text."""
+
+
+class DuplicateMember(ValueError):
+    """An object names a member twice, so that two readers could see two meanings. ``str()`` is the member's name."""
+
+
+def check_text(text: bytes, max_depth: int) -> None:
+    """Check what the tokenizer does not: UTF-8 (RFC 8259 section 8.1) and nesting.
+
+    Raises:
+        NotJson: the text is no UTF-8 or nests deeper than ``max_depth``.
+    """
+    if not text.isascii():
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise NotJson(f"invalid UTF-8 at byte {error.start}") from None
+    if text.count(b"[") + text.count(b"{") > max_depth and depth(text) > max_depth:
+        raise NotJson(f"nested deeper than {max_depth} levels")
+
+
+def depth(text: bytes) -> int:
+    """How deeply valid JSON nests. Linear, and mostly in C: only brackets outside of strings are counted.
+
+    >>> depth(b'{"a": [1, {"b": "[[["}]}')
+    3
+    """
+    if b"\\" in text:
+        # Escapes go first, in pairs from the left, so that no escaped quote is taken for the end of a string.
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = text.translate(None, _OTHER_THAN_BRACKETS).replace(b'""', b"")
+    brackets = _STRINGS.sub(b"", brackets)
+    return max(accumulate(memoryview(brackets.translate(_BRACKET_STEPS)).cast("b")), default=0)
+
+
+def split(text: bytes | msgspec.Raw) -> Members:
+    """The members of a JSON object.
+
+    Raises:
+        NotJson: not JSON.
+        TypeError: JSON, but no object.
+    """
+    try:
+        return _decode_members(text)
+    except msgspec.ValidationError:
+        raise TypeError("not an object") from None
+    except UnicodeDecodeError as error:
+        raise NotJson(f"invalid UTF-8 in a name: {error.reason}") from None
+    except RecursionError:
+        raise NotJson("nested too deeply") from None
+    except msgspec.DecodeError as error:
+        raise NotJson(str(error).removeprefix("JSON is malformed: ")) from None
+
+
+def join(members: Mapping[str, msgspec.Raw]) -> bytes:
+    """The compact JSON object of these members, values byte for byte."""
+    return _encode(members)
+
+
+def text_of(raw: msgspec.Raw | bytes) -> str | None:
+    """The string that this JSON text is, or ``None`` where it is something else."""
+    try:
+        return _decode_text(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def offsets(text: bytes, members: Members) -> dict[str, int]:
+    """Where in the object ``text`` each member's value starts.
+
+    Only names are scanned: the lengths of the values are known, so that a megabyte of arguments costs one comparison.
+
+    Raises:
+        DuplicateMember: a name occurs twice. (:func:`split` keeps the last one, in the place of the first.)
+    """
+    found: dict[str, int] = {}
+    position = text.index(b"{") + 1
+    for name, raw in members.items():
+        key = _KEY.match(text, position)
+        assert key is not None, "split() accepted this object"
+        value = bytes(raw)
+        end = key.end() + len(value)
+        if text_of(key[1]) != name or text[key.end() : end] != value:
+            raise DuplicateMember(name)
+        found[name] = key.end()
+        after = _AFTER_VALUE.match(text, end)
+        if after is None:
+            raise DuplicateMember(name)
+        position = after.end()
+    if members and text[position - 1 : position] != b"}":
+        raise DuplicateMember(text_of(_next_key(text, position)) or "")
+    return found
+
+
+def is_compact(text: bytes | msgspec.Raw, members: Members) -> bool:
+    """Whether ``text`` is exactly how we would write these members: no blanks, and no name twice."""
+    return _encode(members) == text
+
+
+def replace(text: bytes, members: Members, name: str, value: bytes) -> bytes:
+    """The object ``text`` with the value of one of its ``members`` replaced, every other byte as it was."""
+    at = _offset(text, members, name)
+    return text[:at] + value + text[at + len(bytes(members[name])) :]
+
+
+def _offset(text: bytes, members: Members, name: str) -> int:
+    """Where a member's value starts: counted where the text is compact, else found."""
+    if not is_compact(text, members):
+        return offsets(text, members)[name]
+    before: Members = {}
+    for key, raw in members.items():
+        if key == name:
+            break
+        before[key] = raw
+    # `{"a":1,` + `"name":`; with nothing before it, only the brace.
+    start = len(join(before)) if before else 1
+    return start + len(_encode(name)) + 1
+
+
+def _next_key(text: bytes, position: int) -> bytes:
+    key = _KEY.match(text, position)
+    return key[1] if key else b'""'

@@ -1,0 +1,70 @@
+"""What Streamable HTTP asks of the headers of a request.
+
+Source: MCP 2025-11-25 basic/transports (Streamable HTTP, Security Warning).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+JSON = "application/json"
+SSE = "text/event-stream"
+
+
+def media_type(content_type: str) -> str:
+    """The type without its parameters, in lower case.
+
+    >>> media_type("Application/JSON; charset=utf-8")
+    'application/json'
+    """
+    return content_type.partition(";")[0].strip().lower()
+
+
+def accepts(accept: str, *wanted: str) -> bool:
+    """Whether an ``Accept`` header takes all of these media types. Wildcards count, ``q=0`` refuses (RFC 9110 section 12.5.1).
+
+    >>> accepts("text/event-stream, application/json", JSON, SSE), accepts("*/*", JSON), accepts("text/html", JSON)
+    (True, True, False)
+    """
+    offered: set[str] = set()
+    for part in accept.split(","):
+        range_, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if not any(p.startswith("q=") and not p[2:].strip("0.") for p in parameters):
+            offered.add(range_)
+    return all(offered & {kind, kind.partition("/")[0] + "/*", "*/*"} for kind in wanted)
+
+
+def is_loopback_host(authority: str) -> bool:
+    """Whether a ``Host`` names this machine itself, with or without a port.
+
+    >>> is_loopback_host("localhost:1975"), is_loopback_host("[::1]"), is_loopback_host("localhost.evil.com")
+    (True, True, False)
+    """
+    try:
+        parts = urlsplit(f"//{authority}")
+        host = (parts.hostname or "").rstrip(".")
+        _ = parts.port
+    except ValueError:
+        return False
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True  # RFC 6761 section 6.3
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def origin_allowed(origin: str, allowed: tuple[str, ...] | None) -> bool:
+    """Whether a page of this origin may call the gateway.
+
+    Args:
+        origin: the ``Origin`` header, possibly ``null``.
+        allowed: origins in lower case, ``*`` for all; ``None`` stands for every loopback origin.
+    """
+    if allowed is not None:
+        return "*" in allowed or origin.lower() in allowed
+    scheme, separator, authority = origin.partition("://")
+    return separator != "" and scheme.lower() in ("http", "https") and is_loopback_host(authority)

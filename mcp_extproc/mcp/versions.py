@@ -1,0 +1,33 @@
+"""Protocol versions of MCP that the gateway speaks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+V_2025_03_26: Final = "2025-03-26"
+V_2025_06_18: Final = "2025-06-18"
+V_2025_11_25: Final = "2025-11-25"
+
+SUPPORTED: Final = (V_2025_11_25, V_2025_06_18, V_2025_03_26)
+"""Newest first."""
+
+LATEST: Final = SUPPORTED[0]
+
+MODERN: Final = "2026-07-28"
+"""First version without sessions. Not served yet; requests that carry it are told so (-32022), and clients fall back."""
+
+META_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
+"""Member of ``params._meta`` that makes a request a 2026-07-28 one (2026-07-28 basic/index, _meta)."""
+
+
+def negotiate(requested: str) -> str:
+    """The version that answers an ``initialize``: the client's where we speak it, else our newest.
+
+    Source: 2025-11-25 basic/lifecycle, Version Negotiation.
+    """
+    return requested if requested in SUPPORTED else LATEST
+
+
+def defines_version_header(version: str) -> bool:
+    """Whether ``MCP-Protocol-Version`` exists in this version (since 2025-06-18 basic/transports)."""
+    return version != V_2025_03_26

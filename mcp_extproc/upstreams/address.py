@@ -1,0 +1,51 @@
+"""Addresses of the gateway's own sockets: ``unix:PATH`` or ``HOST:PORT``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MAX_UNIX_PATH = 107
+"""Linux takes 108 bytes with the closing NUL (unix(7))."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A Unix socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A TCP socket. IPv6 hosts are held without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Address = UnixAddress | TcpAddress
+
+
+def parse_address(text: str) -> Address:
+    """Read ``unix:/run/gateway.sock``, ``127.0.0.1:9002`` or ``[::1]:9002``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise ValueError(f"{text!r}: a Unix socket is given by its absolute path, such as unix:/run/mcp.sock")
+        if len(path.encode()) > _MAX_UNIX_PATH:
+            raise ValueError(f"{text!r}: the path of a Unix socket has at most {_MAX_UNIX_PATH} bytes")
+        return UnixAddress(path)
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65535 or (":" in host and host[0] != "["):
+        raise ValueError(f"{text!r}: expected unix:/PATH or HOST:PORT, such as unix:/run/mcp.sock or 127.0.0.1:9002")
+    return TcpAddress(host.strip("[]"), int(port))

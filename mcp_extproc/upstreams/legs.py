@@ -1,0 +1,188 @@
+"""Legs of a fan-out: each asks one server, in parallel with the others and under a deadline of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+import orjson
+
+from mcp_extproc.config import Limits
+from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.decision import (
+    CloseLeg,
+    Done,
+    Failed,
+    Leg,
+    Listed,
+    ListLeg,
+    NotifyLeg,
+    Opened,
+    OpenLeg,
+    Outcome,
+    SessionRef,
+)
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
+
+_T = TypeVar("_T")
+
+
+class Legs:
+    """Runs legs, and opens the sessions they need.
+
+    Args:
+        client: sends the sub-requests.
+        entries: the servers.
+        memory: where sessions opened late are kept.
+        limits: bounds on what is read.
+    """
+
+    def __init__(
+        self, client: UpstreamClient, entries: Mapping[str, CatalogEntry], memory: SessionMemory, limits: Limits
+    ) -> None:
+        self._client = client
+        self._entries = entries
+        self._memory = memory
+        self._limits = limits
+        self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
+
+    async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
+        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request."""
+        return await asyncio.gather(*(self._run(leg) for leg in legs))
+
+    async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed:
+        """Open a session that is missing, or that the server lost.
+
+        Args:
+            ref: which session.
+            lost: the id that the server no longer knows, or ``None``.
+        """
+        try:
+            return await self._reopen(ref, lost)
+        except UpstreamError as error:
+            return error.failed(ref.server)
+
+    async def _run(self, leg: Leg) -> Outcome:
+        entry = self._entries[leg.server]
+        try:
+            match leg:
+                case OpenLeg():
+                    return await _within(entry.discovery_timeout, self._open(entry, leg))
+                case ListLeg():
+                    return await _within(entry.discovery_timeout, self._list(entry, leg))
+                case NotifyLeg():
+                    return await _within(entry.discovery_timeout, self._notify(entry, leg))
+                case CloseLeg():
+                    return await _within(entry.discovery_timeout, self._close(entry, leg))
+        except UpstreamError as error:
+            return error.failed(leg.server)
+
+    async def _open(self, entry: CatalogEntry, leg: OpenLeg) -> Opened:
+        session, capabilities, instructions = await self._client.initialize(entry, leg.version, leg.client_capabilities)
+        return Opened(leg.server, session, capabilities, instructions)
+
+    async def _notify(self, entry: CatalogEntry, leg: NotifyLeg) -> Done:
+        session = self._memory.current(leg.session)
+        if session is not None:
+            # A server that lost its session has nothing left that the notification could be about.
+            with contextlib.suppress(SessionLost):
+                await self._client.notify(entry, session, leg.body)
+        return Done(leg.server)
+
+    async def _close(self, entry: CatalogEntry, leg: CloseLeg) -> Done:
+        session = self._memory.current(leg.session)
+        if session is not None:
+            await self._client.end(entry, session)
+        return Done(leg.server)
+
+    async def _list(self, entry: CatalogEntry, leg: ListLeg) -> Listed:
+        session = self._memory.current(leg.session) or await self._reopen(leg.session, None)
+        try:
+            return await self._pages(entry, leg, session)
+        except SessionLost:
+            session = await self._reopen(leg.session, session.id)
+            return await self._pages(entry, leg, session)
+
+    async def _pages(self, entry: CatalogEntry, leg: ListLeg, session: UpstreamSession) -> Listed:
+        if leg.capability not in session.capabilities:
+            return Listed(leg.server, ())
+        items: list[msgspec.Raw] = []
+        cursor: msgspec.Raw | None = None
+        seen: set[bytes] = set()
+        size = 0
+        for _ in range(self._limits.list_pages):
+            result, answer_size = await self._client.request(
+                entry, session, leg.method, {} if cursor is None else {"cursor": orjson.Fragment(bytes(cursor))}
+            )
+            size += answer_size
+            items += _items(result, leg.items)
+            if size > self._limits.response_bytes:
+                return Listed(leg.server, items, f"listed more than {self._limits.response_bytes} bytes")
+            if len(items) > self._limits.list_items:
+                return Listed(leg.server, items, f"listed more than {self._limits.list_items} entries")
+            cursor = _next_cursor(result)
+            if cursor is None:
+                return Listed(leg.server, items)
+            if bytes(cursor) in seen:
+                return Listed(leg.server, items, "repeats a page of its list")
+            seen.add(bytes(cursor))
+        return Listed(leg.server, items, f"has more than {self._limits.list_pages} pages")
+
+    async def _reopen(self, ref: SessionRef, lost: str | None) -> UpstreamSession:
+        """Open a session late, once for all who wait for the same one. A caller that goes away does not fail the others."""
+        current = self._memory.current(ref)
+        if current is not None and current.id != lost:
+            return current
+        key = (ref.server, lost or ref.anchor)
+        task = self._opening.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._open_late(ref, key))
+            self._opening[key] = task
+            task.add_done_callback(lambda done: self._opened(key, done))
+        return await asyncio.shield(task)
+
+    async def _open_late(self, ref: SessionRef, key: tuple[str, str]) -> UpstreamSession:
+        entry = self._entries[ref.server]
+        opening = self._client.initialize(entry, ref.version, ref.client_capabilities)
+        session, _, _ = await _within(entry.discovery_timeout, opening)
+        self._memory.replace(*key, session)
+        return session
+
+    def _opened(self, key: tuple[str, str], task: asyncio.Task[UpstreamSession]) -> None:
+        self._opening.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # whoever still waits gets it; nobody has to
+
+    async def close(self) -> None:
+        """Give up sessions that are still being opened."""
+        tasks = list(self._opening.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _within(seconds: float, work: Awaitable[_T]) -> _T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise UpstreamError("timeout", f"did not answer within {seconds:g} s") from None
+
+
+def _items(result: jsontext.Members, name: str) -> list[msgspec.Raw]:
+    try:
+        return msgspec.json.decode(result[name], type=list[msgspec.Raw])
+    except (KeyError, msgspec.DecodeError):
+        raise UpstreamError("protocol", f"answered without a list of {name}") from None
+
+
+def _next_cursor(result: jsontext.Members) -> msgspec.Raw | None:
+    """The next page's cursor. Any string is one, the empty one too; other servers send ``null`` for the end."""
+    raw = result.get("nextCursor")
+    return None if raw is None or jsontext.text_of(raw) is None else raw

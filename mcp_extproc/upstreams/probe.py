@@ -1,0 +1,60 @@
+"""Asking every server who it is, for people who start a gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.gateway.catalog import Catalog
+from mcp_extproc.gateway.decision import CloseLeg, Failed, Listed, ListLeg, Opened, OpenLeg, SessionRef
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.merge import named_items
+from mcp_extproc.mcp import versions
+from mcp_extproc.upstreams.address import Address
+from mcp_extproc.upstreams.client import UpstreamClient
+from mcp_extproc.upstreams.legs import Legs
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """What a server said when it was asked."""
+
+    name: str
+    prefix: str
+    version: str | None
+    """Negotiated protocol version, or ``None`` where the server did not answer."""
+    tools: int | None
+    """Tools that clients see, or ``None`` where they could not be listed."""
+    problem: str | None
+    """Why something is missing."""
+
+
+async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]:
+    """Initialize each server, list its tools, and end the session, all in parallel and each within its own deadline."""
+    memory = SessionMemory(capacity=len(config.servers))
+    catalog = Catalog(config)
+    async with UpstreamClient(upstreams, config.limits.response_bytes) as client:
+        legs = Legs(client, catalog.entries, memory, config.limits)
+        opened = await legs.run([OpenLeg(name, versions.LATEST, b"{}") for name in config.servers])
+        refs = {
+            o.server: SessionRef(o.server, o.session.id or o.server, o.session, o.session.version, b"{}")
+            for o in opened
+            if isinstance(o, Opened)
+        }
+        listed = await legs.run([ListLeg(name, ref, "tools/list", "tools", "tools") for name, ref in refs.items()])
+        await legs.run([CloseLeg(name, ref) for name, ref in refs.items()])
+        await legs.close()
+    by_server = {outcome.server: outcome for outcome in listed}
+    statuses = []
+    for outcome in opened:
+        prefix = config.prefix_of(outcome.server)
+        tools = by_server.get(outcome.server)
+        if isinstance(outcome, Failed):
+            statuses.append(ServerStatus(outcome.server, prefix, None, None, outcome.message))
+        elif isinstance(outcome, Opened) and isinstance(tools, Listed):
+            shown, _ = named_items([tools], catalog.visible_tool, config.limits.list_items)
+            statuses.append(ServerStatus(outcome.server, prefix, outcome.session.version, len(shown), tools.truncated))
+        elif isinstance(outcome, Opened):
+            problem = tools.message if isinstance(tools, Failed) else None
+            statuses.append(ServerStatus(outcome.server, prefix, outcome.session.version, None, problem))
+    return statuses
