@@ -42,5 +42,7 @@ def _resident(pid: int) -> int:
 
 def family(pid: int) -> tuple[int, ...]:
     """The process and its descendants."""
-    children = (int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split())
+    children = (
+        int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
+    )
     return (pid, *(member for child in children for member in family(child)))

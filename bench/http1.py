@@ -1,4 +1,4 @@
-"""Just enough HTTP/1.1 (RFC 9112) to read requests and responses fast: the same reader serves the load client and the upstream.
+"""Just enough HTTP/1.1 (RFC 9112) to read requests and responses fast, for the upstream and for the load client.
 
 It trusts its peer, which is Envoy on the same machine, and is no parser for anything else.
 """
@@ -77,10 +77,13 @@ class Reader:
         assert self._chunks is not None
         while (end := self._buffer.find(b"\r\n")) >= 0:
             size = int(bytes(self._buffer[:end]).partition(b";")[0], 16)
-            if len(self._buffer) < end + 2 + size + 2:
+            start, stop = end + 2, end + 2 + size
+            if len(self._buffer) < stop + 2:
                 return None
-            self._chunks += self._buffer[end + 2 : end + 2 + size]
-            del self._buffer[: end + 2 + size + 2]
+            if self._buffer[stop : stop + 2] != b"\r\n":
+                raise ValueError("a chunk is longer than its size")
+            self._chunks += self._buffer[start:stop]
+            del self._buffer[: stop + 2]
             if size == 0:
                 return bytes(self._chunks)
         return None

@@ -87,9 +87,9 @@ class Load:
         self._requests = itertools.cycle([Request(order, tool) for tool in order.tools])
         self._ids = itertools.count(_FIRST_ID)
         self.latencies: list[float] = []
-        self.calls_left = 0
-        """During the warm-up: how many more a connection makes is counted, not timed."""
+        """Seconds, of the measured calls only."""
         self.deadline = 0.0
+        """When connections stop asking, by `time.perf_counter`."""
 
     def next_call(self) -> tuple[int, Request]:
         """A fresh id and whose turn it is."""
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         await self._done
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the connection was closed under a call: {exc or 'end of stream'}")

@@ -93,7 +93,7 @@ async def _run(config: GatewayConfig, file: Path, envoy: str, as_json: bool) -> 
     console = Console(stderr=True)
     stopped = asyncio.create_task(stop.wait())
     with console.status("Starting Envoy and the gateway"):
-        gateway = LocalGateway(config, file, envoy, session_secret(config))
+        gateway = LocalGateway(config, file, envoy, session_secret(config, os.environ))
         starting = asyncio.create_task(gateway.__aenter__())
         await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():

@@ -23,13 +23,11 @@ from typing import Self
 import aiohttp
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.bootstrap import bootstrap, to_json
 from mcp_extproc.envoy.layout import LISTENER, Layout
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.address import UnixAddress
-
-SECRET_VARIABLE = "MCP_EXTPROC_SESSION_SECRET"  # noqa: S105 - the variable's name
-"""Carries a random session secret from ``run`` to its workers, so that a restarted worker still knows its sessions."""
 
 START_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
@@ -157,9 +155,9 @@ class LocalGateway:
         return True
 
     async def _envoy_is_ready(self) -> bool:
-        if await self._admin("GET", "/ready") is None:
+        if await self.admin("GET", "/ready") is None:
             return False
-        listeners = await self._admin("GET", "/listeners") or ""
+        listeners = await self.admin("GET", "/listeners") or ""
         bound = re.search(rf"^{LISTENER}::.*:(\d+)$", listeners, re.MULTILINE)
         if bound is None:
             # Envoy goes on without a listener that it could not bind.
@@ -167,7 +165,7 @@ class LocalGateway:
         self.port = int(bound[1])
         return True
 
-    async def _admin(self, method: str, path: str) -> str | None:
+    async def admin(self, method: str, path: str) -> str | None:
         """Ask Envoy's admin interface; ``None`` where it does not answer 200."""
         assert isinstance(self.layout.admin, UnixAddress)
         timeout = aiohttp.ClientTimeout(total=2)
@@ -224,12 +222,12 @@ class LocalGateway:
 
     async def _drain(self) -> None:
         """Refuse new connections and let running calls finish, for a while."""
-        if await self._admin("POST", "/drain_listeners?graceful&skip_exit") is None:
+        if await self.admin("POST", "/drain_listeners?graceful&skip_exit") is None:
             return
         deadline = time.monotonic() + DRAIN_SECONDS
         counter = f"http.{LISTENER}.downstream_rq_active"
         while time.monotonic() < deadline:
-            stats = await self._admin("GET", f"/stats?filter=^{counter}$")
+            stats = await self.admin("GET", f"/stats?filter=^{counter}$")
             if stats is None or stats.strip() == f"{counter}: 0":
                 return
             await asyncio.sleep(_POLL_SECONDS)

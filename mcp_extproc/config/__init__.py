@@ -1,5 +1,20 @@
 """Configuration: what the operator wrote, read and checked, as one immutable value."""
 
+from mcp_extproc.config.errors import ConfigError
+from mcp_extproc.config.load import Loaded, load, loads
 from mcp_extproc.config.model import GatewayConfig, Limits, Listen, Log, Server, Session, Tools, UpstreamTls
 
-__all__ = ["GatewayConfig", "Limits", "Listen", "Log", "Server", "Session", "Tools", "UpstreamTls"]
+__all__ = [
+    "ConfigError",
+    "GatewayConfig",
+    "Limits",
+    "Listen",
+    "Loaded",
+    "Log",
+    "Server",
+    "Session",
+    "Tools",
+    "UpstreamTls",
+    "load",
+    "loads",
+]

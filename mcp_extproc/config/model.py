@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from mcp_extproc.config.values import HeaderName, HeaderValue, Regex, Seconds, Size, freeze
+from mcp_extproc.config.values import HeaderName, HeaderValue, Regex, Seconds, Size, WholeNumber, freeze
 
 # Clients cap a tool's whole name at 64 characters and at these characters (Claude Code, Cursor), so a server's name has to
 # leave room and stay within them; the dot is legal in MCP (2025-11-25 server/tools, Tool Names).
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,46}[A-Za-z0-9])?")
+SERVER_NAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,46}[A-Za-z0-9])?"
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{0,48}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9_./:-]{1,8}")
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?):(\d{1,5})")
@@ -43,7 +43,7 @@ class Listen(Model):
     address: str = "127.0.0.1"
     """IP address to listen on. On a loopback address only loopback `Host` headers are served (DNS rebinding)."""
 
-    port: int = Field(default=1975, ge=0, le=65535)
+    port: WholeNumber = Field(default=1975, ge=0, le=65535)
     """TCP port. 0 takes a free one."""
 
     path: str = "/mcp"
@@ -99,16 +99,16 @@ class Tools(Model):
 class UpstreamTls(Model):
     """TLS towards a server. Without this section an https URL is verified against the system's CAs by its host name."""
 
-    ca: str | None = None
+    ca: str | None = Field(default=None, min_length=1)
     """File of PEM certificates to trust instead of the system's."""
 
-    sni: str | None = None
+    sni: str | None = Field(default=None, min_length=1)
     """Server name sent in the handshake and expected in the certificate. Default: the URL's host."""
 
-    client_certificate: str | None = None
+    client_certificate: str | None = Field(default=None, min_length=1)
     """File of the PEM certificate chain presented to the server."""
 
-    client_key: str | None = None
+    client_key: str | None = Field(default=None, min_length=1)
     """File of the PEM private key of `client_certificate`."""
 
     insecure_skip_verify: bool = False
@@ -131,6 +131,31 @@ def _authority(value: str) -> str:
 
 
 Authority = Annotated[str, AfterValidator(_authority)]
+
+_BAD_HOST = "expected a URL with a host and a valid port"
+
+
+def _origin(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
+    if value != "*" and (not parts.scheme or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}"):
+        raise ValueError("expected an origin, scheme://host[:port], such as https://app.example.com")
+    return value.lower()
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
+def server_name_problem(name: str) -> str | None:
+    """Why a server can't have this name, or None."""
+    if re.fullmatch(SERVER_NAME_PATTERN, name):
+        return None
+    return (
+        "the server's name is not usable as a prefix: expected 1 to 48 characters out of A-Z a-z 0-9 _ . -, "
+        "beginning and ending with a letter or digit"
+    )
 
 
 class Server(Model):
@@ -158,7 +183,8 @@ class Server(Model):
     """How long the server may be silent during a call before the call fails. A call that streams may last any time."""
 
     discovery_timeout: Seconds = 10.0
-    """Deadline of each `initialize` and of each whole list, pages included. A slow server delays the others by at most this."""
+    """Deadline of each `initialize` and of each whole list, pages included. A slow server delays the others by at most
+    this."""
 
     connect_timeout: Seconds = 5.0
     """Deadline of the TCP (and TLS) connection."""
@@ -174,7 +200,10 @@ class Server(Model):
         # The URL is not repeated in errors: its query may hold a key.
         if any(ord(char) <= 0x20 or ord(char) >= 0x7F for char in value):
             raise ValueError("a URL holds no blanks, control or non-ASCII characters: percent-encode them")
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            raise ValueError(_BAD_HOST) from None
         if parts.scheme not in ("http", "https"):
             raise ValueError("expected a URL that starts with http:// or https://")
         if parts.username is not None or parts.password is not None:
@@ -182,11 +211,12 @@ class Server(Model):
         if parts.fragment:
             raise ValueError("a URL of a server has no #fragment")
         try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
+            port = parts.port if parts.port is not None else 80
             _authority(f"{_bracketed(parts.hostname or '')}:{port}")
         except ValueError:
-            raise ValueError("expected a URL with a host and a valid port") from None
-        return value
+            raise ValueError(_BAD_HOST) from None
+        # Schemes ignore case (RFC 3986 section 3.1); whoever asks "is it https?" further on should not have to know.
+        return parts.scheme + value[len(parts.scheme) :]
 
     @field_validator("path")
     @classmethod
@@ -226,6 +256,17 @@ class Server(Model):
         if len(set(self.endpoints)) != len(self.endpoints):
             raise ValueError("an endpoint is listed twice")
         return self
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Without the target's path and query: hosted servers put keys into both."""
+        for name, value in super().__repr_args__():
+            if name == "url" and self.url is not None:
+                parts = urlsplit(self.url)
+                yield name, f"{parts.scheme}://{parts.netloc}/..."
+            elif name == "path" and self.path is not None:
+                yield name, "/..."
+            else:
+                yield name, value
 
     @property
     def uses_tls(self) -> bool:
@@ -292,13 +333,13 @@ class Limits(Model):
     response_bytes: Size = 16 << 20
     """Largest answer (all pages of a list) that the gateway reads from one server while merging. Calls are not read."""
 
-    list_items: int = Field(default=10_000, ge=1)
+    list_items: WholeNumber = Field(default=10_000, ge=1)
     """Most entries of one merged list."""
 
-    list_pages: int = Field(default=100, ge=1)
+    list_pages: WholeNumber = Field(default=100, ge=1)
     """Most pages read from one server for one list."""
 
-    json_depth: int = Field(default=100, ge=8, le=500)
+    json_depth: WholeNumber = Field(default=100, ge=8, le=500)
     """Deepest nesting of a request's JSON."""
 
 
@@ -324,7 +365,7 @@ class GatewayConfig(Model):
     listen: Listen = Listen()
     """Where Envoy accepts MCP clients."""
 
-    origins: tuple[str, ...] | None = None
+    origins: tuple[Origin, ...] | None = None
     """Web origins that may call the gateway, such as `https://app.example.com`; `*` allows all. Default: loopback origins.
     Requests without an `Origin` header (agents, SDKs) are not concerned."""
 
@@ -346,23 +387,9 @@ class GatewayConfig(Model):
         if not value:
             raise ValueError("name at least one server")
         for name in value:
-            if not _NAME.fullmatch(name):
-                raise ValueError(
-                    f"the server name {name!r} is not usable as a prefix: expected 1 to 48 characters out of "
-                    "A-Z a-z 0-9 _ . -, beginning and ending with a letter or digit"
-                )
+            if problem := server_name_problem(name):
+                raise ValueError(f"{name!r}: {problem}")
         return freeze(dict(value))
-
-    @field_validator("origins")
-    @classmethod
-    def _origins(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for origin in value or ():
-            parts = urlsplit(origin)
-            if origin != "*" and (not parts.scheme or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}"):
-                raise ValueError(
-                    f"{origin!r} is no origin: expected scheme://host[:port], such as https://app.example.com"
-                )
-        return tuple(origin.lower() for origin in value) if value is not None else None
 
     @field_validator("separator")
     @classmethod
@@ -376,13 +403,14 @@ class GatewayConfig(Model):
         owners: dict[str, str] = {}
         for name in self.servers:
             prefix = self.prefix_of(name)
+            # Prefixes and separators are not repeated in errors: like any value, they may come from a variable.
             if self.separator in prefix:
                 raise ValueError(
-                    f"servers.{name}: the prefix {prefix!r} contains the separator {self.separator!r}, so names could not be "
-                    "told apart: set another `prefix` or `separator`"
+                    f"servers.{name}: the prefix contains the separator, so names could not be told apart: "
+                    "set another `prefix` or `separator`"
                 )
             if prefix in owners:
-                what = f"the prefix {prefix!r}" if prefix else "an empty prefix"
+                what = "the same prefix" if prefix else "an empty prefix"
                 raise ValueError(f"servers.{name} and servers.{owners[prefix]} both have {what}: set another `prefix`")
             owners[prefix] = name
         self._refuse_ambiguous({prefix + self.separator: name for prefix, name in owners.items() if prefix})
@@ -395,8 +423,8 @@ class GatewayConfig(Model):
             for other, owner in starts.items():
                 if start != other and other.startswith(start):
                     raise ValueError(
-                        f"servers.{name} and servers.{owner}: names that start with {other!r} could belong to either: "
-                        "set another `prefix`"
+                        f"servers.{name} and servers.{owner}: a name that starts with the prefix and separator of {owner} "
+                        f"could belong to {name} as well: set another `prefix`"
                     )
 
     def prefix_of(self, server: str) -> str:

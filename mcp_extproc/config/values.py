@@ -13,8 +13,11 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_SIZE = re.compile(r"(\d{1,12})\s*(B|KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+MAX_SIZE = 1 << 30
+"""Largest size, in bytes. gRPC's message limit is an int32 and Envoy's buffer limit a uint32: both can hold this."""
 
 # RFC 9110 section 5.6.2: a field name is a token.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -24,10 +27,11 @@ def parse_duration(value: Any) -> float:
     """Seconds from a number or from text such as ``250ms``, ``30s``, ``5m``, ``1h30m``.
 
     Raises:
-        ValueError: the text is no duration, or the duration is not positive.
+        ValueError: the text is no duration, or the duration is not positive or not below ten years.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        # An int may be too large for a float; the comparison below takes either.
+        seconds: float = value
     elif isinstance(value, str):
         parts = _DURATION.findall(value)
         if not parts or "".join(number + unit for number, unit in parts) != value:
@@ -36,15 +40,15 @@ def parse_duration(value: Any) -> float:
     else:
         raise ValueError("expected a duration such as 250ms, 30s or 5m")
     if not 0 < seconds < 10 * 365 * 86400:
-        raise ValueError("expected a duration greater than zero")
-    return seconds
+        raise ValueError("expected a duration greater than zero and less than ten years")
+    return float(seconds)
 
 
 def parse_size(value: Any) -> int:
     """Bytes from a number or from text such as ``64KiB`` or ``4MiB``.
 
     Raises:
-        ValueError: the text is no size, or the size is not positive.
+        ValueError: the text is no size, or the size is not positive or above `MAX_SIZE`.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         size = value
@@ -53,14 +57,22 @@ def parse_size(value: Any) -> int:
         if match is None:
             raise ValueError("expected a size such as 65536, 64KiB or 4MiB")
         size = int(match[1]) * _SIZE_UNITS[match[2]]
-    if size <= 0:
-        raise ValueError("expected a size greater than zero")
+    if not 0 < size <= MAX_SIZE:
+        raise ValueError("expected a size from 1B to 1GiB")
     return size
+
+
+def _no_bool(value: Any) -> Any:
+    # To Python true is the number 1; to who wrote `port: true` it is a mistake.
+    if isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    return value
 
 
 def _header_name(name: str) -> str:
     if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} is not a header name (RFC 9110 token)")
+        # Not repeated in the error: with a missing blank after the colon, the value is part of the key.
+        raise ValueError("expected a header name (letters, digits and -) followed by a colon and a blank")
     return name
 
 
@@ -82,7 +94,11 @@ def _regex(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
+        # Without what the error quotes from the pattern: like any value, it may come from a variable.
+        reason = re.split(r"\s*['\"\\]", error.msg)[0]
+        raise ValueError(f"not a regular expression: {reason} at position {error.pos}") from None
+    except (OverflowError, RecursionError):
+        raise ValueError("not a regular expression: too large") from None
     return pattern
 
 
@@ -122,6 +138,7 @@ Size = Annotated[
 ]
 """An amount of data, held in bytes."""
 
+WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
 Regex = Annotated[str, AfterValidator(_regex)]

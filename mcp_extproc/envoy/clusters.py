@@ -7,6 +7,8 @@ import ssl
 from pathlib import Path
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
     Cluster,
     ClusterDiscoveryType,
     ClusterDnsLookupFamily,
@@ -55,6 +57,9 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _IDLE_TIMEOUT = 4.0
 """Seconds. Uvicorn and Node close idle connections after 5 s; a request that meets the closing would fail."""
 
+_MAX_RETRIES = 1024
+"""At once, for each server. Envoy's default of 3 would let only three calls at a time find a restarted server again."""
+
 _REPAIR_MATCH = {"mcp_repair": True}
 
 _SYSTEM_CA_FILES = (
@@ -77,7 +82,7 @@ def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:
         # Many servers listen on IPv4 only although their name has both.
         dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=seconds(server.connect_timeout),
-        per_connection_buffer_limit_bytes=1 << 20,
+        circuit_breakers=CircuitBreakers(thresholds=[CircuitBreakersThresholds(max_retries=_MAX_RETRIES)]),
         load_assignment=ClusterLoadAssignment(
             cluster_name=cluster_name(name),
             endpoints=[

@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
 from envoy_data_plane.envoy.extensions.filters.http.custom_response.v3 import CustomResponse
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExternalProcessor,
@@ -60,6 +61,7 @@ def _clients(config: GatewayConfig) -> Listener:
         route_config=routes.client_routes(config),
         http_filters=[
             HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
+            HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
             HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(repairs=False))),
             _router(),
         ],
@@ -87,6 +89,15 @@ def _upstreams(config: GatewayConfig, layout: Layout) -> Listener:
 def _repair(config: GatewayConfig, layout: Layout) -> Listener:
     processor = HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(repairs=True)))
     return _private(REPAIR_LISTENER, layout.repair, routes.repair_routes(config), [processor], None)
+
+
+def whole_bodies(config: GatewayConfig) -> Buffer:
+    """Collects bodies in front of our filter, and refuses larger ones with 413.
+
+    ext_proc buffers too, but a burst beyond the limit that arrives while the headers are still with the worker leaves it
+    waiting for data that Envoy, over its watermark, no longer reads (Envoy 1.40).
+    """
+    return Buffer(max_request_bytes=config.limits.request_bytes)
 
 
 def ext_proc(*, repairs: bool) -> ExternalProcessor:

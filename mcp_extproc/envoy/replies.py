@@ -86,7 +86,7 @@ def call_failures(server: str) -> CustomResponse:
 
 
 def local_replies(config: GatewayConfig) -> LocalReplyConfig:
-    """Bodies for what Envoy refuses by itself. Ours (immediate responses) are left as they are."""
+    """Bodies for what Envoy refuses by itself. Ours (immediate responses, and failures of calls at 200) stay as they are."""
     limit = config.limits.request_bytes
     return LocalReplyConfig(
         mappers=[
@@ -95,7 +95,7 @@ def local_replies(config: GatewayConfig) -> LocalReplyConfig:
             _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {config.listen.path}."),
             _mapper(503, errors.INTERNAL_ERROR, "The gateway is not ready: no worker answered. Try again."),
             _mapper(
-                0, errors.INTERNAL_ERROR, "The request failed in Envoy: HTTP %RESPONSE_CODE%, %RESPONSE_FLAGS_LONG%."
+                None, errors.INTERNAL_ERROR, "The request failed in Envoy: HTTP %RESPONSE_CODE%, %RESPONSE_FLAGS_LONG%."
             ),
         ]
     )
@@ -120,10 +120,10 @@ def _error_of(server: str, what: str) -> LocalResponsePolicy:
     return LocalResponsePolicy(status_code=200, body_format=text_format(with_id), response_headers_to_add=[_JSON_TYPE])
 
 
-def _mapper(status: int, code: int, message: str) -> ResponseMapper:
+def _mapper(status: int | None, code: int, message: str) -> ResponseMapper:
     body = text_format(_error_text(code, message))
     body.content_type = transport.JSON
-    filter = _status_is(status) if status else _status_at_least(0, "mcp.any")
+    filter = _status_at_least(400, "mcp.status_failure") if status is None else _status_is(status)
     return ResponseMapper(filter=filter, body_format_override=body)
 
 

@@ -32,6 +32,7 @@ from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTEN
 from mcp_extproc.envoy.messages import ZERO, any_of, seconds
 from mcp_extproc.envoy.replies import call_failures
 
+BUFFER = "envoy.filters.http.buffer"
 EXT_PROC = "envoy.filters.http.ext_proc"
 CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
 
@@ -52,7 +53,6 @@ def client_routes(config: GatewayConfig) -> RouteConfiguration:
                     _endpoint_route(config),
                     _other_route(),
                 ],
-                request_body_buffer_limit=config.limits.request_bytes,
                 include_request_attempt_count=True,
             )
         ],

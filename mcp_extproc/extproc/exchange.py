@@ -45,6 +45,8 @@ class Upstreams(Protocol):
 
     async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed: ...
 
+    def discard(self, server: str, session: UpstreamSession) -> None: ...
+
 
 class Processor:
     """What all exchanges of a worker share.
@@ -140,16 +142,14 @@ class Exchange:
         return self._carry_out(self._processor.gateway.decide(self._head, self._body, self._processor.clock()))
 
     def _on_repaired(self, message: pb.ProcessingRequest) -> list[pb.ProcessingResponse]:
-        """The server was initialized again and still refuses: it meant the request, not the session."""
+        """Where the server was initialized again and still refuses, it meant the request and not the session."""
         assert self._repairing is not None
         assert self._head is not None
-        status = next(
-            (h.raw_value or h.value.encode() for h in message.response_headers.headers.headers if h.key == ":status"),
-            b"",
-        )
         lost = self._head.headers.get("mcp-session-id")
-        if status in (b"400", b"404") and lost is not None:
-            self._processor.gateway.memory.forget(self._repairing.server, lost)
+        if messages.response_status(message) in ("400", "404") and lost is not None:
+            useless = self._processor.gateway.memory.forget(self._repairing.server, lost)
+            if useless is not None:
+                self._processor.upstreams.discard(self._repairing.server, useless)
         return [messages.go_on(message)]
 
     def _request_id(self) -> bytes | None:

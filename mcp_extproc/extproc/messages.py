@@ -33,6 +33,14 @@ def read_head(headers: pb.HttpHeaders) -> RequestHead:
     return RequestHead(method, path, fields)
 
 
+def response_status(message: pb.ProcessingRequest) -> str:
+    """``:status`` of a response's head, or empty."""
+    for header in message.response_headers.headers.headers:
+        if header.key == ":status":
+            return (header.raw_value or header.value.encode()).decode("latin-1")
+    return ""
+
+
 def route_name(message: pb.ProcessingRequest) -> str:
     """The name of Envoy's route, where the filter was told to send it (the repair listener's is), else empty."""
     for attributes in message.attributes.values():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvloop
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.gateway.gateway import Gateway
@@ -72,13 +74,15 @@ def serve(config: GatewayConfig, listen: Address, upstreams: Address) -> None:
     Raises:
         OSError: ``listen`` can't be listened on.
     """
-    uvloop.run(_serve(config, listen, upstreams, session_secret(config)))
+    uvloop.run(_serve(config, listen, upstreams, session_secret(config, os.environ)))
 
 
-def session_secret(config: GatewayConfig) -> str:
-    """The configured secret, or a random one with a warning."""
+def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
+    """The configured secret, or the one that ``run`` made for its workers, or a random one with a warning."""
     if config.session.secret is not None:
         return config.session.secret.get_secret_value()
+    if handed_down := environ.get(SECRET_VARIABLE):
+        return handed_down
     log.event(_LOG, logging.WARNING, "random_session_secret", {
         "effect": "sessions end with this process and are not shared with other workers",
         "remedy": "set session.secret",

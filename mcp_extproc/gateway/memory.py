@@ -45,9 +45,9 @@ class SessionMemory:
         if len(self._late) > self._capacity:
             self._late.popitem(last=False)
 
-    def forget(self, server: str, anchor: str) -> None:
-        """A session opened late turned out to be no better than what it replaced."""
-        self._late.pop((server, anchor), None)
+    def forget(self, server: str, anchor: str) -> UpstreamSession | None:
+        """A session opened late turned out to be no better than what it replaced. Returns it, if it was remembered."""
+        return self._late.pop((server, anchor), None)
 
     def end(self, session_id: str) -> None:
         """A client ended its session: from now on its token gets 404 here."""

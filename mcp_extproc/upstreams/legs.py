@@ -51,6 +51,7 @@ class Legs:
         self._memory = memory
         self._limits = limits
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
         """The outcomes, in the order of the legs. Cancelling this cancels every sub-request."""
@@ -159,9 +160,16 @@ class Legs:
         if not task.cancelled():
             task.exception()  # whoever still waits gets it; nobody has to
 
+    def discard(self, server: str, session: UpstreamSession) -> None:
+        """End a session with a server that turned out to be of no use, without anybody waiting for it."""
+        entry = self._entries[server]
+        task = asyncio.get_running_loop().create_task(_quietly(self._client.end(entry, session), entry.discovery_timeout))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
     async def close(self) -> None:
-        """Give up sessions that are still being opened."""
-        tasks = list(self._opening.values())
+        """Give up what still runs by itself: sessions being opened or ended."""
+        tasks = [*self._opening.values(), *self._ending]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -173,6 +181,11 @@ async def _within(seconds: float, work: Awaitable[_T]) -> _T:
             return await work
     except TimeoutError:
         raise UpstreamError("timeout", f"did not answer within {seconds:g} s") from None
+
+
+async def _quietly(work: Awaitable[None], seconds: float) -> None:
+    with contextlib.suppress(UpstreamError):
+        await _within(seconds, work)
 
 
 def _items(result: jsontext.Members, name: str) -> list[msgspec.Raw]:

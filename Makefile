@@ -1,0 +1,60 @@
+# Everything runs in a virtual environment of its own, made on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# pytest-xdist: one process for each core
+JOBS ?= auto
+
+.DEFAULT_GOAL := help
+
+.PHONY: help run test check lint fmt types unit e2e bench docs golden protos clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: $(READY) ## Start Envoy, the gateway and two sample servers at http://localhost:1975/mcp
+	@exec $(BIN)/python examples/run.py $(ARGS)
+
+test: $(READY) lint ## Run linters, type checks and all tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
+
+check: lint ## Run linters and type checks only
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: $(READY) ## Format the code
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+unit: $(READY) ## Run the fast tests only
+	$(BIN)/python -m pytest -n $(JOBS) tests/unit tests/extproc $(ARGS)
+
+e2e: $(READY) ## Run the tests with real Envoy, servers and clients only
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/envoy $(ARGS)
+
+bench: $(READY) ## Compare with plain Envoy and Envoy's own MCP filters, in one run
+	$(BIN)/python -m bench $(ARGS)
+
+docs: $(READY) ## Regenerate docs/configuration.md
+	$(BIN)/python -m mcp_extproc.config.schema > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+golden: $(READY) ## Regenerate the golden Envoy configurations (review the diff)
+	$(BIN)/python -m tests.envoy.golden
+
+protos: $(READY) ## Regenerate the ext_proc messages from protos/
+	$(BIN)/python -m protos.generate
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .hypothesis

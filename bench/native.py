@@ -1,0 +1,108 @@
+"""Envoy without us: configurations of the systems that the gateway is compared with.
+
+All have the same listener, route and upstream process, HTTP/1.1 on both sides, and no access log. What differs is the
+filter chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap, BootstrapStaticResources
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost
+from envoy_data_plane.envoy.extensions.filters.http.mcp.v3 import Mcp, McpTrafficMode
+from envoy_data_plane.envoy.extensions.filters.http.mcp_router.v3 import (
+    McpRouter,
+    McpRouterMcpBackend,
+    McpRouterMcpCluster,
+)
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpFilter,
+)
+
+from mcp_extproc.envoy.messages import any_of, seconds, socket_address
+
+SERVERS = ("one", "two", "three")
+"""The MCP servers, all of them the one upstream process."""
+
+_HOST = "127.0.0.1"
+
+_MAX_BODY = 10_485_760
+"""Bytes that the mcp filter parses: the most it allows. Its default of 8 KiB would not read larger calls to their end."""
+
+
+def plain(port: int, upstream: int) -> Bootstrap:
+    """A route and no filter: what HTTP costs. Ports of the listener and of the upstream."""
+    return _bootstrap(port, upstream, [_router()])
+
+
+def parsing(port: int, upstream: int) -> Bootstrap:
+    """Envoy's `mcp` filter, which parses a call and writes its metadata, before a route to one server."""
+    return _bootstrap(port, upstream, [_mcp(), _router()])
+
+
+def routing(port: int, upstream: int) -> Bootstrap:
+    """Envoy's `mcp` and `mcp_router`, which makes several servers one, as this gateway does.
+
+    `mcp_router` ends the filter chain in place of the router. It prefixes names with `one__` and so on, initializes all
+    servers at `initialize`, and keeps their session ids in its own, in base64.
+    """
+    backends = [
+        McpRouterMcpBackend(name=name, mcp_cluster=McpRouterMcpCluster(cluster=name, path="/mcp")) for name in SERVERS
+    ]
+    router = HttpFilter(name="envoy.filters.http.mcp_router", typed_config=any_of(McpRouter(servers=backends)))
+    return _bootstrap(port, upstream, [_mcp(), router])
+
+
+def _mcp() -> HttpFilter:
+    # Refusing what is no MCP is what a gateway does, and makes the filter read each body to its end.
+    mcp = Mcp(traffic_mode=McpTrafficMode.REJECT_NO_MCP, max_request_body_size=_MAX_BODY)
+    return HttpFilter(name="envoy.filters.http.mcp", typed_config=any_of(mcp))
+
+
+def _router() -> HttpFilter:
+    return HttpFilter(name="envoy.filters.http.router", typed_config=any_of(Router(suppress_envoy_headers=True)))
+
+
+def _bootstrap(port: int, upstream: int, filters: Sequence[HttpFilter]) -> Bootstrap:
+    return Bootstrap(
+        static_resources=BootstrapStaticResources(
+            listeners=[_listener(port, filters)], clusters=[_cluster(name, upstream) for name in SERVERS]
+        )
+    )
+
+
+def _listener(port: int, filters: Sequence[HttpFilter]) -> Listener:
+    route = Route(match=RouteMatch(path="/mcp"), route=RouteAction(cluster=SERVERS[0]))
+    manager = HttpConnectionManager(
+        stat_prefix="bench",
+        route_config=RouteConfiguration(virtual_hosts=[VirtualHost(name="mcp", domains=["*"], routes=[route])]),
+        http_filters=list(filters),
+        use_remote_address=True,
+    )
+    chain = FilterChain(
+        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=any_of(manager))]
+    )
+    return Listener(
+        name="mcp",
+        address=socket_address(_HOST, port),
+        filter_chains=[chain],
+        per_connection_buffer_limit_bytes=_MAX_BODY,
+    )
+
+
+def _cluster(name: str, port: int) -> Cluster:
+    endpoint = LbEndpoint(endpoint=Endpoint(address=socket_address(_HOST, port)))
+    return Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC,
+        connect_timeout=seconds(1),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+        ),
+    )

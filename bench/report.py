@@ -1,0 +1,168 @@
+"""From results to figures, and figures to tables and JSON."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.rounds import Memory, Outcome, Scenario
+from bench.slices import Result
+from bench.stats import ratio, ratio_spread
+from bench.systems import SYSTEMS
+
+REFERENCES = ("plain", "router")
+"""Systems that the others are put in proportion to."""
+
+UNCOUNTED = "upstream"
+"""The process that is in no sum: it is the same for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One system in proportion to another, round by round."""
+
+    calls: float
+    """Calls per second: above 1 is faster."""
+    calls_spread: float
+    cpu: float
+    """CPU per call, all processes of the system together: below 1 is cheaper."""
+    cpu_spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One system under one load. Each figure is the median of the rounds."""
+
+    calls_per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: Mapping[str, float]
+    """CPU per call in microseconds, by process."""
+    upstream_cpu_us: float
+    client_cpu_us: float
+    ratios: Mapping[str, Comparison]
+    """By reference."""
+
+
+def figures(results: Mapping[str, Sequence[Result]]) -> dict[str, Figures]:
+    """The figures of all systems under one load."""
+    return {system: _figures(own, results) for system, own in results.items()}
+
+
+def _figures(own: Sequence[Result], results: Mapping[str, Sequence[Result]]) -> Figures:
+    return Figures(
+        calls_per_second=statistics.median(map(_rate, own)),
+        p50_ms=statistics.median(result.p50 for result in own) * 1e3,
+        p99_ms=statistics.median(result.p99 for result in own) * 1e3,
+        cpu_us={name: _cpu_us([result.cpu[name] for result in own], own) for name in own[0].cpu if name != UNCOUNTED},
+        upstream_cpu_us=_cpu_us([result.cpu[UNCOUNTED] for result in own], own),
+        client_cpu_us=_cpu_us([result.client_cpu for result in own], own),
+        ratios={name: _compare(own, results[name]) for name in REFERENCES if name in results},
+    )
+
+
+def _compare(own: Sequence[Result], reference: Sequence[Result]) -> Comparison:
+    rates = [*map(_rate, own)], [*map(_rate, reference)]
+    costs = [*map(_cost, own)], [*map(_cost, reference)]
+    return Comparison(ratio(*rates), ratio_spread(*rates), ratio(*costs), ratio_spread(*costs))
+
+
+def _rate(result: Result) -> float:
+    return result.calls / result.seconds
+
+
+def _cost(result: Result) -> float:
+    return sum(cpu for name, cpu in result.cpu.items() if name != UNCOUNTED) / result.calls
+
+
+def _cpu_us(seconds: Sequence[float], results: Sequence[Result]) -> float:
+    return statistics.median(cpu / result.calls for cpu, result in zip(seconds, results, strict=True)) * 1e6
+
+
+def print_report(console: Console, outcome: Outcome) -> None:
+    """One table for each load, and one of the memory."""
+    for scenario, results in outcome.results.items():
+        console.print(_table(scenario, figures(results)))
+    console.print(_memory_table(outcome.memory))
+
+
+def _table(scenario: Scenario, systems: Mapping[str, Figures]) -> Table:
+    references = [name for name in REFERENCES if name in systems]
+    processes = list(dict.fromkeys(name for row in systems.values() for name in row.cpu_us))
+    table = Table(title=_title(scenario), caption=_caption(systems), title_justify="left", caption_justify="left")
+    table.add_column("system", no_wrap=True)
+    for heading in (
+        "calls/s",
+        *(f"x ({SYSTEMS[name].letter})" for name in references),
+        "p50 ms",
+        "p99 ms",
+        *(f"CPU µs\n{name}" for name in processes),
+        *(f"CPU\nx ({SYSTEMS[name].letter})" for name in references),
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for system, row in systems.items():
+        table.add_row(
+            f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
+            f"{row.calls_per_second:,.0f}",
+            *(f"{row.ratios[name].calls:.2f}" for name in references),
+            f"{row.p50_ms:.2f}",
+            f"{row.p99_ms:.2f}",
+            *(f"{row.cpu_us[name]:.0f}" if name in row.cpu_us else "-" for name in processes),
+            *(f"{row.ratios[name].cpu:.2f}" for name in references),
+        )
+    return table
+
+
+def _title(scenario: Scenario) -> str:
+    size = f"{scenario.content:,} characters of arguments" if scenario.content else "small"
+    return f"tools/call, {size}, {scenario.connections} connection{'s' if scenario.connections > 1 else ''}"
+
+
+def _caption(systems: Mapping[str, Figures]) -> str:
+    client = statistics.median(row.client_cpu_us for row in systems.values())
+    upstream = statistics.median(row.upstream_cpu_us for row in systems.values())
+    spreads = [
+        spread
+        for row in systems.values()
+        for each in row.ratios.values()
+        for spread in (each.calls_spread, each.cpu_spread)
+    ]
+    spread = f"Half of all rounds lie within ±{max(spreads):.0%} of a ratio. " if spreads else ""
+    return f"{spread}In no figure: client {client:.0f} µs and upstream {upstream:.0f} µs of CPU per call."
+
+
+def _memory_table(memory: Mapping[str, Mapping[str, Memory]]) -> Table:
+    table = Table(title="memory (RSS), MB", title_justify="left")
+    table.add_column("process", no_wrap=True)
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    for system, processes in memory.items():
+        for name, size in processes.items():
+            table.add_row(f"({SYSTEMS[system].letter}) {name}", f"{size.before / 1e6:.0f}", f"{size.after / 1e6:.0f}")
+    return table
+
+
+def as_json(outcome: Outcome, about: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures and the results behind them, for machines; orjson writes the values as they are."""
+    return {
+        "about": dict(about),
+        "scenarios": [
+            {
+                "content": scenario.content,
+                "connections": scenario.connections,
+                "systems": figures(results),
+                "rounds": {system: [_round(result) for result in own] for system, own in results.items()},
+            }
+            for scenario, results in outcome.results.items()
+        ],
+        "memory": {system: dict(processes) for system, processes in outcome.memory.items()},
+    }
+
+
+def _round(result: Result) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in result.__struct_fields__}

@@ -1,0 +1,162 @@
+"""The run: slices of every system in turn, many rounds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from bench.children import Child
+from bench.clock import resident_bytes
+from bench.errors import BenchError
+from bench.session import open_session
+from bench.slices import Answer, Order, Result
+from bench.systems import SYSTEMS, Running, Stage
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Scenario:
+    """One kind of load."""
+
+    content: int
+    """Characters of ballast in the arguments."""
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run."""
+
+    systems: tuple[str, ...]
+    """Keys of `SYSTEMS`."""
+    scenarios: tuple[Scenario, ...]
+    seconds: float
+    """Length of a slice."""
+    rounds: int
+
+    @property
+    def slices(self) -> int:
+        """How many there are in all."""
+        return self.rounds * len(self.scenarios) * len(self.systems)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident bytes of one process."""
+
+    before: int
+    """After the handshake, before the first slice."""
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything measured."""
+
+    results: Mapping[Scenario, Mapping[str, Sequence[Result]]]
+    """By scenario and system; the i-th results of all systems are of the same round."""
+    memory: Mapping[str, Mapping[str, Memory]]
+    """By system and process."""
+
+
+class Rig:
+    """All processes, running; leaving the context ends them."""
+
+    def __init__(self, plan: Plan, directory: Path, envoy: Path) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._envoy = envoy
+        self._children = ExitStack()
+        self._running: dict[str, Running] = {}
+        self._sessions: dict[str, dict[str, str]] = {}
+        self._upstream: Child
+        self._client: Child
+
+    def __enter__(self) -> Self:
+        with self._children:
+            self._start()
+            self._children = self._children.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._children.close()
+
+    def run(self, on_slice: Callable[[int, str], None]) -> Outcome:
+        """Runs the plan.
+
+        `on_slice` is told, before each slice, how many are done and what comes next. Raises BenchError, which names the
+        system, if an answer was wrong or missing.
+        """
+        results: dict[Scenario, dict[str, list[Result]]] = {
+            scenario: {system: [] for system in self._plan.systems} for scenario in self._plan.scenarios
+        }
+        before = self._memory()
+        for done, (round_, scenario, system) in enumerate(turns(self._plan)):
+            on_slice(done, f"round {round_ + 1}, {SYSTEMS[system].title}")
+            results[scenario][system].append(self._slice(scenario, system))
+        after = self._memory()
+        memory = {
+            system: {name: Memory(size, after[system][name]) for name, size in sizes.items()}
+            for system, sizes in before.items()
+        }
+        return Outcome(results, memory)
+
+    def _start(self) -> None:
+        self._upstream = self._children.enter_context(Child.module("bench.upstream", self._directory))
+        self._client = self._children.enter_context(Child.module("bench.load", self._directory))
+        stage = Stage(self._children, self._directory, self._envoy, int(self._upstream.read_line()))
+        for name in self._plan.systems:
+            self._running[name] = SYSTEMS[name].start(stage)
+        for name, running in self._running.items():
+            self._sessions[name] = self._handshake(name, running)
+
+    def _handshake(self, name: str, running: Running) -> dict[str, str]:
+        try:
+            return open_session(running.port, SYSTEMS[name].tools, lambda: self._check(name))
+        except BenchError as error:
+            raise BenchError(f"{SYSTEMS[name].title}: {error}") from None
+
+    def _check(self, name: str) -> None:
+        for child in (self._upstream, *self._running[name].processes.values()):
+            child.check()
+
+    def _slice(self, scenario: Scenario, name: str) -> Result:
+        running = self._running[name]
+        measured = {"upstream": self._upstream, **running.processes}
+        order = Order(
+            port=running.port,
+            headers=self._sessions[name],
+            tools=SYSTEMS[name].tools,
+            content=scenario.content,
+            connections=scenario.connections,
+            seconds=self._plan.seconds,
+            clocks={process: child.pids() for process, child in measured.items()},
+        )
+        self._client.write_line(msgspec.json.encode(order))
+        answer = msgspec.json.decode(self._client.read_line(), type=Answer)
+        if answer.failure is not None:
+            self._check(name)  # a process that has ended is the better explanation
+            raise BenchError(f"{SYSTEMS[name].title}: {answer.failure.error}")
+        assert answer.result is not None
+        return answer.result
+
+    def _memory(self) -> dict[str, dict[str, int]]:
+        return {
+            system: {name: resident_bytes(child.pids()) for name, child in running.processes.items()}
+            for system, running in self._running.items()
+        }
+
+
+def turns(plan: Plan) -> Iterator[tuple[int, Scenario, str]]:
+    """All slices in order: round, scenario, system. Who goes first changes from round to round, so that nobody always
+    follows the same neighbour's heat or idleness."""
+    for round_ in range(plan.rounds):
+        shift = round_ % len(plan.systems)
+        order = plan.systems[shift:] + plan.systems[:shift]
+        for scenario in plan.scenarios:
+            for system in order:
+                yield round_, scenario, system

@@ -1,0 +1,110 @@
+"""The MCP handshake that comes before the calls, and a look at what a system offers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.errors import BenchError
+
+_VERSION = "2025-06-18"
+"""Spoken by every system compared."""
+
+_PATIENCE = 30.0
+"""Seconds for a system to start."""
+
+_PAUSE = 0.05
+
+_Json = dict[str, Any]
+
+
+class _NotReady(Exception):
+    """Nothing answers yet, or only to say so."""
+
+
+def open_session(port: int, tools: tuple[str, ...], check: Callable[[], None]) -> dict[str, str]:
+    """Initializes a session as soon as the system answers.
+
+    Args:
+        port: the endpoint is http://127.0.0.1:port/mcp.
+        tools: that the system must list, no more and no fewer.
+        check: raises BenchError if one of the system's processes has ended.
+
+    Returns: the headers that every later request carries.
+
+    Raises BenchError if the system does not get ready or does not speak MCP as expected.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            headers = _initialize(port)
+            break
+        except _NotReady as error:
+            check()
+            if time.monotonic() > deadline:
+                raise BenchError(f"not ready after {_PATIENCE:.0f} s: {error}") from None
+            time.sleep(_PAUSE)
+    _notify_initialized(port, headers)
+    _check_tools(port, headers, tools)
+    return headers
+
+
+def _initialize(port: int) -> dict[str, str]:
+    params = {
+        "protocolVersion": _VERSION,
+        "capabilities": {},
+        "clientInfo": {"name": "mcp-extproc bench", "version": "1"},
+    }
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+    try:
+        status, headers, body = _post(port, {}, message)
+    except OSError as error:
+        raise _NotReady(str(error)) from None
+    if status >= 500:
+        raise _NotReady(f"status {status}: {body[:500]!r}")
+    version = _result(status, body).get("protocolVersion")
+    session = headers.get("mcp-session-id")
+    if version != _VERSION or session is None:
+        raise BenchError(
+            f"initialize answered version {version} and session {session!r}; expected {_VERSION} and an id"
+        )
+    return {"mcp-session-id": session, "mcp-protocol-version": version}
+
+
+def _notify_initialized(port: int, headers: dict[str, str]) -> None:
+    status, _, body = _post(port, headers, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+    if status != 202:
+        raise BenchError(f"notifications/initialized got status {status} instead of 202: {body[:500]!r}")
+
+
+def _check_tools(port: int, headers: dict[str, str], tools: tuple[str, ...]) -> None:
+    status, _, body = _post(port, headers, {"jsonrpc": "2.0", "id": 2, "method": "tools/list"})
+    listed = {tool["name"] for tool in _result(status, body).get("tools", ())}
+    if listed != set(tools):
+        raise BenchError(f"tools/list named {sorted(listed)}; expected {sorted(tools)}")
+
+
+def _post(port: int, headers: dict[str, str], message: _Json) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+    try:
+        connection.request(
+            "POST",
+            "/mcp",
+            json.dumps(message),
+            {"content-type": "application/json", "accept": "application/json, text/event-stream", **headers},
+        )
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def _result(status: int, body: bytes) -> _Json:
+    try:
+        result: _Json = json.loads(body)["result"]
+    except (ValueError, KeyError, TypeError):
+        raise BenchError(f"expected a JSON-RPC result, got status {status}: {body[:500]!r}") from None
+    return result

@@ -1,0 +1,112 @@
+"""A file, or its text, to a configuration: which format it is in is seen from its content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mcp_extproc.config.bounds import FILE_BYTES
+from mcp_extproc.config.errors import ConfigError
+from mcp_extproc.config.json_text import parse_json
+from mcp_extproc.config.mcp_servers import read_mcp_servers, table_of
+from mcp_extproc.config.model import GatewayConfig
+from mcp_extproc.config.native import read_native
+from mcp_extproc.config.yaml_text import parse_yaml
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that was read and is valid."""
+
+    config: GatewayConfig
+    warnings: tuple[str, ...]
+    """What in the file has no effect, one sentence each."""
+    source: Literal["native", "mcp-servers"]
+    """The format of the file."""
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Loaded:
+    """Read a configuration file: native YAML (or JSON), or mcp-servers.json.
+
+    Args:
+        path: the file.
+        environ: where ``${VAR}`` is looked up, normally `os.environ`.
+
+    Raises:
+        ConfigError: the file can't be read, or what it says can't be used.
+    """
+    return loads(_read(path), str(path), environ)
+
+
+def loads(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
+    """Read a configuration from text.
+
+    Args:
+        text: the content.
+        name: what errors call it. Ending in ``.json``, it has to be JSON.
+        environ: where ``${VAR}`` is looked up, normally `os.environ`.
+
+    Raises:
+        ConfigError: what the text says can't be used.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > FILE_BYTES:
+        raise ConfigError(name, [_TOO_LARGE])
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise ConfigError(name, [_EMPTY])
+    data, is_json = _parse(text, name)
+    if data is None:
+        raise ConfigError(name, [_EMPTY])
+    if not isinstance(data, dict):
+        raise ConfigError(name, ["expected a mapping with a key servers (native) or mcpServers at the top"])
+    table = table_of(data, is_json=is_json)
+    if table is None:
+        return Loaded(read_native(data, name, environ), (), "native")
+    config, warnings = read_mcp_servers(data, table, name, environ)
+    return Loaded(config, warnings, "mcp-servers")
+
+
+_EMPTY = "is empty: name at least one server under servers (native) or mcpServers"
+_TOO_LARGE = f"is larger than {FILE_BYTES >> 20} MiB"
+
+
+def _parse(text: str, name: str) -> tuple[Any, bool]:
+    """The data, and whether the text was JSON."""
+    if name.lower().endswith(".json"):
+        return parse_json(text, name), True
+    if text.lstrip().startswith("{"):
+        try:
+            return parse_json(text, name), True
+        except ConfigError:
+            # YAML may begin with a brace as well. What has this key in JSON's quotes was meant as JSON.
+            if '"mcpServers"' in text:
+                raise
+    return parse_yaml(text, name), False
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES + 1)
+    except FileNotFoundError:
+        problem = "no such file"
+    except IsADirectoryError:
+        problem = "is a directory: name a file in it"
+    except PermissionError:
+        problem = "may not be read by this user: change its permissions or its owner"
+    except OSError as error:
+        problem = f"can't be read: {os.strerror(error.errno) if error.errno else 'unknown reason'}"
+    except ValueError:
+        problem = "is no file name"
+    else:
+        if len(content) > FILE_BYTES:
+            raise ConfigError(str(path), [_TOO_LARGE])
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+        problem = f"line {line}: is not UTF-8: save the file with that encoding"
+    raise ConfigError(str(path), [problem])

@@ -1,0 +1,194 @@
+"""The native format described by itself: a JSON Schema for editors, and docs/configuration.md for people.
+
+``python -m mcp_extproc.config.schema`` prints the latter.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from mcp_extproc.config import bounds, reference_text
+from mcp_extproc.config.mcp_servers import CLIENT_KEYS, KEYS
+from mcp_extproc.config.model import SERVER_NAME_PATTERN, GatewayConfig
+from mcp_extproc.config.problems import is_mapping, section_of
+from mcp_extproc.config.values import MAX_SIZE, Seconds, Size
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_VARIABLE = {"type": "string", "pattern": r"\$\{[^}]+\}", "description": "A variable, such as ${PORT}."}
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the native format, as it is before variables are replaced."""
+    schema = GatewayConfig.model_json_schema()
+    schema["properties"]["servers"] |= {"minProperties": 1, "propertyNames": {"pattern": f"^{SERVER_NAME_PATTERN}$"}}
+    schema["$defs"]["Server"]["oneOf"] = [{"required": ["url"]}, {"required": ["endpoints"]}]
+    schema["$defs"] = {name: _with_variables(section) for name, section in schema["$defs"].items()}
+    return {"$schema": _DIALECT, **_with_variables(schema), "title": "mcp-extproc configuration"}
+
+
+def _with_variables(section: dict[str, Any]) -> dict[str, Any]:
+    """Let a variable stand where other than free text is expected, since substitution comes before validation."""
+    properties = {key: _or_variable(value) for key, value in section["properties"].items()}
+    return section | {"properties": properties}
+
+
+def _or_variable(schema: dict[str, Any]) -> dict[str, Any]:
+    if schema.get("type") in ("integer", "number", "boolean") or "enum" in schema:
+        about = {key: value for key, value in schema.items() if key in ("title", "description", "default", "examples")}
+        constraint = {key: value for key, value in schema.items() if key not in about}
+        return {"anyOf": [constraint, _VARIABLE], **about}
+    if any("pattern" in choice for choice in schema.get("anyOf", ())):
+        return schema | {"anyOf": [*schema["anyOf"], _VARIABLE]}
+    return schema
+
+
+def reference_markdown() -> str:
+    """The text of docs/configuration.md."""
+    parts = [
+        reference_text.INTRODUCTION,
+        "## A complete example\n",
+        f"```yaml\n{reference_text.EXAMPLE}```\n",
+        "## Keys\n",
+        *(_section(title, model) for title, model in _sections(GatewayConfig)),
+        reference_text.VALUES,
+        reference_text.VARIABLES,
+        _mcp_servers(),
+        _limits(),
+        reference_text.ERRORS,
+    ]
+    return "\n".join(parts)
+
+
+def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    yield path, model
+    for name, info in model.model_fields.items():
+        inner = section_of(info.annotation)
+        if inner is not None:
+            here = f"{path}.{name}" if path else name
+            yield from _sections(inner, f"{here}.<name>" if is_mapping(info.annotation) else here)
+
+
+def _section(title: str, model: type[BaseModel]) -> str:
+    properties = model.model_json_schema(mode="validation")["properties"]
+    rows = [_row(name, info, properties[name]) for name, info in model.model_fields.items()]
+    heading = f"### `{title}`" if title else "### Top level"
+    return f"{heading}\n\n{_one_line(model.__doc__ or '')}\n\n{_table(('key', 'type', 'default', 'meaning'), rows)}"
+
+
+# How a docstring says what stands in for None.
+_DEFAULT_IN_WORDS = re.compile(r" ?Default: (?P<words>.+?)\.(?= |$)")
+
+
+def _row(name: str, info: FieldInfo, schema: dict[str, Any]) -> tuple[str, str, str, str]:
+    meaning = _one_line(info.description or "")
+    default = _default(info, schema)
+    if in_words := _DEFAULT_IN_WORDS.search(meaning):
+        default = in_words["words"]
+        meaning = meaning.replace(in_words[0], "", 1)
+    return f"`{name}`", _type(info, schema), default, meaning
+
+
+_DURATION_SCHEMA = TypeAdapter(Seconds).json_schema()["anyOf"]
+_SIZE_SCHEMA = TypeAdapter(Size).json_schema()["anyOf"]
+
+
+def _type(info: FieldInfo, schema: dict[str, Any]) -> str:
+    if section_of(info.annotation) is not None:
+        return "mapping of sections" if is_mapping(info.annotation) else "section"
+    choices = [choice for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
+    if choices == _DURATION_SCHEMA:
+        return "duration"
+    if choices == _SIZE_SCHEMA:
+        return "size"
+    return _scalar_type(schema if not choices else choices[0])
+
+
+def _scalar_type(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    match schema["type"]:
+        case "integer":
+            low, high = schema.get("minimum"), schema.get("maximum")
+            return f"whole number, {low} to {high}" if high is not None else f"whole number from {low}"
+        case "boolean":
+            return "`true` or `false`"
+        case "array":
+            return "list of text"
+        case "object":
+            return "mapping of text to text"
+        case _:
+            return "text"
+
+
+def _default(info: FieldInfo, schema: dict[str, Any]) -> str:
+    value = info.default
+    kind = _type(info, schema)
+    if info.is_required():
+        return "required"
+    if value is None or value == () or info.default_factory is not None:
+        return "none"
+    if kind == "section":
+        return "see its keys"
+    if kind == "duration":
+        return f"`{_duration_text(value)}`"
+    if kind == "size":
+        return f"`{_size_text(value)}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _duration_text(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def _size_text(size: int) -> str:
+    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size % length == 0:
+            return f"{size // length}{unit}"
+    return f"{size}B"
+
+
+def _mcp_servers() -> str:
+    rows = [(f"`{key}`", meaning) for key, meaning in KEYS.items()]
+    ignored = ", ".join(f"`{key}`" for key in CLIENT_KEYS)
+    return "\n".join([
+        reference_text.MCP_SERVERS,
+        _table(("key", "meaning"), rows),
+        reference_text.MCP_SERVERS_REST.format(ignored=ignored),
+    ])  # fmt: skip
+
+
+def _limits() -> str:
+    rows = [
+        ("size of the file", f"{_size_text(bounds.FILE_BYTES)}"),
+        ("nesting of mappings and lists", f"{bounds.DEPTH} levels"),
+        ("keys and values, YAML aliases counted as often as they are used", f"{bounds.VALUES}"),
+        ("a server's name", "1 to 48 characters out of `A-Z a-z 0-9 _ . -`, first and last a letter or digit"),
+        ("`prefix`", "0 to 48 characters out of `A-Z a-z 0-9 _ . -`"),
+        ("`separator`", "1 to 8 characters out of `A-Z a-z 0-9 _ . / : -`"),
+        ("a size", f"1B to {_size_text(MAX_SIZE)}"),
+        ("a duration", "more than zero, less than ten years"),
+        ("a session secret", "32 characters or more"),
+    ]
+    return "\n".join([reference_text.LIMITS, _table(("what", "limit"), rows)])
+
+
+def _table(head: tuple[str, ...], rows: list[Any]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_markdown())

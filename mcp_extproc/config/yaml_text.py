@@ -1,0 +1,179 @@
+"""YAML text to plain data: a small, strict YAML without surprises.
+
+Plain scalars follow the core schema of YAML 1.2, so that ``no`` and ``2024-01-01`` are text and ``10:20`` is not 620.
+A key given twice, a key that is not text, and a tag are errors; anchors, aliases and merge keys work within bounds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any, ClassVar, Final
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from mcp_extproc.config.bounds import DEPTH, VALUES
+from mcp_extproc.config.errors import ConfigError, quoted
+
+_STR: Final = "tag:yaml.org,2002:str"
+_MERGE: Final = "tag:yaml.org,2002:merge"
+
+# YAML's own word for a token ('<scalar>') or one character may be shown; longer quotes may be part of a value.
+_QUOTED_TEXT = re.compile(r"""\s*(?:'(?!<[a-z ]+>')[^']{4,}'|"[^"]{4,}")""")
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """Dicts with text keys, lists and scalars from one YAML document. None where it holds nothing.
+
+    Raises:
+        ConfigError: the text is not YAML, or breaks a rule above or a bound of `mcp_extproc.config.bounds`.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problem = f"line {line}: the character U+{_code(error.character):04X} is not allowed in YAML"
+    except yaml.MarkedYAMLError as error:
+        problem = _explain(error)
+    # From here and not from inside: the parser's exception, which holds the text, is not chained.
+    raise ConfigError(name, [problem])
+
+
+def _code(character: object) -> int:
+    return character if isinstance(character, int) else ord(str(character))
+
+
+def _explain(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+    if isinstance(error, _Refused):
+        return where + (error.problem or "")
+    hint = ""
+    if mark is not None and mark.buffer is not None and mark.buffer[mark.pointer : mark.pointer + 1] == "\t":
+        hint = " (YAML is indented with blanks, not tabs)"
+    begun = f" on line {error.context_mark.line + 1}" if error.context_mark is not None else ""
+    context = f"{error.context}{begun}, " if error.context else ""
+    return f"{where}not YAML: {_QUOTED_TEXT.sub('', context + (error.problem or 'unexpected text'))}{hint}"
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """Something that YAML accepts and a configuration does not. Its `problem` repeats no value."""
+
+    def __init__(self, problem: str, node: Node | None = None, mark: Any = None) -> None:
+        super().__init__(problem=problem, problem_mark=mark if node is None else node.start_mark)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the rules of this module."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML declares it as the instance's
+    yaml_constructors: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._count = 0
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        """Compose one node, counting it with all that it stands for."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            node = super().compose_node(parent, index)
+            if id(node) not in self._sizes:
+                raise _Refused("an alias stands for something that contains it", mark=mark)
+            self._add(self._sizes[id(node)], mark)
+            return node
+        if self._depth == DEPTH:
+            raise _Refused(f"nested more than {DEPTH} levels deep", mark=mark)
+        before = self._count
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        self._add(1, mark)
+        self._sizes[id(node)] = self._count - before
+        return node
+
+    def _add(self, values: int, mark: Any) -> None:
+        self._count += values
+        if self._count > VALUES:
+            raise _Refused(f"more than {VALUES} values, aliases counted as often as they are used", mark=mark)
+
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
+        """Compose a mapping and check its own keys, before those of merges join them."""
+        node = super().compose_mapping_node(anchor)
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, ScalarNode) or key.tag not in (_STR, _MERGE):
+                raise _Refused("a key is not text: put it in quotes", key)
+            if key.value in seen:
+                raise _Refused(f"the key {quoted(key.value)} is given twice (first on line {seen[key.value]})", key)
+            seen[key.value] = key.start_mark.line + 1
+        return node
+
+
+def _construct_scalar(kind: type[int | float]) -> Any:
+    def construct(loader: _Loader, node: ScalarNode) -> int | float:
+        text = str(loader.construct_scalar(node))
+        try:
+            if kind is int:
+                return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        except ValueError:
+            raise _Refused("not a number that can be read: shorten it, or put it in quotes", node) from None
+
+    return construct
+
+
+def _construct_bool(loader: _Loader, node: ScalarNode) -> bool:
+    text = str(loader.construct_scalar(node)).lower()
+    if text not in ("true", "false"):
+        raise _Refused("expected true or false", node)
+    return text == "true"
+
+
+def _construct_null(_loader: _Loader, _node: Node) -> None:
+    return None
+
+
+def _construct_map(loader: _Loader, node: Node) -> dict[Hashable, Any]:
+    if not isinstance(node, MappingNode):
+        raise _Refused("expected a mapping", node)
+    return loader.construct_mapping(node, deep=True)
+
+
+def _construct_seq(loader: _Loader, node: Node) -> list[Any]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise _Refused("expected a list", node)
+    return loader.construct_sequence(node, deep=True)
+
+
+def _construct_str(loader: _Loader, node: ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+def _refuse_tag(_loader: _Loader, node: Node) -> None:
+    raise _Refused("tags are not used here: put a value that begins with ! in quotes", node)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+     list("-+.0123456789")),
+    ("merge", r"<<", ["<"]),
+):  # fmt: skip
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})\\Z"), _first)
+
+for _tag, _construct in (
+    ("null", _construct_null), ("bool", _construct_bool), ("int", _construct_scalar(int)),
+    ("float", _construct_scalar(float)), ("str", _construct_str), ("seq", _construct_seq), ("map", _construct_map),
+):  # fmt: skip
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
+_Loader.add_constructor(None, _refuse_tag)

@@ -1,0 +1,55 @@
+"""Rendered Envoy configurations kept as files, so that a change of them is seen in review. ``make golden`` writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.bootstrap import bootstrap, to_json
+from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.upstreams.address import TcpAddress, parse_address
+
+FOLDER = Path(__file__).parent / "golden"
+
+_SOCKETS = Layout.in_directory(Path("/run/mcp-extproc"))
+_TCP = Layout(
+    parse_address("gateway:9002"), TcpAddress("127.0.0.1", 9003), TcpAddress("127.0.0.1", 9004), TcpAddress("127.0.0.1", 9901)
+)
+
+CASES: dict[str, tuple[dict[str, Any], Layout]] = {
+    "one-server": ({"servers": {"notes": {"url": "http://127.0.0.1:3001/mcp", "prefix": ""}}}, _SOCKETS),
+    "several-servers": (
+        {
+            "listen": {"address": "0.0.0.0", "port": 8080, "path": "/tools/mcp"},
+            "limits": {"request_bytes": "1MiB"},
+            "servers": {
+                "local": {"url": "http://localhost:3001/mcp?key=hush", "headers": {"x-api-key": "hush"}},
+                "remote": {"url": "https://mcp.example.com/v1", "timeout": "10m", "connect_timeout": "2s"},
+                "replicas": {"endpoints": ["10.0.0.7:8080", "replica.internal:8080", "[fd00::7]:8080"], "path": "/mcp"},
+                "private": {
+                    "url": "https://10.1.2.3:8443/mcp",
+                    "tls": {
+                        "ca": "/etc/ca.pem", "sni": "private.internal",
+                        "client_certificate": "/etc/client.pem", "client_key": "/etc/client.key",
+                    },
+                },
+                "unverified": {"endpoints": ["10.1.2.4:8443"], "tls": {"insecure_skip_verify": True}},
+            },
+        },
+        _TCP,
+    ),
+    "quiet": ({"log": {"access": ""}, "servers": {"notes": {"url": "http://notes:3001/mcp"}}}, _SOCKETS),
+}  # fmt: skip
+
+
+def render(case: str) -> str:
+    """The configuration of one case, as Envoy reads it."""
+    document, layout = CASES[case]
+    return to_json(bootstrap(GatewayConfig.model_validate(document), layout))
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name in CASES:
+        (FOLDER / f"{name}.json").write_text(render(name))

@@ -1,0 +1,130 @@
+"""A real gateway for end-to-end tests: Envoy and a worker as child processes, and a plain HTTP client in front."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from mcp_extproc.config import load
+from mcp_extproc.envoy.binary import find_envoy
+from mcp_extproc.local import LocalGateway
+
+ACCEPT = "application/json, text/event-stream"
+
+
+@dataclass
+class Answer:
+    """An HTTP answer, read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        parsed = json.loads(self.body)
+        assert isinstance(parsed, dict)
+        return parsed
+
+    @property
+    def result(self) -> dict[str, Any]:
+        assert self.status == 200, (self.status, self.body)
+        assert "result" in self.json, self.json
+        result = self.json["result"]
+        assert isinstance(result, dict)
+        return result
+
+    @property
+    def error(self) -> dict[str, Any]:
+        error = self.json["error"]
+        assert isinstance(error, dict)
+        return error
+
+
+class TestGateway:
+    """A running gateway and a client of it."""
+
+    __test__ = False
+
+    def __init__(self, local: LocalGateway, http: aiohttp.ClientSession, access_log: Path) -> None:
+        self.local = local
+        self.http = http
+        self.access_log = access_log
+
+    @property
+    def url(self) -> str:
+        return self.local.url
+
+    async def send(
+        self, body: bytes | AsyncIterator[bytes] | None, *, method: str = "POST", url: str | None = None, **headers: str
+    ) -> Answer:
+        """One raw request. Header names are given with underscores; an empty value leaves a default header out."""
+        fields = {"content-type": "application/json", "accept": ACCEPT} if method == "POST" else {}
+        fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+        fields = {name: value for name, value in fields.items() if value}
+        skip = {"content-type", "accept", "user-agent"}
+        # aiohttp warns of large bodies that are plain bytes.
+        data = io.BytesIO(body) if isinstance(body, bytes) else body
+        async with self.http.request(method, url or self.url, data=data, headers=fields, skip_auto_headers=skip) as got:
+            return Answer(got.status, got.headers, await got.read())
+
+    async def rpc(self, method: str, params: Any = None, *, id: Any = 1, **headers: str) -> Answer:
+        """One JSON-RPC request."""
+        message = {"jsonrpc": "2.0", "id": id, "method": method}
+        if params is not None:
+            message["params"] = params
+        return await self.send(json.dumps(message).encode(), **headers)
+
+    async def initialize(self, version: str = "2025-11-25", capabilities: Any = None) -> str:
+        """Open a session; returns its id."""
+        answer = await self.rpc("initialize", {
+            "protocolVersion": version,
+            "capabilities": capabilities or {},
+            "clientInfo": {"name": "test", "version": "0"},
+        })  # fmt: skip
+        assert "result" in answer.json, answer.json
+        return answer.headers["mcp-session-id"]
+
+    async def call(self, session: str, name: str, arguments: Any = None, *, id: Any = 1) -> Answer:
+        """Call a tool."""
+        return await self.rpc("tools/call", {"name": name, "arguments": arguments or {}}, id=id, mcp_session_id=session)
+
+    async def logged(self, **fields: Any) -> dict[str, Any]:
+        """The access log entry with these fields (underscores stand for dots), as soon as Envoy wrote it."""
+        wanted = {name.replace("_", "."): value for name, value in fields.items()}
+        async with asyncio.timeout(20):
+            while True:
+                for line in self.access_log.read_text().splitlines() if self.access_log.exists() else ():
+                    entry: dict[str, Any] = json.loads(line)
+                    if all(entry.get(name) == value for name, value in wanted.items()):
+                        return entry
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def gateway(
+    directory: Path, servers: Mapping[str, Any], *, environment: Mapping[str, str] | None = None, **config: Any
+) -> AsyncIterator[TestGateway]:
+    """Start a gateway in front of these servers (name to URL, or to its section of the configuration)."""
+    access_log = directory / "access.log"
+    sections = {name: {"url": given} if isinstance(given, str) else given for name, given in servers.items()}
+    document = {
+        "listen": {"port": 0, **config.pop("listen", {})},
+        "servers": sections,
+        "log": {"access": str(access_log), "level": "debug"},
+        **config,
+    }
+    file = directory / "gateway.yaml"
+    file.write_text(json.dumps(document))
+    loaded = load(file, environment or {})
+    local = LocalGateway(loaded.config, file, find_envoy(), "s" * 32, envoy_log=directory / "envoy.log")
+    async with local, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        yield TestGateway(local, http, access_log)

@@ -1,0 +1,109 @@
+"""Programs that tests start, and end by their process ids."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def program(
+    command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A running program, its output in ``log``. It is ended with SIGTERM, and killed if it stays."""
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env={**os.environ, **(environment or {})},
+            cwd=ROOT,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), 5)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+@asynccontextmanager
+async def http_server(
+    command: Sequence[str], port: int, *, log: Path, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A running server that accepts connections on a port of this machine."""
+    async with program(command, log=log, environment=environment) as process:
+        async with asyncio.timeout(30):
+            while not await _accepts(port):
+                assert process.returncode is None, log.read_text()
+                await asyncio.sleep(0.02)
+        yield process
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("localhost", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def sdk_server(name: str, port: int) -> list[str]:
+    """The command of an MCP server built on the official SDK (tests/support/sdk_server.py)."""
+    return [sys.executable, "-W", "ignore", "-m", "tests.support.sdk_server", name, str(port)]
+
+
+def interrupt(pid: int) -> None:
+    """What Ctrl-C sends."""
+    os.kill(pid, signal.SIGINT)
+
+
+def children_of(pid: int) -> set[int]:
+    """All processes below one, at this moment."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found: set[int] = set()
+    grew = True
+    while grew:
+        grew = False
+        for child, parent in parents.items():
+            if child not in found and (parent == pid or parent in found):
+                found.add(child)
+                grew = True
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,168 @@
+"""An MCP server that behaves, or misbehaves, as a test tells it to. It records what it was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+Handler = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Received:
+    """One request as it arrived."""
+
+    http_method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def message(self) -> dict[str, Any]:
+        parsed = json.loads(self.body)
+        assert isinstance(parsed, dict)
+        return parsed
+
+
+@dataclass
+class ScriptedServer:
+    """A Streamable HTTP server with sessions.
+
+    ``on[method]`` replaces what a JSON-RPC method does; ``pages`` are the tools of ``tools/list``, page by page.
+    """
+
+    name: str = "scripted"
+    version: str | None = None
+    """Protocol version to answer with; the client's own by default."""
+    stateless: bool = False
+    capabilities: dict[str, Any] = field(default_factory=lambda: {"tools": {}})
+    instructions: str | None = None
+    pages: list[list[dict[str, Any]]] = field(default_factory=lambda: [[tool("echo")]])
+    lost_status: int = 404
+    on: dict[str, Handler] = field(default_factory=dict)
+    received: list[Received] = field(default_factory=list)
+    sessions: set[str] = field(default_factory=set)
+    port: int = 0
+    _made: int = 0
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop listening; ``async with`` again (or :meth:`restart`) listens on the same port."""
+        await self._runner.cleanup()
+
+    async def restart(self) -> None:
+        """Come back on the same port, sessions forgotten."""
+        await self.stop()
+        self.sessions.clear()
+        await self.__aenter__()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/mcp"
+
+    def calls(self, method: str) -> list[Received]:
+        """The requests and notifications of one JSON-RPC method, in order."""
+        return [r for r in self.received if r.http_method == "POST" and r.message.get("method") == method]
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.received.append(Received(request.method, request.path_qs, headers, body))
+        session = headers.get("mcp-session-id")
+        if request.method == "DELETE":
+            known = session in self.sessions
+            self.sessions.discard(session or "")
+            return web.Response(status=204 if known else 404)
+        message = json.loads(body)
+        method = message.get("method")
+        if method in self.on:
+            return await self.on[method](request, message)
+        if method == "initialize":
+            return self._initialize(message)
+        if not self.stateless and session not in self.sessions:
+            return web.json_response(
+                {"jsonrpc": "2.0", "error": {"code": -32600, "message": "Session not found"}}, status=self.lost_status
+            )
+        if "id" not in message:
+            return web.Response(status=202)
+        match method:
+            case "tools/list":
+                return self._tools(message)
+            case "tools/call":
+                return echo(message)
+        return answer(message, error={"code": -32601, "message": f"no {method}"})
+
+    def _initialize(self, message: dict[str, Any]) -> web.Response:
+        result: dict[str, Any] = {
+            "protocolVersion": self.version or message["params"]["protocolVersion"],
+            "capabilities": self.capabilities,
+            "serverInfo": {"name": self.name, "version": "1"},
+        }
+        if self.instructions is not None:
+            result["instructions"] = self.instructions
+        response = answer(message, result=result)
+        if not self.stateless:
+            self._made += 1
+            session = f"{self.name}-{self._made}-{len(self.received)}"
+            self.sessions.add(session)
+            response.headers["mcp-session-id"] = session
+        return response
+
+    def _tools(self, message: dict[str, Any]) -> web.Response:
+        cursor = (message.get("params") or {}).get("cursor")
+        index = int(cursor) if cursor else 0
+        result: dict[str, Any] = {"tools": self.pages[index]}
+        if index + 1 < len(self.pages):
+            result["nextCursor"] = str(index + 1)
+        return answer(message, result=result)
+
+
+def tool(name: str, **extra: Any) -> dict[str, Any]:
+    """A tool's definition."""
+    return {"name": name, "description": f"The tool {name}", "inputSchema": {"type": "object"}, **extra}
+
+
+def answer(message: dict[str, Any], **members: Any) -> web.Response:
+    """A JSON-RPC response as JSON."""
+    return web.json_response({"jsonrpc": "2.0", "id": message["id"], **members})
+
+
+def echo(message: dict[str, Any]) -> web.Response:
+    """A tool's result that repeats name and arguments."""
+    text = json.dumps([message["params"].get("name"), message["params"].get("arguments")])
+    return answer(message, result={"content": [{"type": "text", "text": text}]})
+
+
+async def hang(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+    """Never answer."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def raw(status: int, content_type: str, body: str) -> Handler:
+    """Answer with something that is no MCP message."""
+
+    async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return web.Response(status=status, headers={"content-type": content_type}, body=body.encode())
+
+    return handler

@@ -1,0 +1,34 @@
+"""The sums, on numbers small enough to do by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.stats import percentile, ratio, ratio_spread
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, 1), (0.01, 1), (0.25, 1), (0.26, 2), (0.5, 2), (0.51, 3), (0.99, 4), (1.0, 4)]
+)
+def test_percentile_is_the_nearest_rank(share: float, expected: int) -> None:
+    assert percentile([1, 2, 3, 4], share) == expected
+
+
+def test_percentile_of_a_hundred() -> None:
+    assert percentile([*range(1, 101)], 0.99) == 99
+
+
+def test_ratio_is_taken_within_the_round() -> None:
+    # The second round ran on a machine ten times slower. The ratio of the medians would be 2.
+    assert ratio([30, 4, 40], [10, 2, 20]) == 2
+    assert ratio([30, 3, 60], [10, 1, 30]) == 3
+
+
+def test_ratio_needs_both_sides_of_each_round() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        ratio([1, 2], [1])
+
+
+def test_spread_is_half_the_interquartile_range() -> None:
+    assert ratio_spread([8, 9, 10, 11], [1, 1, 1, 1]) == pytest.approx((10 - 8) / 2 / 9.5)
+    assert ratio_spread([5, 5, 5], [1, 1, 1]) == 0
