@@ -15,7 +15,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[str, ...]
     """Called in turn."""
     content: int
-    """Characters of ballast in each call's arguments. With 0 a call is about 130 bytes."""
+    """Characters of ballast in each call's arguments. With 0 a call is about 120 bytes."""
     connections: int
     """Kept alive, each with one call under way."""
     seconds: float

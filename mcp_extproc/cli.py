@@ -10,10 +10,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -26,10 +26,8 @@ from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress, pars
 
 # Envoy's configuration types take half a second to import, gRPC a tenth: each command imports what it needs.
 
-_C = TypeVar("_C", bound=Callable[..., Any])
 
-
-class _AddressType(click.ParamType):
+class _AddressType(click.ParamType[Address]):
     name = "unix:PATH | HOST:PORT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:

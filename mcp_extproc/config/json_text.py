@@ -55,7 +55,7 @@ def _refuse_constant(constant: str) -> None:
 def _first_problem(data: Any) -> str | None:
     """What is wrong with parsed data, level by level: recursion would have to be bounded as well."""
     level: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
-    for _ in range(DEPTH + 1):
+    for _ in range(DEPTH):
         inner: list[tuple[tuple[str | int, ...], Any]] = []
         for path, value in level:
             if isinstance(value, _Object):
@@ -65,9 +65,7 @@ def _first_problem(data: Any) -> str | None:
             elif isinstance(value, list):
                 inner += [((*path, index), item) for index, item in enumerate(value)]
         level = inner
-        if not level:
-            return None
-    return _TOO_DEEP
+    return _TOO_DEEP if any(isinstance(value, dict | list) for _, value in level) else None
 
 
 def _explain(text: str, error: json.JSONDecodeError) -> str:

@@ -37,6 +37,11 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
+@lru_cache
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
 class Listen(Model):
     """Where Envoy accepts MCP clients."""
 
@@ -67,7 +72,7 @@ class Listen(Model):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        return ipaddress.ip_address(self.address).is_loopback
+        return _is_loopback(self.address)
 
 
 class Tools(Model):
@@ -136,13 +141,14 @@ _BAD_HOST = "expected a URL with a host and a valid port"
 
 
 def _origin(value: str) -> str:
+    value = value.lower()
     try:
         parts = urlsplit(value)
     except ValueError:
         parts = urlsplit("")
     if value != "*" and (not parts.scheme or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}"):
         raise ValueError("expected an origin, scheme://host[:port], such as https://app.example.com")
-    return value.lower()
+    return value
 
 
 Origin = Annotated[str, AfterValidator(_origin)]

@@ -19,8 +19,9 @@ from mcp_extproc.config.errors import ConfigError, quoted
 _STR: Final = "tag:yaml.org,2002:str"
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
-# YAML's own word for a token ('<scalar>') or one character may be shown; longer quotes may be part of a value.
-_QUOTED_TEXT = re.compile(r"""\s*(?:'(?!<[a-z ]+>')[^']{4,}'|"[^"]{4,}")""")
+# PyYAML quotes single characters, its own words for tokens ('<scalar>'), and names, which may be part of a value.
+_QUOTE = re.compile(r"""\s*('[^']*'|"[^"]*")""")
+_HARMLESS = re.compile(r"""['"](?:\\?.|<[a-z ]+>)['"]""")
 
 
 def parse_yaml(text: str, name: str) -> Any:
@@ -58,7 +59,9 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
         hint = " (YAML is indented with blanks, not tabs)"
     begun = f" on line {error.context_mark.line + 1}" if error.context_mark is not None else ""
     context = f"{error.context}{begun}, " if error.context else ""
-    return f"{where}not YAML: {_QUOTED_TEXT.sub('', context + (error.problem or 'unexpected text'))}{hint}"
+    sentence = context + (error.problem or "unexpected text")
+    shown = _QUOTE.sub(lambda match: match[0] if _HARMLESS.fullmatch(match[1]) else "", sentence)
+    return f"{where}not YAML: {shown}{hint}"
 
 
 class _Refused(yaml.MarkedYAMLError):
@@ -89,7 +92,7 @@ class _Loader(yaml.SafeLoader):
                 raise _Refused("an alias stands for something that contains it", mark=mark)
             self._add(self._sizes[id(node)], mark)
             return node
-        if self._depth == DEPTH:
+        if self._depth == DEPTH and not self.check_event(yaml.ScalarEvent):
             raise _Refused(f"nested more than {DEPTH} levels deep", mark=mark)
         before = self._count
         self._depth += 1

@@ -72,8 +72,8 @@ def _clients(config: GatewayConfig) -> Listener:
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
         common_http_protocol_options=HttpProtocolOptions(
-            # `mcp_session_id` would be a second spelling of `mcp-session-id` for some servers.
-            headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST,
+            # `x_mcp_server` is a second spelling of `x-mcp-server` to some filters and services behind them.
+            headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
         ),
         http_protocol_options=Http1ProtocolOptions(),
         request_timeout=seconds(_REQUEST_TIMEOUT),

@@ -150,7 +150,7 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
 
 
 def _endpoint_route(config: GatewayConfig) -> Route:
-    # Never answers: the gateway replies, or chooses another route. Should a request ever pass the gateway undecided, it ends here.
+    # Never answers: the gateway replies, or chooses another route. A request that passed it undecided would end here.
     return Route(
         name=f"{LISTENER}/endpoint",
         match=RouteMatch(path=config.listen.path),

@@ -12,7 +12,7 @@ import orjson
 
 from mcp_extproc import __version__
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway import headers, merge
+from mcp_extproc.gateway import admission, headers, merge, refusals
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.decision import (
     CloseLeg,
@@ -34,11 +34,11 @@ from mcp_extproc.gateway.decision import (
     SessionRef,
 )
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.mcp import envelope, errors, jsontext, methods, transport, versions
+from mcp_extproc.mcp import envelope, errors, jsontext, methods, versions
 from mcp_extproc.mcp.envelope import Notification, Request, Response
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Handling, Method
-from mcp_extproc.mcp.names import header_value
+from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
 from mcp_extproc.mcp.sessions import BadToken, OpenedSession, Sealer, Session, UpstreamSession
 
 SERVER_INFO = {"name": "mcp-extproc", "version": __version__}
@@ -69,67 +69,15 @@ class Gateway:
         """Judge a request by its headers. ``None``: a POST whose body is needed."""
         facts: dict[str, Any] = {}
         try:
-            self._check_place(head)
+            admission.check_place(head, self.config)
             if head.method == "POST":
-                self._check_post(head)
+                admission.check_post(head, self.config)
                 return None
             if head.method == "DELETE":
                 return self._close(head, facts, now)
-            raise McpError(
-                errors.INVALID_REQUEST,
-                f"HTTP method {head.method[:16]} is not served here: send POST, or DELETE to end a session.",
-                reason="http_method",
-                status=405,
-                headers=(("allow", "POST, DELETE"),),
-            )
+            raise refusals.http_method(head.method)
         except McpError as error:
             return _reject(error, facts)
-
-    def _check_place(self, head: RequestHead) -> None:
-        if head.path.partition("?")[0] != self._audience:
-            raise McpError(
-                errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {self._audience}.",
-                reason="path", status=404,
-            )  # fmt: skip
-        host = head.headers.get("host", "")
-        if self.config.listen.is_loopback and not transport.is_loopback_host(host):
-            raise McpError(
-                errors.INVALID_REQUEST, "This host is not served here: a gateway on a loopback address answers to localhost.",
-                reason="host", status=403,
-            )  # fmt: skip
-        origin = head.headers.get("origin")
-        if origin is not None and not transport.origin_allowed(origin, self.config.origins):
-            raise McpError(
-                errors.INVALID_REQUEST, "Pages of this origin may not call the gateway: see `origins` in its configuration.",
-                reason="origin", status=403,
-            )  # fmt: skip
-
-    def _check_post(self, head: RequestHead) -> None:
-        if transport.media_type(head.headers.get("content-type", "")) != transport.JSON:
-            raise McpError(
-                errors.INVALID_REQUEST, "The body has to be JSON: send Content-Type: application/json.",
-                reason="content_type", status=415,
-            )  # fmt: skip
-        if "content-encoding" in head.headers:
-            raise McpError(
-                errors.INVALID_REQUEST, "Encoded bodies are not read: send the JSON without Content-Encoding.",
-                reason="content_encoding", status=415,
-            )  # fmt: skip
-        if not transport.accepts(head.headers.get("accept", ""), transport.JSON, transport.SSE):
-            raise McpError(
-                errors.INVALID_REQUEST, "Send Accept: application/json, text/event-stream; an answer may be either.",
-                reason="accept", status=406,
-            )  # fmt: skip
-        length = head.headers.get("content-length", "")
-        if length.isdigit() and int(length[:20]) > self.config.limits.request_bytes:
-            raise self.too_large()
-
-    def too_large(self) -> McpError:
-        """The error of a body over the limit."""
-        return McpError(
-            errors.INVALID_REQUEST, f"The body is larger than the {self.config.limits.request_bytes} bytes allowed.",
-            reason="too_large", status=413,
-        )  # fmt: skip
 
     # -- Body ---------------------------------------------------------------------------------------------------------
 
@@ -144,7 +92,7 @@ class Gateway:
         facts: dict[str, Any] = {}
         try:
             if len(body) > self.config.limits.request_bytes:
-                raise self.too_large()
+                raise refusals.too_large(self.config.limits.request_bytes)
             message = envelope.parse(body, self.config.limits.json_depth)
             _describe(message, facts)
             try:
@@ -156,17 +104,12 @@ class Gateway:
 
     def _decide(self, head: RequestHead, message: envelope.Message, facts: dict[str, Any], now: float) -> Decision:
         if not isinstance(message, Response):
-            _refuse_modern(head, message)
+            admission.check_era(head, message)
             if message.method == "initialize":
                 if isinstance(message, Notification):
-                    raise McpError(
-                        errors.INVALID_REQUEST,
-                        "initialize is a request and needs an id.",
-                        reason="invalid_request",
-                        status=400,
-                    )
+                    raise refusals.initialize_without_id()
                 return self._initialize(message, facts)
-        _check_version_header(head)
+        admission.check_version_header(head)
         opened = self._session(head, facts, now)
         match message:
             case Request():
@@ -180,20 +123,14 @@ class Gateway:
     def _session(self, head: RequestHead, facts: dict[str, Any], now: float) -> OpenedSession:
         token = head.headers.get("mcp-session-id")
         if token is None:
-            raise McpError(
-                errors.INVALID_REQUEST, "Mcp-Session-Id is missing: send initialize first, then the id it answers with.",
-                reason="session_missing", status=400,
-            )  # fmt: skip
+            raise refusals.session_missing()
         try:
             opened = self._sealer.open(token, audience=self._audience, principal="", now=now)
             if self.memory.has_ended(opened.id):
                 raise BadToken("ended")
         except BadToken as error:
             facts["session_error"] = str(error)
-            raise McpError(
-                errors.INVALID_REQUEST, "Session not found: it ended, expired or is not one of this endpoint. Send initialize.",
-                reason="session_unknown", status=404,
-            ) from None  # fmt: skip
+            raise refusals.session_unknown() from None
         facts["session"] = opened.id
         facts["protocol_version"] = opened.session.version
         facts["client"] = opened.session.client
@@ -202,9 +139,7 @@ class Gateway:
     def _request(self, head: RequestHead, request: Request, opened: OpenedSession, facts: dict[str, Any]) -> Decision:
         method = methods.REQUESTS.get(request.method)
         if method is None:
-            raise McpError(
-                errors.METHOD_NOT_FOUND, f"The method {request.method} is not served.", reason="unknown_method"
-            )
+            raise refusals.unknown_method(request.method)
         match method.handling:
             case Handling.ANSWER:
                 return Reply(200, merge.result(request.id, {}), _JSON, facts)
@@ -229,10 +164,7 @@ class Gateway:
     def _initialize(self, request: Request, facts: dict[str, Any]) -> FanOut:
         requested = request.text("protocolVersion")
         if requested is None:
-            raise McpError(
-                errors.INVALID_PARAMS, "initialize needs params.protocolVersion, a string such as 2025-11-25.",
-                reason="invalid_params",
-            )  # fmt: skip
+            raise refusals.invalid_params("initialize needs params.protocolVersion, a string such as 2025-11-25.")
         version = versions.negotiate(requested)
         client_capabilities = _relayed_capabilities(request)
         facts["protocol_version"] = version
@@ -291,10 +223,7 @@ class Gateway:
 
     def _list(self, method: Method, request: Request, opened: OpenedSession, facts: dict[str, Any]) -> FanOut:
         if "cursor" in request.params:
-            # Lists are answered whole, so no cursor of ours exists (server/utilities/pagination, Error Handling).
-            raise McpError(
-                errors.INVALID_PARAMS, "Unknown cursor: the list is given whole, in one page.", reason="invalid_cursor"
-            )
+            raise refusals.invalid_cursor()
         assert method.items is not None
         assert method.capability is not None
         legs = tuple(
@@ -319,12 +248,10 @@ class Gateway:
     def _call(self, head: RequestHead, request: Request, opened: OpenedSession, facts: dict[str, Any]) -> Decision:
         name = request.text("name")
         if name is None:
-            raise McpError(
-                errors.INVALID_PARAMS, f"{request.method} needs params.name, a string.", reason="invalid_params"
-            )
-        found = self.catalog.resolve_tool(name)
+            raise refusals.invalid_params(f"{request.method} needs params.name, a string.")
+        found = self.catalog.resolve_tool(name) if len(name) <= MAX_NAME_CHARS else None
         if found is None:
-            raise McpError(errors.INVALID_PARAMS, f"Unknown tool: {name[:256]}", reason="unknown_tool")
+            raise refusals.unknown_tool(name)
         entry, tool = found
         facts["server"] = entry.name
         facts["tool"] = tool
@@ -431,51 +358,10 @@ def _describe(message: envelope.Message, facts: dict[str, Any]) -> None:
     if isinstance(message, Response):
         return
     facts["method"] = message.method
-    named = {name: text for name in ("name", "uri") if (text := message.text(name)) is not None}
+    # A longer name than any that is served is cut here: metadata and logs are no place for megabytes.
+    named = {name: text[: MAX_NAME_CHARS + 1] for name in ("name", "uri") if (text := message.text(name)) is not None}
     if named:
         facts["params"] = named
-
-
-def _refuse_modern(head: RequestHead, message: Request | Notification) -> None:
-    """Requests of 2026-07-28 get its own error, on which newer clients fall back to ``initialize``."""
-    header = head.headers.get("mcp-protocol-version")
-    requested = _meta_version(message)
-    if requested is None and message.method != "initialize":
-        if header == versions.MODERN:
-            requested = header
-        elif message.method in methods.MODERN_ONLY and "mcp-session-id" not in head.headers:
-            requested = header or versions.MODERN
-    if requested is not None:
-        raise McpError(
-            errors.UNSUPPORTED_PROTOCOL_VERSION,
-            f"Protocol version {requested[:64]} is not served here: use initialize with one of {', '.join(versions.SUPPORTED)}.",
-            reason="unsupported_protocol_version",
-            status=400,
-            data={"supported": list(versions.SUPPORTED), "requested": requested[:64]},
-        )
-
-
-def _meta_version(message: Request | Notification) -> str | None:
-    raw = message.params.get("_meta")
-    if raw is None or versions.META_VERSION_KEY.encode() not in bytes(raw):
-        return None
-    try:
-        meta = jsontext.split(raw)
-    except TypeError:
-        return None
-    value = meta.get(versions.META_VERSION_KEY)
-    return None if value is None else jsontext.text_of(value)
-
-
-def _check_version_header(head: RequestHead) -> None:
-    version = head.headers.get("mcp-protocol-version")
-    if version is not None and version not in versions.SUPPORTED:
-        raise McpError(
-            errors.INVALID_REQUEST,
-            f"MCP-Protocol-Version {version[:64]} is not supported: use one of {', '.join(versions.SUPPORTED)}.",
-            reason="unsupported_protocol_version",
-            status=400,
-        )
 
 
 def _relayed_capabilities(request: Request) -> bytes:
@@ -486,9 +372,7 @@ def _relayed_capabilities(request: Request) -> bytes:
     try:
         declared = jsontext.split(raw)
     except TypeError:
-        raise McpError(
-            errors.INVALID_PARAMS, "params.capabilities has to be an object.", reason="invalid_params"
-        ) from None
+        raise refusals.invalid_params("params.capabilities has to be an object.") from None
     return jsontext.join({name: raw for name, raw in declared.items() if name in methods.RELAYED_CLIENT_CAPABILITIES})
 
 
@@ -508,8 +392,7 @@ def _reject(error: McpError, facts: dict[str, Any], notes: tuple[Note, ...] = ()
 
 
 def _all_failed(failed: Sequence[Failed]) -> McpError:
-    what = merge.summary(failed) or "no server has been asked"
-    return McpError(errors.INTERNAL_ERROR, f"No answer: {what}.", reason="upstream_unavailable")
+    return refusals.no_answer(merge.summary(failed) or "no server has been asked")
 
 
 def _unavailable_fact(failed: Sequence[Failed]) -> dict[str, str]:

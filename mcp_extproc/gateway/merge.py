@@ -52,15 +52,19 @@ def summary(failed: Sequence[Failed]) -> str:
 def capabilities(opened: Sequence[Opened]) -> dict[str, Any]:
     """The union of what the servers offer, cut to what the gateway serves.
 
-    Sub-capabilities (``listChanged``, ``subscribe``) stand for messages that the gateway does not carry yet: they are left out.
+    Sub-capabilities (``listChanged``, ``subscribe``) stand for messages that the gateway does not carry yet: left out.
     """
     return {name: {} for name in sorted(SERVED_CAPABILITIES) if any(name in o.capabilities for o in opened)}
 
 
 def instructions(opened: Sequence[Opened]) -> str | None:
     """The servers' instructions under their names, or ``None`` where no server gave any."""
-    parts = [f"# {o.server}\n\n{o.instructions.strip()[:MAX_INSTRUCTIONS_CHARS]}" for o in opened if o.instructions]
+    parts = [f"# {o.server}\n\n{_cut(o.instructions.strip())}" for o in opened if o.instructions]
     return "\n\n".join(parts) or None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_INSTRUCTIONS_CHARS else text[:MAX_INSTRUCTIONS_CHARS] + " [cut]"
 
 
 def named_items(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
+MAX_NAME_CHARS = 1024
+"""Longest name that is served. Names travel in metadata, headers and logs; clients stop at 64 or 128."""
+
 _SENTINEL_START = "=?base64?"
 _SENTINEL_END = "?="
 

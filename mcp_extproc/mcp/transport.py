@@ -6,6 +6,7 @@ Source: MCP 2025-11-25 basic/transports (Streamable HTTP, Security Warning).
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 JSON = "application/json"
@@ -35,6 +36,7 @@ def accepts(accept: str, *wanted: str) -> bool:
     return all(offered & {kind, kind.partition("/")[0] + "/*", "*/*"} for kind in wanted)
 
 
+@lru_cache(maxsize=1024)
 def is_loopback_host(authority: str) -> bool:
     """Whether a ``Host`` names this machine itself, with or without a port.
 

@@ -163,7 +163,9 @@ class Legs:
     def discard(self, server: str, session: UpstreamSession) -> None:
         """End a session with a server that turned out to be of no use, without anybody waiting for it."""
         entry = self._entries[server]
-        task = asyncio.get_running_loop().create_task(_quietly(self._client.end(entry, session), entry.discovery_timeout))
+        task = asyncio.get_running_loop().create_task(
+            _quietly(self._client.end(entry, session), entry.discovery_timeout)
+        )
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 

@@ -23,13 +23,15 @@ async def test_two_servers_appear_as_one(start: StartGateway, alpha: ScriptedSer
 
 
 async def test_arguments_arrive_byte_for_byte(start: StartGateway, alpha: ScriptedServer) -> None:
-    """Big integers, long decimals, escapes, blanks and the order of keys (peers' defect 1)."""
+    """Big integers, long decimals, escapes, blanks and the order of keys."""
     arguments = (
         rb'{"z": 12345678901234567890, "big":9007199254740993 , "pi":3.1415926535, "d":12345678901234567890.1234567890,'
         rb' "e":1e400, "one":1.0, "esc":"\u0041\/<\ud83d\ude00", "a":{"y":1,"x":2}}'
     )
     body = (
-        b' { "method" : "tools/call","params": {"arguments":' + arguments + b' , "unknown" : [1.50] , "name" : "alpha__echo"'
+        b' { "method" : "tools/call","params": {"arguments":'
+        + arguments
+        + b' , "unknown" : [1.50] , "name" : "alpha__echo"'
         b'}, "id": 12345678901234567890, "jsonrpc":"2.0", "extra":null }\n'
     )
     async with start({"alpha": alpha.url}) as gateway:
@@ -127,7 +129,11 @@ async def test_e28_a_repeated_cursor_ends_the_list(start: StartGateway, alpha: S
 
 async def test_definitions_pass_verbatim(start: StartGateway, alpha: ScriptedServer) -> None:
     definition = tool(
-        "echo", _meta={"vendor/x": [1]}, annotations={"readOnlyHint": True}, icons=[{"src": "data:,"}], future={"a": 1.0}
+        "echo",
+        _meta={"vendor/x": [1]},
+        annotations={"readOnlyHint": True},
+        icons=[{"src": "data:,"}],
+        future={"a": 1.0},
     )
     alpha.pages = [[definition]]
     async with start({"alpha": alpha.url}) as gateway:

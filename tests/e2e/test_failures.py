@@ -43,8 +43,6 @@ BAD_BODIES: list[tuple[str, bytes, int, int, Any]] = [
 ]
 
 
-
-
 async def test_bad_bodies(start: StartGateway, alpha: ScriptedServer) -> None:
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
@@ -108,7 +106,7 @@ async def test_sessions_that_are_none(start: StartGateway, alpha: ScriptedServer
         assert (missing.status, missing.error["code"], missing.json["id"]) == (400, -32600, 1)
         for bad in ("nonsense", flipped):
             assert (await gateway.send(None, method="DELETE", mcp_session_id=bad)).status == 404
-        # initialize ignores whatever session id came along (peers' defect 38)
+        # initialize ignores whatever session id came along
         again = await gateway.rpc(
             "initialize", {"protocolVersion": "2025-11-25", "capabilities": {}}, mcp_session_id="stale"
         )
@@ -200,9 +198,9 @@ async def test_bodies_over_the_limit(start: StartGateway, alpha: ScriptedServer)
         session = await gateway.initialize()
         assert len(fits) == limit
         assert (await gateway.send(fits, mcp_session_id=session)).status == 200
-        assert (await gateway.send(chunked(fits), mcp_session_id=session)).status == 200  # type: ignore[arg-type]
+        assert (await gateway.send(chunked(fits), mcp_session_id=session)).status == 200
         for body in (fits + b" ", chunked(fits + b" "), chunked(fits + b" " * limit)):
-            answer = await gateway.send(body, mcp_session_id=session)  # type: ignore[arg-type]
+            answer = await gateway.send(body, mcp_session_id=session)
             assert (answer.status, answer.error["code"]) == (413, -32600)
         assert len(alpha.calls("tools/call")) == 2
 
@@ -249,7 +247,9 @@ async def test_a_server_that_is_down(start: StartGateway, alpha: ScriptedServer,
         assert (await gateway.call(session, "beta__echo")).result
 
 
-async def test_e25_one_dead_server_leaves_the_others(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
+async def test_e25_one_dead_server_leaves_the_others(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
+) -> None:
     await beta.stop()
     async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
         session = await gateway.initialize()
@@ -295,7 +295,9 @@ async def test_a_server_that_comes_late_joins_the_session(
 
 
 @pytest.mark.parametrize("lost_status", [404, 400])
-async def test_e27_a_restarted_server_is_invisible(start: StartGateway, alpha: ScriptedServer, lost_status: int) -> None:
+async def test_e27_a_restarted_server_is_invisible(
+    start: StartGateway, alpha: ScriptedServer, lost_status: int
+) -> None:
     """Lost sessions are opened again and the request is replayed once: calls, lists, twice in a row, large bodies."""
     alpha.lost_status = lost_status
     async with start({"alpha": alpha.url}) as gateway:
@@ -356,7 +358,7 @@ async def test_a_stateless_server_has_no_session_to_lose(start: StartGateway, al
 
 
 async def test_servers_of_every_version(start: StartGateway) -> None:
-    """Peers' defect 20: each leg keeps the version it negotiated; all are listed and callable."""
+    """each leg keeps the version it negotiated; all are listed and callable."""
     async with (
         ScriptedServer("old", version="2025-03-26") as old,
         ScriptedServer("mid", version="2025-06-18") as mid,
@@ -364,7 +366,9 @@ async def test_servers_of_every_version(start: StartGateway) -> None:
         ScriptedServer("alien", version="1999-01-01") as alien,
     ):
         async with start({"old": old.url, "mid": mid.url, "new": new.url, "alien": alien.url}) as gateway:
-            answer = await gateway.rpc("initialize", {"protocolVersion": "2025-11-25", "capabilities": {"sampling": {}}})
+            answer = await gateway.rpc(
+                "initialize", {"protocolVersion": "2025-11-25", "capabilities": {"sampling": {}}}
+            )
             assert answer.result["protocolVersion"] == "2025-11-25"
             assert answer.result["instructions"] == "# new\n\nBe kind."
             assert [m["server"] for m in answer.result["_meta"]["mcp-extproc/unavailable"]] == ["alien"]
@@ -478,7 +482,7 @@ async def test_no_secret_in_envoys_configuration(start: StartGateway, alpha: Scr
 
 
 async def test_tools_named_alike_keep_to_their_servers(start: StartGateway) -> None:
-    """Peers' defect 26: the longest prefix wins."""
+    """the longest prefix wins."""
     async with ScriptedServer("git") as git, ScriptedServer("git-hub") as hub:
         git.pages = [[tool("hub-x"), tool("x")]]
         hub.pages = [[tool("x")]]

@@ -90,11 +90,11 @@ async def test_e26_a_tool_that_fails_is_a_result(gateway: TestGateway) -> None:
 async def test_progress_reaches_the_caller(gateway: TestGateway) -> None:
     seen: list[float] = []
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:
-        seen.append(done)
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(progress)
 
     async with Client(gateway.url, mode="legacy") as client:
-        result = await client.call_tool("first__count", {"to": 5}, progress_callback=progress)
+        result = await client.call_tool("first__count", {"to": 5}, progress_callback=on_progress)
         assert _text(result) == "first counted to 5"
     assert seen == [1, 2, 3, 4, 5]
 

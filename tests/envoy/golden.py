@@ -14,7 +14,10 @@ FOLDER = Path(__file__).parent / "golden"
 
 _SOCKETS = Layout.in_directory(Path("/run/mcp-extproc"))
 _TCP = Layout(
-    parse_address("gateway:9002"), TcpAddress("127.0.0.1", 9003), TcpAddress("127.0.0.1", 9004), TcpAddress("127.0.0.1", 9901)
+    parse_address("gateway:9002"),
+    TcpAddress("127.0.0.1", 9003),
+    TcpAddress("127.0.0.1", 9004),
+    TcpAddress("127.0.0.1", 9901),
 )
 
 CASES: dict[str, tuple[dict[str, Any], Layout]] = {

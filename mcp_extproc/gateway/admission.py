@@ -1,0 +1,84 @@
+"""Whether a request may come in at all, judged by its head. Each check passes or raises.
+
+Source: MCP 2025-11-25 basic/transports (Streamable HTTP, Security Warning, Protocol Version Header).
+"""
+
+from __future__ import annotations
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.gateway import refusals
+from mcp_extproc.gateway.decision import RequestHead
+from mcp_extproc.mcp import jsontext, methods, transport, versions
+from mcp_extproc.mcp.envelope import Notification, Request
+
+
+def check_place(head: RequestHead, config: GatewayConfig) -> None:
+    """The endpoint's path, asked for under a name and from a page that may.
+
+    Raises:
+        McpError: 404 or 403.
+    """
+    if head.path.partition("?")[0] != config.listen.path:
+        raise refusals.path(config.listen.path)
+    if config.listen.is_loopback and not transport.is_loopback_host(head.headers.get("host", "")):
+        raise refusals.host()
+    origin = head.headers.get("origin")
+    if origin is not None and not transport.origin_allowed(origin, config.origins):
+        raise refusals.origin()
+
+
+def check_post(head: RequestHead, config: GatewayConfig) -> None:
+    """A POST whose body can be read and whose client takes our answers.
+
+    Raises:
+        McpError: 415, 406 or 413.
+    """
+    if transport.media_type(head.headers.get("content-type", "")) != transport.JSON:
+        raise refusals.content_type()
+    if "content-encoding" in head.headers:
+        raise refusals.content_encoding()
+    if not transport.accepts(head.headers.get("accept", ""), transport.JSON, transport.SSE):
+        raise refusals.accept()
+    length = head.headers.get("content-length", "")
+    if length.isdigit() and int(length[:20]) > config.limits.request_bytes:
+        raise refusals.too_large(config.limits.request_bytes)
+
+
+def check_version_header(head: RequestHead) -> None:
+    """A version header that is there names a version we know. The session's own version counts all the same.
+
+    Raises:
+        McpError: 400.
+    """
+    version = head.headers.get("mcp-protocol-version")
+    if version is not None and version not in versions.SUPPORTED:
+        raise refusals.version_header(version)
+
+
+def check_era(head: RequestHead, message: Request | Notification) -> None:
+    """No request of 2026-07-28, told by its ``_meta``, its version header, or a method that exists only there.
+
+    Raises:
+        McpError: 400 with -32022.
+    """
+    requested = _meta_version(message)
+    if requested is None and message.method != "initialize":
+        header = head.headers.get("mcp-protocol-version")
+        if header == versions.MODERN:
+            requested = header
+        elif message.method in methods.MODERN_ONLY and "mcp-session-id" not in head.headers:
+            requested = header or versions.MODERN
+    if requested is not None:
+        raise refusals.modern(requested)
+
+
+def _meta_version(message: Request | Notification) -> str | None:
+    raw = message.params.get("_meta")
+    if raw is None or versions.META_VERSION_KEY.encode() not in bytes(raw):
+        return None
+    try:
+        meta = jsontext.split(raw)
+    except TypeError:
+        return None
+    value = meta.get(versions.META_VERSION_KEY)
+    return None if value is None else jsontext.text_of(value)

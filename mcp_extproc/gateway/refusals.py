@@ -1,0 +1,136 @@
+"""Every error that the gateway itself answers with, in one place: what, how it is told, and at which HTTP status.
+
+A request that was read and whose session is good fails at 200; other statuses are what the transport demands
+(docs/protocol.md, "HTTP status of errors").
+"""
+
+from __future__ import annotations
+
+from mcp_extproc.mcp import versions
+from mcp_extproc.mcp.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    McpError,
+)
+
+MAX_QUOTED_CHARS = 256
+"""Most of a client's own text that is repeated to it."""
+
+_SERVED_VERSIONS = ", ".join(versions.SUPPORTED)
+
+
+# -- The transport --------------------------------------------------------------------------------------------------------
+
+
+def path(endpoint: str) -> McpError:
+    """Another path than the endpoint's."""
+    return _transport(404, "path", f"Nothing is served here: the MCP endpoint is {endpoint}.")
+
+
+def http_method(method: str) -> McpError:
+    """A verb other than POST and DELETE (a GET stream is optional: basic/transports, Listening for Messages)."""
+    message = f"HTTP method {method[:16]} is not served here: send POST, or DELETE to end a session."
+    return _transport(405, "http_method", message, headers=(("allow", "POST, DELETE"),))
+
+
+def host() -> McpError:
+    """DNS rebinding: a foreign name that resolves to this machine."""
+    return _transport(
+        403, "host", "This host is not served here: a gateway on a loopback address answers to localhost."
+    )
+
+
+def origin() -> McpError:
+    """A web page that may not call."""
+    return _transport(
+        403, "origin", "Pages of this origin may not call the gateway: see `origins` in its configuration."
+    )
+
+
+def content_type() -> McpError:
+    """A body that is not said to be JSON."""
+    return _transport(415, "content_type", "The body has to be JSON: send Content-Type: application/json.")
+
+
+def content_encoding() -> McpError:
+    """A compressed body, which policy could not read."""
+    return _transport(415, "content_encoding", "Encoded bodies are not read: send the JSON without Content-Encoding.")
+
+
+def accept() -> McpError:
+    """A client that would not take both kinds of answers."""
+    return _transport(406, "accept", "Send Accept: application/json, text/event-stream; an answer may be either.")
+
+
+def too_large(limit: int) -> McpError:
+    """A body over the limit, in bytes."""
+    return _transport(413, "too_large", f"The body is larger than the {limit} bytes allowed.")
+
+
+def version_header(version: str) -> McpError:
+    """A version header that names no version we know."""
+    message = f"MCP-Protocol-Version {version[:64]} is not supported: use one of {_SERVED_VERSIONS}."
+    return _transport(400, "unsupported_protocol_version", message)
+
+
+def modern(version: str) -> McpError:
+    """A request of a version without handshake. Newer clients fall back to ``initialize`` on this answer."""
+    return McpError(
+        UNSUPPORTED_PROTOCOL_VERSION,
+        f"Protocol version {version[:64]} is not served here: use initialize with one of {_SERVED_VERSIONS}.",
+        reason="unsupported_protocol_version",
+        status=400,
+        data={"supported": list(versions.SUPPORTED), "requested": version[:64]},
+    )
+
+
+def initialize_without_id() -> McpError:
+    """``initialize`` sent as a notification."""
+    return _transport(400, "invalid_request", "initialize is a request and needs an id.")
+
+
+def session_missing() -> McpError:
+    """No session id where one is needed."""
+    message = "Mcp-Session-Id is missing: send initialize first, then the id it answers with."
+    return _transport(400, "session_missing", message)
+
+
+def session_unknown() -> McpError:
+    """A session id that is none of ours, whatever the reason."""
+    message = "Session not found: it ended, expired or is not one of this endpoint. Send initialize."
+    return _transport(404, "session_unknown", message)
+
+
+# -- Requests that were read ----------------------------------------------------------------------------------------------
+
+
+def unknown_method(method: str) -> McpError:
+    """A method that is not served."""
+    return McpError(METHOD_NOT_FOUND, f"The method {method} is not served.", reason="unknown_method")
+
+
+def unknown_tool(name: str) -> McpError:
+    """A tool that is not there, or hidden: nobody can tell which."""
+    return McpError(INVALID_PARAMS, f"Unknown tool: {name[:MAX_QUOTED_CHARS]}", reason="unknown_tool")
+
+
+def invalid_params(message: str) -> McpError:
+    """Parameters that are missing or of the wrong type."""
+    return McpError(INVALID_PARAMS, message, reason="invalid_params")
+
+
+def invalid_cursor() -> McpError:
+    """Lists are answered whole, so no cursor of ours exists (server/utilities/pagination, Error Handling)."""
+    return McpError(INVALID_PARAMS, "Unknown cursor: the list is given whole, in one page.", reason="invalid_cursor")
+
+
+def no_answer(what: str) -> McpError:
+    """No server gave an answer."""
+    return McpError(INTERNAL_ERROR, f"No answer: {what}.", reason="upstream_unavailable")
+
+
+def _transport(status: int, reason: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> McpError:
+    return McpError(INVALID_REQUEST, message, reason=reason, status=status, headers=headers)

@@ -1,0 +1,204 @@
+"""``mcp-extproc run``: the command as users start and stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import ROOT, children_of, free_port, is_alive
+from tests.support.scripted import ScriptedServer, tool
+
+RUN = [sys.executable, "-m", "mcp_extproc", "run"]
+
+
+@asynccontextmanager
+async def running(file: Path, *options: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *RUN, str(file), *options,
+        env={**os.environ, "COLUMNS": "160", **environment},
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def finished(file: Path, *options: str, **environment: str) -> tuple[int, str, str]:
+    """Exit code and output of a run that ends by itself."""
+    async with running(file, *options, **environment) as process, asyncio.timeout(60):
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+
+async def announced(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """What ``--json`` prints when the gateway is ready."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while line := await process.stdout.readline():
+            entry: dict[str, Any] = json.loads(line)
+            if "url" in entry:
+                return entry
+    raise AssertionError(await process.stderr.read() if process.stderr else "")
+
+
+async def gone(pids: set[int]) -> None:
+    async with asyncio.timeout(20):
+        while any(is_alive(pid) for pid in pids):
+            await asyncio.sleep(0.02)
+
+
+def write(folder: Path, document: dict[str, Any], name: str = "mcp-servers.json") -> Path:
+    file = folder / name
+    file.write_text(json.dumps(document))
+    return file
+
+
+async def test_serves_an_existing_mcp_servers_file(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """All headers, query and path are honoured, variables replaced, and what can't be is said."""
+    alpha.pages = [[tool("a"), tool("b"), tool("c")]]
+    file = write(tmp_path, {"mcpServers": {"alpha": {
+        "type": "http", "url": alpha.url + "/deep?key=${KEY}",
+        "headers": {"X-One": "${ONE:-one}", "Authorization": "Bearer ${KEY}"},
+        "includeTools": ["a", "b"], "strange": 1,
+    }}})  # fmt: skip
+    async with running(file, "--port", "0", "--json", KEY="k1") as process:
+        ready = await announced(process)
+        [server] = ready["servers"]
+        assert (server["name"], server["problem"], server["tools"], server["version"]) == (
+            "alpha",
+            None,
+            2,
+            "2025-11-25",
+        )
+        got = alpha.calls("tools/list")[0]
+        assert got.path == "/mcp/deep?key=k1"
+        assert (got.headers["x-one"], got.headers["authorization"]) == ("one", "Bearer k1")
+        children = children_of(process.pid)
+        assert len(children) >= 2
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            _, err = await process.communicate()
+        assert process.returncode == 0
+        assert b"strange" in err
+        assert b"k1" not in err
+        await gone(children)
+
+
+async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> None:
+    dead = free_port()
+    file = write(tmp_path, {
+        "servers": {"alpha": {"url": alpha.url}, "gone": {"url": f"http://127.0.0.1:{dead}/mcp", "prefix": "g"}},
+        "log": {"access": ""},
+    }, "gateway.yaml")  # fmt: skip
+    async with running(file, "--port", "0") as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        async with asyncio.timeout(60):
+            while not lines or "Ctrl-C" not in lines[-1]:
+                line = await process.stdout.readline()
+                assert line, await process.stderr.read() if process.stderr else ""
+                lines.append(line.decode())
+        text = "".join(lines)
+        assert lines[0].split() == ["server", "state", "protocol", "tools", "prefix"]
+        assert lines[1].split() == ["alpha", "ready", "2025-11-25", "1", "alpha__"]
+        assert "gone" in lines[2]
+        assert "is unreachable (UpstreamConnectionFailure)" in lines[2]
+        assert "Serving at http://localhost:" in text
+        assert "claude mcp add --transport http gateway http://localhost:" in text
+        assert "\x1b" not in text
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+
+
+async def test_a_port_that_is_taken(tmp_path: Path, alpha: ScriptedServer) -> None:
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, _, err = await finished(file, "--port", str(port))
+    assert code == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in err
+    assert "--port" in err
+
+
+async def test_an_envoy_that_does_not_start(tmp_path: Path, alpha: ScriptedServer) -> None:
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    broken = tmp_path / "envoy"
+    broken.write_text("#!/bin/sh\necho '[critical][main] no such feature' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    code, _, err = await finished(file, "--port", "0", "--envoy", str(broken))
+    assert code == 1
+    assert "Envoy ended at start with exit code 3" in err
+    assert "no such feature" in err
+    code, _, err = await finished(file, "--envoy", str(tmp_path / "nowhere"))
+    assert code == 1
+    assert "nowhere" in err
+
+
+async def test_what_can_not_be_served_stops_the_start(tmp_path: Path) -> None:
+    file = write(tmp_path, {"mcpServers": {
+        "files": {"command": "npx", "args": ["server"]}, "old": {"type": "sse", "url": "http://localhost/sse"},
+    }})  # fmt: skip
+    code, _, err = await finished(file)
+    assert code == 2
+    assert "files" in err
+    assert "old" in err
+
+
+async def test_envoy_dies(tmp_path: Path, alpha: ScriptedServer) -> None:
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    async with running(file, "--port", "0", "--json") as process:
+        await announced(process)
+        children = children_of(process.pid)
+        [envoy] = [pid for pid in children if "envoy" in Path(f"/proc/{pid}/comm").read_text()]
+        os.kill(envoy, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            _, err = await process.communicate()
+        assert process.returncode == 1
+        assert b"Envoy ended with signal SIGKILL" in err
+        await gone(children)
+
+
+async def test_killed_outright_it_leaves_nobody_behind(tmp_path: Path, alpha: ScriptedServer) -> None:
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    async with running(file, "--port", "0", "--json") as process:
+        await announced(process)
+        children = children_of(process.pid)
+        process.kill()
+        await process.wait()
+        await gone(children)
+
+
+@pytest.mark.parametrize("wait_for", ["worker", "envoy"])
+async def test_ctrl_c_during_the_start(tmp_path: Path, alpha: ScriptedServer, wait_for: str) -> None:
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    async with running(file, "--port", "0", "--json") as process:
+        children: set[int] = set()
+        async with asyncio.timeout(30):
+            while len(children) < (1 if wait_for == "worker" else 2):
+                children = children_of(process.pid)
+                await asyncio.sleep(0)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            await process.communicate()
+        assert process.returncode == 0
+        await gone(children)

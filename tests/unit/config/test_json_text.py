@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_extproc.config import ConfigError
+from mcp_extproc.config.bounds import DEPTH
+from mcp_extproc.config.json_text import parse_json
+from mcp_extproc.config.yaml_text import parse_yaml
+
+TOO_DEEP = f"nested more than {DEPTH} levels deep"
+NO_COMMENTS = "JSON has no comments: remove what begins with // or /*"
+COMMA = "not JSON: a comma or a value is missing or too many before this place"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"a": {"k": 1, "k": 2}}', "a.k: is given twice, remove one"),
+        ('[{"a b": 1, "a b": 1}]', '[0]["a b"]: is given twice, remove one'),
+        ('{"a": 1, // why\n "b": 2}', f"line 1, column 10: {NO_COMMENTS}"),
+        ('{"a": 1 // why\n}', f"line 1, column 9: {NO_COMMENTS}"),
+        ('{\n  // why\n  "a": 1}', f"line 2, column 3: {NO_COMMENTS}"),
+        ("// why\n{}", f"line 1, column 1: {NO_COMMENTS}"),
+        ("{} // why", f"line 1, column 4: {NO_COMMENTS}"),
+        ('{"a": /* why */ 1}', f"line 1, column 7: {NO_COMMENTS}"),
+        ('{"a": hidden}', "line 1, column 7: not JSON: expecting value"),
+        ('{"a": "hidden', "line 1, column 7: not JSON: unterminated string starting at"),
+        ('{"a": NaN}', "NaN is no JSON number"),
+        ('{"a": -Infinity}', "-Infinity is no JSON number"),
+        (f'{{"a": {"9" * 5000}}}', "a number has too many digits"),
+        ("[" * (DEPTH + 1) + "]" * (DEPTH + 1), TOO_DEEP),
+        ("[" * 200_000, TOO_DEEP),
+        ('{"a":' * 100 + "1" + "}" * 100, TOO_DEEP),
+    ],
+)
+def test_refused(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_json(text, "f.json")
+    assert str(caught.value) == f"f.json: {problem}"
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("text", ['{"a": 1,}', '{"a": [1,]}', '{"a": [1, 2,\n]}'])
+def test_a_trailing_comma_is_named_with_its_line(text: str) -> None:
+    # The column differs between Python versions.
+    with pytest.raises(ConfigError, match=rf"^f: line \d, column \d+: {COMMA}$"):
+        parse_json(text, "f")
+
+
+def test_the_bound_on_depth_is_what_the_error_says() -> None:
+    for inside in ("", "1"):
+        text = "[" * DEPTH + inside + "]" * DEPTH
+        assert parse_json(text, "f") == parse_yaml(text, "f")
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(plain)
+def test_what_json_writes_is_read_back(data: Any) -> None:
+    assert parse_json(json.dumps(data), "f") == data

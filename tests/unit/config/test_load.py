@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mcp_extproc.config import ConfigError, Loaded, load, loads
+from mcp_extproc.config.bounds import FILE_BYTES
+from tests.unit.config.support import error_of
+
+EMPTY = "is empty: name at least one server under servers (native) or mcpServers"
+NATIVE = "servers: {a: {url: http://a/}}"
+MCP = '{"mcpServers": {"a": {"url": "http://a/"}}}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "source"),
+    [
+        ("gateway.yaml", NATIVE, "native"),
+        ("gateway.yaml", '{"servers": {"a": {"url": "http://a/"}}}', "native"),
+        ("gateway.yaml", "{servers: {a: {url: http://a/}}}", "native"),
+        ("gateway.json", '{"servers": {"a": {"url": "http://a/", "timeout": "5s"}}}', "native"),
+        ("mcp-servers.json", MCP, "mcp-servers"),
+        ("-", MCP, "mcp-servers"),
+        ("gateway.yaml", MCP, "mcp-servers"),
+        ("gateway.yaml", "# mine\nmcpServers:\n  a: {url: http://a/}", "mcp-servers"),
+        ("mcp.JSON", '{"servers": {"a": {"url": "http://a/", "type": "http"}}}', "mcp-servers"),
+        ("-", '{"servers": {"a": {"url": "http://a/"}}, "inputs": []}', "mcp-servers"),
+        ("x.json", "\ufeff" + MCP, "mcp-servers"),
+        ("x.yaml", "\ufeff" + NATIVE, "native"),
+    ],
+)
+def test_the_format_is_seen_from_the_content(name: str, text: str, source: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    for loaded in (loads(text, name, {}), load(path, {})):
+        assert loaded.source == source
+        assert loaded.config.servers["a"].authority == "a"
+
+
+def test_a_native_file_is_not_taken_for_vs_codes() -> None:
+    entry = {"url": "http://a/", "type": "http"}
+    for text, name in (
+        (json.dumps({"servers": {"a": entry}, "listen": {}}), "x.json"),
+        ("servers: {a: {url: http://a/, type: http}}", "x.yaml"),
+    ):
+        assert error_of(text, name).startswith(f"{name}: servers.a.type: unknown key")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("f", "", EMPTY),
+        ("f", " \n", EMPTY),
+        ("f", "\ufeff", EMPTY),
+        ("f", "# nothing\n", EMPTY),
+        ("f.json", "null", EMPTY),
+        ("f", "[]", "expected a mapping with a key servers (native) or mcpServers at the top"),
+        ("f", "just text", "expected a mapping with a key servers (native) or mcpServers at the top"),
+        ("f.json", NATIVE, "line 1, column 1: not JSON: expecting value"),
+        (
+            "-",
+            '{"mcpServers": {} // why\n}',
+            "line 1, column 19: JSON has no comments: remove what begins with // or /*",
+        ),
+        ("f", "#" * (FILE_BYTES + 1), "is larger than 1 MiB"),
+        ("f", "\u00e4" * (FILE_BYTES // 2 + 1), "is larger than 1 MiB"),
+    ],
+)
+def test_text_that_is_no_configuration(name: str, text: str, problem: str) -> None:
+    assert error_of(text, name) == f"{name}: {problem}"
+
+
+def test_a_file_of_the_largest_size_is_read() -> None:
+    assert loads(NATIVE + "\n" + "#" * (FILE_BYTES - len(NATIVE) - 1), "f", {}).source == "native"
+
+
+def file_error(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert caught.value.__context__ is None
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_files_that_can_not_be_read(tmp_path: Path) -> None:
+    assert file_error(tmp_path / "none.yaml") == "no such file"
+    assert file_error(tmp_path) == "is a directory: name a file in it"
+    assert file_error(tmp_path / ("x" * 300)) == f"can't be read: {os.strerror(36)}"
+    assert file_error(tmp_path / "a\0b") == "is no file name"
+    path = tmp_path / "f.yaml"
+    path.write_text(NATIVE)
+    assert file_error(path / "g.yaml") == f"can't be read: {os.strerror(20)}"
+
+
+def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not by chmod: the suite may run as root, who may read everything.
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert file_error(tmp_path / "f.yaml") == "may not be read by this user: change its permissions or its owner"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"a: 1\nb: \xff\n", "line 2: is not UTF-8: save the file with that encoding"),
+        (NATIVE.encode("utf-16"), "line 1: is not UTF-8: save the file with that encoding"),
+        (b"", EMPTY),
+        (b"#" * (FILE_BYTES + 1), "is larger than 1 MiB"),
+    ],
+)
+def test_content_that_can_not_be_read(content: bytes, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_bytes(content)
+    assert file_error(path) == problem
+
+
+def test_loaded_is_a_value() -> None:
+    loaded = loads(NATIVE, "f", {})
+    assert loaded == Loaded(loaded.config, (), "native")
+    with pytest.raises(AttributeError):
+        loaded.warnings = ("x",)  # type: ignore[misc]

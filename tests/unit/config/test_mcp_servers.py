@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from mcp_extproc.config import Loaded, loads
+from mcp_extproc.config.mcp_servers import CLIENT_KEYS, KEYS
+from tests.unit.config.support import error_of
+
+URL = "http://a.example/mcp"
+
+
+def load_entry(entry: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Loaded:
+    loaded = loads(json.dumps({"mcpServers": {"a": entry}}), "mcp-servers.json", environ or {})
+    assert loaded.source == "mcp-servers"
+    return loaded
+
+
+def entry_error(entry: Any, name: str = "a", environ: Mapping[str, str] | None = None) -> str:
+    text = json.dumps({"mcpServers": {name: entry}})
+    return error_of(text, "mcp-servers.json", environ).removeprefix("mcp-servers.json: ")
+
+
+@pytest.mark.parametrize("kind", ["http", "streamable-http", "streamable_http", "streamableHttp", "", None])
+@pytest.mark.parametrize("key", ["url", "httpUrl"])
+def test_types_and_url_keys(kind: str | None, key: str) -> None:
+    loaded = load_entry({"type": kind, key: URL + "?k=v"})
+    assert loaded.config.servers["a"].path_and_query == "/mcp?k=v"
+    assert loaded.warnings == ()
+
+
+def test_type_may_be_absent() -> None:
+    assert load_entry({"url": URL}).config.servers["a"].url == URL
+
+
+def test_every_honoured_key() -> None:
+    entry = {
+        "type": "http",
+        "url": "https://${HOST}/mcp",
+        "headers": {"Authorization": "Bearer ${KEY}", "X-Team": "platform", "x-other": "${NOPE:-none}"},
+        "includeTools": ["one", "two"],
+        "tools": ["two", "three"],
+        "excludeTools": ["two"],
+        "timeout": 1500,
+        "disabled": False,
+    }
+    assert entry.keys() | {"httpUrl"} == KEYS.keys()
+    loaded = load_entry(entry, {"HOST": "h:1", "KEY": "k"})
+    server = loaded.config.servers["a"]
+    assert loaded.warnings == ()
+    assert server.url == "https://h:1/mcp"
+    assert {name: value.get_secret_value() for name, value in server.headers.items()} == {
+        "Authorization": "Bearer k",
+        "X-Team": "platform",
+        "x-other": "none",
+    }
+    assert (server.tools.include, server.tools.exclude) == (("one", "two", "three"), ("two",))
+    assert server.timeout == 1.5
+
+
+@pytest.mark.parametrize("value", [60000, 60000.0, "60000", "${T}"])
+def test_timeout_is_in_milliseconds(value: object) -> None:
+    assert load_entry({"url": URL, "timeout": value}, {"T": "60000"}).config.servers["a"].timeout == 60
+
+
+@pytest.mark.parametrize("value", [0, -1, "30s", "", True, [], {}, 1e300, 10**300])
+def test_bad_timeouts(value: object) -> None:
+    assert entry_error({"url": URL, "timeout": value}) == (
+        "mcpServers.a.timeout: expected milliseconds, a number such as 60000"
+    )
+
+
+def test_a_star_offers_all_tools() -> None:
+    assert load_entry({"url": URL, "tools": ["*"]}).config.servers["a"].tools.include == ()
+
+
+def test_null_and_an_empty_exclusion_are_nothing() -> None:
+    entry: dict[str, Any] = {"url": URL, "headers": None, "includeTools": None, "excludeTools": [], "timeout": None}
+    tools = load_entry(entry).config.servers["a"].tools
+    assert (tools.include, tools.exclude) == ((), ())
+
+
+def test_disabled_servers_are_left_out_and_named() -> None:
+    text = json.dumps(
+        {
+            "mcpServers": {
+                "a": {"url": URL},
+                "b": {"disabled": True, "command": "npx", "headers": {"X": "${NOPE}"}},
+                "c d": {"disabled": True},
+            }
+        }
+    )
+    loaded = loads(text, "f", {})
+    assert list(loaded.config.servers) == ["a"]
+    assert loaded.warnings == (
+        "mcpServers.b: disabled, so it is left out",
+        'mcpServers["c d"]: disabled, so it is left out',
+    )
+
+
+def test_keys_without_effect_are_named_once_per_server() -> None:
+    entry: dict[str, Any] = {"url": URL, "zzz": 1, "a\nb": 2} | dict.fromkeys(CLIENT_KEYS, "${NOPE}")
+    assert load_entry(entry).warnings == (
+        (
+            "mcpServers.a: keys for agents have no effect here: alwaysAllow, args, cwd, description, env, envFile, "
+            "headersHelper, oauth, trust"
+        ),
+        'mcpServers.a: unknown keys have no effect: zzz, "a\\nb"',
+    )
+
+
+def test_other_top_level_keys_are_named() -> None:
+    text = json.dumps({"mcpServers": {"a": {"url": URL}}, **{f"k{number}": 1 for number in range(12)}, "inputs": []})
+    assert loads(text, "f", {}).warnings == (
+        "inputs: has no effect, since nobody is there to answer; use ${VAR} instead",
+        "unknown keys beside mcpServers have no effect: k0, k1, k2, k3, k4, k5, k6, k7, k8, k9 and 2 more",
+    )
+
+
+STDIO = (
+    "is started with a command (stdio), and the gateway reaches servers over HTTP only: "
+    'run the server with Streamable HTTP and give its url, or set "disabled": true'
+)
+SSE = (
+    "has type sse (HTTP+SSE of protocol 2024-11-05), and the gateway speaks Streamable HTTP only: "
+    'use the server\'s Streamable HTTP endpoint with "type": "http", or set "disabled": true'
+)
+UNKNOWN_TYPE = (
+    "has an unknown type: expected one of http, streamable-http, streamable_http, streamableHttp, "
+    'or set "disabled": true'
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"command": "npx", "args": ["-y", "x"]}, f"mcpServers.a: {STDIO}"),
+        ({"command": "npx", "url": URL}, f"mcpServers.a: {STDIO}"),
+        ({"type": "stdio", "url": URL}, f"mcpServers.a: {STDIO}"),
+        ({"type": "sse", "url": URL}, f"mcpServers.a: {SSE}"),
+        ({"type": "ws", "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
+        ({"type": ["http"], "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
+        ({}, "mcpServers.a.url: required, and missing: give the server's endpoint"),
+        ({"url": None}, "mcpServers.a.url: required, and missing: give the server's endpoint"),
+        ({"url": URL, "httpUrl": URL}, "mcpServers.a: url and httpUrl are both given: keep one of them"),
+        ({"url": "ftp://x"}, "mcpServers.a.url: expected a URL that starts with http:// or https://"),
+        ({"httpUrl": "ftp://x"}, "mcpServers.a.httpUrl: expected a URL that starts with http:// or https://"),
+        ({"url": 3}, "mcpServers.a.url: expected text (numbers, true and false in quotes)"),
+        ({"url": URL, "headers": ["X: y"]}, "mcpServers.a.headers: expected a mapping (key: value)"),
+        (
+            {"url": URL, "headers": {"Host": "x"}},
+            "mcpServers.a.headers: Host is set by the gateway and can't be configured",
+        ),
+        ({"url": URL, "tools": "x"}, "mcpServers.a.tools: expected a list of tool names"),
+        ({"url": URL, "excludeTools": [1]}, "mcpServers.a.excludeTools: expected a list of tool names"),
+        (
+            {"url": URL, "includeTools": []},
+            "mcpServers.a.includeTools: is empty: name at least one tool, or leave the key out",
+        ),
+        ({"url": URL, "disabled": "yes"}, "mcpServers.a.disabled: expected true or false"),
+        (
+            {"url": "${input:url}"},
+            (
+                "mcpServers.a.url: ${input:...} asks a person, and nobody is there to answer: use ${VAR} and "
+                "set it in the environment"
+            ),
+        ),
+        (
+            {"url": URL, "headers": {"X": "${NOPE}"}},
+            (
+                "mcpServers.a.headers.X: the environment variable NOPE is not set: set it, "
+                "or give a default with ${NOPE:-default}"
+            ),
+        ),
+        ("x", 'mcpServers.a: expected an object such as {"url": "https://..."}'),
+        ({"disabled": True}, "mcpServers: every server is disabled: enable at least one"),
+    ],
+)
+def test_refused(entry: Any, problem: str) -> None:
+    assert entry_error(entry) == problem
+
+
+NAME = (
+    "the server's name is not usable as a prefix: expected 1 to 48 characters out of A-Z a-z 0-9 _ . -, "
+    "beginning and ending with a letter or digit"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "problem"),
+    [
+        ("My Server", '["My Server"]', f"{NAME}: rename the entry, for example to My-Server"),
+        ("@scope/pkg", '["@scope/pkg"]', f"{NAME}: rename the entry, for example to scope-pkg"),
+        ("\u00e4", '["\\u00e4"]', f"{NAME}: rename the entry"),
+        (
+            "a__b",
+            ".a__b",
+            (
+                "the name contains __, which stands between a server's name and a tool's: rename the entry, "
+                "for example to a-b"
+            ),
+        ),
+    ],
+)
+def test_names_that_can_not_be_a_prefix(name: str, shown: str, problem: str) -> None:
+    assert entry_error({"url": URL}, name) == f"mcpServers{shown}: {problem}"
+
+
+def test_everything_that_is_wrong_is_in_one_error() -> None:
+    text = json.dumps(
+        {"mcpServers": {"f": {"command": "x"}, "s": {"type": "sse"}, "w": {"type": "ws"}, "n": {}, "ok": {"url": URL}}}
+    )
+    assert error_of(text, "m.json") == (
+        f"m.json: 4 problems\n  mcpServers.f: {STDIO}\n  mcpServers.s: {SSE}\n  mcpServers.w: {UNKNOWN_TYPE}\n"
+        "  mcpServers.n.url: required, and missing: give the server's endpoint"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"mcpServers": {}}', "mcpServers: no server is named: add at least one"),
+        ('{"mcpServers": []}', 'mcpServers: expected an object of servers, such as {"github": {"url": ...}}'),
+        ('{"mcpServers": null}', 'mcpServers: expected an object of servers, such as {"github": {"url": ...}}'),
+        ('{"mcpServers": {}, "servers": {}}', "both mcpServers and servers are given: keep one of them"),
+        ('{"mcpServers": {"a": {}, "a": {}}}', "mcpServers.a: is given twice, remove one"),
+    ],
+)
+def test_files_of_another_shape(text: str, problem: str) -> None:
+    assert error_of(text, "m.json") == f"m.json: {problem}"
+
+
+def test_vscode() -> None:
+    text = json.dumps({"servers": {"a": {"type": "http", "url": URL, "tools": ["x"]}}, "inputs": []})
+    loaded = loads(text, "mcp.json", {})
+    assert loaded.source == "mcp-servers"
+    assert loaded.config.servers["a"].tools.include == ("x",)
+    assert loaded.warnings == ("inputs: has no effect, since nobody is there to answer; use ${VAR} instead",)
+    text = json.dumps({"servers": {"a": {"command": "x"}, "b": {"url": URL}}})
+    assert error_of(text, "mcp.json") == f"mcp.json: servers.a: {STDIO}"

@@ -1,0 +1,309 @@
+"""What the model accepts, refuses, and derives, read through native YAML as a user would write it."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from tests.unit.config.support import error_of, native, server
+
+ONE = "servers: {a: {url: http://a/mcp}}\n"
+
+
+def test_defaults() -> None:
+    config = native(ONE)
+    assert (config.listen.address, config.listen.port, config.listen.path) == ("127.0.0.1", 1975, "/mcp")
+    assert config.listen.is_loopback
+    assert config.separator == "__"
+    assert config.origins is None
+    assert config.session.secret is None
+    assert config.limits.request_bytes == 4 << 20
+    assert config.prefix_of("a") == "a"
+    assert config.servers["a"].timeout == 300
+
+
+def test_nothing_changes_afterwards() -> None:
+    config = native("servers: {a: {url: http://a/mcp, headers: {X: y}}}")
+    with pytest.raises(ValidationError):
+        config.separator = "."  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        config.servers["b"] = config.servers["a"]  # type: ignore[index]
+    with pytest.raises(TypeError):
+        config.servers["a"].headers["Y"] = config.servers["a"].headers["X"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "authority", "target", "tls"),
+    [
+        ("http://a", ("a", 80), "a", "/", False),
+        ("https://a", ("a", 443), "a", "/", True),
+        ("HTTPS://A.example/x", ("a.example", 443), "A.example", "/x", True),
+        ("http://a:8080/mcp?k=v&k=w", ("a", 8080), "a:8080", "/mcp?k=v&k=w", False),
+        ("http://a?k=v", ("a", 80), "a", "/?k=v", False),
+        ("https://[::1]:8443/m%20p", ("::1", 8443), "[::1]:8443", "/m%20p", True),
+        ("http://under_score/", ("under_score", 80), "under_score", "/", False),
+    ],
+)
+def test_urls(url: str, address: tuple[str, int], authority: str, target: str, tls: bool) -> None:
+    found = server(f"url: '{url}'")
+    assert found.addresses == (address,)
+    assert (found.authority, found.path_and_query, found.uses_tls) == (authority, target, tls)
+
+
+HOST = "expected a URL with a host and a valid port"
+CHARACTERS = "a URL holds no blanks, control or non-ASCII characters: percent-encode them"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("ftp://a/", "expected a URL that starts with http:// or https://"),
+        ("a/mcp", "expected a URL that starts with http:// or https://"),
+        ("", "expected a URL that starts with http:// or https://"),
+        ("http://", HOST),
+        ("http:///mcp", HOST),
+        ("http://a:0/", HOST),
+        ("http://a:70000/", HOST),
+        ("http://a:hidden/", HOST),
+        ("http://[hidden]/", HOST),
+        ("http://[::1/", HOST),
+        ("http://a b/", CHARACTERS),
+        ("http://a/\u00e9", CHARACTERS),
+        ("http://user:hidden@a/", "a URL holds no user name or password: use headers.Authorization"),
+        ("http://a/#hidden", "a URL of a server has no #fragment"),
+    ],
+)
+def test_bad_urls(url: str, problem: str) -> None:
+    assert error_of(f"servers: {{a: {{url: '{url}'}}}}") == f"gateway.yaml: servers.a.url: {problem}"
+
+
+def test_endpoints() -> None:
+    found = server("endpoints: ['10.0.0.7:80', '[fd00::9]:8443', 'h.example:1']")
+    assert found.addresses == (("10.0.0.7", 80), ("fd00::9", 8443), ("h.example", 1))
+    assert (found.authority, found.path_and_query, found.uses_tls) == ("10.0.0.7:80", "/mcp", False)
+    found = server("endpoints: ['h:1'], path: '/x?y', tls: {}")
+    assert (found.path_and_query, found.uses_tls) == ("/x?y", True)
+
+
+@pytest.mark.parametrize("endpoint", ["h", "h:0", "h:65536", "h:", ":80", "::1:80", "http://h:80", "h:80/mcp", "-h:80"])
+def test_bad_endpoints(endpoint: str) -> None:
+    assert error_of(f"servers: {{a: {{endpoints: ['h:1', '{endpoint}']}}}}") == (
+        "gateway.yaml: servers.a.endpoints[1]: expected host:port, such as 10.0.0.7:8080 or [::1]:8080"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("prefix: x", "servers.a: give either url or endpoints"),
+        ("url: 'http://a/', endpoints: ['a:1']", "servers.a: give either url or endpoints"),
+        ("url: 'http://a/', path: /x", "servers.a: path goes with endpoints; with url, write the path into the URL"),
+        ("url: 'http://a/', tls: {}", "servers.a: tls goes with an https URL"),
+        ("endpoints: ['a:1', 'a:1']", "servers.a: an endpoint is listed twice"),
+        ("endpoints: ['a:1'], path: x", "servers.a.path: expected an absolute path such as /mcp or /mcp?key=value"),
+        ("url: 'https://a/', tls: {client_key: k}", "servers.a.tls: client_certificate and client_key go together"),
+        (
+            "url: 'https://a/', tls: {ca: c, insecure_skip_verify: true}",
+            "servers.a.tls: ca and insecure_skip_verify exclude each other",
+        ),
+        ("url: 'https://a/', tls: {ca: ''}", "servers.a.tls.ca: expected text that is not empty"),
+        ("url: 'https://a/', tls: {sni: ''}", "servers.a.tls.sni: expected text that is not empty"),
+        (
+            "url: 'https://a/', tls: {verify: false}",
+            (
+                "servers.a.tls.verify: unknown key, expected one of: ca, sni, "
+                "client_certificate, client_key, insecure_skip_verify"
+            ),
+        ),
+        (
+            "url: 'https://a/', tls: {insecure_skip_verify: maybe}",
+            "servers.a.tls.insecure_skip_verify: expected true or false",
+        ),
+        (
+            "url: 'http://a/', prefix: 'a b'",
+            "servers.a.prefix: expected at most 48 characters out of A-Z a-z 0-9 _ . -",
+        ),
+        (
+            "url: 'http://a/', timeout: 0",
+            "servers.a.timeout: expected a duration greater than zero and less than ten years",
+        ),
+        (
+            "url: 'http://a/', tools: {include: []}",
+            "servers.a.tools: include is empty: name at least one tool, or leave the key out",
+        ),
+        (
+            "url: 'http://a/', tools: {exclude: }",
+            "servers.a.tools: exclude is empty: name at least one tool, or leave the key out",
+        ),
+        (
+            "url: 'http://a/', tools: {includeRegex: ['(']}",
+            (
+                "servers.a.tools.includeRegex[0]: not a regular expression: "
+                "missing ), unterminated subpattern at position 0"
+            ),
+        ),
+        (
+            "url: 'http://a/', tools: {includeRegex: ['(?P=hidden)']}",
+            ("servers.a.tools.includeRegex[0]: not a regular expression: unknown group name at position 4"),
+        ),
+        (
+            "url: 'http://a/', tools: {includeRegex: ['a{99999999999999999999}']}",
+            "servers.a.tools.includeRegex[0]: not a regular expression: too large",
+        ),
+        ("url: 'http://a/', headers: {X: 3}", "servers.a.headers.X: expected text (numbers, true and false in quotes)"),
+        (
+            "url: 'http://a/', headers: {X: \"a\\nb\"}",
+            "servers.a.headers.X: a header value holds no control characters, CR or LF",
+        ),
+        (
+            "url: 'http://a/', headers: {X: ' a'}",
+            "servers.a.headers.X: a header value neither starts nor ends with a blank",
+        ),
+        (
+            "url: 'http://a/', headers: {X: \u20ac}",
+            "servers.a.headers.X: a header value holds only characters of ISO-8859-1",
+        ),
+        (
+            "url: 'http://a/', headers: {'X: hidden': y}",
+            (
+                'servers.a.headers["X..."]: expected a header name '
+                "(letters, digits and -) followed by a colon and a blank"
+            ),
+        ),
+        (
+            "url: 'http://a/', headers: {Mcp-Session-Id: y}",
+            "servers.a.headers: Mcp-Session-Id is set by the gateway and can't be configured",
+        ),
+        (
+            "url: 'http://a/', headers: {X-MCP-Server: y}",
+            "servers.a.headers: X-MCP-Server is set by the gateway and can't be configured",
+        ),
+        ("url: 'http://a/', headers: {X: y, x: z}", "servers.a.headers: x is given twice (header names ignore case)"),
+    ],
+)
+def test_bad_servers(keys: str, problem: str) -> None:
+    assert error_of(f"servers: {{a: {{{keys}}}}}") == f"gateway.yaml: {problem}"
+
+
+NAME = (
+    "the server's name is not usable as a prefix: expected 1 to 48 characters out of A-Z a-z 0-9 _ . -, "
+    "beginning and ending with a letter or digit"
+)
+
+
+@pytest.mark.parametrize("name", ["a b", "", "-a", "a_", ".", "a/b", "a" * 49, "\u00e4"])
+def test_bad_names(name: str) -> None:
+    assert error_of(f"servers: {{'{name}': {{url: http://a/}}}}") == f"gateway.yaml: servers: {name!r}: {NAME}"
+
+
+@pytest.mark.parametrize("name", ["a", "a-b", "a.b", "a_b", "9", "a" * 48])
+def test_names(name: str) -> None:
+    assert list(native(f"servers: {{'{name}': {{url: http://a/}}}}").servers) == [name]
+
+
+def two(first: str | None, second: str | None, separator: str = "__") -> str:
+    """Servers `a` and `b` with these prefixes, None for their names."""
+    prefixes = ["" if prefix is None else f", prefix: '{prefix}'" for prefix in (first, second)]
+    return (
+        f"servers: {{a: {{url: http://a/{prefixes[0]}}}, b: {{url: http://b/{prefixes[1]}}}}}\nseparator: '{separator}'"
+    )
+
+
+def test_prefixes() -> None:
+    config = native(two("x", ""))
+    assert (config.prefix_of("a"), config.prefix_of("b")) == ("x", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (two("x", "x"), "servers.b and servers.a both have the same prefix: set another `prefix`"),
+        (two("b", None), "servers.b and servers.a both have the same prefix: set another `prefix`"),
+        (two("", ""), "servers.b and servers.a both have an empty prefix: set another `prefix`"),
+        (
+            two("x__y", None),
+            (
+                "servers.a: the prefix contains the separator, so names could not be told apart: set another "
+                "`prefix` or `separator`"
+            ),
+        ),
+        (
+            two("x.y", None, "."),
+            (
+                "servers.a: the prefix contains the separator, so names could not be told apart: set "
+                "another `prefix` or `separator`"
+            ),
+        ),
+        (
+            two("x", "x_"),
+            (
+                "servers.a and servers.b: a name that starts with the prefix and separator of b could belong to a "
+                "as well: set another `prefix`"
+            ),
+        ),
+    ],
+)
+def test_prefixes_that_can_not_be_told_apart(text: str, problem: str) -> None:
+    assert error_of(text) == f"gateway.yaml: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("separator: ' '", "separator: expected 1 to 8 characters out of A-Z a-z 0-9 _ . / : -"),
+        ("separator: ''", "separator: expected 1 to 8 characters out of A-Z a-z 0-9 _ . / : -"),
+        ("listen: {address: localhost}", "listen.address: expected an IP address such as 127.0.0.1, 0.0.0.0 or ::1"),
+        ("listen: {port: 65536}", "listen.port: expected a number of at most 65535"),
+        ("listen: {port: -1}", "listen.port: expected a number of at least 0"),
+        ("listen: {port: true}", "listen.port: expected a whole number"),
+        ("listen: {port: 1.5}", "listen.port: expected a whole number"),
+        ("listen: {port: .inf}", "listen.port: expected a whole number"),
+        ("listen: {port: x}", "listen.port: expected a whole number"),
+        ("listen: {port: []}", "listen.port: expected a whole number"),
+        ("listen: {port: '" + "9" * 5000 + "'}", "listen.port: expected a smaller number"),
+        ("listen: {path: mcp}", "listen.path: expected an absolute path such as /mcp, without query or fragment"),
+        ("listen: {path: '/mcp?x'}", "listen.path: expected an absolute path such as /mcp, without query or fragment"),
+        (
+            "origins: [https://a.example/x]",
+            ("origins[0]: expected an origin, scheme://host[:port], such as https://app.example.com"),
+        ),
+        (
+            "origins: ['*', 'http://[hidden']",
+            ("origins[1]: expected an origin, scheme://host[:port], such as https://app.example.com"),
+        ),
+        ("origins: '*'", "origins: expected a list"),
+        (
+            "session: {secret: hidden}",
+            ("session.secret: a secret has at least 32 characters; make one with: openssl rand -base64 32"),
+        ),
+        (
+            "session: {secret: 12345678901234567890123456789012}",
+            "session.secret: expected text (numbers, true and false in quotes)",
+        ),
+        (f"session: {{previous_secrets: [{'x' * 32}]}}", "session: previous_secrets goes with secret"),
+        ("limits: {json_depth: 7}", "limits.json_depth: expected a number of at least 8"),
+        ("limits: {json_depth: 501}", "limits.json_depth: expected a number of at most 500"),
+        ("limits: {list_items: 0}", "limits.list_items: expected a number of at least 1"),
+        ("limits: {request_bytes: 4MB}", "limits.request_bytes: expected a size such as 65536, 64KiB or 4MiB"),
+        ("log: {level: loud}", "log.level: expected 'debug', 'info', 'warning' or 'error'"),
+        ("log: {access: 3}", "log.access: expected text (numbers, true and false in quotes)"),
+        ("log:", "log: expected a mapping (key: value)"),
+        ("log: [x]", "log: expected a mapping (key: value)"),
+    ],
+)
+def test_bad_top_level(text: str, problem: str) -> None:
+    assert error_of(ONE + text) == f"gateway.yaml: {problem}"
+
+
+def test_listen_and_origins() -> None:
+    config = native(ONE + "listen: {address: '[::]', port: 0, path: /a/b}\norigins: [HTTP://App.example:3000, '*']")
+    assert (config.listen.address, config.listen.is_loopback) == ("::", False)
+    assert config.origins == ("http://app.example:3000", "*")
+    assert native(ONE + "listen: {address: '::1'}").listen.is_loopback
+
+
+def test_repr_shows_hosts_and_hides_the_rest() -> None:
+    found = server("url: 'https://h.example:1/hidden/mcp?key=hidden', headers: {X: hidden}")
+    assert "url='https://h.example:1/...'" in repr(found)
+    assert "hidden" not in repr(found) + str(found)
+    assert "hidden" not in repr(server("endpoints: ['h:1'], path: '/hidden?k=hidden'"))

@@ -1,0 +1,97 @@
+"""The commands that start nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mcp_extproc import __version__
+from mcp_extproc.cli import cli
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        "servers:\n  notes:\n    url: http://localhost:3001/mcp\n    headers: {Authorization: Bearer hush}\n"
+    )
+    return path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mcp_extproc", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_version() -> None:
+    assert run("--version").output == f"mcp-extproc, version {__version__}\n"
+
+
+def test_validate(file: Path) -> None:
+    result = run("validate", str(file))
+    assert result.exit_code == 0
+    assert result.output == f"{file}: valid, 1 server: notes\n"
+    assert json.loads(run("validate", "--json", str(file)).output) == {
+        "valid": True,
+        "warnings": [],
+        "servers": ["notes"],
+    }
+
+
+def test_validate_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text("servers:\n  notes:\n    url: ftp://localhost/\n    uri: x\n")
+    done = program("validate", str(path))
+    assert done.returncode == 2
+    assert "servers.notes.url" in done.stderr
+    assert "servers.notes.uri" in done.stderr
+    answer = program("validate", "--json", str(path))
+    assert answer.returncode == 2
+    assert json.loads(answer.stdout)["valid"] is False
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    done = program("validate", str(tmp_path / "nowhere.yaml"))
+    assert done.returncode == 2
+    assert "nowhere.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bootstrap_holds_no_secret(file: Path) -> None:
+    result = run("envoy", "bootstrap", str(file), "--port", "8080", "--extproc", "127.0.0.1:9002")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.output)
+    names = [listener["name"] for listener in document["staticResources"]["listeners"]]
+    assert names == ["mcp", "mcp_upstreams", "mcp_repair"]
+    address = document["staticResources"]["listeners"][0]["address"]["socketAddress"]
+    assert address == {"address": "127.0.0.1", "portValue": 8080}
+    assert '"portValue": 9002' in result.output
+    assert "hush" not in result.output
+
+
+def test_schema() -> None:
+    document = json.loads(run("schema").output)
+    assert "servers" in document["properties"]
+
+
+@pytest.mark.parametrize("address", ["nowhere", "unix:relative", "host:99999", "::1:80"])
+def test_bad_addresses(file: Path, address: str) -> None:
+    result = run("serve", str(file), "--listen", address)
+    assert result.exit_code == 2
+    assert address in result.output
+
+
+def test_serve_says_where_it_can_not_listen(file: Path, tmp_path: Path) -> None:
+    done = program("serve", str(file), "--listen", f"unix:{tmp_path}/no/such/folder.sock")
+    assert done.returncode == 1
+    assert "folder.sock" in done.stderr
+    assert "Traceback" not in done.stderr
