@@ -118,6 +118,8 @@ class LocalGateway:
         with self._envoy_log.open("ab") as log_file:
             self._envoy = await _spawn(
                 [self._envoy_binary, "-c", str(configuration), "--log-level", "warning", "--use-dynamic-base-id",
+                 # Calls show up in the access log as they happen, not ten seconds later.
+                 "--file-flush-interval-msec", "100",
                  "--concurrency", str(min(os.cpu_count() or 1, 4)), "--parent-shutdown-time-s", "1"],
                 stderr=log_file.fileno(),
             )  # fmt: skip

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -425,13 +427,14 @@ class GatewayConfig(Model):
     @staticmethod
     def _refuse_ambiguous(starts: Mapping[str, str]) -> None:
         # "a" + "__" + "_x" and "a_" + "__" + "x" are the same name: whoever sorts first would swallow the other's tool.
-        for start, name in starts.items():
-            for other, owner in starts.items():
-                if start != other and other.startswith(start):
-                    raise ValueError(
-                        f"servers.{name} and servers.{owner}: a name that starts with the prefix and separator of {owner} "
-                        f"could belong to {name} as well: set another `prefix`"
-                    )
+        # In sorted order whatever begins with a text follows it at once, so that neighbours are enough.
+        for start, other in pairwise(sorted(starts)):
+            if other.startswith(start):
+                name, owner = starts[start], starts[other]
+                raise ValueError(
+                    f"servers.{name} and servers.{owner}: a name that starts with the prefix and separator of {owner} "
+                    f"could belong to {name} as well: set another `prefix`"
+                )
 
     def prefix_of(self, server: str) -> str:
         """The word before a server's names, possibly empty."""

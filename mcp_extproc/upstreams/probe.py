@@ -10,7 +10,7 @@ from mcp_extproc.gateway.decision import CloseLeg, Failed, Listed, ListLeg, Open
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.merge import named_items
 from mcp_extproc.mcp import versions
-from mcp_extproc.upstreams.address import Address
+from mcp_extproc.upstreams.address import Address, TcpAddress
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.legs import Legs
 
@@ -20,6 +20,8 @@ class ServerStatus:
     """What a server said when it was asked."""
 
     name: str
+    address: str
+    """``host:port``, of the first replica where there are several."""
     prefix: str
     version: str | None
     """Negotiated protocol version, or ``None`` where the server did not answer."""
@@ -47,14 +49,18 @@ async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]
     by_server = {outcome.server: outcome for outcome in listed}
     statuses = []
     for outcome in opened:
-        prefix = config.prefix_of(outcome.server)
-        tools = by_server.get(outcome.server)
-        if isinstance(outcome, Failed):
-            statuses.append(ServerStatus(outcome.server, prefix, None, None, outcome.message))
-        elif isinstance(outcome, Opened) and isinstance(tools, Listed):
+        name, tools = outcome.server, by_server.get(outcome.server)
+        version = outcome.session.version if isinstance(outcome, Opened) else None
+        count, problem = None, None
+        if isinstance(tools, Listed):
             shown, _ = named_items([tools], catalog.visible_tool, config.limits.list_items)
-            statuses.append(ServerStatus(outcome.server, prefix, outcome.session.version, len(shown), tools.truncated))
-        elif isinstance(outcome, Opened):
-            problem = tools.message if isinstance(tools, Failed) else None
-            statuses.append(ServerStatus(outcome.server, prefix, outcome.session.version, None, problem))
+            count, problem = len(shown), tools.truncated
+        elif isinstance(failed := tools or outcome, Failed):
+            problem = failed.message
+        statuses.append(ServerStatus(name, _address(config, name), config.prefix_of(name), version, count, problem))
     return statuses
+
+
+def _address(config: GatewayConfig, server: str) -> str:
+    host, port = config.servers[server].addresses[0]
+    return str(TcpAddress(host, port))

@@ -201,6 +201,12 @@ def test_names(name: str) -> None:
     assert list(native(f"servers: {{'{name}': {{url: http://a/}}}}").servers) == [name]
 
 
+def test_an_ambiguous_prefix_is_found_among_others() -> None:
+    entries = ", ".join(f"{name}: {{url: http://h/}}" for name in ("a", "m", "z", "m-x"))
+    ambiguous = f"servers: {{{entries}, q: {{url: http://h/, prefix: 'm_'}}}}"
+    assert error_of(ambiguous).startswith("gateway.yaml: servers.m and servers.q: a name that starts with")
+
+
 def two(first: str | None, second: str | None, separator: str = "__") -> str:
     """Servers `a` and `b` with these prefixes, None for their names."""
     prefixes = ["" if prefix is None else f", prefix: '{prefix}'" for prefix in (first, second)]

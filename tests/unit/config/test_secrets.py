@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from mcp_extproc.config import ConfigError, loads
 from mcp_extproc.config.reference_text import EXAMPLE
 
-MARK = "zq7Kx9Wv"
+MARK = "zq7kx9wv"
 ENVIRON = {"GITHUB_TOKEN": "t", "MCP_SESSION_SECRET": "s" * 32}
 NATIVE = yaml.safe_load(EXAMPLE)
 NATIVE["servers"]["github"]["tools"]["excludeRegex"] = ["^x"]
@@ -42,11 +43,16 @@ MCP_SERVERS = {
 
 # A marked text, with what trips parsers, regular expressions and variables around it.
 around = st.text(alphabet="aA0 :/?#[]{}()<>@!$&'*+,;=%|\\\"^~`-_.\n\t\x00\u00e9\u20ac\ud800", max_size=4)
-shapes = st.sampled_from([
-    "", "http://h/?k=", "http://[", "http://u:", "https://h:", "http://h/", "/", "(?P=", "(?P<", "\\N{", "[b-", "${", "${X:-",
-    "${X-", "${input:", "Bearer ", "h:", "__", "x" * 40,
-])  # fmt: skip
-secrets = st.builds(lambda shape, before, after: f"{shape}{before}{MARK}{after}", shapes, around, around)
+# What surrounds a secret where something in it is parsed: URLs, regular expressions, variables, prefixes.
+SHAPES = [
+    ("", ""), ("http://h/?k=", ""), ("http://h/", ""), ("http://[", "]/"), ("http://u:", "@h/"), ("http://h:", "/"),
+    ("https://h/#", ""), ("https://", ""), ("/", ""), ("(?P=", ")"), ("(?P<", ">"), ("(?P<a-", ">x)"), ("\\N{", "}"),
+    ("[z-", "]"), ("${", ""), ("${X:-${", "}}"), ("${X-", "}"), ("${X:=", "}"), ("${1", "}"), ("Bearer ", ""), ("h:", ""),
+    ("a__", ""), ("x" * 40, ""), ("\n", ""), ("\ud800", ""), ("'", "'"),
+]  # fmt: skip
+secrets = st.builds(
+    lambda shape, before, after: f"{shape[0]}{before}{MARK}{after}{shape[1]}", st.sampled_from(SHAPES), around, around
+)
 
 
 def leaves(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -72,11 +78,24 @@ def shown(text: str, environ: Mapping[str, str], name: str = "f", *, config: boo
     try:
         loaded = loads(text, name, environ)
     except ConfigError as error:
-        return str(error) + repr(error) + "".join(traceback.format_exception(error))
-    return "".join(loaded.warnings) + (repr(loaded) + str(loaded.config) if config else "")
+        seen = str(error) + repr(error) + "".join(traceback.format_exception(error))
+    else:
+        seen = "".join(loaded.warnings) + (repr(loaded) + str(loaded.config) if config else "")
+    return seen.lower()
 
 
-everywhere = st.sampled_from([(data, path) for data in (NATIVE, MCP_SERVERS) for path in leaves(data)])
+PLACES = [(data, path) for data in (NATIVE, MCP_SERVERS) for path in leaves(data)]
+
+
+@pytest.mark.parametrize(("before", "after"), SHAPES)
+def test_no_value_shows_in_any_place(before: str, after: str) -> None:
+    secret = before + MARK + after
+    for data, path in PLACES:
+        assert MARK not in shown(json.dumps(planted(data, path, secret)), ENVIRON), path
+        assert MARK not in shown(json.dumps(planted(data, path, "${PLANTED}")), {**ENVIRON, "PLANTED": secret}), path
+
+
+everywhere = st.sampled_from(PLACES)
 wrapped = st.sampled_from([lambda value: value, lambda value: [value], lambda value: {"k": value}])
 
 

@@ -1,0 +1,114 @@
+"""Upstreams in the hands of a test: pieces of work that end when, and as, the test says. And a server's handler that waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NoReturn, TypeVar
+
+from aiohttp import web
+
+from mcp_extproc.gateway.decision import Failed, Leg, Outcome, SessionRef
+from mcp_extproc.mcp.sessions import UpstreamSession
+from tests.support.rawclient import DEADLINE
+
+_A = TypeVar("_A")
+_R = TypeVar("_R")
+
+
+@dataclass
+class Work(Generic[_A, _R]):
+    """A piece of work that an exchange waits for."""
+
+    asked: _A
+    """What it was asked for."""
+    outcome: asyncio.Future[_R]
+    """Set its result or its exception to let the exchange go on; cancel it to break what the exchange waits for."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: bool = False
+    """Whether the exchange gave it up."""
+
+    async def given_up(self) -> None:
+        """Wait until the exchange has given the work up."""
+        async with asyncio.timeout(DEADLINE):
+            await self.ended.wait()
+        assert self.cancelled
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What a session is asked for with."""
+
+    ref: SessionRef
+    lost: str | None
+
+
+class FakeUpstreams:
+    """Implements :class:`mcp_extproc.extproc.exchange.Upstreams`."""
+
+    def __init__(self) -> None:
+        self.discarded: list[tuple[str, UpstreamSession]] = []
+        self._runs: asyncio.Queue[Work[tuple[Leg, ...], Sequence[Outcome]]] = asyncio.Queue()
+        self._sessions: asyncio.Queue[Work[Lost, UpstreamSession | Failed]] = asyncio.Queue()
+
+    async def run(self, legs: tuple[Leg, ...]) -> list[Outcome]:
+        return list(await _wait(self._runs, legs))
+
+    async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed:
+        return await _wait(self._sessions, Lost(ref, lost))
+
+    def discard(self, server: str, session: UpstreamSession) -> None:
+        self.discarded.append((server, session))
+
+    async def next_run(self) -> Work[tuple[Leg, ...], Sequence[Outcome]]:
+        """The next fan-out, once an exchange starts it."""
+        async with asyncio.timeout(DEADLINE):
+            return await self._runs.get()
+
+    async def next_session(self) -> Work[Lost, UpstreamSession | Failed]:
+        """The next session that an exchange asks for."""
+        async with asyncio.timeout(DEADLINE):
+            return await self._sessions.get()
+
+
+async def _wait(queue: asyncio.Queue[Work[_A, _R]], asked: _A) -> _R:
+    work: Work[_A, _R] = Work(asked, asyncio.get_running_loop().create_future())
+    queue.put_nowait(work)
+    try:
+        return await asyncio.shield(work.outcome)
+    except asyncio.CancelledError:
+        work.cancelled = not work.outcome.cancelled()
+        raise
+    finally:
+        work.ended.set()
+
+
+class Held:
+    """A handler of :class:`tests.support.scripted.ScriptedServer` that never answers, and tells who waits for it."""
+
+    def __init__(self) -> None:
+        self._reached: asyncio.Queue[str] = asyncio.Queue()
+        self._closed: asyncio.Queue[str] = asyncio.Queue()
+
+    async def __call__(self, request: web.Request, message: dict[str, Any]) -> NoReturn:
+        server = request.headers["x-mcp-server"]
+        self._reached.put_nowait(server)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._closed.put_nowait(server)
+        raise AssertionError
+
+    async def reached(self, count: int) -> set[str]:
+        """Wait for this many requests; the servers that they are for."""
+        return await _take(self._reached, count)
+
+    async def closed(self, count: int) -> set[str]:
+        """Wait until this many requests were closed by the gateway."""
+        return await _take(self._closed, count)
+
+
+async def _take(queue: asyncio.Queue[str], count: int) -> set[str]:
+    async with asyncio.timeout(DEADLINE):
+        return {await queue.get() for _ in range(count)}
