@@ -122,7 +122,9 @@ def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json:
     for column in ("server", "state", "protocol", "tools", "prefix"):
         table.add_column(column, justify="right" if column == "tools" else "left", overflow="fold")
     for status in statuses:
-        state = "[green]ready[/]" if status.problem is None else f"[red]{_escape(f'{status.address} {status.problem}')}[/]"
+        state = (
+            "[green]ready[/]" if status.problem is None else f"[red]{_escape(f'{status.address} {status.problem}')}[/]"
+        )
         tools = "-" if status.tools is None else str(status.tools)
         prefix = status.prefix + config.separator if status.prefix else "(none)"
         table.add_row(status.name, state, status.version or "-", tools, prefix)

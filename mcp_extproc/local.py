@@ -68,7 +68,6 @@ class LocalGateway:
         self._envoy: Process | None = None
         self._worker: Process | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._stopping = False
         self.port = config.listen.port
         """The TCP port that clients use; known once started."""
 
@@ -199,8 +198,6 @@ class LocalGateway:
             assert self._worker is not None
             started = time.monotonic()
             code = await self._worker.wait()
-            if self._stopping:
-                return
             attempts = 0 if time.monotonic() - started > 60 else min(attempts + 1, len(_RESTART_SECONDS))
             pause = _RESTART_SECONDS[max(attempts - 1, 0)]
             log.event(_LOG, logging.ERROR, "worker_died", {"exit": _exit(code), "restart_in_seconds": pause})
@@ -210,16 +207,15 @@ class LocalGateway:
     # -- Stop ---------------------------------------------------------------------------------------------------------
 
     async def _stop(self, *, drain: bool) -> None:
-        self._stopping = True
         if drain:
             await self._drain()
-        # Envoy first: with its worker gone it would answer 503 to what still comes in.
-        await _end(self._envoy)
-        await _end(self._worker)
+        # First who would start the worker again, then Envoy: with its worker gone it would answer 503 to what still comes in.
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
+        await _end(self._envoy)
+        await _end(self._worker)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _drain(self) -> None:
