@@ -38,6 +38,10 @@ _LOG = log.logger("extproc")
 Answers = list[pb.ProcessingResponse] | AsyncIterator[pb.ProcessingResponse]
 
 
+class Unexpected(Exception):
+    """Envoy sent what it was not asked for: its filter is configured otherwise than the gateway's."""
+
+
 class Upstreams(Protocol):
     """Who runs the legs of fan-outs (see :class:`mcp_extproc.upstreams.legs.Legs`)."""
 
@@ -84,27 +88,33 @@ class Exchange:
         self.decided = False
 
     def receive(self, message: pb.ProcessingRequest) -> Answers:
-        """Answer one message of Envoy's."""
+        """Answer one message of Envoy's. The next one may be given only after all answers to this one were taken.
+
+        Raises:
+            Unexpected: a message that nobody ordered. As after any other exception, what :meth:`fail` says is to be done.
+        """
         match message.WhichOneof("request"):
-            case "request_headers" if self._head is None:
+            case "request_headers" if self._head is None and not self.decided:
                 return self._on_request_headers(message)
             case "request_body" if self._head is not None and self._body is None and not self.decided:
                 return self._on_request_body(message)
-            case "request_body" if self.decided:
+            case "request_body" if self.decided and not message.request_body.body:
                 # Envoy may repeat the end of a body (envoyproxy/envoy#46237); it expects no second answer.
                 return []
             case "response_headers" if self._repairing is not None:
                 return self._on_repaired(message)
-            case None:
-                return []
-            case _ if self.decided:
+            case "request_trailers" | "response_headers" | "response_body" | "response_trailers" if self.decided:
                 return [messages.go_on(message)]
             case kind:
-                _LOG.error("unexpected_message", extra={"mcp_fields": {"kind": kind}})
-                return self.fail()
+                # A second piece of a body among them: the decision was made without having seen it.
+                raise Unexpected(kind or "message of no known kind")
 
     def fail(self) -> list[pb.ProcessingResponse]:
-        """The answers that end an exchange in which something of ours broke. Empty once the decision is out."""
+        """The answers that end an exchange in which something of ours broke.
+
+        Empty where none can be given, as the decision is out or the apology broke too: then the stream has to end with a
+        status that is not OK.
+        """
         if self.decided:
             return []
         id = self._request_id()
@@ -116,7 +126,12 @@ class Exchange:
             id=id,
         )
         facts: Facts = {"error_code": error.code, "error_reason": error.reason}
-        return [self._answer(Reply(error.status, errors.render(error), (("content-type", "application/json"),), facts))]
+        reply = Reply(error.status, errors.render(error), (("content-type", "application/json"),), facts)
+        try:
+            return [self._answer(reply)]
+        except Exception:  # noqa: BLE001 - whoever called handles one already
+            _LOG.exception("apology_failed")
+            return []
 
     # -- Phases -------------------------------------------------------------------------------------------------------
 
@@ -178,8 +193,13 @@ class Exchange:
         yield self._answer(decision)
 
     def _answer(self, decision: Forward | Reply) -> pb.ProcessingResponse:
-        self.decided = True
+        answer = self._written(decision)
         self._tell(decision)
+        # Last: until here something may break, and the answer is still owed.
+        self.decided = True
+        return answer
+
+    def _written(self, decision: Forward | Reply) -> pb.ProcessingResponse:
         if isinstance(decision, Reply):
             return messages.reply(decision)
         if self._body is None:

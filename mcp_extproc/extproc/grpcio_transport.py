@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 
@@ -76,15 +77,24 @@ class GrpcioServer:
         self, requests: AsyncIterator[pb.ProcessingRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.ProcessingResponse]:
         exchange = self._processor.exchange()
-        async for message in requests:
-            try:
-                async for answer in _answers(exchange, message):
-                    yield answer
-            except Exception:  # noqa: BLE001 - answered and logged
-                # A bug of ours, in this exchange only.
-                _LOG.exception("exchange_failed")
-                for answer in exchange.fail():
-                    yield answer
+        try:
+            async for message in requests:
+                try:
+                    async for answer in _answers(exchange, message):
+                        yield answer
+                except Exception:  # noqa: BLE001 - answered and logged
+                    # A bug of ours, in this exchange only.
+                    _LOG.exception("exchange_failed")
+                    failure = exchange.fail()
+                    if not failure:
+                        await context.abort(grpc.StatusCode.INTERNAL, "the exchange failed; the gateway's log says why")
+                    for answer in failure:
+                        yield answer
+        except asyncio.CancelledError:
+            if context.cancelled():
+                raise
+            # Not Envoy but something of ours gave up. On its own grpc.aio would leave the stream open, without a word.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the exchange was cancelled")
         if not exchange.decided:
             # Hanging up with OK would let the request pass unprocessed.
             await context.abort(grpc.StatusCode.ABORTED, "the exchange ended before it was decided")

@@ -25,8 +25,8 @@ def read_head(headers: pb.HttpHeaders) -> RequestHead:
         value = (header.raw_value or header.value.encode()).decode("latin-1")
         name = header.key.lower()
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    host = fields.pop(":authority", "")
-    fields.setdefault("host", host)
+    # HTTP/2 knows both; Envoy routes by the pseudo-header, so it is the one to judge.
+    fields["host"] = fields.pop(":authority", fields.get("host", ""))
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
     for name in [name for name in fields if name.startswith(":")]:
         del fields[name]
@@ -110,14 +110,10 @@ def reply(decision: Reply) -> pb.ProcessingResponse:
 
 
 def go_on(message: pb.ProcessingRequest) -> pb.ProcessingResponse:
-    """The answer that changes nothing, of the kind that the message needs."""
+    """The answer that changes nothing, of the kind that a message after the decision needs."""
     match message.WhichOneof("request"):
-        case "request_headers":
-            return pb.ProcessingResponse(request_headers=pb.HeadersResponse())
         case "response_headers":
             return pb.ProcessingResponse(response_headers=pb.HeadersResponse())
-        case "request_body":
-            return pb.ProcessingResponse(request_body=pb.BodyResponse())
         case "response_body":
             return pb.ProcessingResponse(response_body=pb.BodyResponse())
         case "request_trailers":

@@ -40,7 +40,7 @@ def check_post(head: RequestHead, config: GatewayConfig) -> None:
     if not transport.accepts(head.headers.get("accept", ""), transport.JSON, transport.SSE):
         raise refusals.accept()
     length = head.headers.get("content-length", "")
-    if length.isdigit() and int(length[:20]) > config.limits.request_bytes:
+    if length.isdecimal() and int(length[:20]) > config.limits.request_bytes:
         raise refusals.too_large(config.limits.request_bytes)
 
 

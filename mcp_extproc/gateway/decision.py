@@ -40,9 +40,10 @@ class Forward:
     """Envoy carries the request to one server and streams the answer back, past us."""
 
     server: str
-    set_headers: Headers
+    set_headers: Headers = field(repr=False)
+    """They hold credentials: never log them."""
     remove_headers: tuple[str, ...]
-    body: bytes
+    body: bytes = field(repr=False)
     facts: Facts
 
 

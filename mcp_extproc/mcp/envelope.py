@@ -37,7 +37,7 @@ _FOLDED = {name.casefold(): name for name in _ENVELOPE_NAMES | _PARAMS_NAMES}
 @dataclass(frozen=True, slots=True)
 class _Call:
     method: str
-    body: bytes
+    body: bytes = field(repr=False)
     """The message as it came."""
     members: Members = field(repr=False)
     params: Members = field(repr=False)
@@ -72,7 +72,7 @@ class Response:
     """A client's answer to a request of a server."""
 
     id: bytes
-    body: bytes
+    body: bytes = field(repr=False)
     members: Members = field(repr=False)
 
 

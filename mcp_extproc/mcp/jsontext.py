@@ -109,7 +109,10 @@ def offsets(text: bytes, members: Members) -> dict[str, int]:
         assert key is not None, "split() accepted this object"
         value = bytes(raw)
         end = key.end() + len(value)
-        if text_of(key[1]) != name or text[key.end() : end] != value:
+        if (found_name := text_of(key[1])) != name:
+            # Members come in the order of their first occurrence, so any other name has been passed before.
+            raise DuplicateMember(found_name or "")
+        if text[key.end() : end] != value:
             raise DuplicateMember(name)
         found[name] = key.end()
         after = _AFTER_VALUE.match(text, end)

@@ -64,6 +64,7 @@ class SseParser:
             if self._pending:
                 line = b"".join([*self._pending, line])
                 self._pending.clear()
+            self._check_size(len(line))
             self._pending_size = 0
             if event := self._line(line):
                 events.append(event)
@@ -72,9 +73,12 @@ class SseParser:
         if start < len(chunk):
             self._pending.append(chunk[start:])
             self._pending_size += len(chunk) - start
-        if self._pending_size + self._data_size > self._max:
-            raise EventTooLarge(f"an event is larger than {self._max} bytes")
+        self._check_size(self._pending_size)
         return events
+
+    def _check_size(self, line_size: int) -> None:
+        if line_size + self._data_size > self._max:
+            raise EventTooLarge(f"an event is larger than {self._max} bytes")
 
     def _line(self, line: bytes) -> SseEvent | None:
         if not self._started:

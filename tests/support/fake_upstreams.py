@@ -1,9 +1,10 @@
-"""Upstreams in the hands of a test: pieces of work that end when, and as, the test says. And a server's handler that waits."""
+"""Servers in the hands of a test: work that ends when, and as, the test says; and a handler that never answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -25,6 +26,8 @@ class Work(Generic[_A, _R]):
     """What it was asked for."""
     outcome: asyncio.Future[_R]
     """Set its result or its exception to let the exchange go on; cancel it to break what the exchange waits for."""
+    task: asyncio.Task[Any]
+    """Whoever waits: the task that the transport gave to the exchange."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: bool = False
     """Whether the exchange gave it up."""
@@ -53,7 +56,8 @@ class FakeUpstreams:
         self._sessions: asyncio.Queue[Work[Lost, UpstreamSession | Failed]] = asyncio.Queue()
 
     async def run(self, legs: tuple[Leg, ...]) -> list[Outcome]:
-        return list(await _wait(self._runs, legs))
+        outcomes = await _wait(self._runs, legs)
+        return list(outcomes)
 
     async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed:
         return await _wait(self._sessions, Lost(ref, lost))
@@ -66,6 +70,25 @@ class FakeUpstreams:
         async with asyncio.timeout(DEADLINE):
             return await self._runs.get()
 
+    @asynccontextmanager
+    async def answering(self, outcomes: Callable[[tuple[Leg, ...]], Sequence[Outcome]]) -> AsyncIterator[None]:
+        """Let every fan-out end at once: with what this returns, or with the exception that it raises."""
+
+        async def answer() -> None:
+            while True:
+                work = await self._runs.get()
+                try:
+                    work.outcome.set_result(outcomes(work.asked))
+                except Exception as error:  # noqa: BLE001 - the exchange gets it
+                    work.outcome.set_exception(error)
+
+        task = asyncio.get_running_loop().create_task(answer())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
     async def next_session(self) -> Work[Lost, UpstreamSession | Failed]:
         """The next session that an exchange asks for."""
         async with asyncio.timeout(DEADLINE):
@@ -73,7 +96,9 @@ class FakeUpstreams:
 
 
 async def _wait(queue: asyncio.Queue[Work[_A, _R]], asked: _A) -> _R:
-    work: Work[_A, _R] = Work(asked, asyncio.get_running_loop().create_future())
+    task = asyncio.current_task()
+    assert task is not None
+    work: Work[_A, _R] = Work(asked, asyncio.get_running_loop().create_future(), task)
     queue.put_nowait(work)
     try:
         return await asyncio.shield(work.outcome)
@@ -88,15 +113,19 @@ class Held:
     """A handler of :class:`tests.support.scripted.ScriptedServer` that never answers, and tells who waits for it."""
 
     def __init__(self) -> None:
+        self.open = 0
+        """How many requests wait now."""
         self._reached: asyncio.Queue[str] = asyncio.Queue()
         self._closed: asyncio.Queue[str] = asyncio.Queue()
 
     async def __call__(self, request: web.Request, message: dict[str, Any]) -> NoReturn:
         server = request.headers["x-mcp-server"]
+        self.open += 1
         self._reached.put_nowait(server)
         try:
             await asyncio.Event().wait()
         finally:
+            self.open -= 1
             self._closed.put_nowait(server)
         raise AssertionError
 

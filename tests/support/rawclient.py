@@ -63,13 +63,13 @@ class RawClient:
         await self._channel.close()
 
     def exchange(self) -> RawExchange:
-        """A new stream."""
+        """A new stream. All of a client's streams share one connection."""
         return RawExchange(self._open())
 
     async def health(self, service: str) -> str:
         """The answer of ``grpc.health.v1.Health/Check``, such as ``SERVING``."""
         got = await self._health.Check(health_pb2.HealthCheckRequest(service=service), timeout=DEADLINE)
-        return health_pb2.HealthCheckResponse.ServingStatus.Name(got.status)
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(got.status))
 
     @asynccontextmanager
     async def watch_health(self, service: str) -> AsyncIterator[AsyncIterator[str]]:
@@ -130,6 +130,10 @@ class RawExchange:
         """Say that no more messages follow."""
         await self._within(self._call.done_writing())
 
+    async def opened(self) -> None:
+        """Wait until the stream's head is on its way, so that a cancellation after it is one of a stream that exists."""
+        await self._within(self._call.wait_for_connection())
+
     def cancel(self) -> None:
         """Reset the stream, as Envoy does when the client is gone."""
         self._call.cancel()
@@ -139,14 +143,21 @@ class RawExchange:
         async with asyncio.timeout(DEADLINE):
             return await self._call.code()
 
+    async def rest(self) -> tuple[list[pb.ProcessingResponse], grpc.StatusCode]:
+        """Half-close, and read what is left and the status."""
+        answers: list[pb.ProcessingResponse] = []
+        try:
+            await self.half_close()
+            while True:
+                answers.append(await self.receive())
+        except Ended as ended:
+            return answers, ended.code
+
     async def end(self) -> grpc.StatusCode:
         """Half-close, read what is left, which has to be nothing, and return the status."""
-        await self.half_close()
-        try:
-            unexpected = await self.receive()
-        except Ended as ended:
-            return ended.code
-        raise AssertionError(f"an answer that nothing asked for: {unexpected}")
+        answers, code = await self.rest()
+        assert not answers, "answers that nothing asked for"
+        return code
 
     async def _within(self, step: Any) -> Any:
         try:
@@ -316,13 +327,17 @@ def seen_upstream(fields: Fields, answer: pb.ProcessingResponse) -> dict[str, st
     return {name: value for name, value in kept.items() if name not in gone} | set_headers(answer)
 
 
+def reply_headers(answer: pb.ProcessingResponse) -> dict[str, str]:
+    """The headers of an immediate response."""
+    assert kind(answer) == "immediate_response", answer
+    options = answer.immediate_response.headers.set_headers
+    return {option.header.key: option.header.raw_value.decode("latin-1") for option in options}
+
+
 def error_of(answer: pb.ProcessingResponse) -> dict[str, Any]:
     """The JSON-RPC error message of an immediate response, which must say that it is JSON."""
-    assert kind(answer) == "immediate_response", answer
-    reply = answer.immediate_response
-    fields = {option.header.key: option.header.raw_value for option in reply.headers.set_headers}
-    assert fields["content-type"] == b"application/json"
-    message: dict[str, Any] = json.loads(reply.body)
+    assert reply_headers(answer)["content-type"] == "application/json"
+    message: dict[str, Any] = json.loads(answer.immediate_response.body)
     assert message["jsonrpc"] == "2.0"
     assert "error" in message, message
     return message

@@ -1,0 +1,244 @@
+"""A processor behind a transport, its servers in the hands of the test, and a client in Envoy's place."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Generic, Protocol, TypeVar
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc.exchange import Processor, Upstreams
+from mcp_extproc.extproc.grpcio_transport import GrpcioServer
+from mcp_extproc.gateway.gateway import Gateway
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.mcp.sessions import Sealer, Session, UpstreamSession
+from mcp_extproc.telemetry.counters import Counters
+from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress
+from mcp_extproc.upstreams.client import UpstreamClient
+from mcp_extproc.upstreams.legs import Legs
+from tests.support.fake_upstreams import FakeUpstreams
+from tests.support.rawclient import (
+    DEADLINE,
+    Fields,
+    RawClient,
+    RawExchange,
+    asks_for_body,
+    common,
+    kind,
+    request_fields,
+    rpc,
+)
+from tests.support.scripted import ScriptedServer
+
+NOW = 1_800_000_000.0
+"""Unix time of the processor, which stands still."""
+
+PATIENCE = 15.0
+"""Seconds that the processor asks Envoy to wait for a fan-out."""
+
+SECRET = "s" * 32
+
+REQUEST_BYTES = 64 * 1024
+
+GITHUB = UpstreamSession("2025-11-25", "gh-1", frozenset({"tools"}))
+WEATHER = UpstreamSession("2025-06-18", "w-1", frozenset({"tools"}))
+
+SERVERS: Mapping[str, Any] = {
+    "github": {
+        "url": "http://github.test/mcp?toolset=all",
+        "prefix": "gh",
+        "headers": {"Authorization": "Bearer of-the-gateway"},
+    },
+    "weather": {"url": "http://weather.test/api"},
+}
+
+REPAIR_ROUTE = "mcp_repair/github"
+"""Envoy's route of a call that came back because the server lost its session."""
+
+REPAIR_FIELDS: Fields = request_fields(
+    mcp_session_id="gh-1", mcp_protocol_version="2025-11-25", x_envoy_attempt_count="2", x_mcp_server="github"
+)
+"""The head of such a call."""
+
+
+class Server(Protocol):
+    """What a transport has to be."""
+
+    async def start(self) -> None:
+        """Listen."""
+
+    async def stop(self, grace: float) -> None:
+        """Give running exchanges this many seconds, then end them. Stopping twice is fine."""
+
+
+Transport = Callable[[Processor, Address, int], Server]
+"""Makes a server of a processor, its address, and the largest body in bytes."""
+
+TRANSPORTS: Mapping[str, Transport] = {"grpcio": GrpcioServer}
+"""All of them pass the same tests. They share the statuses too, with which a stream ends that can't be answered."""
+
+U = TypeVar("U", bound=Upstreams)
+
+
+class Rig(Generic[U]):
+    """A running server with a client connected to it."""
+
+    def __init__(self, processor: Processor, upstreams: U, sealer: Sealer, server: Server, client: RawClient) -> None:
+        self.processor = processor
+        self.gateway = processor.gateway
+        self.counters = processor.counters
+        self.upstreams = upstreams
+        self.server = server
+        self.client = client
+        self._sealer = sealer
+
+    def token(self, **upstreams: UpstreamSession) -> str:
+        """An ``Mcp-Session-Id`` of the gateway, with these sessions or else one with each server."""
+        return seal(self._sealer, upstreams=upstreams or {"github": GITHUB, "weather": WEATHER})
+
+    def fields(self, **headers: str) -> list[tuple[str, str | bytes]]:
+        """The head of a client's POST in a session that is good, unless ``headers`` has it otherwise."""
+        headers = {"mcp_session_id": self.token(), "mcp_protocol_version": "2025-11-25", **headers}
+        return request_fields("POST", "/mcp", extra=(), authority="localhost:1975", **headers)
+
+    async def asked(self, fields: Fields | None = None) -> RawExchange:
+        """An exchange that owes an answer to the body, which was ordered but not sent."""
+        exchange = self.client.exchange()
+        await exchange.send_headers(self.fields() if fields is None else fields)
+        assert asks_for_body(await exchange.receive())
+        return exchange
+
+    async def posted(self, body: bytes, fields: Fields | None = None) -> RawExchange:
+        """An exchange whose body was sent; the answer is still to be read."""
+        exchange = await self.asked(fields)
+        await exchange.send_body(body)
+        return exchange
+
+    async def waiting(self, body: bytes, fields: Fields | None = None) -> RawExchange:
+        """An exchange that started to ask servers, and has said that it takes longer."""
+        exchange = await self.posted(body, fields)
+        assert_more_time(await exchange.receive())
+        return exchange
+
+    async def serves(self) -> None:
+        """Assert that others are served as ever: a call is forwarded."""
+        exchange = await self.posted(call())
+        answer = await exchange.receive()
+        assert kind(answer) == "request_body"
+        assert common(answer).body_mutation.body == call("issue_read")
+        assert (await exchange.end()).name == "OK"
+
+
+@asynccontextmanager
+async def rig(
+    transport: Transport, upstreams: Callable[[Gateway], U], config: GatewayConfig | None = None
+) -> AsyncIterator[Rig[U]]:
+    """Start a server on a socket of its own.
+
+    Args:
+        transport: carries the exchanges.
+        upstreams: makes whoever runs the fan-outs.
+        config: with the servers ``github`` and ``weather`` by default.
+    """
+    config = config or configuration()
+    sealer = Sealer(SECRET)
+    gateway = Gateway(config, sealer, SessionMemory())
+    asked = upstreams(gateway)
+    processor = Processor(gateway, asked, Counters(), lambda: NOW, PATIENCE)
+    # Not pytest's directory: a socket's path has 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="mcp") as directory:
+        address = UnixAddress(f"{directory}/s")
+        server = transport(processor, address, config.limits.request_bytes)
+        await server.start()
+        try:
+            async with RawClient(address) as client:
+                yield Rig(processor, asked, sealer, server, client)
+        finally:
+            await server.stop(0)
+
+
+def fakes(gateway: Gateway) -> FakeUpstreams:
+    """Servers that do only what the test says."""
+    return FakeUpstreams()
+
+
+@asynccontextmanager
+async def real_legs(
+    transport: Transport, server: ScriptedServer, config: GatewayConfig | None = None
+) -> AsyncIterator[Rig[Legs]]:
+    """A rig whose fan-outs are real requests. All of them go to this server, in the place of Envoy's private listener."""
+    config = config or configuration()
+    async with UpstreamClient(TcpAddress("127.0.0.1", server.port), config.limits.response_bytes) as client:
+
+        def legs(gateway: Gateway) -> Legs:
+            return Legs(client, gateway.catalog.entries, gateway.memory, config.limits)
+
+        async with rig(transport, legs, config) as running:
+            yield running
+            await running.upstreams.close()
+
+
+def configuration(**sections: Any) -> GatewayConfig:
+    """The two servers with a small body limit, and what is given here instead or besides."""
+    return GatewayConfig.model_validate({"servers": SERVERS, "limits": {"request_bytes": REQUEST_BYTES}, **sections})
+
+
+def seal(sealer: Sealer, **changes: Any) -> str:
+    """A token of a client's session, good unless changed."""
+    values: dict[str, Any] = {
+        "audience": "/mcp",
+        "principal": "",
+        "version": "2025-11-25",
+        "expires": int(NOW) + 3600,
+        "client": "raw/1",
+        "client_capabilities": b"{}",
+        "upstreams": {"github": GITHUB, "weather": WEATHER},
+    }
+    return sealer.seal(Session(**(values | changes)))[0]
+
+
+def call(name: str = "gh__issue_read", *, id: Any = 1, **arguments: Any) -> bytes:
+    """A ``tools/call``."""
+    return rpc("tools/call", {"name": name, "arguments": arguments}, id=id)
+
+
+def initialize(version: str = "2025-11-25") -> bytes:
+    """A client's first request."""
+    client = {"name": "raw", "version": "1"}
+    return rpc("initialize", {"protocolVersion": version, "capabilities": {}, "clientInfo": client})
+
+
+def assert_more_time(answer: pb.ProcessingResponse) -> None:
+    """The answer does nothing but ask Envoy for patience."""
+    expected = pb.ProcessingResponse()
+    expected.override_message_timeout.FromSeconds(int(PATIENCE))
+    assert answer == expected
+
+
+class LiveTasks:
+    """The tasks that run now, to tell whether an exchange left any behind.
+
+    They are told apart by what they run: a server may replace a task of its own, such as the one that accepts streams.
+    """
+
+    def __init__(self) -> None:
+        self._before = _running()
+        self._kinds_before = _kinds(self._before)
+
+    async def ended(self) -> None:
+        """Wait until no more tasks of any kind run than before."""
+        while surplus := _kinds(now := _running()) - self._kinds_before:
+            done, _ = await asyncio.wait(now - self._before, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+            assert done, f"still running: {surplus}"
+
+
+def _running() -> set[asyncio.Task[Any]]:
+    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+
+def _kinds(tasks: set[asyncio.Task[Any]]) -> Counter[str]:
+    return Counter(str(getattr(task.get_coro(), "__qualname__", task)) for task in tasks)

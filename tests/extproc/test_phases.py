@@ -1,0 +1,298 @@
+"""What each message of Envoy's is answered with, phase by phase, and what is ordered for the next one."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.gateway.decision import CloseLeg, Done, Failed, Listed, ListLeg, NotifyLeg, Opened, OpenLeg
+from mcp_extproc.mcp.sessions import UpstreamSession
+from tests.extproc.rig import GITHUB, REPAIR_FIELDS, REPAIR_ROUTE, WEATHER, Rig, assert_more_time, call, initialize
+from tests.support.fake_upstreams import FakeUpstreams
+from tests.support.rawclient import (
+    RawExchange,
+    asks_for_body,
+    body_message,
+    common,
+    error_of,
+    facts,
+    headers_message,
+    kind,
+    later_messages,
+    removed_headers,
+    reply_headers,
+    request_fields,
+    response_head,
+    rpc,
+    set_headers,
+)
+
+ASK_FOR_BODY = pb.ProcessingResponse(
+    request_headers=pb.HeadersResponse(),
+    mode_override=pb.ProcessingMode(
+        request_header_mode=pb.ProcessingMode.SEND,
+        response_header_mode=pb.ProcessingMode.SKIP,
+        request_body_mode=pb.ProcessingMode.BUFFERED,
+        response_body_mode=pb.ProcessingMode.NONE,
+    ),
+)
+
+
+class TestCall:
+    async def test_takes_two_messages_in_and_two_out(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = rig.client.exchange()
+        await exchange.send_headers(rig.fields())
+        assert await exchange.receive() == ASK_FOR_BODY
+        await exchange.send_body(call())
+        assert kind(await exchange.receive()) == "request_body"
+        assert (await exchange.end()).name == "OK"
+        assert rig.counters.snapshot() == {"mcp.forwarded{server=github}": 1}
+
+    async def test_is_forwarded_with_the_servers_own_name_and_session(self, rig: Rig[FakeUpstreams]) -> None:
+        body = call("gh__issue_read", number=7)
+        exchange = await rig.posted(body)
+        answer = await exchange.receive()
+        forwarded = body.replace(b"gh__", b"")
+        assert common(answer).status == pb.CommonResponse.CONTINUE
+        assert common(answer).body_mutation.body == forwarded
+        assert common(answer).clear_route_cache
+        assert set_headers(answer) == {
+            ":path": "/mcp?toolset=all",
+            "accept": "application/json, text/event-stream",
+            "authorization": "Bearer of-the-gateway",
+            "content-length": str(len(forwarded)),
+            "mcp-method": "tools/call",
+            "mcp-name": "issue_read",
+            "mcp-protocol-version": "2025-11-25",
+            "mcp-session-id": "gh-1",
+            "x-mcp-server": "github",
+        }
+
+    async def test_orders_nothing_for_the_response(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = await rig.posted(call())
+        answer = await exchange.receive()
+        assert not answer.HasField("mode_override")
+        assert not answer.HasField("override_message_timeout")
+
+    async def test_with_value_instead_of_raw_value_is_read_alike(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = rig.client.exchange()
+        await exchange.send_headers(rig.fields(), raw=False)
+        assert asks_for_body(await exchange.receive())
+        await exchange.send_body(call())
+        assert set_headers(await exchange.receive())["mcp-session-id"] == "gh-1"
+
+    @pytest.mark.parametrize("sent", ["response_headers", "response_body", "response_trailers", "request_trailers"])
+    async def test_later_messages_are_let_pass_with_the_answer_of_their_kind(
+        self, rig: Rig[FakeUpstreams], sent: str
+    ) -> None:
+        exchange = await rig.posted(call())
+        await exchange.receive()
+        await exchange.send(later_messages()[sent])
+        answer = await exchange.receive()
+        assert answer == pb.ProcessingResponse(**{sent: getattr(answer, sent)})
+        assert answer.ByteSize() <= 4, "it changes something"
+        assert (await exchange.end()).name == "OK"
+
+    async def test_opens_the_session_that_is_missing_and_then_goes_on(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)))
+        work = await rig.upstreams.next_session()
+        assert (work.asked.ref.server, work.asked.ref.known, work.asked.lost) == ("github", None, None)
+        work.outcome.set_result(UpstreamSession("2025-06-18", "late", frozenset()))
+        answer = await exchange.receive()
+        assert kind(answer) == "request_body"
+        assert set_headers(answer)["mcp-session-id"] == "late"
+        assert set_headers(answer)["mcp-protocol-version"] == "2025-06-18"
+        assert (await exchange.end()).name == "OK"
+
+    async def test_whose_session_cannot_be_opened_is_answered_with_the_cause(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = await rig.waiting(call(id="q"), rig.fields(mcp_session_id=rig.token(weather=WEATHER)))
+        (await rig.upstreams.next_session()).outcome.set_result(Failed("github", "connect", "could not be asked"))
+        answer = await exchange.receive()
+        error = error_of(answer)
+        assert answer.immediate_response.status.code == 200
+        assert error["id"] == "q"
+        assert error["error"]["code"] == -32603
+        assert "'github' could not be asked" in error["error"]["message"]
+
+
+class TestAnsweredHere:
+    async def test_ping(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = await rig.posted(rpc("ping", id=12345678901234567890))
+        answer = await exchange.receive()
+        assert answer.immediate_response.status.code == 200
+        assert answer.immediate_response.body == b'{"jsonrpc":"2.0","id":12345678901234567890,"result":{}}'
+        assert answer.immediate_response.details == "mcp_answered"
+        assert not answer.HasField("mode_override")
+        assert (await exchange.end()).name == "OK"
+
+    async def test_a_notification_that_ends_here(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = await rig.posted(rpc("notifications/initialized", id=None))
+        answer = await exchange.receive()
+        assert answer.immediate_response.status.code == 202
+        assert answer.immediate_response.body == b""
+        assert (await exchange.end()).name == "OK"
+
+    @pytest.mark.parametrize("end_of_stream", [True, False])
+    async def test_get_by_its_head_alone(self, rig: Rig[FakeUpstreams], end_of_stream: bool) -> None:
+        exchange = rig.client.exchange()
+        await exchange.send_headers(request_fields("GET"), end_of_stream=end_of_stream)
+        answer = await exchange.receive()
+        error_of(answer)
+        assert answer.immediate_response.status.code == 405
+        assert reply_headers(answer)["allow"] == "POST, DELETE"
+        assert (await exchange.end()).name == "OK"
+
+    async def test_a_rejected_head_is_answered_without_asking_for_the_body(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = rig.client.exchange()
+        await exchange.send_headers(rig.fields(content_type="text/plain"))
+        answer = await exchange.receive()
+        error_of(answer)
+        assert answer.immediate_response.status.code == 415
+        assert (await exchange.end()).name == "OK"
+
+
+class TestFanOut:
+    async def test_initialize(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = await rig.waiting(initialize(), request_fields())
+        work = await rig.upstreams.next_run()
+        assert work.asked == tuple(OpenLeg(name, "2025-11-25", b"{}") for name in ("github", "weather"))
+        work.outcome.set_result(
+            [Opened("github", GITHUB, {"tools": {}}, None), Failed("weather", "timeout", "is slow")]
+        )
+        answer = await exchange.receive()
+        assert answer.immediate_response.status.code == 200
+        assert json.loads(answer.immediate_response.body)["result"]["capabilities"] == {"tools": {}}
+        token = reply_headers(answer)["mcp-session-id"]
+        assert (await exchange.end()).name == "OK"
+
+        again = await rig.posted(call(), rig.fields(mcp_session_id=token))
+        assert set_headers(await again.receive())["mcp-session-id"] == "gh-1"
+
+    async def test_list_asks_for_time_once_and_answers_once(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = await rig.posted(rpc("tools/list", id="l"))
+        assert_more_time(await exchange.receive())
+        work = await rig.upstreams.next_run()
+        assert all(isinstance(leg, ListLeg) for leg in work.asked)
+        listed = Listed("weather", [msgspec.Raw(b'{"name": "sun", "x": 1.0}')])
+        work.outcome.set_result([Listed("github", ()), listed])
+        answer = await exchange.receive()
+        body = b'{"jsonrpc":"2.0","id":"l","result":{"tools":[{"name": "weather__sun", "x": 1.0}]}}'
+        assert answer.immediate_response.body == body
+        assert (await exchange.end()).name == "OK"
+
+    async def test_cancelled_is_told_to_every_server(self, rig: Rig[FakeUpstreams]) -> None:
+        body = rpc("notifications/cancelled", {"requestId": 1}, id=None)
+        exchange = await rig.waiting(body)
+        work = await rig.upstreams.next_run()
+        assert [(leg.server, leg.body) for leg in work.asked if isinstance(leg, NotifyLeg)] == [
+            ("github", body),
+            ("weather", body),
+        ]
+        work.outcome.set_result([Done("github"), Done("weather")])
+        answer = await exchange.receive()
+        assert answer.immediate_response.status.code == 202
+        assert (await exchange.end()).name == "OK"
+
+    @pytest.mark.parametrize("end_of_stream", [True, False])
+    async def test_delete_by_its_head_alone(self, rig: Rig[FakeUpstreams], end_of_stream: bool) -> None:
+        fields = request_fields("DELETE", mcp_session_id=rig.token())
+        exchange = rig.client.exchange()
+        await exchange.send_headers(fields, end_of_stream=end_of_stream)
+        assert_more_time(await exchange.receive())
+        work = await rig.upstreams.next_run()
+        assert [leg.server for leg in work.asked if isinstance(leg, CloseLeg)] == ["github", "weather"]
+        work.outcome.set_result([Done("github"), Done("weather")])
+        answer = await exchange.receive()
+        assert answer.immediate_response.status.code == 204
+        assert (await exchange.end()).name == "OK"
+
+        again = rig.client.exchange()
+        await again.send_headers(fields, end_of_stream=end_of_stream)
+        answer = await again.receive()
+        error_of(answer)
+        assert answer.immediate_response.status.code == 404
+
+    async def test_half_closed_by_envoy_is_answered_all_the_same(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = await rig.waiting(rpc("tools/list"))
+        await exchange.half_close()
+        work = await rig.upstreams.next_run()
+        work.outcome.set_result([Listed("github", ()), Listed("weather", ())])
+        answers, code = await exchange.rest()
+        assert [kind(answer) for answer in answers] == ["immediate_response"]
+        assert code.name == "OK"
+
+
+class TestRepair:
+    """A call that came back because the server lost its session: known by the route, decided by the head alone."""
+
+    async def repaired(self, rig: Rig[FakeUpstreams]) -> tuple[RawExchange, pb.ProcessingResponse, UpstreamSession]:
+        exchange = rig.client.exchange()
+        await exchange.send_headers(REPAIR_FIELDS, route=REPAIR_ROUTE)
+        assert_more_time(await exchange.receive())
+        work = await rig.upstreams.next_session()
+        assert (work.asked.ref.server, work.asked.lost) == ("github", "gh-1")
+        session = UpstreamSession("2025-11-25", "gh-2", frozenset({"tools"}))
+        rig.gateway.memory.replace("github", "gh-1", session)
+        work.outcome.set_result(session)
+        return exchange, await exchange.receive(), session
+
+    async def test_goes_on_with_a_new_session_and_asks_for_the_head_of_the_response(
+        self, rig: Rig[FakeUpstreams]
+    ) -> None:
+        _, answer, _ = await self.repaired(rig)
+        assert kind(answer) == "request_headers"
+        assert set_headers(answer) == {"mcp-session-id": "gh-2", "mcp-protocol-version": "2025-11-25"}
+        assert removed_headers(answer) == set()
+        assert answer.mode_override == pb.ProcessingMode(
+            request_header_mode=pb.ProcessingMode.SEND,
+            response_header_mode=pb.ProcessingMode.SEND,
+            request_body_mode=pb.ProcessingMode.NONE,
+            response_body_mode=pb.ProcessingMode.NONE,
+        )
+        assert facts(answer) == {"server": "github", "repair": "session"}
+
+    @pytest.mark.parametrize("raw", [True, False])
+    @pytest.mark.parametrize(("status", "useless"), [("200", False), ("500", False), ("400", True), ("404", True)])
+    async def test_whose_server_refuses_again_gives_the_new_session_up(
+        self, rig: Rig[FakeUpstreams], status: str, useless: bool, raw: bool
+    ) -> None:
+        exchange, _, session = await self.repaired(rig)
+        await exchange.send(response_head(status, raw=raw))
+        assert await exchange.receive() == pb.ProcessingResponse(response_headers=pb.HeadersResponse())
+        assert rig.upstreams.discarded == ([("github", session)] if useless else [])
+        assert (rig.gateway.memory.forget("github", "gh-1") is None) == useless
+        assert (await exchange.end()).name == "OK"
+
+    async def test_that_fails_is_answered_503(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = rig.client.exchange()
+        await exchange.send_headers(REPAIR_FIELDS, route=REPAIR_ROUTE)
+        assert_more_time(await exchange.receive())
+        (await rig.upstreams.next_session()).outcome.set_result(Failed("github", "connect", "could not be asked"))
+        answer = await exchange.receive()
+        assert answer.immediate_response.status.code == 503
+        assert (await exchange.end()).name == "OK"
+
+    async def test_is_no_repair_without_the_route(self, rig: Rig[FakeUpstreams]) -> None:
+        """A client that sends all of a repair's headers is still only a client."""
+        exchange = rig.client.exchange()
+        await exchange.send_headers(REPAIR_FIELDS)
+        assert asks_for_body(await exchange.receive())
+
+    async def test_of_another_route_is_no_repair(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = rig.client.exchange()
+        await exchange.send_headers(rig.fields(), route="mcp")
+        assert asks_for_body(await exchange.receive())
+
+
+async def test_the_first_message_may_come_with_what_envoy_adds_to_it(rig: Rig[FakeUpstreams]) -> None:
+    """Envoy tells how its filter is configured along with the first message."""
+    message = headers_message(rig.fields())
+    message.protocol_config.request_body_mode = pb.ProcessingMode.NONE
+    exchange = rig.client.exchange()
+    await exchange.send(message)
+    assert await exchange.receive() == ASK_FOR_BODY
+    await exchange.send(body_message(call()))
+    assert kind(await exchange.receive()) == "request_body"

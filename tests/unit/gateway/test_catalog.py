@@ -1,0 +1,74 @@
+"""What is known of each server before a request comes."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_extproc.config import Tools
+from mcp_extproc.gateway.catalog import Catalog, ToolFilter
+from tests.unit.gateway.support import config
+
+
+def test_entries_keep_the_order_of_the_configuration() -> None:
+    assert list(Catalog(config({"z": {}, "a": {}, "m": {}})).entries) == ["z", "a", "m"]
+
+
+def test_an_entry_says_where_and_how_a_server_is_asked() -> None:
+    servers = {"a": {"url": "https://a/x%20y?k=v", "headers": {"X-Key": "hidden"}, "discovery_timeout": "2s"}}
+    entry = Catalog(config(servers)).entries["a"]
+    assert (entry.name, entry.path, entry.headers, entry.discovery_timeout) == (
+        "a",
+        "/x%20y?k=v",
+        (("x-key", "hidden"),),
+        2.0,
+    )
+    assert "hidden" not in repr(entry)
+
+
+@pytest.mark.parametrize(
+    ("tools", "offered", "not_offered"),
+    [
+        (Tools(), "abc", ""),
+        (Tools(include=("a",)), "a", "bc"),
+        (Tools(exclude=("a",)), "bc", "a"),
+        (Tools(include=("a",), exclude=("a",)), "", "abc"),
+        (Tools(includeRegex=("[ab]",), exclude=("b",)), "a", "bc"),
+        (Tools(include=("a",), excludeRegex=(".",)), "", "abc"),
+        (Tools(include=("c",), includeRegex=("a",)), "ac", "b"),
+    ],
+)
+def test_exclude_wins(tools: Tools, offered: str, not_offered: str) -> None:
+    assert all(ToolFilter(tools).allows(name) for name in offered)
+    assert not any(ToolFilter(tools).allows(name) for name in not_offered)
+
+
+def test_regular_expressions_are_searched_anywhere() -> None:
+    assert ToolFilter(Tools(includeRegex=("read",))).allows("file_read_all")
+    assert not ToolFilter(Tools(includeRegex=("^read",))).allows("file_read_all")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a__x", ("a", "x")),
+        ("bee__x__y", ("b", "x__y")),
+        ("b__x", None),
+        ("a__hidden", None),
+        ("x", None),
+        ("a__", None),
+    ],
+)
+def test_resolving(name: str, found: tuple[str, str] | None) -> None:
+    catalog = Catalog(config({"a": {"tools": {"exclude": ["hidden"]}}, "b": {"prefix": "bee"}}))
+    resolved = catalog.resolve_tool(name)
+    assert (resolved and (resolved[0].name, resolved[1])) == found
+
+
+def test_only_what_resolves_back_is_visible() -> None:
+    catalog = Catalog(config({"a": {"prefix": "", "tools": {"exclude": ["hidden"]}}, "b": {}}))
+    assert catalog.visible_tool("a", "x") == "x"
+    assert catalog.visible_tool("a", "hidden") is None
+    assert catalog.visible_tool("a", "b__x") is None
+    assert catalog.visible_tool("b", "x") == "b__x"
+    # Of "b" itself nothing is left to call, so that the name falls to the server without prefix.
+    assert catalog.visible_tool("a", "b__") == "b__"

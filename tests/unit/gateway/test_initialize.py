@@ -1,0 +1,175 @@
+"""The answer to `initialize`: the sum of all servers, and a token that says how to reach each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mcp_extproc import __version__
+from mcp_extproc.gateway.decision import Failed, FanOut, OpenLeg, Reply
+from mcp_extproc.mcp.sessions import Session
+from tests.unit.gateway.support import NOW, Rig, answer, config, head, message, opened, upstream
+
+PARAMS: dict[str, Any] = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {"sampling": {}, "roots": {"listChanged": True}, "elicitation": {}},
+    "clientInfo": {"name": "agent", "version": "1.2"},
+}
+
+
+def initialize(rig: Rig, **changed: Any) -> FanOut:
+    return rig.fan_out(message("initialize", {**PARAMS, **changed}), head())
+
+
+def token_of(reply: Reply) -> str:
+    return dict(reply.headers)["mcp-session-id"]
+
+
+def session_of(rig: Rig, reply: Reply) -> Session:
+    return rig.sealer.open(token_of(reply), audience="/mcp", principal="", now=NOW).session
+
+
+def test_the_answer_of_two_servers() -> None:
+    rig = Rig()
+    reply = initialize(rig).merge([opened("a", instructions="Do a."), opened("b", instructions="Do b.")], NOW)
+    assert reply.status == 200
+    assert answer(reply) == {
+        "jsonrpc": "2.0",
+        "id": 7,
+        "result": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "mcp-extproc", "version": __version__},
+            "instructions": "# a\n\nDo a.\n\n# b\n\nDo b.",
+        },
+    }
+
+
+def test_the_token_holds_what_a_replica_needs() -> None:
+    rig = Rig(config(session={"ttl": "1h"}))
+    reply = initialize(rig).merge([opened("a"), opened("b")], NOW + 0.9)
+    session = session_of(rig, reply)
+    assert session == Session(
+        audience="/mcp",
+        principal="",
+        version="2025-11-25",
+        expires=int(NOW) + 3600,
+        client="agent/1.2",
+        client_capabilities=b"{}",
+        upstreams={"a": upstream("a"), "b": upstream("b")},
+    )
+    # The very token that was given out is served.
+    assert rig.reply(message("ping"), head(mcp_session_id=token_of(reply))).status == 200
+    assert reply.facts["session"] == rig.reply(message("ping"), head(mcp_session_id=token_of(reply))).facts["session"]
+
+
+@pytest.mark.parametrize(
+    ("requested", "version"),
+    [("2025-03-26", "2025-03-26"), ("2025-06-18", "2025-06-18"), ("2099-01-01", "2025-11-25"), ("", "2025-11-25")],
+)
+def test_the_version_is_the_clients_where_it_is_spoken(requested: str, version: str) -> None:
+    """E9: and each server is asked for the same."""
+    rig = Rig()
+    decision = initialize(rig, protocolVersion=requested)
+    assert [(leg.server, leg.version) for leg in decision.legs if isinstance(leg, OpenLeg)] == [
+        ("a", version),
+        ("b", version),
+    ]
+    reply = decision.merge([opened("a"), opened("b")], NOW)
+    assert answer(reply)["result"]["protocolVersion"] == session_of(rig, reply).version == version
+
+
+def test_no_capability_of_the_client_is_declared_whose_requests_are_not_carried() -> None:
+    assert all(leg.client_capabilities == b"{}" for leg in initialize(Rig()).legs if isinstance(leg, OpenLeg))
+
+
+@pytest.mark.parametrize(
+    ("declared", "merged"),
+    [
+        ([{"tools": {}}, {}], {"tools": {}}),
+        ([{"tools": {"listChanged": True}}, {"tools": {}}], {"tools": {}}),
+        ([{"tools": None}, {}], {"tools": {}}),
+        ([{"prompts": {}, "logging": {}, "experimental": {"x": {}}}, {"resources": {"subscribe": True}}], {}),
+        ([{}, {}], {}),
+    ],
+)
+def test_capabilities_are_the_union_of_what_is_really_served(
+    declared: list[dict[str, Any]], merged: dict[str, Any]
+) -> None:
+    outcomes = [opened(server, capabilities) for server, capabilities in zip("ab", declared, strict=True)]
+    assert answer(initialize(Rig()).merge(outcomes, NOW))["result"]["capabilities"] == merged
+
+
+def test_a_server_that_fails_is_left_out_and_named() -> None:
+    """N18."""
+    rig = Rig()
+    reply = initialize(rig).merge([Failed("a", "timeout", "did not answer within 10 s"), opened("b")], NOW)
+    assert answer(reply)["result"]["_meta"]["mcp-extproc/unavailable"] == [
+        {"server": "a", "reason": "timeout", "message": "did not answer within 10 s"}
+    ]
+    assert set(session_of(rig, reply).upstreams) == {"b"}
+    assert reply.facts["unavailable"] == "a"
+    assert [(note.event, note.fields["server"]) for note in reply.notes] == [("upstream_failed", "a")]
+
+
+def test_all_servers_failing_is_an_error_without_a_session() -> None:
+    """N18."""
+    reply = initialize(Rig()).merge(
+        [Failed("a", "connect", "is unreachable"), Failed("b", "status", "answered HTTP 500")], NOW
+    )
+    assert (reply.status, answer(reply)["id"], answer(reply)["error"]["code"]) == (200, 7, -32603)
+    assert answer(reply)["error"]["message"] == "No answer: server 'a' is unreachable; server 'b' answered HTTP 500."
+    assert "mcp-session-id" not in dict(reply.headers)
+    assert len(reply.notes) == 2
+    assert reply.facts["error_reason"] == "upstream_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [
+        ((None, None), None),
+        (("", None), None),
+        ((" x \n", None), "# a\n\nx"),
+        ((None, "y"), "# b\n\ny"),
+        (("x" * 9000, None), "# a\n\n" + "x" * 8192 + " [cut]"),
+    ],
+)
+def test_instructions_stand_under_their_servers_name(
+    instructions: tuple[str | None, ...], expected: str | None
+) -> None:
+    outcomes = [opened(server, instructions=text) for server, text in zip("ab", instructions, strict=True)]
+    assert answer(initialize(Rig()).merge(outcomes, NOW))["result"].get("instructions") == expected
+
+
+@pytest.mark.parametrize(
+    ("info", "client"),
+    [
+        ({"name": "agent", "version": "1"}, "agent/1"),
+        ({"name": "agent"}, "agent"),
+        ({"version": "1"}, "1"),
+        ({"name": 5, "version": None}, ""),
+        ({}, ""),
+        (None, ""),
+        ([], ""),
+        ("agent", ""),
+        ({"name": "x" * 500, "version": "1"}, "x" * 128),
+    ],
+)
+def test_the_clients_name_for_logs(info: Any, client: str) -> None:
+    assert initialize(Rig(), clientInfo=info).facts["client"] == client
+
+
+def test_tokens_differ_and_their_names_tell_them_apart() -> None:
+    decision = initialize(Rig())
+    first, second = (decision.merge([opened("a"), opened("b")], NOW) for _ in range(2))
+    assert token_of(first) != token_of(second)
+    assert first.facts["session"] != second.facts["session"]
+    assert json.loads(first.body) == json.loads(second.body)
+
+
+def test_no_id_of_a_server_is_shown() -> None:
+    """E8, N3."""
+    reply = initialize(Rig()).merge([opened("a"), opened("b")], NOW)
+    assert "id of a" not in str(reply)

@@ -1,0 +1,163 @@
+"""Several lists made one: the same outcomes give the same bytes, and entries stay as their servers wrote them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_extproc.gateway import merge
+from mcp_extproc.gateway.decision import Done, Failed, Listed, Note, Outcome
+from tests.unit.mcp.strategies import PROPERTY, join_members, json_texts, other_members, spelled, tool_names
+
+FAILED = Failed("c", "connect", "is unreachable")
+
+
+def listed(server: str, *entries: str | dict[str, Any], truncated: str | None = None) -> Listed:
+    texts = [entry if isinstance(entry, str) else json.dumps(entry) for entry in entries]
+    return Listed(server, [msgspec.Raw(text.encode()) for text in texts], truncated)
+
+
+def named(outcomes: Sequence[Outcome], limit: int = 1000) -> tuple[list[str], list[Note]]:
+    """Merged entries as texts, under `<server>__<name>`; names that start with a minus sign are hidden."""
+    entries, notes = merge.named_items(outcomes, lambda s, n: None if n[0] == "-" else f"{s}__{n}", limit)
+    return [orjson.dumps(entry).decode() for entry in entries], notes
+
+
+def names(outcomes: Sequence[Outcome], limit: int = 1000) -> list[str]:
+    return [json.loads(text)["name"] for text in named(outcomes, limit)[0]]
+
+
+def test_entries_come_in_the_order_of_the_servers_and_of_their_lists() -> None:
+    first, second = listed("b", {"name": "z"}, {"name": "a"}), listed("a", {"name": "y"})
+    outcomes: list[Outcome] = [first, FAILED, second, Done("d"), listed("e")]
+    assert names(outcomes) == ["b__z", "b__a", "a__y"]
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> tuple[str, str, str]:
+    """A definition around its name: what stands before, the name, what stands after."""
+    mark = "\N{CIRCLED DIGIT ONE}the name goes here\N{CIRCLED DIGIT ONE}"
+    members = [
+        *draw(other_members(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), {"name"}, 3)),
+        (draw(spelled("name")), mark),
+    ]
+    before, after = join_members(draw, draw(st.permutations(members))).split(mark)
+    return before, draw(tool_names.filter(lambda name: name[0] != "-")), after
+
+
+@PROPERTY
+@given(st.lists(entries(), max_size=4, unique_by=lambda entry: entry[1]), st.data())
+def test_definitions_stay_verbatim_but_for_the_name(
+    definitions: list[tuple[str, str, str]], data: st.DataObject
+) -> None:
+    texts = [before + data.draw(spelled(name)) + after for before, name, after in definitions]
+    merged, notes = named([listed("s", *texts)])
+    assert merged == [before + orjson.dumps("s__" + name).decode() + after for before, name, after in definitions]
+    assert notes == []
+
+
+def test_an_unchanged_name_leaves_every_byte() -> None:
+    text = '{ "n\\u0061me" : "\\u0061" , "x": 1.50 }'
+    entries, _ = merge.named_items([listed("s", text)], lambda _, name: name, 10)
+    assert orjson.dumps(entries[0]).decode() == text
+
+
+outcomes_of_legs = st.lists(
+    st.one_of(
+        st.builds(
+            lambda server, items: Listed(server, [msgspec.Raw(text.encode()) for text in items]),
+            st.sampled_from("abc"),
+            st.lists(
+                st.one_of(json_texts, st.sampled_from(['{"name":"x"}', '{"name":"y","a":1}', '{"name":"-"}'])),
+                max_size=4,
+            ),
+        ),
+        st.just(FAILED),
+    ),
+    max_size=4,
+)
+
+
+@PROPERTY
+@given(outcomes_of_legs, st.integers(0, 6))
+def test_any_outcomes_give_the_same_bytes_twice_and_each_name_once(outcomes: list[Outcome], limit: int) -> None:
+    merged, notes = named(outcomes, limit)
+    assert (merged, notes) == named(outcomes, limit)
+    assert len(merged) <= limit
+    found = [json.loads(text)["name"] for text in merged]
+    assert len(found) == len(set(found))
+
+
+def test_what_is_hidden_is_left_out_without_a_word() -> None:
+    merged, notes = named([listed("a", {"name": "-x"}, {"name": "y"})])
+    assert [json.loads(text)["name"] for text in merged] == ["a__y"]
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    "entry", ["{}", '{"name":5}', '{"name":null}', '{"name":""}', "[]", '"x"', "1", "null", '{"Name":"x"}']
+)
+def test_entries_without_a_name_are_left_out_and_noted(entry: str) -> None:
+    merged, notes = named([listed("a", entry, {"name": "x"})])
+    assert [json.loads(text)["name"] for text in merged] == ["a__x"]
+    assert notes == [Note("entry_without_name", {"server": "a"})]
+
+
+def test_of_two_with_one_name_the_first_counts() -> None:
+    merged, notes = named(
+        [listed("a", {"name": "x", "n": 1}, {"name": "x", "n": 2}), listed("a", {"name": "x", "n": 3})]
+    )
+    assert [json.loads(text)["n"] for text in merged] == [1]
+    assert [(note.event, note.fields["visible_name"]) for note in notes] == [("name_conflict", "a__x")] * 2
+
+
+@pytest.mark.parametrize(("limit", "expected", "cut"), [(3, 3, False), (2, 2, True), (0, 0, True), (9, 3, False)])
+def test_the_list_is_cut_at_its_limit(limit: int, expected: int, cut: bool) -> None:
+    merged, notes = named(
+        [listed("a", {"name": "x"}, {"name": "-y"}), listed("b", {"name": "x"}, {"name": "y"})], limit
+    )
+    assert len(merged) == expected
+    assert [note.event for note in notes] == (["list_too_long"] if cut else [])
+
+
+def test_a_definition_with_a_doubled_member_keeps_the_meaning_we_read() -> None:
+    merged, _ = named([listed("a", '{"name":"x","name":"y","n":1,"n":2}')])
+    assert [json.loads(text) for text in merged] == [{"name": "a__y", "n": 2}]
+    assert merged[0].count('"n":') == 1
+
+
+# -- What is missing ------------------------------------------------------------------------------------------------------
+
+
+def test_failures_are_failed_legs_and_cut_lists() -> None:
+    assert merge.failures([listed("a"), FAILED, listed("b", truncated="has more than 2 pages"), Done("d")]) == [
+        FAILED,
+        Failed("b", "truncated", "has more than 2 pages"),
+    ]
+
+
+def test_what_is_missing_is_said_in_meta_and_in_one_clause() -> None:
+    failed = [FAILED, Failed("b", "timeout", "did not answer within 10 s")]
+    assert merge.summary(failed) == "server 'c' is unreachable; server 'b' did not answer within 10 s"
+    assert merge.unavailable_meta(failed) == {
+        "_meta": {
+            "mcp-extproc/unavailable": [
+                {"server": "c", "reason": "connect", "message": "is unreachable"},
+                {"server": "b", "reason": "timeout", "message": "did not answer within 10 s"},
+            ]
+        }
+    }
+    assert merge.unavailable_meta([]) == {}
+
+
+@pytest.mark.parametrize("id", [b"0", b'"0"', b"9007199254740993"])
+def test_results_echo_the_id_as_it_was_read(id: bytes) -> None:
+    """E4."""
+    assert merge.result(id, {}) == b'{"jsonrpc":"2.0","id":' + id + b',"result":{}}'

@@ -1,0 +1,143 @@
+"""What is told of a request in the dynamic metadata `mcp_proxy`: of every request, rejected ones included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mcp_extproc.gateway.decision import Forward, NeedSession, Reply
+from mcp_extproc.mcp.names import MAX_NAME_CHARS
+from tests.unit.gateway.support import NOW, Rig, config, head, message, opened
+
+RIG = Rig(config({"a": {"prefix": "alpha"}, "b": {}}))
+
+
+def facts(body: bytes, in_session: bool = True) -> dict[str, Any]:
+    decision = RIG.decide(body, None if in_session else head())
+    assert not isinstance(decision, NeedSession)
+    return dict(decision.facts)
+
+
+SESSION = {
+    "session": RIG.reply(message("ping")).facts["session"],
+    "protocol_version": "2025-11-25",
+    "client": "agent/1",
+}
+REQUEST = {"id": 7, "id_json": "7"}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (message("ping"), {**REQUEST, **SESSION, "method": "ping"}),
+        (message("tools/list"), {**REQUEST, **SESSION, "method": "tools/list"}),
+        (
+            # `params.name` is what the client sent, `tool` what the server is asked for.
+            message("tools/call", {"name": "alpha__x", "arguments": {"password": "hidden"}}),
+            {**REQUEST, **SESSION, "method": "tools/call", "params": {"name": "alpha__x"}, "server": "a", "tool": "x"},
+        ),
+        (message("notifications/initialized", id=None), {**SESSION, "method": "notifications/initialized"}),
+        (
+            message("notifications/cancelled", {"requestId": 1}, id=None),
+            {**SESSION, "method": "notifications/cancelled"},
+        ),
+        (b'{"jsonrpc":"2.0","id":7,"result":{}}', {**REQUEST, **SESSION}),
+    ],
+)
+def test_facts_of_what_is_served(body: bytes, expected: dict[str, Any]) -> None:
+    assert facts(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "code", "reason"),
+    [
+        (
+            message("tools/call", {"name": "alpha"}),
+            {**REQUEST, **SESSION, "method": "tools/call", "params": {"name": "alpha"}},
+            -32602,
+            "unknown_tool",
+        ),
+        (message("tools/call", {}), {**REQUEST, **SESSION, "method": "tools/call"}, -32602, "invalid_params"),
+        (
+            message("resources/read", {"uri": "file:///x"}),
+            {**REQUEST, **SESSION, "method": "resources/read", "params": {"uri": "file:///x"}},
+            -32601,
+            "unknown_method",
+        ),
+        (
+            message("tools/list", {"cursor": "x"}),
+            {**REQUEST, **SESSION, "method": "tools/list"},
+            -32602,
+            "invalid_cursor",
+        ),
+        (b"{", {}, -32700, "parse_error"),
+        (b"[]", {}, -32600, "invalid_request"),
+        (b'{"jsonrpc":"2.0","id":7,"method":"a","method":"b"}', {}, -32600, "duplicate_member"),
+    ],
+)
+def test_facts_of_what_is_rejected(body: bytes, expected: dict[str, Any], code: int, reason: str) -> None:
+    assert facts(body) == {**expected, "error_code": code, "error_reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("body", "method", "reason"),
+    [
+        (message("tools/call", {"name": "a__x"}), "tools/call", "session_missing"),
+        (message("server/discover"), "server/discover", "unsupported_protocol_version"),
+        (message("initialize", {}), "initialize", "invalid_params"),
+    ],
+)
+def test_facts_of_what_is_rejected_without_a_session(body: bytes, method: str, reason: str) -> None:
+    found = facts(body, in_session=False)
+    assert (found["method"], found["id"], found["error_reason"]) == (method, 7, reason)
+    assert "session" not in found
+
+
+@pytest.mark.parametrize(
+    ("id", "fact"),
+    [
+        ("0", 0),
+        ("-5", -5),
+        ("999999999999999", 999999999999999),
+        # Metadata numbers are doubles: longer ones are told as text, digit for digit.
+        ("9007199254740993", "9007199254740993"),
+        ('"x"', "x"),
+        ('"7"', "7"),
+        ('"\\u0061"', "a"),
+        ('""', ""),
+    ],
+)
+def test_ids(id: str, fact: int | str) -> None:
+    """E4."""
+    found = facts(f'{{"jsonrpc":"2.0","id":{id},"method":"ping"}}'.encode())
+    assert (found["id"], type(found["id"]), found["id_json"]) == (fact, type(fact), id)
+
+
+def test_nothing_longer_than_a_name_is_told() -> None:
+    found = facts(message("tools/call", {"name": "x" * 10**6, "uri": "y" * 10**6}))
+    assert [len(text) for text in found["params"].values()] == [MAX_NAME_CHARS + 1] * 2
+
+
+def test_facts_of_initialize_name_the_client_and_the_new_session() -> None:
+    params = {"protocolVersion": "2025-06-18", "clientInfo": {"name": "agent", "version": "2"}}
+    decision = RIG.fan_out(message("initialize", params), head())
+    expected = {**REQUEST, "method": "initialize", "protocol_version": "2025-06-18", "client": "agent/2"}
+    assert decision.facts == expected
+    reply = decision.merge([opened("a"), opened("b")], NOW)
+    assert {name: value for name, value in reply.facts.items() if name != "session"} == expected
+    assert reply.facts["session"] != dict(reply.headers)["mcp-session-id"]
+
+
+def test_facts_of_requests_refused_by_their_head() -> None:
+    reply = RIG.gateway.admit(head("PUT"), NOW)
+    assert isinstance(reply, Reply)
+    assert reply.facts == {"error_code": -32600, "error_reason": "http_method"}
+
+
+def test_facts_of_a_repair() -> None:
+    decision = RIG.gateway.repair("a", head(mcp_session_id="lost", x_envoy_attempt_count="2"))
+    assert isinstance(decision, NeedSession)
+    forward = decision.resume(opened("a").session)
+    assert isinstance(forward, Forward)
+    assert forward.facts == {"server": "a", "repair": "session"}

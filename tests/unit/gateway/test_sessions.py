@@ -1,0 +1,122 @@
+"""Whose session a request belongs to, and what it gets without one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mcp_extproc.gateway.decision import CloseLeg, Done, Failed, FanOut, Reply
+from mcp_extproc.mcp.sessions import Sealer
+from tests.unit.gateway.support import NOW, SECRET, Rig, answer, as_reply, config, head, message
+
+BODIES = [
+    message("ping"),
+    message("tools/list"),
+    message("tools/call", {"name": "a__x"}),
+    message("unknown"),
+    message("notifications/initialized", id=None),
+    message("notifications/cancelled", {"requestId": 1}, id=None),
+    b'{"jsonrpc":"2.0","id":7,"result":{}}',
+]
+
+
+def error_of(reply: Reply) -> tuple[int, int, str]:
+    return reply.status, answer(reply)["error"]["code"], reply.facts["error_reason"]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_session_id_is_needed(body: bytes) -> None:
+    """S9."""
+    assert error_of(Rig().reply(body, head())) == (400, -32600, "session_missing")
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("token", ["", "unknown", "A" * 300, "\u0000", "a, b"])
+def test_an_unknown_session_id(body: bytes, token: str) -> None:
+    """S10."""
+    assert error_of(Rig().reply(body, head(mcp_session_id=token))) == (404, -32600, "session_unknown")
+
+
+def test_the_id_is_echoed_where_there_was_one() -> None:
+    """E34: no id but the request's own."""
+    for token, status in ((None, 400), ("unknown", 404)):
+        request = Rig().reply(message("ping", id="x"), head(mcp_session_id=token))
+        other = Rig().reply(message("notifications/initialized", id=None), head(mcp_session_id=token))
+        response = Rig().reply(b'{"jsonrpc":"2.0","id":7,"result":{}}', head(mcp_session_id=token))
+        assert (request.status, other.status, response.status) == (status, status, status)
+        assert answer(request)["id"] == "x"
+        assert "id" not in answer(other)
+        assert "id" not in answer(response)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"expires": int(NOW)}, "expired"),
+        ({"audience": "/other"}, "of another endpoint"),
+        ({"principal": "alice"}, "of another principal"),
+    ],
+)
+def test_tokens_that_are_good_for_something_else(changed: dict[str, object], reason: str) -> None:
+    """E6: the client is told no more than that there is no session; the operator is."""
+    rig = Rig()
+    token, _ = rig.sealer.seal(rig.state(**changed))
+    reply = rig.reply(message("ping"), head(mcp_session_id=token))
+    assert (reply.status, reply.facts["session_error"]) == (404, reason)
+    assert reply.body == rig.reply(message("ping"), head(mcp_session_id="unknown")).body
+
+
+def test_a_token_of_another_gateway() -> None:
+    rig = Rig()
+    token, _ = Sealer("another secret").seal(rig.state())
+    assert rig.reply(message("ping"), head(mcp_session_id=token)).status == 404
+
+
+def test_a_token_of_another_replica_with_the_same_secret() -> None:
+    rig, replica = Rig(), Rig()
+    assert rig.reply(message("ping"), head(mcp_session_id=replica.token)).status == 200
+
+
+def test_a_token_from_before_the_secret_was_rotated() -> None:
+    rotated = Rig(sealer=Sealer("new", [SECRET]))
+    assert rotated.reply(message("ping"), head(mcp_session_id=Rig().token)).status == 200
+    assert Rig().reply(message("ping"), head(mcp_session_id=rotated.token)).status == 404
+
+
+def test_delete_ends_the_session_here_and_at_every_server() -> None:
+    """E7, S13: whatever the servers reply."""
+    rig = Rig()
+    other = Rig(memory=rig.memory)
+    decision = rig.gateway.admit(rig.head("DELETE"), NOW)
+    assert isinstance(decision, FanOut)
+    assert [leg.server for leg in decision.legs if isinstance(leg, CloseLeg)] == ["a", "b"]
+    reply = decision.merge([Done("a"), Failed("b", "connect", "is unreachable")], NOW)
+    assert (reply.status, reply.body) == (204, b"")
+    assert [note.fields["server"] for note in reply.notes] == ["b"]
+    for body in BODIES:
+        assert rig.reply(body).status == 404
+    assert as_reply(rig.gateway.admit(rig.head("DELETE"), NOW)).status == 404
+    # Only this session has ended.
+    assert other.reply(message("ping")).status == 200
+
+
+def test_delete_needs_neither_body_nor_its_headers() -> None:
+    rig = Rig()
+    request = rig.head("DELETE", accept=None, content_type=None)
+    assert isinstance(rig.gateway.admit(request, NOW), FanOut)
+
+
+def test_sessions_end_by_the_clock_they_are_given() -> None:
+    rig = Rig(config(session={"ttl": "1h"}))
+    end = rig.state().expires
+    late = rig.gateway.decide(rig.head(), message("ping"), float(end))
+    assert as_reply(late).status == 404
+    assert as_reply(rig.gateway.decide(rig.head(), message("ping"), end - 0.5)).status == 200
+
+
+def test_no_token_is_printed() -> None:
+    rig = Rig()
+    reply = rig.reply(message("ping"), head(mcp_session_id=rig.token + "x"))
+    assert rig.token not in json.dumps(dict(reply.facts))
+    assert rig.token not in reply.body.decode()

@@ -1,0 +1,154 @@
+"""Objects split into members whose values keep their bytes."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.jsontext import DuplicateMember, NotJson
+from tests.unit.mcp.strategies import PROPERTY, blanks, join_members, json_texts, spelled
+
+
+def naive_depth(text: str) -> int:
+    """The same the slow way: character by character."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for char in text:
+        if in_string:
+            escaped, in_string = (char == "\\" and not escaped), (char != '"' or escaped)
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in "]}":
+            depth -= 1
+    return deepest
+
+
+@PROPERTY
+@given(json_texts)
+def test_depth(text: str) -> None:
+    assert jsontext.depth(text.encode()) == naive_depth(text)
+
+
+@PROPERTY
+@given(st.lists(st.text('["\\{}]ab\u00e9', max_size=12), max_size=4))
+def test_depth_of_strings_full_of_brackets_and_quotes(strings: list[str]) -> None:
+    text = json.dumps({"k": strings, "[": [{"]": string} for string in strings]}, ensure_ascii=False)
+    assert jsontext.depth(text.encode()) == naive_depth(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        (b"", 0), (b"1", 0), (b'"["', 0), (b"[]", 1), (b'{"a":[]}', 2), (b'["\\"[",[]]', 2), (b'["\\\\",[]]', 2),
+        (b'["\\\\\\"[[",[]]', 2), (b'["","[",""]', 1), (b'{"[":"{"}', 1), (b"[[],[[]],[]]", 3),
+    ],
+)  # fmt: skip
+def test_depths(text: bytes, levels: int) -> None:
+    assert jsontext.depth(text) == levels
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"abc\xe2\x82"])
+def test_text_has_to_be_utf8(text: bytes) -> None:
+    with pytest.raises(NotJson, match="invalid UTF-8 at byte"):
+        jsontext.check_text(text, 10)
+
+
+def test_nothing_of_the_text_is_repeated() -> None:
+    with pytest.raises(NotJson) as caught:
+        jsontext.split(b'{"token": hidden}')
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"[]", b"1", b"null", b'"x"'])
+def test_only_objects_are_split(text: bytes) -> None:
+    with pytest.raises(TypeError):
+        jsontext.split(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b'"a"', "a"),
+        (b'"\\u0061"', "a"),
+        (b'""', ""),
+        (b"1", None),
+        (b"null", None),
+        (b"[]", None),
+        (b"x", None),
+        (b"", None),
+    ],
+)
+def test_strings(text: bytes, found: str | None) -> None:
+    assert jsontext.text_of(text) == found
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
+    members = draw(st.dictionaries(names, json_texts, max_size=4))
+    spelled_members = [(draw(spelled(name)), value) for name, value in members.items()]
+    return draw(blanks) + join_members(draw, spelled_members) + draw(blanks), members
+
+
+@PROPERTY
+@given(objects())
+def test_members_keep_order_and_text(object: tuple[str, dict[str, str]]) -> None:
+    text, members = object
+    found = jsontext.split(text.encode())
+    assert [(name, bytes(raw).decode()) for name, raw in found.items()] == list(members.items())
+    offsets = jsontext.offsets(text.encode(), found)
+    assert all(text.encode()[at:].startswith(bytes(found[name])) for name, at in offsets.items())
+    assert list(offsets) == list(members)
+
+
+@PROPERTY
+@given(objects(), st.booleans())
+def test_replacing_a_value_cuts_exactly_it_out(object: tuple[str, dict[str, str]], compact: bool) -> None:
+    members = jsontext.split(object[0].encode())
+    text = jsontext.join(members) if compact else object[0].encode()
+    for name, at in jsontext.offsets(text, members).items():
+        changed = jsontext.replace(text, members, name, b"[42]")
+        assert changed == text[:at] + b"[42]" + text[at + len(bytes(members[name])) :]
+
+
+@PROPERTY
+@given(objects(), json_texts, st.data())
+def test_a_name_given_twice_is_found_and_named(
+    object: tuple[str, dict[str, str]], value: str, data: st.DataObject
+) -> None:
+    text, members = object
+    if not members:
+        return
+    twice = data.draw(st.sampled_from(sorted(members)))
+    again = data.draw(spelled(twice)) + ":" + value
+    at_start = data.draw(st.booleans())
+    head, _, tail = text.partition("{") if at_start else text.rpartition("}")
+    doubled = (f"{head}{{{again},{tail}" if at_start else f"{head},{again}}}{tail}").encode()
+    with pytest.raises(DuplicateMember) as caught:
+        jsontext.offsets(doubled, jsontext.split(doubled))
+    assert str(caught.value) == twice
+
+
+def test_compact_is_exactly_how_we_write() -> None:
+    for text, expected in [
+        (b'{"a":1}', True),
+        (b'{"a": 1}', False),
+        (b'{"a":1,"a":1}', False),
+        (b'{"\\u0061":1}', False),
+    ]:
+        assert jsontext.is_compact(text, jsontext.split(text)) is expected
+
+
+def test_joined_members_are_values_byte_for_byte() -> None:
+    members = {"b": msgspec.Raw(b"1.50"), "a\n": msgspec.Raw(b'[ "\\u0041" ]')}
+    assert jsontext.join(members) == b'{"b":1.50,"a\\n":[ "\\u0041" ]}'

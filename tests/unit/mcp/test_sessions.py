@@ -1,0 +1,215 @@
+"""Tokens open exactly what was sealed, where it was sealed for, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_extproc.mcp.sessions import MAX_TOKEN_CHARS, BadToken, Sealer, Session, UpstreamSession
+from tests.unit.mcp.strategies import PROPERTY
+
+NOW = 1_700_000_000.0
+SECRET = "a secret of the operator, long enough"
+
+
+def session(**changed: object) -> Session:
+    values: dict[str, object] = {
+        "audience": "/mcp",
+        "principal": "",
+        "version": "2025-11-25",
+        "expires": int(NOW) + 60,
+        "client": "agent/1",
+        "client_capabilities": b"{}",
+        "upstreams": {"a": UpstreamSession("2025-06-18", "id of a", frozenset({"tools"}))},
+        **changed,
+    }
+    return Session(**values)  # type: ignore[arg-type]
+
+
+SEALER = Sealer(SECRET)
+
+
+def opened(
+    token: str, sealer: Sealer = SEALER, audience: str = "/mcp", principal: str = "", now: float = NOW
+) -> Session:
+    return sealer.open(token, audience=audience, principal=principal, now=now).session
+
+
+def refusal(token: str, sealer: Sealer = SEALER, audience: str = "/mcp", principal: str = "", now: float = NOW) -> str:
+    with pytest.raises(BadToken) as caught:
+        opened(token, sealer, audience, principal, now)
+    return str(caught.value)
+
+
+texts = st.text(max_size=20)
+upstream_sessions = st.builds(
+    UpstreamSession, texts, st.none() | st.text(max_size=200), st.frozensets(texts, max_size=4)
+)
+sessions = st.builds(
+    Session,
+    audience=texts,
+    principal=texts,
+    version=texts,
+    expires=st.integers(1, 2**62),
+    client=texts,
+    client_capabilities=st.binary(max_size=50),
+    upstreams=st.dictionaries(texts, upstream_sessions, max_size=5),
+)
+
+
+@PROPERTY
+@given(sessions, st.text(max_size=40))
+def test_a_session_comes_back_as_it_was(session: Session, secret: str) -> None:
+    sealer = Sealer(secret)
+    token, name = sealer.seal(session)
+    # E8: MCP 2025-11-25 basic/transports, Session Management.
+    assert re.fullmatch(r"[\x21-\x7e]+", token)
+    found = sealer.open(token, audience=session.audience, principal=session.principal, now=session.expires - 1)
+    assert (found.session, found.id) == (session, name)
+
+
+def test_the_same_session_never_gives_the_same_token() -> None:
+    pairs = [SEALER.seal(session()) for _ in range(20)]
+    assert len({token for token, _ in pairs}) == len({name for _, name in pairs}) == 20
+
+
+def test_nothing_inside_can_be_read_from_outside() -> None:
+    token, name = SEALER.seal(session())
+    blob = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    assert b"id of a" not in blob
+    assert b"agent" not in blob
+    assert name not in token
+    assert SECRET not in repr(SEALER)
+
+
+def test_every_flipped_bit_is_noticed() -> None:
+    token = SEALER.seal(session())[0]
+    blob = bytearray(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    for at in range(len(blob)):
+        for bit in range(8):
+            blob[at] ^= 1 << bit
+            refusal(base64.urlsafe_b64encode(blob).rstrip(b"=").decode())
+            blob[at] ^= 1 << bit
+
+
+# One session for each length modulo three: the last character of two of them has unused bits.
+@pytest.mark.parametrize("client", ["", "1", "12"])
+def test_every_flipped_bit_of_the_text_is_noticed(client: str) -> None:
+    token = SEALER.seal(session(client=client))[0]
+    for at, char in enumerate(token):
+        for bit in range(8):
+            refusal(token[:at] + chr(ord(char) ^ (1 << bit)) + token[at + 1 :])
+
+
+@pytest.mark.parametrize("client", ["", "1", "12"])
+def test_every_other_length_is_noticed(client: str) -> None:
+    token = SEALER.seal(session(client=client))[0]
+    for length in range(len(token)):
+        refusal(token[:length])
+    for more in ("A", "AA", "AAAA", "=", "==", "\n", " ", "\0", "-"):
+        refusal(token + more)
+        refusal(more + token)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "=",
+        "A",
+        "null",
+        "session",
+        "../../etc/passwd",
+        "\u0661",
+        "\ud800",
+        "a" * 100,
+        "A" * (MAX_TOKEN_CHARS + 4),
+        "AQ" * 40,
+        "+/+/",
+    ],
+)
+def test_tokens_that_are_none(token: str) -> None:
+    assert refusal(token) in ("malformed", "unknown key")
+
+
+@PROPERTY
+@given(
+    st.one_of(
+        st.text(max_size=80), st.binary(max_size=80).map(lambda b: base64.urlsafe_b64encode(b).rstrip(b"=").decode())
+    )
+)
+def test_any_text_is_refused_and_nothing_worse(token: str) -> None:
+    refusal(token)
+
+
+@pytest.mark.parametrize(
+    ("late", "accepted"), [(-1.0, True), (-0.001, True), (0.0, False), (0.001, False), (1e9, False)]
+)
+def test_tokens_end_at_their_second(late: float, accepted: bool) -> None:
+    value = session()
+    token = SEALER.seal(value)[0]
+    if accepted:
+        assert opened(token, now=value.expires + late) == value
+    else:
+        assert refusal(token, now=value.expires + late) == "expired"
+
+
+@pytest.mark.parametrize(
+    ("audience", "principal", "reason"),
+    [
+        ("/other", "", "of another endpoint"),
+        ("", "", "of another endpoint"),
+        ("/mcp/", "", "of another endpoint"),
+        ("/mcp", "somebody", "of another principal"),
+    ],
+)
+def test_tokens_belong_to_one_endpoint_and_caller(audience: str, principal: str, reason: str) -> None:
+    """E6."""
+    assert refusal(SEALER.seal(session())[0], audience=audience, principal=principal) == reason
+
+
+def test_a_token_of_somebody_is_no_use_to_nobody() -> None:
+    """E6."""
+    token = SEALER.seal(session(principal="alice"))[0]
+    assert refusal(token) == "of another principal"
+    assert refusal(token, principal="bob") == "of another principal"
+    assert opened(token, principal="alice").principal == "alice"
+
+
+def test_another_secret_opens_nothing() -> None:
+    assert refusal(SEALER.seal(session())[0], Sealer(SECRET + "!")) == "unknown key"
+
+
+def test_previous_secrets_open_and_do_not_seal() -> None:
+    old, new, rotating = Sealer("old"), Sealer("new"), Sealer("new", ["old", "older"])
+    assert opened(old.seal(session())[0], rotating) == session()
+    assert opened(Sealer("older").seal(session())[0], rotating) == session()
+    assert opened(rotating.seal(session())[0], new) == session()
+    assert refusal(rotating.seal(session())[0], old) == "unknown key"
+    assert refusal(old.seal(session())[0], new) == "unknown key"
+
+
+def test_the_key_id_alone_opens_nothing() -> None:
+    """A token whose key id is swapped for another known one."""
+    rotating = Sealer("new", ["old"])
+    old, new = (base64.urlsafe_b64decode(s.seal(session())[0] + "===") for s in (Sealer("old"), Sealer("new")))
+    swapped = old[:1] + new[1:5] + old[5:]
+    assert refusal(base64.urlsafe_b64encode(swapped).rstrip(b"=").decode(), rotating) == "tampered"
+
+
+def test_a_secret_named_twice_still_seals() -> None:
+    sealer = Sealer(SECRET, [SECRET])
+    assert opened(sealer.seal(session())[0], SEALER) == session()
+
+
+def test_the_nonce_comes_from_the_given_source() -> None:
+    sealer = Sealer(SECRET, random=lambda size: bytes(range(size)))
+    token, name = sealer.seal(session())
+    assert sealer.seal(session()) == (token, name)
+    assert name == hashlib.sha256(bytes(range(12))).hexdigest()[:16]
+    assert opened(token) == session()

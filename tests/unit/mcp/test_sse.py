@@ -1,0 +1,179 @@
+"""Streams of events mean the same however they are cut."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
+from tests.unit.mcp.strategies import PROPERTY
+
+BOM = b"\xef\xbb\xbf"
+UNBOUNDED = 1 << 20
+
+
+def read(*chunks: bytes, bound: int = UNBOUNDED) -> list[SseEvent]:
+    parser = SseParser(bound)
+    return [event for chunk in chunks for event in parser.feed(chunk)]
+
+
+def bytewise(stream: bytes, bound: int = UNBOUNDED) -> list[SseEvent]:
+    return read(*(stream[i : i + 1] for i in range(len(stream))), bound=bound)
+
+
+def event(data: bytes, **more: object) -> SseEvent:
+    return SseEvent(data, **more)  # type: ignore[arg-type]
+
+
+# Each with LF; tried with CR and CRLF too. WHATWG HTML 9.2.6 for what they mean.
+STREAMS: dict[str, tuple[bytes, list[SseEvent]]] = {
+    "one": (b"data: x\n\n", [event(b"x")]),
+    "no blank": (b"data:x\n\n", [event(b"x")]),
+    "only the first blank is dropped": (b"data:  x \n\n", [event(b" x ")]),
+    "several lines of data": (b"data: a\ndata: b\ndata:\ndata: c\n\n", [event(b"a\nb\n\nc")]),
+    "a colon in the data": (b"data: a:b: c\n\n", [event(b"a:b: c")]),
+    "two events": (b"data: a\n\ndata: b\n\n", [event(b"a"), event(b"b")]),
+    "blank lines between": (b"\n\n\ndata: a\n\n\n\ndata: b\n\n", [event(b"a"), event(b"b")]),
+    "comments": (b": ka\n:\n\ndata: a\n: within\ndata: b\n\n: ka\n\n", [event(b"a\nb")]),
+    "a name": (b"event: message\ndata: a\n\nevent: other\ndata: b\n\n", [event(b"a"), event(b"b", event="other")]),
+    "the last name counts": (b"event: a\nevent: b\ndata: x\n\n", [event(b"x", event="b")]),
+    "an empty name is none": (b"event:\ndata: x\n\n", [event(b"x")]),
+    "a name without data": (b"event: other\n\ndata: x\n\n", [event(b"x")]),
+    "an id": (b"id: 7\ndata: x\n\ndata: y\n\n", [event(b"x", id="7"), event(b"y")]),
+    "an id without data": (b"id: 7\n\ndata: x\n\n", [event(b"x")]),
+    "an id with NUL is none": (b"id: a\0b\ndata: x\n\n", [event(b"x")]),
+    "an empty id": (b"id\ndata: x\n\n", [event(b"x", id="")]),
+    "priming": (b"id: 7\ndata:\n\n", [event(b"", id="7")]),
+    "priming with a bare name": (b"id: 7\ndata\n\n", [event(b"", id="7")]),
+    "retry": (b"retry: 1500\ndata: x\n\n", [event(b"x", retry=1500)]),
+    "retry that is no number": (b"retry: 1.5\nretry: -1\nretry: x\nretry:\nretry: 1 \ndata: x\n\n", [event(b"x")]),
+    "a retry of digits without end": (b"retry: " + b"9" * 5000 + b"\ndata: x\n\n", [event(b"x", retry=10**12 - 1)]),
+    "unknown fields": (b"foo: a\nDATA: b\n data: c\ndata : d\ndatax: e\ndata: x\n\n", [event(b"x")]),
+    "a byte order mark": (BOM + b"data: x\n\n", [event(b"x")]),
+    "a byte order mark and nothing": (BOM + b"\ndata: x\n\n", [event(b"x")]),
+    "only one byte order mark": (BOM + BOM + b"data: x\n\ndata: y\n\n", [event(b"y")]),
+    "a byte order mark later on": (b"data: x\n\n" + BOM + b"data: y\n\ndata: z\n\n", [event(b"x"), event(b"z")]),
+    "not closed": (b"data: a\n\ndata: b\n", [event(b"a")]),
+    "cut": (b"data: a\n\ndata: b", [event(b"a")]),
+    "UTF-8": (
+        "event: \u00e9\ndata: \U0001f600\u2028\x85\n\n".encode(),
+        [event("\U0001f600\u2028\x85".encode(), event="\u00e9")],
+    ),
+    "no UTF-8": (b"event: \xff\ndata: \xff\n\n", [event(b"\xff", event="\ufffd")]),
+    "other blanks end no line": (b"data: a\x0bb\x0cc\x1cd\n\n", [event(b"a\x0bb\x0cc\x1cd")]),
+    "empty": (b"", []),
+}
+LINE_ENDS = {"LF": b"\n", "CR": b"\r", "CRLF": b"\r\n"}
+
+
+@pytest.mark.parametrize("line_end", LINE_ENDS.values(), ids=LINE_ENDS.keys())
+@pytest.mark.parametrize(("stream", "events"), STREAMS.values(), ids=STREAMS.keys())
+def test_streams_cut_anywhere(stream: bytes, events: list[SseEvent], line_end: bytes) -> None:
+    """E18: whole, byte by byte, and in two at every position."""
+    stream = stream.replace(b"\n", line_end)
+    assert read(stream) == events
+    assert bytewise(stream) == events
+    for at in range(min(len(stream), 200) + 1):
+        assert read(stream[:at], stream[at:]) == events
+        assert read(stream[:at], b"", stream[at:]) == events
+
+
+def test_line_ends_may_be_mixed() -> None:
+    """E18."""
+    assert read(b"data: a\r\ndata: b\rdata: c\n\r\ndata: d\r\rdata: e\n\r") == [
+        event(b"a\nb\nc"),
+        event(b"d"),
+        event(b"e"),
+    ]
+
+
+def test_an_event_comes_with_the_first_byte_that_completes_it() -> None:
+    """After CR nobody waits for an LF that may never come."""
+    parser = SseParser(UNBOUNDED)
+    assert parser.feed(b"data: a\r\n") == []
+    assert parser.feed(b"\r") == [event(b"a")]
+    assert parser.feed(b"\ndata: b\r\r") == [event(b"b")]
+
+
+lines = st.one_of(
+    st.sampled_from(
+        [b"", b"", b"data", b"data: a", b"data:b", b"id: 1", b"id:", b"event: e", b"retry: 5", b": c", b"x: y", BOM]
+    ),
+    st.binary(max_size=6),
+)
+streams = st.lists(st.tuples(lines, st.sampled_from([b"\n", b"\r", b"\r\n"]))).map(
+    lambda pairs: b"".join(line + end for line, end in pairs)
+)
+
+
+def by_the_book(stream: bytes) -> list[SseEvent]:
+    """WHATWG HTML 9.2.6, word for word, over the whole stream."""
+    events: list[SseEvent] = []
+    data, name, id, retry = b"", "", None, None
+    *lines, _ = re.split(rb"\r\n|\r|\n", stream.removeprefix(BOM))
+    for line in lines:
+        if not line:
+            if data:
+                events.append(SseEvent(data.removesuffix(b"\n"), name or "message", id, retry))
+            data, name, id, retry = b"", "", None, None
+            continue
+        field, colon, value = line.partition(b":")
+        if colon and not field:
+            continue
+        value = value[1:] if value[:1] == b" " else value
+        if field == b"data":
+            data += value + b"\n"
+        elif field == b"event":
+            name = value.decode(errors="replace")
+        elif field == b"id" and b"\0" not in value:
+            id = value.decode(errors="replace")
+        elif field == b"retry" and re.fullmatch(rb"[0-9]+", value):
+            retry = int(value)
+    return events
+
+
+@PROPERTY
+@given(streams, st.data())
+def test_any_stream_cut_anywhere_reads_as_the_standard_says(stream: bytes, data: st.DataObject) -> None:
+    """E18."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert read(*pieces) == bytewise(stream) == by_the_book(stream)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: " + b"x" * 60,
+        b"data: x\n" * 40,
+        b": " + b"x" * 60,
+        b"x" * 60,
+        b"data: " + b"x" * 60 + b"\n\n",
+        b"data\n" * 60,
+    ],
+)
+def test_what_is_held_is_bounded(stream: bytes) -> None:
+    with pytest.raises(EventTooLarge, match="larger than 50 bytes"):
+        read(stream, bound=50)
+    with pytest.raises(EventTooLarge):
+        bytewise(stream, bound=50)
+
+
+def test_the_bound_is_for_each_event() -> None:
+    stream = (b"data: " + b"x" * 40 + b"\n\n: comment\n\n") * 100
+    assert len(read(stream, bound=50)) == len(bytewise(stream, bound=50)) == 100
+
+
+@PROPERTY
+@given(streams, st.integers(1, 30))
+def test_the_bound_does_not_depend_on_the_cuts(stream: bytes, bound: int) -> None:
+    def outcome(chunks: list[bytes]) -> list[SseEvent] | None:
+        try:
+            return read(*chunks, bound=bound)
+        except EventTooLarge:
+            return None
+
+    assert outcome([stream]) == outcome([stream[i : i + 1] for i in range(len(stream))])

@@ -1,0 +1,134 @@
+"""Dependencies point one way: cli, local → extproc, envoy → upstreams → gateway → mcp. Read from the sources."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mcp_extproc
+
+PACKAGE = "mcp_extproc"
+ROOT = Path(mcp_extproc.__file__).parent
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+SHARED = {"config", "contract"}
+"""Everything may read these."""
+
+# What each layer may import besides itself, SHARED, and the package's own `__init__` (its version).
+# A new layer without an entry fails.
+BELOW: dict[str, set[str]] = {
+    "contract": set(),
+    "config": set(),
+    "telemetry": set(),
+    "mcp": set(),
+    "gateway": {"mcp"},
+    "upstreams": {"gateway", "mcp", "telemetry"},
+    "extproc": {"upstreams", "gateway", "mcp", "telemetry"},
+    "envoy": {"upstreams", "gateway", "mcp", "telemetry"},
+    "local": {"extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
+    "cli": {"local", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+NETWORK = {"grpc", "grpc_health", "aiohttp", "yarl", "h2", "asyncio", "uvloop", "socket", "ssl", "http", "threading"}
+CLOCKS = {"time", "random", "secrets", "logging"}
+
+# Packages that only some layers may import.
+KEPT_TO: dict[str, set[str]] = {
+    "grpc": {"extproc"},
+    "grpc_health": {"extproc"},
+    "google": {"extproc"},
+    "uvloop": {"extproc"},
+    "aiohttp": {"upstreams", "local"},
+    "envoy_data_plane": {"envoy"},
+    "betterproto2": {"envoy"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "yaml": {"config"},
+}
+
+
+def layer_of(module: str) -> str:
+    """``gateway`` of ``gateway/merge.py``, ``cli`` of ``cli.py``."""
+    return module.removesuffix(".py").partition("/")[0]
+
+
+def imports(source: str, module: str) -> Iterator[str]:
+    """The absolute dotted names that a module imports, anywhere in it, also under ``TYPE_CHECKING``."""
+    package = [PACKAGE, *Path(module).parent.parts]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            start = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def problems(source: str, module: str) -> list[str]:
+    """What a module imports against the rules."""
+    layer = layer_of(module)
+    found = []
+    for name in imports(source, module):
+        top, _, rest = name.partition(".")
+        inner = rest.partition(".")[0]
+        if top == PACKAGE and inner in BELOW and inner not in {layer, *SHARED, *BELOW[layer]}:
+            found.append(f"{module} imports {name}: {layer} is not above {inner}")
+        if layer in ("mcp", "gateway") and top in NETWORK | CLOCKS:
+            found.append(f"{module} imports {name}: {layer} does no I/O and is given its clock")
+        if top in KEPT_TO and layer not in KEPT_TO[top]:
+            found.append(f"{module} imports {name}: only {', '.join(sorted(KEPT_TO[top]))} may")
+    return found
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if "/_pb/" not in m])
+def test_a_module_imports_only_what_is_below_it(module: str) -> None:
+    assert problems((ROOT / module).read_text(), module) == []
+
+
+def test_every_layer_is_known() -> None:
+    assert {layer_of(module) for module in MODULES} == set(BELOW)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mcp/names.py", "from mcp_extproc.gateway import merge"),
+        ("mcp/names.py", "import mcp_extproc.gateway.merge"),
+        ("mcp/names.py", "from mcp_extproc import gateway"),
+        ("mcp/names.py", "from ..gateway import merge"),
+        ("mcp/names.py", "from .. import gateway"),
+        ("mcp/names.py", "from mcp_extproc.telemetry import log"),
+        ("gateway/merge.py", "import grpc"),
+        ("gateway/merge.py", "def f():\n    import asyncio"),
+        ("gateway/merge.py", "if TYPE_CHECKING:\n    from aiohttp import web"),
+        ("gateway/merge.py", "from asyncio import sleep"),
+        ("gateway/merge.py", "from mcp_extproc.upstreams.legs import Legs"),
+        ("upstreams/legs.py", "from mcp_extproc.extproc import exchange"),
+        ("upstreams/legs.py", "import grpc.aio"),
+        ("envoy/routes.py", "from mcp_extproc.extproc import messages"),
+        ("extproc/exchange.py", "from mcp_extproc.envoy import routes"),
+        ("config/model.py", "from mcp_extproc.mcp import versions"),
+        ("local.py", "from mcp_extproc.cli import main"),
+    ],
+)
+def test_what_the_rules_refuse(module: str, source: str) -> None:
+    assert problems(source, module) != []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mcp/names.py", "from mcp_extproc.contract import NAMESPACE"),
+        ("mcp/envelope.py", "from mcp_extproc.mcp import errors"),
+        ("mcp/envelope.py", "from . import errors"),
+        ("gateway/gateway.py", "from mcp_extproc import __version__\nfrom mcp_extproc.config import GatewayConfig"),
+        ("extproc/grpcio_transport.py", "import asyncio\nimport grpc"),
+    ],
+)
+def test_what_the_rules_allow(module: str, source: str) -> None:
+    assert problems(source, module) == []

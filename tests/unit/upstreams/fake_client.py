@@ -1,0 +1,84 @@
+"""A client whose servers are scripts: each says what it answers, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+import orjson
+
+from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.upstreams.client import SessionLost, UpstreamClient
+from mcp_extproc.upstreams.legs import Legs
+from tests.unit.gateway.support import config
+
+Step = UpstreamSession | dict[str, Any] | Exception | asyncio.Event
+
+
+class FakeClient:
+    """Stands in for :class:`UpstreamClient`.
+
+    ``scripts[server]`` are its next steps: a session answers `initialize`, a dict is the next result, an exception is
+    raised, and an event is waited for before the step after it. ``asked`` records what every server was sent.
+    """
+
+    def __init__(self, **scripts: Sequence[Step]) -> None:
+        self._scripts = {server: list(steps) for server, steps in scripts.items()}
+        self.asked: list[tuple[str, str, object]] = []
+
+    def left(self, server: str) -> int:
+        """Steps that were not taken."""
+        return len(self._scripts[server])
+
+    async def _next(self, server: str) -> Any:
+        while isinstance(step := self._scripts[server].pop(0), asyncio.Event):
+            await step.wait()
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    async def initialize(
+        self, entry: CatalogEntry, version: str, client_capabilities: bytes
+    ) -> tuple[UpstreamSession, Mapping[str, Any], str | None]:
+        self.asked.append((entry.name, "initialize", version))
+        session = await self._next(entry.name)
+        return session, {name: {} for name in session.capabilities}, f"How to use {entry.name}"
+
+    async def request(
+        self, entry: CatalogEntry, session: UpstreamSession, method: str, params: Mapping[str, Any]
+    ) -> tuple[jsontext.Members, int]:
+        self.asked.append((entry.name, method, (session.id, orjson.dumps(params).decode())))
+        body = orjson.dumps(await self._next(entry.name))
+        return jsontext.split(msgspec.Raw(body)), len(body)
+
+    async def notify(self, entry: CatalogEntry, session: UpstreamSession, body: bytes) -> None:
+        self.asked.append((entry.name, "notify", (session.id, body)))
+        await self._next(entry.name)
+
+    async def end(self, entry: CatalogEntry, session: UpstreamSession) -> None:
+        self.asked.append((entry.name, "end", session.id))
+        await self._next(entry.name)
+
+
+class Rig:
+    """Legs over a fake client, with a memory of their own."""
+
+    def __init__(self, client: FakeClient, limits: Mapping[str, Any] | None = None, **server: Any) -> None:
+        self.config = config({name: dict(server) for name in "abc"}, limits=dict(limits or {}))
+        self.client = client
+        self.memory = SessionMemory()
+        entries = Catalog(self.config).entries
+        self.legs = Legs(cast("UpstreamClient", client), entries, self.memory, self.config.limits)
+
+
+def page(*names: str, **more: Any) -> dict[str, Any]:
+    """A page of `tools/list`."""
+    return {"tools": [{"name": name} for name in names], **more}
+
+
+LOST = SessionLost()
