@@ -137,6 +137,15 @@ def test_tokens_that_are_none(token: str) -> None:
     assert refusal(token) in ("malformed", "unknown key")
 
 
+def test_a_token_of_another_format() -> None:
+    blob = base64.urlsafe_b64decode(SEALER.seal(session())[0] + "===")
+    assert refusal(base64.urlsafe_b64encode(b"\x02" + blob[1:]).rstrip(b"=").decode()) == "malformed"
+
+
+def test_a_token_longer_than_any_header_is_not_looked_at() -> None:
+    assert refusal(SEALER.seal(session(client="x" * MAX_TOKEN_CHARS))[0]) == "malformed"
+
+
 @PROPERTY
 @given(
     st.one_of(

@@ -343,3 +343,12 @@ async def test_a_client_that_can_not_connect_says_so(ask: Ask) -> None:
         port = server.port
     async with UpstreamClient(TcpAddress("127.0.0.1", port), RESPONSE_BYTES) as client:
         assert (await failure(ask(client)))[0] == "connect"
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+async def test_no_server_sends_a_request_elsewhere(status: int) -> None:
+    """The configured credentials would go along."""
+    async with asking(on={LIST: refusing(status, location="/elsewhere")}) as (client, server):
+        asked = client.request(ENTRY, upstream("a"), LIST, {})
+        assert await failure(asked) == ("status", f"answered HTTP {status}")
+    assert [received.path for received in server.received] == [PATH]
