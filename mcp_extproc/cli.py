@@ -42,6 +42,7 @@ class _AddressType(click.ParamType[Address]):
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _PORT = click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port instead of the file's.")
 _LISTEN = click.option("--listen", type=_AddressType(), help="Where Envoy's ext_proc filter connects.")
+_BATCHES = click.option("--batches", type=_AddressType(), help="Envoy's private listener for messages of batches.")
 _UPSTREAMS = click.option("--upstreams", type=_AddressType(), help="Envoy's private listener for sub-requests.")
 
 
@@ -141,7 +142,8 @@ def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json:
 @_FILE
 @_LISTEN
 @_UPSTREAMS
-def serve(file: Path, listen: Address | None, upstreams: Address | None) -> None:
+@_BATCHES
+def serve(file: Path, listen: Address | None, upstreams: Address | None, batches: Address | None) -> None:
     """Run only the ext_proc worker for FILE, behind an Envoy of your own."""
     from mcp_extproc.extproc.worker import serve as serve_worker
 
@@ -149,7 +151,7 @@ def serve(file: Path, listen: Address | None, upstreams: Address | None) -> None
     log.configure(config.log.level, config.log.format)
     layout = _layout()
     try:
-        serve_worker(config, listen or layout.extproc, upstreams or layout.upstreams)
+        serve_worker(config, listen or layout.extproc, upstreams or layout.upstreams, batches or layout.batches)
     except OSError as error:
         _complain(str(error))
         sys.exit(1)
@@ -186,16 +188,28 @@ def envoy() -> None:
 @_PORT
 @click.option("--extproc", type=_AddressType(), help="Where `serve` listens. Default: the same as `serve --listen`.")
 @_UPSTREAMS
+@_BATCHES
 @click.option("--admin", type=_AddressType(), help="Envoy's admin interface. Default: none.")
 def envoy_bootstrap(
-    file: Path, port: int | None, extproc: Address | None, upstreams: Address | None, admin: Address | None
+    file: Path,
+    port: int | None,
+    extproc: Address | None,
+    upstreams: Address | None,
+    batches: Address | None,
+    admin: Address | None,
 ) -> None:
     """Print a whole Envoy bootstrap (JSON) for FILE. It holds no secrets: those are sent by the worker."""
     from mcp_extproc.envoy.bootstrap import bootstrap, to_json
     from mcp_extproc.envoy.layout import Layout
 
     default = _layout(create=False)
-    layout = Layout(extproc or default.extproc, upstreams or default.upstreams, default.repair, admin)
+    layout = Layout(
+        extproc or default.extproc,
+        upstreams or default.upstreams,
+        default.repair,
+        batches or default.batches,
+        admin,
+    )
     click.echo(to_json(bootstrap(_load(file, port), layout)), nl=False)
 
 

@@ -16,5 +16,8 @@ SERVER_HEADER: Final = "x-mcp-server"
 FAILURE_HEADER: Final = "x-mcp-upstream-failure"
 """Put by the private listener on answers of Envoy's own: what went wrong, such as ``UpstreamConnectionFailure``."""
 
+MAX_MESSAGE_TIMEOUT: Final = 3600.0
+"""Most seconds that a worker may ask Envoy to wait for one answer."""
+
 SECRET_VARIABLE: Final = "MCP_EXTPROC_SESSION_SECRET"  # noqa: S105 - the variable's name
 """Environment variable that carries a random session secret from ``run`` to its workers, restarted ones too."""

@@ -26,6 +26,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.bootstrap import bootstrap, to_json
 from mcp_extproc.envoy.layout import LISTENER, Layout
+from mcp_extproc.extproc import files
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.address import UnixAddress
 
@@ -130,7 +131,8 @@ class LocalGateway:
     async def _start_worker(self) -> None:
         self._worker = await _spawn(
             [sys.executable, "-m", "mcp_extproc", "serve", str(self._config_file),
-             "--listen", str(self.layout.extproc), "--upstreams", str(self.layout.upstreams)],
+             "--listen", str(self.layout.extproc), "--upstreams", str(self.layout.upstreams),
+             "--batches", str(self.layout.batches)],
             environment={SECRET_VARIABLE: self._secret},
         )  # fmt: skip
 
@@ -254,8 +256,14 @@ async def _spawn(
         stderr=stderr,
         # Ctrl-C reaches us alone, and we end the children in order.
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=_prepare,
     )
+
+
+def _prepare() -> None:
+    """What a child does before its program starts."""
+    files.allow_many()
+    _die_with_parent()
 
 
 def _die_with_parent() -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.values import HeaderName, HeaderValue, Regex, Seconds, Size, WholeNumber, freeze
 
 # Clients cap a tool's whole name at 64 characters and at these characters (Claude Code, Cursor), so a server's name has to
@@ -339,7 +340,8 @@ class Limits(Model):
     """Largest request body. Above it clients get 413. The same number bounds Envoy's buffer and gRPC's messages."""
 
     response_bytes: Size = 16 << 20
-    """Largest answer (all pages of a list) that the gateway reads from one server while merging. Calls are not read."""
+    """Largest answer that the gateway reads from one server: all pages of a list that it merges, or a JSON answer in which it
+    rewrites URIs. Other answers are not read."""
 
     list_items: WholeNumber = Field(default=10_000, ge=1)
     """Most entries of one merged list."""
@@ -349,6 +351,16 @@ class Limits(Model):
 
     json_depth: WholeNumber = Field(default=100, ge=8, le=500)
     """Deepest nesting of a request's JSON."""
+
+    batch_messages: WholeNumber = Field(default=50, ge=1, le=1000)
+    """Most messages in one JSON-RPC batch (2025-03-26 only)."""
+
+    event_bytes: Size = 10 << 20
+    """Largest event of a server's event stream. A stream with a larger one ends."""
+
+    stream_bytes: Size = 16 << 20
+    """Bytes after which the stream of a GET ends, and the client opens the next one. Envoy holds what a client does not
+    read."""
 
 
 class Log(Model):
@@ -379,6 +391,14 @@ class GatewayConfig(Model):
 
     separator: str = "__"
     """Text between a server's prefix and a tool's name."""
+
+    bare_names: bool = False
+    """Whether tools and prompts are also found under their own names, without a prefix, where exactly one server has them.
+    Finding one asks the servers for their lists."""
+
+    resources: Literal["prefixed", "unprefixed"] = "prefixed"
+    """How clients see the URIs of several servers. `prefixed`: as `<prefix>+<uri>`. `unprefixed`: as they are, wherever one
+    server alone has them; reading one asks the servers for their lists. With one server URIs always stay as they are."""
 
     session: Session = Session()
     """Client sessions."""
@@ -422,7 +442,21 @@ class GatewayConfig(Model):
                 raise ValueError(f"servers.{name} and servers.{owners[prefix]} both have {what}: set another `prefix`")
             owners[prefix] = name
         self._refuse_ambiguous({prefix + self.separator: name for prefix, name in owners.items() if prefix})
+        self._refuse_same_scheme(owners)
         return self
+
+    @staticmethod
+    def _refuse_same_scheme(owners: Mapping[str, str]) -> None:
+        words: dict[str, str] = {}
+        for prefix, name in owners.items():
+            word = scheme_word(prefix)
+            if word in words:
+                raise ValueError(
+                    f"servers.{name} and servers.{words[word]}: their prefixes look the same at the start of a URI, where "
+                    "case does not count and other characters than letters, digits, dot and minus become a minus: set another "
+                    "`prefix`"
+                )
+            words[word] = name
 
     @staticmethod
     def _refuse_ambiguous(starts: Mapping[str, str]) -> None:
@@ -440,6 +474,10 @@ class GatewayConfig(Model):
         """The word before a server's names, possibly empty."""
         prefix = self.servers[server].prefix
         return server if prefix is None else prefix
+
+    def uri_word_of(self, server: str) -> str:
+        """The word before a server's URIs, possibly empty."""
+        return scheme_word(self.prefix_of(server))
 
 
 def _bracketed(host: str) -> str:

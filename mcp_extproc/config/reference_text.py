@@ -71,6 +71,8 @@ listen:
 
 origins: ["https://app.example.com"]
 separator: "__"
+bare_names: false
+resources: prefixed
 
 session:
   secret: ${MCP_SESSION_SECRET}     # openssl rand -base64 32
@@ -83,6 +85,9 @@ limits:
   list_items: 10000
   list_pages: 100
   json_depth: 100
+  batch_messages: 50
+  event_bytes: 10MiB
+  stream_bytes: 16MiB
 
 log:
   level: info

@@ -33,6 +33,8 @@ FIELDS = {
     "mcp.client": _fact("client"),
     "mcp.server": _fact("server"),
     "gen_ai.tool.name": _fact("tool"),
+    "gen_ai.prompt.name": _fact("prompt"),
+    "mcp.batch": _fact("batch"),
     "mcp.name": _fact("params:name"),
     "mcp.resource.uri": _fact("params:uri"),
     "mcp.unavailable": _fact("unavailable"),

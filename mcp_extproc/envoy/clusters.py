@@ -60,6 +60,10 @@ _IDLE_TIMEOUT = 4.0
 _MAX_RETRIES = 1024
 """At once, for each server. Envoy's default of 3 would let only three calls at a time find a restarted server again."""
 
+_UNLIMITED = 2**32 - 1
+"""Each client that listens holds one request to a worker and one connection to each server, for hours. At Envoy's default of
+1024 all further requests would fail, calls too."""
+
 _REPAIR_MATCH = {"mcp_repair": True}
 
 _SYSTEM_CA_FILES = (
@@ -82,7 +86,7 @@ def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:
         # Many servers listen on IPv4 only although their name has both.
         dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=seconds(server.connect_timeout),
-        circuit_breakers=CircuitBreakers(thresholds=[CircuitBreakersThresholds(max_retries=_MAX_RETRIES)]),
+        circuit_breakers=_circuit_breakers(),
         load_assignment=ClusterLoadAssignment(
             cluster_name=cluster_name(name),
             endpoints=[
@@ -102,6 +106,19 @@ def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:
                 )
             )
         },
+    )
+
+
+def _circuit_breakers() -> CircuitBreakers:
+    return CircuitBreakers(
+        thresholds=[
+            CircuitBreakersThresholds(
+                max_connections=_UNLIMITED,
+                max_pending_requests=_UNLIMITED,
+                max_requests=_UNLIMITED,
+                max_retries=_MAX_RETRIES,
+            )
+        ]
     )
 
 
@@ -179,6 +196,7 @@ def _extproc_cluster(layout: Layout) -> Cluster:
         name=EXTPROC_CLUSTER,
         type=ClusterDiscoveryType.STATIC if _is_static(layout) else ClusterDiscoveryType.STRICT_DNS,
         connect_timeout=seconds(1),
+        circuit_breakers=_circuit_breakers(),
         load_assignment=ClusterLoadAssignment(
             cluster_name=EXTPROC_CLUSTER,
             endpoints=[

@@ -11,6 +11,7 @@ from mcp_extproc.upstreams.address import Address, UnixAddress
 LISTENER = "mcp"
 UPSTREAMS_LISTENER = "mcp_upstreams"
 REPAIR_LISTENER = "mcp_repair"
+BATCHES_LISTENER = "mcp_batches"
 EXTPROC_CLUSTER = "mcp_extproc"
 
 
@@ -34,6 +35,8 @@ class Layout:
     """Envoy's private listener for sub-requests."""
     repair: Address
     """Envoy's private listener for requests whose session a server lost."""
+    batches: Address
+    """Envoy's private listener for the messages of batches: it does all that the clients' listener does."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
 
@@ -44,6 +47,7 @@ class Layout:
             extproc=UnixAddress(str(directory / "extproc.sock")),
             upstreams=UnixAddress(str(directory / "upstreams.sock")),
             repair=UnixAddress(str(directory / "repair.sock")),
+            batches=UnixAddress(str(directory / "batches.sock")),
             admin=UnixAddress(str(directory / "admin.sock")),
         )
 

@@ -32,17 +32,22 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, NAMESPACE
 from mcp_extproc.envoy import replies, routes
 from mcp_extproc.envoy.access_log import access_log
-from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, Layout
+from mcp_extproc.envoy.layout import (
+    BATCHES_LISTENER,
+    EXTPROC_CLUSTER,
+    LISTENER,
+    REPAIR_LISTENER,
+    UPSTREAMS_LISTENER,
+    Layout,
+)
 from mcp_extproc.envoy.messages import ZERO, any_of, envoy_address, seconds
 from mcp_extproc.upstreams.address import Address, TcpAddress
 
 MESSAGE_TIMEOUT = 5.0
 """Seconds that a worker has for each message. Most take microseconds; fan-outs ask for more (``max_message_timeout``)."""
-
-MAX_MESSAGE_TIMEOUT = 3600.0
 
 _REQUEST_TIMEOUT = 60.0
 """Seconds for a client to send its whole request."""
@@ -52,12 +57,22 @@ _HEADERS_TIMEOUT = 15.0
 
 def listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
     """All listeners."""
-    return [_clients(config), _upstreams(config, layout), _repair(config, layout)]
+    return [_clients(config), _upstreams(config, layout), _repair(config, layout), _batches(config, layout)]
 
 
 def _clients(config: GatewayConfig) -> Listener:
-    manager = HttpConnectionManager(
-        stat_prefix=LISTENER,
+    address = TcpAddress(config.listen.address, config.listen.port)
+    return _listener(LISTENER, address, _for_clients(config, LISTENER))
+
+
+def _batches(config: GatewayConfig, layout: Layout) -> Listener:
+    # The very same filters: each message of a batch meets the policies that it would meet alone.
+    return _listener(BATCHES_LISTENER, layout.batches, _for_clients(config, BATCHES_LISTENER))
+
+
+def _for_clients(config: GatewayConfig, name: str) -> HttpConnectionManager:
+    return HttpConnectionManager(
+        stat_prefix=name,
         route_config=routes.client_routes(config),
         http_filters=[
             HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
@@ -79,7 +94,6 @@ def _clients(config: GatewayConfig) -> Listener:
         request_timeout=seconds(_REQUEST_TIMEOUT),
         request_headers_timeout=seconds(_HEADERS_TIMEOUT),
     )
-    return _listener(LISTENER, TcpAddress(config.listen.address, config.listen.port), manager)
 
 
 def _upstreams(config: GatewayConfig, layout: Layout) -> Listener:

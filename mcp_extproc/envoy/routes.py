@@ -69,19 +69,27 @@ def upstream_routes(config: GatewayConfig) -> RouteConfiguration:
                 domains=["*"],
                 include_request_attempt_count=True,
                 routes=[
-                    Route(
-                        name=f"{UPSTREAMS_LISTENER}/{name}",
-                        match=RouteMatch(
-                            prefix="/",
-                            headers=[HeaderMatcher(name=SERVER_HEADER, string_match=StringMatcher(exact=name))],
-                        ),
-                        route=_to_server(config, name),
-                        request_headers_to_remove=[SERVER_HEADER],
-                    )
+                    route
                     for name in config.servers
+                    for route in (_sub_request(config, name, streams=True), _sub_request(config, name, streams=False))
                 ],
             )
         ],
+    )
+
+
+def _sub_request(config: GatewayConfig, name: str, *, streams: bool) -> Route:
+    headers = [HeaderMatcher(name=SERVER_HEADER, string_match=StringMatcher(exact=name))]
+    action = _to_server(config, name)
+    if streams:
+        # The stream of a GET may be silent for hours.
+        headers.append(HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET")))
+        action.idle_timeout = ZERO
+    return Route(
+        name=f"{UPSTREAMS_LISTENER}/{name}{'/streams' if streams else ''}",
+        match=RouteMatch(prefix="/", headers=headers),
+        route=action,
+        request_headers_to_remove=[SERVER_HEADER],
     )
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from mcp_extproc.contract import REPAIR_ROUTE
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway.decision import (
@@ -20,14 +21,18 @@ from mcp_extproc.gateway.decision import (
     Failed,
     FanOut,
     Forward,
+    FrontLeg,
     Leg,
+    NeedBody,
     NeedSession,
     Outcome,
     Reply,
     RequestHead,
     SessionRef,
+    Stream,
 )
 from mcp_extproc.gateway.gateway import Gateway
+from mcp_extproc.gateway.responses import CallResponse, Reading
 from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.telemetry import log
@@ -51,6 +56,16 @@ class Upstreams(Protocol):
 
     def discard(self, server: str, session: UpstreamSession) -> None: ...
 
+    def post(self, server: str, session: UpstreamSession, body: bytes) -> None: ...
+
+
+class Streams(Protocol):
+    """Who opens the streams of GETs (see :class:`mcp_extproc.upstreams.streams.Streams`)."""
+
+    def open(self, stream: Stream) -> AbstractAsyncContextManager[AsyncIterator[bytes] | Reply]: ...
+
+    def end(self, session_id: str) -> None: ...
+
 
 class Processor:
     """What all exchanges of a worker share.
@@ -58,16 +73,24 @@ class Processor:
     Args:
         gateway: decides.
         upstreams: runs fan-outs.
+        streams: answers GETs.
         counters: of what happened.
         clock: Unix time in seconds.
         patience: seconds that Envoy is asked to wait for a fan-out; the longest leg plus a margin.
     """
 
     def __init__(
-        self, gateway: Gateway, upstreams: Upstreams, counters: Counters, clock: Callable[[], float], patience: float
+        self,
+        gateway: Gateway,
+        upstreams: Upstreams,
+        streams: Streams,
+        counters: Counters,
+        clock: Callable[[], float],
+        patience: float,
     ) -> None:
         self.gateway = gateway
         self.upstreams = upstreams
+        self.streams = streams
         self.counters = counters
         self.clock = clock
         self.patience = patience
@@ -85,6 +108,9 @@ class Exchange:
         self._head: RequestHead | None = None
         self._body: bytes | None = None
         self._repairing: Forward | None = None
+        self._response: CallResponse | None = None
+        self._reading_response = False
+        self._progress: tuple[str, bytes] | None = None
         self.decided = False
 
     def receive(self, message: pb.ProcessingRequest) -> Answers:
@@ -103,6 +129,10 @@ class Exchange:
                 return []
             case "response_headers" if self._repairing is not None:
                 return self._on_repaired(message)
+            case "response_headers" if self._response is not None and not self._reading_response:
+                return self._on_response_headers(message, self._response)
+            case "response_body" if self._response is not None and self._reading_response:
+                return self._on_response_body(message, self._response)
             case "request_trailers" | "response_headers" | "response_body" | "response_trailers" if self.decided:
                 return [messages.go_on(message)]
             case kind:
@@ -144,10 +174,10 @@ class Exchange:
             return self._carry_out(gateway.repair(route.removeprefix(REPAIR_ROUTE), head))
         now = self._processor.clock()
         decision = gateway.admit(head, now)
-        if decision is None and headers.end_of_stream:
+        if isinstance(decision, NeedBody):
+            if not headers.end_of_stream:
+                return [messages.ask_for_body(and_response=decision.and_response)]
             decision = gateway.decide(head, b"", now)
-        if decision is None:
-            return [messages.ask_for_body()]
         return self._carry_out(decision)
 
     def _on_request_body(self, message: pb.ProcessingRequest) -> Answers:
@@ -156,12 +186,37 @@ class Exchange:
         self._body = message.request_body.body
         return self._carry_out(self._processor.gateway.decide(self._head, self._body, self._processor.clock()))
 
+    def _on_response_headers(
+        self, message: pb.ProcessingRequest, response: CallResponse
+    ) -> list[pb.ProcessingResponse]:
+        reading = response.head(
+            messages.response_header(message, ":status"), messages.response_header(message, "content-type")
+        )
+        self._processor.counters.add("mcp.response", reading=reading.name.lower())
+        if reading is Reading.PASS or message.response_headers.end_of_stream:
+            self._response = None
+            return [messages.go_on(message)]
+        self._reading_response = True
+        return [messages.read_response_body()]
+
+    def _on_response_body(self, message: pb.ProcessingRequest, response: CallResponse) -> list[pb.ProcessingResponse]:
+        piece = message.response_body
+        out = response.feed(piece.body, end=piece.end_of_stream)
+        for answer in out.up:
+            self._processor.upstreams.post(response.server, response.session, answer)
+        return [messages.response_piece(out.down)]
+
+    def closed(self) -> None:
+        """The HTTP exchange is over, whoever ended it. To be called once."""
+        if self._progress is not None:
+            self._processor.gateway.memory.finished(*self._progress)
+
     def _on_repaired(self, message: pb.ProcessingRequest) -> list[pb.ProcessingResponse]:
         """Where the server was initialized again and still refuses, it meant the request and not the session."""
         assert self._repairing is not None
         assert self._head is not None
         lost = self._head.headers.get("mcp-session-id")
-        if messages.response_status(message) in ("400", "404") and lost is not None:
+        if messages.response_header(message, ":status") in ("400", "404") and lost is not None:
             useless = self._processor.gateway.memory.forget(self._repairing.server, lost)
             if useless is not None:
                 self._processor.upstreams.discard(self._repairing.server, useless)
@@ -182,15 +237,33 @@ class Exchange:
         return self._work(decision)
 
     async def _work(self, decision: Decision) -> AsyncIterator[pb.ProcessingResponse]:
-        yield messages.more_time(self._processor.patience)
+        # Calls inside of a batch may last as long as any other call; Envoy's routes bound them.
+        batch = isinstance(decision, FanOut) and any(isinstance(leg, FrontLeg) for leg in decision.legs)
+        yield messages.more_time(MAX_MESSAGE_TIMEOUT if batch else self._processor.patience)
         upstreams = self._processor.upstreams
         while not isinstance(decision, Forward | Reply):
             match decision:
+                case Stream():
+                    async with self._processor.streams.open(decision) as opened:
+                        if not isinstance(opened, Reply):
+                            async for answer in self._stream(decision, opened):
+                                yield answer
+                            return
+                    decision = opened
                 case FanOut():
                     decision = decision.merge(await upstreams.run(decision.legs), self._processor.clock())
                 case NeedSession():
                     decision = decision.resume(await upstreams.session(decision.session, decision.lost))
         yield self._answer(decision)
+
+    async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[pb.ProcessingResponse]:
+        head = messages.stream_head(decision.facts)
+        self.decided = True
+        self._processor.counters.add("mcp.streams")
+        yield head
+        async for chunk in chunks:
+            yield messages.stream_chunk(chunk)
+        yield messages.stream_chunk(b"", end=True)
 
     def _answer(self, decision: Forward | Reply) -> pb.ProcessingResponse:
         answer = self._written(decision)
@@ -201,10 +274,16 @@ class Exchange:
 
     def _written(self, decision: Forward | Reply) -> pb.ProcessingResponse:
         if isinstance(decision, Reply):
+            if decision.ends_session is not None:
+                self._processor.streams.end(decision.ends_session)
             return messages.reply(decision)
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
+        self._response = decision.response
+        if decision.progress is not None:
+            self._progress = decision.progress
+            self._processor.gateway.memory.started(*decision.progress)
         return messages.forward_with_body(decision, self._body)
 
     def _tell(self, decision: Forward | Reply) -> None:

@@ -95,6 +95,8 @@ class GrpcioServer:
                 raise
             # Not Envoy but something of ours gave up. On its own grpc.aio would leave the stream open, without a word.
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the exchange was cancelled")
+        finally:
+            exchange.closed()
         if not exchange.decided:
             # Hanging up with OK would let the request pass unprocessed.
             await context.abort(grpc.StatusCode.ABORTED, "the exchange ended before it was decided")

@@ -33,10 +33,10 @@ def read_head(headers: pb.HttpHeaders) -> RequestHead:
     return RequestHead(method, path, fields)
 
 
-def response_status(message: pb.ProcessingRequest) -> str:
-    """``:status`` of a response's head, or empty."""
+def response_header(message: pb.ProcessingRequest, name: str) -> str:
+    """One header of a response's head, such as ``:status``, or empty."""
     for header in message.response_headers.headers.headers:
-        if header.key == ":status":
+        if header.key == name:
             return (header.raw_value or header.value.encode()).decode("latin-1")
     return ""
 
@@ -50,16 +50,59 @@ def route_name(message: pb.ProcessingRequest) -> str:
     return ""
 
 
-def ask_for_body() -> pb.ProcessingResponse:
-    """Hold the request and send its whole body."""
+def ask_for_body(*, and_response: bool) -> pb.ProcessingResponse:
+    """Hold the request and send its whole body; and later the head of the response, if we may have to read that."""
     return pb.ProcessingResponse(
         request_headers=pb.HeadersResponse(),
         mode_override=pb.ProcessingMode(
             request_header_mode=pb.ProcessingMode.SEND,
-            response_header_mode=pb.ProcessingMode.SKIP,
+            # Ordered before we know what the request is: Envoy takes orders only in answers to headers.
+            response_header_mode=pb.ProcessingMode.SEND if and_response else pb.ProcessingMode.SKIP,
             request_body_mode=pb.ProcessingMode.BUFFERED,
         ),
     )
+
+
+def stream_head(facts: Facts) -> pb.ProcessingResponse:
+    """Begin to answer the request here with an event stream."""
+    fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-cache"))
+    return pb.ProcessingResponse(
+        streamed_immediate_response=pb.StreamedImmediateResponse(
+            headers_response=pb.HttpHeaders(
+                headers=pb.HeaderMap(
+                    headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields]
+                )
+            )
+        ),
+        dynamic_metadata=metadata({**facts, "answered": True}),
+    )
+
+
+def stream_chunk(chunk: bytes, *, end: bool = False) -> pb.ProcessingResponse:
+    """A piece of the stream."""
+    return pb.ProcessingResponse(
+        streamed_immediate_response=pb.StreamedImmediateResponse(
+            body_response=pb.StreamedBodyResponse(body=chunk, end_of_stream=end)
+        )
+    )
+
+
+def read_response_body() -> pb.ProcessingResponse:
+    """Send us the response's body as it comes. Its length may change."""
+    return pb.ProcessingResponse(
+        response_headers=pb.HeadersResponse(
+            response=pb.CommonResponse(header_mutation=_mutation((), ("content-length",)))
+        ),
+        mode_override=pb.ProcessingMode(
+            response_header_mode=pb.ProcessingMode.SEND, response_body_mode=pb.ProcessingMode.STREAMED
+        ),
+    )
+
+
+def response_piece(body: bytes) -> pb.ProcessingResponse:
+    """What the client gets for a piece of the response's body."""
+    mutation = pb.BodyMutation(body=body) if body else pb.BodyMutation(clear_body=True)
+    return pb.ProcessingResponse(response_body=pb.BodyResponse(response=pb.CommonResponse(body_mutation=mutation)))
 
 
 def more_time(seconds: float) -> pb.ProcessingResponse:

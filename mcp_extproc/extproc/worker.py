@@ -16,19 +16,24 @@ import uvloop
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import SECRET_VARIABLE
+from mcp_extproc.extproc import files
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.gateway.gateway import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.mcp.sessions import Sealer
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
 from mcp_extproc.upstreams.address import Address, UnixAddress
 from mcp_extproc.upstreams.client import UpstreamClient
+from mcp_extproc.upstreams.front import FrontDoor
 from mcp_extproc.upstreams.legs import Legs
+from mcp_extproc.upstreams.streams import Streams
 
 DRAIN_SECONDS = 10.0
 """How long running exchanges may go on after SIGTERM."""
+
+_MOST_STEPS = 3
+"""To find the owner of a URI without prefix: the resources, the templates, and a session with the server."""
 
 _PATIENCE_MARGIN = 5.0
 
@@ -36,13 +41,16 @@ _LOG = log.logger("worker")
 
 
 @asynccontextmanager
-async def worker(config: GatewayConfig, listen: Address, upstreams: Address, secret: str) -> AsyncIterator[Counters]:
+async def worker(
+    config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None, secret: str
+) -> AsyncIterator[Counters]:
     """A serving worker.
 
     Args:
         config: the whole configuration.
         listen: where Envoy's ext_proc filter connects.
         upstreams: Envoy's private listener.
+        batches: Envoy's listener for the messages of batches; ``None`` where there is none.
         secret: seals session tokens.
 
     Raises:
@@ -50,11 +58,12 @@ async def worker(config: GatewayConfig, listen: Address, upstreams: Address, sec
     """
     counters = Counters()
     memory = SessionMemory()
-    previous = [old.get_secret_value() for old in config.session.previous_secrets]
-    gateway = Gateway(config, Sealer(secret, previous), memory)
-    async with UpstreamClient(upstreams, config.limits.response_bytes) as client:
-        legs = Legs(client, gateway.catalog.entries, memory, config.limits)
-        processor = Processor(gateway, legs, counters, time.time, _patience(config))
+    gateway = Gateway(config, secret, memory)
+    entries = gateway.catalog.entries
+    async with UpstreamClient(upstreams, config.limits) as client, FrontDoor(batches, config) as front:
+        legs = Legs(client, front, entries, memory, config.limits)
+        streams = Streams(client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes)
+        processor = Processor(gateway, legs, streams, counters, time.time, _patience(config))
         server = GrpcioServer(processor, listen, config.limits.request_bytes)
         if isinstance(listen, UnixAddress):
             Path(listen.path).unlink(missing_ok=True)
@@ -64,17 +73,20 @@ async def worker(config: GatewayConfig, listen: Address, upstreams: Address, sec
         try:
             yield counters
         finally:
+            # Streams would last for the whole time of grace; clients open them again elsewhere.
+            await streams.close()
             await server.stop(DRAIN_SECONDS)
             await legs.close()
 
 
-def serve(config: GatewayConfig, listen: Address, upstreams: Address) -> None:
+def serve(config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Blocks.
 
     Raises:
         OSError: ``listen`` can't be listened on.
     """
-    uvloop.run(_serve(config, listen, upstreams, session_secret(config, os.environ)))
+    files.allow_many()
+    uvloop.run(_serve(config, listen, upstreams, batches, session_secret(config, os.environ)))
 
 
 def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
@@ -90,12 +102,14 @@ def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
     return secrets.token_urlsafe(32)
 
 
-async def _serve(config: GatewayConfig, listen: Address, upstreams: Address, secret: str) -> None:
+async def _serve(
+    config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None, secret: str
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with worker(config, listen, upstreams, secret) as counters:
+    async with worker(config, listen, upstreams, batches, secret) as counters:
         log.event(_LOG, logging.INFO, "serving", {"listen": str(listen), "servers": ",".join(config.servers)})
         await stop.wait()
         log.event(_LOG, logging.INFO, "draining", {"seconds": DRAIN_SECONDS})
@@ -103,5 +117,5 @@ async def _serve(config: GatewayConfig, listen: Address, upstreams: Address, sec
 
 
 def _patience(config: GatewayConfig) -> float:
-    """How long the slowest fan-out may take: open a session late, find it lost, list again."""
-    return max(server.discovery_timeout for server in config.servers.values()) + _PATIENCE_MARGIN
+    """How long a request may take that is answered here, or has to be waited for before it is forwarded."""
+    return _MOST_STEPS * max(server.discovery_timeout for server in config.servers.values()) + _PATIENCE_MARGIN

@@ -44,6 +44,17 @@ def check_post(head: RequestHead, config: GatewayConfig) -> None:
         raise refusals.too_large(config.limits.request_bytes)
 
 
+def check_get(head: RequestHead) -> None:
+    """A GET whose client takes an event stream.
+
+    Raises:
+        McpError: 406 or 400.
+    """
+    if not transport.accepts(head.headers.get("accept", ""), transport.SSE):
+        raise refusals.accept_stream()
+    check_version_header(head)
+
+
 def check_version_header(head: RequestHead) -> None:
     """A version header that is there names a version we know. The session's own version counts all the same.
 

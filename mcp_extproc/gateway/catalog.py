@@ -10,6 +10,7 @@ from types import MappingProxyType
 from mcp_extproc.config import GatewayConfig, Server, Tools
 from mcp_extproc.gateway.decision import Headers
 from mcp_extproc.mcp.names import Names
+from mcp_extproc.mcp.uris import Uris
 
 
 class ToolFilter:
@@ -42,6 +43,10 @@ class CatalogEntry:
     discovery_timeout: float
     """Seconds."""
 
+    def offers(self, capability: str, name: str) -> bool:
+        """Whether a name may be seen and used, as far as the configuration says."""
+        return capability != "tools" or self.tools.allows(name)
+
     def __repr__(self) -> str:
         return f"CatalogEntry({self.name!r})"
 
@@ -53,21 +58,32 @@ class Catalog:
         self.entries: Mapping[str, CatalogEntry] = MappingProxyType(
             {name: _entry(name, server) for name, server in config.servers.items()}
         )
+        self.several = len(self.entries) > 1
+        """Whether clients have to tell servers apart."""
         self.names = Names({name: config.prefix_of(name) for name in config.servers}, config.separator)
+        self.uris = Uris(
+            {name: config.uri_word_of(name) for name in config.servers},
+            untouched=not self.several or config.resources == "unprefixed",
+        )
 
-    def resolve_tool(self, name: str) -> tuple[CatalogEntry, str] | None:
-        """The server of a client-visible tool name and the name there, or ``None`` for what is unknown or filtered out."""
+    def resolve(self, capability: str, name: str) -> tuple[CatalogEntry, str] | None:
+        """The server of a client-visible name and the name there, or ``None`` for what is unknown or filtered out.
+
+        Args:
+            capability: ``tools`` or ``prompts``; each has names of its own.
+            name: as a client gave it.
+        """
         found = self.names.split(name)
         if found is None:
             return None
         entry = self.entries[found[0]]
-        return (entry, found[1]) if entry.tools.allows(found[1]) else None
+        return (entry, found[1]) if entry.offers(capability, found[1]) else None
 
-    def visible_tool(self, server: str, name: str) -> str | None:
-        """The name under which clients see a server's tool, or ``None`` for one they must not see."""
+    def visible(self, capability: str, server: str, name: str) -> str | None:
+        """The name under which clients see a server's tool or prompt, or ``None`` for one they must not see."""
         visible = self.names.join(server, name)
         # What a call would not find is not listed: filtered out, or hidden behind another server's prefix.
-        found = self.resolve_tool(visible)
+        found = self.resolve(capability, visible)
         return visible if found is not None and found[0].name == server else None
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mcp_extproc.gateway.view import ClientView, Cursor
+from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
+
+if TYPE_CHECKING:
+    from mcp_extproc.gateway.relay import Relay
+    from mcp_extproc.gateway.responses import CallResponse
 
 Facts = Mapping[str, Any]
 """What is told about a request in the dynamic metadata ``mcp_proxy``: strings, numbers, and one level of nesting."""
@@ -28,6 +34,14 @@ class RequestHead:
 
 
 @dataclass(frozen=True, slots=True)
+class NeedBody:
+    """A request that can't be judged by its head."""
+
+    and_response: bool
+    """Whether the response may have to be read: that has to be said before the body is seen."""
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something the operator should find in the log."""
 
@@ -37,7 +51,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Envoy carries the request to one server and streams the answer back, past us."""
+    """Envoy carries the request to one server and streams the answer back, past us unless ``response`` has to read it."""
 
     server: str
     set_headers: Headers = field(repr=False)
@@ -45,6 +59,9 @@ class Forward:
     remove_headers: tuple[str, ...]
     body: bytes = field(repr=False)
     facts: Facts
+    response: CallResponse | None = None
+    progress: tuple[str, bytes] | None = None
+    """Session and progress token of the request, where it wants progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,8 @@ class Reply:
     headers: Headers = ()
     facts: Facts = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    ends_session: str | None = None
+    """Short name of a session that is over with this answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +91,10 @@ class SessionRef:
     """As the token says; ``None`` where it holds none."""
     version: str
     """Protocol version to ask for when a session has to be opened."""
-    client_capabilities: bytes
-    """JSON text to declare when a session has to be opened."""
+    client_flags: Flags
+    """What the client can be asked for; declared when a session has to be opened."""
+    client: str = ""
+    """Short name of the client's session; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +103,7 @@ class OpenLeg:
 
     server: str
     version: str
-    client_capabilities: bytes
+    client_flags: Flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +127,30 @@ class NotifyLeg:
 
 
 @dataclass(frozen=True, slots=True)
+class AskLeg:
+    """Ask one server for something whose result does not matter. Outcome: :class:`Done`, also without the capability."""
+
+    server: str
+    session: SessionRef
+    method: str
+    params: bytes
+    """JSON text."""
+    capability: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrontLeg:
+    """Send one message of a batch through the front door, as a request of its own: policies there judge each by itself.
+    Outcome: :class:`Answered`."""
+
+    server: str
+    """Empty: no server is chosen yet."""
+    headers: Headers = field(repr=False)
+    """They hold credentials: never log them."""
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class CloseLeg:
     """End the session with one server. Outcome: :class:`Done`."""
 
@@ -113,7 +158,7 @@ class CloseLeg:
     session: SessionRef
 
 
-Leg = OpenLeg | ListLeg | NotifyLeg | CloseLeg
+Leg = OpenLeg | ListLeg | NotifyLeg | AskLeg | CloseLeg | FrontLeg
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +167,6 @@ class Opened:
 
     server: str
     session: UpstreamSession
-    capabilities: Mapping[str, Any]
-    """As the server declared them."""
     instructions: str | None
 
 
@@ -135,6 +178,18 @@ class Listed:
     items: Sequence[msgspec.Raw]
     truncated: str | None = None
     """Why entries are missing, where a bound cut the list short."""
+    streamed: bool = False
+    """Whether the server answered with an event stream, and not with JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An HTTP answer to a request of ours, read."""
+
+    server: str
+    status: int
+    message: bytes
+    """The JSON-RPC message in it; empty where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +210,7 @@ class Failed:
     """One clause for people, without credentials or bodies, such as ``answered HTTP 500``."""
 
 
-Outcome = Opened | Listed | Done | Failed
+Outcome = Opened | Listed | Answered | Done | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +218,7 @@ class FanOut:
     """Several servers are asked at once; then ``merge`` makes one answer of their outcomes (in the order of the legs)."""
 
     legs: tuple[Leg, ...]
-    merge: Callable[[Sequence[Outcome], float], Reply]
+    merge: Callable[[Sequence[Outcome], float], Decision]
     """Takes the outcomes and the Unix time in seconds."""
     facts: Facts
 
@@ -178,4 +233,22 @@ class NeedSession:
     resume: Callable[[UpstreamSession | Failed], Decision]
 
 
-Decision = Forward | Reply | FanOut | NeedSession
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Events of one or more servers, until the client leaves or all that was left of a stream is told."""
+
+    view: ClientView
+    relay: Relay
+    sources: tuple[SessionRef, ...]
+    cursors: Mapping[str, Cursor]
+    """By server: where its stream goes on."""
+    method: str
+    """Of the request whose stream is resumed; empty for the stream of a GET."""
+    expires: float
+    """Unix time in seconds at which the session, and with it the stream, ends."""
+    refused: Reply
+    """The answer where the stream can't be resumed."""
+    facts: Facts
+
+
+Decision = Forward | Reply | FanOut | NeedSession | Stream

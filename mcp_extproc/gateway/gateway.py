@@ -5,46 +5,51 @@ Two steps, as Envoy sends a request in two: :meth:`Gateway.admit` judges the hea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from mcp_extproc import __version__
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway import admission, headers, merge, refusals
-from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
+from mcp_extproc.gateway import (
+    admission,
+    batches,
+    calls,
+    headers,
+    lists,
+    merge,
+    opening,
+    refusals,
+    replies,
+    streams,
+)
+from mcp_extproc.gateway.catalog import Catalog
+from mcp_extproc.gateway.context import ClientSession, Context, Inquiry
 from mcp_extproc.gateway.decision import (
+    AskLeg,
     CloseLeg,
     Decision,
-    Facts,
     Failed,
     FanOut,
     Forward,
-    Headers,
-    ListLeg,
+    NeedBody,
     NeedSession,
-    Note,
     NotifyLeg,
-    Opened,
-    OpenLeg,
     Outcome,
     Reply,
     RequestHead,
     SessionRef,
+    Stream,
 )
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.mcp import envelope, errors, jsontext, methods, versions
+from mcp_extproc.gateway.view import Identifiers, Owned, session_checksum
+from mcp_extproc.mcp import capabilities, envelope, jsontext, methods, versions
 from mcp_extproc.mcp.envelope import Notification, Request, Response
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Handling, Method
-from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
-from mcp_extproc.mcp.sessions import BadToken, OpenedSession, Sealer, Session, UpstreamSession
-
-SERVER_INFO = {"name": "mcp-extproc", "version": __version__}
-
-_JSON: Headers = (("content-type", "application/json"),)
-_NO_BODY = b""
+from mcp_extproc.mcp.names import MAX_NAME_CHARS
+from mcp_extproc.mcp.sealing import TextSealer
+from mcp_extproc.mcp.sessions import BadToken, Sealer, UpstreamSession
 
 
 class Gateway:
@@ -52,32 +57,46 @@ class Gateway:
 
     Args:
         config: the whole configuration.
-        sealer: of session tokens.
-        memory: what this worker remembers; only read here.
+        secret: seals session tokens and ids.
+        memory: what this worker remembers.
     """
 
-    def __init__(self, config: GatewayConfig, sealer: Sealer, memory: SessionMemory) -> None:
+    def __init__(self, config: GatewayConfig, secret: str, memory: SessionMemory) -> None:
+        previous = [old.get_secret_value() for old in config.session.previous_secrets]
         self.config = config
         self.catalog = Catalog(config)
         self.memory = memory
-        self._sealer = sealer
-        self._audience = config.listen.path
+        self.identifiers = Identifiers(TextSealer(secret, previous))
+        self._context = Context(config, self.catalog, Sealer(secret, previous), self.identifiers, memory)
 
     # -- Headers ------------------------------------------------------------------------------------------------------
 
-    def admit(self, head: RequestHead, now: float) -> Decision | None:
-        """Judge a request by its headers. ``None``: a POST whose body is needed."""
+    def admit(self, head: RequestHead, now: float) -> Decision | NeedBody:
+        """Judge a request by its headers."""
         facts: dict[str, Any] = {}
         try:
             admission.check_place(head, self.config)
-            if head.method == "POST":
-                admission.check_post(head, self.config)
-                return None
-            if head.method == "DELETE":
-                return self._close(head, facts, now)
+            match head.method:
+                case "POST":
+                    admission.check_post(head, self.config)
+                    return NeedBody(self._may_read_response(head, now))
+                case "GET":
+                    return self._stream(head, facts, now)
+                case "DELETE":
+                    return self._close(head, facts, now)
             raise refusals.http_method(head.method)
         except McpError as error:
-            return _reject(error, facts)
+            return replies.reject(error, facts)
+
+    def _may_read_response(self, head: RequestHead, now: float) -> bool:
+        token = head.headers.get("mcp-session-id")
+        if token is None:
+            return False
+        try:
+            opened = self._context.sealer.open(token, audience=self.config.listen.path, principal="", now=now)
+        except BadToken:
+            return False
+        return calls.may_read_response(ClientSession(self._context, opened))
 
     # -- Body ---------------------------------------------------------------------------------------------------------
 
@@ -93,6 +112,8 @@ class Gateway:
         try:
             if len(body) > self.config.limits.request_bytes:
                 raise refusals.too_large(self.config.limits.request_bytes)
+            if envelope.is_batch(body):
+                return self._batch(head, body, facts, now)
             message = envelope.parse(body, self.config.limits.json_depth)
             _describe(message, facts)
             try:
@@ -100,7 +121,7 @@ class Gateway:
             except McpError as error:
                 raise error.about(message.id if isinstance(message, Request) else None) from None
         except McpError as error:
-            return _reject(error, facts)
+            return replies.reject(error, facts)
 
     def _decide(self, head: RequestHead, message: envelope.Message, facts: dict[str, Any], now: float) -> Decision:
         if not isinstance(message, Response):
@@ -108,24 +129,36 @@ class Gateway:
             if message.method == "initialize":
                 if isinstance(message, Notification):
                     raise refusals.initialize_without_id()
-                return self._initialize(message, facts)
+                if "mcp-session-id" in head.headers:
+                    # A client that thinks it has a session hears if it has none, whatever it asks.
+                    self._session(head, facts, now)
+                return opening.initialize(self._context, message, facts)
         admission.check_version_header(head)
-        opened = self._session(head, facts, now)
+        session = self._session(head, facts, now)
         match message:
             case Request():
-                return self._request(head, message, opened, facts)
+                return self._request(Inquiry(head, message, session, facts, now))
             case Notification():
-                return self._notification(message, opened, facts)
+                return self._notification(message, session, facts)
             case Response():
-                # Only answers to requests that the gateway carried down can belong to somebody; there are none yet.
-                return Reply(202, _NO_BODY, facts=facts)
+                return self._response(message, session, facts)
 
-    def _session(self, head: RequestHead, facts: dict[str, Any], now: float) -> OpenedSession:
+    def _batch(self, head: RequestHead, body: bytes, facts: dict[str, Any], now: float) -> Decision:
+        limits = self.config.limits
+        bodies = envelope.split_batch(body, limits.json_depth, limits.batch_messages)
+        if "mcp-session-id" not in head.headers:
+            raise envelope.no_batch()
+        admission.check_version_header(head)
+        if self._session(head, facts, now).view.version != versions.V_2025_03_26:
+            raise envelope.no_batch()
+        return batches.split(head, bodies, limits.json_depth, facts)
+
+    def _session(self, head: RequestHead, facts: dict[str, Any], now: float) -> ClientSession:
         token = head.headers.get("mcp-session-id")
         if token is None:
             raise refusals.session_missing()
         try:
-            opened = self._sealer.open(token, audience=self._audience, principal="", now=now)
+            opened = self._context.sealer.open(token, audience=self.config.listen.path, principal="", now=now)
             if self.memory.has_ended(opened.id):
                 raise BadToken("ended")
         except BadToken as error:
@@ -134,153 +167,98 @@ class Gateway:
         facts["session"] = opened.id
         facts["protocol_version"] = opened.session.version
         facts["client"] = opened.session.client
-        return opened
+        return ClientSession(self._context, opened)
 
-    def _request(self, head: RequestHead, request: Request, opened: OpenedSession, facts: dict[str, Any]) -> Decision:
-        method = methods.REQUESTS.get(request.method)
+    # -- Requests -------------------------------------------------------------------------------------------------------
+
+    def _request(self, ask: Inquiry) -> Decision:
+        method = methods.REQUESTS.get(ask.request.method)
         if method is None:
-            raise refusals.unknown_method(request.method)
+            raise refusals.unknown_method(ask.request.method)
         match method.handling:
             case Handling.ANSWER:
-                return Reply(200, merge.result(request.id, {}), _JSON, facts)
+                return replies.result(ask.request.id, {}, ask.facts)
             case Handling.LIST:
-                return self._list(method, request, opened, facts)
+                return lists.merged(ask, method)
             case Handling.BY_NAME:
-                return self._call(head, request, opened, facts)
+                return calls.by_name(ask, method)
+            case Handling.BY_URI:
+                return calls.by_uri(ask, method)
+            case Handling.BY_REF:
+                return calls.by_ref(ask, method)
+            case Handling.TELL_ALL:
+                return self._set_level(ask, method)
             case _:
-                raise AssertionError(f"{request.method} is handled before a session is looked for")
+                raise AssertionError(f"{ask.request.method} is handled before a session is looked for")
 
-    def _notification(self, message: Notification, opened: OpenedSession, facts: dict[str, Any]) -> Decision:
+    def _set_level(self, ask: Inquiry, method: Method) -> FanOut:
+        level = ask.request.text("level")
+        if level not in methods.LOG_LEVELS:
+            raise refusals.invalid_params(f"{method.name} needs params.level, one of {', '.join(methods.LOG_LEVELS)}.")
+        session = ask.session
+        legs = []
+        for name in session.servers_with("logging"):
+            self.memory.set_level(session.ref(name), level)
+            legs.append(AskLeg(name, session.ref(name), method.name, orjson.dumps({"level": level}), "logging"))
+        self.memory.remember_level(session.opened.id, level)
+
+        def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
+            failed, notes = merge.failures(outcomes), replies.failure_notes(outcomes)
+            if outcomes and len(failed) == len(outcomes):
+                return replies.reject(replies.all_failed(failed).about(ask.request.id), ask.facts, notes)
+            return replies.result(ask.request.id, {}, {**ask.facts, **replies.unavailable_fact(failed)}, notes)
+
+        return FanOut(tuple(legs), answer, ask.facts)
+
+    # -- Notifications and responses --------------------------------------------------------------------------------------
+
+    def _notification(self, message: Notification, session: ClientSession, facts: dict[str, Any]) -> Decision:
         method = methods.NOTIFICATIONS.get(message.method)
         if method is None or method.handling is Handling.DROP:
-            return Reply(202, _NO_BODY, facts=facts)
-        legs = tuple(NotifyLeg(name, self._ref(name, opened), message.body) for name in self.catalog.entries)
-        return FanOut(
-            legs, lambda outcomes, _: Reply(202, _NO_BODY, facts=facts, notes=_failure_notes(outcomes)), facts
-        )
+            return replies.accepted(facts)
+        if method.handling is Handling.BY_PROGRESS:
+            token = message.params.get("progressToken")
+            owner = None if token is None else self._owner("progress", session, bytes(token))
+            if owner is None:
+                return replies.accepted(facts)
+            return _tell(session, [owner.server], message.rewritten({"progressToken": owner.raw}), facts)
+        if method.client_flag is not None and method.client_flag not in session.view.flags:
+            return replies.accepted(facts)
+        body = _cancelled_at_servers(message, session) if method.name == "notifications/cancelled" else message.body
+        return replies.accepted(facts) if body is None else _tell(session, self.catalog.entries, body, facts)
 
-    # -- initialize ---------------------------------------------------------------------------------------------------
+    def _response(self, message: Response, session: ClientSession, facts: dict[str, Any]) -> Decision:
+        """A client's answer to a request that some server sent: it goes to that server, and to no other."""
+        owner = self._owner("request", session, message.id)
+        if owner is None:
+            return replies.accepted(facts)
+        facts["server"] = owner.server
+        return _tell(session, [owner.server], envelope.with_id(message.body, message.members, owner.raw), facts)
 
-    def _initialize(self, request: Request, facts: dict[str, Any]) -> FanOut:
-        requested = request.text("protocolVersion")
-        if requested is None:
-            raise refusals.invalid_params("initialize needs params.protocolVersion, a string such as 2025-11-25.")
-        version = versions.negotiate(requested)
-        client_capabilities = _relayed_capabilities(request)
-        facts["protocol_version"] = version
-        facts["client"] = _client_name(request)
+    def _owner(self, purpose: str, session: ClientSession, raw: bytes) -> Owned | None:
+        """Whose id or token it is; ``None`` also where the server, or its session that asked, is not there any more."""
+        owner = self.identifiers.owner(purpose, session.opened.id, raw)
+        if owner is None or owner.server not in self.catalog.entries:
+            return None
+        current = self.memory.current(session.ref(owner.server))
+        return owner if current is not None and session_checksum(current) == owner.session else None
 
-        def answer(outcomes: Sequence[Outcome], now: float) -> Reply:
-            try:
-                return self._initialized(request.id, version, client_capabilities, facts, outcomes, now)
-            except McpError as error:
-                return _reject(error.about(request.id), facts, _failure_notes(outcomes))
+    # -- Streams, ends and repairs ----------------------------------------------------------------------------------------
 
-        legs = tuple(OpenLeg(name, version, client_capabilities) for name in self.catalog.entries)
-        return FanOut(legs, answer, facts)
-
-    def _initialized(
-        self,
-        id: bytes,
-        version: str,
-        client_capabilities: bytes,
-        facts: dict[str, Any],
-        outcomes: Sequence[Outcome],
-        now: float,
-    ) -> Reply:
-        opened = [outcome for outcome in outcomes if isinstance(outcome, Opened)]
-        failed = merge.failures(outcomes)
-        if not opened:
-            raise _all_failed(failed)
-        token, session_id = self._sealer.seal(
-            Session(
-                audience=self._audience,
-                principal="",
-                version=version,
-                expires=int(now + self.config.session.ttl),
-                client=facts["client"],
-                client_capabilities=client_capabilities,
-                upstreams={o.server: o.session for o in opened},
-            )
-        )
-        value: dict[str, Any] = {
-            "protocolVersion": version,
-            "capabilities": merge.capabilities(opened),
-            "serverInfo": SERVER_INFO,
-            **merge.unavailable_meta(failed),
-        }
-        if text := merge.instructions(opened):
-            value["instructions"] = text
-        return Reply(
-            200,
-            merge.result(id, value),
-            (*_JSON, ("mcp-session-id", token)),
-            {**facts, "session": session_id, **_unavailable_fact(failed)},
-            _failure_notes(outcomes),
-        )
-
-    # -- Lists --------------------------------------------------------------------------------------------------------
-
-    def _list(self, method: Method, request: Request, opened: OpenedSession, facts: dict[str, Any]) -> FanOut:
-        if "cursor" in request.params:
-            raise refusals.invalid_cursor()
-        assert method.items is not None
-        assert method.capability is not None
-        legs = tuple(
-            ListLeg(name, self._ref(name, opened), method.name, method.items, method.capability)
-            for name in self.catalog.entries
-            if (session := opened.session.upstreams.get(name)) is None or method.capability in session.capabilities
-        )
-        items = method.items
-
-        def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
-            failed = merge.failures(outcomes)
-            if outcomes and all(isinstance(outcome, Failed) for outcome in outcomes):
-                return _reject(_all_failed(failed).about(request.id), facts, _failure_notes(outcomes))
-            entries, notes = merge.named_items(outcomes, self.catalog.visible_tool, self.config.limits.list_items)
-            body = merge.result(request.id, {items: entries, **merge.unavailable_meta(failed)})
-            return Reply(200, body, _JSON, {**facts, **_unavailable_fact(failed)}, (*_failure_notes(outcomes), *notes))
-
-        return FanOut(legs, answer, facts)
-
-    # -- Calls --------------------------------------------------------------------------------------------------------
-
-    def _call(self, head: RequestHead, request: Request, opened: OpenedSession, facts: dict[str, Any]) -> Decision:
-        name = request.text("name")
-        if name is None:
-            raise refusals.invalid_params(f"{request.method} needs params.name, a string.")
-        found = self.catalog.resolve_tool(name) if len(name) <= MAX_NAME_CHARS else None
-        if found is None:
-            raise refusals.unknown_tool(name)
-        entry, tool = found
-        facts["server"] = entry.name
-        facts["tool"] = tool
-        ref = self._ref(entry.name, opened)
-
-        def resume(session: UpstreamSession | Failed) -> Decision:
-            if isinstance(session, Failed):
-                return _reject(_all_failed([session]).about(request.id), facts, _failure_notes([session]))
-            body = request.body if tool == name else request.replaced("name", orjson.dumps(tool))
-            return _forward(head, request.method, entry, tool, session, body, facts)
-
-        session = self.memory.current(ref)
-        return NeedSession(ref, None, resume) if session is None else resume(session)
-
-    def _ref(self, server: str, opened: OpenedSession) -> SessionRef:
-        known = opened.session.upstreams.get(server)
-        anchor = known.id if known is not None and known.id is not None else f"token {opened.id}"
-        return SessionRef(server, anchor, known, opened.session.version, opened.session.client_capabilities)
-
-    # -- Ends and repairs ---------------------------------------------------------------------------------------------
+    def _stream(self, head: RequestHead, facts: dict[str, Any], now: float) -> Stream:
+        admission.check_get(head)
+        if "mcp-session-id" not in head.headers:
+            raise refusals.stream("Mcp-Session-Id is missing")
+        return streams.open_stream(self._session(head, facts, now), head, facts)
 
     def _close(self, head: RequestHead, facts: dict[str, Any], now: float) -> FanOut:
-        opened = self._session(head, facts, now)
-        legs = tuple(CloseLeg(name, self._ref(name, opened)) for name in self.catalog.entries)
+        session = self._session(head, facts, now)
+        legs = tuple(CloseLeg(name, session.ref(name)) for name in self.catalog.entries)
 
         def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
-            return Reply(204, _NO_BODY, facts=facts, notes=_failure_notes(outcomes))
+            return Reply(204, b"", facts=facts, notes=replies.failure_notes(outcomes), ends_session=session.opened.id)
 
-        self.memory.end(opened.id)
+        self.memory.end(session.opened.id)
         return FanOut(legs, answer, facts)
 
     def repair(self, server: str, head: RequestHead) -> Decision:
@@ -297,54 +275,43 @@ class Gateway:
         lost = head.headers.get("mcp-session-id")
         if lost is None or head.headers.get("x-envoy-attempt-count", "1") == "1":
             # Not a retry: Envoy found no other endpoint of the server to send the request to.
-            return Reply(503, _NO_BODY, facts=facts)
+            return Reply(503, b"", facts=facts)
         version = head.headers.get("mcp-protocol-version", versions.V_2025_03_26)
-        ref = SessionRef(server, lost, None, version, b"{}")
+        ref = SessionRef(server, lost, None, version, _declared(head, version))
 
         def resume(session: UpstreamSession | Failed) -> Decision:
             if isinstance(session, Failed):
-                return Reply(503, _NO_BODY, facts=facts, notes=_failure_notes([session]))
-            set_headers, gone = _session_headers(session)
-            return Forward(server, set_headers, gone, _NO_BODY, facts)
+                return Reply(503, b"", facts=facts, notes=replies.failure_notes([session]))
+            set_headers, gone = calls.session_headers(session)
+            return Forward(server, set_headers, gone, b"", facts)
 
         return NeedSession(ref, lost, resume)
 
 
-def _forward(
-    head: RequestHead,
-    method: str,
-    entry: CatalogEntry,
-    tool: str,
-    session: UpstreamSession,
-    body: bytes,
-    facts: Facts,
-) -> Forward:
-    session_headers, _ = _session_headers(session)
-    set_headers: Headers = (
-        (":path", entry.path),
-        ("accept", "application/json, text/event-stream"),
-        ("content-length", str(len(body))),
-        ("mcp-method", method),
-        ("mcp-name", header_value(tool)),
-        ("x-mcp-server", entry.name),
-        *session_headers,
-        *entry.headers,
-    )
-    gone = headers.removed(head.headers, (name for name, _ in set_headers))
-    return Forward(entry.name, set_headers, gone, body, facts)
+def _tell(session: ClientSession, servers: Iterable[str], body: bytes, facts: Mapping[str, Any]) -> FanOut:
+    legs = tuple(NotifyLeg(name, session.ref(name), body) for name in servers)
+    return FanOut(legs, lambda outcomes, _: replies.accepted(facts, replies.failure_notes(outcomes)), facts)
 
 
-def _session_headers(session: UpstreamSession) -> tuple[Headers, tuple[str, ...]]:
-    """Headers that carry the gateway's session with a server, and those that must not be there."""
-    has_version = versions.defines_version_header(session.version)
-    fields = {
-        "mcp-session-id": session.id,
-        "mcp-protocol-version": session.version if has_version else None,
-    }
-    return (
-        tuple((name, value) for name, value in fields.items() if value is not None),
-        tuple(name for name, value in fields.items() if value is None),
-    )
+def _cancelled_at_servers(message: Notification, session: ClientSession) -> bytes | None:
+    """``notifications/cancelled`` with the request's id as the servers got it. Servers ignore ids that they do not know.
+
+    ``None`` where it is about no request.
+    """
+    id = envelope.read_id(message.params.get("requestId"))
+    if id is None:
+        return None
+    theirs = calls.id_at_servers(session, id)
+    return message.body if theirs == id else message.rewritten({"requestId": theirs})
+
+
+def _declared(head: RequestHead, version: str) -> capabilities.Flags:
+    """What the client can be asked for, as the forwarded request says in a header of ours."""
+    try:
+        declared = jsontext.split(head.headers.get(headers.CAPABILITIES, "{}").encode())
+    except (TypeError, jsontext.NotJson):
+        return frozenset()
+    return capabilities.client_flags(declared, version)
 
 
 def _describe(message: envelope.Message, facts: dict[str, Any]) -> None:
@@ -362,45 +329,3 @@ def _describe(message: envelope.Message, facts: dict[str, Any]) -> None:
     named = {name: text[: MAX_NAME_CHARS + 1] for name in ("name", "uri") if (text := message.text(name)) is not None}
     if named:
         facts["params"] = named
-
-
-def _relayed_capabilities(request: Request) -> bytes:
-    """What the client declared, cut to what the gateway relays."""
-    raw = request.params.get("capabilities")
-    if raw is None:
-        return b"{}"
-    try:
-        declared = jsontext.split(raw)
-    except TypeError:
-        raise refusals.invalid_params("params.capabilities has to be an object.") from None
-    return jsontext.join({name: raw for name, raw in declared.items() if name in methods.RELAYED_CLIENT_CAPABILITIES})
-
-
-def _client_name(request: Request) -> str:
-    raw = request.params.get("clientInfo")
-    try:
-        info = jsontext.split(raw) if raw is not None else {}
-    except TypeError:
-        return ""
-    parts = (jsontext.text_of(info[name]) if name in info else None for name in ("name", "version"))
-    return "/".join(part for part in parts if part)[:128]
-
-
-def _reject(error: McpError, facts: dict[str, Any], notes: tuple[Note, ...] = ()) -> Reply:
-    told = {**facts, "error_code": error.code, "error_reason": error.reason}
-    return Reply(error.status, errors.render(error), (*_JSON, *error.headers), told, notes)
-
-
-def _all_failed(failed: Sequence[Failed]) -> McpError:
-    return refusals.no_answer(merge.summary(failed) or "no server has been asked")
-
-
-def _unavailable_fact(failed: Sequence[Failed]) -> dict[str, str]:
-    return {"unavailable": ",".join(f.server for f in failed)} if failed else {}
-
-
-def _failure_notes(outcomes: Sequence[Outcome]) -> tuple[Note, ...]:
-    return tuple(
-        Note("upstream_failed", {"server": f.server, "reason": f.reason, "message": f.message})
-        for f in merge.failures(outcomes)
-    )

@@ -20,7 +20,12 @@ PASSED: Final = frozenset({
 })  # fmt: skip
 """Request headers that a server gets as the client (or Envoy) sent them."""
 
+CAPABILITIES: Final = "x-mcp-client-capabilities"
+"""What was declared to the server at ``initialize``, for the repair listener, which may have to declare it again. The server
+sees it too, and knows it already."""
+
 
 def removed(names: Iterable[str], set_here: Iterable[str]) -> tuple[str, ...]:
     """The client's headers that have to go; those that are overwritten anyway need not."""
-    return tuple({name for name in names if name not in PASSED}.difference(set_here))
+    kept = PASSED.union(set_here)
+    return tuple(name for name in names if name not in kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,13 +10,17 @@ import orjson
 
 from mcp_extproc.gateway.decision import Failed, Listed, Note, Opened, Outcome
 from mcp_extproc.mcp import jsontext
-from mcp_extproc.mcp.methods import SERVED_CAPABILITIES
+from mcp_extproc.mcp.methods import Entry
 
 UNAVAILABLE_KEY = "mcp-extproc/unavailable"
 """Member of ``_meta`` that names the servers missing from a merged answer, and why."""
 
 MAX_INSTRUCTIONS_CHARS = 8 * 1024
 """Most text taken over from one server's ``instructions``; models read all of it at every start."""
+
+
+Owners = Mapping[str, str]
+"""Server by name or URI."""
 
 
 def result(id: bytes, value: object) -> bytes:
@@ -49,14 +53,6 @@ def summary(failed: Sequence[Failed]) -> str:
     return "; ".join(f"server '{f.server}' {f.message}" for f in failed)
 
 
-def capabilities(opened: Sequence[Opened]) -> dict[str, Any]:
-    """The union of what the servers offer, cut to what the gateway serves.
-
-    Sub-capabilities (``listChanged``, ``subscribe``) stand for messages that the gateway does not carry yet: left out.
-    """
-    return {name: {} for name in sorted(SERVED_CAPABILITIES) if any(name in o.capabilities for o in opened)}
-
-
 def instructions(opened: Sequence[Opened]) -> str | None:
     """The servers' instructions under their names, or ``None`` where no server gave any."""
     parts = [f"# {o.server}\n\n{_cut(o.instructions.strip())}" for o in opened if o.instructions]
@@ -67,54 +63,87 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_INSTRUCTIONS_CHARS else text[:MAX_INSTRUCTIONS_CHARS] + " [cut]"
 
 
-def named_items(
-    outcomes: Sequence[Outcome], visible_name: Callable[[str, str], str | None], limit: int
+def entries(
+    outcomes: Sequence[Outcome],
+    entry: Entry,
+    visible: Callable[[str, str], str | None],
+    adapt: Callable[[str, bytes], bytes],
+    limit: int,
 ) -> tuple[list[orjson.Fragment], list[Note]]:
-    """The entries of all lists under their client-visible names, in the order of the legs, verbatim but for the name.
+    """The entries of all lists under their client-visible names or URIs, in the order of the legs, verbatim but for these.
 
     Args:
         outcomes: of list legs.
-        visible_name: maps server and name to what clients see, or ``None`` for what they must not see.
+        entry: what an entry is known by.
+        visible: maps server and name to what clients see, or ``None`` for what they must not see.
+        adapt: changes whatever else reads differently for clients, given the server and the entry.
         limit: most entries.
     """
     merged: list[orjson.Fragment] = []
     notes: list[Note] = []
     seen: set[str] = set()
-    for outcome in outcomes:
-        if not isinstance(outcome, Listed):
+    for server, raw in _listed(outcomes):
+        known = _known_by(raw, entry)
+        if known is None:
+            notes.append(Note("entry_without_name", {"server": server}))
             continue
-        for raw in outcome.items:
-            entry = _named(raw)
-            if entry is None:
-                notes.append(Note("entry_without_name", {"server": outcome.server}))
-                continue
-            text, members, name = entry
-            visible = visible_name(outcome.server, name)
-            if visible is None:
-                continue
-            if visible in seen:
-                notes.append(Note("name_conflict", {"server": outcome.server, "name": name, "visible_name": visible}))
-                continue
-            if len(merged) >= limit:
-                notes.append(Note("list_too_long", {"limit": limit, "server": outcome.server}))
-                return merged, notes
-            seen.add(visible)
-            merged.append(orjson.Fragment(text if visible == name else _renamed(text, members, visible)))
+        members, name = known
+        shown = visible(server, name)
+        if shown is None or (entry is Entry.NAME and _only_as_task(members)):
+            continue
+        if shown in seen:
+            notes.append(Note("name_conflict", {"server": server, "name": name, "visible_name": shown}))
+            continue
+        if len(merged) >= limit:
+            notes.append(Note("list_too_long", {"limit": limit, "server": server}))
+            return merged, notes
+        seen.add(shown)
+        text = bytes(raw) if shown == name else _renamed(bytes(raw), members, entry, shown)
+        merged.append(orjson.Fragment(adapt(server, text)))
     return merged, notes
 
 
-def _named(raw: msgspec.Raw) -> tuple[bytes, jsontext.Members, str] | None:
+def owners(outcomes: Sequence[Outcome], entry: Entry, offered: Callable[[str, str], bool]) -> dict[str, str]:
+    """The names or URIs that exactly one server lists, each with that server.
+
+    Args:
+        outcomes: of list legs.
+        entry: what an entry is known by.
+        offered: whether a server's name may be seen at all.
+    """
+    found: dict[str, set[str]] = {}
+    for server, raw in _listed(outcomes):
+        known = _known_by(raw, entry)
+        if known is not None and offered(server, known[1]):
+            found.setdefault(known[1], set()).add(server)
+    return {name: next(iter(servers)) for name, servers in found.items() if len(servers) == 1}
+
+
+def _listed(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, msgspec.Raw]]:
+    for outcome in outcomes:
+        if isinstance(outcome, Listed):
+            for raw in outcome.items:
+                yield outcome.server, raw
+
+
+def _known_by(raw: msgspec.Raw, entry: Entry) -> tuple[jsontext.Members, str] | None:
     try:
         members = jsontext.split(raw)
     except (TypeError, jsontext.NotJson):
         return None
-    name = jsontext.text_of(members["name"]) if "name" in members else None
-    return (bytes(raw), members, name) if name else None
+    name = jsontext.text_of(members[entry.value]) if entry.value in members else None
+    return (members, name) if name else None
 
 
-def _renamed(text: bytes, members: jsontext.Members, name: str) -> bytes:
+def _only_as_task(tool: jsontext.Members) -> bool:
+    """A tool that can be called as a task only (2025-11-25 basic/utilities/tasks), which the gateway does not offer."""
+    execution = tool.get("execution")
+    return execution is not None and jsontext.text_at(execution, "taskSupport") == "required"
+
+
+def _renamed(text: bytes, members: jsontext.Members, entry: Entry, name: str) -> bytes:
     try:
-        return jsontext.replace(text, members, "name", orjson.dumps(name))
+        return jsontext.replace(text, members, entry.value, orjson.dumps(name))
     except jsontext.DuplicateMember:
         # A server's own doubled member: keep the meaning that our reading gave it.
-        return jsontext.join({**members, "name": msgspec.Raw(orjson.dumps(name))})
+        return jsontext.join({**members, entry.value: msgspec.Raw(orjson.dumps(name))})

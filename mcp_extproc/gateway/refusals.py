@@ -12,6 +12,7 @@ from mcp_extproc.mcp.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
+    RESOURCE_NOT_FOUND,
     UNSUPPORTED_PROTOCOL_VERSION,
     McpError,
 )
@@ -31,9 +32,21 @@ def path(endpoint: str) -> McpError:
 
 
 def http_method(method: str) -> McpError:
-    """A verb other than POST and DELETE (a GET stream is optional: basic/transports, Listening for Messages)."""
-    message = f"HTTP method {method[:16]} is not served here: send POST, or DELETE to end a session."
-    return _transport(405, "http_method", message, headers=(("allow", "POST, DELETE"),))
+    """A verb that MCP does not use."""
+    message = f"HTTP method {method[:16]} is not served here: send POST, GET for a stream, or DELETE to end a session."
+    return _transport(405, "http_method", message, headers=(("allow", "POST, GET, DELETE"),))
+
+
+def stream(why: str) -> McpError:
+    """A GET that can't have a stream: 405 and no third choice (basic/transports, Listening for Messages from the Server)."""
+    return _transport(
+        405, "no_stream", f"There is no stream for this GET: {why}.", headers=(("allow", "POST, DELETE"),)
+    )
+
+
+def accept_stream() -> McpError:
+    """A GET of a client that would not take an event stream."""
+    return _transport(406, "accept", "Send Accept: text/event-stream; a GET is answered with an event stream.")
 
 
 def host() -> McpError:
@@ -87,6 +100,11 @@ def modern(version: str) -> McpError:
     )
 
 
+def batch(why: str) -> McpError:
+    """A batch that 2025-03-26 does not allow."""
+    return _transport(400, "invalid_batch", f"Not a valid batch: {why}.")
+
+
 def initialize_without_id() -> McpError:
     """``initialize`` sent as a notification."""
     return _transport(400, "invalid_request", "initialize is a request and needs an id.")
@@ -115,6 +133,26 @@ def unknown_method(method: str) -> McpError:
 def unknown_tool(name: str) -> McpError:
     """A tool that is not there, or hidden: nobody can tell which."""
     return McpError(INVALID_PARAMS, f"Unknown tool: {name[:MAX_QUOTED_CHARS]}", reason="unknown_tool")
+
+
+def unknown_prompt(name: str) -> McpError:
+    """A prompt that is not there."""
+    return McpError(INVALID_PARAMS, f"Unknown prompt: {name[:MAX_QUOTED_CHARS]}", reason="unknown_prompt")
+
+
+def unknown_resource(uri: str) -> McpError:
+    """A URI that belongs to no server (server/resources, Error Handling)."""
+    return McpError(
+        RESOURCE_NOT_FOUND,
+        "Resource not found: the URI belongs to no server, or to more than one.",
+        reason="unknown_resource",
+        data={"uri": uri[:MAX_QUOTED_CHARS]},
+    )
+
+
+def not_offered(method: str, server: str) -> McpError:
+    """A server that does not have what the method is about."""
+    return McpError(METHOD_NOT_FOUND, f"Server '{server}' does not offer {method}.", reason="not_offered")
 
 
 def invalid_params(message: str) -> McpError:

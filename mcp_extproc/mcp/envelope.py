@@ -9,6 +9,7 @@ Sources: JSON-RPC 2.0; MCP 2025-11-25 basic/index (Messages) and basic/transport
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,8 +30,10 @@ _FIRST_CHARACTER = re.compile(rb"[ \t\n\r]*(.)", re.DOTALL)
 # Go's encoding/json matches names without regard to case, so a server could read `PARAMS` where policy read `params`.
 _ENVELOPE_NAMES = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _PARAMS_NAMES = frozenset({
-    "name", "uri", "ref", "arguments", "_meta", "protocolVersion", "capabilities", "clientInfo", "cursor", "requestId",
+    "name", "uri", "ref", "type", "arguments", "_meta", "protocolVersion", "capabilities", "clientInfo", "cursor",
+    "requestId", "progressToken", "level", "task",
 })  # fmt: skip
+_INNER_NAMES = {"ref": frozenset({"type", "name", "uri"}), "_meta": frozenset({"progressToken"})}
 _FOLDED = {name.casefold(): name for name in _ENVELOPE_NAMES | _PARAMS_NAMES}
 
 
@@ -48,10 +51,40 @@ class _Call:
         raw = self.params.get(name)
         return None if raw is None else jsontext.text_of(raw)
 
-    def replaced(self, name: str, value: bytes) -> bytes:
-        """The message with the JSON text of one existing member of ``params`` replaced, every other byte as it came."""
-        params = jsontext.replace(bytes(self.members["params"]), self.params, name, value)
-        return jsontext.replace(self.body, self.members, "params", params)
+    def object(self, name: str) -> Members | None:
+        """An object in ``params``, or ``None`` where it is absent or no object.
+
+        Raises:
+            McpError: it has two meanings, as of :func:`parse`.
+        """
+        raw = self.params.get(name)
+        if raw is None:
+            return None
+        try:
+            members = jsontext.split(raw)
+        except TypeError:
+            return None
+        _refuse_second_meanings(raw, members, _INNER_NAMES.get(name, _PARAMS_NAMES))
+        return members
+
+    def rewritten(self, changes: Mapping[str, bytes | None], id: bytes | None = None) -> bytes:
+        """The message with members of ``params`` replaced or (``None``) taken out, and with another id if one is given.
+
+        Every other byte stays as it came, but for blanks between members where one is taken out.
+        """
+        body, members = self.body, self.members
+        if changes:
+            params, text = self.params, bytes(members["params"])
+            for name, value in changes.items():
+                if value is None:
+                    params = {key: raw for key, raw in params.items() if key != name}
+                    text = jsontext.join(params)
+                else:
+                    text = jsontext.replace(text, params, name, value)
+                    params = {**params, name: msgspec.Raw(value)}
+            body = jsontext.replace(body, members, "params", text)
+            members = {**members, "params": msgspec.Raw(text)}
+        return body if id is None or id == members.get("id") else jsontext.replace(body, members, "id", id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +112,43 @@ class Response:
 Message = Request | Notification | Response
 
 
+def with_id(body: bytes, members: Members, id: bytes) -> bytes:
+    """A message with another id, every other byte as it was. The last one counts where ``id`` stands twice."""
+    try:
+        return jsontext.replace(body, members, "id", id)
+    except DuplicateMember:
+        return jsontext.join({**members, "id": msgspec.Raw(id)})
+
+
+def is_batch(body: bytes) -> bool:
+    """Whether the text is a JSON array (2025-03-26 basic/index, Batching), if it is JSON at all."""
+    first = _FIRST_CHARACTER.match(body)
+    return first is not None and first[1] == b"["
+
+
+def split_batch(body: bytes, max_depth: int, max_messages: int) -> list[bytes]:
+    """The messages of a batch, unread.
+
+    Raises:
+        McpError: 400 with -32700 or -32600.
+    """
+    try:
+        jsontext.check_text(body, max_depth)
+    except NotJson as error:
+        raise _not_json(error) from None
+    messages = jsontext.elements_of(body)
+    if messages is None:
+        raise _not_an_object(body)
+    if not 0 < len(messages) <= max_messages:
+        raise _invalid(f"a batch holds 1 to {max_messages} messages")
+    return [bytes(message) for message in messages]
+
+
+def no_batch() -> McpError:
+    """A batch where none is accepted."""
+    return _invalid("batches are not accepted: send one message in each POST")
+
+
 def parse(body: bytes, max_depth: int) -> Message:
     """Read one message.
 
@@ -90,12 +160,10 @@ def parse(body: bytes, max_depth: int) -> Message:
         jsontext.check_text(body, max_depth)
         members = jsontext.split(body)
     except NotJson as error:
-        raise McpError(
-            errors.PARSE_ERROR, f"The body is not valid JSON: {error}.", reason="parse_error", status=400
-        ) from None
+        raise _not_json(error) from None
     except TypeError:
         raise _not_an_object(body) from None
-    id = _read_id(members)
+    id = read_id(members.get("id"))
     try:
         return _read(body, members, id)
     except McpError as error:
@@ -152,8 +220,8 @@ def _refuse_second_meanings(text: bytes | msgspec.Raw, members: Members, names: 
             raise _invalid(f'the member "{duplicate}" is given twice', reason) from None
 
 
-def _read_id(members: Members) -> bytes | None:
-    raw = members.get("id")
+def read_id(raw: msgspec.Raw | None) -> bytes | None:
+    """The JSON text of an id, or ``None`` where it is none that MCP allows (basic/index, Requests) or too long."""
     if raw is None:
         return None
     text = bytes(raw)
@@ -168,12 +236,12 @@ def _not_an_object(body: bytes) -> McpError:
     try:
         msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        why = str(error).removeprefix("JSON is malformed: ")
-        return McpError(errors.PARSE_ERROR, f"The body is not valid JSON: {why}.", reason="parse_error", status=400)
-    first = _FIRST_CHARACTER.match(body)
-    if first is not None and first[1] == b"[":
-        return _invalid("batches are not accepted: send one message in each POST")
-    return _invalid("a message is a JSON object")
+        return _not_json(jsontext.why_malformed(body, error))
+    return no_batch() if is_batch(body) else _invalid("a message is a JSON object")
+
+
+def _not_json(why: object) -> McpError:
+    return McpError(errors.PARSE_ERROR, f"The body is not valid JSON: {why}.", reason="parse_error", status=400)
 
 
 def _invalid(why: str, reason: str = "invalid_request") -> McpError:

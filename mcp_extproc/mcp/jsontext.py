@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import accumulate
+from typing import Any
 
 import msgspec
 
@@ -15,9 +16,11 @@ Members = dict[str, msgspec.Raw]
 """An object's members in order, each value as its original JSON text."""
 
 _decode_members = msgspec.json.Decoder(Members).decode
+_decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _KEY = re.compile(rb'[ \t\n\r]*("(?:[^"\\]|\\.)*+")[ \t\n\r]*:[ \t\n\r]*')
 _AFTER_VALUE = re.compile(rb"[ \t\n\r]*([,}])")
 _OTHER_THAN_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
@@ -78,7 +81,14 @@ def split(text: bytes | msgspec.Raw) -> Members:
     except RecursionError:
         raise NotJson("nested too deeply") from None
     except msgspec.DecodeError as error:
-        raise NotJson(str(error).removeprefix("JSON is malformed: ")) from None
+        raise NotJson(why_malformed(text, error)) from None
+
+
+def why_malformed(text: bytes | msgspec.Raw, error: Exception) -> str:
+    """The tokenizer's word for what is wrong, in our words where it misleads."""
+    if _SURROGATE.search(bytes(text)):
+        return "a \\u escape of half a character (a lone surrogate), or what follows it"
+    return str(error).removeprefix("JSON is malformed: ")
 
 
 def join(members: Mapping[str, msgspec.Raw]) -> bytes:
@@ -92,6 +102,15 @@ def text_of(raw: msgspec.Raw | bytes) -> str | None:
         return _decode_text(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def text_at(raw: msgspec.Raw | bytes, name: str) -> str | None:
+    """A string member of an object, or ``None`` where either is something else."""
+    try:
+        members = split(raw)
+    except (TypeError, NotJson):
+        return None
+    return text_of(members[name]) if name in members else None
 
 
 def offsets(text: bytes, members: Members) -> dict[str, int]:
@@ -152,3 +171,70 @@ def _offset(text: bytes, members: Members, name: str) -> int:
 def _next_key(text: bytes, position: int) -> bytes:
     key = _KEY.match(text, position)
     return key[1] if key else b'""'
+
+
+# -- Values deep inside -------------------------------------------------------------------------------------------------
+
+Places = Mapping[str, Any] | None
+"""Where in a JSON value certain strings stand, as a tree of names: ``{"content": {"[]": {"uri": None}}}``."""
+
+_EACH = "[]"
+
+
+def places(*paths: str) -> Places:
+    """The tree of some paths. ``[]`` after a name stands for each element, or for the value itself where it is no array.
+
+    >>> places("content[].uri", "_meta.ui")
+    {'content': {'[]': {'uri': None}}, '_meta': {'ui': None}}
+    """
+    tree: dict[str, Any] = {}
+    for path in paths:
+        steps = path.replace(_EACH, f".{_EACH}").split(".")
+        node = tree
+        for step in steps[:-1]:
+            node = node.setdefault(step, {})
+        node[steps[-1]] = None
+    return tree
+
+
+def edit(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str]) -> bytes | None:
+    """The JSON value with the strings at certain places changed, or ``None`` where nothing changed.
+
+    What is not on the way to such a place stays as it was written; objects and arrays on the way are written compactly.
+    Places that do not exist, or hold something else than expected, are left alone.
+    """
+    if where is None:
+        before = text_of(text)
+        after = None if before is None else change(before)
+        return None if after is None or after == before else _encode(after)
+    if _EACH in where:
+        return _edit_each(text, where[_EACH], change)
+    try:
+        members = split(text)
+    except (TypeError, NotJson):
+        return None
+    changed = False
+    for name in where.keys() & members.keys():
+        value = edit(members[name], where[name], change)
+        if value is not None:
+            members[name] = msgspec.Raw(value)
+            changed = True
+    return join(members) if changed else None
+
+
+def _edit_each(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str]) -> bytes | None:
+    elements = elements_of(text)
+    if elements is None:
+        return edit(text, where, change)
+    edited = [edit(element, where, change) for element in elements]
+    if all(element is None for element in edited):
+        return None
+    return b"[%b]" % b",".join(bytes(old) if new is None else new for old, new in zip(elements, edited, strict=True))
+
+
+def elements_of(text: bytes | msgspec.Raw) -> list[msgspec.Raw] | None:
+    """The elements of an array as their original text, or ``None`` where it is none."""
+    try:
+        return _decode_elements(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None

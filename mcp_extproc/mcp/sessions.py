@@ -1,22 +1,22 @@
 """Session tokens: everything a replica needs to serve a session, sealed into the client's ``Mcp-Session-Id``.
 
 A token is ``version . key id . nonce . AES-256-GCM(payload)`` in URL-safe Base64 (visible ASCII, as MCP 2025-11-25
-basic/transports, Session Management asks). Keys are derived once with HKDF-SHA256 (RFC 5869), one for each purpose.
+basic/transports, Session Management asks). See :mod:`mcp_extproc.mcp.sealing` for the keys.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from mcp_extproc.mcp.capabilities import Flags
+from mcp_extproc.mcp.sealing import derive_key, from_base64, to_base64
 
 _VERSION = b"\x01"
 _KEY_ID_BYTES = 4
@@ -25,6 +25,9 @@ _HEADER_BYTES = len(_VERSION) + _KEY_ID_BYTES + _NONCE_BYTES
 _TAG_BYTES = 16
 MAX_TOKEN_CHARS = 48 * 1024
 """Longest token looked at. Envoy takes 60 KiB of headers in all."""
+
+_MAX_REMEMBERED = 4096
+_MAX_REMEMBERED_CHARS = 4096
 
 
 class BadToken(ValueError):
@@ -39,8 +42,12 @@ class UpstreamSession(msgspec.Struct, frozen=True, array_like=True):
     """Negotiated protocol version."""
     id: str | None
     """The server's ``Mcp-Session-Id``, or ``None`` for a server without sessions."""
-    capabilities: frozenset[str]
-    """Names of the server's capabilities."""
+    capabilities: Flags
+    """What the server offers."""
+
+    def __repr__(self) -> str:
+        # The id opens the session to whoever has it.
+        return f"UpstreamSession({self.version!r}, {'an id' if self.id is not None else 'no id'})"
 
 
 class Session(msgspec.Struct, frozen=True, array_like=True):
@@ -56,8 +63,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     """Unix time in seconds."""
     client: str
     """``name/version`` the client gave, for logs. Self-reported: never a basis for a decision."""
-    client_capabilities: bytes
-    """JSON text of what the client declared."""
+    client_flags: Flags
+    """What the client can be asked for."""
     upstreams: dict[str, UpstreamSession]
     """By server. A server that was down at ``initialize`` is missing."""
 
@@ -84,6 +91,7 @@ class Sealer:
         keys = [_derive(text) for text in (secret, *previous)]
         self._key_id, self._aead = keys[0]
         self._by_id = dict(reversed(keys))
+        self._recent: OrderedDict[str, OpenedSession] = OrderedDict()
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Session).decode
 
@@ -92,7 +100,7 @@ class Sealer:
         nonce = self._random(_NONCE_BYTES)
         header = _VERSION + self._key_id + nonce
         sealed = self._aead.encrypt(nonce, self._encode(session), _VERSION + self._key_id)
-        return base64.urlsafe_b64encode(header + sealed).rstrip(b"=").decode(), _short_name(nonce)
+        return to_base64(header + sealed), _short_name(nonce)
 
     def open(self, token: str, *, audience: str, principal: str, now: float) -> OpenedSession:
         """The session of a token.
@@ -106,7 +114,30 @@ class Sealer:
         Raises:
             BadToken: it can't be served. The reason is in ``str()``, for our log only.
         """
-        blob = _decode_base64(token)
+        opened = self._recent.get(token)
+        if opened is None:
+            opened = self._unseal(token)
+            if len(token) <= _MAX_REMEMBERED_CHARS:
+                self._remember(token, opened)
+        session = opened.session
+        if session.expires <= now:
+            raise BadToken("expired")
+        if session.audience != audience:
+            raise BadToken("of another endpoint")
+        if session.principal != principal:
+            raise BadToken("of another principal")
+        return opened
+
+    def _remember(self, token: str, opened: OpenedSession) -> None:
+        self._recent[token] = opened
+        if len(self._recent) > _MAX_REMEMBERED:
+            self._recent.popitem(last=False)
+
+    def _unseal(self, token: str) -> OpenedSession:
+        try:
+            blob = from_base64(token, MAX_TOKEN_CHARS)
+        except ValueError:
+            raise BadToken("malformed") from None
         if len(blob) < _HEADER_BYTES + _TAG_BYTES or blob[:1] != _VERSION:
             raise BadToken("malformed")
         key_id, nonce = blob[1 : 1 + _KEY_ID_BYTES], blob[1 + _KEY_ID_BYTES : _HEADER_BYTES]
@@ -117,31 +148,12 @@ class Sealer:
             session = self._decode(aead.decrypt(nonce, blob[_HEADER_BYTES:], blob[: 1 + _KEY_ID_BYTES]))
         except (InvalidTag, msgspec.DecodeError):
             raise BadToken("tampered") from None
-        if session.expires <= now:
-            raise BadToken("expired")
-        if session.audience != audience:
-            raise BadToken("of another endpoint")
-        if session.principal != principal:
-            raise BadToken("of another principal")
         return OpenedSession(_short_name(nonce), session)
 
 
 def _derive(secret: str) -> tuple[bytes, AESGCM]:
-    key = HKDF(SHA256(), 32, salt=b"mcp-extproc", info=b"session token v1").derive(secret.encode())
+    key = derive_key(secret, "session token v1", 32)
     return hashlib.sha256(b"key id" + key).digest()[:_KEY_ID_BYTES], AESGCM(key)
-
-
-def _decode_base64(token: str) -> bytes:
-    # Strict, with one spelling for each token: flipping the unused bits of the last character must not go unnoticed.
-    if not 0 < len(token) <= MAX_TOKEN_CHARS or not token.isascii() or "=" in token:
-        raise BadToken("malformed")
-    try:
-        blob = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except binascii.Error:
-        raise BadToken("malformed") from None
-    if base64.urlsafe_b64encode(blob).rstrip(b"=").decode() != token:
-        raise BadToken("malformed")
-    return blob
 
 
 def _short_name(nonce: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -15,15 +16,38 @@ class EventTooLarge(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class SseEvent:
-    """One dispatched event."""
+    """One block of a stream."""
 
-    data: bytes
-    """Lines of ``data`` joined by LF. May be empty (a priming event)."""
+    data: bytes | None
+    """Lines of ``data`` joined by LF; empty in a priming event. ``None`` where the block had no ``data``: browsers dispatch
+    no event then, but its id and retry time count, and a comment shows that the server is alive."""
     event: str = "message"
     id: str | None = None
     """The event's own id, or ``None`` where it set none."""
     retry: int | None = None
     """Reconnection time in milliseconds, where the event set one."""
+
+
+COMMENT = b":\n\n"
+"""A block that means nothing, for proxies and clients that end silent connections."""
+
+
+def render(event: SseEvent) -> bytes:
+    """The event as a stream carries it.
+
+    >>> render(SseEvent(b'{}', id="7"))
+    b'id: 7\\ndata: {}\\n\\n'
+    """
+    lines: list[bytes] = []
+    if event.event != "message":
+        lines.append(b"event: " + event.event.encode())
+    if event.id is not None:
+        lines.append(b"id: " + event.id.encode())
+    if event.retry is not None:
+        lines.append(b"retry: %d" % event.retry)
+    if event.data is not None:
+        lines += [b"data: " + line if line else b"data:" for line in event.data.split(b"\n")]
+    return b"\n".join(lines) + b"\n\n" if lines else COMMENT
 
 
 class SseParser:
@@ -45,18 +69,16 @@ class SseParser:
         self._id: str | None = None
         self._retry: int | None = None
 
-    def feed(self, chunk: bytes) -> list[SseEvent]:
-        """The events that this chunk completes. An event without its closing blank line is dropped at the end of the
-        stream, as the standard says.
+    def feed(self, chunk: bytes) -> Iterator[SseEvent]:
+        """The events that this chunk completes. All have to be taken before the next chunk is given.
 
         Raises:
-            EventTooLarge: an event exceeds the bound; the stream can't go on.
+            EventTooLarge: an event exceeds the bound; those before it were given. The stream can't go on.
         """
         if self._after_cr and chunk:
             self._after_cr = False
             if chunk[:1] == b"\n":
                 chunk = chunk[1:]
-        events: list[SseEvent] = []
         start = 0
         for end in _LINE_END.finditer(chunk):
             line = chunk[start : end.start()]
@@ -67,14 +89,23 @@ class SseParser:
             self._check_size(len(line))
             self._pending_size = 0
             if event := self._line(line):
-                events.append(event)
+                yield event
         if start and start == len(chunk) and chunk[-1:] == b"\r":
             self._after_cr = True
         if start < len(chunk):
             self._pending.append(chunk[start:])
             self._pending_size += len(chunk) - start
         self._check_size(self._pending_size)
-        return events
+
+    def finish(self) -> SseEvent | None:
+        """The event that the end of the stream cut off, without its closing blank line.
+
+        The standard drops it. Servers that forget the line exist, and a JSON message that is whole can't be a part of
+        another one, so the caller may take it if it can read it.
+        """
+        line = b"".join(self._pending)
+        self._pending.clear()
+        return (self._line(line) if line else None) or self._dispatch()
 
     def _check_size(self, line_size: int) -> None:
         if line_size + self._data_size > self._max:
@@ -87,6 +118,8 @@ class SseParser:
         if not line:
             return self._dispatch()
         name, _, value = line.partition(b":")
+        if not name:
+            return None if self._in_block() else SseEvent(None)
         value = value.removeprefix(b" ")
         match name:
             case b"data":
@@ -102,10 +135,14 @@ class SseParser:
 
     def _dispatch(self) -> SseEvent | None:
         event = None
-        if self._data:
-            event = SseEvent(b"\n".join(self._data), self._event or "message", self._id, self._retry)
+        if self._in_block():
+            data = b"\n".join(self._data) if self._data else None
+            event = SseEvent(data, self._event or "message", self._id, self._retry)
         self._clear()
         return event
+
+    def _in_block(self) -> bool:
+        return bool(self._data or self._event or self._id is not None or self._retry is not None)
 
     def _clear(self) -> None:
         self._data = []

@@ -28,12 +28,13 @@ def accepts(accept: str, *wanted: str) -> bool:
     >>> accepts("text/event-stream, application/json", JSON, SSE), accepts("*/*", JSON), accepts("text/html", JSON)
     (True, True, False)
     """
-    offered: set[str] = set()
+    offered: dict[str, bool] = {}
     for part in accept.split(","):
         range_, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        if not any(p.startswith("q=") and not p[2:].strip("0.") for p in parameters):
-            offered.add(range_)
-    return all(offered & {kind, kind.partition("/")[0] + "/*", "*/*"} for kind in wanted)
+        offered[range_] = not any(p.startswith("q=") and not p[2:].strip("0.") for p in parameters)
+    # The most specific range decides.
+    ranges = ((kind, kind.partition("/")[0] + "/*", "*/*") for kind in wanted)
+    return all(next((offered[range_] for range_ in choice if range_ in offered), False) for choice in ranges)
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_HOST_PORT = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})")
 
 _MAX_UNIX_PATH = 107
 """Linux takes 108 bytes with the closing NUL (unix(7))."""
@@ -45,7 +48,7 @@ def parse_address(text: str) -> Address:
         if len(path.encode()) > _MAX_UNIX_PATH:
             raise ValueError(f"{text!r}: the path of a Unix socket has at most {_MAX_UNIX_PATH} bytes")
         return UnixAddress(path)
-    host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65535 or (":" in host and host[0] != "["):
+    match = _HOST_PORT.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
         raise ValueError(f"{text!r}: expected unix:/PATH or HOST:PORT, such as unix:/run/mcp.sock or 127.0.0.1:9002")
-    return TcpAddress(host.strip("[]"), int(port))
+    return TcpAddress(match["literal"] or match["host"], int(match["port"]))

@@ -5,10 +5,14 @@ Source: MCP 2025-11-25 basic/transports (client side), basic/lifecycle.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+import contextlib
+import itertools
+import secrets
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 import msgspec
@@ -16,12 +20,15 @@ import orjson
 from yarl import URL
 
 from mcp_extproc import __version__
+from mcp_extproc.config import Limits
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Failed, Headers
 from mcp_extproc.mcp import jsontext, transport, versions
+from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, server_flags
+from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.mcp.sse import EventTooLarge, SseParser
+from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
 from mcp_extproc.upstreams.address import Address, UnixAddress
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
@@ -29,9 +36,23 @@ CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 MAX_SESSION_ID_CHARS = 4096
 """Longest ``Mcp-Session-Id`` taken from a server: all of a client's fit into one token in one header."""
 
+DEFAULT_RETRY = 1.0
+"""Seconds before a stream is opened again, where the server named no time."""
+
+BROKEN = (aiohttp.ClientError, OSError)
+"""What reading a stream may raise."""
+
 _CHUNK = 64 * 1024
-_REQUEST_ID = 1
-"""Each sub-request has a stream of its own, so its id needs no uniqueness beyond it."""
+
+
+class Result(NamedTuple):
+    """A server's result."""
+
+    members: jsontext.Members
+    size: int
+    """Of the result, in bytes."""
+    streamed: bool
+    """Whether it came as an event, and not as JSON."""
 
 
 class UpstreamError(Exception):
@@ -54,82 +75,98 @@ class SessionLost(UpstreamError):
         super().__init__("session_lost", "does not know its session any more")
 
 
+class NoStream(UpstreamError):
+    """The server has no stream for a GET."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("no_stream", f"answered HTTP {status} to a GET")
+
+
 class UpstreamClient:
-    """Sends single messages to servers.
+    """Sends messages to servers.
 
     Args:
         address: Envoy's private listener.
-        response_bytes: most bytes read of one answer.
+        limits: bounds on what is read.
     """
 
-    def __init__(self, address: Address, response_bytes: int) -> None:
+    def __init__(self, address: Address, limits: Limits) -> None:
         self._address = address
-        self._response_bytes = response_bytes
+        self.limits = limits
         self._http: aiohttp.ClientSession | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        # Servers keep what runs in a session by its id, and the client's own requests run in the same session.
+        self._ids = (f"mcp-extproc-{secrets.token_hex(4)}-{number}" for number in itertools.count())
 
     async def __aenter__(self) -> Self:
-        connector: aiohttp.BaseConnector
-        if isinstance(self._address, UnixAddress):
-            connector = aiohttp.UnixConnector(self._address.path, limit=0)
-            self._base = "http://mcp-upstreams"
-        else:
-            connector = aiohttp.TCPConnector(limit=0, use_dns_cache=True)
-            self._base = f"http://{self._address}"
-        self._http = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None),  # each leg has a deadline of its own
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=True,
-            skip_auto_headers=("User-Agent",),
-            headers={"user-agent": f"mcp-extproc/{__version__}"},
-        )
+        self._http, self._base = http_session(self._address)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._http is not None
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self._http.close()
 
     async def initialize(
-        self, entry: CatalogEntry, version: str, client_capabilities: bytes
-    ) -> tuple[UpstreamSession, Mapping[str, Any], str | None]:
+        self, entry: CatalogEntry, version: str, client_flags: Flags
+    ) -> tuple[UpstreamSession, str | None]:
         """Open a session with a server and confirm it.
 
         Returns:
-            The session, the server's capabilities as it declared them, and its instructions.
+            The session, and the server's instructions.
 
         Raises:
             UpstreamError: the server is unreachable or does not speak MCP.
         """
         params = {
             "protocolVersion": version,
-            "capabilities": orjson.Fragment(client_capabilities),
+            "capabilities": orjson.Fragment(declared_to_servers(client_flags, version)),
             "clientInfo": CLIENT_INFO,
         }
-        body = _request("initialize", params)
-        async with self._exchange("POST", entry, None, body) as response:
-            result = await self._result(response)
+        id = next(self._ids)
+        async with self._exchange("POST", entry, None, _request(id, "initialize", params)) as response:
+            result = await self._result(response, id, entry, None)
             session_id = response.headers.get("mcp-session-id")
-        session, capabilities, instructions = _read_initialize(result, session_id)
+        session, instructions = _read_initialize(result, session_id)
         await self.notify(entry, session, b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
-        return session, capabilities, instructions
+        return session, instructions
 
-    async def request(
-        self, entry: CatalogEntry, session: UpstreamSession, method: str, params: Mapping[str, Any]
-    ) -> tuple[jsontext.Members, int]:
+    async def request(self, entry: CatalogEntry, session: UpstreamSession, method: str, params: object) -> Result:
         """Send a request and wait for its result.
-
-        Returns:
-            The members of ``result``, and the size of the answer in bytes.
 
         Raises:
             SessionLost: the server answers 404, or 400, to a session.
             UpstreamError: no result came.
         """
-        async with self._exchange("POST", entry, session, _request(method, params)) as response:
-            result = await self._result(response)
-        return _object(result, "result"), len(bytes(result))
+        id = next(self._ids)
+        try:
+            async with self._exchange("POST", entry, session, _request(id, method, params)) as response:
+                result = await self._result(response, id, entry, session)
+                streamed = _is_stream(response)
+        except asyncio.CancelledError:
+            # Nobody waits any more: the time is up, or the client is gone.
+            self._tell_cancelled(entry, session, id)
+            raise
+        return Result(_object(result, "result"), len(bytes(result)), streamed)
+
+    def _tell_cancelled(self, entry: CatalogEntry, session: UpstreamSession, id: str) -> None:
+        """Let a server stop working for us (basic/utilities/cancellation; basic/lifecycle, Timeouts)."""
+        body = orjson.dumps({
+            "jsonrpc": "2.0", "method": "notifications/cancelled",
+            "params": {"requestId": id, "reason": "The gateway no longer waits for the answer."},
+        })  # fmt: skip
+        task = asyncio.get_running_loop().create_task(self._notify_quietly(entry, session, body))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _notify_quietly(self, entry: CatalogEntry, session: UpstreamSession, body: bytes) -> None:
+        with contextlib.suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(entry.discovery_timeout):
+                await self.notify(entry, session, body)
 
     async def notify(self, entry: CatalogEntry, session: UpstreamSession, body: bytes) -> None:
         """Send a notification.
@@ -158,24 +195,62 @@ class UpstreamClient:
                 raise
 
     @asynccontextmanager
+    async def listen(
+        self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open the stream of a GET; it yields chunks, which end where the stream does.
+
+        Args:
+            entry: the server.
+            session: with it.
+            last_event_id: after which to go on, or ``None``.
+
+        Raises:
+            SessionLost: the server does not know the session.
+            NoStream: it has no stream, or not this one.
+            UpstreamError: it is unreachable, or the stream broke.
+        """
+        async with self._exchange("GET", entry, session, None, last_event_id) as response:
+            if response.status != 200 or not _is_stream(response):
+                raise NoStream(response.status)
+            yield response.content.iter_any()
+
+    def parser(self) -> SseParser:
+        """A parser for a stream."""
+        return SseParser(self.limits.event_bytes)
+
+    @asynccontextmanager
     async def _exchange(
-        self, method: str, entry: CatalogEntry, session: UpstreamSession | None, body: bytes | None
+        self,
+        method: str,
+        entry: CatalogEntry,
+        session: UpstreamSession | None,
+        body: bytes | None,
+        last_event_id: str | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._http is not None, "used outside of its context"
         headers = dict(_headers(entry, session, body))
+        if method == "GET":
+            headers["accept"] = transport.SSE
+            # Streams are read as they come; a compressor holds back what it has not filled a block with.
+            headers["accept-encoding"] = "identity"
+        if last_event_id is not None:
+            headers["last-event-id"] = last_event_id
         try:
             # The path is sent as configured, percent-encoding untouched.
             url = URL(self._base + entry.path, encoded=True)
             async with self._http.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
-                _check_status(response, session)
+                _check_status(response, method, session)
                 yield response
-        except (aiohttp.ClientError, OSError) as error:
+        except BROKEN as error:
             raise UpstreamError("connect", f"could not be asked ({type(error).__name__})") from error
 
-    async def _result(self, response: aiohttp.ClientResponse) -> msgspec.Raw:
+    async def _result(
+        self, response: aiohttp.ClientResponse, id: str, entry: CatalogEntry, session: UpstreamSession | None
+    ) -> msgspec.Raw:
+        if _is_stream(response):
+            return await self._result_from_streams(response, id, entry, session)
         kind = transport.media_type(response.headers.get("content-type", ""))
-        if kind == transport.SSE:
-            return await self._result_from_stream(response)
         if response.status != 200 or kind != transport.JSON:
             raise UpstreamError(
                 "protocol", f"answered HTTP {response.status} with {kind or 'no content type'}, not with JSON"
@@ -183,30 +258,102 @@ class UpstreamClient:
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             body += chunk
-            self._check_size(len(body))
-        found = _response_in(bytes(body))
+            self.check_size(len(body))
+        found = _response_in(bytes(body), id)
         if found is None:
             raise UpstreamError("protocol", "answered with JSON that is no response to the request")
         return found
 
-    async def _result_from_stream(self, response: aiohttp.ClientResponse) -> msgspec.Raw:
-        parser = SseParser(self._response_bytes)
-        size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            self._check_size(size)
-            try:
-                events = parser.feed(chunk)
-            except EventTooLarge:
-                self._check_size(self._response_bytes + 1)
-            for event in events:
-                if event.data and (found := _response_in(event.data)) is not None:
-                    return found
-        raise UpstreamError("protocol", "ended its stream without an answer")
+    async def _result_from_streams(
+        self, response: aiohttp.ClientResponse, id: str, entry: CatalogEntry, session: UpstreamSession | None
+    ) -> msgspec.Raw:
+        """The result from the stream of the request, or from those that go on where it ended (SEP-1699, polling)."""
+        reading = _StreamReading(self, entry, session, id, self.parser())
+        found = await reading.result_in(response.content.iter_any())
+        while found is None and reading.last_event_id and session is not None:
+            await asyncio.sleep(reading.retry)
+            reading.parser = self.parser()
+            async with self.listen(entry, session, reading.last_event_id) as chunks:
+                found = await reading.result_in(chunks)
+        if found is None:
+            raise UpstreamError("protocol", "ended its stream without an answer")
+        return found
 
-    def _check_size(self, size: int) -> None:
-        if size > self._response_bytes:
-            raise UpstreamError("too_large", f"answered with more than {self._response_bytes} bytes")
+    def check_size(self, size: int) -> None:
+        """Refuse what is larger than may be read."""
+        if size > self.limits.response_bytes:
+            raise UpstreamError("too_large", f"answered with more than {self.limits.response_bytes} bytes")
+
+
+class _StreamReading:
+    """Looks for one response in the streams that may carry it, and answers what the server asks meanwhile."""
+
+    def __init__(
+        self,
+        client: UpstreamClient,
+        entry: CatalogEntry,
+        session: UpstreamSession | None,
+        id: str,
+        parser: SseParser,
+    ) -> None:
+        self._client = client
+        self._entry = entry
+        self._session = session
+        self._id = id
+        self._size = 0
+        self.parser = parser
+        self.last_event_id = ""
+        self.retry = DEFAULT_RETRY
+
+    async def result_in(self, chunks: AsyncIterator[bytes]) -> msgspec.Raw | None:
+        """The result, or ``None`` where the stream ends before."""
+        try:
+            async for chunk in chunks:
+                self._size += len(chunk)
+                self._client.check_size(self._size)
+                for event in self.parser.feed(chunk):
+                    if (found := await self._event(event)) is not None:
+                        return found
+        except EventTooLarge as error:
+            raise UpstreamError("too_large", f"sent an event that is too large: {error}") from None
+        except BROKEN:
+            if not self.last_event_id:
+                raise
+            return None
+        last = self.parser.finish()
+        return None if last is None else await self._event(last)
+
+    async def _event(self, event: SseEvent) -> msgspec.Raw | None:
+        if event.id is not None:
+            self.last_event_id = event.id
+        if event.retry is not None:
+            self.retry = event.retry / 1000
+        if not event.data:
+            return None
+        found = _response_in(event.data, self._id)
+        if found is None and self._session is not None and (answer := _own_answer(event.data)) is not None:
+            # A server that does not take it may answer us all the same.
+            with contextlib.suppress(UpstreamError):
+                await self._client.notify(self._entry, self._session, answer)
+        return found
+
+
+def http_session(address: Address) -> tuple[aiohttp.ClientSession, str]:
+    """A session for requests to a listener of Envoy's, and the start of their URLs."""
+    connector: aiohttp.BaseConnector
+    if isinstance(address, UnixAddress):
+        connector, base = aiohttp.UnixConnector(address.path, limit=0), "http://localhost"
+    else:
+        connector, base = aiohttp.TCPConnector(limit=0, use_dns_cache=True), f"http://{address}"
+    session = aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),  # each leg has a deadline of its own
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=True,
+        skip_auto_headers=("User-Agent",),
+        headers={"user-agent": f"mcp-extproc/{__version__}"},
+    )
+    return session, base
 
 
 def _headers(entry: CatalogEntry, session: UpstreamSession | None, body: bytes | None) -> Headers:
@@ -222,7 +369,7 @@ def _headers(entry: CatalogEntry, session: UpstreamSession | None, body: bytes |
     return tuple(fields)
 
 
-def _check_status(response: aiohttp.ClientResponse, session: UpstreamSession | None) -> None:
+def _check_status(response: aiohttp.ClientResponse, method: str, session: UpstreamSession | None) -> None:
     failure = response.headers.get(FAILURE_HEADER)
     if failure is not None:
         reason = "timeout" if "Timeout" in failure else "connect"
@@ -230,22 +377,46 @@ def _check_status(response: aiohttp.ClientResponse, session: UpstreamSession | N
     # Examples of the TypeScript SDK answer 400 where the specification says 404.
     if response.status in (400, 404) and session is not None and session.id is not None:
         raise SessionLost
+    if method == "GET" and response.status in (409, 429):
+        # Another connection holds the stream (another worker's, or one that is about to be found dead), so try again.
+        raise UpstreamError("busy", f"answered HTTP {response.status}")
+    if method == "GET" and 400 <= response.status < 500:
+        raise NoStream(response.status)
     if not 200 <= response.status < 300:
         raise UpstreamError("status", f"answered HTTP {response.status}")
 
 
-def _request(method: str, params: Mapping[str, Any]) -> bytes:
-    return orjson.dumps({"jsonrpc": "2.0", "id": _REQUEST_ID, "method": method, "params": params})
+def _is_stream(response: aiohttp.ClientResponse) -> bool:
+    return transport.media_type(response.headers.get("content-type", "")) == transport.SSE
 
 
-def _response_in(text: bytes) -> msgspec.Raw | None:
+def _request(id: str, method: str, params: object) -> bytes:
+    return orjson.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+
+
+def _own_answer(text: bytes) -> bytes | None:
+    """The answer to a request that a server sends while it works on one of ours: only a ping can be answered here."""
+    try:
+        members = jsontext.split(text)
+    except (TypeError, jsontext.NotJson):
+        return None
+    if "method" not in members or "id" not in members:
+        return None
+    answer: dict[str, Any] = {"jsonrpc": "2.0", "id": orjson.Fragment(bytes(members["id"]))}
+    if jsontext.text_of(members["method"]) == "ping":
+        return orjson.dumps({**answer, "result": {}})
+    error = {"code": METHOD_NOT_FOUND, "message": "The gateway asks for this itself; nobody can be asked back."}
+    return orjson.dumps({**answer, "error": error})
+
+
+def _response_in(text: bytes, id: str) -> msgspec.Raw | None:
     """The ``result`` of our response in a message or (2025-03-26) a batch of messages; ``None`` where it is not there."""
     try:
         text.decode("utf-8")
         batch = msgspec.json.decode(text, type=list[msgspec.Raw]) if text.lstrip()[:1] == b"[" else [msgspec.Raw(text)]
         for message in batch:
             members = jsontext.split(message)
-            if "method" in members or "id" not in members or bytes(members["id"]) != str(_REQUEST_ID).encode():
+            if "method" in members or "id" not in members or jsontext.text_of(members["id"]) != id:
                 continue
             if "error" in members:
                 raise _error_answer(members["error"])
@@ -257,7 +428,7 @@ def _response_in(text: bytes) -> msgspec.Raw | None:
 
 
 def _error_answer(raw: msgspec.Raw) -> UpstreamError:
-    error = _object(raw, "error")
+    error = _object(raw, "JSON-RPC error")
     code = bytes(error.get("code", msgspec.Raw(b"no code")))[:24].decode(errors="replace")
     text = jsontext.text_of(error["message"]) if "message" in error else None
     return UpstreamError("error", f"answered with error {code}: {(text or 'no message')[:200]}")
@@ -267,22 +438,19 @@ def _object(raw: msgspec.Raw, what: str) -> jsontext.Members:
     try:
         return jsontext.split(raw)
     except (TypeError, jsontext.NotJson):
-        raise UpstreamError("protocol", f"answered with a {what} that is no object") from None
+        raise UpstreamError("protocol", f"answered with a {what} that is no JSON object") from None
 
 
-def _read_initialize(raw: msgspec.Raw, session_id: str | None) -> tuple[UpstreamSession, Mapping[str, Any], str | None]:
+def _read_initialize(raw: msgspec.Raw, session_id: str | None) -> tuple[UpstreamSession, str | None]:
     result = _object(raw, "result")
     version = jsontext.text_of(result["protocolVersion"]) if "protocolVersion" in result else None
     if version not in versions.SUPPORTED:
         raise UpstreamError("protocol", f"speaks protocol version {str(version)[:64]}, which is not served here")
     if session_id is not None and (len(session_id) > MAX_SESSION_ID_CHARS or not _visible_ascii(session_id)):
         raise UpstreamError("protocol", "gave a session id that is too long or holds blanks or control characters")
-    capabilities = msgspec.json.decode(result.get("capabilities", msgspec.Raw(b"{}")))
-    if not isinstance(capabilities, dict):
-        raise UpstreamError("protocol", "declared capabilities that are no object")
+    declared = _object(result.get("capabilities", msgspec.Raw(b"{}")), "list of capabilities")
     instructions = jsontext.text_of(result["instructions"]) if "instructions" in result else None
-    session = UpstreamSession(version, session_id, frozenset(str(name) for name in capabilities))
-    return session, capabilities, instructions
+    return UpstreamSession(version, session_id, server_flags(declared)), instructions
 
 
 def _visible_ascii(text: str) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -13,9 +13,11 @@ import orjson
 from mcp_extproc.config import Limits
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import (
+    AskLeg,
     CloseLeg,
     Done,
     Failed,
+    FrontLeg,
     Leg,
     Listed,
     ListLeg,
@@ -25,10 +27,11 @@ from mcp_extproc.gateway.decision import (
     Outcome,
     SessionRef,
 )
-from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
+from mcp_extproc.upstreams.front import FrontDoor
 
 _T = TypeVar("_T")
 
@@ -38,20 +41,28 @@ class Legs:
 
     Args:
         client: sends the sub-requests.
+        front: takes the messages of batches.
         entries: the servers.
         memory: where sessions opened late are kept.
         limits: bounds on what is read.
     """
 
     def __init__(
-        self, client: UpstreamClient, entries: Mapping[str, CatalogEntry], memory: SessionMemory, limits: Limits
+        self,
+        client: UpstreamClient,
+        front: FrontDoor,
+        entries: Mapping[str, CatalogEntry],
+        memory: SessionMemory,
+        limits: Limits,
     ) -> None:
         self._client = client
+        self._front = front
         self._entries = entries
         self._memory = memory
         self._limits = limits
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._watched: dict[tuple[str, str], list[asyncio.Event]] = {}
+        self._background: set[asyncio.Task[None]] = set()
 
     async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
         """The outcomes, in the order of the legs. Cancelling this cancels every sub-request."""
@@ -65,11 +76,13 @@ class Legs:
             lost: the id that the server no longer knows, or ``None``.
         """
         try:
-            return await self._reopen(ref, lost)
+            return await self.reopen(ref, lost)
         except UpstreamError as error:
             return error.failed(ref.server)
 
     async def _run(self, leg: Leg) -> Outcome:
+        if isinstance(leg, FrontLeg):
+            return await self._front.send(leg)
         entry = self._entries[leg.server]
         try:
             match leg:
@@ -77,6 +90,8 @@ class Legs:
                     return await _within(entry.discovery_timeout, self._open(entry, leg))
                 case ListLeg():
                     return await _within(entry.discovery_timeout, self._list(entry, leg))
+                case AskLeg():
+                    return await _within(entry.discovery_timeout, self._ask(entry, leg))
                 case NotifyLeg():
                     return await _within(entry.discovery_timeout, self._notify(entry, leg))
                 case CloseLeg():
@@ -85,8 +100,19 @@ class Legs:
             return error.failed(leg.server)
 
     async def _open(self, entry: CatalogEntry, leg: OpenLeg) -> Opened:
-        session, capabilities, instructions = await self._client.initialize(entry, leg.version, leg.client_capabilities)
-        return Opened(leg.server, session, capabilities, instructions)
+        session, instructions = await self._client.initialize(entry, leg.version, leg.client_flags)
+        return Opened(leg.server, session, instructions)
+
+    async def _ask(self, entry: CatalogEntry, leg: AskLeg) -> Done:
+        session = self._memory.current(leg.session) or await self.reopen(leg.session, None)
+        if leg.capability not in session.capabilities:
+            return Done(leg.server)
+        try:
+            await self._client.request(entry, session, leg.method, orjson.Fragment(leg.params))
+        except SessionLost:
+            session = await self.reopen(leg.session, session.id)
+            await self._client.request(entry, session, leg.method, orjson.Fragment(leg.params))
+        return Done(leg.server)
 
     async def _notify(self, entry: CatalogEntry, leg: NotifyLeg) -> Done:
         session = self._memory.current(leg.session)
@@ -103,11 +129,11 @@ class Legs:
         return Done(leg.server)
 
     async def _list(self, entry: CatalogEntry, leg: ListLeg) -> Listed:
-        session = self._memory.current(leg.session) or await self._reopen(leg.session, None)
+        session = self._memory.current(leg.session) or await self.reopen(leg.session, None)
         try:
             return await self._pages(entry, leg, session)
         except SessionLost:
-            session = await self._reopen(leg.session, session.id)
+            session = await self.reopen(leg.session, session.id)
             return await self._pages(entry, leg, session)
 
     async def _pages(self, entry: CatalogEntry, leg: ListLeg, session: UpstreamSession) -> Listed:
@@ -116,27 +142,36 @@ class Legs:
         items: list[msgspec.Raw] = []
         cursor: msgspec.Raw | None = None
         seen: set[bytes] = set()
-        size = 0
+        size, streamed = 0, False
         for _ in range(self._limits.list_pages):
-            result, answer_size = await self._client.request(
-                entry, session, leg.method, {} if cursor is None else {"cursor": orjson.Fragment(bytes(cursor))}
-            )
-            size += answer_size
-            items += _items(result, leg.items)
-            if size > self._limits.response_bytes:
-                return Listed(leg.server, items, f"listed more than {self._limits.response_bytes} bytes")
-            if len(items) > self._limits.list_items:
-                return Listed(leg.server, items, f"listed more than {self._limits.list_items} entries")
-            cursor = _next_cursor(result)
-            if cursor is None:
-                return Listed(leg.server, items)
-            if bytes(cursor) in seen:
-                return Listed(leg.server, items, "repeats a page of its list")
+            params = {} if cursor is None else {"cursor": orjson.Fragment(bytes(cursor))}
+            result = await self._client.request(entry, session, leg.method, params)
+            streamed = result.streamed
+            size += result.size
+            items += _items(result.members, leg.items)
+            cursor = _next_cursor(result.members)
+            cut = self._cut(size, len(items))
+            if cut is None and cursor is not None and bytes(cursor) in seen:
+                cut = "repeats a page of its list"
+            if cut is not None or cursor is None:
+                return Listed(leg.server, items, cut, streamed)
             seen.add(bytes(cursor))
-        return Listed(leg.server, items, f"has more than {self._limits.list_pages} pages")
+        return Listed(leg.server, items, f"has more than {self._limits.list_pages} pages", streamed)
 
-    async def _reopen(self, ref: SessionRef, lost: str | None) -> UpstreamSession:
-        """Open a session late, once for all who wait for the same one. A caller that goes away does not fail the others."""
+    def _cut(self, size: int, count: int) -> str | None:
+        """Why no more of a list is read."""
+        if size > self._limits.response_bytes:
+            return f"listed more than {self._limits.response_bytes} bytes"
+        if count > self._limits.list_items:
+            return f"listed more than {self._limits.list_items} entries"
+        return None
+
+    async def reopen(self, ref: SessionRef, lost: str | None) -> UpstreamSession:
+        """Open a session late, once for all who wait for the same one. A caller that goes away does not fail the others.
+
+        Raises:
+            UpstreamError: the server is unreachable.
+        """
         current = self._memory.current(ref)
         if current is not None and current.id != lost:
             return current
@@ -150,10 +185,44 @@ class Legs:
 
     async def _open_late(self, ref: SessionRef, key: tuple[str, str]) -> UpstreamSession:
         entry = self._entries[ref.server]
-        opening = self._client.initialize(entry, ref.version, ref.client_capabilities)
-        session, _, _ = await _within(entry.discovery_timeout, opening)
+        opening = self._client.initialize(entry, ref.version, ref.client_flags)
+        session, _ = await _within(entry.discovery_timeout, opening)
+        if self._memory.has_ended(ref.client):
+            # Nobody will end it later.
+            self.discard(ref.server, session)
+            raise UpstreamError("ended", "is not needed any more: the client ended its session")
+        settings = self._memory.settings(*key)
+        if settings is not None:
+            await _quietly(self._restore(entry, session, settings), entry.discovery_timeout)
         self._memory.replace(*key, session)
+        for replaced in self._watched.get(key, ()):
+            replaced.set()
         return session
+
+    async def wait_for_another(self, ref: SessionRef, session: UpstreamSession | None, seconds: float) -> None:
+        """Wait until somebody opens the session that comes after one (or the first, after ``None``), at most for a time."""
+        if self._memory.current(ref) != session:
+            return
+        key = (ref.server, (session.id if session is not None else None) or ref.anchor)
+        replaced = asyncio.Event()
+        self._watched.setdefault(key, []).append(replaced)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await replaced.wait()
+        finally:
+            self._watched[key].remove(replaced)
+            if not self._watched[key]:
+                del self._watched[key]
+
+    async def _restore(self, entry: CatalogEntry, session: UpstreamSession, settings: Settings) -> None:
+        """Tell a server again what the client asked of it for the whole session."""
+        if settings.level is not None and "logging" in session.capabilities:
+            await self._client.request(entry, session, "logging/setLevel", {"level": settings.level})
+        if "resources.subscribe" in session.capabilities:
+            for uri in tuple(settings.subscriptions):
+                with contextlib.suppress(UpstreamError):  # the resource may be gone
+                    await self._client.request(entry, session, "resources/subscribe", {"uri": uri})
 
     def _opened(self, key: tuple[str, str], task: asyncio.Task[UpstreamSession]) -> None:
         self._opening.pop(key, None)
@@ -162,16 +231,20 @@ class Legs:
 
     def discard(self, server: str, session: UpstreamSession) -> None:
         """End a session with a server that turned out to be of no use, without anybody waiting for it."""
-        entry = self._entries[server]
-        task = asyncio.get_running_loop().create_task(
-            _quietly(self._client.end(entry, session), entry.discovery_timeout)
-        )
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._in_background(self._client.end(self._entries[server], session), server)
+
+    def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
+        """Send a message that nobody waits for: an answer of the gateway's own to a server's request."""
+        self._in_background(self._client.notify(self._entries[server], session, body), server)
+
+    def _in_background(self, work: Coroutine[Any, Any, None], server: str) -> None:
+        task = asyncio.get_running_loop().create_task(_quietly(work, self._entries[server].discovery_timeout))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def close(self) -> None:
-        """Give up what still runs by itself: sessions being opened or ended."""
-        tasks = [*self._opening.values(), *self._ending]
+        """Give up what still runs by itself: sessions being opened or ended, answers to servers."""
+        tasks = [*self._opening.values(), *self._background]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

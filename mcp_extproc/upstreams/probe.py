@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.decision import CloseLeg, Failed, Listed, ListLeg, Opened, OpenLeg, SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.gateway.merge import named_items
+from mcp_extproc.gateway.merge import entries
 from mcp_extproc.mcp import versions
+from mcp_extproc.mcp.methods import Entry
 from mcp_extproc.upstreams.address import Address, TcpAddress
 from mcp_extproc.upstreams.client import UpstreamClient
+from mcp_extproc.upstreams.front import FrontDoor
 from mcp_extproc.upstreams.legs import Legs
 
 
@@ -35,11 +38,12 @@ async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]
     """Initialize each server, list its tools, and end the session, all in parallel and each within its own deadline."""
     memory = SessionMemory(capacity=len(config.servers))
     catalog = Catalog(config)
-    async with UpstreamClient(upstreams, config.limits.response_bytes) as client:
-        legs = Legs(client, catalog.entries, memory, config.limits)
-        opened = await legs.run([OpenLeg(name, versions.LATEST, b"{}") for name in config.servers])
+    front = FrontDoor(None, config)
+    async with UpstreamClient(upstreams, config.limits) as client:
+        legs = Legs(client, front, catalog.entries, memory, config.limits)
+        opened = await legs.run([OpenLeg(name, versions.LATEST, frozenset()) for name in config.servers])
         refs = {
-            o.server: SessionRef(o.server, o.session.id or o.server, o.session, o.session.version, b"{}")
+            o.server: SessionRef(o.server, o.session.id or o.server, o.session, o.session.version, frozenset())
             for o in opened
             if isinstance(o, Opened)
         }
@@ -53,7 +57,9 @@ async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]
         version = outcome.session.version if isinstance(outcome, Opened) else None
         count, problem = None, None
         if isinstance(tools, Listed):
-            shown, _ = named_items([tools], catalog.visible_tool, config.limits.list_items)
+            shown, _ = entries(
+                [tools], Entry.NAME, partial(catalog.visible, "tools"), _as_it_is, config.limits.list_items
+            )
             count, problem = len(shown), tools.truncated
         elif isinstance(failed := tools or outcome, Failed):
             problem = failed.message
@@ -64,3 +70,7 @@ async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]
 def _address(config: GatewayConfig, server: str) -> str:
     host, port = config.servers[server].addresses[0]
     return str(TcpAddress(host, port))
+
+
+def _as_it_is(_: str, entry: bytes) -> bytes:
+    return entry

@@ -1,0 +1,271 @@
+"""Requests for one server: found by a name, a URI or a reference, and handed to Envoy to forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from mcp_extproc.gateway import headers, lists, refusals, replies
+from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.context import ClientSession, Inquiry
+from mcp_extproc.gateway.decision import Decision, Failed, Forward, Headers, NeedSession
+from mcp_extproc.gateway.relay import Call
+from mcp_extproc.gateway.responses import CallResponse
+from mcp_extproc.gateway.view import id_for_server
+from mcp_extproc.mcp import capabilities, jsontext, methods, versions
+from mcp_extproc.mcp.methods import Handling, Method
+from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
+from mcp_extproc.mcp.sessions import UpstreamSession
+
+MAX_URI_CHARS = 8 * 1024
+"""Longest URI that is served. It travels in a header."""
+
+_Go = Callable[[str, str], Decision]
+"""Goes on with the server and its own name or URI."""
+
+Changes = Mapping[str, bytes | None]
+"""Members of ``params`` and their new JSON text; ``None`` takes one out."""
+
+
+def by_name(ask: Inquiry, method: Method) -> Decision:
+    """Route by ``params.name``.
+
+    Raises:
+        McpError: there is no such name.
+    """
+    name = ask.request.text("name")
+    if name is None:
+        raise refusals.invalid_params(f"{method.name} needs params.name, a string.")
+    # A task would outlive its call, and tasks are not offered: the server is asked for the plain result.
+    changes: Changes = {"task": None} if "task" in ask.request.params else {}
+
+    def go(server: str, own: str) -> Decision:
+        ask.facts[_kind(method)] = own
+        named = {} if own == name else {"name": orjson.dumps(own)}
+        return _to(ask, method, server, own, {**changes, **named})
+
+    return _find_name(ask, method, name, go)
+
+
+def by_uri(ask: Inquiry, method: Method) -> Decision:
+    """Route by ``params.uri``.
+
+    Raises:
+        McpError: the URI belongs to no server.
+    """
+    uri = ask.request.text("uri")
+    if uri is None:
+        raise refusals.invalid_params(f"{method.name} needs params.uri, a string.")
+
+    def go(server: str, own: str) -> Decision:
+        return _to(ask, method, server, own, {} if own == uri else {"uri": orjson.dumps(own)})
+
+    return _find_uri(ask, uri, go)
+
+
+def by_ref(ask: Inquiry, method: Method) -> Decision:
+    """Route by ``params.ref``: a prompt's name, or a resource's URI or template.
+
+    Raises:
+        McpError: the reference is none, or leads nowhere.
+    """
+    ref = ask.request.object("ref") or {}
+    kind = jsontext.text_of(ref["type"]) if "type" in ref else None
+    member = {"ref/prompt": "name", "ref/resource": "uri"}.get(kind or "")
+    named = jsontext.text_of(ref[member]) if member in ref and member is not None else None
+    if member is None or named is None:
+        raise refusals.invalid_params(
+            f"{method.name} needs params.ref, a ref/prompt with name or a ref/resource with uri."
+        )
+    ask.facts["params"] = {member: named[: MAX_NAME_CHARS + 1]}
+
+    def go(server: str, own: str) -> Decision:
+        text = jsontext.replace(bytes(ask.request.params["ref"]), ref, member, orjson.dumps(own))
+        return _to(ask, method, server, own, {} if own == named else {"ref": text})
+
+    if member == "name":
+        return _find_name(ask, methods.REQUESTS["prompts/get"], named, go)
+    return _find_uri(ask, named, go)
+
+
+def _find_name(ask: Inquiry, method: Method, name: str, go: _Go) -> Decision:
+    context = ask.session.context
+    capability = method.capability or ""
+    unknown = refusals.unknown_tool if capability == "tools" else refusals.unknown_prompt
+    if len(name) > MAX_NAME_CHARS:
+        raise unknown(name)
+    found = context.catalog.resolve(capability, name)
+    if found is not None:
+        entry, own = found
+        ask.facts["server"] = entry.name
+        if not _may_offer(ask, entry.name, capability):
+            raise unknown(name)
+        return go(entry.name, own)
+    if not context.config.bare_names:
+        raise unknown(name)
+
+    def then(server: str | None) -> Decision:
+        if server is None:
+            raise unknown(name)
+        return go(server, name)
+
+    return lists.find_owner(ask, [methods.REQUESTS[f"{capability}/list"]], name, then)
+
+
+def _find_uri(ask: Inquiry, uri: str, go: _Go) -> Decision:
+    catalog = ask.session.context.catalog
+    if len(uri) > MAX_URI_CHARS:
+        raise refusals.unknown_resource(uri)
+    found = catalog.uris.split(uri)
+    if found is not None:
+        return go(*found)
+    if not catalog.uris.untouched:
+        raise refusals.unknown_resource(uri)
+
+    def then(server: str | None) -> Decision:
+        if server is None:
+            raise refusals.unknown_resource(uri)
+        return go(server, uri)
+
+    return lists.find_owner(
+        ask, [methods.REQUESTS["resources/list"], methods.REQUESTS["resources/templates/list"]], uri, then
+    )
+
+
+def _may_offer(ask: Inquiry, server: str, capability: str) -> bool:
+    offered = ask.session.offered(server)
+    return offered is None or capability in offered
+
+
+# -- Forwarding ---------------------------------------------------------------------------------------------------------
+
+
+def _to(ask: Inquiry, method: Method, server: str, own: str, changes: Changes) -> Decision:
+    """Forward the request to a server, once a session with it is there."""
+    context = ask.session.context
+    entry = context.catalog.entries[server]
+    ref = ask.session.ref(server)
+    token = _progress_token(ask)
+    ask.facts["server"] = server
+
+    def resume(session: UpstreamSession | Failed) -> Decision:
+        if isinstance(session, Failed):
+            error = replies.all_failed([session]).about(ask.request.id)
+            return replies.reject(error, ask.facts, replies.failure_notes([session]))
+        if method.capability is not None and method.capability not in session.capabilities:
+            return replies.reject(refusals.not_offered(method.name, server).about(ask.request.id), ask.facts)
+        if method.name == "resources/subscribe":
+            context.memory.subscribe(ref, own)
+        elif method.name == "resources/unsubscribe":
+            context.memory.unsubscribe(ref, own)
+        return _forward(ask, method, entry, own, session, changes, token)
+
+    session = context.memory.current(ref)
+    return NeedSession(ref, None, resume) if session is None else resume(session)
+
+
+def _forward(
+    ask: Inquiry,
+    method: Method,
+    entry: CatalogEntry,
+    own: str,
+    session: UpstreamSession,
+    changes: Changes,
+    token: bytes | None,
+) -> Forward:
+    request, view = ask.request, ask.session.view
+    id = id_at_servers(ask.session, request.id)
+    body = request.body if not changes and id == request.id else request.rewritten(changes, id)
+    response = _response(ask, method, session, entry.name, Call(method.name, token), mapped_id=id != request.id)
+    fields, _ = session_headers(session)
+    declared = capabilities.declared_to_servers(view.flags, session.version)
+    set_headers: Headers = (
+        (":path", entry.path),
+        ("accept", "application/json, text/event-stream"),
+        ("content-length", str(len(body))),
+        ("mcp-method", method.name),
+        ("mcp-name", header_value(own)),
+        ("x-mcp-server", entry.name),
+        *fields,
+        *((("accept-encoding", "identity"),) if response is not None else ()),
+        *(((headers.CAPABILITIES, declared.decode()),) if view.flags else ()),
+        *entry.headers,
+    )
+    gone = headers.removed(ask.head.headers, (name for name, _ in set_headers))
+    progress = (view.session_id, token) if token is not None else None
+    return Forward(entry.name, set_headers, gone, body, ask.facts, response, progress)
+
+
+def may_read_response(session: ClientSession) -> bool:
+    """Whether some response in this session may have to be read: :func:`_response`, before the request is known."""
+    opened, catalog = session.opened.session, session.context.catalog
+    known = {name: upstream for name, upstream in opened.upstreams.items() if name in catalog.entries}
+    return (
+        bool(opened.client_flags)
+        or len(known) < len(catalog.entries)  # who knows what the others are like
+        or any(
+            upstream.id is not None
+            or upstream.version > opened.version
+            or ("resources" in upstream.capabilities and catalog.uris.rewrites(name))
+            for name, upstream in known.items()
+        )
+    )
+
+
+def id_at_servers(session: ClientSession, id: bytes) -> bytes:
+    """A client's id as servers get it. Where no response is read an id could not be turned back; nor has any server there a
+    session in which it could take one id for another."""
+    return id_for_server(id) if may_read_response(session) else id
+
+
+def _response(
+    ask: Inquiry, method: Method, session: UpstreamSession, server: str, call: Call, *, mapped_id: bool
+) -> CallResponse | None:
+    """How the response has to be read, or ``None`` where nothing in it could need it."""
+    context, view = ask.session.context, ask.session.view
+    catalog, limits = context.catalog, context.config.limits
+    has_uris = method.uris is not None or method.handling in (Handling.BY_URI, Handling.BY_REF)
+    reads_json = (
+        mapped_id
+        # A server without resources has none to read: what looks like a URI in its results is only text to clients.
+        or (has_uris and catalog.uris.rewrites(server) and "resources" in session.capabilities)
+        or (catalog.several and "elicitation.url" in view.flags)
+        or view.version == versions.V_2025_03_26 < session.version
+    )
+    if session.id is None and not reads_json and not view.flags:
+        return None  # its streams can't be resumed, nor can it ask the client for anything
+    return CallResponse(
+        ask.session.relay,
+        context.identifiers,
+        server,
+        session,
+        call,
+        ask.request.id,
+        reads_json=reads_json,
+        response_bytes=limits.response_bytes,
+        event_bytes=limits.event_bytes,
+    )
+
+
+def session_headers(session: UpstreamSession) -> tuple[Headers, tuple[str, ...]]:
+    """Headers that carry the gateway's session with a server, and those that must not be there."""
+    has_version = versions.defines_version_header(session.version)
+    fields = {
+        "mcp-session-id": session.id,
+        "mcp-protocol-version": session.version if has_version else None,
+    }
+    return (
+        tuple((name, value) for name, value in fields.items() if value is not None),
+        tuple(name for name, value in fields.items() if value is None),
+    )
+
+
+def _progress_token(ask: Inquiry) -> bytes | None:
+    meta = ask.request.object("_meta")
+    token = None if meta is None else meta.get("progressToken")
+    return None if token is None else bytes(token)[:1024]
+
+
+def _kind(method: Method) -> str:
+    return "tool" if method.capability == "tools" else "prompt"

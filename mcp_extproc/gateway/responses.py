@@ -1,0 +1,196 @@
+"""The response to a forwarded call, where it has to be read: bytes in, bytes out.
+
+Most are not read. JSON passes by Python unless it may hold something that clients see differently; an event stream is read
+event by event, because its events carry ids of the server.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from mcp_extproc.gateway.relay import Call, Relay
+from mcp_extproc.gateway.view import (
+    MAX_UPSTREAM_ID_BYTES,
+    Cursor,
+    Identifiers,
+    Position,
+    session_checksum,
+)
+from mcp_extproc.mcp import errors, jsontext, transport, versions
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, render
+
+
+class Reading(enum.Enum):
+    """How a response is read, once its head is known."""
+
+    PASS = "not at all"  # noqa: S105 - no password
+    WHOLE = "when it is complete"
+    EVENTS = "event by event"
+
+
+@dataclass(slots=True)
+class Out:
+    """What a piece of a response becomes."""
+
+    down: bytes = b""
+    up: list[bytes] = field(default_factory=list)
+    """Answers to requests of the server that the client never sees."""
+
+
+class CallResponse:
+    """One response.
+
+    Args:
+        relay: of the client's session.
+        identifiers: seals event ids.
+        server: that answers.
+        session: with the server.
+        call: the request.
+        id: the request's id as the client wrote it; ``None`` on a stream that was resumed, where it is not known.
+        reads_json: whether JSON may hold something that clients see differently.
+        response_bytes: most bytes held of a JSON answer.
+        event_bytes: most bytes held of an event.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        identifiers: Identifiers,
+        server: str,
+        session: UpstreamSession,
+        call: Call,
+        id: bytes | None,
+        *,
+        reads_json: bool,
+        response_bytes: int,
+        event_bytes: int,
+    ) -> None:
+        self._relay = relay
+        self._identifiers = identifiers
+        self.server = server
+        self.session = session
+        self._call = call
+        self._id = id
+        self._reads_json = reads_json
+        self._response_bytes = response_bytes
+        self._event_bytes = event_bytes
+        self._reading = Reading.PASS
+        self._body = bytearray()
+        self._parser = SseParser(event_bytes)
+        self._broken = False
+        self._answered = False
+        self._resumable = False
+
+    def head(self, status: str, content_type: str) -> Reading:
+        """How to read the body of a response with this head."""
+        kind = transport.media_type(content_type)
+        if status == "200" and kind == transport.SSE:
+            self._reading = Reading.EVENTS
+        elif status == "200" and kind == transport.JSON and self._reads_json:
+            self._reading = Reading.WHOLE
+        return self._reading
+
+    def feed(self, chunk: bytes, *, end: bool) -> Out:
+        """What the client gets for a piece of the body."""
+        return self._events(chunk, end=end) if self._reading is Reading.EVENTS else self._whole(chunk, end=end)
+
+    # -- JSON -----------------------------------------------------------------------------------------------------------
+
+    def _whole(self, chunk: bytes, *, end: bool) -> Out:
+        if not self._broken:
+            self._body += chunk
+            self._broken = len(self._body) > self._response_bytes
+            if self._broken:
+                self._body.clear()
+        if not end:
+            return Out()
+        if self._broken:
+            return Out(self._error(f"answered with more than {self._response_bytes} bytes (limits.response_bytes)"))
+        return self._answers(bytes(self._body))
+
+    def _answers(self, body: bytes) -> Out:
+        # A server at 2025-03-26 may answer one request with an array.
+        batch = jsontext.elements_of(body) if body.lstrip()[:1] == b"[" else None
+        out, down = Out(), []
+        for message in [body] if batch is None else map(bytes, batch):
+            relayed = self._relay.message(self.server, self.session, message, self._call)
+            self._answered |= relayed.is_response
+            if relayed.up is not None:
+                out.up.append(relayed.up)
+            if relayed.is_response and relayed.down is not None:
+                down.append(relayed.down)
+        out.down = down[0] if self._answered else self._error("answered with JSON that is no response to the request")
+        return out
+
+    # -- Events ---------------------------------------------------------------------------------------------------------
+
+    def _events(self, chunk: bytes, *, end: bool) -> Out:
+        out = Out()
+        if not self._broken:
+            try:
+                for event in self._parser.feed(chunk):
+                    self._event(event, out)
+            except EventTooLarge:
+                self._broken = True
+                if not self._answered:
+                    self._fail(f"sent an event of more than {self._event_bytes} bytes (limits.event_bytes)", out)
+        if end and not self._broken:
+            last = self._parser.finish()
+            if last is not None and last.data:
+                self._event(last, out)
+            if not (self._answered or self._resumable) and self._id is not None:
+                self._fail("ended its stream without an answer", out)
+        return out
+
+    def _event(self, event: SseEvent, out: Out) -> None:
+        id = None if event.id is None else self._event_id(event.id)
+        down = self._messages(event.data, out) if event.data else []
+        for message in down[:-1]:
+            out.down += render(SseEvent(message, event.event))
+        # Whoever resumes after the id must have seen all of the event.
+        if down:
+            out.down += render(SseEvent(down[-1], event.event, id, event.retry))
+        elif self._relay.view.version >= versions.V_2025_11_25:
+            # The client sees nothing of the event, but can go on after it; an id alone would not be noticed by all.
+            out.down += render(SseEvent(None if id is None else b"", id=id, retry=event.retry))
+        else:
+            # Empty events came with 2025-11-25; clients before it fail on them.
+            out.down += COMMENT
+            return
+        if id is not None:
+            self._resumable = id != ""
+
+    def _messages(self, data: bytes, out: Out) -> list[bytes]:
+        """What the client gets of an event's message, or (2025-03-26) of its array of messages."""
+        batch = jsontext.elements_of(data) if data.lstrip()[:1] == b"[" else None
+        down = []
+        for message in [data] if batch is None else map(bytes, batch):
+            relayed = self._relay.message(self.server, self.session, message, self._call)
+            self._answered |= relayed.is_response
+            if relayed.up is not None:
+                out.up.append(relayed.up)
+            own = message if relayed.changed is not None else relayed.down
+            if own is not None:
+                down.append(own)
+        return down
+
+    def _event_id(self, event_id: str) -> str | None:
+        if not event_id:
+            return ""  # from here on the stream can't be resumed
+        if len(event_id) > MAX_UPSTREAM_ID_BYTES:
+            return None
+        cursor = Cursor(self.server, session_checksum(self.session), event_id)
+        return self._identifiers.event_id(self._relay.view, Position(self._call.method, (cursor,)))
+
+    # -- Failures -------------------------------------------------------------------------------------------------------
+
+    def _fail(self, what: str, out: Out) -> None:
+        self._answered = True
+        out.down += render(SseEvent(self._error(what)))
+
+    def _error(self, what: str) -> bytes:
+        message = f"No answer: server '{self.server}' {what}."
+        error = errors.McpError(errors.INTERNAL_ERROR, message, reason="upstream_protocol", id=self._id)
+        return errors.render(error)

@@ -1,0 +1,138 @@
+"""How servers look to one client session: what identifiers become on their way down, and what they were on the way back."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import msgspec
+import orjson
+
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.capabilities import Flags
+from mcp_extproc.mcp.sealing import NotSealed, TextSealer
+from mcp_extproc.mcp.sessions import UpstreamSession
+
+MAX_UPSTREAM_ID_BYTES = 512
+"""Longest id, progress token or event id taken from a server: sealed, it travels in ids and headers."""
+
+_NUMERIC_ID_MARK = "mcp-extproc:"
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """Where one server's stream stands."""
+
+    server: str
+    session: int
+    """Checksum of the server's session id: another session knows nothing of this stream."""
+    event_id: str
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """What an event id of ours means."""
+
+    method: str
+    """Of the request whose response the stream carries, or empty for the stream of a GET."""
+    cursors: tuple[Cursor, ...]
+    """A merged stream is resumed at every server, so each id holds them all."""
+
+
+_decode_position = msgspec.msgpack.Decoder(Position).decode
+
+
+class Owned(msgspec.Struct, frozen=True, array_like=True):
+    """What a sealed id or progress token means."""
+
+    server: str
+    session: int
+    """Checksum of the server's session id: a server that was restarted counts from the start again."""
+    raw: bytes
+    """The server's own JSON text, type and digits as it wrote them."""
+
+
+_decode_owned = msgspec.msgpack.Decoder(Owned).decode
+
+
+@dataclass(frozen=True, slots=True)
+class ClientView:
+    """One client session.
+
+    Attributes:
+        session_id: short name of the session's token; sealed texts are bound to it.
+        version: protocol version negotiated with the client.
+        flags: what the client can be asked for.
+    """
+
+    session_id: str
+    version: str
+    flags: Flags
+
+
+class Identifiers:
+    """Seals what a client must bring back unchanged: ids of servers' requests, progress tokens, event ids.
+
+    Args:
+        sealer: of texts.
+    """
+
+    def __init__(self, sealer: TextSealer) -> None:
+        self._sealer = sealer
+
+    def own(self, purpose: str, view: ClientView, server: str, session: UpstreamSession, raw: bytes) -> bytes:
+        """A server's id or token as JSON text for the client: unique over all servers, and ours to recognise."""
+        owned = Owned(server, session_checksum(session), raw)
+        return orjson.dumps(self._sealer.seal(purpose, view.session_id, _encode(owned)))
+
+    def owner(self, purpose: str, session_id: str, raw: bytes) -> Owned | None:
+        """Whose id or token it is; ``None`` for what is not ours."""
+        text = jsontext.text_of(raw)
+        if text is None:
+            return None
+        try:
+            return _decode_owned(self._sealer.open(purpose, session_id, text))
+        except (NotSealed, msgspec.DecodeError):
+            return None
+
+    def event_id(self, view: ClientView, position: Position) -> str:
+        """An event id for the client."""
+        return self._sealer.seal("event", view.session_id, _encode(position))
+
+    def position(self, session_id: str, event_id: str) -> Position | None:
+        """What an event id means, or ``None`` for what is not ours."""
+        try:
+            return _decode_position(self._sealer.open("event", session_id, event_id))
+        except (NotSealed, msgspec.DecodeError):
+            return None
+
+
+def session_checksum(session: UpstreamSession) -> int:
+    """For :attr:`Cursor.session`."""
+    return zlib.crc32((session.id or "").encode())
+
+
+# -- Ids of clients' requests -------------------------------------------------------------------------------------------
+
+
+def id_for_server(id: bytes) -> bytes:
+    """A client's id as servers get it: as it is, but for a string that reads like a number (or like what becomes of one).
+
+    Servers on the Python SDK keep streams by ``str(id)`` and the SDKs' clients read ``"5"`` as 5, so that ``0`` and ``"0"``,
+    in flight together, would get each other's answer.
+
+    >>> id_for_server(b'7'), id_for_server(b'"7"')
+    (b'7', b'"mcp-extproc:7"')
+    """
+    if id[:1] != b'"':
+        return id
+    text = jsontext.text_of(id)
+    if text is None or not (text.strip().lstrip("+-").isdigit() or text.startswith(_NUMERIC_ID_MARK)):
+        return id
+    return orjson.dumps(_NUMERIC_ID_MARK + text)
+
+
+def id_for_client(id: bytes) -> bytes:
+    """The client's own id again."""
+    text = jsontext.text_of(id) if id.startswith(b'"' + _NUMERIC_ID_MARK.encode()) else None
+    return id if text is None else orjson.dumps(text.removeprefix(_NUMERIC_ID_MARK))

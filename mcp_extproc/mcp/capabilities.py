@@ -1,0 +1,100 @@
+"""Capabilities of clients and servers as flat sets of flags, such as ``resources.subscribe``.
+
+Source: 2025-11-25 schema, ClientCapabilities and ServerCapabilities. Presence counts, not truth: ``{}`` means supported;
+only the boolean sub-capabilities have to be true.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from mcp_extproc.mcp import jsontext, versions
+from mcp_extproc.mcp.jsontext import Members
+
+SERVED: Final = ("completions", "logging", "prompts", "resources", "tools")
+"""Server capabilities that are passed on to clients. No other: clients would ask for what the gateway does not carry."""
+
+_LIST_CHANGED: Final = ("prompts", "resources", "tools")
+
+Flags = frozenset[str]
+
+
+def server_flags(declared: Members) -> Flags:
+    """What a server offers."""
+    flags = set(declared)
+    for name in _LIST_CHANGED:
+        parts = _object(declared, name) or {}
+        flags |= {f"{name}.{part}" for part in ("listChanged", "subscribe") if _is_true(parts, part)}
+    return frozenset(flags)
+
+
+def union(servers: list[Flags], *, missing: bool) -> dict[str, Any]:
+    """The capabilities that clients are told.
+
+    Nothing can be added after ``initialize``, so a server that was ``missing`` then counts as one that may offer anything.
+    ``listChanged`` is always declared: the gateway tells of servers that join or come back.
+    """
+    flags = {flag for server in servers for flag in server} | (set(SERVED) if missing else set())
+    told: dict[str, Any] = {name: {} for name in SERVED if name in flags}
+    for name in _LIST_CHANGED:
+        if name in told:
+            told[name]["listChanged"] = True
+    if "resources" in told and (missing or "resources.subscribe" in flags):
+        told["resources"]["subscribe"] = True
+    return told
+
+
+def client_flags(declared: Members, version: str) -> Flags:
+    """What a client can be asked for, as far as the gateway carries it.
+
+    ``sampling.context`` is left out: a server behind a gateway has no business with what other servers told the client.
+    """
+    flags: set[str] = set()
+    if (roots := _object(declared, "roots")) is not None:
+        flags.add("roots")
+        if _is_true(roots, "listChanged"):
+            flags.add("roots.listChanged")
+    if (sampling := _object(declared, "sampling")) is not None:
+        flags.add("sampling")
+        if _object(sampling, "tools") is not None and version >= versions.V_2025_11_25:
+            flags.add("sampling.tools")
+    if (elicitation := _object(declared, "elicitation")) is not None and version >= versions.V_2025_06_18:
+        flags.add("elicitation")
+        if "form" in elicitation or "url" not in elicitation:
+            flags.add("elicitation.form")
+        if "url" in elicitation and version >= versions.V_2025_11_25:
+            flags.add("elicitation.url")
+    return frozenset(flags)
+
+
+def declared_to_servers(flags: Flags, version: str) -> bytes:
+    """``capabilities`` of the gateway's own ``initialize``, as compact JSON text in ASCII.
+
+    Args:
+        flags: of the client.
+        version: asked of the server. Before 2025-11-25 ``elicitation`` has no parts, and ``{}`` means forms.
+    """
+    told: dict[str, Any] = {}
+    if "elicitation.form" in flags or ("elicitation.url" in flags and version >= versions.V_2025_11_25):
+        modes: dict[str, Any] = {mode: {} for mode in ("form", "url") if f"elicitation.{mode}" in flags}
+        told["elicitation"] = modes if version >= versions.V_2025_11_25 else {}
+    if "roots" in flags:
+        told["roots"] = {"listChanged": True} if "roots.listChanged" in flags else {}
+    if "sampling" in flags:
+        told["sampling"] = {"tools": {}} if "sampling.tools" in flags else {}
+    return orjson.dumps(told)
+
+
+def _object(members: Members, name: str) -> Members | None:
+    if name not in members:
+        return None
+    try:
+        return jsontext.split(members[name])
+    except (TypeError, jsontext.NotJson):
+        return None
+
+
+def _is_true(members: Members, name: str) -> bool:
+    return name in members and bytes(members[name]) == b"true"

@@ -1,0 +1,70 @@
+"""URIs of resources: which server a URI belongs to.
+
+One rule. A server whose prefix is ``gh`` hands out ``file:///readme``; clients see ``gh+file:///readme``. An MCP Apps view
+``ui://weather/now`` has to stay a ``ui:`` URI, so it becomes ``ui://gh/weather/now``. The prefix is literal text in front,
+legal in a scheme (RFC 3986 section 3.1) and untouched by template expansion (RFC 6570), so the rule is the same for URIs,
+for templates, and for URIs that stand in no list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_UI = "ui://"
+
+
+class Uris:
+    """The rule, for a set of servers.
+
+    Args:
+        words: server to the word in front of its URIs: legal at the start of a scheme, in lower case, each another one; at
+            most one is empty.
+        untouched: URIs stay as the servers wrote them (one server, or ``resources: unprefixed``).
+    """
+
+    def __init__(self, words: Mapping[str, str], *, untouched: bool) -> None:
+        self.untouched = untouched
+        self._words = words
+        self._servers = {word: server for server, word in self._words.items() if word}
+        rest = [server for server, word in self._words.items() if not word]
+        self._rest = rest[0] if rest else (next(iter(words)) if len(words) == 1 else None)
+
+    def rewrites(self, server: str) -> bool:
+        """Whether clients see other URIs than this server's own."""
+        return not self.untouched and self._words[server] != ""
+
+    def visible(self, server: str, uri: str) -> str:
+        """The URI (or template) that clients see."""
+        return self.prefixed(server, uri) if self.rewrites(server) else uri
+
+    def prefixed(self, server: str, uri: str) -> str:
+        """The URI with its server in it.
+
+        >>> uris = Uris({"github": "gh", "other": "other"}, untouched=False)
+        >>> uris.prefixed("github", "file:///a{?b}"), uris.prefixed("github", "ui://view/1")
+        ('gh+file:///a{?b}', 'ui://gh/view/1')
+        """
+        word = self._words[server]
+        if not word:
+            return uri
+        if uri[: len(_UI)].lower() == _UI:
+            return f"{uri[: len(_UI)]}{word}/{uri[len(_UI) :]}"
+        return f"{word}+{uri}"
+
+    def split(self, uri: str) -> tuple[str, str] | None:
+        """The server and its own URI, or ``None`` where the URI names no server.
+
+        >>> Uris({"github": "gh", "other": "other"}, untouched=False).split("GH+file:///a")
+        ('github', 'file:///a')
+        """
+        if len(self._words) == 1 and self.untouched:
+            return (self._rest, uri) if self._rest is not None else None
+        if uri[: len(_UI)].lower() == _UI:
+            word, slash, own = uri[len(_UI) :].partition("/")
+            own = uri[: len(_UI)] + own
+        else:
+            word, slash, own = uri.partition("+")
+        server = self._servers.get(word.lower()) if slash else None
+        if server is not None:
+            return server, own
+        return (self._rest, uri) if self._rest is not None and not self.untouched else None
