@@ -23,7 +23,7 @@ async def test_two_servers_appear_as_one(start: StartGateway, alpha: ScriptedSer
 
 
 async def test_arguments_arrive_byte_for_byte(start: StartGateway, alpha: ScriptedServer) -> None:
-    """Big integers, long decimals, escapes, blanks and the order of keys."""
+    """E4. Big integers, long decimals, escapes, blanks and the order of keys."""
     arguments = (
         rb'{"z": 12345678901234567890, "big":9007199254740993 , "pi":3.1415926535, "d":12345678901234567890.1234567890,'
         rb' "e":1e400, "one":1.0, "esc":"\u0041\/<\ud83d\ude00", "a":{"y":1,"x":2}}'
@@ -84,6 +84,8 @@ async def test_what_a_server_gets(start: StartGateway, alpha: ScriptedServer) ->
 
 
 async def test_e8_no_upstream_session_id_reaches_the_client(start: StartGateway, alpha: ScriptedServer) -> None:
+    """S8."""
+
     async def leaky(request: object, message: dict[str, object]) -> object:
         response = echo(message)
         response.headers["mcp-session-id"] = "upstream-secret"
@@ -158,7 +160,7 @@ async def test_filters_hide_from_list_and_call(start: StartGateway, alpha: Scrip
 
 
 async def test_an_event_stream_passes_as_it_comes(start: StartGateway, alpha: ScriptedServer) -> None:
-    """The first event arrives while the server still works; nothing is buffered on the way."""
+    """S1. The first event arrives while the server still works; nothing is buffered on the way."""
     go_on = asyncio.Event()
 
     async def stream(request: object, message: dict[str, object]) -> object:
@@ -166,7 +168,7 @@ async def test_an_event_stream_passes_as_it_comes(start: StartGateway, alpha: Sc
 
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)  # type: ignore[arg-type]
-        await response.write(b": hello\r\n\r\ndata: {}\n\n")
+        await response.write(b': hello\r\n\r\ndata: {"jsonrpc":"2.0","method":"notifications/x"}\n\n')
         await go_on.wait()
         await response.write(b'data: {"jsonrpc":"2.0","id":1,"result":{"content":[]}}\n\n')
         return response
@@ -178,7 +180,10 @@ async def test_an_event_stream_passes_as_it_comes(start: StartGateway, alpha: Sc
         headers = {"content-type": "application/json", "accept": "*/*", "mcp-session-id": session}
         async with gateway.http.post(gateway.url, data=body, headers=headers) as response:
             assert response.headers["content-type"] == "text/event-stream"
-            assert await response.content.readexactly(21) == b": hello\r\n\r\ndata: {}\n\n"
+            assert (
+                await response.content.readuntil(b'x"}\n\n')
+                == b':\n\ndata: {"jsonrpc":"2.0","method":"notifications/x"}\n\n'
+            )
             go_on.set()
             assert b'"result"' in await response.read()
 

@@ -44,6 +44,7 @@ BAD_BODIES: list[tuple[str, bytes, int, int, Any]] = [
 
 
 async def test_bad_bodies(start: StartGateway, alpha: ScriptedServer) -> None:
+    """S4, S5, E1, E2, E3: 400, the id only where it could be read, and nothing is sent to a server."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         before = len(alpha.received)
@@ -56,7 +57,7 @@ async def test_bad_bodies(start: StartGateway, alpha: ScriptedServer) -> None:
 
 
 async def test_bad_heads(start: StartGateway, alpha: ScriptedServer) -> None:
-    """415, 406, 403, 405, 404: JSON-RPC bodies, and nothing is sent to a server."""
+    """S6, S7, S13, S14, E10, E11, E12. 415, 406, 403, 405, 404: JSON-RPC bodies, and nothing is sent to a server."""
     rows: list[tuple[str, dict[str, str], int]] = [
         ("content type", {"content_type": "text/plain"}, 415),
         ("no content type", {"content_type": ""}, 415),
@@ -76,9 +77,9 @@ async def test_bad_heads(start: StartGateway, alpha: ScriptedServer) -> None:
             answer = await gateway.send(PING, mcp_session_id=session, **headers)
             assert answer.status == status, (what, answer.body)
             assert "code" in answer.error, what
-        for method in ("GET", "PUT", "PATCH", "OPTIONS"):
+        for method in ("PUT", "PATCH", "OPTIONS"):
             answer = await gateway.send(None, method=method, mcp_session_id=session)
-            assert (answer.status, answer.headers["allow"]) == (405, "POST, DELETE")
+            assert (answer.status, answer.headers["allow"]) == (405, "POST, GET, DELETE")
             assert "code" in answer.error
         for path in ("/", "/mcpx", "/mcp/", "/other?x=/mcp"):
             answer = await gateway.send(PING, url=gateway.url.removesuffix("/mcp") + path, mcp_session_id=session)
@@ -96,6 +97,7 @@ async def test_bad_heads(start: StartGateway, alpha: ScriptedServer) -> None:
 
 
 async def test_sessions_that_are_none(start: StartGateway, alpha: ScriptedServer) -> None:
+    """S9, S10, E6."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         flipped = session[:-1] + ("A" if session[-1] != "A" else "B")
@@ -106,14 +108,15 @@ async def test_sessions_that_are_none(start: StartGateway, alpha: ScriptedServer
         assert (missing.status, missing.error["code"], missing.json["id"]) == (400, -32600, 1)
         for bad in ("nonsense", flipped):
             assert (await gateway.send(None, method="DELETE", mcp_session_id=bad)).status == 404
-        # initialize ignores whatever session id came along
-        again = await gateway.rpc(
-            "initialize", {"protocolVersion": "2025-11-25", "capabilities": {}}, mcp_session_id="stale"
-        )
+        # E6: initialize too, where it comes with a session id that is none; with a good one it opens another session.
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}}
+        assert (await gateway.rpc("initialize", params, mcp_session_id="stale")).status == 404
+        again = await gateway.rpc("initialize", params, mcp_session_id=session)
         assert again.headers["mcp-session-id"] != session
 
 
 async def test_e7_delete_ends_everything(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
+    """S13, S10."""
     async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
         session = await gateway.initialize()
         assert alpha.sessions
@@ -153,7 +156,7 @@ async def test_e33_modern_requests_are_told_what_is_served(start: StartGateway, 
 
 
 async def test_unknown_names(start: StartGateway, alpha: ScriptedServer) -> None:
-    """E5, E26: 200 with the id digit for digit, its type kept."""
+    """E4, E5, E26, E32: 200 with the id digit for digit, its type kept."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         before = len(alpha.received)
@@ -168,6 +171,7 @@ async def test_unknown_names(start: StartGateway, alpha: ScriptedServer) -> None
 
 
 async def test_e34_notifications_get_202_without_a_body(start: StartGateway, alpha: ScriptedServer) -> None:
+    """S2, E5, E20."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         for body in (
@@ -378,7 +382,7 @@ async def test_servers_of_every_version(start: StartGateway) -> None:
                 sent = server.calls("tools/call")[0].headers.get("mcp-protocol-version")
                 assert sent == (None if server is old else server.version)
                 # What the client can't be asked through the gateway is not declared.
-                assert server.calls("initialize")[0].message["params"]["capabilities"] == {}
+                assert server.calls("initialize")[0].message["params"]["capabilities"] == {"sampling": {}}
 
 
 async def test_a_killed_worker_comes_back(start: StartGateway, alpha: ScriptedServer) -> None:

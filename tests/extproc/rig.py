@@ -19,8 +19,9 @@ from mcp_extproc.mcp.sessions import Sealer, Session, UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
 from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress
 from mcp_extproc.upstreams.client import UpstreamClient
+from mcp_extproc.upstreams.front import FrontDoor
 from mcp_extproc.upstreams.legs import Legs
-from tests.support.fake_upstreams import FakeUpstreams
+from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.rawclient import (
     DEADLINE,
     Fields,
@@ -146,9 +147,9 @@ async def rig(
     """
     config = config or configuration()
     sealer = Sealer(SECRET)
-    gateway = Gateway(config, sealer, SessionMemory())
+    gateway = Gateway(config, SECRET, SessionMemory())
     asked = upstreams(gateway)
-    processor = Processor(gateway, asked, Counters(), lambda: NOW, PATIENCE)
+    processor = Processor(gateway, asked, FakeStreams(), Counters(), lambda: NOW, PATIENCE)
     # Not pytest's directory: a socket's path has 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="mcp") as directory:
         address = UnixAddress(f"{directory}/s")
@@ -172,10 +173,10 @@ async def real_legs(
 ) -> AsyncIterator[Rig[Legs]]:
     """A rig whose fan-outs are real requests. All of them go to this server, in the place of Envoy's private listener."""
     config = config or configuration()
-    async with UpstreamClient(TcpAddress("127.0.0.1", server.port), config.limits.response_bytes) as client:
+    async with UpstreamClient(TcpAddress("127.0.0.1", server.port), config.limits) as client:
 
         def legs(gateway: Gateway) -> Legs:
-            return Legs(client, gateway.catalog.entries, gateway.memory, config.limits)
+            return Legs(client, FrontDoor(None, config), gateway.catalog.entries, gateway.memory, config.limits)
 
         async with rig(transport, legs, config) as running:
             yield running
@@ -195,7 +196,7 @@ def seal(sealer: Sealer, **changes: Any) -> str:
         "version": "2025-11-25",
         "expires": int(NOW) + 3600,
         "client": "raw/1",
-        "client_capabilities": b"{}",
+        "client_flags": frozenset(),
         "upstreams": {"github": GITHUB, "weather": WEATHER},
     }
     return sealer.seal(Session(**(values | changes)))[0]

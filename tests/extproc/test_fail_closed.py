@@ -138,7 +138,7 @@ class TestBugs:
     async def test_in_merging(self, rig: Rig[FakeUpstreams], monkeypatch: pytest.MonkeyPatch) -> None:
         exchange = await rig.waiting(rpc("tools/list", id="l"))
         with monkeypatch.context() as patch:
-            patch.setattr(merge, "named_items", broken)
+            patch.setattr(merge, "entries", broken)
             (await rig.upstreams.next_run()).outcome.set_result(LISTED)
             assert_apology(await exchange.receive(), "l")
         assert (await exchange.end()).name == "OK"

@@ -55,6 +55,7 @@ SPOOFED = {
 SET_ON_A_CALL = {
     ":path": "/api",
     "accept": "application/json, text/event-stream",
+    "accept-encoding": "identity",
     "content-length": str(len(call("sun"))),
     "mcp-method": "tools/call",
     "mcp-name": "sun",
@@ -342,7 +343,7 @@ class TestMetadata:
     @pytest.mark.parametrize(
         ("head", "code", "reason"),
         [
-            (request_fields("GET"), -32600, "http_method"),
+            (request_fields("GET", accept="text/event-stream"), -32600, "no_stream"),
             (request_fields("PUT"), -32600, "http_method"),
             (request_fields("DELETE"), -32600, "session_missing"),
             (request_fields(path="/other"), -32600, "path"),

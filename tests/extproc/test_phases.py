@@ -40,16 +40,28 @@ ASK_FOR_BODY = pb.ProcessingResponse(
     ),
 )
 
+ASK_FOR_BODY_AND_HEAD = pb.ProcessingResponse()
+"""The same, where the response may have to be read."""
+ASK_FOR_BODY_AND_HEAD.CopyFrom(ASK_FOR_BODY)
+ASK_FOR_BODY_AND_HEAD.mode_override.response_header_mode = pb.ProcessingMode.SEND
+
 
 class TestCall:
     async def test_takes_two_messages_in_and_two_out(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
         await exchange.send_headers(rig.fields())
-        assert await exchange.receive() == ASK_FOR_BODY
+        assert await exchange.receive() == ASK_FOR_BODY_AND_HEAD
         await exchange.send_body(call())
         assert kind(await exchange.receive()) == "request_body"
         assert (await exchange.end()).name == "OK"
         assert rig.counters.snapshot() == {"mcp.forwarded{server=github}": 1}
+
+    async def test_of_servers_without_sessions_orders_no_response(self, rig: Rig[FakeUpstreams]) -> None:
+        """Nothing in a response can need rewriting, so that it passes by."""
+        plain = UpstreamSession("2025-11-25", None, frozenset({"tools"}))
+        exchange = rig.client.exchange()
+        await exchange.send_headers(rig.fields(mcp_session_id=rig.token(github=plain, weather=plain)))
+        assert await exchange.receive() == ASK_FOR_BODY
 
     async def test_is_forwarded_with_the_servers_own_name_and_session(self, rig: Rig[FakeUpstreams]) -> None:
         body = call("gh__issue_read", number=7)
@@ -62,6 +74,7 @@ class TestCall:
         assert set_headers(answer) == {
             ":path": "/mcp?toolset=all",
             "accept": "application/json, text/event-stream",
+            "accept-encoding": "identity",
             "authorization": "Bearer of-the-gateway",
             "content-length": str(len(forwarded)),
             "mcp-method": "tools/call",
@@ -100,7 +113,7 @@ class TestCall:
         exchange = await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)))
         work = await rig.upstreams.next_session()
         assert (work.asked.ref.server, work.asked.ref.known, work.asked.lost) == ("github", None, None)
-        work.outcome.set_result(UpstreamSession("2025-06-18", "late", frozenset()))
+        work.outcome.set_result(UpstreamSession("2025-06-18", "late", frozenset({"tools"})))
         answer = await exchange.receive()
         assert kind(answer) == "request_body"
         assert set_headers(answer)["mcp-session-id"] == "late"
@@ -138,7 +151,7 @@ class TestAnsweredHere:
     @pytest.mark.parametrize("end_of_stream", [True, False])
     async def test_get_by_its_head_alone(self, rig: Rig[FakeUpstreams], end_of_stream: bool) -> None:
         exchange = rig.client.exchange()
-        await exchange.send_headers(request_fields("GET"), end_of_stream=end_of_stream)
+        await exchange.send_headers(request_fields("GET", accept="text/event-stream"), end_of_stream=end_of_stream)
         answer = await exchange.receive()
         error_of(answer)
         assert answer.immediate_response.status.code == 405
@@ -158,13 +171,12 @@ class TestFanOut:
     async def test_initialize(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = await rig.waiting(initialize(), request_fields())
         work = await rig.upstreams.next_run()
-        assert work.asked == tuple(OpenLeg(name, "2025-11-25", b"{}") for name in ("github", "weather"))
-        work.outcome.set_result(
-            [Opened("github", GITHUB, {"tools": {}}, None), Failed("weather", "timeout", "is slow")]
-        )
+        assert work.asked == tuple(OpenLeg(name, "2025-11-25", frozenset()) for name in ("github", "weather"))
+        work.outcome.set_result([Opened("github", GITHUB, None), Failed("weather", "timeout", "is slow")])
         answer = await exchange.receive()
         assert answer.immediate_response.status.code == 200
-        assert json.loads(answer.immediate_response.body)["result"]["capabilities"] == {"tools": {}}
+        offered = json.loads(answer.immediate_response.body)["result"]["capabilities"]
+        assert offered["tools"] == {"listChanged": True}
         token = reply_headers(answer)["mcp-session-id"]
         assert (await exchange.end()).name == "OK"
 
@@ -293,6 +305,6 @@ async def test_the_first_message_may_come_with_what_envoy_adds_to_it(rig: Rig[Fa
     message.protocol_config.request_body_mode = pb.ProcessingMode.NONE
     exchange = rig.client.exchange()
     await exchange.send(message)
-    assert await exchange.receive() == ASK_FOR_BODY
+    assert await exchange.receive() == ASK_FOR_BODY_AND_HEAD
     await exchange.send(body_message(call()))
     assert kind(await exchange.receive()) == "request_body"

@@ -10,7 +10,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from aiohttp import web
 
-from mcp_extproc.gateway.decision import Failed, Leg, Outcome, SessionRef
+from mcp_extproc.gateway.decision import Failed, Leg, Outcome, Reply, SessionRef, Stream
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.support.rawclient import DEADLINE
 
@@ -47,11 +47,43 @@ class Lost:
     lost: str | None
 
 
+class FakeStreams:
+    """Implements :class:`mcp_extproc.extproc.exchange.Streams`: each stream is what the test puts into it."""
+
+    def __init__(self) -> None:
+        self.opened: asyncio.Queue[asyncio.Queue[bytes | None]] = asyncio.Queue()
+        """The open streams, in the order in which they were opened. ``None`` ends one."""
+        self.refuse = False
+        self.ended: list[str] = []
+        self.closed = 0
+
+    @asynccontextmanager
+    async def open(self, stream: Stream) -> AsyncIterator[AsyncIterator[bytes] | Reply]:
+        if self.refuse:
+            yield stream.refused
+            return
+        chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.opened.put_nowait(chunks)
+
+        async def read() -> AsyncIterator[bytes]:
+            while (chunk := await chunks.get()) is not None:
+                yield chunk
+
+        try:
+            yield read()
+        finally:
+            self.closed += 1
+
+    def end(self, session_id: str) -> None:
+        self.ended.append(session_id)
+
+
 class FakeUpstreams:
     """Implements :class:`mcp_extproc.extproc.exchange.Upstreams`."""
 
     def __init__(self) -> None:
         self.discarded: list[tuple[str, UpstreamSession]] = []
+        self.posted: list[tuple[str, bytes]] = []
         self._runs: asyncio.Queue[Work[tuple[Leg, ...], Sequence[Outcome]]] = asyncio.Queue()
         self._sessions: asyncio.Queue[Work[Lost, UpstreamSession | Failed]] = asyncio.Queue()
 
@@ -64,6 +96,9 @@ class FakeUpstreams:
 
     def discard(self, server: str, session: UpstreamSession) -> None:
         self.discarded.append((server, session))
+
+    def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
+        self.posted.append((server, body))
 
     async def next_run(self) -> Work[tuple[Leg, ...], Sequence[Outcome]]:
         """The next fan-out, once an exchange starts it."""

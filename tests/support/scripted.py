@@ -166,3 +166,12 @@ def raw(status: int, content_type: str, body: str) -> Handler:
         return web.Response(status=status, headers={"content-type": content_type}, body=body.encode())
 
     return handler
+
+
+def fixed(**members: Any) -> Handler:
+    """Answer every request of a method with the same ``result`` or ``error``."""
+
+    async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return answer(message, **members)
+
+    return handler

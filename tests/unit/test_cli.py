@@ -71,7 +71,7 @@ def test_bootstrap_holds_no_secret(file: Path) -> None:
     assert result.exit_code == 0, result.output
     document = json.loads(result.output)
     names = [listener["name"] for listener in document["staticResources"]["listeners"]]
-    assert names == ["mcp", "mcp_upstreams", "mcp_repair"]
+    assert names == ["mcp", "mcp_upstreams", "mcp_repair", "mcp_batches"]
     address = document["staticResources"]["listeners"][0]["address"]["socketAddress"]
     assert address == {"address": "127.0.0.1", "portValue": 8080}
     assert '"portValue": 9002' in result.output

@@ -304,10 +304,9 @@ def test_every_reason_of_a_partial_answer_is_told() -> None:
 
 def test_every_key_of_the_metadata_is_told() -> None:
     keys = {word for row in tables("protocol.md", "Metadata")[0] for word in codes(row[0])}
-    source = "".join(
-        (ROOT / "mcp_extproc" / name).read_text() for name in ("gateway/gateway.py", "extproc/messages.py")
-    )
-    made = set(re.findall(r'facts\["(\w+)"\]', source)) | set(re.findall(r'\{\*\*\w+(?:\.facts)?, "(\w+)":', source))
+    files = [*(ROOT / "mcp_extproc" / "gateway").glob("*.py"), ROOT / "mcp_extproc" / "extproc" / "messages.py"]
+    source = "".join(path.read_text() for path in files)
+    made = set(re.findall(r'facts\["(\w+)"\]', source)) | set(re.findall(r'\{\*\*\w*facts, "(\w+)":', source))
     assert made - {"params"} <= keys
     logged = {
         match.replace(":", ".") for value in FIELDS.values() for match in re.findall(r"mcp_proxy:([\w:]+)\)", value)

@@ -52,7 +52,10 @@ def test_unset_variables_are_all_named() -> None:
         (A % "" + "timeout: 1s", "timeout: unknown key here, it belongs under servers.<name>"),
         (
             A % "" + '"q\\nq": 1',
-            ('"q\\nq": unknown key, expected one of: servers, listen, origins, separator, session, limits, log'),
+            (
+                '"q\\nq": unknown key, expected one of: servers, listen, origins, separator, bare_names, resources, session, '
+                "limits, log"
+            ),
         ),
     ],
 )

@@ -7,15 +7,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.decision import Decision, FanOut, Forward, Opened, Outcome, Reply, RequestHead
+from mcp_extproc.gateway.decision import (
+    Decision,
+    FanOut,
+    Forward,
+    NeedBody,
+    Opened,
+    Outcome,
+    Reply,
+    RequestHead,
+    Stream,
+)
 from mcp_extproc.gateway.gateway import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.view import ClientView
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.capabilities import Flags, server_flags
 from mcp_extproc.mcp.sessions import Sealer, Session, UpstreamSession
 
 NOW = 1_700_000_000.0
 SECRET = "a secret of the operator, long enough"
 LATEST = "2025-11-25"
+EVERYTHING = ("completions", "logging", "prompts", "resources", "resources.subscribe", "tools")
+"""Flags of a server that offers all there is."""
 
 HEADERS = {
     "host": "localhost:1975",
@@ -39,8 +56,8 @@ def upstream(
 
 def opened(server: str, capabilities: Mapping[str, Any] | None = None, instructions: str | None = None) -> Opened:
     """What a server answered to ``initialize``."""
-    capabilities = {"tools": {}} if capabilities is None else capabilities
-    return Opened(server, upstream(server, capabilities=tuple(capabilities)), capabilities, instructions)
+    declared = jsontext.split(orjson.dumps({"tools": {}} if capabilities is None else capabilities))
+    return Opened(server, upstream(server, capabilities=tuple(server_flags(declared))), instructions)
 
 
 def head(method: str = "POST", path: str = "/mcp", /, **headers: str | None) -> RequestHead:
@@ -64,10 +81,12 @@ class Rig:
     upstreams: dict[str, UpstreamSession] | None = None
     memory: SessionMemory = field(default_factory=SessionMemory)
     version: str = LATEST
-    sealer: Sealer = field(default_factory=lambda: Sealer(SECRET))
+    client_flags: Flags = frozenset()
+    secret: str = SECRET
 
     def __post_init__(self) -> None:
-        self.gateway = Gateway(self.config, self.sealer, self.memory)
+        self.gateway = Gateway(self.config, self.secret, self.memory)
+        self.sealer = Sealer(self.secret)
         if self.upstreams is None:
             self.upstreams = {name: upstream(name) for name in self.config.servers}
         self.token, self.session = self.sealer.seal(self.state())
@@ -79,11 +98,22 @@ class Rig:
             "version": self.version,
             "expires": int(NOW) + 3600,
             "client": "agent/1",
-            "client_capabilities": b"{}",
+            "client_flags": self.client_flags,
             "upstreams": self.upstreams,
             **changed,
         }
         return Session(**values)
+
+    @property
+    def view(self) -> ClientView:
+        """The session, as texts are sealed for it."""
+        return ClientView(self.session, self.version, self.client_flags)
+
+    def own(self, purpose: str, server: str, raw: bytes) -> bytes:
+        """A server's id or token as the client gets it."""
+        assert self.upstreams is not None
+        session = self.upstreams.get(server) or upstream(server)
+        return self.gateway.identifiers.own(purpose, self.view, server, session, raw)
 
     def head(self, method: str = "POST", /, **headers: str | None) -> RequestHead:
         """A request's head within the session."""
@@ -94,7 +124,7 @@ class Rig:
         """The decision on a POST, as both of its steps give it. Within the session, unless a head is given."""
         request = self.head() if request is None else request
         admitted = self.gateway.admit(request, NOW)
-        return self.gateway.decide(request, body, NOW) if admitted is None else admitted
+        return self.gateway.decide(request, body, NOW) if isinstance(admitted, NeedBody) else admitted
 
     def reply(self, body: bytes, request: RequestHead | None = None) -> Reply:
         return as_reply(self.decide(body, request))
@@ -113,18 +143,29 @@ class Rig:
         """The decision on a call of a tool by its client-visible name."""
         return self.forward(message("tools/call", {"name": tool}), self.head(**headers))
 
+    def get(self, **headers: str | None) -> Decision:
+        """The decision on a GET within the session."""
+        decision = self.gateway.admit(self.head("GET", **{"accept": "text/event-stream", **headers}), NOW)
+        assert not isinstance(decision, NeedBody)
+        return decision
+
+    def stream(self, **headers: str | None) -> Stream:
+        decision = self.get(**headers)
+        assert isinstance(decision, Stream), decision
+        return decision
+
     def merged(self, body: bytes, outcomes: Sequence[Outcome], request: RequestHead | None = None) -> Reply:
         """The answer to a request for which the servers' legs ended so."""
-        return self.fan_out(body, request).merge(outcomes, NOW)
+        return as_reply(self.fan_out(body, request).merge(outcomes, NOW))
 
 
-def as_reply(decision: Decision | None) -> Reply:
+def as_reply(decision: Decision | NeedBody) -> Reply:
     assert isinstance(decision, Reply), decision
     return decision
 
 
 def answer(reply: Reply) -> Any:
-    """The JSON-RPC message of a reply."""
+    """The JSON-RPC message of a reply that is JSON."""
     assert ("content-type", "application/json") in reply.headers
     return json.loads(reply.body)
 

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from mcp_extproc.gateway.decision import NeedBody, RequestHead
 from tests.unit.gateway.support import NOW, Rig, as_reply, code, config, head, message
 
 PING = message("ping")
 RIG = Rig()
+
+
+def comes_in(rig: Rig, request: RequestHead) -> bool:
+    return isinstance(rig.gateway.admit(request, NOW), NeedBody)
 
 
 @pytest.mark.parametrize(
@@ -28,11 +33,11 @@ RIG = Rig()
     ],
 )
 def test_ordinary_requests_come_in(headers: dict[str, str]) -> None:
-    assert RIG.gateway.admit(head(**headers), NOW) is None
+    assert comes_in(RIG, head(**headers))
 
 
 def test_a_query_is_no_other_path() -> None:
-    assert RIG.gateway.admit(head("POST", "/mcp?x=/other"), NOW) is None
+    assert comes_in(RIG, head("POST", "/mcp?x=/other"))
 
 
 LIMIT = RIG.config.limits.request_bytes
@@ -54,9 +59,23 @@ REFUSED: list[tuple[str, str, dict[str, str | None], int, str]] = [
     ("DELETE", "/mcp", {"host": "example.com"}, 403, "host"),
     ("POST", "/mcp", {"host": None}, 403, "host"),
     ("POST", "/mcp", {"host": "localhost.example.com:1975"}, 403, "host"),
-    # S11, S13
-    ("GET", "/mcp", {}, 405, "http_method"),
-    ("GET", "/mcp", {"accept": "text/event-stream", "mcp_session_id": "unknown"}, 405, "http_method"),
+    # S9, S10, E13: no stream without a session, and not 404, which would end one.
+    ("GET", "/mcp", {}, 405, "no_stream"),
+    ("GET", "/mcp", {"last_event_id": "x"}, 405, "no_stream"),
+    ("GET", "/mcp", {"accept": "text/event-stream", "mcp_session_id": "unknown"}, 404, "session_unknown"),
+    ("GET", "/mcp", {"mcp_session_id": RIG.token, "last_event_id": "none of ours"}, 405, "no_stream"),
+    # S6
+    ("GET", "/mcp", {"accept": "application/json", "mcp_session_id": RIG.token}, 406, "accept"),
+    ("GET", "/mcp", {"accept": None, "mcp_session_id": RIG.token}, 406, "accept"),
+    # S7, E10
+    (
+        "GET",
+        "/mcp",
+        {"mcp_protocol_version": "1900-01-01", "mcp_session_id": RIG.token},
+        400,
+        "unsupported_protocol_version",
+    ),
+    # S13
     ("HEAD", "/mcp", {}, 405, "http_method"),
     ("PUT", "/mcp", {}, 405, "http_method"),
     ("OPTIONS", "/mcp", {}, 405, "http_method"),
@@ -88,12 +107,13 @@ def test_refused_requests(method: str, path: str, headers: dict[str, str | None]
     assert (reply.status, reply.facts["error_reason"]) == (status, reason)
     assert reply.facts["error_code"] == code(reply)
     assert "id" not in json.loads(reply.body)
-    assert dict(reply.headers).get("allow") == ("POST, DELETE" if status == 405 else None)
+    allowed = {"http_method": "POST, GET, DELETE", "no_stream": "POST, DELETE"}
+    assert dict(reply.headers).get("allow") == allowed.get(reason)
 
 
 @pytest.mark.parametrize("length", [str(LIMIT), "0", "", "x", "-1", "\u00b2", "1.5"])
 def test_lengths_that_do_not_refuse_a_body(length: str) -> None:
-    assert RIG.gateway.admit(head(content_length=length), NOW) is None
+    assert comes_in(RIG, head(content_length=length))
 
 
 def test_the_body_itself_is_measured_too() -> None:
@@ -108,20 +128,20 @@ def test_the_body_itself_is_measured_too() -> None:
 def test_a_gateway_for_others_is_called_by_any_name() -> None:
     """Only on a loopback address does a foreign `Host` mean DNS rebinding."""
     rig = Rig(config(listen={"address": "0.0.0.0"}))
-    assert rig.gateway.admit(head(host="gateway.example.com"), NOW) is None
+    assert comes_in(rig, head(host="gateway.example.com"))
     assert as_reply(rig.gateway.admit(head(origin="https://example.com"), NOW)).status == 403
 
 
 def test_listed_origins() -> None:
     """E11."""
     rig = Rig(config(origins=["https://app.example.com"]))
-    assert rig.gateway.admit(head(origin="https://app.example.com"), NOW) is None
+    assert comes_in(rig, head(origin="https://app.example.com"))
     assert as_reply(rig.gateway.admit(head(origin="http://localhost"), NOW)).status == 403
 
 
 def test_another_path() -> None:
     rig = Rig(config(listen={"path": "/tools"}))
-    assert rig.gateway.admit(head("POST", "/tools"), NOW) is None
+    assert comes_in(rig, head("POST", "/tools"))
     reply = as_reply(rig.gateway.admit(head("POST", "/mcp"), NOW))
     assert "/tools" in json.loads(reply.body)["error"]["message"]
 

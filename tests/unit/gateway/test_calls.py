@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.gateway.decision import Failed, Forward, NeedSession
+from mcp_extproc.gateway.decision import Failed, FanOut, Forward, Listed, NeedBody, NeedSession
 from mcp_extproc.gateway.headers import PASSED
-from tests.unit.gateway.support import HEADERS, Rig, answer, as_reply, config, head, message, upstream
+from mcp_extproc.gateway.responses import Reading
+from mcp_extproc.mcp.sessions import UpstreamSession
+from tests.unit.gateway.support import EVERYTHING, HEADERS, NOW, Rig, answer, as_reply, config, head, message, upstream
 from tests.unit.mcp.strategies import PROPERTY
 
 SERVERS: dict[str, dict[str, Any]] = {
@@ -35,6 +38,8 @@ def test_what_the_server_gets() -> None:
         ("x-mcp-server", "a"),
         ("mcp-session-id", "id of a"),
         ("mcp-protocol-version", "2025-11-25"),
+        # The response may be an event stream, whose ids are read.
+        ("accept-encoding", "identity"),
         ("authorization", "Bearer hidden"),
         ("x-team", "t"),
     )
@@ -74,7 +79,7 @@ SPOOFED = [
     "authorization", "cookie", "proxy-authorization", "x-mcp-server", "x-mcp-anything", "x-mcp-upstream-failure", "mcp-method",
     "mcp-name", "mcp-param-x", "mcp-session-id", "mcp-protocol-version", "x-envoy-original-path", "x-envoy-retry-on",
     "x-envoy-upstream-rq-timeout-ms", "x-forwarded-for", "x-forwarded-host", "forwarded", "x-real-ip", "origin", "referer",
-    "last-event-id", "x-api-key", "accept", "x-anything",
+    "last-event-id", "x-api-key", "accept", "x-anything", "x-mcp-client-capabilities",
 ]  # fmt: skip
 
 
@@ -97,7 +102,9 @@ def test_headers_of_the_client_do_not_reach_the_server(name: str, tool: str) -> 
 
 @pytest.mark.parametrize("name", sorted(PASSED - {"host", "content-type", "content-length", "content-encoding"}))
 def test_headers_of_the_exchange_pass(name: str) -> None:
-    forward = RIG.call("a__read", **{name: "x"})
+    # The client's accept-encoding counts where nobody reads the response.
+    forward = Rig(upstreams={"a": upstream("a", id=None), "b": upstream("b")}).call("a__read", **{name: "x"})
+    assert forward.response is None
     assert name not in forward.remove_headers
     assert name not in dict(forward.set_headers)
 
@@ -137,6 +144,267 @@ def test_the_session_is_the_servers_own(version: str, id: str | None, expected: 
         assert (name in forward.remove_headers) == (name not in expected)
 
 
+# -- What the client can be asked for ---------------------------------------------------------------------------------------
+
+ASKABLE = frozenset({"elicitation", "elicitation.form", "elicitation.url", "roots"})
+
+
+@pytest.mark.parametrize(
+    ("version", "declared"),
+    [
+        ("2025-11-25", {"elicitation": {"form": {}, "url": {}}, "roots": {}}),
+        # Before 2025-11-25 elicitation has no modes.
+        ("2025-06-18", {"elicitation": {}, "roots": {}}),
+    ],
+)
+def test_what_was_declared_goes_along_for_a_repair(version: str, declared: dict[str, Any]) -> None:
+    rig = Rig(upstreams={"a": upstream("a", version)}, client_flags=ASKABLE)
+    header = dict(rig.call("a__x").set_headers)["x-mcp-client-capabilities"]
+    assert json.loads(header) == declared
+    named = {"mcp_session_id": "lost", "mcp_protocol_version": version, "x_mcp_client_capabilities": header}
+    request = head(x_envoy_attempt_count="2", **named)
+    decision = rig.gateway.repair("a", request)
+    assert isinstance(decision, NeedSession)
+    expected = ASKABLE if version == "2025-11-25" else ASKABLE - {"elicitation.url"}
+    assert decision.session.client_flags == expected
+
+
+@pytest.mark.parametrize("header", ["", "x", "[]", "null", '{"roots":', "{}"])
+def test_a_repair_whose_header_says_nothing_declares_nothing(header: str) -> None:
+    request = head(mcp_session_id="lost", x_envoy_attempt_count="2", x_mcp_client_capabilities=header)
+    decision = RIG.gateway.repair("a", request)
+    assert isinstance(decision, NeedSession)
+    assert decision.session.client_flags == frozenset()
+
+
+# -- Tasks ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["{}", '{"ttl":60000}', "null"])
+def test_a_task_is_taken_out_of_a_call(task: str) -> None:
+    """E32: tasks are not offered, so the server is asked for the plain result."""
+    call = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{%s"name":"a__x","arguments":{"task":1.50}}}'
+    body = RIG.forward((call % f'"task":{task},').encode()).body
+    assert body == (call % "").replace("a__x", "x").encode()
+
+
+# -- Ids and progress tokens ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("id", "theirs"),
+    [
+        ("7", "7"),
+        ('"a"', '"a"'),
+        ('"7"', '"mcp-extproc:7"'),
+        ('" -7"', '"mcp-extproc: -7"'),
+        ('"mcp-extproc:7"', '"mcp-extproc:mcp-extproc:7"'),
+        ("9007199254740993", "9007199254740993"),
+    ],
+)
+def test_ids_at_the_server(id: str, theirs: str) -> None:
+    """E4: `0` and `"0"` at once stay two requests for servers that know streams by the text of the id."""
+    forward = RIG.forward(f'{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"a__x"}}}}'.encode())
+    assert forward.body == f'{{"jsonrpc":"2.0","id":{theirs},"method":"tools/call","params":{{"name":"x"}}}}'.encode()
+    assert dict(forward.set_headers)["content-length"] == str(len(forward.body))
+
+
+@pytest.mark.parametrize("token", [b"0", b'"0"', b"1.5", b'"\\u0041"'])
+def test_a_request_that_wants_progress_says_so_to_the_exchange(token: bytes) -> None:
+    """E21: by the token as the client wrote it, and no byte of it is changed."""
+    body = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"_meta":{"progressToken":%b},"name":"x"}}' % token
+    rig = Rig(config({"a": {"prefix": ""}}))
+    forward = rig.forward(body)
+    assert forward.body is body
+    assert forward.progress == (rig.session, token)
+
+
+@pytest.mark.parametrize("meta", [None, {}, {"x": 1}, [], "x"])
+def test_a_request_that_wants_no_progress(meta: Any) -> None:
+    assert RIG.forward(message("tools/call", {"name": "a__x", "_meta": meta})).progress is None
+
+
+# -- Responses that have to be read ------------------------------------------------------------------------------------------
+
+STATELESS = {"a": upstream("a", id=None)}
+ONE = config({"a": {}})
+RESOURCES = ("resources", "tools")
+
+# (what it takes, whether the response is looked at, whether JSON is read)
+READ: list[tuple[str, dict[str, Any], bool, bool]] = [
+    ("a server without sessions", {"config": ONE, "upstreams": STATELESS}, False, False),
+    ("events have ids", {"config": ONE}, True, False),
+    (
+        "the client can be asked",
+        {"config": ONE, "upstreams": STATELESS, "client_flags": frozenset({"roots"})},
+        True,
+        False,
+    ),
+    ("several servers", {"upstreams": {name: upstream(name, id=None) for name in "ab"}}, False, False),
+    (
+        "URIs are rewritten",
+        {"upstreams": {name: upstream(name, id=None, capabilities=RESOURCES) for name in "ab"}},
+        True,
+        True,
+    ),
+    (
+        "URIs stay",
+        {
+            "config": config(resources="unprefixed"),
+            "upstreams": {name: upstream(name, id=None, capabilities=RESOURCES) for name in "ab"},
+        },
+        False,
+        False,
+    ),
+    (
+        "URIs of the server without prefix stay",
+        {
+            "config": config({"a": {"prefix": ""}, "b": {}}),
+            "upstreams": {name: upstream(name, id=None, capabilities=RESOURCES) for name in "ab"},
+        },
+        False,
+        False,
+    ),
+    (
+        "ids of elicitations",
+        {"upstreams": {name: upstream(name, id=None) for name in "ab"}, "client_flags": ASKABLE},
+        True,
+        True,
+    ),
+    (
+        "ids of elicitations of one server",
+        {"config": ONE, "upstreams": STATELESS, "client_flags": ASKABLE},
+        True,
+        False,
+    ),
+    (
+        "links to resources",
+        {"config": ONE, "upstreams": {"a": upstream("a", "2025-06-18", id=None)}, "version": "2025-03-26"},
+        True,
+        True,
+    ),
+    (
+        "a server as old as the client",
+        {"config": ONE, "upstreams": {"a": upstream("a", "2025-03-26", id=None)}, "version": "2025-03-26"},
+        False,
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(("rig", "looked_at", "read"), [row[1:] for row in READ], ids=[row[0] for row in READ])
+def test_which_responses_are_read(rig: dict[str, Any], looked_at: bool, read: bool) -> None:
+    """Most pass without a visit here."""
+    rig_ = Rig(**rig)
+    tool = "x" if rig_.config.prefix_of("a") == "" else "a__x"
+    response = rig_.call(tool).response
+    assert (response is not None) == looked_at
+    if response is not None:
+        assert response.head("200", "text/event-stream") is Reading.EVENTS
+        assert response.head("200", "application/json") is (Reading.WHOLE if read else Reading.EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("id", "reading"), [('"7"', Reading.WHOLE), ('"mcp-extproc:7"', Reading.WHOLE), ("7", Reading.PASS)]
+)
+def test_an_id_that_was_changed_is_looked_for_in_json_too(id: str, reading: Reading) -> None:
+    """E4."""
+    rig = Rig(ONE)
+    body = f'{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"a__x"}}}}'.encode()
+    response = rig.forward(body).response
+    assert response is not None
+    assert response.head("200", "application/json") is reading
+
+
+def test_the_server_does_not_compress_what_is_read() -> None:
+    for rig in (Rig(), Rig(ONE, STATELESS)):
+        forward = rig.call("a__x", accept_encoding="gzip")
+        assert (dict(forward.set_headers).get("accept-encoding") == "identity") == (forward.response is not None)
+        assert "accept-encoding" not in forward.remove_headers
+
+
+versions_ = st.sampled_from(["2025-03-26", "2025-06-18", "2025-11-25"])
+flags_ = st.frozensets(st.sampled_from(sorted(ASKABLE)), max_size=2)
+upstreams_ = st.builds(
+    UpstreamSession,
+    versions_,
+    st.sampled_from([None, None, "1"]),
+    st.frozensets(st.sampled_from(EVERYTHING), min_size=3),
+)
+ids_ = st.sampled_from([7, "7", "a", "mcp-extproc:7"])
+bodies_ = st.builds(
+    lambda server, row, own: message(row[0], json.loads(json.dumps(row[1]).replace("SERVER", server)), own),
+    st.sampled_from("ab"),
+    st.sampled_from([
+        ("tools/call", {"name": "SERVER__x"}),
+        ("prompts/get", {"name": "SERVER__x"}),
+        ("resources/read", {"uri": "SERVER+x:"}),
+        ("resources/subscribe", {"uri": "SERVER+x:"}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "SERVER__x"}}),
+    ]),
+    ids_,
+)  # fmt: skip
+
+
+@PROPERTY
+@given(
+    st.sampled_from([{"a": {}}, {"a": {}, "b": {}}, {"a": {"prefix": ""}, "b": {}}, {"a": {"prefix": ""}}]),
+    st.sampled_from(["prefixed", "unprefixed"]),
+    st.dictionaries(st.sampled_from(["a", "b", "gone"]), upstreams_, max_size=3),
+    versions_,
+    flags_,
+    upstreams_,
+    bodies_,
+)
+def test_what_has_to_be_read_was_ordered_before_the_body_came(
+    servers: dict[str, Any],
+    resources: str,
+    upstreams: dict[str, UpstreamSession],
+    version: str,
+    flags: frozenset[str],
+    late: UpstreamSession,
+    body: bytes,
+) -> None:
+    """Envoy takes the order only with the head. Also for sessions that are opened late or replace a lost one, and for a token
+    from before the configuration changed."""
+    rig = Rig(config(servers, resources=resources), upstreams, version=version, client_flags=flags)
+    for server, known in upstreams.items():
+        if known.id is not None:
+            rig.memory.replace(server, known.id, late)
+    admitted = rig.gateway.admit(rig.head(), NOW)
+    assert isinstance(admitted, NeedBody)
+    decision = rig.decide(body)
+    if isinstance(decision, FanOut):
+        listed = [Listed(leg.server, [msgspec.Raw(b'{"uri":"%b+x:"}' % leg.server.encode())]) for leg in decision.legs]
+        decision = decision.merge(listed, NOW)
+    if isinstance(decision, NeedSession):
+        decision = decision.resume(late)
+    if isinstance(decision, Forward):
+        assert decision.response is None or admitted.and_response
+        # An id that was changed is changed back.
+        assert json.loads(decision.body)["id"] == json.loads(body)["id"] or decision.response is not None
+
+
+@pytest.mark.parametrize("token", [None, "", "unknown"])
+def test_without_a_session_no_response_is_ordered(token: str | None) -> None:
+    admitted = RIG.gateway.admit(head(mcp_session_id=token), NOW)
+    assert admitted == NeedBody(and_response=False)
+
+
+def test_a_server_that_is_gone_from_the_configuration_makes_no_difference() -> None:
+    """A token may be older than the configuration."""
+    gone = upstream("gone", id=None, capabilities=EVERYTHING)
+    both = {name: upstream(name, id=None) for name in "ab"}
+    rig = Rig(upstreams={**both, "gone": gone})
+    assert rig.gateway.admit(rig.head(), NOW) == NeedBody(and_response=False)
+    assert rig.gateway.admit(Rig(upstreams={"a": both["a"], "gone": gone}).head(), NOW) == NeedBody(and_response=True)
+
+
+def test_where_nothing_can_need_it_no_response_is_ordered() -> None:
+    for rig, ordered in ((Rig(ONE, STATELESS), False), (Rig(ONE), True), (Rig(ONE, {}), True)):
+        assert rig.gateway.admit(rig.head(), NOW) == NeedBody(and_response=ordered)
+
+
 # -- Sessions that have to be opened first --------------------------------------------------------------------------------
 
 
@@ -145,7 +413,7 @@ def test_a_server_that_was_down_at_initialize_is_asked_now() -> None:
     decision = rig.decide(message("tools/call", {"name": "b__x"}))
     assert isinstance(decision, NeedSession)
     assert (decision.lost, decision.session.server, decision.session.known) == (None, "b", None)
-    assert (decision.session.version, decision.session.client_capabilities) == ("2025-06-18", b"{}")
+    assert (decision.session.version, decision.session.client_flags) == ("2025-06-18", frozenset())
     forward = decision.resume(upstream("b", "2025-03-26"))
     assert isinstance(forward, Forward)
     assert dict(forward.set_headers)["mcp-session-id"] == "id of b"

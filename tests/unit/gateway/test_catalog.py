@@ -47,28 +47,63 @@ def test_regular_expressions_are_searched_anywhere() -> None:
     assert not ToolFilter(Tools(includeRegex=("^read",))).allows("file_read_all")
 
 
+@pytest.mark.parametrize("capability", ["tools", "prompts"])
 @pytest.mark.parametrize(
     ("name", "found"),
     [
         ("a__x", ("a", "x")),
         ("bee__x__y", ("b", "x__y")),
         ("b__x", None),
-        ("a__hidden", None),
         ("x", None),
         ("a__", None),
     ],
 )
-def test_resolving(name: str, found: tuple[str, str] | None) -> None:
+def test_resolving(name: str, found: tuple[str, str] | None, capability: str) -> None:
     catalog = Catalog(config({"a": {"tools": {"exclude": ["hidden"]}}, "b": {"prefix": "bee"}}))
-    resolved = catalog.resolve_tool(name)
+    resolved = catalog.resolve(capability, name)
     assert (resolved and (resolved[0].name, resolved[1])) == found
 
 
 def test_only_what_resolves_back_is_visible() -> None:
     catalog = Catalog(config({"a": {"prefix": "", "tools": {"exclude": ["hidden"]}}, "b": {}}))
-    assert catalog.visible_tool("a", "x") == "x"
-    assert catalog.visible_tool("a", "hidden") is None
-    assert catalog.visible_tool("a", "b__x") is None
-    assert catalog.visible_tool("b", "x") == "b__x"
+    assert catalog.visible("tools", "a", "x") == "x"
+    assert catalog.visible("tools", "a", "hidden") is None
+    assert catalog.visible("tools", "a", "b__x") is None
+    assert catalog.visible("tools", "b", "x") == "b__x"
     # Of "b" itself nothing is left to call, so that the name falls to the server without prefix.
-    assert catalog.visible_tool("a", "b__") == "b__"
+    assert catalog.visible("tools", "a", "b__") == "b__"
+
+
+def test_filters_are_for_tools_and_not_for_prompts() -> None:
+    catalog = Catalog(config({"a": {"tools": {"exclude": ["hidden"]}}}))
+    assert catalog.resolve("tools", "a__hidden") is None
+    assert catalog.visible("tools", "a", "hidden") is None
+    found = catalog.resolve("prompts", "a__hidden")
+    assert found is not None
+    assert (found[0].name, found[1]) == ("a", "hidden")
+    assert catalog.visible("prompts", "a", "hidden") == "a__hidden"
+
+
+@pytest.mark.parametrize(
+    ("servers", "more", "several", "rewritten"),
+    [
+        ({"a": {}}, {}, False, ""),
+        ({"a": {"prefix": "x"}}, {}, False, ""),
+        ({"a": {}, "b": {}}, {}, True, "ab"),
+        ({"a": {"prefix": ""}, "b": {}}, {}, True, "b"),
+        ({"a": {}, "b": {}}, {"resources": "unprefixed"}, True, ""),
+    ],
+)
+def test_whether_clients_have_to_tell_servers_apart(
+    servers: dict[str, dict[str, str]], more: dict[str, str], several: bool, rewritten: str
+) -> None:
+    catalog = Catalog(config(servers, **more))
+    assert catalog.several is several
+    assert [name for name in servers if catalog.uris.rewrites(name)] == [*rewritten]
+
+
+def test_a_prefix_becomes_the_start_of_a_scheme() -> None:
+    """Clients' URL classes put schemes into lower case, and know no underscore in them."""
+    catalog = Catalog(config({"a": {"prefix": "Git_Hub"}, "b": {"prefix": "7zip"}}))
+    assert catalog.uris.visible("a", "x:y") == "git-hub+x:y"
+    assert catalog.uris.visible("b", "x:y") == "s-7zip+x:y"

@@ -9,11 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.gateway.decision import CloseLeg, Decision, FanOut, Forward, ListLeg, NotifyLeg, OpenLeg, Reply
-from tests.unit.gateway.support import NOW, Rig, as_reply, config, head, message
+from mcp_extproc.gateway.decision import (
+    AskLeg,
+    CloseLeg,
+    Decision,
+    Done,
+    Failed,
+    FanOut,
+    Forward,
+    ListLeg,
+    NeedBody,
+    NeedSession,
+    NotifyLeg,
+    OpenLeg,
+    Outcome,
+    Reply,
+)
+from mcp_extproc.mcp import methods
+from tests.unit.gateway.support import EVERYTHING, NOW, Rig, answer, as_reply, code, config, head, message, upstream
 from tests.unit.mcp.strategies import PROPERTY, json_texts
 
 RIG = Rig()
+RICH = Rig(
+    upstreams={name: upstream(name, capabilities=EVERYTHING) for name in "ab"}, client_flags=frozenset({"roots"})
+)
+"""Servers that offer everything, and a client with roots."""
 INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "agent", "version": "1"}}
 
 
@@ -26,11 +46,35 @@ def legs(decision: Decision) -> list[type]:
     [
         (message("tools/list"), [ListLeg, ListLeg]),
         (message("tools/list", {}), [ListLeg, ListLeg]),
+        (message("prompts/list"), [ListLeg, ListLeg]),
+        (message("resources/list"), [ListLeg, ListLeg]),
+        (message("resources/templates/list"), [ListLeg, ListLeg]),
+        (message("logging/setLevel", {"level": "info"}), [AskLeg, AskLeg]),
         (message("notifications/cancelled", {"requestId": 3}, id=None), [NotifyLeg, NotifyLeg]),
+        (message("notifications/roots/list_changed", id=None), [NotifyLeg, NotifyLeg]),
     ],
 )
 def test_what_every_server_of_the_session_is_asked(body: bytes, asked: list[type]) -> None:
-    assert legs(RIG.decide(body)) == asked
+    assert legs(RICH.decide(body)) == asked
+
+
+@pytest.mark.parametrize(
+    ("method", "flag"),
+    [
+        ("tools/list", "tools"),
+        ("prompts/list", "prompts"),
+        ("resources/list", "resources"),
+        ("resources/templates/list", "resources"),
+        ("logging/setLevel", "logging"),
+    ],
+)
+def test_only_servers_with_the_capability_are_asked_and_those_that_may_have_it(method: str, flag: str) -> None:
+    """The one that was down at `initialize` may."""
+    without = upstream("a", capabilities=sorted({*EVERYTHING} - {flag}))
+    rig = Rig(config({name: {} for name in "abc"}), {"a": without, "b": upstream("b", capabilities=(flag,))})
+    decision = rig.fan_out(message(method, {"level": "info"} if method == "logging/setLevel" else {}))
+    found = [leg for leg in decision.legs if isinstance(leg, ListLeg | AskLeg)]
+    assert [(leg.server, leg.capability, leg.method) for leg in found] == [("b", flag, method), ("c", flag, method)]
 
 
 def test_initialize_asks_every_server() -> None:
@@ -38,22 +82,81 @@ def test_initialize_asks_every_server() -> None:
 
 
 def test_initialize_within_a_session_opens_another() -> None:
-    assert legs(RIG.decide(message("initialize", INITIALIZE), RIG.head(mcp_session_id="anything"))) == [
-        OpenLeg,
-        OpenLeg,
-    ]
+    assert legs(RIG.decide(message("initialize", INITIALIZE), RIG.head())) == [OpenLeg, OpenLeg]
+
+
+def test_e6_initialize_with_a_session_id_that_is_none_is_told_so() -> None:
+    refused = RIG.decide(message("initialize", INITIALIZE), RIG.head(mcp_session_id="anything"))
+    assert isinstance(refused, Reply)
+    assert refused.status == 404
 
 
 def test_delete_ends_the_session_with_every_server() -> None:
     """E7."""
     rig = Rig()
-    assert legs(rig.gateway.admit(rig.head("DELETE"), NOW) or Reply(0, b"")) == [CloseLeg, CloseLeg]
+    decision = rig.gateway.admit(rig.head("DELETE"), NOW)
+    assert not isinstance(decision, NeedBody)
+    assert legs(decision) == [CloseLeg, CloseLeg]
 
 
-def test_a_call_goes_to_its_server() -> None:
-    decision = RIG.decide(message("tools/call", {"name": "b__x"}))
-    assert isinstance(decision, Forward)
-    assert decision.server == "b"
+PROMPT, RESOURCE = {"type": "ref/prompt", "name": "b__x"}, {"type": "ref/resource", "uri": "b+x:y{z}"}
+
+# (what a client sends, params as the server gets them)
+FORWARDED: list[tuple[bytes, dict[str, Any]]] = [
+    (message("tools/call", {"name": "b__x", "arguments": {"n": 1}}), {"name": "x", "arguments": {"n": 1}}),
+    (message("prompts/get", {"name": "b__x"}), {"name": "x"}),
+    (message("resources/read", {"uri": "b+file:///x"}), {"uri": "file:///x"}),
+    (message("resources/read", {"uri": "B+file:///x"}), {"uri": "file:///x"}),
+    (message("resources/read", {"uri": "ui://b/view/1"}), {"uri": "ui://view/1"}),
+    (message("resources/subscribe", {"uri": "b+x:y"}), {"uri": "x:y"}),
+    (message("resources/unsubscribe", {"uri": "b+x:y"}), {"uri": "x:y"}),
+    (
+        message("completion/complete", {"ref": PROMPT, "argument": {"name": "a", "value": "b__x"}}),
+        {"ref": {**PROMPT, "name": "x"}, "argument": {"name": "a", "value": "b__x"}},
+    ),
+    (
+        message("completion/complete", {"ref": RESOURCE, "argument": {}}),
+        {"ref": {**RESOURCE, "uri": "x:y{z}"}, "argument": {}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "params"), FORWARDED)
+def test_what_goes_to_one_server(body: bytes, params: dict[str, Any]) -> None:
+    forward = RICH.forward(body)
+    assert (forward.server, forward.facts["server"]) == ("b", "b")
+    assert json.loads(forward.body) == {**json.loads(body), "params": params}
+
+
+@pytest.mark.parametrize(("body", "params"), FORWARDED)
+def test_no_server_gets_what_it_does_not_offer(body: bytes, params: dict[str, Any]) -> None:
+    """Nor does the client learn of names that nobody can have."""
+    for flags in [(), ("resources",), ("prompts",), ("completions",), ("tools",)]:
+        rig = Rig(upstreams={"a": upstream("a", capabilities=EVERYTHING), "b": upstream("b", capabilities=flags)})
+        method = json.loads(body)["method"]
+        needed = {methods.REQUESTS[method].capability}
+        if params.get("ref", {}).get("type") == "ref/prompt":
+            needed.add("prompts")
+        decision = rig.decide(body)
+        assert isinstance(decision, Forward) == (needed <= set(flags)), flags
+        if isinstance(decision, Reply):
+            assert decision.status == 200
+            assert (answer(decision)["id"], code(decision)) in ((7, -32601), (7, -32602))
+
+
+def test_what_a_server_does_not_offer_is_named() -> None:
+    rig = Rig(upstreams={"a": upstream("a"), "b": upstream("b", capabilities=("resources",))})
+    reply = rig.reply(message("resources/subscribe", {"uri": "b+x:y"}))
+    assert reply.facts["error_reason"] == "not_offered"
+    assert answer(reply)["error"]["message"] == "Server 'b' does not offer resources/subscribe."
+
+
+def test_a_server_opened_late_is_asked_only_for_what_it_offers() -> None:
+    rig = Rig(upstreams={})
+    decision = rig.decide(message("resources/read", {"uri": "b+x:y"}))
+    assert isinstance(decision, NeedSession)
+    assert code(as_reply(decision.resume(upstream("b", capabilities=("tools",))))) == -32601
+    assert isinstance(decision.resume(upstream("b", capabilities=("resources",))), Forward)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +166,12 @@ def test_a_call_goes_to_its_server() -> None:
         message("notifications/initialized", {}, id=None),
         # E5: unknown notifications, and answers to what was never asked.
         message("notifications/progress", {"progressToken": 1, "progress": 1}, id=None),
+        message("notifications/progress", {"progressToken": "none of ours", "progress": 1}, id=None),
+        message("notifications/progress", {}, id=None),
+        message("notifications/progress", id=None),
         message("notifications/whatever", id=None),
+        # Servers were told that this client has no roots.
+        message("notifications/roots/list_changed", id=None),
         message("tools/call", {"name": "a__x"}, id=None),
         b'{"jsonrpc":"2.0","id":99,"result":{}}',
         b'{"jsonrpc":"2.0","id":"x","error":{"code":-1,"message":"no"}}',
@@ -91,33 +199,64 @@ ANSWERED: list[tuple[bytes, int | None, str]] = [
     (message("tools/call", {"name": ["a__x"]}), -32602, "params.name"),
     (message("tools/list", {"cursor": "zzz"}), -32602, "cursor"),
     (message("tools/list", {"cursor": ""}), -32602, "cursor"),
-    # E5, E32, and what the gateway does not serve yet.
+    (message("prompts/list", {"cursor": "zzz"}), -32602, "cursor"),
+    (message("resources/list", {"cursor": "zzz"}), -32602, "cursor"),
+    (message("resources/templates/list", {"cursor": None}), -32602, "cursor"),
+    (message("prompts/get", {"name": "nobody__x"}), -32602, "nobody__x"),
+    (message("prompts/get", {"name": "x"}), -32602, "x"),
+    (message("prompts/get", {}), -32602, "params.name"),
+    (message("resources/read", {"uri": "x:"}), -32002, "to no server"),
+    (message("resources/read", {"uri": "nobody+x:"}), -32002, "to no server"),
+    (message("resources/read", {"uri": "ui://nobody/x"}), -32002, "to no server"),
+    (message("resources/read", {"uri": "b+" + "x" * 8191}), -32002, "to no server"),
+    (message("resources/read", {"uri": ["b+x:"]}), -32602, "params.uri"),
+    (message("resources/subscribe", {}), -32602, "params.uri"),
+    (message("resources/unsubscribe", {"uri": "x:"}), -32002, "to no server"),
+    (message("completion/complete", {"ref": {"type": "ref/prompt", "name": "x"}}), -32602, "x"),
+    (message("completion/complete", {"ref": {"type": "ref/resource", "uri": "x:"}}), -32002, "to no server"),
+    (message("completion/complete", {"ref": {"type": "ref/resource", "name": "b__x"}}), -32602, "params.ref"),
+    (message("completion/complete", {"ref": {"type": "ref/tool", "name": "b__x"}}), -32602, "params.ref"),
+    (message("completion/complete", {"ref": {"name": "b__x"}}), -32602, "params.ref"),
+    (message("completion/complete", {"ref": {"type": "ref/prompt", "name": 1}}), -32602, "params.ref"),
+    (message("completion/complete", {"ref": "b__x"}), -32602, "params.ref"),
+    (message("completion/complete", {}), -32602, "params.ref"),
+    (message("completion/complete"), -32602, "params.ref"),
+    (message("logging/setLevel", {"level": "loud"}), -32602, "params.level"),
+    (message("logging/setLevel", {"level": 1}), -32602, "params.level"),
+    (message("logging/setLevel"), -32602, "params.level"),
+    # E5, E32
     (message("unknown"), -32601, "unknown"),
     (message("TOOLS/LIST"), -32601, "TOOLS/LIST"),
     (message("server/discover"), -32601, "server/discover"),
     (message("notifications/initialized"), -32601, "notifications/initialized"),
     (message("tasks/get", {"taskId": "1"}), -32601, "tasks/get"),
-    (message("prompts/list"), -32601, "prompts/list"),
-    (message("resources/read", {"uri": "x:"}), -32601, "resources/read"),
-    (message("logging/setLevel", {"level": "info"}), -32601, "logging/setLevel"),
+    (message("tasks/list"), -32601, "tasks/list"),
+    (message("sampling/createMessage"), -32601, "sampling/createMessage"),
 ]
 
 
 @pytest.mark.parametrize(("body", "code", "named"), ANSWERED, ids=lambda value: str(value)[:90])
 def test_answers_to_requests_that_were_read(body: bytes, code: int | None, named: str) -> None:
     """E26: at 200, because anything else ends the session in some clients (N1, N2)."""
-    reply = RIG.reply(body)
-    answer = json.loads(reply.body)
-    assert (reply.status, answer["id"], answer["jsonrpc"]) == (200, 7, "2.0")
+    reply = RICH.reply(body)
+    found = answer(reply)
+    assert (reply.status, found["id"], found["jsonrpc"]) == (200, 7, "2.0")
     if code is None:
-        assert answer["result"] == {}
+        assert found["result"] == {}
     else:
-        assert answer["error"]["code"] == code
-        assert named in answer["error"]["message"]
+        assert found["error"]["code"] == code
+        assert named in found["error"]["message"]
 
 
 def test_no_more_than_a_little_of_a_name_is_repeated() -> None:
     assert len(RIG.reply(message("tools/call", {"name": "x" * 1_000_000})).body) < 500
+    assert len(RIG.reply(message("prompts/get", {"name": "x" * 1_000_000})).body) < 500
+    assert len(RIG.reply(message("resources/read", {"uri": "x" * 1_000_000})).body) < 500
+
+
+def test_the_resource_that_was_not_found_is_named() -> None:
+    """Server/resources, Error Handling."""
+    assert answer(RIG.reply(message("resources/read", {"uri": "x:y"})))["error"]["data"] == {"uri": "x:y"}
 
 
 @pytest.mark.parametrize("id", ["0", '"0"', "9007199254740993", "-5", '"\\u0061"', '""', "1" * 100])
@@ -156,7 +295,8 @@ def test_initialize_as_a_notification() -> None:
         (message("ping", {"a": float("nan")}), -32700, None),
         (b"[" * 500 + b"]" * 500, -32700, None),
         (b"[]", -32600, None),
-        (b"[" + message("ping") + b"]", -32600, None),
+        (b"[ ]", -32600, None),
+        (b"[1,]", -32700, None),
         (message("ping", [1]), -32600, 7),
         (message("ping", id=1.5), -32600, None),
         (message("ping", jsonrpc="1.0"), -32600, 7),
@@ -166,8 +306,8 @@ def test_what_is_no_message_gets_400_in_or_out_of_a_session(body: bytes, code: i
     """S4, S5, E1, E2: judged before the session is."""
     for request in (RIG.head(), head(), RIG.head(mcp_session_id="unknown")):
         reply = RIG.reply(body, request)
-        answer = json.loads(reply.body)
-        assert (reply.status, answer["error"]["code"], answer.get("id")) == (400, code, id)
+        found = answer(reply)
+        assert (reply.status, found["error"]["code"], found.get("id")) == (400, code, id)
 
 
 def test_the_depth_of_the_configuration_counts() -> None:
@@ -176,8 +316,161 @@ def test_the_depth_of_the_configuration_counts() -> None:
     assert rig.reply(message("ping", {"a": json.loads("[" * 7 + "]" * 7)})).status == 400
 
 
+# -- Messages to servers --------------------------------------------------------------------------------------------------
+
+
+def told(decision: Decision) -> list[tuple[str, bytes]]:
+    """Whom a fan-out tells what."""
+    assert isinstance(decision, FanOut), decision
+    return [(leg.server, leg.body) for leg in decision.legs if isinstance(leg, NotifyLeg)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "theirs"),
+    [
+        ("7", "7"),
+        ('"x"', '"x"'),
+        # As a request with this id was forwarded.
+        ('"7"', '"mcp-extproc:7"'),
+        ('"\\u0037"', '"mcp-extproc:7"'),
+        # What a request with such an id became.
+        ('"mcp-extproc:7"', '"mcp-extproc:mcp-extproc:7"'),
+    ],
+)
+def test_a_cancellation_names_the_id_that_servers_know(sent: str, theirs: str) -> None:
+    """E20."""
+
+    def cancelled(id: str) -> bytes:
+        params = f'{{"reason":"r","requestId":{id} }}'
+        return f'{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{params}}}'.encode()
+
+    assert told(RIG.decide(cancelled(sent))) == [("a", cancelled(theirs)), ("b", cancelled(theirs))]
+
+
+def test_where_no_answer_is_read_ids_stay_as_they_are() -> None:
+    """E4: what is put into an id could not be taken out of it again."""
+    rig = Rig(config({"a": {}}), {"a": upstream("a", id=None)})
+    call = message("tools/call", {"name": "a__x"}, id="7")
+    assert json.loads(rig.forward(call).body)["id"] == "7"
+    body = message("notifications/cancelled", {"requestId": "7"}, id=None)
+    assert told(rig.decide(body)) == [("a", body)]
+
+
+@pytest.mark.parametrize(
+    "params", [None, {}, {"reason": "x"}, {"requestId": None}, {"requestId": {}}, {"requestId": 1.5}]
+)
+def test_a_cancellation_of_nothing_is_dropped(params: Any) -> None:
+    """E20."""
+    assert RIG.reply(message("notifications/cancelled", params, id=None)).status == 202
+
+
+@pytest.mark.parametrize("theirs", [b"1", b"0", b'"1"', b"9007199254740993", b'"\\u0041"'])
+@pytest.mark.parametrize("members", ['"result": {"n":1.50}', '"error":{"code":-1,"message":"no"}'])
+def test_a_clients_answer_goes_to_the_server_that_asked_under_its_own_id(theirs: bytes, members: str) -> None:
+    """E22: digit for digit, and every other byte as the client wrote it."""
+    id = RIG.own("request", "b", theirs)
+    body = f'{{ "jsonrpc":"2.0","id" : {id.decode()}, {members} }}'.encode()
+    decision = RIG.fan_out(body)
+    assert told(decision) == [("b", body.replace(id, theirs))]
+    assert decision.facts["server"] == "b"
+    assert as_reply(decision.merge([Failed("b", "connect", "is unreachable")], NOW)).status == 202
+
+
+@pytest.mark.parametrize("token", [b"0", b'"1"', b"1.5"])
+def test_progress_goes_to_the_server_that_asked_with_its_own_token(token: bytes) -> None:
+    """E21."""
+    sealed = RIG.own("progress", "a", token)
+    params = f'{{"progressToken":{sealed.decode()},"progress":1.50}}'
+    body = f'{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}'.encode()
+    assert told(RIG.decide(body)) == [("a", body.replace(sealed, token))]
+
+
+@pytest.mark.parametrize("purpose", ["request", "progress"])
+def test_what_was_sealed_for_something_else_reaches_no_server(purpose: str) -> None:
+    """Nor what was sealed in another session, for a server that is gone, or by a session that a server lost."""
+    rig, other = Rig(), Rig()
+    other_purpose = {"request": "progress", "progress": "request"}[purpose]
+    theirs = [rig.own(other_purpose, "a", b"1"), other.own(purpose, "a", b"1"), rig.own(purpose, "c", b"1")]
+    lost = rig.own(purpose, "b", b"1")
+
+    def returned(id: bytes) -> Decision:
+        if purpose == "request":
+            return rig.decide(b'{"jsonrpc":"2.0","id":%b,"result":{}}' % id)
+        return rig.decide(b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b}}' % id)
+
+    assert [as_reply(returned(id)).status for id in theirs] == [202] * 3
+    assert [server for server, _ in told(returned(lost))] == ["b"]
+    rig.memory.replace("b", "id of b", upstream("b", id="new"))
+    assert as_reply(returned(lost)).status == 202
+
+
+# -- Log levels -----------------------------------------------------------------------------------------------------------
+
+
+def levels(rig: Rig, level: str, outcomes: list[Outcome]) -> Reply:
+    decision = rig.fan_out(message("logging/setLevel", {"level": level}))
+    assert [leg.params for leg in decision.legs if isinstance(leg, AskLeg)] == [b'{"level":"%b"}' % level.encode()] * 2
+    return as_reply(decision.merge(outcomes, NOW))
+
+
+@pytest.mark.parametrize("level", methods.LOG_LEVELS)
+def test_a_log_level_is_told_to_all_and_remembered(level: str) -> None:
+    rig = Rig(upstreams={name: upstream(name, capabilities=("logging",)) for name in "ab"})
+    assert answer(levels(rig, level, [Done("a"), Done("b")]))["result"] == {}
+    assert rig.memory.level(rig.session) == level
+    for name in "ab":
+        settings = rig.memory.settings(name, f"id of {name}")
+        assert settings is not None
+        assert settings.level == level
+
+
+def test_a_server_that_does_not_take_the_level_is_named() -> None:
+    """N18: and if none does, that is an error."""
+    rig = Rig(upstreams={name: upstream(name, capabilities=("logging",)) for name in "ab"})
+    failed = [Failed(name, "connect", "is unreachable") for name in "ab"]
+    reply = levels(rig, "info", [failed[0], Done("b")])
+    assert (answer(reply)["result"], reply.facts["unavailable"]) == ({}, "a")
+    assert [note.fields["server"] for note in reply.notes] == ["a"]
+    reply = levels(rig, "info", [*failed])
+    assert (reply.status, answer(reply)["id"], code(reply), len(reply.notes)) == (200, 7, -32603, 2)
+
+
+def test_a_log_level_where_no_server_logs() -> None:
+    """It counts for servers that come later."""
+    rig = Rig()
+    decision = rig.fan_out(message("logging/setLevel", {"level": "error"}))
+    assert decision.legs == ()
+    assert answer(as_reply(decision.merge([], NOW)))["result"] == {}
+    assert rig.memory.level(rig.session) == "error"
+
+
+# -- Subscriptions --------------------------------------------------------------------------------------------------------
+
+
+def test_subscriptions_are_remembered_for_a_server_that_loses_them() -> None:
+    rig = Rig(upstreams={name: upstream(name, capabilities=EVERYTHING) for name in "ab"})
+
+    def subscribed(server: str) -> list[str]:
+        settings = rig.memory.settings(server, f"id of {server}")
+        return [] if settings is None else [*settings.subscriptions]
+
+    for uri in ("b+x:1", "b+x:2", "a+x:3"):
+        rig.forward(message("resources/subscribe", {"uri": uri}))
+    assert (subscribed("a"), subscribed("b")) == (["x:3"], ["x:1", "x:2"])
+    rig.forward(message("resources/unsubscribe", {"uri": "b+x:1"}))
+    assert subscribed("b") == ["x:2"]
+
+
+def test_reading_is_not_subscribing() -> None:
+    rig = Rig(upstreams={name: upstream(name, capabilities=EVERYTHING) for name in "ab"})
+    rig.forward(message("resources/read", {"uri": "b+x:1"}))
+    assert rig.memory.settings("b", "id of b") is None
+
+
+# -- Anything at all ------------------------------------------------------------------------------------------------------
+
 methods_ = st.one_of(
-    st.sampled_from(["initialize", "ping", "tools/list", "tools/call", "notifications/cancelled", "server/discover"]),
+    st.sampled_from([*methods.REQUESTS, *methods.NOTIFICATIONS, *methods.MODERN_ONLY]),
     st.text(max_size=5),
 )
 
@@ -188,7 +481,7 @@ def test_any_message_gets_a_decision(method: str, params: str, id: str | None, i
     """Whatever the parameters: an answer at a status that is ours to give, and never an exception."""
     id_member = "" if id is None else f'"id":{id},'
     body = f'{{"jsonrpc":"2.0",{id_member}"method":{json.dumps(method)},"params":{params}}}'.encode()
-    decision = RIG.decide(body, None if in_session else head())
+    decision = RICH.decide(body, None if in_session else head())
     if isinstance(decision, Reply):
         assert decision.status in (200, 202, 400)
         assert json.loads(decision.body) if decision.status != 202 else decision.body == b""
@@ -197,7 +490,10 @@ def test_any_message_gets_a_decision(method: str, params: str, id: str | None, i
 @PROPERTY
 @given(st.text(max_size=80))
 def test_any_session_id_is_answered(token: str) -> None:
-    for verb in ("POST", "DELETE"):
+    for verb in ("POST", "GET", "DELETE"):
         request = head(verb, mcp_session_id=token)
-        decision = RIG.gateway.admit(request, NOW) or RIG.gateway.decide(request, message("ping"), NOW)
-        assert as_reply(decision).status == 404
+        admitted = RIG.gateway.admit(request, NOW)
+        if isinstance(admitted, NeedBody):
+            assert not admitted.and_response
+            admitted = RIG.gateway.decide(request, message("ping"), NOW)
+        assert as_reply(admitted).status == 404

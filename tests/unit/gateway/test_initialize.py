@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from mcp_extproc import __version__
-from mcp_extproc.gateway.decision import Failed, FanOut, OpenLeg, Reply
+from mcp_extproc.gateway.decision import Failed, FanOut, OpenLeg, Outcome, Reply
 from mcp_extproc.mcp.sessions import Session
-from tests.unit.gateway.support import NOW, Rig, answer, config, head, message, opened, upstream
+from tests.unit.gateway.support import NOW, Rig, answer, as_reply, config, head, message, opened, upstream
 
 PARAMS: dict[str, Any] = {
     "protocolVersion": "2025-11-25",
@@ -23,6 +24,10 @@ def initialize(rig: Rig, **changed: Any) -> FanOut:
     return rig.fan_out(message("initialize", {**PARAMS, **changed}), head())
 
 
+def merged(rig: Rig, outcomes: Sequence[Outcome], now: float = NOW) -> Reply:
+    return as_reply(initialize(rig).merge(outcomes, now))
+
+
 def token_of(reply: Reply) -> str:
     return dict(reply.headers)["mcp-session-id"]
 
@@ -33,14 +38,14 @@ def session_of(rig: Rig, reply: Reply) -> Session:
 
 def test_the_answer_of_two_servers() -> None:
     rig = Rig()
-    reply = initialize(rig).merge([opened("a", instructions="Do a."), opened("b", instructions="Do b.")], NOW)
+    reply = merged(rig, [opened("a", instructions="Do a."), opened("b", instructions="Do b.")])
     assert reply.status == 200
     assert answer(reply) == {
         "jsonrpc": "2.0",
         "id": 7,
         "result": {
             "protocolVersion": "2025-11-25",
-            "capabilities": {"tools": {}},
+            "capabilities": {"tools": {"listChanged": True}},
             "serverInfo": {"name": "mcp-extproc", "version": __version__},
             "instructions": "# a\n\nDo a.\n\n# b\n\nDo b.",
         },
@@ -49,7 +54,7 @@ def test_the_answer_of_two_servers() -> None:
 
 def test_the_token_holds_what_a_replica_needs() -> None:
     rig = Rig(config(session={"ttl": "1h"}))
-    reply = initialize(rig).merge([opened("a"), opened("b")], NOW + 0.9)
+    reply = merged(rig, [opened("a"), opened("b")], NOW + 0.9)
     session = session_of(rig, reply)
     assert session == Session(
         audience="/mcp",
@@ -57,7 +62,7 @@ def test_the_token_holds_what_a_replica_needs() -> None:
         version="2025-11-25",
         expires=int(NOW) + 3600,
         client="agent/1.2",
-        client_capabilities=b"{}",
+        client_flags=frozenset({"elicitation", "elicitation.form", "roots", "roots.listChanged", "sampling"}),
         upstreams={"a": upstream("a"), "b": upstream("b")},
     )
     # The very token that was given out is served.
@@ -77,35 +82,78 @@ def test_the_version_is_the_clients_where_it_is_spoken(requested: str, version: 
         ("a", version),
         ("b", version),
     ]
-    reply = decision.merge([opened("a"), opened("b")], NOW)
+    reply = as_reply(decision.merge([opened("a"), opened("b")], NOW))
     assert answer(reply)["result"]["protocolVersion"] == session_of(rig, reply).version == version
 
 
-def test_no_capability_of_the_client_is_declared_whose_requests_are_not_carried() -> None:
-    assert all(leg.client_capabilities == b"{}" for leg in initialize(Rig()).legs if isinstance(leg, OpenLeg))
+CLIENT: list[tuple[Any, set[str]]] = [
+    ({}, set()),
+    (None, set()),
+    ({"experimental": {"x": {}}, "tasks": {}}, set()),
+    ({"roots": {}}, {"roots"}),
+    (PARAMS["capabilities"], {"roots", "roots.listChanged", "sampling", "elicitation", "elicitation.form"}),
+]
+
+
+@pytest.mark.parametrize(("declared", "flags"), CLIENT)
+def test_what_the_client_offers_is_told_to_every_server_and_kept(declared: Any, flags: set[str]) -> None:
+    rig = Rig()
+    decision = (
+        initialize(rig, capabilities=declared)
+        if declared is not None
+        else rig.fan_out(message("initialize", {"protocolVersion": "2025-11-25"}), head())
+    )
+    assert [leg.client_flags for leg in decision.legs if isinstance(leg, OpenLeg)] == [flags] * 2
+    reply = as_reply(decision.merge([opened("a"), opened("b")], NOW))
+    assert session_of(rig, reply).client_flags == flags
+
+
+def test_the_version_with_the_client_says_what_its_capabilities_mean() -> None:
+    decision = initialize(Rig(), protocolVersion="2025-03-26")
+    assert {leg.client_flags for leg in decision.legs if isinstance(leg, OpenLeg)} == {
+        frozenset({"roots", "roots.listChanged", "sampling"})
+    }
+
+
+LISTS = {"listChanged": True}
 
 
 @pytest.mark.parametrize(
-    ("declared", "merged"),
+    ("declared", "told"),
     [
-        ([{"tools": {}}, {}], {"tools": {}}),
-        ([{"tools": {"listChanged": True}}, {"tools": {}}], {"tools": {}}),
-        ([{"tools": None}, {}], {"tools": {}}),
-        ([{"prompts": {}, "logging": {}, "experimental": {"x": {}}}, {"resources": {"subscribe": True}}], {}),
+        ([{"tools": {}}, {}], {"tools": LISTS}),
+        ([{"tools": {"listChanged": True}}, {"tools": {}}], {"tools": LISTS}),
+        ([{"tools": None}, {}], {"tools": LISTS}),
+        (
+            [
+                {"prompts": {}, "logging": {}, "experimental": {"x": {}}, "tasks": {}},
+                {"resources": {"subscribe": True}},
+            ],
+            {"prompts": LISTS, "logging": {}, "resources": {**LISTS, "subscribe": True}},
+        ),
+        ([{"resources": {"subscribe": False}}, {"completions": {}}], {"resources": LISTS, "completions": {}}),
         ([{}, {}], {}),
     ],
 )
 def test_capabilities_are_the_union_of_what_is_really_served(
-    declared: list[dict[str, Any]], merged: dict[str, Any]
+    declared: list[dict[str, Any]], told: dict[str, Any]
 ) -> None:
     outcomes = [opened(server, capabilities) for server, capabilities in zip("ab", declared, strict=True)]
-    assert answer(initialize(Rig()).merge(outcomes, NOW))["result"]["capabilities"] == merged
+    assert answer(merged(Rig(), outcomes))["result"]["capabilities"] == told
+
+
+def test_a_server_that_is_missing_may_offer_anything_later() -> None:
+    """Nothing can be added after `initialize`."""
+    reply = merged(Rig(), [Failed("a", "connect", "is unreachable"), opened("b", {})])
+    assert answer(reply)["result"]["capabilities"] == {
+        "completions": {}, "logging": {}, "prompts": LISTS, "resources": {**LISTS, "subscribe": True}, "tools": LISTS,
+    }  # fmt: skip
 
 
 def test_a_server_that_fails_is_left_out_and_named() -> None:
     """N18."""
     rig = Rig()
-    reply = initialize(rig).merge([Failed("a", "timeout", "did not answer within 10 s"), opened("b")], NOW)
+    reply = merged(rig, [Failed("a", "timeout", "did not answer within 10 s"), opened("b")], NOW)
     assert answer(reply)["result"]["_meta"]["mcp-extproc/unavailable"] == [
         {"server": "a", "reason": "timeout", "message": "did not answer within 10 s"}
     ]
@@ -116,9 +164,7 @@ def test_a_server_that_fails_is_left_out_and_named() -> None:
 
 def test_all_servers_failing_is_an_error_without_a_session() -> None:
     """N18."""
-    reply = initialize(Rig()).merge(
-        [Failed("a", "connect", "is unreachable"), Failed("b", "status", "answered HTTP 500")], NOW
-    )
+    reply = merged(Rig(), [Failed("a", "connect", "is unreachable"), Failed("b", "status", "answered HTTP 500")])
     assert (reply.status, answer(reply)["id"], answer(reply)["error"]["code"]) == (200, 7, -32603)
     assert answer(reply)["error"]["message"] == "No answer: server 'a' is unreachable; server 'b' answered HTTP 500."
     assert "mcp-session-id" not in dict(reply.headers)
@@ -140,7 +186,7 @@ def test_instructions_stand_under_their_servers_name(
     instructions: tuple[str | None, ...], expected: str | None
 ) -> None:
     outcomes = [opened(server, instructions=text) for server, text in zip("ab", instructions, strict=True)]
-    assert answer(initialize(Rig()).merge(outcomes, NOW))["result"].get("instructions") == expected
+    assert answer(merged(Rig(), outcomes))["result"].get("instructions") == expected
 
 
 @pytest.mark.parametrize(
@@ -163,7 +209,7 @@ def test_the_clients_name_for_logs(info: Any, client: str) -> None:
 
 def test_tokens_differ_and_their_names_tell_them_apart() -> None:
     decision = initialize(Rig())
-    first, second = (decision.merge([opened("a"), opened("b")], NOW) for _ in range(2))
+    first, second = (as_reply(decision.merge([opened("a"), opened("b")], NOW)) for _ in range(2))
     assert token_of(first) != token_of(second)
     assert first.facts["session"] != second.facts["session"]
     assert json.loads(first.body) == json.loads(second.body)
@@ -171,5 +217,5 @@ def test_tokens_differ_and_their_names_tell_them_apart() -> None:
 
 def test_no_id_of_a_server_is_shown() -> None:
     """E8, N3."""
-    reply = initialize(Rig()).merge([opened("a"), opened("b")], NOW)
+    reply = merged(Rig(), [opened("a"), opened("b")])
     assert "id of a" not in str(reply)

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.gateway.decision import Failed, Forward, Listed, ListLeg, Reply
-from tests.unit.gateway.support import Rig, answer, config, message, upstream
+from mcp_extproc.mcp import methods
+from mcp_extproc.mcp.methods import Handling, Method
+from tests.unit.gateway.support import EVERYTHING, Rig, answer, config, message, upstream
 from tests.unit.mcp.strategies import PROPERTY
 
 LIST = message("tools/list")
@@ -157,3 +159,167 @@ def test_what_is_listed_can_be_called_and_reaches_its_server(
     assert len(set(reached)) == len(reached)
     assert {(server, name) for server, name in reached if server == "b"} == {("b", name) for name in of_b}
     assert all(name in of_a and name not in hidden for server, name in reached if server == "a")
+
+
+# -- Every list -------------------------------------------------------------------------------------------------------------
+
+LISTS = [row for row in methods.REQUESTS.values() if row.handling is Handling.LIST]
+every_list = pytest.mark.parametrize("row", LISTS, ids=[row.name for row in LISTS])
+
+
+def everything(**more: Any) -> Rig:
+    """Two servers that offer all there is."""
+    return Rig(config(**more), {name: upstream(name, capabilities=EVERYTHING) for name in "ab"})
+
+
+def entries(row: Method, server: str, *texts: str, streamed: bool = False) -> Listed:
+    """A server's list; ``ENTRY`` stands for the member that an entry is known by."""
+    assert row.entry is not None
+    raw = [msgspec.Raw(text.replace("ENTRY", row.entry.value).encode()) for text in texts]
+    return Listed(server, raw, streamed=streamed)
+
+
+def shown(rig: Rig, row: Method, *outcomes: Listed) -> list[Any]:
+    assert row.entry is not None
+    assert row.items is not None
+    return [entry[row.entry.value] for entry in answer(rig.merged(message(row.name), outcomes))["result"][row.items]]
+
+
+@every_list
+def test_each_list_is_read_by_its_own_names(row: Method) -> None:
+    [first, _] = everything().fan_out(message(row.name)).legs
+    assert isinstance(first, ListLeg)
+    assert (first.method, first.items, first.capability) == (row.name, row.items, row.capability)
+
+
+@every_list
+def test_each_list_is_whole_and_verbatim_but_for_what_names_the_entry(row: Method) -> None:
+    """E28."""
+    text = '{ "ENTRY" : "x:y{z}", "uri2":"x:y" ,"n": 1.50}'
+    reply = everything().merged(message(row.name), [entries(row, "a", text), entries(row, "b", text)])
+    assert row.entry is not None
+    joint = "__" if row.entry.value == "name" else "+"
+    expected = ",".join(
+        text.replace("ENTRY", row.entry.value).replace('"x:y{z}"', f'"{server}{joint}x:y{{z}}"') for server in "ab"
+    )
+    assert reply.body == f'{{"jsonrpc":"2.0","id":7,"result":{{"{row.items}":[{expected}]}}}}'.encode()
+
+
+@every_list
+def test_each_list_may_be_partial_but_not_empty_for_want_of_servers(row: Method) -> None:
+    """E25, N18."""
+    failed = [Failed(name, "connect", "is unreachable") for name in "ab"]
+    assert answer(everything().merged(message(row.name), failed))["error"]["code"] == -32603
+    partial = answer(everything().merged(message(row.name), [entries(row, "a"), failed[1]]))["result"]
+    assert (partial[row.items], "mcp-extproc/unavailable" in partial["_meta"]) == ([], True)
+
+
+@every_list
+@pytest.mark.parametrize(
+    ("streamed", "as_stream"), [((True, True), True), ((True, False), False), ((False, False), False)]
+)
+def test_lists_come_as_streams_where_all_servers_stream_them(
+    row: Method, streamed: tuple[bool, bool], as_stream: bool
+) -> None:
+    """Nothing changes for clients when a gateway is put in between."""
+    texts = [entries(row, server, '{"ENTRY":"x:1"}', streamed=how) for server, how in zip("ab", streamed, strict=True)]
+    reply = everything().merged(message(row.name), texts)
+    plain = everything().merged(message(row.name), [entries(row, server, '{"ENTRY":"x:1"}') for server in "ab"])
+    assert dict(reply.headers)["content-type"] == ("text/event-stream" if as_stream else "application/json")
+    assert reply.body == (b"data: " + plain.body + b"\n\n" if as_stream else plain.body)
+
+
+def test_a_failed_server_does_not_decide_how_a_list_comes() -> None:
+    reply = Rig().merged(LIST, [Failed("a", "connect", "is unreachable"), Listed("b", (), streamed=True)])
+    assert dict(reply.headers)["content-type"] == "text/event-stream"
+    reply = Rig(upstreams={"a": upstream("a", capabilities=()), "b": upstream("b", capabilities=())}).merged(LIST, [])
+    assert dict(reply.headers)["content-type"] == "application/json"
+
+
+# -- URIs -------------------------------------------------------------------------------------------------------------------
+
+of_uris = pytest.mark.parametrize(
+    "row", [row for row in LISTS if row.capability == "resources"], ids=lambda row: row.name
+)
+
+
+@of_uris
+@pytest.mark.parametrize(
+    ("uri", "visible"),
+    [
+        ("file:///x", "a+file:///x"),
+        ("x{?y}", "a+x{?y}"),
+        ("ui://view/1", "ui://a/view/1"),
+        ("b+x:", "a+b+x:"),
+        ("", None),
+    ],
+)
+def test_uris_carry_their_server(row: Method, uri: str, visible: str | None) -> None:
+    assert shown(everything(), row, entries(row, "a", json.dumps({"ENTRY": uri}))) == ([visible] if visible else [])
+
+
+@of_uris
+def test_uris_of_one_server_stay(row: Method) -> None:
+    rig = Rig(config({"a": {}}), {"a": upstream("a", capabilities=EVERYTHING)})
+    uris = ["file:///x", "a+x:", "b+x:", "ui://a/v"]
+    assert shown(rig, row, entries(row, "a", *(json.dumps({"ENTRY": uri}) for uri in uris))) == uris
+
+
+@of_uris
+def test_a_uri_that_reading_would_take_to_another_server_is_not_listed(row: Method) -> None:
+    rig = everything(servers={"a": {"prefix": ""}, "b": {}})
+    own = ["x:1", "b+x:2", "B+x:3", "ui://b/v", "ui://v", "c+x:4"]
+    found = shown(rig, row, entries(row, "a", *(json.dumps({"ENTRY": uri}) for uri in own)))
+    assert found == ["x:1", "ui://v", "c+x:4"]
+
+
+@of_uris
+@pytest.mark.parametrize(
+    ("prefix", "of_a", "of_b", "expected"),
+    [
+        ("a", ["x:1"], ["x:2"], ["x:1", "x:2"]),
+        # Only a prefix tells apart what both have.
+        ("a", ["x:1", "x:3"], ["x:1"], ["a+x:1", "x:3", "b+x:1"]),
+        # Once more in one list is no second server.
+        ("a", ["x:1", "x:1"], [], ["x:1"]),
+        # Reading these would go to another URI, or another server.
+        ("a", [], ["a+x:1", "b+x:1", "ui://a/v"], ["b+a+x:1", "b+b+x:1", "ui://b/a/v"]),
+        ("", ["x:1", "b+x:2"], ["x:1"], ["b+x:1"]),
+    ],
+)
+def test_uris_stay_where_one_server_alone_has_them(
+    row: Method, prefix: str, of_a: list[str], of_b: list[str], expected: list[str]
+) -> None:
+    rig = everything(servers={"a": {"prefix": prefix}, "b": {}}, resources="unprefixed")
+    lists = [
+        entries(row, server, *(json.dumps({"ENTRY": uri}) for uri in uris))
+        for server, uris in (("a", of_a), ("b", of_b))
+    ]
+    assert shown(rig, row, *lists) == expected
+
+
+# -- Views (MCP Apps) ---------------------------------------------------------------------------------------------------------
+
+
+@every_list
+@pytest.mark.parametrize(
+    "meta",
+    [
+        '{"ui":{"resourceUri":"URI", "csp":{}}}',
+        '{"ui/resourceUri":"URI"}',
+        '{"openai/outputTemplate":"URI","n":1.50}',
+    ],
+)
+def test_the_view_of_an_entry_is_where_clients_find_it(row: Method, meta: str) -> None:
+    text = '{"ENTRY":"x:1","_meta":' + meta.replace("URI", "ui://view/1") + "}"
+    value = answer(everything().merged(message(row.name), [entries(row, "b", text)]))["result"][row.items][0]
+    assert value["_meta"] == json.loads(meta.replace("URI", "ui://b/view/1"))
+    one = Rig(config({"b": {}}), {"b": upstream("b", capabilities=EVERYTHING)})
+    value = answer(one.merged(message(row.name), [entries(row, "b", text)]))["result"][row.items][0]
+    assert value["_meta"] == json.loads(meta.replace("URI", "ui://view/1"))
+
+
+def test_prompts_are_not_filtered_as_tools_are() -> None:
+    rig = everything(servers={"a": {"tools": {"exclude": ["x"]}}, "b": {}})
+    row = methods.REQUESTS["prompts/list"]
+    assert shown(rig, row, entries(row, "a", '{"name":"x"}')) == ["a__x"]

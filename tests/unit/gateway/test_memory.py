@@ -1,15 +1,20 @@
-"""What a worker remembers of sessions is bounded, and always leads to the newest."""
+"""What a worker remembers of sessions is bounded, and always leads to the newest.
+
+At its bound each kind forgets the oldest first.
+"""
 
 from __future__ import annotations
 
 from mcp_extproc.gateway.decision import SessionRef
-from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import upstream
 
 
 def ref(server: str = "a", known: UpstreamSession | None = None, anchor: str | None = None) -> SessionRef:
-    return SessionRef(server, anchor or (known.id if known and known.id else "token 1"), known, "2025-11-25", b"{}")
+    return SessionRef(
+        server, anchor or (known.id if known and known.id else "token 1"), known, "2025-11-25", frozenset()
+    )
 
 
 KNOWN = ref(known=upstream("a", id="first"))
@@ -73,3 +78,150 @@ def test_ended_sessions() -> None:
     for session in "123":
         memory.end(session)
     assert [memory.has_ended(session) for session in "123"] == [False, True, True]
+
+
+# -- Settings -------------------------------------------------------------------------------------------------------------
+
+
+def settings(memory: SessionMemory, anchor: str, server: str = "a") -> tuple[str | None, list[str]]:
+    found = memory.settings(server, anchor)
+    return (None, []) if found is None else (found.level, [*found.subscriptions])
+
+
+def test_settings_are_kept_under_the_session_they_were_told_to() -> None:
+    memory = SessionMemory()
+    assert memory.settings("a", "first") is None
+    memory.set_level(KNOWN, "info")
+    memory.subscribe(KNOWN, "x:1")
+    memory.subscribe(KNOWN, "x:2")
+    memory.subscribe(KNOWN, "x:1")
+    memory.unsubscribe(KNOWN, "x:3")
+    assert memory.settings("a", "first") == Settings("info", {"x:1": None, "x:2": None})
+    memory.unsubscribe(KNOWN, "x:1")
+    memory.set_level(KNOWN, "error")
+    assert settings(memory, "first") == ("error", ["x:2"])
+    assert memory.settings("b", "first") is None
+    assert memory.settings("a", "other") is None
+
+
+def test_settings_move_to_the_session_that_replaces_a_lost_one() -> None:
+    """And again, when that is lost too; nothing stays behind for a stranger."""
+    memory = SessionMemory()
+    memory.set_level(KNOWN, "info")
+    memory.replace("a", "first", upstream("a", id="second"))
+    assert settings(memory, "first") == (None, [])
+    assert settings(memory, "second") == ("info", [])
+    memory.subscribe(KNOWN, "x:1")
+    memory.replace("a", "second", upstream("a", id="third"))
+    assert settings(memory, "third") == ("info", ["x:1"])
+    assert settings(memory, "second") == (None, [])
+
+
+def test_settings_of_a_server_without_session_ids_stay_where_they_are() -> None:
+    memory = SessionMemory()
+    late = ref()
+    memory.set_level(late, "info")
+    memory.replace("a", "token 1", upstream("a", id=None))
+    assert settings(memory, "token 1") == ("info", [])
+    memory.subscribe(late, "x:1")
+    assert settings(memory, "token 1") == ("info", ["x:1"])
+
+
+def test_settings_made_before_a_session_was_opened_late_are_told_to_it() -> None:
+    memory = SessionMemory()
+    memory.set_level(ref(), "info")
+    memory.replace("a", "token 1", upstream("a", id="late"))
+    memory.subscribe(ref(), "x:1")
+    assert settings(memory, "late") == ("info", ["x:1"])
+
+
+def test_a_client_can_not_subscribe_without_end() -> None:
+    memory = SessionMemory()
+    for number in range(1001):
+        memory.subscribe(KNOWN, f"x:{number}")
+    uris = settings(memory, "first")[1]
+    assert (len(uris), uris[0], uris[-1]) == (1000, "x:1", "x:1000")
+
+
+def test_the_oldest_settings_are_forgotten_first() -> None:
+    memory = SessionMemory(capacity=2)
+    for anchor in ("1", "2", "1", "3"):
+        memory.set_level(ref(anchor=anchor), "info")
+    assert [memory.settings("a", anchor) is not None for anchor in "123"] == [True, False, True]
+
+
+# -- Client sessions -------------------------------------------------------------------------------------------------------
+
+
+def test_log_levels() -> None:
+    memory = SessionMemory(capacity=2)
+    assert memory.level("1") is None
+    for session, level in (("1", "info"), ("2", "error"), ("1", "debug"), ("3", "alert")):
+        memory.remember_level(session, level)
+    assert [memory.level(session) for session in "123"] == ["debug", None, "alert"]
+
+
+def test_owners_are_known_for_their_time_and_of_their_list() -> None:
+    memory = SessionMemory()
+    memory.remember_owners("1", "tools/list", {"x": "a"}, 100.0)
+    assert memory.owners("1", "tools/list", 99.9) == {"x": "a"}
+    assert memory.owners("1", "tools/list", 100.0) is None
+    assert memory.owners("1", "prompts/list", 0.0) is None
+    assert memory.owners("2", "tools/list", 0.0) is None
+    memory.remember_owners("1", "tools/list", {}, 200.0)
+    assert memory.owners("1", "tools/list", 100.0) == {}
+
+
+def test_owners_are_forgotten_together() -> None:
+    memory = SessionMemory()
+    for session in ("1", "2"):
+        for kind in ("tools/list", "resources/list"):
+            memory.remember_owners(session, kind, {}, 100.0)
+    memory.forget_owners("1")
+    memory.forget_owners("unknown")
+    found = [memory.owners(session, kind, 0.0) for session in "12" for kind in ("tools/list", "resources/list")]
+    assert found == [None, None, {}, {}]
+
+
+def test_owners_are_bounded() -> None:
+    """Each entry may hold thousands of names, so there are fewer of them than of other things."""
+    memory = SessionMemory()
+    for number in range(1001):
+        memory.remember_owners(str(number), "tools/list", {}, 100.0)
+    assert memory.owners("0", "tools/list", 0.0) is None
+    assert memory.owners("1", "tools/list", 0.0) == {}
+
+
+# -- Requests under way -----------------------------------------------------------------------------------------------------
+
+
+def test_progress_tokens_are_those_of_requests_under_way() -> None:
+    """E21: of this session, and by their type."""
+    memory = SessionMemory()
+    memory.started("1", b"7")
+    assert memory.is_running("1", b"7")
+    assert not memory.is_running("1", b'"7"')
+    assert not memory.is_running("2", b"7")
+    memory.finished("1", b"7")
+    assert not memory.is_running("1", b"7")
+
+
+def test_a_token_that_is_used_twice_is_over_when_both_requests_are() -> None:
+    memory = SessionMemory()
+    memory.started("1", b"7")
+    memory.started("1", b"7")
+    memory.finished("1", b"7")
+    assert memory.is_running("1", b"7")
+    memory.finished("1", b"7")
+    assert not memory.is_running("1", b"7")
+
+
+def test_nothing_is_left_of_requests_that_are_over() -> None:
+    """Asking leaves nothing either, nor does an end without a beginning make one less under way."""
+    memory = SessionMemory()
+    assert not memory.is_running("1", b"7")
+    memory.finished("1", b"7")
+    memory.started("1", b"7")
+    assert memory.is_running("1", b"7")
+    memory.finished("1", b"7")
+    assert not memory._running

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mcp_extproc.gateway import merge
 from mcp_extproc.gateway.decision import Done, Failed, Listed, Note, Outcome
+from mcp_extproc.mcp.methods import Entry
 from tests.unit.mcp.strategies import PROPERTY, join_members, json_texts, other_members, spelled, tool_names
 
 FAILED = Failed("c", "connect", "is unreachable")
@@ -26,8 +27,14 @@ def listed(server: str, *entries: str | dict[str, Any], truncated: str | None = 
 
 def named(outcomes: Sequence[Outcome], limit: int = 1000) -> tuple[list[str], list[Note]]:
     """Merged entries as texts, under `<server>__<name>`; names that start with a minus sign are hidden."""
-    entries, notes = merge.named_items(outcomes, lambda s, n: None if n[0] == "-" else f"{s}__{n}", limit)
-    return [orjson.dumps(entry).decode() for entry in entries], notes
+    merged, notes = merge.entries(
+        outcomes, Entry.NAME, lambda s, n: None if n[0] == "-" else f"{s}__{n}", as_it_is, limit
+    )
+    return [orjson.dumps(entry).decode() for entry in merged], notes
+
+
+def as_it_is(_: str, entry: bytes) -> bytes:
+    return entry
 
 
 def names(outcomes: Sequence[Outcome], limit: int = 1000) -> list[str]:
@@ -65,8 +72,8 @@ def test_definitions_stay_verbatim_but_for_the_name(
 
 def test_an_unchanged_name_leaves_every_byte() -> None:
     text = '{ "n\\u0061me" : "\\u0061" , "x": 1.50 }'
-    entries, _ = merge.named_items([listed("s", text)], lambda _, name: name, 10)
-    assert orjson.dumps(entries[0]).decode() == text
+    merged, _ = merge.entries([listed("s", text)], Entry.NAME, lambda _, name: name, as_it_is, 10)
+    assert orjson.dumps(merged[0]).decode() == text
 
 
 outcomes_of_legs = st.lists(
@@ -131,6 +138,67 @@ def test_a_definition_with_a_doubled_member_keeps_the_meaning_we_read() -> None:
     merged, _ = named([listed("a", '{"name":"x","name":"y","n":1,"n":2}')])
     assert [json.loads(text) for text in merged] == [{"name": "a__y", "n": 2}]
     assert merged[0].count('"n":') == 1
+
+
+# -- Other lists, and what else reads differently -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", list(Entry))
+def test_each_kind_of_list_is_known_by_its_own_member(entry: Entry) -> None:
+    text = json.dumps({other.value: f"{other.name} x" for other in Entry})
+    merged, notes = merge.entries([listed("s", text)], entry, lambda s, n: f"{s}+{n}", as_it_is, 10)
+    changed = {**json.loads(text), entry.value: f"s+{entry.name} x"}
+    assert [json.loads(orjson.dumps(one)) for one in merged] == [changed]
+    assert notes == []
+
+
+def test_what_reads_differently_is_adapted_after_the_name_whether_that_changed_or_not() -> None:
+    def adapt(server: str, entry: bytes) -> bytes:
+        return entry.replace(b"here", server.encode())
+
+    outcomes = [listed("a", '{"name":"x","at":"here"}'), listed("b", '{"name":"same","at":"here"}')]
+    merged, _ = merge.entries(outcomes, Entry.NAME, lambda s, n: n if n == "same" else f"{s}__{n}", adapt, 10)
+    assert [orjson.dumps(one) for one in merged] == [b'{"name":"a__x","at":"a"}', b'{"name":"same","at":"b"}']
+
+
+@pytest.mark.parametrize(
+    ("execution", "shown"),
+    [
+        ({"taskSupport": "required"}, False),
+        ({"taskSupport": "optional"}, True),
+        ({"taskSupport": "forbidden"}, True),
+        ({}, True),
+        (None, True),
+        ("required", True),
+        ({"taskSupport": ["required"]}, True),
+    ],
+)
+def test_tools_that_run_as_a_task_only_are_not_listed(execution: Any, shown: bool) -> None:
+    """E32: tasks are not offered. In lists of other things the member means nothing."""
+    entry = {"name": "x", "uri": "x", "execution": execution}
+    assert names([listed("a", entry)]) == (["a__x"] if shown else [])
+    merged, _ = merge.entries([listed("a", entry)], Entry.URI, lambda s, n: n, as_it_is, 10)
+    assert len(merged) == 1
+
+
+# -- Who has what -----------------------------------------------------------------------------------------------------------
+
+
+def test_owners_are_those_who_alone_list_something() -> None:
+    outcomes: list[Outcome] = [
+        listed("a", {"name": "x"}, {"name": "both"}, {"name": "x"}, {"name": "-hidden"}, "{}", "1"),
+        FAILED,
+        listed("b", {"name": "y"}, {"name": "both"}, {"uri": "z"}),
+        Done("d"),
+    ]
+    owners = merge.owners(outcomes, Entry.NAME, lambda server, name: not (server == "a" and name[0] == "-"))
+    assert owners == {"x": "a", "y": "b"}
+    assert merge.owners(outcomes, Entry.URI, lambda server, name: True) == {"z": "b"}
+
+
+def test_what_a_server_hides_is_anothers() -> None:
+    outcomes = [listed("a", {"name": "x"}), listed("b", {"name": "x"})]
+    assert merge.owners(outcomes, Entry.NAME, lambda server, name: server == "b") == {"x": "b"}
 
 
 # -- What is missing ------------------------------------------------------------------------------------------------------

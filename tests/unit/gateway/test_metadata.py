@@ -8,13 +8,14 @@ import pytest
 
 from mcp_extproc.gateway.decision import Forward, NeedSession, Reply
 from mcp_extproc.mcp.names import MAX_NAME_CHARS
-from tests.unit.gateway.support import NOW, Rig, config, head, message, opened
+from tests.unit.gateway.support import EVERYTHING, NOW, Rig, as_reply, config, head, message, opened, upstream
 
 RIG = Rig(config({"a": {"prefix": "alpha"}, "b": {}}))
+RICH = Rig(RIG.config, {name: upstream(name, capabilities=EVERYTHING) for name in "ab"})
 
 
-def facts(body: bytes, in_session: bool = True) -> dict[str, Any]:
-    decision = RIG.decide(body, None if in_session else head())
+def facts(body: bytes, in_session: bool = True, rig: Rig = RIG) -> dict[str, Any]:
+    decision = rig.decide(body, None if in_session else head())
     assert not isinstance(decision, NeedSession)
     return dict(decision.facts)
 
@@ -43,10 +44,32 @@ REQUEST = {"id": 7, "id_json": "7"}
             {**SESSION, "method": "notifications/cancelled"},
         ),
         (b'{"jsonrpc":"2.0","id":7,"result":{}}', {**REQUEST, **SESSION}),
+        (
+            message("prompts/get", {"name": "alpha__p", "arguments": {"password": "hidden"}}),
+            {
+                **REQUEST,
+                **SESSION,
+                "method": "prompts/get",
+                "params": {"name": "alpha__p"},
+                "server": "a",
+                "prompt": "p",
+            },
+        ),
+        (
+            message("resources/read", {"uri": "alpha+x:y"}),
+            {**REQUEST, **SESSION, "method": "resources/read", "params": {"uri": "alpha+x:y"}, "server": "a"},
+        ),
+        (
+            message(
+                "completion/complete", {"ref": {"type": "ref/resource", "uri": "alpha+x:{y}"}, "argument": "hidden"}
+            ),
+            {**REQUEST, **SESSION, "method": "completion/complete", "params": {"uri": "alpha+x:{y}"}, "server": "a"},
+        ),
+        (message("logging/setLevel", {"level": "info"}), {**REQUEST, **SESSION, "method": "logging/setLevel"}),
     ],
 )
 def test_facts_of_what_is_served(body: bytes, expected: dict[str, Any]) -> None:
-    assert facts(body) == expected
+    assert facts(body, rig=RICH) == {**expected, "session": RICH.session}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +85,30 @@ def test_facts_of_what_is_served(body: bytes, expected: dict[str, Any]) -> None:
         (
             message("resources/read", {"uri": "file:///x"}),
             {**REQUEST, **SESSION, "method": "resources/read", "params": {"uri": "file:///x"}},
+            -32002,
+            "unknown_resource",
+        ),
+        (
+            message("prompts/get", {"name": "nobody__x"}),
+            {**REQUEST, **SESSION, "method": "prompts/get", "params": {"name": "nobody__x"}},
+            -32602,
+            "unknown_prompt",
+        ),
+        (
+            message("resources/read", {"uri": "alpha+file:///x"}),
+            {**REQUEST, **SESSION, "method": "resources/read", "params": {"uri": "alpha+file:///x"}, "server": "a"},
+            -32601,
+            "not_offered",
+        ),
+        (
+            message("completion/complete", {"ref": {"type": "ref/prompt", "name": "alpha__p"}}),
+            {**REQUEST, **SESSION, "method": "completion/complete", "params": {"name": "alpha__p"}, "server": "a"},
+            -32602,
+            "unknown_prompt",
+        ),
+        (
+            message("tasks/get", {"taskId": "x"}),
+            {**REQUEST, **SESSION, "method": "tasks/get"},
             -32601,
             "unknown_method",
         ),
@@ -119,12 +166,28 @@ def test_nothing_longer_than_a_name_is_told() -> None:
     assert [len(text) for text in found["params"].values()] == [MAX_NAME_CHARS + 1] * 2
 
 
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("resources/read", {"uri": "x" * 10**5}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "x" * 10**5}}),
+    ],
+)
+def test_nor_anything_longer_of_other_requests(method: str, params: dict[str, Any]) -> None:
+    [text] = facts(message(method, params))["params"].values()
+    assert len(text) == MAX_NAME_CHARS + 1
+
+
+def test_facts_of_a_stream() -> None:
+    assert dict(RIG.stream().facts) == SESSION
+
+
 def test_facts_of_initialize_name_the_client_and_the_new_session() -> None:
     params = {"protocolVersion": "2025-06-18", "clientInfo": {"name": "agent", "version": "2"}}
     decision = RIG.fan_out(message("initialize", params), head())
     expected = {**REQUEST, "method": "initialize", "protocol_version": "2025-06-18", "client": "agent/2"}
     assert decision.facts == expected
-    reply = decision.merge([opened("a"), opened("b")], NOW)
+    reply = as_reply(decision.merge([opened("a"), opened("b")], NOW))
     assert {name: value for name, value in reply.facts.items() if name != "session"} == expected
     assert reply.facts["session"] != dict(reply.headers)["mcp-session-id"]
 

@@ -10,6 +10,8 @@ from mcp_extproc.gateway.decision import CloseLeg, Done, Failed, FanOut, Reply
 from mcp_extproc.mcp.sessions import Sealer
 from tests.unit.gateway.support import NOW, SECRET, Rig, answer, as_reply, config, head, message
 
+NEW = "another secret of the operator, long enough"
+
 BODIES = [
     message("ping"),
     message("tools/list"),
@@ -17,6 +19,9 @@ BODIES = [
     message("unknown"),
     message("notifications/initialized", id=None),
     message("notifications/cancelled", {"requestId": 1}, id=None),
+    message("resources/read", {"uri": "a+x:"}),
+    message("completion/complete", {}),
+    message("logging/setLevel", {"level": "info"}),
     b'{"jsonrpc":"2.0","id":7,"result":{}}',
 ]
 
@@ -79,9 +84,18 @@ def test_a_token_of_another_replica_with_the_same_secret() -> None:
 
 
 def test_a_token_from_before_the_secret_was_rotated() -> None:
-    rotated = Rig(sealer=Sealer("new", [SECRET]))
+    rotated = Rig(config(session={"secret": NEW, "previous_secrets": [SECRET]}), secret=NEW)
     assert rotated.reply(message("ping"), head(mcp_session_id=Rig().token)).status == 200
     assert Rig().reply(message("ping"), head(mcp_session_id=rotated.token)).status == 404
+
+
+def test_an_id_sealed_before_the_secret_was_rotated() -> None:
+    """A request of a server that is under way then still finds its answer."""
+    before = Rig()
+    rotated = Rig(config(session={"secret": NEW, "previous_secrets": [SECRET]}), secret=NEW)
+    answer_of_client = b'{"jsonrpc":"2.0","id":%b,"result":{}}' % before.own("request", "a", b"1")
+    assert isinstance(rotated.decide(answer_of_client, before.head()), FanOut)
+    assert as_reply(Rig(secret=NEW).decide(answer_of_client)).status == 202
 
 
 def test_delete_ends_the_session_here_and_at_every_server() -> None:
@@ -91,12 +105,13 @@ def test_delete_ends_the_session_here_and_at_every_server() -> None:
     decision = rig.gateway.admit(rig.head("DELETE"), NOW)
     assert isinstance(decision, FanOut)
     assert [leg.server for leg in decision.legs if isinstance(leg, CloseLeg)] == ["a", "b"]
-    reply = decision.merge([Done("a"), Failed("b", "connect", "is unreachable")], NOW)
-    assert (reply.status, reply.body) == (204, b"")
+    reply = as_reply(decision.merge([Done("a"), Failed("b", "connect", "is unreachable")], NOW))
+    assert (reply.status, reply.body, reply.ends_session) == (204, b"", rig.session)
     assert [note.fields["server"] for note in reply.notes] == ["b"]
     for body in BODIES:
         assert rig.reply(body).status == 404
     assert as_reply(rig.gateway.admit(rig.head("DELETE"), NOW)).status == 404
+    assert as_reply(rig.get()).status == 404
     # Only this session has ended.
     assert other.reply(message("ping")).status == 200
 

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.mcp.envelope import MAX_ID_BYTES, MAX_METHOD_CHARS, Message, Notification, Request, Response, parse
+from mcp_extproc.mcp.envelope import (
+    MAX_ID_BYTES,
+    MAX_METHOD_CHARS,
+    Message,
+    Notification,
+    Request,
+    Response,
+    is_batch,
+    parse,
+    split_batch,
+)
 from mcp_extproc.mcp.errors import INVALID_REQUEST, PARSE_ERROR, McpError, render
 from tests.unit.mcp.strategies import PROPERTY, join_members, json_texts
 
@@ -273,6 +283,106 @@ def test_a_member_that_differs_only_in_case(body: str) -> None:
 
 def test_arguments_may_hold_what_the_envelope_may_not() -> None:
     assert isinstance(parse(call('{"Name":1,"name":2,"name":3,"PARAMS":[]}'), DEPTH), Request)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ref", '{"type":"ref/prompt","type":"ref/resource","name":"a"}'),
+        ("ref", '{"type":"ref/prompt","name":"a","name":"b"}'),
+        ("ref", '{"type":"ref/prompt","name":"a","Name":"b"}'),
+        ("ref", '{"type":"ref/resource","uri":"a","URI":"b"}'),
+        ("_meta", '{"progressToken":1,"progressToken":2}'),
+        ("_meta", '{"progressToken":1,"ProgressToken":2}'),
+    ],
+)
+def test_a_second_meaning_inside_of_what_is_read(name: str, text: str) -> None:
+    request = parse(f'{{"jsonrpc":"2.0","id":7,"method":"m","params":{{"{name}":{text}}}}}'.encode(), DEPTH)
+    assert isinstance(request, Request)
+    with pytest.raises(McpError) as caught:
+        request.object(name)
+    assert (caught.value.code, caught.value.status) == (INVALID_REQUEST, 400)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("ref", '{ "type" : "x" }', {"type": b'"x"'}),
+        # Only what is read there counts: the rest is the client's and the server's business.
+        ("ref", '{"type":"x","Arguments":1}', {"type": b'"x"', "Arguments": b"1"}),
+        ("_meta", '{"progressToken":1.50,"Name":"a"}', {"progressToken": b"1.50", "Name": b'"a"'}),
+        ("ref", "{}", {}),
+        ("ref", "[]", None),
+        ("ref", '"x"', None),
+        ("ref", "null", None),
+        ("other", "{}", None),
+    ],
+)
+def test_objects_of_params(name: str, text: str, found: dict[str, bytes] | None) -> None:
+    member = "ref" if name == "other" else name
+    request = parse(f'{{"jsonrpc":"2.0","id":7,"method":"m","params":{{"{member}":{text}}}}}'.encode(), DEPTH)
+    assert isinstance(request, Request)
+    got = request.object(name)
+    assert (None if got is None else {key: bytes(raw) for key, raw in got.items()}) == found
+
+
+# -- Batches --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"[]", True),
+        (b" \t\r\n[", True),
+        (b"[1", True),
+        (b"{}", False),
+        (b"", False),
+        (b" ", False),
+        (b"\xef\xbb\xbf[]", False),
+    ],
+)
+def test_what_begins_like_a_batch(body: bytes, expected: bool) -> None:
+    assert is_batch(body) is expected
+
+
+def test_the_messages_of_a_batch_stay_as_they_are() -> None:
+    texts = [b'{ "id":1.50 }', b"1", b'"]"', b"[ [] ]", b"null"]
+    assert split_batch(b" [" + b" ,\n".join(texts) + b"] ", DEPTH, 5) == texts
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"[]", INVALID_REQUEST),
+        (b"[1,2,3]", INVALID_REQUEST),
+        (b"{}", INVALID_REQUEST),
+        (b"[1", PARSE_ERROR),
+        (b"[1,]", PARSE_ERROR),
+        (b"[1]]", PARSE_ERROR),
+        (b"[NaN]", PARSE_ERROR),
+        (b'["\xff"]', PARSE_ERROR),
+        (b'["\xed\xa0\x80"]', PARSE_ERROR),
+        (b"[" * 200 + b"]" * 200, PARSE_ERROR),
+        (b"[" * 200_000, PARSE_ERROR),
+    ],
+)
+def test_what_is_no_batch(body: bytes, found: int) -> None:
+    """E1, E2, S5."""
+    with pytest.raises(McpError) as caught:
+        split_batch(body, DEPTH, 2)
+    assert (caught.value.code, caught.value.status, caught.value.id) == (found, 400, None)
+
+
+@PROPERTY
+@given(st.lists(json_texts, min_size=1, max_size=4), st.binary(max_size=2))
+def test_any_batch_is_split_or_refused(texts: list[str], junk: bytes) -> None:
+    body = b"[" + ",".join(texts).encode() + b"]" + junk
+    try:
+        found = split_batch(body, DEPTH, 100)
+    except McpError:
+        return
+    assert found == [text.encode() for text in texts]
+    assert json.loads(body) is not None
 
 
 # -- Anything at all ------------------------------------------------------------------------------------------------------

@@ -152,3 +152,67 @@ def test_compact_is_exactly_how_we_write() -> None:
 def test_joined_members_are_values_byte_for_byte() -> None:
     members = {"b": msgspec.Raw(b"1.50"), "a\n": msgspec.Raw(b'[ "\\u0041" ]')}
     assert jsontext.join(members) == b'{"b":1.50,"a\\n":[ "\\u0041" ]}'
+
+
+# -- Arrays, and values deep inside -----------------------------------------------------------------------------------------
+
+
+@PROPERTY
+@given(st.lists(json_texts, max_size=5))
+def test_elements_keep_their_text(texts: list[str]) -> None:
+    elements = jsontext.elements_of(f"[ {' , '.join(texts)} ]".encode())
+    assert elements is not None
+    assert [bytes(element).decode() for element in elements] == texts
+
+
+@pytest.mark.parametrize("text", [b"{}", b"1", b'"[]"', b"null", b"", b"[1", b"[1,]", b"[" * 100_000, b"[nan]"])
+def test_what_has_no_elements(text: bytes) -> None:
+    assert jsontext.elements_of(text) is None
+
+
+WHERE = jsontext.places("uri", "blocks[].uri", "one[].at", "a.b.c")
+
+EDITED = [
+    ('{"uri":"x"}', '{"uri":"X"}'),
+    ('{ "n" : 1.50, "uri" : "x", "s":"\\u0041" }', '{"n":1.50,"uri":"X","s":"\\u0041"}'),
+    (
+        '{"blocks":[{"uri":"x"},{"text":"x"}, 1,{"uri":"y" , "n":1.50}]}',
+        '{"blocks":[{"uri":"X"},{"text":"x"},1,{"uri":"Y","n":1.50}]}',
+    ),
+    # One value in the place of an array of them.
+    ('{"one":{"at":"x"}}', '{"one":{"at":"X"}}'),
+    ('{"a":{"b":{"c":"x"},"c":"x"}}', '{"a":{"b":{"c":"X"},"c":"x"}}'),
+    ('{"uri":"\\u0078"}', '{"uri":"X"}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), EDITED)
+def test_strings_are_changed_where_they_stand(text: str, expected: str) -> None:
+    assert jsontext.edit(text.encode(), WHERE, str.upper) == expected.encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"URI":"x","other":{"uri":"x"}}', '{"uri":"X"}', '{"uri":5}', '{"uri":null}', '{"uri":["x"]}', '{"uri":{"uri":"x"}}',
+        '{"blocks":[]}', '{"blocks":["x"]}', '{"blocks":"x"}', '{"blocks":[[{"uri":"x"}]]}', '{"a":"x"}',
+        '{"a":{"b":[{"c":"x"}]}}',
+        "{}", "[]", '["uri"]', '"x"', "1", "null",
+    ],
+)  # fmt: skip
+def test_where_nothing_changes_the_text_is_not_written_again(text: str) -> None:
+    assert jsontext.edit(text.encode(), WHERE, str.upper) is None
+
+
+@PROPERTY
+@given(json_texts)
+def test_any_value_can_be_edited(text: str) -> None:
+    found = jsontext.edit(text.encode(), WHERE, str.upper)
+    assert found is None or json.loads(found) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [('{"a":"x"}', "x"), ('{"a":1}', None), ("{}", None), ("[]", None), ("nonsense", None)]
+)
+def test_a_string_member_of_what_may_be_an_object(text: str, found: str | None) -> None:
+    assert jsontext.text_at(text.encode(), "a") == found

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.mcp.envelope import Request, parse
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.envelope import Request, parse, with_id
 from tests.unit.mcp.strategies import (
     PROPERTY,
     blanks,
@@ -26,7 +27,8 @@ DEPTH = 100
 
 ENVELOPE = {"jsonrpc", "id", "method", "params", "result", "error"}
 PARAMS = {
-    "name", "uri", "ref", "arguments", "_meta", "protocolversion", "capabilities", "clientinfo", "cursor", "requestid",
+    "name", "uri", "ref", "type", "progresstoken", "level", "task",
+    "arguments", "_meta", "protocolversion", "capabilities", "clientinfo", "cursor", "requestid",
 }  # fmt: skip
 MARK = "\N{CIRCLED DIGIT ONE}the name goes here\N{CIRCLED DIGIT ONE}"
 member_names = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -78,7 +80,7 @@ def test_every_byte_but_the_name_stays(call: Call, new: str) -> None:
     assert isinstance(request, Request)
     assert (request.id, request.method, request.text("name")) == (call.id, "tools/call", call.name)
     assert bytes(request.params["arguments"]) == call.arguments
-    assert request.replaced("name", orjson.dumps(new)) == call.before + orjson.dumps(new) + call.after
+    assert request.rewritten({"name": orjson.dumps(new)}) == call.before + orjson.dumps(new) + call.after
     assert request.body == call.body
 
 
@@ -87,12 +89,60 @@ def test_every_byte_but_the_name_stays(call: Call, new: str) -> None:
 def test_the_new_message_reads_as_the_new_name(call: Call, new: str) -> None:
     request = parse(call.body, DEPTH)
     assert isinstance(request, Request)
-    again = parse(request.replaced("name", orjson.dumps(new)), DEPTH)
+    again = parse(request.rewritten({"name": orjson.dumps(new)}), DEPTH)
     assert isinstance(again, Request)
     assert (again.text("name"), again.id) == (new, call.id)
     assert {k: bytes(v) for k, v in again.params.items() if k != "name"} == {
         k: bytes(v) for k, v in request.params.items() if k != "name"
     }
+
+
+@PROPERTY
+@given(calls(), tool_names, st.integers(-(10**30), 10**30) | tool_names)
+def test_the_id_can_be_changed_along_with_it(call: Call, new: str, id: int | str) -> None:
+    """And it alone, too, byte for byte."""
+    request = parse(call.body, DEPTH)
+    assert isinstance(request, Request)
+    text = json.dumps(id).encode()
+    body = request.rewritten({"name": orjson.dumps(new)}, text)
+    again = parse(body, DEPTH)
+    assert isinstance(again, Request)
+    assert (again.text("name"), again.id) == (new, text)
+    assert request.rewritten({}, text) == again.rewritten({"name": call.name_text}, text)
+    assert again.rewritten({"name": call.name_text}, call.id) == call.body
+    assert request.rewritten({}, call.id) == request.rewritten({}) == call.body
+
+
+@PROPERTY
+@given(calls())
+def test_a_member_can_be_taken_out(call: Call) -> None:
+    """The others keep their bytes, and so does what is around the parameters."""
+    request = parse(call.body, DEPTH)
+    assert isinstance(request, Request)
+    for name in request.params:
+        body = request.rewritten({name: None})
+        again = parse(body, DEPTH)
+        assert isinstance(again, Request)
+        assert {key: bytes(raw) for key, raw in again.params.items()} == {
+            key: bytes(raw) for key, raw in request.params.items() if key != name
+        }
+        around = call.body.split(bytes(request.members["params"]), 1)
+        assert body == bytes(again.members["params"]).join(around)
+    assert json.loads(request.rewritten({"name": None, "arguments": b"1"}))["params"].get("arguments") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"jsonrpc":"2.0", "id" : 1 ,"result":{"id":1}}', '{"jsonrpc":"2.0", "id" : "n" ,"result":{"id":1}}'),
+        ('{"id":1,"result":{"n":1.50}}', '{"id":"n","result":{"n":1.50}}'),
+        # Messages of servers are not refused for a doubled member: the last one counts, as for other readers.
+        ('{"id":2,"result":{ "id":1 },"id":1}', '{"id":"n","result":{ "id":1 }}'),
+    ],
+)
+def test_a_message_with_another_id(body: str, expected: str) -> None:
+    members = jsontext.split(body.encode())
+    assert with_id(body.encode(), members, b'"n"') == expected.encode()
 
 
 def message(arguments: str, name: str = '"gh__x"') -> str:
@@ -121,14 +171,14 @@ def message(arguments: str, name: str = '"gh__x"') -> str:
 def test_arguments_that_writers_of_json_change(arguments: str) -> None:
     request = parse(message(arguments).encode(), DEPTH)
     assert isinstance(request, Request)
-    assert request.replaced("name", b'"x"') == message(arguments, '"x"').encode()
+    assert request.rewritten({"name": b'"x"'}) == message(arguments, '"x"').encode()
 
 
 @pytest.mark.parametrize("name", ["gh__x", "a\r\nb", "a\0b", "\u2028", '"', "\\", "\U0001f600", "=?base64?eA==?="])
 def test_names_of_any_characters(name: str) -> None:
     request = parse(message("{}").encode(), DEPTH)
     assert isinstance(request, Request)
-    body = request.replaced("name", orjson.dumps(name))
+    body = request.rewritten({"name": orjson.dumps(name)})
     assert json.loads(body)["params"] == {"name": name, "arguments": {}}
     assert b"\r" not in body
     assert b"\0" not in body
@@ -138,4 +188,4 @@ def test_a_large_body_is_rewritten_byte_for_byte() -> None:
     arguments = json.dumps({"text": 'x"\\' * 300_000, "numbers": [0.1] * 10_000})
     request = parse(message(arguments).encode(), DEPTH)
     assert isinstance(request, Request)
-    assert request.replaced("name", b'"x"') == message(arguments, '"x"').encode()
+    assert request.rewritten({"name": b'"x"'}) == message(arguments, '"x"').encode()

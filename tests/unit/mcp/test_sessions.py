@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.mcp.sessions import MAX_TOKEN_CHARS, BadToken, Sealer, Session, UpstreamSession
+from mcp_extproc.mcp import sessions as sessions_module
+from mcp_extproc.mcp.sessions import MAX_TOKEN_CHARS, BadToken, OpenedSession, Sealer, Session, UpstreamSession
 from tests.unit.mcp.strategies import PROPERTY
 
 NOW = 1_700_000_000.0
@@ -24,7 +26,7 @@ def session(**changed: object) -> Session:
         "version": "2025-11-25",
         "expires": int(NOW) + 60,
         "client": "agent/1",
-        "client_capabilities": b"{}",
+        "client_flags": frozenset({"roots"}),
         "upstreams": {"a": UpstreamSession("2025-06-18", "id of a", frozenset({"tools"}))},
         **changed,
     }
@@ -57,7 +59,7 @@ sessions = st.builds(
     version=texts,
     expires=st.integers(1, 2**62),
     client=texts,
-    client_capabilities=st.binary(max_size=50),
+    client_flags=st.frozensets(texts, max_size=4),
     upstreams=st.dictionaries(texts, upstream_sessions, max_size=5),
 )
 
@@ -222,3 +224,100 @@ def test_the_nonce_comes_from_the_given_source() -> None:
     assert sealer.seal(session()) == (token, name)
     assert name == hashlib.sha256(bytes(range(12))).hexdigest()[:16]
     assert opened(token) == session()
+
+
+# -- Tokens that were opened before -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unsealed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Tokens that had to be decrypted."""
+    tokens: list[str] = []
+    unseal = Sealer._unseal
+
+    def counting(self: Sealer, token: str) -> OpenedSession:
+        tokens.append(token)
+        return unseal(self, token)
+
+    monkeypatch.setattr(Sealer, "_unseal", counting)
+    return tokens
+
+
+def test_a_token_is_decrypted_once(unsealed: list[str]) -> None:
+    sealer = Sealer(SECRET)
+    token, name = sealer.seal(session())
+    first = sealer.open(token, audience="/mcp", principal="", now=NOW)
+    again = sealer.open(token, audience="/mcp", principal="", now=NOW + 1)
+    assert (first, again.id, unsealed) == (again, name, [token])
+
+
+@pytest.mark.parametrize(
+    ("used", "reason"),
+    [
+        ({"now": NOW + 60}, "expired"),
+        ({"now": NOW + 1e9}, "expired"),
+        ({"audience": "/other"}, "of another endpoint"),
+        ({"principal": "somebody"}, "of another principal"),
+    ],
+)
+def test_a_token_that_was_good_before_is_judged_again_each_time(
+    used: dict[str, Any], reason: str, unsealed: list[str]
+) -> None:
+    """E6."""
+    sealer = Sealer(SECRET)
+    token, _ = sealer.seal(session())
+    for _ in range(2):
+        assert opened(token, sealer) == session()
+        assert refusal(token, sealer, **used) == reason
+    assert unsealed == [token]
+
+
+@pytest.mark.parametrize(
+    ("used", "reason"),
+    [
+        ({"now": NOW + 60}, "expired"),
+        ({"audience": "/other"}, "of another endpoint"),
+        ({"principal": "x"}, "of another principal"),
+    ],
+)
+def test_a_token_that_was_refused_first_is_good_where_it_belongs(used: dict[str, Any], reason: str) -> None:
+    sealer = Sealer(SECRET)
+    token, _ = sealer.seal(session())
+    assert refusal(token, sealer, **used) == reason
+    assert opened(token, sealer) == session()
+
+
+def test_nothing_is_remembered_of_texts_that_are_no_tokens(unsealed: list[str]) -> None:
+    sealer = Sealer(SECRET)
+    bad = ["", "x", sealer.seal(session())[0] + "A", Sealer("other").seal(session())[0]]
+    for token in [*bad, *bad]:
+        refusal(token, sealer)
+    assert unsealed == [*bad, *bad]
+
+
+def test_what_is_remembered_is_bounded(unsealed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest is forgotten first, and forgetting costs nothing but another decryption."""
+    monkeypatch.setattr(sessions_module, "_MAX_REMEMBERED", 2)
+    sealer = Sealer(SECRET)
+    tokens = [sealer.seal(session(client=str(number)))[0] for number in range(3)]
+    for token in tokens:
+        opened(token, sealer)
+    opened(tokens[2], sealer)
+    opened(tokens[1], sealer)
+    assert unsealed == tokens
+    assert opened(tokens[0], sealer).client == "0"
+    assert unsealed == [*tokens, tokens[0]]
+
+
+def test_long_tokens_are_not_remembered(unsealed: list[str]) -> None:
+    """So that the bound is one on memory too."""
+    sealer = Sealer(SECRET)
+    token, _ = sealer.seal(session(client="x" * 10_000))
+    assert opened(token, sealer) == opened(token, sealer)
+    assert unsealed == [token, token]
+
+
+def test_no_id_of_a_server_is_printed() -> None:
+    """Whoever has it can use the session."""
+    found = SEALER.open(SEALER.seal(session())[0], audience="/mcp", principal="", now=NOW)
+    assert "id of a" not in repr(found)

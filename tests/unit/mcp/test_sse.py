@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
+from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, render
 from tests.unit.mcp.strategies import PROPERTY
 
 BOM = b"\xef\xbb\xbf"
@@ -24,9 +24,12 @@ def bytewise(stream: bytes, bound: int = UNBOUNDED) -> list[SseEvent]:
     return read(*(stream[i : i + 1] for i in range(len(stream))), bound=bound)
 
 
-def event(data: bytes, **more: object) -> SseEvent:
+def event(data: bytes | None, **more: object) -> SseEvent:
     return SseEvent(data, **more)  # type: ignore[arg-type]
 
+
+NOTHING = SseEvent(None)
+"""What a comment between two blocks gives: no message, but a sign of life."""
 
 # Each with LF; tried with CR and CRLF too. WHATWG HTML 9.2.6 for what they mean.
 STREAMS: dict[str, tuple[bytes, list[SseEvent]]] = {
@@ -37,13 +40,17 @@ STREAMS: dict[str, tuple[bytes, list[SseEvent]]] = {
     "a colon in the data": (b"data: a:b: c\n\n", [event(b"a:b: c")]),
     "two events": (b"data: a\n\ndata: b\n\n", [event(b"a"), event(b"b")]),
     "blank lines between": (b"\n\n\ndata: a\n\n\n\ndata: b\n\n", [event(b"a"), event(b"b")]),
-    "comments": (b": ka\n:\n\ndata: a\n: within\ndata: b\n\n: ka\n\n", [event(b"a\nb")]),
+    "comments": (b": ka\n:\n\ndata: a\n: within\ndata: b\n\n: ka\n\n", [NOTHING, NOTHING, event(b"a\nb"), NOTHING]),
     "a name": (b"event: message\ndata: a\n\nevent: other\ndata: b\n\n", [event(b"a"), event(b"b", event="other")]),
     "the last name counts": (b"event: a\nevent: b\ndata: x\n\n", [event(b"x", event="b")]),
     "an empty name is none": (b"event:\ndata: x\n\n", [event(b"x")]),
-    "a name without data": (b"event: other\n\ndata: x\n\n", [event(b"x")]),
+    "a name without data": (b"event: other\n\ndata: x\n\n", [event(None, event="other"), event(b"x")]),
     "an id": (b"id: 7\ndata: x\n\ndata: y\n\n", [event(b"x", id="7"), event(b"y")]),
-    "an id without data": (b"id: 7\n\ndata: x\n\n", [event(b"x")]),
+    "an id without data": (b"id: 7\n\ndata: x\n\n", [event(None, id="7"), event(b"x")]),
+    "an id, a comment and no data": (b"id: 7\n: c\n\n: c\n", [event(None, id="7"), NOTHING]),
+    "a retry without data": (b"retry: 5\n\ndata: x\n\n", [event(None, retry=5), event(b"x")]),
+    "an empty id without data": (b"id:\n\n", [event(None, id="")]),
+    "an empty name without data": (b"event\n\n", []),
     "an id with NUL is none": (b"id: a\0b\ndata: x\n\n", [event(b"x")]),
     "an empty id": (b"id\ndata: x\n\n", [event(b"x", id="")]),
     "priming": (b"id: 7\ndata:\n\n", [event(b"", id="7")]),
@@ -93,9 +100,9 @@ def test_line_ends_may_be_mixed() -> None:
 def test_an_event_comes_with_the_first_byte_that_completes_it() -> None:
     """After CR nobody waits for an LF that may never come."""
     parser = SseParser(UNBOUNDED)
-    assert parser.feed(b"data: a\r\n") == []
-    assert parser.feed(b"\r") == [event(b"a")]
-    assert parser.feed(b"\ndata: b\r\r") == [event(b"b")]
+    assert list(parser.feed(b"data: a\r\n")) == []
+    assert list(parser.feed(b"\r")) == [event(b"a")]
+    assert list(parser.feed(b"\ndata: b\r\r")) == [event(b"b")]
 
 
 lines = st.one_of(
@@ -110,18 +117,20 @@ streams = st.lists(st.tuples(lines, st.sampled_from([b"\n", b"\r", b"\r\n"]))).m
 
 
 def by_the_book(stream: bytes) -> list[SseEvent]:
-    """WHATWG HTML 9.2.6, word for word, over the whole stream."""
+    """WHATWG HTML 9.2.6, word for word, over the whole stream; and blocks without data, which browsers pass over."""
     events: list[SseEvent] = []
     data, name, id, retry = b"", "", None, None
     *lines, _ = re.split(rb"\r\n|\r|\n", stream.removeprefix(BOM))
     for line in lines:
         if not line:
-            if data:
-                events.append(SseEvent(data.removesuffix(b"\n"), name or "message", id, retry))
+            if data or name or id is not None or retry is not None:
+                events.append(SseEvent(data.removesuffix(b"\n") if data else None, name or "message", id, retry))
             data, name, id, retry = b"", "", None, None
             continue
         field, colon, value = line.partition(b":")
         if colon and not field:
+            if not (data or name or id is not None or retry is not None):
+                events.append(NOTHING)
             continue
         value = value[1:] if value[:1] == b" " else value
         if field == b"data":
@@ -164,7 +173,80 @@ def test_what_is_held_is_bounded(stream: bytes) -> None:
 
 def test_the_bound_is_for_each_event() -> None:
     stream = (b"data: " + b"x" * 40 + b"\n\n: comment\n\n") * 100
-    assert len(read(stream, bound=50)) == len(bytewise(stream, bound=50)) == 100
+    assert read(stream, bound=50) == bytewise(stream, bound=50) == [event(b"x" * 40), NOTHING] * 100
+
+
+def test_what_came_before_an_event_that_is_too_large_is_given() -> None:
+    """E19: the answer may be among it."""
+    parser = SseParser(50)
+    found: list[SseEvent] = []
+    with pytest.raises(EventTooLarge):
+        found.extend(parser.feed(b"data: a\n\n: c\n\ndata: " + b"x" * 60))
+    # `extend` keeps what it had taken.
+    assert found == [event(b"a"), NOTHING]
+
+
+# -- Ends and back again --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stream", "last"),
+    [
+        (b"", None),
+        (b"data: a\n\n", None),
+        (b"data: a", event(b"a")),
+        (b"data: a\n", event(b"a")),
+        (b"data: a\r", event(b"a")),
+        (b"id: 7\ndata: a\nda", event(b"a", id="7")),
+        (b"data: a\n\nid: 7", event(None, id="7")),
+        (b": c", NOTHING),
+        (b": c\n", None),
+        (b"data: a\n: c", event(b"a")),
+        (BOM + b"data: a", event(b"a")),
+    ],
+)
+def test_the_end_of_a_stream_may_cut_an_event_off(stream: bytes, last: SseEvent | None) -> None:
+    """Servers that forget the blank line exist."""
+    for chunks in ([stream], [stream[i : i + 1] for i in range(len(stream))]):
+        parser = SseParser(UNBOUNDED)
+        for chunk in chunks:
+            list(parser.feed(chunk))
+        assert parser.finish() == last
+        assert parser.finish() is None
+
+
+@PROPERTY
+@given(st.one_of(streams, st.tuples(streams, lines).map(b"".join)))
+def test_the_end_is_read_as_if_it_had_been_closed(stream: bytes) -> None:
+    parser = SseParser(UNBOUNDED)
+    events = list(parser.feed(stream))
+    last = parser.finish()
+    closed = read(stream + b"\r\r")
+    assert [*events, *([] if last is None else [last])] == closed
+
+
+@PROPERTY
+@given(streams)
+def test_events_are_written_as_they_were_read(stream: bytes) -> None:
+    for found in read(stream):
+        assert read(render(found)) == [found]
+        assert read(render(found) + render(found)) == [found, found]
+
+
+@pytest.mark.parametrize(
+    ("given_", "text"),
+    [
+        (event(b"{}"), b"data: {}\n\n"),
+        (event(b""), b"data:\n\n"),
+        (event(b"a\n\nb"), b"data: a\ndata:\ndata: b\n\n"),
+        (event(b"", id="7", retry=5), b"id: 7\nretry: 5\ndata:\n\n"),
+        (event(b"x", event="other"), b"event: other\ndata: x\n\n"),
+        (event(None, id="7"), b"id: 7\n\n"),
+        (NOTHING, b":\n\n"),
+    ],
+)
+def test_how_events_are_written(given_: SseEvent, text: bytes) -> None:
+    assert render(given_) == text
 
 
 @PROPERTY

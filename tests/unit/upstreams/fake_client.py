@@ -12,8 +12,10 @@ import orjson
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.upstreams.client import SessionLost, UpstreamClient
+from mcp_extproc.upstreams.client import Result, SessionLost, UpstreamClient
+from mcp_extproc.upstreams.front import FrontDoor
 from mcp_extproc.upstreams.legs import Legs
 from tests.unit.gateway.support import config
 
@@ -24,12 +26,15 @@ class FakeClient:
     """Stands in for :class:`UpstreamClient`.
 
     ``scripts[server]`` are its next steps: a session answers `initialize`, a dict is the next result, an exception is
-    raised, and an event is waited for before the step after it. ``asked`` records what every server was sent.
+    raised, and an event is waited for before the step after it. ``asked`` records what every server was sent, and
+    ``declared`` with which flags of the client. Servers in ``streaming`` answer with an event stream.
     """
 
     def __init__(self, **scripts: Sequence[Step]) -> None:
         self._scripts = {server: list(steps) for server, steps in scripts.items()}
         self.asked: list[tuple[str, str, object]] = []
+        self.declared: list[Flags] = []
+        self.streaming: set[str] = set()
 
     def left(self, server: str) -> int:
         """Steps that were not taken."""
@@ -43,18 +48,16 @@ class FakeClient:
         return step
 
     async def initialize(
-        self, entry: CatalogEntry, version: str, client_capabilities: bytes
-    ) -> tuple[UpstreamSession, Mapping[str, Any], str | None]:
+        self, entry: CatalogEntry, version: str, client_flags: Flags
+    ) -> tuple[UpstreamSession, str | None]:
         self.asked.append((entry.name, "initialize", version))
-        session = await self._next(entry.name)
-        return session, {name: {} for name in session.capabilities}, f"How to use {entry.name}"
+        self.declared.append(client_flags)
+        return await self._next(entry.name), f"How to use {entry.name}"
 
-    async def request(
-        self, entry: CatalogEntry, session: UpstreamSession, method: str, params: Mapping[str, Any]
-    ) -> tuple[jsontext.Members, int]:
+    async def request(self, entry: CatalogEntry, session: UpstreamSession, method: str, params: object) -> Result:
         self.asked.append((entry.name, method, (session.id, orjson.dumps(params).decode())))
         body = orjson.dumps(await self._next(entry.name))
-        return jsontext.split(msgspec.Raw(body)), len(body)
+        return Result(jsontext.split(msgspec.Raw(body)), len(body), entry.name in self.streaming)
 
     async def notify(self, entry: CatalogEntry, session: UpstreamSession, body: bytes) -> None:
         self.asked.append((entry.name, "notify", (session.id, body)))
@@ -73,7 +76,8 @@ class Rig:
         self.client = client
         self.memory = SessionMemory()
         entries = Catalog(self.config).entries
-        self.legs = Legs(cast("UpstreamClient", client), entries, self.memory, self.config.limits)
+        front = FrontDoor(None, self.config)
+        self.legs = Legs(cast("UpstreamClient", client), front, entries, self.memory, self.config.limits)
 
 
 def page(*names: str, **more: Any) -> dict[str, Any]:

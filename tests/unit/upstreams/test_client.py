@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,21 +14,22 @@ from aiohttp import web
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.address import TcpAddress
-from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
-from tests.support.scripted import Handler, ScriptedServer, raw
+from mcp_extproc.upstreams.client import NoStream, SessionLost, UpstreamClient, UpstreamError
+from tests.support.scripted import Handler, Received, ScriptedServer, fixed
 from tests.unit.gateway.support import LATEST, config, upstream
 
 PATH = "/p%20q?k=%2F"
 ENTRY = Catalog(config({"a": {"url": f"https://a.example{PATH}", "headers": {"X-Key": "v"}}})).entries["a"]
 LIST = "tools/list"
 RESPONSE_BYTES = 2000
+LIMITS = config(limits={"response_bytes": RESPONSE_BYTES, "event_bytes": 4000}).limits
 
 
 @asynccontextmanager
 async def asking(**server: Any) -> AsyncIterator[tuple[UpstreamClient, ScriptedServer]]:
     async with (
         ScriptedServer(**server) as scripted,
-        UpstreamClient(TcpAddress("127.0.0.1", scripted.port), RESPONSE_BYTES) as client,
+        UpstreamClient(TcpAddress("127.0.0.1", scripted.port), LIMITS) as client,
     ):
         yield client, scripted
 
@@ -35,8 +37,8 @@ async def asking(**server: Any) -> AsyncIterator[tuple[UpstreamClient, ScriptedS
 async def listed(handler: Handler) -> dict[str, Any]:
     """The result of a request that is answered so."""
     async with asking(on={LIST: handler}) as (client, _):
-        result, _ = await client.request(ENTRY, upstream("a"), LIST, {})
-        return {name: json.loads(bytes(raw)) for name, raw in result.items()}
+        result = await client.request(ENTRY, upstream("a"), LIST, {})
+        return {name: json.loads(bytes(raw)) for name, raw in result.members.items()}
 
 
 async def failure(ask: Awaitable[object]) -> tuple[str, str]:
@@ -62,13 +64,13 @@ OURS = (
 async def test_initialize_and_what_follows_it() -> None:
     """U1, U2, U4: no session and no version before there are any."""
     async with asking() as (client, server):
-        session, capabilities, instructions = await client.initialize(ENTRY, "2025-06-18", b'{"sampling": {}}')
+        session, instructions = await client.initialize(ENTRY, "2025-06-18", frozenset({"sampling", "sampling.tools"}))
     assert session == UpstreamSession("2025-06-18", "scripted-1-1", frozenset({"tools"}))
-    assert (capabilities, instructions) == ({"tools": {}}, None)
+    assert instructions is None
     first, second = server.received
     assert (first.http_method, first.path, second.path) == ("POST", PATH, PATH)
     assert first.message["params"]["protocolVersion"] == "2025-06-18"
-    assert first.message["params"]["capabilities"] == {"sampling": {}}
+    assert first.message["params"]["capabilities"] == {"sampling": {"tools": {}}}
     assert first.message["params"]["clientInfo"]["name"] == "mcp-extproc"
     assert {name: first.headers[name] for name in OURS if name in first.headers} == {
         "x-key": "v",
@@ -95,10 +97,7 @@ async def test_every_later_message_carries_session_and_version(
     session: UpstreamSession, expected: dict[str, str]
 ) -> None:
     """U3, U4: on requests, notifications and DELETE alike."""
-    async with asking(on={LIST: raw(200, "application/json", '{"jsonrpc":"2.0","id":1,"result":{}}')}) as (
-        client,
-        server,
-    ):
+    async with asking(on={LIST: fixed(result={})}) as (client, server):
         server.sessions.add("s")
         server.stateless = session.id is None
         await client.request(ENTRY, session, LIST, {})
@@ -119,7 +118,18 @@ async def test_a_session_without_an_id_is_not_ended() -> None:
 
 # -- What is answered -----------------------------------------------------------------------------------------------------
 
-RESULT = '{"jsonrpc":"2.0","id":1,"result":{"tools":[1.50]}}'
+# `ID` stands for the request's own id, which is another one each time.
+RESULT = '{"jsonrpc":"2.0","id":ID,"result":{"tools":[1.50]}}'
+
+
+def raw(status: int, content_type: str, text: str) -> Handler:
+    """An answer word for word."""
+
+    async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        answered = text.replace("ID", json.dumps(message.get("id")))
+        return web.Response(status=status, headers={"content-type": content_type}, body=answered.encode())
+
+    return handler
 
 
 def stream(*events: str, line_end: str = "\n") -> Handler:
@@ -131,7 +141,7 @@ def body(text: str) -> Handler:
 
 
 NOTIFICATION = '{"jsonrpc":"2.0","method":"notifications/message","params":{}}'
-REQUEST = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
+REQUEST = '{"jsonrpc":"2.0","id":ID,"method":"ping"}'
 OTHER = '{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}'
 
 
@@ -149,13 +159,16 @@ OTHER = '{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}'
         stream("", NOTIFICATION, RESULT),
         # A server's own request may have the id of ours.
         stream(REQUEST, OTHER, RESULT),
+        # Without the blank line that closes an event.
+        raw(200, "text/event-stream", f"data: {RESULT}"),
+        raw(200, "text/event-stream", f"data: {NOTIFICATION}\n\ndata: {RESULT}\n"),
         stream(f"[{NOTIFICATION},{RESULT}]"),
         raw(
             200,
             "text/event-stream; charset=utf-8",
             f": hello\n\nid: 1\nretry: 5\ndata:\n\nevent: x\ndata: {RESULT}\n\n",
         ),
-        raw(200, "text/event-stream", '\ufeffdata: {"jsonrpc":"2.0","id":1,\ndata: "result":{"tools":[1.50]}}\n\n'),
+        raw(200, "text/event-stream", '\ufeffdata: {"jsonrpc":"2.0","id":ID,\ndata: "result":{"tools":[1.50]}}\n\n'),
     ],
 )
 async def test_answers_that_are_understood(handler: Handler) -> None:
@@ -165,8 +178,51 @@ async def test_answers_that_are_understood(handler: Handler) -> None:
 
 async def test_results_keep_their_bytes_and_tell_their_size() -> None:
     async with asking(on={LIST: body(RESULT)}) as (client, _):
-        result, size = await client.request(ENTRY, upstream("a"), LIST, {})
-    assert (bytes(result["tools"]), size) == (b"[1.50]", len('{"tools":[1.50]}'))
+        result = await client.request(ENTRY, upstream("a"), LIST, {})
+    assert (bytes(result.members["tools"]), result.size) == (b"[1.50]", len('{"tools":[1.50]}'))
+
+
+async def test_results_tell_whether_they_came_as_a_stream() -> None:
+    for handler, streamed in ((body(RESULT), False), (stream(RESULT), True)):
+        async with asking(on={LIST: handler}) as (client, _):
+            result = await client.request(ENTRY, upstream("a"), LIST, {})
+        assert result.streamed is streamed
+
+
+async def test_no_two_requests_have_the_same_id() -> None:
+    """Nor is one of the client's own, which runs in the same session: texts that no client makes."""
+    async with asking(on={LIST: fixed(result={})}) as (first, server):
+        async with UpstreamClient(TcpAddress("127.0.0.1", server.port), LIMITS) as second:
+            for client in (first, second, first, second):
+                await client.request(ENTRY, upstream("a"), LIST, {})
+                await client.initialize(ENTRY, LATEST, frozenset())
+    ids = [received.message["id"] for received in server.received if "id" in received.message]
+    assert len(set(ids)) == len(ids) == 8
+    assert all(isinstance(id, str) and id.startswith("mcp-extproc-") for id in ids)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ('{"jsonrpc":"2.0","id":5,"method":"ping"}', {"id": 5, "result": {}}),
+        ('{"jsonrpc":"2.0","id":"p","method":"ping","params":{}}', {"id": "p", "result": {}}),
+        ('{"jsonrpc":"2.0","id":6,"method":"roots/list"}', {"id": 6, "code": -32601}),
+        (NOTIFICATION, None),
+    ],
+)
+async def test_what_a_server_asks_while_it_works_is_answered(asked: str, answered: dict[str, Any] | None) -> None:
+    """E24: a ping by this client, and everything else with an error, because nobody is there to be asked."""
+    async with asking(on={LIST: stream(asked, RESULT)}) as (client, server):
+        server.sessions.add("id of a")
+        await client.request(ENTRY, upstream("a"), LIST, {})
+    posted = [received for received in server.received if "method" not in received.message]
+    assert len(posted) == (answered is not None)
+    if answered is not None:
+        message = posted[0].message
+        assert message["id"] == answered["id"]
+        assert message.get("result") == answered.get("result")
+        assert message.get("error", {}).get("code") == answered.get("code")
+        assert posted[0].headers["mcp-session-id"] == "id of a"
 
 
 NO_RESPONSE = "answered with JSON that is no response to the request"
@@ -183,28 +239,41 @@ NO_MESSAGE = "answered with something that is no JSON-RPC message"
         (raw(302, "text/html", ""), "status", "answered HTTP 302"),
         (body("not JSON"), "protocol", NO_MESSAGE),
         (body(""), "protocol", NO_MESSAGE),
-        (body('{"id":1,"result":NaN}'), "protocol", NO_MESSAGE),
+        (body('{"id":ID,"result":NaN}'), "protocol", NO_MESSAGE),
         (body(OTHER), "protocol", NO_RESPONSE),
         (body("[]"), "protocol", NO_RESPONSE),
-        (body('{"jsonrpc":"2.0","id":"1","result":{}}'), "protocol", NO_RESPONSE),
-        (body('{"jsonrpc":"2.0","id":1,"result":[]}'), "protocol", "answered with a result that is no object"),
-        (body('{"jsonrpc":"2.0","id":1,"error":"x"}'), "protocol", "answered with a error that is no object"),
+        (body('{"jsonrpc":"2.0","id":1,"result":{}}'), "protocol", NO_RESPONSE),
+        (body('{"jsonrpc":"2.0","result":{}}'), "protocol", NO_RESPONSE),
+        (body('{"jsonrpc":"2.0","id":ID}'), "protocol", NO_RESPONSE),
+        (body('{"jsonrpc":"2.0","id":ID,"method":"x","result":{}}'), "protocol", NO_RESPONSE),
+        (body('{"jsonrpc":"2.0","id":ID,"result":[]}'), "protocol", "answered with a result that is no JSON object"),
         (
-            body('{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}'),
+            body('{"jsonrpc":"2.0","id":ID,"error":"x"}'),
+            "protocol",
+            "answered with a JSON-RPC error that is no JSON object",
+        ),
+        (
+            body('{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"no"}}'),
             "error",
             "answered with error -32601: no",
         ),
-        (body('{"jsonrpc":"2.0","id":1,"error":{}}'), "error", "answered with error no code: no message"),
+        (body('{"jsonrpc":"2.0","id":ID,"error":{}}'), "error", "answered with error no code: no message"),
         (stream(NOTIFICATION), "protocol", "ended its stream without an answer"),
         (stream(), "protocol", "ended its stream without an answer"),
-        (raw(200, "text/event-stream", f"data: {RESULT}"), "protocol", "ended its stream without an answer"),
+        (raw(200, "text/event-stream", f"data: {RESULT[:-1]}"), "protocol", NO_MESSAGE),
+        (raw(200, "text/event-stream", ": ka\n\n: ka\n\n"), "protocol", "ended its stream without an answer"),
         (stream("not JSON"), "protocol", NO_MESSAGE),
         (
-            body('{"jsonrpc":"2.0","id":1,"result":{"a":"' + "x" * RESPONSE_BYTES + '"}}'),
+            body('{"jsonrpc":"2.0","id":ID,"result":{"a":"' + "x" * RESPONSE_BYTES + '"}}'),
             "too_large",
             "more than 2000 bytes",
         ),
         (stream("x" * RESPONSE_BYTES), "too_large", "answered with more than 2000 bytes"),
+        (
+            raw(200, "text/event-stream", "data: " + "x" * RESPONSE_BYTES),
+            "too_large",
+            "answered with more than 2000 bytes",
+        ),
         (stream(*[NOTIFICATION] * 50, RESULT), "too_large", "answered with more than 2000 bytes"),
     ],
 )
@@ -251,7 +320,7 @@ async def test_failures_that_the_private_listener_reports(failed: str, reason: s
 async def test_nobody_listens() -> None:
     async with ScriptedServer() as server:
         port = server.port
-    async with UpstreamClient(TcpAddress("127.0.0.1", port), RESPONSE_BYTES) as client:
+    async with UpstreamClient(TcpAddress("127.0.0.1", port), LIMITS) as client:
         reason, message = await failure(client.request(ENTRY, upstream("a"), LIST, {}))
     assert reason == "connect"
     assert message.startswith("could not be asked")
@@ -265,26 +334,26 @@ async def test_whatever_a_server_says_to_the_end_of_a_session(status: int) -> No
         async def _serve(self, request: web.Request) -> web.StreamResponse:
             return web.Response(status=status)
 
-    async with Ending() as server, UpstreamClient(TcpAddress("127.0.0.1", server.port), RESPONSE_BYTES) as client:
+    async with Ending() as server, UpstreamClient(TcpAddress("127.0.0.1", server.port), LIMITS) as client:
         await client.end(ENTRY, upstream("a"))
 
 
 # -- The answer to initialize -----------------------------------------------------------------------------------------------
 
 
-async def initialized(result: Any, **headers: str) -> tuple[UpstreamSession, Any, str | None]:
+async def initialized(result: Any, **headers: str) -> tuple[UpstreamSession, str | None]:
     async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers=named)
 
     async with asking(stateless=True, on={"initialize": handler}) as (client, _):
-        return await client.initialize(ENTRY, LATEST, b"{}")
+        return await client.initialize(ENTRY, LATEST, frozenset())
 
 
 @pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18", "2025-11-25"])
 async def test_the_servers_version_counts(version: str) -> None:
     """U3."""
-    session, _, _ = await initialized({"protocolVersion": version, "capabilities": {}})
+    session, _ = await initialized({"protocolVersion": version, "capabilities": {}})
     assert session == UpstreamSession(version, None, frozenset())
 
 
@@ -298,12 +367,13 @@ async def test_a_version_that_is_not_spoken_here(version: Any) -> None:
 async def test_what_a_server_declares() -> None:
     result = {
         "protocolVersion": LATEST,
-        "capabilities": {"tools": {"listChanged": True}, "x": None},
+        "capabilities": {"tools": {"listChanged": True}, "resources": {"subscribe": True}, "x": None},
         "instructions": "Do.",
     }
-    session, capabilities, instructions = await initialized(result, mcp_session_id="s")
-    assert session == UpstreamSession(LATEST, "s", frozenset({"tools", "x"}))
-    assert (capabilities, instructions) == (result["capabilities"], "Do.")
+    session, instructions = await initialized(result, mcp_session_id="s")
+    flags = frozenset({"tools", "tools.listChanged", "resources", "resources.subscribe", "x"})
+    assert session == UpstreamSession(LATEST, "s", flags)
+    assert instructions == "Do."
 
 
 @pytest.mark.parametrize(
@@ -332,7 +402,7 @@ Ask = Callable[[UpstreamClient], Awaitable[object]]
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda client: client.initialize(ENTRY, LATEST, b"{}"),
+        lambda client: client.initialize(ENTRY, LATEST, frozenset()),
         lambda client: client.notify(ENTRY, upstream("a"), b"{}"),
         lambda client: client.end(ENTRY, upstream("a")),
     ],
@@ -341,7 +411,7 @@ Ask = Callable[[UpstreamClient], Awaitable[object]]
 async def test_a_client_that_can_not_connect_says_so(ask: Ask) -> None:
     async with ScriptedServer() as server:
         port = server.port
-    async with UpstreamClient(TcpAddress("127.0.0.1", port), RESPONSE_BYTES) as client:
+    async with UpstreamClient(TcpAddress("127.0.0.1", port), LIMITS) as client:
         assert (await failure(ask(client)))[0] == "connect"
 
 
@@ -352,3 +422,138 @@ async def test_no_server_sends_a_request_elsewhere(status: int) -> None:
         asked = client.request(ENTRY, upstream("a"), LIST, {})
         assert await failure(asked) == ("status", f"answered HTTP {status}")
     assert [received.path for received in server.received] == [PATH]
+
+
+# -- Streams ----------------------------------------------------------------------------------------------------------------
+
+
+class Streaming(ScriptedServer):
+    """Answers each GET with the next one of ``gets``: status, content type, body."""
+
+    gets: list[tuple[int, str, str]]
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if request.method != "GET":
+            return await super()._serve(request)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.received.append(Received("GET", request.path_qs, headers, b""))
+        status, content_type, text = self.gets.pop(0)
+        return web.Response(status=status, headers={"content-type": content_type}, body=text.encode())
+
+
+SSE = "text/event-stream"
+
+
+@asynccontextmanager
+async def streaming(*gets: tuple[int, str, str], **server: Any) -> AsyncIterator[tuple[UpstreamClient, Streaming]]:
+    async with (
+        Streaming(**server) as scripted,
+        UpstreamClient(TcpAddress("127.0.0.1", scripted.port), LIMITS) as client,
+    ):
+        scripted.gets = [*gets]
+        yield client, scripted
+
+
+@pytest.mark.parametrize("last", [None, "17"])
+async def test_a_stream_is_asked_for_with_session_version_and_position(last: str | None) -> None:
+    """U6: and uncompressed, because compressors hold events back."""
+    async with streaming((200, SSE, "data: {}\n\n")) as (client, server):
+        async with client.listen(ENTRY, upstream("a"), last) as chunks:
+            assert b"".join([chunk async for chunk in chunks]) == b"data: {}\n\n"
+    [received] = server.received
+    assert (received.http_method, received.path, received.headers.get("last-event-id")) == ("GET", PATH, last)
+    found = {name: received.headers[name] for name in (*OURS, "accept-encoding") if name in received.headers}
+    assert found == {
+        "x-key": "v",
+        "x-mcp-server": "a",
+        "accept": SSE,
+        "accept-encoding": "identity",
+        "mcp-session-id": "id of a",
+        "mcp-protocol-version": LATEST,
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "kind", "reason"),
+    [
+        (405, "text/plain", NoStream, "no_stream"),
+        (403, "text/plain", NoStream, "no_stream"),
+        (200, "application/json", NoStream, "no_stream"),
+        (202, SSE, NoStream, "no_stream"),
+        (404, "text/plain", SessionLost, "session_lost"),
+        (400, "text/plain", SessionLost, "session_lost"),
+        # Another connection holds the stream, or the server is busy: it may have one later.
+        (409, "text/plain", UpstreamError, "busy"),
+        (429, "text/plain", UpstreamError, "busy"),
+        (500, "text/plain", UpstreamError, "status"),
+        (302, "text/plain", UpstreamError, "status"),
+    ],
+)
+async def test_gets_without_a_stream(status: int, content_type: str, kind: type[Exception], reason: str) -> None:
+    """U6."""
+    async with streaming((status, content_type, "")) as (client, _):
+        with pytest.raises(UpstreamError) as caught:
+            async with client.listen(ENTRY, upstream("a"), None):
+                pass
+    assert (type(caught.value), caught.value.reason) == (kind, reason)
+
+
+PRIMING = "id: {0}\nretry: 1\ndata:\n\n"
+
+
+async def test_a_result_may_come_on_a_stream_that_goes_on_elsewhere() -> None:
+    """SEP-1699: the server closes the stream before it has the answer, and is asked again, from the last event id on."""
+    async with streaming((200, SSE, PRIMING.format(2)), (200, SSE, "placeholder"), on={}) as (client, server):
+
+        async def closing(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+            server.gets[1] = (200, SSE, "data: " + RESULT.replace("ID", json.dumps(message["id"])) + "\n\n")
+            return web.Response(headers={"content-type": SSE}, body=PRIMING.format(1).encode())
+
+        server.on[LIST] = closing
+        result = await client.request(ENTRY, upstream("a"), LIST, {})
+    assert bytes(result.members["tools"]) == b"[1.50]"
+    gets = [received for received in server.received if received.http_method == "GET"]
+    assert [received.headers["last-event-id"] for received in gets] == ["1", "2"]
+
+
+@pytest.mark.parametrize("events", ["data: {}\n\n", "id:\ndata: {}\n\n", PRIMING.format(1) + "id:\ndata: {}\n\n"])
+async def test_a_stream_without_a_last_id_is_not_asked_for_again(events: str) -> None:
+    async with streaming(on={LIST: raw(200, SSE, events)}) as (client, server):
+        assert await failure(client.request(ENTRY, upstream("a"), LIST, {})) == (
+            "protocol",
+            "ended its stream without an answer",
+        )
+    assert len(server.received) == 1
+
+
+async def test_a_stream_that_does_not_go_on_is_a_failure() -> None:
+    """E19."""
+    async with streaming((405, "text/plain", ""), on={LIST: raw(200, SSE, PRIMING.format(1))}) as (client, _):
+        reason, _ = await failure(client.request(ENTRY, upstream("a"), LIST, {}))
+    assert reason == "no_stream"
+
+
+async def test_a_request_that_nobody_waits_for_any_more_is_cancelled_at_the_server() -> None:
+    """Basic/utilities/cancellation: by the id that the server got."""
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def hanging(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def cancelled(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        told.set()
+        return web.Response(status=202)
+
+    async with asking(on={LIST: hanging, "notifications/cancelled": cancelled}) as (client, server):
+        waiting = asyncio.create_task(client.request(ENTRY, upstream("a"), LIST, {}))
+        await asked.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        async with asyncio.timeout(30):
+            await told.wait()
+    request, cancellation = server.received
+    assert cancellation.message["params"]["requestId"] == request.message["id"]
+    assert cancellation.headers["mcp-session-id"] == "id of a"

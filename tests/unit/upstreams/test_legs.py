@@ -7,13 +7,16 @@ import itertools
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from mcp_extproc.gateway.decision import (
+    AskLeg,
     CloseLeg,
     Done,
     Failed,
     FanOut,
+    FrontLeg,
     Leg,
     Listed,
     ListLeg,
@@ -25,16 +28,17 @@ from mcp_extproc.gateway.decision import (
     SessionRef,
 )
 from mcp_extproc.gateway.gateway import Gateway
-from mcp_extproc.mcp.sessions import Sealer, UpstreamSession
-from mcp_extproc.upstreams.client import UpstreamError
-from tests.unit.gateway.support import LATEST, NOW, SECRET, head, message, upstream
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.upstreams.client import Result, UpstreamError
+from tests.unit.gateway.support import EVERYTHING, LATEST, NOW, SECRET, as_reply, head, message, upstream
 from tests.unit.upstreams.fake_client import LOST, FakeClient, Rig, Step, page
 
+FLAGS = frozenset({"roots"})
 REFUSED = UpstreamError("connect", "is unreachable")
 
 
 def ref(server: str, known: UpstreamSession | None = None, anchor: str = "token 1") -> SessionRef:
-    return SessionRef(server, known.id if known is not None and known.id else anchor, known, LATEST, b"{}")
+    return SessionRef(server, known.id if known is not None and known.id else anchor, known, LATEST, FLAGS, "token 1")
 
 
 def listing(server: str, known: UpstreamSession | None = None, anchor: str = "token 1") -> ListLeg:
@@ -42,7 +46,11 @@ def listing(server: str, known: UpstreamSession | None = None, anchor: str = "to
 
 
 def opening(server: str) -> OpenLeg:
-    return OpenLeg(server, LATEST, b"{}")
+    return OpenLeg(server, LATEST, FLAGS)
+
+
+def asking(server: str, known: UpstreamSession | None = None) -> AskLeg:
+    return AskLeg(server, ref(server, known), "logging/setLevel", b'{"level":"info"}', "logging")
 
 
 def names(outcome: Outcome) -> list[str]:
@@ -61,7 +69,7 @@ async def test_outcomes_come_in_the_order_of_the_legs_whoever_answers_first(orde
         server: [event, upstream(server), event, page("x", "y")] for server, event in answered.items()
     }
     rig = Rig(FakeClient(**steps))
-    gateway = Gateway(rig.config, Sealer(SECRET, random=bytes), rig.memory)
+    gateway = Gateway(rig.config, SECRET, rig.memory)
 
     async def answer(body: bytes, token: str | None) -> Reply:
         for event in answered.values():
@@ -72,7 +80,7 @@ async def test_outcomes_come_in_the_order_of_the_legs_whoever_answers_first(orde
         for server in order:
             await asyncio.sleep(0)
             answered[server].set()
-        return decision.merge(await running, NOW)
+        return as_reply(decision.merge(await running, NOW))
 
     opened = await answer(message("initialize", {"protocolVersion": LATEST}), None)
     assert json.loads(opened.body)["result"]["instructions"].split("\n\n")[::2] == ["# a", "# b", "# c"]
@@ -98,7 +106,8 @@ async def test_a_leg_that_fails_leaves_the_others_alone() -> None:
     rig = Rig(FakeClient(a=[REFUSED], b=[upstream("b")], c=[UpstreamError("status", "answered HTTP 500")]))
     a, b, c = await rig.legs.run([opening(server) for server in "abc"])
     assert (a, c) == (Failed("a", "connect", "is unreachable"), Failed("c", "status", "answered HTTP 500"))
-    assert b == Opened("b", upstream("b"), {"tools": {}}, "How to use b")
+    assert b == Opened("b", upstream("b"), "How to use b")
+    assert rig.client.declared == [FLAGS] * 3
 
 
 async def test_each_leg_has_its_own_deadline() -> None:
@@ -117,8 +126,9 @@ async def test_each_leg_has_its_own_deadline() -> None:
         NotifyLeg("a", ref("a", upstream("a")), b"{}"),
         CloseLeg("a", ref("a", upstream("a"))),
         listing("a"),
+        asking("a", upstream("a", capabilities=("logging",))),
     ],
-    ids=["list", "notify", "close", "open late"],
+    ids=["list", "notify", "close", "open late", "ask"],
 )
 async def test_every_kind_of_leg_has_a_deadline(leg: Leg) -> None:
     rig = Rig(FakeClient(a=[asyncio.Event()]), discovery_timeout="10ms")
@@ -201,7 +211,7 @@ async def test_lists_are_bounded(
 async def test_entries_keep_their_bytes() -> None:
     class Verbatim(FakeClient):
         async def request(self, *_: object) -> Any:
-            return {"tools": b'[ {"name":"\\u0061", "n" : 1.50 } , 9007199254740993]'}, 60
+            return Result({"tools": msgspec.Raw(b'[ {"name":"\\u0061", "n" : 1.50 } , 9007199254740993]')}, 60, False)
 
     (listed,) = await Rig(Verbatim()).legs.run([listing("a", upstream("a"))])
     assert isinstance(listed, Listed)
@@ -218,6 +228,53 @@ async def test_a_server_without_the_capability_is_not_asked() -> None:
     client = FakeClient(a=[])
     assert await Rig(client).legs.run([listing("a", upstream("a", capabilities=()))]) == [Listed("a", ())]
     assert client.asked == []
+
+
+@pytest.mark.parametrize("streaming", [set(), {"a"}])
+async def test_a_list_tells_whether_it_came_as_a_stream(streaming: set[str]) -> None:
+    client = FakeClient(a=[page("1", nextCursor="x"), page("2")])
+    client.streaming = streaming
+    (listed,) = await Rig(client).legs.run([listing("a", upstream("a"))])
+    assert isinstance(listed, Listed)
+    assert listed.streamed == bool(streaming)
+
+
+# -- Requests whose result does not matter ----------------------------------------------------------------------------------
+
+LOGS = upstream("a", capabilities=("logging",))
+
+
+async def test_what_is_asked_goes_there_as_it_is() -> None:
+    client = FakeClient(a=[{}])
+    assert await Rig(client).legs.run([asking("a", LOGS)]) == [Done("a")]
+    assert client.asked == [("a", "logging/setLevel", ("id of a", '{"level":"info"}'))]
+
+
+async def test_who_can_not_do_it_is_not_asked() -> None:
+    """Also a server that shows only when its session is opened what it can do."""
+    client = FakeClient(a=[], b=[upstream("b", capabilities=("tools",))])
+    assert await Rig(client).legs.run([asking("a", upstream("a")), asking("b")]) == [Done("a"), Done("b")]
+    assert [asked[:2] for asked in client.asked] == [("b", "initialize")]
+
+
+async def test_what_is_asked_of_a_server_that_lost_its_session() -> None:
+    """E27."""
+    client = FakeClient(a=[LOST, upstream("a", id="new", capabilities=("logging",)), {}])
+    assert await Rig(client).legs.run([asking("a", LOGS)]) == [Done("a")]
+    assert [asked[1] for asked in client.asked] == ["logging/setLevel", "initialize", "logging/setLevel"]
+    client = FakeClient(a=[LOST, upstream("a", id="new", capabilities=("logging",)), LOST])
+    (outcome,) = await Rig(client).legs.run([asking("a", LOGS)])
+    assert outcome == Failed("a", "session_lost", "does not know its session any more")
+
+
+async def test_what_is_asked_and_refused() -> None:
+    legs = Rig(FakeClient(a=[REFUSED])).legs
+    assert await legs.run([asking("a", LOGS)]) == [Failed("a", "connect", "is unreachable")]
+
+
+async def test_batches_without_a_front_door_fail() -> None:
+    (outcome,) = await Rig(FakeClient()).legs.run([FrontLeg("", (), b"{}")])
+    assert outcome == Failed("", "no_front_door", "batches are not set up")
 
 
 # -- Sessions that are opened late, or again -------------------------------------------------------------------------------
@@ -306,6 +363,80 @@ async def test_opening_late_has_a_deadline() -> None:
     assert await legs.session(ref("a"), None) == Failed("a", "timeout", "did not answer within 0.01 s")
 
 
+async def test_a_session_opened_late_is_declared_what_the_client_declared() -> None:
+    client = FakeClient(a=[upstream("a", id="new")])
+    await Rig(client).legs.session(ref("a"), None)
+    assert client.declared == [FLAGS]
+
+
+async def test_a_session_for_a_client_that_has_gone_is_ended_and_not_kept() -> None:
+    """E7: nobody would end it later."""
+    opened, ended = asyncio.Event(), asyncio.Event()
+    client = FakeClient(a=[opened, upstream("a", id="new"), ended, {}])
+    rig = Rig(client)
+    waiting = asyncio.create_task(rig.legs.session(ref("a"), None))
+    while not client.asked:
+        await asyncio.sleep(0)
+    rig.memory.end("token 1")
+    opened.set()
+    outcome = await waiting
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "ended"
+    ended.set()
+    while client.left("a"):
+        await asyncio.sleep(0)
+    assert client.asked[-1] == ("a", "end", "new")
+    assert rig.memory.current(ref("a")) is None
+
+
+# -- Settings that are told again -------------------------------------------------------------------------------------------
+
+RICH = upstream("a", capabilities=EVERYTHING)
+NEW = upstream("a", id="new", capabilities=EVERYTHING)
+
+
+def remembered(client: FakeClient) -> Rig:
+    rig = Rig(client)
+    rig.memory.set_level(ref("a", RICH), "info")
+    for uri in ("x:1", "x:2"):
+        rig.memory.subscribe(ref("a", RICH), uri)
+    return rig
+
+
+async def test_a_server_that_lost_its_session_is_told_the_settings_again() -> None:
+    """E27: before anybody uses the session, and for the next time it is lost."""
+    client = FakeClient(a=[NEW, {}, {}, {}])
+    rig = remembered(client)
+    assert await rig.legs.session(ref("a", RICH), "id of a") == NEW
+    assert client.asked[1:] == [
+        ("a", "logging/setLevel", ("new", '{"level":"info"}')),
+        ("a", "resources/subscribe", ("new", '{"uri":"x:1"}')),
+        ("a", "resources/subscribe", ("new", '{"uri":"x:2"}')),
+    ]
+    settings = rig.memory.settings("a", "new")
+    assert settings is not None
+    assert (settings.level, [*settings.subscriptions]) == ("info", ["x:1", "x:2"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"),
+    [((), []), (("logging",), ["logging/setLevel"]), (("resources.subscribe",), ["resources/subscribe"] * 2)],
+)
+async def test_only_what_a_server_still_offers_is_told_again(flags: tuple[str, ...], asked: list[str]) -> None:
+    client = FakeClient(a=[upstream("a", id="new", capabilities=flags), {}, {}])
+    await remembered(client).legs.session(ref("a", RICH), "id of a")
+    assert [found[1] for found in client.asked] == ["initialize", *asked]
+
+
+async def test_a_setting_that_is_refused_does_no_harm() -> None:
+    """The resource may be gone, and the session is good all the same."""
+    client = FakeClient(a=[NEW, {}, UpstreamError("error", "answered with error -32002: no"), {}])
+    assert await remembered(client).legs.session(ref("a", RICH), "id of a") == NEW
+    assert client.left("a") == 0
+    client = FakeClient(a=[NEW, UpstreamError("error", "no")])
+    assert await remembered(client).legs.session(ref("a", RICH), "id of a") == NEW
+
+
 # -- Notifications and ends -----------------------------------------------------------------------------------------------
 
 
@@ -352,6 +483,18 @@ async def test_a_useless_session_is_ended_without_anybody_waiting() -> None:
         await asyncio.sleep(0)
     await legs.close()
     assert sorted(asked[:2] for asked in client.asked) == [("a", "end"), ("b", "end")]
+
+
+async def test_an_answer_to_a_server_is_posted_without_anybody_waiting() -> None:
+    """E24: and whether that works is nobody's trouble."""
+    client = FakeClient(a=[{}], b=[REFUSED])
+    legs = Rig(client).legs
+    legs.post("a", upstream("a"), b'{"id":1}')
+    legs.post("b", upstream("b"), b'{"id":2}')
+    while client.left("a") or client.left("b"):
+        await asyncio.sleep(0)
+    await legs.close()
+    assert client.asked == [("a", "notify", ("id of a", b'{"id":1}')), ("b", "notify", ("id of b", b'{"id":2}'))]
 
 
 async def test_closing_gives_up_what_runs_by_itself() -> None:

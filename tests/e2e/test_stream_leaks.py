@@ -1,0 +1,219 @@
+"""Clients that listen and go leave nothing behind in a worker: no hub, no task, no stream at a server, no file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import resource
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from mcp_extproc.config import GatewayConfig, load
+from mcp_extproc.envoy.binary import find_envoy
+from mcp_extproc.envoy.bootstrap import bootstrap, to_json
+from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.extproc import worker as worker_module
+from mcp_extproc.upstreams.streams import Streams
+from tests.e2e.conftest import StartGateway
+from tests.support.processes import free_port, program
+from tests.support.scripted import ScriptedServer
+
+SESSIONS = 20
+ROUNDS = 3
+PATIENCE = 30.0
+"""Seconds for something that has to happen. Connections that are kept for another request close after 15."""
+
+
+class Quiet(ScriptedServer):
+    """Its streams of GETs stay open, and nothing comes on them."""
+
+    open_streams = 0
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if request.method != "GET":
+            return await super()._serve(request)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        self.open_streams += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.open_streams -= 1
+        return response
+
+
+class Rig:
+    """A worker in this process, Envoy, and two servers."""
+
+    def __init__(self, url: str, servers: list[Quiet], streams: list[Streams]) -> None:
+        self.servers = servers
+        self._url = url
+        self._streams = streams
+
+    def hubs(self) -> int:
+        [streams] = self._streams
+        return len(streams._hubs)
+
+    def streams(self) -> list[int]:
+        return [server.open_streams for server in self.servers]
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """A client whose connections end with their requests."""
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as http:
+            yield http
+
+    async def begin(self, http: aiohttp.ClientSession) -> dict[str, str]:
+        """Open a session; returns its headers."""
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        headers = {"accept": "application/json, text/event-stream"}
+        async with http.post(self._url, json=body, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+            return {"mcp-session-id": answer.headers["mcp-session-id"]}
+
+    async def listen(self, http: aiohttp.ClientSession, session: dict[str, str]) -> aiohttp.ClientResponse:
+        answer = await http.get(self._url, headers={"accept": "text/event-stream", **session})
+        assert answer.status == 200, await answer.text()
+        return answer
+
+    async def end(self, http: aiohttp.ClientSession, session: dict[str, str]) -> None:
+        async with http.delete(self._url, headers=session) as answer:
+            assert answer.status == 204, await answer.text()
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    made: list[Streams] = []
+
+    def make(*args: Any) -> Streams:
+        made.append(Streams(*args))
+        return made[-1]
+
+    monkeypatch.setattr(worker_module, "Streams", make)
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(Quiet(name)) for name in ("alpha", "beta")]
+        config = _config(tmp_path, servers)
+        # Paths of Unix sockets have to be short.
+        layout = Layout.in_directory(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="leaks-"))))
+        batches, secret = layout.batches, "s" * 32
+        await stack.enter_async_context(worker_module.worker(config, layout.extproc, layout.upstreams, batches, secret))
+        file = tmp_path / "envoy.json"
+        file.write_text(to_json(bootstrap(config, layout)))
+        command = [
+            find_envoy(),
+            "-c",
+            str(file),
+            "--use-dynamic-base-id",
+            "--log-level",
+            "warning",
+            "--concurrency",
+            "1",
+        ]
+        await stack.enter_async_context(program(command, log=tmp_path / "envoy.log"))
+        rig = Rig(f"http://127.0.0.1:{config.listen.port}/mcp", servers, made)
+        await _ready(rig)
+        yield rig
+
+
+def _config(directory: Path, servers: list[Quiet]) -> GatewayConfig:
+    file = directory / "gateway.yaml"
+    file.write_text(
+        json.dumps({
+            "listen": {"port": free_port()},
+            "servers": {server.name: {"url": server.url} for server in servers},
+            "log": {"access": "", "level": "error"},
+        })
+    )  # fmt: skip
+    return load(file, {}).config
+
+
+async def _ready(rig: Rig) -> None:
+    async with rig.client() as http, asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, AssertionError):
+                await rig.end(http, await rig.begin(http))
+                return
+            await asyncio.sleep(0.05)
+
+
+async def until(true: Callable[[], bool], what: Callable[[], object]) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not true():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"it stays at {what()}") from None
+
+
+def files() -> int:
+    """What this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def _come_and_go(rig: Rig, count: int, *, ended_first: bool) -> None:
+    """Sessions whose clients break their streams and then end them, or the other way round."""
+    async with rig.client() as http:
+        sessions = [await rig.begin(http) for _ in range(count)]
+        open_streams = [await rig.listen(http, session) for session in sessions]
+        await until(lambda: rig.streams() == [count] * len(rig.servers), rig.streams)
+        assert rig.hubs() == count
+        for session, stream in zip(sessions, open_streams, strict=True):
+            if ended_first:
+                await rig.end(http, session)
+                assert await stream.read() == b""
+            stream.close()
+            if not ended_first:
+                await rig.end(http, session)
+        await until(lambda: rig.hubs() == 0, rig.hubs)
+        await until(lambda: rig.streams() == [0] * len(rig.servers), rig.streams)
+
+
+@pytest.mark.parametrize("ended_first", [False, True], ids=["broken", "ended"])
+async def test_listeners_leave_nothing_behind(rig: Rig, ended_first: bool) -> None:
+    await _come_and_go(rig, 3, ended_first=ended_first)
+    await until(lambda: rig.hubs() == 0, rig.hubs)
+    tasks, opened = len(asyncio.all_tasks()), files()
+    for _ in range(ROUNDS):
+        await _come_and_go(rig, SESSIONS, ended_first=ended_first)
+    await until(lambda: len(asyncio.all_tasks()) <= tasks, asyncio.all_tasks)
+    await until(lambda: files() <= opened, files)
+
+
+async def test_processes_may_open_as_many_files_as_the_system_allows(start: StartGateway) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        async with Quiet("alpha") as server, start({"alpha": server.url}) as gateway:
+            for name, pid in gateway.local.pids.items():
+                assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard), name
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_client_that_reconnects_leaves_nothing_behind(rig: Rig) -> None:
+    """One session, many streams one after the other, each opened while the last is still there."""
+    async with rig.client() as http:
+        session = await rig.begin(http)
+        stream = await rig.listen(http, session)
+        await until(lambda: rig.streams() == [1, 1], rig.streams)
+        tasks, opened = len(asyncio.all_tasks()), files()
+        for _ in range(ROUNDS * SESSIONS):
+            newer = await rig.listen(http, session)
+            stream.close()
+            stream = newer
+        await until(lambda: len(asyncio.all_tasks()) <= tasks, asyncio.all_tasks)
+        await until(lambda: files() <= opened, files)
+        assert rig.streams() == [1, 1]
+        assert rig.hubs() == 1
+        stream.close()
+        await until(lambda: rig.hubs() == 0, rig.hubs)
+        await until(lambda: rig.streams() == [0, 0], rig.streams)

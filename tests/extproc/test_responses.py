@@ -1,0 +1,101 @@
+"""Responses that are read, piece by piece, and those that are not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.sse import COMMENT
+from tests.extproc.rig import Rig, call
+from tests.support.fake_upstreams import FakeUpstreams
+from tests.support.rawclient import RawExchange, header_map, kind
+
+GITHUB = UpstreamSession("2025-11-25", "gh-1", frozenset({"tools", "resources"}))
+WEATHER = UpstreamSession("2025-11-25", "w-1", frozenset({"tools"}))
+
+
+@pytest.fixture
+async def forwarded(rig: Rig[FakeUpstreams]) -> RawExchange:
+    """A call that was forwarded to a server with resources."""
+    exchange = await rig.posted(call(), rig.fields(mcp_session_id=rig.token(github=GITHUB, weather=WEATHER)))
+    assert kind(await exchange.receive()) == "request_body"
+    return exchange
+
+
+async def send_head(exchange: RawExchange, content_type: str, status: str = "200") -> pb.ProcessingResponse:
+    fields = [(":status", status), ("content-type", content_type), ("content-length", "5")]
+    await exchange.send(pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields))))
+    return await exchange.receive()
+
+
+async def send_piece(exchange: RawExchange, body: bytes, *, end: bool = False) -> bytes:
+    """What the client gets for a piece."""
+    await exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=end)))
+    mutation = (await exchange.receive()).response_body.response.body_mutation
+    assert mutation.WhichOneof("mutation") in ("body", "clear_body"), "the piece would pass as it is"
+    return mutation.body
+
+
+def is_ordered(answer: pb.ProcessingResponse) -> bool:
+    removed = answer.response_headers.response.header_mutation.remove_headers
+    ordered = answer.mode_override.response_body_mode == pb.ProcessingMode.STREAMED
+    assert ordered == ("content-length" in removed), "a length that is no longer true"
+    return ordered
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"), [("text/html", "200"), ("application/json", "500"), ("text/event-stream", "404")]
+)
+async def test_failures_pass(forwarded: RawExchange, content_type: str, status: str) -> None:
+    assert not is_ordered(await send_head(forwarded, content_type, status))
+    assert (await forwarded.end()).name == "OK"
+
+
+async def test_json_of_a_server_without_resources_passes(rig: Rig[FakeUpstreams]) -> None:
+    tokens = rig.token(github=GITHUB, weather=WEATHER)
+    exchange = await rig.posted(call("weather__sun"), rig.fields(mcp_session_id=tokens))
+    await exchange.receive()
+    assert not is_ordered(await send_head(exchange, "application/json"))
+    assert rig.counters.value("mcp.response", reading="pass") == 1
+
+
+async def test_json_with_uris_is_rewritten_when_it_is_whole(forwarded: RawExchange) -> None:
+    link = {"type": "resource_link", "uri": "file:///a", "name": "a"}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": [link], "n": 1}}).encode()
+    assert is_ordered(await send_head(forwarded, "application/json; charset=utf-8"))
+    assert await send_piece(forwarded, body[:30]) == b""
+    assert await send_piece(forwarded, body[30:]) == b""
+    rewritten = json.loads(await send_piece(forwarded, b"", end=True))
+    assert rewritten["result"] == {"content": [{**link, "uri": "gh+file:///a"}], "n": 1}
+    assert (await forwarded.end()).name == "OK"
+
+
+async def test_events_pass_as_they_come(rig: Rig[FakeUpstreams], forwarded: RawExchange) -> None:
+    assert is_ordered(await send_head(forwarded, "text/event-stream"))
+    first = b'data: {"jsonrpc":"2.0","method":"notifications/x"}\n\n'
+    assert await send_piece(forwarded, first) == first
+    assert await send_piece(forwarded, b'data: {"jsonrpc":"2.0","id":1,') == b""
+    last = await send_piece(forwarded, b'"result":{}}\n\n', end=True)
+    assert last == b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n'
+    assert rig.counters.value("mcp.response", reading="events") == 1
+
+
+async def test_a_ping_is_answered_without_the_client(rig: Rig[FakeUpstreams], forwarded: RawExchange) -> None:
+    await send_head(forwarded, "text/event-stream")
+    assert await send_piece(forwarded, b'data: {"jsonrpc":"2.0","id":7,"method":"ping"}\n\n') == COMMENT
+    assert rig.upstreams.posted == [("github", b'{"jsonrpc":"2.0","id":7,"result":{}}')]
+
+
+async def test_a_stream_without_an_answer_ends_with_an_error(forwarded: RawExchange) -> None:
+    await send_head(forwarded, "text/event-stream")
+    piece = await send_piece(forwarded, b": bye\n\n", end=True)
+    error = json.loads(piece.rpartition(b"data: ")[2])
+    assert (error["id"], error["error"]["code"]) == (1, -32603)
+
+
+async def test_a_body_that_was_not_ordered_is_not_read(forwarded: RawExchange) -> None:
+    await forwarded.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=b"{}", end_of_stream=True)))
+    assert not (await forwarded.receive()).response_body.HasField("response")
