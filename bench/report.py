@@ -13,6 +13,7 @@ from rich.table import Table
 from bench.rounds import Memory, Outcome, Scenario
 from bench.slices import Result
 from bench.stats import ratio, ratio_spread
+from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
 
 REFERENCES = ("plain", "router")
@@ -147,10 +148,49 @@ def _memory_table(memory: Mapping[str, Mapping[str, Memory]]) -> Table:
     return table
 
 
-def as_json(outcome: Outcome, about: Mapping[str, Any]) -> dict[str, Any]:
+def print_streams(console: Console, outcome: StreamOutcome) -> None:
+    """What streams cost, and the memory round by round."""
+    console.print(_stream_table(outcome))
+    console.print(_round_table(outcome))
+
+
+def _stream_table(outcome: StreamOutcome) -> Table:
+    seconds, sessions, streams = outcome.idle_seconds, outcome.bytes_per_session(), outcome.bytes_per_stream()
+    table = Table(
+        title=f"{outcome.streams} sessions, each with a stream from two servers",
+        caption=f"Idle for {seconds:.0f} s, in which {outcome.heartbeats} heartbeats came.",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("process", no_wrap=True)
+    for heading in ("KiB of a session\nwithout stream", "KiB\nof a stream", "CPU µs/s\nof an idle stream"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, cpu in outcome.idle_cpu_per_stream().items():
+        table.add_row(name, f"{sessions[name] / 1024:.1f}", f"{streams[name] / 1024:.1f}", f"{cpu * 1e6:.1f}")
+    return table
+
+
+def _round_table(outcome: StreamOutcome) -> Table:
+    processes = list(outcome.before)
+    table = Table(title="memory (RSS), MB, with streams open and closed again", title_justify="left")
+    table.add_column("round", no_wrap=True)
+    for name in processes:
+        table.add_column(f"{name}\nopen", justify="right")
+        table.add_column(f"{name}\nclosed", justify="right")
+    table.add_row("before", *(cell for name in processes for cell in ("", _megabytes(outcome.before[name]))))
+    for number, sizes in enumerate(outcome.rounds, 1):
+        cells = (_megabytes(each[name]) for name in processes for each in (sizes.open, sizes.closed))
+        table.add_row(str(number), *cells)
+    return table
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
     """The figures and the results behind them, for machines; orjson writes the values as they are."""
     return {
-        "about": dict(about),
         "scenarios": [
             {
                 "content": scenario.content,

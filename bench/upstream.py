@@ -6,6 +6,8 @@ listens on a free loopback port, prints the port, and ends when its standard inp
 2025-06-18 with JSON answers: initialize with a session id, which every later request must carry, notifications,
 tools/list and tools/call of one tool. `echo` answers with its argument `text` and with the length of its argument
 `content`, so that a client sees whether all of a large request arrived, while answers stay small.
+
+A GET gets a stream on which nothing ever comes; `GET /streams` says how many are open.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ import uvloop
 from bench.http1 import Message, Reader
 
 TOOL = "echo"
+
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+"""The start of the response to a GET, and all there is of it."""
 
 _TOOLS = [
     {
@@ -47,6 +52,9 @@ class Server:
 
     def __init__(self) -> None:
         self._sessions: set[bytes] = set()
+        self._session_count = 0
+        self.streams = 0
+        """Open at the moment."""
         self._methods: dict[str, Callable[[_Json], _Json]] = {
             "ping": lambda _: {},
             "tools/list": lambda _: {"tools": _TOOLS},
@@ -55,8 +63,11 @@ class Server:
 
     def answer(self, request: Message) -> bytes:
         """The whole response to a request."""
-        if not request.head.startswith(b"POST "):
-            return _response(b"405 Method Not Allowed", b"", b"allow: POST\r\n")
+        method, path, _ = request.head.split(b" ", 2)
+        if method == b"GET" and path == b"/streams":
+            return _response(b"200 OK", b"%d" % self.streams)
+        if method != b"POST":
+            return self._without_message(method, request.header(b"mcp-session-id") or b"")
         message = orjson.loads(request.body)
         if message.get("method") == "initialize":
             return self._initialize(message)
@@ -66,8 +77,19 @@ class Server:
             return _response(b"202 Accepted", b"")
         return _response(b"200 OK", self._result(message))
 
+    def _without_message(self, method: bytes, session: bytes) -> bytes:
+        if session not in self._sessions:
+            return _response(b"404 Not Found", _error(None, -32001, "unknown session"))
+        if method == b"DELETE":
+            self._sessions.discard(session)
+            return _response(b"204 No Content", b"")
+        if method == b"GET":
+            return STREAM
+        return _response(b"405 Method Not Allowed", b"", b"allow: GET, POST, DELETE\r\n")
+
     def _initialize(self, message: _Json) -> bytes:
-        session = b"bench-%d" % len(self._sessions)
+        session = b"bench-%d" % self._session_count
+        self._session_count += 1
         self._sessions.add(session)
         result = {
             "protocolVersion": message["params"]["protocolVersion"],
@@ -110,13 +132,22 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._reader = Reader()
         self._transport: asyncio.Transport
+        self._is_stream = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         for request in self._reader.feed(data):
-            self._transport.write(self._server.answer(request))
+            answer = self._server.answer(request)
+            if answer is STREAM:
+                self._is_stream = True
+                self._server.streams += 1
+            self._transport.write(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio passes it
+        if self._is_stream:
+            self._server.streams -= 1
 
 
 async def _serve() -> None:

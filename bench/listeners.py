@@ -1,0 +1,189 @@
+"""Clients that do nothing but listen: a process of its own with many sessions, each with a stream of a GET.
+
+    python -m bench.listeners
+
+reads orders from standard input, answers each with a line, and ends when its standard input does. A stream that breaks or
+ends by itself makes the next answer an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import msgspec
+import orjson
+import uvloop
+
+from bench.errors import BenchError
+from bench.http1 import Message, Reader
+
+_VERSION = "2025-11-25"
+
+_AT_ONCE = 20
+"""Sessions that are opened or ended at the same time."""
+
+_PATIENCE = 60.0
+"""Seconds for an order."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do."""
+
+    action: Literal["begin", "listen", "count", "hang_up", "end"]
+    """Begin sessions, open a stream in each, count what came on them since the last order, break them, or end all sessions."""
+    port: int
+    """The endpoint is http://127.0.0.1:port/mcp."""
+    sessions: int = 0
+    """How many to begin."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it."""
+
+    error: str | None = None
+    heartbeats: int = 0
+    """Pieces that came on all streams together since the last answer."""
+
+
+class Listener:
+    """One session, and its stream."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._headers = ""
+        self._listening: asyncio.Task[None] | None = None
+        self.heartbeats = 0
+
+    async def begin(self) -> None:
+        """Opens the session. Raises BenchError if the answers are not as expected."""
+        await self._connect()
+        params = {
+            "protocolVersion": _VERSION,
+            "capabilities": {},
+            "clientInfo": {"name": "mcp-extproc bench", "version": "1"},
+        }
+        answer = await self._post({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+        session = answer.header(b"mcp-session-id")
+        if answer.status != 200 or session is None:
+            raise BenchError(f"initialize got status {answer.status}, session {session!r}: {answer.body[:500]!r}")
+        self._headers = f"mcp-session-id: {session.decode()}\r\nmcp-protocol-version: {_VERSION}\r\n"
+        await self._post({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        self._disconnect()
+
+    async def listen(self) -> None:
+        """Opens the stream. Raises BenchError if there is none."""
+        await self._connect()
+        self._send("GET", "accept: text/event-stream\r\n")
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200 ") or b"text/event-stream" not in head:
+            raise BenchError(f"the GET got no stream: {head[:500]!r}")
+        self._listening = asyncio.create_task(self._listen())
+
+    async def hang_up(self) -> None:
+        """Breaks the stream's connection. Raises BenchError if it had ended before."""
+        self.check()
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None
+        self._disconnect()
+
+    async def end(self) -> None:
+        """Ends the session. Raises BenchError if the answer is not as expected."""
+        await self._connect()
+        self._send("DELETE", "")
+        answer = await self._answer()
+        self._disconnect()
+        if answer.status != 204:
+            raise BenchError(f"DELETE got status {answer.status}: {answer.body[:500]!r}")
+
+    def check(self) -> None:
+        """Raises BenchError if the stream has ended."""
+        if self._listening is not None and self._listening.done():
+            raise BenchError(f"a stream ended by itself: {self._listening.exception() or 'end of stream'}")
+
+    async def _connect(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+
+    def _disconnect(self) -> None:
+        self._writer.transport.abort()
+
+    async def _listen(self) -> None:
+        while await self._reader.read(4096):
+            self.heartbeats += 1
+
+    async def _post(self, message: object) -> Message:
+        body = orjson.dumps(message)
+        self._send(
+            "POST",
+            "content-type: application/json\r\naccept: application/json, text/event-stream\r\n"
+            f"content-length: {len(body)}\r\n",
+            body,
+        )
+        return await self._answer()
+
+    def _send(self, method: str, headers: str, body: bytes = b"") -> None:
+        head = f"{method} /mcp HTTP/1.1\r\nhost: 127.0.0.1:{self._port}\r\n{self._headers}{headers}\r\n"
+        self._writer.write(head.encode() + body)
+
+    async def _answer(self) -> Message:
+        parser = Reader()
+        while data := await self._reader.read(65536):
+            for message in parser.feed(data):
+                return message
+        raise BenchError("the connection was closed before the answer")
+
+
+class Crowd:
+    """All listeners."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    async def carry_out(self, order: Order) -> Answer:
+        """Carries out an order."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                if order.action == "begin":
+                    self._listeners = [Listener(order.port) for _ in range(order.sessions)]
+                if order.action != "count":
+                    await _each([getattr(listener, order.action) for listener in self._listeners])
+                if order.action == "end":
+                    self._listeners = []
+            for listener in self._listeners:
+                listener.check()
+        except BenchError as error:
+            return Answer(error=str(error))
+        except TimeoutError:
+            return Answer(error=f"{order.action} took more than {_PATIENCE:.0f} s")
+        except (OSError, EOFError) as error:
+            return Answer(error=f"a connection failed: {error}")
+        heard = sum(listener.heartbeats for listener in self._listeners)
+        for listener in self._listeners:
+            listener.heartbeats = 0
+        return Answer(heartbeats=heard)
+
+
+async def _each(steps: list[Callable[[], Awaitable[None]]]) -> None:
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(step: Callable[[], Awaitable[None]]) -> None:
+        async with turns:
+            await step()
+
+    await asyncio.gather(*map(one, steps))
+
+
+async def _serve() -> None:
+    crowd = Crowd()
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
+        answer = await crowd.carry_out(msgspec.json.decode(line, type=Order))
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve())
