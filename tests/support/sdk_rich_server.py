@@ -42,8 +42,9 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.conformance.fixture.event_store import MemoryEventStore
 from tests.conformance.fixture.pinned import pinned
@@ -131,7 +132,7 @@ def _add_asking_tools(server: MCPServer[Any], name: str) -> None:
         result = await ctx.session.create_message(
             messages=[SamplingMessage(role="user", content=TextContent(type="text", text=f"{name} asks {prompt}"))],
             max_tokens=10,
-            related_request_id=_related(ctx, own_stream),
+            related_request_id=await _related(ctx, own_stream),
         )
         assert isinstance(result.content, TextContent)
         return f"{name} heard: {result.content.text}"
@@ -140,13 +141,13 @@ def _add_asking_tools(server: MCPServer[Any], name: str) -> None:
     async def ask(question: str, own_stream: bool, ctx: Context[Any, Any]) -> str:
         """Asks the client's user, with a form."""
         schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
-        return _told(name, await _session(ctx).elicit_form(question, schema, _related(ctx, own_stream)))
+        return _told(name, await _session(ctx).elicit_form(question, schema, await _related(ctx, own_stream)))
 
     @server.tool()
     async def visit(ctx: Context[Any, Any]) -> str:
         """Sends the client's user to a page, and says when they were there."""
         told = await _session(ctx).elicit_url(
-            "Sign in", f"https://{name}.example/sign-in", ELICITATION, _related(ctx, own_stream=False)
+            "Sign in", f"https://{name}.example/sign-in", ELICITATION, await _related(ctx, own_stream=False)
         )
         await _session(ctx).send_elicit_complete(ELICITATION)
         return _told(name, told)
@@ -154,12 +155,14 @@ def _add_asking_tools(server: MCPServer[Any], name: str) -> None:
     @server.tool()
     async def roots(ctx: Context[Any, Any]) -> str:
         """The client's roots."""
+        await _related(ctx, own_stream=True)
         result = await ctx.session.list_roots()
         return f"{name}: {', '.join(str(root.uri) for root in result.roots)}"
 
     @server.tool()
     async def ping(ctx: Context[Any, Any]) -> str:
         """Pings the client."""
+        await _related(ctx, own_stream=True)
         await ctx.session.send_ping()
         return f"{name}: pong"
 
@@ -175,13 +178,14 @@ def _add_telling_tools(server: MCPServer[Any], name: str, states: States) -> Non
     @server.tool()
     async def log(level: LoggingLevel, text: str, own_stream: bool, ctx: Context[Any, Any]) -> str:
         """Sends a log message."""
-        await ctx.session.send_log_message(level, text, "same", _related(ctx, own_stream))
+        await ctx.session.send_log_message(level, text, "same", await _related(ctx, own_stream))
         return f"{name} logged"
 
     @server.tool()
     async def touch(ctx: Context[Any, Any]) -> str:
         """Says that the note changed, if somebody wants to know."""
         for uri in sorted(states.of(ctx.request_context).subscriptions):
+            await _related(ctx, own_stream=True)
             await ctx.session.send_resource_updated(uri)
         return f"{name} touched"
 
@@ -196,6 +200,7 @@ def _add_telling_tools(server: MCPServer[Any], name: str, states: States) -> Non
         server.add_tool(grown)
         server.prompt("grown")(grown)
         server.resource("notes://grown")(grown)
+        await _related(ctx, own_stream=True)
         await ctx.session.send_tool_list_changed()
         await ctx.session.send_prompt_list_changed()
         await ctx.session.send_resource_list_changed()
@@ -290,9 +295,15 @@ def _session(ctx: Context[Any, Any]) -> ServerSession:
     return session
 
 
-def _related(ctx: Context[Any, Any], own_stream: bool) -> str | None:
-    """The SDK sends what is related to a request on that request's stream, all else on the one of the GET."""
-    return None if own_stream else ctx.request_id
+async def _related(ctx: Context[Any, Any], own_stream: bool) -> str | None:
+    """The SDK sends what is related to a request on that request's stream, all else on the one of the GET, once it is open:
+    clients open it beside their first calls, and what is sent before is lost."""
+    if not own_stream:
+        return str(ctx.request_id)
+    request = ctx.request_context.request
+    assert request is not None
+    await _LISTENING[request.headers["mcp-session-id"]].wait()
+    return None
 
 
 def _told(name: str, result: ElicitResult) -> str:
@@ -318,12 +329,21 @@ class _Sessions(StreamableHTTPSessionManager):
         """The base class sets the one store it was given."""
 
 
+_LISTENING: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+"""By session id: whether the stream of a GET was opened."""
+
+
 class _Endpoint:
     def __init__(self, sessions: StreamableHTTPSessionManager) -> None:
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._sessions.handle_request(scope, receive, send)
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                _LISTENING[Headers(scope=scope)["mcp-session-id"]].set()
+            await send(message)
+
+        await self._sessions.handle_request(scope, receive, watched if scope["method"] == "GET" else send)
 
 
 def app(name: str, always: str | None = None) -> ASGIApp:
