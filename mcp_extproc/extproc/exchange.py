@@ -15,9 +15,9 @@ from typing import Protocol
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
+from mcp_extproc.gateway import replies
 from mcp_extproc.gateway.decision import (
     Decision,
-    Facts,
     Failed,
     FanOut,
     Forward,
@@ -155,10 +155,8 @@ class Exchange:
             status=500 if id is None else 200,
             id=id,
         )
-        facts: Facts = {"error_code": error.code, "error_reason": error.reason}
-        reply = Reply(error.status, errors.render(error), (("content-type", "application/json"),), facts)
         try:
-            return [self._answer(reply)]
+            return [self._answer(replies.reject(error, {}))]
         except Exception:  # noqa: BLE001 - whoever called handles one already
             _LOG.exception("apology_failed")
             return []

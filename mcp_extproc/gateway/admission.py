@@ -87,9 +87,4 @@ def _meta_version(message: Request | Notification) -> str | None:
     raw = message.params.get("_meta")
     if raw is None or versions.META_VERSION_KEY.encode() not in bytes(raw):
         return None
-    try:
-        meta = jsontext.split(raw)
-    except TypeError:
-        return None
-    value = meta.get(versions.META_VERSION_KEY)
-    return None if value is None else jsontext.text_of(value)
+    return jsontext.text_at(raw, versions.META_VERSION_KEY)

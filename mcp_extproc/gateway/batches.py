@@ -66,7 +66,7 @@ def _collected(read: Sequence[Message | McpError], outcomes: Sequence[Outcome], 
             answers.append(text)
     if not answers:
         return replies.accepted(facts)
-    return Reply(200, b"[%b]" % b",".join(answers), replies.JSON, facts)
+    return Reply(200, b"[%b]" % b",".join(answers), replies.JSON_TYPE, facts)
 
 
 def _answer(message: Message, outcome: Outcome) -> bytes:

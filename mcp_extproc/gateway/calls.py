@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import orjson
 
+from mcp_extproc.contract import SERVER_HEADER
 from mcp_extproc.gateway import headers, lists, refusals, replies
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.context import ClientSession, Inquiry
@@ -13,7 +14,7 @@ from mcp_extproc.gateway.decision import Decision, Failed, Forward, Headers, Nee
 from mcp_extproc.gateway.relay import Call
 from mcp_extproc.gateway.responses import CallResponse
 from mcp_extproc.gateway.view import id_for_server
-from mcp_extproc.mcp import capabilities, jsontext, methods, versions
+from mcp_extproc.mcp import capabilities, jsontext, methods, transport, versions
 from mcp_extproc.mcp.methods import Handling, Method
 from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -71,9 +72,8 @@ def by_ref(ask: Inquiry, method: Method) -> Decision:
         McpError: the reference is none, or leads nowhere.
     """
     ref = ask.request.object("ref") or {}
-    kind = jsontext.text_of(ref["type"]) if "type" in ref else None
-    member = {"ref/prompt": "name", "ref/resource": "uri"}.get(kind or "")
-    named = jsontext.text_of(ref[member]) if member in ref and member is not None else None
+    member = {"ref/prompt": "name", "ref/resource": "uri"}.get(jsontext.text_in(ref, "type") or "")
+    named = None if member is None else jsontext.text_in(ref, member)
     if member is None or named is None:
         raise refusals.invalid_params(
             f"{method.name} needs params.ref, a ref/prompt with name or a ref/resource with uri."
@@ -182,11 +182,11 @@ def _forward(
     declared = capabilities.declared_to_servers(view.flags, session.version)
     set_headers: Headers = (
         (":path", entry.path),
-        ("accept", "application/json, text/event-stream"),
+        ("accept", transport.JSON_OR_SSE),
         ("content-length", str(len(body))),
         ("mcp-method", method.name),
         ("mcp-name", header_value(own)),
-        ("x-mcp-server", entry.name),
+        (SERVER_HEADER, entry.name),
         *fields,
         *((("accept-encoding", "identity"),) if response is not None else ()),
         *(((headers.CAPABILITIES, declared.decode()),) if view.flags else ()),

@@ -49,7 +49,7 @@ from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Handling, Method
 from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from mcp_extproc.mcp.sealing import TextSealer
-from mcp_extproc.mcp.sessions import BadToken, Sealer, UpstreamSession
+from mcp_extproc.mcp.sessions import BadToken, OpenedSession, Sealer, UpstreamSession
 
 
 class Gateway:
@@ -93,7 +93,7 @@ class Gateway:
         if token is None:
             return False
         try:
-            opened = self._context.sealer.open(token, audience=self.config.listen.path, principal="", now=now)
+            opened = self._opened(token, now)
         except BadToken:
             return False
         return calls.may_read_response(ClientSession(self._context, opened))
@@ -158,7 +158,7 @@ class Gateway:
         if token is None:
             raise refusals.session_missing()
         try:
-            opened = self._context.sealer.open(token, audience=self.config.listen.path, principal="", now=now)
+            opened = self._opened(token, now)
             if self.memory.has_ended(opened.id):
                 raise BadToken("ended")
         except BadToken as error:
@@ -168,6 +168,9 @@ class Gateway:
         facts["protocol_version"] = opened.session.version
         facts["client"] = opened.session.client
         return ClientSession(self._context, opened)
+
+    def _opened(self, token: str, now: float) -> OpenedSession:
+        return self._context.sealer.open(token, audience=self.config.listen.path, principal="", now=now)
 
     # -- Requests -------------------------------------------------------------------------------------------------------
 
@@ -203,10 +206,10 @@ class Gateway:
         self.memory.remember_level(session.opened.id, level)
 
         def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
-            failed, notes = merge.failures(outcomes), replies.failure_notes(outcomes)
-            if outcomes and len(failed) == len(outcomes):
-                return replies.reject(replies.all_failed(failed).about(ask.request.id), ask.facts, notes)
-            return replies.result(ask.request.id, {}, {**ask.facts, **replies.unavailable_fact(failed)}, notes)
+            if (refused := replies.nobody_answered(outcomes, ask.request.id, ask.facts)) is not None:
+                return refused
+            facts = {**ask.facts, **replies.unavailable_fact(merge.failures(outcomes))}
+            return replies.result(ask.request.id, {}, facts, replies.failure_notes(outcomes))
 
         return FanOut(tuple(legs), answer, ask.facts)
 
@@ -307,11 +310,8 @@ def _cancelled_at_servers(message: Notification, session: ClientSession) -> byte
 
 def _declared(head: RequestHead, version: str) -> capabilities.Flags:
     """What the client can be asked for, as the forwarded request says in a header of ours."""
-    try:
-        declared = jsontext.split(head.headers.get(headers.CAPABILITIES, "{}").encode())
-    except (TypeError, jsontext.NotJson):
-        return frozenset()
-    return capabilities.client_flags(declared, version)
+    declared = jsontext.object_of(head.headers.get(headers.CAPABILITIES, "{}").encode())
+    return frozenset() if declared is None else capabilities.client_flags(declared, version)
 
 
 def _describe(message: envelope.Message, facts: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mcp_extproc.gateway import merge, refusals, replies
 from mcp_extproc.gateway.context import ClientSession, Inquiry
-from mcp_extproc.gateway.decision import Decision, Failed, FanOut, Listed, ListLeg, Outcome, Reply
+from mcp_extproc.gateway.decision import Decision, FanOut, Listed, ListLeg, Outcome, Reply
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Entry, Method
@@ -27,10 +27,9 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
     context = ask.session.context
 
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
+        if (refused := replies.nobody_answered(outcomes, ask.request.id, ask.facts)) is not None:
+            return refused
         failed = merge.failures(outcomes)
-        notes = replies.failure_notes(outcomes)
-        if outcomes and all(isinstance(outcome, Failed) for outcome in outcomes):
-            return replies.reject(replies.all_failed(failed).about(ask.request.id), ask.facts, notes)
         assert method.entry is not None
         assert method.items is not None
         visible = _visible(ask.session, method, outcomes)
@@ -39,7 +38,7 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         )
         facts = {**ask.facts, **replies.unavailable_fact(failed)}
         value = {method.items: entries, **merge.unavailable_meta(failed)}
-        reply = replies.result(ask.request.id, value, facts, (*notes, *more))
+        reply = replies.result(ask.request.id, value, facts, (*replies.failure_notes(outcomes), *more))
         # As the servers do, so that nothing changes for clients when a gateway is put in between.
         streamed = [outcome.streamed for outcome in outcomes if isinstance(outcome, Listed)]
         return replies.as_stream(reply) if streamed and all(streamed) else reply

@@ -127,12 +127,9 @@ def _listed(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, msgspec.Raw]]:
 
 
 def _known_by(raw: msgspec.Raw, entry: Entry) -> tuple[jsontext.Members, str] | None:
-    try:
-        members = jsontext.split(raw)
-    except (TypeError, jsontext.NotJson):
-        return None
-    name = jsontext.text_of(members[entry.value]) if entry.value in members else None
-    return (members, name) if name else None
+    members = jsontext.object_of(raw)
+    name = None if members is None else jsontext.text_in(members, entry.value)
+    return (members, name) if members is not None and name else None
 
 
 def _only_as_task(tool: jsontext.Members) -> bool:

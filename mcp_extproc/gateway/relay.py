@@ -5,12 +5,12 @@ One place for every way down: the response of a call, an event of its stream, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 import orjson
 
+from mcp_extproc.gateway import merge
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.view import MAX_UPSTREAM_ID_BYTES, ClientView, Identifiers, id_for_client
@@ -19,9 +19,7 @@ from mcp_extproc.mcp.envelope import with_id
 from mcp_extproc.mcp.jsontext import Members, Places
 from mcp_extproc.mcp.sessions import UpstreamSession
 
-_ELICITATION_REQUIRED = b"-32042"
 _ELICITATION_IDS = jsontext.places("data.elicitations[].elicitationId")
-
 
 ANY_TOKEN = b""
 """Stands for a progress token that is not known."""
@@ -125,8 +123,8 @@ class Relay:
     def _request(self, server: str, session: UpstreamSession, method: str, text: bytes, members: Members) -> Relayed:
         id = bytes(members["id"])
         if method == "ping":
-            return Relayed(up=orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "result": {}}))
-        params = _object(members.get("params"))
+            return Relayed(up=merge.result(id, {}))
+        params = jsontext.object_in(members, "params") or {}
         refusal = self._refusal(method, id, params)
         if refusal is not None:
             return Relayed(up=errors.render(refusal.about(id)))
@@ -157,7 +155,7 @@ class Relay:
         if len(id) > MAX_UPSTREAM_ID_BYTES:
             return errors.McpError(errors.INVALID_REQUEST, "The id is too long.", reason="id_too_long")
         if method == "elicitation/create":
-            mode = jsontext.text_of(params["mode"]) if "mode" in params else "form"
+            mode = jsontext.text_in(params, "mode") if "mode" in params else "form"
             if f"elicitation.{mode}" not in self.view.flags:
                 return errors.McpError(
                     errors.INVALID_PARAMS,
@@ -174,14 +172,14 @@ class Relay:
             changed["includeContext"] = "none"
         if method == "elicitation/create" and self._catalog.several:
             # People have to know who asks.
-            if (message := _text(params, "message")) is not None:
+            if (message := jsontext.text_in(params, "message")) is not None:
                 changed["message"] = f"{server}: {message}"
-            if (elicitation := _text(params, "elicitationId")) is not None:
+            if (elicitation := jsontext.text_in(params, "elicitationId")) is not None:
                 changed["elicitationId"] = f"{server}:{elicitation}"
         return changed
 
     def _sealed_progress_token(self, server: str, session: UpstreamSession, params: Members) -> bytes | None:
-        meta = _object(params.get("_meta"))
+        meta = jsontext.object_in(params, "_meta") or {}
         token = meta.get("progressToken")
         if token is None or len(bytes(token)) > MAX_UPSTREAM_ID_BYTES:
             return None
@@ -193,7 +191,7 @@ class Relay:
     def _notification(
         self, server: str, session: UpstreamSession, method: str, text: bytes, members: Members, call: Call | None
     ) -> Relayed:
-        params = _object(members.get("params"))
+        params = jsontext.object_in(members, "params") or {}
         changed: dict[str, bytes] = {}
         match method:
             case _ if method in methods.LIST_CHANGED:
@@ -203,13 +201,13 @@ class Relay:
                 if self._below_level(params):
                     return _DROPPED
                 if self._catalog.several:
-                    logger = _text(params, "logger")
+                    logger = jsontext.text_in(params, "logger")
                     changed["logger"] = orjson.dumps(f"{server}/{logger}" if logger else server)
             case "notifications/progress":
                 if not self._is_expected(params.get("progressToken"), call):
                     return _DROPPED
             case "notifications/resources/updated":
-                if (uri := _text(params, "uri")) is not None:
+                if (uri := jsontext.text_in(params, "uri")) is not None:
                     changed["uri"] = orjson.dumps(self._catalog.uris.visible(server, uri))
             case "notifications/cancelled":
                 if "requestId" not in params:
@@ -219,7 +217,7 @@ class Relay:
             case "notifications/elicitation/complete":
                 if "elicitation.url" not in self.view.flags:
                     return _DROPPED
-                if self._catalog.several and (own := _text(params, "elicitationId")) is not None:
+                if self._catalog.several and (own := jsontext.text_in(params, "elicitationId")) is not None:
                     changed["elicitationId"] = orjson.dumps(f"{server}:{own}")
             case "notifications/tasks/status":
                 return _DROPPED  # tasks are not offered
@@ -229,7 +227,7 @@ class Relay:
         return Relayed(down=_with(text, members, "params", raw))
 
     def _below_level(self, params: Members) -> bool:
-        wanted, level = self._memory.level(self.view.session_id), _text(params, "level")
+        wanted, level = self._memory.level(self.view.session_id), jsontext.text_in(params, "level")
         if wanted is None or level not in methods.LOG_LEVELS:
             return False
         return methods.LOG_LEVELS.index(level) < methods.LOG_LEVELS.index(wanted)
@@ -255,19 +253,6 @@ def _with(text: bytes, members: Members, name: str, value: bytes | None) -> byte
         return jsontext.join({**members, name: msgspec.Raw(value)})
 
 
-def _object(raw: msgspec.Raw | None) -> Members:
-    if raw is None:
-        return {}
-    try:
-        return jsontext.split(raw)
-    except (TypeError, jsontext.NotJson):
-        return {}
-
-
-def _text(params: Mapping[str, msgspec.Raw], name: str) -> str | None:
-    return jsontext.text_of(params[name]) if name in params else None
-
-
 # -- Older clients --------------------------------------------------------------------------------------------------------
 
 
@@ -275,13 +260,15 @@ def _links_to_text(result: bytes) -> bytes | None:
     """``resource_link`` blocks (2025-06-18) as text, for clients at 2025-03-26; ``None`` where there are none."""
     if b"resource_link" not in result:
         return None
-    members = _object(msgspec.Raw(result))
+    members = jsontext.object_of(result) or {}
     if "content" in members:
         return jsontext.join(_content_to_text(members))
     messages = jsontext.elements_of(members["messages"]) if "messages" in members else None
     if messages is None:
         return None
-    edited = [jsontext.join(_content_to_text(read)) if (read := _object(raw)) else bytes(raw) for raw in messages]
+    edited = [
+        jsontext.join(_content_to_text(read)) if (read := jsontext.object_of(raw)) else bytes(raw) for raw in messages
+    ]
     return jsontext.join({**members, "messages": msgspec.Raw(b"[%b]" % b",".join(edited))})
 
 
@@ -296,8 +283,8 @@ def _content_to_text(members: Members) -> Members:
 
 
 def _link_to_text(block: msgspec.Raw) -> bytes:
-    members = _object(block)
-    if _text(members, "type") != "resource_link":
+    members = jsontext.object_of(block) or {}
+    if jsontext.text_in(members, "type") != "resource_link":
         return bytes(block)
-    title = _text(members, "title") or _text(members, "name") or "Resource"
-    return orjson.dumps({"type": "text", "text": f"{title}: {_text(members, 'uri') or ''}"})
+    title = jsontext.text_in(members, "title") or jsontext.text_in(members, "name") or "Resource"
+    return orjson.dumps({"type": "text", "text": f"{title}: {jsontext.text_in(members, 'uri') or ''}"})

@@ -11,16 +11,16 @@ from mcp_extproc.gateway.decision import Failed, Headers, Note, Outcome, Reply
 from mcp_extproc.mcp import errors
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.sse import SseEvent, render
-from mcp_extproc.mcp.transport import SSE
+from mcp_extproc.mcp.transport import JSON, SSE
 
-JSON: Headers = (("content-type", "application/json"),)
+JSON_TYPE: Headers = (("content-type", JSON),)
 
 
 def result(
     id: bytes, value: object, facts: Mapping[str, Any], notes: tuple[Note, ...] = (), headers: Headers = ()
 ) -> Reply:
     """A JSON-RPC result."""
-    return Reply(200, merge.result(id, value), (*JSON, *headers), facts, notes)
+    return Reply(200, merge.result(id, value), (*JSON_TYPE, *headers), facts, notes)
 
 
 def as_stream(reply: Reply) -> Reply:
@@ -37,7 +37,15 @@ def accepted(facts: Mapping[str, Any], notes: tuple[Note, ...] = ()) -> Reply:
 def reject(error: McpError, facts: Mapping[str, Any], notes: tuple[Note, ...] = ()) -> Reply:
     """A JSON-RPC error."""
     told = {**facts, "error_code": error.code, "error_reason": error.reason}
-    return Reply(error.status, errors.render(error), (*JSON, *error.headers), told, notes)
+    return Reply(error.status, errors.render(error), (*JSON_TYPE, *error.headers), told, notes)
+
+
+def nobody_answered(outcomes: Sequence[Outcome], id: bytes, facts: Mapping[str, Any]) -> Reply | None:
+    """The error where servers were asked and every leg failed; ``None`` where there is something to answer with."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    if not failed or len(failed) < len(outcomes):
+        return None
+    return reject(all_failed(failed).about(id), facts, failure_notes(outcomes))
 
 
 def all_failed(failed: Sequence[Failed]) -> McpError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from mcp_extproc.gateway.relay import Call, Relay
+from mcp_extproc.gateway.relay import Call, Relay, Relayed
 from mcp_extproc.gateway.view import (
     MAX_UPSTREAM_ID_BYTES,
     Cursor,
@@ -17,7 +17,8 @@ from mcp_extproc.gateway.view import (
     Position,
     session_checksum,
 )
-from mcp_extproc.mcp import errors, jsontext, transport, versions
+from mcp_extproc.mcp import errors, transport, versions
+from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, render
 
@@ -111,16 +112,10 @@ class CallResponse:
         return self._answers(bytes(self._body))
 
     def _answers(self, body: bytes) -> Out:
-        # A server at 2025-03-26 may answer one request with an array.
-        batch = jsontext.elements_of(body) if body.lstrip()[:1] == b"[" else None
-        out, down = Out(), []
-        for message in [body] if batch is None else map(bytes, batch):
-            relayed = self._relay.message(self.server, self.session, message, self._call)
-            self._answered |= relayed.is_response
-            if relayed.up is not None:
-                out.up.append(relayed.up)
-            if relayed.is_response and relayed.down is not None:
-                down.append(relayed.down)
+        out = Out()
+        down = [
+            relayed.down for _, relayed in self._relayed(body, out) if relayed.is_response and relayed.down is not None
+        ]
         out.down = down[0] if self._answered else self._error("answered with JSON that is no response to the request")
         return out
 
@@ -163,18 +158,11 @@ class CallResponse:
             self._resumable = id != ""
 
     def _messages(self, data: bytes, out: Out) -> list[bytes]:
-        """What the client gets of an event's message, or (2025-03-26) of its array of messages."""
-        batch = jsontext.elements_of(data) if data.lstrip()[:1] == b"[" else None
-        down = []
-        for message in [data] if batch is None else map(bytes, batch):
-            relayed = self._relay.message(self.server, self.session, message, self._call)
-            self._answered |= relayed.is_response
-            if relayed.up is not None:
-                out.up.append(relayed.up)
-            own = message if relayed.changed is not None else relayed.down
-            if own is not None:
-                down.append(own)
-        return down
+        """What the client gets of an event's data."""
+        shown = (
+            message if relayed.changed is not None else relayed.down for message, relayed in self._relayed(data, out)
+        )
+        return [message for message in shown if message is not None]
 
     def _event_id(self, event_id: str) -> str | None:
         if not event_id:
@@ -183,6 +171,16 @@ class CallResponse:
             return None
         cursor = Cursor(self.server, session_checksum(self.session), event_id)
         return self._identifiers.event_id(self._relay.view, Position(self._call.method, (cursor,)))
+
+    def _relayed(self, text: bytes, out: Out) -> list[tuple[bytes, Relayed]]:
+        """Each message in what the server sent, and what becomes of it; what is answered here is in ``out``."""
+        relayed = [
+            (message, self._relay.message(self.server, self.session, message, self._call))
+            for message in messages_in(text)
+        ]
+        self._answered |= any(one.is_response for _, one in relayed)
+        out.up += [one.up for _, one in relayed if one.up is not None]
+        return relayed
 
     # -- Failures -------------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def server_flags(declared: Members) -> Flags:
     """What a server offers."""
     flags = set(declared)
     for name in _LIST_CHANGED:
-        parts = _object(declared, name) or {}
+        parts = jsontext.object_in(declared, name) or {}
         flags |= {f"{name}.{part}" for part in ("listChanged", "subscribe") if _is_true(parts, part)}
     return frozenset(flags)
 
@@ -52,15 +52,15 @@ def client_flags(declared: Members, version: str) -> Flags:
     ``sampling.context`` is left out: a server behind a gateway has no business with what other servers told the client.
     """
     flags: set[str] = set()
-    if (roots := _object(declared, "roots")) is not None:
+    if (roots := jsontext.object_in(declared, "roots")) is not None:
         flags.add("roots")
         if _is_true(roots, "listChanged"):
             flags.add("roots.listChanged")
-    if (sampling := _object(declared, "sampling")) is not None:
+    if (sampling := jsontext.object_in(declared, "sampling")) is not None:
         flags.add("sampling")
-        if _object(sampling, "tools") is not None and version >= versions.V_2025_11_25:
+        if jsontext.object_in(sampling, "tools") is not None and version >= versions.V_2025_11_25:
             flags.add("sampling.tools")
-    if (elicitation := _object(declared, "elicitation")) is not None and version >= versions.V_2025_06_18:
+    if (elicitation := jsontext.object_in(declared, "elicitation")) is not None and version >= versions.V_2025_06_18:
         flags.add("elicitation")
         if "form" in elicitation or "url" not in elicitation:
             flags.add("elicitation.form")
@@ -85,15 +85,6 @@ def declared_to_servers(flags: Flags, version: str) -> bytes:
     if "sampling" in flags:
         told["sampling"] = {"tools": {}} if "sampling.tools" in flags else {}
     return orjson.dumps(told)
-
-
-def _object(members: Members, name: str) -> Members | None:
-    if name not in members:
-        return None
-    try:
-        return jsontext.split(members[name])
-    except (TypeError, jsontext.NotJson):
-        return None
 
 
 def _is_true(members: Members, name: str) -> bool:

@@ -48,8 +48,7 @@ class _Call:
 
     def text(self, name: str) -> str | None:
         """A string member of ``params``, or ``None`` where it is absent or no string."""
-        raw = self.params.get(name)
-        return None if raw is None else jsontext.text_of(raw)
+        return jsontext.text_in(self.params, name)
 
     def object(self, name: str) -> Members | None:
         """An object in ``params``, or ``None`` where it is absent or no object.
@@ -57,14 +56,9 @@ class _Call:
         Raises:
             McpError: it has two meanings, as of :func:`parse`.
         """
-        raw = self.params.get(name)
-        if raw is None:
-            return None
-        try:
-            members = jsontext.split(raw)
-        except TypeError:
-            return None
-        _refuse_second_meanings(raw, members, _INNER_NAMES.get(name, _PARAMS_NAMES))
+        members = jsontext.object_in(self.params, name)
+        if members is not None:
+            _refuse_second_meanings(self.params[name], members, _INNER_NAMES.get(name, _PARAMS_NAMES))
         return members
 
     def rewritten(self, changes: Mapping[str, bytes | None], id: bytes | None = None) -> bytes:
@@ -84,7 +78,7 @@ class _Call:
                     params = {**params, name: msgspec.Raw(value)}
             body = jsontext.replace(body, members, "params", text)
             members = {**members, "params": msgspec.Raw(text)}
-        return body if id is None or id == members.get("id") else jsontext.replace(body, members, "id", id)
+        return body if id is None or id == bytes(members["id"]) else jsontext.replace(body, members, "id", id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +118,12 @@ def is_batch(body: bytes) -> bool:
     """Whether the text is a JSON array (2025-03-26 basic/index, Batching), if it is JSON at all."""
     first = _FIRST_CHARACTER.match(body)
     return first is not None and first[1] == b"["
+
+
+def messages_in(text: bytes) -> list[bytes]:
+    """What a server sent as one message, which at 2025-03-26 may be an array of messages. None of them is read."""
+    elements = jsontext.elements_of(text) if is_batch(text) else None
+    return [text] if elements is None else [bytes(element) for element in elements]
 
 
 def split_batch(body: bytes, max_depth: int, max_messages: int) -> list[bytes]:

@@ -104,13 +104,28 @@ def text_of(raw: msgspec.Raw | bytes) -> str | None:
         return None
 
 
-def text_at(raw: msgspec.Raw | bytes, name: str) -> str | None:
-    """A string member of an object, or ``None`` where either is something else."""
+def object_of(raw: msgspec.Raw | bytes) -> Members | None:
+    """The members of the object that this JSON text is, or ``None`` where it is something else."""
     try:
-        members = split(raw)
+        return split(raw)
     except (TypeError, NotJson):
         return None
+
+
+def text_in(members: Mapping[str, msgspec.Raw], name: str) -> str | None:
+    """A string among these members, or ``None`` where there is none of that name."""
     return text_of(members[name]) if name in members else None
+
+
+def object_in(members: Mapping[str, msgspec.Raw], name: str) -> Members | None:
+    """An object among these members, or ``None`` where there is none of that name."""
+    return object_of(members[name]) if name in members else None
+
+
+def text_at(raw: msgspec.Raw | bytes, name: str) -> str | None:
+    """A string member of an object, or ``None`` where either is something else."""
+    members = object_of(raw)
+    return None if members is None else text_in(members, name)
 
 
 def offsets(text: bytes, members: Members) -> dict[str, int]:
@@ -145,7 +160,7 @@ def offsets(text: bytes, members: Members) -> dict[str, int]:
 
 def is_compact(text: bytes | msgspec.Raw, members: Members) -> bool:
     """Whether ``text`` is exactly how we would write these members: no blanks, and no name twice."""
-    return _encode(members) == text
+    return _encode(members) == bytes(text)
 
 
 def replace(text: bytes, members: Members, name: str, value: bytes) -> bytes:
@@ -209,9 +224,8 @@ def edit(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str])
         return None if after is None or after == before else _encode(after)
     if _EACH in where:
         return _edit_each(text, where[_EACH], change)
-    try:
-        members = split(text)
-    except (TypeError, NotJson):
+    members = object_of(text)
+    if members is None:
         return None
     changed = False
     for name in where.keys() & members.keys():

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 JSON = "application/json"
 SSE = "text/event-stream"
 
+JSON_OR_SSE = f"{JSON}, {SSE}"
+"""``Accept`` of a POST (Streamable HTTP, Sending Messages to the Server 2)."""
+
 
 def media_type(content_type: str) -> str:
     """The type without its parameters, in lower case.

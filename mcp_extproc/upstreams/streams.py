@@ -21,7 +21,8 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay import ANY_TOKEN, Call
 from mcp_extproc.gateway.responses import CallResponse
 from mcp_extproc.gateway.view import MAX_UPSTREAM_ID_BYTES, Cursor, Identifiers, Position, session_checksum
-from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.envelope import messages_in
+from mcp_extproc.mcp.methods import LIST_CHANGED
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, render
 from mcp_extproc.mcp.transport import SSE
@@ -308,10 +309,9 @@ class _Hub:
             await self._deliver(render(SseEvent(down[-1], event.event, id)))
 
     def _messages(self, server: str, session: UpstreamSession, data: bytes) -> list[bytes]:
-        """What the client gets of an event's message, or (2025-03-26) of its array of messages."""
-        batch = jsontext.elements_of(data) if data.lstrip()[:1] == b"[" else None
+        """What the client gets of an event's data."""
         down = []
-        for message in [data] if batch is None else map(bytes, batch):
+        for message in messages_in(data):
             relayed = self._stream.relay.message(server, session, message, None)
             if relayed.up is not None:
                 self._streams.legs.post(server, session, relayed.up)
@@ -334,14 +334,15 @@ class _Hub:
 
     def _announce(self, session: UpstreamSession) -> None:
         """A server came, or came back: what it has may be new."""
-        self._tell_change({"tools", "prompts", "resources"} & session.capabilities)
-
-    def _tell_change(self, kinds: set[str]) -> None:
+        kinds = set(LIST_CHANGED.values()) & session.capabilities
         if kinds:
             self._streams.memory.forget_owners(self._stream.view.session_id)
-            self._changed |= kinds
-            if self._telling is None or self._telling.done():
-                self._telling = asyncio.create_task(self._tell_changes())
+            self._tell_change(kinds)
+
+    def _tell_change(self, kinds: set[str]) -> None:
+        self._changed |= kinds
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell_changes())
 
     async def _tell_changes(self) -> None:
         await asyncio.sleep(BURST_SECONDS)
