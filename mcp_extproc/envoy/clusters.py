@@ -10,13 +10,19 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
     Cluster,
+    ClusterCommonLbConfig,
     ClusterDiscoveryType,
     ClusterDnsLookupFamily,
     ClusterTransportSocketMatch,
+    LoadBalancingPolicy,
+    LoadBalancingPolicyPolicy,
+    OutlierDetection,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     DataSource,
+    HealthCheck,
+    HealthCheckGrpcHealthCheck,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
     Metadata,
@@ -32,6 +38,9 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LbEndpoint,
     LocalityLbEndpoints,
 )
+from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteActionHashPolicyHeader
+from envoy_data_plane.envoy.extensions.load_balancing_policies.common.v3 import ConsistentHashingLbConfig
+from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
 from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -46,11 +55,13 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptionsExplicitHttpConfig,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Struct
 
 from mcp_extproc.config import GatewayConfig, Server
-from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, Layout, cluster_name, repair_host
-from mcp_extproc.envoy.messages import any_of, envoy_address, seconds, socket_address
+from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
+from mcp_extproc.envoy.messages import ZERO, any_of, envoy_address, extension, seconds, socket_address
+from mcp_extproc.upstreams.address import TcpAddress
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -63,6 +74,20 @@ _MAX_RETRIES = 1024
 _UNLIMITED = 2**32 - 1
 """Each client that listens holds one request to a worker and one connection to each server, for hours. At Envoy's default of
 1024 all further requests would fail, calls too."""
+
+_CHECK_INTERVAL = 0.5
+"""Seconds between health checks of a worker. Dead ones are found by the first request too; this finds those that hang."""
+
+_CHECK_AGAIN = 0.1
+"""Seconds between checks of a worker that failed one: it starts in about a second."""
+
+_CHECK_FAILURES = 2
+"""In a row. One alone can be a check that met the worker's GOAWAY."""
+
+_EJECTION = 1.0
+"""Seconds without requests after connections failed; a health check that passes ends it."""
+
+_EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 _REPAIR_MATCH = {"mcp_repair": True}
 
@@ -192,6 +217,7 @@ def _tls(server: Server) -> UpstreamTlsContext:
 
 
 def _extproc_cluster(layout: Layout) -> Cluster:
+    shared = layout.shares_sessions
     return Cluster(
         name=EXTPROC_CLUSTER,
         type=ClusterDiscoveryType.STATIC if _is_static(layout) else ClusterDiscoveryType.STRICT_DNS,
@@ -200,9 +226,18 @@ def _extproc_cluster(layout: Layout) -> Cluster:
         load_assignment=ClusterLoadAssignment(
             cluster_name=EXTPROC_CLUSTER,
             endpoints=[
-                LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=Endpoint(address=envoy_address(layout.extproc)))])
+                LocalityLbEndpoints(
+                    lb_endpoints=[
+                        LbEndpoint(endpoint=Endpoint(address=envoy_address(worker))) for worker in layout.extproc
+                    ]
+                )
             ],
         ),
+        # One alone gets every request, well or not: nobody else could take it, and so it is back the moment it serves.
+        load_balancing_policy=_by_session() if shared else None,
+        common_lb_config=_only_to_the_well() if shared else None,
+        health_checks=[_health_check()] if shared else [],
+        outlier_detection=_outlier_detection() if shared else None,
         typed_extension_protocol_options={
             _HTTP_OPTIONS: any_of(
                 HttpProtocolOptions(
@@ -212,6 +247,58 @@ def _extproc_cluster(layout: Layout) -> Cluster:
                 )
             )
         },
+    )
+
+
+def _by_session() -> LoadBalancingPolicy:
+    """What a worker remembers of a session is where its requests go. Those without a session go anywhere."""
+    by_key = RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=SESSION_KEY))
+    policy = RingHash(consistent_hashing_lb_config=ConsistentHashingLbConfig(hash_policy=[by_key]))
+    return LoadBalancingPolicy(
+        policies=[
+            LoadBalancingPolicyPolicy(
+                typed_extension_config=extension("envoy.load_balancing_policies.ring_hash", policy)
+            )
+        ]
+    )
+
+
+def _only_to_the_well() -> ClusterCommonLbConfig:
+    return ClusterCommonLbConfig(
+        # By default, with half of them dead, the dead would get requests again,
+        healthy_panic_threshold=Percent(value=0),
+        # and who is well would be looked at once a second.
+        update_merge_window=ZERO,
+    )
+
+
+def _health_check() -> HealthCheck:
+    return HealthCheck(
+        timeout=seconds(1),
+        interval=seconds(_CHECK_INTERVAL),
+        no_traffic_interval=seconds(_CHECK_INTERVAL),
+        unhealthy_interval=seconds(_CHECK_AGAIN),
+        unhealthy_edge_interval=seconds(_CHECK_AGAIN),
+        unhealthy_threshold=_CHECK_FAILURES,
+        healthy_threshold=1,
+        grpc_health_check=HealthCheckGrpcHealthCheck(service_name=_EXTPROC_SERVICE),
+    )
+
+
+def _outlier_detection() -> OutlierDetection:
+    """After two connections that failed, or exchanges cut off; or five that ended with a gRPC error (Envoy's default)."""
+    return OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=2,
+        enforcing_consecutive_local_origin_failure=100,
+        enforcing_success_rate=0,
+        enforcing_local_origin_success_rate=0,
+        enforcing_failure_percentage=0,
+        interval=seconds(_CHECK_INTERVAL),
+        base_ejection_time=seconds(_EJECTION),
+        max_ejection_time=seconds(_EJECTION),
+        # By default one in ten: none of two.
+        max_ejection_percent=100,
     )
 
 
@@ -227,8 +314,7 @@ def _all_static(server: Server) -> bool:
 
 
 def _is_static(layout: Layout) -> bool:
-    host = getattr(layout.extproc, "host", None)
-    return host is None or _is_ip(host)
+    return all(_is_ip(worker.host) for worker in layout.extproc if isinstance(worker, TcpAddress))
 
 
 def _is_ip(host: str) -> bool:

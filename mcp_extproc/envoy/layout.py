@@ -14,6 +14,9 @@ REPAIR_LISTENER = "mcp_repair"
 BATCHES_LISTENER = "mcp_batches"
 EXTPROC_CLUSTER = "mcp_extproc"
 
+SESSION_KEY = "x-mcp-session-key"
+"""gRPC metadata of an exchange: by it all requests of a client's session reach the same worker."""
+
 
 def cluster_name(server: str) -> str:
     """The cluster of one MCP server, such as ``mcp/github``."""
@@ -29,8 +32,8 @@ def repair_host(server: str) -> str:
 class Layout:
     """Where Envoy and the worker meet. Unix sockets by default: what they carry was already authorized."""
 
-    extproc: Address
-    """The ext_proc worker listens here."""
+    extproc: tuple[Address, ...]
+    """The ext_proc workers listen here, each at its own."""
     upstreams: Address
     """Envoy's private listener for sub-requests."""
     repair: Address
@@ -40,11 +43,16 @@ class Layout:
     admin: Address | None = None
     """Envoy's admin interface, if any."""
 
+    @property
+    def shares_sessions(self) -> bool:
+        """Whether there are several workers, so that each session has to be led to one."""
+        return len(self.extproc) > 1
+
     @classmethod
-    def in_directory(cls, directory: Path) -> Layout:
+    def in_directory(cls, directory: Path, workers: int = 1) -> Layout:
         """All sockets in one directory."""
         return cls(
-            extproc=UnixAddress(str(directory / "extproc.sock")),
+            extproc=tuple(UnixAddress(str(directory / f"extproc-{number}.sock")) for number in range(workers)),
             upstreams=UnixAddress(str(directory / "upstreams.sock")),
             repair=UnixAddress(str(directory / "repair.sock")),
             batches=UnixAddress(str(directory / "batches.sock")),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as OneMutation
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
 from envoy_data_plane.envoy.config.core.v3 import (
+    BackoffStrategy,
     GrpcService,
     GrpcServiceEnvoyGrpc,
+    HeaderValue,
     Http1ProtocolOptions,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
+    RetryPolicy,
+    RetryPolicyRetryHostPredicate,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
@@ -16,12 +21,14 @@ from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
 from envoy_data_plane.envoy.extensions.filters.http.custom_response.v3 import CustomResponse
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExternalProcessor,
+    HeaderForwardingRules,
     MetadataOptions,
     MetadataOptionsMetadataNamespaces,
     ProcessingMode,
     ProcessingModeBodySendMode,
     ProcessingModeHeaderSendMode,
 )
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -29,6 +36,8 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpFilter,
     LocalReplyConfig,
 )
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
+from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from mcp_extproc.config import GatewayConfig
@@ -40,10 +49,11 @@ from mcp_extproc.envoy.layout import (
     EXTPROC_CLUSTER,
     LISTENER,
     REPAIR_LISTENER,
+    SESSION_KEY,
     UPSTREAMS_LISTENER,
     Layout,
 )
-from mcp_extproc.envoy.messages import ZERO, any_of, envoy_address, seconds
+from mcp_extproc.envoy.messages import ZERO, any_of, envoy_address, header, seconds
 from mcp_extproc.upstreams.address import Address, TcpAddress
 
 MESSAGE_TIMEOUT = 5.0
@@ -54,30 +64,34 @@ _REQUEST_TIMEOUT = 60.0
 
 _HEADERS_TIMEOUT = 15.0
 
+_SESSION_KEY_CHARS = 24
+"""Of a session's token: they hold its nonce, which differs for each session and tells nothing."""
+
 
 def listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
     """All listeners."""
-    return [_clients(config), _upstreams(config, layout), _repair(config, layout), _batches(config, layout)]
+    return [_clients(config, layout), _upstreams(config, layout), _repair(config, layout), _batches(config, layout)]
 
 
-def _clients(config: GatewayConfig) -> Listener:
+def _clients(config: GatewayConfig, layout: Layout) -> Listener:
     address = TcpAddress(config.listen.address, config.listen.port)
-    return _listener(LISTENER, address, _for_clients(config, LISTENER))
+    return _listener(LISTENER, address, _for_clients(config, layout, LISTENER))
 
 
 def _batches(config: GatewayConfig, layout: Layout) -> Listener:
     # The very same filters: each message of a batch meets the policies that it would meet alone.
-    return _listener(BATCHES_LISTENER, layout.batches, _for_clients(config, BATCHES_LISTENER))
+    return _listener(BATCHES_LISTENER, layout.batches, _for_clients(config, layout, BATCHES_LISTENER))
 
 
-def _for_clients(config: GatewayConfig, name: str) -> HttpConnectionManager:
+def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnectionManager:
     return HttpConnectionManager(
         stat_prefix=name,
         route_config=routes.client_routes(config),
         http_filters=[
             HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
             HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
-            HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(repairs=False))),
+            *([_session_key()] if layout.shares_sessions else []),
+            HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, repairs=False))),
             _router(),
         ],
         access_log=access_log(config.log.access),
@@ -101,7 +115,7 @@ def _upstreams(config: GatewayConfig, layout: Layout) -> Listener:
 
 
 def _repair(config: GatewayConfig, layout: Layout) -> Listener:
-    processor = HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(repairs=True)))
+    processor = HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, repairs=True)))
     return _private(REPAIR_LISTENER, layout.repair, routes.repair_routes(config), [processor], None)
 
 
@@ -114,15 +128,21 @@ def whole_bodies(config: GatewayConfig) -> Buffer:
     return Buffer(max_request_bytes=config.limits.request_bytes)
 
 
-def ext_proc(*, repairs: bool) -> ExternalProcessor:
+def ext_proc(layout: Layout, *, repairs: bool) -> ExternalProcessor:
     """Our filter.
 
     Args:
+        layout: whether there are several workers.
         repairs: for the repair listener, which tells the worker by the route's name; clients can't.
     """
     return ExternalProcessor(
         grpc_service=GrpcService(
-            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True), timeout=ZERO
+            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
+            timeout=ZERO,
+            retry_policy=_before_anything_was_read(),
+            initial_metadata=[HeaderValue(key=SESSION_KEY, value=f"%REQ({SESSION_KEY})%")]
+            if layout.shares_sessions
+            else [],
         ),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
@@ -139,8 +159,51 @@ def ext_proc(*, repairs: bool) -> ExternalProcessor:
         message_timeout=seconds(MESSAGE_TIMEOUT),
         max_message_timeout=seconds(MAX_MESSAGE_TIMEOUT),
         mutation_rules=HeaderMutationRules(allow_envoy=True),
+        forward_rules=None if repairs else _what_the_worker_sees(layout),
         request_attributes=["xds.route_name"] if repairs else [],
         metadata_options=MetadataOptions(receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE])),
+    )
+
+
+def _session_key() -> HttpFilter:
+    """Keeps what leads to a session's worker in a header of its own, for the repair listener too.
+
+    There ``Mcp-Session-Id`` is the server's. Workers do not get to see this header, and so leave it in place.
+    """
+    key = header(SESSION_KEY, f"%REQ(mcp-session-id):{_SESSION_KEY_CHARS}%")
+    mutations = Mutations(request_mutations=[OneMutation(remove=SESSION_KEY), OneMutation(append=key)])
+    return HttpFilter(
+        name="envoy.filters.http.header_mutation", typed_config=any_of(HeaderMutation(mutations=mutations))
+    )
+
+
+def _before_anything_was_read() -> RetryPolicy:
+    """For exchanges that never reached a worker: it is dead, or said GOAWAY. What may have had an effect is not repeated."""
+    return RetryPolicy(
+        retry_on="connect-failure,refused-stream,reset-before-request",
+        num_retries=3,
+        retry_back_off=BackoffStrategy(base_interval=seconds(0.005), max_interval=seconds(0.05)),
+        retry_host_predicate=[
+            RetryPolicyRetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts", typed_config=any_of(PreviousHostsPredicate())
+            )
+        ],
+        host_selection_retry_max_attempts=20,
+    )
+
+
+_NOT_SENT = (
+    "accept-encoding", "content-length", "date", "server", "x-envoy-upstream-service-time",
+    "x-forwarded-proto", "x-request-id",
+)  # fmt: skip
+"""Headers that the worker neither reads nor removes. Without them the heads of an agent's calls, and of a server's answers,
+are the same each time, and known ones need not be read."""
+
+
+def _what_the_worker_sees(layout: Layout) -> HeaderForwardingRules:
+    names = (*_NOT_SENT, SESSION_KEY) if layout.shares_sessions else _NOT_SENT
+    return HeaderForwardingRules(
+        disallowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in names])
     )
 
 

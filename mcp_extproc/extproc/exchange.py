@@ -8,9 +8,9 @@ hangs up politely before it answered (docs/envoy.md, "Fail closed").
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
@@ -40,7 +40,13 @@ from mcp_extproc.telemetry.counters import Counters
 
 _LOG = log.logger("extproc")
 
-Answers = list[pb.ProcessingResponse] | AsyncIterator[pb.ProcessingResponse]
+_T = TypeVar("_T")
+
+Answers = list[bytes] | AsyncGenerator[bytes, None]
+"""Serialized ``ProcessingResponse`` messages."""
+
+_MAX_KNOWN = 4096
+_MAX_KNOWN_BYTES = 8 * 1024
 
 
 class Unexpected(Exception):
@@ -94,6 +100,10 @@ class Processor:
         self.counters = counters
         self.clock = clock
         self.patience = patience
+        # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
+        # forward_rules), and a server's answers too.
+        self.known_heads: dict[bytes, tuple[RequestHead, list[bytes]]] = {}
+        self.known_responses: dict[bytes, tuple[str, str]] = {}
 
     def exchange(self) -> Exchange:
         """The state of a new stream."""
@@ -113,15 +123,29 @@ class Exchange:
         self._progress: tuple[str, bytes] | None = None
         self.decided = False
 
-    def receive(self, message: pb.ProcessingRequest) -> Answers:
+    def receive(self, raw: bytes) -> Answers:
         """Answer one message of Envoy's. The next one may be given only after all answers to this one were taken.
 
+        Args:
+            raw: a serialized ``ProcessingRequest``.
+
         Raises:
+            Unreadable: it is none. The stream can only be ended.
             Unexpected: a message that nobody ordered. As after any other exception, what :meth:`fail` says is to be done.
         """
+        if self._head is None and not self.decided and (known := self._processor.known_heads.get(raw)) is not None:
+            self._head = known[0]
+            return known[1]
+        if self._response is not None and not self._reading_response:
+            head = self._processor.known_responses.get(raw)
+            if head is not None:
+                return self._on_response_head(*head, self._response)
+        return self._receive(raw, messages.read(raw))
+
+    def _receive(self, raw: bytes, message: pb.ProcessingRequest) -> Answers:
         match message.WhichOneof("request"):
             case "request_headers" if self._head is None and not self.decided:
-                return self._on_request_headers(message)
+                return self._on_request_headers(raw, message)
             case "request_body" if self._head is not None and self._body is None and not self.decided:
                 return self._on_request_body(message)
             case "request_body" if self.decided and not message.request_body.body:
@@ -130,16 +154,16 @@ class Exchange:
             case "response_headers" if self._repairing is not None:
                 return self._on_repaired(message)
             case "response_headers" if self._response is not None and not self._reading_response:
-                return self._on_response_headers(message, self._response)
+                return self._on_response_headers(raw, message, self._response)
             case "response_body" if self._response is not None and self._reading_response:
                 return self._on_response_body(message, self._response)
             case "request_trailers" | "response_headers" | "response_body" | "response_trailers" if self.decided:
-                return [messages.go_on(message)]
+                return [messages.GO_ON[message.WhichOneof("request") or ""]]
             case kind:
                 # A second piece of a body among them: the decision was made without having seen it.
                 raise Unexpected(kind or "message of no known kind")
 
-    def fail(self) -> list[pb.ProcessingResponse]:
+    def fail(self) -> list[bytes]:
         """The answers that end an exchange in which something of ours broke.
 
         Empty where none can be given, as the decision is out or the apology broke too: then the stream has to end with a
@@ -163,7 +187,7 @@ class Exchange:
 
     # -- Phases -------------------------------------------------------------------------------------------------------
 
-    def _on_request_headers(self, message: pb.ProcessingRequest) -> Answers:
+    def _on_request_headers(self, raw: bytes, message: pb.ProcessingRequest) -> Answers:
         headers = message.request_headers
         self._head = head = messages.read_head(headers)
         gateway = self._processor.gateway
@@ -174,7 +198,9 @@ class Exchange:
         decision = gateway.admit(head, now)
         if isinstance(decision, NeedBody):
             if not headers.end_of_stream:
-                return [messages.ask_for_body(and_response=decision.and_response)]
+                answers = [messages.ASK_FOR_BODY_AND_HEAD if decision.and_response else messages.ASK_FOR_BODY]
+                _remember(self._processor.known_heads, raw, (head, answers))
+                return answers
             decision = gateway.decide(head, b"", now)
         return self._carry_out(decision)
 
@@ -184,20 +210,25 @@ class Exchange:
         self._body = message.request_body.body
         return self._carry_out(self._processor.gateway.decide(self._head, self._body, self._processor.clock()))
 
-    def _on_response_headers(
-        self, message: pb.ProcessingRequest, response: CallResponse
-    ) -> list[pb.ProcessingResponse]:
-        reading = response.head(
-            messages.response_header(message, ":status"), messages.response_header(message, "content-type")
-        )
-        self._processor.counters.add("mcp.response", reading=reading.name.lower())
-        if reading is Reading.PASS or message.response_headers.end_of_stream:
-            self._response = None
-            return [messages.go_on(message)]
-        self._reading_response = True
-        return [messages.read_response_body()]
+    def _on_response_headers(self, raw: bytes, message: pb.ProcessingRequest, response: CallResponse) -> list[bytes]:
+        status = messages.response_header(message, ":status")
+        content_type = messages.response_header(message, "content-type")
+        if message.response_headers.end_of_stream:
+            status = ""  # there is no body to be read
+        else:
+            _remember(self._processor.known_responses, raw, (status, content_type))
+        return self._on_response_head(status, content_type, response)
 
-    def _on_response_body(self, message: pb.ProcessingRequest, response: CallResponse) -> list[pb.ProcessingResponse]:
+    def _on_response_head(self, status: str, content_type: str, response: CallResponse) -> list[bytes]:
+        reading = response.head(status, content_type)
+        self._processor.counters.add("mcp.response", reading=reading.name.lower())
+        if reading is Reading.PASS:
+            self._response = None
+            return [messages.GO_ON["response_headers"]]
+        self._reading_response = True
+        return [messages.READ_RESPONSE_BODY]
+
+    def _on_response_body(self, message: pb.ProcessingRequest, response: CallResponse) -> list[bytes]:
         piece = message.response_body
         out = response.feed(piece.body, end=piece.end_of_stream)
         for answer in out.up:
@@ -209,7 +240,7 @@ class Exchange:
         if self._progress is not None:
             self._processor.gateway.memory.finished(*self._progress)
 
-    def _on_repaired(self, message: pb.ProcessingRequest) -> list[pb.ProcessingResponse]:
+    def _on_repaired(self, message: pb.ProcessingRequest) -> list[bytes]:
         """Where the server was initialized again and still refuses, it meant the request and not the session."""
         assert self._repairing is not None
         assert self._head is not None
@@ -218,7 +249,7 @@ class Exchange:
             useless = self._processor.gateway.memory.forget(self._repairing.server, lost)
             if useless is not None:
                 self._processor.upstreams.discard(self._repairing.server, useless)
-        return [messages.go_on(message)]
+        return [messages.GO_ON["response_headers"]]
 
     def _request_id(self) -> bytes | None:
         try:
@@ -234,7 +265,7 @@ class Exchange:
             return [self._answer(decision)]
         return self._work(decision)
 
-    async def _work(self, decision: Decision) -> AsyncIterator[pb.ProcessingResponse]:
+    async def _work(self, decision: Decision) -> AsyncGenerator[bytes, None]:
         # Calls inside of a batch may last as long as any other call; Envoy's routes bound them.
         batch = isinstance(decision, FanOut) and any(isinstance(leg, FrontLeg) for leg in decision.legs)
         yield messages.more_time(MAX_MESSAGE_TIMEOUT if batch else self._processor.patience)
@@ -254,7 +285,7 @@ class Exchange:
                     decision = decision.resume(await upstreams.session(decision.session, decision.lost))
         yield self._answer(decision)
 
-    async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[pb.ProcessingResponse]:
+    async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         head = messages.stream_head(decision.facts)
         self.decided = True
         self._processor.counters.add("mcp.streams")
@@ -263,14 +294,14 @@ class Exchange:
             yield messages.stream_chunk(chunk)
         yield messages.stream_chunk(b"", end=True)
 
-    def _answer(self, decision: Forward | Reply) -> pb.ProcessingResponse:
+    def _answer(self, decision: Forward | Reply) -> bytes:
         answer = self._written(decision)
         self._tell(decision)
         # Last: until here something may break, and the answer is still owed.
         self.decided = True
         return answer
 
-    def _written(self, decision: Forward | Reply) -> pb.ProcessingResponse:
+    def _written(self, decision: Forward | Reply) -> bytes:
         if isinstance(decision, Reply):
             if decision.ends_session is not None:
                 self._processor.streams.end(decision.ends_session)
@@ -303,3 +334,10 @@ class Exchange:
             labels = {key: str(note.fields[key]) for key in ("server", "reason") if key in note.fields}
             counters.add(f"mcp.{note.event}", **labels)
             log.event(_LOG, logging.WARNING, note.event, note.fields)
+
+
+def _remember(known: dict[bytes, _T], raw: bytes, what: _T) -> None:
+    if len(raw) <= _MAX_KNOWN_BYTES:
+        if len(known) >= _MAX_KNOWN:
+            known.clear()
+        known[raw] = what

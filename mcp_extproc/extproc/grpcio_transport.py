@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.exchange import Exchange, Processor
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.address import Address
@@ -53,8 +54,6 @@ class GrpcioServer:
             {
                 pb.PROCESS_METHOD: grpc.stream_stream_rpc_method_handler(
                     self._process,
-                    request_deserializer=pb.ProcessingRequest.FromString,
-                    response_serializer=pb.ProcessingResponse.SerializeToString,
                 )
             },
         )
@@ -73,15 +72,15 @@ class GrpcioServer:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 
-    async def _process(
-        self, requests: AsyncIterator[pb.ProcessingRequest], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.ProcessingResponse]:
+    async def _process(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         exchange = self._processor.exchange()
         try:
             async for message in requests:
                 try:
                     async for answer in _answers(exchange, message):
                         yield answer
+                except messages.Unreadable as error:
+                    await context.abort(grpc.StatusCode.INTERNAL, str(error))
                 except Exception:  # noqa: BLE001 - answered and logged
                     # A bug of ours, in this exchange only.
                     _LOG.exception("exchange_failed")
@@ -102,7 +101,7 @@ class GrpcioServer:
             await context.abort(grpc.StatusCode.ABORTED, "the exchange ended before it was decided")
 
 
-async def _answers(exchange: Exchange, message: pb.ProcessingRequest) -> AsyncIterator[pb.ProcessingResponse]:
+async def _answers(exchange: Exchange, message: bytes) -> AsyncIterator[bytes]:
     answers = exchange.receive(message)
     if isinstance(answers, list):
         for answer in answers:

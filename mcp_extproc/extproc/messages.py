@@ -1,21 +1,40 @@
 """ext_proc messages to and from the gateway's values. The only place that knows how a decision looks on the wire.
 
-Source: envoy/service/ext_proc/v3/external_processor.proto.
+Source: envoy/service/ext_proc/v3/external_processor.proto; the field numbers are those of protos/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from mcp_extproc.contract import NAMESPACE
 from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc.wire import field, number_field, struct_of
 from mcp_extproc.gateway.decision import Facts, Forward, Headers, Reply, RequestHead
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+class Unreadable(ValueError):
+    """Bytes that are no message of ext_proc."""
+
+
+# -- From Envoy -----------------------------------------------------------------------------------------------------------
+
+
+def read(raw: bytes) -> pb.ProcessingRequest:
+    """A message of Envoy's.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    try:
+        return pb.ProcessingRequest.FromString(raw)
+    except Exception:  # noqa: BLE001 - the library's two implementations raise different ones
+        raise Unreadable("not a ProcessingRequest") from None
 
 
 def read_head(headers: pb.HttpHeaders) -> RequestHead:
@@ -50,149 +69,120 @@ def route_name(message: pb.ProcessingRequest) -> str:
     return ""
 
 
-def ask_for_body(*, and_response: bool) -> pb.ProcessingResponse:
-    """Hold the request and send its whole body; and later the head of the response, if we may have to read that."""
+# -- To Envoy, serialized --------------------------------------------------------------------------------------------------
+
+
+def _ask_for_body(response: pb.ProcessingMode.HeaderSendMode) -> bytes:
     return pb.ProcessingResponse(
         request_headers=pb.HeadersResponse(),
         mode_override=pb.ProcessingMode(
             request_header_mode=pb.ProcessingMode.SEND,
-            # Ordered before we know what the request is: Envoy takes orders only in answers to headers.
-            response_header_mode=pb.ProcessingMode.SEND if and_response else pb.ProcessingMode.SKIP,
+            response_header_mode=response,
             request_body_mode=pb.ProcessingMode.BUFFERED,
         ),
-    )
+    ).SerializeToString()
 
 
-def stream_head(facts: Facts) -> pb.ProcessingResponse:
-    """Begin to answer the request here with an event stream."""
-    fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-cache"))
-    return pb.ProcessingResponse(
-        streamed_immediate_response=pb.StreamedImmediateResponse(
-            headers_response=pb.HttpHeaders(
-                headers=pb.HeaderMap(
-                    headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields]
-                )
-            )
-        ),
-        dynamic_metadata=metadata({**facts, "answered": True}),
-    )
+ASK_FOR_BODY: Final = _ask_for_body(pb.ProcessingMode.SKIP)
+"""Hold the request and send its whole body."""
+
+ASK_FOR_BODY_AND_HEAD: Final = _ask_for_body(pb.ProcessingMode.SEND)
+"""And later the head of the response, which may have to be read: Envoy takes such orders only in answers to headers."""
+
+READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
+    response_headers=pb.HeadersResponse(
+        response=pb.CommonResponse(header_mutation=pb.HeaderMutation(remove_headers=["content-length"]))
+    ),
+    mode_override=pb.ProcessingMode(
+        response_header_mode=pb.ProcessingMode.SEND, response_body_mode=pb.ProcessingMode.STREAMED
+    ),
+).SerializeToString()
+"""Send us the response's body as it comes. Its length may change."""
+
+GO_ON: Final = {
+    "response_headers": pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString(),
+    "response_body": pb.ProcessingResponse(response_body=pb.BodyResponse()).SerializeToString(),
+    "request_trailers": pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString(),
+    "response_trailers": pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString(),
+}
+"""By kind of message after the decision: the answer that changes nothing."""
 
 
-def stream_chunk(chunk: bytes, *, end: bool = False) -> pb.ProcessingResponse:
-    """A piece of the stream."""
-    return pb.ProcessingResponse(
-        streamed_immediate_response=pb.StreamedImmediateResponse(
-            body_response=pb.StreamedBodyResponse(body=chunk, end_of_stream=end)
-        )
-    )
-
-
-def read_response_body() -> pb.ProcessingResponse:
-    """Send us the response's body as it comes. Its length may change."""
-    return pb.ProcessingResponse(
-        response_headers=pb.HeadersResponse(
-            response=pb.CommonResponse(header_mutation=_mutation((), ("content-length",)))
-        ),
-        mode_override=pb.ProcessingMode(
-            response_header_mode=pb.ProcessingMode.SEND, response_body_mode=pb.ProcessingMode.STREAMED
-        ),
-    )
-
-
-def response_piece(body: bytes) -> pb.ProcessingResponse:
-    """What the client gets for a piece of the response's body."""
-    mutation = pb.BodyMutation(body=body) if body else pb.BodyMutation(clear_body=True)
-    return pb.ProcessingResponse(response_body=pb.BodyResponse(response=pb.CommonResponse(body_mutation=mutation)))
-
-
-def more_time(seconds: float) -> pb.ProcessingResponse:
+def more_time(seconds: float) -> bytes:
     """Tell Envoy that the answer takes longer than its ``message_timeout``. At most once for each message of Envoy's."""
     timeout = Duration()
     timeout.FromMilliseconds(int(seconds * 1000))
-    return pb.ProcessingResponse(override_message_timeout=timeout)
+    return pb.ProcessingResponse(override_message_timeout=timeout).SerializeToString()
 
 
-def forward_with_body(decision: Forward, original: bytes) -> pb.ProcessingResponse:
+def forward_with_body(decision: Forward, original: bytes) -> bytes:
     """Let the request go on, in answer to its body."""
-    return pb.ProcessingResponse(
-        request_body=pb.BodyResponse(
-            response=pb.CommonResponse(
-                header_mutation=_mutation(decision.set_headers, decision.remove_headers),
-                body_mutation=None if decision.body == original else pb.BodyMutation(body=decision.body),
-                clear_route_cache=True,
-            )
-        ),
-        dynamic_metadata=metadata(decision.facts),
-    )
+    common = field(2, _mutation(decision.set_headers, decision.remove_headers))
+    if decision.body != original:
+        common += field(3, field(1, decision.body))
+    # The route is chosen again, by the metadata.
+    common += number_field(5, 1)
+    return field(3, field(1, common)) + _metadata(decision.facts)
 
 
-def forward_headers(decision: Forward) -> pb.ProcessingResponse:
+def forward_headers(decision: Forward) -> bytes:
     """Let the request go on, in answer to its headers; then show us the head of the response."""
-    return pb.ProcessingResponse(
-        request_headers=pb.HeadersResponse(
-            response=pb.CommonResponse(header_mutation=_mutation(decision.set_headers, decision.remove_headers))
-        ),
-        mode_override=pb.ProcessingMode(
-            request_header_mode=pb.ProcessingMode.SEND, response_header_mode=pb.ProcessingMode.SEND
-        ),
-        dynamic_metadata=metadata(decision.facts),
-    )
+    common = field(2, _mutation(decision.set_headers, decision.remove_headers))
+    mode = number_field(1, pb.ProcessingMode.SEND) + number_field(2, pb.ProcessingMode.SEND)
+    return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
 
 
-def reply(decision: Reply) -> pb.ProcessingResponse:
+def reply(decision: Reply) -> bytes:
     """Answer the request here."""
-    return pb.ProcessingResponse(
-        immediate_response=pb.ImmediateResponse(
-            status=pb.HttpStatus(code=decision.status),
-            headers=_mutation(decision.headers, ()),
-            body=decision.body,
-            details=f"mcp_{decision.facts.get('error_reason', 'answered')}",
-        ),
-        dynamic_metadata=metadata({**decision.facts, "answered": True}),
+    details = f"mcp_{decision.facts.get('error_reason', 'answered')}"
+    immediate = (
+        field(1, number_field(1, decision.status))
+        + field(2, _mutation(decision.headers, ()))
+        + field(3, decision.body)
+        + field(5, details.encode())
     )
+    return field(7, immediate) + _metadata({**decision.facts, "answered": True})
 
 
-def go_on(message: pb.ProcessingRequest) -> pb.ProcessingResponse:
-    """The answer that changes nothing, of the kind that a message after the decision needs."""
-    match message.WhichOneof("request"):
-        case "response_headers":
-            return pb.ProcessingResponse(response_headers=pb.HeadersResponse())
-        case "response_body":
-            return pb.ProcessingResponse(response_body=pb.BodyResponse())
-        case "request_trailers":
-            return pb.ProcessingResponse(request_trailers=pb.TrailersResponse())
-        case _:
-            return pb.ProcessingResponse(response_trailers=pb.TrailersResponse())
+def stream_head(facts: Facts) -> bytes:
+    """Begin to answer the request here with an event stream."""
+    fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-cache"))
+    headers = pb.HeaderMap(headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields])
+    streamed = pb.StreamedImmediateResponse(headers_response=pb.HttpHeaders(headers=headers))
+    head = pb.ProcessingResponse(streamed_immediate_response=streamed).SerializeToString()
+    return head + _metadata({**facts, "answered": True})
 
 
-def metadata(facts: Facts) -> Struct:
-    """Dynamic metadata under :data:`NAMESPACE`."""
-    return Struct(fields={NAMESPACE: Value(struct_value=_struct(facts))})
+def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
+    """A piece of the stream."""
+    body = field(1, chunk) + (number_field(2, 1) if end else b"")
+    return field(11, field(2, body))
 
 
-def _struct(mapping: Mapping[str, Any]) -> Struct:
-    return Struct(fields={name: _value(value) for name, value in mapping.items()})
+def response_piece(body: bytes) -> bytes:
+    """What the client gets for a piece of the response's body."""
+    mutation = field(1, body) if body else number_field(2, 1)  # clear_body
+    return field(4, field(1, field(3, mutation)))
 
 
-def _value(value: Any) -> Value:
-    if isinstance(value, str):
-        return Value(string_value=value)
-    if isinstance(value, bool):
-        return Value(bool_value=value)
-    if isinstance(value, int | float):
-        return Value(number_value=value)
-    if isinstance(value, list | tuple):
-        return Value(list_value=ListValue(values=[_value(item) for item in value]))
-    return Value(struct_value=_struct(value))
+def _metadata(facts: Facts) -> bytes:
+    """``dynamic_metadata`` under :data:`NAMESPACE`."""
+    return field(8, field(1, _NAMESPACE_KEY + field(2, field(5, struct_of(facts)))))
 
 
-def _mutation(set_headers: Headers, remove: tuple[str, ...]) -> pb.HeaderMutation:
-    return pb.HeaderMutation(
-        set_headers=[
-            pb.HeaderValueOption(
-                header=pb.HeaderValue(key=name, raw_value=value.encode("latin-1")), append_action=_OVERWRITE
-            )
-            for name, value in set_headers
-        ],
-        remove_headers=remove,
-    )
+_NAMESPACE_KEY = field(1, NAMESPACE.encode())
+
+
+def _mutation(set_headers: Headers, remove: tuple[str, ...]) -> bytes:
+    return b"".join([_set_header(name, value) for name, value in set_headers]) + _remove_headers(remove)
+
+
+@lru_cache(maxsize=4096)
+def _set_header(name: str, value: str) -> bytes:
+    header = field(1, name.encode()) + field(3, value.encode("latin-1"))
+    return field(1, field(1, header) + number_field(3, _OVERWRITE))
+
+
+@lru_cache(maxsize=1024)
+def _remove_headers(names: tuple[str, ...]) -> bytes:
+    return b"".join([field(2, name.encode()) for name in names])

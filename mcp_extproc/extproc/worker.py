@@ -19,6 +19,7 @@ from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.extproc import files
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
+from mcp_extproc.extproc.http2.transport import Http2Server
 from mcp_extproc.gateway.gateway import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.telemetry import log
@@ -35,6 +36,11 @@ DRAIN_SECONDS = 10.0
 _MOST_STEPS = 3
 """To find the owner of a URI without prefix: the resources, the templates, and a session with the server."""
 
+TRANSPORTS = {"http2": Http2Server, "grpcio": GrpcioServer}
+"""By name: the lean one, and grpc.aio as the reference."""
+
+DEFAULT_TRANSPORT = "http2"
+
 _PATIENCE_MARGIN = 5.0
 
 _LOG = log.logger("worker")
@@ -42,7 +48,12 @@ _LOG = log.logger("worker")
 
 @asynccontextmanager
 async def worker(
-    config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None, secret: str
+    config: GatewayConfig,
+    listen: Address,
+    upstreams: Address,
+    batches: Address | None,
+    secret: str,
+    transport: str = DEFAULT_TRANSPORT,
 ) -> AsyncIterator[Counters]:
     """A serving worker.
 
@@ -52,6 +63,7 @@ async def worker(
         upstreams: Envoy's private listener.
         batches: Envoy's listener for the messages of batches; ``None`` where there is none.
         secret: seals session tokens.
+        transport: a name in :data:`TRANSPORTS`.
 
     Raises:
         OSError: ``listen`` can't be listened on.
@@ -64,7 +76,7 @@ async def worker(
         legs = Legs(client, front, entries, memory, config.limits)
         streams = Streams(client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes)
         processor = Processor(gateway, legs, streams, counters, time.time, _patience(config))
-        server = GrpcioServer(processor, listen, config.limits.request_bytes)
+        server = TRANSPORTS[transport](processor, listen, config.limits.request_bytes)
         if isinstance(listen, UnixAddress):
             Path(listen.path).unlink(missing_ok=True)
         await server.start()
@@ -79,14 +91,14 @@ async def worker(
             await legs.close()
 
 
-def serve(config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None) -> None:
+def serve(config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None, transport: str) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Blocks.
 
     Raises:
         OSError: ``listen`` can't be listened on.
     """
     files.allow_many()
-    uvloop.run(_serve(config, listen, upstreams, batches, session_secret(config, os.environ)))
+    uvloop.run(_serve(config, listen, upstreams, batches, session_secret(config, os.environ), transport))
 
 
 def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
@@ -103,13 +115,13 @@ def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
 
 
 async def _serve(
-    config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None, secret: str
+    config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None, secret: str, transport: str
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with worker(config, listen, upstreams, batches, secret) as counters:
+    async with worker(config, listen, upstreams, batches, secret, transport) as counters:
         log.event(_LOG, logging.INFO, "serving", {"listen": str(listen), "servers": ",".join(config.servers)})
         await stop.wait()
         log.event(_LOG, logging.INFO, "draining", {"seconds": DRAIN_SECONDS})

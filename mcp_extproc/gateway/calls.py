@@ -9,7 +9,7 @@ import orjson
 from mcp_extproc.contract import SERVER_HEADER
 from mcp_extproc.gateway import headers, lists, refusals, replies
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.context import ClientSession, Inquiry
+from mcp_extproc.gateway.context import CallPlan, ClientSession, Inquiry
 from mcp_extproc.gateway.decision import Decision, Failed, Forward, Headers, NeedSession
 from mcp_extproc.gateway.relay import Call
 from mcp_extproc.gateway.responses import CallResponse
@@ -18,6 +18,8 @@ from mcp_extproc.mcp import capabilities, jsontext, methods, transport, versions
 from mcp_extproc.mcp.methods import Handling, Method
 from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
 from mcp_extproc.mcp.sessions import UpstreamSession
+
+_MAX_PLANS = 256
 
 MAX_URI_CHARS = 8 * 1024
 """Longest URI that is served. It travels in a header."""
@@ -177,24 +179,63 @@ def _forward(
     request, view = ask.request, ask.session.view
     id = id_at_servers(ask.session, request.id)
     body = request.body if not changes and id == request.id else request.rewritten(changes, id)
-    response = _response(ask, method, session, entry.name, Call(method.name, token), mapped_id=id != request.id)
-    fields, _ = session_headers(session)
-    declared = capabilities.declared_to_servers(view.flags, session.version)
+    plan = _plan(ask.session, method, entry, session)
+    set_headers = (*plan.headers, ("content-length", str(len(body))), ("mcp-name", header_value(own)))
+    gone = headers.removed(ask.head.names, plan.names)
+    response = None
+    if plan.reads or id != request.id:
+        limits = ask.session.context.config.limits
+        response = CallResponse(
+            ask.session.relay,
+            ask.session.context.identifiers,
+            entry.name,
+            session,
+            Call(method.name, token),
+            request.id,
+            reads_json=plan.reads_json or id != request.id,
+            response_bytes=limits.response_bytes,
+            event_bytes=limits.event_bytes,
+        )
+    progress = (view.session_id, token) if token is not None else None
+    return Forward(entry.name, set_headers, gone, body, ask.facts, response, progress)
+
+
+def _plan(session: ClientSession, method: Method, entry: CatalogEntry, upstream: UpstreamSession) -> CallPlan:
+    """How to forward requests of a method to a server in this session."""
+    key = (method.name, entry.name, upstream)
+    plan = session.plans.get(key)
+    if plan is None:
+        if len(session.plans) >= _MAX_PLANS:
+            session.plans.clear()
+        plan = session.plans[key] = _new_plan(session, method, entry, upstream)
+    return plan
+
+
+def _new_plan(session: ClientSession, method: Method, entry: CatalogEntry, upstream: UpstreamSession) -> CallPlan:
+    view, catalog = session.view, session.context.catalog
+    has_uris = method.uris is not None or method.handling in (Handling.BY_URI, Handling.BY_REF)
+    reads_json = (
+        # A server without resources has none to read: what looks like a URI in its results is only text to clients.
+        (has_uris and catalog.uris.rewrites(entry.name) and "resources" in upstream.capabilities)
+        or (catalog.several and "elicitation.url" in view.flags)
+        or view.version == versions.V_2025_03_26 < upstream.version
+    )
+    # A server without sessions has no streams that could be resumed, nor can it ask the client for anything.
+    reads = upstream.id is not None or reads_json or bool(view.flags)
+    declared = capabilities.declared_to_servers(view.flags, upstream.version)
+    fields, _ = session_headers(upstream)
     set_headers: Headers = (
         (":path", entry.path),
         ("accept", transport.JSON_OR_SSE),
-        ("content-length", str(len(body))),
         ("mcp-method", method.name),
-        ("mcp-name", header_value(own)),
         (SERVER_HEADER, entry.name),
         *fields,
-        *((("accept-encoding", "identity"),) if response is not None else ()),
+        *((("accept-encoding", "identity"),) if reads else ()),
         *(((headers.CAPABILITIES, declared.decode()),) if view.flags else ()),
         *entry.headers,
     )
-    gone = headers.removed(ask.head.headers, (name for name, _ in set_headers))
-    progress = (view.session_id, token) if token is not None else None
-    return Forward(entry.name, set_headers, gone, body, ask.facts, response, progress)
+    names = (*(name for name, _ in set_headers), "content-length", "mcp-name")
+    return CallPlan(set_headers, names, reads, reads_json)
 
 
 def may_read_response(session: ClientSession) -> bool:
@@ -216,36 +257,8 @@ def may_read_response(session: ClientSession) -> bool:
 def id_at_servers(session: ClientSession, id: bytes) -> bytes:
     """A client's id as servers get it. Where no response is read an id could not be turned back; nor has any server there a
     session in which it could take one id for another."""
-    return id_for_server(id) if may_read_response(session) else id
-
-
-def _response(
-    ask: Inquiry, method: Method, session: UpstreamSession, server: str, call: Call, *, mapped_id: bool
-) -> CallResponse | None:
-    """How the response has to be read, or ``None`` where nothing in it could need it."""
-    context, view = ask.session.context, ask.session.view
-    catalog, limits = context.catalog, context.config.limits
-    has_uris = method.uris is not None or method.handling in (Handling.BY_URI, Handling.BY_REF)
-    reads_json = (
-        mapped_id
-        # A server without resources has none to read: what looks like a URI in its results is only text to clients.
-        or (has_uris and catalog.uris.rewrites(server) and "resources" in session.capabilities)
-        or (catalog.several and "elicitation.url" in view.flags)
-        or view.version == versions.V_2025_03_26 < session.version
-    )
-    if session.id is None and not reads_json and not view.flags:
-        return None  # its streams can't be resumed, nor can it ask the client for anything
-    return CallResponse(
-        ask.session.relay,
-        context.identifiers,
-        server,
-        session,
-        call,
-        ask.request.id,
-        reads_json=reads_json,
-        response_bytes=limits.response_bytes,
-        event_bytes=limits.event_bytes,
-    )
+    theirs = id_for_server(id)
+    return theirs if theirs == id or may_read_response(session) else id
 
 
 def session_headers(session: UpstreamSession) -> tuple[Headers, tuple[str, ...]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.catalog import Catalog
-from mcp_extproc.gateway.decision import RequestHead, SessionRef
+from mcp_extproc.gateway.decision import Headers, RequestHead, SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay import Relay
 from mcp_extproc.gateway.view import ClientView, Identifiers
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.envelope import Request
-from mcp_extproc.mcp.sessions import OpenedSession, Sealer
+from mcp_extproc.mcp.sessions import OpenedSession, Sealer, UpstreamSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +29,34 @@ class Context:
     memory: SessionMemory
 
 
-@dataclass(frozen=True, slots=True)
 class ClientSession:
-    """A client's session at one request."""
+    """A client's session. Kept between its requests, for what is the same in all of them."""
 
-    context: Context
-    opened: OpenedSession
-
-    @property
-    def view(self) -> ClientView:
-        session = self.opened.session
-        return ClientView(self.opened.id, session.version, session.client_flags)
-
-    @property
-    def relay(self) -> Relay:
+    def __init__(self, context: Context, opened: OpenedSession) -> None:
+        self.context = context
+        self.opened = opened
+        self.view = ClientView(opened.id, opened.session.version, opened.session.client_flags)
+        self.relay = Relay(self.view, context.catalog, context.identifiers, context.memory)
         """What becomes of servers' messages in this session."""
-        return Relay(self.view, self.context.catalog, self.context.identifiers, self.context.memory)
+        self.facts = {
+            "session": opened.id,
+            "protocol_version": opened.session.version,
+            "client": opened.session.client,
+        }
+        self.plans: dict[tuple[str, str, UpstreamSession], CallPlan] = {}
+        """How requests of a method are forwarded to a server, by method, server and the session with it."""
+        self._refs: dict[str, SessionRef] = {}
 
     def ref(self, server: str) -> SessionRef:
         """How to reach a server."""
-        session = self.opened.session
-        known = session.upstreams.get(server)
-        anchor = known.id if known is not None and known.id is not None else f"token {self.opened.id}"
-        return SessionRef(server, anchor, known, session.version, session.client_flags, self.opened.id)
+        ref = self._refs.get(server)
+        if ref is None:
+            session = self.opened.session
+            known = session.upstreams.get(server)
+            anchor = known.id if known is not None and known.id is not None else f"token {self.opened.id}"
+            ref = SessionRef(server, anchor, known, session.version, session.client_flags, self.opened.id)
+            self._refs[server] = ref
+        return ref
 
     def offered(self, server: str) -> Flags | None:
         """What a server offers, or ``None`` where no session with it was ever opened."""
@@ -63,7 +70,20 @@ class ClientSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class CallPlan:
+    """How one kind of request is forwarded to a server: all that does not depend on the request itself."""
+
+    headers: Headers = field(repr=False)
+    """Set on each. They hold credentials."""
+    names: tuple[str, ...]
+    """Of all headers that are set, those of the request among them."""
+    reads: bool
+    """Whether the response has to be read if it is an event stream."""
+    reads_json: bool
+    """Whether it has to be read if it is JSON."""
+
+
+class Inquiry(msgspec.Struct, frozen=True):
     """One request with all that is known of it."""
 
     head: RequestHead

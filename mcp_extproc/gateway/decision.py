@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +23,7 @@ Facts = Mapping[str, Any]
 Headers = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RequestHead:
     """An HTTP request without its body."""
 
@@ -31,6 +32,11 @@ class RequestHead:
     """``:path``, query included."""
     headers: Mapping[str, str]
     """By lower-case name, without pseudo headers but with ``host``; repeated ones joined by a comma."""
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the headers."""
+        return tuple(self.headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from mcp_extproc.mcp.sealing import TextSealer
 from mcp_extproc.mcp.sessions import BadToken, OpenedSession, Sealer, UpstreamSession
 
+_MAX_SESSIONS = 4096
+"""Sessions kept between requests. One more, and all are made again as they come."""
+
 
 class Gateway:
     """Decides about requests.
@@ -67,6 +70,7 @@ class Gateway:
         self.catalog = Catalog(config)
         self.memory = memory
         self.identifiers = Identifiers(TextSealer(secret, previous))
+        self._sessions: dict[str, ClientSession] = {}
         self._context = Context(config, self.catalog, Sealer(secret, previous), self.identifiers, memory)
 
     # -- Headers ------------------------------------------------------------------------------------------------------
@@ -96,7 +100,7 @@ class Gateway:
             opened = self._opened(token, now)
         except BadToken:
             return False
-        return calls.may_read_response(ClientSession(self._context, opened))
+        return calls.may_read_response(self._client_session(opened))
 
     # -- Body ---------------------------------------------------------------------------------------------------------
 
@@ -164,10 +168,18 @@ class Gateway:
         except BadToken as error:
             facts["session_error"] = str(error)
             raise refusals.session_unknown() from None
-        facts["session"] = opened.id
-        facts["protocol_version"] = opened.session.version
-        facts["client"] = opened.session.client
-        return ClientSession(self._context, opened)
+        session = self._client_session(opened)
+        facts |= session.facts
+        return session
+
+    def _client_session(self, opened: OpenedSession) -> ClientSession:
+        session = self._sessions.get(opened.id)
+        if session is None or session.opened is not opened:
+            session = ClientSession(self._context, opened)
+            if len(self._sessions) >= _MAX_SESSIONS:
+                self._sessions.clear()
+            self._sessions[opened.id] = session
+        return session
 
     def _opened(self, token: str, now: float) -> OpenedSession:
         return self._context.sealer.open(token, audience=self.config.listen.path, principal="", now=now)

@@ -6,7 +6,7 @@ obey (``x-envoy-*``, ``x-mcp-*``) are all left out without having to be known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 PASSED: Final = frozenset({
@@ -25,7 +25,8 @@ CAPABILITIES: Final = "x-mcp-client-capabilities"
 sees it too, and knows it already."""
 
 
-def removed(names: Iterable[str], set_here: Iterable[str]) -> tuple[str, ...]:
+@lru_cache(maxsize=4096)
+def removed(names: tuple[str, ...], set_here: tuple[str, ...]) -> tuple[str, ...]:
     """The client's headers that have to go; those that are overwritten anyway need not."""
     kept = PASSED.union(set_here)
     return tuple(name for name in names if name not in kept)

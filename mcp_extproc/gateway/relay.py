@@ -25,8 +25,7 @@ ANY_TOKEN = b""
 """Stands for a progress token that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """The request whose stream a message came on."""
 
     method: str

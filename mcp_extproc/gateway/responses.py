@@ -79,7 +79,7 @@ class CallResponse:
         self._event_bytes = event_bytes
         self._reading = Reading.PASS
         self._body = bytearray()
-        self._parser = SseParser(event_bytes)
+        self._parser: SseParser | None = None
         self._broken = False
         self._answered = False
         self._resumable = False
@@ -89,6 +89,7 @@ class CallResponse:
         kind = transport.media_type(content_type)
         if status == "200" and kind == transport.SSE:
             self._reading = Reading.EVENTS
+            self._parser = SseParser(self._event_bytes)
         elif status == "200" and kind == transport.JSON and self._reads_json:
             self._reading = Reading.WHOLE
         return self._reading
@@ -123,6 +124,7 @@ class CallResponse:
 
     def _events(self, chunk: bytes, *, end: bool) -> Out:
         out = Out()
+        assert self._parser is not None
         if not self._broken:
             try:
                 for event in self._parser.feed(chunk):

@@ -37,7 +37,7 @@ _INNER_NAMES = {"ref": frozenset({"type", "name", "uri"}), "_meta": frozenset({"
 _FOLDED = {name.casefold(): name for name in _ENVELOPE_NAMES | _PARAMS_NAMES}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
     method: str
     body: bytes = field(repr=False)
@@ -45,6 +45,8 @@ class _Call:
     members: Members = field(repr=False)
     params: Members = field(repr=False)
     """Members of ``params``; empty where there is none."""
+    compact: bool = False
+    """Whether the message is written without blanks between its members and those of ``params``, as we would write it."""
 
     def text(self, name: str) -> str | None:
         """A string member of ``params``, or ``None`` where it is absent or no string."""
@@ -67,6 +69,10 @@ class _Call:
         Every other byte stays as it came, but for blanks between members where one is taken out.
         """
         body, members = self.body, self.members
+        if id is not None and id == bytes(members["id"]):
+            id = None
+        if self.compact:
+            return self._rewritten_compact(changes, id)
         if changes:
             params, text = self.params, bytes(members["params"])
             for name, value in changes.items():
@@ -78,10 +84,25 @@ class _Call:
                     params = {**params, name: msgspec.Raw(value)}
             body = jsontext.replace(body, members, "params", text)
             members = {**members, "params": msgspec.Raw(text)}
-        return body if id is None or id == bytes(members["id"]) else jsontext.replace(body, members, "id", id)
+        return body if id is None else jsontext.replace(body, members, "id", id)
+
+    def _rewritten_compact(self, changes: Mapping[str, bytes | None], id: bytes | None) -> bytes:
+        """The same where writing all members anew gives the very bytes that came."""
+        members = dict(self.members)
+        if changes:
+            params = dict(self.params)
+            for name, value in changes.items():
+                if value is None:
+                    del params[name]
+                else:
+                    params[name] = msgspec.Raw(value)
+            members["params"] = msgspec.Raw(jsontext.join(params))
+        if id is not None:
+            members["id"] = msgspec.Raw(id)
+        return jsontext.join(members)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request(_Call):
     """A message that wants an answer."""
 
@@ -89,7 +110,7 @@ class Request(_Call):
     """JSON text of the id, digit for digit: clients tell ``1`` from ``"1"``, and integers may exceed 2**53."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notification(_Call):
     """A message without id: it gets 202 and no answer."""
 
@@ -171,7 +192,7 @@ def parse(body: bytes, max_depth: int) -> Message:
 
 
 def _read(body: bytes, members: Members, id: bytes | None) -> Message:
-    _refuse_second_meanings(body, members, _ENVELOPE_NAMES)
+    compact = _refuse_second_meanings(body, members, _ENVELOPE_NAMES)
     version = members.get("jsonrpc")
     if version is None or jsontext.text_of(version) != "2.0":
         raise _invalid('"jsonrpc" has to be "2.0"')
@@ -184,10 +205,11 @@ def _read(body: bytes, members: Members, id: bytes | None) -> Message:
     method = jsontext.text_of(members["method"])
     if method is None or len(method) > MAX_METHOD_CHARS or not _METHOD.fullmatch(method):
         raise _invalid('"method" has to be a string of visible ASCII characters')
-    params = _read_params(members)
+    params, compact_params = _read_params(members)
+    compact = compact and compact_params
     if id is None:
-        return Notification(method=method, body=body, members=members, params=params)
-    return Request(method=method, body=body, members=members, params=params, id=id)
+        return Notification(method=method, body=body, members=members, params=params, compact=compact)
+    return Request(method=method, body=body, members=members, params=params, compact=compact, id=id)
 
 
 def _read_response(body: bytes, members: Members, id: bytes | None) -> Response:
@@ -196,28 +218,31 @@ def _read_response(body: bytes, members: Members, id: bytes | None) -> Response:
     return Response(id=id, body=body, members=members)
 
 
-def _read_params(members: Members) -> Members:
+def _read_params(members: Members) -> tuple[Members, bool]:
+    """Members of ``params``, and whether they are written compactly."""
     raw = members.get("params")
     if raw is None:
-        return {}
+        return {}, True
     try:
         params = jsontext.split(raw)
     except TypeError:
         raise _invalid('"params" has to be an object') from None
-    _refuse_second_meanings(raw, params, _PARAMS_NAMES)
-    return params
+    return params, _refuse_second_meanings(raw, params, _PARAMS_NAMES)
 
 
-def _refuse_second_meanings(text: bytes | msgspec.Raw, members: Members, names: frozenset[str]) -> None:
+def _refuse_second_meanings(text: bytes | msgspec.Raw, members: Members, names: frozenset[str]) -> bool:
+    """Refuse what two readers could read differently. Returns whether the text is compact."""
     for name in members:
         if name not in names and (meant := _FOLDED.get(name.casefold())) in names:
             raise _invalid(f'"{name}" differs from "{meant}" only in case, which servers may read as the same')
-    if not jsontext.is_compact(text, members):
-        try:
-            jsontext.offsets(bytes(text), members)
-        except DuplicateMember as duplicate:
-            reason = "duplicate_id" if str(duplicate) == "id" else "duplicate_member"
-            raise _invalid(f'the member "{duplicate}" is given twice', reason) from None
+    if jsontext.is_compact(text, members):
+        return True
+    try:
+        jsontext.offsets(bytes(text), members)
+    except DuplicateMember as duplicate:
+        reason = "duplicate_id" if str(duplicate) == "id" else "duplicate_member"
+        raise _invalid(f'the member "{duplicate}" is given twice', reason) from None
+    return False
 
 
 def read_id(raw: msgspec.Raw | None) -> bytes | None:

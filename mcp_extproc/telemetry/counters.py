@@ -15,7 +15,7 @@ class Counters:
 
     def add(self, name: str, **labels: str) -> None:
         """Count one."""
-        key = (name, tuple(sorted(labels.items())))
+        key = (name, tuple(labels.items()) if len(labels) < 2 else tuple(sorted(labels.items())))
         if key in self._counts or len(self._counts) < _MAX_SERIES:
             self._counts[key] += 1
 

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "golden"
 
 _SOCKETS = Layout.in_directory(Path("/run/mcp-extproc"))
 _TCP = Layout(
-    parse_address("gateway:9002"),
+    (parse_address("gateway:9002"),),
     TcpAddress("127.0.0.1", 9003),
     TcpAddress("127.0.0.1", 9004),
     TcpAddress("127.0.0.1", 9901),
@@ -43,6 +43,10 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
         _TCP,
     ),
     "quiet": ({"log": {"access": ""}, "servers": {"notes": {"url": "http://notes:3001/mcp"}}}, _SOCKETS),
+    "several-workers": (
+        {"log": {"access": ""}, "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}}},
+        Layout.in_directory(Path("/run/mcp-extproc"), workers=2),
+    ),
 }  # fmt: skip
 
 

@@ -1,0 +1,757 @@
+"""The server's side of one HTTP/2 connection, without I/O: bytes in, events out; calls in, bytes out.
+
+Contract: :meth:`Connection.receive` never raises. What a peer does wrong ends in a RST_STREAM or a GOAWAY, in the events that
+tell of it, and in bytes to send. What a peer can make us hold is bounded by :class:`Limits`. Every header block that a peer
+sends stands alone (SETTINGS_HEADER_TABLE_SIZE is 0 once acknowledged), so blocks that were seen before are not decoded again.
+
+Source: RFC 9113. Left out, because no client of ours may use it: push, priorities (read and ignored), CONNECT.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from hpack import Decoder
+from hpack.exceptions import HPACKError, OversizedHeaderListError
+
+from mcp_extproc.extproc.http2 import frames
+
+Headers = Mapping[str, str]
+"""Of a request, by name; repeated ones joined by a comma. Pseudo-headers among them."""
+
+Fields = Iterable[tuple[bytes, bytes]]
+"""A header block as it was sent."""
+
+FORGIVEN_PER_SECOND = 100.0
+
+_MAX_KNOWN_BLOCKS = 256
+_MAX_KNOWN_BLOCK_BYTES = 2048
+"""Of a block, and of what it says: a byte can stand for a whole field."""
+_MAX_FORGOTTEN = 1024
+_DEFAULT_TABLE = 4096
+_NO_TABLE = b"\x20"
+"""A table size update to 0 (RFC 7541, section 6.3)."""
+
+_STREAMS_PER_DEBT = 64
+"""That can be visited for the cost of a frame."""
+_REPLENISH_SHARE = 2
+"""A window is opened again when this part of it (one half) is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a peer can make a connection hold or do.
+
+    Raises:
+        ValueError: a window is smaller than what a client may send before it reads our settings, or larger than any.
+    """
+
+    streams: int = 10_000
+    """At a time."""
+    header_bytes: int = 64 * 1024
+    """Of one request's header block, compressed and not."""
+    stream_window: int = 8 << 20
+    """Bytes of a stream that may wait to be read. A message has to fit."""
+    connection_window: int = 64 << 20
+    """The same for all streams together."""
+    debts: int = 10_000
+    """Frames that cost us work and bring nothing (resets, pings, settings, empty frames), in a burst. One is forgiven for
+    the head of each answer, one for its end, and :data:`FORGIVEN_PER_SECOND`."""
+
+    def __post_init__(self) -> None:
+        for window in (self.stream_window, self.connection_window):
+            if not frames.DEFAULT_WINDOW <= window <= frames.MAX_WINDOW:
+                raise ValueError(f"a window has {frames.DEFAULT_WINDOW} to {frames.MAX_WINDOW} bytes, not {window}")
+
+
+class RequestReceived(NamedTuple):
+    """A new stream."""
+
+    stream: int
+    headers: Headers
+
+
+class DataReceived(NamedTuple):
+    """A part of a stream's body. Give its ``size`` back with :meth:`Connection.consumed` once it was dealt with."""
+
+    stream: int
+    data: bytes
+    size: int
+    """What it takes of the windows; padding counts."""
+
+
+class StreamEnded(NamedTuple):
+    """The client sends no more on a stream."""
+
+    stream: int
+
+
+class StreamReset(NamedTuple):
+    """A stream is over: the client gave it up, or broke the rules on it."""
+
+    stream: int
+    code: int
+
+
+class StreamDrained(NamedTuple):
+    """All data of a stream that had to wait is on its way."""
+
+    stream: int
+
+
+class ConnectionEnded(NamedTuple):
+    """The connection is over: the client broke the rules. Send what there is to send, then close."""
+
+    code: int
+    why: str
+
+
+Event = RequestReceived | DataReceived | StreamEnded | StreamReset | StreamDrained | ConnectionEnded
+
+
+class _Broken(Exception):
+    """The peer broke a rule that concerns the whole connection."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class _BrokenStream(Exception):
+    """The peer broke a rule that concerns one stream."""
+
+    def __init__(self, stream: int, code: int) -> None:
+        super().__init__()
+        self.stream = stream
+        self.code = code
+
+
+class _Stream:
+    """One open stream."""
+
+    __slots__ = (
+        "ended_by_client",
+        "id",
+        "pending",
+        "pending_bytes",
+        "receive_window",
+        "send_window",
+        "trailers",
+        "unread",
+    )
+
+    def __init__(self, id: int, receive_window: int, send_window: int) -> None:
+        self.id = id
+        self.receive_window = receive_window
+        self.send_window = send_window
+        self.ended_by_client = False
+        self.unread = 0
+        """Bytes that were dealt with, and not given back to the peer's window yet."""
+        self.pending: deque[memoryview] = deque()
+        """Data that waits for a window."""
+        self.pending_bytes = 0
+        self.trailers: bytes | None = None
+        """Ends the stream after the pending data."""
+
+
+class Connection:
+    """One connection.
+
+    Args:
+        limits: bounds on what the peer can make us hold.
+        clock: seconds that only rise.
+    """
+
+    def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits = limits if limits is not None else Limits()
+        self._clock = clock
+        self._in = b""
+        self._preface_left = frames.PREFACE
+        self._settings_seen = False
+        self._settings_acknowledged = False
+        self._over = False
+        self._going_away = False
+        self._streams: dict[int, _Stream] = {}
+        self._last_stream = 0
+        self._forgotten: OrderedDict[int, None] = OrderedDict()
+        self._debts = 0.0
+        self._debts_at = clock()
+        # Header blocks
+        self._decoder = Decoder(max_header_list_size=self.limits.header_bytes)
+        self._stands_alone = False
+        """Whether blocks have no table to refer to any more, so that the same bytes always mean the same."""
+        self._known_blocks: dict[bytes, Headers] = {}
+        self._table_update = b""
+        """What the next block that we send begins with."""
+        self._table_gone = False
+        """Whether that said once that we use no table."""
+        self._block_stream = 0
+        self._block_flags = 0
+        self._block: list[bytes] = []
+        self._block_bytes = 0
+        # Flow control
+        self._receive_window = self.limits.connection_window
+        self._unread = 0
+        self._send_window = frames.DEFAULT_WINDOW
+        self._initial_send_window = frames.DEFAULT_WINDOW
+        self._max_frame = frames.SMALLEST_MAX_FRAME
+        self._blocked: dict[int, _Stream] = {}
+        """Streams that wait for the connection's window, in turn. Those that wait for their own are not among them."""
+        self._out: list[bytes | memoryview] = [
+            frames.settings({
+                frames.HEADER_TABLE_SIZE: 0,
+                frames.MAX_CONCURRENT_STREAMS: self.limits.streams,
+                frames.INITIAL_WINDOW_SIZE: self.limits.stream_window,
+                frames.MAX_HEADER_LIST_SIZE: self.limits.header_bytes,
+            }),
+        ]  # fmt: skip
+        if self.limits.connection_window > frames.DEFAULT_WINDOW:
+            self._out.append(frames.window_update(0, self.limits.connection_window - frames.DEFAULT_WINDOW))
+
+    # -- What the transport asks ----------------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection can only be closed."""
+        return self._over or (self._going_away and not self._streams)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the peer broke the rules."""
+        return self._over
+
+    @property
+    def is_greeted(self) -> bool:
+        """Whether the client has said that it speaks HTTP/2."""
+        return self._settings_seen
+
+    def take(self) -> bytes:
+        """The bytes to send now. They are given once."""
+        out = self._out
+        if not out:
+            return b""
+        data = b"".join(out)
+        out.clear()
+        return data
+
+    def is_open(self, stream: int) -> bool:
+        """Whether something can still be sent on a stream."""
+        return stream in self._streams
+
+    def pending(self, stream: int) -> int:
+        """Bytes of a stream that wait for the peer to read."""
+        found = self._streams.get(stream)
+        return 0 if found is None else found.pending_bytes
+
+    # -- What the peer sends --------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Read what the peer sent."""
+        events: list[Event] = []
+        if self._over:
+            return events
+        try:
+            self._read(data, events)
+        except _Broken as broken:
+            self._fail(broken.code, str(broken), events)
+        return events
+
+    def _read(self, data: bytes, events: list[Event]) -> None:
+        buffer = self._in + data if self._in else data
+        position = 0
+        if self._preface_left:
+            position = self._read_preface(buffer)
+        size = len(buffer)
+        while size - position >= frames.HEADER_BYTES:
+            upper, lower, kind, flags, stream = frames.read_header(buffer, position)
+            start = position + frames.HEADER_BYTES
+            end = start + (upper << 8 | lower)
+            if end - start > frames.SMALLEST_MAX_FRAME:
+                raise _Broken(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
+            if end > size:
+                break
+            position = end
+            try:
+                self._frame(kind, flags, stream & frames.STREAM_ID, buffer[start:end], events)
+            except _BrokenStream as broken:
+                self._reset(broken.stream, broken.code, events)
+        self._in = buffer[position:] if position < size else b""
+
+    def _read_preface(self, buffer: bytes) -> int:
+        wanted = self._preface_left
+        seen = buffer[: len(wanted)]
+        if not wanted.startswith(seen):
+            raise _Broken(frames.PROTOCOL_ERROR, "the client does not speak HTTP/2")
+        self._preface_left = wanted[len(seen) :]
+        return len(seen)
+
+    def _frame(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
+        if self._block_stream and (kind != frames.CONTINUATION or stream != self._block_stream):
+            raise _Broken(frames.PROTOCOL_ERROR, "a header block is interrupted")
+        if not self._settings_seen and (kind != frames.SETTINGS or flags & frames.ACK):
+            raise _Broken(frames.PROTOCOL_ERROR, "the first frame is no SETTINGS")
+        if kind == frames.DATA:
+            self._on_data(flags, stream, payload, events)
+        elif kind == frames.HEADERS:
+            self._on_headers(flags, stream, payload, events)
+        elif kind == frames.WINDOW_UPDATE:
+            self._on_window_update(stream, payload, events)
+        elif kind == frames.RST_STREAM:
+            self._on_rst_stream(stream, payload, events)
+        elif kind == frames.SETTINGS:
+            self._on_settings(flags, stream, payload, events)
+        elif kind == frames.PING:
+            self._on_ping(flags, stream, payload)
+        elif kind == frames.CONTINUATION:
+            self._on_continuation(flags, stream, payload, events)
+        elif kind == frames.GOAWAY:
+            self._on_goaway(stream, payload)
+        elif kind == frames.PRIORITY:
+            self._on_priority(stream, payload)
+        elif kind == frames.PUSH_PROMISE:
+            raise _Broken(frames.PROTOCOL_ERROR, "a client pushes")
+        else:
+            self._owe()  # an extension of HTTP/2 (section 4.1)
+
+    # -- Streams --------------------------------------------------------------------------------------------------------
+
+    def _on_data(self, flags: int, id: int, payload: bytes, events: list[Event]) -> None:
+        size = len(payload)
+        if id == 0:
+            raise _Broken(frames.PROTOCOL_ERROR, "DATA on stream 0")
+        if size > self._receive_window:
+            raise _Broken(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
+        self._receive_window -= size
+        stream = self._streams.get(id)
+        if stream is None or stream.ended_by_client:
+            self._give_back(size)
+            self._on_late_data(id, size)
+            return
+        if size > stream.receive_window:
+            self._give_back(size)
+            raise _BrokenStream(id, frames.FLOW_CONTROL_ERROR)
+        stream.receive_window -= size
+        data = self._unpadded(payload) if flags & frames.PADDED else payload
+        if data:
+            events.append(DataReceived(id, data, size))
+        else:
+            self.consumed(id, size)
+        if flags & frames.END_STREAM:
+            stream.ended_by_client = True
+            events.append(StreamEnded(id))
+        elif not data:
+            self._owe()
+
+    def _on_headers(self, flags: int, id: int, payload: bytes, events: list[Event]) -> None:
+        if not id & 1:
+            raise _Broken(frames.PROTOCOL_ERROR, "a client's stream has an odd number")
+        block = self._unpadded(payload) if flags & frames.PADDED else payload
+        if flags & frames.WITH_PRIORITY:
+            if len(block) < 5:
+                code = frames.FRAME_SIZE_ERROR if len(payload) - len(block) <= 1 else frames.PROTOCOL_ERROR
+                raise _Broken(code, "HEADERS too short for its priority")
+            block = block[5:]
+        if flags & frames.END_HEADERS:
+            self._on_block(flags, id, block, events)
+        else:
+            self._block_stream, self._block_flags = id, flags
+            self._block, self._block_bytes = [block], len(block)
+
+    def _on_continuation(self, flags: int, id: int, payload: bytes, events: list[Event]) -> None:
+        if not self._block_stream:
+            raise _Broken(frames.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+        self._owe()
+        self._block.append(payload)
+        self._block_bytes += len(payload)
+        if self._block_bytes > self.limits.header_bytes:
+            raise _Broken(frames.ENHANCE_YOUR_CALM, "a header block is too large")
+        if flags & frames.END_HEADERS:
+            block, self._block = b"".join(self._block), []
+            self._block_stream = 0
+            self._on_block(self._block_flags, id, block, events)
+
+    def _on_block(self, flags: int, id: int, block: bytes, events: list[Event]) -> None:
+        if id > self._last_stream:
+            self._open(flags, id, self._request(block), events)
+            return
+        fields = self._decode(block)  # even where nobody asks what it says, for what it does to the decoder's table
+        stream = self._streams.get(id)
+        if stream is not None:
+            self._on_trailers(stream, flags, fields, events)
+        elif id in self._forgotten:
+            self._owe()
+        else:
+            raise _Broken(frames.PROTOCOL_ERROR, "HEADERS on a stream that is over, or was left out")
+
+    def _on_trailers(self, stream: _Stream, flags: int, fields: Fields, events: list[Event]) -> None:
+        if stream.ended_by_client:
+            raise _BrokenStream(stream.id, frames.STREAM_CLOSED)
+        if not flags & frames.END_STREAM or not all(_is_regular(name, value) for name, value in fields):
+            raise _BrokenStream(stream.id, frames.PROTOCOL_ERROR)
+        stream.ended_by_client = True
+        events.append(StreamEnded(stream.id))
+
+    def _open(self, flags: int, id: int, headers: Headers | None, events: list[Event]) -> None:
+        self._last_stream = id
+        if self._going_away or len(self._streams) >= self.limits.streams:
+            raise _BrokenStream(id, frames.REFUSED_STREAM)
+        if headers is None:
+            raise _BrokenStream(id, frames.PROTOCOL_ERROR)
+        stream = _Stream(id, self.limits.stream_window, self._initial_send_window)
+        self._streams[id] = stream
+        events.append(RequestReceived(id, headers))
+        if flags & frames.END_STREAM:
+            stream.ended_by_client = True
+            events.append(StreamEnded(id))
+
+    def _on_rst_stream(self, id: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) != 4:
+            raise _Broken(frames.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
+        self._not_idle(id)
+        self._owe()
+        stream = self._streams.get(id)
+        if stream is not None:
+            self._close(stream)
+            events.append(StreamReset(id, frames.read_word(payload, 0)[0]))
+
+    def _on_priority(self, id: int, payload: bytes) -> None:
+        self._owe()
+        if id == 0:
+            raise _Broken(frames.PROTOCOL_ERROR, "PRIORITY on stream 0")
+        if len(payload) != 5:
+            # Not an error of the stream, because it may be idle, and those can't be reset.
+            raise _Broken(frames.FRAME_SIZE_ERROR, "PRIORITY has five bytes")
+
+    def _on_late_data(self, id: int, size: int) -> None:
+        """Data for a stream that is over. Those that we reset may still get some (section 5.1), as much as was on its way."""
+        self._not_idle(id)
+        if id not in self._forgotten:
+            raise _BrokenStream(id, frames.STREAM_CLOSED)
+        if not size:
+            self._owe()
+
+    def _not_idle(self, id: int) -> None:
+        if id == 0 or id > self._last_stream or not id & 1:
+            raise _Broken(frames.PROTOCOL_ERROR, "a frame for a stream that was never opened")
+
+    def _reset(self, id: int, code: int, events: list[Event]) -> None:
+        self._owe()
+        stream = self._streams.get(id)
+        if stream is not None:
+            self._close(stream)
+            events.append(StreamReset(id, code))
+        self._forget(id)
+        self._out.append(frames.rst_stream(id, code))
+
+    def _close(self, stream: _Stream) -> None:
+        del self._streams[stream.id]
+        self._blocked.pop(stream.id, None)
+
+    def _forget(self, id: int) -> None:
+        self._forgotten[id] = None
+        if len(self._forgotten) > _MAX_FORGOTTEN:
+            self._forgotten.popitem(last=False)
+
+    # -- Header blocks --------------------------------------------------------------------------------------------------
+
+    def _request(self, block: bytes) -> Headers | None:
+        """The headers of a request; ``None`` where they are malformed (section 8.1.1)."""
+        if not self._stands_alone:
+            return _headers(self._decode(block))
+        if (known := self._known_blocks.get(block)) is not None:
+            return known
+        headers = _headers(self._decode(block))
+        if headers is not None and max(len(block), _size(headers)) <= _MAX_KNOWN_BLOCK_BYTES:
+            if len(self._known_blocks) >= _MAX_KNOWN_BLOCKS:
+                self._known_blocks.clear()
+            self._known_blocks[block] = headers
+        return headers
+
+    def _decode(self, block: bytes) -> Fields:
+        if len(block) > self.limits.header_bytes:
+            raise _Broken(frames.ENHANCE_YOUR_CALM, "a header block is too large")
+        try:
+            fields = self._decoder.decode(block, raw=True)
+        except OversizedHeaderListError:
+            raise _Broken(frames.ENHANCE_YOUR_CALM, "a header list is too large") from None
+        except HPACKError:
+            raise _Broken(frames.COMPRESSION_ERROR, "a header block can't be read") from None
+        if self._settings_acknowledged:
+            self._stands_alone = True  # the decoder saw the table go, or it would have complained
+        return fields
+
+    def _unpadded(self, payload: bytes) -> bytes:
+        if not payload:
+            raise _Broken(frames.FRAME_SIZE_ERROR, "a padded frame tells how much it is padded")
+        if payload[0] >= len(payload):
+            raise _Broken(frames.PROTOCOL_ERROR, "more padding than payload")
+        return payload[1 : len(payload) - payload[0]]
+
+    # -- The connection -------------------------------------------------------------------------------------------------
+
+    def _on_settings(self, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
+        if stream:
+            raise _Broken(frames.PROTOCOL_ERROR, "SETTINGS on a stream")
+        if flags & frames.ACK:
+            self._on_settings_ack(payload)
+            return
+        if len(payload) % 6:
+            raise _Broken(frames.FRAME_SIZE_ERROR, "a setting has six bytes")
+        self._owe()
+        self._settings_seen = True
+        initial_window = self._initial_send_window
+        for setting, value in frames.read_settings(payload):
+            if setting == frames.INITIAL_WINDOW_SIZE:
+                if value > frames.MAX_WINDOW:
+                    raise _Broken(frames.FLOW_CONTROL_ERROR, "a window is too large")
+                initial_window = value
+            elif setting == frames.MAX_FRAME_SIZE:
+                if not frames.SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
+                    raise _Broken(frames.PROTOCOL_ERROR, "a frame size that may not be")
+                self._max_frame = value
+            elif setting == frames.HEADER_TABLE_SIZE and value < _DEFAULT_TABLE and not self._table_gone:
+                # We never use a table, but a smaller one has to be agreed to (RFC 7541, section 4.2).
+                self._table_update, self._table_gone = _NO_TABLE, True
+            elif setting == frames.ENABLE_PUSH and value > 1:
+                raise _Broken(frames.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+        # In front of all that makes use of them: a peer holds us to its old settings until it reads this.
+        self._out.append(frames.SETTINGS_ACK)
+        if initial_window != self._initial_send_window:
+            self._move_windows(initial_window, events)
+
+    def _on_settings_ack(self, payload: bytes) -> None:
+        if payload:
+            raise _Broken(frames.FRAME_SIZE_ERROR, "an acknowledgement is empty")
+        if self._settings_acknowledged:
+            raise _Broken(frames.PROTOCOL_ERROR, "settings were acknowledged twice")
+        self._settings_acknowledged = True
+        # From now on the peer's blocks are coded with the table that we ordered: none.
+        self._decoder.max_allowed_table_size = 0
+
+    def _move_windows(self, initial: int, events: list[Event]) -> None:
+        """Open or close the windows of all streams by what the initial window changed (section 6.9.2)."""
+        self._owe(len(self._streams) / _STREAMS_PER_DEBT)
+        change = initial - self._initial_send_window
+        self._initial_send_window = initial
+        for stream in self._streams.values():
+            stream.send_window += change
+            if stream.send_window > frames.MAX_WINDOW:
+                raise _Broken(frames.FLOW_CONTROL_ERROR, "a window is too large")
+            if stream.pending:
+                self._blocked[stream.id] = stream
+        self._unblock(events)
+
+    def _on_ping(self, flags: int, stream: int, payload: bytes) -> None:
+        if stream:
+            raise _Broken(frames.PROTOCOL_ERROR, "PING on a stream")
+        if len(payload) != 8:
+            raise _Broken(frames.FRAME_SIZE_ERROR, "PING has eight bytes")
+        self._owe()
+        if not flags & frames.ACK:
+            self._out.append(frames.frame(frames.PING, frames.ACK, 0, payload))
+
+    def _on_goaway(self, stream: int, payload: bytes) -> None:
+        if stream:
+            raise _Broken(frames.PROTOCOL_ERROR, "GOAWAY on a stream")
+        if len(payload) < 8:
+            raise _Broken(frames.FRAME_SIZE_ERROR, "GOAWAY is too short")
+        self._owe()  # the client opens no more streams; those that run go on
+
+    def _owe(self, debt: float = 1.0) -> None:
+        now = self._clock()
+        self._debts = max(self._debts - (now - self._debts_at) * FORGIVEN_PER_SECOND, 0.0) + debt
+        self._debts_at = now
+        if self._debts > self.limits.debts:
+            raise _Broken(frames.ENHANCE_YOUR_CALM, "too many frames that do nothing")
+
+    def _fail(self, code: int, why: str, events: list[Event]) -> None:
+        self._over = True
+        events.extend(StreamReset(id, code) for id in self._streams)
+        self._streams.clear()
+        self._blocked.clear()
+        self._in = b""
+        self._block = []
+        events.append(ConnectionEnded(code, why))
+        self._out.append(frames.goaway(self._last_stream, code, why.encode()))
+
+    # -- Flow control ---------------------------------------------------------------------------------------------------
+
+    def consumed(self, id: int, size: int) -> None:
+        """Data was dealt with, and its room can be used again."""
+        self._give_back(size)
+        stream = self._streams.get(id)
+        if stream is None or stream.ended_by_client:
+            return
+        stream.unread += size
+        if stream.unread * _REPLENISH_SHARE >= self.limits.stream_window:
+            self._out.append(frames.window_update(id, stream.unread))
+            stream.receive_window += stream.unread
+            stream.unread = 0
+
+    def _give_back(self, size: int) -> None:
+        self._unread += size
+        if self._unread * _REPLENISH_SHARE >= self.limits.connection_window:
+            self._out.append(frames.window_update(0, self._unread))
+            self._receive_window += self._unread
+            self._unread = 0
+
+    def _on_window_update(self, id: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) != 4:
+            raise _Broken(frames.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
+        increment = frames.read_word(payload, 0)[0] & frames.STREAM_ID
+        if id == 0:
+            if increment == 0:
+                raise _Broken(frames.PROTOCOL_ERROR, "a window is opened by nothing")
+            self._send_window += increment
+            if self._send_window > frames.MAX_WINDOW:
+                raise _Broken(frames.FLOW_CONTROL_ERROR, "the connection's window is too large")
+            self._unblock(events)
+            return
+        self._not_idle(id)
+        stream = self._streams.get(id)
+        if stream is None:
+            return
+        if increment == 0:
+            raise _BrokenStream(id, frames.PROTOCOL_ERROR)
+        stream.send_window += increment
+        if stream.send_window > frames.MAX_WINDOW:
+            raise _BrokenStream(id, frames.FLOW_CONTROL_ERROR)
+        if stream.pending:
+            self._send_pending(stream, events)
+
+    def _unblock(self, events: list[Event]) -> None:
+        """Use the connection's window up. Who is left with data goes to the end of the queue, so that all have their turn."""
+        while self._blocked and self._send_window > 0:
+            self._send_pending(self._blocked.pop(next(iter(self._blocked))), events)
+
+    # -- What we send ---------------------------------------------------------------------------------------------------
+
+    def send_headers(self, id: int, block: bytes) -> None:
+        """Begin to answer a stream with a header block (HPACK, without reference to the dynamic table)."""
+        if id in self._streams:
+            self._debts -= 1
+            if self._table_update:
+                block = self._with_table_update(block)
+            self._out.append(frames.frame(frames.HEADERS, frames.END_HEADERS, id, block))
+
+    def send_data(self, id: int, data: bytes) -> None:
+        """Send data, as soon as the peer's windows allow."""
+        stream = self._streams.get(id)
+        if stream is None:
+            return
+        size = len(data)
+        if not stream.pending and size <= stream.send_window and size <= self._send_window and size <= self._max_frame:
+            stream.send_window -= size
+            self._send_window -= size
+            self._out.append(frames.frame(frames.DATA, 0, id, data))
+            return
+        waits = bool(stream.pending)
+        stream.pending.append(memoryview(data))
+        stream.pending_bytes += size
+        if not waits:
+            self._send_pending(stream)
+
+    def end_stream(self, id: int, block: bytes) -> None:
+        """Send trailers after all data, which ends the stream on our side."""
+        stream = self._streams.get(id)
+        if stream is None:
+            return
+        stream.trailers = block
+        if not stream.pending:
+            self._finish(stream)
+
+    def reset_stream(self, id: int, code: int) -> None:
+        """Give a stream up."""
+        stream = self._streams.get(id)
+        if stream is not None:
+            self._close(stream)
+            self._forget(id)
+            self._out.append(frames.rst_stream(id, code))
+
+    def go_away(self) -> None:
+        """Take no more streams; those that run go on."""
+        if not self._going_away and not self._over:
+            self._going_away = True
+            self._out.append(frames.goaway(self._last_stream, frames.NO_ERROR))
+
+    def _send_pending(self, stream: _Stream, events: list[Event] | None = None) -> None:
+        pending = stream.pending
+        while pending:
+            data = pending[0]
+            room = min(stream.send_window, self._send_window)
+            if room <= 0 and data:
+                if stream.send_window > 0:
+                    self._blocked[stream.id] = stream
+                return
+            size = min(len(data), room, self._max_frame)
+            stream.send_window -= size
+            self._send_window -= size
+            stream.pending_bytes -= size
+            self._out += (frames.header(size, frames.DATA, 0, stream.id), data[:size])
+            if size == len(data):
+                pending.popleft()
+            else:
+                pending[0] = data[size:]
+        if events is not None:
+            events.append(StreamDrained(stream.id))
+        if stream.trailers is not None:
+            self._finish(stream)
+
+    def _with_table_update(self, block: bytes) -> bytes:
+        update, self._table_update = self._table_update, b""
+        return update + block
+
+    def _finish(self, stream: _Stream) -> None:
+        assert stream.trailers is not None
+        flags = frames.END_HEADERS | frames.END_STREAM
+        self._debts -= 1
+        block = self._with_table_update(stream.trailers) if self._table_update else stream.trailers
+        self._out.append(frames.frame(frames.HEADERS, flags, stream.id, block))
+        self._close(stream)
+        if stream.ended_by_client:
+            return
+        # The whole answer is out; what the client still has to say is of no use (section 8.1).
+        self._forget(stream.id)
+        self._out.append(frames.rst_stream(stream.id, frames.NO_ERROR))
+
+
+_REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path"})
+_OF_HTTP_1: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
+_NAME: Final = re.compile(rb"[\x21-\x39\x3b-\x40\x5b-\x7e]+")
+_VALUE: Final = re.compile(rb"(?![ \t])[^\0\r\n]*(?<![ \t])")
+
+
+def _headers(fields: Fields) -> Headers | None:
+    """A request's headers by name, or ``None`` where they are malformed (RFC 9113, sections 8.2 and 8.3)."""
+    found: dict[str, str] = {}
+    regular = False
+    for name, value in fields:
+        if name[:1] == b":":
+            if regular or name not in _REQUEST_PSEUDO or name.decode() in found or not _VALUE.fullmatch(value):
+                return None
+        else:
+            regular = True
+            if not _is_regular(name, value):
+                return None
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    if not {":method", ":scheme", ":path"} <= found.keys() or not found[":path"]:
+        return None
+    return MappingProxyType(found)
+
+
+def _is_regular(name: bytes, value: bytes) -> bool:
+    """Whether a field may stand in a request after the pseudo-headers, or in trailers."""
+    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or name in _OF_HTTP_1:
+        return False
+    return name != b"te" or value == b"trailers"
+
+
+def _size(headers: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in headers.items())

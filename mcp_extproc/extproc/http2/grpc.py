@@ -1,0 +1,152 @@
+"""gRPC over HTTP/2 as bytes: messages in frames, statuses in trailers.
+
+Source: gRPC over HTTP2 (PROTOCOL-HTTP2.md in grpc/grpc), "Requests", "Responses", "Status".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import quote
+
+OK: Final = 0
+CANCELLED: Final = 1
+DEADLINE_EXCEEDED: Final = 4
+NOT_FOUND: Final = 5
+RESOURCE_EXHAUSTED: Final = 8
+ABORTED: Final = 10
+UNIMPLEMENTED: Final = 12
+INTERNAL: Final = 13
+UNAVAILABLE: Final = 14
+
+_PREFIX_BYTES = 5
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class GrpcError(Exception):
+    """A call that ends in a status.
+
+    Attributes:
+        status: gRPC's number.
+        message: for the caller.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Messages:
+    """Puts a stream's messages together from data that is cut anywhere.
+
+    Args:
+        max_bytes: largest message.
+    """
+
+    __slots__ = ("_buffer", "_max", "_wanted")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max = max_bytes
+        self._buffer = bytearray()
+        """Not a list of parts: they may be so small that each is mostly overhead."""
+        self._wanted = _PREFIX_BYTES
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that are complete now.
+
+        Raises:
+            GrpcError: a message is compressed, or too large. The stream is over then.
+        """
+        buffer = self._buffer
+        if not buffer and len(data) >= _PREFIX_BYTES and len(data) == _PREFIX_BYTES + self._length(data):
+            return [data[_PREFIX_BYTES:]]  # what nearly every frame is: one whole message
+        buffer += data
+        if len(buffer) < self._wanted:
+            return []
+        messages: list[bytes] = []
+        position = 0
+        self._wanted = _PREFIX_BYTES
+        with memoryview(buffer) as view:
+            while len(buffer) - position >= _PREFIX_BYTES:
+                end = position + _PREFIX_BYTES + self._length(buffer, position)
+                if end > len(buffer):
+                    self._wanted = end - position
+                    break
+                messages.append(bytes(view[position + _PREFIX_BYTES : end]))
+                position = end
+        del buffer[:position]
+        return messages
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no part of a message waits for the rest."""
+        return not self._buffer
+
+    def _length(self, buffer: bytes | bytearray, position: int = 0) -> int:
+        if buffer[position]:
+            raise GrpcError(UNIMPLEMENTED, "compressed messages are not read")
+        length = int.from_bytes(buffer[position + 1 : position + _PREFIX_BYTES], "big")
+        if length > self._max:
+            raise GrpcError(RESOURCE_EXHAUSTED, f"a message of {length} bytes is larger than {self._max}")
+        return length
+
+
+def message(payload: bytes) -> bytes:
+    """A message as it is sent."""
+    return b"\0" + len(payload).to_bytes(4, "big") + payload
+
+
+def timeout(value: str) -> float:
+    """Seconds of a ``grpc-timeout``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _TIMEOUT.fullmatch(value)
+    if match is None:
+        raise ValueError(value)
+    return int(match[1]) * _UNITS[match[2]]
+
+
+# -- Header blocks, in HPACK literals without indexing (RFC 7541, section 6.2.2) ---------------------------------------------
+
+_STATUS_200 = b"\x88"
+
+
+def _literal(name: bytes, value: bytes) -> bytes:
+    return b"\0" + _text(name) + _text(value)
+
+
+def _text(text: bytes) -> bytes:
+    size = len(text)
+    if size < 127:
+        return bytes((size,)) + text
+    size -= 127
+    prefix = [127]
+    while size >= 128:
+        prefix.append(size & 127 | 128)
+        size >>= 7
+    return bytes((*prefix, size)) + text
+
+
+HEAD: Final = _STATUS_200 + _literal(b"content-type", b"application/grpc")
+"""The headers in front of the first message."""
+
+_PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+"""What may stand in a ``grpc-message`` as it is."""
+
+TRAILERS_OK: Final = _literal(b"grpc-status", b"0")
+
+NOT_GRPC: Final = _literal(b":status", b"415")
+"""The answer to a request that is no gRPC call."""
+
+
+def trailers(status: int, text: str) -> bytes:
+    """The trailers that end a call."""
+    block = _literal(b"grpc-status", b"%d" % status)
+    if text := text[:1024].strip():
+        # Percent-encoded, so that it is a header's value whatever it says.
+        block += _literal(b"grpc-message", quote(text, safe=_PLAIN, errors="replace").encode())
+    return block

@@ -1,0 +1,579 @@
+"""ext_proc over the lean HTTP/2 connection, on asyncio.
+
+What can be decided at once is answered inside of ``data_received``: no task, no queue, and all answers to what one read
+brought leave in one write. Only work that has to wait gets a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol, cast
+
+from grpc_health.v1 import health_pb2
+
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc.exchange import Exchange, Processor
+from mcp_extproc.extproc.http2 import grpc
+from mcp_extproc.extproc.http2.connection import (
+    Connection,
+    ConnectionEnded,
+    DataReceived,
+    Limits,
+    RequestReceived,
+    StreamDrained,
+    StreamEnded,
+    StreamReset,
+)
+from mcp_extproc.extproc.messages import Unreadable
+from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.address import Address, UnixAddress
+
+MESSAGE_OVERHEAD = 256 * 1024
+"""Room in a gRPC message for headers and metadata beside a body."""
+
+MAX_PENDING_BYTES = 256 * 1024
+"""Of one stream, unread by the peer. Beyond it whoever produces waits."""
+
+IDLE_SECONDS = 3600.0
+"""A connection without streams is closed after this time."""
+
+GREETING_SECONDS = 10.0
+"""For a new connection to say that it speaks HTTP/2."""
+
+LEAVING_SECONDS = 1.0
+"""For a peer to close a connection that takes no more streams, before we do."""
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICES = frozenset({"", pb.SERVICE_NAME})
+_HEALTH = "/grpc.health.v1.Health/"
+
+_LOG = log.logger("http2")
+
+
+class Http2Server:
+    """Serves exchanges on one address.
+
+    Args:
+        processor: makes exchanges.
+        address: where to listen.
+        body_bytes: largest body that Envoy may send in one message.
+        tls: for TCP; offers ``h2``.
+    """
+
+    def __init__(
+        self, processor: Processor, address: Address, body_bytes: int, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.processor = processor
+        self.message_bytes = body_bytes + MESSAGE_OVERHEAD
+        self.limits = Limits(stream_window=max(self.message_bytes + 64 * 1024, 1 << 20))
+        self.is_serving = True
+        self._address = address
+        self._tls = tls
+        self._links: set[_Link] = set()
+        self._server: asyncio.Server | None = None
+        self._all_gone = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address can't be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            if isinstance(self._address, UnixAddress):
+                self._server = await loop.create_unix_server(
+                    self.protocol, self._address.path, ssl=self._tls, backlog=1024
+                )
+            else:
+                self._server = await loop.create_server(
+                    self.protocol, self._address.host, self._address.port, ssl=self._tls, backlog=1024
+                )
+        except OSError as error:
+            raise OSError(f"cannot listen on {self._address}: {error.strerror or error}") from None
+
+    def protocol(self) -> asyncio.Protocol:
+        """What is to be done with a new connection. For tests, and for whoever listens by other means."""
+        return _Link(self)
+
+    async def stop(self, grace: float) -> None:
+        """Stop: health says so, no new exchanges, running ones get ``grace`` seconds to finish."""
+        self.is_serving = False
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for link in list(self._links):
+            link.drain()
+        if self._links and grace > 0:
+            try:
+                async with asyncio.timeout(grace):
+                    await self._gone()
+            except TimeoutError:
+                pass
+        for link in list(self._links):
+            link.end()
+        await self._gone()
+
+    async def _gone(self) -> None:
+        while self._links:
+            self._all_gone.clear()
+            await self._all_gone.wait()
+
+    def joined(self, link: _Link) -> None:
+        """A connection was made."""
+        self._links.add(link)
+
+    def left(self, link: _Link) -> None:
+        """A connection is closed."""
+        self._links.discard(link)
+        if not self._links:
+            self._all_gone.set()
+
+
+class _Call(Protocol):
+    """One gRPC call, as its connection drives it."""
+
+    started: bool
+    """Whether headers were sent."""
+
+    def data(self, event: DataReceived) -> None: ...
+
+    def ended(self) -> None: ...
+
+    def gone(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+
+class _Link(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, server: Http2Server) -> None:
+        self.server = server
+        self.connection = Connection(server.limits)
+        self.loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._calls: dict[int, _Call] = {}
+        self._flushing = False
+        self._reading = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._drained: dict[int, asyncio.Event] = {}
+        self._deadlines: dict[int, asyncio.TimerHandle] = {}
+        self._idle: asyncio.TimerHandle | None = None
+        self._greeting: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.TimerHandle | None = None
+
+    # -- asyncio ----------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self.server.joined(self)
+        if not self.server.is_serving:
+            self.connection.go_away()
+        self._watch_idle()
+        self._greeting = self.loop.call_later(GREETING_SECONDS, self._end_if_mute)
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        self._reading = True
+        try:
+            for event in self.connection.receive(data):
+                kind = type(event)
+                if kind is DataReceived:
+                    self._on_data(event)  # type: ignore[arg-type]
+                elif kind is RequestReceived:
+                    self._on_request(event)  # type: ignore[arg-type]
+                else:
+                    self._on_end(event)  # type: ignore[arg-type]
+        finally:
+            self._reading = False
+        self.send()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._transport = None
+        self._writable.set()
+        for timer in (self._idle, self._greeting, self._leaving):
+            if timer is not None:
+                timer.cancel()
+        for stream, call in list(self._calls.items()):
+            self._forget(stream)
+            call.gone()
+        self.server.left(self)
+
+    def pause_writing(self) -> None:
+        # The peer does not read: nothing more is taken from it, nor given to it.
+        self._writable.clear()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # -- Events -----------------------------------------------------------------------------------------------------------
+
+    def _on_request(self, event: RequestReceived) -> None:
+        headers, stream = event.headers, event.stream
+        if headers[":method"] != "POST" or not headers.get("content-type", "").startswith("application/grpc"):
+            self.connection.end_stream(stream, grpc.NOT_GRPC)
+            return
+        path = headers[":path"]
+        call: _Call
+        if path == pb.PROCESS_PATH:
+            call = _Process(self, stream)
+        elif path == _HEALTH + "Check":
+            call = _Check(self, stream)
+        elif path == _HEALTH + "Watch":
+            call = _Watch(self, stream)
+        else:
+            self.finish(stream, grpc.UNIMPLEMENTED, f"no such method: {path[:256]}")
+            return
+        self._calls[stream] = call
+        if (timeout := headers.get("grpc-timeout")) is not None:
+            self._limit_time(stream, timeout)
+
+    def _limit_time(self, stream: int, timeout: str) -> None:
+        try:
+            seconds = grpc.timeout(timeout)
+        except ValueError:
+            self._give_up(stream, grpc.INTERNAL, "grpc-timeout can't be read")
+            return
+        self._deadlines[stream] = self.loop.call_later(
+            seconds, self._give_up, stream, grpc.DEADLINE_EXCEEDED, "the deadline has passed"
+        )
+
+    def _give_up(self, stream: int, status: int, why: str) -> None:
+        call = self._calls.get(stream)
+        if call is not None:
+            self.finish(stream, status, why)
+            call.gone()
+
+    def _on_data(self, event: DataReceived) -> None:
+        call = self._calls.get(event.stream)
+        if call is None:
+            self.connection.consumed(event.stream, event.size)
+            return
+        try:
+            call.data(event)
+        except grpc.GrpcError as error:
+            self.connection.consumed(event.stream, event.size)
+            self._give_up(event.stream, error.status, error.message)
+
+    def _on_end(self, event: StreamEnded | StreamReset | StreamDrained | ConnectionEnded) -> None:
+        if isinstance(event, StreamDrained):
+            if (drained := self._drained.get(event.stream)) is not None:
+                drained.set()
+        elif isinstance(event, ConnectionEnded):
+            log.event(_LOG, logging.WARNING, "connection_refused", {"why": event.why, "code": event.code})
+        elif isinstance(event, StreamEnded):
+            if (call := self._calls.get(event.stream)) is not None:
+                call.ended()
+        elif (call := self._calls.get(event.stream)) is not None:
+            self._forget(event.stream)
+            call.gone()
+
+    # -- Calls ------------------------------------------------------------------------------------------------------------
+
+    def finish(self, stream: int, status: int, why: str = "") -> None:
+        """End a call with a status. It is forgotten here."""
+        call = self._calls.get(stream)
+        block = grpc.TRAILERS_OK if status == grpc.OK else grpc.trailers(status, why)
+        if call is None or not call.started:
+            block = grpc.HEAD + block
+        self.connection.end_stream(stream, block)
+        self._forget(stream)
+        self.flush()
+
+    def _forget(self, stream: int) -> None:
+        self._calls.pop(stream, None)
+        if self._deadlines and (deadline := self._deadlines.pop(stream, None)) is not None:
+            deadline.cancel()
+        if self._drained and (drained := self._drained.get(stream)) is not None:
+            drained.set()
+
+    def consumed(self, event: DataReceived) -> None:
+        """Data that had to wait was dealt with."""
+        self.connection.consumed(event.stream, event.size)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what there is to send; at the end of a read, or of this turn of the loop."""
+        if not self._reading and not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self.send)
+
+    def send(self) -> None:
+        """Send what there is to send, now."""
+        self._flushing = False
+        transport = self._transport
+        if transport is None:
+            return
+        if data := self.connection.take():
+            transport.write(data)
+        if self.connection.is_broken:
+            transport.close()
+        elif self.connection.is_over and self._leaving is None:
+            # The peer closes first: what it sent before it knew has to be refused, and not to meet a closed socket.
+            self._leaving = self.loop.call_later(LEAVING_SECONDS, transport.close)
+
+    async def writable(self, stream: int) -> None:
+        """Wait until the peer has read enough of a stream."""
+        if self.connection.pending(stream) > MAX_PENDING_BYTES and stream in self._calls:
+            drained = self._drained[stream] = asyncio.Event()
+            try:
+                await drained.wait()
+            finally:
+                del self._drained[stream]
+        await self._writable.wait()
+
+    # -- The end ----------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take no more calls."""
+        self.connection.go_away()
+        for call in list(self._calls.values()):
+            call.drain()
+        self.flush()
+
+    def end(self) -> None:
+        """End all calls and the connection."""
+        for stream in list(self._calls):
+            self._give_up(stream, grpc.UNAVAILABLE, "the worker ends")
+        self.send()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _end_if_mute(self) -> None:
+        if not self.connection.is_greeted and self._transport is not None:
+            self._transport.abort()
+
+    def _watch_idle(self) -> None:
+        self._idle = self.loop.call_later(IDLE_SECONDS, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if self._calls:
+            self._watch_idle()
+            return
+        self.connection.go_away()
+        self.flush()
+
+
+class _Process:
+    """``Process``: one HTTP exchange of Envoy's."""
+
+    __slots__ = (
+        "_closed",
+        "_ended",
+        "_exchange",
+        "_gone",
+        "_link",
+        "_messages",
+        "_queue",
+        "_stream",
+        "_task",
+        "started",
+    )
+
+    def __init__(self, link: _Link, stream: int) -> None:
+        self._link = link
+        self._stream = stream
+        self._exchange: Exchange = link.server.processor.exchange()
+        self._messages = grpc.Messages(link.server.message_bytes)
+        self._queue: deque[bytes] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+        self._gone = False
+        self._closed = False
+        self.started = False
+
+    def data(self, event: DataReceived) -> None:
+        messages = self._messages.feed(event.data)
+        if self._task is None:
+            self._link.connection.consumed(event.stream, event.size)
+        else:
+            # Read later, so that a client that does not wait for its answers fills its window and not our memory.
+            self._task.add_done_callback(lambda _: self._link.consumed(event))
+        for message in messages:
+            if self._task is None and not self._queue and not self._gone:
+                self._receive(message)
+            else:
+                self._queue.append(message)
+        if self._queue:
+            self._go_on()
+
+    def ended(self) -> None:
+        if not self._messages.is_empty:
+            self._close(grpc.INTERNAL, "the last message is cut off")
+            if self._task is not None:
+                self._task.cancel()
+            return
+        self._ended = True
+        self._go_on()
+
+    def gone(self) -> None:
+        self._gone = True
+        if self._task is not None:
+            # Not left to the work itself: cancelled before its first step it would never get to it.
+            self._task.add_done_callback(lambda _: self._end_exchange())
+            self._task.cancel()
+        else:
+            self._end_exchange()
+
+    def drain(self) -> None:
+        pass  # it may finish
+
+    def _go_on(self) -> None:
+        while self._queue and self._task is None and not self._gone:
+            self._receive(self._queue.popleft())
+        if self._ended and self._task is None and not self._gone and not self._queue:
+            self._finish()
+
+    def _receive(self, message: bytes) -> None:
+        try:
+            answers = self._exchange.receive(message)
+        except Unreadable as error:
+            self._close(grpc.INTERNAL, str(error))
+            return
+        except Exception:  # noqa: BLE001 - answered and logged
+            self._failed()
+            return
+        if isinstance(answers, list):
+            for answer in answers:
+                self._send(answer)
+        else:
+            self._task = self._link.loop.create_task(self._work(answers))
+
+    async def _work(self, answers: AsyncGenerator[bytes, None]) -> None:
+        link = self._link
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    self._send(answer)
+                    link.send()
+                    # Others have their turn, and the peer its time, also where the next answer is there already.
+                    await asyncio.sleep(0)
+                    await link.writable(self._stream)
+        except asyncio.CancelledError:
+            if not self._gone:
+                # Not Envoy but something of ours gave up.
+                self._close(grpc.UNAVAILABLE, "the exchange was cancelled")
+        except Exception:  # noqa: BLE001 - answered and logged
+            self._failed()
+        finally:
+            self._task = None
+            if not self._gone:
+                self._go_on()
+            link.flush()
+
+    def _failed(self) -> None:
+        # A bug of ours, in this exchange only.
+        _LOG.exception("exchange_failed")
+        failure = self._exchange.fail()
+        for answer in failure:
+            self._send(answer)
+        if not failure:
+            self._close(grpc.INTERNAL, "the exchange failed; the gateway's log says why")
+
+    def _finish(self) -> None:
+        if not self._exchange.decided:
+            # Hanging up with OK would let the request pass unprocessed.
+            self._close(grpc.ABORTED, "the exchange ended before it was decided")
+        else:
+            self._close(grpc.OK, "")
+
+    def _close(self, status: int, why: str) -> None:
+        self._link.finish(self._stream, status, why)
+        self._gone = True
+        self._queue.clear()
+        self._end_exchange()
+
+    def _end_exchange(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._exchange.closed()
+
+    def _send(self, answer: bytes) -> None:
+        connection = self._link.connection
+        if not self.started:
+            self.started = True
+            connection.send_headers(self._stream, grpc.HEAD)
+        connection.send_data(self._stream, grpc.message(answer))
+
+
+class _Unary:
+    """A call with one request."""
+
+    def __init__(self, link: _Link, stream: int) -> None:
+        self._link = link
+        self._stream = stream
+        self._messages = grpc.Messages(4096)
+        self._known = False
+        self.started = False
+
+    def data(self, event: DataReceived) -> None:
+        self._link.connection.consumed(event.stream, event.size)
+        for message in self._messages.feed(event.data):
+            try:
+                service = health_pb2.HealthCheckRequest.FromString(message).service
+            except Exception:  # noqa: BLE001 - whatever the library raises for bytes that are no message
+                raise grpc.GrpcError(grpc.INTERNAL, "a message can't be read") from None
+            self._asked(service)
+
+    def ended(self) -> None: ...
+
+    def gone(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def _asked(self, service: str) -> None:
+        raise NotImplementedError
+
+    def _tell(self) -> None:
+        status = _SERVING if self._link.server.is_serving else _NOT_SERVING
+        if not self.started:
+            self.started = True
+            self._link.connection.send_headers(self._stream, grpc.HEAD)
+        payload = health_pb2.HealthCheckResponse(status=status).SerializeToString()
+        self._link.connection.send_data(self._stream, grpc.message(payload))
+
+
+class _Check(_Unary):
+    """``Health/Check``."""
+
+    def ended(self) -> None:
+        self._link.finish(self._stream, grpc.INTERNAL, "a request is missing")
+
+    def _asked(self, service: str) -> None:
+        if service not in _SERVICES:
+            self._link.finish(self._stream, grpc.NOT_FOUND, "no such service")
+            return
+        self._tell()
+        self._link.finish(self._stream, grpc.OK)
+
+
+class _Watch(_Unary):
+    """``Health/Watch``: the state now, and when it changes."""
+
+    def _asked(self, service: str) -> None:
+        self._known = service in _SERVICES
+        if self._known:
+            self._tell()
+            return
+        # A watch of an unknown service stays open, and says so.
+        self.started = True
+        self._link.connection.send_headers(self._stream, grpc.HEAD)
+        unknown = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        self._link.connection.send_data(self._stream, grpc.message(unknown.SerializeToString()))
+
+    def drain(self) -> None:
+        if self._known:
+            self._tell()
+        self._link.finish(self._stream, grpc.UNAVAILABLE, "the worker ends")
