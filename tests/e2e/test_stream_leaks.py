@@ -105,7 +105,9 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         # Paths of Unix sockets have to be short.
         layout = Layout.in_directory(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="leaks-"))))
         batches, secret = layout.batches, "s" * 32
-        await stack.enter_async_context(worker_module.worker(config, layout.extproc, layout.upstreams, batches, secret))
+        await stack.enter_async_context(
+            worker_module.worker(config, layout.extproc[0], layout.upstreams, batches, secret)
+        )
         file = tmp_path / "envoy.json"
         file.write_text(to_json(bootstrap(config, layout)))
         command = [

@@ -13,6 +13,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.exchange import Processor, Upstreams
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
+from mcp_extproc.extproc.http2.transport import Http2Server
 from mcp_extproc.gateway.gateway import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.mcp.sessions import Sealer, Session, UpstreamSession
@@ -79,7 +80,7 @@ class Server(Protocol):
 Transport = Callable[[Processor, Address, int], Server]
 """Makes a server of a processor, its address, and the largest body in bytes."""
 
-TRANSPORTS: Mapping[str, Transport] = {"grpcio": GrpcioServer}
+TRANSPORTS: Mapping[str, Transport] = {"grpcio": GrpcioServer, "http2": Http2Server}
 """All of them pass the same tests. They share the statuses too, with which a stream ends that can't be answered."""
 
 U = TypeVar("U", bound=Upstreams)

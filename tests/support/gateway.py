@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -111,9 +112,17 @@ class TestGateway:
 
 @asynccontextmanager
 async def gateway(
-    directory: Path, servers: Mapping[str, Any], *, environment: Mapping[str, str] | None = None, **config: Any
+    directory: Path,
+    servers: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] | None = None,
+    workers: int | None = None,
+    **config: Any,
 ) -> AsyncIterator[TestGateway]:
-    """Start a gateway in front of these servers (name to URL, or to its section of the configuration)."""
+    """Start a gateway in front of these servers (name to URL, or to its section of the configuration).
+
+    All tests run with several workers where the environment says so: ``MCP_EXTPROC_WORKERS=2``.
+    """
     access_log = directory / "access.log"
     sections = {name: {"url": given} if isinstance(given, str) else given for name, given in servers.items()}
     document = {
@@ -125,6 +134,7 @@ async def gateway(
     file = directory / "gateway.yaml"
     file.write_text(json.dumps(document))
     loaded = load(file, environment or {})
-    local = LocalGateway(loaded.config, file, find_envoy(), "s" * 32, envoy_log=directory / "envoy.log")
+    workers = workers or int(os.environ.get("MCP_EXTPROC_WORKERS", "1"))
+    local = LocalGateway(loaded.config, file, find_envoy(), "s" * 32, directory / "envoy.log", workers)
     async with local, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         yield TestGateway(local, http, access_log)

@@ -28,8 +28,10 @@ BELOW: dict[str, set[str]] = {
     "upstreams": {"gateway", "mcp", "telemetry"},
     "extproc": {"upstreams", "gateway", "mcp", "telemetry"},
     "envoy": {"upstreams", "gateway", "mcp", "telemetry"},
-    "local": {"extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
-    "cli": {"local", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
+    "children": {"extproc"},
+    "supervisor": {"children", "upstreams", "telemetry"},
+    "local": {"supervisor", "children", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
+    "cli": {"local", "children", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
     "__main__": {"cli"},
     "__init__": set(),
 }

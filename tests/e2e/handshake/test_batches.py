@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.config import load
+from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.gateway import batches
 from mcp_extproc.gateway.decision import Answered, Failed, FanOut, Reply, RequestHead
@@ -331,8 +332,8 @@ async def test_envoy_waits_for_a_batch_as_long_as_for_its_calls(tmp_path: Path) 
     processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0, 15.0)
     for body, seconds in ((json.dumps([_call(1)]), 3600), (json.dumps(_call(1) | {"method": "tools/list"}), 15)):
         exchange = processor.exchange()
-        exchange.receive(headers_message(request_fields(mcp_session_id=token, host="localhost")))
-        answers = exchange.receive(body_message(body.encode()))
+        exchange.receive(headers_message(request_fields(mcp_session_id=token, host="localhost")).SerializeToString())
+        answers = exchange.receive(body_message(body.encode()).SerializeToString())
         assert not isinstance(answers, list)
-        first = await anext(answers)
+        first = pb.ProcessingResponse.FromString(await anext(answers))
         assert first.override_message_timeout.seconds == seconds

@@ -49,16 +49,22 @@ def _request(method: bytes, path: bytes = b"/mcp", session: bytes = b"", body: b
 def _session(server: Server) -> bytes:
     params = {"protocolVersion": "2025-11-25"}
     body = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
-    head = server.answer(_request(b"POST", body=body)).partition(b"mcp-session-id: ")[2]
+    head = _plain(server, _request(b"POST", body=body)).partition(b"mcp-session-id: ")[2]
     return head.partition(b"\r\n")[0]
+
+
+def _plain(server: Server, request: Message) -> bytes:
+    answer = server.answer(request)
+    assert isinstance(answer, bytes)
+    return answer
 
 
 def test_only_sessions_get_streams() -> None:
     server = Server()
-    assert server.answer(_request(b"GET", session=b"bench-0")).startswith(b"HTTP/1.1 404 ")
+    assert _plain(server, _request(b"GET", session=b"bench-0")).startswith(b"HTTP/1.1 404 ")
     session, other = _session(server), _session(server)
     assert server.answer(_request(b"GET", session=session)) is STREAM
-    assert server.answer(_request(b"DELETE", session=session)).startswith(b"HTTP/1.1 204 ")
-    assert server.answer(_request(b"GET", session=session)).startswith(b"HTTP/1.1 404 ")
+    assert _plain(server, _request(b"DELETE", session=session)).startswith(b"HTTP/1.1 204 ")
+    assert _plain(server, _request(b"GET", session=session)).startswith(b"HTTP/1.1 404 ")
     # A session that ended does not free its name for the next one.
     assert _session(server) not in (session, other)

@@ -1,0 +1,200 @@
+"""Several workers behind one Envoy: each session has its own, and calls survive what happens to a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_extproc.children import StartError
+from tests.e2e.conftest import StartGateway
+from tests.e2e.test_run import announced, gone, running, write
+from tests.support.gateway import Answer, TestGateway
+from tests.support.processes import children_of
+from tests.support.scripted import ScriptedServer, echo
+
+SESSIONS = 16
+WELL = "cluster.mcp_extproc.membership_healthy"
+
+
+class Load:
+    """Calls in many sessions at once, one after the other in each."""
+
+    def __init__(self, gateway: TestGateway, sessions: list[str]) -> None:
+        self.failed: list[Answer] = []
+        self.answered = 0
+        self._gateway = gateway
+        self._sessions = sessions
+        self._stopping = False
+
+    async def run(self) -> None:
+        await asyncio.gather(*(self._calls(session) for session in self._sessions))
+
+    def stop(self) -> None:
+        """No more calls; those under way are answered."""
+        self._stopping = True
+
+    async def more(self, count: int) -> None:
+        """Until so many further calls were answered."""
+        until = self.answered + count
+        async with asyncio.timeout(30):
+            while self.answered < until:
+                await asyncio.sleep(0.01)
+
+    async def _calls(self, session: str) -> None:
+        while not self._stopping:
+            answer = await self._gateway.call(session, "alpha__echo")
+            self.answered += 1
+            if answer.status != 200 or "result" not in answer.json:
+                self.failed.append(answer)
+
+
+@asynccontextmanager
+async def load(gateway: TestGateway) -> AsyncIterator[Load]:
+    """Calls that go on for the time of the block."""
+    calls = Load(gateway, [await gateway.initialize() for _ in range(SESSIONS)])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(calls.run())
+        await calls.more(SESSIONS)
+        try:
+            yield calls
+        finally:
+            calls.stop()
+
+
+async def until_well(gateway: TestGateway, workers: int) -> None:
+    """Until Envoy sends requests to so many workers."""
+    async with asyncio.timeout(30):
+        while await gateway.local.stat(WELL) != workers:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_rolling_restart_loses_no_call(start: StartGateway, alpha: ScriptedServer, workers: int) -> None:
+    async with start({"alpha": alpha.url}, workers=workers) as gateway:
+        before = set(gateway.local.pids.values())
+        async with load(gateway) as calls:
+            await gateway.local.restart_workers()
+            await calls.more(10 * SESSIONS)
+        assert [(answer.status, answer.body) for answer in calls.failed] == []
+        after = set(gateway.local.pids.values())
+        assert len(after) == workers + 1
+        assert before & after == {gateway.local.pids["envoy"]}
+        await gone(before - after)
+
+
+async def test_a_long_call_outlives_its_worker(start: StartGateway, alpha: ScriptedServer) -> None:
+    arrived, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Any, message: dict[str, Any]) -> Any:
+        arrived.set()
+        await release.wait()
+        return echo(message)
+
+    alpha.on["tools/call"] = slow
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        pending = asyncio.create_task(gateway.call(session, "alpha__echo"))
+        async with asyncio.timeout(10):
+            await arrived.wait()
+        await gateway.local.restart_workers()
+        release.set()
+        assert (await pending).result
+
+
+async def test_a_killed_worker_takes_only_what_it_had(start: StartGateway, alpha: ScriptedServer) -> None:
+    """At most one call of each session is lost: those that were in this worker. The other worker takes all the rest."""
+    async with start({"alpha": alpha.url}, workers=2) as gateway:
+        dead = gateway.local.pids["worker"]
+        async with load(gateway) as calls:
+            os.kill(dead, signal.SIGKILL)
+            await until_well(gateway, 1)
+            await calls.more(5 * SESSIONS)
+            await until_well(gateway, 2)
+        assert len(calls.failed) <= SESSIONS
+        for lost in calls.failed:
+            assert (lost.status, lost.error["code"]) == (503, -32603)
+        assert gateway.local.pids["worker"] != dead
+
+
+async def test_a_worker_that_hangs_gets_no_requests(start: StartGateway, alpha: ScriptedServer) -> None:
+    """It still takes connections. Health checks find it."""
+    async with start({"alpha": alpha.url}, workers=2) as gateway:
+        sessions = [await gateway.initialize() for _ in range(SESSIONS)]
+        hung = gateway.local.pids["worker"]
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            await until_well(gateway, 1)
+            for session in sessions:
+                assert (await gateway.call(session, "alpha__echo")).result
+        finally:
+            os.kill(hung, signal.SIGCONT)
+        await until_well(gateway, 2)
+
+
+async def test_each_session_has_a_worker_of_its_own(start: StartGateway, alpha: ScriptedServer) -> None:
+    """DELETE is remembered by one worker only: whoever asks afterwards has to come to it."""
+    async with start({"alpha": alpha.url}, workers=2) as gateway:
+        for _ in range(SESSIONS):
+            session = await gateway.initialize()
+            assert (await gateway.send(None, method="DELETE", mcp_session_id=session)).status == 204
+            assert {(await gateway.rpc("ping", mcp_session_id=session)).status for _ in range(3)} == {404}
+
+
+async def test_the_key_of_a_session_can_not_be_chosen(start: StartGateway, alpha: ScriptedServer) -> None:
+    async with start({"alpha": alpha.url}, workers=2) as gateway:
+        session = await gateway.initialize()
+        body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"alpha__echo","arguments":{}}}'
+        answer = await gateway.send(body, mcp_session_id=session, x_mcp_session_key="mine")
+        assert answer.result
+        [call] = alpha.calls("tools/call")
+        assert call.headers["x-mcp-session-key"] == session[:24]
+
+
+async def test_a_restart_that_fails_changes_nothing(start: StartGateway, alpha: ScriptedServer, tmp_path: Path) -> None:
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        before = gateway.local.pids
+        (tmp_path / "gateway.yaml").write_text("servers: {")
+        with pytest.raises(StartError, match="the worker ended at start with exit code 2"):
+            await gateway.local.restart_workers()
+        assert gateway.local.pids == before
+        assert (await gateway.call(session, "alpha__echo")).result
+
+
+async def test_sighup_and_workers_of_run(tmp_path: Path, alpha: ScriptedServer) -> None:
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    async with running(file, "--port", "0", "--json", "--workers", "2") as process:
+        await announced(process)
+        before = workers_of(process.pid)
+        assert len(before) == 2
+        process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(60):
+            while len(workers_of(process.pid) - before) < 2:
+                await asyncio.sleep(0.02)
+        await gone(before)
+        children = children_of(process.pid)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+        await gone(children)
+
+
+def workers_of(pid: int) -> set[int]:
+    """The workers below a process."""
+    found = set()
+    for child in children_of(pid):
+        try:
+            command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if command[0] == sys.executable.encode() and b"serve" in command:
+            found.add(child)
+    return found

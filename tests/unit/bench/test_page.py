@@ -1,0 +1,82 @@
+"""The tables of the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.page import BEGIN, END, GOALS, place, written
+from bench.report import Comparison
+from bench.rounds import Memory, Outcome, Plan, Scenario
+from bench.slices import Result
+from bench.streams import Round, StreamOutcome
+
+ABOUT = {"envoy": "Envoy 1", "python": "3", "cpu": "a CPU", "cores": 2, "rounds": 1, "seconds": 0.5, "load": 0.1}
+PAGE = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+
+
+def result(calls: int, envoy: float, **worker: float) -> Result:
+    cpu = {"upstream": 1.0, "envoy": envoy, **worker}
+    return Result(calls=calls, seconds=1.0, p50=0.001, p99=0.002, cpu=cpu, client_cpu=1.0)
+
+
+def outcome(*, worker: float) -> Outcome:
+    plan = Plan(("router", "gateway"), (Scenario(0, 16),), 0.5, 1, ("one",), 2)
+    results = {"router": [result(1000, 0.05)], "gateway": [result(700, 0.035, worker=worker)]}
+    return Outcome(plan, {plan.scenarios[0]: results}, {"gateway": {"worker": Memory(1_000_000, 2_000_000)}})
+
+
+def test_what_is_around_the_figures_stays() -> None:
+    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None)
+    assert page.startswith(f"before\n{BEGIN}\n")
+    assert page.endswith(f"{END}\nafter\n")
+    assert "old" not in page
+    assert written(page, ABOUT, {"calls": outcome(worker=0.007)}, None) == page
+
+
+def test_figures_and_goals() -> None:
+    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None)
+    assert "| (d) this gateway | 700 | 0.70 | 1.00 | 1.00 | 2.00 | 50 | 10 | 1.20 | 0.20 |" in page
+    assert "| CPU, small calls, 16 connections | \u2264 1.8 | 1.20 | yes |" in page
+    assert "| of it the worker's | \u2264 0.35 | 0.20 | yes |" in page
+    assert "| calls/s, small calls, 16 connections | \u2265 0.65 | 0.70 | yes |" in page
+    assert "16 connections** (half of all rounds lie within \u00b10% of a ratio)" in page
+    assert "1 MiB" not in page  # was not measured
+    assert "| (d) this gateway | worker | 1 | 2 |" in page
+
+
+def test_goals_that_are_missed() -> None:
+    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.07)}, None)
+    assert "| CPU, small calls, 16 connections | \u2264 1.8 | 3.00 | **not yet** |" in page
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.what)
+def test_every_goal_has_two_sides(goal: object) -> None:
+    def reached(value: float) -> bool:
+        compared = Comparison(calls=value, calls_spread=0, p50=value, cpu=value, cpu_spread=0, workers=value)
+        return next(each for each in GOALS if each is goal).is_reached(compared)
+
+    assert reached(0) is not reached(10)
+
+
+def test_streams() -> None:
+    sizes = {"worker": 1_000_000}
+    rounds = [Round(open={"worker": 3_048_000}, closed={"worker": 2_000_000})]
+    held = StreamOutcome(100, sizes, sizes, rounds, 10.0, {"worker": 0.05}, 100)
+    page = written(PAGE, ABOUT, {}, held)
+    assert "| worker | 0 KiB | 20 KiB | 50 \u00b5s/s |" in page
+    assert "| worker, open |  | 3 |" in page
+    assert "| worker, closed | 1 | 2 |" in page
+
+
+@pytest.mark.parametrize("page", ["", BEGIN, f"{END}\n{BEGIN}"])
+def test_a_page_without_a_place(page: str) -> None:
+    with pytest.raises(BenchError, match="no place"):
+        place(page)
+
+
+def test_the_documentation_has_a_place() -> None:
+    page = Path(__file__).parents[3] / "docs" / "performance.md"
+    place(page.read_text())

@@ -1,0 +1,51 @@
+"""Which systems meet in which section."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.rounds import Scenario
+from bench.sections import COMPARED, PLANNED, Wishes, plans
+
+
+def wishes(**changed: tuple[str, ...]) -> Wishes:
+    chosen = {"sections": PLANNED, "systems": COMPARED, "transports": ("http2",)} | changed
+    return Wishes(**chosen, connections=(1, 16), content=(0, 65_536), seconds=1.0, rounds=1)
+
+
+def test_all_sections() -> None:
+    found = plans(wishes())
+    assert {name: plan.systems for name, plan in found.items()} == {
+        "calls": ("plain", "mcp", "router", "gateway"),
+        "events": ("plain", "router", "gateway", "stateless"),
+        "lists of 3": ("router", "gateway"),
+        "lists of 30": ("router", "gateway"),
+        "workers": ("gateway", "workers"),
+    }
+    assert found["calls"].scenarios == (Scenario(0, 1), Scenario(0, 16), Scenario(65_536, 1), Scenario(65_536, 16))
+    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 30, 3]
+    assert found["lists of 30"].tools == 50
+    assert found["workers"].references == ("gateway",)
+
+
+def test_both_transports_meet_in_one_plan() -> None:
+    found = plans(wishes(transports=("http2", "grpcio")))
+    assert found["calls"].systems == ("plain", "mcp", "router", "gateway", "grpcio")
+    assert found["events"].systems[2:] == ("gateway", "stateless", "grpcio", "grpcio-stateless")
+    assert found["workers"].systems == ("gateway", "workers", "grpcio", "grpcio-workers")
+
+
+@pytest.mark.parametrize(
+    ("systems", "names"),
+    [
+        (("plain",), ["calls", "events"]),
+        (("router",), ["calls", "events", "lists of 3", "lists of 30"]),
+        (("mcp",), ["calls"]),
+    ],
+)
+def test_sections_without_systems_do_not_run(systems: tuple[str, ...], names: list[str]) -> None:
+    assert list(plans(wishes(systems=systems))) == names
+
+
+def test_only_what_is_asked_for() -> None:
+    assert list(plans(wishes(sections=("events",)))) == ["events"]
