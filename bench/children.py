@@ -53,9 +53,9 @@ class Child:
             )
 
     @classmethod
-    def module(cls, module: str, directory: Path) -> Self:
+    def module(cls, module: str, directory: Path, *arguments: str) -> Self:
         """A process of our own to talk with, such as ``bench.upstream``."""
-        return cls(module.rpartition(".")[2], [sys.executable, "-m", module], directory, talks=True)
+        return cls(module.rpartition(".")[2], [sys.executable, "-m", module, *arguments], directory, talks=True)
 
     def pids(self) -> tuple[int, ...]:
         """The process and its descendants, as of now."""

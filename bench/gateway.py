@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import yaml
@@ -17,32 +18,40 @@ _COMMAND = Path(sys.executable).with_name("mcp-extproc")
 
 
 class Gateway:
-    """One gateway: its configuration file, Envoy's bootstrap rendered from it, and the worker."""
+    """One gateway: its configuration file, Envoy's bootstrap rendered from it, and the workers."""
 
-    def __init__(self, directory: Path, port: int, servers: Mapping[str, int]) -> None:
+    def __init__(
+        self, directory: Path, port: int, servers: Mapping[str, int], transport: str = "http2", workers: int = 1
+    ) -> None:
         """Writes the configuration.
 
         Args:
-            directory: for the file and the sockets.
+            directory: for the file, the sockets and the logs, made if need be; its own.
             port: where Envoy listens.
             servers: loopback ports of the MCP servers by name.
+            transport: what `serve --transport` takes.
+            workers: how many processes.
         """
+        directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._file = directory / "gateway.yaml"
+        self._transport = transport
+        self._sockets = [directory / f"worker{number}.sock" for number in range(1, workers + 1)]
         config = {
             "listen": {"port": port},
-            "servers": {name: {"url": f"http://127.0.0.1:{server}/mcp"} for name, server in servers.items()},
+            "servers": {name: _server(server) for name, server in servers.items()},
             "session": {"secret": "a secret for benchmarks, known to all"},
             "log": {"access": "", "level": "warning"},  # nor do the other systems log accesses
         }
         self._file.write_text(yaml.safe_dump(config))
-        # Envoy and the worker meet on the Unix sockets that both commands put there by default.
+        # Envoy's private listeners are Unix sockets that both commands put there by default.
         self._environment = {"XDG_RUNTIME_DIR": str(directory)}
 
     def bootstrap(self) -> str:
         """Envoy's configuration. Raises BenchError with what the command said if it failed."""
+        where = [word for socket in self._sockets for word in ("--extproc", f"unix:{socket}")]
         done = subprocess.run(
-            [_COMMAND, "envoy", "bootstrap", self._file],
+            [_COMMAND, "envoy", "bootstrap", self._file, *where],
             env={**os.environ, **self._environment},
             capture_output=True,
             text=True,
@@ -54,7 +63,21 @@ class Gateway:
             )
         return done.stdout
 
-    def worker(self) -> Child:
-        """The ext_proc worker, started."""
-        command: list[str | Path] = [_COMMAND, "serve", self._file]
-        return Child("worker", command, self._directory, environment=self._environment)
+    def start(self, children: ExitStack) -> dict[str, Child]:
+        """The ext_proc workers, by the names that the report has them under."""
+        names = ["worker", *(f"worker {number}" for number in range(2, len(self._sockets) + 1))]
+        return {
+            name: children.enter_context(self._worker(name, socket))
+            for name, socket in zip(names, self._sockets, strict=True)
+        }
+
+    def _worker(self, name: str, socket: Path) -> Child:
+        command: list[str | Path] = [_COMMAND, "serve", self._file, "--transport", self._transport]
+        command += ["--listen", f"unix:{socket}"]
+        return Child(name, command, self._directory, environment=self._environment)
+
+
+def _server(port: int) -> dict[str, object]:
+    # A filter that every name has to be held against, and that hides none of those measured.
+    tools = {"exclude": ["delete_everything"], "excludeRegex": ["^admin_", "_internal$"]}
+    return {"url": f"http://127.0.0.1:{port}/mcp", "tools": tools}

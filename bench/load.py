@@ -2,8 +2,7 @@
 
     python -m bench.load
 
-reads orders from standard input and ends when it does (see bench/slices.py). Requests are built beforehand but for the id,
-which no two calls share and which is in the arguments too: an answer that went to the wrong call is seen.
+reads orders from standard input and ends when it does (see bench/slices.py, and bench/requests.py for what is asked).
 """
 
 from __future__ import annotations
@@ -12,80 +11,29 @@ import asyncio
 import itertools
 import sys
 import time
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import msgspec
-import orjson
 import uvloop
 
 from bench.clock import cpu_seconds
 from bench.errors import BenchError
 from bench.http1 import Message, Reader
+from bench.requests import FIRST_ID, Request, header_lines, requests
 from bench.slices import Answer, Failure, Order, Result
 from bench.stats import percentile
-from bench.upstream import answer_text
-
-_WARM_UP = 10
-"""Calls of each connection before the clocks are read: Envoy opens its connections, caches fill."""
 
 _GRACE = 15.0
 """Seconds beyond a slice's own in which every answer must be there. A gateway that is that slow is broken."""
-
-_FIRST_ID = 100_000_000
-"""All ids have as many digits, so that the length of a request is known beforehand."""
-
-_LINE = 'def echo(text: str) -> str:\n    return "said: " + text  # \u00e4\n'
-"""The ballast is source code: what agents send in bulk, with something to escape in every line."""
-
-
-class Request:
-    """A tools/call, ready but for its id."""
-
-    def __init__(self, order: Order, tool: str) -> None:
-        self.content = (_LINE * (order.content // len(_LINE) + 1))[: order.content]
-        arguments = {"text": "%d"} | ({"content": self.content} if order.content else {})
-        params = orjson.dumps({"name": tool, "arguments": arguments})
-        before, _, after = params.partition(b"%d")
-        body = (b'{"jsonrpc":"2.0","id":', b',"method":"tools/call","params":' + before, after + b"}")
-        length = sum(map(len, body)) + 2 * len(str(_FIRST_ID))
-        headers = {
-            "host": f"127.0.0.1:{order.port}",
-            "content-type": "application/json",
-            "accept": "application/json, text/event-stream",
-            "content-length": str(length),
-            **order.headers,
-        }
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._parts = (f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body[0], body[1], body[2])
-
-    def with_id(self, id: int) -> bytes:
-        """The bytes of the call with that id."""
-        digits = b"%d" % id
-        return digits.join(self._parts)
-
-    def check(self, id: int, answer: Message) -> None:
-        """Raises BenchError unless the answer is the right one, in status, id and content."""
-        try:
-            message = orjson.loads(answer.body) if answer.status == 200 else None
-            if message is not None and message["id"] == id and message["result"]["content"] == self._content(id):
-                return
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            pass
-        raise BenchError(
-            f"a wrong answer to the call with id {id}: expected the content {self._content(id)}, "
-            f"got status {answer.status} and {answer.body[:500]!r}"
-        )
-
-    def _content(self, id: int) -> list[dict[str, Any]]:
-        return [{"type": "text", "text": answer_text(str(id), self.content)}]
 
 
 class Load:
     """One slice: the calls of all connections together."""
 
     def __init__(self, order: Order) -> None:
-        self._requests = itertools.cycle([Request(order, tool) for tool in order.tools])
-        self._ids = itertools.count(_FIRST_ID)
+        self._requests = itertools.cycle(requests(order))
+        self._ids = itertools.count(FIRST_ID)
         self.latencies: list[float] = []
         """Seconds, of the measured calls only."""
         self.deadline = 0.0
@@ -99,8 +47,9 @@ class Load:
 class Connection(asyncio.Protocol):
     """One connection, with at most one call under way."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, session: bytes) -> None:
         self._load = load
+        self._session = session
         self._reader = Reader()
         self._transport: asyncio.Transport
         self._call: tuple[int, Request] | None = None
@@ -108,9 +57,9 @@ class Connection(asyncio.Protocol):
         self._calls_left = 0
         self._done: asyncio.Future[None] | None = None
 
-    async def warm_up(self) -> None:
+    async def warm_up(self, calls: int) -> None:
         """Makes some calls. Raises BenchError if an answer is wrong or the connection ends."""
-        self._calls_left = _WARM_UP
+        self._calls_left = calls
         await self._run()
 
     async def run(self) -> None:
@@ -143,7 +92,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         self._call = id, request = self._load.next_call()
-        data = request.with_id(id)
+        data = request.with_id(id, self._session)
         self._sent = time.perf_counter()
         self._transport.write(data)
 
@@ -176,10 +125,11 @@ async def run(order: Order) -> Result:
     connections: list[Connection] = []
     try:
         async with asyncio.timeout(order.seconds + _GRACE):
-            for _ in range(order.connections):
-                _, connection = await loop.create_connection(lambda: Connection(load), "127.0.0.1", order.port)
+            for headers in order.sessions:
+                new = partial(Connection, load, header_lines(headers))
+                _, connection = await loop.create_connection(new, "127.0.0.1", order.port)
                 connections.append(connection)
-            await asyncio.gather(*(connection.warm_up() for connection in connections))
+            await asyncio.gather(*(connection.warm_up(order.warm_up) for connection in connections))
             return await _measured(order, load, connections)
     except TimeoutError:
         raise BenchError(f"no answer within {order.seconds + _GRACE:.0f} s") from None

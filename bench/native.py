@@ -27,36 +27,39 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 
 from mcp_extproc.envoy.messages import any_of, seconds, socket_address
 
-SERVERS = ("one", "two", "three")
-"""The MCP servers, all of them the one upstream process."""
-
 _HOST = "127.0.0.1"
 
 _MAX_BODY = 10_485_760
 """Bytes that the mcp filter parses: the most it allows. Its default of 8 KiB would not read larger calls to their end."""
 
 
-def plain(port: int, upstream: int) -> Bootstrap:
-    """A route and no filter: what HTTP costs. Ports of the listener and of the upstream."""
-    return _bootstrap(port, upstream, [_router()])
+def plain(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
+    """A route and no filter: what HTTP costs.
+
+    Args:
+        port: of the listener.
+        upstream: port of the upstream, which is all of the servers.
+        servers: their names.
+    """
+    return _bootstrap(port, upstream, servers, [_router()])
 
 
-def parsing(port: int, upstream: int) -> Bootstrap:
+def parsing(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
     """Envoy's `mcp` filter, which parses a call and writes its metadata, before a route to one server."""
-    return _bootstrap(port, upstream, [_mcp(), _router()])
+    return _bootstrap(port, upstream, servers, [_mcp(), _router()])
 
 
-def routing(port: int, upstream: int) -> Bootstrap:
+def routing(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
     """Envoy's `mcp` and `mcp_router`, which makes several servers one, as this gateway does.
 
     `mcp_router` ends the filter chain in place of the router. It prefixes names with `one__` and so on, initializes all
     servers at `initialize`, and keeps their session ids in its own, in base64.
     """
     backends = [
-        McpRouterMcpBackend(name=name, mcp_cluster=McpRouterMcpCluster(cluster=name, path="/mcp")) for name in SERVERS
+        McpRouterMcpBackend(name=name, mcp_cluster=McpRouterMcpCluster(cluster=name, path="/mcp")) for name in servers
     ]
     router = HttpFilter(name="envoy.filters.http.mcp_router", typed_config=any_of(McpRouter(servers=backends)))
-    return _bootstrap(port, upstream, [_mcp(), router])
+    return _bootstrap(port, upstream, servers, [_mcp(), router])
 
 
 def _mcp() -> HttpFilter:
@@ -69,16 +72,16 @@ def _router() -> HttpFilter:
     return HttpFilter(name="envoy.filters.http.router", typed_config=any_of(Router(suppress_envoy_headers=True)))
 
 
-def _bootstrap(port: int, upstream: int, filters: Sequence[HttpFilter]) -> Bootstrap:
+def _bootstrap(port: int, upstream: int, servers: Sequence[str], filters: Sequence[HttpFilter]) -> Bootstrap:
     return Bootstrap(
         static_resources=BootstrapStaticResources(
-            listeners=[_listener(port, filters)], clusters=[_cluster(name, upstream) for name in SERVERS]
+            listeners=[_listener(port, servers[0], filters)], clusters=[_cluster(name, upstream) for name in servers]
         )
     )
 
 
-def _listener(port: int, filters: Sequence[HttpFilter]) -> Listener:
-    route = Route(match=RouteMatch(path="/mcp"), route=RouteAction(cluster=SERVERS[0]))
+def _listener(port: int, server: str, filters: Sequence[HttpFilter]) -> Listener:
+    route = Route(match=RouteMatch(path="/mcp"), route=RouteAction(cluster=server))
     manager = HttpConnectionManager(
         stat_prefix="bench",
         route_config=RouteConfiguration(virtual_hosts=[VirtualHost(name="mcp", domains=["*"], routes=[route])]),

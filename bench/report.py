@@ -10,14 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.rounds import Memory, Outcome, Scenario
+from bench.rounds import REFERENCES, Memory, Outcome, Plan, Scenario
 from bench.slices import Result
 from bench.stats import ratio, ratio_spread
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
-
-REFERENCES = ("plain", "router")
-"""Systems that the others are put in proportion to."""
+from bench.upstream import EVENTS
 
 UNCOUNTED = "upstream"
 """The process that is in no sum: it is the same for all."""
@@ -30,9 +28,13 @@ class Comparison:
     calls: float
     """Calls per second: above 1 is faster."""
     calls_spread: float
+    p50: float
+    """Median latency: below 1 is faster."""
     cpu: float
     """CPU per call, all processes of the system together: below 1 is cheaper."""
     cpu_spread: float
+    workers: float
+    """CPU per call of the workers alone, to all of the other system's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,13 @@ class Figures:
     """By reference."""
 
 
-def figures(results: Mapping[str, Sequence[Result]]) -> dict[str, Figures]:
+def figures(results: Mapping[str, Sequence[Result]], references: Sequence[str] = REFERENCES) -> dict[str, Figures]:
     """The figures of all systems under one load."""
-    return {system: _figures(own, results) for system, own in results.items()}
+    bases = {name: results[name] for name in references if name in results}
+    return {system: _figures(own, bases) for system, own in results.items()}
 
 
-def _figures(own: Sequence[Result], results: Mapping[str, Sequence[Result]]) -> Figures:
+def _figures(own: Sequence[Result], bases: Mapping[str, Sequence[Result]]) -> Figures:
     return Figures(
         calls_per_second=statistics.median(map(_rate, own)),
         p50_ms=statistics.median(result.p50 for result in own) * 1e3,
@@ -63,14 +66,21 @@ def _figures(own: Sequence[Result], results: Mapping[str, Sequence[Result]]) -> 
         cpu_us={name: _cpu_us([result.cpu[name] for result in own], own) for name in own[0].cpu if name != UNCOUNTED},
         upstream_cpu_us=_cpu_us([result.cpu[UNCOUNTED] for result in own], own),
         client_cpu_us=_cpu_us([result.client_cpu for result in own], own),
-        ratios={name: _compare(own, results[name]) for name in REFERENCES if name in results},
+        ratios={name: _compare(own, base) for name, base in bases.items()},
     )
 
 
 def _compare(own: Sequence[Result], reference: Sequence[Result]) -> Comparison:
     rates = [*map(_rate, own)], [*map(_rate, reference)]
     costs = [*map(_cost, own)], [*map(_cost, reference)]
-    return Comparison(ratio(*rates), ratio_spread(*rates), ratio(*costs), ratio_spread(*costs))
+    return Comparison(
+        calls=ratio(*rates),
+        calls_spread=ratio_spread(*rates),
+        p50=ratio([result.p50 for result in own], [result.p50 for result in reference]),
+        cpu=ratio(*costs),
+        cpu_spread=ratio_spread(*costs),
+        workers=ratio([*map(_workers, own)], costs[1]),
+    )
 
 
 def _rate(result: Result) -> float:
@@ -81,71 +91,94 @@ def _cost(result: Result) -> float:
     return sum(cpu for name, cpu in result.cpu.items() if name != UNCOUNTED) / result.calls
 
 
+def _workers(result: Result) -> float:
+    return sum(cpu for name, cpu in result.cpu.items() if name.startswith("worker")) / result.calls
+
+
 def _cpu_us(seconds: Sequence[float], results: Sequence[Result]) -> float:
     return statistics.median(cpu / result.calls for cpu, result in zip(seconds, results, strict=True)) * 1e6
 
 
 def print_report(console: Console, outcome: Outcome) -> None:
-    """One table for each load, and one of the memory."""
+    """One table for each load."""
     for scenario, results in outcome.results.items():
-        console.print(_table(scenario, figures(results)))
-    console.print(_memory_table(outcome.memory))
+        console.print(_table(title(outcome.plan, scenario), figures(results, outcome.plan.references)))
 
 
-def _table(scenario: Scenario, systems: Mapping[str, Figures]) -> Table:
-    references = [name for name in REFERENCES if name in systems]
+def _table(heading: str, systems: Mapping[str, Figures]) -> Table:
+    references = list(next(iter(systems.values())).ratios)
+    main = references[-1:]  # the one that p50 and workers are put in proportion to, or none
     processes = list(dict.fromkeys(name for row in systems.values() for name in row.cpu_us))
-    table = Table(title=_title(scenario), caption=_caption(systems), title_justify="left", caption_justify="left")
+    table = Table(title=heading, caption=_caption(systems), title_justify="left", caption_justify="left")
     table.add_column("system", no_wrap=True)
-    for heading in (
+    for column in (
         "calls/s",
-        *(f"x ({SYSTEMS[name].letter})" for name in references),
+        *(_times(name) for name in references),
         "p50 ms",
+        *(_times(name) for name in main),
         "p99 ms",
         *(f"CPU µs\n{name}" for name in processes),
-        *(f"CPU\nx ({SYSTEMS[name].letter})" for name in references),
+        *(f"CPU\n{_times(name)}" for name in references),
+        *(f"worker\n{_times(name)}" for name in main),
     ):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True)
     for system, row in systems.items():
         table.add_row(
             f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
             f"{row.calls_per_second:,.0f}",
             *(f"{row.ratios[name].calls:.2f}" for name in references),
             f"{row.p50_ms:.2f}",
+            *(f"{row.ratios[name].p50:.2f}" for name in main),
             f"{row.p99_ms:.2f}",
             *(f"{row.cpu_us[name]:.0f}" if name in row.cpu_us else "-" for name in processes),
             *(f"{row.ratios[name].cpu:.2f}" for name in references),
+            *(f"{row.ratios[name].workers:.2f}" if row.ratios[name].workers else "-" for name in main),
         )
     return table
 
 
-def _title(scenario: Scenario) -> str:
-    size = f"{scenario.content:,} characters of arguments" if scenario.content else "small"
-    return f"tools/call, {size}, {scenario.connections} connection{'s' if scenario.connections > 1 else ''}"
+def _times(reference: str) -> str:
+    return f"x ({SYSTEMS[reference].letter})"
+
+
+def title(plan: Plan, scenario: Scenario) -> str:
+    """A load, in words."""
+    what = {
+        "echo": f"tools/call, {f'{scenario.content:,} characters of arguments' if scenario.content else 'small'}",
+        "events": f"tools/call, answered by {EVENTS} events",
+        "list": f"tools/list over {len(plan.servers)} servers with {plan.tools} tools each",
+    }[scenario.kind]
+    return f"{what}, {scenario.connections} connection{'s' if scenario.connections > 1 else ''}"
 
 
 def _caption(systems: Mapping[str, Figures]) -> str:
     client = statistics.median(row.client_cpu_us for row in systems.values())
     upstream = statistics.median(row.upstream_cpu_us for row in systems.values())
-    spreads = [
-        spread
-        for row in systems.values()
-        for each in row.ratios.values()
-        for spread in (each.calls_spread, each.cpu_spread)
-    ]
-    spread = f"Half of all rounds lie within ±{max(spreads):.0%} of a ratio. " if spreads else ""
-    return f"{spread}In no figure: client {client:.0f} µs and upstream {upstream:.0f} µs of CPU per call."
+    within = spread(systems)
+    steady = "" if within is None else f"Half of all rounds lie within ±{within:.0%} of a ratio. "
+    return f"{steady}In no figure: client {client:.0f} µs and upstream {upstream:.0f} µs of CPU per call."
 
 
-def _memory_table(memory: Mapping[str, Mapping[str, Memory]]) -> Table:
+def spread(systems: Mapping[str, Figures]) -> float | None:
+    """The widest spread of all ratios of calls and CPU, as a share; ``None`` without references."""
+    ratios = [each for row in systems.values() for each in row.ratios.values()]
+    return max((max(each.calls_spread, each.cpu_spread) for each in ratios), default=None)
+
+
+def print_memory(console: Console, memory: Mapping[str, Mapping[str, Memory]]) -> None:
+    """What each process held before and after all slices."""
     table = Table(title="memory (RSS), MB", title_justify="left")
     table.add_column("process", no_wrap=True)
     table.add_column("before", justify="right")
     table.add_column("after", justify="right")
     for system, processes in memory.items():
         for name, size in processes.items():
-            table.add_row(f"({SYSTEMS[system].letter}) {name}", f"{size.before / 1e6:.0f}", f"{size.after / 1e6:.0f}")
-    return table
+            table.add_row(
+                f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}: {name}",
+                f"{size.before / 1e6:.0f}",
+                f"{size.after / 1e6:.0f}",
+            )
+    console.print(table)
 
 
 def print_streams(console: Console, outcome: StreamOutcome) -> None:
@@ -193,9 +226,10 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     return {
         "scenarios": [
             {
+                "title": title(outcome.plan, scenario),
                 "content": scenario.content,
                 "connections": scenario.connections,
-                "systems": figures(results),
+                "systems": figures(results, outcome.plan.references),
                 "rounds": {system: [_round(result) for result in own] for system, own in results.items()},
             }
             for scenario, results in outcome.results.items()

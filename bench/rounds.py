@@ -14,8 +14,14 @@ from bench.children import Child
 from bench.clock import resident_bytes
 from bench.errors import BenchError
 from bench.session import open_session
-from bench.slices import Answer, Order, Result
+from bench.slices import Answer, Kind, Order, Result
 from bench.systems import SYSTEMS, Running, Stage
+from bench.upstream import COUNT, ECHO, Ports, tool_names
+
+REFERENCES = ("plain", "router")
+
+_LARGE = 100_000
+"""Characters in a call from which on it is the call that takes the time, and not the messages about it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,6 +31,12 @@ class Scenario:
     content: int
     """Characters of ballast in the arguments."""
     connections: int
+    kind: Kind = "echo"
+
+    @property
+    def warm_up(self) -> int:
+        """Calls of each connection before those that count. Few where each is long."""
+        return 10 if self.kind == "echo" and self.content < _LARGE else 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,12 @@ class Plan:
     seconds: float
     """Length of a slice."""
     rounds: int
+    servers: tuple[str, ...]
+    """Names of the MCP servers."""
+    tools: int
+    """That each of them has."""
+    references: tuple[str, ...] = REFERENCES
+    """Systems that the others are put in proportion to, where they take part; to the last one in more ways."""
 
     @property
     def slices(self) -> int:
@@ -57,6 +75,7 @@ class Memory:
 class Outcome:
     """Everything measured."""
 
+    plan: Plan
     results: Mapping[Scenario, Mapping[str, Sequence[Result]]]
     """By scenario and system; the i-th results of all systems are of the same round."""
     memory: Mapping[str, Mapping[str, Memory]]
@@ -72,7 +91,7 @@ class Rig:
         self._envoy = envoy
         self._children = ExitStack()
         self._running: dict[str, Running] = {}
-        self._sessions: dict[str, dict[str, str]] = {}
+        self._sessions: dict[str, list[dict[str, str]]] = {}
         self._upstream: Child
         self._client: Child
 
@@ -103,20 +122,25 @@ class Rig:
             system: {name: Memory(size, after[system][name]) for name, size in sizes.items()}
             for system, sizes in before.items()
         }
-        return Outcome(results, memory)
+        return Outcome(self._plan, results, memory)
 
     def _start(self) -> None:
-        self._upstream = self._children.enter_context(Child.module("bench.upstream", self._directory))
+        self._upstream = self._children.enter_context(
+            Child.module("bench.upstream", self._directory, str(self._plan.tools))
+        )
         self._client = self._children.enter_context(Child.module("bench.load", self._directory))
-        stage = Stage(self._children, self._directory, self._envoy, int(self._upstream.read_line()))
+        upstream = Ports.parse(self._upstream.read_line())
+        stage = Stage(self._children, self._directory, self._envoy, upstream, self._plan.servers)
         for name in self._plan.systems:
             self._running[name] = SYSTEMS[name].start(stage)
+        sessions = max(scenario.connections for scenario in self._plan.scenarios)
         for name, running in self._running.items():
-            self._sessions[name] = self._handshake(name, running)
+            self._sessions[name] = [self._handshake(name, running) for _ in range(sessions)]
 
     def _handshake(self, name: str, running: Running) -> dict[str, str]:
         try:
-            return open_session(running.port, SYSTEMS[name].tools, lambda: self._check(name))
+            tools = SYSTEMS[name].tools(self._plan.servers, tool_names(self._plan.tools))
+            return open_session(running.port, tools, lambda: self._check(name))
         except BenchError as error:
             raise BenchError(f"{SYSTEMS[name].title}: {error}") from None
 
@@ -129,10 +153,11 @@ class Rig:
         measured = {"upstream": self._upstream, **running.processes}
         order = Order(
             port=running.port,
-            headers=self._sessions[name],
-            tools=SYSTEMS[name].tools,
+            sessions=tuple(self._sessions[name][: scenario.connections]),
+            kind=scenario.kind,
+            tools=SYSTEMS[name].tools(self._plan.servers, _called(scenario, self._plan)),
             content=scenario.content,
-            connections=scenario.connections,
+            warm_up=scenario.warm_up,
             seconds=self._plan.seconds,
             clocks={process: child.pids() for process, child in measured.items()},
         )
@@ -149,6 +174,10 @@ class Rig:
             system: {name: resident_bytes(child.pids()) for name, child in running.processes.items()}
             for system, running in self._running.items()
         }
+
+
+def _called(scenario: Scenario, plan: Plan) -> tuple[str, ...]:
+    return {"echo": (ECHO,), "events": (COUNT,), "list": tool_names(plan.tools)}[scenario.kind]
 
 
 def turns(plan: Plan) -> Iterator[tuple[int, Scenario, str]]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+Kind = Literal["echo", "events", "list"]
+"""What is asked for: a tools/call answered in JSON or by an event stream, or tools/list."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -10,14 +15,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     port: int
     """The system's MCP endpoint is http://127.0.0.1:port/mcp."""
-    headers: dict[str, str]
-    """Sent with each call: the session."""
+    sessions: tuple[dict[str, str], ...]
+    """Headers of the sessions, each with a connection of its own, kept alive with one call under way."""
+    kind: Kind
     tools: tuple[str, ...]
-    """Called in turn."""
+    """Called in turn, or for a list: all that must be in it."""
     content: int
     """Characters of ballast in each call's arguments. With 0 a call is about 120 bytes."""
-    connections: int
-    """Kept alive, each with one call under way."""
+    warm_up: int
+    """Calls of each connection before the clocks are read: Envoy opens its connections, caches fill."""
     seconds: float
     clocks: dict[str, tuple[int, ...]]
     """Process ids whose CPU is read at the slice's edges, by the name that the result has them under."""

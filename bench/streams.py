@@ -22,8 +22,8 @@ from bench.errors import BenchError
 from bench.gateway import Gateway
 from bench.listeners import Answer, Order
 from bench.session import open_session
-from bench.systems import Stage, free_port
-from bench.upstream import TOOL
+from bench.systems import Stage, free_port, prefixed
+from bench.upstream import Ports, tool_names
 
 SERVERS = ("one", "two")
 
@@ -49,6 +49,8 @@ class StreamPlan:
     """How often they come and go."""
     idle_seconds: float
     """How long they are watched doing nothing, in the first round."""
+    transport: str
+    """What `serve --transport` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,17 @@ class _Rig:
         self._plan = plan
         self._upstream = children.enter_context(Child.module("bench.upstream", directory))
         self._clients = children.enter_context(Child.module("bench.listeners", directory))
-        self._upstream_port = int(self._upstream.read_line())
+        upstream = Ports.parse(self._upstream.read_line())
+        self._upstream_port = upstream.sessions
         self._port = free_port()
-        gateway = Gateway(directory, self._port, dict.fromkeys(SERVERS, self._upstream_port))
-        worker = children.enter_context(gateway.worker())
-        stage = Stage(children, directory, envoy, self._upstream_port)
-        self._processes = {"worker": worker, "envoy": stage.envoy_child("gateway", gateway.bootstrap())}
-        open_session(self._port, tuple(f"{server}__{TOOL}" for server in SERVERS), self._check)
+        servers = dict.fromkeys(SERVERS, upstream.sessions)
+        gateway = Gateway(directory / "gateway", self._port, servers, plan.transport)
+        stage = Stage(children, directory, envoy, upstream, SERVERS)
+        self._processes = {
+            **gateway.start(children),
+            "envoy": stage.envoy_child("gateway", gateway.bootstrap()),
+        }
+        open_session(self._port, prefixed(SERVERS, tool_names(2)), self._check)
 
     def run(self, on_round: Callable[[int], None]) -> StreamOutcome:
         plan = self._plan

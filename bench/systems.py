@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 
 from bench import native
 from bench.children import Child
 from bench.gateway import Gateway
-from bench.upstream import TOOL
+from bench.upstream import Ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,9 @@ class Stage:
     directory: Path
     """For configurations, logs and sockets; short, as the path of a Unix socket must be."""
     envoy: Path
-    upstream_port: int
+    upstream: Ports
+    servers: tuple[str, ...]
+    """Names of the MCP servers, all of them the one upstream."""
 
     def envoy_child(self, name: str, bootstrap: str) -> Child:
         """An Envoy with one worker thread."""
@@ -59,24 +62,38 @@ class System:
 
     letter: str
     title: str
-    tools: tuple[str, ...]
-    """The names a client calls, in turn."""
     start: Callable[[Stage], Running]
+    is_gateway: bool = True
+    """Makes one of all servers, and puts a prefix before their names. Otherwise there is one server."""
+
+    def tools(self, servers: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+        """What a client calls the tools, which all servers have."""
+        return prefixed(servers, names) if self.is_gateway else tuple(names)
 
 
-def _native(name: str, render: Callable[[int, int], Bootstrap]) -> Callable[[Stage], Running]:
+def _native(name: str, render: Callable[[int, int, Sequence[str]], Bootstrap]) -> Callable[[Stage], Running]:
     def start(stage: Stage) -> Running:
         port = free_port()
-        return Running(port, {"envoy": stage.envoy_child(name, render(port, stage.upstream_port).to_json())})
+        bootstrap = render(port, stage.upstream.sessions, stage.servers)
+        return Running(port, {"envoy": stage.envoy_child(name, bootstrap.to_json())})
 
     return start
 
 
-def _gateway(stage: Stage) -> Running:
-    port = free_port()
-    gateway = Gateway(stage.directory, port, dict.fromkeys(native.SERVERS, stage.upstream_port))
-    worker = stage.children.enter_context(gateway.worker())
-    return Running(port, {"envoy": stage.envoy_child("gateway", gateway.bootstrap()), "worker": worker})
+def _gateway(name: str, transport: str, *, stateless: bool = False, workers: int = 1) -> Callable[[Stage], Running]:
+    def start(stage: Stage) -> Running:
+        port = free_port()
+        servers = dict.fromkeys(stage.servers, stage.upstream.stateless if stateless else stage.upstream.sessions)
+        gateway = Gateway(stage.directory / name, port, servers, transport, workers)
+        processes = gateway.start(stage.children)
+        return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes})
+
+    return start
+
+
+def prefixed(servers: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """What clients of a gateway call tools that all servers have."""
+    return tuple(f"{server}__{name}" for server in servers for name in names)
 
 
 def free_port() -> int:
@@ -87,12 +104,31 @@ def free_port() -> int:
         return port
 
 
-_PREFIXED = tuple(f"{server}__{TOOL}" for server in native.SERVERS)
-
 SYSTEMS: Mapping[str, System] = {
-    "plain": System("a", "plain Envoy, no filter", (TOOL,), _native("plain", native.plain)),
-    "mcp": System("b", "Envoy's mcp filter", (TOOL,), _native("mcp", native.parsing)),
-    "router": System("c", "Envoy's mcp + mcp_router", _PREFIXED, _native("router", native.routing)),
-    "gateway": System("d", "this gateway", _PREFIXED, _gateway),
+    "plain": System("a", "plain Envoy, no filter", _native("plain", native.plain), is_gateway=False),
+    "mcp": System("b", "Envoy's mcp filter", _native("mcp", native.parsing), is_gateway=False),
+    "router": System("c", "Envoy's mcp + mcp_router", _native("router", native.routing)),
+    "gateway": System("d", "this gateway", _gateway("d", "http2")),
+    "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", stateless=True)),
+    "workers": System("d", "two workers", _gateway("d-workers", "http2", workers=2)),
+    "grpcio": System("e", "this gateway on grpcio", _gateway("e", "grpcio")),
+    "grpcio-stateless": System("e", "servers without sessions", _gateway("e-stateless", "grpcio", stateless=True)),
+    "grpcio-workers": System("e", "two workers", _gateway("e-workers", "grpcio", workers=2)),
 }
-"""By the names that --systems takes."""
+
+
+class Variants(NamedTuple):
+    """The systems that are this gateway on one transport."""
+
+    gateway: str
+    stateless: str
+    """In front of servers without sessions."""
+    workers: str
+    """With two workers."""
+
+
+TRANSPORTS: Mapping[str, Variants] = {
+    "http2": Variants("gateway", "stateless", "workers"),
+    "grpcio": Variants("grpcio", "grpcio-stateless", "grpcio-workers"),
+}
+"""By the names that --transports takes."""

@@ -1,11 +1,14 @@
 """The MCP server behind every system: a process of its own that does as little as a server can, and no less.
 
-    python -m bench.upstream
+    python -m bench.upstream [TOOLS]
 
-listens on a free loopback port, prints the port, and ends when its standard input does. It speaks Streamable HTTP of
-2025-06-18 with JSON answers: initialize with a session id, which every later request must carry, notifications,
-tools/list and tools/call of one tool. `echo` answers with its argument `text` and with the length of its argument
-`content`, so that a client sees whether all of a large request arrived, while answers stay small.
+listens on two free loopback ports, prints them, and ends when its standard input does. It speaks Streamable HTTP of
+2025-06-18: initialize, notifications, tools/list and tools/call. On the first port initialize gives a session id, which
+every later request must carry; on the second there are no sessions.
+
+It lists as many tools as it is told, at least the two that it has. `echo` answers in JSON with its argument `text` and
+with the length of its argument `content`, so that a client sees whether all of a large request arrived, while answers stay
+small. `count` answers with an event stream: notifications about progress, one write each, then the result.
 
 A GET gets a stream on which nothing ever comes; `GET /streams` says how many are open.
 """
@@ -14,32 +17,69 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import orjson
 import uvloop
 
 from bench.http1 import Message, Reader
 
-TOOL = "echo"
+ECHO = "echo"
+COUNT = "count"
+
+EVENTS = 100
+"""In the stream that `count` answers with; the last one is the result."""
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-"""The start of the response to a GET, and all there is of it."""
+"""The start of the response to a GET, and all there is of it. That of `count` starts the same."""
 
-_TOOLS = [
-    {
-        "name": TOOL,
-        "description": "Says what it was given.",
-        "inputSchema": {
-            "type": "object",
-            "properties": {"text": {"type": "string"}, "content": {"type": "string"}},
-            "required": ["text"],
-        },
-    }
-]
+_END = b"0\r\n\r\n"
 
 _Json = dict[str, Any]
+
+
+class Ports(NamedTuple):
+    """Where the upstream listens."""
+
+    sessions: int
+    """Its sessions are as most servers have them."""
+    stateless: int
+    """It has none."""
+
+    @classmethod
+    def parse(cls, line: bytes) -> Ports:
+        """From the line that the process prints."""
+        return cls(*map(int, line.split()))
+
+
+class Events(NamedTuple):
+    """An answer that comes in pieces."""
+
+    pieces: list[bytes]
+
+
+def tool_names(count: int) -> tuple[str, ...]:
+    """What a server with so many tools calls them."""
+    return (ECHO, COUNT, *(f"search_records_{number}" for number in range(count - 2)))
+
+
+def _tool(name: str) -> _Json:
+    # As long as the tools of well-known servers are: 600 bytes, most of them words about arguments.
+    text = {"type": "string", "description": "What to look for: words, or a phrase in quotation marks."}
+    size = {"type": "integer", "minimum": 1, "maximum": 100, "description": "How many to give at most. Default: 20."}
+    properties = {
+        "text": text,
+        "content": {"type": "string", "description": "Anything else, as long as it needs to be."},
+        "limit": size,
+        "order": {"type": "string", "enum": ["newest", "oldest", "best"], "description": "Which ones come first."},
+    }
+    return {
+        "name": name,
+        "description": "Says what it was given. Use it when you need to see that a request arrived, and how much of it.",
+        "inputSchema": {"type": "object", "properties": properties, "required": ["text"]},
+    }
 
 
 def answer_text(text: str, content: str) -> str:
@@ -48,20 +88,27 @@ def answer_text(text: str, content: str) -> str:
 
 
 class Server:
-    """Sessions and methods, without the network."""
+    """Sessions and methods, without the network.
 
-    def __init__(self) -> None:
+    Args:
+        tools: how many it has.
+        stateless: without sessions.
+    """
+
+    def __init__(self, tools: int = 2, *, stateless: bool = False) -> None:
+        self._stateless = stateless
         self._sessions: set[bytes] = set()
         self._session_count = 0
         self.streams = 0
         """Open at the moment."""
+        listed = [_tool(name) for name in tool_names(tools)]
         self._methods: dict[str, Callable[[_Json], _Json]] = {
             "ping": lambda _: {},
-            "tools/list": lambda _: {"tools": _TOOLS},
+            "tools/list": lambda _: {"tools": listed},
             "tools/call": _call,
         }
 
-    def answer(self, request: Message) -> bytes:
+    def answer(self, request: Message) -> bytes | Events:
         """The whole response to a request."""
         method, path, _ = request.head.split(b" ", 2)
         if method == b"GET" and path == b"/streams":
@@ -71,10 +118,12 @@ class Server:
         message = orjson.loads(request.body)
         if message.get("method") == "initialize":
             return self._initialize(message)
-        if request.header(b"mcp-session-id") not in self._sessions:
+        if not self._stateless and request.header(b"mcp-session-id") not in self._sessions:
             return _response(b"404 Not Found", _error(message.get("id"), -32001, "unknown session"))
         if "id" not in message:
             return _response(b"202 Accepted", b"")
+        if message["method"] == "tools/call" and message["params"]["name"] == COUNT:
+            return Events([STREAM, *map(_chunk, _events(message)), _END])
         return _response(b"200 OK", self._result(message))
 
     def _without_message(self, method: bytes, session: bytes) -> bytes:
@@ -88,15 +137,17 @@ class Server:
         return _response(b"405 Method Not Allowed", b"", b"allow: GET, POST, DELETE\r\n")
 
     def _initialize(self, message: _Json) -> bytes:
-        session = b"bench-%d" % self._session_count
-        self._session_count += 1
-        self._sessions.add(session)
         result = {
             "protocolVersion": message["params"]["protocolVersion"],
             "capabilities": {"tools": {}},
             "serverInfo": {"name": "bench-upstream", "version": "1"},
         }
         body = orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result})
+        if self._stateless:
+            return _response(b"200 OK", body)
+        session = b"bench-%d" % self._session_count
+        self._session_count += 1
+        self._sessions.add(session)
         return _response(b"200 OK", body, b"mcp-session-id: %s\r\n" % session)
 
     def _result(self, message: _Json) -> bytes:
@@ -111,11 +162,26 @@ class Server:
 
 
 def _call(params: _Json) -> _Json:
-    if params["name"] != TOOL:
+    if params["name"] != ECHO:
         raise KeyError(params["name"])
     arguments = params["arguments"]
     text = answer_text(arguments["text"], arguments.get("content", ""))
     return {"content": [{"type": "text", "text": text}], "isError": False}
+
+
+def _events(message: _Json) -> Iterator[bytes]:
+    params = message["params"]
+    progress = {"progressToken": params["_meta"]["progressToken"], "total": EVENTS}
+    for done in range(1, EVENTS):
+        about = {**progress, "progress": done, "message": f"{done} of {EVENTS} records read"}
+        yield orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": about})
+    content = [{"type": "text", "text": answer_text(params["arguments"]["text"], "")}]
+    yield orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"content": content, "isError": False}})
+
+
+def _chunk(data: bytes) -> bytes:
+    event = b"event: message\ndata: %s\n\n" % data
+    return b"%x\r\n%s\r\n" % (len(event), event)
 
 
 def _error(id: object, code: int, message: str) -> bytes:
@@ -140,24 +206,35 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for request in self._reader.feed(data):
             answer = self._server.answer(request)
+            if isinstance(answer, Events):
+                self._write_next(iter(answer.pieces))
+                continue
             if answer is STREAM:
                 self._is_stream = True
                 self._server.streams += 1
             self._transport.write(answer)
+
+    def _write_next(self, pieces: Iterator[bytes]) -> None:
+        """One piece in each turn of the loop, as a server does whose events come one by one."""
+        piece = next(pieces, None)
+        if piece is not None and not self._transport.is_closing():
+            self._transport.write(piece)
+            asyncio.get_running_loop().call_soon(self._write_next, pieces)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio passes it
         if self._is_stream:
             self._server.streams -= 1
 
 
-async def _serve() -> None:
-    server = Server()
+async def _serve(tools: int) -> None:
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: _Connection(server), "127.0.0.1", 0)
-    print(listener.sockets[0].getsockname()[1], flush=True)
+    servers = Server(tools), Server(tools, stateless=True)
+    listeners = [await loop.create_server(partial(_Connection, server), "127.0.0.1", 0) for server in servers]
+    print(*(listener.sockets[0].getsockname()[1] for listener in listeners), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
-    listener.close()
+    for listener in listeners:
+        listener.close()
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve())
+    uvloop.run(_serve(int(sys.argv[1]) if len(sys.argv) > 1 else 2))

@@ -1,0 +1,169 @@
+"""The figures as Markdown, for docs/performance.md: what stands between two comments there is written by the benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from bench.errors import BenchError
+from bench.report import Comparison, Figures, figures, spread, title
+from bench.rounds import Memory, Outcome, Scenario
+from bench.streams import StreamOutcome
+from bench.systems import SYSTEMS
+
+BEGIN, END = "<!-- figures: written by python -m bench -->", "<!-- end of figures -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """How near to Envoy's own filters this gateway is meant to come."""
+
+    what: str
+    scenario: Scenario
+    figure: str
+    """Of `Comparison`."""
+    bound: float
+    at_least: bool = False
+
+    def is_reached(self, compared: Comparison) -> bool:
+        """Whether it is, by what was measured."""
+        value = self.value(compared)
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    def value(self, compared: Comparison) -> float:
+        """What was measured."""
+        value: float = attrgetter(self.figure)(compared)
+        return value
+
+
+GOALS = (
+    Goal("CPU, small calls, 16 connections", Scenario(0, 16), "cpu", 1.8),
+    Goal("of it the worker's", Scenario(0, 16), "workers", 0.35),
+    Goal("calls/s, small calls, 16 connections", Scenario(0, 16), "calls", 0.65, at_least=True),
+    Goal("p50, small calls, 1 connection", Scenario(0, 1), "p50", 1.9),
+    Goal("CPU, 64 KiB of arguments, 16 connections", Scenario(65_536, 16), "cpu", 0.8),
+    Goal("CPU, 1 MiB of arguments, 16 connections", Scenario(1_048_576, 16), "cpu", 0.7),
+)
+"""Each in proportion to (c)."""
+
+
+def written(page: str, about: Mapping[str, Any], outcomes: Mapping[str, Outcome], held: StreamOutcome | None) -> str:
+    """The page with these figures in place of those it has. Raises BenchError if it has no place for them."""
+    before, after = place(page)
+    blocks = [*_blocks(about, outcomes), *([] if held is None else [_streams(held)])]
+    return before + BEGIN + "\n\n" + "\n\n".join(blocks) + "\n\n" + END + after
+
+
+def place(page: str) -> tuple[str, str]:
+    """What stands before and after the figures. Raises BenchError if the page has no place for them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise BenchError(f"the page has no place for figures: it needs the lines {BEGIN} and {END}")
+    return before, after
+
+
+def _blocks(about: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> Iterable[str]:
+    yield (
+        f"{about['envoy']}, CPython {about['python']}, {about['cpu']}, {about['cores']} cores; "
+        f"{about['rounds']} rounds of {about['seconds']:g} s; load {about['load']:.1f} at the start."
+    )
+    if "calls" in outcomes:
+        goals = _goals(outcomes["calls"])
+        if goals is not None:
+            yield goals
+    for name, outcome in outcomes.items():
+        for scenario, results in outcome.results.items():
+            systems = figures(results, outcome.plan.references)
+            within = spread(systems)
+            steady = "" if within is None else f" (half of all rounds lie within ±{within:.0%} of a ratio)"
+            yield f"**{title(outcome.plan, scenario)}**{steady}"
+            yield _calls(systems)
+        if name in ("calls", "workers"):
+            yield "**memory (RSS), MB**"
+            yield _memory(outcome.memory)
+
+
+def _goals(outcome: Outcome) -> str | None:
+    rows = []
+    for goal in GOALS:
+        results = outcome.results.get(goal.scenario, {})
+        if "gateway" not in results or "router" not in results:
+            continue
+        compared = figures(results)["gateway"].ratios["router"]
+        bound = f"{'≥' if goal.at_least else '≤'} {goal.bound:g}"
+        reached = "yes" if goal.is_reached(compared) else "**not yet**"
+        rows.append((goal.what, bound, f"{goal.value(compared):.2f}", reached))
+    return _table(("goal, x (c)", "bound", "(d)", "reached"), rows) if rows else None
+
+
+def _calls(systems: Mapping[str, Figures]) -> str:
+    references = list(next(iter(systems.values())).ratios)
+    main = references[-1:]
+    processes = list(dict.fromkeys(name for row in systems.values() for name in row.cpu_us))
+    headings = (
+        "system",
+        "calls/s",
+        *(f"x ({SYSTEMS[name].letter})" for name in main),
+        "p50 ms",
+        *(f"x ({SYSTEMS[name].letter})" for name in main),
+        "p99 ms",
+        *(f"CPU µs {name}" for name in processes),
+        *(f"CPU x ({SYSTEMS[name].letter})" for name in main),
+        *(f"worker x ({SYSTEMS[name].letter})" for name in main),
+    )
+    rows = [
+        (
+            f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
+            f"{row.calls_per_second:,.0f}",
+            *(f"{row.ratios[name].calls:.2f}" for name in main),
+            f"{row.p50_ms:.2f}",
+            *(f"{row.ratios[name].p50:.2f}" for name in main),
+            f"{row.p99_ms:.2f}",
+            *(f"{row.cpu_us[name]:,.0f}" if name in row.cpu_us else "" for name in processes),
+            *(f"{row.ratios[name].cpu:.2f}" for name in main),
+            *(f"{row.ratios[name].workers:.2f}" if row.ratios[name].workers else "" for name in main),
+        )
+        for system, row in systems.items()
+    ]
+    return _table(headings, rows)
+
+
+def _memory(memory: Mapping[str, Mapping[str, Memory]]) -> str:
+    rows = [
+        (
+            f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
+            name,
+            f"{size.before / 1e6:.0f}",
+            f"{size.after / 1e6:.0f}",
+        )
+        for system, processes in memory.items()
+        for name, size in processes.items()
+    ]
+    return _table(("system", "process", "before", "after all slices"), rows)
+
+
+def _streams(held: StreamOutcome) -> str:
+    sessions, streams = held.bytes_per_session(), held.bytes_per_stream()
+    rows = [
+        (name, f"{sessions[name] / 1024:.0f} KiB", f"{streams[name] / 1024:.0f} KiB", f"{cpu * 1e6:.0f} µs/s")
+        for name, cpu in held.idle_cpu_per_stream().items()
+    ]
+    costs = _table(("process", "session without stream", "its open stream", "CPU of an idle stream"), rows)
+    sizes = [
+        (
+            f"{name}, {state}",
+            "" if state == "open" else f"{held.before[name] / 1e6:.0f}",
+            *(f"{getattr(each, state)[name] / 1e6:.0f}" for each in held.rounds),
+        )
+        for name in held.before
+        for state in ("open", "closed")
+    ]
+    rounds = _table(("RSS in MB", "before", *(f"round {number}" for number in range(1, len(held.rounds) + 1))), sizes)
+    return f"**{held.streams} open streams**\n\n{costs}\n\n{rounds}"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *rows))

@@ -1,0 +1,160 @@
+"""What the load client asks, and what it must be told.
+
+Requests are built beforehand but for the id, which no two of them share and which is in the answer's content too wherever
+the server can put it there: an answer that went to the wrong call is seen.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from bench.errors import BenchError
+from bench.http1 import Message
+from bench.slices import Order
+from bench.upstream import EVENTS, answer_text
+
+FIRST_ID = 100_000_000
+"""All ids have as many digits, so that the length of a request is known beforehand."""
+
+_LINE = 'def echo(text: str) -> str:\n    return "said: " + text  # \u00e4\n'
+"""The ballast is source code: what agents send in bulk, with something to escape in every line."""
+
+_ID = "%d"
+"""Stands for the id."""
+
+_Json = dict[str, Any]
+
+
+class Request(ABC):
+    """A request, ready but for its id.
+
+    Args:
+        order: the slice.
+        method: of MCP.
+        params: of the method. Each ``%d`` in its strings becomes the id.
+    """
+
+    def __init__(self, order: Order, method: str, params: Mapping[str, Any]) -> None:
+        body = b'{"jsonrpc":"2.0","id":%%d,"method":"%s","params":%s}' % (method.encode(), orjson.dumps(params))
+        parts = body.split(_ID.encode())
+        length = sum(map(len, parts)) + (len(parts) - 1) * len(str(FIRST_ID))
+        headers = {
+            "host": f"127.0.0.1:{order.port}",
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            "content-length": str(length),
+        }
+        self._head = b"POST /mcp HTTP/1.1\r\n" + header_lines(headers)
+        self._start, *self._rest = parts
+
+    def with_id(self, id: int, session: bytes) -> bytes:
+        """The bytes of the request with that id, in the session of these header lines."""
+        start = b"%s%s\r\n%s" % (self._head, session, self._start)
+        return (b"%d" % id).join((start, *self._rest))
+
+    def check(self, id: int, answer: Message) -> None:
+        """Raises BenchError unless the answer is the right one, in status, id and content."""
+        expected = self.expected(id)
+        try:
+            if answer.status == 200 and self.found(id, answer.body) == expected:
+                return
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            pass
+        raise BenchError(
+            f"a wrong answer to the call with id {id}: expected the content {expected!r:.500}, "
+            f"got status {answer.status} and {answer.body[:500]!r}"
+        )
+
+    @abstractmethod
+    def expected(self, id: int) -> object:
+        """What an answer has to tell."""
+
+    @abstractmethod
+    def found(self, id: int, body: bytes) -> object:
+        """What it does tell. Raises what orjson raises, KeyError, TypeError or AttributeError if it is of another shape."""
+
+
+class Echo(Request):
+    """A tools/call of `echo`."""
+
+    def __init__(self, order: Order, tool: str) -> None:
+        self.content = (_LINE * (order.content // len(_LINE) + 1))[: order.content]
+        arguments = {"text": _ID} | ({"content": self.content} if order.content else {})
+        super().__init__(order, "tools/call", {"name": tool, "arguments": arguments})
+
+    def expected(self, id: int) -> object:
+        """The text."""
+        return _content(id, self.content)
+
+    def found(self, id: int, body: bytes) -> object:
+        """The text."""
+        return _result(id, orjson.loads(body))["content"]
+
+
+class Count(Request):
+    """A tools/call of `count`, which is answered by an event stream."""
+
+    def __init__(self, order: Order, tool: str) -> None:
+        params = {"name": tool, "arguments": {"text": _ID}, "_meta": {"progressToken": _ID}}
+        super().__init__(order, "tools/call", params)
+
+    def expected(self, id: int) -> object:
+        """Every notification, in order, and the text."""
+        return [*((str(id), done) for done in range(1, EVENTS)), _content(id, "")]
+
+    def found(self, id: int, body: bytes) -> object:
+        """The same, as it came."""
+        lines = body.split(b"\n")
+        messages = [orjson.loads(line[5:]) for line in lines if line.startswith(b"data:")]
+        progress = [message["params"] for message in messages[:-1]]
+        return [
+            *((each["progressToken"], each["progress"]) for each in progress),
+            _result(id, messages[-1] if messages else {})["content"],
+        ]
+
+
+class List(Request):
+    """A tools/list."""
+
+    def __init__(self, order: Order) -> None:
+        self._names = sorted(order.tools)
+        super().__init__(order, "tools/list", {})
+
+    def expected(self, id: int) -> object:  # noqa: ARG002 - no place for it in a list
+        """All names, in any order."""
+        return self._names
+
+    def found(self, id: int, body: bytes) -> object:
+        """The names."""
+        return sorted(tool["name"] for tool in _result(id, orjson.loads(body))["tools"])
+
+
+def requests(order: Order) -> list[Request]:
+    """What a slice asks, in turn."""
+    match order.kind:
+        case "echo":
+            return [Echo(order, tool) for tool in order.tools]
+        case "events":
+            return [Count(order, tool) for tool in order.tools]
+        case "list":
+            return [List(order)]
+
+
+def header_lines(headers: Mapping[str, str]) -> bytes:
+    """Headers as HTTP/1.1 has them."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+
+
+def _content(id: int, content: str) -> list[_Json]:
+    return [{"type": "text", "text": answer_text(str(id), content)}]
+
+
+def _result(id: int, message: _Json) -> _Json:
+    if message["id"] != id:
+        raise KeyError(id)
+    result: _Json = message["result"]
+    return result

@@ -1,0 +1,75 @@
+"""What a run consists of: each section compares some systems under some loads, with processes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.rounds import REFERENCES, Plan, Scenario
+from bench.systems import TRANSPORTS
+
+COMPARED = ("plain", "mcp", "router", "gateway")
+"""Systems that can be chosen; the last one stands for this gateway on every transport chosen."""
+
+PLANNED = ("calls", "events", "lists", "workers")
+"""Sections that are plans of rounds."""
+
+_FEW, _MANY = 3, 30
+"""Servers whose lists become one."""
+
+_LISTED = 50
+"""Tools of each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user asked for."""
+
+    sections: tuple[str, ...]
+    systems: tuple[str, ...]
+    """Out of `COMPARED`."""
+    transports: tuple[str, ...]
+    connections: tuple[int, ...]
+    content: tuple[int, ...]
+    seconds: float
+    rounds: int
+
+
+def plans(wishes: Wishes) -> dict[str, Plan]:
+    """The plans, by name, in the order in which they run."""
+    found: dict[str, Plan] = {}
+    gateways = [TRANSPORTS[name] for name in wishes.transports] if "gateway" in wishes.systems else []
+    others = [system for system in wishes.systems if system != "gateway"]
+    busiest = max(wishes.connections)
+
+    def add(
+        name: str,
+        systems: Sequence[str],
+        *scenarios: Scenario,
+        servers: int = _FEW,
+        tools: int = 2,
+        references: tuple[str, ...] = REFERENCES,
+    ) -> None:
+        names = tuple(f"s{number}" for number in range(1, servers + 1))
+        if systems:
+            found[name] = Plan(tuple(systems), scenarios, wishes.seconds, wishes.rounds, names, tools, references)
+
+    for section in wishes.sections:
+        if section == "calls":
+            scenarios = [Scenario(size, count) for size in wishes.content for count in wishes.connections]
+            add("calls", [*others, *(each.gateway for each in gateways)], *scenarios)
+        elif section == "events":
+            own = [name for each in gateways for name in (each.gateway, each.stateless)]
+            add("events", [*_without(others, "mcp"), *own], Scenario(0, busiest, "events"))
+        elif section == "lists":
+            systems = [*_without(others, "mcp", "plain"), *(each.gateway for each in gateways)]
+            for servers in (_FEW, _MANY):
+                add(f"lists of {servers}", systems, Scenario(0, 1, "list"), servers=servers, tools=_LISTED)
+        elif section == "workers" and gateways:
+            own = [name for each in gateways for name in (each.gateway, each.workers)]
+            add("workers", own, Scenario(0, busiest), references=(own[0],))
+    return found
+
+
+def _without(systems: Sequence[str], *left_out: str) -> list[str]:
+    return [system for system in systems if system not in left_out]
