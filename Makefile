@@ -8,7 +8,7 @@ JOBS ?= auto
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check lint fmt types unit e2e bench docs golden protos clean
+.PHONY: help run test check lint fmt types unit e2e reference peers fuzz bench docs golden protos clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,17 @@ unit: $(READY) ## Run the fast tests only
 
 e2e: $(READY) ## Run the tests with real Envoy, servers and clients only
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/envoy $(ARGS)
+
+reference: $(READY) ## Run the tests with real Envoy again, on the reference transport
+	MCP_EXTPROC_TRANSPORT=grpcio $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(ARGS)
+
+peers: $(READY) ## Test the HTTP/2 transport with nghttp2's clients (apt: nghttp2-client) and a short fuzzing
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m pytest tests/peers $(ARGS)
+
+fuzz: $(READY) ## Fuzz the HTTP/2 transport for ten minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m fuzz.http2 --seconds 600 $(ARGS)
 
 bench: $(READY) ## Compare with plain Envoy and Envoy's own MCP filters, in one run
 	$(BIN)/python -m bench $(ARGS)
