@@ -24,8 +24,8 @@ from mcp_extproc.upstreams.address import UnixAddress
 from tests.extproc.recorded.recording import End, Gone, Key, Message, Open, Script, Step, frames_in
 from tests.extproc.recorded.stage import Stage
 
-_TURNS: Final = 6
-"""Of the loop, after which all work has ended that does not wait for a client."""
+_TURNS: Final = 5
+"""Of the loop without a word from a worker: more than any work of a stage takes between two."""
 
 _AT_ONCE: Final = 64
 """Sessions at grpcio."""
@@ -56,6 +56,8 @@ class Played:
     """How many answers there were after each step; 0 for one that was followed by another one in the same read."""
     frames: Counter[str] = field(default_factory=Counter)
     """Of the lean transport."""
+    writes: int = 0
+    """Of the lean transport, too."""
     refused: set[Key] = field(default_factory=set)
     """What Envoy began on a connection whose worker had said GOAWAY meanwhile. It begins anew elsewhere."""
 
@@ -81,6 +83,7 @@ class _Wire(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         assert not self._closing
+        self._played.writes += 1
         self._in += data
         for _, frame in frames_in(self._in):
             kind = type(frame).__name__.removesuffix("Frame")
@@ -175,9 +178,11 @@ class _Player:
         await self.settle()
 
     async def settle(self) -> None:
-        """Let work end."""
-        for _ in range(_TURNS):
+        """Let work end, as far as it does not wait for a client."""
+        quiet, seen = 0, self.played.writes
+        while quiet < _TURNS:
             await asyncio.sleep(0)
+            quiet, seen = (quiet + 1 if seen == self.played.writes else 0), self.played.writes
 
     async def finish(self) -> Played:
         """Close what Envoy left open."""
