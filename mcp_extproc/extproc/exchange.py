@@ -32,7 +32,7 @@ from mcp_extproc.gateway.decision import (
     Stream,
 )
 from mcp_extproc.gateway.gateway import Gateway
-from mcp_extproc.gateway.responses import CallResponse, Reading
+from mcp_extproc.gateway.responses import CallResponse, Expected, Reading
 from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.telemetry import log
@@ -118,8 +118,8 @@ class Exchange:
         self._head: RequestHead | None = None
         self._body: bytes | None = None
         self._repairing: Forward | None = None
+        self._expected: Expected | None = None
         self._response: CallResponse | None = None
-        self._reading_response = False
         self._progress: tuple[str, bytes] | None = None
         self.decided = False
 
@@ -136,10 +136,12 @@ class Exchange:
         if self._head is None and not self.decided and (known := self._processor.known_heads.get(raw)) is not None:
             self._head = known[0]
             return known[1]
-        if self._response is not None and not self._reading_response:
-            head = self._processor.known_responses.get(raw)
-            if head is not None:
-                return self._on_response_head(*head, self._response)
+        if self._expected is not None and (known_head := self._processor.known_responses.get(raw)) is not None:
+            return self._on_response_head(*known_head, self._expected)
+        if self._head is not None and self._body is None and not self.decided:
+            body = messages.whole_body(raw)
+            if body is not None:
+                return self._on_request_body(body)
         return self._receive(raw, messages.read(raw))
 
     def _receive(self, raw: bytes, message: pb.ProcessingRequest) -> Answers:
@@ -147,15 +149,15 @@ class Exchange:
             case "request_headers" if self._head is None and not self.decided:
                 return self._on_request_headers(raw, message)
             case "request_body" if self._head is not None and self._body is None and not self.decided:
-                return self._on_request_body(message)
+                return self._on_request_body(message.request_body.body)
             case "request_body" if self.decided and not message.request_body.body:
                 # Envoy may repeat the end of a body (envoyproxy/envoy#46237); it expects no second answer.
                 return []
             case "response_headers" if self._repairing is not None:
                 return self._on_repaired(message)
-            case "response_headers" if self._response is not None and not self._reading_response:
-                return self._on_response_headers(raw, message, self._response)
-            case "response_body" if self._response is not None and self._reading_response:
+            case "response_headers" if self._expected is not None:
+                return self._on_response_headers(raw, message, self._expected)
+            case "response_body" if self._response is not None:
                 return self._on_response_body(message, self._response)
             case "request_trailers" | "response_headers" | "response_body" | "response_trailers" if self.decided:
                 return [messages.GO_ON[message.WhichOneof("request") or ""]]
@@ -204,28 +206,28 @@ class Exchange:
             decision = gateway.decide(head, b"", now)
         return self._carry_out(decision)
 
-    def _on_request_body(self, message: pb.ProcessingRequest) -> Answers:
+    def _on_request_body(self, body: bytes) -> Answers:
         assert self._head is not None
         # BUFFERED: one message holds the whole body, also where trailers follow and end_of_stream is not set.
-        self._body = message.request_body.body
-        return self._carry_out(self._processor.gateway.decide(self._head, self._body, self._processor.clock()))
+        self._body = body
+        return self._carry_out(self._processor.gateway.decide(self._head, body, self._processor.clock()))
 
-    def _on_response_headers(self, raw: bytes, message: pb.ProcessingRequest, response: CallResponse) -> list[bytes]:
+    def _on_response_headers(self, raw: bytes, message: pb.ProcessingRequest, expected: Expected) -> list[bytes]:
         status = messages.response_header(message, ":status")
         content_type = messages.response_header(message, "content-type")
         if message.response_headers.end_of_stream:
             status = ""  # there is no body to be read
         else:
             _remember(self._processor.known_responses, raw, (status, content_type))
-        return self._on_response_head(status, content_type, response)
+        return self._on_response_head(status, content_type, expected)
 
-    def _on_response_head(self, status: str, content_type: str, response: CallResponse) -> list[bytes]:
-        reading = response.head(status, content_type)
+    def _on_response_head(self, status: str, content_type: str, expected: Expected) -> list[bytes]:
+        self._expected = None
+        reading = expected.reading(status, content_type)
         self._processor.counters.add("mcp.response", reading=reading.name.lower())
         if reading is Reading.PASS:
-            self._response = None
             return [messages.GO_ON["response_headers"]]
-        self._reading_response = True
+        self._response = CallResponse(expected, reading)
         return [messages.READ_RESPONSE_BODY]
 
     def _on_response_body(self, message: pb.ProcessingRequest, response: CallResponse) -> list[bytes]:
@@ -309,7 +311,7 @@ class Exchange:
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
-        self._response = decision.response
+        self._expected = decision.response
         if decision.progress is not None:
             self._progress = decision.progress
             self._processor.gateway.memory.started(*decision.progress)

@@ -5,6 +5,7 @@ Source: envoy/service/ext_proc/v3/external_processor.proto; the field numbers ar
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 from typing import Final
 
@@ -12,8 +13,17 @@ from google.protobuf.duration_pb2 import Duration
 
 from mcp_extproc.contract import NAMESPACE
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.extproc.wire import field, number_field, struct_of
-from mcp_extproc.gateway.decision import Facts, Forward, Headers, Reply, RequestHead
+from mcp_extproc.extproc.wire import field, head, number_field, struct_of
+from mcp_extproc.gateway.decision import (
+    MAX_EXACT_DIGITS,
+    Facts,
+    Forward,
+    ForwardPlan,
+    Headers,
+    Reply,
+    RequestHead,
+    id_facts,
+)
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
@@ -35,6 +45,47 @@ def read(raw: bytes) -> pb.ProcessingRequest:
         return pb.ProcessingRequest.FromString(raw)
     except Exception:  # noqa: BLE001 - the library's two implementations raise different ones
         raise Unreadable("not a ProcessingRequest") from None
+
+
+def whole_body(raw: bytes) -> bytes | None:
+    """The body in a serialized ``request_body`` that says nothing else, without having it read by the library: that takes two
+    copies more of what may be megabytes. ``None`` where there is more to be read, or something else."""
+    try:
+        outer, size = _sized(raw, 0, _REQUEST_BODY)
+        start, length = _sized(raw, outer, _BODY)
+    except (IndexError, ValueError):
+        return None
+    end = start + length
+    if outer + size != len(raw) or raw[end:] not in _ENDS_OF_BODY:
+        return None
+    return raw[start:end]
+
+
+def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
+    """Where the payload of a length-delimited field begins, and its size.
+
+    Raises:
+        ValueError: another field, or a length that no message of ours has.
+        IndexError: it is cut off.
+    """
+    if raw[position] != tag:
+        raise ValueError(position)
+    size = shift = 0
+    while True:
+        position += 1
+        byte = raw[position]
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return position + 1, size
+        if shift > 28:
+            raise ValueError(position)
+
+
+_REQUEST_BODY: Final = pb.ProcessingRequest.REQUEST_BODY_FIELD_NUMBER << 3 | 2
+_BODY: Final = pb.HttpBody.BODY_FIELD_NUMBER << 3 | 2
+_ENDS_OF_BODY: Final = (b"", number_field(2, 1))
+"""``end_of_stream``, false or true."""
 
 
 def read_head(headers: pb.HttpHeaders) -> RequestHead:
@@ -117,12 +168,24 @@ def more_time(seconds: float) -> bytes:
 
 def forward_with_body(decision: Forward, original: bytes) -> bytes:
     """Let the request go on, in answer to its body."""
-    common = field(2, _mutation(decision.set_headers, decision.remove_headers))
-    if decision.body != original:
-        common += field(3, field(1, decision.body))
-    # The route is chosen again, by the metadata.
-    common += number_field(5, 1)
-    return field(3, field(1, common)) + _metadata(decision.facts)
+    mutation, entries = _known_parts(decision.plan)
+    if decision.own_headers:
+        mutation += _set_headers(decision.own_headers)
+    if decision.id is not None:
+        entries += _id_entries(decision.id)
+    common = field(2, mutation)
+    metadata = _under_namespace(entries)
+    if decision.body is original:
+        # The route is chosen again, by the metadata.
+        return field(3, field(1, common + _CLEAR_ROUTE_CACHE)) + metadata
+    # Bodies are large: they are copied once.
+    body = decision.body
+    heads = [head(1, len(body))]
+    heads.append(head(3, len(heads[0]) + len(body)))
+    inside = len(common) + len(heads[0]) + len(heads[1]) + len(body) + len(_CLEAR_ROUTE_CACHE)
+    heads.append(head(1, inside))
+    heads.append(head(3, len(heads[2]) + inside))
+    return b"".join((heads[3], heads[2], common, heads[1], heads[0], body, _CLEAR_ROUTE_CACHE, metadata))
 
 
 def forward_headers(decision: Forward) -> bytes:
@@ -130,6 +193,26 @@ def forward_headers(decision: Forward) -> bytes:
     common = field(2, _mutation(decision.set_headers, decision.remove_headers))
     mode = number_field(1, pb.ProcessingMode.SEND) + number_field(2, pb.ProcessingMode.SEND)
     return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
+
+
+@lru_cache(maxsize=4096)
+def _known_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
+    """The header mutation and the entries of the metadata that all requests of a plan share."""
+    return _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts)
+
+
+def _id_entries(id: bytes) -> bytes:
+    """What :func:`mcp_extproc.gateway.decision.id_facts` says of an id, in the metadata."""
+    text = field(1, _ID_JSON_KEY + field(2, field(3, id)))
+    if id[:1] != b'"' and len(id) < MAX_EXACT_DIGITS:
+        return text + _ID_NUMBER + _DOUBLE(int(id))
+    return text + struct_of({"id": id_facts(id)["id"]})
+
+
+_CLEAR_ROUTE_CACHE: Final = number_field(5, 1)
+_ID_JSON_KEY: Final = field(1, b"id_json")
+_ID_NUMBER: Final = struct_of({"id": 0.0})[:-8]
+_DOUBLE: Final = struct.Struct("<d").pack
 
 
 def reply(decision: Reply) -> bytes:
@@ -167,22 +250,32 @@ def response_piece(body: bytes) -> bytes:
 
 def _metadata(facts: Facts) -> bytes:
     """``dynamic_metadata`` under :data:`NAMESPACE`."""
-    return field(8, field(1, _NAMESPACE_KEY + field(2, field(5, struct_of(facts)))))
+    return _under_namespace(struct_of(facts))
+
+
+def _under_namespace(entries: bytes) -> bytes:
+    return field(8, field(1, _NAMESPACE_KEY + field(2, field(5, entries))))
 
 
 _NAMESPACE_KEY = field(1, NAMESPACE.encode())
 
 
-def _mutation(set_headers: Headers, remove: tuple[str, ...]) -> bytes:
-    return b"".join([_set_header(name, value) for name, value in set_headers]) + _remove_headers(remove)
+def _mutation(headers: Headers, remove: tuple[str, ...]) -> bytes:
+    return _set_headers(headers) + b"".join([field(2, name.encode()) for name in remove])
 
 
-@lru_cache(maxsize=4096)
+def _set_headers(headers: Headers) -> bytes:
+    return b"".join([_set_header(name, value) for name, value in headers])
+
+
 def _set_header(name: str, value: str) -> bytes:
+    return (_known_header if len(value) <= _CACHED_CHARS else _new_header)(name, value)
+
+
+def _new_header(name: str, value: str) -> bytes:
     header = field(1, name.encode()) + field(3, value.encode("latin-1"))
     return field(1, field(1, header) + number_field(3, _OVERWRITE))
 
 
-@lru_cache(maxsize=1024)
-def _remove_headers(names: tuple[str, ...]) -> bytes:
-    return b"".join([field(2, name.encode()) for name in names])
+_known_header = lru_cache(maxsize=4096)(_new_header)
+_CACHED_CHARS = 64

@@ -32,9 +32,14 @@ def varint(number: int) -> bytes:
 def field(number: int, payload: bytes) -> bytes:
     """A length-delimited field: a string, bytes, or a message. ``number`` is at most 15."""
     size = len(payload)
+    return (_SHORT[number][size] if size < 0x80 else head(number, size)) + payload
+
+
+def head(number: int, size: int) -> bytes:
+    """What a length-delimited field begins with whose payload of ``size`` bytes follows. ``number`` is at most 15."""
     if size < 0x80:
-        return _SHORT[number][size] + payload
-    return bytes((number << 3 | 2,)) + varint(size) + payload
+        return _SHORT[number][size]
+    return bytes((number << 3 | 2,)) + varint(size)
 
 
 _SHORT = tuple(tuple(bytes((number << 3 | 2, size)) for size in range(0x80)) for number in range(16))

@@ -9,17 +9,18 @@ import orjson
 from mcp_extproc.contract import SERVER_HEADER
 from mcp_extproc.gateway import headers, lists, refusals, replies
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.context import CallPlan, ClientSession, Inquiry
-from mcp_extproc.gateway.decision import Decision, Failed, Forward, Headers, NeedSession
+from mcp_extproc.gateway.context import CallPlan, ClientSession, Inquiry, Kind
+from mcp_extproc.gateway.decision import Decision, Failed, Forward, ForwardPlan, Headers, NeedSession, RequestHead
 from mcp_extproc.gateway.relay import Call
-from mcp_extproc.gateway.responses import CallResponse
-from mcp_extproc.gateway.view import id_for_server
+from mcp_extproc.gateway.responses import Expected
+from mcp_extproc.gateway.view import ClientView, id_for_server
 from mcp_extproc.mcp import capabilities, jsontext, methods, transport, versions
+from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.methods import Handling, Method
 from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
 from mcp_extproc.mcp.sessions import UpstreamSession
 
-_MAX_PLANS = 256
+_VERSION_HEADER = "mcp-protocol-version"
 
 MAX_URI_CHARS = 8 * 1024
 """Longest URI that is served. It travels in a header."""
@@ -148,7 +149,7 @@ def _to(ask: Inquiry, method: Method, server: str, own: str, changes: Changes) -
     context = ask.session.context
     entry = context.catalog.entries[server]
     ref = ask.session.ref(server)
-    token = _progress_token(ask)
+    token = progress_token(ask.request)
     ask.facts["server"] = server
 
     def resume(session: UpstreamSession | Failed) -> Decision:
@@ -167,6 +168,23 @@ def _to(ask: Inquiry, method: Method, server: str, own: str, changes: Changes) -
     return NeedSession(ref, None, resume) if session is None else resume(session)
 
 
+def like_before(session: ClientSession, head: RequestHead, request: Request, owed: bytes | None) -> Forward | None:
+    """Forward a call as the one before with the same method, name and headers was, if there was one.
+
+    What :func:`by_name` looks at is the same then, but for the server's session, the id, and the members of ``params``.
+
+    Args:
+        session: the client's, still valid.
+        head: the request's.
+        request: it passed the checks that do not depend on the method.
+        owed: its progress token.
+    """
+    plan = session.context.plans.get(_kind_of(session, head, request))
+    if plan is None or "task" in request.params or session.context.memory.current(plan.ref) is not plan.session:
+        return None
+    return _forwarded(session, plan, request, plan.changes, owed)
+
+
 def _forward(
     ask: Inquiry,
     method: Method,
@@ -176,42 +194,53 @@ def _forward(
     changes: Changes,
     token: bytes | None,
 ) -> Forward:
-    request, view = ask.request, ask.session.view
-    id = id_at_servers(ask.session, request.id)
-    body = request.body if not changes and id == request.id else request.rewritten(changes, id)
-    plan = _plan(ask.session, method, entry, session)
-    set_headers = (*plan.headers, ("content-length", str(len(body))), ("mcp-name", header_value(own)))
-    gone = headers.removed(ask.head.names, plan.names)
+    plan = _new_plan(ask, method, entry, own, session, changes)
+    if _is_found_by_itself(ask, method):
+        ask.session.context.plans.remember(_kind_of(ask.session, ask.head, ask.request), plan)
+    return _forwarded(ask.session, plan, ask.request, changes, token)
+
+
+def _is_found_by_itself(ask: Inquiry, method: Method) -> bool:
+    """Whether the same name leads to the same server whatever else is in the request, and whatever servers list."""
+    name = ask.request.text("name")
+    if method.handling is not Handling.BY_NAME or method.capability is None or name is None:
+        return False
+    return "task" not in ask.request.params and ask.session.context.catalog.resolve(method.capability, name) is not None
+
+
+def _kind_of(session: ClientSession, head: RequestHead, request: Request) -> Kind:
+    return (session.opened.id, request.method, request.text("name"), head.names, head.headers.get(_VERSION_HEADER))
+
+
+def _forwarded(
+    session: ClientSession, plan: CallPlan, request: Request, changes: Changes, token: bytes | None
+) -> Forward:
+    id = id_at_servers(session, request.id)
+    mapped = id != request.id
+    body = request.rewritten(changes, id) if changes or mapped else request.body
     response = None
-    if plan.reads or id != request.id:
-        limits = ask.session.context.config.limits
-        response = CallResponse(
-            ask.session.relay,
-            ask.session.context.identifiers,
-            entry.name,
-            session,
-            Call(method.name, token),
+    if plan.reads or mapped:
+        limits = session.context.config.limits
+        response = Expected(
+            session.relay,
+            session.context.identifiers,
+            plan.forward.server,
+            plan.session,
+            Call(request.method, token),
             request.id,
-            reads_json=plan.reads_json or id != request.id,
-            response_bytes=limits.response_bytes,
-            event_bytes=limits.event_bytes,
+            plan.reads_json or mapped,
+            limits.response_bytes,
+            limits.event_bytes,
         )
-    progress = (view.session_id, token) if token is not None else None
-    return Forward(entry.name, set_headers, gone, body, ask.facts, response, progress)
+    progress = None if token is None else (session.view.session_id, token)
+    length = (("content-length", str(len(body))),)
+    return Forward(plan.forward, body, length, request.id, response, progress)
 
 
-def _plan(session: ClientSession, method: Method, entry: CatalogEntry, upstream: UpstreamSession) -> CallPlan:
-    """How to forward requests of a method to a server in this session."""
-    key = (method.name, entry.name, upstream)
-    plan = session.plans.get(key)
-    if plan is None:
-        if len(session.plans) >= _MAX_PLANS:
-            session.plans.clear()
-        plan = session.plans[key] = _new_plan(session, method, entry, upstream)
-    return plan
-
-
-def _new_plan(session: ClientSession, method: Method, entry: CatalogEntry, upstream: UpstreamSession) -> CallPlan:
+def _new_plan(
+    ask: Inquiry, method: Method, entry: CatalogEntry, own: str, upstream: UpstreamSession, changes: Changes
+) -> CallPlan:
+    session = ask.session
     view, catalog = session.view, session.context.catalog
     has_uris = method.uris is not None or method.handling in (Handling.BY_URI, Handling.BY_REF)
     reads_json = (
@@ -222,24 +251,34 @@ def _new_plan(session: ClientSession, method: Method, entry: CatalogEntry, upstr
     )
     # A server without sessions has no streams that could be resumed, nor can it ask the client for anything.
     reads = upstream.id is not None or reads_json or bool(view.flags)
+    set_headers = _call_headers(view, method, entry, own, upstream, reads=reads)
+    gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
+    facts = {name: fact for name, fact in ask.facts.items() if name not in ("id", "id_json")}
+    return CallPlan(
+        ForwardPlan(entry.name, set_headers, gone, facts), session.ref(entry.name), upstream, changes, reads, reads_json
+    )
+
+
+def _call_headers(
+    view: ClientView, method: Method, entry: CatalogEntry, own: str, upstream: UpstreamSession, *, reads: bool
+) -> Headers:
     declared = capabilities.declared_to_servers(view.flags, upstream.version)
     fields, _ = session_headers(upstream)
-    set_headers: Headers = (
+    return (
         (":path", entry.path),
         ("accept", transport.JSON_OR_SSE),
         ("mcp-method", method.name),
+        ("mcp-name", header_value(own)),
         (SERVER_HEADER, entry.name),
         *fields,
         *((("accept-encoding", "identity"),) if reads else ()),
         *(((headers.CAPABILITIES, declared.decode()),) if view.flags else ()),
         *entry.headers,
     )
-    names = (*(name for name, _ in set_headers), "content-length", "mcp-name")
-    return CallPlan(set_headers, names, reads, reads_json)
 
 
 def may_read_response(session: ClientSession) -> bool:
-    """Whether some response in this session may have to be read: :func:`_response`, before the request is known."""
+    """Whether some response may have to be read, as :class:`CallPlan` says, before the request is known."""
     opened, catalog = session.opened.session, session.context.catalog
     known = {name: upstream for name, upstream in opened.upstreams.items() if name in catalog.entries}
     return (
@@ -274,8 +313,9 @@ def session_headers(session: UpstreamSession) -> tuple[Headers, tuple[str, ...]]
     )
 
 
-def _progress_token(ask: Inquiry) -> bytes | None:
-    meta = ask.request.object("_meta")
+def progress_token(request: Request) -> bytes | None:
+    """JSON text of the token with which the client wants to hear of progress."""
+    meta = request.object("_meta")
     token = None if meta is None else meta.get("progressToken")
     return None if token is None else bytes(token)[:1024]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +10,49 @@ import msgspec
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.catalog import Catalog
-from mcp_extproc.gateway.decision import Headers, RequestHead, SessionRef
+from mcp_extproc.gateway.decision import ForwardPlan, RequestHead, SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay import Relay
 from mcp_extproc.gateway.view import ClientView, Identifiers
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.sessions import OpenedSession, Sealer, UpstreamSession
+
+
+class CallPlan(msgspec.Struct, frozen=True, eq=False):
+    """How one kind of request is forwarded to a server: all that does not depend on the request itself."""
+
+    forward: ForwardPlan
+    ref: SessionRef
+    session: UpstreamSession
+    """With the server."""
+    changes: Mapping[str, bytes | None]
+    """Members of ``params`` and their new JSON text; ``None`` takes one out."""
+    reads: bool
+    """Whether the response has to be read if it is an event stream."""
+    reads_json: bool
+    """Whether it has to be read if it is JSON."""
+
+
+Kind = tuple[str, str, str | None, tuple[str, ...], str | None]
+"""Requests of a kind are forwarded alike. Session, method, the client's name for what is called, the names of the client's
+headers, and its version header."""
+
+_MAX_PLANS = 4096
+_MAX_KIND_CHARS = 4096
+
+
+class Plans(dict[Kind, CallPlan]):
+    """The plans of calls that were forwarded, for the next ones like them. One too many, and all are made again as they
+    come."""
+
+    def remember(self, kind: Kind, plan: CallPlan) -> None:
+        """Keep a plan, if it is not as large as only somebody would make it who wants us to keep it."""
+        _, _, name, headers, _ = kind
+        if len(name or "") + sum(map(len, headers)) <= _MAX_KIND_CHARS:
+            if len(self) >= _MAX_PLANS:
+                self.clear()
+            self[kind] = plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +64,7 @@ class Context:
     sealer: Sealer
     identifiers: Identifiers
     memory: SessionMemory
+    plans: Plans = field(default_factory=Plans)
 
 
 class ClientSession:
@@ -43,8 +81,6 @@ class ClientSession:
             "protocol_version": opened.session.version,
             "client": opened.session.client,
         }
-        self.plans: dict[tuple[str, str, UpstreamSession], CallPlan] = {}
-        """How requests of a method are forwarded to a server, by method, server and the session with it."""
         self._refs: dict[str, SessionRef] = {}
 
     def ref(self, server: str) -> SessionRef:
@@ -67,20 +103,6 @@ class ClientSession:
         """The servers that offer something, and those that may, because they were never reached."""
         names = self.context.catalog.entries
         return [name for name in names if (offered := self.offered(name)) is None or capability in offered]
-
-
-@dataclass(frozen=True, slots=True)
-class CallPlan:
-    """How one kind of request is forwarded to a server: all that does not depend on the request itself."""
-
-    headers: Headers = field(repr=False)
-    """Set on each. They hold credentials."""
-    names: tuple[str, ...]
-    """Of all headers that are set, those of the request among them."""
-    reads: bool
-    """Whether the response has to be read if it is an event stream."""
-    reads_json: bool
-    """Whether it has to be read if it is JSON."""
 
 
 class Inquiry(msgspec.Struct, frozen=True):

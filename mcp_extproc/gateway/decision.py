@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mcp_extproc.gateway.view import ClientView, Cursor
+from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
 
 if TYPE_CHECKING:
     from mcp_extproc.gateway.relay import Relay
-    from mcp_extproc.gateway.responses import CallResponse
+    from mcp_extproc.gateway.responses import Expected
 
 Facts = Mapping[str, Any]
 """What is told about a request in the dynamic metadata ``mcp_proxy``: strings, numbers, and one level of nesting."""
 
 Headers = tuple[tuple[str, str], ...]
+
+MAX_EXACT_DIGITS = 16
+"""Fewer digits than this are a number that every reader of JSON holds exactly (RFC 8259 section 6)."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,7 @@ class RequestHead:
         return tuple(self.headers)
 
 
-@dataclass(frozen=True, slots=True)
-class NeedBody:
+class NeedBody(msgspec.Struct, frozen=True):
     """A request that can't be judged by its head."""
 
     and_response: bool
@@ -55,19 +58,61 @@ class Note:
     fields: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """Envoy carries the request to one server and streams the answer back, past us unless ``response`` has to read it."""
+class ForwardPlan(msgspec.Struct, frozen=True, eq=False):
+    """What is the same whenever a request of one kind is forwarded. Kept between requests, and compared by identity, so that
+    its serialized form can be kept as well."""
 
     server: str
-    set_headers: Headers = field(repr=False)
-    """They hold credentials: never log them."""
+    headers: Headers
+    """Set on the request. They hold credentials: never log them."""
     remove_headers: tuple[str, ...]
-    body: bytes = field(repr=False)
     facts: Facts
-    response: CallResponse | None = None
+
+    def __repr__(self) -> str:
+        return f"ForwardPlan({self.server!r})"
+
+
+class Forward(msgspec.Struct, frozen=True):
+    """Envoy carries the request to one server and streams the answer back, past us unless ``response`` has to read it."""
+
+    plan: ForwardPlan
+    body: bytes
+    own_headers: Headers = ()
+    """Set on this request alone."""
+    id: bytes | None = None
+    """JSON text of the request's id."""
+    response: Expected | None = None
     progress: tuple[str, bytes] | None = None
     """Session and progress token of the request, where it wants progress."""
+
+    def __repr__(self) -> str:
+        return f"Forward({self.server!r}, {len(self.body)} bytes)"
+
+    @property
+    def server(self) -> str:
+        """Where it goes."""
+        return self.plan.server
+
+    @property
+    def set_headers(self) -> Headers:
+        """All headers that are set. They hold credentials: never log them."""
+        return self.plan.headers + self.own_headers
+
+    @property
+    def remove_headers(self) -> tuple[str, ...]:
+        """The client's headers that have to go."""
+        return self.plan.remove_headers
+
+    @property
+    def facts(self) -> Facts:
+        """All that is told about the request."""
+        return self.plan.facts if self.id is None else {**id_facts(self.id), **self.plan.facts}
+
+
+def id_facts(id: bytes) -> dict[str, Any]:
+    """A request's id in the metadata: its JSON text, and what it says, a number only where that is exact."""
+    said = int(id) if id[:1] != b'"' and len(id) < MAX_EXACT_DIGITS else jsontext.text_of(id)
+    return {"id_json": id.decode(), "id": id.decode() if said is None else said}
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from mcp_extproc.gateway.decision import (
     Failed,
     FanOut,
     Forward,
+    ForwardPlan,
     NeedBody,
     NeedSession,
     NotifyLeg,
@@ -40,6 +41,7 @@ from mcp_extproc.gateway.decision import (
     RequestHead,
     SessionRef,
     Stream,
+    id_facts,
 )
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.view import Identifiers, Owned, session_checksum
@@ -93,14 +95,8 @@ class Gateway:
             return replies.reject(error, facts)
 
     def _may_read_response(self, head: RequestHead, now: float) -> bool:
-        token = head.headers.get("mcp-session-id")
-        if token is None:
-            return False
-        try:
-            opened = self._opened(token, now)
-        except BadToken:
-            return False
-        return calls.may_read_response(self._client_session(opened))
+        session = self._session_of_calls(head, now)
+        return session is not None and calls.may_read_response(session)
 
     # -- Body ---------------------------------------------------------------------------------------------------------
 
@@ -119,6 +115,8 @@ class Gateway:
             if envelope.is_batch(body):
                 return self._batch(head, body, facts, now)
             message = envelope.parse(body, self.config.limits.json_depth)
+            if type(message) is Request and (forward := self._like_before(head, message, now)) is not None:
+                return forward
             _describe(message, facts)
             try:
                 return self._decide(head, message, facts, now)
@@ -126,6 +124,30 @@ class Gateway:
                 raise error.about(message.id if isinstance(message, Request) else None) from None
         except McpError as error:
             return replies.reject(error, facts)
+
+    def _like_before(self, head: RequestHead, request: Request, now: float) -> Forward | None:
+        """The short way for calls like one that was forwarded before; ``None`` where the long one has to be taken."""
+        session = self._session_of_calls(head, now)
+        if session is None:
+            return None
+        token = None
+        if "_meta" in request.params:
+            try:
+                admission.check_era(head, request)
+                token = calls.progress_token(request)
+            except McpError:
+                return None
+        return calls.like_before(session, head, request, token)
+
+    def _session_of_calls(self, head: RequestHead, now: float) -> ClientSession | None:
+        token = head.headers.get("mcp-session-id")
+        if token is None:
+            return None
+        try:
+            opened = self._opened(token, now)
+        except BadToken:
+            return None
+        return None if self.memory.has_ended(opened.id) else self._client_session(opened)
 
     def _decide(self, head: RequestHead, message: envelope.Message, facts: dict[str, Any], now: float) -> Decision:
         if not isinstance(message, Response):
@@ -298,7 +320,7 @@ class Gateway:
             if isinstance(session, Failed):
                 return Reply(503, b"", facts=facts, notes=replies.failure_notes([session]))
             set_headers, gone = calls.session_headers(session)
-            return Forward(server, set_headers, gone, b"", facts)
+            return Forward(ForwardPlan(server, set_headers, gone, facts), b"")
 
         return NeedSession(ref, lost, resume)
 
@@ -328,12 +350,7 @@ def _declared(head: RequestHead, version: str) -> capabilities.Flags:
 
 def _describe(message: envelope.Message, facts: dict[str, Any]) -> None:
     if isinstance(message, Request | Response):
-        facts["id_json"] = message.id.decode()
-        facts["id"] = (
-            int(message.id) if message.id[:1] != b'"' and len(message.id) < 16 else jsontext.text_of(message.id)
-        )
-        if facts["id"] is None:
-            facts["id"] = message.id.decode()
+        facts |= id_facts(message.id)
     if isinstance(message, Response):
         return
     facts["method"] = message.method

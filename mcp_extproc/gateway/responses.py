@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+import msgspec
+
 from mcp_extproc.gateway.relay import Call, Relay, Relayed
 from mcp_extproc.gateway.view import (
     MAX_UPSTREAM_ID_BYTES,
@@ -40,59 +42,58 @@ class Out:
     """Answers to requests of the server that the client never sees."""
 
 
+class Expected(msgspec.Struct, frozen=True):
+    """A response that may have to be read, before anything of it is there."""
+
+    relay: Relay
+    """Of the client's session."""
+    identifiers: Identifiers
+    """Seal event ids."""
+    server: str
+    session: UpstreamSession
+    call: Call
+    id: bytes | None
+    """Of the request, as the client wrote it; ``None`` on a stream that was resumed, where it is not known."""
+    reads_json: bool
+    """Whether JSON may hold something that clients see differently."""
+    response_bytes: int
+    """Most bytes held of a JSON answer."""
+    event_bytes: int
+    """Most bytes held of an event."""
+
+    def reading(self, status: str, content_type: str) -> Reading:
+        """How to read the body of a response with this head."""
+        if status != "200":
+            return Reading.PASS
+        kind = transport.media_type(content_type)
+        if kind == transport.SSE:
+            return Reading.EVENTS
+        return Reading.WHOLE if kind == transport.JSON and self.reads_json else Reading.PASS
+
+
 class CallResponse:
-    """One response.
+    """One response that is read.
 
     Args:
-        relay: of the client's session.
-        identifiers: seals event ids.
-        server: that answers.
-        session: with the server.
-        call: the request.
-        id: the request's id as the client wrote it; ``None`` on a stream that was resumed, where it is not known.
-        reads_json: whether JSON may hold something that clients see differently.
-        response_bytes: most bytes held of a JSON answer.
-        event_bytes: most bytes held of an event.
+        expected: what is known of it.
+        reading: how.
     """
 
-    def __init__(
-        self,
-        relay: Relay,
-        identifiers: Identifiers,
-        server: str,
-        session: UpstreamSession,
-        call: Call,
-        id: bytes | None,
-        *,
-        reads_json: bool,
-        response_bytes: int,
-        event_bytes: int,
-    ) -> None:
-        self._relay = relay
-        self._identifiers = identifiers
-        self.server = server
-        self.session = session
-        self._call = call
-        self._id = id
-        self._reads_json = reads_json
-        self._response_bytes = response_bytes
-        self._event_bytes = event_bytes
-        self._reading = Reading.PASS
+    def __init__(self, expected: Expected, reading: Reading) -> None:
+        self.server = expected.server
+        self.session = expected.session
+        self._relay = expected.relay
+        self._identifiers = expected.identifiers
+        self._call = expected.call
+        self._id = expected.id
+        self._response_bytes = expected.response_bytes
+        self._event_bytes = expected.event_bytes
+        self._reading = reading
         self._body = bytearray()
-        self._parser: SseParser | None = None
+        self._parser = SseParser(expected.event_bytes)
         self._broken = False
         self._answered = False
         self._resumable = False
-
-    def head(self, status: str, content_type: str) -> Reading:
-        """How to read the body of a response with this head."""
-        kind = transport.media_type(content_type)
-        if status == "200" and kind == transport.SSE:
-            self._reading = Reading.EVENTS
-            self._parser = SseParser(self._event_bytes)
-        elif status == "200" and kind == transport.JSON and self._reads_json:
-            self._reading = Reading.WHOLE
-        return self._reading
 
     def feed(self, chunk: bytes, *, end: bool) -> Out:
         """What the client gets for a piece of the body."""
@@ -124,7 +125,6 @@ class CallResponse:
 
     def _events(self, chunk: bytes, *, end: bool) -> Out:
         out = Out()
-        assert self._parser is not None
         if not self._broken:
             try:
                 for event in self._parser.feed(chunk):

@@ -37,16 +37,18 @@ _INNER_NAMES = {"ref": frozenset({"type", "name", "uri"}), "_meta": frozenset({"
 _FOLDED = {name.casefold(): name for name in _ENVELOPE_NAMES | _PARAMS_NAMES}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
+class _Call(msgspec.Struct, frozen=True, kw_only=True):
     method: str
-    body: bytes = field(repr=False)
+    body: bytes
     """The message as it came."""
-    members: Members = field(repr=False)
-    params: Members = field(repr=False)
+    members: Members
+    params: Members
     """Members of ``params``; empty where there is none."""
     compact: bool = False
     """Whether the message is written without blanks between its members and those of ``params``, as we would write it."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.method!r}, {len(self.body)} bytes)"
 
     def text(self, name: str) -> str | None:
         """A string member of ``params``, or ``None`` where it is absent or no string."""
@@ -102,16 +104,14 @@ class _Call:
         return jsontext.join(members)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request(_Call):
+class Request(_Call, frozen=True, kw_only=True):
     """A message that wants an answer."""
 
     id: bytes
     """JSON text of the id, digit for digit: clients tell ``1`` from ``"1"``, and integers may exceed 2**53."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notification(_Call):
+class Notification(_Call, frozen=True, kw_only=True):
     """A message without id: it gets 202 and no answer."""
 
 
@@ -194,7 +194,7 @@ def parse(body: bytes, max_depth: int) -> Message:
 def _read(body: bytes, members: Members, id: bytes | None) -> Message:
     compact = _refuse_second_meanings(body, members, _ENVELOPE_NAMES)
     version = members.get("jsonrpc")
-    if version is None or jsontext.text_of(version) != "2.0":
+    if version is None or (bytes(version) != b'"2.0"' and jsontext.text_of(version) != "2.0"):
         raise _invalid('"jsonrpc" has to be "2.0"')
     if "id" in members and id is None:
         raise _invalid(f'"id" has to be a string or an integer, at most {MAX_ID_BYTES} bytes long')

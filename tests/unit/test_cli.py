@@ -95,3 +95,77 @@ def test_serve_says_where_it_can_not_listen(file: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "folder.sock" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+TCP = ("--listen", "127.0.0.1:9002")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--tls-certificate", "FILE", *TCP), "--tls-key is missing"),
+        (("--tls-key", "FILE", *TCP), "--tls-certificate is missing"),
+        (("--tls-client-ca", "FILE", *TCP), "--tls-certificate is missing"),
+        (("--tls-certificate", "FILE", "--tls-key", "FILE"), "TLS is for --listen HOST:PORT"),
+        (("--tls-certificate", "FILE", "--tls-key", "FILE", "--listen", "unix:/run/x.sock"), "TLS is for --listen"),
+        (("--drain-seconds", "-1"), "-1"),
+    ],
+)
+def test_serve_options_that_do_not_go_together(file: Path, options: tuple[str, ...], says: str) -> None:
+    result = run("serve", str(file), *(str(file) if option == "FILE" else option for option in options))
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_serve_says_which_certificate_is_none(file: Path) -> None:
+    done = program("serve", str(file), *TCP, "--tls-certificate", str(file), "--tls-key", str(file))
+    assert done.returncode == 2
+    assert f"TLS can't be served: {file} with {file}: expected a certificate and its key, in PEM" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = program("serve", str(file), *TCP, "--tls-certificate", "/nowhere.pem", "--tls-key", str(file))
+    assert done.returncode == 2
+    assert "TLS can't be served: /nowhere.pem can't be read: No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--extproc-client-certificate", "a", "--extproc-client-key", "b"), "--extproc-ca is missing"),
+        (("--extproc-sni", "gateway.internal"), "--extproc-ca is missing"),
+        (("--extproc-ca", "a", "--extproc-client-key", "b"), "--extproc-client-certificate is missing"),
+        (("--extproc-ca", "a", "--extproc-client-certificate", "b"), "--extproc-client-key is missing"),
+        (("--extproc-ca", "a"), "TLS is for workers at --extproc HOST:PORT"),
+        (("--extproc-ca", "a", "--extproc", "unix:/run/x.sock"), "TLS is for workers at --extproc HOST:PORT"),
+        (("--extproc-ca", "a", "--extproc", "g:1", "--extproc", "unix:/run/x.sock"), "TLS is for workers at"),
+    ],
+)
+def test_bootstrap_options_that_do_not_go_together(file: Path, options: tuple[str, ...], says: str) -> None:
+    result = run("envoy", "bootstrap", str(file), *options)
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "sni", "names"),
+    [
+        (("--extproc", "gateway:9002"), "gateway", [("DNS", "gateway")]),
+        (("--extproc", "10.0.0.8:9002"), "", [("IP_ADDRESS", "10.0.0.8")]),
+        (("--extproc", "a:9002", "--extproc", "b:9002"), "", [("DNS", "a"), ("DNS", "b")]),
+        (("--extproc", "a:9002", "--extproc", "a:9003"), "a", [("DNS", "a")]),
+        (("--extproc", "a:9002", "--extproc", "b:9002", "--extproc-sni", "g"), "g", [("DNS", "g")]),
+    ],
+)
+def test_bootstrap_with_tls(file: Path, options: tuple[str, ...], sni: str, names: list[tuple[str, str]]) -> None:
+    result = run("envoy", "bootstrap", str(file), *options, "--extproc-ca", "/nowhere/ca.pem")
+    assert result.exit_code == 0, result.output
+    clusters = json.loads(result.output)["staticResources"]["clusters"]
+    [cluster] = [cluster for cluster in clusters if cluster["name"] == "mcp_extproc"]
+    tls = cluster["transportSocket"]["typedConfig"]
+    common = tls["commonTlsContext"]
+    assert tls.get("sni", "") == sni
+    assert common["alpnProtocols"] == ["h2"]
+    assert "tlsCertificates" not in common
+    validation = common["validationContext"]
+    assert validation["trustedCa"] == {"filename": "/nowhere/ca.pem"}
+    assert [(san["sanType"], san["matcher"]["exact"]) for san in validation["matchTypedSubjectAltNames"]] == names

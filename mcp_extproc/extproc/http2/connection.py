@@ -15,8 +15,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
@@ -70,14 +71,14 @@ class Limits:
                 raise ValueError(f"a window has {frames.DEFAULT_WINDOW} to {frames.MAX_WINDOW} bytes, not {window}")
 
 
-class RequestReceived(NamedTuple):
+class RequestReceived(msgspec.Struct, frozen=True):
     """A new stream."""
 
     stream: int
     headers: Headers
 
 
-class DataReceived(NamedTuple):
+class DataReceived(msgspec.Struct, frozen=True):
     """A part of a stream's body. Give its ``size`` back with :meth:`Connection.consumed` once it was dealt with."""
 
     stream: int
@@ -86,26 +87,26 @@ class DataReceived(NamedTuple):
     """What it takes of the windows; padding counts."""
 
 
-class StreamEnded(NamedTuple):
+class StreamEnded(msgspec.Struct, frozen=True):
     """The client sends no more on a stream."""
 
     stream: int
 
 
-class StreamReset(NamedTuple):
+class StreamReset(msgspec.Struct, frozen=True):
     """A stream is over: the client gave it up, or broke the rules on it."""
 
     stream: int
     code: int
 
 
-class StreamDrained(NamedTuple):
+class StreamDrained(msgspec.Struct, frozen=True):
     """All data of a stream that had to wait is on its way."""
 
     stream: int
 
 
-class ConnectionEnded(NamedTuple):
+class ConnectionEnded(msgspec.Struct, frozen=True):
     """The connection is over: the client broke the rules. Send what there is to send, then close."""
 
     code: int
@@ -197,6 +198,8 @@ class Connection:
         self._block_bytes = 0
         # Flow control
         self._receive_window = self.limits.connection_window
+        self._replenish_connection = self.limits.connection_window // _REPLENISH_SHARE
+        self._replenish_stream = self.limits.stream_window // _REPLENISH_SHARE
         self._unread = 0
         self._send_window = frames.DEFAULT_WINDOW
         self._initial_send_window = frames.DEFAULT_WINDOW
@@ -233,12 +236,12 @@ class Connection:
 
     def take(self) -> bytes:
         """The bytes to send now. They are given once."""
-        out = self._out
-        if not out:
-            return b""
-        data = b"".join(out)
-        out.clear()
-        return data
+        return b"".join(self.take_parts())
+
+    def take_parts(self) -> list[bytes | memoryview]:
+        """The same in parts, for who can send them without putting them together."""
+        out, self._out = self._out, []
+        return out
 
     def is_open(self, stream: int) -> bool:
         """Whether something can still be sent on a stream."""
@@ -277,8 +280,11 @@ class Connection:
             if end > size:
                 break
             position = end
+            payload = buffer[start:end]
+            if not self._block_stream and self._is_usual(kind, flags, stream, payload, events):
+                continue
             try:
-                self._frame(kind, flags, stream & frames.STREAM_ID, buffer[start:end], events)
+                self._frame(kind, flags, stream & frames.STREAM_ID, payload, events)
             except _BrokenStream as broken:
                 self._reset(broken.stream, broken.code, events)
         self._in = buffer[position:] if position < size else b""
@@ -290,6 +296,31 @@ class Connection:
             raise _Broken(frames.PROTOCOL_ERROR, "the client does not speak HTTP/2")
         self._preface_left = wanted[len(seen) :]
         return len(seen)
+
+    def _is_usual(self, kind: int, flags: int, id: int, payload: bytes, events: list[Event]) -> bool:
+        """Deal with what nearly all frames are, in one step: data of an open stream, and a new stream whose header block was
+        seen before. Whatever is wrong or rare about a frame is left to :meth:`_frame`, and nothing is done about it here."""
+        if kind == frames.DATA and not flags:
+            stream, size = self._streams.get(id), len(payload)
+            if stream is None or stream.ended_by_client or not 0 < size <= stream.receive_window:
+                return False
+            if size > self._receive_window:
+                return False
+            stream.receive_window -= size
+            self._receive_window -= size
+            events.append(DataReceived(id, payload, size))
+            return True
+        if kind == frames.HEADERS and flags == frames.END_HEADERS and self._stands_alone:
+            headers = self._known_blocks.get(payload)
+            if headers is None or not self._last_stream < id <= frames.STREAM_ID or not id & 1:
+                return False
+            if self._going_away or len(self._streams) >= self.limits.streams:
+                return False
+            self._last_stream = id
+            self._streams[id] = _Stream(id, self.limits.stream_window, self._initial_send_window)
+            events.append(RequestReceived(id, headers))
+            return True
+        return False
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
         if self._block_stream and (kind != frames.CONTINUATION or stream != self._block_stream):
@@ -584,22 +615,27 @@ class Connection:
 
     def consumed(self, id: int, size: int) -> None:
         """Data was dealt with, and its room can be used again."""
-        self._give_back(size)
+        self._unread += size
+        if self._unread >= self._replenish_connection:
+            self._open_window()
         stream = self._streams.get(id)
         if stream is None or stream.ended_by_client:
             return
         stream.unread += size
-        if stream.unread * _REPLENISH_SHARE >= self.limits.stream_window:
+        if stream.unread >= self._replenish_stream:
             self._out.append(frames.window_update(id, stream.unread))
             stream.receive_window += stream.unread
             stream.unread = 0
 
     def _give_back(self, size: int) -> None:
         self._unread += size
-        if self._unread * _REPLENISH_SHARE >= self.limits.connection_window:
-            self._out.append(frames.window_update(0, self._unread))
-            self._receive_window += self._unread
-            self._unread = 0
+        if self._unread >= self._replenish_connection:
+            self._open_window()
+
+    def _open_window(self) -> None:
+        self._out.append(frames.window_update(0, self._unread))
+        self._receive_window += self._unread
+        self._unread = 0
 
     def _on_window_update(self, id: int, payload: bytes, events: list[Event]) -> None:
         if len(payload) != 4:
@@ -638,7 +674,7 @@ class Connection:
             self._debts -= 1
             if self._table_update:
                 block = self._with_table_update(block)
-            self._out.append(frames.frame(frames.HEADERS, frames.END_HEADERS, id, block))
+            self._out += (frames.header(len(block), frames.HEADERS, frames.END_HEADERS, id), block)
 
     def send_data(self, id: int, data: bytes) -> None:
         """Send data, as soon as the peer's windows allow."""
@@ -649,7 +685,7 @@ class Connection:
         if not stream.pending and size <= stream.send_window and size <= self._send_window and size <= self._max_frame:
             stream.send_window -= size
             self._send_window -= size
-            self._out.append(frames.frame(frames.DATA, 0, id, data))
+            self._out += (frames.header(size, frames.DATA, 0, id), data)
             return
         waits = bool(stream.pending)
         stream.pending.append(memoryview(data))

@@ -6,6 +6,8 @@ Source: gRPC over HTTP2 (PROTOCOL-HTTP2.md in grpc/grpc), "Requests", "Responses
 from __future__ import annotations
 
 import re
+import struct
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
@@ -19,7 +21,10 @@ UNIMPLEMENTED: Final = 12
 INTERNAL: Final = 13
 UNAVAILABLE: Final = 14
 
-_PREFIX_BYTES = 5
+_PREFIX = struct.Struct(">BL")
+_PREFIX_BYTES = _PREFIX.size
+_read_prefix: Final[Callable[..., tuple[int, int]]] = _PREFIX.unpack_from
+"""Whether a message is compressed, and its length."""
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -60,7 +65,8 @@ class Messages:
             GrpcError: a message is compressed, or too large. The stream is over then.
         """
         buffer = self._buffer
-        if not buffer and len(data) >= _PREFIX_BYTES and len(data) == _PREFIX_BYTES + self._length(data):
+        size = len(data) - _PREFIX_BYTES
+        if not buffer and 0 <= size <= self._max and _read_prefix(data) == (0, size):
             return [data[_PREFIX_BYTES:]]  # what nearly every frame is: one whole message
         buffer += data
         if len(buffer) < self._wanted:
@@ -85,17 +91,22 @@ class Messages:
         return not self._buffer
 
     def _length(self, buffer: bytes | bytearray, position: int = 0) -> int:
-        if buffer[position]:
+        compressed, length = _read_prefix(buffer, position)
+        if compressed:
             raise GrpcError(UNIMPLEMENTED, "compressed messages are not read")
-        length = int.from_bytes(buffer[position + 1 : position + _PREFIX_BYTES], "big")
         if length > self._max:
             raise GrpcError(RESOURCE_EXHAUSTED, f"a message of {length} bytes is larger than {self._max}")
         return length
 
 
+def prefix(size: int) -> bytes:
+    """What a message of this size begins with."""
+    return _PREFIX.pack(0, size)
+
+
 def message(payload: bytes) -> bytes:
     """A message as it is sent."""
-    return b"\0" + len(payload).to_bytes(4, "big") + payload
+    return _PREFIX.pack(0, len(payload)) + payload
 
 
 def timeout(value: str) -> float:

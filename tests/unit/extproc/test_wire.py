@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,12 +13,16 @@ from hypothesis import strategies as st
 
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages, wire
-from mcp_extproc.gateway.decision import Forward, Reply
+from mcp_extproc.gateway.decision import Forward, ForwardPlan, Reply
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 SCALARS = TEXT | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-FACTS = st.dictionaries(TEXT, SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXT, SCALARS, max_size=3))
+FACTS = st.dictionaries(
+    TEXT.filter(lambda name: name not in ("id", "id_json")),
+    SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXT, SCALARS, max_size=3),
+)
 HEADERS = st.lists(st.tuples(st.text("abc-:", min_size=1), st.text(st.characters(max_codepoint=255)))).map(tuple)
+IDS = st.none() | (st.integers() | TEXT).map(lambda value: json.dumps(value).encode())
 BYTES = st.binary(max_size=70_000)
 
 
@@ -57,20 +62,23 @@ def test_structs(facts: dict[str, Any]) -> None:
     assert json_format.MessageToDict(Struct.FromString(wire.struct_of(facts))) == as_struct(facts)
 
 
-@given(HEADERS, st.lists(st.text("abc-")).map(tuple), BYTES, BYTES, FACTS)
-def test_forwards(headers: Any, gone: Any, original: bytes, body: bytes, facts: dict[str, Any]) -> None:
-    answer = read(messages.forward_with_body(Forward("a", headers, gone, body, facts), original))
+@given(HEADERS, HEADERS, st.lists(st.text("abc-")).map(tuple), BYTES, BYTES, FACTS, IDS)
+def test_forwards(
+    headers: Any, own: Any, gone: Any, original: bytes, body: bytes, facts: dict[str, Any], id: bytes | None
+) -> None:
+    forward = Forward(ForwardPlan("a", headers, gone, facts), body, own, id)
+    answer = read(messages.forward_with_body(forward, original))
     common = answer.request_body.response
-    assert mutation(common.header_mutation) == (headers, gone)
+    assert mutation(common.header_mutation) == (headers + own, gone)
     assert common.clear_route_cache
     assert common.HasField("body_mutation") == (body != original)
     assert common.body_mutation.body == (body if body != original else b"")
-    assert told(answer) == as_struct(facts)
+    assert told(answer) == as_struct(dict(forward.facts))
 
 
 @given(HEADERS, st.lists(st.text("abc-")).map(tuple), FACTS)
 def test_forwards_of_heads(headers: Any, gone: Any, facts: dict[str, Any]) -> None:
-    answer = read(messages.forward_headers(Forward("a", headers, gone, b"", facts)))
+    answer = read(messages.forward_headers(Forward(ForwardPlan("a", headers, gone, facts), b"")))
     assert mutation(answer.request_headers.response.header_mutation) == (headers, gone)
     assert answer.mode_override.response_header_mode == pb.ProcessingMode.SEND
     assert told(answer) == as_struct(facts)
@@ -102,3 +110,26 @@ def test_pieces_of_responses(body: bytes) -> None:
 def test_bytes_that_are_no_message(raw: bytes) -> None:
     with pytest.raises(messages.Unreadable):
         messages.read(raw)
+
+
+@given(BYTES, st.booleans())
+def test_whole_bodies_are_read_without_the_library(body: bytes, end: bool) -> None:
+    raw = pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=end)).SerializeToString()
+    assert messages.whole_body(raw) == (body or None)
+    assert messages.read(raw).request_body.body == body
+
+
+@given(st.binary(max_size=40) | st.binary(max_size=20).map(lambda raw: b"\x22\x0c\x0a\x08" + raw))
+def test_what_is_no_body_is_left_to_the_library(raw: bytes) -> None:
+    body = messages.whole_body(raw)
+    if body is not None:
+        message = messages.read(raw)
+        assert message.WhichOneof("request") == "request_body"
+        assert message.request_body.body == body
+
+
+def test_a_body_with_more_to_it_is_left_to_the_library() -> None:
+    message = pb.ProcessingRequest(request_body=pb.HttpBody(body=b"x"))
+    message.attributes["a"].fields["b"].string_value = "c"
+    assert messages.whole_body(message.SerializeToString()) is None
+    assert messages.whole_body(pb.ProcessingRequest(response_body=message.request_body).SerializeToString()) is None

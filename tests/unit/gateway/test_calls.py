@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.gateway.decision import Failed, FanOut, Forward, Listed, NeedBody, NeedSession
+from mcp_extproc.gateway.gateway import Gateway
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.gateway.responses import Reading
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -33,6 +34,7 @@ def test_what_the_server_gets() -> None:
         (":path", "/p%20q/mcp?key=hidden"),
         ("accept", "application/json, text/event-stream"),
         ("mcp-method", "tools/call"),
+        ("mcp-name", "read"),
         ("x-mcp-server", "a"),
         ("mcp-session-id", "id of a"),
         ("mcp-protocol-version", "2025-11-25"),
@@ -41,7 +43,6 @@ def test_what_the_server_gets() -> None:
         ("authorization", "Bearer hidden"),
         ("x-team", "t"),
         ("content-length", str(len(forward.body))),
-        ("mcp-name", "read"),
     )
     assert json.loads(forward.body) == {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "read"}}
 
@@ -300,8 +301,8 @@ def test_which_responses_are_read(rig: dict[str, Any], looked_at: bool, read: bo
     response = rig_.call(tool).response
     assert (response is not None) == looked_at
     if response is not None:
-        assert response.head("200", "text/event-stream") is Reading.EVENTS
-        assert response.head("200", "application/json") is (Reading.WHOLE if read else Reading.EVENTS)
+        assert response.reading("200", "text/event-stream") is Reading.EVENTS
+        assert response.reading("200", "application/json") is (Reading.WHOLE if read else Reading.PASS)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_an_id_that_was_changed_is_looked_for_in_json_too(id: str, reading: Read
     body = f'{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"a__x"}}}}'.encode()
     response = rig.forward(body).response
     assert response is not None
-    assert response.head("200", "application/json") is reading
+    assert response.reading("200", "application/json") is reading
 
 
 def test_the_server_does_not_compress_what_is_read() -> None:
@@ -502,3 +503,60 @@ def test_a_server_that_can_not_be_repaired() -> None:
     reply = as_reply(decision.resume(Failed("a", "connect", "is unreachable")))
     assert reply.status == 503
     assert reply.notes[0].fields["server"] == "a"
+
+
+KINDS = st.sampled_from(["a__read", "bee__read", "a__", "nobody__x", "read"])
+METAS = st.sampled_from([
+    None,
+    {},
+    {"progressToken": 5},
+    {"progressToken": "5"},
+    {"io.modelcontextprotocol/protocolVersion": "2026-07-28"},
+    {"progressToken": 1, "PROGRESSTOKEN": 2},
+])  # fmt: skip
+REQUEST_HEADERS = st.sampled_from([
+    {},
+    {"mcp_protocol_version": "2025-11-25"},
+    {"mcp_protocol_version": "2026-07-28"},
+    {"mcp_protocol_version": "1"},
+    {"authorization": "Bearer x"},
+    {"mcp_session_id": None},
+    {"mcp_session_id": "none of ours"},
+])  # fmt: skip
+
+
+@PROPERTY
+@given(st.lists(st.tuples(
+    st.sampled_from(["tools/call", "prompts/get", "tools/list"]), KINDS, METAS, REQUEST_HEADERS,
+    st.booleans(), st.sampled_from([7, "7", "x"]), st.sampled_from(["known", "late", "none", "ended"]),
+), min_size=2, max_size=8))  # fmt: skip
+def test_a_call_is_forwarded_like_the_first_of_its_kind(rows: list[Any]) -> None:
+    """What was kept of the calls before changes nothing."""
+    rig = Rig(config(SERVERS), {"a": upstream("a", capabilities=("tools", "prompts")), "b": upstream("b")})
+    for method, name, meta, sent, task, id, memory in rows:
+        params = {"name": name, "_meta": meta, **({"task": {}} if task else {})}
+        if meta is None:
+            del params["_meta"]
+        if memory == "late":
+            rig.memory.replace("a", "id of a", upstream("a", id="later"))
+        elif memory == "none":
+            rig.memory.forget("a", "id of a")
+        elif memory == "ended":
+            rig.memory.end(rig.session)
+        body, request = message(method, params, id), rig.head(**sent)
+        fresh = Gateway(rig.config, rig.secret, rig.memory)
+        found, expected = (
+            gateway.decide(request, body, NOW) if isinstance(gateway.admit(request, NOW), NeedBody) else None
+            for gateway in (rig.gateway, fresh)
+        )
+        assert _as_values(found) == _as_values(expected)
+
+
+def _as_values(decision: Any) -> Any:
+    if not isinstance(decision, Forward):
+        return getattr(decision, "facts", None), getattr(decision, "body", None), type(decision)
+    response = decision.response
+    return (
+        decision.server, decision.set_headers, decision.remove_headers, decision.body, decision.facts, decision.progress,
+        None if response is None else (response.server, response.session, response.call, response.id, response.reads_json),
+    )  # fmt: skip

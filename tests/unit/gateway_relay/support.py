@@ -10,7 +10,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay import Call, Relay, Relayed
-from mcp_extproc.gateway.responses import CallResponse
+from mcp_extproc.gateway.responses import Expected
 from mcp_extproc.gateway.view import ClientView, Identifiers
 from mcp_extproc.mcp.sealing import TextSealer
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -73,9 +73,9 @@ class Rig:
         reads_json: bool = True,
         response_bytes: int = 1 << 20,
         event_bytes: int = 1 << 20,
-    ) -> CallResponse:
+    ) -> Expected:
         """The response of server ``b``."""
-        return CallResponse(
+        return Expected(
             self.relay, self.identifiers, "b", session or upstream(), call, id,
             reads_json=reads_json, response_bytes=response_bytes, event_bytes=event_bytes,
         )  # fmt: skip

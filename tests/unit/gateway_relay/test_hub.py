@@ -142,6 +142,15 @@ async def test_closing_ends_everything() -> None:
         assert bench.flood.open == 0
 
 
+async def test_a_stream_that_is_opened_while_all_are_closed_ends_too() -> None:
+    """Its request was on its way when the worker was told to stop."""
+    bench = Bench()
+    await bench.streams.close()
+    async with asyncio.timeout(10), bench.streams.open(bench.stream()) as chunks:
+        assert not isinstance(chunks, Reply)
+        assert [chunk async for chunk in chunks] == []
+
+
 async def test_a_stream_ends_after_so_many_bytes() -> None:
     """Envoy takes all we give, also for a client that does not read: a client that does comes back for more."""
     bench = Bench()

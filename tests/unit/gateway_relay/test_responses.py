@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.gateway.relay import Call
-from mcp_extproc.gateway.responses import CallResponse, Out, Reading
+from mcp_extproc.gateway.responses import CallResponse, Expected, Out, Reading
 from mcp_extproc.gateway.view import session_checksum
 from mcp_extproc.mcp.sse import SseEvent, SseParser, render
 from tests.unit.gateway_relay.support import Rig, notification, request, result, upstream
@@ -20,9 +20,9 @@ from tests.unit.mcp.strategies import PROPERTY
 SSE = "text/event-stream"
 
 
-def read(response: CallResponse, *chunks: bytes, kind: str = SSE) -> Out:
+def read(expected: Expected, *chunks: bytes, kind: str = SSE) -> Out:
     """The whole of what a response becomes."""
-    response.head("200", kind)
+    response = CallResponse(expected, expected.reading("200", kind))
     whole = Out()
     for chunk in chunks:
         out = response.feed(chunk, end=False)
@@ -61,7 +61,7 @@ def messages(out: Out) -> list[Any]:
     ],
 )
 def test_what_is_read(status: str, kind: str, reads_json: bool, reading: Reading) -> None:
-    assert Rig().response(reads_json=reads_json).head(status, kind) is reading
+    assert Rig().response(reads_json=reads_json).reading(status, kind) is reading
 
 
 LONG_STREAM = (
@@ -160,15 +160,13 @@ def test_e17_priming_for_new_clients_only() -> None:
     assert (found.data, found.retry) == (b"", 10)
     assert found.id
     for version in ("2025-03-26", "2025-06-18"):
-        response = Rig(version=version).response()
-        response.head("200", SSE)
+        response = CallResponse(Rig(version=version).response(), Reading.EVENTS)
         assert response.feed(prime, end=False).down == b":\n\n"
 
 
 def test_comments_pass() -> None:
     for version in ("2025-03-26", "2025-11-25"):
-        response = Rig(version=version).response()
-        response.head("200", SSE)
+        response = CallResponse(Rig(version=version).response(), Reading.EVENTS)
         assert response.feed(b": ka\n\n", end=False).down == b":\n\n"
 
 
@@ -196,8 +194,7 @@ def test_the_blank_line_that_servers_forget() -> None:
 def test_json_is_read_when_complete(pieces: int) -> None:
     body = json.dumps(result({"content": [{"type": "resource_link", "uri": "f:a"}]})).encode()
     size = max(1, len(body) // pieces)
-    response = Rig().response()
-    response.head("200", "application/json")
+    response = CallResponse(Rig().response(), Reading.WHOLE)
     for start in range(0, len(body), size):
         assert response.feed(body[start : start + size], end=False) == Out()
     assert json.loads(response.feed(b"", end=True).down)["result"]["content"][0]["uri"] == "bee+f:a"

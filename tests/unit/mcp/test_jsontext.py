@@ -145,6 +145,7 @@ def test_compact_is_exactly_how_we_write() -> None:
         (b'{"a": 1}', False),
         (b'{"a":1,"a":1}', False),
         (b'{"\\u0061":1}', False),
+        (b'{"\\u001A":1}', False),
     ]:
         assert jsontext.is_compact(text, jsontext.split(text)) is expected
 
@@ -216,3 +217,12 @@ def test_any_value_can_be_edited(text: str) -> None:
 )
 def test_a_string_member_of_what_may_be_an_object(text: str, found: str | None) -> None:
     assert jsontext.text_at(text.encode(), "a") == found
+
+
+def test_nobody_can_write_a_name_shorter_than_we_do() -> None:
+    """Otherwise blanks, or a name given twice, would fit into the difference unseen."""
+    two = {"\b", "\t", "\n", "\f", "\r", '"', "\\"}
+    for code in (*range(0x800), 0x2028, 0x2029, 0xFFFD, 0x10FFFF):
+        name = chr(code)
+        shortest = 2 if name in two else 6 if code < 0x20 else len(name.encode())
+        assert len(jsontext.join({name: msgspec.Raw(b"1")})) == len('{"":1}') + shortest, hex(code)
