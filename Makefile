@@ -43,8 +43,8 @@ unit: $(READY) ## Run the fast tests only
 e2e: $(READY) ## Run the tests with real Envoy, servers and clients only
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/envoy $(ARGS)
 
-reference: $(READY) ## Run the tests with real Envoy again, on the reference transport
-	MCP_EXTPROC_TRANSPORT=grpcio $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(ARGS)
+reference: $(READY) ## Run the tests with real Envoy again, on the reference transport and with two workers
+	MCP_EXTPROC_TRANSPORT=grpcio MCP_EXTPROC_WORKERS=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(ARGS)
 
 peers: $(READY) ## Test the HTTP/2 transport with nghttp2's clients (apt: nghttp2-client) and a short fuzzing
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'

@@ -25,7 +25,8 @@ from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress, parse_address
 
 if TYPE_CHECKING:
-    from mcp_extproc.envoy.layout import Layout
+    from mcp_extproc.envoy.layout import ExtprocTls, Layout
+    from mcp_extproc.extproc.tls import TlsFiles
     from mcp_extproc.local import LocalGateway
 
 # Envoy's configuration types take half a second to import, gRPC a tenth: each command imports what it needs.
@@ -44,6 +45,7 @@ class _AddressType(click.ParamType[Address]):
 
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
+_PEM = click.Path(path_type=Path)
 _PORT = click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port instead of the file's.")
 _LISTEN = click.option("--listen", type=_AddressType(), help="Where Envoy's ext_proc filter connects.")
 _BATCHES = click.option("--batches", type=_AddressType(), help="Envoy's private listener for messages of batches.")
@@ -186,26 +188,74 @@ def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json:
     envvar="MCP_EXTPROC_TRANSPORT",
     help="How ext_proc is spoken: the lean transport, or the reference on grpc.aio.",
 )
+@click.option("--tls-certificate", type=_PEM, help="TLS: this worker's certificate, in PEM. Read again on change.")
+@click.option("--tls-key", type=_PEM, help="TLS: its key, in PEM, not encrypted.")
+@click.option("--tls-client-ca", type=_PEM, help="TLS: admit only clients with a certificate of this authority.")
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0, 86_400),
+    default=10.0,
+    show_default=True,
+    help="How long running requests may go on after SIGTERM. A second SIGTERM ends them.",
+)
 def serve(
-    file: Path, listen: Address | None, upstreams: Address | None, batches: Address | None, transport: str
+    file: Path,
+    listen: Address | None,
+    upstreams: Address | None,
+    batches: Address | None,
+    transport: str,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    drain_seconds: float,
 ) -> None:
     """Run only the ext_proc worker for FILE, behind an Envoy of your own."""
+    from mcp_extproc.extproc.tls import TlsError
+    from mcp_extproc.extproc.worker import WorkerOptions
     from mcp_extproc.extproc.worker import serve as serve_worker
 
+    tls = _tls_files(listen, tls_certificate, tls_key, tls_client_ca)
     config = _load(file, None)
     log.configure(config.log.level, config.log.format)
     layout = _layout()
+    options = WorkerOptions(
+        listen=listen or layout.extproc[0],
+        upstreams=upstreams or layout.upstreams,
+        batches=batches or layout.batches,
+        transport=transport,
+        tls=tls,
+        drain_seconds=drain_seconds,
+    )
     try:
-        serve_worker(
-            config,
-            listen or layout.extproc[0],
-            upstreams or layout.upstreams,
-            batches or layout.batches,
-            transport,
-        )
+        serve_worker(config, options)
+    except TlsError as error:
+        _complain(f"TLS can't be served: {error}")
+        sys.exit(2)
     except OSError as error:
         _complain(str(error))
         sys.exit(1)
+
+
+def _tls_files(
+    listen: Address | None, certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> TlsFiles | None:
+    """The options as one.
+
+    Raises:
+        UsageError: they don't go together.
+    """
+    from mcp_extproc.extproc.tls import TlsFiles
+
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        missing = "--tls-certificate" if certificate is None else "--tls-key"
+        raise click.UsageError(f"TLS needs a certificate and its key: {missing} is missing")
+    if not isinstance(listen, TcpAddress):
+        raise click.UsageError(
+            "TLS is for --listen HOST:PORT. A Unix socket is open to its owner only, and needs no TLS."
+        )
+    return TlsFiles(certificate, key, client_ca)
 
 
 @cli.command()
@@ -246,6 +296,10 @@ def envoy() -> None:
 )
 @_UPSTREAMS
 @_BATCHES
+@click.option("--extproc-ca", metavar="FILE", help="Speak TLS with `serve`, whose certificate is of this authority.")
+@click.option("--extproc-sni", metavar="NAME", help="The name in that certificate. Default: the HOST of --extproc.")
+@click.option("--extproc-client-certificate", metavar="FILE", help="Envoy's own, for `serve --tls-client-ca`.")
+@click.option("--extproc-client-key", metavar="FILE", help="Its key.")
 @click.option("--admin", type=_AddressType(), help="Envoy's admin interface. Default: none.")
 def envoy_bootstrap(
     file: Path,
@@ -254,9 +308,16 @@ def envoy_bootstrap(
     extproc: tuple[Address, ...],
     upstreams: Address | None,
     batches: Address | None,
+    extproc_ca: str | None,
+    extproc_sni: str | None,
+    extproc_client_certificate: str | None,
+    extproc_client_key: str | None,
     admin: Address | None,
 ) -> None:
-    """Print a whole Envoy bootstrap (JSON) for FILE. It holds no secrets: those are sent by the worker."""
+    """Print a whole Envoy bootstrap (JSON) for FILE. It holds no secrets: those are sent by the worker.
+
+    The files that --extproc-ca and so on name are Envoy's to read, and need not exist here.
+    """
     from mcp_extproc.envoy.bootstrap import bootstrap, to_json
     from mcp_extproc.envoy.layout import Layout
 
@@ -267,8 +328,31 @@ def envoy_bootstrap(
         default.repair,
         batches or default.batches,
         admin,
+        _extproc_tls(extproc, extproc_ca, extproc_client_certificate, extproc_client_key, extproc_sni),
     )
     click.echo(to_json(bootstrap(_load(file, port), layout)), nl=False)
+
+
+def _extproc_tls(
+    extproc: tuple[Address, ...], ca: str | None, certificate: str | None, key: str | None, sni: str | None
+) -> ExtprocTls | None:
+    """The options as one.
+
+    Raises:
+        UsageError: they don't go together.
+    """
+    from mcp_extproc.envoy.layout import ExtprocTls
+
+    if ca is None and certificate is None and key is None and sni is None:
+        return None
+    if ca is None:
+        raise click.UsageError("TLS with the workers needs their authority: --extproc-ca is missing")
+    if (certificate is None) != (key is None):
+        missing = "--extproc-client-certificate" if certificate is None else "--extproc-client-key"
+        raise click.UsageError(f"Envoy's certificate needs its key: {missing} is missing")
+    if not extproc or not all(isinstance(address, TcpAddress) for address in extproc):
+        raise click.UsageError("TLS is for workers at --extproc HOST:PORT, and not for Unix sockets")
+    return ExtprocTls(ca, certificate, key, sni)
 
 
 @cli.command()

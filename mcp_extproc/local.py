@@ -28,6 +28,9 @@ START_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
 """How long calls may go on once the gateway was told to stop."""
 
+LEAVING_SECONDS = 300.0
+"""How long a worker that was replaced may go on with the calls whose answers it reads."""
+
 _POLL_SECONDS = 0.02
 
 
@@ -41,6 +44,7 @@ class LocalGateway:
         secret: seals session tokens.
         envoy_log: file for Envoy's own log; a temporary one by default.
         workers: how many.
+        leaving_seconds: how long a worker that was replaced may go on with its calls.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class LocalGateway:
         secret: str,
         envoy_log: Path | None = None,
         workers: int = 1,
+        leaving_seconds: float = LEAVING_SECONDS,
     ) -> None:
         self._config = config
         self._envoy_binary = envoy
@@ -60,7 +65,14 @@ class LocalGateway:
         self._envoy: Process | None = None
         self._workers = Supervisor(
             config_file,
-            ["--upstreams", str(self.layout.upstreams), "--batches", str(self.layout.batches)],
+            [
+                "--upstreams",
+                str(self.layout.upstreams),
+                "--batches",
+                str(self.layout.batches),
+                "--drain-seconds",
+                f"{leaving_seconds:g}",
+            ],
             [address for address in self.layout.extproc if isinstance(address, UnixAddress)],
             {SECRET_VARIABLE: secret},
         )

@@ -29,6 +29,9 @@ _RESTART_SECONDS = (0.1, 0.5, 2.0)
 _STEADY_SECONDS = 60.0
 """A worker that ran for longer is restarted at once the next time."""
 
+_MAX_LEAVING = 2
+"""Of one seat: workers that were replaced and still have calls. They keep their memory, so the oldest of more is ended."""
+
 _LOG = log.logger("supervisor")
 
 
@@ -41,6 +44,8 @@ class _Seat:
         self.socket: Path | None = None
         """The worker's own name for what is at ``path``."""
         self.changing = asyncio.Lock()
+        self.leaving: list[Process] = []
+        """Who sat here before and still has calls, the oldest first."""
         self.deaths = 0
         """In a row, each soon after the start."""
 
@@ -67,7 +72,6 @@ class Supervisor:
         self._options = options
         self._environment = environment
         self._seats = [_Seat(address) for address in sockets]
-        self._leaving: set[Process] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = count(1)
 
@@ -92,7 +96,9 @@ class Supervisor:
             self._go(self._keep(seat))
 
     async def restart(self) -> None:
-        """Replace all workers, one after the other. The old ones finish what they have.
+        """Replace all workers, one after the other. The old ones finish what they have, for as long as they may drain.
+
+        Where this is asked for again and again, the oldest are ended with what they have.
 
         Raises:
             StartError: a new worker can't serve. The old one goes on, and so do those that were not replaced yet.
@@ -102,9 +108,7 @@ class Supervisor:
                 old = seat.process
                 await self._fill(seat)
                 if old is not None and old.returncode is None:
-                    self._leaving.add(old)
-                    terminate(old)
-                    self._go(self._see_off(old))
+                    self._dismiss(seat, old)
 
     async def stop_keeping(self) -> None:
         """From now on a worker that dies is not started again."""
@@ -115,7 +119,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End all workers, those that are on their way out too."""
         await self.stop_keeping()
-        workers = {seat.process for seat in self._seats} | self._leaving
+        workers = [worker for seat in self._seats for worker in (seat.process, *seat.leaving)]
         await asyncio.gather(*(end(worker) for worker in workers))
 
     # -- One worker -----------------------------------------------------------------------------------------------------
@@ -165,9 +169,20 @@ class Supervisor:
             # The dead one is still in the seat: it is tried again, later.
             log.event(_LOG, logging.ERROR, "worker_not_started", {"why": str(error)})
 
-    async def _see_off(self, process: Process) -> None:
+    def _dismiss(self, seat: _Seat, process: Process) -> None:
+        terminate(process)
+        seat.leaving.append(process)
+        self._go(self._see_off(seat, process))
+        for oldest in seat.leaving[:-_MAX_LEAVING]:
+            log.event(_LOG, logging.WARNING, "worker_cut_off", {
+                "pid": oldest.pid,
+                "why": f"{_MAX_LEAVING} more workers were replaced since, and still have calls",
+            })  # fmt: skip
+            self._go(end(oldest))  # its second SIGTERM
+
+    async def _see_off(self, seat: _Seat, process: Process) -> None:
         await process.wait()
-        self._leaving.discard(process)
+        seat.leaving.remove(process)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import ssl
-from pathlib import Path
-
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
@@ -20,7 +16,6 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
-    DataSource,
     HealthCheck,
     HealthCheckGrpcHealthCheck,
     Http1ProtocolOptions,
@@ -42,23 +37,15 @@ from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteA
 from envoy_data_plane.envoy.extensions.load_balancing_policies.common.v3 import ConsistentHashingLbConfig
 from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
 from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
-    CertificateValidationContext,
-    CommonTlsContext,
-    SubjectAltNameMatcher,
-    SubjectAltNameMatcherSanType,
-    TlsCertificate,
-    UpstreamTlsContext,
-)
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Struct
 
 from mcp_extproc.config import GatewayConfig, Server
+from mcp_extproc.envoy import tls
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.messages import ZERO, any_of, envoy_address, extension, seconds, socket_address
 from mcp_extproc.upstreams.address import TcpAddress
@@ -90,12 +77,6 @@ _EJECTION = 1.0
 _EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 _REPAIR_MATCH = {"mcp_repair": True}
-
-_SYSTEM_CA_FILES = (
-    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
-    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
-    "/etc/ssl/cert.pem",  # macOS, BSD
-)
 
 
 def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
@@ -180,39 +161,7 @@ def _tls_replicas(server: Server) -> ClusterTransportSocketMatch:
     return ClusterTransportSocketMatch(
         name="tls",
         match=Struct(),
-        transport_socket=TransportSocket(name="envoy.transport_sockets.tls", typed_config=any_of(_tls(server))),
-    )
-
-
-def _tls(server: Server) -> UpstreamTlsContext:
-    tls = server.tls
-    host = server.addresses[0][0]
-    name = tls.sni if tls is not None and tls.sni is not None else host
-    verify = tls is None or not tls.insecure_skip_verify
-    validation = CertificateValidationContext(
-        trusted_ca=DataSource(filename=tls.ca if tls is not None and tls.ca is not None else system_ca_file()),
-        match_typed_subject_alt_names=[
-            SubjectAltNameMatcher(
-                san_type=SubjectAltNameMatcherSanType.IP_ADDRESS if _is_ip(name) else SubjectAltNameMatcherSanType.DNS,
-                matcher=StringMatcher(exact=name),
-            )
-        ],
-    )
-    certificates = []
-    if tls is not None and tls.client_certificate is not None:
-        certificates.append(
-            TlsCertificate(
-                certificate_chain=DataSource(filename=tls.client_certificate),
-                private_key=DataSource(filename=tls.client_key),
-            )
-        )
-    return UpstreamTlsContext(
-        sni="" if _is_ip(name) else name,  # RFC 6066 section 3: no literal addresses
-        common_tls_context=CommonTlsContext(
-            tls_certificates=certificates,
-            validation_context=validation if verify else None,
-            alpn_protocols=["http/1.1"],
-        ),
+        transport_socket=tls.to_server(server),
     )
 
 
@@ -233,6 +182,7 @@ def _extproc_cluster(layout: Layout) -> Cluster:
                 )
             ],
         ),
+        transport_socket=tls.to_workers(layout),
         # One alone gets every request, well or not: nobody else could take it, and so it is back the moment it serves.
         load_balancing_policy=_by_session() if shared else None,
         common_lb_config=_only_to_the_well() if shared else None,
@@ -302,27 +252,12 @@ def _outlier_detection() -> OutlierDetection:
     )
 
 
-def system_ca_file() -> str:
-    """The file of the system's certificate authorities."""
-    known = ssl.get_default_verify_paths().cafile
-    candidates = (*_SYSTEM_CA_FILES, known) if known else _SYSTEM_CA_FILES
-    return next((path for path in candidates if Path(path).is_file()), _SYSTEM_CA_FILES[0])
-
-
 def _all_static(server: Server) -> bool:
-    return all(host == "localhost" or _is_ip(host) for host, _ in server.addresses)
+    return all(host == "localhost" or tls.is_ip(host) for host, _ in server.addresses)
 
 
 def _is_static(layout: Layout) -> bool:
-    return all(_is_ip(worker.host) for worker in layout.extproc if isinstance(worker, TcpAddress))
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return all(tls.is_ip(worker.host) for worker in layout.extproc if isinstance(worker, TcpAddress))
 
 
 def _authority(host: str, port: int) -> str:

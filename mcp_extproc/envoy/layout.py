@@ -29,6 +29,20 @@ def repair_host(server: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtprocTls:
+    """TLS between Envoy and the workers: files in PEM that Envoy reads when it starts."""
+
+    ca: str
+    """The authority of the workers' certificates."""
+    certificate: str | None = None
+    """Envoy's own, for workers that ask for one."""
+    key: str | None = None
+    """Its key."""
+    name: str | None = None
+    """Whom the workers' certificates are for; by default, the host of their address."""
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """Where Envoy and the worker meet. Unix sockets by default: what they carry was already authorized."""
 
@@ -42,6 +56,8 @@ class Layout:
     """Envoy's private listener for the messages of batches: it does all that the clients' listener does."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
+    extproc_tls: ExtprocTls | None = None
+    """For workers at TCP addresses; plain text by default."""
 
     @property
     def shares_sessions(self) -> bool:

@@ -178,9 +178,13 @@ def _session_key() -> HttpFilter:
 
 
 def _before_anything_was_read() -> RetryPolicy:
-    """For exchanges that never reached a worker: it is dead, or said GOAWAY. What may have had an effect is not repeated."""
+    """For exchanges that never reached a worker: it is dead, or said GOAWAY. What may have had an effect is not repeated.
+
+    A status is retried only where nothing was answered before it, not even that the body is wanted. grpc.aio says
+    CANCELLED to exchanges that meet the beginning of its shutdown.
+    """
     return RetryPolicy(
-        retry_on="connect-failure,refused-stream,reset-before-request",
+        retry_on="connect-failure,refused-stream,reset-before-request,unavailable,cancelled",
         num_retries=3,
         retry_back_off=BackoffStrategy(base_interval=seconds(0.005), max_interval=seconds(0.05)),
         retry_host_predicate=[

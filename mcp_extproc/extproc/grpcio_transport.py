@@ -1,4 +1,4 @@
-"""The reference transport: grpc.aio. TLS to anywhere, gRPC health, and the oracle that other transports are tested against."""
+"""The reference transport: grpc.aio, the oracle that other transports are tested against."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.exchange import Exchange, Processor
+from mcp_extproc.extproc.tls import Certificates, Identity
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.address import Address
 
@@ -28,11 +29,15 @@ class GrpcioServer:
         processor: makes exchanges.
         address: where to listen.
         body_bytes: largest body that Envoy may send in one message.
+        tls: for TLS, on TCP.
     """
 
-    def __init__(self, processor: Processor, address: Address, body_bytes: int) -> None:
+    def __init__(
+        self, processor: Processor, address: Address, body_bytes: int, tls: Certificates | None = None
+    ) -> None:
         self._processor = processor
         self._address = address
+        self._tls = tls
         limit = body_bytes + _MESSAGE_OVERHEAD
         self._server = grpc.aio.server(
             options=[
@@ -60,7 +65,10 @@ class GrpcioServer:
         self._server.add_generic_rpc_handlers((handlers,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         try:
-            self._server.add_insecure_port(str(self._address))
+            if self._tls is None:
+                self._server.add_insecure_port(str(self._address))
+            else:
+                self._server.add_secure_port(str(self._address), _credentials(self._tls))
         except RuntimeError:
             raise OSError(f"cannot listen on {self._address}: the address is in use or may not be used") from None
         await self._server.start()
@@ -109,6 +117,29 @@ async def _answers(exchange: Exchange, message: bytes) -> AsyncIterator[bytes]:
     else:
         async for answer in answers:
             yield answer
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """Asks for the newest certificate at each connection, from a thread of gRPC's."""
+    used = certificates.current()
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal used
+        newest = certificates.current()
+        if newest is used:
+            return None  # gRPC goes on with what it has
+        used = newest
+        return _configuration(newest)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(used), renewed, require_client_authentication=certificates.asks_clients
+    )
+
+
+def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(identity.key, identity.certificate)], root_certificates=identity.client_ca
+    )
 
 
 logging.getLogger("grpc").setLevel(logging.WARNING)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import gc
 import logging
 import os
 import secrets
@@ -10,6 +13,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -20,6 +24,7 @@ from mcp_extproc.extproc import files
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
+from mcp_extproc.extproc.tls import Certificates, TlsFiles
 from mcp_extproc.gateway.gateway import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.telemetry import log
@@ -31,74 +36,93 @@ from mcp_extproc.upstreams.legs import Legs
 from mcp_extproc.upstreams.streams import Streams
 
 DRAIN_SECONDS = 10.0
-"""How long running exchanges may go on after SIGTERM."""
+"""How long running exchanges may go on after SIGTERM, where nothing else is said."""
 
 _MOST_STEPS = 3
 """To find the owner of a URI without prefix: the resources, the templates, and a session with the server."""
 
-TRANSPORTS = {"http2": Http2Server, "grpcio": GrpcioServer}
+TRANSPORTS: Mapping[str, type[Http2Server | GrpcioServer]] = {"http2": Http2Server, "grpcio": GrpcioServer}
 """By name: the lean one, and grpc.aio as the reference."""
 
 DEFAULT_TRANSPORT = "http2"
 
 _PATIENCE_MARGIN = 5.0
 
+# Of mallopt in glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_LARGEST_BLOCK = 32 << 20
+"""The most that glibc takes for the former."""
+
 _LOG = log.logger("worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Where and how a worker serves."""
+
+    listen: Address
+    """Envoy's ext_proc filter connects here."""
+    upstreams: Address
+    """Envoy's private listener."""
+    batches: Address | None
+    """Envoy's listener for the messages of batches; ``None`` where there is none."""
+    transport: str = DEFAULT_TRANSPORT
+    """A name in :data:`TRANSPORTS`."""
+    tls: TlsFiles | None = None
+    """For TLS on ``listen``."""
+    drain_seconds: float = DRAIN_SECONDS
+    """How long running exchanges may go on after the first SIGTERM. A second one ends them."""
 
 
 @asynccontextmanager
 async def worker(
-    config: GatewayConfig,
-    listen: Address,
-    upstreams: Address,
-    batches: Address | None,
-    secret: str,
-    transport: str = DEFAULT_TRANSPORT,
+    config: GatewayConfig, options: WorkerOptions, secret: str, hurry: asyncio.Event | None = None
 ) -> AsyncIterator[Counters]:
-    """A serving worker.
+    """A serving worker. It drains when the block is left.
 
     Args:
         config: the whole configuration.
-        listen: where Envoy's ext_proc filter connects.
-        upstreams: Envoy's private listener.
-        batches: Envoy's listener for the messages of batches; ``None`` where there is none.
+        options: where and how.
         secret: seals session tokens.
-        transport: a name in :data:`TRANSPORTS`.
+        hurry: once set, draining ends.
 
     Raises:
-        OSError: ``listen`` can't be listened on.
+        OSError: ``options.listen`` can't be listened on.
+        TlsError: the files of ``options.tls`` can't be used.
     """
     counters = Counters()
     memory = SessionMemory()
     gateway = Gateway(config, secret, memory)
     entries = gateway.catalog.entries
-    async with UpstreamClient(upstreams, config.limits) as client, FrontDoor(batches, config) as front:
+    tls = Certificates(options.tls) if options.tls is not None else None
+    async with UpstreamClient(options.upstreams, config.limits) as client, FrontDoor(options.batches, config) as front:
         legs = Legs(client, front, entries, memory, config.limits)
         streams = Streams(client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes)
         processor = Processor(gateway, legs, streams, counters, time.time, _patience(config))
-        server = TRANSPORTS[transport](processor, listen, config.limits.request_bytes)
-        if isinstance(listen, UnixAddress):
-            Path(listen.path).unlink(missing_ok=True)
+        server = TRANSPORTS[options.transport](processor, options.listen, config.limits.request_bytes, tls)
+        if isinstance(options.listen, UnixAddress):
+            Path(options.listen.path).unlink(missing_ok=True)
         await server.start()
-        if isinstance(listen, UnixAddress):
-            Path(listen.path).chmod(0o600)
+        if isinstance(options.listen, UnixAddress):
+            Path(options.listen.path).chmod(0o600)
         try:
             yield counters
         finally:
-            # Streams would last for the whole time of grace; clients open them again elsewhere.
-            await streams.close()
-            await server.stop(DRAIN_SECONDS)
+            await _drain(server, streams, options.drain_seconds, hurry)
             await legs.close()
 
 
-def serve(config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None, transport: str) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Blocks.
+def serve(config: GatewayConfig, options: WorkerOptions) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; at a second one no longer. Blocks.
 
     Raises:
-        OSError: ``listen`` can't be listened on.
+        OSError: ``options.listen`` can't be listened on.
+        TlsError: the files of ``options.tls`` can't be used.
     """
     files.allow_many()
-    uvloop.run(_serve(config, listen, upstreams, batches, session_secret(config, os.environ), transport))
+    _keep_memory()
+    uvloop.run(_serve(config, options, session_secret(config, os.environ)))
 
 
 def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
@@ -114,18 +138,45 @@ def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
     return secrets.token_urlsafe(32)
 
 
-async def _serve(
-    config: GatewayConfig, listen: Address, upstreams: Address, batches: Address | None, secret: str, transport: str
-) -> None:
-    stop = asyncio.Event()
+def _keep_memory() -> None:
+    """Have glibc keep large blocks instead of giving each back to the system.
+
+    A body of a megabyte is copied a few times, and the system clears every page anew that it hands out. What is kept is
+    bounded by what was in use at once.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_BLOCK)
+
+
+async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str) -> None:
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with worker(config, listen, upstreams, batches, secret, transport) as counters:
-        log.event(_LOG, logging.INFO, "serving", {"listen": str(listen), "servers": ",".join(config.servers)})
+        loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
+    async with worker(config, options, secret, hurry) as counters:
+        gc.freeze()  # modules and types stay for good: nobody has to look through them for garbage
+        log.event(_LOG, logging.INFO, "serving", {"listen": str(options.listen), "servers": ",".join(config.servers)})
         await stop.wait()
-        log.event(_LOG, logging.INFO, "draining", {"seconds": DRAIN_SECONDS})
+        log.event(_LOG, logging.INFO, "draining", {"seconds": options.drain_seconds})
     log.event(_LOG, logging.INFO, "stopped", counters.snapshot())
+
+
+async def _drain(
+    server: Http2Server | GrpcioServer, streams: Streams, seconds: float, hurry: asyncio.Event | None
+) -> None:
+    stopping = asyncio.create_task(server.stop(seconds))
+    await asyncio.sleep(0)
+    # They would last for the whole time. Clients open them again elsewhere, as nothing new is taken here by now.
+    await streams.close()
+    if hurry is not None:
+        hurrying = asyncio.create_task(hurry.wait())
+        await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        if not stopping.done():
+            await server.stop(0)
+    await stopping
 
 
 def _patience(config: GatewayConfig) -> float:

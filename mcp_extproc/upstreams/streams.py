@@ -10,11 +10,10 @@ from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Reply, Stream
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay import ANY_TOKEN, Call
-from mcp_extproc.gateway.responses import CallResponse
+from mcp_extproc.gateway.responses import CallResponse, Expected, Reading
 from mcp_extproc.gateway.view import Identifiers, session_checksum
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT
-from mcp_extproc.mcp.transport import SSE
 from mcp_extproc.upstreams.client import BROKEN, UpstreamClient, UpstreamError
 from mcp_extproc.upstreams.hub import HEARTBEAT_SECONDS, Hub
 from mcp_extproc.upstreams.legs import Legs
@@ -51,6 +50,8 @@ class Streams:
         self.clock = clock
         self.stream_bytes = stream_bytes
         self._hubs: dict[str, Hub] = {}
+        self._waiting: set[asyncio.Timeout] = set()
+        self._is_closing = False
 
     @asynccontextmanager
     async def open(self, stream: Stream) -> AsyncIterator[AsyncIterator[bytes] | Reply]:
@@ -64,6 +65,8 @@ class Streams:
         if hub is None:
             hub = self._hubs[session_id] = Hub(self, stream, lambda: self._hubs.pop(session_id, None))
         with hub.listener(stream) as chunks:
+            if self._is_closing:
+                hub.end()
             yield chunks
 
     def end(self, session_id: str) -> None:
@@ -78,7 +81,11 @@ class Streams:
         return sum(len(hub.listeners) for hub in self._hubs.values())
 
     async def close(self) -> None:
-        """End all streams; clients open them again elsewhere."""
+        """End all streams, and from now on each that is opened; clients open them again elsewhere."""
+        self._is_closing = True
+        for waiting in self._waiting:
+            if not waiting.expired():
+                waiting.reschedule(0)
         hubs = list(self._hubs.values())
         for hub in hubs:
             hub.end()
@@ -107,7 +114,7 @@ class Streams:
                 yield self._relayed(chunks, self._reader(stream, ref.server, session))
 
     def _reader(self, stream: Stream, server: str, session: UpstreamSession) -> CallResponse:
-        response = CallResponse(
+        expected = Expected(
             stream.relay,
             self.identifiers,
             server,
@@ -118,18 +125,19 @@ class Streams:
             response_bytes=0,
             event_bytes=self.client.limits.event_bytes,
         )
-        response.head("200", SSE)
-        return response
+        return CallResponse(expected, Reading.EVENTS)
 
     async def _relayed(self, chunks: AsyncIterator[bytes], response: CallResponse) -> AsyncIterator[bytes]:
         reading = True
         while reading:
             try:
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                async with self._patience():
                     chunk = await anext(chunks)
             except TimeoutError:
-                yield COMMENT
-                continue
+                if not self._is_closing:
+                    yield COMMENT
+                    continue
+                chunk, reading = b"", False
             except (StopAsyncIteration, *BROKEN):
                 chunk, reading = b"", False
             out = response.feed(chunk, end=not reading)
@@ -137,3 +145,13 @@ class Streams:
                 self.legs.post(response.server, response.session, message)
             if out.down:
                 yield out.down
+
+    @asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """Time for one read; at the end of the worker there is none."""
+        async with asyncio.timeout(0 if self._is_closing else HEARTBEAT_SECONDS) as waiting:
+            self._waiting.add(waiting)
+            try:
+                yield
+            finally:
+                self._waiting.discard(waiting)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -390,7 +389,7 @@ async def test_a_killed_worker_comes_back(start: StartGateway, alpha: ScriptedSe
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         before = len(alpha.calls("tools/call"))
-        os.kill(gateway.local.pids["worker"], signal.SIGKILL)
+        gateway.signal_workers(signal.SIGKILL)
         failed = 0
         async with asyncio.timeout(20):
             while True:
@@ -414,7 +413,7 @@ async def test_a_worker_killed_while_it_fans_out(start: StartGateway, alpha: Scr
         async with asyncio.timeout(10):
             while not alpha.calls("tools/list"):
                 await asyncio.sleep(0.01)
-        os.kill(gateway.local.pids["worker"], signal.SIGKILL)
+        gateway.signal_workers(signal.SIGKILL)
         answer = await pending
         assert answer.status == 503
         assert answer.error["code"] == -32603

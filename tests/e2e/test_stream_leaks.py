@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import resource
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -104,10 +105,9 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         config = _config(tmp_path, servers)
         # Paths of Unix sockets have to be short.
         layout = Layout.in_directory(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="leaks-"))))
-        batches, secret = layout.batches, "s" * 32
-        await stack.enter_async_context(
-            worker_module.worker(config, layout.extproc[0], layout.upstreams, batches, secret)
-        )
+        transport = os.environ.get("MCP_EXTPROC_TRANSPORT", worker_module.DEFAULT_TRANSPORT)
+        options = worker_module.WorkerOptions(layout.extproc[0], layout.upstreams, layout.batches, transport)
+        await stack.enter_async_context(worker_module.worker(config, options, "s" * 32))
         file = tmp_path / "envoy.json"
         file.write_text(to_json(bootstrap(config, layout)))
         command = [

@@ -16,7 +16,7 @@ import pytest
 from mcp_extproc.children import StartError
 from tests.e2e.conftest import StartGateway
 from tests.e2e.test_run import announced, gone, running, write
-from tests.support.gateway import Answer, TestGateway
+from tests.support.gateway import Answer, TestClient, TestGateway
 from tests.support.processes import children_of
 from tests.support.scripted import ScriptedServer, echo
 
@@ -27,7 +27,7 @@ WELL = "cluster.mcp_extproc.membership_healthy"
 class Load:
     """Calls in many sessions at once, one after the other in each."""
 
-    def __init__(self, gateway: TestGateway, sessions: list[str]) -> None:
+    def __init__(self, gateway: TestClient, sessions: list[str]) -> None:
         self.failed: list[Answer] = []
         self.answered = 0
         self._gateway = gateway
@@ -57,7 +57,7 @@ class Load:
 
 
 @asynccontextmanager
-async def load(gateway: TestGateway) -> AsyncIterator[Load]:
+async def load(gateway: TestClient) -> AsyncIterator[Load]:
     """Calls that go on for the time of the block."""
     calls = Load(gateway, [await gateway.initialize() for _ in range(SESSIONS)])
     async with asyncio.TaskGroup() as group:
@@ -120,7 +120,8 @@ async def test_a_killed_worker_takes_only_what_it_had(start: StartGateway, alpha
             await until_well(gateway, 2)
         assert len(calls.failed) <= SESSIONS
         for lost in calls.failed:
-            assert (lost.status, lost.error["code"]) == (503, -32603)
+            # 200 where the server has the call already, and the worker was asked about its answer.
+            assert (lost.status, lost.error["code"]) in ((503, -32603), (200, -32603))
         assert gateway.local.pids["worker"] != dead
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.bootstrap import bootstrap, to_json
-from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.layout import ExtprocTls, Layout
 from mcp_extproc.upstreams.address import TcpAddress, parse_address
 
 FOLDER = Path(__file__).parent / "golden"
@@ -46,6 +47,14 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
     "several-workers": (
         {"log": {"access": ""}, "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}}},
         Layout.in_directory(Path("/run/mcp-extproc"), workers=2),
+    ),
+    "workers-with-tls": (
+        {"log": {"access": ""}, "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}}},
+        replace(
+            _TCP,
+            extproc=(parse_address("10.0.0.8:9002"), parse_address("gateway:9002")),
+            extproc_tls=ExtprocTls("/etc/ca.pem", "/etc/client.pem", "/etc/client.key"),
+        ),
     ),
 }  # fmt: skip
 

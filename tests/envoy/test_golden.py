@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_extproc.envoy import clusters
+from mcp_extproc.envoy import tls
 from mcp_extproc.envoy.binary import find_envoy
 from tests.envoy.golden import CASES, FOLDER, render
 
@@ -16,7 +16,7 @@ from tests.envoy.golden import CASES, FOLDER, render
 @pytest.fixture(autouse=True)
 def system_ca(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file of certificate authorities is this machine's; the golden files name Debian's."""
-    monkeypatch.setattr(clusters, "system_ca_file", lambda: "/etc/ssl/certs/ca-certificates.crt")
+    monkeypatch.setattr(tls, "system_ca_file", lambda: "/etc/ssl/certs/ca-certificates.crt")
 
 
 @pytest.mark.parametrize("case", CASES)

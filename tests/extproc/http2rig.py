@@ -1,16 +1,17 @@
-"""The lean transport on a socket, and an exchange that does only what a test says."""
+"""A transport on a socket, the lean one by default, and an exchange that does only what a test says."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.exchange import Answers, Processor
+from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
+from mcp_extproc.extproc.tls import Certificates
 from mcp_extproc.upstreams.address import TcpAddress
 from tests.support.processes import free_port
 
@@ -79,12 +80,31 @@ def piece(number: int) -> pb.ProcessingResponse:
 
 
 @asynccontextmanager
-async def serving(producer: Producer, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Http2Server, int]]:
-    """A server and its port."""
+async def serving(producer: Producer) -> AsyncIterator[tuple[Http2Server, int]]:
+    """A server on the lean transport, and its port."""
     port = free_port()
-    server = Http2Server(cast("Processor", cast("Any", producer)), TcpAddress("127.0.0.1", port), BODY_BYTES, tls)
+    server = Http2Server(processor(producer), TcpAddress("127.0.0.1", port), BODY_BYTES)
     await server.start()
     try:
         yield server, port
     finally:
         await server.stop(0)
+
+
+@asynccontextmanager
+async def serving_tls(
+    transport: type[Http2Server | GrpcioServer], producer: Producer, tls: Certificates
+) -> AsyncIterator[int]:
+    """The port of a server with TLS."""
+    port = free_port()
+    server = transport(processor(producer), TcpAddress("127.0.0.1", port), BODY_BYTES, tls)
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(0)
+
+
+def processor(producer: Producer) -> Processor:
+    """A producer has all that a transport asks of a processor."""
+    return cast("Processor", cast("Any", producer))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from pathlib import Path
 
 import grpc
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from mcp_extproc.extproc import _pb as pb
 from tests.extproc.http2rig import Producer, serving
 from tests.support.rawclient import DEADLINE
-from tests.support.tls import Authority
 
 NO_LIMITS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", -1),
@@ -102,40 +99,3 @@ async def test_deadlines() -> None:
             assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             assert await call(channel, [b"well"]) == [b"well"]
     assert producer.closed == 2
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
-async def test_tls_with_client_certificates(authority: Authority) -> None:
-    async with serving(Producer(), authority.server()) as (_, port):
-        credentials = grpc.ssl_channel_credentials(*authority.client_files())
-        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=NO_LIMITS) as channel:
-            bodies = [b"x", bytes(1 << 20)]
-            assert await call(channel, bodies) == bodies
-
-
-async def test_tls_without_a_client_certificate(authority: Authority) -> None:
-    producer = Producer()
-    async with serving(producer, authority.server()) as (_, port):
-        credentials = grpc.ssl_channel_credentials(authority.client_files()[0])
-        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=NO_LIMITS) as channel:
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await call(channel, [b"x"])
-    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert producer.closed == 0
-
-
-async def test_tls_speaks_h2(authority: Authority, tmp_path: Path) -> None:
-    async with serving(Producer(), authority.server()) as (_, port):
-        context = authority.client()
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-        tls = writer.get_extra_info("ssl_object")
-        assert isinstance(tls, ssl.SSLObject)
-        assert tls.selected_alpn_protocol() == "h2"
-        async with asyncio.timeout(DEADLINE):
-            assert (await reader.readexactly(9))[3] == 4  # SETTINGS
-        writer.transport.abort()

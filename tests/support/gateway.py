@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import aiohttp
 
 from mcp_extproc.config import load
 from mcp_extproc.envoy.binary import find_envoy
-from mcp_extproc.local import LocalGateway
+from mcp_extproc.local import LEAVING_SECONDS, LocalGateway
 
 ACCEPT = "application/json, text/event-stream"
 
@@ -50,19 +51,14 @@ class Answer:
         return error
 
 
-class TestGateway:
-    """A running gateway and a client of it."""
+class TestClient:
+    """A plain HTTP client of a gateway."""
 
     __test__ = False
 
-    def __init__(self, local: LocalGateway, http: aiohttp.ClientSession, access_log: Path) -> None:
-        self.local = local
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+        self.url = url
         self.http = http
-        self.access_log = access_log
-
-    @property
-    def url(self) -> str:
-        return self.local.url
 
     async def send(
         self, body: bytes | AsyncIterator[bytes] | None, *, method: str = "POST", url: str | None = None, **headers: str
@@ -98,6 +94,25 @@ class TestGateway:
         """Call a tool."""
         return await self.rpc("tools/call", {"name": name, "arguments": arguments or {}}, id=id, mcp_session_id=session)
 
+
+class TestGateway(TestClient):
+    """A running gateway and a client of it."""
+
+    def __init__(self, local: LocalGateway, http: aiohttp.ClientSession, access_log: Path) -> None:
+        super().__init__(local.url, http)
+        self.local = local
+        self.access_log = access_log
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of all workers."""
+        return [pid for name, pid in self.local.pids.items() if name != "envoy"]
+
+    def signal_workers(self, number: signal.Signals) -> None:
+        """Send a signal to all workers: a test does not know which of them has its session."""
+        for pid in self.workers:
+            os.kill(pid, number)
+
     async def logged(self, **fields: Any) -> dict[str, Any]:
         """The access log entry with these fields (underscores stand for dots), as soon as Envoy wrote it."""
         wanted = {name.replace("_", "."): value for name, value in fields.items()}
@@ -117,6 +132,7 @@ async def gateway(
     *,
     environment: Mapping[str, str] | None = None,
     workers: int | None = None,
+    leaving_seconds: float = LEAVING_SECONDS,
     **config: Any,
 ) -> AsyncIterator[TestGateway]:
     """Start a gateway in front of these servers (name to URL, or to its section of the configuration).
@@ -135,6 +151,6 @@ async def gateway(
     file.write_text(json.dumps(document))
     loaded = load(file, environment or {})
     workers = workers or int(os.environ.get("MCP_EXTPROC_WORKERS", "1"))
-    local = LocalGateway(loaded.config, file, find_envoy(), "s" * 32, directory / "envoy.log", workers)
+    local = LocalGateway(loaded.config, file, find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds)
     async with local, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         yield TestGateway(local, http, access_log)

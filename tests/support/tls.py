@@ -11,45 +11,64 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from mcp_extproc.extproc.tls import Certificates, TlsFiles
+
 _NOW = dt.datetime.now(dt.UTC)
 
 
 class Authority:
-    """An authority, and a server and a client that it knows.
+    """An authority, and the certificates ``server`` and ``client`` that it gave to this machine's address.
 
     Args:
-        directory: for their files.
+        directory: for their files; made where it is not there.
     """
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
         self._write("ca", self._key, self._certificate("authority", self._key, authority=True))
         for name in ("server", "client"):
-            key = ec.generate_private_key(ec.SECP256R1())
-            self._write(name, key, self._certificate(name, key, authority=False))
+            self.issue(name)
 
-    def server(self) -> ssl.SSLContext:
-        """Speaks h2, and asks for the client's certificate."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self._directory / "ca.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.set_alpn_protocols(["h2"])
-        context.load_cert_chain(self._directory / "server.pem", self._directory / "server.key")
-        return context
+    @property
+    def ca(self) -> Path:
+        """Its own certificate."""
+        return self._directory / "ca.pem"
 
-    def client(self) -> ssl.SSLContext:
+    def certificate(self, name: str) -> Path:
+        """The file of a certificate."""
+        return self._directory / f"{name}.pem"
+
+    def key(self, name: str) -> Path:
+        """The file of its key."""
+        return self._directory / f"{name}.key"
+
+    def issue(self, name: str) -> None:
+        """Write a certificate and its key, in place of any before."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._write(name, key, self._certificate(name, key, authority=False))
+
+    def server_files(self, *, asks: bool = True) -> TlsFiles:
+        """Of a server that asks its clients for a certificate of this authority, or not."""
+        return TlsFiles(self.certificate("server"), self.key("server"), self.ca if asks else None)
+
+    def server(self, *, asks: bool = True) -> Certificates:
+        """The same, read."""
+        return Certificates(self.server_files(asks=asks))
+
+    def client(self, alpn: list[str]) -> ssl.SSLContext:
         """Has a certificate."""
-        context = ssl.create_default_context(cafile=self._directory / "ca.pem")
-        context.load_cert_chain(self._directory / "client.pem", self._directory / "client.key")
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(self.certificate("client"), self.key("client"))
+        if alpn:
+            context.set_alpn_protocols(alpn)
         return context
 
     def client_files(self) -> tuple[bytes, bytes, bytes]:
         """The authority, the client's key and its certificate, in PEM."""
-        ca, key, certificate = (
-            (self._directory / name).read_bytes() for name in ("ca.pem", "client.key", "client.pem")
-        )
-        return ca, key, certificate
+        return self.ca.read_bytes(), self.key("client").read_bytes(), self.certificate("client").read_bytes()
 
     def _certificate(self, name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> x509.Certificate:
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -70,6 +89,37 @@ class Authority:
 
     def _write(self, name: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
         pem = serialization.Encoding.PEM
-        (self._directory / f"{name}.pem").write_bytes(certificate.public_bytes(pem))
+        self.certificate(name).write_bytes(certificate.public_bytes(pem))
         plain = serialization.NoEncryption()
-        (self._directory / f"{name}.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+        self.key(name).write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+
+
+class Volume:
+    """Files as Kubernetes mounts them: links through ``..data``, which is pointed elsewhere in one step.
+
+    Args:
+        directory: of the mount; made where it is not there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        self._directory = directory
+        self._versions = 0
+        self.files = TlsFiles(directory / "tls.crt", directory / "tls.key", directory / "ca.crt")
+
+    def put(self, authority: Authority) -> None:
+        """All files at once: the authority's ``server``, and the authority itself for clients."""
+        self.put_files(authority.certificate("server"), authority.key("server"), authority.ca)
+
+    def put_files(self, certificate: Path, key: Path, client_ca: Path) -> None:
+        """All files at once, copied from these."""
+        self._versions += 1
+        version = self._directory / f"..version-{self._versions}"
+        version.mkdir()
+        for file, source in zip(self.files, (certificate, key, client_ca), strict=True):
+            (version / file.name).write_bytes(source.read_bytes())
+            if not file.is_symlink():
+                file.symlink_to(Path("..data") / file.name)
+        link = self._directory / "..data_tmp"
+        link.symlink_to(version.name)
+        link.rename(self._directory / "..data")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -30,6 +29,7 @@ from mcp_extproc.extproc.http2.connection import (
     StreamReset,
 )
 from mcp_extproc.extproc.messages import Unreadable
+from mcp_extproc.extproc.tls import Certificates
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.address import Address, UnixAddress
 
@@ -48,6 +48,9 @@ GREETING_SECONDS = 10.0
 LEAVING_SECONDS = 1.0
 """For a peer to close a connection that takes no more streams, before we do."""
 
+_WORTH_JOINING = 32 * 1024
+"""Bytes that are copied sooner than the system is given many parts."""
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVICES = frozenset({"", pb.SERVICE_NAME})
@@ -63,11 +66,11 @@ class Http2Server:
         processor: makes exchanges.
         address: where to listen.
         body_bytes: largest body that Envoy may send in one message.
-        tls: for TCP; offers ``h2``.
+        tls: for TLS, on TCP.
     """
 
     def __init__(
-        self, processor: Processor, address: Address, body_bytes: int, tls: ssl.SSLContext | None = None
+        self, processor: Processor, address: Address, body_bytes: int, tls: Certificates | None = None
     ) -> None:
         self.processor = processor
         self.message_bytes = body_bytes + MESSAGE_OVERHEAD
@@ -88,12 +91,20 @@ class Http2Server:
         loop = asyncio.get_running_loop()
         try:
             if isinstance(self._address, UnixAddress):
-                self._server = await loop.create_unix_server(
-                    self.protocol, self._address.path, ssl=self._tls, backlog=1024
+                self._server = await loop.create_unix_server(self.protocol, self._address.path, backlog=1024)
+            elif self._tls is None:
+                self._server = await loop.create_server(
+                    self.protocol, self._address.host, self._address.port, backlog=1024
                 )
             else:
                 self._server = await loop.create_server(
-                    self.protocol, self._address.host, self._address.port, ssl=self._tls, backlog=1024
+                    self.protocol,
+                    self._address.host,
+                    self._address.port,
+                    backlog=1024,
+                    ssl=self._tls.context(),
+                    ssl_handshake_timeout=GREETING_SECONDS,
+                    ssl_shutdown_timeout=LEAVING_SECONDS,
                 )
         except OSError as error:
             raise OSError(f"cannot listen on {self._address}: {error.strerror or error}") from None
@@ -175,6 +186,10 @@ class _Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
         self.server.joined(self)
+        if not _speaks_h2(transport):
+            log.event(_LOG, logging.WARNING, "connection_refused", {"why": "the client does not offer h2 (ALPN)"})
+            self._transport.abort()
+            return
         if not self.server.is_serving:
             self.connection.go_away()
         self._watch_idle()
@@ -316,8 +331,11 @@ class _Link(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if data := self.connection.take():
-            transport.write(data)
+        if parts := self.connection.take_parts():
+            if sum(map(len, parts)) < _WORTH_JOINING:
+                transport.write(b"".join(parts))
+            else:
+                transport.writelines(parts)
         if self.connection.is_broken:
             transport.close()
         elif self.connection.is_over and self._leaving is None:
@@ -366,6 +384,12 @@ class _Link(asyncio.Protocol):
         self.flush()
 
 
+def _speaks_h2(transport: asyncio.BaseTransport) -> bool:
+    """Whether HTTP/2 was agreed on, where TLS lets one agree on it (RFC 9113 section 3.2)."""
+    tls = transport.get_extra_info("ssl_object")
+    return tls is None or tls.selected_alpn_protocol() == "h2"
+
+
 class _Process:
     """``Process``: one HTTP exchange of Envoy's."""
 
@@ -398,16 +422,14 @@ class _Process:
         messages = self._messages.feed(event.data)
         if self._task is None:
             self._link.connection.consumed(event.stream, event.size)
+            if len(messages) == 1 and not self._queue and not self._gone:
+                self._receive(messages[0])
+                return
         else:
             # Read later, so that a client that does not wait for its answers fills its window and not our memory.
             self._task.add_done_callback(lambda _: self._link.consumed(event))
-        for message in messages:
-            if self._task is None and not self._queue and not self._gone:
-                self._receive(message)
-            else:
-                self._queue.append(message)
-        if self._queue:
-            self._go_on()
+        self._queue += messages
+        self._go_on()
 
     def ended(self) -> None:
         if not self._messages.is_empty:
@@ -505,7 +527,11 @@ class _Process:
         if not self.started:
             self.started = True
             connection.send_headers(self._stream, grpc.HEAD)
-        connection.send_data(self._stream, grpc.message(answer))
+        if len(answer) < _WORTH_JOINING:
+            connection.send_data(self._stream, grpc.message(answer))
+        else:
+            connection.send_data(self._stream, grpc.prefix(len(answer)))
+            connection.send_data(self._stream, answer)
 
 
 class _Unary:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 from typing import Any
 
@@ -335,7 +334,7 @@ async def test_another_worker_resumes_too(start: StartGateway) -> None:
             await events.message()
             await channel.log("0")
             await call.message()
-            os.kill(gateway.local.pids["worker"], signal.SIGKILL)
+            gateway.signal_workers(signal.SIGKILL)
             await standing.left()
             await channel.left()
         await standing.log("standing")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 from typing import Any
 
@@ -290,14 +289,9 @@ async def test_a_worker_told_to_stop_ends_streams_at_once(start: StartGateway) -
         channel = await alpha.opened()
         await channel.log("before")
         await events.message()
-        signal_worker(gateway, signal.SIGTERM)
+        gateway.signal_workers(signal.SIGTERM)
         assert await events.event() is None
         await channel.left()
-
-
-def signal_worker(gateway: Any, number: signal.Signals) -> None:
-    """Send a signal to the worker's process."""
-    os.kill(gateway.local.pids["worker"], number)
 
 
 @pytest.mark.parametrize("header", [{"accept": "application/json"}, {"accept": "text/html"}])

@@ -1,0 +1,188 @@
+"""The worker's certificate and its clients' authority: files that are read again when they change.
+
+Each new connection looks whether the files changed, and gets what they hold then; connections that exist keep what they
+began with. So a certificate is replaced without a signal, in whatever way the files are: renamed over, written to, or
+behind a symbolic link that is pointed elsewhere, as Kubernetes does it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+from mcp_extproc.telemetry import log
+
+_ENCRYPTED = "the key is encrypted, and nobody is there to enter a passphrase"
+
+_LOG = log.logger("tls")
+
+
+class TlsError(Exception):
+    """The files can't be used. ``str()`` says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Files in PEM (RFC 7468)."""
+
+    certificate: Path
+    """The server's certificate, and those between it and its authority."""
+    key: Path
+    """Its private key, not encrypted."""
+    client_ca: Path | None = None
+    """Authorities of clients. With them, a client has to have a certificate."""
+
+    def __iter__(self) -> Iterator[Path]:
+        return (file for file in (self.certificate, self.key, self.client_ca) if file is not None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Identity:
+    """What the files held at one time, found to belong together."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    client_ca: bytes | None
+    context: ssl.SSLContext
+
+
+class Certificates:
+    """The newest usable content of the files. May be asked from any thread.
+
+    Args:
+        files: where they are.
+
+    Raises:
+        TlsError: they can't be used. Later on, what was used before stays, and the log says why.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._seen = self._stamps()
+        self._identity = _read(files)
+
+    @property
+    def asks_clients(self) -> bool:
+        """Whether clients need a certificate."""
+        return self._files.client_ca is not None
+
+    def current(self) -> Identity:
+        """For a connection that begins now."""
+        with self._lock:
+            stamps = self._stamps()
+            if stamps != self._seen:
+                self._renew(stamps)
+            return self._identity
+
+    def context(self) -> ssl.SSLContext:
+        """For a listener: each of its connections gets the context of :meth:`current`."""
+        return _Newest(self)
+
+    def _renew(self, stamps: list[object]) -> None:
+        try:
+            identity, problem = _read(self._files), ""
+        except TlsError as error:
+            identity, problem = self._identity, str(error)
+        if self._stamps() != stamps:
+            return  # replaced while they were read: the next connection looks again
+        self._seen = stamps
+        self._identity = identity
+        if problem:
+            log.event(_LOG, logging.ERROR, "tls_files_refused", {
+                "why": problem,
+                "effect": "new connections get what the files held before",
+            })  # fmt: skip
+        else:
+            log.event(_LOG, logging.INFO, "tls_files_renewed", {"certificate": str(self._files.certificate)})
+
+    def _stamps(self) -> list[object]:
+        return [_stamp(file) for file in self._files]
+
+
+class _Newest(ssl.SSLContext):
+    """Event loops make one object of it for each connection, with :meth:`wrap_bio`: there the newest context takes over.
+
+    Changing one context in place would not do: OpenSSL can't take authorities away from it, and a certificate would be in
+    use before its key is found not to fit.
+    """
+
+    _certificates: Certificates
+
+    def __new__(cls, certificates: Certificates) -> Self:
+        self = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        self._certificates = certificates
+        return self
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """The TLS side of a new connection."""
+        return self._certificates.current().context.wrap_bio(*args, **kwargs)
+
+
+class _Handshake(ssl.SSLObject):
+    """Says why it failed. Event loops keep that to themselves."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            why = getattr(error, "verify_message", None) or error.reason or "the peer hung up"
+            log.event(_LOG, logging.WARNING, "tls_refused", {"why": why})
+            raise
+
+
+def _read(files: TlsFiles) -> Identity:
+    try:
+        certificate, key, client_ca = (
+            None if file is None else file.read_bytes() for file in (files.certificate, files.key, files.client_ca)
+        )
+    except OSError as error:
+        raise TlsError(f"{error.filename} can't be read: {error.strerror}") from None
+    assert certificate is not None
+    assert key is not None
+    return Identity(certificate, key, client_ca, _context(files))
+
+
+def _context(files: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9113 section 9.2
+    context.set_alpn_protocols(["h2"])
+    context.sslobject_class = _Handshake
+    try:
+        context.load_cert_chain(files.certificate, files.key, password=_refuse)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise TlsError(f"{files.certificate} with {files.key}: {_why(error, 'a certificate and its key')}") from None
+    if files.client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(files.client_ca)
+        except (ssl.SSLError, OSError) as error:
+            raise TlsError(f"{files.client_ca}: {_why(error, 'certificates of authorities')}") from None
+    return context
+
+
+def _why(error: Exception, expected: str) -> str:
+    if isinstance(error, ssl.SSLError):
+        reasons = {"KEY_VALUES_MISMATCH": "the key belongs to another certificate"}
+        return reasons.get(error.reason or "", f"expected {expected}, in PEM")
+    return str(error)
+
+
+def _refuse() -> NoReturn:
+    raise ValueError(_ENCRYPTED)
+
+
+def _stamp(file: Path) -> object:
+    """Differs once a file, or what a link to it leads to, has changed."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        return error.errno
+    return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size
