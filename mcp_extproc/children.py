@@ -8,11 +8,12 @@ import ctypes
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mcp_extproc.extproc import files
 
-_KILL_SECONDS = 5.0
+KILL_SECONDS = 5.0
+"""Between the signal that asks and the one that ends."""
 
 
 class StartError(Exception):
@@ -20,33 +21,47 @@ class StartError(Exception):
 
 
 async def spawn(
-    command: Sequence[str], *, environment: Mapping[str, str] | None = None, stderr: int | None = None
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    stderr: int | None = None,
+    descriptors: Collection[int] = (),
 ) -> Process:
     """Start a child.
 
     Args:
         command: the program and its arguments.
         environment: variables beside our own.
+        stdin: what it reads from its standard input.
         stderr: file descriptor for what it says; ours by default.
+        descriptors: further file descriptors that it gets, under the same numbers.
     """
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *command,
         env={**os.environ, **(environment or {})},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
         stderr=stderr,
+        pass_fds=tuple(descriptors),
         # Ctrl-C reaches us alone, and we end the children in order.
         start_new_session=True,
         preexec_fn=_prepare,
     )
+    if stdin is not None:
+        assert process.stdin is not None
+        # One that ended before it read all is noticed by whoever waits for it.
+        process.stdin.write(stdin)
+        process.stdin.close()
+    return process
 
 
-async def end(process: Process | None) -> None:
+async def end(process: Process | None, seconds: float = KILL_SECONDS) -> None:
     """End a child: SIGTERM, and SIGKILL where it stays."""
     if process is None or process.returncode is not None:
         return
     terminate(process)
     try:
-        await asyncio.wait_for(process.wait(), _KILL_SECONDS)
+        await asyncio.wait_for(process.wait(), seconds)
     except TimeoutError:
         process.kill()
         await process.wait()

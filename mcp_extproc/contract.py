@@ -10,14 +10,35 @@ NAMESPACE: Final = "mcp_proxy"
 REPAIR_ROUTE: Final = "mcp_repair/"
 """Start of the names of the repair listener's routes; the rest is the server's name."""
 
+JUDGE_ROUTE: Final = "mcp_judge/"
+"""Start of the route's name while policies are still to judge the request: the worker says what it is, and does nothing."""
+
+ACT_ROUTE: Final = "mcp_act/"
+"""Start of the route's name once policies have judged it, and until the worker has decided."""
+
 SERVER_HEADER: Final = "x-mcp-server"
 """Names the server of a request, for Envoy's rate limits and the private listener's routes. No server gets it."""
 
 FAILURE_HEADER: Final = "x-mcp-upstream-failure"
 """Put by the private listener on answers of Envoy's own: what went wrong, such as ``UpstreamConnectionFailure``."""
 
+REPLICA_MARK: Final = ";UV:"
+"""In a server's session id: Envoy put its replica's address before this (``sticky_sessions``)."""
+
 MAX_MESSAGE_TIMEOUT: Final = 3600.0
 """Most seconds that a worker may ask Envoy to wait for one answer."""
 
 SECRET_VARIABLE: Final = "MCP_EXTPROC_SESSION_SECRET"  # noqa: S105 - the variable's name
 """Environment variable that carries a random session secret from ``run`` to its workers, restarted ones too."""
+
+PASS_THROUGH_KEY: Final = "x-mcp-pass-through"  # noqa: S105 - a name
+"""gRPC metadata of an exchange that is only read: Envoy's filter sends it, out of reach of clients."""
+
+REQUEST_ID_HEADER: Final = "x-mcp-request-id"
+"""On requests that are only read: the JSON-RPC id, as JSON text."""
+
+MARKER_NAMESPACE: Final = "mcp_extproc"
+"""Dynamic metadata that local replies are told apart by: what is said here is about us, and no policy's business."""
+
+READ_KEY: Final = "pass_through"
+"""In :data:`MARKER_NAMESPACE`: the request is an MCP message on a pass-through route, or was refused there."""

@@ -14,15 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import aiohttp
-
+from mcp_extproc.admin import Admin
 from mcp_extproc.children import StartError, end, ending, spawn
-from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config import GatewayConfig, Loaded
 from mcp_extproc.contract import SECRET_VARIABLE
-from mcp_extproc.envoy.bootstrap import bootstrap, to_json
+from mcp_extproc.envoy.complaint import complaint
+from mcp_extproc.envoy.files import BOOTSTRAP
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
+from mcp_extproc.live import LiveConfig
 from mcp_extproc.supervisor import Supervisor
-from mcp_extproc.upstreams.address import UnixAddress
 
 START_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
@@ -38,33 +38,36 @@ class LocalGateway:
     """Envoy and its workers. Use as an async context manager; leaving it ends all and removes their sockets.
 
     Args:
-        config: the whole configuration.
-        config_file: where the workers read it from.
+        config_file: the configuration file.
+        served: what it says.
         envoy: the Envoy binary.
         secret: seals session tokens.
         envoy_log: file for Envoy's own log; a temporary one by default.
         workers: how many.
+        port: for the clients' listener, instead of the configuration's.
         leaving_seconds: how long a worker that was replaced may go on with its calls.
     """
 
     def __init__(
         self,
-        config: GatewayConfig,
         config_file: Path,
+        served: Loaded,
         envoy: str,
         secret: str,
         envoy_log: Path | None = None,
         workers: int = 1,
+        port: int | None = None,
         leaving_seconds: float = LEAVING_SECONDS,
     ) -> None:
-        self._config = config
         self._envoy_binary = envoy
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-extproc-"))
         self._envoy_log = envoy_log or self._directory / "envoy.log"
         self.layout = Layout.in_directory(self._directory, workers)
+        assert self.layout.admin is not None
+        self._admin = Admin(self.layout.admin)
         self._envoy: Process | None = None
         self._workers = Supervisor(
-            config_file,
+            served,
             [
                 "--upstreams",
                 str(self.layout.upstreams),
@@ -73,18 +76,22 @@ class LocalGateway:
                 "--drain-seconds",
                 f"{leaving_seconds:g}",
             ],
-            [address for address in self.layout.extproc if isinstance(address, UnixAddress)],
+            self.layout.extproc,
             {SECRET_VARIABLE: secret},
         )
-        self.port = config.listen.port
+        self._live = LiveConfig(config_file, served, port, self._workers, self.layout, self._directory)
+        self._watching: asyncio.Task[None] | None = None
+        self.port = served.config.listen.port
         """The TCP port that clients use; known once started."""
 
     @property
     def url(self) -> str:
         """The MCP endpoint."""
-        host = self._config.listen.address
+        listen = self._live.served.config.listen
+        host = listen.address
         host = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}.get(host, host)  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self._config.listen.path}"
+        scheme = "http" if listen.tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{listen.path}"
 
     @property
     def pids(self) -> dict[str, int]:
@@ -106,6 +113,11 @@ class LocalGateway:
     ) -> None:
         await self._stop(drain=True)
 
+    @property
+    def config(self) -> GatewayConfig:
+        """What all workers serve now."""
+        return self._live.served.config
+
     async def wait(self) -> None:
         """Until Envoy ends by itself.
 
@@ -114,33 +126,38 @@ class LocalGateway:
         """
         assert self._envoy is not None
         code = await self._envoy.wait()
-        raise StartError(f"Envoy ended with {ending(code)}: {self._envoy_complaint()}")
+        raise StartError(f"Envoy ended with {ending(code)}: {complaint(self._envoy_log)}")
 
     async def restart_workers(self) -> None:
-        """Replace all workers, one after the other; no call is lost. They read the configuration file again.
+        """Serve what the configuration file says now, by new workers, whether it has changed or not. No call is lost.
 
         Raises:
-            StartError: a new worker can't serve. Those that were not replaced go on.
+            ConfigError, Refused, StartError: it can't be served. What was served before goes on.
         """
-        await self._workers.restart()
+        await self._live.reload(even_if_same=True)
+
+    def reload_soon(self) -> None:
+        """The same, by and by. What goes wrong is logged."""
+        self._live.reload_soon()
 
     # -- Start --------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        _check_port_is_free(self._config)
-        configuration = self._directory / "envoy.json"
-        configuration.write_text(to_json(bootstrap(self._config, self.layout)))
-        self._envoy = await self._start_envoy(configuration)
+        _check_port_is_free(self._live.served.config)
+        self._live.write_watched()
+        self._live.write_bootstrap()
+        self._envoy = await self._start_envoy(self._directory / BOOTSTRAP)
         await self._workers.start()
         deadline = time.monotonic() + START_SECONDS
         while not await self._is_ready():
             if self._envoy.returncode is not None:
                 raise StartError(
-                    f"Envoy ended at start with {ending(self._envoy.returncode)}: {self._envoy_complaint()}"
+                    f"Envoy ended at start with {ending(self._envoy.returncode)}: {complaint(self._envoy_log)}"
                 )
             if time.monotonic() > deadline:
-                raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {self._envoy_complaint()}")
+                raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {complaint(self._envoy_log)}")
             await asyncio.sleep(_POLL_SECONDS)
+        self._watching = asyncio.create_task(self._live.watch())
 
     async def _start_envoy(self, configuration: Path) -> Process:
         with self._envoy_log.open("ab") as log_file:
@@ -160,41 +177,25 @@ class LocalGateway:
         bound = re.search(rf"^{LISTENER}::.*:(\d+)$", listeners, re.MULTILINE)
         if bound is None:
             # Envoy goes on without a listener that it could not bind.
-            raise StartError(f"Envoy does not listen: {self._envoy_complaint()}")
+            raise StartError(f"Envoy does not listen: {complaint(self._envoy_log)}")
         self.port = int(bound[1])
         return await self.stat(f"cluster.{EXTPROC_CLUSTER}.membership_healthy") == len(self.layout.extproc)
 
     async def stat(self, name: str) -> int | None:
         """One of Envoy's counters or gauges; ``None`` where it does not answer, or has none of this name."""
-        text = await self.admin("GET", f"/stats?filter=^{re.escape(name)}$")
-        return int(text.rpartition(":")[2]) if text else None
+        return await self._admin.stat(name)
 
     async def admin(self, method: str, path: str) -> str | None:
         """Ask Envoy's admin interface; ``None`` where it does not answer 200."""
-        assert isinstance(self.layout.admin, UnixAddress)
-        timeout = aiohttp.ClientTimeout(total=2)
-        try:
-            connector = aiohttp.UnixConnector(self.layout.admin.path)
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
-                http.request(method, f"http://admin{path}") as response,
-            ):
-                return await response.text() if response.status == 200 else None
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return None
-
-    def _envoy_complaint(self) -> str:
-        """What Envoy's log says went wrong, its last severe line."""
-        try:
-            lines = self._envoy_log.read_text(errors="replace").splitlines()
-        except OSError:
-            return "it wrote no log"
-        severe = [line for line in lines if "[critical]" in line or "[error]" in line] or lines
-        return re.sub(r"^(\[[^\]]*\])+ ?", "", severe[-1]) if severe else "it wrote nothing to its log"
+        return await self._admin.ask(method, path)
 
     # -- Stop ---------------------------------------------------------------------------------------------------------
 
     async def _stop(self, *, drain: bool) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
+        await self._live.close()
         if drain:
             await self._drain()
         # First who would start workers again, then Envoy: with its workers gone it would answer 503 to what still comes in.

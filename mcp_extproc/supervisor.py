@@ -1,30 +1,40 @@
 """The workers of one gateway: started, kept alive, and replaced one after the other.
 
-Each worker has a path that Envoy knows. A new worker listens on a socket of its own, which is moved to that path once it
-answers (rename(2) replaces what is there in one step). So there is always somebody behind each path: Envoy's connections to
-the old worker stay with it until it says GOAWAY, and the next ones reach the new worker. This works with a single worker as
-well, without an endpoint to spare.
+Each worker has an address that Envoy knows, and there is always somebody behind it: Envoy's connections to an old worker stay
+with it until it says GOAWAY, and the next ones reach the new one. This works with a single worker as well, without an endpoint
+to spare.
+
+- At a path, a new worker listens on a Unix socket of its own, which is moved to that path once it answers (rename(2) replaces
+  what is there in one step).
+- At a TCP address we hold the listening socket, and the workers inherit it. What nobody has accepted yet stays in its queue.
+
+Workers get the configuration from us and not from its file: one that dies is started again with what the others serve,
+whatever the file says by then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import Coroutine, Mapping, Sequence
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from mcp_extproc.children import StartError, end, ending, spawn, terminate
+from mcp_extproc.children import KILL_SECONDS, StartError, end, ending, spawn, terminate
+from mcp_extproc.config import Loaded
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams.address import UnixAddress
+from mcp_extproc.upstreams.address import Address, UnixAddress
 
 START_SECONDS = 30.0
 
-_POLL_SECONDS = 0.02
+_BACKLOG = 1024
 _RESTART_SECONDS = (0.1, 0.5, 2.0)
 _STEADY_SECONDS = 60.0
 """A worker that ran for longer is restarted at once the next time."""
@@ -38,16 +48,45 @@ _LOG = log.logger("supervisor")
 class _Seat:
     """Where one worker at a time serves."""
 
-    def __init__(self, address: UnixAddress) -> None:
-        self.path = Path(address.path)
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.listening: socket.socket | None = None
+        """At a TCP address."""
         self.process: Process | None = None
+        self.config: Loaded | None = None
+        """What it serves."""
         self.socket: Path | None = None
-        """The worker's own name for what is at ``path``."""
+        """The worker's own name for what is at the address, a path."""
         self.changing = asyncio.Lock()
         self.leaving: list[Process] = []
         """Who sat here before and still has calls, the oldest first."""
         self.deaths = 0
         """In a row, each soon after the start."""
+
+    def open(self) -> None:
+        """Listen at a TCP address.
+
+        Raises:
+            StartError: that is not possible.
+        """
+        if isinstance(self.address, UnixAddress):
+            return
+        try:
+            [(family, _, _, _, where), *_] = socket.getaddrinfo(
+                self.address.host, self.address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            self.listening = socket.create_server(where[:2], family=family, backlog=_BACKLOG)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise StartError(f"cannot listen on {self.address}: {why}. Choose another address with --listen.") from None
+
+    def close(self) -> None:
+        """Leave nothing at the address."""
+        if self.listening is not None:
+            self.listening.close()
+        if isinstance(self.address, UnixAddress) and self.socket is not None:
+            Path(self.address.path).unlink(missing_ok=True)
+            self.socket.unlink(missing_ok=True)
 
     def pause(self, lived: float) -> float:
         """Seconds to wait before the next worker, once one has died after ``lived`` seconds."""
@@ -56,28 +95,28 @@ class _Seat:
 
 
 class Supervisor:
-    """Keeps one worker at each socket.
+    """Keeps one worker at each address.
 
     Args:
-        config_file: where workers read the configuration from.
-        options: further arguments of ``mcp-extproc serve``.
-        sockets: one for each worker, as Envoy knows them.
+        config: what the workers serve.
+        options: further arguments of ``mcp-extproc worker``.
+        addresses: one for each worker, as Envoy knows them.
         environment: variables for the workers, beside our own.
     """
 
     def __init__(
-        self, config_file: Path, options: Sequence[str], sockets: Sequence[UnixAddress], environment: Mapping[str, str]
+        self, config: Loaded, options: Sequence[str], addresses: Sequence[Address], environment: Mapping[str, str]
     ) -> None:
-        self._config_file = config_file
+        self.config = config
         self._options = options
         self._environment = environment
-        self._seats = [_Seat(address) for address in sockets]
+        self._seats = [_Seat(address) for address in addresses]
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = count(1)
 
     @property
     def pids(self) -> list[int]:
-        """The workers that serve, in the order of their sockets."""
+        """The workers that serve, in the order of their addresses."""
         return [seat.process.pid for seat in self._seats if seat.process is not None]
 
     async def start(self) -> None:
@@ -86,6 +125,8 @@ class Supervisor:
         Raises:
             StartError: one can't serve.
         """
+        for seat in self._seats:
+            seat.open()
         try:
             async with asyncio.TaskGroup() as group:
                 for seat in self._seats:
@@ -95,20 +136,32 @@ class Supervisor:
         for seat in self._seats:
             self._go(self._keep(seat))
 
-    async def restart(self) -> None:
+    async def restart(self, config: Loaded | None = None) -> None:
         """Replace all workers, one after the other. The old ones finish what they have, for as long as they may drain.
 
         Where this is asked for again and again, the oldest are ended with what they have.
 
+        Args:
+            config: what the new ones serve, and those that are started after them. Default: the same as before.
+
         Raises:
-            StartError: a new worker can't serve. The old one goes on, and so do those that were not replaced yet.
+            StartError: a new worker can't serve. All serve the old configuration.
         """
-        for seat in self._seats:
-            async with seat.changing:
-                old = seat.process
-                await self._fill(seat)
-                if old is not None and old.returncode is None:
-                    self._dismiss(seat, old)
+        before = self.config
+        self.config = config or before
+        try:
+            for seat in self._seats:
+                await self._replace(seat)
+        except StartError:
+            self.config = before
+            for seat in self._seats:
+                if seat.config is not before:
+                    await self._replace(seat)
+            raise
+
+    async def old_ones_gone(self) -> None:
+        """Wait until no worker is left that was replaced."""
+        await asyncio.gather(*(worker.wait() for seat in self._seats for worker in seat.leaving))
 
     async def stop_keeping(self) -> None:
         """From now on a worker that dies is not started again."""
@@ -116,32 +169,64 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def stop(self) -> None:
-        """End all workers, those that are on their way out too."""
+    async def stop(self, seconds: float = KILL_SECONDS) -> None:
+        """End all workers, those that are on their way out too.
+
+        Args:
+            seconds: for what they still do.
+        """
         await self.stop_keeping()
         workers = [worker for seat in self._seats for worker in (seat.process, *seat.leaving)]
-        await asyncio.gather(*(end(worker) for worker in workers))
+        await asyncio.gather(*(end(worker, seconds) for worker in workers))
+        for seat in self._seats:
+            seat.close()
 
     # -- One worker -----------------------------------------------------------------------------------------------------
 
+    async def _replace(self, seat: _Seat) -> None:
+        async with seat.changing:
+            old = seat.process
+            await self._fill(seat)
+            if old is not None and old.returncode is None:
+                self._dismiss(seat, old)
+
     async def _fill(self, seat: _Seat) -> None:
         """Put a new worker in a seat. Who sat there before still runs."""
-        socket = seat.path.with_name(f"worker-{next(self._numbers)}.sock")
-        process = await spawn(
-            [sys.executable, "-m", "mcp_extproc", "serve", str(self._config_file),
-             "--listen", f"unix:{socket}", *self._options],
-            environment=self._environment,
-        )  # fmt: skip
-        try:
-            await _until_it_listens(process, socket)
-            _move(socket, seat.path)
-        except BaseException:
-            await end(process)
-            socket.unlink(missing_ok=True)
-            raise
-        if seat.socket is not None:
-            seat.socket.unlink(missing_ok=True)
-        seat.process, seat.socket = process, socket
+        config = self.config
+        if isinstance(seat.address, UnixAddress):
+            path = Path(seat.address.path)
+            own = path.with_name(f"{path.name}.{next(self._numbers)}")
+            process = await self._started(config, "--listen", f"unix:{own}")
+            _move(own, path)
+            if seat.socket is not None:
+                seat.socket.unlink(missing_ok=True)
+            seat.socket = own
+        else:
+            assert seat.listening is not None
+            number = seat.listening.fileno()
+            process = await self._started(config, "--inherited", str(number), descriptors=[number])
+        seat.process, seat.config = process, config
+
+    async def _started(self, config: Loaded, *where: str, descriptors: Sequence[int] = ()) -> Process:
+        """A new worker that serves."""
+        ready, says_ready = os.pipe()
+        with FileIO(ready) as pipe:
+            try:
+                process = await spawn(
+                    [sys.executable, "-m", "mcp_extproc", "worker", config.name,
+                     *where, "--ready", str(says_ready), *self._options],
+                    environment=self._environment,
+                    stdin=config.text.encode(),
+                    descriptors=[*descriptors, says_ready],
+                )  # fmt: skip
+            finally:
+                os.close(says_ready)
+            try:
+                await _until_ready(process, pipe)
+            except BaseException:
+                await end(process)
+                raise
+        return process
 
     async def _keep(self, seat: _Seat) -> None:
         """Start a worker again when it dies. Meanwhile Envoy sends to others, or answers 503; nothing passes undecided."""
@@ -192,25 +277,23 @@ class Supervisor:
 
 def _move(socket: Path, path: Path) -> None:
     # The worker's own name stays: it may still be about to set the mode of the file.
-    link = socket.with_suffix(".link")
+    link = socket.with_name(f"{socket.name}.link")
     link.hardlink_to(socket)
     link.rename(path)
 
 
-async def _until_it_listens(process: Process, socket: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not await _listens(socket):
-        if process.returncode is not None:
-            raise StartError(f"the worker ended at start with {ending(process.returncode)}; see its messages above")
-        if time.monotonic() > deadline:
-            raise StartError(f"the worker did not listen on {socket} within {START_SECONDS:g} s")
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _listens(socket: Path) -> bool:
+async def _until_ready(process: Process, pipe: FileIO) -> None:
+    """Wait for the worker's word; an end without it means that it has ended."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(pipe, readable.set)
     try:
-        _, writer = await asyncio.open_unix_connection(socket)
-    except OSError:
-        return False
-    writer.close()
-    return True
+        async with asyncio.timeout(START_SECONDS):
+            await readable.wait()
+            if not pipe.read(1):
+                code = await process.wait()
+                raise StartError(f"the worker ended at start with {ending(code)}; see its messages above")
+    except TimeoutError:
+        raise StartError(f"the worker was not ready within {START_SECONDS:g} s") from None
+    finally:
+        loop.remove_reader(pipe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,26 @@ class Loaded:
     """What in the file has no effect, one sentence each."""
     source: Literal["native", "mcp-servers"]
     """The format of the file."""
+    name: str
+    """What errors call the file."""
+    text: str = field(repr=False)
+    """What was read. It may hold secrets."""
+
+    def require_servers(self) -> None:
+        """Pass where there is an endpoint to serve.
+
+        Raises:
+            ConfigError: there is none, only pass-through on an Envoy of somebody else's.
+        """
+        if not self.config.servers:
+            raise ConfigError(self.name, [_NO_SERVERS])
+
+    def with_port(self, port: int | None) -> Loaded:
+        """The same with another port for clients, where one is given. :attr:`text` does not know of it."""
+        if port is None:
+            return self
+        listen = self.config.listen.model_copy(update={"port": port})
+        return replace(self, config=self.config.model_copy(update={"listen": listen}))
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Loaded:
@@ -64,11 +84,15 @@ def loads(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
         raise ConfigError(name, ["expected a mapping with a key servers (native) or mcpServers at the top"])
     table = table_of(data, is_json=is_json)
     if table is None:
-        return Loaded(read_native(data, name, environ), (), "native")
+        return Loaded(read_native(data, name, environ), (), "native", name, text)
     config, warnings = read_mcp_servers(data, table, name, environ)
-    return Loaded(config, warnings, "mcp-servers")
+    return Loaded(config, warnings, "mcp-servers", name, text)
 
 
+_NO_SERVERS = (
+    "servers: there are none, only pass_through, for which there is an Envoy already: start the workers with"
+    " `mcp-extproc serve`, and name routes with `mcp-extproc envoy attach --pass-through`"
+)
 _EMPTY = "is empty: name at least one server under servers (native) or mcpServers"
 _TOO_LARGE = f"is larger than {FILE_BYTES >> 20} MiB"
 

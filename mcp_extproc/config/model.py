@@ -14,8 +14,25 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
+from mcp_extproc.config import policies
+from mcp_extproc.config.base import Model
+from mcp_extproc.config.pass_through import PassThrough
+from mcp_extproc.config.policies import EnvoyConfig, Errors, Metadata, PerFilterConfig, RateLimit, RateLimitService
+from mcp_extproc.config.resilience import (
+    MAX_COUNT,
+    CircuitBreakers,
+    Dns,
+    HealthCheck,
+    Keepalive,
+    ListenLimits,
+    ListenTls,
+    LoadBalancing,
+    OutlierDetection,
+    Overload,
+    Retries,
+)
 from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.values import HeaderName, HeaderValue, Regex, Seconds, Size, WholeNumber, freeze
 
@@ -34,12 +51,6 @@ RESERVED_HEADERS = frozenset({
 })  # fmt: skip
 
 
-class Model(BaseModel):
-    """Base of every section: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
-
-
 @lru_cache
 def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
@@ -56,6 +67,12 @@ class Listen(Model):
 
     path: str = "/mcp"
     """Path of the MCP endpoint, matched exactly."""
+
+    tls: ListenTls | None = None
+    """TLS to clients. Without it the listener speaks plain HTTP."""
+
+    limits: ListenLimits = ListenLimits()
+    """Limits of the listener."""
 
     @field_validator("address")
     @classmethod
@@ -201,6 +218,45 @@ class Server(Model):
     tls: UpstreamTls | None = None
     """TLS options. With `endpoints`, its presence (even `{}`) turns TLS on."""
 
+    http2: bool = False
+    """Speak HTTP/2 with the server: with TLS by ALPN, without it by prior knowledge (h2c)."""
+
+    idle_timeout: Seconds = Field(default=4.0, ge=0.001)
+    """How long an unused connection is kept. Common servers close theirs after 5 s; a request that meets the closing fails."""
+
+    max_requests_per_connection: WholeNumber | None = Field(default=None, ge=1, le=MAX_COUNT)
+    """Requests after which a connection is closed. Default: no limit."""
+
+    load_balancing: LoadBalancing = "round_robin"
+    """How requests are spread over several replicas. `ring_hash`: by the server's session id, so that the requests of one keep
+    to one replica while it is well. That need not be the one that opened it; for that there is `sticky_sessions`."""
+
+    sticky_sessions: bool = False
+    """The requests of a session go to the replica that opened it. For servers that keep sessions in memory. When the replica
+    dies, its sessions are opened again on another one."""
+
+    dns: Dns = Dns()
+    """Resolution of host names."""
+
+    health_check: HealthCheck | None = None
+    """Active health checks. With this section, even `{}`, they are on."""
+
+    outlier_detection: OutlierDetection | None = None
+    """Passive health checks. With this section, even `{}`, they are on."""
+
+    circuit_breakers: CircuitBreakers = CircuitBreakers()
+    """Limits on connections and requests."""
+
+    retries: Retries | None = None
+    """Retries where they are safe. With this section, even `{}`, they are on. `sticky_sessions` turns them on too."""
+
+    keepalive: Keepalive | None = None
+    """Probes on connections. With this section, even `{}`, they are on."""
+
+    typed_per_filter_config: PerFilterConfig = Field(default_factory=dict, repr=False, validate_default=True)
+    """Configuration of filters in `envoy.http_filters` for calls to this server, by the filter's name, such as an
+    RBACPerRoute."""
+
     @field_validator("url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
@@ -262,6 +318,8 @@ class Server(Model):
             raise ValueError("path goes with endpoints; with url, write the path into the URL")
         if self.url is not None and self.tls is not None and not self.url.startswith("https:"):
             raise ValueError("tls goes with an https URL")
+        if self.keepalive is not None and self.keepalive.http2_interval is not None and not self.http2:
+            raise ValueError("keepalive.http2_interval goes with http2: true")
         if len(set(self.endpoints)) != len(self.endpoints):
             raise ValueError("an endpoint is listed twice")
         return self
@@ -281,6 +339,11 @@ class Server(Model):
     def uses_tls(self) -> bool:
         """Whether Envoy speaks TLS to this server."""
         return self.tls is not None if self.url is None else self.url.startswith("https:")
+
+    @property
+    def safe_retries(self) -> Retries | None:
+        """The retries that are on. Without them, a dead replica's sessions would fail for as long as it is dead."""
+        return Retries() if self.retries is None and self.sticky_sessions else self.retries
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -376,14 +439,21 @@ class Log(Model):
     """File of Envoy's access log, one JSON object per request. Empty: none."""
 
 
+class _NoServers(dict[str, Any]):
+    """No servers, and rightly so."""
+
+
 class GatewayConfig(Model):
     """The whole configuration of a gateway."""
 
     servers: Mapping[str, Server]
-    """The MCP servers by name. A name is the default prefix of the server's tools."""
+    """The MCP servers by name. A name is the default prefix of the server's tools. With `pass_through` none are needed."""
 
     listen: Listen = Listen()
     """Where Envoy accepts MCP clients."""
+
+    overload: Overload = Overload()
+    """Envoy's overload manager."""
 
     origins: tuple[Origin, ...] | None = None
     """Web origins that may call the gateway, such as `https://app.example.com`; `*` allows all. Default: loopback origins.
@@ -409,11 +479,41 @@ class GatewayConfig(Model):
     log: Log = Log()
     """Logging."""
 
+    errors: Errors = Errors()
+    """What a refused client gets."""
+
+    metadata: Metadata = Metadata()
+    """The metadata that policies read."""
+
+    rate_limits: tuple[RateLimit, ...] = ()
+    """Limits on the number of requests."""
+
+    rate_limit_service: RateLimitService | None = None
+    """The service that counts for limits with `scope: global`."""
+
+    envoy: EnvoyConfig = EnvoyConfig()
+    """Filters of Envoy's around the gateway's."""
+
+    pass_through: PassThrough = PassThrough()
+    """Routes whose requests are only read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_servers(cls, data: object) -> object:
+        if isinstance(data, Mapping) and data.get("pass_through") is not None and data.get("servers", {}) == {}:
+            return {**data, "servers": _NoServers()}
+        return data
+
+    @field_validator("servers", mode="before")
+    @classmethod
+    def _not_empty(cls, value: object) -> object:
+        if value == {} and not isinstance(value, _NoServers):
+            raise ValueError("name at least one server")
+        return value
+
     @field_validator("servers")
     @classmethod
     def _server_names(cls, value: dict[str, Server]) -> dict[str, Server]:
-        if not value:
-            raise ValueError("name at least one server")
         for name in value:
             if problem := server_name_problem(name):
                 raise ValueError(f"{name!r}: {problem}")
@@ -469,6 +569,41 @@ class GatewayConfig(Model):
                     f"servers.{name} and servers.{owner}: a name that starts with the prefix and separator of {owner} "
                     f"could belong to {name} as well: set another `prefix`"
                 )
+
+    @model_validator(mode="after")
+    def _policies_fit(self) -> GatewayConfig:
+        per_server = {name: server.typed_per_filter_config for name, server in self.servers.items()}
+        for problem in policies.problems(self.envoy, self.rate_limits, self.rate_limit_service, per_server):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def judges_first(self) -> bool:
+        """Whether policies see each request before anything is done about it."""
+        return self.envoy.policies == "all" and (
+            bool(self.envoy.http_filters) or any(not limit.only_calls for limit in self.rate_limits)
+        )
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether anything of the operator's judges requests."""
+        return bool(self.envoy.http_filters_before or self.envoy.http_filters or self.rate_limits)
+
+    @property
+    def counts_locally(self) -> bool:
+        """Whether Envoy itself counts requests."""
+        raw = [*self.envoy.http_filters_before, *self.envoy.http_filters]
+        return any(limit.scope == "local" for limit in self.rate_limits) or any(map(policies.is_local_rate_limit, raw))
+
+    @property
+    def more_namespaces(self) -> tuple[str, ...]:
+        """The namespaces that get what ``mcp_proxy`` gets."""
+        named = self.metadata.namespaces
+        per_server = [server.typed_per_filter_config for server in self.servers.values()]
+        raw = (self.envoy.http_filters, self.envoy.typed_per_filter_config, per_server)
+        if policies.NATIVE_NAMESPACE in named or not policies.mentions(raw, policies.NATIVE_NAMESPACE):
+            return named
+        return (*named, policies.NATIVE_NAMESPACE)
 
     def prefix_of(self, server: str) -> str:
         """The word before a server's names, possibly empty."""

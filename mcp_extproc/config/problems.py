@@ -94,19 +94,24 @@ def section_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseMod
         info = found.model_fields.get(str(part)) if found is not None else None
         if info is None:
             return None
-        if is_mapping(info.annotation):
+        if is_mapping(info.annotation) or is_list(info.annotation):
             next(parts, None)
         found = section_of(info.annotation)
     return found
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The model inside ``Model``, ``Model | None`` or ``Mapping[str, Model]``."""
+    """The model inside ``Model``, ``Model | None``, ``Mapping[str, Model]`` or ``tuple[Model, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (Union, types.UnionType, Annotated) or is_mapping(annotation):
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, tuple) or is_mapping(annotation):
         return next((found for inner in get_args(annotation) if (found := section_of(inner)) is not None), None)
     return None
+
+
+def is_list(annotation: Any) -> bool:
+    """Whether a field holds a list."""
+    return get_origin(annotation) is tuple
 
 
 def is_mapping(annotation: Any) -> bool:

@@ -58,16 +58,39 @@ servers:
       sni: tickets.internal
       client_certificate: /etc/mcp/client.pem
       client_key: /etc/mcp/client.key
+    http2: true
+    idle_timeout: 1m
+    max_requests_per_connection: 100000
+    load_balancing: least_request
+    sticky_sessions: true           # it keeps its sessions in memory
+    dns: {refresh_rate: 30s, respect_ttl: true}
+    health_check: {path: /health, interval: 2s}
+    outlier_detection: {consecutive_5xx: 10, base_ejection_time: 10s}
+    circuit_breakers: {max_requests: 5000, max_pending_requests: 500}
+    retries: {num_retries: 2}
+    keepalive: {http2_interval: 30s}
 
   # A server whose tools keep their names.
   local:
     url: http://127.0.0.1:8000/mcp
     prefix: ""
+    typed_per_filter_config:        # of the filter below: everything on this server is allowed
+      envoy.filters.http.rbac:
+        "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute
 
 listen:
   address: 0.0.0.0
   port: ${PORT:-1975}
   path: /mcp
+  tls:
+    certificate: /etc/mcp/server.pem
+    key: /etc/mcp/server.key
+  limits:
+    max_request_headers_kb: 32
+    max_connection_duration: 12h
+
+overload:
+  max_active_downstream_connections: 20000
 
 origins: ["https://app.example.com"]
 separator: "__"
@@ -93,6 +116,43 @@ log:
   level: info
   format: json
   access: /dev/stdout
+
+errors:
+  status: jsonrpc
+
+metadata:
+  namespaces: [envoy.filters.http.mcp]
+
+# Two calls a minute of each tool in each session, and a hundred an hour of one tool by all sessions of all Envoys.
+rate_limits:
+  - {by: [tool, session], requests: 2, per: minute}
+  - {match: {server: github, tool: search_issues}, requests: 100, per: hour, scope: global}
+
+rate_limit_service:
+  address: ratelimit:8081
+  domain: mcp
+
+envoy:
+  # Nobody deletes, whatever the server.
+  http_filters:
+    - name: envoy.filters.http.rbac
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
+        rules:
+          action: DENY
+          policies:
+            deletes:
+              permissions:
+                - metadata:
+                    filter: mcp_proxy
+                    path: [{key: tool}]
+                    value: {string_match: {prefix: delete_}}
+              principals: [{any: true}]
+
+# Only where `envoy attach --pass-through` names routes.
+pass_through:
+  traffic_mode: reject_no_mcp
+  clear_route_cache: false
 """
 
 VALUES: Final = """\

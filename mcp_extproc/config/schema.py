@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from mcp_extproc.config import bounds, reference_text
 from mcp_extproc.config.mcp_servers import CLIENT_KEYS, KEYS
 from mcp_extproc.config.model import SERVER_NAME_PATTERN, GatewayConfig
-from mcp_extproc.config.problems import is_mapping, section_of
+from mcp_extproc.config.problems import is_list, is_mapping, section_of
 from mcp_extproc.config.values import MAX_SIZE, Seconds, Size
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -27,6 +27,8 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the native format, as it is before variables are replaced."""
     schema = GatewayConfig.model_json_schema()
     schema["properties"]["servers"] |= {"minProperties": 1, "propertyNames": {"pattern": f"^{SERVER_NAME_PATTERN}$"}}
+    schema["required"] = []
+    schema["anyOf"] = [{"required": ["servers"]}, {"required": ["pass_through"]}]
     schema["$defs"]["Server"]["oneOf"] = [{"required": ["url"]}, {"required": ["endpoints"]}]
     schema["$defs"] = {name: _with_variables(section) for name, section in schema["$defs"].items()}
     return {"$schema": _DIALECT, **_with_variables(schema), "title": "mcp-extproc configuration"}
@@ -71,7 +73,8 @@ def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, typ
         inner = section_of(info.annotation)
         if inner is not None:
             here = f"{path}.{name}" if path else name
-            yield from _sections(inner, f"{here}.<name>" if is_mapping(info.annotation) else here)
+            inside = ".<name>" if is_mapping(info.annotation) else "[]" if is_list(info.annotation) else ""
+            yield from _sections(inner, here + inside)
 
 
 def _section(title: str, model: type[BaseModel]) -> str:
@@ -100,8 +103,12 @@ _SIZE_SCHEMA = TypeAdapter(Size).json_schema()["anyOf"]
 
 def _type(info: FieldInfo, schema: dict[str, Any]) -> str:
     if section_of(info.annotation) is not None:
+        if is_list(info.annotation):
+            return "list of sections"
         return "mapping of sections" if is_mapping(info.annotation) else "section"
     choices = [choice for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
+    if len(choices) == 1 and "anyOf" in choices[0]:
+        choices = choices[0]["anyOf"]  # a bound around a duration
     if choices == _DURATION_SCHEMA:
         return "duration"
     if choices == _SIZE_SCHEMA:
@@ -114,16 +121,24 @@ def _scalar_type(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{choice}`" for choice in schema["enum"])
     match schema["type"]:
         case "integer":
-            low, high = schema.get("minimum"), schema.get("maximum")
+            low, high = schema.get("minimum", schema.get("ge")), schema.get("maximum", schema.get("le"))
             return f"whole number, {low} to {high}" if high is not None else f"whole number from {low}"
         case "boolean":
             return "`true` or `false`"
         case "array":
-            return "list of text"
+            return _list_type(schema["items"])
         case "object":
-            return "mapping of text to text"
+            values = schema.get("additionalProperties")
+            of_mappings = isinstance(values, dict) and values.get("type") == "object"
+            return "mapping of mappings" if of_mappings else "mapping of text to text"
         case _:
             return "text"
+
+
+def _list_type(items: dict[str, Any]) -> str:
+    if "enum" in items:
+        return "list of " + ", ".join(f"`{choice}`" for choice in items["enum"])
+    return "list of mappings" if items.get("type") == "object" else "list of text"
 
 
 def _default(info: FieldInfo, schema: dict[str, Any]) -> str:

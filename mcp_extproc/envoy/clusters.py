@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
-    CircuitBreakers,
-    CircuitBreakersThresholds,
     Cluster,
     ClusterCommonLbConfig,
     ClusterDiscoveryType,
     ClusterDnsLookupFamily,
-    ClusterTransportSocketMatch,
     LoadBalancingPolicy,
     LoadBalancingPolicyPolicy,
     OutlierDetection,
@@ -21,7 +18,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
     Http2ProtocolOptions,
     Metadata,
-    TransportSocket,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptions as CommonHttpProtocolOptions,
@@ -30,13 +26,13 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
     Endpoint,
     EndpointAdditionalAddress,
+    EndpointHealthCheckConfig,
     LbEndpoint,
     LocalityLbEndpoints,
 )
 from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteActionHashPolicyHeader
 from envoy_data_plane.envoy.extensions.load_balancing_policies.common.v3 import ConsistentHashingLbConfig
 from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
-from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
@@ -45,22 +41,14 @@ from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Struct
 
 from mcp_extproc.config import GatewayConfig, Server
-from mcp_extproc.envoy import tls
+from mcp_extproc.config.resilience import CircuitBreakers
+from mcp_extproc.envoy import policies, resilience, tls
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.messages import ZERO, any_of, envoy_address, extension, seconds, socket_address
+from mcp_extproc.envoy.upstream_tls import REPAIR_MATCH, transport_socket_matches
 from mcp_extproc.upstreams.address import TcpAddress
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-
-_IDLE_TIMEOUT = 4.0
-"""Seconds. Uvicorn and Node close idle connections after 5 s; a request that meets the closing would fail."""
-
-_MAX_RETRIES = 1024
-"""At once, for each server. Envoy's default of 3 would let only three calls at a time find a restarted server again."""
-
-_UNLIMITED = 2**32 - 1
-"""Each client that listens holds one request to a worker and one connection to each server, for hours. At Envoy's default of
-1024 all further requests would fail, calls too."""
 
 _CHECK_INTERVAL = 0.5
 """Seconds between health checks of a worker. Dead ones are found by the first request too; this finds those that hang."""
@@ -76,55 +64,48 @@ _EJECTION = 1.0
 
 _EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
-_REPAIR_MATCH = {"mcp_repair": True}
 
-
-def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
-    """All clusters."""
+def clusters(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> list[Cluster]:
+    """All clusters. ``judges_first``: whether there is a way through a worker in front of policies."""
     servers = [_server_cluster(name, server, layout) for name, server in config.servers.items()]
-    return [*servers, _extproc_cluster(layout)]
+    return [*servers, extproc_cluster(layout), *policies.clusters(config, judges_first=judges_first)]
 
 
 def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:
-    return Cluster(
+    cluster = Cluster(
         name=cluster_name(name),
-        type=ClusterDiscoveryType.STATIC if _all_static(server) else ClusterDiscoveryType.STRICT_DNS,
-        # Many servers listen on IPv4 only although their name has both.
+        type=ClusterDiscoveryType.STATIC,
+        # Of names; many servers listen on IPv4 only although theirs has both.
         dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=seconds(server.connect_timeout),
-        circuit_breakers=_circuit_breakers(),
         load_assignment=ClusterLoadAssignment(
             cluster_name=cluster_name(name),
             endpoints=[
                 LocalityLbEndpoints(lb_endpoints=[_replica(server, host, port) for host, port in server.addresses]),
                 # Gets only retries: requests that the server answered as if it had lost its session (docs/design.md).
-                LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, layout)]),
+                LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)]),
             ],
         ),
-        transport_socket_matches=[_plain_repair(), _tls_replicas(server)] if server.uses_tls else [],
-        typed_extension_protocol_options={
-            _HTTP_OPTIONS: any_of(
-                HttpProtocolOptions(
-                    common_http_protocol_options=CommonHttpProtocolOptions(idle_timeout=seconds(_IDLE_TIMEOUT)),
-                    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
-                        http_protocol_options=Http1ProtocolOptions()
-                    ),
-                )
-            )
-        },
+        transport_socket_matches=transport_socket_matches(server),
+        typed_extension_protocol_options={_HTTP_OPTIONS: any_of(_http_options(server))},
     )
+    if not _all_static(server):
+        resilience.look_up(cluster, server.dns)
+    resilience.add_to_cluster(cluster, server)
+    return cluster
 
 
-def _circuit_breakers() -> CircuitBreakers:
-    return CircuitBreakers(
-        thresholds=[
-            CircuitBreakersThresholds(
-                max_connections=_UNLIMITED,
-                max_pending_requests=_UNLIMITED,
-                max_requests=_UNLIMITED,
-                max_retries=_MAX_RETRIES,
-            )
-        ]
+def _http_options(server: Server) -> HttpProtocolOptions:
+    explicit = HttpProtocolOptionsExplicitHttpConfig()
+    if server.http2:
+        explicit.http2_protocol_options = Http2ProtocolOptions(connection_keepalive=resilience.http2_keepalive(server))
+    else:
+        explicit.http_protocol_options = Http1ProtocolOptions()
+    return HttpProtocolOptions(
+        common_http_protocol_options=CommonHttpProtocolOptions(
+            idle_timeout=seconds(server.idle_timeout), max_requests_per_connection=server.max_requests_per_connection
+        ),
+        explicit_http_config=explicit,
     )
 
 
@@ -142,36 +123,31 @@ def _address(host: str, port: int) -> Address:
     return socket_address("127.0.0.1" if host == "localhost" else host, port)
 
 
-def _repair_endpoint(name: str, layout: Layout) -> LbEndpoint:
+def _repair_endpoint(name: str, server: Server, layout: Layout) -> LbEndpoint:
+    match = Struct.from_dict(REPAIR_MATCH)
+    filters = {"envoy.transport_socket_match": match}
+    if server.safe_retries is not None:
+        filters["envoy.lb"] = match
     return LbEndpoint(
-        endpoint=Endpoint(hostname=repair_host(name), address=envoy_address(layout.repair)),
-        metadata=Metadata(filter_metadata={"envoy.transport_socket_match": Struct.from_dict(_REPAIR_MATCH)}),
+        endpoint=Endpoint(
+            hostname=repair_host(name),
+            address=envoy_address(layout.repair),
+            # Always there; and a check of a server would be no request that it could answer.
+            health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True)
+            if server.health_check is not None
+            else None,
+        ),
+        metadata=Metadata(filter_metadata=filters),
     )
 
 
-def _plain_repair() -> ClusterTransportSocketMatch:
-    return ClusterTransportSocketMatch(
-        name="repair",
-        match=Struct.from_dict(_REPAIR_MATCH),
-        transport_socket=TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=any_of(RawBuffer())),
-    )
-
-
-def _tls_replicas(server: Server) -> ClusterTransportSocketMatch:
-    return ClusterTransportSocketMatch(
-        name="tls",
-        match=Struct(),
-        transport_socket=tls.to_server(server),
-    )
-
-
-def _extproc_cluster(layout: Layout) -> Cluster:
+def extproc_cluster(layout: Layout) -> Cluster:
     shared = layout.shares_sessions
     return Cluster(
         name=EXTPROC_CLUSTER,
         type=ClusterDiscoveryType.STATIC if _is_static(layout) else ClusterDiscoveryType.STRICT_DNS,
         connect_timeout=seconds(1),
-        circuit_breakers=_circuit_breakers(),
+        circuit_breakers=resilience.circuit_breakers(CircuitBreakers()),
         load_assignment=ClusterLoadAssignment(
             cluster_name=EXTPROC_CLUSTER,
             endpoints=[

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcp_extproc.contract import MARKER_NAMESPACE as MARKER_NAMESPACE
 from mcp_extproc.upstreams.address import Address, UnixAddress
 
 LISTENER = "mcp"
@@ -14,8 +15,23 @@ REPAIR_LISTENER = "mcp_repair"
 BATCHES_LISTENER = "mcp_batches"
 EXTPROC_CLUSTER = "mcp_extproc"
 
+PRIVATE_LISTENERS = (UPSTREAMS_LISTENER, REPAIR_LISTENER, BATCHES_LISTENER)
+"""All but the one that clients reach."""
+
+OWN = "mcp/"
+"""Starts the names of our servers' clusters and of most routes, and of our filters on a listener that is not ours alone."""
+
+MARKER_KEY = "endpoint"
+"""Metadata of requests to the MCP endpoint on a listener that serves other things too, from its first filter on."""
+
+ATTACHED = {MARKER_NAMESPACE: {"attached": True}}
+"""Metadata of our clusters in a configuration that is not ours alone; an operator's may have any name."""
+
 SESSION_KEY = "x-mcp-session-key"
 """gRPC metadata of an exchange: by it all requests of a client's session reach the same worker."""
+
+STICKY_SESSION = "x-mcp-sticky-session"
+"""On requests to servers with sticky sessions: the session's id as the gateway knows it, with its replica in it."""
 
 
 def cluster_name(server: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as OneMutation
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -15,7 +17,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     RetryPolicy,
     RetryPolicyRetryHostPredicate,
 )
-from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.config.listener.v3 import AdditionalAddress, Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
 from envoy_data_plane.envoy.extensions.filters.http.custom_response.v3 import CustomResponse
@@ -42,7 +44,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, NAMESPACE
-from mcp_extproc.envoy import replies, routes
+from mcp_extproc.envoy import downstream, policies, replies, resilience, routes, sticky
 from mcp_extproc.envoy.access_log import access_log
 from mcp_extproc.envoy.layout import (
     BATCHES_LISTENER,
@@ -70,30 +72,56 @@ _SESSION_KEY_CHARS = 24
 
 def listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
     """All listeners."""
-    return [_clients(config, layout), _upstreams(config, layout), _repair(config, layout), _batches(config, layout)]
+    clients = _clients(config, layout)
+    if config.counts_locally and config.listen.tls is None:  # the worker speaks no TLS to its socket
+        # One listener with two addresses: a listener of their own would give batches buckets of their own.
+        clients.additional_addresses = [AdditionalAddress(address=envoy_address(layout.batches))]
+        return [clients, *own_listeners(config, layout)]
+    return [clients, *own_listeners(config, layout), _batches(config, layout)]
+
+
+def own_listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
+    """The private listeners that are the same wherever clients come in: for sub-requests, and for lost sessions."""
+    return [_upstreams(config, layout), _repair(config, layout)]
+
+
+def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> list[HttpFilter]:
+    """Our HTTP filters where clients come in, with those that are configured, in their order. A router follows them."""
+    ours = [
+        HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
+        HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
+        *([_session_key()] if layout.shares_sessions else []),
+        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, config.more_namespaces, repairs=False))),
+        *sticky.client_filters(config),
+    ]
+    return policies.around(config, ours, routes.BUFFER, routes.EXT_PROC, judges_first=judges_first)
 
 
 def _clients(config: GatewayConfig, layout: Layout) -> Listener:
     address = TcpAddress(config.listen.address, config.listen.port)
-    return _listener(LISTENER, address, _for_clients(config, layout, LISTENER))
+    manager = _for_clients(config, layout, LISTENER)
+    downstream.limit_requests(manager, config.listen.limits)
+    listener = _listener(LISTENER, address, manager)
+    downstream.secure(listener, config.listen.tls, config.listen.limits)
+    return listener
 
 
 def _batches(config: GatewayConfig, layout: Layout) -> Listener:
     # The very same filters: each message of a batch meets the policies that it would meet alone.
-    return _listener(BATCHES_LISTENER, layout.batches, _for_clients(config, layout, BATCHES_LISTENER))
+    manager = _for_clients(config, layout, BATCHES_LISTENER)
+    if config.has_policies:
+        # The client's address is the one that its own request came from, which is the last in x-forwarded-for.
+        manager.use_remote_address = False
+    listener = _listener(BATCHES_LISTENER, layout.batches, manager)
+    downstream.exempt(listener, config.overload)
+    return listener
 
 
 def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnectionManager:
     return HttpConnectionManager(
         stat_prefix=name,
         route_config=routes.client_routes(config),
-        http_filters=[
-            HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
-            HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
-            *([_session_key()] if layout.shares_sessions else []),
-            HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, repairs=False))),
-            _router(),
-        ],
+        http_filters=[*client_filters(config, layout, judges_first=config.judges_first), _router()],
         access_log=access_log(config.log.access),
         local_reply_config=replies.local_replies(config),
         use_remote_address=True,
@@ -111,12 +139,22 @@ def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnec
 
 
 def _upstreams(config: GatewayConfig, layout: Layout) -> Listener:
-    return _private(UPSTREAMS_LISTENER, layout.upstreams, routes.upstream_routes(config), [], replies.failure_headers())
+    filters = sticky.sub_request_filters(config)
+    routing = routes.upstream_routes(config)
+    return _private(config, UPSTREAMS_LISTENER, layout.upstreams, routing, filters, replies.failure_headers())
 
 
 def _repair(config: GatewayConfig, layout: Layout) -> Listener:
-    processor = HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, repairs=True)))
-    return _private(REPAIR_LISTENER, layout.repair, routes.repair_routes(config), [processor], None)
+    servers = config.servers.values()
+    ejects = any(server.outlier_detection is not None for server in servers)
+    filters = [
+        *([HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse()))] if ejects else []),
+        *sticky.repair_filters(config),
+        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, (), repairs=True))),
+        *sticky.sub_request_filters(config),
+    ]
+    local = replies.repair_replies() if any(map(resilience.fails_over, servers)) else None
+    return _private(config, REPAIR_LISTENER, layout.repair, routes.repair_routes(config), filters, local)
 
 
 def whole_bodies(config: GatewayConfig) -> Buffer:
@@ -128,18 +166,19 @@ def whole_bodies(config: GatewayConfig) -> Buffer:
     return Buffer(max_request_bytes=config.limits.request_bytes)
 
 
-def ext_proc(layout: Layout, *, repairs: bool) -> ExternalProcessor:
+def ext_proc(layout: Layout, more_namespaces: Sequence[str], *, repairs: bool) -> ExternalProcessor:
     """Our filter.
 
     Args:
         layout: whether there are several workers.
+        more_namespaces: what the worker may write metadata to besides its own.
         repairs: for the repair listener, which tells the worker by the route's name; clients can't.
     """
     return ExternalProcessor(
         grpc_service=GrpcService(
             envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
             timeout=ZERO,
-            retry_policy=_before_anything_was_read(),
+            retry_policy=before_anything_was_read(),
             initial_metadata=[HeaderValue(key=SESSION_KEY, value=f"%REQ({SESSION_KEY})%")]
             if layout.shares_sessions
             else [],
@@ -161,7 +200,9 @@ def ext_proc(layout: Layout, *, repairs: bool) -> ExternalProcessor:
         mutation_rules=HeaderMutationRules(allow_envoy=True),
         forward_rules=None if repairs else _what_the_worker_sees(layout),
         request_attributes=["xds.route_name"] if repairs else [],
-        metadata_options=MetadataOptions(receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE])),
+        metadata_options=MetadataOptions(
+            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE, *more_namespaces])
+        ),
     )
 
 
@@ -177,7 +218,7 @@ def _session_key() -> HttpFilter:
     )
 
 
-def _before_anything_was_read() -> RetryPolicy:
+def before_anything_was_read() -> RetryPolicy:
     """For exchanges that never reached a worker: it is dead, or said GOAWAY. What may have had an effect is not repeated.
 
     A status is retried only where nothing was answered before it, not even that the body is wanted. grpc.aio says
@@ -212,6 +253,7 @@ def _what_the_worker_sees(layout: Layout) -> HeaderForwardingRules:
 
 
 def _private(
+    config: GatewayConfig,
     name: str,
     address: Address,
     route_config: RouteConfiguration,
@@ -229,7 +271,9 @@ def _private(
         generate_request_id=False,
         stream_idle_timeout=ZERO,
     )
-    return _listener(name, address, manager)
+    listener = _listener(name, address, manager)
+    downstream.exempt(listener, config.overload)
+    return listener
 
 
 def _listener(name: str, address: Address, manager: HttpConnectionManager) -> Listener:

@@ -10,9 +10,12 @@ import betterproto2
 import orjson
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLogFilter,
+    AndFilter,
     ComparisonFilter,
     ComparisonFilterOp,
     MetadataFilter,
+    OrFilter,
+    ResponseFlagFilter,
     StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32
@@ -39,28 +42,41 @@ from envoy_data_plane.xds.type.matcher.v3 import (
     MatcherMatcherListPredicatePredicateList,
     MatcherMatcherListPredicateSinglePredicate,
     MatcherOnMatch,
+    RegexMatcher,
+    RegexMatcherGoogleRe2,
     StringMatcher,
 )
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE
-from mcp_extproc.envoy.layout import UPSTREAMS_LISTENER
+from mcp_extproc.envoy.denials import denials
+from mcp_extproc.envoy.downstream import is_limited
+from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
 from mcp_extproc.envoy.messages import any_of, header, text_format
 from mcp_extproc.mcp import errors, transport
 
 _JSON_TYPE = header("content-type", transport.JSON)
 
+_NOT_A_SERVERS_STATUS = 424
+"""Failed Dependency. To outlier detection anything below 500 is well. No client sees it."""
+
+_SERVER_ERROR = "ServerError"
+
 _Predicate = MatcherMatcherListPredicate
 
 
-def call_failures(server: str) -> CustomResponse:
+def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
     """Whatever is no MCP answer to a call becomes a JSON-RPC error at HTTP 200 that echoes the id.
 
     An answer is a 200 with JSON or an event stream. Anything else (an HTML page, a redirect, 401, 500, Envoy's own 503 for a
     server that is down, 504 for one that is silent) would end the whole session in several SDKs (docs/protocol.md).
+
+    Args:
+        server: its name, for the message.
+        fails_over: whether the repair listener may say that it could not reach the server.
     """
     is_answer = _all(
-        _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(exact="200")),
+        _status_of("200"),
         _any(*(
             _input(
                 "content-type",
@@ -71,13 +87,17 @@ def call_failures(server: str) -> CustomResponse:
         )),
     )  # fmt: skip
     by_envoy = _input("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="true"))
+    # What a policy says is said already (see denials), and its status is meant.
+    by_policy = _all(by_envoy, _any(*(_status_of(status) for status in ("401", "403", "429"))))
+    is_said = _any(is_answer, by_policy)
     return CustomResponse(
         custom_response_matcher=Matcher(
             matcher_list=MatcherMatcherList(
                 matchers=[
-                    _policy(_all(by_envoy, _not(is_answer)), _error_of(server, "failed: %RESPONSE_FLAGS_LONG%")),
+                    *(_failures_at_repair(server, _not(is_answer)) if fails_over else ()),
+                    _policy(_all(by_envoy, _not(is_said)), _error_of(server, "failed: %RESPONSE_FLAGS_LONG%")),
                     _policy(
-                        _not(is_answer), _error_of(server, "answered HTTP %RESPONSE_CODE% instead of an MCP message")
+                        _not(is_said), _error_of(server, "answered HTTP %RESPONSE_CODE% instead of an MCP message")
                     ),
                 ]
             )
@@ -85,20 +105,100 @@ def call_failures(server: str) -> CustomResponse:
     )
 
 
+def _failures_at_repair(server: str, failed: _Predicate) -> list[MatcherMatcherListFieldMatcher]:
+    anything = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=".+")
+    return [
+        _policy(
+            _all(failed, _failure_header(StringMatcher(exact=_SERVER_ERROR))),
+            _error_of(server, "answered HTTP 5xx instead of an MCP message"),
+        ),
+        _policy(
+            _all(failed, _failure_header(StringMatcher(safe_regex=anything))),
+            _error_of(server, "is down, or could not be reached again"),
+        ),
+    ]
+
+
+def _failure_header(value: StringMatcher) -> _Predicate:
+    return _input("failure", HttpResponseHeaderMatchInput(header_name=FAILURE_HEADER), value)
+
+
+def failures_of_repairs() -> CustomResponse:
+    """On the repair listener: a server's 5xx is no 5xx of the repair listener, or outlier detection would eject that."""
+    by_server = _input("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="false"))
+    status = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="5..")
+    failed = _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=status))
+    policy = LocalResponsePolicy(
+        status_code=_NOT_A_SERVERS_STATUS, response_headers_to_add=[header(FAILURE_HEADER, _SERVER_ERROR)]
+    )
+    return CustomResponse(
+        custom_response_matcher=Matcher(
+            matcher_list=MatcherMatcherList(matchers=[_policy(_all(failed, by_server), policy)])
+        )
+    )
+
+
+def repair_replies() -> LocalReplyConfig:
+    """On the repair listener: what comes from no server is no 5xx either, and says so in a header."""
+    failed = _status_at_least(500, "mcp_repair.status_failure")
+    both = AccessLogFilter(and_filter=AndFilter(filters=[_answered_by_us(), failed]))
+    flags = [header(FAILURE_HEADER, "%RESPONSE_FLAGS_LONG%")]
+    return LocalReplyConfig(
+        mappers=[
+            ResponseMapper(filter=both, status_code=_NOT_A_SERVERS_STATUS),
+            ResponseMapper(filter=failed, status_code=_NOT_A_SERVERS_STATUS, headers_to_add=flags),
+        ]
+    )
+
+
 def local_replies(config: GatewayConfig) -> LocalReplyConfig:
     """Bodies for what Envoy refuses by itself. Ours (immediate responses, and failures of calls at 200) stay as they are."""
-    limit = config.limits.request_bytes
     return LocalReplyConfig(
         mappers=[
             ResponseMapper(filter=_answered_by_us()),
-            _mapper(413, errors.INVALID_REQUEST, f"The body is larger than the {limit} bytes allowed."),
+            *denials(config),
+            _too_large(config),
             _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {config.listen.path}."),
-            _mapper(503, errors.INTERNAL_ERROR, "The gateway is not ready: no worker answered. Try again."),
-            _mapper(
-                None, errors.INTERNAL_ERROR, "The request failed in Envoy: HTTP %RESPONSE_CODE%, %RESPONSE_FLAGS_LONG%."
-            ),
+            *([_overloaded()] if is_limited(config.overload) else []),
+            *_failures(),
         ]
     )
+
+
+def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
+    """The same for the MCP endpoint only, on a listener that serves other things too.
+
+    They come before mappers that are there: the first that matches is the only one. What was answered by us is said again as
+    it is, or the listener's own ``body_format`` would apply to it.
+    """
+    untouched = ResponseMapper(
+        filter=_either(_answered_by_us(), _status_filter(ComparisonFilterOp.LE, 399, "mcp.status_success")),
+        body_format_override=text_format("%LOCAL_REPLY_BODY%"),
+    )
+    mappers = [untouched, *denials(config), _too_large(config), *_failures()]
+    for mapper in mappers:
+        assert mapper.filter is not None
+        mapper.filter = AccessLogFilter(and_filter=AndFilter(filters=[_at_the_endpoint(), mapper.filter]))
+    return mappers
+
+
+def _too_large(config: GatewayConfig) -> ResponseMapper:
+    limit = config.limits.request_bytes
+    return _mapper(413, errors.INVALID_REQUEST, f"The body is larger than the {limit} bytes allowed.")
+
+
+def _overloaded() -> ResponseMapper:
+    mapper = _mapper(503, errors.INTERNAL_ERROR, "The gateway is overloaded. Try again later.")
+    mapper.filter = AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["OM"]))
+    return mapper
+
+
+def _failures() -> list[ResponseMapper]:
+    failed = "The request failed in Envoy: HTTP %RESPONSE_CODE%, %RESPONSE_FLAGS_LONG%."
+    return [
+        _mapper(503, errors.INTERNAL_ERROR, "The gateway is not ready: no worker answered. Try again."),
+        _mapper(None, errors.INTERNAL_ERROR, failed),
+    ]
 
 
 def failure_headers() -> LocalReplyConfig:
@@ -132,16 +232,28 @@ def _error_text(code: int, message: str) -> str:
 
 
 def _answered_by_us() -> AccessLogFilter:
+    return _is_true(NAMESPACE, "answered")
+
+
+def _at_the_endpoint() -> AccessLogFilter:
+    return _is_true(MARKER_NAMESPACE, MARKER_KEY)
+
+
+def _is_true(namespace: str, key: str) -> AccessLogFilter:
     return AccessLogFilter(
         metadata_filter=MetadataFilter(
             matcher=MetadataMatcher(
-                filter=NAMESPACE,
-                path=[MetadataMatcherPathSegment(key="answered")],
+                filter=namespace,
+                path=[MetadataMatcherPathSegment(key=key)],
                 value=ValueMatcher(bool_match=True),
             ),
             match_if_key_not_found=False,
         )
     )
+
+
+def _either(*filters: AccessLogFilter) -> AccessLogFilter:
+    return AccessLogFilter(or_filter=OrFilter(filters=list(filters)))
 
 
 def _status_is(status: int) -> AccessLogFilter:
@@ -171,6 +283,10 @@ def _input(name: str, value: betterproto2.Message, matcher: StringMatcher) -> _P
             input=TypedExtensionConfig(name=name, typed_config=any_of(value)), value_match=matcher
         )
     )
+
+
+def _status_of(status: str) -> _Predicate:
+    return _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(exact=status))
 
 
 def _all(*predicates: _Predicate) -> _Predicate:

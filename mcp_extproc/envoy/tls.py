@@ -41,7 +41,7 @@ def to_server(server: Server) -> TransportSocket:
         name,
         _validation(ca, [name]) if verify else None,
         _own(tls.client_certificate, tls.client_key) if tls is not None else [],
-        "http/1.1",
+        "h2" if server.http2 else "http/1.1",
     )
 
 

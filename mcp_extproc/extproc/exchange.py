@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, REPAIR_ROUTE
+from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, MAX_MESSAGE_TIMEOUT, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway import replies
@@ -29,6 +30,7 @@ from mcp_extproc.gateway.decision import (
     Reply,
     RequestHead,
     SessionRef,
+    Show,
     Stream,
 )
 from mcp_extproc.gateway.gateway import Gateway
@@ -59,6 +61,8 @@ class Upstreams(Protocol):
     async def run(self, legs: tuple[Leg, ...]) -> list[Outcome]: ...
 
     async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed: ...
+
+    async def session_if_lost(self, ref: SessionRef, doubtful: str) -> UpstreamSession | Failed: ...
 
     def discard(self, server: str, session: UpstreamSession) -> None: ...
 
@@ -100,6 +104,7 @@ class Processor:
         self.counters = counters
         self.clock = clock
         self.patience = patience
+        self.namespaces = messages.namespace_keys(gateway.config.more_namespaces)
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
         # forward_rules), and a server's answers too.
         self.known_heads: dict[bytes, tuple[RequestHead, list[bytes]]] = {}
@@ -196,11 +201,15 @@ class Exchange:
         route = messages.route_name(message)
         if route.startswith(REPAIR_ROUTE):
             return self._carry_out(gateway.repair(route.removeprefix(REPAIR_ROUTE), head))
+        if route.startswith((JUDGE_ROUTE, ACT_ROUTE)):
+            judging = route.startswith(JUDGE_ROUTE)
+            self._head = head = replace(head, judging=judging, judged=not judging)
         now = self._processor.clock()
         decision = gateway.admit(head, now)
         if isinstance(decision, NeedBody):
             if not headers.end_of_stream:
-                answers = [messages.ASK_FOR_BODY_AND_HEAD if decision.and_response else messages.ASK_FOR_BODY]
+                response = decision.and_response and not head.judging
+                answers = [messages.ASK_FOR_BODY_AND_HEAD if response else messages.ASK_FOR_BODY]
                 _remember(self._processor.known_heads, raw, (head, answers))
                 return answers
             decision = gateway.decide(head, b"", now)
@@ -263,7 +272,7 @@ class Exchange:
     # -- Decisions ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, decision: Decision) -> Answers:
-        if isinstance(decision, Forward | Reply):
+        if isinstance(decision, Forward | Reply | Show):
             return [self._answer(decision)]
         return self._work(decision)
 
@@ -272,7 +281,7 @@ class Exchange:
         batch = isinstance(decision, FanOut) and any(isinstance(leg, FrontLeg) for leg in decision.legs)
         yield messages.more_time(MAX_MESSAGE_TIMEOUT if batch else self._processor.patience)
         upstreams = self._processor.upstreams
-        while not isinstance(decision, Forward | Reply):
+        while not isinstance(decision, Forward | Reply | Show):
             match decision:
                 case Stream():
                     async with self._processor.streams.open(decision) as opened:
@@ -283,12 +292,14 @@ class Exchange:
                     decision = opened
                 case FanOut():
                     decision = decision.merge(await upstreams.run(decision.legs), self._processor.clock())
+                case NeedSession(session=ref, lost=str() as lost, doubtful=True):
+                    decision = decision.resume(await upstreams.session_if_lost(ref, lost))
                 case NeedSession():
                     decision = decision.resume(await upstreams.session(decision.session, decision.lost))
         yield self._answer(decision)
 
     async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        head = messages.stream_head(decision.facts)
+        head = messages.stream_head(decision.facts, self._processor.namespaces)
         self.decided = True
         self._processor.counters.add("mcp.streams")
         yield head
@@ -296,18 +307,20 @@ class Exchange:
             yield messages.stream_chunk(chunk)
         yield messages.stream_chunk(b"", end=True)
 
-    def _answer(self, decision: Forward | Reply) -> bytes:
+    def _answer(self, decision: Forward | Reply | Show) -> bytes:
         answer = self._written(decision)
         self._tell(decision)
         # Last: until here something may break, and the answer is still owed.
         self.decided = True
         return answer
 
-    def _written(self, decision: Forward | Reply) -> bytes:
+    def _written(self, decision: Forward | Reply | Show) -> bytes:
+        if isinstance(decision, Show):
+            return messages.show(decision, self._processor.namespaces, has_body=self._body is not None)
         if isinstance(decision, Reply):
             if decision.ends_session is not None:
                 self._processor.streams.end(decision.ends_session)
-            return messages.reply(decision)
+            return messages.reply(decision, self._processor.namespaces)
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
@@ -315,10 +328,13 @@ class Exchange:
         if decision.progress is not None:
             self._progress = decision.progress
             self._processor.gateway.memory.started(*decision.progress)
-        return messages.forward_with_body(decision, self._body)
+        return messages.forward_with_body(decision, self._body, self._processor.namespaces)
 
-    def _tell(self, decision: Forward | Reply) -> None:
+    def _tell(self, decision: Forward | Reply | Show) -> None:
         counters = self._processor.counters
+        if isinstance(decision, Show):
+            counters.add("mcp.shown")
+            return
         if isinstance(decision, Forward):
             counters.add("mcp.forwarded", server=decision.server)
             return

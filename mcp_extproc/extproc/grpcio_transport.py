@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 
 import grpc
@@ -12,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.exchange import Exchange, Processor
+from mcp_extproc.extproc.pass_through import PassThroughExchange, exchange_for
 from mcp_extproc.extproc.tls import Certificates, Identity
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.address import Address
@@ -33,7 +35,11 @@ class GrpcioServer:
     """
 
     def __init__(
-        self, processor: Processor, address: Address, body_bytes: int, tls: Certificates | None = None
+        self,
+        processor: Processor,
+        address: Address | socket.socket,
+        body_bytes: int,
+        tls: Certificates | None = None,
     ) -> None:
         self._processor = processor
         self._address = address
@@ -64,6 +70,10 @@ class GrpcioServer:
         )
         self._server.add_generic_rpc_handlers((handlers,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if isinstance(self._address, socket.socket):
+            raise OSError(
+                "the transport grpcio can't take over a TCP socket: let workers listen on unix:PATH, or use http2"
+            )
         try:
             if self._tls is None:
                 self._server.add_insecure_port(str(self._address))
@@ -81,7 +91,8 @@ class GrpcioServer:
         await self._server.stop(grace)
 
     async def _process(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-        exchange = self._processor.exchange()
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        exchange = exchange_for(self._processor, metadata)
         try:
             async for message in requests:
                 try:
@@ -109,7 +120,7 @@ class GrpcioServer:
             await context.abort(grpc.StatusCode.ABORTED, "the exchange ended before it was decided")
 
 
-async def _answers(exchange: Exchange, message: bytes) -> AsyncIterator[bytes]:
+async def _answers(exchange: Exchange | PassThroughExchange, message: bytes) -> AsyncIterator[bytes]:
     answers = exchange.receive(message)
     if isinstance(answers, list):
         for answer in answers:

@@ -6,12 +6,13 @@ Source: envoy/service/ext_proc/v3/external_processor.proto; the field numbers ar
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.contract import MARKER_NAMESPACE, NAMESPACE, READ_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.wire import field, head, number_field, struct_of
 from mcp_extproc.gateway.decision import (
@@ -22,8 +23,13 @@ from mcp_extproc.gateway.decision import (
     Headers,
     Reply,
     RequestHead,
+    Show,
     id_facts,
 )
+from mcp_extproc.gateway.judging import NATIVE
+from mcp_extproc.gateway.pass_through import Pass
+
+NamespaceKeys = tuple[bytes, ...]
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
@@ -166,7 +172,18 @@ def more_time(seconds: float) -> bytes:
     return pb.ProcessingResponse(override_message_timeout=timeout).SerializeToString()
 
 
-def forward_with_body(decision: Forward, original: bytes) -> bytes:
+def namespace_keys(names: Iterable[str]) -> NamespaceKeys:
+    """How namespaces other than :data:`NAMESPACE` are given to the functions below."""
+    return tuple(field(1, name.encode()) for name in names)
+
+
+def show(decision: Show, more: NamespaceKeys, *, has_body: bool) -> bytes:
+    """Let the request go on to the policies, in answer to its body, or to its headers where it has none."""
+    common = field(2, _mutation(decision.set_headers, decision.remove_headers)) + number_field(5, 1)
+    return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, more)
+
+
+def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = ()) -> bytes:
     """Let the request go on, in answer to its body."""
     mutation, entries = _known_parts(decision.plan)
     if decision.own_headers:
@@ -174,7 +191,7 @@ def forward_with_body(decision: Forward, original: bytes) -> bytes:
     if decision.id is not None:
         entries += _id_entries(decision.id)
     common = field(2, mutation)
-    metadata = _under_namespace(entries)
+    metadata = _under_namespaces(entries, more)
     if decision.body is original:
         # The route is chosen again, by the metadata.
         return field(3, field(1, common + _CLEAR_ROUTE_CACHE)) + metadata
@@ -215,8 +232,12 @@ _ID_NUMBER: Final = struct_of({"id": 0.0})[:-8]
 _DOUBLE: Final = struct.Struct("<d").pack
 
 
-def reply(decision: Reply) -> bytes:
+def reply(decision: Reply, more: NamespaceKeys = ()) -> bytes:
     """Answer the request here."""
+    return _immediate(decision) + _metadata({**decision.facts, "answered": True}, more)
+
+
+def _immediate(decision: Reply) -> bytes:
     details = f"mcp_{decision.facts.get('error_reason', 'answered')}"
     immediate = (
         field(1, number_field(1, decision.status))
@@ -224,16 +245,62 @@ def reply(decision: Reply) -> bytes:
         + field(3, decision.body)
         + field(5, details.encode())
     )
-    return field(7, immediate) + _metadata({**decision.facts, "answered": True})
+    return field(7, immediate)
 
 
-def stream_head(facts: Facts) -> bytes:
+# -- Pass-through, serialized ----------------------------------------------------------------------------------------------
+
+
+def _hold(mode: pb.ProcessingMode.BodySendMode) -> bytes:
+    override = pb.ProcessingMode(
+        request_header_mode=pb.ProcessingMode.SEND,
+        response_header_mode=pb.ProcessingMode.SKIP,
+        request_body_mode=mode,
+    )
+    return pb.ProcessingResponse(request_headers=pb.HeadersResponse(), mode_override=override).SerializeToString()
+
+
+HOLD_ALL: Final = _hold(pb.ProcessingMode.BUFFERED)
+"""Send the body, which is known to fit."""
+
+HOLD_WHAT_FITS: Final = _hold(pb.ProcessingMode.BUFFERED_PARTIAL)
+"""Send the body, or as much of it as may be held: what becomes of a larger one is for us to say, and not a 413 of Envoy's."""
+
+IN_ANSWER_TO_HEAD: Final = 1
+IN_ANSWER_TO_BODY: Final = 3
+"""Fields of ``ProcessingResponse``."""
+
+
+def let_pass(decision: Pass, phase: int, more: NamespaceKeys, *, clear_route_cache: bool) -> bytes:
+    """Let the request go on as it is, in answer to its head or its body."""
+    common = field(2, _mutation(decision.set_headers, decision.remove_headers))
+    if clear_route_cache:
+        common += number_field(5, 1)
+    return field(phase, field(1, common)) + _metadata_of_read(decision.facts, more, of_mcp=decision.is_mcp)
+
+
+def refuse_to_pass(decision: Reply, more: NamespaceKeys) -> bytes:
+    """Answer the request here."""
+    return _immediate(decision) + _metadata_of_read({**decision.facts, "answered": True}, more, of_mcp=True)
+
+
+def _metadata_of_read(facts: Facts, more: NamespaceKeys, *, of_mcp: bool) -> bytes:
+    """Facts are told as they are, in all namespaces; nothing is said of what was not read."""
+    value = field(2, field(5, struct_of(facts)))
+    told = b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *more)])
+    return field(8, told + _READ_MARK if of_mcp else told)
+
+
+_READ_MARK = field(1, field(1, MARKER_NAMESPACE.encode()) + field(2, field(5, struct_of({READ_KEY: True}))))
+
+
+def stream_head(facts: Facts, more: NamespaceKeys = ()) -> bytes:
     """Begin to answer the request here with an event stream."""
     fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-cache"))
     headers = pb.HeaderMap(headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields])
     streamed = pb.StreamedImmediateResponse(headers_response=pb.HttpHeaders(headers=headers))
     head = pb.ProcessingResponse(streamed_immediate_response=streamed).SerializeToString()
-    return head + _metadata({**facts, "answered": True})
+    return head + _metadata({**facts, "answered": True}, more)
 
 
 def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
@@ -248,16 +315,20 @@ def response_piece(body: bytes) -> bytes:
     return field(4, field(1, field(3, mutation)))
 
 
-def _metadata(facts: Facts) -> bytes:
-    """``dynamic_metadata`` under :data:`NAMESPACE`."""
-    return _under_namespace(struct_of(facts))
+def _metadata(facts: Facts, more: NamespaceKeys = ()) -> bytes:
+    """``dynamic_metadata`` under :data:`NAMESPACE`, and under more namespaces."""
+    return _under_namespaces(struct_of(facts), more)
 
 
-def _under_namespace(entries: bytes) -> bytes:
-    return field(8, field(1, _NAMESPACE_KEY + field(2, field(5, entries))))
+def _under_namespaces(entries: bytes, more: NamespaceKeys) -> bytes:
+    if not more:
+        return field(8, field(1, _NAMESPACE_KEY + field(2, field(5, entries))))
+    value = field(2, field(5, _NATIVE + entries))
+    return field(8, b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *more)]))
 
 
 _NAMESPACE_KEY = field(1, NAMESPACE.encode())
+_NATIVE = struct_of(NATIVE)
 
 
 def _mutation(headers: Headers, remove: tuple[str, ...]) -> bytes:

@@ -10,8 +10,9 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,8 @@ _LOG = log.logger("worker")
 class WorkerOptions:
     """Where and how a worker serves."""
 
-    listen: Address
-    """Envoy's ext_proc filter connects here."""
+    listen: Address | socket.socket
+    """Envoy's ext_proc filter connects here: an address, or a socket that listens there."""
     upstreams: Address
     """Envoy's private listener."""
     batches: Address | None
@@ -113,8 +114,13 @@ async def worker(
             await legs.close()
 
 
-def serve(config: GatewayConfig, options: WorkerOptions) -> None:
+def serve(config: GatewayConfig, options: WorkerOptions, on_ready: Callable[[], object] = lambda: None) -> None:
     """Serve until SIGTERM or SIGINT, then drain; at a second one no longer. Blocks.
+
+    Args:
+        config: the whole configuration.
+        options: where and how.
+        on_ready: called once it serves.
 
     Raises:
         OSError: ``options.listen`` can't be listened on.
@@ -122,7 +128,7 @@ def serve(config: GatewayConfig, options: WorkerOptions) -> None:
     """
     files.allow_many()
     _keep_memory()
-    uvloop.run(_serve(config, options, session_secret(config, os.environ)))
+    uvloop.run(_serve(config, options, session_secret(config, os.environ), on_ready))
 
 
 def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
@@ -150,14 +156,16 @@ def _keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_BLOCK)
 
 
-async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str) -> None:
+async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str, on_ready: Callable[[], object]) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
     async with worker(config, options, secret, hurry) as counters:
         gc.freeze()  # modules and types stay for good: nobody has to look through them for garbage
-        log.event(_LOG, logging.INFO, "serving", {"listen": str(options.listen), "servers": ",".join(config.servers)})
+        on_ready()
+        where = "an inherited socket" if isinstance(options.listen, socket.socket) else str(options.listen)
+        log.event(_LOG, logging.INFO, "serving", {"listen": where, "servers": ",".join(config.servers)})
         await stop.wait()
         log.event(_LOG, logging.INFO, "draining", {"seconds": options.drain_seconds})
     log.event(_LOG, logging.INFO, "stopped", counters.snapshot())
@@ -181,4 +189,7 @@ async def _drain(
 
 def _patience(config: GatewayConfig) -> float:
     """How long a request may take that is answered here, or has to be waited for before it is forwarded."""
-    return _MOST_STEPS * max(server.discovery_timeout for server in config.servers.values()) + _PATIENCE_MARGIN
+    return (
+        _MOST_STEPS * max((server.discovery_timeout for server in config.servers.values()), default=0.0)
+        + _PATIENCE_MARGIN
+    )

@@ -20,7 +20,7 @@ from mcp_extproc.mcp.errors import McpError
 _value = msgspec.json.Decoder(str | int).decode
 
 _NOT_COPIED = frozenset({
-    "connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade", "x-envoy-expected-rq-timeout-ms",
+    "connection", "content-length", "expect", "te", "transfer-encoding", "upgrade", "x-envoy-expected-rq-timeout-ms",
     "x-request-id",
 })  # fmt: skip
 

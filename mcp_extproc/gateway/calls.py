@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import orjson
 
 from mcp_extproc.contract import SERVER_HEADER
-from mcp_extproc.gateway import headers, lists, refusals, replies
+from mcp_extproc.gateway import headers, judging, lists, refusals, replies
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.context import CallPlan, ClientSession, Inquiry, Kind
 from mcp_extproc.gateway.decision import Decision, Failed, Forward, ForwardPlan, Headers, NeedSession, RequestHead
@@ -81,7 +81,8 @@ def by_ref(ask: Inquiry, method: Method) -> Decision:
         raise refusals.invalid_params(
             f"{method.name} needs params.ref, a ref/prompt with name or a ref/resource with uri."
         )
-    ask.facts["params"] = {member: named[: MAX_NAME_CHARS + 1]}
+    if not ask.head.judging:
+        ask.facts["params"] = {member: named[: MAX_NAME_CHARS + 1]}
 
     def go(server: str, own: str) -> Decision:
         text = jsontext.replace(bytes(ask.request.params["ref"]), ref, member, orjson.dumps(own))
@@ -149,8 +150,10 @@ def _to(ask: Inquiry, method: Method, server: str, own: str, changes: Changes) -
     context = ask.session.context
     entry = context.catalog.entries[server]
     ref = ask.session.ref(server)
-    token = progress_token(ask.request)
     ask.facts["server"] = server
+    if ask.head.judging:
+        return judging.show(ask.head, ask.facts, own)
+    token = progress_token(ask.request)
 
     def resume(session: UpstreamSession | Failed) -> Decision:
         if isinstance(session, Failed):
@@ -209,7 +212,8 @@ def _is_found_by_itself(ask: Inquiry, method: Method) -> bool:
 
 
 def _kind_of(session: ClientSession, head: RequestHead, request: Request) -> Kind:
-    return (session.opened.id, request.method, request.text("name"), head.names, head.headers.get(_VERSION_HEADER))
+    version = head.headers.get(_VERSION_HEADER)
+    return (session.opened.id, request.method, request.text("name"), head.names, version, head.judged)
 
 
 def _forwarded(
@@ -254,6 +258,8 @@ def _new_plan(
     set_headers = _call_headers(view, method, entry, own, upstream, reads=reads)
     gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
     facts = {name: fact for name, fact in ask.facts.items() if name not in ("id", "id_json")}
+    if ask.head.judged:
+        facts["forwarded"] = True
     return CallPlan(
         ForwardPlan(entry.name, set_headers, gone, facts), session.ref(entry.name), upstream, changes, reads, reads_json
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -65,6 +66,8 @@ class Catalog:
             {name: config.uri_word_of(name) for name in config.servers},
             untouched=not self.several or config.resources == "unprefixed",
         )
+        self.checksum = _checksum(config)
+        """Of what clients' lists follow from, as far as the configuration says: the servers, their names and filters."""
 
     def resolve(self, capability: str, name: str) -> tuple[CatalogEntry, str] | None:
         """The server of a client-visible name and the name there, or ``None`` for what is unknown or filtered out.
@@ -85,6 +88,18 @@ class Catalog:
         # What a call would not find is not listed: filtered out, or hidden behind another server's prefix.
         found = self.resolve(capability, visible)
         return visible if found is not None and found[0].name == server else None
+
+
+def _checksum(config: GatewayConfig) -> int:
+    offer = (
+        config.separator,
+        config.resources,
+        [
+            (name, config.prefix_of(name), server.addresses, server.path_and_query, server.tools.model_dump())
+            for name, server in config.servers.items()
+        ],
+    )
+    return zlib.crc32(repr(offer).encode())
 
 
 def _entry(name: str, server: Server) -> CatalogEntry:

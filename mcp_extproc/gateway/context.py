@@ -34,9 +34,9 @@ class CallPlan(msgspec.Struct, frozen=True, eq=False):
     """Whether it has to be read if it is JSON."""
 
 
-Kind = tuple[str, str, str | None, tuple[str, ...], str | None]
+Kind = tuple[str, str, str | None, tuple[str, ...], str | None, bool]
 """Requests of a kind are forwarded alike. Session, method, the client's name for what is called, the names of the client's
-headers, and its version header."""
+headers, its version header, and whether policies have judged it already."""
 
 _MAX_PLANS = 4096
 _MAX_KIND_CHARS = 4096
@@ -48,7 +48,7 @@ class Plans(dict[Kind, CallPlan]):
 
     def remember(self, kind: Kind, plan: CallPlan) -> None:
         """Keep a plan, if it is not as large as only somebody would make it who wants us to keep it."""
-        _, _, name, headers, _ = kind
+        _, _, name, headers, _, _ = kind
         if len(name or "") + sum(map(len, headers)) <= _MAX_KIND_CHARS:
             if len(self) >= _MAX_PLANS:
                 self.clear()

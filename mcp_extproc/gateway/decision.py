@@ -36,6 +36,10 @@ class RequestHead:
     """``:path``, query included."""
     headers: Mapping[str, str]
     """By lower-case name, without pseudo headers but with ``host``; repeated ones joined by a comma."""
+    judging: bool = False
+    """Whether policies are yet to judge the request: it is to be told what it is, and nothing may be done."""
+    judged: bool = False
+    """Whether policies have let it pass."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -48,6 +52,15 @@ class NeedBody(msgspec.Struct, frozen=True):
 
     and_response: bool
     """Whether the response may have to be read: that has to be said before the body is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """The request goes on as it is to the policies, which judge it by the facts. Then it comes back."""
+
+    facts: Facts
+    set_headers: Headers
+    remove_headers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +295,8 @@ class NeedSession:
     lost: str | None
     """The session id that the server no longer knows; ``None`` where there was no session yet."""
     resume: Callable[[UpstreamSession | Failed], Decision]
+    doubtful: bool = False
+    """Whether ``lost`` may still be good: the server is asked before another one is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +315,8 @@ class Stream:
     refused: Reply
     """The answer where the stream can't be resumed."""
     facts: Facts
+    changed: frozenset[str] = frozenset()
+    """Kinds of lists (``tools``, …) that are not what they were when the session began: the configuration has changed."""
 
 
-Decision = Forward | Reply | FanOut | NeedSession | Stream
+Decision = Forward | Reply | FanOut | NeedSession | Stream | Show

@@ -11,11 +11,13 @@ from typing import Any
 import orjson
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import FAILURE_HEADER, REPLICA_MARK
 from mcp_extproc.gateway import (
     admission,
     batches,
     calls,
     headers,
+    judging,
     lists,
     merge,
     opening,
@@ -53,6 +55,9 @@ from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from mcp_extproc.mcp.sealing import TextSealer
 from mcp_extproc.mcp.sessions import BadToken, OpenedSession, Sealer, UpstreamSession
 
+_UNREACHABLE = ((FAILURE_HEADER, "NoHealthyUpstream"),)
+"""In Envoy's words, as on all answers that come from no server."""
+
 _MAX_SESSIONS = 4096
 """Sessions kept between requests. One more, and all are made again as they come."""
 
@@ -83,6 +88,8 @@ class Gateway:
         try:
             admission.check_place(head, self.config)
             match head.method:
+                case "GET" | "DELETE" if head.judging:
+                    return self._introduce(head, facts, now)
                 case "POST":
                     admission.check_post(head, self.config)
                     return NeedBody(self._may_read_response(head, now))
@@ -115,12 +122,20 @@ class Gateway:
             if envelope.is_batch(body):
                 return self._batch(head, body, facts, now)
             message = envelope.parse(body, self.config.limits.json_depth)
-            if type(message) is Request and (forward := self._like_before(head, message, now)) is not None:
-                return forward
+            if isinstance(message, Request) and not head.judging:
+                forward = self._like_before(head, message, now)
+                if forward is not None:
+                    return forward
             _describe(message, facts)
+            if head.judging:
+                facts.pop("params", None)
+                facts |= judging.native_facts(message)
             try:
                 return self._decide(head, message, facts, now)
             except McpError as error:
+                if head.judging and error.status == 200:
+                    # A refusal tells something of what is there: policies come first.
+                    return judging.show(head, facts)
                 raise error.about(message.id if isinstance(message, Request) else None) from None
         except McpError as error:
             return replies.reject(error, facts)
@@ -158,9 +173,13 @@ class Gateway:
                 if "mcp-session-id" in head.headers:
                     # A client that thinks it has a session hears if it has none, whatever it asks.
                     self._session(head, facts, now)
+                if head.judging:
+                    return judging.show(head, facts)
                 return opening.initialize(self._context, message, facts)
         admission.check_version_header(head)
         session = self._session(head, facts, now)
+        if head.judging and not (isinstance(message, Request) and _is_for_one_server(message)):
+            return judging.show(head, facts)
         match message:
             case Request():
                 return self._request(Inquiry(head, message, session, facts, now))
@@ -280,6 +299,15 @@ class Gateway:
         current = self.memory.current(session.ref(owner.server))
         return owner if current is not None and session_checksum(current) == owner.session else None
 
+    def _introduce(self, head: RequestHead, facts: dict[str, Any], now: float) -> Decision:
+        """A GET or a DELETE, to those who judge it."""
+        if head.method == "GET":
+            admission.check_get(head)
+            if "mcp-session-id" not in head.headers:
+                raise refusals.stream("Mcp-Session-Id is missing")
+        self._session(head, facts, now)
+        return judging.show(head, facts)
+
     # -- Streams, ends and repairs ----------------------------------------------------------------------------------------
 
     def _stream(self, head: RequestHead, facts: dict[str, Any], now: float) -> Stream:
@@ -304,25 +332,42 @@ class Gateway:
         Envoy retries such a request at its private listener ``mcp_repair``. The server is initialized again, and the request
         goes there once more with the new session; nothing else of it changes, and its body never visits us.
 
+        Where retries are configured, it may also be that no connection could be made. Then the session is looked at first.
+
         Args:
             server: whose request it is, as Envoy's route says.
             head: with the headers that :class:`Forward` had set.
         """
         facts: dict[str, Any] = {"server": server, "repair": "session"}
         lost = head.headers.get("mcp-session-id")
-        if lost is None or head.headers.get("x-envoy-attempt-count", "1") == "1":
+        configured = self.config.servers.get(server)
+        if configured is None:
+            # It was removed after a worker that is gone now had sent the request there.
+            return Reply(503, b"", _UNREACHABLE, facts)
+        doubtful = configured.safe_retries is not None
+        if head.headers.get("x-envoy-attempt-count", "1") == "1" or (lost is None and not doubtful):
             # Not a retry: Envoy found no other endpoint of the server to send the request to.
-            return Reply(503, b"", facts=facts)
+            return Reply(503, b"", _UNREACHABLE, facts)
+        if lost is None:
+            return Forward(ForwardPlan(server, (), (), facts), b"")
         version = head.headers.get("mcp-protocol-version", versions.V_2025_03_26)
         ref = SessionRef(server, lost, None, version, _declared(head, version))
 
         def resume(session: UpstreamSession | Failed) -> Decision:
             if isinstance(session, Failed):
-                return Reply(503, b"", facts=facts, notes=replies.failure_notes([session]))
+                return Reply(503, b"", _UNREACHABLE, facts, replies.failure_notes([session]))
             set_headers, gone = calls.session_headers(session)
             return Forward(ForwardPlan(server, set_headers, gone, facts), b"")
 
-        return NeedSession(ref, lost, resume)
+        if configured is not None and configured.sticky_sessions and REPLICA_MARK not in lost:
+            # From before sessions were sticky. The replica that is asked might be the one that knows it, and the next one not.
+            doubtful = False
+        return NeedSession(ref, lost, resume, doubtful)
+
+
+def _is_for_one_server(request: Request) -> bool:
+    method = methods.REQUESTS.get(request.method)
+    return method is not None and method.handling in (Handling.BY_NAME, Handling.BY_URI, Handling.BY_REF)
 
 
 def _tell(session: ClientSession, servers: Iterable[str], body: bytes, facts: Mapping[str, Any]) -> FanOut:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from mcp_extproc.gateway import merge, refusals, replies
+from mcp_extproc.gateway import judging, merge, refusals, replies
 from mcp_extproc.gateway.context import ClientSession, Inquiry
 from mcp_extproc.gateway.decision import Decision, FanOut, Listed, ListLeg, Outcome, Reply
 from mcp_extproc.mcp import jsontext, methods
@@ -67,6 +67,8 @@ def find_owner(ask: Inquiry, lists: Iterable[Method], name: str, then: Callable[
         try:
             return then(server) if server is not None else find_owner(ask, rest, name, then)
         except McpError as error:
+            if ask.head.judging:
+                return judging.show(ask.head, ask.facts)
             return replies.reject(error.about(ask.request.id), ask.facts)
 
     def fresh(outcomes: Sequence[Outcome], now: float) -> Decision:

@@ -63,6 +63,7 @@ def _opened(
             client=facts["client"],
             client_flags=flags,
             upstreams={o.server: o.session for o in opened},
+            offer=context.catalog.checksum,
         )
     )
     value: dict[str, Any] = {

@@ -68,6 +68,11 @@ def content_type() -> McpError:
     return _transport(415, "content_type", "The body has to be JSON: send Content-Type: application/json.")
 
 
+def charset() -> McpError:
+    """JSON said to be in another encoding than UTF-8, which could be another call to a server that obeys."""
+    return _transport(415, "charset", "JSON is sent in UTF-8 (RFC 8259 section 8.1): leave the charset out.")
+
+
 def content_encoding() -> McpError:
     """A compressed body, which policy could not read."""
     return _transport(415, "content_encoding", "Encoded bodies are not read: send the JSON without Content-Encoding.")
@@ -81,6 +86,27 @@ def accept() -> McpError:
 def too_large(limit: int) -> McpError:
     """A body over the limit, in bytes."""
     return _transport(413, "too_large", f"The body is larger than the {limit} bytes allowed.")
+
+
+def not_held(held: int) -> McpError:
+    """A body that is longer than what Envoy holds on this route, in bytes."""
+    return _transport(413, "too_large", f"The body is larger than what may be held on this route: {held} bytes came.")
+
+
+def unread_method(method: str) -> McpError:
+    """A verb that MCP does not use, on a pass-through route."""
+    message = f"Only MCP may pass here, and HTTP method {method[:16]} is none of its."
+    return _transport(405, "http_method", message, headers=(("allow", "POST, GET, DELETE"),))
+
+
+def unread_body(method: str) -> McpError:
+    """A body where MCP has none, on a pass-through route."""
+    return _transport(400, "http_body", f"Only MCP may pass here, where a {method[:16]} has no body and no upgrade.")
+
+
+def unread_batch() -> McpError:
+    """A batch on a pass-through route: metadata has room for one method, and policies would judge that one."""
+    return _transport(400, "batch", "Batches may not pass here: send one message in each POST.")
 
 
 def version_header(version: str) -> McpError:

@@ -11,6 +11,7 @@ from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.context import ClientSession
 from mcp_extproc.gateway.decision import RequestHead, Stream
 from mcp_extproc.gateway.view import Position
+from mcp_extproc.mcp.methods import LIST_CHANGED
 
 
 def open_stream(session: ClientSession, head: RequestHead, facts: dict[str, Any]) -> Stream:
@@ -37,7 +38,18 @@ def open_stream(session: ClientSession, head: RequestHead, facts: dict[str, Any]
         expires=session.opened.session.expires,
         refused=replies.reject(refusals.stream("it is over, or its server does not keep it"), facts),
         facts=facts,
+        changed=_changed(session),
     )
+
+
+def _changed(session: ClientSession) -> frozenset[str]:
+    """What a client has to list again: its session began under another configuration. Servers that it does not know yet are
+    announced when they are reached."""
+    known = session.opened.session
+    if known.offer in (0, session.context.catalog.checksum):
+        return frozenset()
+    offered = frozenset().union(*(server.capabilities for server in known.upstreams.values()))
+    return offered & frozenset(LIST_CHANGED.values())
 
 
 def _position(session: ClientSession, head: RequestHead) -> Position | None:

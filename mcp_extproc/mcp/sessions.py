@@ -67,6 +67,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     """What the client can be asked for."""
     upstreams: dict[str, UpstreamSession]
     """By server. A server that was down at ``initialize`` is missing."""
+    offer: int = 0
+    """Checksum of what the configuration offered clients then; 0 where it is not known (tokens of earlier releases)."""
 
 
 class OpenedSession(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ Source: MCP 2025-11-25 basic/transports (Streamable HTTP, Security Warning).
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ SSE = "text/event-stream"
 JSON_OR_SSE = f"{JSON}, {SSE}"
 """``Accept`` of a POST (Streamable HTTP, Sending Messages to the Server 2)."""
 
+_UTF8 = re.compile(r'charset=(utf-?8|"utf-?8")')
+
 
 def media_type(content_type: str) -> str:
     """The type without its parameters, in lower case.
@@ -23,6 +26,18 @@ def media_type(content_type: str) -> str:
     'application/json'
     """
     return content_type.partition(";")[0].strip().lower()
+
+
+def is_utf8(content_type: str) -> bool:
+    """Whether JSON is sent in the only encoding that it has between systems (RFC 8259 section 8.1).
+
+    Some servers obey a ``charset`` all the same: in ``utf-7`` the same bytes are another call.
+
+    >>> is_utf8("application/json"), is_utf8('application/json; charset="UTF-8"'), is_utf8("application/json;charset=utf-7")
+    (True, True, False)
+    """
+    parameters = (parameter.strip().lower() for parameter in content_type.split(";")[1:])
+    return all(_UTF8.fullmatch(parameter) for parameter in parameters if "charset" in parameter)
 
 
 def accepts(accept: str, *wanted: str) -> bool:

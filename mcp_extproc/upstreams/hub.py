@@ -48,6 +48,8 @@ class Hub:
         self._telling: asyncio.Task[None] | None = None
         self._has_listener = asyncio.Event()
         self.listeners: list[Listener] = []
+        if stream.changed:
+            self._tell_change(set(stream.changed))
 
     @contextmanager
     def listener(self, stream: Stream) -> Iterator[AsyncIterator[bytes]]:

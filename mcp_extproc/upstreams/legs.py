@@ -80,6 +80,27 @@ class Legs:
         except UpstreamError as error:
             return error.failed(ref.server)
 
+    async def session_if_lost(self, ref: SessionRef, doubtful: str) -> UpstreamSession | Failed:
+        """The session to go on with after a request that may have failed for another reason than a lost session.
+
+        Args:
+            ref: which session.
+            doubtful: the id that the server may or may not know.
+        """
+        current = self._memory.current(ref)
+        if current is not None and current.id != doubtful:
+            return current
+        entry = self._entries[ref.server]
+        session = UpstreamSession(ref.version, doubtful, frozenset())
+        try:
+            await _within(entry.discovery_timeout, self._client.request(entry, session, "ping", {}))
+        except SessionLost:
+            return await self.session(ref, doubtful)
+        except UpstreamError as error:
+            if error.reason != "error":  # one that says so is an answer too
+                return error.failed(ref.server)
+        return session
+
     async def _run(self, leg: Leg) -> Outcome:
         if isinstance(leg, FrontLeg):
             return await self._front.send(leg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,40 +35,71 @@ class ServerStatus:
     """Why something is missing."""
 
 
-async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]:
-    """Initialize each server, list its tools, and end the session, all in parallel and each within its own deadline."""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one server answered to everything it was asked."""
+
+    name: str
+    opened: Opened | Failed
+    lists: Mapping[str, Listed | Failed]
+    """By what they are lists of; of those alone that the server has."""
+
+
+async def survey(config: GatewayConfig, upstreams: Address, kinds: Sequence[str]) -> list[Survey]:
+    """Initialize each server, read its lists, and end the session, all in parallel and each within its own deadline.
+
+    Args:
+        config: the servers.
+        upstreams: Envoy's private listener.
+        kinds: of lists: ``tools``, ``prompts``, ``resources``.
+    """
     memory = SessionMemory(capacity=len(config.servers))
-    catalog = Catalog(config)
     front = FrontDoor(None, config)
     async with UpstreamClient(upstreams, config.limits) as client:
-        legs = Legs(client, front, catalog.entries, memory, config.limits)
+        legs = Legs(client, front, Catalog(config).entries, memory, config.limits)
         opened = await legs.run([OpenLeg(name, versions.LATEST, frozenset()) for name in config.servers])
         refs = {
             o.server: SessionRef(o.server, o.session.id or o.server, o.session, o.session.version, frozenset())
             for o in opened
             if isinstance(o, Opened)
         }
-        listed = await legs.run([ListLeg(name, ref, "tools/list", "tools", "tools") for name, ref in refs.items()])
+        lists: dict[str, dict[str, Listed | Failed]] = {name: {} for name in config.servers}
+        for kind in kinds:
+            asked = [ListLeg(name, ref, f"{kind}/list", kind, kind) for name, ref in refs.items() if _has(ref, kind)]
+            for outcome in await legs.run(asked):
+                if isinstance(outcome, Listed | Failed):
+                    lists[outcome.server][kind] = outcome
         await legs.run([CloseLeg(name, ref) for name, ref in refs.items()])
         await legs.close()
-    by_server = {outcome.server: outcome for outcome in listed}
+    return [Survey(o.server, o, lists[o.server]) for o in opened if isinstance(o, Opened | Failed)]
+
+
+async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]:
+    """Ask each server for its tools."""
+    catalog = Catalog(config)
     statuses = []
-    for outcome in opened:
-        name, tools = outcome.server, by_server.get(outcome.server)
-        version = outcome.session.version if isinstance(outcome, Opened) else None
+    for asked in await survey(config, upstreams, ["tools"]):
+        version = asked.opened.session.version if isinstance(asked.opened, Opened) else None
         count, problem = None, None
+        tools = asked.lists.get("tools", Listed(asked.name, ())) if version is not None else asked.opened
         if isinstance(tools, Listed):
             shown, _ = entries(
                 [tools], Entry.NAME, partial(catalog.visible, "tools"), _as_it_is, config.limits.list_items
             )
             count, problem = len(shown), tools.truncated
-        elif isinstance(failed := tools or outcome, Failed):
-            problem = failed.message
-        statuses.append(ServerStatus(name, _address(config, name), config.prefix_of(name), version, count, problem))
+        elif isinstance(tools, Failed):
+            problem = tools.message
+        address, prefix = address_of(config, asked.name), config.prefix_of(asked.name)
+        statuses.append(ServerStatus(asked.name, address, prefix, version, count, problem))
     return statuses
 
 
-def _address(config: GatewayConfig, server: str) -> str:
+def _has(ref: SessionRef, kind: str) -> bool:
+    return ref.known is not None and kind in ref.known.capabilities
+
+
+def address_of(config: GatewayConfig, server: str) -> str:
+    """``host:port`` of a server, of the first replica where there are several."""
     host, port = config.servers[server].addresses[0]
     return str(TcpAddress(host, port))
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from grpc_health.v1 import health_pb2
 
@@ -29,6 +30,7 @@ from mcp_extproc.extproc.http2.connection import (
     StreamReset,
 )
 from mcp_extproc.extproc.messages import Unreadable
+from mcp_extproc.extproc.pass_through import PassThroughExchange, exchange_for
 from mcp_extproc.extproc.tls import Certificates
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.address import Address, UnixAddress
@@ -64,13 +66,17 @@ class Http2Server:
 
     Args:
         processor: makes exchanges.
-        address: where to listen.
+        address: where to listen, or a socket that listens already.
         body_bytes: largest body that Envoy may send in one message.
         tls: for TLS, on TCP.
     """
 
     def __init__(
-        self, processor: Processor, address: Address, body_bytes: int, tls: Certificates | None = None
+        self,
+        processor: Processor,
+        address: Address | socket.socket,
+        body_bytes: int,
+        tls: Certificates | None = None,
     ) -> None:
         self.processor = processor
         self.message_bytes = body_bytes + MESSAGE_OVERHEAD
@@ -92,22 +98,25 @@ class Http2Server:
         try:
             if isinstance(self._address, UnixAddress):
                 self._server = await loop.create_unix_server(self.protocol, self._address.path, backlog=1024)
-            elif self._tls is None:
+            elif isinstance(self._address, socket.socket):
                 self._server = await loop.create_server(
-                    self.protocol, self._address.host, self._address.port, backlog=1024
+                    self.protocol, sock=self._address, backlog=1024, **self._secured()
                 )
             else:
-                self._server = await loop.create_server(
-                    self.protocol,
-                    self._address.host,
-                    self._address.port,
-                    backlog=1024,
-                    ssl=self._tls.context(),
-                    ssl_handshake_timeout=GREETING_SECONDS,
-                    ssl_shutdown_timeout=LEAVING_SECONDS,
-                )
+                host, port = self._address.host, self._address.port
+                self._server = await loop.create_server(self.protocol, host, port, backlog=1024, **self._secured())
         except OSError as error:
             raise OSError(f"cannot listen on {self._address}: {error.strerror or error}") from None
+
+    def _secured(self) -> dict[str, Any]:
+        """Arguments for a server that speaks TLS, where it does."""
+        if self._tls is None:
+            return {}
+        return {
+            "ssl": self._tls.context(),
+            "ssl_handshake_timeout": GREETING_SECONDS,
+            "ssl_shutdown_timeout": LEAVING_SECONDS,
+        }
 
     def protocol(self) -> asyncio.Protocol:
         """What is to be done with a new connection. For tests, and for whoever listens by other means."""
@@ -243,7 +252,7 @@ class _Link(asyncio.Protocol):
         path = headers[":path"]
         call: _Call
         if path == pb.PROCESS_PATH:
-            call = _Process(self, stream)
+            call = _Process(self, stream, exchange_for(self.server.processor, headers))
         elif path == _HEALTH + "Check":
             call = _Check(self, stream)
         elif path == _HEALTH + "Watch":
@@ -406,10 +415,10 @@ class _Process:
         "started",
     )
 
-    def __init__(self, link: _Link, stream: int) -> None:
+    def __init__(self, link: _Link, stream: int, exchange: Exchange | PassThroughExchange) -> None:
         self._link = link
         self._stream = stream
-        self._exchange: Exchange = link.server.processor.exchange()
+        self._exchange = exchange
         self._messages = grpc.Messages(link.server.message_bytes)
         self._queue: deque[bytes] = deque()
         self._task: asyncio.Task[None] | None = None

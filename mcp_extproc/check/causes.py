@@ -1,0 +1,35 @@
+"""Why a server could not be reached, by what Envoy counted. What it says of a request alone is one word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mcp_extproc.admin import Admin
+from mcp_extproc.envoy.layout import cluster_name
+
+_CAUSES = (
+    ("ssl.fail_verify_san", "its certificate is for another name: set `tls.sni`, or another URL"),
+    ("ssl.fail_verify_error", "its certificate is not trusted: name the authority's file in `tls.ca`"),
+    ("ssl.fail_verify_no_cert", "it shows no certificate"),
+    (
+        "ssl.connection_error",
+        "TLS does not come about: does it speak TLS at this port, and does it want a certificate?",
+    ),
+    ("upstream_cx_connect_timeout", "no connection within `connect_timeout`: is a firewall in between?"),
+    ("upstream_cx_connect_fail", "nobody listens there"),
+    ("upstream_cx_none_healthy", "its host name has no address, or its health checks fail"),
+)
+"""Counters of a cluster, and what they mean; the first that counts is the cause."""
+
+
+async def causes(admin: Admin, servers: list[str]) -> Mapping[str, str]:
+    """What is known, by server."""
+    counted = await admin.stats("^cluster\\.mcp/") or {}
+    found = {}
+    for server in servers:
+        prefix = f"cluster.{cluster_name(server)}."
+        for counter, meaning in _CAUSES:
+            if counted.get(prefix + counter, "0") != "0":
+                found[server] = meaning
+                break
+    return found

@@ -1,0 +1,144 @@
+"""What clients can't use of what the servers list, and what in the configuration is about nothing. Plain functions."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.gateway.catalog import Catalog
+
+MAX_CLIENT_CHARS = 64
+"""Longest name of a tool that common clients and model APIs take, prefix included."""
+
+_CLIENT_NAME = re.compile(r"[A-Za-z0-9_-]*")
+"""What they take in it. MCP itself allows dots and slashes too (2025-11-25 server/tools, Tool Names)."""
+
+_SHOWN_CHARS = 80
+
+Names = Mapping[str, Sequence[str]]
+"""By kind (``tools``, ``prompts``), the names that a server lists, as it spells them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something to put right."""
+
+    kind: str
+    """Stable snake_case word, for scripts."""
+    server: str | None
+    """Whose it is; ``None`` where it is no single server's."""
+    text: str
+    """What, where and what to do."""
+
+
+def problems(config: GatewayConfig, listed: Mapping[str, Names]) -> list[Problem]:
+    """All problems with names.
+
+    Args:
+        config: the whole configuration.
+        listed: by server, for those that could be asked.
+    """
+    catalog = Catalog(config)
+    found: list[Problem] = []
+    for server, names in listed.items():
+        found += _filters(config, server, names.get("tools", ()))
+        for kind, own in names.items():
+            found += _visible(catalog, server, kind, own)
+        if not any(names.values()):
+            found.append(Problem("nothing_listed", server, "lists no tools, prompts or resources"))
+        elif names.get("tools") and not any(catalog.visible("tools", server, name) for name in names["tools"]):
+            found.append(Problem("nothing_offered", server, "has tools, and its filter (`tools`) leaves none of them"))
+    return [*found, *_shared_uris(config, listed), *_rate_limits(config, listed)]
+
+
+def _visible(catalog: Catalog, server: str, kind: str, own: Sequence[str]) -> Iterator[Problem]:
+    if kind == "resources":
+        return
+    one = kind.removesuffix("s")
+    for name, times in Counter(own).items():
+        if times > 1:
+            yield Problem(
+                "name_twice", server, f"lists the {one} {shown(name)} {times} times: clients call one of them"
+            )
+        if not catalog.entries[server].offers(kind, name):
+            continue
+        visible = catalog.names.join(server, name)
+        found = catalog.names.split(visible)
+        if found is not None and found[0] != server:
+            yield Problem(
+                "name_hidden", server,
+                f"its {one} {shown(name)} can't be reached: a name like this belongs to {found[0]}, by its prefix. "
+                f"Give {server} a prefix",
+            )  # fmt: skip
+            continue
+        if len(visible) > MAX_CLIENT_CHARS:
+            yield Problem(
+                "name_too_long", server,
+                f"the {one} {shown(visible)} has {len(visible)} characters, and common clients take {MAX_CLIENT_CHARS}: "
+                "set a shorter `prefix`, or leave it out",
+            )  # fmt: skip
+        if not _CLIENT_NAME.fullmatch(visible):
+            strange = "".join(sorted(set(re.sub(r"[A-Za-z0-9_-]", "", visible))))
+            yield Problem(
+                "name_characters", server,
+                f"the {one} {shown(visible)} has characters that some clients refuse: {shown(strange)}. They take letters, "
+                "digits, _ and -",
+            )  # fmt: skip
+
+
+def _filters(config: GatewayConfig, server: str, tools: Sequence[str]) -> Iterator[Problem]:
+    """Entries of the filter that no tool matches: a typo, or a tool that was renamed."""
+    tell = "matches no tool of this server: is there a typo, or was the tool renamed?"
+    filters = config.servers[server].tools
+    for key, exact in (("include", filters.include), ("exclude", filters.exclude)):
+        for name in exact:
+            if name not in tools:
+                yield Problem("filter_matches_nothing", server, f"tools.{key} {shown(name)} {tell}")
+    for key, patterns in (("includeRegex", filters.includeRegex), ("excludeRegex", filters.excludeRegex)):
+        for pattern in patterns:
+            if not any(re.search(pattern, name) for name in tools):
+                yield Problem("filter_matches_nothing", server, f"tools.{key} {shown(pattern)} {tell}")
+
+
+def _shared_uris(config: GatewayConfig, listed: Mapping[str, Names]) -> Iterator[Problem]:
+    """Without prefixes a URI has to be one server's alone."""
+    if config.resources != "unprefixed":
+        return
+    owners: dict[str, list[str]] = {}
+    for server, names in listed.items():
+        for uri in dict.fromkeys(names.get("resources", ())):
+            owners.setdefault(uri, []).append(server)
+    for uri, servers in owners.items():
+        if len(servers) > 1:
+            yield Problem(
+                "uri_shared", None,
+                f"{' and '.join(servers)} both have the resource {shown(uri)}, so nobody can read it: "
+                "set `resources: prefixed`",
+            )  # fmt: skip
+
+
+def _rate_limits(config: GatewayConfig, listed: Mapping[str, Names]) -> Iterator[Problem]:
+    for number, limit in enumerate(config.rate_limits):
+        tool, server = limit.match.tool, limit.match.server
+        asked = [server] if server is not None else list(config.servers)
+        if tool is None or not all(name in listed for name in asked):
+            continue
+        if not any(tool in listed[name].get("tools", ()) for name in asked):
+            where = server if server is not None else "any server"
+            yield Problem(
+                "rate_limit_matches_nothing",
+                server,
+                f"rate_limits[{number}].match.tool {shown(tool)} is no tool of {where}",
+            )
+
+
+def shown(text: str) -> str:
+    """A text of somebody else's as people can read it: quoted, in one line, without control characters, not too long.
+
+    >>> shown("a\\x1b[1mb")
+    "'a\\\\x1b[1mb'"
+    """
+    return ascii(text) if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]!a}…"

@@ -1,0 +1,39 @@
+"""Asks a worker by grpc.health.v1 whether it takes requests, as a container or service manager wants to know.
+
+Source: grpc/doc/health-checking.md.
+"""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mcp_extproc.upstreams.address import Address
+
+_REASONS = {
+    grpc.StatusCode.UNAVAILABLE: "nobody answers",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "no answer in time",
+}
+
+_OPTIONS = (
+    # A proxy in the environment is not meant for the workers.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def problem(address: Address, timeout: float) -> str | None:
+    """Why a worker does not take requests now; ``None`` where it does. Blocks.
+
+    Args:
+        address: where it serves ext_proc.
+        timeout: seconds to wait for its answer.
+    """
+    with grpc.insecure_channel(str(address), options=_OPTIONS) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout)
+        except grpc.RpcError as error:
+            code = error.code()
+            return _REASONS.get(code, f"no health check is served there: {code.name}")
+    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+        return None
+    return f"it is {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}"
