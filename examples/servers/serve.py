@@ -1,4 +1,4 @@
-"""How the sample servers serve: Streamable HTTP on a port of this machine."""
+"""How the sample servers serve: Streamable HTTP on a port, of this machine unless told otherwise."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from mcp.server.mcpserver import MCPServer
 def serve(server: MCPServer[Any], default_port: int) -> None:
     """Serve until SIGINT or SIGTERM. Prints the URL as soon as clients can connect."""
     parser = argparse.ArgumentParser(description=f"The sample MCP server {server.name}.")
-    parser.add_argument("--port", type=int, default=default_port, help="on 127.0.0.1; 0 takes a free one")
-    port = parser.parse_args().port
+    parser.add_argument("--port", type=int, default=default_port, help="0 takes a free one")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; on others than loopback any Host is served"
+    )
+    arguments = parser.parse_args()
+    host, port = arguments.host, arguments.port
     try:
-        listener = socket.create_server(("127.0.0.1", port))
+        listener = socket.create_server((host, port))
     except (OSError, OverflowError) as error:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        sys.exit(f"error: the sample server {server.name} cannot listen on 127.0.0.1:{port}: {why}")
+        sys.exit(f"error: the sample server {server.name} cannot listen on {host}:{port}: {why}")
     with listener:
-        print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
-        config = uvicorn.Config(server.streamable_http_app(), log_level="warning", timeout_graceful_shutdown=3)
+        print(f"http://{host}:{listener.getsockname()[1]}/mcp", flush=True)
+        # The SDK checks the Host header by itself where the address is a loopback one.
+        config = uvicorn.Config(server.streamable_http_app(host=host), log_level="warning", timeout_graceful_shutdown=3)
         uvicorn.Server(config).run(sockets=[listener])

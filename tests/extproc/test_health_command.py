@@ -1,0 +1,134 @@
+"""``mcp-extproc health``, by which a container's health check tells whether the workers take requests."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.extproc.exchange import Processor
+from mcp_extproc.gateway.gateway import Gateway
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.telemetry.counters import Counters
+from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress
+from tests.extproc.rig import SECRET, SERVERS, Transport
+from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
+from tests.support.processes import free_port
+from tests.support.rawclient import DEADLINE
+
+NOWHERE = "127.0.0.1:1"
+"""Nobody listens there."""
+
+
+async def ask(*arguments: str, **environment: str) -> tuple[int, str]:
+    """The exit code of the command, and what it said."""
+    # The environment is small on purpose: what a container has.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mcp_extproc", "health", *arguments,
+        env={"PYTHONPATH": ":".join(sys.path), **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    async with asyncio.timeout(DEADLINE):
+        output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+@pytest.fixture
+async def folder() -> AsyncIterator[Path]:
+    """Not pytest's: a socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="mcp") as directory:
+        yield Path(directory)
+
+
+@asynccontextmanager
+async def serving(transport: Transport, *addresses: Address) -> AsyncIterator[None]:
+    """A worker at each address."""
+    gateway = Gateway(GatewayConfig.model_validate({"servers": SERVERS}), SECRET, SessionMemory())
+    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0, 1.0)
+    servers = [transport(processor, address, 1024) for address in addresses]
+    try:
+        for server in servers:
+            await server.start()
+        yield
+    finally:
+        for server in servers:
+            await server.stop(0)
+
+
+async def test_workers_that_serve(transport: Transport, folder: Path) -> None:
+    addresses = (UnixAddress(f"{folder}/s"), TcpAddress("127.0.0.1", free_port()))
+    async with serving(transport, *addresses):
+        assert await ask(*map(str, addresses)) == (0, "".join(f"{address}: serving\n" for address in addresses))
+        # A proxy for the outside has nothing to do with it.
+        assert (await ask(str(addresses[1]), http_proxy=f"http://{NOWHERE}"))[0] == 0
+        code, said = await ask(str(addresses[0]), NOWHERE)
+        assert code == 1
+        assert said.splitlines() == [f"{addresses[0]}: serving", f"{NOWHERE}: nobody answers"]
+    assert (await ask(str(addresses[0])))[0] == 1
+
+
+async def test_the_default_addresses_are_those_of_serve(transport: Transport, folder: Path) -> None:
+    sockets = folder / "mcp-extproc"
+    sockets.mkdir(mode=0o700)
+    here = {"XDG_RUNTIME_DIR": str(folder)}
+    async with serving(transport, UnixAddress(f"{sockets}/extproc-0.sock"), UnixAddress(f"{sockets}/extproc-1.sock")):
+        assert (await ask(**here))[0] == 0
+        assert (await ask("--workers", "2", **here))[0] == 0
+        code, said = await ask(**here, MCP_EXTPROC_WORKERS="3")
+        assert code == 1
+        assert "extproc-2.sock: nobody answers" in said
+        assert (await ask("--directory", str(sockets), "--workers", "2"))[0] == 0
+        assert (await ask(MCP_EXTPROC_DIRECTORY=str(sockets)))[0] == 0
+
+
+@asynccontextmanager
+async def answering(status: health_pb2.HealthCheckResponse.ServingStatus | None) -> AsyncIterator[str]:
+    """A gRPC server with this health; ``None``: without the health service. Yields its address."""
+    server = grpc.aio.server()
+    if status is not None:
+        servicer = health.aio.HealthServicer()
+        await servicer.set("", status)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0)
+
+
+async def test_one_that_is_not_ready() -> None:
+    async with answering(health_pb2.HealthCheckResponse.NOT_SERVING) as address:
+        assert await ask(address) == (1, f"{address}: it is NOT_SERVING\n")
+
+
+async def test_one_that_is_something_else() -> None:
+    async with answering(None) as address:
+        assert await ask(address) == (1, f"{address}: no health check is served there: UNIMPLEMENTED\n")
+
+
+async def test_one_that_hangs() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert await ask(address, "--timeout", "0.2") == (1, f"{address}: no answer in time\n")
+
+
+async def test_a_bad_address() -> None:
+    code, said = await ask("nowhere")
+    assert code == 2
+    assert "'nowhere'" in said
