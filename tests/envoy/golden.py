@@ -48,6 +48,37 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
         {"log": {"access": ""}, "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}}},
         Layout.in_directory(Path("/run/mcp-extproc"), workers=2),
     ),
+    "resilience": (
+        {
+            "log": {"access": ""},
+            "listen": {
+                "tls": {"certificate": "/etc/client.pem", "key": "/etc/client.key", "client_ca": "/etc/ca.pem"},
+                "limits": {
+                    "max_request_headers_kb": 32, "max_headers_count": 50, "per_connection_buffer_limit_bytes": "64KiB",
+                    "idle_timeout": "10m", "max_connection_duration": "1h", "max_requests_per_connection": 1000,
+                },
+            },
+            "overload": {"max_active_downstream_connections": 5000, "max_heap_size_bytes": "512MiB"},
+            "servers": {
+                "stateful": {
+                    "endpoints": ["notes:3001", "10.0.0.7:3001"], "sticky_sessions": True, "load_balancing": "random",
+                    "dns": {"refresh_rate": "30s", "failure_refresh_rate": "1s", "lookup_family": "all"},
+                    "health_check": {}, "outlier_detection": {},
+                },
+                "shared": {
+                    "endpoints": ["10.0.0.8:3001", "10.0.0.9:3001"], "tls": {"ca": "/etc/ca.pem"}, "http2": True,
+                    "load_balancing": "ring_hash", "health_check": {"path": "/health", "expected_statuses": ["200-299"]},
+                    "circuit_breakers": {
+                        "max_connections": 10, "max_pending_requests": 20, "max_requests": 30, "max_retries": 40,
+                    },
+                    "retries": {"num_retries": 3}, "keepalive": {"time": "30s", "http2_interval": "15s"},
+                    "idle_timeout": "1m", "max_requests_per_connection": 100,
+                },
+                "plain": {"url": "http://10.0.0.10:3001/mcp"},
+            },
+        },
+        _SOCKETS,
+    ),
     "workers-with-tls": (
         {"log": {"access": ""}, "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}}},
         replace(

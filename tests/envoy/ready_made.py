@@ -1,0 +1,47 @@
+"""The ready-made configurations in the folder ``envoy``, rendered from the ``*.gateway.yaml`` beside them.
+
+``python -m tests.envoy.ready_made`` writes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mcp_extproc.config import GatewayConfig, load
+from mcp_extproc.envoy.attach import attach
+from mcp_extproc.envoy.bootstrap import bootstrap
+from mcp_extproc.envoy.document import to_yaml
+from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.plain import plain
+from mcp_extproc.envoy.target import Choice
+from mcp_extproc.upstreams.address import TcpAddress
+
+FOLDER = Path(__file__).parents[2] / "envoy"
+SOCKETS = Path("/run/mcp-extproc")
+ATTACHED = "attached"
+WORKERS = {"replicas": 2}
+"""More than one."""
+
+NAMES = sorted(path.name.removesuffix(".gateway.yaml") for path in FOLDER.glob("*.gateway.yaml"))
+
+
+def config(name: str) -> GatewayConfig:
+    """The gateway's configuration of one case."""
+    return load(FOLDER / f"{name}.gateway.yaml", {"MCP_SESSION_SECRET": "s" * 32}).config
+
+
+def render(name: str) -> str:
+    """Envoy's configuration of one case."""
+    layout = replace(Layout.in_directory(SOCKETS, WORKERS.get(name, 1)), admin=TcpAddress("127.0.0.1", 9901))
+    head = f"# Rendered from {name}.gateway.yaml; README.md says how to run it.\n"
+    if name == ATTACHED:
+        existing = FOLDER / "existing.yaml"
+        choice = Choice("https", None, ("api",))
+        return head + attach(existing.read_text(), existing.name, config(name), layout, choice).text
+    return head + to_yaml(plain(bootstrap(config(name), layout)))
+
+
+if __name__ == "__main__":
+    for case in NAMES:
+        (FOLDER / f"{case}.yaml").write_text(render(case))
