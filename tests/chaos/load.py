@@ -1,0 +1,146 @@
+"""A steady load of calls, and what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from tests.support.gateway import TestClient
+
+SESSIONS = 8
+SERVERS = ("alpha", "beta")
+
+CUT_OFF = "an event stream that breaks"
+"""The server began one, and said no more for too long. Clients see that it is not complete, and can ask for the rest."""
+
+_PAUSE = 0.02
+"""Seconds between a session's calls."""
+
+_PATIENCE = 30.0
+"""Seconds after which a call without an answer is lost."""
+
+_IN_A_ROW = 6
+"""Calls of each session answered one after the other: then all is well again. They go to each server in turn."""
+
+
+@dataclass
+class Outcomes:
+    """What became of the calls to one server."""
+
+    answered: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    """By error."""
+    refused: int = 0
+    """Nobody listened: nothing was sent."""
+    lost: list[str] = field(default_factory=list)
+    """No answer, half of one, or somebody else's."""
+
+
+class Load:
+    """Sessions that call one server after the other."""
+
+    def __init__(self, client: TestClient, sessions: list[str]) -> None:
+        self.of = {server: Outcomes() for server in SERVERS}
+        self.last_failure = 0.0
+        """Monotonic time in seconds; 0 where there was none."""
+        self._client = client
+        self._sessions = sessions
+        self._numbers = itertools.count(1)
+        self._in_a_row = dict.fromkeys(sessions, 0)
+        self._stopping = False
+
+    @property
+    def lost(self) -> list[str]:
+        """Of all servers."""
+        return [why for outcomes in self.of.values() for why in outcomes.lost]
+
+    @property
+    def failed(self) -> Counter[str]:
+        """Of all servers."""
+        return sum((outcomes.failed for outcomes in self.of.values()), Counter())
+
+    async def run(self) -> None:
+        """Call until told to stop."""
+        await asyncio.gather(*(self._calls(session) for session in self._sessions))
+
+    def stop(self) -> None:
+        """No more calls; those under way are waited for."""
+        self._stopping = True
+
+    async def until_well(self, patience: float = 90.0) -> None:
+        """Until each session had several calls in a row answered, from now on."""
+        self._in_a_row = dict.fromkeys(self._sessions, 0)
+        async with asyncio.timeout(patience):
+            while min(self._in_a_row.values()) < _IN_A_ROW:
+                await asyncio.sleep(0.01)
+
+    async def _calls(self, session: str) -> None:
+        for server in itertools.cycle(SERVERS):
+            if self._stopping:
+                return
+            if await self._call(session, server):
+                self._in_a_row[session] += 1
+            else:
+                self._in_a_row[session] = 0
+                self.last_failure = time.monotonic()
+            await asyncio.sleep(_PAUSE)
+
+    async def _call(self, session: str, server: str) -> bool:
+        number, outcomes = next(self._numbers), self.of[server]
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                answer = await self._client.call(session, f"{server}__add", {"a": number, "b": 0}, id=number)
+        except aiohttp.ClientConnectorError:
+            outcomes.refused += 1
+            return False
+        except aiohttp.ClientPayloadError:
+            outcomes.failed[CUT_OFF] += 1
+            return False
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            outcomes.lost.append(f"{type(error).__name__}: {error}")
+            return False
+        message = _message(answer.headers.get("content-type", ""), answer.body)
+        if message is None and answer.status != 200:
+            outcomes.failed[f"HTTP {answer.status}"] += 1
+        elif message is not None and "error" in message and message.get("id", number) == number:
+            outcomes.failed[f"HTTP {answer.status}, {message['error']['code']}"] += 1
+        elif message is not None and message["result"]["content"][0]["text"] == f"{server}: {number}":
+            outcomes.answered += 1
+            return True
+        else:
+            outcomes.lost.append(f"HTTP {answer.status}: {answer.body[:200]!r}")
+        return False
+
+
+def _message(content_type: str, body: bytes) -> dict[str, Any] | None:
+    """The JSON-RPC message in an answer, the last one of an event stream; ``None`` where there is none."""
+    if content_type.startswith("text/event-stream"):
+        data = [line[5:] for line in body.splitlines() if line.startswith(b"data:") and line[5:].strip()]
+        body = data[-1] if data else b""
+    try:
+        message = json.loads(body)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and ("error" in message or "result" in message) else None
+
+
+@asynccontextmanager
+async def load(client: TestClient) -> AsyncIterator[Load]:
+    """Calls that go on for the time of the block."""
+    calls = Load(client, [await client.initialize() for _ in range(SESSIONS)])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(calls.run())
+        try:
+            await calls.until_well()
+            yield calls
+        finally:
+            calls.stop()

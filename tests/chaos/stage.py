@@ -1,0 +1,158 @@
+"""A gateway as it runs in containers: Envoy, a process that keeps two workers, and two servers on the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from mcp_extproc.admin import Admin
+from mcp_extproc.envoy.binary import find_envoy
+from mcp_extproc.upstreams.address import UnixAddress
+from tests.chaos.load import SERVERS
+from tests.support.gateway import TestClient
+from tests.support.processes import ROOT, children_of, free_port, http_server, is_alive, program, sdk_server
+
+WORKERS = 2
+
+BASE_ID = "base-id"
+"""File with the number under which Envoys of one hot restart find each other."""
+
+ALPHA_TIMEOUT = 3.0
+"""Seconds that server ``alpha`` may be silent."""
+
+
+class Part:
+    """A program at a port that can be ended and started again."""
+
+    def __init__(self, command: list[str], port: int, log: Path) -> None:
+        self.command = command
+        self.port = port
+        self._log = log
+        self._stack = AsyncExitStack()
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self, command: list[str] | None = None) -> None:
+        """Start it, or another program in its place."""
+        self.process = await self._stack.enter_async_context(
+            http_server(command or self.command, self.port, log=self._log)
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(number)
+            await self.process.wait()
+        await self._stack.aclose()
+
+
+class Stage:
+    """All that runs."""
+
+    def __init__(
+        self, folder: Path, gateway: asyncio.subprocess.Process, envoy: Part, servers: dict[str, Part]
+    ) -> None:
+        self.folder = folder
+        self.gateway = gateway
+        self.envoy = envoy
+        self.servers = servers
+        self.admin = Admin(UnixAddress(str(folder / "sockets" / "admin.sock")))
+
+    @property
+    def workers(self) -> list[int]:
+        """Process ids of the workers, the oldest first."""
+        return sorted(pid for pid in children_of(self.gateway.pid) if _is_worker(pid))
+
+    async def replace_envoy(self) -> None:
+        """Envoy's hot restart: a new one takes over the sockets, and the old one ends once its requests had their time."""
+        old = self.envoy.process
+        base = ["--base-id", (self.folder / BASE_ID).read_text().strip()]
+        await self.envoy.start([*envoy_command(self.folder), *base, "--restart-epoch", "1"])
+        assert old is not None
+        async with asyncio.timeout(30):
+            assert await old.wait() == 0
+
+    def rewrite(self, **servers: str) -> None:
+        """Edit the configuration: further servers, by name."""
+        write_config(self.folder, self.envoy.port, {name: part.port for name, part in self.servers.items()}, servers)
+
+
+def write_config(folder: Path, port: int, ports: dict[str, int], more: dict[str, str]) -> Path:
+    """The gateway's configuration."""
+    sections: dict[str, Any] = {
+        name: {"url": f"http://127.0.0.1:{at}/mcp", **({"timeout": ALPHA_TIMEOUT} if name == "alpha" else {})}
+        for name, at in ports.items()
+    }
+    sections |= {name: {"url": url} for name, url in more.items()}
+    file = folder / "gateway.yaml"
+    new = folder / "gateway.yaml.new"
+    new.write_text(json.dumps({"listen": {"port": port}, "servers": sections, "log": {"access": ""}}))
+    new.replace(file)
+    return file
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return command[0] == sys.executable.encode() and b"worker" in command and is_alive(pid)
+
+
+def envoy_command(folder: Path) -> list[str]:
+    """To start Envoy on the files that the gateway wrote."""
+    return [find_envoy(), "-c", str(folder / "sockets" / "envoy.json"), "--log-level", "warning", "--concurrency", "2",
+            "--drain-time-s", "1", "--drain-strategy", "immediate", "--parent-shutdown-time-s", "3"]  # fmt: skip
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[tuple[Stage, TestClient]]:
+    """Start all; afterwards nothing of it is left."""
+    sockets = folder / "sockets"
+    sockets.mkdir(mode=0o700)
+    async with AsyncExitStack() as stack:
+        servers = {}
+        for name in SERVERS:
+            port = free_port()
+            servers[name] = Part(sdk_server(name, port), port, folder / f"{name}.log")
+            stack.push_async_callback(servers[name].end, signal.SIGKILL)
+        await asyncio.gather(*(server.start() for server in servers.values()))
+        port = free_port()
+        file = write_config(folder, port, {name: part.port for name, part in servers.items()}, {})
+        command = [sys.executable, "-m", "mcp_extproc", "serve", str(file),
+                   "--workers", str(WORKERS), "--envoy-config", str(sockets)]  # fmt: skip
+        log = folder / "gateway.log"
+        environment = {"MCP_SESSION_SECRET": "s" * 32}
+        gateway = await stack.enter_async_context(program(command, log=log, environment=environment))
+        async with asyncio.timeout(30):
+            while not (sockets / "envoy.json").exists():
+                assert gateway.returncode is None, log.read_text()
+                await asyncio.sleep(0.02)
+        first = ["--use-dynamic-base-id", "--base-id-path", str(folder / BASE_ID)]
+        envoy = Part([*envoy_command(folder), *first], port, folder / "envoy.log")
+        stack.push_async_callback(envoy.end, signal.SIGKILL)
+        await envoy.start()
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        running = Stage(folder, gateway, envoy, servers)
+        children = children_of(gateway.pid)
+        try:
+            yield running, TestClient(f"http://127.0.0.1:{port}/mcp", http)
+        finally:
+            for pid in running.workers:
+                os.kill(pid, signal.SIGCONT)
+    children |= {gateway.pid}
+    assert not [pid for pid in children if is_alive(pid)], "processes are left"
+    assert ROOT.is_dir()
