@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.children import StartError
+from mcp_extproc.config import ConfigError
 from tests.e2e.conftest import StartGateway
 from tests.e2e.test_run import announced, gone, running, write
 from tests.support.gateway import Answer, TestClient, TestGateway
@@ -164,7 +164,7 @@ async def test_a_restart_that_fails_changes_nothing(start: StartGateway, alpha: 
         session = await gateway.initialize()
         before = gateway.local.pids
         (tmp_path / "gateway.yaml").write_text("servers: {")
-        with pytest.raises(StartError, match="the worker ended at start with exit code 2"):
+        with pytest.raises(ConfigError, match=r"gateway\.yaml"):
             await gateway.local.restart_workers()
         assert gateway.local.pids == before
         assert (await gateway.call(session, "alpha__echo")).result
@@ -196,6 +196,6 @@ def workers_of(pid: int) -> set[int]:
             command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if command[0] == sys.executable.encode() and b"serve" in command:
+        if command[0] == sys.executable.encode() and b"worker" in command:
             found.add(child)
     return found

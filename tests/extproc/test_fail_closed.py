@@ -96,7 +96,7 @@ class TestBugs:
         await rig.serves()
 
     @pytest.mark.parametrize("body", [call(id=5), call("nobody__knows", id=5), rpc("ping", id=5)])
-    @pytest.mark.parametrize("step", ["_under_namespace", "_mutation"])
+    @pytest.mark.parametrize("step", ["_under_namespaces", "_mutation"])
     async def test_in_writing_the_answer(
         self, rig: Rig[FakeUpstreams], monkeypatch: pytest.MonkeyPatch, body: bytes, step: str
     ) -> None:
@@ -114,7 +114,7 @@ class TestBugs:
     async def test_in_writing_even_the_apology(self, rig: Rig[FakeUpstreams], monkeypatch: pytest.MonkeyPatch) -> None:
         exchange = await rig.asked()
         with monkeypatch.context() as patch:
-            patch.setattr(messages, "_under_namespace", broken)
+            patch.setattr(messages, "_under_namespaces", broken)
             await exchange.send_body(call())
             assert (await ended(exchange)).name != "OK"
         await rig.serves()

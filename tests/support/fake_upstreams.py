@@ -94,6 +94,9 @@ class FakeUpstreams:
     async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed:
         return await _wait(self._sessions, Lost(ref, lost))
 
+    async def session_if_lost(self, ref: SessionRef, doubtful: str) -> UpstreamSession | Failed:
+        return await self.session(ref, doubtful)
+
     def discard(self, server: str, session: UpstreamSession) -> None:
         self.discarded.append((server, session))
 

@@ -151,6 +151,8 @@ async def gateway(
     file.write_text(json.dumps(document))
     loaded = load(file, environment or {})
     workers = workers or int(os.environ.get("MCP_EXTPROC_WORKERS", "1"))
-    local = LocalGateway(loaded.config, file, find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds)
+    local = LocalGateway(
+        file, loaded, find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds=leaving_seconds
+    )
     async with local, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         yield TestGateway(local, http, access_log)

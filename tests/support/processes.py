@@ -56,13 +56,14 @@ async def http_server(
     """A running server that accepts connections on a port of this machine."""
     async with program(command, log=log, environment=environment) as process:
         async with asyncio.timeout(30):
-            while not await _accepts(port):
+            while not await accepts(port):
                 assert process.returncode is None, log.read_text()
                 await asyncio.sleep(0.02)
         yield process
 
 
-async def _accepts(port: int) -> bool:
+async def accepts(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
     try:
         _, writer = await asyncio.open_connection("localhost", port)
     except OSError:

@@ -62,9 +62,9 @@ class RawClient:
     ) -> None:
         await self._channel.close()
 
-    def exchange(self) -> RawExchange:
-        """A new stream. All of a client's streams share one connection."""
-        return RawExchange(self._open())
+    def exchange(self, **metadata: str) -> RawExchange:
+        """A new stream, with gRPC metadata (underscores stand for hyphens). All of a client's streams share one connection."""
+        return RawExchange(self._open(metadata=[(name.replace("_", "-"), value) for name, value in metadata.items()]))
 
     async def health(self, service: str) -> str:
         """The answer of ``grpc.health.v1.Health/Check``, such as ``SERVING``."""

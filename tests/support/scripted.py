@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -46,6 +47,8 @@ class ScriptedServer:
     pages: list[list[dict[str, Any]]] = field(default_factory=lambda: [[tool("echo")]])
     lost_status: int = 404
     on: dict[str, Handler] = field(default_factory=dict)
+    get: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+    """What a GET gets."""
     received: list[Received] = field(default_factory=list)
     sessions: set[str] = field(default_factory=set)
     port: int = 0
@@ -65,6 +68,12 @@ class ScriptedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    async def also_with_tls(self, context: ssl.SSLContext) -> int:
+        """Listen at one more port, with TLS; returns it."""
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        return int(self._runner.addresses[-1][1])
 
     async def stop(self) -> None:
         """Stop listening; ``async with`` again (or :meth:`restart`) listens on the same port."""
@@ -93,6 +102,8 @@ class ScriptedServer:
             known = session in self.sessions
             self.sessions.discard(session or "")
             return web.Response(status=204 if known else 404)
+        if request.method == "GET" and self.get is not None:
+            return await self.get(request)
         message = json.loads(body)
         method = message.get("method")
         if method in self.on:

@@ -78,6 +78,14 @@ def test_bootstrap_holds_no_secret(file: Path) -> None:
     assert "hush" not in result.output
 
 
+def test_bootstrap_takes_every_address(file: Path) -> None:
+    options = [f"--{name}=unix:/run/here/{name}" for name in ("extproc", "upstreams", "repair", "batches", "admin")]
+    result = run("envoy", "bootstrap", str(file), *options)
+    assert result.exit_code == 0, result.output
+    for name in ("extproc", "upstreams", "repair", "batches", "admin"):
+        assert f'"/run/here/{name}"' in result.output
+
+
 def test_schema() -> None:
     document = json.loads(run("schema").output)
     assert "servers" in document["properties"]

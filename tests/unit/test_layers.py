@@ -29,9 +29,13 @@ BELOW: dict[str, set[str]] = {
     "extproc": {"upstreams", "gateway", "mcp", "telemetry"},
     "envoy": {"upstreams", "gateway", "mcp", "telemetry"},
     "children": {"extproc"},
+    "admin": {"upstreams"},
     "supervisor": {"children", "upstreams", "telemetry"},
-    "local": {"supervisor", "children", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
-    "cli": {"local", "children", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
+    "live": {"supervisor", "children", "admin", "envoy", "telemetry"},
+    "serving": {"live", "supervisor", "envoy", "telemetry"},
+    "local": {"live", "supervisor", "children", "admin", "envoy"},
+    "check": {"children", "admin", "envoy", "upstreams", "gateway", "mcp"},
+    "cli": {"check", "local", "serving", "children", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -45,12 +49,12 @@ KEPT_TO: dict[str, set[str]] = {
     "grpc_health": {"extproc"},
     "google": {"extproc"},
     "uvloop": {"extproc"},
-    "aiohttp": {"upstreams", "local"},
+    "aiohttp": {"upstreams", "admin"},
     "envoy_data_plane": {"envoy"},
     "betterproto2": {"envoy"},
     "click": {"cli"},
     "rich": {"cli"},
-    "yaml": {"config"},
+    "yaml": {"config", "envoy"},
 }
 
 

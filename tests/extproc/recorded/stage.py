@@ -57,6 +57,9 @@ class Servers:
         await asyncio.sleep(0)
         return _unreachable(ref.server) if ref.server == "gamma" else _session(ref.server, ref.version)
 
+    async def session_if_lost(self, ref: SessionRef, doubtful: str) -> UpstreamSession | Failed:
+        return await self.session(ref, doubtful)
+
     def discard(self, server: str, session: UpstreamSession) -> None:
         self.told[f"discard {server} {session.id}"] += 1
 

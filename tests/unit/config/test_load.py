@@ -120,6 +120,6 @@ def test_content_that_can_not_be_read(content: bytes, problem: str, tmp_path: Pa
 
 def test_loaded_is_a_value() -> None:
     loaded = loads(NATIVE, "f", {})
-    assert loaded == Loaded(loaded.config, (), "native")
+    assert loaded == Loaded(loaded.config, (), "native", loaded.name, loaded.text)
     with pytest.raises(AttributeError):
         loaded.warnings = ("x",)  # type: ignore[misc]

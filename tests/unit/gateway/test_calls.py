@@ -497,6 +497,40 @@ def test_a_request_that_is_no_retry_is_not_repaired(headers: dict[str, str]) -> 
     assert as_reply(RIG.gateway.repair("a", head(**headers))).status == 503
 
 
+FAILING_OVER = Rig(config({"a": {"retries": {}}, "b": {"sticky_sessions": True}}))
+
+
+def test_where_connections_are_retried_a_session_is_not_lost_yet() -> None:
+    """What came back may be a call whose connection could not be made."""
+    request = head(mcp_session_id="here", mcp_protocol_version="2025-11-25", x_envoy_attempt_count="2")
+    decision = FAILING_OVER.gateway.repair("a", request)
+    assert isinstance(decision, NeedSession)
+    assert (decision.lost, decision.doubtful) == ("here", True)
+    again = RIG.gateway.repair("a", request)
+    assert isinstance(again, NeedSession)
+    assert not again.doubtful
+
+
+@pytest.mark.parametrize(("id", "doubtful"), [("MTI3LjAuMC4xOjgw;UV:YQ==", True), ("from before", False)])
+def test_a_sticky_session_without_a_replica_is_opened_again(id: str, doubtful: bool) -> None:
+    decision = FAILING_OVER.gateway.repair("b", head(mcp_session_id=id, x_envoy_attempt_count="2"))
+    assert isinstance(decision, NeedSession)
+    assert decision.doubtful == doubtful
+
+
+def test_where_connections_are_retried_a_call_without_a_session_goes_on() -> None:
+    forward = FAILING_OVER.gateway.repair("a", head(x_envoy_attempt_count="2"))
+    assert isinstance(forward, Forward)
+    assert (forward.set_headers, forward.remove_headers, forward.body) == ((), (), b"")
+    assert as_reply(FAILING_OVER.gateway.repair("a", head(x_envoy_attempt_count="1"))).status == 503
+
+
+def test_what_is_no_repair_says_so_as_envoy_would() -> None:
+    """On the private listener of sub-requests this header means that no server was reached."""
+    reply = as_reply(FAILING_OVER.gateway.repair("a", head(mcp_session_id="here")))
+    assert reply.headers == (("x-mcp-upstream-failure", "NoHealthyUpstream"),)
+
+
 def test_a_server_that_can_not_be_repaired() -> None:
     decision = RIG.gateway.repair("a", head(mcp_session_id="lost", x_envoy_attempt_count="2"))
     assert isinstance(decision, NeedSession)

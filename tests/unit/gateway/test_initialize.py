@@ -64,6 +64,7 @@ def test_the_token_holds_what_a_replica_needs() -> None:
         client="agent/1.2",
         client_flags=frozenset({"elicitation", "elicitation.form", "roots", "roots.listChanged", "sampling"}),
         upstreams={"a": upstream("a"), "b": upstream("b")},
+        offer=rig.gateway.catalog.checksum,
     )
     # The very token that was given out is served.
     assert rig.reply(message("ping"), head(mcp_session_id=token_of(reply))).status == 200

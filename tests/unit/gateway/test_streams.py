@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mcp_extproc.gateway.decision import SessionRef
 from mcp_extproc.gateway.view import Cursor, Position, session_checksum
+from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import LATEST, NOW, Rig, answer, as_reply, config, upstream
 
 
@@ -107,3 +110,37 @@ def test_a_session_that_ended_or_expired_has_no_stream() -> None:
     assert as_reply(late).status == 404
     rig.memory.end(rig.session)
     assert as_reply(rig.gateway.admit(rig.head("GET"), NOW)).status == 404
+
+
+def test_a_session_of_another_configuration_has_to_list_again() -> None:
+    """What its servers have; those that it does not know yet are announced when they are reached."""
+    flags = {"a": frozenset({"tools", "logging"}), "gone": frozenset({"prompts", "tools"})}
+    rig = Rig(config({"a": {}, "b": {}}), {name: UpstreamSession(LATEST, name, kinds) for name, kinds in flags.items()})
+
+    def changed(offer: int) -> frozenset[str]:
+        return rig.stream(mcp_session_id=rig.sealer.seal(rig.state(offer=offer))[0]).changed
+
+    assert changed(rig.gateway.catalog.checksum) == set()
+    assert changed(Rig(config({"a": {}})).gateway.catalog.checksum) == {"tools", "prompts"}
+    assert changed(0) == set(), "not known"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"servers": {"a": {}}},
+        {"servers": {"a": {}, "b": {}, "c": {}}},
+        {"servers": {"a": {"prefix": "x"}, "b": {}}},
+        {"servers": {"a": {"tools": {"exclude": ["x"]}}, "b": {}}},
+        {"servers": {"a": {"url": "http://localhost:1/other"}, "b": {}}},
+        {"separator": "-"},
+    ],
+)
+def test_what_makes_another_offer(other: dict[str, Any]) -> None:
+    servers = {"servers": {"a": {}, "b": {}}} | other
+    one, two = Rig(config({"a": {}, "b": {}})), Rig(config(**servers))
+    assert one.gateway.catalog.checksum != two.gateway.catalog.checksum
+    assert (
+        Rig(config({"a": {}, "b": {}}, limits={"list_items": 5})).gateway.catalog.checksum
+        == one.gateway.catalog.checksum
+    )

@@ -329,6 +329,31 @@ async def test_all_who_miss_one_session_open_it_once() -> None:
     assert len(client.asked) == 1
 
 
+DOUBTFUL = UpstreamSession(LATEST, "id of a", frozenset())
+
+
+@pytest.mark.parametrize("reply", [{}, UpstreamError("error", "answered with error -32601: no ping")])
+async def test_a_doubtful_session_that_the_server_knows_goes_on(reply: Step) -> None:
+    client = FakeClient(a=[reply])
+    assert await Rig(client).legs.session_if_lost(ref("a"), "id of a") == DOUBTFUL
+    assert client.asked == [("a", "ping", ("id of a", "{}"))]
+
+
+async def test_a_doubtful_session_that_is_lost_is_opened_again() -> None:
+    client = FakeClient(a=[LOST, upstream("a", id="new")])
+    rig = Rig(client)
+    assert await rig.legs.session_if_lost(ref("a", anchor="id of a"), "id of a") == upstream("a", id="new")
+    # Who comes later with the same one does not ask.
+    assert await rig.legs.session_if_lost(ref("a", anchor="id of a"), "id of a") == upstream("a", id="new")
+    assert client.asked == [("a", "ping", ("id of a", "{}")), ("a", "initialize", LATEST)]
+
+
+async def test_a_doubtful_session_with_a_server_that_is_down() -> None:
+    """No session is opened for that: the old one may be good when the server is back."""
+    client = FakeClient(a=[REFUSED])
+    assert await Rig(client).legs.session_if_lost(ref("a"), "id of a") == Failed("a", "connect", "is unreachable")
+
+
 async def test_sessions_of_different_clients_and_servers_are_opened_each() -> None:
     client = FakeClient(a=[upstream("a", id="1"), upstream("a", id="2")], b=[upstream("b", id="3")])
     legs = Rig(client).legs

@@ -1,0 +1,132 @@
+"""``mcp-extproc check``: real servers, asked through a real Envoy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.e2e.test_run import announced, finished, running, write
+from tests.support.processes import ROOT, free_port, http_server, sdk_server
+from tests.support.scripted import ScriptedServer, tool
+from tests.support.tls import Authority
+
+
+async def check(file: Path, *options: str) -> tuple[int, str, str]:
+    """Exit code and output."""
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mcp_extproc", "check", str(file), *options,
+        cwd=ROOT, env={**os.environ, "COLUMNS": "160"}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(90):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_nothing_is_wrong(tmp_path: Path) -> None:
+    port = free_port()
+    file = write(tmp_path, {"mcpServers": {"first": {"url": f"http://localhost:{port}/mcp"}}})
+    async with http_server(sdk_server("first", port), port, log=tmp_path / "first.log"):
+        code, out, err = await check(file)
+        assert (code, err) == (0, "")
+        header, row, end = out.splitlines()
+        assert header.split() == ["server", "state", "protocol", "tools", "prompts", "resources", "prefix"]
+        assert row.split() == ["first", "fine", "2025-11-25", "4", "0", "0", "first__"]
+        assert end == "nothing is wrong"
+        code, out, err = await check(file, "--json")
+        assert code == 0
+        assert json.loads(out) == {
+            "valid": True, "warnings": [], "problems": [],
+            "servers": [{"name": "first", "address": f"localhost:{port}", "prefix": "first", "version": "2025-11-25",
+                         "tools": 4, "prompts": 0, "resources": 0}],
+        }  # fmt: skip
+
+
+async def test_what_is_wrong(tmp_path: Path, alpha: ScriptedServer, beta: ScriptedServer) -> None:
+    """Every server is asked, and its session ended."""
+    alpha.pages = [[tool("a" * 70), tool("b")], [tool("[red]c.d")]]
+    dead = free_port()
+    file = write(tmp_path, {"servers": {
+        "alpha": {"url": alpha.url},
+        "beta": {"url": beta.url, "tools": {"include": ["echo", "ecco"]}},
+        "gone": {"url": f"http://127.0.0.1:{dead}/mcp"},
+    }}, "gateway.yaml")  # fmt: skip
+    code, out, _ = await check(file)
+    assert code == 1
+    assert "[red]c.d" in out, "what a server says is no markup"
+    assert out.splitlines()[-1] == "4 problems"
+    code, out, _ = await check(file, "--json")
+    assert code == 1
+    problems = json.loads(out)["problems"]
+    assert sorted((problem["kind"], problem["server"]) for problem in problems) == [
+        ("filter_matches_nothing", "beta"),
+        ("name_characters", "alpha"),
+        ("name_too_long", "alpha"),
+        ("unreachable", "gone"),
+    ]
+    [unreachable] = [problem["text"] for problem in problems if problem["kind"] == "unreachable"]
+    assert unreachable == f"127.0.0.1:{dead} is unreachable (UpstreamConnectionFailure): nobody listens there"
+    assert alpha.sessions == beta.sessions == set()
+
+
+@pytest.mark.parametrize(
+    ("tls", "expected"),
+    [
+        ({}, "its certificate is not trusted: name the authority's file in `tls.ca`"),
+        ({"ca": "{ca}", "sni": "elsewhere.example"}, "its certificate is for another name"),
+        ({"ca": "{ca}"}, None),
+    ],
+    ids=["unknown authority", "another name", "right"],
+)
+async def test_tls_is_what_will_be_used(
+    tmp_path: Path, alpha: ScriptedServer, tls: dict[str, str], expected: str | None
+) -> None:
+    authority = Authority(tmp_path / "certificates")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.certificate("server"), authority.key("server"))
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", alpha._serve)
+    runner, port = web.AppRunner(application), free_port()
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context).start()
+    section: dict[str, Any] = {"url": f"https://127.0.0.1:{port}/mcp"}
+    if tls:
+        section["tls"] = {key: value.format(ca=authority.ca) for key, value in tls.items()}
+    code, out, _ = await check(write(tmp_path, {"servers": {"alpha": section}}, "gateway.yaml"), "--json")
+    await runner.cleanup()
+    problems = json.loads(out)["problems"]
+    if expected is None:
+        assert (code, problems) == (0, [])
+    else:
+        assert code == 1
+        assert expected in problems[0]["text"]
+
+
+async def test_a_file_that_is_wrong(tmp_path: Path) -> None:
+    file = write(tmp_path, {"servers": {"alpha": {"uri": "x"}}}, "gateway.yaml")
+    code, _, err = await check(file)
+    assert code == 2
+    assert "servers.alpha.uri" in err
+    code, out, _ = await check(file, "--json")
+    assert code == 2
+    assert json.loads(out)["valid"] is False
+
+
+async def test_run_checks_first_where_it_is_told_to(tmp_path: Path, alpha: ScriptedServer) -> None:
+    file = write(tmp_path, {"servers": {"alpha": {"url": alpha.url, "tools": {"exclude": ["x"]}}}}, "gateway.yaml")
+    code, out, err = await finished(file, "--port", "0", "--check")
+    assert code == 1
+    assert "filter_matches_nothing" in err
+    assert "Serving" not in out
+    file = write(tmp_path, {"servers": {"alpha": {"url": alpha.url}}}, "gateway.yaml")
+    async with running(file, "--port", "0", "--check", "--json") as process:
+        assert (await announced(process))["servers"][0]["problem"] is None

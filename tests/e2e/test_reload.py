@@ -1,0 +1,253 @@
+"""The configuration changes while calls go on: with real Envoy, real workers, and the file edited as people do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client.client import Client
+from mcp_types import ToolListChangedNotification
+
+from mcp_extproc import live
+from mcp_extproc.telemetry import log
+from tests.e2e.conftest import StartGateway
+from tests.e2e.test_workers import Load, load
+from tests.support.gateway import TestGateway
+from tests.support.processes import free_port, http_server, sdk_server
+from tests.support.scripted import ScriptedServer, echo
+
+LISTENERS = "listener_manager.lds.update_success"
+REPLACED = "listener_manager.listener_modified"
+
+
+class Refusals(logging.Handler):
+    """What the gateway's log says of configurations that it did not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reasons: asyncio.Queue[str] = asyncio.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() == "config_refused":
+            self.reasons.put_nowait(record.__dict__["mcp_fields"]["why"])
+
+    async def next(self) -> str:
+        """The reason of the next refusal."""
+        async with asyncio.timeout(60):
+            return await self.reasons.get()
+
+
+@pytest.fixture
+def refusals() -> Iterator[Refusals]:
+    handler, logger = Refusals(), log.logger("config")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.1)
+
+
+def edit(directory: Path, servers: Mapping[str, Any], **changes: Any) -> None:
+    """Change the configuration file, as an editor does that writes a new file and moves it."""
+    file = directory / "gateway.yaml"
+    sections = {name: {"url": given} if isinstance(given, str) else given for name, given in servers.items()}
+    document = json.loads(file.read_text()) | {"servers": sections} | changes
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(document))
+    new.replace(file)
+
+
+async def serves(gateway: TestGateway, *servers: str) -> None:
+    """Until all workers serve these."""
+    async with asyncio.timeout(60):
+        while set(gateway.local.config.servers) != set(servers):
+            await asyncio.sleep(0.02)
+
+
+async def clusters(gateway: TestGateway) -> set[str]:
+    """What Envoy has."""
+    text = await gateway.local.admin("GET", "/clusters") or ""
+    return {line.partition("::")[0] for line in text.splitlines()}
+
+
+async def until_gone(gateway: TestGateway, server: str) -> None:
+    """Until Envoy does not know a server any more."""
+    async with asyncio.timeout(60):
+        while f"mcp/{server}" in await clusters(gateway):
+            await asyncio.sleep(0.02)
+
+
+def failures(calls: Load) -> list[tuple[int, bytes]]:
+    return [(answer.status, answer.body) for answer in calls.failed]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_servers_come_and_go_under_load(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tmp_path: Path, workers: int
+) -> None:
+    """No call to another server fails, in either direction, and connections of clients stay as they are."""
+    async with start({"alpha": alpha.url}, workers=workers) as gateway:
+        session = await gateway.initialize()
+        listeners = [await gateway.local.stat(name) for name in (LISTENERS, REPLACED)]
+        async with load(gateway) as calls:
+            edit(tmp_path, {"alpha": alpha.url, "beta": beta.url})
+            await serves(gateway, "alpha", "beta")
+            await calls.more(20)
+            assert (await gateway.call(session, "beta__echo")).result, "a session from before can use it"
+            tools = (await gateway.rpc("tools/list", mcp_session_id=session)).result["tools"]
+            assert {tool["name"] for tool in tools} == {"alpha__echo", "beta__echo"}
+
+            edit(tmp_path, {"alpha": alpha.url})
+            await serves(gateway, "alpha")
+            async with asyncio.timeout(30):  # the last worker has been told to end, but may not have read it
+                while "result" in (answer := await gateway.call(session, "beta__echo")).json:
+                    await asyncio.sleep(0.01)
+            assert (answer.status, answer.error["code"]) == (200, -32602)
+            assert "Unknown tool: beta__echo" in answer.error["message"]
+            await until_gone(gateway, "beta")
+            await calls.more(20)
+        assert failures(calls) == []
+        assert "mcp/alpha" in await clusters(gateway)
+        assert [await gateway.local.stat(name) for name in (LISTENERS, REPLACED)] == listeners
+
+
+@pytest.mark.parametrize("stateless", [True, False], ids=["unread", "read"])
+async def test_a_call_outlives_its_server_s_removal(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tmp_path: Path, stateless: bool
+) -> None:
+    """Whether a worker reads its response or not. Other changes do not wait for it."""
+    arrived, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Any, message: dict[str, Any]) -> Any:
+        arrived.set()
+        await release.wait()
+        return echo(message)
+
+    alpha.stateless = beta.stateless = stateless
+    beta.on["tools/call"] = slow
+    async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
+        session = await gateway.initialize()
+        pending = asyncio.create_task(gateway.call(session, "beta__echo"))
+        async with asyncio.timeout(10):
+            await arrived.wait()
+        edit(tmp_path, {"alpha": alpha.url})
+        await serves(gateway, "alpha")
+        edit(tmp_path, {"alpha": alpha.url, "gamma": alpha.url})
+        await serves(gateway, "alpha", "gamma")
+        assert (await gateway.call(session, "gamma__echo")).result
+        edit(tmp_path, {"alpha": alpha.url})
+        await serves(gateway, "alpha")
+        assert "mcp/beta" in await clusters(gateway)
+        release.set()
+        assert (await pending).result
+        await until_gone(gateway, "beta")
+        await until_gone(gateway, "gamma")
+
+
+async def test_an_invalid_file_is_refused_and_the_old_one_serves(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tmp_path: Path, refusals: Refusals
+) -> None:
+    """Also by a worker that is started later."""
+    async with start({"alpha": alpha.url}, workers=1) as gateway:
+        session = await gateway.initialize()
+        before = gateway.local.pids
+        async with load(gateway) as calls:
+            good = (tmp_path / "gateway.yaml").read_text()
+            (tmp_path / "gateway.yaml").write_text(good[:-20])
+            assert "gateway.yaml" in await refusals.next()
+            (tmp_path / "gateway.yaml").write_text(good.replace('"url"', '"uri"'))
+            assert "servers.alpha" in await refusals.next()
+            await calls.more(20)
+        assert failures(calls) == []
+        assert gateway.local.pids == before
+
+        os.kill(before["worker"], signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while (await gateway.call(session, "alpha__echo")).status != 200:
+                await asyncio.sleep(0.05)
+        assert gateway.local.pids["worker"] != before["worker"]
+
+        (tmp_path / "gateway.yaml").write_text(good)
+        edit(tmp_path, {"alpha": alpha.url, "beta": beta.url})
+        await serves(gateway, "alpha", "beta")
+        assert (await gateway.call(session, "beta__echo")).result
+
+
+async def test_what_envoy_refuses_is_taken_back(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tmp_path: Path, refusals: Refusals
+) -> None:
+    """A file that only Envoy reads is missing."""
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        async with load(gateway) as calls:
+            edit(tmp_path, {
+                "alpha": alpha.url,
+                "beta": {"url": beta.url.replace("http:", "https:"), "tls": {"ca": str(tmp_path / "nowhere.pem")}},
+            })  # fmt: skip
+            assert "cds.json" in await refusals.next()
+            await calls.more(20)
+        assert failures(calls) == []
+        assert set(gateway.local.config.servers) == {"alpha"}
+        edit(tmp_path, {"alpha": alpha.url, "beta": beta.url})
+        await serves(gateway, "alpha", "beta")
+        assert (await gateway.call(session, "beta__echo")).result
+
+
+async def test_a_change_of_the_listener_loses_no_call(
+    start: StartGateway, alpha: ScriptedServer, tmp_path: Path
+) -> None:
+    """Limits are the listener's: Envoy replaces it, at the same port."""
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        large = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"x":"%s"}}}' % (b"x" * 5000)
+        assert (await gateway.send(large, mcp_session_id=session)).status == 200
+        async with load(gateway) as calls:
+            edit(tmp_path, {"alpha": alpha.url}, limits={"request_bytes": 4096})
+            async with asyncio.timeout(60):
+                while gateway.local.config.limits.request_bytes != 4096:
+                    await asyncio.sleep(0.02)
+            await calls.more(20)
+        assert failures(calls) == []
+        assert await gateway.local.stat(REPLACED) == 2, "that of clients and that of batches"
+        assert (await gateway.send(large, mcp_session_id=session)).status == 413
+
+
+async def test_clients_are_told_of_servers_that_come_and_go(start: StartGateway, tmp_path: Path) -> None:
+    """With SDK servers and the SDK's client, which lists the tools whenever it is told to."""
+    ports = {name: free_port() for name in ("first", "second")}
+    urls = {name: f"http://localhost:{port}/mcp" for name, port in ports.items()}
+    lists: asyncio.Queue[set[str]] = asyncio.Queue()
+
+    async def told(message: Any) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            tools = (await client.list_tools(cache_mode="bypass")).tools
+            lists.put_nowait({tool.name.partition("__")[0] for tool in tools})
+
+    async def listed(*servers: str) -> None:
+        async with asyncio.timeout(60):
+            while await lists.get() != set(servers):
+                pass
+
+    async with (
+        http_server(sdk_server("first", ports["first"]), ports["first"], log=tmp_path / "first.log"),
+        http_server(sdk_server("second", ports["second"]), ports["second"], log=tmp_path / "second.log"),
+        start({"first": urls["first"]}) as gateway,
+        Client(gateway.url, mode="legacy", message_handler=told) as client,
+    ):
+        assert {tool.name.partition("__")[0] for tool in (await client.list_tools()).tools} == {"first"}
+        edit(tmp_path, urls)
+        await listed("first", "second")
+        edit(tmp_path, {"second": urls["second"]})
+        await listed("second")
+        edit(tmp_path, {"second": {"url": urls["second"], "tools": {"include": ["nothing"]}}})
+        await listed()

@@ -1,0 +1,174 @@
+"""Sticky sessions with three real replicas of a server on the official SDK, which keeps its sessions in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientPayloadError
+
+from tests.e2e.conftest import StartGateway
+from tests.support.gateway import Answer, TestGateway
+from tests.support.processes import free_port, http_server, is_alive, sdk_server
+
+NAMES = ("one", "two", "three")
+
+ACTIVE = "cluster.mcp/sdk.upstream_cx_active"
+
+
+@dataclass
+class Replica:
+    name: str
+    port: int
+    pid: int
+
+
+@asynccontextmanager
+async def replicas(directory: Path) -> AsyncIterator[list[Replica]]:
+    async with AsyncExitStack() as stack:
+
+        async def started(name: str) -> Replica:
+            port = free_port()
+            server = http_server(sdk_server(name, port), port, log=directory / f"{name}.log")
+            return Replica(name, port, (await stack.enter_async_context(server)).pid)
+
+        yield [await started(name) for name in NAMES]
+
+
+def section(group: Sequence[Replica], **config: Any) -> dict[str, Any]:
+    return {"endpoints": [f"127.0.0.1:{one.port}" for one in group], "sticky_sessions": True, **config}
+
+
+def message(answer: Answer) -> dict[str, Any]:
+    """The one JSON-RPC message of an answer, which the SDK sends as an event."""
+    if not answer.headers["content-type"].startswith("text/event-stream"):
+        return answer.json
+    [found] = [
+        json.loads(line[5:]) for line in answer.body.splitlines() if line.startswith(b"data:") and line[5:].strip()
+    ]
+    assert isinstance(found, dict)
+    return found
+
+
+async def who(gateway: TestGateway, session: str, id: int = 1) -> str:
+    """The replica that answers a call."""
+    answer = await gateway.call(session, "sdk__add", {"a": 1, "b": 2}, id=id)
+    found = message(answer)
+    assert found["id"] == id
+    text: str = found["result"]["content"][0]["text"]
+    name, _, total = text.partition(": ")
+    assert total == "3"
+    return name
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_sessions_stay_with_their_replica(start: StartGateway, tmp_path: Path, workers: int) -> None:
+    async with replicas(tmp_path) as group, start({"sdk": section(group)}, workers=workers) as gateway:
+        sessions = [await gateway.initialize() for _ in range(9)]
+        homes = [await who(gateway, session) for session in sessions]
+        assert set(homes) == set(NAMES)
+        for _ in range(3):
+            assert await asyncio.gather(*(who(gateway, session) for session in sessions)) == homes
+        listed = await asyncio.gather(*(gateway.rpc("tools/list", mcp_session_id=session) for session in sessions))
+        assert all(len(message(answer)["result"]["tools"]) == 4 for answer in listed)
+        # None of it was a repair.
+        assert await gateway.local.stat("cluster.mcp/sdk.upstream_rq_retry") == 0
+        for session in sessions:
+            assert (await gateway.send(None, method="DELETE", mcp_session_id=session)).status == 204
+
+
+async def test_the_sessions_of_a_dead_replica_go_on(start: StartGateway, tmp_path: Path) -> None:
+    """Each call gets exactly one answer, or its end, while a replica dies; afterwards all succeed, and no other session has
+    moved."""
+    async with replicas(tmp_path) as group, start({"sdk": section(group)}) as gateway:
+        sessions = [await gateway.initialize() for _ in range(9)]
+        homes = [await who(gateway, session) for session in sessions]
+        dead = group[0]
+        answers: Counter[str] = Counter()
+        stopping = asyncio.Event()
+
+        async def keep_calling(session: str) -> None:
+            id = 0
+            while not stopping.is_set():
+                id += 1
+                try:
+                    answer = await gateway.call(session, "sdk__add", {"a": 1, "b": 2}, id=id)
+                except ClientPayloadError:
+                    # The answer's head was out already; the stream ends where the replica did.
+                    answers["failed"] += 1
+                    continue
+                found = message(answer)
+                assert (answer.status, found["id"]) == (200, id)
+                if "error" in found:
+                    # In flight when the replica died: it may have had its effect, so it is not repeated.
+                    assert found["error"]["code"] == -32603
+                    answers["failed"] += 1
+                else:
+                    answers["answered"] += 1
+
+        callers = [asyncio.create_task(keep_calling(session)) for session in sessions]
+        while answers["answered"] < 100:
+            await asyncio.sleep(0.01)
+        os.kill(dead.pid, signal.SIGKILL)
+        before = answers["answered"]
+        while answers["answered"] < before + 300:
+            await asyncio.sleep(0.01)
+        stopping.set()
+        await asyncio.gather(*callers)
+        # At most what each of its sessions had under way.
+        assert answers["failed"] <= homes.count(dead.name)
+        after = [await who(gateway, session) for session in sessions]
+        for old, new in zip(homes, after, strict=True):
+            assert new == old if old != dead.name else new != dead.name
+        retried = await gateway.local.stat("cluster.mcp/sdk.upstream_rq_retry")
+        for _ in range(3):
+            assert [await who(gateway, session) for session in sessions] == after
+        assert await gateway.local.stat("cluster.mcp/sdk.upstream_rq_retry") == retried
+
+
+async def test_a_list_of_a_dead_replicas_session(start: StartGateway, tmp_path: Path) -> None:
+    async with replicas(tmp_path) as group, start({"sdk": section(group)}) as gateway:
+        sessions = [await gateway.initialize() for _ in range(6)]
+        os.kill(group[1].pid, signal.SIGKILL)
+        for session in sessions:
+            result = message(await gateway.rpc("tools/list", mcp_session_id=session))["result"]
+            assert "_meta" not in result
+            assert len(result["tools"]) == 4
+
+
+async def test_all_replicas_are_dead(start: StartGateway, tmp_path: Path) -> None:
+    """A JSON-RPC error that says so, and no loop through the repair listener."""
+    async with replicas(tmp_path) as group, start({"sdk": section(group)}) as gateway:
+        session = await gateway.initialize()
+        for one in group:
+            os.kill(one.pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while any(is_alive(one.pid) for one in group) or await gateway.local.stat(ACTIVE) != 0:
+                await asyncio.sleep(0.01)
+        answer = await gateway.call(session, "sdk__add", {"a": 1, "b": 2}, id=7)
+        assert (answer.status, answer.error["code"], answer.json["id"]) == (200, -32603, 7)
+        assert "'sdk' is down" in answer.error["message"]
+
+
+async def test_a_session_without_an_address_in_it(start: StartGateway, tmp_path: Path) -> None:
+    """Opened before sticky sessions were configured: any replica may get it, and another opens it again."""
+    async with replicas(tmp_path) as group:
+        (tmp_path / "before").mkdir()
+        from tests.support.gateway import gateway as started
+
+        loose = {**section(group[:1]), "sticky_sessions": False}
+        async with started(tmp_path / "before", {"sdk": loose}) as gateway:
+            session = await gateway.initialize()
+        async with start({"sdk": section(group)}) as gateway:
+            homes = [await who(gateway, session) for _ in range(12)]
+            # The replica that opened it may have been hit at first; any other opens a sticky one.
+            assert len(set(homes[3:])) == 1
