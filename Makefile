@@ -8,10 +8,10 @@ JOBS ?= auto
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check lint fmt types unit e2e reference peers fuzz bench docs golden protos clean
+.PHONY: help run test check lint fmt types unit e2e reference peers chaos test-compose fuzz bench docs golden protos clean
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
@@ -46,9 +46,15 @@ e2e: $(READY) ## Run the tests with real Envoy, servers and clients only
 reference: $(READY) ## Run the tests with real Envoy again, on the reference transport and with two workers
 	MCP_EXTPROC_TRANSPORT=grpcio MCP_EXTPROC_WORKERS=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(ARGS)
 
-peers: $(READY) ## Test the HTTP/2 transport with nghttp2's clients (apt: nghttp2-client) and a short fuzzing
+peers: $(READY) ## Test with nghttp2's clients, envoyproxy/ratelimit (apt: nghttp2-client redis-server golang) and a short fuzzing
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m pytest tests/peers $(ARGS)
+
+chaos: $(READY) ## Kill, freeze and replace parts of a gateway under load
+	$(BIN)/python -m pytest tests/chaos $(ARGS)
+
+test-compose: $(READY) ## Run `docker compose up` for real, kill the gateway while clients call, and take it down
+	$(BIN)/python -m pytest -s -rs tests/compose $(ARGS)
 
 fuzz: $(READY) ## Fuzz the HTTP/2 transport for ten minutes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
@@ -63,6 +69,7 @@ docs: $(READY) ## Regenerate docs/configuration.md
 
 golden: $(READY) ## Regenerate the golden Envoy configurations (review the diff)
 	$(BIN)/python -m tests.envoy.golden
+	$(BIN)/python -m tests.envoy.ready_made
 
 protos: $(READY) ## Regenerate the ext_proc messages from protos/
 	$(BIN)/python -m protos.generate
