@@ -33,8 +33,11 @@ def check_post(head: RequestHead, config: GatewayConfig) -> None:
     Raises:
         McpError: 415, 406 or 413.
     """
-    if transport.media_type(head.headers.get("content-type", "")) != transport.JSON:
+    content_type = head.headers.get("content-type", "")
+    if transport.media_type(content_type) != transport.JSON:
         raise refusals.content_type()
+    if not transport.is_utf8(content_type):
+        raise refusals.charset()
     if "content-encoding" in head.headers:
         raise refusals.content_encoding()
     if not transport.accepts(head.headers.get("accept", ""), transport.JSON, transport.SSE):

@@ -86,6 +86,8 @@ REFUSED: list[tuple[str, str, dict[str, str | None], int, str]] = [
     ("POST", "/mcp", {"content_type": "text/plain"}, 415, "content_type"),
     ("POST", "/mcp", {"content_type": "application/json, text/plain"}, 415, "content_type"),
     ("POST", "/mcp", {"content_type": "application/x-www-form-urlencoded"}, 415, "content_type"),
+    ("POST", "/mcp", {"content_type": "application/json; charset=utf-7"}, 415, "charset"),
+    ("POST", "/mcp", {"content_type": "application/json; charset=UTF-8; charset=utf-16"}, 415, "charset"),
     ("POST", "/mcp", {"content_encoding": "gzip"}, 415, "content_encoding"),
     ("POST", "/mcp", {"content_encoding": "identity"}, 415, "content_encoding"),
     ("POST", "/mcp", {"accept": None}, 406, "accept"),
