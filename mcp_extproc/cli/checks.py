@@ -1,0 +1,110 @@
+"""``validate``, ``check`` and ``schema``: what is wrong with a file, or with the servers in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from mcp_extproc.cli.common import complain, escape, warn
+from mcp_extproc.cli.options import ENVOY, FILE
+from mcp_extproc.config import ConfigError, Loaded, load
+
+
+@click.command()
+@FILE
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def validate(file: Path, as_json: bool) -> None:
+    """Check FILE without starting anything."""
+    try:
+        loaded = load(file, os.environ)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        print(json.dumps({"valid": False, "error": str(error)}))  # noqa: T201
+        sys.exit(2)
+    if as_json:
+        print(json.dumps({"valid": True, "warnings": loaded.warnings, "servers": list(loaded.config.servers)}))  # noqa: T201
+        return
+    for warning in loaded.warnings:
+        warn(warning)
+    count = len(loaded.config.servers)
+    if not count:
+        click.echo(f"{file}: valid, pass-through only")
+        return
+    click.echo(f"{file}: valid, {count} server{'s' if count != 1 else ''}: {', '.join(loaded.config.servers)}")
+
+
+@click.command()
+@FILE
+@ENVOY
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
+    """Ask all servers of FILE, and look at what clients would see: names that collide, names too long, filters about nothing.
+
+    Servers are asked through an Envoy that is started for it. Exit code 0: nothing is wrong; 1: something is; 2: FILE is.
+    """
+    from mcp_extproc.children import StartError
+    from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
+
+    try:
+        loaded = load(file, os.environ)
+        loaded.require_servers()
+    except ConfigError as error:
+        if not as_json:
+            raise
+        print(json.dumps({"valid": False, "error": str(error)}))  # noqa: T201
+        sys.exit(2)
+    try:
+        fine = serves_well(loaded, find_envoy(envoy_path), as_json, Console())
+    except (EnvoyNotFound, StartError) as error:
+        if as_json:
+            print(json.dumps({"valid": True, "error": str(error)}))  # noqa: T201
+        complain(str(error))
+        sys.exit(1)
+    sys.exit(0 if fine else 1)
+
+
+def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> bool:
+    """Whether nothing is wrong. What is wrong is printed."""
+    from mcp_extproc.check.report import check as check_servers
+
+    with Console(stderr=True).status("Asking the servers"):
+        report = asyncio.run(check_servers(loaded.config, envoy))
+    if as_json:
+        print(json.dumps({"valid": True, "warnings": loaded.warnings, **asdict(report)}))  # noqa: T201
+        return not report.problems
+    for warning in loaded.warnings:
+        warn(warning)
+    wrong = {problem.server for problem in report.problems}
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("server", "state", "protocol", "tools", "prompts", "resources", "prefix"):
+        right = column in ("tools", "prompts", "resources")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for server in report.servers:
+        counts = ["-" if count is None else str(count) for count in (server.tools, server.prompts, server.resources)]
+        prefix = server.prefix + loaded.config.separator if server.prefix else "(none)"
+        state = "[red]see below[/]" if server.name in wrong else "[green]fine[/]"
+        table.add_row(server.name, state, server.version or "-", *counts, prefix)
+    console.print(table)
+    for problem in report.problems:
+        about = f"{problem.server}: " if problem.server is not None else ""
+        console.print(f"[red]{problem.kind}[/]  {escape(about + problem.text)}", highlight=False, soft_wrap=True)
+    count = len(report.problems)
+    console.print(f"{count} problem{'s' if count != 1 else ''}" if count else "nothing is wrong", style="dim")
+    return not report.problems
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the native configuration."""
+    from mcp_extproc.config.schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))

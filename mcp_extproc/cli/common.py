@@ -1,0 +1,121 @@
+"""What several commands do: read the file, find the sockets, speak to people."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+from rich.console import Console
+
+from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
+from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.address import Address, parse_address
+
+if TYPE_CHECKING:
+    from mcp_extproc.envoy.layout import Layout
+
+
+def served_from(file: Path, port: int | None) -> Loaded:
+    """What a file says, for those who go on to serve it. From here on there is a log."""
+    served = load_file(file, port)
+    log.configure(served.config.log.level, served.config.log.format)
+    return served
+
+
+def config_from(file: Path, port: int | None) -> GatewayConfig:
+    """The configuration in a file, with another port if one is given. Warnings are printed."""
+    return load_file(file, port).config
+
+
+def load_file(file: Path, port: int | None) -> Loaded:
+    """The same, with what else is known of the file."""
+    loaded = load(file, os.environ).with_port(port)
+    for warning in loaded.warnings:
+        warn(warning)
+    return loaded
+
+
+def text_of(file: TextIO) -> str:
+    """A file's text.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return file.read()
+    except UnicodeDecodeError:
+        raise ConfigError(file.name, ["this is no UTF-8 text"]) from None
+
+
+def meeting(workers: int, extproc: tuple[Address, ...], upstreams: Address | None, batches: Address | None) -> Layout:
+    """Where an Envoy of the user's own meets the workers: the default places, and those that were named."""
+    default = layout_in(workers, create=False)
+    return replace(
+        default,
+        extproc=extproc or default.extproc,
+        upstreams=upstreams or default.upstreams,
+        batches=batches or default.batches,
+        admin=None,
+    )
+
+
+def layout_in(workers: int = 1, *, create: bool = True, directory: Path | None = None) -> Layout:
+    """The default sockets: in a directory that was named, or in one that is ours alone."""
+    from mcp_extproc.envoy.layout import Layout, default_directory
+
+    if directory is not None:
+        layout = Layout.in_directory((made(directory) if create else directory).absolute(), workers)
+        try:
+            parse_address(f"{layout.extproc[-1]}.99999")  # workers come and go under names with a number
+        except ValueError as error:
+            raise click.UsageError(f"--directory: {error}") from None
+        return layout
+    directory = default_directory()
+    if create:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.stat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            complain(f"{directory} belongs to or is open to somebody else: remove it, or use --directory")
+            sys.exit(1)
+    return Layout.in_directory(directory, workers)
+
+
+def made(directory: Path) -> Path:
+    """A directory that is there from now on, as an absolute path."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        complain(f"{directory} can't be made: {error.strerror}")
+        sys.exit(1)
+    return directory.absolute()
+
+
+def escape(text: str) -> str:
+    """Text in which rich finds no markup."""
+    return text.replace("[", r"\[")
+
+
+def warn(text: str) -> None:
+    """Tell people of something that is odd."""
+    Console(stderr=True).print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Tell people what went wrong."""
+    Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def until_told_to_stop(reload: Callable[[], None]) -> asyncio.Task[bool]:
+    """Waits for Ctrl-C or SIGTERM, and reloads on SIGHUP."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return asyncio.create_task(stop.wait())

@@ -1,0 +1,162 @@
+"""``envoy …``: Envoy's configuration for a gateway."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from mcp_extproc.cli.common import config_from, load_file, meeting, text_of, warn
+from mcp_extproc.cli.options import BATCHES, CONFIG, EXTPROC, FILE, PORT, REPAIR, UPSTREAMS, WORKERS, AddressType
+from mcp_extproc.upstreams.address import Address, TcpAddress
+
+if TYPE_CHECKING:
+    from mcp_extproc.envoy.layout import ExtprocTls
+
+
+@click.group()
+def envoy() -> None:
+    """Envoy's configuration for a gateway."""
+
+
+@envoy.command("bootstrap")
+@FILE
+@PORT
+@WORKERS
+@EXTPROC
+@UPSTREAMS
+@REPAIR
+@BATCHES
+@click.option("--extproc-ca", metavar="FILE", help="Speak TLS with `serve`, whose certificate is of this authority.")
+@click.option("--extproc-sni", metavar="NAME", help="The name in that certificate. Default: the HOST of --extproc.")
+@click.option("--extproc-client-certificate", metavar="FILE", help="Envoy's own, for `serve --tls-client-ca`.")
+@click.option("--extproc-client-key", metavar="FILE", help="Its key.")
+@click.option("--admin", type=AddressType(), help="Envoy's admin interface. Default: none.")
+def envoy_bootstrap(
+    file: Path,
+    port: int | None,
+    workers: int,
+    extproc: tuple[Address, ...],
+    upstreams: Address | None,
+    repair: Address | None,
+    batches: Address | None,
+    extproc_ca: str | None,
+    extproc_sni: str | None,
+    extproc_client_certificate: str | None,
+    extproc_client_key: str | None,
+    admin: Address | None,
+) -> None:
+    """Print a whole Envoy bootstrap (JSON) for FILE. It holds no secrets: those are sent by the worker.
+
+    The files that --extproc-ca and so on name are Envoy's to read, and need not exist here.
+    """
+    from mcp_extproc.envoy.bootstrap import bootstrap, to_json
+
+    layout = meeting(workers, extproc, upstreams, batches)
+    tls = _extproc_tls(extproc, extproc_ca, extproc_client_certificate, extproc_client_key, extproc_sni)
+    layout = replace(layout, repair=repair or layout.repair, admin=admin, extproc_tls=tls)
+    served = load_file(file, port)
+    served.require_servers()
+    click.echo(to_json(bootstrap(served.config, layout)), nl=False)
+
+
+def _extproc_tls(
+    extproc: tuple[Address, ...], ca: str | None, certificate: str | None, key: str | None, sni: str | None
+) -> ExtprocTls | None:
+    """The options as one.
+
+    Raises:
+        UsageError: they don't go together.
+    """
+    from mcp_extproc.envoy.layout import ExtprocTls
+
+    if ca is None and certificate is None and key is None and sni is None:
+        return None
+    if ca is None:
+        raise click.UsageError("TLS with the workers needs their authority: --extproc-ca is missing")
+    if (certificate is None) != (key is None):
+        missing = "--extproc-client-certificate" if certificate is None else "--extproc-client-key"
+        raise click.UsageError(f"Envoy's certificate needs its key: {missing} is missing")
+    if not extproc or not all(isinstance(address, TcpAddress) for address in extproc):
+        raise click.UsageError("TLS is for workers at --extproc HOST:PORT, and not for Unix sockets")
+    return ExtprocTls(ca, certificate, key, sni)
+
+
+@envoy.command("attach")
+@CONFIG
+@click.argument("existing", type=click.File(encoding="utf-8"))
+@click.option("--listener", metavar="NAME", help="The listener that clients use, where there are several.")
+@click.option("--filter-chain", metavar="NAME", help="Its filter chain, where several route HTTP requests.")
+@click.option(
+    "--virtual-host",
+    "virtual_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="The virtual host to serve MCP on, where there are several. May be given more than once.",
+)
+@click.option(
+    "--pass-through",
+    metavar="ROUTE_OR_PREFIX",
+    multiple=True,
+    help="A route to an MCP server whose requests are only read, for policies: its name, or the path or prefix that it"
+    " matches. May be given more than once.",
+)
+@click.option(
+    "--pass-through-host",
+    "pass_through_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="The same for all routes of a virtual host.",
+)
+@WORKERS
+@EXTPROC
+@UPSTREAMS
+@BATCHES
+def envoy_attach(
+    config: Path,
+    existing: TextIO,
+    listener: str | None,
+    filter_chain: str | None,
+    virtual_hosts: tuple[str, ...],
+    pass_through: tuple[str, ...],
+    pass_through_hosts: tuple[str, ...],
+    workers: int,
+    extproc: tuple[Address, ...],
+    upstreams: Address | None,
+    batches: Address | None,
+) -> None:
+    """Print EXISTING, an Envoy bootstrap in YAML or JSON, with the gateway added to a listener that serves other things too.
+
+    All else stays as it was, apart from YAML's comments and aliases. What an earlier `attach` added is replaced, so it can be
+    repeated after each change of the gateway's configuration. `-` reads standard input.
+    """
+    from mcp_extproc.envoy.attach import attach
+    from mcp_extproc.envoy.target import Choice
+
+    layout = meeting(workers, extproc, upstreams, batches)
+    choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts)
+    attached = attach(text_of(existing), existing.name, config_from(config, None), layout, choice)
+    for warning in attached.warnings:
+        warn(warning)
+    click.echo(attached.text, nl=False)
+
+
+@envoy.command("fragments")
+@CONFIG
+@WORKERS
+@EXTPROC
+@UPSTREAMS
+@BATCHES
+def envoy_fragments(
+    config: Path,
+    workers: int,
+    extproc: tuple[Address, ...],
+    upstreams: Address | None,
+    batches: Address | None,
+) -> None:
+    """Print the parts that `attach` adds, as YAML with a comment on where to paste each."""
+    from mcp_extproc.envoy.fragments import fragments
+
+    click.echo(fragments(config_from(config, None), meeting(workers, extproc, upstreams, batches)), nl=False)

@@ -1,0 +1,113 @@
+"""``run``: Envoy and the gateway for one file, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from mcp_extproc.cli.checks import serves_well
+from mcp_extproc.cli.common import complain, escape, served_from, until_told_to_stop
+from mcp_extproc.cli.options import ENVOY, FILE, PORT
+from mcp_extproc.config import GatewayConfig, Loaded
+
+
+@click.command()
+@FILE
+@PORT
+@ENVOY
+@click.option("--json", "as_json", is_flag=True, help="When ready, print one JSON object instead of a table.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    envvar="MCP_EXTPROC_WORKERS",
+    help="How many processes decide. Each takes about 80 MB. Default: one for each core.",
+)
+@click.option("--check", "checks", is_flag=True, help="First do what `check` does, and serve only if nothing is wrong.")
+def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool, workers: int | None, checks: bool) -> None:
+    """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C.
+
+    A change of FILE is taken up while all goes on. SIGHUP replaces the workers, one after the other. Neither loses a call.
+    """
+    from mcp_extproc.children import StartError
+    from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
+
+    served = served_from(file, port)
+    served.require_servers()
+    try:
+        envoy = find_envoy(envoy_path)
+        if checks and not serves_well(served, envoy, as_json=False, console=Console(stderr=True)):
+            sys.exit(1)
+        asyncio.run(_run(file, served, port, envoy, as_json, workers or _cores()))
+    except (EnvoyNotFound, StartError) as error:
+        complain(str(error))
+        sys.exit(1)
+
+
+async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:
+    from mcp_extproc.extproc.worker import session_secret
+    from mcp_extproc.local import LocalGateway
+    from mcp_extproc.upstreams.probe import probe
+
+    config = served.config
+    gateway = LocalGateway(file, served, envoy, session_secret(config, os.environ), workers=workers, port=port)
+    stopped = until_told_to_stop(gateway.reload_soon)
+    console = Console(stderr=True)
+    with console.status("Starting Envoy and the gateway"):
+        starting = asyncio.create_task(gateway.__aenter__())
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return
+        await starting
+    try:
+        with console.status("Asking the servers"):
+            asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
+            await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            asking.cancel() if not asking.done() else _announce(config, gateway.url, asking.result(), as_json)
+        ended = asyncio.create_task(gateway.wait())
+        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            await ended
+        ended.cancel()
+        console.print("Stopping", style="dim")
+    finally:
+        await gateway.__aexit__(None, None, None)
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"url": url, "servers": [asdict(status) for status in statuses]}), flush=True)  # noqa: T201
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("server", "state", "protocol", "tools", "prefix"):
+        table.add_column(column, justify="right" if column == "tools" else "left", overflow="fold")
+    for status in statuses:
+        state = (
+            "[green]ready[/]" if status.problem is None else f"[red]{escape(f'{status.address} {status.problem}')}[/]"
+        )
+        tools = "-" if status.tools is None else str(status.tools)
+        prefix = status.prefix + config.separator if status.prefix else "(none)"
+        table.add_row(status.name, state, status.version or "-", tools, prefix)
+    console = Console()
+    console.print(table)
+    console.print(f"\nServing at [bold]{url}[/]", highlight=False)
+    console.print(
+        f"Add it to an agent:  claude mcp add --transport http gateway {url}", highlight=False, soft_wrap=True
+    )
+    console.print("Ctrl-C ends it.", style="dim")

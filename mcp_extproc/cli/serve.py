@@ -1,0 +1,260 @@
+"""``serve``, ``worker`` and ``health``: the workers, behind an Envoy that somebody else runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mcp_extproc.cli.common import complain, layout_in, made, served_from, until_told_to_stop
+from mcp_extproc.cli.options import (
+    BATCHES,
+    DIRECTORY,
+    DRAIN_SECONDS,
+    FILE,
+    LISTEN,
+    PORT,
+    REPAIR,
+    TLS_CERTIFICATE,
+    TLS_CLIENT_CA,
+    TLS_KEY,
+    TRANSPORT,
+    UPSTREAMS,
+    AddressType,
+)
+from mcp_extproc.config import GatewayConfig, Loaded, loads
+from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.address import Address, UnixAddress
+
+if TYPE_CHECKING:
+    from mcp_extproc.envoy.layout import Layout
+    from mcp_extproc.extproc.tls import TlsFiles
+
+
+@click.command()
+@FILE
+@LISTEN
+@UPSTREAMS
+@BATCHES
+@TRANSPORT
+@TLS_CERTIFICATE
+@TLS_KEY
+@TLS_CLIENT_CA
+@DRAIN_SECONDS
+@DIRECTORY
+@REPAIR
+@PORT
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="How many processes decide. They are kept alive, and replaced one after the other on SIGHUP. Default: this one only.",
+)
+@click.option(
+    "--envoy-config",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write Envoy's configuration into this directory, and take up changes of FILE while all goes on. Start Envoy with "
+    "`-c DIRECTORY/envoy.json`; it has to see the directory under the same path. The default sockets are there too.",
+)
+def serve(
+    file: Path,
+    listen: tuple[Address, ...],
+    upstreams: Address | None,
+    batches: Address | None,
+    transport: str,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    drain_seconds: float | None,
+    directory: Path | None,
+    repair: Address | None,
+    port: int | None,
+    workers: int | None,
+    envoy_config: Path | None,
+) -> None:
+    """Run only the ext_proc workers for FILE, behind an Envoy that you start."""
+    if listen and workers is not None and workers != len(listen):
+        raise click.UsageError(f"{workers} workers at {len(listen)} addresses: give --listen once for each worker")
+    served = served_from(file, port)
+    if envoy_config is not None:
+        served.require_servers()
+    layout = layout_in(workers or 1, directory=directory or envoy_config)
+    layout = replace(
+        layout,
+        extproc=listen or layout.extproc,
+        upstreams=upstreams or layout.upstreams,
+        repair=repair or layout.repair,
+        batches=batches or layout.batches,
+    )
+    tls = _tls_files(layout.extproc, tls_certificate, tls_key, tls_client_ca)
+    if workers is None and envoy_config is None and len(layout.extproc) == 1:
+        where = layout.extproc[0]
+        _work(served.config, where, layout.upstreams, layout.batches, transport, tls, drain_seconds)
+        return
+    from mcp_extproc.children import StartError
+    from mcp_extproc.local import LEAVING_SECONDS
+
+    config_directory = made(envoy_config) if envoy_config is not None else None
+    try:
+        options = _for_workers(transport, tls, LEAVING_SECONDS if drain_seconds is None else drain_seconds)
+        asyncio.run(_serve(file, served, layout, options, config_directory, port, drain_seconds))
+    except (StartError, OSError) as error:
+        complain(str(error))
+        sys.exit(1)
+
+
+async def _serve(
+    file: Path,
+    served: Loaded,
+    layout: Layout,
+    options: Sequence[str],
+    envoy_config: Path | None,
+    port: int | None,
+    drain_seconds: float | None,
+) -> None:
+    from mcp_extproc.extproc.worker import DRAIN_SECONDS, session_secret
+    from mcp_extproc.serving import Serving
+
+    secret = session_secret(served.config, os.environ)
+    stop_seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
+    serving = Serving(file, served, secret, layout, options, envoy_config, port, stop_seconds)
+    stopped = until_told_to_stop(serving.reload_soon)
+    starting = asyncio.create_task(serving.__aenter__())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return
+    await starting
+    try:
+        await stopped
+    finally:
+        await serving.__aexit__(None, None, None)
+
+
+@click.command(hidden=True)
+@click.argument("name")
+@click.option("--listen", type=AddressType(), help="Where to listen.")
+@click.option("--inherited", type=int, metavar="DESCRIPTOR", help="A socket that listens already.")
+@click.option("--ready", type=int, metavar="DESCRIPTOR", required=True, help="Gets a byte once the worker serves.")
+@UPSTREAMS
+@BATCHES
+@TRANSPORT
+@TLS_CERTIFICATE
+@TLS_KEY
+@TLS_CLIENT_CA
+@DRAIN_SECONDS
+def worker(
+    name: str,
+    listen: Address | None,
+    inherited: int | None,
+    ready: int,
+    upstreams: Address,
+    batches: Address,
+    transport: str,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    drain_seconds: float | None,
+) -> None:
+    """One worker of `run` or `serve`. It reads the text of its configuration from standard input; NAME is that of the file."""
+    config = loads(sys.stdin.buffer.read().decode(), name, os.environ).config
+    log.configure(config.log.level, config.log.format)
+
+    def tell() -> None:
+        os.write(ready, b"1")
+        os.close(ready)
+
+    tls = _tls_files((), tls_certificate, tls_key, tls_client_ca)
+    where = listen or socket.socket(fileno=inherited)
+    _work(config, where, upstreams, batches, transport, tls, drain_seconds, tell)
+
+
+def _for_workers(transport: str, tls: TlsFiles | None, drain_seconds: float) -> list[str]:
+    """Arguments of ``worker``."""
+    arguments = ["--transport", transport, "--drain-seconds", f"{drain_seconds:g}"]
+    if tls is not None:
+        arguments += ["--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key)]
+        arguments += ["--tls-client-ca", str(tls.client_ca)] if tls.client_ca is not None else []
+    return arguments
+
+
+def _work(
+    config: GatewayConfig,
+    listen: Address | socket.socket,
+    upstreams: Address,
+    batches: Address,
+    transport: str,
+    tls: TlsFiles | None,
+    drain_seconds: float | None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    from mcp_extproc.extproc.tls import TlsError
+    from mcp_extproc.extproc.worker import DRAIN_SECONDS, WorkerOptions
+    from mcp_extproc.extproc.worker import serve as serve_worker
+
+    seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
+    options = WorkerOptions(listen, upstreams, batches, transport, tls, seconds)
+    try:
+        serve_worker(config, options, on_ready)
+    except TlsError as error:
+        complain(f"TLS can't be served: {error}")
+        sys.exit(2)
+    except OSError as error:
+        complain(str(error))
+        sys.exit(1)
+
+
+def _tls_files(
+    listen: Sequence[Address], certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> TlsFiles | None:
+    """The options as one.
+
+    Raises:
+        UsageError: they don't go together.
+    """
+    from mcp_extproc.extproc.tls import TlsFiles
+
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        missing = "--tls-certificate" if certificate is None else "--tls-key"
+        raise click.UsageError(f"TLS needs a certificate and its key: {missing} is missing")
+    if any(isinstance(address, UnixAddress) for address in listen):
+        raise click.UsageError(
+            "TLS is for --listen HOST:PORT. A Unix socket is open to its owner only, and needs no TLS."
+        )
+    return TlsFiles(certificate, key, client_ca)
+
+
+@click.command()
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1, type=AddressType())
+@DIRECTORY
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    envvar="MCP_EXTPROC_WORKERS",
+    help="How many serve at the default addresses, where no ADDRESS is given.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), default=2.0, help="Seconds to wait for each. Default: 2."
+)
+def health(addresses: tuple[Address, ...], directory: Path | None, workers: int, timeout: float) -> None:
+    """Ask the workers at each ADDRESS whether they take requests: exit code 0 when all do, 1 when one does not.
+
+    For a container's health check. ADDRESS is unix:PATH or HOST:PORT, as for `serve --listen`.
+    """
+    from mcp_extproc.extproc.health import problem
+
+    asked = addresses or layout_in(workers, create=False, directory=directory).extproc
+    problems = {str(address): problem(address, timeout) for address in asked}
+    for address, why in problems.items():
+        click.echo(f"{address}: {why or 'serving'}", err=why is not None)
+    sys.exit(1 if any(problems.values()) else 0)
