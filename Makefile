@@ -8,7 +8,7 @@ JOBS ?= auto
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check lint fmt types unit e2e reference peers chaos test-compose fuzz bench docs golden protos clean
+.PHONY: help run test check lint fmt types unit e2e conformance reference peers chaos test-compose fuzz bench docs golden protos clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ unit: $(READY) ## Run the fast tests only
 
 e2e: $(READY) ## Run the tests with real Envoy, servers and clients only
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/envoy $(ARGS)
+
+conformance: $(READY) ## Run the official MCP conformance suite, directly and through the gateway
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/conformance $(ARGS)
 
 reference: $(READY) ## Run the tests with real Envoy again, on the reference transport and with two workers
 	MCP_EXTPROC_TRANSPORT=grpcio MCP_EXTPROC_WORKERS=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(ARGS)

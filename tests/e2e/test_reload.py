@@ -18,7 +18,7 @@ from mcp_types import ToolListChangedNotification
 from mcp_extproc import live
 from mcp_extproc.telemetry import log
 from tests.e2e.conftest import StartGateway
-from tests.e2e.test_workers import Load, load
+from tests.e2e.test_workers import Load, load, until_known
 from tests.support.gateway import TestGateway
 from tests.support.processes import free_port, http_server, sdk_server
 from tests.support.scripted import ScriptedServer, echo
@@ -103,15 +103,13 @@ async def test_servers_come_and_go_under_load(
             edit(tmp_path, {"alpha": alpha.url, "beta": beta.url})
             await serves(gateway, "alpha", "beta")
             await calls.more(20)
-            assert (await gateway.call(session, "beta__echo")).result, "a session from before can use it"
+            await until_known(gateway, session, "beta__echo")  # in a session from before
             tools = (await gateway.rpc("tools/list", mcp_session_id=session)).result["tools"]
             assert {tool["name"] for tool in tools} == {"alpha__echo", "beta__echo"}
 
             edit(tmp_path, {"alpha": alpha.url})
             await serves(gateway, "alpha")
-            async with asyncio.timeout(30):  # the last worker has been told to end, but may not have read it
-                while "result" in (answer := await gateway.call(session, "beta__echo")).json:
-                    await asyncio.sleep(0.01)
+            answer = await until_known(gateway, session, "beta__echo", known=False)
             assert (answer.status, answer.error["code"]) == (200, -32602)
             assert "Unknown tool: beta__echo" in answer.error["message"]
             await until_gone(gateway, "beta")
@@ -144,7 +142,7 @@ async def test_a_call_outlives_its_server_s_removal(
         await serves(gateway, "alpha")
         edit(tmp_path, {"alpha": alpha.url, "gamma": alpha.url})
         await serves(gateway, "alpha", "gamma")
-        assert (await gateway.call(session, "gamma__echo")).result
+        await until_known(gateway, session, "gamma__echo")
         edit(tmp_path, {"alpha": alpha.url})
         await serves(gateway, "alpha")
         assert "mcp/beta" in await clusters(gateway)
@@ -180,7 +178,7 @@ async def test_an_invalid_file_is_refused_and_the_old_one_serves(
         (tmp_path / "gateway.yaml").write_text(good)
         edit(tmp_path, {"alpha": alpha.url, "beta": beta.url})
         await serves(gateway, "alpha", "beta")
-        assert (await gateway.call(session, "beta__echo")).result
+        await until_known(gateway, session, "beta__echo")
 
 
 async def test_what_envoy_refuses_is_taken_back(
@@ -200,7 +198,7 @@ async def test_what_envoy_refuses_is_taken_back(
         assert set(gateway.local.config.servers) == {"alpha"}
         edit(tmp_path, {"alpha": alpha.url, "beta": beta.url})
         await serves(gateway, "alpha", "beta")
-        assert (await gateway.call(session, "beta__echo")).result
+        await until_known(gateway, session, "beta__echo")
 
 
 async def test_a_change_of_the_listener_loses_no_call(

@@ -21,7 +21,7 @@ from mcp_extproc.envoy.binary import find_envoy
 from mcp_extproc.local import LocalGateway
 from mcp_extproc.upstreams.address import UnixAddress
 from tests.e2e.test_run import gone
-from tests.e2e.test_workers import load, workers_of
+from tests.e2e.test_workers import load, until_known, workers_of
 from tests.support.gateway import TestGateway
 from tests.support.processes import ROOT, children_of, free_port, is_alive, program
 from tests.support.scripted import ScriptedServer
@@ -134,13 +134,14 @@ async def test_servers_come_and_go_and_workers_are_replaced_under_load(
             place.write(alpha=alpha.url, beta=beta.url)
             told = await until_logged(place, "config_reloaded")
             assert (told["added"], told["removed"], told["changed"]) == ("beta", "", "")
-            assert (await client.call(session, "beta__echo")).result
+            await until_known(client, session, "beta__echo")
             process.send_signal(signal.SIGHUP)
             await until_logged(place, "workers_replaced")
             await calls.more(20)
             place.write(alpha=alpha.url)
             assert (await until_logged(place, "config_reloaded", 2))["removed"] == "beta"
-            assert (await client.call(session, "beta__echo")).error["code"] == -32602
+            answer = await until_known(client, session, "beta__echo", known=False)
+            assert answer.error["code"] == -32602
             await calls.more(20)
         assert [(answer.status, answer.body) for answer in calls.failed] == []
         await gone(before)

@@ -69,6 +69,18 @@ async def load(gateway: TestClient) -> AsyncIterator[Load]:
             calls.stop()
 
 
+async def until_known(client: TestClient, session: str, tool: str, *, known: bool = True) -> Answer:
+    """Call a tool until it is known, or is not any more: the last worker that was replaced may get a call before it has read
+    that it was."""
+    async with asyncio.timeout(30):
+        while True:
+            answer = await client.call(session, tool)
+            if ("result" in answer.json) == known:
+                return answer
+            assert answer.status == 200, answer
+            await asyncio.sleep(0.01)
+
+
 async def until_well(gateway: TestGateway, workers: int) -> None:
     """Until Envoy sends requests to so many workers."""
     async with asyncio.timeout(30):
