@@ -350,11 +350,12 @@ async def test_calls_are_retried_where_no_connection_was_made(start: StartGatewa
             session = await gateway.initialize()
             opened = sum(len(server.calls("initialize")) for server in servers)
             n = 0
-            # Lists have their turn at the replicas too: which request meets the dead one is not known.
+            # Lists have their turn at the replicas too, and may be all that meets the dead one while there are any.
             while n < 12 or (n < 200 and not any(server.calls("ping") for server in servers)):
                 got = await gateway.call(session, "s__echo", {"n": n}, id=n)
                 assert (got.json["id"], f'"n": {n}' in got.result["content"][0]["text"]) == (n, True)
-                assert "_meta" not in (await gateway.rpc("tools/list", mcp_session_id=session)).result
+                if n < 12:
+                    assert "_meta" not in (await gateway.rpc("tools/list", mcp_session_id=session)).result
                 n += 1
             assert sum(called(servers)) == n
             assert await stat(gateway, "upstream_rq_retry") > 0
