@@ -25,7 +25,7 @@ from bench.rounds import Outcome, Plan, Rig
 from bench.sections import COMPARED, PLANNED, Wishes, plans
 from bench.streams import StreamOutcome, StreamPlan, hold
 from bench.systems import TRANSPORTS
-from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
+from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
 
 _OVERHEAD = 0.08
 """Seconds that a slice takes beyond its own: connecting and warming up."""

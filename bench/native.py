@@ -25,7 +25,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpFilter,
 )
 
-from mcp_extproc.envoy.messages import any_of, seconds, socket_address
+from mcp_extproc.envoy.render.typed import any_of, seconds, socket_address
 
 _HOST = "127.0.0.1"
 

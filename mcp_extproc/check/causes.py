@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcp_extproc.admin import Admin
 from mcp_extproc.envoy.layout import cluster_name
+from mcp_extproc.run.envoy_admin import Admin
 
 _CAUSES = (
     ("ssl.fail_verify_san", "its certificate is for another name: set `tls.sni`, or another URL"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcp_extproc.check import names
+from mcp_extproc.check import tool_names
 from mcp_extproc.check.causes import causes
-from mcp_extproc.check.envoy import upstreams
-from mcp_extproc.check.names import Problem
+from mcp_extproc.check.temporary_envoy import upstreams
+from mcp_extproc.check.tool_names import Problem
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.decision import Failed, Listed
 from mcp_extproc.mcp import jsontext
@@ -75,7 +75,7 @@ def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[st
                 listed[asked.name] = {kind: found or [] for kind, found in own.items()}
         address, prefix = address_of(config, asked.name), config.prefix_of(asked.name)
         servers.append(ServerReport(asked.name, address, prefix, version, **counts))
-    return Report(servers, [*problems, *names.problems(config, listed)])
+    return Report(servers, [*problems, *tool_names.problems(config, listed)])
 
 
 def _failures(config: GatewayConfig, asked: Survey, cause: str | None) -> list[Problem]:

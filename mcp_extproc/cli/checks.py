@@ -51,8 +51,8 @@ def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
 
     Servers are asked through an Envoy that is started for it. Exit code 0: nothing is wrong; 1: something is; 2: FILE is.
     """
-    from mcp_extproc.children import StartError
-    from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
+    from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
+    from mcp_extproc.run.process import StartError
 
     try:
         loaded = load(file, os.environ)

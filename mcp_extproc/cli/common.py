@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TextIO
 import click
 from rich.console import Console
 
+from mcp_extproc.address import Address, parse_address
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams.address import Address, parse_address
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import Layout

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.cli.common import config_from, load_file, meeting, text_of, warn
 from mcp_extproc.cli.options import BATCHES, CONFIG, EXTPROC, FILE, PORT, REPAIR, UPSTREAMS, WORKERS, AddressType
-from mcp_extproc.upstreams.address import Address, TcpAddress
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import ExtprocTls
@@ -52,7 +52,7 @@ def envoy_bootstrap(
 
     The files that --extproc-ca and so on name are Envoy's to read, and need not exist here.
     """
-    from mcp_extproc.envoy.bootstrap import bootstrap, to_json
+    from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 
     layout = meeting(workers, extproc, upstreams, batches)
     tls = _extproc_tls(extproc, extproc_ca, extproc_client_certificate, extproc_client_key, extproc_sni)
@@ -132,8 +132,8 @@ def envoy_attach(
     All else stays as it was, apart from YAML's comments and aliases. What an earlier `attach` added is replaced, so it can be
     repeated after each change of the gateway's configuration. `-` reads standard input.
     """
-    from mcp_extproc.envoy.attach import attach
-    from mcp_extproc.envoy.target import Choice
+    from mcp_extproc.envoy.attach.endpoint import attach
+    from mcp_extproc.envoy.attach.target import Choice
 
     layout = meeting(workers, extproc, upstreams, batches)
     choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts)
@@ -157,6 +157,6 @@ def envoy_fragments(
     batches: Address | None,
 ) -> None:
     """Print the parts that `attach` adds, as YAML with a comment on where to paste each."""
-    from mcp_extproc.envoy.fragments import fragments
+    from mcp_extproc.envoy.attach.fragments import fragments
 
     click.echo(fragments(config_from(config, None), meeting(workers, extproc, upstreams, batches)), nl=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress, parse_address
+from mcp_extproc.address import Address, TcpAddress, UnixAddress, parse_address
 
 
 class AddressType(click.ParamType[Address]):

@@ -38,8 +38,8 @@ def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool, wor
 
     A change of FILE is taken up while all goes on. SIGHUP replaces the workers, one after the other. Neither loses a call.
     """
-    from mcp_extproc.children import StartError
-    from mcp_extproc.envoy.binary import EnvoyNotFound, find_envoy
+    from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
+    from mcp_extproc.run.process import StartError
 
     served = served_from(file, port)
     served.require_servers()
@@ -54,12 +54,12 @@ def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool, wor
 
 
 async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:
-    from mcp_extproc.extproc.worker import session_secret
-    from mcp_extproc.local import LocalGateway
+    from mcp_extproc.run.standalone import StandaloneGateway
+    from mcp_extproc.run.worker import session_secret
     from mcp_extproc.upstreams.probe import probe
 
     config = served.config
-    gateway = LocalGateway(file, served, envoy, session_secret(config, os.environ), workers=workers, port=port)
+    gateway = StandaloneGateway(file, served, envoy, session_secret(config, os.environ), workers=workers, port=port)
     stopped = until_told_to_stop(gateway.reload_soon)
     console = Console(stderr=True)
     with console.status("Starting Envoy and the gateway"):

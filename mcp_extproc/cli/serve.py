@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.cli.common import complain, layout_in, made, served_from, until_told_to_stop
 from mcp_extproc.cli.options import (
     BATCHES,
@@ -31,11 +32,10 @@ from mcp_extproc.cli.options import (
 )
 from mcp_extproc.config import GatewayConfig, Loaded, loads
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams.address import Address, UnixAddress
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import Layout
-    from mcp_extproc.extproc.tls import TlsFiles
+    from mcp_extproc.extproc.certificates import TlsFiles
 
 
 @click.command()
@@ -97,8 +97,8 @@ def serve(
         where = layout.extproc[0]
         _work(served.config, where, layout.upstreams, layout.batches, transport, tls, drain_seconds)
         return
-    from mcp_extproc.children import StartError
-    from mcp_extproc.local import LEAVING_SECONDS
+    from mcp_extproc.run.process import StartError
+    from mcp_extproc.run.standalone import LEAVING_SECONDS
 
     config_directory = made(envoy_config) if envoy_config is not None else None
     try:
@@ -118,12 +118,12 @@ async def _serve(
     port: int | None,
     drain_seconds: float | None,
 ) -> None:
-    from mcp_extproc.extproc.worker import DRAIN_SECONDS, session_secret
-    from mcp_extproc.serving import Serving
+    from mcp_extproc.run.worker import DRAIN_SECONDS, session_secret
+    from mcp_extproc.run.workers import Workers
 
     secret = session_secret(served.config, os.environ)
     stop_seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
-    serving = Serving(file, served, secret, layout, options, envoy_config, port, stop_seconds)
+    serving = Workers(file, served, secret, layout, options, envoy_config, port, stop_seconds)
     stopped = until_told_to_stop(serving.reload_soon)
     starting = asyncio.create_task(serving.__aenter__())
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -195,9 +195,9 @@ def _work(
     drain_seconds: float | None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    from mcp_extproc.extproc.tls import TlsError
-    from mcp_extproc.extproc.worker import DRAIN_SECONDS, WorkerOptions
-    from mcp_extproc.extproc.worker import serve as serve_worker
+    from mcp_extproc.extproc.certificates import TlsError
+    from mcp_extproc.run.worker import DRAIN_SECONDS, WorkerOptions
+    from mcp_extproc.run.worker import serve as serve_worker
 
     seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
     options = WorkerOptions(listen, upstreams, batches, transport, tls, seconds)
@@ -219,7 +219,7 @@ def _tls_files(
     Raises:
         UsageError: they don't go together.
     """
-    from mcp_extproc.extproc.tls import TlsFiles
+    from mcp_extproc.extproc.certificates import TlsFiles
 
     if certificate is None and key is None and client_ca is None:
         return None

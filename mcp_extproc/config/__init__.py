@@ -1,6 +1,6 @@
 """Configuration: what the operator wrote, read and checked, as one immutable value."""
 
-from mcp_extproc.config.errors import ConfigError
+from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.load import Loaded, load, loads
 from mcp_extproc.config.model import GatewayConfig, Limits, Listen, Log, Server, Session, Tools, UpstreamTls
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from mcp_extproc.config.bounds import DEPTH
-from mcp_extproc.config.errors import ConfigError, field
+from mcp_extproc.config.config_error import ConfigError, field
 
 
 def parse_json(text: str, name: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mcp_extproc.config.bounds import FILE_BYTES
-from mcp_extproc.config.errors import ConfigError
+from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.json_text import parse_json
 from mcp_extproc.config.mcp_servers import read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig

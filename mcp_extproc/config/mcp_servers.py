@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from mcp_extproc.config.errors import ConfigError, field, quoted
+from mcp_extproc.config.config_error import ConfigError, field, quoted
 from mcp_extproc.config.model import GatewayConfig, Server, server_name_problem
 from mcp_extproc.config.problems import problems_of
 from mcp_extproc.config.variables import substitute

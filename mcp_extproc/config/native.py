@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mcp_extproc.config.errors import ConfigError
+from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.problems import problems_of
 from mcp_extproc.config.variables import substitute

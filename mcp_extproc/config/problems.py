@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mcp_extproc.config.errors import field, quoted
+from mcp_extproc.config.config_error import field, quoted
 
 _KEY_MARK = "[key]"
 _TOKEN_START = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")

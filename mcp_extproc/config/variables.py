@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcp_extproc.config.errors import field
+from mcp_extproc.config.config_error import field
 
 # What stands between the braces: a name (POSIX), "env:" before it as Cursor and VS Code write it, a default after it.
 _EXPRESSION = re.compile(r"(?:env:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)

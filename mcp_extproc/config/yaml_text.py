@@ -14,7 +14,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from mcp_extproc.config.bounds import DEPTH, VALUES
-from mcp_extproc.config.errors import ConfigError, quoted
+from mcp_extproc.config.config_error import ConfigError, quoted
 
 _STR: Final = "tag:yaml.org,2002:str"
 _MERGE: Final = "tag:yaml.org,2002:merge"

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.contract import MARKER_NAMESPACE as MARKER_NAMESPACE
-from mcp_extproc.upstreams.address import Address, UnixAddress
 
 LISTENER = "mcp"
 UPSTREAMS_LISTENER = "mcp_upstreams"

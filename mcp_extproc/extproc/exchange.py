@@ -18,11 +18,11 @@ from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway import replies
 from mcp_extproc.gateway.decision import (
+    BatchLeg,
     Decision,
     Failed,
     FanOut,
     Forward,
-    FrontLeg,
     Leg,
     NeedBody,
     NeedSession,
@@ -33,8 +33,8 @@ from mcp_extproc.gateway.decision import (
     Show,
     Stream,
 )
-from mcp_extproc.gateway.gateway import Gateway
-from mcp_extproc.gateway.responses import CallResponse, Expected, Reading
+from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Reading
 from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.telemetry import log
@@ -56,7 +56,7 @@ class Unexpected(Exception):
 
 
 class Upstreams(Protocol):
-    """Who runs the legs of fan-outs (see :class:`mcp_extproc.upstreams.legs.Legs`)."""
+    """Who runs the legs of fan-outs (see :class:`mcp_extproc.upstreams.fan_out.LegRunner`)."""
 
     async def run(self, legs: tuple[Leg, ...]) -> list[Outcome]: ...
 
@@ -70,7 +70,7 @@ class Upstreams(Protocol):
 
 
 class Streams(Protocol):
-    """Who opens the streams of GETs (see :class:`mcp_extproc.upstreams.streams.Streams`)."""
+    """Who opens the streams of GETs (see :class:`mcp_extproc.upstreams.get_streams.Streams`)."""
 
     def open(self, stream: Stream) -> AbstractAsyncContextManager[AsyncIterator[bytes] | Reply]: ...
 
@@ -278,7 +278,7 @@ class Exchange:
 
     async def _work(self, decision: Decision) -> AsyncGenerator[bytes, None]:
         # Calls inside of a batch may last as long as any other call; Envoy's routes bound them.
-        batch = isinstance(decision, FanOut) and any(isinstance(leg, FrontLeg) for leg in decision.legs)
+        batch = isinstance(decision, FanOut) and any(isinstance(leg, BatchLeg) for leg in decision.legs)
         yield messages.more_time(MAX_MESSAGE_TIMEOUT if batch else self._processor.patience)
         upstreams = self._processor.upstreams
         while not isinstance(decision, Forward | Reply | Show):

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from mcp_extproc.address import Address
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
+from mcp_extproc.extproc.certificates import Certificates, Identity
 from mcp_extproc.extproc.exchange import Exchange, Processor
-from mcp_extproc.extproc.pass_through import PassThroughExchange, exchange_for
-from mcp_extproc.extproc.tls import Certificates, Identity
+from mcp_extproc.extproc.inspect_exchange import PassThroughExchange, exchange_for
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams.address import Address
 
 _MESSAGE_OVERHEAD = 256 * 1024
 """Room in a gRPC message for headers and metadata beside a body."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mcp_extproc.upstreams.address import Address
+from mcp_extproc.address import Address
 
 _REASONS = {
     grpc.StatusCode.UNAVAILABLE: "nobody answers",

@@ -26,8 +26,8 @@ from mcp_extproc.gateway.decision import (
     Show,
     id_facts,
 )
-from mcp_extproc.gateway.judging import NATIVE
-from mcp_extproc.gateway.pass_through import Pass
+from mcp_extproc.gateway.policy.inspect import Pass
+from mcp_extproc.gateway.policy.preview import NATIVE
 
 NamespaceKeys = tuple[bytes, ...]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mcp_extproc.gateway.view import ClientView, Cursor
+from mcp_extproc.gateway.relay.identifiers import ClientView, Cursor
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
 
 if TYPE_CHECKING:
-    from mcp_extproc.gateway.relay import Relay
-    from mcp_extproc.gateway.responses import Expected
+    from mcp_extproc.gateway.relay.responses import Expected
+    from mcp_extproc.gateway.relay.server_messages import Relay
 
 Facts = Mapping[str, Any]
 """What is told about a request in the dynamic metadata ``mcp_proxy``: strings, numbers, and one level of nesting."""
@@ -203,7 +203,7 @@ class AskLeg:
 
 
 @dataclass(frozen=True, slots=True)
-class FrontLeg:
+class BatchLeg:
     """Send one message of a batch through the front door, as a request of its own: policies there judge each by itself.
     Outcome: :class:`Answered`."""
 
@@ -222,7 +222,7 @@ class CloseLeg:
     session: SessionRef
 
 
-Leg = OpenLeg | ListLeg | NotifyLeg | AskLeg | CloseLeg | FrontLeg
+Leg = OpenLeg | ListLeg | NotifyLeg | AskLeg | CloseLeg | BatchLeg
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import orjson
 from yarl import URL
 
 from mcp_extproc import __version__
+from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Limits
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
@@ -29,7 +30,6 @@ from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, server_flag
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
-from mcp_extproc.upstreams.address import Address, UnixAddress
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 

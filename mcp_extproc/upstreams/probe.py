@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.decision import CloseLeg, Failed, Listed, ListLeg, Opened, OpenLeg, SessionRef
@@ -13,10 +14,9 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.merge import entries
 from mcp_extproc.mcp import versions
 from mcp_extproc.mcp.methods import Entry
-from mcp_extproc.upstreams.address import Address, TcpAddress
+from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
-from mcp_extproc.upstreams.front import FrontDoor
-from mcp_extproc.upstreams.legs import Legs
+from mcp_extproc.upstreams.fan_out import LegRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ async def survey(config: GatewayConfig, upstreams: Address, kinds: Sequence[str]
         kinds: of lists: ``tools``, ``prompts``, ``resources``.
     """
     memory = SessionMemory(capacity=len(config.servers))
-    front = FrontDoor(None, config)
+    front = BatchClient(None, config)
     async with UpstreamClient(upstreams, config.limits) as client:
-        legs = Legs(client, front, Catalog(config).entries, memory, config.limits)
+        legs = LegRunner(client, front, Catalog(config).entries, memory, config.limits)
         opened = await legs.run([OpenLeg(name, versions.LATEST, frozenset()) for name in config.servers])
         refs = {
             o.server: SessionRef(o.server, o.session.id or o.server, o.session, o.session.version, frozenset())

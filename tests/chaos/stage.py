@@ -14,9 +14,9 @@ from typing import Any
 
 import aiohttp
 
-from mcp_extproc.admin import Admin
-from mcp_extproc.envoy.binary import find_envoy
-from mcp_extproc.upstreams.address import UnixAddress
+from mcp_extproc.address import UnixAddress
+from mcp_extproc.run.envoy_admin import Admin
+from mcp_extproc.run.envoy_binary import find_envoy
 from tests.chaos.load import SERVERS
 from tests.support.gateway import TestClient
 from tests.support.processes import ROOT, children_of, free_port, http_server, is_alive, program, sdk_server

@@ -126,7 +126,7 @@ async def test_run_checks_first_where_it_is_told_to(tmp_path: Path, alpha: Scrip
     code, out, err = await finished(file, "--port", "0", "--check")
     assert code == 1
     assert "filter_matches_nothing" in err
-    assert "Serving" not in out
+    assert "Workers" not in out
     file = write(tmp_path, {"servers": {"alpha": {"url": alpha.url}}}, "gateway.yaml")
     async with running(file, "--port", "0", "--check", "--json") as process:
         assert (await announced(process))["servers"][0]["problem"] is None

@@ -19,7 +19,7 @@ import yaml
 from mcp.client.client import Client
 from mcp_types import TextContent
 
-from mcp_extproc.envoy.binary import find_envoy
+from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.processes import ROOT, children_of, free_port, http_server, interrupt, is_alive, program
 from tests.unit.test_docs import blocks, with_filters
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from mcp_extproc import local
+from mcp_extproc.run import standalone
 from tests.e2e.conftest import StartGateway
 from tests.e2e.test_run import gone
 from tests.support.processes import is_alive
@@ -85,7 +85,7 @@ async def test_a_second_sigterm_ends_it(start: StartGateway) -> None:
 
 async def test_the_oldest_of_many_is_ended(start: StartGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of each worker may leave at the same time; and none survives the gateway."""
-    monkeypatch.setattr(local, "DRAIN_SECONDS", 0.0)
+    monkeypatch.setattr(standalone, "DRAIN_SECONDS", 0.0)
     async with AsyncExitStack() as calls:
         async with two(start, workers=1) as (alpha, _, gateway):
             workers, streams = [], []

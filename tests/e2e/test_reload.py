@@ -15,7 +15,7 @@ import pytest
 from mcp.client.client import Client
 from mcp_types import ToolListChangedNotification
 
-from mcp_extproc import live
+from mcp_extproc.run import reload
 from mcp_extproc.telemetry import log
 from tests.e2e.conftest import StartGateway
 from tests.e2e.test_workers import Load, load, until_known
@@ -54,7 +54,7 @@ def refusals() -> Iterator[Refusals]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(reload, "POLL_SECONDS", 0.1)
 
 
 def edit(directory: Path, servers: Mapping[str, Any], **changes: Any) -> None:

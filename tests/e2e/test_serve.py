@@ -16,10 +16,10 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from mcp_extproc.admin import Admin
-from mcp_extproc.envoy.binary import find_envoy
-from mcp_extproc.local import LocalGateway
-from mcp_extproc.upstreams.address import UnixAddress
+from mcp_extproc.address import UnixAddress
+from mcp_extproc.run.envoy_admin import Admin
+from mcp_extproc.run.envoy_binary import find_envoy
+from mcp_extproc.run.standalone import StandaloneGateway
 from tests.e2e.test_run import gone
 from tests.e2e.test_workers import load, until_known, workers_of
 from tests.support.gateway import TestGateway
@@ -86,7 +86,7 @@ async def envoy(place: Place) -> AsyncIterator[TestGateway]:
         program(command, log=log) as process,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
-        client = TestGateway(cast("LocalGateway", place), http, place.directory / "access.log")
+        client = TestGateway(cast("StandaloneGateway", place), http, place.directory / "access.log")
         async with asyncio.timeout(60):
             while not await answers(client):
                 assert process.returncode is None, log.read_text()
@@ -200,7 +200,7 @@ async def test_nothing_reaches_a_server_before_a_worker_is_ready(place: Place, a
         pass
     command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--use-dynamic-base-id", "--log-level", "error"]
     async with program(command, log=place.directory / "envoy.log"), aiohttp.ClientSession() as http:
-        client = TestGateway(cast("LocalGateway", place), http, place.directory / "access.log")
+        client = TestGateway(cast("StandaloneGateway", place), http, place.directory / "access.log")
         async with asyncio.timeout(60):
             while await place.stat("listener_manager.workers_started") != 1:
                 await asyncio.sleep(0.02)

@@ -18,11 +18,11 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.config import GatewayConfig, load
-from mcp_extproc.envoy.binary import find_envoy
-from mcp_extproc.envoy.bootstrap import bootstrap, to_json
 from mcp_extproc.envoy.layout import Layout
-from mcp_extproc.extproc import worker as worker_module
-from mcp_extproc.upstreams.streams import Streams
+from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
+from mcp_extproc.run import worker as worker_module
+from mcp_extproc.run.envoy_binary import find_envoy
+from mcp_extproc.upstreams.get_streams import Streams
 from tests.e2e.conftest import StartGateway
 from tests.support.processes import free_port, program
 from tests.support.scripted import ScriptedServer

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from mcp_extproc.cli import cli
-from mcp_extproc.envoy.binary import find_envoy
-from mcp_extproc.extproc.tls import TlsFiles
+from mcp_extproc.extproc.certificates import TlsFiles
+from mcp_extproc.run.envoy_binary import find_envoy
 from tests.e2e.test_workers import WELL, load
 from tests.support.gateway import TestClient
 from tests.support.processes import free_port, http_server

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mcp_extproc.address import TcpAddress, parse_address
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.envoy.bootstrap import bootstrap, to_json
 from mcp_extproc.envoy.layout import ExtprocTls, Layout
-from mcp_extproc.upstreams.address import TcpAddress, parse_address
+from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 
 FOLDER = Path(__file__).parent / "golden"
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig, load
-from mcp_extproc.envoy.attach import attach
-from mcp_extproc.envoy.bootstrap import bootstrap
-from mcp_extproc.envoy.document import to_yaml
+from mcp_extproc.envoy.attach.document import to_yaml
+from mcp_extproc.envoy.attach.endpoint import attach
+from mcp_extproc.envoy.attach.fields import plain
+from mcp_extproc.envoy.attach.target import Choice
 from mcp_extproc.envoy.layout import Layout
-from mcp_extproc.envoy.plain import plain
-from mcp_extproc.envoy.target import Choice
-from mcp_extproc.upstreams.address import TcpAddress
+from mcp_extproc.envoy.render.bootstrap import bootstrap
 
 FOLDER = Path(__file__).parents[2] / "envoy"
 SOCKETS = Path("/run/mcp-extproc")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_extproc.envoy import tls
-from mcp_extproc.envoy.binary import find_envoy
+from mcp_extproc.envoy.render import tls
+from mcp_extproc.run.envoy_binary import find_envoy
 from tests.envoy.golden import CASES, FOLDER, render
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.envoy.binary import find_envoy
-from mcp_extproc.envoy.bootstrap import bootstrap, to_json
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
+from mcp_extproc.run.envoy_binary import find_envoy
 
 TYPE = "type.googleapis.com/envoy.extensions.filters.http"
 RBAC = {

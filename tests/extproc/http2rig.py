@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from mcp_extproc.address import TcpAddress
 from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc.certificates import Certificates
 from mcp_extproc.extproc.exchange import Answers, Processor
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
-from mcp_extproc.extproc.tls import Certificates
-from mcp_extproc.upstreams.address import TcpAddress
 from tests.support.processes import free_port
 
 BODY_BYTES = 8 << 20

@@ -9,19 +9,19 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
+from mcp_extproc.address import Address, TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.exchange import Processor, Upstreams
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
-from mcp_extproc.gateway.gateway import Gateway
+from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.mcp.sessions import Sealer, Session, UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
-from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress
+from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
-from mcp_extproc.upstreams.front import FrontDoor
-from mcp_extproc.upstreams.legs import Legs
+from mcp_extproc.upstreams.fan_out import LegRunner
 from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.rawclient import (
     DEADLINE,
@@ -171,13 +171,13 @@ def fakes(gateway: Gateway) -> FakeUpstreams:
 @asynccontextmanager
 async def real_legs(
     transport: Transport, server: ScriptedServer, config: GatewayConfig | None = None
-) -> AsyncIterator[Rig[Legs]]:
+) -> AsyncIterator[Rig[LegRunner]]:
     """A rig whose fan-outs are real requests. All of them go to this server, in the place of Envoy's private listener."""
     config = config or configuration()
     async with UpstreamClient(TcpAddress("127.0.0.1", server.port), config.limits) as client:
 
-        def legs(gateway: Gateway) -> Legs:
-            return Legs(client, FrontDoor(None, config), gateway.catalog.entries, gateway.memory, config.limits)
+        def legs(gateway: Gateway) -> LegRunner:
+            return LegRunner(client, BatchClient(None, config), gateway.catalog.entries, gateway.memory, config.limits)
 
         async with rig(transport, legs, config) as running:
             yield running

@@ -11,7 +11,7 @@ import pytest
 
 from mcp_extproc.gateway.decision import Listed
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.upstreams.legs import Legs
+from mcp_extproc.upstreams.fan_out import LegRunner
 from tests.extproc import rig as rigs
 from tests.extproc.rig import GITHUB, REPAIR_FIELDS, REPAIR_ROUTE, WEATHER, LiveTasks, Rig, Transport, call, initialize
 from tests.support.fake_upstreams import FakeUpstreams, Held
@@ -127,7 +127,7 @@ class TestAfterTheDecision:
 class Subrequests:
     """A processor whose fan-outs are real requests, which reach servers that keep them waiting."""
 
-    rig: Rig[Legs]
+    rig: Rig[LegRunner]
     held: Held
     server: ScriptedServer
 
@@ -151,7 +151,7 @@ class TestSubrequests:
         await self._are_closed(subrequests, "tools/list", lambda: self._list(subrequests.rig))
 
     @staticmethod
-    async def _list(rig: Rig[Legs]) -> RawExchange:
+    async def _list(rig: Rig[LegRunner]) -> RawExchange:
         github = UpstreamSession(GITHUB.version, "one", GITHUB.capabilities)
         weather = UpstreamSession(WEATHER.version, "two", WEATHER.capabilities)
         fields = rig.fields(mcp_session_id=rig.token(github=github, weather=weather))

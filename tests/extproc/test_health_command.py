@@ -13,12 +13,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from mcp_extproc.address import Address, TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.extproc.exchange import Processor
-from mcp_extproc.gateway.gateway import Gateway
+from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.telemetry.counters import Counters
-from mcp_extproc.upstreams.address import Address, TcpAddress, UnixAddress
 from tests.extproc.rig import SECRET, SERVERS, Transport
 from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.processes import free_port

@@ -17,7 +17,7 @@ from mcp_extproc.extproc.http2 import grpc
 from mcp_extproc.extproc.http2.transport import MAX_PENDING_BYTES
 from tests.extproc.http2rig import PIECE, Producer, piece, serving
 from tests.support.rawclient import DEADLINE
-from tests.unit.http2.peer import REQUEST
+from tests.unit.extproc.http2.peer import REQUEST
 
 HUGE = (1 << 31) - 1
 

@@ -16,8 +16,8 @@ from typing import Any
 import aiohttp
 
 from mcp_extproc.config import load
-from mcp_extproc.envoy.binary import find_envoy
-from mcp_extproc.local import LEAVING_SECONDS, LocalGateway
+from mcp_extproc.run.envoy_binary import find_envoy
+from mcp_extproc.run.standalone import LEAVING_SECONDS, StandaloneGateway
 
 ACCEPT = "application/json, text/event-stream"
 
@@ -98,7 +98,7 @@ class TestClient:
 class TestGateway(TestClient):
     """A running gateway and a client of it."""
 
-    def __init__(self, local: LocalGateway, http: aiohttp.ClientSession, access_log: Path) -> None:
+    def __init__(self, local: StandaloneGateway, http: aiohttp.ClientSession, access_log: Path) -> None:
         super().__init__(local.url, http)
         self.local = local
         self.access_log = access_log
@@ -151,7 +151,7 @@ async def gateway(
     file.write_text(json.dumps(document))
     loaded = load(file, environment or {})
     workers = workers or int(os.environ.get("MCP_EXTPROC_WORKERS", "1"))
-    local = LocalGateway(
+    local = StandaloneGateway(
         file, loaded, find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds=leaving_seconds
     )
     async with local, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:

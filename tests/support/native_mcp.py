@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from mcp_extproc.envoy.binary import find_envoy
+from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.processes import free_port, program
 
 _TYPE = "type.googleapis.com/envoy.extensions.filters"

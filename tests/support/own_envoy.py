@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from mcp_extproc.envoy.binary import find_envoy
+from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.gateway import ACCEPT, Answer
 from tests.support.processes import ROOT, free_port, http_server, program
 from tests.support.tls import Authority

@@ -14,9 +14,9 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from mcp_extproc.address import Address
 from mcp_extproc.contract import NAMESPACE
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.upstreams.address import Address
 
 DEADLINE = 20.0
 """Seconds that any single step may take; far more than it needs, so that only a hang runs into it."""

@@ -314,7 +314,7 @@ def _embedded(name: str) -> EmbeddedResource:
     return EmbeddedResource(type="resource", resource=TextResourceContents(uri=NOTE, text=f"The note of {name}"))
 
 
-# -- Serving ----------------------------------------------------------------------------------------------------------
+# -- Workers ----------------------------------------------------------------------------------------------------------
 
 
 class _Sessions(StreamableHTTPSessionManager):

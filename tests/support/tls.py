@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mcp_extproc.extproc.tls import Certificates, TlsFiles
+from mcp_extproc.extproc.certificates import Certificates, TlsFiles
 
 _NOW = dt.datetime.now(dt.UTC)
 

@@ -18,12 +18,12 @@ from click.testing import CliRunner
 
 from mcp_extproc.cli import cli
 from mcp_extproc.config import GatewayConfig, load
-from mcp_extproc.envoy.access_log import FIELDS
-from mcp_extproc.envoy.binary import find_envoy
-from mcp_extproc.envoy.bootstrap import bootstrap, to_json
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.render.access_log import FIELDS
+from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.mcp import methods, versions
+from mcp_extproc.run.envoy_binary import find_envoy
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "docs" / "configuration.md"  # tests/unit/config/test_schema.py tests its examples
@@ -305,7 +305,7 @@ def test_every_reason_of_a_partial_answer_is_told() -> None:
 
 def test_every_key_of_the_metadata_is_told() -> None:
     keys = {word for row in tables("protocol.md", "Metadata")[0] for word in codes(row[0])}
-    files = [*(ROOT / "mcp_extproc" / "gateway").glob("*.py"), ROOT / "mcp_extproc" / "extproc" / "messages.py"]
+    files = [*(ROOT / "mcp_extproc" / "gateway").rglob("*.py"), ROOT / "mcp_extproc" / "extproc" / "messages.py"]
     source = "".join(path.read_text() for path in files)
     made = set(re.findall(r'facts\["(\w+)"\]', source)) | set(re.findall(r'\{\*\*\w*facts, "(\w+)":', source))
     assert made - {"params"} <= keys

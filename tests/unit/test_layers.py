@@ -1,4 +1,4 @@
-"""Dependencies point one way: cli, local → extproc, envoy → upstreams → gateway → mcp. Read from the sources."""
+"""Dependencies point one way: cli → check → run → extproc, envoy → upstreams → gateway → mcp. Read from the sources."""
 
 from __future__ import annotations
 
@@ -14,28 +14,24 @@ PACKAGE = "mcp_extproc"
 ROOT = Path(mcp_extproc.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
-SHARED = {"config", "contract"}
+SHARED = {"config", "contract", "address"}
 """Everything may read these."""
 
 # What each layer may import besides itself, SHARED, and the package's own `__init__` (its version).
 # A new layer without an entry fails.
 BELOW: dict[str, set[str]] = {
     "contract": set(),
+    "address": set(),
     "config": set(),
     "telemetry": set(),
     "mcp": set(),
     "gateway": {"mcp"},
     "upstreams": {"gateway", "mcp", "telemetry"},
     "extproc": {"upstreams", "gateway", "mcp", "telemetry"},
-    "envoy": {"upstreams", "gateway", "mcp", "telemetry"},
-    "children": {"extproc"},
-    "admin": {"upstreams"},
-    "supervisor": {"children", "upstreams", "telemetry"},
-    "live": {"supervisor", "children", "admin", "envoy", "telemetry"},
-    "serving": {"live", "supervisor", "envoy", "telemetry"},
-    "local": {"live", "supervisor", "children", "admin", "envoy"},
-    "check": {"children", "admin", "envoy", "upstreams", "gateway", "mcp"},
-    "cli": {"check", "local", "serving", "children", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
+    "envoy": {"gateway", "mcp"},
+    "run": {"envoy", "extproc", "upstreams", "gateway", "telemetry"},
+    "check": {"run", "envoy", "upstreams", "gateway", "mcp"},
+    "cli": {"check", "run", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -48,8 +44,8 @@ KEPT_TO: dict[str, set[str]] = {
     "grpc": {"extproc"},
     "grpc_health": {"extproc"},
     "google": {"extproc"},
-    "uvloop": {"extproc"},
-    "aiohttp": {"upstreams", "admin"},
+    "uvloop": {"run"},
+    "aiohttp": {"upstreams", "run"},
     "envoy_data_plane": {"envoy"},
     "betterproto2": {"envoy"},
     "click": {"cli"},
@@ -113,13 +109,13 @@ def test_every_layer_is_known() -> None:
         ("gateway/merge.py", "def f():\n    import asyncio"),
         ("gateway/merge.py", "if TYPE_CHECKING:\n    from aiohttp import web"),
         ("gateway/merge.py", "from asyncio import sleep"),
-        ("gateway/merge.py", "from mcp_extproc.upstreams.legs import Legs"),
-        ("upstreams/legs.py", "from mcp_extproc.extproc import exchange"),
-        ("upstreams/legs.py", "import grpc.aio"),
-        ("envoy/routes.py", "from mcp_extproc.extproc import messages"),
-        ("extproc/exchange.py", "from mcp_extproc.envoy import routes"),
+        ("gateway/merge.py", "from mcp_extproc.upstreams.fan_out import LegRunner"),
+        ("upstreams/fan_out.py", "from mcp_extproc.extproc import exchange"),
+        ("upstreams/fan_out.py", "import grpc.aio"),
+        ("envoy/render/routes.py", "from mcp_extproc.extproc import messages"),
+        ("extproc/exchange.py", "from mcp_extproc.envoy.render import routes"),
         ("config/model.py", "from mcp_extproc.mcp import versions"),
-        ("local.py", "from mcp_extproc.cli import main"),
+        ("run/standalone.py", "from mcp_extproc.cli import main"),
     ],
 )
 def test_what_the_rules_refuse(module: str, source: str) -> None:
@@ -132,7 +128,7 @@ def test_what_the_rules_refuse(module: str, source: str) -> None:
         ("mcp/names.py", "from mcp_extproc.contract import NAMESPACE"),
         ("mcp/envelope.py", "from mcp_extproc.mcp import errors"),
         ("mcp/envelope.py", "from . import errors"),
-        ("gateway/gateway.py", "from mcp_extproc import __version__\nfrom mcp_extproc.config import GatewayConfig"),
+        ("gateway/dispatch.py", "from mcp_extproc import __version__\nfrom mcp_extproc.config import GatewayConfig"),
         ("extproc/grpcio_transport.py", "import asyncio\nimport grpc"),
     ],
 )

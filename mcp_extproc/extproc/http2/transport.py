@@ -16,7 +16,9 @@ from typing import Any, Protocol, cast
 
 from grpc_health.v1 import health_pb2
 
+from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc.certificates import Certificates
 from mcp_extproc.extproc.exchange import Exchange, Processor
 from mcp_extproc.extproc.http2 import grpc
 from mcp_extproc.extproc.http2.connection import (
@@ -29,11 +31,9 @@ from mcp_extproc.extproc.http2.connection import (
     StreamEnded,
     StreamReset,
 )
+from mcp_extproc.extproc.inspect_exchange import PassThroughExchange, exchange_for
 from mcp_extproc.extproc.messages import Unreadable
-from mcp_extproc.extproc.pass_through import PassThroughExchange, exchange_for
-from mcp_extproc.extproc.tls import Certificates
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams.address import Address, UnixAddress
 
 MESSAGE_OVERHEAD = 256 * 1024
 """Room in a gRPC message for headers and metadata beside a body."""
@@ -84,7 +84,7 @@ class Http2Server:
         self.is_serving = True
         self._address = address
         self._tls = tls
-        self._links: set[_Link] = set()
+        self._links: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._all_gone = asyncio.Event()
 
@@ -120,7 +120,7 @@ class Http2Server:
 
     def protocol(self) -> asyncio.Protocol:
         """What is to be done with a new connection. For tests, and for whoever listens by other means."""
-        return _Link(self)
+        return _Connection(self)
 
     async def stop(self, grace: float) -> None:
         """Stop: health says so, no new exchanges, running ones get ``grace`` seconds to finish."""
@@ -145,11 +145,11 @@ class Http2Server:
             self._all_gone.clear()
             await self._all_gone.wait()
 
-    def joined(self, link: _Link) -> None:
+    def joined(self, link: _Connection) -> None:
         """A connection was made."""
         self._links.add(link)
 
-    def left(self, link: _Link) -> None:
+    def left(self, link: _Connection) -> None:
         """A connection is closed."""
         self._links.discard(link)
         if not self._links:
@@ -171,7 +171,7 @@ class _Call(Protocol):
     def drain(self) -> None: ...
 
 
-class _Link(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """One connection."""
 
     def __init__(self, server: Http2Server) -> None:
@@ -415,7 +415,7 @@ class _Process:
         "started",
     )
 
-    def __init__(self, link: _Link, stream: int, exchange: Exchange | PassThroughExchange) -> None:
+    def __init__(self, link: _Connection, stream: int, exchange: Exchange | PassThroughExchange) -> None:
         self._link = link
         self._stream = stream
         self._exchange = exchange
@@ -546,7 +546,7 @@ class _Process:
 class _Unary:
     """A call with one request."""
 
-    def __init__(self, link: _Link, stream: int) -> None:
+    def __init__(self, link: _Connection, stream: int) -> None:
         self._link = link
         self._stream = stream
         self._messages = grpc.Messages(4096)

@@ -13,10 +13,10 @@ from aiohttp import web
 from mcp_extproc.config import load
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.exchange import Processor
-from mcp_extproc.gateway import batches
 from mcp_extproc.gateway.decision import Answered, Failed, FanOut, Reply, RequestHead
-from mcp_extproc.gateway.gateway import Gateway
+from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.requests import batches
 from mcp_extproc.mcp.sessions import Sealer, Session
 from mcp_extproc.telemetry.counters import Counters
 from tests.e2e.conftest import StartGateway

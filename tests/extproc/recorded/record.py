@@ -23,13 +23,13 @@ from typing import Any
 import aiohttp
 from hyperframe.frame import GoAwayFrame
 
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import SECRET_VARIABLE
-from mcp_extproc.envoy.binary import find_envoy
-from mcp_extproc.envoy.bootstrap import bootstrap, to_json
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
+from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.upstreams.address import UnixAddress
+from mcp_extproc.run.envoy_binary import find_envoy
 from tests.extproc.recorded import recording
 from tests.extproc.recorded.recording import Read, Recording
 from tests.extproc.recorded.servers import Quiet, Talkative

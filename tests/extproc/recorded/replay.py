@@ -17,10 +17,10 @@ from h2.errors import ErrorCodes
 from hpack import Decoder
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
-from mcp_extproc.upstreams.address import UnixAddress
 from tests.extproc.recorded.recording import End, Gone, Key, Message, Open, Script, Step, frames_in
 from tests.extproc.recorded.stage import Stage
 

@@ -14,12 +14,12 @@ import orjson
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.extproc.exchange import Exchange, Processor
-from mcp_extproc.gateway import gateway as gateways
+from mcp_extproc.gateway import dispatch as gateways
 from mcp_extproc.gateway.decision import (
     Answered,
+    BatchLeg,
     Done,
     Failed,
-    FrontLeg,
     Leg,
     Listed,
     ListLeg,
@@ -30,7 +30,7 @@ from mcp_extproc.gateway.decision import (
     SessionRef,
     Stream,
 )
-from mcp_extproc.gateway.gateway import Gateway
+from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.mcp.sessions import Sealer, UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
@@ -68,7 +68,7 @@ class Servers:
 
 
 def _outcome(leg: Leg) -> Outcome:
-    if isinstance(leg, FrontLeg):
+    if isinstance(leg, BatchLeg):
         id = orjson.loads(leg.body).get("id")
         return Answered("", 200, b"" if id is None else orjson.dumps({"jsonrpc": "2.0", "id": id, "result": {}}))
     if leg.server == "gamma":

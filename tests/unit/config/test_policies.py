@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.errors import ConfigError
+from mcp_extproc.config.config_error import ConfigError
 from tests.unit.config.support import native
 
 RBAC: dict[str, Any] = {

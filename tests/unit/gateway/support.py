@@ -21,9 +21,9 @@ from mcp_extproc.gateway.decision import (
     RequestHead,
     Stream,
 )
-from mcp_extproc.gateway.gateway import Gateway
+from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.gateway.view import ClientView
+from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags, server_flags
 from mcp_extproc.mcp.sessions import Sealer, Session, UpstreamSession

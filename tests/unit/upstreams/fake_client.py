@@ -14,9 +14,9 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import Result, SessionLost, UpstreamClient
-from mcp_extproc.upstreams.front import FrontDoor
-from mcp_extproc.upstreams.legs import Legs
+from mcp_extproc.upstreams.fan_out import LegRunner
 from tests.unit.gateway.support import config
 
 Step = UpstreamSession | dict[str, Any] | Exception | asyncio.Event
@@ -76,8 +76,8 @@ class Rig:
         self.client = client
         self.memory = SessionMemory()
         entries = Catalog(self.config).entries
-        front = FrontDoor(None, self.config)
-        self.legs = Legs(cast("UpstreamClient", client), front, entries, self.memory, self.config.limits)
+        front = BatchClient(None, self.config)
+        self.legs = LegRunner(cast("UpstreamClient", client), front, entries, self.memory, self.config.limits)
 
 
 def page(*names: str, **more: Any) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from mcp_extproc.address import TcpAddress
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.upstreams.address import TcpAddress
 from mcp_extproc.upstreams.client import NoStream, SessionLost, UpstreamClient, UpstreamError
 from tests.support.scripted import Handler, Received, ScriptedServer, fixed
 from tests.unit.gateway.support import LATEST, config, upstream

@@ -1,0 +1,61 @@
+"""An Envoy for the time of a check: it has the servers' clusters and the private listener, and nothing that clients reach.
+
+So a server is asked with the TLS, the name resolution, the limits and the retries that it will be asked with later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from mcp_extproc.address import Address
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.render.bootstrap import to_json, upstreams_only
+from mcp_extproc.run.envoy_admin import Admin
+from mcp_extproc.run.envoy_log import complaint
+from mcp_extproc.run.process import StartError, end, ending, spawn
+
+START_SECONDS = 30.0
+"""Host names are looked up within this time."""
+
+_POLL_SECONDS = 0.02
+
+
+@asynccontextmanager
+async def upstreams(config: GatewayConfig, envoy: str) -> AsyncIterator[tuple[Address, Admin]]:
+    """Where the private listener of a running Envoy is, and its admin interface.
+
+    Args:
+        config: the servers.
+        envoy: the Envoy binary.
+
+    Raises:
+        StartError: Envoy does not take the configuration.
+    """
+    with tempfile.TemporaryDirectory(prefix="mcp-extproc-") as place:
+        directory = Path(place)
+        layout = Layout.in_directory(directory)
+        file, log = directory / "envoy.json", directory / "envoy.log"
+        file.write_text(to_json(upstreams_only(config, layout)))
+        with log.open("wb") as output:
+            process = await spawn(
+                [envoy, "-c", str(file), "--log-level", "error", "--use-dynamic-base-id", "--concurrency", "1"],
+                stderr=output.fileno(),
+            )
+        try:
+            assert layout.admin is not None
+            admin, deadline = Admin(layout.admin), time.monotonic() + START_SECONDS
+            while await admin.ask("GET", "/ready") is None:
+                if process.returncode is not None:
+                    raise StartError(f"Envoy ended at start with {ending(process.returncode)}: {complaint(log)}")
+                if time.monotonic() > deadline:
+                    raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {complaint(log)}")
+                await asyncio.sleep(_POLL_SECONDS)
+            yield layout.upstreams, admin
+        finally:
+            await end(process)

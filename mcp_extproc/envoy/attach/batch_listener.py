@@ -1,0 +1,60 @@
+"""The private listener for messages of batches, as a copy of the listener that clients use.
+
+Each message of a batch has to meet the policies that it would meet alone (docs/design.md). What differs is what a second
+passage through the same filters would get wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from mcp_extproc.envoy.attach.fields import Object, get, object_at, objects, plain, put, take
+from mcp_extproc.envoy.attach.parts import is_ours
+from mcp_extproc.envoy.attach.target import Target
+from mcp_extproc.envoy.layout import BATCHES_LISTENER, Layout
+from mcp_extproc.envoy.render.typed import envoy_address
+
+
+def batches_listener(target: Target, hosts: list[Object], layout: Layout) -> Object:
+    """A listener for the workers only.
+
+    Args:
+        target: where clients come in, with our parts.
+        hosts: the virtual hosts that have the endpoint.
+        layout: where it listens.
+    """
+    manager = copy.deepcopy(target.manager)
+    _trust_the_worker(manager)
+    put(manager, "stat_prefix", BATCHES_LISTENER)
+    routes = object_at(manager, "route_config")
+    put(routes, "virtual_hosts", [_only_the_endpoint(host) for host in hosts])
+    listener: Object = {
+        "name": BATCHES_LISTENER,
+        "address": plain(envoy_address(layout.batches)),
+        "filter_chains": [{"filters": [{"name": get(target.network_filter, "name"), "typed_config": manager}]}],
+    }
+    limit = get(target.listener, "per_connection_buffer_limit_bytes")
+    return listener if limit is None else {**listener, "per_connection_buffer_limit_bytes": copy.deepcopy(limit)}
+
+
+def _trust_the_worker(manager: Object) -> None:
+    """It brings the headers that Envoy made of the client's own."""
+    take(
+        manager,
+        "codec_type",
+        "http3_protocol_options",
+        "set_current_client_cert_details",
+        "early_header_mutation_extensions",
+    )
+    put(manager, "forward_client_cert_details", "ALWAYS_FORWARD_ONLY")
+    # The client's address is the last in x-forwarded-for, as it was put there on the way in.
+    put(manager, "use_remote_address", False)
+    put(manager, "skip_xff_append", True)
+
+
+def _only_the_endpoint(host: Object) -> Object:
+    copied = copy.deepcopy(host)
+    put(copied, "routes", [route for route in objects(copied, "routes") if is_ours(route)])
+    # The client's connection had it.
+    take(copied, "require_tls")
+    return copied

@@ -1,0 +1,275 @@
+"""Somebody else's YAML or JSON as plain data, and back, every value as it was written.
+
+Envoy reads YAML by rules of its own: what is a number or a boolean there may be text here, and the other way round. So
+plain scalars keep their text (``0600``, ``1e3``, ``yes``), quoted ones their quotes, and nothing of them is interpreted.
+Comments are lost, and aliases are written out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from mcp_extproc.config.config_error import ConfigError, quoted
+
+_MAX_DEPTH = 200
+"""Levels. Envoy's matchers nest deeply; nobody's by hundreds."""
+
+_MAX_VALUES = 2_000_000
+"""Values, those of aliases counted as often as they are used. Bounds what a small file can unfold to."""
+
+_STR: Final = "tag:yaml.org,2002:str"
+_NULL: Final = "tag:yaml.org,2002:null"
+
+# What yaml-cpp takes for a boolean and PyYAML for text.
+_BOOLEAN_TO_ENVOY = re.compile(r"[yYnN]")
+
+
+class Scalar(str):
+    """A scalar of a YAML file: its text, with what is needed to write it again as it was."""
+
+    __slots__ = ("style", "tag")
+
+    tag: str
+    style: str | None
+
+
+class Mapping(dict[str, Any]):
+    """A mapping of a YAML file; ``flow`` is whether it stood in braces."""
+
+    flow: bool | None = None
+
+
+class Sequence(list[Any]):
+    """A list of a YAML file; ``flow`` is whether it stood in brackets."""
+
+    flow: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What was in a file."""
+
+    data: dict[str, Any]
+    write: Callable[[Any], str]
+    """Writes data in the file's own format."""
+
+
+def read(text: str, name: str) -> Document:
+    """The mapping that a file holds.
+
+    Args:
+        text: YAML or JSON.
+        name: of the file, for errors.
+
+    Raises:
+        ConfigError: it is neither, or no mapping, or says something twice.
+    """
+    write = to_json if text.lstrip().startswith("{") else to_yaml
+    try:
+        data = _from_json(text) if write is to_json else from_yaml(text)
+    except json.JSONDecodeError:
+        # A mapping in braces may be YAML, too.
+        return Document(_mapping(_parsed(from_yaml, text, name), name), to_yaml)
+    except _Unusable as error:
+        raise ConfigError(name, [str(error)]) from None
+    return Document(_mapping(data, name), write)
+
+
+def _parsed(parse: Callable[[str], Any], text: str, name: str) -> Any:
+    try:
+        return parse(text)
+    except _Unusable as error:
+        raise ConfigError(name, [str(error)]) from None
+
+
+def _mapping(data: Any, name: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ConfigError(name, ["this is no Envoy bootstrap: expected a mapping with static_resources"])
+    return data
+
+
+class _Unusable(ValueError):
+    """``str()`` says why a text can't be read."""
+
+
+# -- JSON -----------------------------------------------------------------------------------------------------------------
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Unusable(f"the key {quoted(twice)} is given twice in one object")
+    return found
+
+
+def to_json(data: Any) -> str:
+    """Indented JSON."""
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+# -- YAML -----------------------------------------------------------------------------------------------------------------
+
+
+def from_yaml(text: str) -> Any:
+    """Mappings, sequences and scalars of one YAML document.
+
+    Raises:
+        ValueError: ``str()`` says what is wrong, and where.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.reader.ReaderError as error:
+        raise _Unusable(f"a character that is not allowed in YAML, at offset {error.position}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise _Unusable(f"{place}not YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise _Unusable(f"nested more than {_MAX_DEPTH} levels deep") from None
+    return None if node is None else _Reader().value(node, 0)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._values = 0
+
+    def value(self, node: Node, depth: int) -> Any:
+        self._values += 1
+        if depth > _MAX_DEPTH:
+            raise _Unusable(f"{_place(node)}nested more than {_MAX_DEPTH} levels deep, or an alias of itself")
+        if self._values > _MAX_VALUES:
+            raise _Unusable(f"more than {_MAX_VALUES} values, aliases counted as often as they are used")
+        if isinstance(node, MappingNode):
+            return self._mapping(node, depth)
+        if isinstance(node, SequenceNode):
+            sequence = Sequence(self.value(item, depth + 1) for item in node.value)
+            sequence.flow = node.flow_style
+            return sequence
+        assert isinstance(node, ScalarNode)
+        return _scalar(node)
+
+    def _mapping(self, node: MappingNode, depth: int) -> Mapping:
+        mapping = Mapping()
+        mapping.flow = node.flow_style
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):
+                raise _Unusable(f"{_place(key_node)}a key is not text")
+            key = _scalar(key_node)
+            if key in mapping:
+                raise _Unusable(f"{_place(key_node)}the key {quoted(key)} is given twice")
+            mapping[key] = self.value(value_node, depth + 1)
+        return mapping
+
+
+_RESOLVER = yaml.resolver.Resolver()
+
+
+def _scalar(node: ScalarNode) -> Scalar:
+    plain = _RESOLVER.resolve(ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
+    # Quoted scalars are text; plain ones are whatever Envoy makes of them. A tag would say otherwise.
+    if node.tag != (plain if node.style is None else _STR):
+        raise _Unusable(
+            f"{_place(node)}tags such as {node.tag.rpartition(':')[2]} are not used in Envoy's configuration"
+        )
+    scalar = Scalar(node.value)
+    scalar.tag, scalar.style = node.tag, node.style
+    return scalar
+
+
+def _place(node: Node) -> str:
+    return f"line {node.start_mark.line + 1}, column {node.start_mark.column + 1}: "
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what was read as it was, and what is new so that Envoy reads the same."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
+        return True
+
+
+def to_yaml(data: Any) -> str:
+    """YAML in blocks, keys in their order."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=_NEVER_FOLD, allow_unicode=True)
+
+
+_NEVER_FOLD = 1_000_000
+
+
+def _write_scalar(_: _Dumper, data: Scalar) -> Node:
+    if data.tag == _NULL and not data:
+        return ScalarNode(_NULL, "null")  # nothing at all can't be written in braces
+    return ScalarNode(data.tag, str(data), style=data.style)
+
+
+def _write_text(_: _Dumper, data: str) -> Node:
+    return ScalarNode(_STR, data, style="'" if _looks_like_more(data) else None)
+
+
+def _write_number(dumper: _Dumper, data: float) -> Node:
+    # Envoy takes `2.0` in YAML for text, where a field can be anything.
+    return dumper.represent_int(int(data)) if data.is_integer() else dumper.represent_float(data)
+
+
+def _looks_like_more(text: str) -> bool:
+    """Whether Envoy's YAML reader would take the plain text for a number or a boolean where PyYAML would not."""
+    if _BOOLEAN_TO_ENVOY.fullmatch(text):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _write_new(dumper: _Dumper, data: dict[str, Any] | list[Any]) -> Node:
+    """What fits into a line is written in one."""
+    node: MappingNode | SequenceNode = (
+        dumper.represent_mapping("tag:yaml.org,2002:map", data.items())
+        if isinstance(data, dict)
+        else dumper.represent_sequence("tag:yaml.org,2002:seq", data)
+    )
+    node.flow_style = _length(node) <= _ONE_LINE
+    return node
+
+
+_ONE_LINE = 90
+
+
+def _length(node: Node | tuple[Node, Node]) -> int:
+    if isinstance(node, tuple):
+        return _length(node[0]) + _length(node[1])
+    return 2 + (len(node.value) if isinstance(node, ScalarNode) else sum(map(_length, node.value)))
+
+
+def _write_mapping(dumper: _Dumper, data: Mapping) -> Node:
+    node = dumper.represent_mapping("tag:yaml.org,2002:map", data.items())
+    node.flow_style = bool(data.flow) or not data
+    return node
+
+
+def _write_sequence(dumper: _Dumper, data: Sequence) -> Node:
+    node = dumper.represent_sequence("tag:yaml.org,2002:seq", data)
+    node.flow_style = bool(data.flow) or not data
+    return node
+
+
+_Dumper.add_representer(Scalar, _write_scalar)
+_Dumper.add_representer(str, _write_text)
+_Dumper.add_representer(float, _write_number)
+_Dumper.add_representer(dict, _write_new)
+_Dumper.add_representer(list, _write_new)
+_Dumper.add_representer(Mapping, _write_mapping)
+_Dumper.add_representer(Sequence, _write_sequence)

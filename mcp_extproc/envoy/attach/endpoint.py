@@ -1,0 +1,197 @@
+"""Adds the gateway to a listener of a bootstrap that serves other things too.
+
+Nothing else in the bootstrap changes, in value or order. What is added has names of ours, so a second time it is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.config_error import ConfigError
+from mcp_extproc.envoy.attach import document, pass_through
+from mcp_extproc.envoy.attach.batch_listener import batches_listener
+from mcp_extproc.envoy.attach.fields import CannotAttach, Object, extend, get, object_at, objects, put, take, words
+from mcp_extproc.envoy.attach.filter_order import Places, places
+from mcp_extproc.envoy.attach.parts import Pieces, is_ours, pieces, worker_cluster
+from mcp_extproc.envoy.attach.target import Choice, Target, check_routes, choose_manager, managers, virtual_hosts
+from mcp_extproc.envoy.attach.warnings import cautions
+from mcp_extproc.envoy.layout import MARKER_NAMESPACE, PRIVATE_LISTENERS, Layout
+from mcp_extproc.envoy.render.rate_limits import STAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A bootstrap with the gateway in it."""
+
+    text: str
+    """In the format of the original."""
+    warnings: tuple[str, ...]
+    """What the listener's owner should know or change. One sentence or more each."""
+
+
+def attach(text: str, name: str, config: GatewayConfig, layout: Layout, choice: Choice) -> Attached:
+    """Add the gateway to a bootstrap.
+
+    Args:
+        text: the bootstrap, YAML or JSON.
+        name: of its file, for errors.
+        config: the gateway's. Its ``listen`` counts for the path and for which hosts are served.
+        layout: where workers listen, and where Envoy's private listeners are to be.
+        choice: of the listener and virtual hosts, where there are several.
+
+    Raises:
+        ConfigError: the file can't be read; or the gateway can't be right there, with the reason and what to do.
+    """
+    bootstrap = document.read(text, name)
+    try:
+        warnings = _attach(bootstrap.data, config, layout, choice)
+    except CannotAttach as error:
+        raise ConfigError(name, [str(error)]) from None
+    return Attached(bootstrap.write(bootstrap.data), tuple(warnings))
+
+
+def _attach(bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Choice) -> list[str]:
+    _detach(bootstrap)
+    reads = bool(choice.pass_through or choice.pass_through_hosts)
+    if not config.servers and not reads:
+        raise CannotAttach(
+            "the gateway's configuration has no servers, so there is no endpoint to add: name the routes whose requests are to"
+            " be read with --pass-through"
+        )
+    target = choose_manager(bootstrap, choice)
+    theirs = list(objects(target.manager, "http_filters"))
+    where = places(theirs, config.more_namespaces)
+    sentences = _add_endpoint(bootstrap, config, layout, choice, target, where) if config.servers else []
+    if reads:
+        _add_pass_through(bootstrap, config, layout, choice, target, theirs[where.first])
+        sentences += pass_through.cautions(target)
+    return sentences
+
+
+def _add_endpoint(
+    bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Choice, target: Target, where: Places
+) -> list[str]:
+    hosts = virtual_hosts(target, choice)
+    for host in hosts:
+        check_routes(host, config.listen.path)
+    theirs = list(objects(target.manager, "http_filters"))
+    judges_first = config.judges_first or (where.has_policies and config.envoy.policies == "all")
+    parts = pieces(config, layout, judges_first=judges_first)
+    resources = object_at(bootstrap, "static_resources")
+    _check_free("cluster", objects(resources, "clusters"), parts.clusters)
+    found = cautions(target, hosts, theirs, where, config)
+    _add_to_manager(target, hosts, parts, where)
+    extend(resources, "clusters", parts.clusters)
+    extend(resources, "listeners", parts.listeners)
+    if found.batches_pass:
+        extend(resources, "listeners", [batches_listener(target, hosts, layout)])
+    return found.sentences
+
+
+def _add_pass_through(
+    bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Choice, target: Target, follower: Object
+) -> None:
+    """``follower``: the first filter of theirs that has to come after ours."""
+    pass_through.enable(target, choice, config)
+    index = next(i for i, item in enumerate(objects(target.manager, "http_filters")) if item is follower)
+    extend(target.manager, "http_filters", [pass_through.filter_for(config)], at=index)
+    _add_mappers(target.manager, pass_through.mappers(config))
+    if not config.servers:
+        resources = object_at(bootstrap, "static_resources")
+        workers = [worker_cluster(layout)]
+        _check_free("cluster", objects(resources, "clusters"), workers)
+        extend(resources, "clusters", workers)
+
+
+def _add_to_manager(target: Target, hosts: list[Object], parts: Pieces, where: Places) -> None:
+    # From the end, so that indexes stay true.
+    extend(target.manager, "http_filters", parts.last_filters, at=where.last)
+    extend(target.manager, "http_filters", parts.filters, at=where.first)
+    extend(target.manager, "http_filters", [parts.marker], at=0)
+    for host in hosts:
+        extend(host, "routes", parts.routes, at=0)
+        extend(host, "rate_limits", parts.rate_limits)
+    _add_mappers(target.manager, parts.mappers)
+
+
+def _add_mappers(manager: Object, mappers: list[Object]) -> None:
+    replies = object_at(manager, "local_reply_config")
+    extend(replies, "mappers", mappers, at=0)
+    put(manager, "local_reply_config", replies)
+
+
+def _check_free(kind: str, present: list[Object], ours: list[Object]) -> None:
+    taken = {get(item, "name") for item in present} & {item["name"] for item in ours}
+    if taken:
+        raise CannotAttach(
+            f"there is a {kind} {min(taken)!r} already, and the gateway needs one of its own with this name: rename it"
+        )
+
+
+# -- What an earlier time added -------------------------------------------------------------------------------------------
+
+
+def _detach(bootstrap: Object) -> None:
+    """Take out what was added before.
+
+    Raises:
+        CannotAttach: nothing was, and yet there are our names.
+    """
+    resources = object_at(bootstrap, "static_resources")
+    found = list(managers(bootstrap))
+    if not any(is_ours(item) for target in found for item in objects(target.manager, "http_filters")):
+        _check_names(resources, found)
+        return
+    for target in found:
+        _detach_manager(target.manager)
+    _keep(resources, "clusters", lambda cluster: not _is_our_cluster(cluster))
+    _keep(resources, "listeners", lambda listener: get(listener, "name") not in PRIVATE_LISTENERS)
+
+
+def _detach_manager(manager: Object) -> None:
+    pass_through.disable(manager)
+    _keep(manager, "http_filters", lambda item: not is_ours(item))
+    for host in objects(object_at(manager, "route_config"), "virtual_hosts"):
+        _keep(host, "routes", lambda route: not is_ours(route))
+        _keep(host, "rate_limits", lambda item: not _is_our_limit(item))
+    replies = object_at(manager, "local_reply_config")
+    _keep(replies, "mappers", lambda mapper: MARKER_NAMESPACE not in words(object_at(mapper, "filter")))
+    if not replies:
+        take(manager, "local_reply_config")
+
+
+def _keep(data: Object, field: str, wanted: Callable[[Object], bool]) -> None:
+    present = objects(data, field)
+    kept = [item for item in present if wanted(item)]
+    if len(kept) < len(present):
+        present[:] = kept
+        if not kept:
+            take(data, field)
+
+
+def _check_names(resources: Object, found: list[Target]) -> None:
+    hosts = [host for target in found for host in objects(object_at(target.manager, "route_config"), "virtual_hosts")]
+    taken = [
+        *(("listener", item) for item in objects(resources, "listeners") if get(item, "name") in PRIVATE_LISTENERS),
+        *(("route", route) for host in hosts for route in objects(host, "routes") if is_ours(route)),
+    ]
+    if taken:
+        kind, item = taken[0]
+        raise CannotAttach(
+            f"the {kind} {get(item, 'name')!r} has a name that the gateway's parts have, and was not added by `envoy attach`:"
+            " rename or remove it"
+        )
+    if any(_is_our_limit(item) for host in hosts for item in objects(host, "rate_limits")):
+        raise CannotAttach(
+            f"rate_limits of a virtual host have stage {STAGE}, which is the gateway's: give them another"
+        )
+
+
+def _is_our_limit(item: Object) -> bool:
+    return str(get(item, "stage", "")) == str(STAGE)
+
+
+def _is_our_cluster(cluster: Object) -> bool:
+    return MARKER_NAMESPACE in object_at(object_at(cluster, "metadata"), "filter_metadata")

@@ -1,0 +1,123 @@
+"""Envoy's configuration as plain data: dicts, lists and scalars, whoever wrote them.
+
+Envoy takes each field in two spellings, ``filter_chains`` and ``filterChains``. Fields are named by the first here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import betterproto2
+
+from mcp_extproc.envoy.render.verbatim import written_out
+
+Object = dict[str, Any]
+
+
+class CannotAttach(Exception):
+    """Why a configuration can't take our parts in, and what to do about it: ``str()`` is for the person who wrote it."""
+
+
+def plain(message: betterproto2.Message) -> Object:
+    """A message as data of its own."""
+    data: Object = written_out(json.loads(message.to_json(casing=betterproto2.Casing.SNAKE)))
+    return data
+
+
+def camel(field: str) -> str:
+    """The other spelling of a field.
+
+    >>> camel("filter_chains")
+    'filterChains'
+    """
+    head, *rest = field.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def get(data: Object, field: str, default: Any = None) -> Any:
+    """A field's value, in whichever spelling; ``default`` where it is missing or null."""
+    for name in (field, camel(field)):
+        if name in data and not is_null(data[name]):
+            return data[name]
+    return default
+
+
+def put(data: Object, field: str, value: Any) -> None:
+    """Set a field, in the spelling that it has."""
+    name = camel(field)
+    data[name if name in data else field] = value
+
+
+def take(data: Object, *fields: str) -> None:
+    """Remove fields."""
+    for field in fields:
+        data.pop(field, None)
+        data.pop(camel(field), None)
+
+
+def objects(data: Object, field: str) -> list[Object]:
+    """The mappings in a list.
+
+    Raises:
+        CannotAttach: the field is something else.
+    """
+    value = get(data, field, [])
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise CannotAttach(f"{field} is no list of mappings: Envoy would not read this file")
+    return value
+
+
+def object_at(data: Object, field: str) -> Object:
+    """The mapping in a field; an empty one where there is none.
+
+    Raises:
+        CannotAttach: the field is something else.
+    """
+    value = get(data, field, {})
+    if not isinstance(value, dict):
+        raise CannotAttach(f"{field} is no mapping: Envoy would not read this file")
+    return value
+
+
+def extend(data: Object, field: str, items: list[Object], *, at: int | None = None) -> None:
+    """Put items into a list, which is made if it is not there; at its end, or before the one at an index."""
+    present = objects(data, field)
+    if not items:
+        return
+    if not present:
+        put(data, field, present := [])
+    where = len(present) if at is None else at
+    present[where:where] = items
+
+
+def is_null(value: Any) -> bool:
+    """Whether a value stands for none: null in JSON, and nothing, ``~`` or ``null`` in YAML."""
+    return value is None or getattr(value, "tag", "") == "tag:yaml.org,2002:null"
+
+
+def is_true(value: Any) -> bool:
+    """Whether a value is ``true``, as YAML's text or as a boolean."""
+    return value is True or str(value).lower() == "true"
+
+
+def words(data: Any) -> Iterator[str]:
+    """Every key and every text, at any depth."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield str(key)
+            yield from words(value)
+    elif isinstance(data, list):
+        for item in data:
+            yield from words(item)
+    elif isinstance(data, str):
+        yield str(data)
+
+
+def message_type(config: Object) -> str:
+    """The name of a typed configuration's message, such as ``envoy.extensions.filters.http.rbac.v3.RBAC``."""
+    name = str(config.get("@type", "")).rpartition("/")[2]
+    if name in ("udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"):
+        name = str(get(config, "type_url", "")).rpartition("/")[2]
+    return name

@@ -1,0 +1,149 @@
+"""Where our filters go among those of a listener: after authentication, before policies.
+
+Policies read what our filters write, so they come later; who calls has to be known before, because much is answered by the
+gateway itself. Source: the kinds of filters in Envoy 1.40 (api-v3/extensions/filters/http).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from mcp_extproc.config.policies import NATIVE_NAMESPACE
+from mcp_extproc.contract import NAMESPACE, SERVER_HEADER
+from mcp_extproc.envoy.attach.fields import CannotAttach, Object, get, message_type, object_at, words
+from mcp_extproc.envoy.layout import EXTPROC_CLUSTER
+
+AUTHENTICATION = frozenset({"api_key_auth", "basic_auth", "gcp_authn", "jwt_authn", "oauth2"})
+"""Find out who calls."""
+
+JUDGES = frozenset({"ext_authz", "rbac"})
+"""Let pass or refuse, by what they know of a request."""
+
+LIMITS = frozenset({"admission_control", "bandwidth_limit", "local_ratelimit", "rate_limit_quota", "ratelimit"})
+"""Policies too, but some guard what comes after them from floods: in front of authentication they are where they were meant
+to be."""
+
+_TO_THE_SERVER = frozenset({
+    "aws_lambda", "aws_request_signing", "cache", "credential_injector", "dynamic_forward_proxy", "router",
+    "stateful_session",
+})  # fmt: skip
+"""Deal with the request as the server will get it."""
+
+BROWSERS = frozenset({"cors", "csrf"})
+"""Answer or refuse what pages send, and so come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where ours are inserted: indexes among the filters that are there."""
+
+    first: int
+    """In front of policies."""
+    last: int
+    """Behind policies, in front of what deals with the request as the server will get it."""
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether anything is between."""
+        return self.first < self.last
+
+
+def places(filters: list[Object], namespaces: Collection[str]) -> Places:
+    """Find them.
+
+    Args:
+        filters: those of the HTTP connection manager, without ours.
+        namespaces: of metadata that the gateway writes.
+
+    Raises:
+        CannotAttach: there are none that are right.
+    """
+    _check_router(filters)
+    _check_nobody_asks_our_workers(filters)
+    _check_metadata_is_written(filters, namespaces)
+    found = [kinds(item) for item in filters]
+    last_authentication = max((index for index, kind in enumerate(found) if kind & AUTHENTICATION), default=-1)
+    for index, item in enumerate(filters[: max(last_authentication, 0)]):
+        reason = _has_to_follow(item, found[index])
+        if reason is not None:
+            behind = filter_name(filters[last_authentication])
+            raise CannotAttach(
+                f"the order of the HTTP filters is unsafe: {filter_name(item)} {reason}, and so has to come after the"
+                f" gateway's filters, but {behind}, which says who calls, comes after it and has to come before them."
+                f" Move {behind} in front of {filter_name(item)}"
+            )
+    after = range(last_authentication + 1, len(filters))
+    policies = [index for index in after if found[index] & (JUDGES | LIMITS) or _reads_ours(filters[index])]
+    to_the_server = [index for index in after if found[index] & _TO_THE_SERVER]
+    if not policies:
+        return Places(to_the_server[0], to_the_server[0])
+    return Places(policies[0], next(index for index in to_the_server if index > policies[-1]))
+
+
+def kinds(item: Object) -> frozenset[str]:
+    """What a filter is: ``rbac``, ``router`` and so on. Several where it is loaded from elsewhere and may be each of them."""
+    types = [_message_type(item)]
+    discovery = object_at(item, "config_discovery")
+    types += [str(url).rpartition("/")[2] for url in get(discovery, "type_urls", [])]
+    # envoy.extensions.filters.http.rbac.v3.RBAC
+    known = {name.split(".")[-3] for name in types if name.startswith("envoy.extensions.filters.http.")}
+    return frozenset(known or {filter_name(item).rpartition(".")[2]})
+
+
+def _message_type(item: Object) -> str:
+    config = object_at(item, "typed_config")
+    name = message_type(config)
+    # A filter that runs only for requests that match; see the one inside.
+    if name == "envoy.extensions.common.matching.v3.ExtensionWithMatcher":
+        return message_type(object_at(object_at(config, "extension_config"), "typed_config"))
+    return name
+
+
+def filter_name(item: Object) -> str:
+    """As in the file."""
+    return str(get(item, "name", "(a filter without a name)"))
+
+
+def _check_router(filters: list[Object]) -> None:
+    routers = [index for index, item in enumerate(filters) if "router" in kinds(item)]
+    if not routers:
+        raise CannotAttach(
+            "the listener's HTTP connection manager has no envoy.filters.http.router: what answers there is something else,"
+            " and no route would be taken. Choose another listener, or end its http_filters with a router"
+        )
+    if routers != [len(filters) - 1]:
+        raise CannotAttach(
+            "the order of the HTTP filters is unsafe: filters behind envoy.filters.http.router see no request."
+            " Make the router the last one, once"
+        )
+
+
+def _check_nobody_asks_our_workers(filters: list[Object]) -> None:
+    for item in filters:
+        if "ext_proc" in kinds(item) and EXTPROC_CLUSTER in words(item):
+            raise CannotAttach(
+                f"the HTTP filter {filter_name(item)} asks the cluster {EXTPROC_CLUSTER} already, without having been"
+                " attached: remove it and what belongs to it"
+            )
+
+
+def _check_metadata_is_written(filters: list[Object], namespaces: Collection[str]) -> None:
+    if NATIVE_NAMESPACE in namespaces or any("mcp" in kinds(item) for item in filters):
+        return
+    for item in filters:
+        if NATIVE_NAMESPACE in words(item):
+            raise CannotAttach(
+                f"the HTTP filter {filter_name(item)} reads the metadata {NATIVE_NAMESPACE}, which nobody would write, so that"
+                " its rules would match nothing. Add it to metadata.namespaces in the gateway's configuration"
+            )
+
+
+def _has_to_follow(item: Object, kind: frozenset[str]) -> str | None:
+    if _reads_ours(item):
+        return f"reads what the gateway writes ({NAMESPACE}, {SERVER_HEADER})"
+    return "judges requests" if JUDGES & kind else None
+
+
+def _reads_ours(item: Object) -> bool:
+    return any(NAMESPACE in word or SERVER_HEADER in word.lower() or word == NATIVE_NAMESPACE for word in words(item))

@@ -1,0 +1,166 @@
+"""Our parts for a listener that serves other things too, as plain data.
+
+They are those of the listener that is ours alone, with three differences: every filter is disabled but on the endpoint's
+route, so that nobody else pays for it; filters have names of our own, because routes address filters by name; and what the
+worker has to know of a retry is told by the cluster, because a virtual host would tell every service behind it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as OneMutation
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
+from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Config as SetMetadata
+from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Metadata
+from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.google.protobuf import Struct
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE
+from mcp_extproc.envoy.attach.fields import Object, get, plain
+from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN, Layout
+from mcp_extproc.envoy.render import local_replies, policies, rate_limits, routes
+from mcp_extproc.envoy.render.clusters import clusters, extproc_cluster
+from mcp_extproc.envoy.render.listeners import client_filters, own_listeners
+from mcp_extproc.envoy.render.typed import any_of, header
+
+_FILTER_CONFIG = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_GENERAL = ("envoy.filters.http.", "mcp_")
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What has to be where."""
+
+    marker: Object
+    """The HTTP filter in front of all others: it marks requests to the endpoint, for :attr:`mappers`."""
+    filters: list[Object]
+    """HTTP filters behind authentication and in front of policies."""
+    last_filters: list[Object]
+    """HTTP filters behind policies; none unless policies see each request before anything is done about it."""
+    routes: list[Object]
+    """The first ones of the virtual host."""
+    rate_limits: list[Object]
+    """Of the virtual host. Their stage is ours."""
+    mappers: list[Object]
+    """The first ones of ``local_reply_config``."""
+    clusters: list[Object]
+    listeners: list[Object]
+    """Private ones. ``mcp_batches`` is not among them: it is a copy of the clients' listener."""
+
+
+def is_ours(item: Object) -> bool:
+    """Whether an HTTP filter or a route of a listener is one of these."""
+    return str(get(item, "name", "")).startswith((OWN, JUDGE_ROUTE, ACT_ROUTE))
+
+
+def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Pieces:
+    """All of them.
+
+    Args:
+        config: the gateway's.
+        layout: where Envoy and the workers meet.
+        judges_first: whether policies, ours or those that are there, see each request before anything is done about it.
+    """
+    filters = [plain(item) for item in client_filters(config, layout, judges_first=judges_first)]
+    names = _own_names([item["name"] for item in filters])
+    marker = plain(_marker())
+    attached = [_disabled(item, names[item["name"]]) for item in filters]
+    first = [item["name"] for item in filters].index(policies.JUDGE) + 1 if judges_first else len(filters)
+    return Pieces(
+        marker=_disabled(marker, marker["name"]),
+        filters=attached[:first],
+        last_filters=attached[first:],
+        routes=[_no_upgrades(config, marker["name"]), *_routes(config, names, marker["name"], judges_first)],
+        rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
+        mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],
+        clusters=[_cluster(plain(item)) for item in clusters(config, layout, judges_first=judges_first)],
+        listeners=[plain(listener) for listener in own_listeners(config, layout)],
+    )
+
+
+def worker_cluster(layout: Layout) -> Object:
+    """The cluster of the workers alone."""
+    return _cluster(plain(extproc_cluster(layout)))
+
+
+# -- Filters --------------------------------------------------------------------------------------------------------------
+
+
+def _own_names(names: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in names:
+        short = next((name.removeprefix(start) for start in _GENERAL if name.startswith(start)), name)
+        found[name] = OWN + (name if OWN + short in found.values() else short)
+    return found
+
+
+def _disabled(item: Object, name: str) -> Object:
+    return {**item, "name": name, "disabled": True}
+
+
+def _marker() -> HttpFilter:
+    mark = Metadata(metadata_namespace=MARKER_NAMESPACE, value=Struct.from_dict({MARKER_KEY: True}))
+    return HttpFilter(name=f"{OWN}marker", typed_config=any_of(SetMetadata(metadata=[mark])))
+
+
+# -- Routes ---------------------------------------------------------------------------------------------------------------
+
+
+def _routes(config: GatewayConfig, names: dict[str, str], marker: str, judges_first: bool) -> list[Object]:
+    rendered = policies.through(config, routes.endpoint_routes(config), routes.ENDPOINT, judges_first=judges_first)
+    everywhere = {name: plain(item) for name, item in policies.for_the_endpoint(config).items()}
+    *later, first = [plain(route) for route in rendered]
+    for route in (*later, first):
+        configs = {**everywhere, **route.pop("typed_per_filter_config", {})}
+        route["typed_per_filter_config"] = {names.get(name, name): item for name, item in configs.items()}
+    # Which filters a request has is decided once, by its first route. The others come later, by metadata.
+    chosen = first["typed_per_filter_config"]
+    first["typed_per_filter_config"] = {name: _enabled(chosen.get(name, {})) for name in (marker, *names.values())}
+    return [*(_without_empty(route) for route in later), first]
+
+
+def _without_empty(route: Object) -> Object:
+    return {name: value for name, value in route.items() if value or name != "typed_per_filter_config"}
+
+
+def _no_upgrades(config: GatewayConfig, marker: str) -> Object:
+    """Where the listener lets WebSockets pass, one to the endpoint would be a request whose body never ends."""
+    return {
+        "name": f"{OWN}upgrade",
+        "match": {"path": config.listen.path, "headers": [{"name": "upgrade", "present_match": True}]},
+        "direct_response": {"status": 403},
+        "typed_per_filter_config": {marker: _enabled({})},
+    }
+
+
+def _enabled(config: Object) -> Object:
+    return config if config.get("@type") == _FILTER_CONFIG else {"@type": _FILTER_CONFIG, "config": config}
+
+
+# -- Clusters -------------------------------------------------------------------------------------------------------------
+
+
+def _cluster(cluster: Object) -> Object:
+    metadata = cluster.setdefault("metadata", {})
+    metadata.setdefault("filter_metadata", {}).update(ATTACHED)
+    return _counting(cluster) if cluster["name"].startswith(OWN) else cluster
+
+
+def _counting(cluster: Object) -> Object:
+    """The repair listener tells a retry by ``x-envoy-attempt-count``."""
+    options: Object = cluster.setdefault("typed_extension_protocol_options", {}).setdefault(_HTTP_OPTIONS, {})
+    codec = {"name": "envoy.filters.http.upstream_codec", "typed_config": plain(any_of(UpstreamCodec()))}
+    present: list[Any] = options.get("http_filters", [codec])
+    options["http_filters"] = [_attempts(), *present]
+    return cluster
+
+
+def _attempts() -> Object:
+    count = header("x-envoy-attempt-count", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%")
+    mutation = HeaderMutation(mutations=Mutations(request_mutations=[OneMutation(append=count)]))
+    return {"name": f"{OWN}attempts", "typed_config": plain(any_of(mutation))}

@@ -1,0 +1,183 @@
+"""The place in a bootstrap where MCP clients come in: one HTTP connection manager, and virtual hosts of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from mcp_extproc.envoy.attach.fields import CannotAttach, Object, get, is_true, message_type, object_at, objects
+from mcp_extproc.envoy.layout import PRIVATE_LISTENERS
+
+MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+
+FRAGMENTS = "print the parts with `mcp-extproc envoy fragments`, and paste them"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the user named."""
+
+    listener: str | None = None
+    filter_chain: str | None = None
+    virtual_hosts: tuple[str, ...] = ()
+    pass_through: tuple[str, ...] = ()
+    """Routes whose requests are only read: by name, or by the path or prefix that they match."""
+    pass_through_hosts: tuple[str, ...] = ()
+    """Virtual hosts, the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An HTTP connection manager, and where it is. All of it is the bootstrap's own data."""
+
+    listener: Object
+    chain: Object
+    network_filter: Object
+    """That holds the manager."""
+    manager: Object
+
+    def __str__(self) -> str:
+        chain = get(self.chain, "name")
+        return f"{_name(self.listener)}{f', filter chain {chain}' if chain else ''}"
+
+
+def managers(bootstrap: Object) -> Iterator[Target]:
+    """Every HTTP connection manager of the bootstrap's own listeners."""
+    for listener in objects(object_at(bootstrap, "static_resources"), "listeners"):
+        default = object_at(listener, "default_filter_chain")
+        for chain in [*objects(listener, "filter_chains"), *([default] if default else [])]:
+            for network_filter in objects(chain, "filters"):
+                manager = object_at(network_filter, "typed_config")
+                if message_type(manager) == MANAGER:
+                    yield Target(listener, chain, network_filter, manager)
+
+
+def choose_manager(bootstrap: Object, choice: Choice) -> Target:
+    """The manager that is meant.
+
+    Raises:
+        CannotAttach: there is none, several could be meant, or its routes are not in the bootstrap.
+    """
+    found = [target for target in managers(bootstrap) if get(target.listener, "name") not in PRIVATE_LISTENERS]
+    if not found:
+        raise CannotAttach(_no_manager(bootstrap))
+    target = _one(found, choice)
+    for elsewhere in ("rds", "scoped_routes"):
+        if get(target.manager, elsewhere) is not None:
+            raise CannotAttach(
+                f"the routes of listener {target} are not in this file but come by {elsewhere}: {FRAGMENTS} there"
+            )
+    return target
+
+
+def _no_manager(bootstrap: Object) -> str:
+    if get(object_at(bootstrap, "dynamic_resources"), "lds_config") is not None:
+        return f"the listeners are not in this file but come from dynamic_resources.lds_config: {FRAGMENTS} there"
+    return (
+        "no listener in static_resources has an HTTP connection manager (a network filter with typed_config"
+        f" {MANAGER}), so there is nothing that routes HTTP requests. Add one, or use `mcp-extproc envoy bootstrap`,"
+        " which prints a whole configuration"
+    )
+
+
+def _one(found: list[Target], choice: Choice) -> Target:
+    left = found
+    if choice.listener is not None:
+        left = [target for target in left if get(target.listener, "name") == choice.listener]
+        if not left:
+            names = _listed({_name(target.listener) for target in found})
+            raise CannotAttach(
+                f"no listener {choice.listener!r} has an HTTP connection manager; those that do: {names}"
+            )
+    if choice.filter_chain is not None:
+        names = _listed({str(get(target.chain, "name", "(without a name)")) for target in left})
+        left = [target for target in left if get(target.chain, "name") == choice.filter_chain]
+        if not left:
+            raise CannotAttach(
+                f"no filter chain {choice.filter_chain!r} has an HTTP connection manager; those that do: {names}"
+            )
+    if len(left) > 1 and choice.virtual_hosts:
+        left = [target for target in left if _has_all(target, choice.virtual_hosts)] or left
+    if len(left) > 1:
+        several = "; ".join(str(target) for target in left)
+        raise CannotAttach(
+            f"several HTTP connection managers could be meant: {several}. Say which one with --listener, --filter-chain or"
+            " --virtual-host"
+        )
+    return left[0]
+
+
+def virtual_hosts(target: Target, choice: Choice) -> list[Object]:
+    """The virtual hosts that get the endpoint.
+
+    Raises:
+        CannotAttach: one that was named is not there, or several could be meant.
+    """
+    hosts = objects(object_at(target.manager, "route_config"), "virtual_hosts")
+    if not hosts:
+        raise CannotAttach(
+            f"the route_config of listener {target} has no virtual host: add one for the endpoint's domains"
+        )
+    names = [str(get(host, "name", "")) for host in hosts]
+    if not choice.virtual_hosts:
+        if len(hosts) > 1:
+            raise CannotAttach(
+                f"listener {target} has several virtual hosts: {_listed(names)}. Say with --virtual-host where the endpoint"
+                " is to be; the option can be given more than once"
+            )
+        return hosts
+    for wanted in choice.virtual_hosts:
+        if wanted not in names:
+            raise CannotAttach(f"listener {target} has no virtual host {wanted!r}; it has {_listed(names)}")
+    return [host for host, name in zip(hosts, names, strict=True) if name in choice.virtual_hosts]
+
+
+def check_routes(host: Object, path: str) -> None:
+    """Nothing else of a virtual host is served at the endpoint's path.
+
+    Raises:
+        CannotAttach: a route is for that path; or the host does not choose by a list of routes.
+    """
+    if get(host, "matcher") is not None:
+        raise CannotAttach(
+            f"virtual host {_name(host)} chooses routes by a matcher tree, where ours would have no place:"
+            " put the endpoint on a virtual host with a list of routes"
+        )
+    for route in objects(host, "routes"):
+        if _is_for(object_at(route, "match"), path):
+            name = get(route, "name")
+            raise CannotAttach(
+                f"virtual host {_name(host)} has a route for {path} already{f' ({name})' if name else ''}:"
+                " remove it, or set listen.path in the gateway's configuration to another path"
+            )
+
+
+def _is_for(match: Object, path: str) -> bool:
+    if any(get(match, kind) == path for kind in ("path", "prefix", "path_separated_prefix")):
+        # A prefix of exactly our path was made for what is there; `/` was not, nor `/api/` for `/api/mcp`.
+        return path != "/" or get(match, "path") == path
+    if not is_true(get(match, "case_sensitive", True)) and str(get(match, "path", "")).lower() == path.lower():
+        return True
+    pattern = get(object_at(match, "safe_regex"), "regex")
+    return pattern is not None and _matches(str(pattern), path) and not _matches(str(pattern), "/any-other-path")
+
+
+def _matches(pattern: str, path: str) -> bool:
+    try:
+        return re.fullmatch(pattern, path) is not None
+    except re.error:
+        return False  # Envoy's expressions (RE2) are not all Python's; the route stays behind ours
+
+
+def _has_all(target: Target, names: tuple[str, ...]) -> bool:
+    hosts = objects(object_at(target.manager, "route_config"), "virtual_hosts")
+    return set(names) <= {get(host, "name") for host in hosts}
+
+
+def _name(item: Object) -> str:
+    return repr(str(get(item, "name", ""))) if get(item, "name") else "(without a name)"
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names) if isinstance(names, set) else names)

@@ -1,0 +1,213 @@
+"""What the owner of a listener should know before MCP is served there, as sentences."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.attach.fields import Object, camel, get, is_true, object_at, objects, words
+from mcp_extproc.envoy.attach.filter_order import BROWSERS, JUDGES, Places, filter_name, kinds
+from mcp_extproc.envoy.attach.target import Target
+
+_OF_THE_CONNECTION = frozenset(
+    spelling
+    for field in (
+        "authenticated", "direct_remote_ip", "source_ip", "requested_server_name", "destination_ip", "destination_port",
+        "destination_port_range", "include_peer_certificate", "include_tls_session", "source", "connection",
+    )
+    for spelling in (field, camel(field))
+)  # fmt: skip
+"""Fields by which a policy looks at the client's connection, which the worker's own is not."""
+
+_REMOTE = frozenset({"remote_ip", "remoteIp"})
+"""The same where Envoy does not write the client's address into a header."""
+
+_CONNECTION_INPUT = re.compile(r"common_inputs\.(network|ssl)\.")
+"""The same in a matcher tree."""
+
+_SAFE = {
+    "use_remote_address": "who connects could write any address of a client into x-forwarded-for, and set x-envoy-* headers",
+    "normalize_path": "/x/../y and /y are two paths to policies by path, and may be one to a service",
+    "merge_slashes": "so are //y and /y",
+    "path_with_escaped_slashes_action": "so are /x%2Fy and /x/y (REJECT_REQUEST is the safe value)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cautions:
+    """What was found."""
+
+    sentences: list[str]
+    batches_pass: bool
+    """Whether messages of batches can be judged as if they came alone."""
+
+
+def cautions(
+    target: Target, hosts: list[Object], filters: list[Object], where: Places, config: GatewayConfig
+) -> Cautions:
+    """Look at a listener as it was.
+
+    Args:
+        target: where clients come in.
+        hosts: the virtual hosts that get the endpoint.
+        filters: the HTTP filters that were there.
+        where: ours go among them.
+        config: the gateway's.
+    """
+    behind = filters[where.first :]
+    no_batches = [_by_connection(target, filters), _counted_by_envoy(target, hosts, filters, config)]
+    found = [
+        *no_batches,
+        _judged_late(behind) if config.envoy.policies == "calls" else None,
+        _removed_tokens(filters),
+        _pages(behind),
+        _hosts(target, hosts, config),
+        _spellings(target.manager),
+        _short_streams(target.manager),
+        _unused(config),
+    ]
+    return Cautions([sentence for sentence in found if sentence is not None], batches_pass=not any(no_batches))
+
+
+def _by_connection(target: Target, filters: list[Object]) -> str | None:
+    judges = [item for item in filters if JUDGES & kinds(item)]
+    routes = object_at(target.manager, "route_config")
+    addresses_in_headers = is_true(get(target.manager, "use_remote_address"))
+    named = [filter_name(item) for item in judges if _asks_for_connection(item, addresses_in_headers)]
+    for place in (routes, *objects(routes, "virtual_hosts")):
+        for name, config in object_at(place, "typed_per_filter_config").items():
+            if name in map(filter_name, judges) and _asks_for_connection(config, addresses_in_headers):
+                named.append(f"the configuration of {name} on a virtual host")
+    if not named:
+        return None
+    return (
+        f"{', '.join(dict.fromkeys(named))} looks at the client's connection (address or certificate), which messages of"
+        " batches do not have: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) are answered with errors"
+    )
+
+
+def _asks_for_connection(policy: Object, addresses_in_headers: bool) -> bool:
+    asked = set(words(policy))
+    if not addresses_in_headers and asked & _REMOTE:
+        return True
+    return bool(asked & _OF_THE_CONNECTION) or any(_CONNECTION_INPUT.search(word) for word in asked)
+
+
+def _judged_late(behind: list[Object]) -> str | None:
+    named = [filter_name(item) for item in behind if JUDGES & kinds(item)]
+    if not named:
+        return None
+    return (
+        f"{', '.join(named)} judges calls only: by envoy.policies of the gateway's configuration, initialize, lists and ping"
+        " are answered in front of it. Where it is all that keeps strangers out, choose `policies: all`"
+    )
+
+
+def _removed_tokens(filters: list[Object]) -> str | None:
+    named = [filter_name(item) for item in filters if "jwt_authn" in kinds(item) and _drops_token(item)]
+    if not named:
+        return None
+    return (
+        f"{', '.join(named)} takes the token out of the request: messages of batches (MCP 2025-03-26) then have none, and are"
+        " answered with errors. Set `forward: true` on the provider; the gateway passes no client's token to a server"
+    )
+
+
+def _drops_token(item: Object) -> bool:
+    providers = object_at(object_at(item, "typed_config"), "providers")
+    return any(isinstance(provider, dict) and not is_true(get(provider, "forward")) for provider in providers.values())
+
+
+def _pages(behind: list[Object]) -> str | None:
+    named = [filter_name(item) for item in behind if BROWSERS & kinds(item)]
+    if not named:
+        return None
+    return f"{', '.join(named)} comes after the gateway, which answers OPTIONS with 405: pages need it first"
+
+
+def _hosts(target: Target, hosts: list[Object], config: GatewayConfig) -> str | None:
+    if not config.listen.is_loopback:
+        return None
+    address = str(get(object_at(object_at(target.listener, "address"), "socket_address"), "address", ""))
+    local = address.startswith("127.") or address in ("::1", "localhost")
+    domains = {str(domain) for host in hosts for domain in get(host, "domains", [])}
+    if local and domains <= {"*", "localhost", "localhost:*", "127.0.0.1", "[::1]"}:
+        return None
+    return (
+        f"listen.address of the gateway's configuration is {config.listen.address}, so that it serves only hosts such as"
+        " localhost and answers others with 403. Set it to 0.0.0.0, or to another address that is not local"
+    )
+
+
+def _spellings(manager: Object) -> str | None:
+    reasons = unsafe_spellings(manager)
+    if reasons is None:
+        return None
+    return (
+        "the endpoint is served at its exact path and spelling only, but policies of this listener could be got around:"
+        f" {reasons}. Consider setting them on the HTTP connection manager"
+    )
+
+
+def unsafe_spellings(manager: Object) -> str | None:
+    """By what one request could pass for another, where the manager does not see to it."""
+    missing = [field for field in _SAFE if not _is_safe(manager, field)]
+    return "; ".join(f"without {field}, {_SAFE[field]}" for field in missing) or None
+
+
+def _is_safe(manager: Object, field: str) -> bool:
+    value = get(manager, field)
+    if field == "path_with_escaped_slashes_action":
+        return value is not None and str(value) not in ("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED")
+    if field == "use_remote_address" and get(manager, "original_ip_detection_extensions") is not None:
+        return True
+    return is_true(value)
+
+
+def _short_streams(manager: Object) -> str | None:
+    if get(object_at(manager, "common_http_protocol_options"), "max_stream_duration") is None:
+        return None
+    return "max_stream_duration of the HTTP connection manager ends long calls, and streams of clients that listen"
+
+
+def _counted_by_envoy(target: Target, hosts: list[Object], filters: list[Object], config: GatewayConfig) -> str | None:
+    limiting = {filter_name(item): item for item in filters if "local_ratelimit" in kinds(item)}
+    here = [target.manager, object_at(target.manager, "route_config"), *hosts]
+    named = [
+        name
+        for name, item in limiting.items()
+        # Without a bucket of its own it is there for routes that have one.
+        if any(_has_bucket(config) for config in (
+            object_at(item, "typed_config"), *(object_at(object_at(place, "typed_per_filter_config"), name) for place in here)
+        ))
+    ]  # fmt: skip
+    if config.counts_locally:
+        named.append("rate_limits or envoy.http_filters of the gateway's configuration")
+    if not named:
+        return None
+    return (
+        f"{', '.join(named)}: Envoy counts for each listener by itself, and messages of batches would have a limit of their"
+        " own: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) are answered with errors. A global limit"
+        " counts both"
+    )
+
+
+def _has_bucket(config: Object) -> bool:
+    return get(config, "token_bucket") is not None or bool(get(config, "descriptors"))
+
+
+def _unused(config: GatewayConfig) -> str | None:
+    unused = [
+        name
+        for name, is_set in (
+            ("listen.tls", config.listen.tls is not None),
+            ("listen.limits", "limits" in config.listen.model_fields_set),
+            ("overload", "overload" in config.model_fields_set),
+            ("log.access", bool(config.log.access) and "access" in config.log.model_fields_set),
+        )
+        if is_set
+    ]
+    if not unused:
+        return None
+    return f"{', '.join(unused)} of the gateway's configuration do not count here: this Envoy has its own"

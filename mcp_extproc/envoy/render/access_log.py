@@ -1,0 +1,59 @@
+"""Envoy's access log: one JSON object for each request, with what the gateway read in it."""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
+from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
+from envoy_data_plane.google.protobuf import Struct
+
+from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.envoy.render.typed import any_of
+
+
+def _fact(path: str) -> str:
+    return f"%DYNAMIC_METADATA({NAMESPACE}:{path})%"
+
+
+FIELDS = {
+    "start_time": "%START_TIME%",
+    "http_method": "%REQ(:METHOD)%",
+    "status": "%RESPONSE_CODE%",
+    "duration_ms": "%DURATION%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "client_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "user_agent": "%REQ(USER-AGENT)%",
+    # Attribute names of the OpenTelemetry conventions for MCP, where there is one.
+    "mcp.method.name": _fact("method"),
+    "jsonrpc.request.id": _fact("id_json"),
+    "mcp.session.id": _fact("session"),
+    "mcp.protocol.version": _fact("protocol_version"),
+    "mcp.client": _fact("client"),
+    "mcp.server": _fact("server"),
+    "gen_ai.tool.name": _fact("tool"),
+    "gen_ai.prompt.name": _fact("prompt"),
+    "mcp.batch": _fact("batch"),
+    "mcp.name": _fact("params:name"),
+    "mcp.resource.uri": _fact("params:uri"),
+    "mcp.unavailable": _fact("unavailable"),
+    "rpc.response.status_code": _fact("error_code"),
+    "error.type": _fact("error_reason"),
+    "upstream_cluster": "%UPSTREAM_CLUSTER%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "upstream_attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+}
+"""Neither the path nor any header that may hold a credential: a server's URL may carry its key in the query."""
+
+
+def access_log(path: str) -> list[AccessLog]:
+    """A log to this file; none for an empty path."""
+    if not path:
+        return []
+    format = SubstitutionFormatString(json_format=Struct.from_dict(FIELDS), omit_empty_values=True)
+    return [
+        AccessLog(name="envoy.access_loggers.file", typed_config=any_of(FileAccessLog(path=path, log_format=format)))
+    ]

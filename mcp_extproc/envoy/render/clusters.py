@@ -1,0 +1,240 @@
+"""Clusters: one for each MCP server, and the one of the ext_proc workers."""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
+    LoadBalancingPolicy,
+    LoadBalancingPolicyPolicy,
+    OutlierDetection,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    HealthCheck,
+    HealthCheckGrpcHealthCheck,
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    Metadata,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    HttpProtocolOptions as CommonHttpProtocolOptions,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    EndpointAdditionalAddress,
+    EndpointHealthCheckConfig,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteActionHashPolicyHeader
+from envoy_data_plane.envoy.extensions.load_balancing_policies.common.v3 import ConsistentHashingLbConfig
+from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.envoy.type.v3 import Percent
+from envoy_data_plane.google.protobuf import Struct
+
+from mcp_extproc.address import TcpAddress
+from mcp_extproc.config import GatewayConfig, Server
+from mcp_extproc.config.resilience import CircuitBreakers
+from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
+from mcp_extproc.envoy.render import policies, resilience, tls
+from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
+from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket_matches
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+_CHECK_INTERVAL = 0.5
+"""Seconds between health checks of a worker. Dead ones are found by the first request too; this finds those that hang."""
+
+_CHECK_AGAIN = 0.1
+"""Seconds between checks of a worker that failed one: it starts in about a second."""
+
+_CHECK_FAILURES = 2
+"""In a row. One alone can be a check that met the worker's GOAWAY."""
+
+_EJECTION = 1.0
+"""Seconds without requests after connections failed; a health check that passes ends it."""
+
+_EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+
+
+def clusters(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> list[Cluster]:
+    """All clusters. ``judges_first``: whether there is a way through a worker in front of policies."""
+    servers = [_server_cluster(name, server, layout) for name, server in config.servers.items()]
+    return [*servers, extproc_cluster(layout), *policies.clusters(config, judges_first=judges_first)]
+
+
+def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:
+    cluster = Cluster(
+        name=cluster_name(name),
+        type=ClusterDiscoveryType.STATIC,
+        # Of names; many servers listen on IPv4 only although theirs has both.
+        dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
+        connect_timeout=seconds(server.connect_timeout),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=cluster_name(name),
+            endpoints=[
+                LocalityLbEndpoints(lb_endpoints=[_replica(server, host, port) for host, port in server.addresses]),
+                # Gets only retries: requests that the server answered as if it had lost its session (docs/design.md).
+                LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)]),
+            ],
+        ),
+        transport_socket_matches=transport_socket_matches(server),
+        typed_extension_protocol_options={_HTTP_OPTIONS: any_of(_http_options(server))},
+    )
+    if not _all_static(server):
+        resilience.look_up(cluster, server.dns)
+    resilience.add_to_cluster(cluster, server)
+    return cluster
+
+
+def _http_options(server: Server) -> HttpProtocolOptions:
+    explicit = HttpProtocolOptionsExplicitHttpConfig()
+    if server.http2:
+        explicit.http2_protocol_options = Http2ProtocolOptions(connection_keepalive=resilience.http2_keepalive(server))
+    else:
+        explicit.http_protocol_options = Http1ProtocolOptions()
+    return HttpProtocolOptions(
+        common_http_protocol_options=CommonHttpProtocolOptions(
+            idle_timeout=seconds(server.idle_timeout), max_requests_per_connection=server.max_requests_per_connection
+        ),
+        explicit_http_config=explicit,
+    )
+
+
+def _replica(server: Server, host: str, port: int) -> LbEndpoint:
+    # The host name becomes the request's Host (auto_host_rewrite). With a URL it is written there, port as the user wrote it.
+    hostname = server.authority if server.url is not None else _authority(host, port)
+    additional = [EndpointAdditionalAddress(address=socket_address("::1", port))] if host == "localhost" else []
+    return LbEndpoint(
+        endpoint=Endpoint(hostname=hostname, address=_address(host, port), additional_addresses=additional)
+    )
+
+
+def _address(host: str, port: int) -> Address:
+    # Without DNS, and both families in turn: servers bind "localhost" to either.
+    return socket_address("127.0.0.1" if host == "localhost" else host, port)
+
+
+def _repair_endpoint(name: str, server: Server, layout: Layout) -> LbEndpoint:
+    match = Struct.from_dict(REPAIR_MATCH)
+    filters = {"envoy.transport_socket_match": match}
+    if server.safe_retries is not None:
+        filters["envoy.lb"] = match
+    return LbEndpoint(
+        endpoint=Endpoint(
+            hostname=repair_host(name),
+            address=envoy_address(layout.repair),
+            # Always there; and a check of a server would be no request that it could answer.
+            health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True)
+            if server.health_check is not None
+            else None,
+        ),
+        metadata=Metadata(filter_metadata=filters),
+    )
+
+
+def extproc_cluster(layout: Layout) -> Cluster:
+    shared = layout.shares_sessions
+    return Cluster(
+        name=EXTPROC_CLUSTER,
+        type=ClusterDiscoveryType.STATIC if _is_static(layout) else ClusterDiscoveryType.STRICT_DNS,
+        connect_timeout=seconds(1),
+        circuit_breakers=resilience.circuit_breakers(CircuitBreakers()),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=EXTPROC_CLUSTER,
+            endpoints=[
+                LocalityLbEndpoints(
+                    lb_endpoints=[
+                        LbEndpoint(endpoint=Endpoint(address=envoy_address(worker))) for worker in layout.extproc
+                    ]
+                )
+            ],
+        ),
+        transport_socket=tls.to_workers(layout),
+        # One alone gets every request, well or not: nobody else could take it, and so it is back the moment it serves.
+        load_balancing_policy=_by_session() if shared else None,
+        common_lb_config=_only_to_the_well() if shared else None,
+        health_checks=[_health_check()] if shared else [],
+        outlier_detection=_outlier_detection() if shared else None,
+        typed_extension_protocol_options={
+            _HTTP_OPTIONS: any_of(
+                HttpProtocolOptions(
+                    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+                        http2_protocol_options=Http2ProtocolOptions()
+                    )
+                )
+            )
+        },
+    )
+
+
+def _by_session() -> LoadBalancingPolicy:
+    """What a worker remembers of a session is where its requests go. Those without a session go anywhere."""
+    by_key = RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=SESSION_KEY))
+    policy = RingHash(consistent_hashing_lb_config=ConsistentHashingLbConfig(hash_policy=[by_key]))
+    return LoadBalancingPolicy(
+        policies=[
+            LoadBalancingPolicyPolicy(
+                typed_extension_config=extension("envoy.load_balancing_policies.ring_hash", policy)
+            )
+        ]
+    )
+
+
+def _only_to_the_well() -> ClusterCommonLbConfig:
+    return ClusterCommonLbConfig(
+        # By default, with half of them dead, the dead would get requests again,
+        healthy_panic_threshold=Percent(value=0),
+        # and who is well would be looked at once a second.
+        update_merge_window=ZERO,
+    )
+
+
+def _health_check() -> HealthCheck:
+    return HealthCheck(
+        timeout=seconds(1),
+        interval=seconds(_CHECK_INTERVAL),
+        no_traffic_interval=seconds(_CHECK_INTERVAL),
+        unhealthy_interval=seconds(_CHECK_AGAIN),
+        unhealthy_edge_interval=seconds(_CHECK_AGAIN),
+        unhealthy_threshold=_CHECK_FAILURES,
+        healthy_threshold=1,
+        grpc_health_check=HealthCheckGrpcHealthCheck(service_name=_EXTPROC_SERVICE),
+    )
+
+
+def _outlier_detection() -> OutlierDetection:
+    """After two connections that failed, or exchanges cut off; or five that ended with a gRPC error (Envoy's default)."""
+    return OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=2,
+        enforcing_consecutive_local_origin_failure=100,
+        enforcing_success_rate=0,
+        enforcing_local_origin_success_rate=0,
+        enforcing_failure_percentage=0,
+        interval=seconds(_CHECK_INTERVAL),
+        base_ejection_time=seconds(_EJECTION),
+        max_ejection_time=seconds(_EJECTION),
+        # By default one in ten: none of two.
+        max_ejection_percent=100,
+    )
+
+
+def _all_static(server: Server) -> bool:
+    return all(host == "localhost" or tls.is_ip(host) for host, _ in server.addresses)
+
+
+def _is_static(layout: Layout) -> bool:
+    return all(tls.is_ip(worker.host) for worker in layout.extproc if isinstance(worker, TcpAddress))
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,155 @@
+"""What a client gets for a request that a policy refused: a filter of Envoy's, of the operator's choice.
+
+Envoy answers such a request by itself, with a status and plain text, which ends the whole session in several SDKs. So what is
+known to be a JSON-RPC request is answered with a JSON-RPC error that has its id, and HTTP 200 unless configured otherwise.
+Which policy it was and why is in the access log (``response_code_details``), and nobody else's business.
+"""
+
+from __future__ import annotations
+
+import orjson
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    AndFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    ExtensionFilter,
+    MetadataFilter,
+    ResponseFlagFilter,
+    StatusCodeFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    RuntimeUInt32,
+)
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import ResponseMapper
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    RegexMatcher,
+    StringMatcher,
+    ValueMatcher,
+)
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.envoy.render.typed import any_of, text_format
+from mcp_extproc.gateway.policy.preview import RESPONSE_METHOD
+from mcp_extproc.mcp import errors, transport
+
+_WAIT = "%RESP(RETRY-AFTER?X-RATELIMIT-RESET)%"
+_WAIT_IS_KNOWN = (
+    "'retry-after' in response.headers ? response.headers['retry-after'].matches('^[0-9]{1,9}$') : "
+    "'x-ratelimit-reset' in response.headers && response.headers['x-ratelimit-reset'].matches('^[0-9]{1,9}$')"
+)
+"""Retry-After may be a date, too, and other filters of the operator's may say neither."""
+_ID = f"%DYNAMIC_METADATA({NAMESPACE}:id_json)%"
+
+_REFUSED_FLAGS = ["UAEX", "FI", "RLSE"]
+"""Refused by ext_authz, by the fault filter, or because the rate limit service did not answer."""
+
+
+def denials(config: GatewayConfig) -> list[ResponseMapper]:
+    """For ``local_reply_config``, in front of the mappers for everything else."""
+    status = 200 if config.errors.status == "jsonrpc" else None
+    denied = _text(
+        errors.INVALID_REQUEST, "A policy of the gateway refuses this request.", '{"reason":"denied","status":403}'
+    )
+    too_many_now = _text(
+        errors.INTERNAL_ERROR,
+        f"Too many requests: try again in {_WAIT} s.",
+        f'{{"reason":"rate_limited","status":429,"retryAfter":{_WAIT}}}',
+    )
+    too_many = _text(
+        errors.INTERNAL_ERROR, "Too many requests: try again later.", '{"reason":"rate_limited","status":429}'
+    )
+    failed = _text(
+        errors.INTERNAL_ERROR,
+        "A policy of the gateway refuses this request (%RESPONSE_FLAGS_LONG%).",
+        '{"reason":"refused"}',
+    )
+    return [
+        _mapper([_is(401)], _text(errors.INVALID_REQUEST, "Authentication is required, or was refused."), None),
+        *_with_and_without_id([_is(429), _expression(_WAIT_IS_KNOWN)], too_many_now, status, retry=True),
+        *_with_and_without_id([_is(429)], too_many, status),
+        *_with_and_without_id([_is(403)], denied, status),
+        *_with_and_without_id([_at_least(400), _flags(_REFUSED_FLAGS)], failed, status),
+    ]
+
+
+def _with_and_without_id(
+    filters: list[AccessLogFilter], text: str, status: int | None, *, retry: bool = False
+) -> list[ResponseMapper]:
+    """Notifications, answers and GETs have nobody who waits for a JSON-RPC error: their status stays."""
+    with_id = text.replace('"error":', f'"id":{_ID},"error":', 1)
+    return [
+        _mapper([*filters, _has("id_json"), _is_request()], with_id, status, retry=retry),
+        _mapper(filters, text, None, retry=retry),
+    ]
+
+
+def _mapper(filters: list[AccessLogFilter], text: str, status: int | None, *, retry: bool = False) -> ResponseMapper:
+    body = text_format(text)
+    body.content_type = transport.JSON
+    return ResponseMapper(
+        filter=filters[0] if len(filters) == 1 else AccessLogFilter(and_filter=AndFilter(filters=filters)),
+        status_code=status,
+        body_format_override=body,
+        headers_to_add=[_if_absent("retry-after", "%RESP(X-RATELIMIT-RESET)%")] if retry else [],
+    )
+
+
+def _text(code: int, message: str, data: str | None = None) -> str:
+    error = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = orjson.Fragment(data)
+    return orjson.dumps({"jsonrpc": "2.0", "error": error}).decode()
+
+
+def _if_absent(name: str, value: str) -> HeaderValueOption:
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value), append_action=HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
+    )
+
+
+def _has(key: str) -> AccessLogFilter:
+    return _metadata(key, ValueMatcher(present_match=True))
+
+
+def _is_request() -> AccessLogFilter:
+    # Access log filters of Envoy 1.40 pass over `invert`; what stands for the method of a response begins with two of these.
+    assert RESPONSE_METHOD.startswith("_")
+    no_response = RegexMatcher(regex="[^_].*")
+    return _metadata("method", ValueMatcher(string_match=StringMatcher(safe_regex=no_response)))
+
+
+def _metadata(key: str, value: ValueMatcher) -> AccessLogFilter:
+    matcher = MetadataMatcher(filter=NAMESPACE, path=[MetadataMatcherPathSegment(key=key)], value=value)
+    return AccessLogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=False))
+
+
+def _expression(text: str) -> AccessLogFilter:
+    config = any_of(ExpressionFilter(expression=text))
+    return AccessLogFilter(
+        extension_filter=ExtensionFilter(name="envoy.access_loggers.extension_filters.cel", typed_config=config)
+    )
+
+
+def _flags(flags: list[str]) -> AccessLogFilter:
+    return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=flags))
+
+
+def _is(status: int) -> AccessLogFilter:
+    return _status(ComparisonFilterOp.EQ, status, f"mcp.policy_{status}")
+
+
+def _at_least(status: int) -> AccessLogFilter:
+    return _status(ComparisonFilterOp.GE, status, "mcp.policy_failure")
+
+
+def _status(op: ComparisonFilterOp, status: int, key: str) -> AccessLogFilter:
+    value = RuntimeUInt32(default_value=status, runtime_key=key)
+    return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=op, value=value)))

@@ -1,0 +1,288 @@
+"""Listeners: the clients', and two private ones for the gateway's own requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as OneMutation
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
+from envoy_data_plane.envoy.config.core.v3 import (
+    BackoffStrategy,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    HeaderValue,
+    Http1ProtocolOptions,
+    HttpProtocolOptions,
+    HttpProtocolOptionsHeadersWithUnderscoresAction,
+    RetryPolicy,
+    RetryPolicyRetryHostPredicate,
+)
+from envoy_data_plane.envoy.config.listener.v3 import AdditionalAddress, Filter, FilterChain, Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
+from envoy_data_plane.envoy.extensions.filters.http.custom_response.v3 import CustomResponse
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
+    ExternalProcessor,
+    HeaderForwardingRules,
+    MetadataOptions,
+    MetadataOptionsMetadataNamespaces,
+    ProcessingMode,
+    ProcessingModeBodySendMode,
+    ProcessingModeHeaderSendMode,
+)
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerPathWithEscapedSlashesAction,
+    HttpFilter,
+    LocalReplyConfig,
+)
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
+from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
+from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+
+from mcp_extproc.address import Address, TcpAddress
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, NAMESPACE
+from mcp_extproc.envoy.layout import (
+    BATCHES_LISTENER,
+    EXTPROC_CLUSTER,
+    LISTENER,
+    REPAIR_LISTENER,
+    SESSION_KEY,
+    UPSTREAMS_LISTENER,
+    Layout,
+)
+from mcp_extproc.envoy.render import downstream, local_replies, policies, resilience, routes, sticky
+from mcp_extproc.envoy.render.access_log import access_log
+from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header, seconds
+
+MESSAGE_TIMEOUT = 5.0
+"""Seconds that a worker has for each message. Most take microseconds; fan-outs ask for more (``max_message_timeout``)."""
+
+_REQUEST_TIMEOUT = 60.0
+"""Seconds for a client to send its whole request."""
+
+_HEADERS_TIMEOUT = 15.0
+
+_SESSION_KEY_CHARS = 24
+"""Of a session's token: they hold its nonce, which differs for each session and tells nothing."""
+
+
+def listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
+    """All listeners."""
+    clients = _clients(config, layout)
+    if config.counts_locally and config.listen.tls is None:  # the worker speaks no TLS to its socket
+        # One listener with two addresses: a listener of their own would give batches buckets of their own.
+        clients.additional_addresses = [AdditionalAddress(address=envoy_address(layout.batches))]
+        return [clients, *own_listeners(config, layout)]
+    return [clients, *own_listeners(config, layout), _batches(config, layout)]
+
+
+def own_listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
+    """The private listeners that are the same wherever clients come in: for sub-requests, and for lost sessions."""
+    return [_upstreams(config, layout), _repair(config, layout)]
+
+
+def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> list[HttpFilter]:
+    """Our HTTP filters where clients come in, with those that are configured, in their order. A router follows them."""
+    ours = [
+        HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
+        HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
+        *([_session_key()] if layout.shares_sessions else []),
+        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, config.more_namespaces, repairs=False))),
+        *sticky.client_filters(config),
+    ]
+    return policies.around(config, ours, routes.BUFFER, routes.EXT_PROC, judges_first=judges_first)
+
+
+def _clients(config: GatewayConfig, layout: Layout) -> Listener:
+    address = TcpAddress(config.listen.address, config.listen.port)
+    manager = _for_clients(config, layout, LISTENER)
+    downstream.limit_requests(manager, config.listen.limits)
+    listener = _listener(LISTENER, address, manager)
+    downstream.secure(listener, config.listen.tls, config.listen.limits)
+    return listener
+
+
+def _batches(config: GatewayConfig, layout: Layout) -> Listener:
+    # The very same filters: each message of a batch meets the policies that it would meet alone.
+    manager = _for_clients(config, layout, BATCHES_LISTENER)
+    if config.has_policies:
+        # The client's address is the one that its own request came from, which is the last in x-forwarded-for.
+        manager.use_remote_address = False
+    listener = _listener(BATCHES_LISTENER, layout.batches, manager)
+    downstream.exempt(listener, config.overload)
+    return listener
+
+
+def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnectionManager:
+    return HttpConnectionManager(
+        stat_prefix=name,
+        route_config=routes.client_routes(config),
+        http_filters=[*client_filters(config, layout, judges_first=config.judges_first), _router()],
+        access_log=access_log(config.log.access),
+        local_reply_config=local_replies.local_replies(config),
+        use_remote_address=True,
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
+        common_http_protocol_options=HttpProtocolOptions(
+            # `x_mcp_server` is a second spelling of `x-mcp-server` to some filters and services behind them.
+            headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
+        ),
+        http_protocol_options=Http1ProtocolOptions(),
+        request_timeout=seconds(_REQUEST_TIMEOUT),
+        request_headers_timeout=seconds(_HEADERS_TIMEOUT),
+    )
+
+
+def _upstreams(config: GatewayConfig, layout: Layout) -> Listener:
+    filters = sticky.sub_request_filters(config)
+    routing = routes.upstream_routes(config)
+    return _private(config, UPSTREAMS_LISTENER, layout.upstreams, routing, filters, local_replies.failure_headers())
+
+
+def _repair(config: GatewayConfig, layout: Layout) -> Listener:
+    servers = config.servers.values()
+    ejects = any(server.outlier_detection is not None for server in servers)
+    filters = [
+        *([HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse()))] if ejects else []),
+        *sticky.repair_filters(config),
+        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, (), repairs=True))),
+        *sticky.sub_request_filters(config),
+    ]
+    local = local_replies.repair_replies() if any(map(resilience.fails_over, servers)) else None
+    return _private(config, REPAIR_LISTENER, layout.repair, routes.repair_routes(config), filters, local)
+
+
+def whole_bodies(config: GatewayConfig) -> Buffer:
+    """Collects bodies in front of our filter, and refuses larger ones with 413.
+
+    ext_proc buffers too, but a burst beyond the limit that arrives while the headers are still with the worker leaves it
+    waiting for data that Envoy, over its watermark, no longer reads (Envoy 1.40).
+    """
+    return Buffer(max_request_bytes=config.limits.request_bytes)
+
+
+def ext_proc(layout: Layout, more_namespaces: Sequence[str], *, repairs: bool) -> ExternalProcessor:
+    """Our filter.
+
+    Args:
+        layout: whether there are several workers.
+        more_namespaces: what the worker may write metadata to besides its own.
+        repairs: for the repair listener, which tells the worker by the route's name; clients can't.
+    """
+    return ExternalProcessor(
+        grpc_service=GrpcService(
+            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
+            timeout=ZERO,
+            retry_policy=before_anything_was_read(),
+            initial_metadata=[HeaderValue(key=SESSION_KEY, value=f"%REQ({SESSION_KEY})%")]
+            if layout.shares_sessions
+            else [],
+        ),
+        failure_mode_allow=False,
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        processing_mode=ProcessingMode(
+            request_header_mode=ProcessingModeHeaderSendMode.SEND,
+            response_header_mode=ProcessingModeHeaderSendMode.SKIP,
+            request_body_mode=ProcessingModeBodySendMode.NONE,
+            response_body_mode=ProcessingModeBodySendMode.NONE,
+            request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
+            response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
+        ),
+        # What a request needs is ordered in the answer to its headers: most need no response, and DELETE no body.
+        allow_mode_override=True,
+        message_timeout=seconds(MESSAGE_TIMEOUT),
+        max_message_timeout=seconds(MAX_MESSAGE_TIMEOUT),
+        mutation_rules=HeaderMutationRules(allow_envoy=True),
+        forward_rules=None if repairs else _what_the_worker_sees(layout),
+        request_attributes=["xds.route_name"] if repairs else [],
+        metadata_options=MetadataOptions(
+            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE, *more_namespaces])
+        ),
+    )
+
+
+def _session_key() -> HttpFilter:
+    """Keeps what leads to a session's worker in a header of its own, for the repair listener too.
+
+    There ``Mcp-Session-Id`` is the server's. Workers do not get to see this header, and so leave it in place.
+    """
+    key = header(SESSION_KEY, f"%REQ(mcp-session-id):{_SESSION_KEY_CHARS}%")
+    mutations = Mutations(request_mutations=[OneMutation(remove=SESSION_KEY), OneMutation(append=key)])
+    return HttpFilter(
+        name="envoy.filters.http.header_mutation", typed_config=any_of(HeaderMutation(mutations=mutations))
+    )
+
+
+def before_anything_was_read() -> RetryPolicy:
+    """For exchanges that never reached a worker: it is dead, or said GOAWAY. What may have had an effect is not repeated.
+
+    A status is retried only where nothing was answered before it, not even that the body is wanted. grpc.aio says
+    CANCELLED to exchanges that meet the beginning of its shutdown.
+    """
+    return RetryPolicy(
+        retry_on="connect-failure,refused-stream,reset-before-request,unavailable,cancelled",
+        num_retries=3,
+        retry_back_off=BackoffStrategy(base_interval=seconds(0.005), max_interval=seconds(0.05)),
+        retry_host_predicate=[
+            RetryPolicyRetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts", typed_config=any_of(PreviousHostsPredicate())
+            )
+        ],
+        host_selection_retry_max_attempts=20,
+    )
+
+
+_NOT_SENT = (
+    "accept-encoding", "content-length", "date", "server", "x-envoy-upstream-service-time",
+    "x-forwarded-proto", "x-request-id",
+)  # fmt: skip
+"""Headers that the worker neither reads nor removes. Without them the heads of an agent's calls, and of a server's answers,
+are the same each time, and known ones need not be read."""
+
+
+def _what_the_worker_sees(layout: Layout) -> HeaderForwardingRules:
+    names = (*_NOT_SENT, SESSION_KEY) if layout.shares_sessions else _NOT_SENT
+    return HeaderForwardingRules(
+        disallowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in names])
+    )
+
+
+def _private(
+    config: GatewayConfig,
+    name: str,
+    address: Address,
+    route_config: RouteConfiguration,
+    filters: list[HttpFilter],
+    local: LocalReplyConfig | None,
+) -> Listener:
+    manager = HttpConnectionManager(
+        stat_prefix=name,
+        route_config=route_config,
+        http_filters=[*filters, _router()],
+        local_reply_config=local,
+        # The request keeps the id and the addresses it came with.
+        use_remote_address=False,
+        skip_xff_append=True,
+        generate_request_id=False,
+        stream_idle_timeout=ZERO,
+    )
+    listener = _listener(name, address, manager)
+    downstream.exempt(listener, config.overload)
+    return listener
+
+
+def _listener(name: str, address: Address, manager: HttpConnectionManager) -> Listener:
+    chain = FilterChain(
+        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=any_of(manager))]
+    )
+    return Listener(name=name, address=envoy_address(address), filter_chains=[chain])
+
+
+def _router() -> HttpFilter:
+    # Servers and clients get no x-envoy-* headers: they are Envoy's business.
+    return HttpFilter(name="envoy.filters.http.router", typed_config=any_of(Router(suppress_envoy_headers=True)))

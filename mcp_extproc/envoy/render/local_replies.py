@@ -1,0 +1,301 @@
+"""JSON-RPC bodies for answers that Envoy or a server gives without us, so that clients can read every failure.
+
+Two places: an upstream's answer to a call (``custom_response`` on the server's route, HTTP 200), and Envoy's own refusals
+(``local_reply_config``, status kept).
+"""
+
+from __future__ import annotations
+
+import betterproto2
+import orjson
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    AndFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    MetadataFilter,
+    OrFilter,
+    ResponseFlagFilter,
+    StatusCodeFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32
+from envoy_data_plane.envoy.extensions.filters.http.custom_response.v3 import CustomResponse
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    LocalReplyConfig,
+    ResponseMapper,
+)
+from envoy_data_plane.envoy.extensions.http.custom_response.local_response_policy.v3 import LocalResponsePolicy
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    HttpResponseHeaderMatchInput,
+    HttpResponseLocalReplyMatchInput,
+    HttpResponseStatusCodeMatchInput,
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    ValueMatcher,
+)
+from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
+from envoy_data_plane.xds.type.matcher.v3 import (
+    Matcher,
+    MatcherMatcherList,
+    MatcherMatcherListFieldMatcher,
+    MatcherMatcherListPredicate,
+    MatcherMatcherListPredicatePredicateList,
+    MatcherMatcherListPredicateSinglePredicate,
+    MatcherOnMatch,
+    RegexMatcher,
+    RegexMatcherGoogleRe2,
+    StringMatcher,
+)
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE
+from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
+from mcp_extproc.envoy.render.denials import denials
+from mcp_extproc.envoy.render.downstream import is_limited
+from mcp_extproc.envoy.render.typed import any_of, header, text_format
+from mcp_extproc.mcp import errors, transport
+
+_JSON_TYPE = header("content-type", transport.JSON)
+
+_NOT_A_SERVERS_STATUS = 424
+"""Failed Dependency. To outlier detection anything below 500 is well. No client sees it."""
+
+_SERVER_ERROR = "ServerError"
+
+_Predicate = MatcherMatcherListPredicate
+
+
+def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
+    """Whatever is no MCP answer to a call becomes a JSON-RPC error at HTTP 200 that echoes the id.
+
+    An answer is a 200 with JSON or an event stream. Anything else (an HTML page, a redirect, 401, 500, Envoy's own 503 for a
+    server that is down, 504 for one that is silent) would end the whole session in several SDKs (docs/protocol.md).
+
+    Args:
+        server: its name, for the message.
+        fails_over: whether the repair listener may say that it could not reach the server.
+    """
+    is_answer = _all(
+        _status_of("200"),
+        _any(*(
+            _input(
+                "content-type",
+                HttpResponseHeaderMatchInput(header_name="content-type"),
+                StringMatcher(prefix=kind, ignore_case=True),
+            )
+            for kind in (transport.JSON, transport.SSE)
+        )),
+    )  # fmt: skip
+    by_envoy = _input("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="true"))
+    # What a policy says is said already (see denials), and its status is meant.
+    by_policy = _all(by_envoy, _any(*(_status_of(status) for status in ("401", "403", "429"))))
+    is_said = _any(is_answer, by_policy)
+    return CustomResponse(
+        custom_response_matcher=Matcher(
+            matcher_list=MatcherMatcherList(
+                matchers=[
+                    *(_failures_at_repair(server, _not(is_answer)) if fails_over else ()),
+                    _policy(_all(by_envoy, _not(is_said)), _error_of(server, "failed: %RESPONSE_FLAGS_LONG%")),
+                    _policy(
+                        _not(is_said), _error_of(server, "answered HTTP %RESPONSE_CODE% instead of an MCP message")
+                    ),
+                ]
+            )
+        )
+    )
+
+
+def _failures_at_repair(server: str, failed: _Predicate) -> list[MatcherMatcherListFieldMatcher]:
+    anything = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=".+")
+    return [
+        _policy(
+            _all(failed, _failure_header(StringMatcher(exact=_SERVER_ERROR))),
+            _error_of(server, "answered HTTP 5xx instead of an MCP message"),
+        ),
+        _policy(
+            _all(failed, _failure_header(StringMatcher(safe_regex=anything))),
+            _error_of(server, "is down, or could not be reached again"),
+        ),
+    ]
+
+
+def _failure_header(value: StringMatcher) -> _Predicate:
+    return _input("failure", HttpResponseHeaderMatchInput(header_name=FAILURE_HEADER), value)
+
+
+def failures_of_repairs() -> CustomResponse:
+    """On the repair listener: a server's 5xx is no 5xx of the repair listener, or outlier detection would eject that."""
+    by_server = _input("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="false"))
+    status = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="5..")
+    failed = _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=status))
+    policy = LocalResponsePolicy(
+        status_code=_NOT_A_SERVERS_STATUS, response_headers_to_add=[header(FAILURE_HEADER, _SERVER_ERROR)]
+    )
+    return CustomResponse(
+        custom_response_matcher=Matcher(
+            matcher_list=MatcherMatcherList(matchers=[_policy(_all(failed, by_server), policy)])
+        )
+    )
+
+
+def repair_replies() -> LocalReplyConfig:
+    """On the repair listener: what comes from no server is no 5xx either, and says so in a header."""
+    failed = _status_at_least(500, "mcp_repair.status_failure")
+    both = AccessLogFilter(and_filter=AndFilter(filters=[_answered_by_us(), failed]))
+    flags = [header(FAILURE_HEADER, "%RESPONSE_FLAGS_LONG%")]
+    return LocalReplyConfig(
+        mappers=[
+            ResponseMapper(filter=both, status_code=_NOT_A_SERVERS_STATUS),
+            ResponseMapper(filter=failed, status_code=_NOT_A_SERVERS_STATUS, headers_to_add=flags),
+        ]
+    )
+
+
+def local_replies(config: GatewayConfig) -> LocalReplyConfig:
+    """Bodies for what Envoy refuses by itself. Ours (immediate responses, and failures of calls at 200) stay as they are."""
+    return LocalReplyConfig(
+        mappers=[
+            ResponseMapper(filter=_answered_by_us()),
+            *denials(config),
+            _too_large(config),
+            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {config.listen.path}."),
+            *([_overloaded()] if is_limited(config.overload) else []),
+            *_failures(),
+        ]
+    )
+
+
+def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
+    """The same for the MCP endpoint only, on a listener that serves other things too.
+
+    They come before mappers that are there: the first that matches is the only one. What was answered by us is said again as
+    it is, or the listener's own ``body_format`` would apply to it.
+    """
+    untouched = ResponseMapper(
+        filter=_either(_answered_by_us(), _status_filter(ComparisonFilterOp.LE, 399, "mcp.status_success")),
+        body_format_override=text_format("%LOCAL_REPLY_BODY%"),
+    )
+    mappers = [untouched, *denials(config), _too_large(config), *_failures()]
+    for mapper in mappers:
+        assert mapper.filter is not None
+        mapper.filter = AccessLogFilter(and_filter=AndFilter(filters=[_at_the_endpoint(), mapper.filter]))
+    return mappers
+
+
+def _too_large(config: GatewayConfig) -> ResponseMapper:
+    limit = config.limits.request_bytes
+    return _mapper(413, errors.INVALID_REQUEST, f"The body is larger than the {limit} bytes allowed.")
+
+
+def _overloaded() -> ResponseMapper:
+    mapper = _mapper(503, errors.INTERNAL_ERROR, "The gateway is overloaded. Try again later.")
+    mapper.filter = AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["OM"]))
+    return mapper
+
+
+def _failures() -> list[ResponseMapper]:
+    failed = "The request failed in Envoy: HTTP %RESPONSE_CODE%, %RESPONSE_FLAGS_LONG%."
+    return [
+        _mapper(503, errors.INTERNAL_ERROR, "The gateway is not ready: no worker answered. Try again."),
+        _mapper(None, errors.INTERNAL_ERROR, failed),
+    ]
+
+
+def failure_headers() -> LocalReplyConfig:
+    """On the private listener: tell the worker what went wrong, in a header."""
+    return LocalReplyConfig(
+        mappers=[
+            ResponseMapper(
+                filter=_status_at_least(0, f"{UPSTREAMS_LISTENER}.any"),
+                headers_to_add=[header(FAILURE_HEADER, "%RESPONSE_FLAGS_LONG%")],
+            )
+        ]
+    )
+
+
+def _error_of(server: str, what: str) -> LocalResponsePolicy:
+    # The id is JSON text already, so it goes in raw; the other parts are words and numbers of Envoy's own.
+    body = _error_text(errors.INTERNAL_ERROR, f"No answer: server '{server}' {what}.")
+    with_id = body.replace('"error":', f'"id":%DYNAMIC_METADATA({NAMESPACE}:id_json)%,"error":', 1)
+    return LocalResponsePolicy(status_code=200, body_format=text_format(with_id), response_headers_to_add=[_JSON_TYPE])
+
+
+def _mapper(status: int | None, code: int, message: str) -> ResponseMapper:
+    body = text_format(_error_text(code, message))
+    body.content_type = transport.JSON
+    filter = _status_at_least(400, "mcp.status_failure") if status is None else _status_is(status)
+    return ResponseMapper(filter=filter, body_format_override=body)
+
+
+def _error_text(code: int, message: str) -> str:
+    return orjson.dumps({"jsonrpc": "2.0", "error": {"code": code, "message": message}}).decode()
+
+
+def _answered_by_us() -> AccessLogFilter:
+    return _is_true(NAMESPACE, "answered")
+
+
+def _at_the_endpoint() -> AccessLogFilter:
+    return _is_true(MARKER_NAMESPACE, MARKER_KEY)
+
+
+def _is_true(namespace: str, key: str) -> AccessLogFilter:
+    return AccessLogFilter(
+        metadata_filter=MetadataFilter(
+            matcher=MetadataMatcher(
+                filter=namespace,
+                path=[MetadataMatcherPathSegment(key=key)],
+                value=ValueMatcher(bool_match=True),
+            ),
+            match_if_key_not_found=False,
+        )
+    )
+
+
+def _either(*filters: AccessLogFilter) -> AccessLogFilter:
+    return AccessLogFilter(or_filter=OrFilter(filters=list(filters)))
+
+
+def _status_is(status: int) -> AccessLogFilter:
+    return _status_filter(ComparisonFilterOp.EQ, status, f"mcp.status_{status}")
+
+
+def _status_at_least(status: int, key: str) -> AccessLogFilter:
+    return _status_filter(ComparisonFilterOp.GE, status, key)
+
+
+def _status_filter(op: ComparisonFilterOp, status: int, key: str) -> AccessLogFilter:
+    value = RuntimeUInt32(default_value=status, runtime_key=key)
+    return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=op, value=value)))
+
+
+# -- xds.type.matcher, in words -------------------------------------------------------------------------------------------
+
+
+def _policy(predicate: _Predicate, policy: LocalResponsePolicy) -> MatcherMatcherListFieldMatcher:
+    action = TypedExtensionConfig(name="error", typed_config=any_of(policy))
+    return MatcherMatcherListFieldMatcher(predicate=predicate, on_match=MatcherOnMatch(action=action))
+
+
+def _input(name: str, value: betterproto2.Message, matcher: StringMatcher) -> _Predicate:
+    return _Predicate(
+        single_predicate=MatcherMatcherListPredicateSinglePredicate(
+            input=TypedExtensionConfig(name=name, typed_config=any_of(value)), value_match=matcher
+        )
+    )
+
+
+def _status_of(status: str) -> _Predicate:
+    return _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(exact=status))
+
+
+def _all(*predicates: _Predicate) -> _Predicate:
+    return _Predicate(and_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
+
+
+def _any(*predicates: _Predicate) -> _Predicate:
+    return _Predicate(or_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
+
+
+def _not(predicate: _Predicate) -> _Predicate:
+    return _Predicate(not_matcher=predicate)

@@ -1,0 +1,146 @@
+"""Where the operator's filters stand, and the routes that lead each request past them before anything is done about it.
+
+``policies: all`` takes two visits to a worker. The first (``mcp_judge/`` routes) says what the request is and touches nothing;
+then the policies see the request as the client sent it; the second (``mcp_act/`` routes) decides. ``policies: calls`` takes
+one, and policies see what is forwarded to a server (docs/envoy.md, "Policies").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteMatch
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ExternalProcessor
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    StringMatcher,
+    ValueMatcher,
+)
+from envoy_data_plane.google.protobuf import Any
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
+from mcp_extproc.envoy.layout import cluster_name
+from mcp_extproc.envoy.render import rate_limits, verbatim
+from mcp_extproc.envoy.render.typed import any_of, seconds
+
+JUDGE = "mcp_judge"
+"""Name of the filter of the first visit."""
+
+NOWHERE = "mcp_nowhere"
+"""A cluster without endpoints."""
+
+_ROUTE_NAME = "xds.route_name"
+
+
+def around(
+    config: GatewayConfig, ours: list[HttpFilter], buffer: str, processor: str, *, judges_first: bool
+) -> list[HttpFilter]:
+    """Our filters, with the operator's in their places.
+
+    Args:
+        config: names the operator's.
+        ours: in their order.
+        buffer: name of the one in front of which authentication stands: it is the first that holds a client's bytes.
+        processor: name of the one that decides.
+        judges_first: whether there are two visits.
+    """
+    before = [_raw(item) for item in config.envoy.http_filters_before]
+    policies = [*(_raw(item) for item in config.envoy.http_filters), *rate_limits.filters(config)]
+    found: list[HttpFilter] = []
+    for item in ours:
+        if item.name == buffer:
+            found += before
+        if item.name != processor:
+            found.append(item)
+        elif judges_first:
+            visit = _told_its_route(item)
+            found += [replace(visit, name=JUDGE), *policies, visit]
+        else:
+            found += [item, *policies]
+    return found
+
+
+def clusters(config: GatewayConfig, *, judges_first: bool) -> list[Cluster]:
+    """The clusters that the filters and the routes above need."""
+    nowhere = Cluster(name=NOWHERE, type=ClusterDiscoveryType.STATIC, connect_timeout=seconds(1))
+    return [
+        *([nowhere] if judges_first else []),
+        *rate_limits.clusters(config),
+        *map(verbatim.cluster, config.envoy.clusters),
+    ]
+
+
+def _raw(item: verbatim.Raw) -> HttpFilter:
+    return HttpFilter(name=item["name"], typed_config=verbatim.typed(item.get("typed_config", item.get("typedConfig"))))
+
+
+def _told_its_route(item: HttpFilter) -> HttpFilter:
+    assert item.typed_config is not None
+    processor = item.typed_config.unpack()
+    assert isinstance(processor, ExternalProcessor)
+    return replace(item, typed_config=any_of(replace(processor, request_attributes=[_ROUTE_NAME])))
+
+
+def for_the_endpoint(config: GatewayConfig) -> dict[str, Any]:
+    """The operator's configuration of filters for the whole endpoint."""
+    return _per_filter(config.envoy.typed_per_filter_config)
+
+
+def through(config: GatewayConfig, routes: list[Route], endpoint: str, *, judges_first: bool) -> list[Route]:
+    """The routes of the MCP endpoint, for the order of the filters.
+
+    Args:
+        config: has the operator's configuration of filters for single servers.
+        routes: those to the servers, and then the endpoint's.
+        endpoint: name of the latter.
+        judges_first: whether there are two visits.
+    """
+    by_name = {route.name: route for route in routes}
+    calls = {name: by_name[cluster_name(name)] for name in config.servers}
+    if not judges_first:
+        for name, route in calls.items():
+            route.typed_per_filter_config |= _per_filter(config.servers[name].typed_per_filter_config)
+        return routes
+    for route in calls.values():
+        assert route.match is not None
+        route.match.dynamic_metadata.append(_is_true("forwarded"))
+    first = by_name[endpoint]
+    first.name = f"{JUDGE_ROUTE}endpoint"
+    return [*calls.values(), *(_judged(config, name) for name in config.servers), _judged(config, None), first]
+
+
+def _judged(config: GatewayConfig, server: str | None) -> Route:
+    """From the first visit to the second. Like the endpoint's it leads nowhere: a request that passes undecided ends here."""
+    metadata = [_is_true("shown")]
+    configs = {}
+    if server is not None:
+        metadata.append(_server_is(server))
+        configs = _per_filter(config.servers[server].typed_per_filter_config)
+    return Route(
+        name=f"{ACT_ROUTE}{server or 'endpoint'}",
+        match=RouteMatch(prefix="/", dynamic_metadata=metadata),
+        # Filters such as ratelimit look at nothing that Envoy itself answers.
+        route=RouteAction(cluster=NOWHERE),
+        typed_per_filter_config=configs,
+    )
+
+
+def _per_filter(configs: Mapping[str, verbatim.Raw]) -> dict[str, Any]:
+    return {name: verbatim.typed(config) for name, config in configs.items()}
+
+
+def _is_true(key: str) -> MetadataMatcher:
+    return _metadata(key, ValueMatcher(bool_match=True))
+
+
+def _server_is(server: str) -> MetadataMatcher:
+    return _metadata("server", ValueMatcher(string_match=StringMatcher(exact=server)))
+
+
+def _metadata(key: str, value: ValueMatcher) -> MetadataMatcher:
+    return MetadataMatcher(filter=NAMESPACE, path=[MetadataMatcherPathSegment(key=key)], value=value)

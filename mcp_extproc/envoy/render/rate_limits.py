@@ -1,0 +1,261 @@
+"""Rate limits as Envoy's own filters: ``local_ratelimit``, one for each limit, and ``ratelimit`` for all global ones.
+
+What is counted is told by descriptors, and those by what the gateway wrote: the metadata ``mcp_proxy``, and the headers
+``x-mcp-server``, ``mcp-method`` and ``mcp-name`` where a limit is for some requests only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
+from envoy_data_plane.envoy.config.core.v3 import (
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    Http2ProtocolOptions,
+    RuntimeFractionalPercent,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.config.ratelimit.v3 import RateLimitServiceConfig
+from envoy_data_plane.envoy.config.route.v3 import (
+    HeaderMatcher,
+    RateLimitAction,
+    RateLimitActionGenericKey,
+    RateLimitActionHeaderValueMatch,
+    RateLimitActionMetaData,
+    RateLimitActionMetaDataSource,
+    RateLimitActionRequestHeaders,
+    RateLimitOverride,
+    RateLimitOverrideDynamicMetadata,
+)
+from envoy_data_plane.envoy.config.route.v3 import RateLimit as Descriptors
+from envoy_data_plane.envoy.extensions.common.ratelimit.v3 import (
+    LocalRateLimitDescriptor,
+    RateLimitDescriptorEntry,
+)
+from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import LocalRateLimit
+from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import RateLimit as GlobalRateLimit
+from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import RateLimitXRateLimitHeadersRfcVersion
+from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Config as SetMetadata
+from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Metadata
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
+from envoy_data_plane.envoy.type.v3 import FractionalPercent, TokenBucket
+from envoy_data_plane.google.protobuf import Struct
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.policies import SECONDS, By, Principal, RateLimit, RateLimitService
+from mcp_extproc.contract import NAMESPACE, SERVER_HEADER
+from mcp_extproc.envoy.render.typed import any_of, header, seconds, socket_address
+from mcp_extproc.mcp.names import header_value
+
+SERVICE_CLUSTER = "mcp_rate_limit_service"
+LOCAL_FILTER = "mcp_rate_limit/"
+"""Starts the names of the filters of local limits; the rest is the limit's place in the configuration."""
+GLOBAL_FILTER = "mcp_rate_limit"
+_NUMBERS_FILTER = "mcp_rate_limit_numbers"
+_NUMBERS = "mcp_extproc.rate_limits"
+"""Dynamic metadata: how many requests in which time each global limit allows. The service takes it from there."""
+
+STAGE = 10
+"""Tells our descriptors from those of an operator's own ratelimit filter, which has stage 0 unless he says otherwise."""
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+_ALL = RuntimeFractionalPercent(default_value=FractionalPercent(numerator=100))
+
+
+def filters(config: GatewayConfig) -> list[HttpFilter]:
+    """The filters of all limits, none where there are none."""
+    principal = config.envoy.principal
+    found = [
+        HttpFilter(name=f"{LOCAL_FILTER}{index}", typed_config=any_of(_local(limit, index, principal)))
+        for index, limit in enumerate(config.rate_limits)
+        if limit.scope == "local"
+    ]
+    limits = _globals(config)
+    service = config.rate_limit_service
+    if not limits or service is None:
+        return found
+    numbers = {str(index): _number(limit) for index, limit in limits if limit.requests is not None}
+    if numbers:
+        fixed = SetMetadata(metadata=[Metadata(metadata_namespace=_NUMBERS, value=Struct.from_dict(numbers))])
+        found.append(HttpFilter(name=_NUMBERS_FILTER, typed_config=any_of(fixed)))
+    asked = any_of(_global(service))
+    return [*found, HttpFilter(name=GLOBAL_FILTER, typed_config=asked)]
+
+
+def descriptors(config: GatewayConfig) -> list[Descriptors]:
+    """What the service is asked. On the virtual host, because only there can Envoy tell it the numbers, too."""
+    return [_descriptors(limit, index, config.envoy.principal) for index, limit in _globals(config)]
+
+
+def _globals(config: GatewayConfig) -> list[tuple[int, RateLimit]]:
+    return [(index, limit) for index, limit in enumerate(config.rate_limits) if limit.scope == "global"]
+
+
+def clusters(config: GatewayConfig) -> list[Cluster]:
+    """The cluster of the service, where it is ours to render."""
+    service = config.rate_limit_service
+    if service is None or service.cluster is not None:
+        return []
+    host, port = service.address.rsplit(":", 1)
+    endpoint = Endpoint(address=socket_address(host.strip("[]"), int(port)))
+    http2 = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+    return [
+        Cluster(
+            name=SERVICE_CLUSTER,
+            type=ClusterDiscoveryType.STRICT_DNS,
+            dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
+            connect_timeout=seconds(1),
+            load_assignment=ClusterLoadAssignment(
+                cluster_name=SERVICE_CLUSTER,
+                endpoints=[LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=endpoint)])],
+            ),
+            typed_extension_protocol_options={_HTTP_OPTIONS: any_of(HttpProtocolOptions(explicit_http_config=http2))},
+        )
+    ]
+
+
+def _local(limit: RateLimit, index: int, principal: Principal | None) -> LocalRateLimit:
+    assert limit.requests is not None
+    assert limit.per is not None
+    interval = SECONDS[limit.per]
+    actions = _actions(limit, principal) or [_constant(index)]
+    return LocalRateLimit(
+        stat_prefix=f"{LOCAL_FILTER}{index}",
+        filter_enabled=_ALL,
+        filter_enforced=_ALL,
+        rate_limits=[Descriptors(actions=actions)],
+        descriptors=[
+            LocalRateLimitDescriptor(
+                # An entry without a value stands for each value by itself.
+                entries=_entries(limit, index),
+                token_bucket=TokenBucket(
+                    max_tokens=limit.requests, tokens_per_fill=limit.requests, fill_interval=seconds(interval)
+                ),
+            )
+        ],
+        max_dynamic_descriptors=limit.most_keys if limit.by else None,
+        # Envoy fills buckets steadily: after this time there is a place for one request again.
+        response_headers_to_add=[header("retry-after", str(math.ceil(interval / limit.requests)))],
+    )
+
+
+def _global(service: RateLimitService) -> GlobalRateLimit:
+    return GlobalRateLimit(
+        domain=service.domain,
+        timeout=seconds(service.timeout),
+        failure_mode_deny=service.failure_mode_deny,
+        rate_limit_service=RateLimitServiceConfig(
+            grpc_service=GrpcService(
+                envoy_grpc=GrpcServiceEnvoyGrpc(
+                    cluster_name=service.cluster or SERVICE_CLUSTER, authority=service.address
+                ),
+                timeout=seconds(service.timeout),
+            )
+        ),
+        # Tells clients, and the JSON-RPC error, when to try again.
+        enable_x_ratelimit_headers=RateLimitXRateLimitHeadersRfcVersion.DRAFT_VERSION_03,
+        disable_x_envoy_ratelimited_header=True,
+        stage=STAGE,
+    )
+
+
+def _descriptors(limit: RateLimit, index: int, principal: Principal | None) -> Descriptors:
+    actions = _actions(limit, principal) or [_constant(index)]
+    if limit.requests is None:
+        return Descriptors(actions=actions, stage=STAGE)
+    number = MetadataKey(key=_NUMBERS, path=[MetadataKeyPathSegment(key=str(index))])
+    override = RateLimitOverride(dynamic_metadata=RateLimitOverrideDynamicMetadata(metadata_key=number))
+    return Descriptors(actions=actions, limit=override, stage=STAGE)
+
+
+def _number(limit: RateLimit) -> dict[str, object]:
+    assert limit.per is not None
+    return {"requests_per_unit": limit.requests, "unit": limit.per.upper()}
+
+
+# -- What is counted ----------------------------------------------------------------------------------------------------
+
+
+def _actions(limit: RateLimit, principal: Principal | None) -> list[RateLimitAction]:
+    """In the order of :func:`_entries`. Where one finds nothing, the request is not counted."""
+    return [
+        *(_matching(key, value) for key, value in _fixed(limit)),
+        *(action for what in limit.by for action in _by(what, principal)),
+    ]
+
+
+def _entries(limit: RateLimit, index: int) -> list[RateLimitDescriptorEntry]:
+    fixed = [RateLimitDescriptorEntry(key=key, value=value) for key, value in _fixed(limit)]
+    each = [RateLimitDescriptorEntry(key=key) for what in limit.by for key in _keys(what)]
+    return [*fixed, *each] or [RateLimitDescriptorEntry(key="limit", value=str(index))]
+
+
+def _fixed(limit: RateLimit) -> list[tuple[str, str]]:
+    match = limit.match
+    pairs = (("server", match.server), ("tool", match.tool), ("method", match.method))
+    return [(f"match_{key}", value) for key, value in pairs if value is not None]
+
+
+def _keys(what: By) -> tuple[str, ...]:
+    # Servers may have tools of the same name.
+    return ("server", "tool") if what == "tool" else (what,)
+
+
+def _by(what: By, principal: Principal | None) -> list[RateLimitAction]:
+    if what == "principal":
+        assert principal is not None
+        return [_principal(principal)]
+    return [_metadata(key, NAMESPACE, [key]) for key in _keys(what)]
+
+
+def _principal(principal: Principal) -> RateLimitAction:
+    if principal.header is not None:
+        return RateLimitAction(
+            request_headers=RateLimitActionRequestHeaders(header_name=principal.header, descriptor_key="principal")
+        )
+    namespace, *path = principal.metadata
+    return _metadata("principal", namespace, path)
+
+
+def _metadata(key: str, namespace: str, path: Sequence[str]) -> RateLimitAction:
+    where = MetadataKey(key=namespace, path=[MetadataKeyPathSegment(key=part) for part in path])
+    return RateLimitAction(
+        metadata=RateLimitActionMetaData(
+            descriptor_key=key, metadata_key=where, source=RateLimitActionMetaDataSource.DYNAMIC
+        )
+    )
+
+
+def _matching(key: str, value: str) -> RateLimitAction:
+    headers = {
+        "match_server": {SERVER_HEADER: value},
+        "match_tool": {"mcp-method": "tools/call", "mcp-name": header_value(value)},
+        "match_method": {"mcp-method": value},
+    }[key]
+    return RateLimitAction(
+        header_value_match=RateLimitActionHeaderValueMatch(
+            descriptor_key=key,
+            descriptor_value=value,
+            headers=[
+                HeaderMatcher(name=name, string_match=StringMatcher(exact=exact)) for name, exact in headers.items()
+            ],
+        )
+    )
+
+
+def _constant(index: int) -> RateLimitAction:
+    return RateLimitAction(generic_key=RateLimitActionGenericKey(descriptor_key="limit", descriptor_value=str(index)))

@@ -1,0 +1,207 @@
+"""Routes: where a request goes once the gateway has decided.
+
+The client's listener matches servers by dynamic metadata, which no client can write, and not by a header, which any can.
+"""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.core.v3 import RoutingPriority
+from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
+    HeaderMatcher,
+    RetryPolicy,
+    RetryPolicyRetryPriority,
+    Route,
+    RouteAction,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ExtProcPerRoute
+from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import PreviousPrioritiesConfig
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    StringMatcher,
+    ValueMatcher,
+)
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import NAMESPACE, REPAIR_ROUTE, SERVER_HEADER
+from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, cluster_name, repair_host
+from mcp_extproc.envoy.render import local_replies, policies, rate_limits, resilience, sticky
+from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
+
+BUFFER = "envoy.filters.http.buffer"
+EXT_PROC = "envoy.filters.http.ext_proc"
+CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
+
+ENDPOINT = f"{LISTENER}/endpoint"
+"""Name of the route that requests to the endpoint have until the gateway has decided."""
+
+_LOST_SESSION_STATUSES = [404, 400]
+"""What servers answer to a session that they lost: 404 by the specification, 400 by examples of the TypeScript SDK."""
+
+
+def client_routes(config: GatewayConfig) -> RouteConfiguration:
+    """Routes of the clients' listener."""
+    return RouteConfiguration(
+        name=LISTENER,
+        virtual_hosts=[
+            VirtualHost(
+                name=LISTENER,
+                domains=["*"],
+                routes=[
+                    *policies.through(config, endpoint_routes(config), ENDPOINT, judges_first=config.judges_first),
+                    _other_route(config),
+                ],
+                typed_per_filter_config=policies.for_the_endpoint(config),
+                rate_limits=rate_limits.descriptors(config),
+                include_request_attempt_count=True,
+            )
+        ],
+    )
+
+
+def endpoint_routes(config: GatewayConfig) -> list[Route]:
+    """What becomes of requests to the MCP endpoint, and of no others."""
+    return [*(_call_route(config, name) for name in config.servers), _endpoint_route(config)]
+
+
+def upstream_routes(config: GatewayConfig) -> RouteConfiguration:
+    """Routes of the private listener for sub-requests: by header, written by the worker."""
+    return RouteConfiguration(
+        name=UPSTREAMS_LISTENER,
+        virtual_hosts=[
+            VirtualHost(
+                name=UPSTREAMS_LISTENER,
+                domains=["*"],
+                # Those that end up at the repair listener are no repairs: its worker refuses what has no attempts counted.
+                include_request_attempt_count=not any(map(resilience.fails_over, config.servers.values())),
+                routes=[
+                    route
+                    for name in config.servers
+                    for route in (_sub_request(config, name, streams=True), _sub_request(config, name, streams=False))
+                ],
+            )
+        ],
+    )
+
+
+def _sub_request(config: GatewayConfig, name: str, *, streams: bool) -> Route:
+    server = config.servers[name]
+    headers = [HeaderMatcher(name=SERVER_HEADER, string_match=StringMatcher(exact=name))]
+    action = _to_server(config, name)
+    action.retry_policy = resilience.sub_request_retries(server)
+    if streams:
+        # The stream of a GET may be silent for hours.
+        headers.append(HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET")))
+        action.idle_timeout = ZERO
+    return Route(
+        name=f"{UPSTREAMS_LISTENER}/{name}{'/streams' if streams else ''}",
+        match=RouteMatch(prefix="/", headers=headers),
+        route=action,
+        request_headers_to_remove=[SERVER_HEADER],
+        typed_per_filter_config=sticky.on_sub_request_route(server),
+    )
+
+
+def repair_routes(config: GatewayConfig) -> RouteConfiguration:
+    """Routes of the private listener for lost sessions: the same server again, once its session is mended."""
+    return RouteConfiguration(
+        name=REPAIR_LISTENER,
+        virtual_hosts=[
+            VirtualHost(
+                name=name,
+                domains=[repair_host(name)],
+                routes=[_repair_route(config, name)],
+            )
+            for name in config.servers
+        ],
+    )
+
+
+def _repair_route(config: GatewayConfig, name: str) -> Route:
+    server = config.servers[name]
+    action = _to_server(config, name)
+    action.retry_policy = resilience.direct_retries(server)
+    failures = (
+        {CUSTOM_RESPONSE: any_of(local_replies.failures_of_repairs())} if server.outlier_detection is not None else {}
+    )
+    return Route(
+        name=f"{REPAIR_ROUTE}{name}",
+        match=RouteMatch(prefix="/"),
+        route=action,
+        request_headers_to_remove=["x-envoy-attempt-count"],
+        typed_per_filter_config={**failures, **sticky.on_repair_route(server)},
+    )
+
+
+def _call_route(config: GatewayConfig, name: str) -> Route:
+    server = config.servers[name]
+    action = _to_server(config, name)
+    no_connection = f",{resilience.NO_CONNECTION}" if server.safe_retries is not None else ""
+    action.retry_policy = RetryPolicy(
+        retry_on=f"retriable-status-codes{no_connection}",
+        retry_back_off=resilience.retry_back_off(server),
+        retriable_status_codes=_LOST_SESSION_STATUSES,
+        num_retries=1,
+        retry_priority=RetryPolicyRetryPriority(
+            name="envoy.retry_priorities.previous_priorities",
+            typed_config=any_of(PreviousPrioritiesConfig(update_frequency=1)),
+        ),
+    )
+    return Route(
+        name=f"{LISTENER}/{name}",
+        match=RouteMatch(
+            prefix="/",
+            dynamic_metadata=[
+                MetadataMatcher(
+                    filter=NAMESPACE,
+                    path=[MetadataMatcherPathSegment(key="server")],
+                    value=ValueMatcher(string_match=StringMatcher(exact=name)),
+                )
+            ],
+        ),
+        route=action,
+        request_headers_to_remove=[SERVER_HEADER],
+        # SDKs adopt a session id from any answer, so only our own may reach them.
+        response_headers_to_remove=["mcp-session-id", "set-cookie", "www-authenticate"],
+        typed_per_filter_config={
+            CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),
+            **sticky.on_call_route(server),
+        },
+    )
+
+
+def _to_server(config: GatewayConfig, name: str) -> RouteAction:
+    return RouteAction(
+        cluster=cluster_name(name),
+        priority=RoutingPriority.DEFAULT,
+        # An answer may stream for any time; only silence ends it.
+        timeout=ZERO,
+        idle_timeout=seconds(config.servers[name].timeout),
+        auto_host_rewrite=True,
+        hash_policy=resilience.hash_policy(config.servers[name]),
+    )
+
+
+def _endpoint_route(config: GatewayConfig) -> Route:
+    # Never answers: the gateway replies, or chooses another route. A request that passed it undecided would end here.
+    return Route(
+        name=ENDPOINT,
+        match=RouteMatch(path=config.listen.path),
+        direct_response=DirectResponseAction(status=500),
+    )
+
+
+def _other_route(config: GatewayConfig) -> Route:
+    return Route(
+        name=f"{LISTENER}/other",
+        match=RouteMatch(prefix="/"),
+        direct_response=DirectResponseAction(status=404),
+        typed_per_filter_config={
+            name: any_of(ExtProcPerRoute(disabled=True))
+            for name in ((policies.JUDGE, EXT_PROC) if config.judges_first else (EXT_PROC,))
+        },
+    )

@@ -1,0 +1,64 @@
+"""Short ways to write the messages that Envoy's configuration repeats."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import betterproto2
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    Pipe,
+    SocketAddress,
+    SubstitutionFormatString,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.google.protobuf import Any
+
+from mcp_extproc import address as ours
+
+ZERO = timedelta(0)
+"""Envoy's "no timeout"."""
+
+
+def any_of(message: betterproto2.Message) -> Any:
+    """The message as ``google.protobuf.Any``."""
+    return Any.pack(message)
+
+
+def extension(name: str, message: betterproto2.Message) -> TypedExtensionConfig:
+    """A named extension."""
+    return TypedExtensionConfig(name=name, typed_config=any_of(message))
+
+
+def envoy_address(address: ours.Address) -> Address:
+    """One of our addresses as Envoy's. Unix sockets are made for their owner only."""
+    if isinstance(address, ours.UnixAddress):
+        return Address(pipe=Pipe(path=address.path, mode=0o600))
+    return socket_address(address.host, address.port)
+
+
+def socket_address(host: str, port: int) -> Address:
+    """A TCP address."""
+    return Address(socket_address=SocketAddress(address=host, port_value=port))
+
+
+def header(name: str, value: str) -> HeaderValueOption:
+    """A header that replaces what is there."""
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value),
+        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
+def text_format(text: str) -> SubstitutionFormatString:
+    """A format of Envoy's substitution language that yields text."""
+    return SubstitutionFormatString(text_format_source=DataSource(inline_string=text))
+
+
+def seconds(value: float) -> timedelta:
+    """A duration."""
+    return timedelta(seconds=value)

@@ -1,0 +1,147 @@
+"""One HTTP exchange that is only read (:mod:`mcp_extproc.gateway.policy.inspect`): Envoy's messages in, answers out. Sans-IO.
+
+The contract is that of :class:`mcp_extproc.extproc.exchange.Exchange`, which transports drive in the same way. Envoy's filter
+is another one, too (:mod:`mcp_extproc.envoy.attach.pass_through`). It sends no responses.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import PASS_THROUGH_KEY
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc import messages
+from mcp_extproc.gateway import replies
+from mcp_extproc.gateway.decision import Reply, RequestHead
+from mcp_extproc.gateway.policy import inspect
+from mcp_extproc.gateway.policy.inspect import Pass, ReadBody
+from mcp_extproc.mcp import errors
+from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.counters import Counters
+
+if TYPE_CHECKING:
+    from mcp_extproc.extproc.exchange import Exchange, Processor
+
+_LOG = log.logger("pass_through")
+
+
+class Unordered(Exception):
+    """Envoy sent what the gateway's filter for pass-through does not send."""
+
+
+def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> Exchange | PassThroughExchange:
+    """The state of a new stream, of the kind that Envoy's filter says.
+
+    Args:
+        processor: what all exchanges of a worker share.
+        metadata: of the gRPC call, by lower-case name.
+    """
+    if PASS_THROUGH_KEY in metadata:
+        return PassThroughExchange(processor.gateway.config, processor.namespaces, processor.counters)
+    return processor.exchange()
+
+
+class PassThroughExchange:
+    """One ext_proc stream.
+
+    Args:
+        config: the whole configuration.
+        namespaces: more of them that get the metadata.
+        counters: of what happened.
+    """
+
+    def __init__(self, config: GatewayConfig, namespaces: messages.NamespaceKeys, counters: Counters) -> None:
+        self._config = config
+        self._namespaces = namespaces
+        self._counters = counters
+        self._head: RequestHead | None = None
+        self.decided = False
+
+    def receive(self, raw: bytes) -> list[bytes]:
+        """Answer one message of Envoy's.
+
+        Args:
+            raw: a serialized ``ProcessingRequest``.
+
+        Raises:
+            Unreadable: it is none. The stream can only be ended.
+            Unordered: a message that does not belong here. As after any other exception, what :meth:`fail` says is to be done.
+        """
+        message = messages.read(raw)
+        match message.WhichOneof("request"):
+            case "request_headers" if self._head is None and not self.decided:
+                return self._on_head(message.request_headers)
+            case "request_body" if self._head is not None and not self.decided:
+                return self._on_body(self._head, message.request_body)
+            case "request_body" if self.decided and not message.request_body.body:
+                # Envoy may repeat the end of a body (envoyproxy/envoy#46237); it expects no second answer.
+                return []
+            case "request_trailers" if self.decided:
+                return [messages.GO_ON["request_trailers"]]
+            case kind:
+                raise Unordered(kind or "message of no known kind")
+
+    def fail(self) -> list[bytes]:
+        """The answers that end an exchange in which something of ours broke.
+
+        Empty where none can be given, as the decision is out or the apology broke too: then the stream has to end with a
+        status that is not OK.
+        """
+        if self.decided:
+            return []
+        error = errors.McpError(
+            errors.INTERNAL_ERROR,
+            "The gateway failed to read this request; its log says why.",
+            reason="internal",
+            status=500,
+        )
+        try:
+            return [self._answer(replies.reject(error, {}), messages.IN_ANSWER_TO_HEAD)]
+        except Exception:  # noqa: BLE001 - whoever called handles one already
+            _LOG.exception("apology_failed")
+            return []
+
+    def closed(self) -> None:
+        """The HTTP exchange is over, whoever ended it."""
+
+    def _on_head(self, headers: pb.HttpHeaders) -> list[bytes]:
+        self._head = head = messages.read_head(headers)
+        decision = inspect.by_head(head, has_body=not headers.end_of_stream, config=self._config)
+        if isinstance(decision, ReadBody):
+            if not headers.end_of_stream:
+                return [messages.HOLD_ALL if decision.fits else messages.HOLD_WHAT_FITS]
+            decision = inspect.by_body(head, b"", whole=True, config=self._config)
+        return [self._answer(decision, messages.IN_ANSWER_TO_HEAD)]
+
+    def _on_body(self, head: RequestHead, body: pb.HttpBody) -> list[bytes]:
+        whole = inspect.is_whole(head, body.body, ends=body.end_of_stream)
+        decision = inspect.by_body(head, body.body, whole=whole, config=self._config)
+        return [self._answer(decision, messages.IN_ANSWER_TO_BODY)]
+
+    def _answer(self, decision: Pass | Reply, phase: int) -> bytes:
+        if isinstance(decision, Pass):
+            clear = self._config.pass_through.clear_route_cache
+            answer = messages.let_pass(decision, phase, self._namespaces, clear_route_cache=clear)
+        else:
+            answer = messages.refuse_to_pass(decision, self._namespaces)
+        self._tell(decision)
+        # Last: until here something may break, and the answer is still owed.
+        self.decided = True
+        return answer
+
+    def _tell(self, decision: Pass | Reply) -> None:
+        facts = decision.facts
+        if isinstance(decision, Reply):
+            self._counters.add("mcp.rejected", reason=facts["error_reason"])
+            event, why = "rejected", "error_reason"
+        elif (reason := facts.get("passthrough_reason")) is not None:
+            self._counters.add("mcp.passed_unread", reason=reason)
+            event, why = "passed_unread", "passthrough_reason"
+        else:
+            self._counters.add("mcp.passed")
+            return
+        told = {name: facts[name] for name in (why, "http_method", "session") if name in facts}
+        log.event(_LOG, logging.INFO, event, told)

@@ -1,0 +1,1 @@
+"""What becomes of servers' messages on their way to a client."""

@@ -1,0 +1,190 @@
+"""The response to a forwarded call, where it has to be read: bytes in, bytes out.
+
+Most are not read. JSON passes by Python unless it may hold something that clients see differently; an event stream is read
+event by event, because its events carry ids of the server.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mcp_extproc.gateway.relay.identifiers import MAX_UPSTREAM_ID_BYTES, Cursor, Identifiers, Position, session_checksum
+from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
+from mcp_extproc.mcp import errors, transport, versions
+from mcp_extproc.mcp.envelope import messages_in
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, render
+
+
+class Reading(enum.Enum):
+    """How a response is read, once its head is known."""
+
+    PASS = "not at all"  # noqa: S105 - no password
+    WHOLE = "when it is complete"
+    EVENTS = "event by event"
+
+
+@dataclass(slots=True)
+class Out:
+    """What a piece of a response becomes."""
+
+    down: bytes = b""
+    up: list[bytes] = field(default_factory=list)
+    """Answers to requests of the server that the client never sees."""
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """A response that may have to be read, before anything of it is there."""
+
+    relay: Relay
+    """Of the client's session."""
+    identifiers: Identifiers
+    """Seal event ids."""
+    server: str
+    session: UpstreamSession
+    call: Call
+    id: bytes | None
+    """Of the request, as the client wrote it; ``None`` on a stream that was resumed, where it is not known."""
+    reads_json: bool
+    """Whether JSON may hold something that clients see differently."""
+    response_bytes: int
+    """Most bytes held of a JSON answer."""
+    event_bytes: int
+    """Most bytes held of an event."""
+
+    def reading(self, status: str, content_type: str) -> Reading:
+        """How to read the body of a response with this head."""
+        if status != "200":
+            return Reading.PASS
+        kind = transport.media_type(content_type)
+        if kind == transport.SSE:
+            return Reading.EVENTS
+        return Reading.WHOLE if kind == transport.JSON and self.reads_json else Reading.PASS
+
+
+class CallResponse:
+    """One response that is read.
+
+    Args:
+        expected: what is known of it.
+        reading: how.
+    """
+
+    def __init__(self, expected: Expected, reading: Reading) -> None:
+        self.server = expected.server
+        self.session = expected.session
+        self._relay = expected.relay
+        self._identifiers = expected.identifiers
+        self._call = expected.call
+        self._id = expected.id
+        self._response_bytes = expected.response_bytes
+        self._event_bytes = expected.event_bytes
+        self._reading = reading
+        self._body = bytearray()
+        self._parser = SseParser(expected.event_bytes)
+        self._broken = False
+        self._answered = False
+        self._resumable = False
+
+    def feed(self, chunk: bytes, *, end: bool) -> Out:
+        """What the client gets for a piece of the body."""
+        return self._events(chunk, end=end) if self._reading is Reading.EVENTS else self._whole(chunk, end=end)
+
+    # -- JSON -----------------------------------------------------------------------------------------------------------
+
+    def _whole(self, chunk: bytes, *, end: bool) -> Out:
+        if not self._broken:
+            self._body += chunk
+            self._broken = len(self._body) > self._response_bytes
+            if self._broken:
+                self._body.clear()
+        if not end:
+            return Out()
+        if self._broken:
+            return Out(self._error(f"answered with more than {self._response_bytes} bytes (limits.response_bytes)"))
+        return self._answers(bytes(self._body))
+
+    def _answers(self, body: bytes) -> Out:
+        out = Out()
+        down = [
+            relayed.down for _, relayed in self._relayed(body, out) if relayed.is_response and relayed.down is not None
+        ]
+        out.down = down[0] if self._answered else self._error("answered with JSON that is no response to the request")
+        return out
+
+    # -- Events ---------------------------------------------------------------------------------------------------------
+
+    def _events(self, chunk: bytes, *, end: bool) -> Out:
+        out = Out()
+        if not self._broken:
+            try:
+                for event in self._parser.feed(chunk):
+                    self._event(event, out)
+            except EventTooLarge:
+                self._broken = True
+                if not self._answered:
+                    self._fail(f"sent an event of more than {self._event_bytes} bytes (limits.event_bytes)", out)
+        if end and not self._broken:
+            last = self._parser.finish()
+            if last is not None and last.data:
+                self._event(last, out)
+            if not (self._answered or self._resumable) and self._id is not None:
+                self._fail("ended its stream without an answer", out)
+        return out
+
+    def _event(self, event: SseEvent, out: Out) -> None:
+        id = None if event.id is None else self._event_id(event.id)
+        down = self._messages(event.data, out) if event.data else []
+        for message in down[:-1]:
+            out.down += render(SseEvent(message, event.event))
+        # Whoever resumes after the id must have seen all of the event.
+        if down:
+            out.down += render(SseEvent(down[-1], event.event, id, event.retry))
+        elif self._relay.view.version >= versions.V_2025_11_25:
+            # The client sees nothing of the event, but can go on after it; an id alone would not be noticed by all.
+            out.down += render(SseEvent(None if id is None else b"", id=id, retry=event.retry))
+        else:
+            # Empty events came with 2025-11-25; clients before it fail on them.
+            out.down += COMMENT
+            return
+        if id is not None:
+            self._resumable = id != ""
+
+    def _messages(self, data: bytes, out: Out) -> list[bytes]:
+        """What the client gets of an event's data."""
+        shown = (
+            message if relayed.changed is not None else relayed.down for message, relayed in self._relayed(data, out)
+        )
+        return [message for message in shown if message is not None]
+
+    def _event_id(self, event_id: str) -> str | None:
+        if not event_id:
+            return ""  # from here on the stream can't be resumed
+        if len(event_id) > MAX_UPSTREAM_ID_BYTES:
+            return None
+        cursor = Cursor(self.server, session_checksum(self.session), event_id)
+        return self._identifiers.event_id(self._relay.view, Position(self._call.method, (cursor,)))
+
+    def _relayed(self, text: bytes, out: Out) -> list[tuple[bytes, Relayed]]:
+        """Each message in what the server sent, and what becomes of it; what is answered here is in ``out``."""
+        relayed = [
+            (message, self._relay.message(self.server, self.session, message, self._call))
+            for message in messages_in(text)
+        ]
+        self._answered |= any(one.is_response for _, one in relayed)
+        out.up += [one.up for _, one in relayed if one.up is not None]
+        return relayed
+
+    # -- Failures -------------------------------------------------------------------------------------------------------
+
+    def _fail(self, what: str, out: Out) -> None:
+        self._answered = True
+        out.down += render(SseEvent(self._error(what)))
+
+    def _error(self, what: str) -> bytes:
+        message = f"No answer: server '{self.server}' {what}."
+        error = errors.McpError(errors.INTERNAL_ERROR, message, reason="upstream_protocol", id=self._id)
+        return errors.render(error)

@@ -1,0 +1,103 @@
+"""JSON-RPC batches, for sessions at 2025-03-26: each message goes through the front door as a request of its own.
+
+So whatever Envoy does with a request (authentication, policies, rate limits, routing) it does with each message of a batch.
+Source: 2025-03-26 basic/index (Batching), basic/transports (Sending Messages to the Server).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mcp_extproc.gateway import refusals, replies
+from mcp_extproc.gateway.decision import Answered, BatchLeg, Failed, FanOut, Headers, Outcome, Reply, RequestHead
+from mcp_extproc.mcp import envelope, errors, jsontext
+from mcp_extproc.mcp.envelope import Message, Request, Response
+from mcp_extproc.mcp.errors import McpError
+
+_value = msgspec.json.Decoder(str | int).decode
+
+_NOT_COPIED = frozenset({
+    "connection", "content-length", "expect", "te", "transfer-encoding", "upgrade", "x-envoy-expected-rq-timeout-ms",
+    "x-request-id",
+})  # fmt: skip
+
+
+def split(head: RequestHead, bodies: Sequence[bytes], max_depth: int, facts: dict[str, Any]) -> FanOut:
+    """Send each message on by itself, and collect the answers.
+
+    Raises:
+        McpError: 400, for a batch that may not be.
+    """
+    read = [_read(body, max_depth) for body in bodies]
+    messages = [message for message in read if not isinstance(message, McpError)]
+    if any(not isinstance(message, Response) and message.method == "initialize" for message in messages):
+        raise refusals.batch("initialize is not a part of one")
+    if any(isinstance(m, Response) for m in messages) and any(isinstance(m, Request) for m in messages):
+        raise refusals.batch("requests and responses are not mixed in one")
+    facts["batch"] = len(bodies)
+    headers = _headers(head)
+    legs = tuple(BatchLeg("", headers, message.body) for message in messages)
+
+    def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
+        return _collected(read, outcomes, facts)
+
+    return FanOut(legs, answer, facts)
+
+
+def _read(body: bytes, max_depth: int) -> Message | McpError:
+    try:
+        return envelope.parse(body, max_depth)
+    except McpError as error:
+        return error
+
+
+def _collected(read: Sequence[Message | McpError], outcomes: Sequence[Outcome], facts: dict[str, Any]) -> Reply:
+    remaining = iter(outcomes)
+    answers: list[bytes] = []
+    for message in read:
+        if isinstance(message, McpError):
+            answers.append(errors.render(message))
+            continue
+        text = _answer(message, next(remaining))
+        if text:
+            answers.append(text)
+    if not answers:
+        return replies.accepted(facts)
+    return Reply(200, b"[%b]" % b",".join(answers), replies.JSON_TYPE, facts)
+
+
+def _answer(message: Message, outcome: Outcome) -> bytes:
+    if not isinstance(message, Request):
+        return b""
+    if isinstance(outcome, Answered):
+        found = _response(message, outcome.message)
+        if found is not None:
+            return found
+        why = f"HTTP {outcome.status}, and no response to the request"
+    else:
+        why = outcome.message if isinstance(outcome, Failed) else "the gateway gave none"
+    return errors.render(refusals.no_answer(why).about(message.id))
+
+
+def _response(request: Request, text: bytes) -> bytes | None:
+    """The response in an answer; a refusal for reasons of transport or policy has no id, and gets the request's.
+
+    ``None`` where there is none: filters of Envoy's answer with plain text, too.
+    """
+    try:
+        text.decode("utf-8")
+        members = jsontext.split(text)
+        if "method" in members or ("result" in members) == ("error" in members):
+            return None
+        if "id" in members:
+            return text if _value(members["id"]) == _value(request.id) else None
+    except (UnicodeDecodeError, TypeError, jsontext.NotJson, msgspec.DecodeError):
+        return None
+    return jsontext.join({**members, "id": msgspec.Raw(request.id)}) if "error" in members else None
+
+
+def _headers(head: RequestHead) -> Headers:
+    return tuple((name, value) for name, value in head.headers.items() if name not in _NOT_COPIED)

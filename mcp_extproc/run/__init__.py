@@ -1,0 +1,1 @@
+"""The processes: Envoy and workers, started, watched, replaced and ended."""

@@ -1,0 +1,281 @@
+"""The configuration that a running gateway serves, and how another one takes its place without a call being lost.
+
+The order: clusters and routes of new servers first, then the workers one after the other, and once the last worker is gone
+that knew the configuration before, what only it needed is taken away, routes before clusters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, Server, load
+from mcp_extproc.envoy import watched_files
+from mcp_extproc.envoy.layout import Layout, cluster_name
+from mcp_extproc.envoy.watched_files import File, Rendered
+from mcp_extproc.run.envoy_admin import Admin
+from mcp_extproc.run.process import StartError
+from mcp_extproc.run.supervisor import Supervisor
+from mcp_extproc.telemetry import log
+
+POLL_SECONDS = 1.0
+"""Between looks at the file. A change is taken up once the file has stayed the same from one look to the next: a half-written
+file can be valid."""
+
+TAKE_SECONDS = 20.0
+"""For Envoy to take a file. Host names of new servers are looked up within this time."""
+
+_TAKE_POLL_SECONDS = 0.02
+_WARMING = "cluster_manager.warming_clusters"
+
+_LOG = log.logger("config")
+
+
+class Refused(Exception):
+    """Envoy did not take a configuration. ``str()`` says which part of it."""
+
+
+class LiveConfig:
+    """What is served now.
+
+    Args:
+        file: the configuration file.
+        served: what it says.
+        port: for the clients' listener, instead of the file's.
+        workers: serve it.
+        layout: where Envoy and the workers meet.
+        directory: of the files that Envoy watches; ``None`` where its configuration is somebody else's business.
+        environ: for ``${VAR}``.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        served: Loaded,
+        port: int | None,
+        workers: Supervisor,
+        layout: Layout,
+        directory: Path | None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.served = served
+        self._file = file
+        self._port = port
+        self._workers = workers
+        self._layout = layout
+        self._directory = directory
+        self._environ = environ
+        self._admin = Admin(layout.admin) if layout.admin is not None else None
+        self._changing = asyncio.Lock()
+        self._asked = asyncio.Event()
+        self._leaving: dict[str, Server] = {}
+        """Servers that are not configured any more, and that Envoy still knows: there may be calls to them under way."""
+        self._tidying: asyncio.Task[None] | None = None
+
+    def write_watched(self) -> None:
+        """Write the files that Envoy watches.
+
+        Raises:
+            OSError: that is not possible.
+        """
+        assert self._directory is not None
+        for part in self._rendered(self.served.config).watched:
+            watched_files.write(self._directory, part)
+
+    def write_bootstrap(self) -> bool:
+        """Write what Envoy is started with, after all others: once it is there, so are they. Returns whether it changed.
+
+        Raises:
+            OSError: that is not possible.
+        """
+        assert self._directory is not None
+        return watched_files.write(self._directory, self._rendered(self.served.config).bootstrap)
+
+    # -- When ---------------------------------------------------------------------------------------------------------
+
+    def reload_soon(self) -> None:
+        """Have :meth:`watch` replace the workers, whether the file has changed or not."""
+        self._asked.set()
+
+    async def watch(self) -> None:
+        """Take up what changes, for ever. What can't be served is logged, and tried again once the file changes again."""
+        before = handled = None  # it may have changed since it was read
+        while True:
+            asked = await self._asked_within(POLL_SECONDS)
+            now = _signature(self._file)
+            steady, before = now == before, now
+            if asked or (self._directory is not None and steady and now != handled):
+                handled = now
+                await self._try_to_reload(asked)
+
+    async def _asked_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+        except TimeoutError:
+            return False
+        self._asked.clear()
+        return True
+
+    async def _try_to_reload(self, asked: bool) -> None:
+        try:
+            await self.reload(even_if_same=asked)
+        except (ConfigError, StartError, Refused, OSError) as error:
+            log.event(_LOG, logging.ERROR, "config_refused", {
+                "why": str(error), "effect": "the configuration before goes on",
+            })  # fmt: skip
+
+    # -- How ----------------------------------------------------------------------------------------------------------
+
+    async def reload(self, *, even_if_same: bool) -> None:
+        """Serve what the file says now.
+
+        Args:
+            even_if_same: replace the workers also where the file has not changed.
+
+        Raises:
+            ConfigError: it can't be served.
+            Refused: Envoy does not take it.
+            StartError: a worker does not start with it.
+            OSError: the files for Envoy can't be written.
+                After each of them the configuration before goes on.
+        """
+        async with self._changing:
+            new = load(self._file, self._environ).with_port(self._port)
+            if self._directory is not None:
+                new.require_servers()
+            if new.text == self.served.text and not even_if_same:
+                return
+            await self.close()
+            before = self.served
+            known = {**self._leaving, **before.config.servers}
+            leaving = {name: server for name, server in known.items() if name not in new.config.servers}
+            await self._bring_in(new, leaving)
+            self.served, self._leaving = new, leaving
+            self._tidying = asyncio.create_task(self._tidy())
+            _tell(before, new)
+
+    async def close(self) -> None:
+        """Give up what is not done yet. What Envoy does not need any more stays."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.wait({self._tidying})
+
+    async def _bring_in(self, new: Loaded, leaving: Mapping[str, Server]) -> None:
+        try:
+            await self._install(self._rendered(_with(new.config, leaving)).watched)
+            await self._workers.restart(new)
+        except (Refused, StartError):
+            if self._directory is not None:
+                for part in _removing(self._rendered(_with(self.served.config, self._leaving))):
+                    watched_files.write(self._directory, part)
+            raise
+
+    async def _tidy(self) -> None:
+        """Take away what nobody needs any more."""
+        try:
+            await self._workers.old_ones_gone()
+            config = self.served.config
+            rendered = self._rendered(config)
+            await self._install([rendered.listeners, *rendered.routes])
+            while self._leaving:
+                for name in [name for name in self._leaving if await self._is_idle(name)]:
+                    del self._leaving[name]
+                await self._install([self._rendered(_with(config, self._leaving)).clusters])
+                if self._leaving:
+                    await asyncio.sleep(POLL_SECONDS)
+            if self._directory is not None and watched_files.write(self._directory, rendered.bootstrap):
+                log.event(_LOG, logging.WARNING, "envoy_needs_restart", {
+                    "why": "what Envoy reads only when it starts has changed",
+                    "file": self._directory / watched_files.BOOTSTRAP,
+                })  # fmt: skip
+        except (Refused, OSError) as error:
+            log.event(_LOG, logging.ERROR, "envoy_config_not_tidied", {"why": str(error)})
+
+    async def _is_idle(self, server: str) -> bool:
+        """Whether no call to a server is under way. Envoy would end it together with its cluster."""
+        name = f"cluster.{cluster_name(server)}.upstream_rq_active"
+        stats = await self._stats(f"^{re.escape(name)}$")
+        return stats is None or stats.get(name, "0") == "0"
+
+    async def _install(self, parts: Sequence[File]) -> None:
+        """Write files one after the other, each once Envoy runs with the one before. Without an Envoy nobody waits."""
+        if self._directory is None:
+            return
+        for part in parts:
+            rejected = await self._rejections(part)
+            if watched_files.write(self._directory, part) and rejected is not None:
+                await self._taken(part, rejected)
+
+    async def _taken(self, part: File, rejected: int) -> None:
+        """Wait until Envoy runs with a file.
+
+        Raises:
+            Refused: it won't.
+        """
+        deadline, taken = time.monotonic() + TAKE_SECONDS, False
+        while time.monotonic() < deadline:
+            now = await self._stats(f"^{re.escape(part.stat)}\\.|^{_WARMING}$")
+            if now is None:
+                return  # it ended, and reads the files when it starts again
+            if int(now.get(f"{part.stat}.update_rejected", 0)) > rejected:
+                raise Refused(f"Envoy does not take {part.name}; its log says why")
+            taken = now.get(f"{part.stat}.version_text") == part.version
+            if taken and now.get(_WARMING) == "0":
+                return
+            await asyncio.sleep(_TAKE_POLL_SECONDS)
+        if taken:
+            # New servers whose names can't be looked up, say. The others need not wait for them.
+            log.event(_LOG, logging.WARNING, "clusters_still_warming", {"seconds": TAKE_SECONDS})
+            return
+        raise Refused(f"Envoy did not take {part.name} within {TAKE_SECONDS:g} s; its log may say why")
+
+    async def _rejections(self, part: File) -> int | None:
+        """How often Envoy refused one file so far; ``None`` where none runs."""
+        stats = await self._stats(f"^{re.escape(part.stat)}\\.")
+        return None if stats is None else int(stats.get(f"{part.stat}.update_rejected", 0))
+
+    async def _stats(self, pattern: str) -> Mapping[str, str] | None:
+        return None if self._admin is None else await self._admin.stats(pattern)
+
+    def _rendered(self, config: GatewayConfig) -> Rendered:
+        return watched_files.render(config, self._layout, self._directory or Path())
+
+
+def _with(config: GatewayConfig, leaving: Mapping[str, Server]) -> GatewayConfig:
+    """A configuration, and servers that left it."""
+    return config.model_copy(update={"servers": {**config.servers, **leaving}}) if leaving else config
+
+
+def _removing(rendered: Rendered) -> tuple[File, ...]:
+    """The order in which nothing is taken away while something names it."""
+    return (rendered.listeners, *rendered.routes, rendered.clusters)
+
+
+def _tell(before: Loaded, new: Loaded) -> None:
+    if new.text == before.text:
+        log.event(_LOG, logging.INFO, "workers_replaced")
+        return
+    for warning in new.warnings:
+        log.event(_LOG, logging.WARNING, "config_warning", {"warning": warning})
+    was, now = before.config.servers, new.config.servers
+    log.event(_LOG, logging.INFO, "config_reloaded", {
+        "servers": ",".join(now),
+        "added": ",".join(name for name in now if name not in was),
+        "removed": ",".join(name for name in was if name not in now),
+        "changed": ",".join(name for name in now if name in was and now[name] != was[name]),
+    })  # fmt: skip
+
+
+def _signature(file: Path) -> tuple[int, ...] | None:
+    """What changes with a file's content; ``None`` where there is no file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,299 @@
+"""The workers of one gateway: started, kept alive, and replaced one after the other.
+
+Each worker has an address that Envoy knows, and there is always somebody behind it: Envoy's connections to an old worker stay
+with it until it says GOAWAY, and the next ones reach the new one. This works with a single worker as well, without an endpoint
+to spare.
+
+- At a path, a new worker listens on a Unix socket of its own, which is moved to that path once it answers (rename(2) replaces
+  what is there in one step).
+- At a TCP address we hold the listening socket, and the workers inherit it. What nobody has accepted yet stays in its queue.
+
+Workers get the configuration from us and not from its file: one that dies is started again with what the others serve,
+whatever the file says by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import Coroutine, Mapping, Sequence
+from io import FileIO
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from mcp_extproc.address import Address, UnixAddress
+from mcp_extproc.config import Loaded
+from mcp_extproc.run.process import KILL_SECONDS, StartError, end, ending, spawn, terminate
+from mcp_extproc.telemetry import log
+
+START_SECONDS = 30.0
+
+_BACKLOG = 1024
+_RESTART_SECONDS = (0.1, 0.5, 2.0)
+_STEADY_SECONDS = 60.0
+"""A worker that ran for longer is restarted at once the next time."""
+
+_MAX_LEAVING = 2
+"""Of one seat: workers that were replaced and still have calls. They keep their memory, so the oldest of more is ended."""
+
+_LOG = log.logger("supervisor")
+
+
+class _Seat:
+    """Where one worker at a time serves."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.listening: socket.socket | None = None
+        """At a TCP address."""
+        self.process: Process | None = None
+        self.config: Loaded | None = None
+        """What it serves."""
+        self.socket: Path | None = None
+        """The worker's own name for what is at the address, a path."""
+        self.changing = asyncio.Lock()
+        self.leaving: list[Process] = []
+        """Who sat here before and still has calls, the oldest first."""
+        self.deaths = 0
+        """In a row, each soon after the start."""
+
+    def open(self) -> None:
+        """Listen at a TCP address.
+
+        Raises:
+            StartError: that is not possible.
+        """
+        if isinstance(self.address, UnixAddress):
+            return
+        try:
+            [(family, _, _, _, where), *_] = socket.getaddrinfo(
+                self.address.host, self.address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            self.listening = socket.create_server(where[:2], family=family, backlog=_BACKLOG)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise StartError(f"cannot listen on {self.address}: {why}. Choose another address with --listen.") from None
+
+    def close(self) -> None:
+        """Leave nothing at the address."""
+        if self.listening is not None:
+            self.listening.close()
+        if isinstance(self.address, UnixAddress) and self.socket is not None:
+            Path(self.address.path).unlink(missing_ok=True)
+            self.socket.unlink(missing_ok=True)
+
+    def pause(self, lived: float) -> float:
+        """Seconds to wait before the next worker, once one has died after ``lived`` seconds."""
+        self.deaths = 1 if lived > _STEADY_SECONDS else min(self.deaths + 1, len(_RESTART_SECONDS))
+        return _RESTART_SECONDS[self.deaths - 1]
+
+
+class Supervisor:
+    """Keeps one worker at each address.
+
+    Args:
+        config: what the workers serve.
+        options: further arguments of ``mcp-extproc worker``.
+        addresses: one for each worker, as Envoy knows them.
+        environment: variables for the workers, beside our own.
+    """
+
+    def __init__(
+        self, config: Loaded, options: Sequence[str], addresses: Sequence[Address], environment: Mapping[str, str]
+    ) -> None:
+        self.config = config
+        self._options = options
+        self._environment = environment
+        self._seats = [_Seat(address) for address in addresses]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._numbers = count(1)
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers that serve, in the order of their addresses."""
+        return [seat.process.pid for seat in self._seats if seat.process is not None]
+
+    async def start(self) -> None:
+        """Start all, and wait until they serve.
+
+        Raises:
+            StartError: one can't serve.
+        """
+        for seat in self._seats:
+            seat.open()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for seat in self._seats:
+                    group.create_task(self._fill(seat))
+        except* StartError as errors:
+            raise errors.exceptions[0] from None
+        for seat in self._seats:
+            self._go(self._keep(seat))
+
+    async def restart(self, config: Loaded | None = None) -> None:
+        """Replace all workers, one after the other. The old ones finish what they have, for as long as they may drain.
+
+        Where this is asked for again and again, the oldest are ended with what they have.
+
+        Args:
+            config: what the new ones serve, and those that are started after them. Default: the same as before.
+
+        Raises:
+            StartError: a new worker can't serve. All serve the old configuration.
+        """
+        before = self.config
+        self.config = config or before
+        try:
+            for seat in self._seats:
+                await self._replace(seat)
+        except StartError:
+            self.config = before
+            for seat in self._seats:
+                if seat.config is not before:
+                    await self._replace(seat)
+            raise
+
+    async def old_ones_gone(self) -> None:
+        """Wait until no worker is left that was replaced."""
+        await asyncio.gather(*(worker.wait() for seat in self._seats for worker in seat.leaving))
+
+    async def stop_keeping(self) -> None:
+        """From now on a worker that dies is not started again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def stop(self, seconds: float = KILL_SECONDS) -> None:
+        """End all workers, those that are on their way out too.
+
+        Args:
+            seconds: for what they still do.
+        """
+        await self.stop_keeping()
+        workers = [worker for seat in self._seats for worker in (seat.process, *seat.leaving)]
+        await asyncio.gather(*(end(worker, seconds) for worker in workers))
+        for seat in self._seats:
+            seat.close()
+
+    # -- One worker -----------------------------------------------------------------------------------------------------
+
+    async def _replace(self, seat: _Seat) -> None:
+        async with seat.changing:
+            old = seat.process
+            await self._fill(seat)
+            if old is not None and old.returncode is None:
+                self._dismiss(seat, old)
+
+    async def _fill(self, seat: _Seat) -> None:
+        """Put a new worker in a seat. Who sat there before still runs."""
+        config = self.config
+        if isinstance(seat.address, UnixAddress):
+            path = Path(seat.address.path)
+            own = path.with_name(f"{path.name}.{next(self._numbers)}")
+            process = await self._started(config, "--listen", f"unix:{own}")
+            _move(own, path)
+            if seat.socket is not None:
+                seat.socket.unlink(missing_ok=True)
+            seat.socket = own
+        else:
+            assert seat.listening is not None
+            number = seat.listening.fileno()
+            process = await self._started(config, "--inherited", str(number), descriptors=[number])
+        seat.process, seat.config = process, config
+
+    async def _started(self, config: Loaded, *where: str, descriptors: Sequence[int] = ()) -> Process:
+        """A new worker that serves."""
+        ready, says_ready = os.pipe()
+        with FileIO(ready) as pipe:
+            try:
+                process = await spawn(
+                    [sys.executable, "-m", "mcp_extproc", "worker", config.name,
+                     *where, "--ready", str(says_ready), *self._options],
+                    environment=self._environment,
+                    stdin=config.text.encode(),
+                    descriptors=[*descriptors, says_ready],
+                )  # fmt: skip
+            finally:
+                os.close(says_ready)
+            try:
+                await _until_ready(process, pipe)
+            except BaseException:
+                await end(process)
+                raise
+        return process
+
+    async def _keep(self, seat: _Seat) -> None:
+        """Start a worker again when it dies. Meanwhile Envoy sends to others, or answers 503; nothing passes undecided."""
+        started = time.monotonic()
+        while True:
+            process = seat.process
+            assert process is not None
+            code = await process.wait()
+            if process is not seat.process:
+                started = time.monotonic()  # it was replaced
+                continue
+            pause = seat.pause(time.monotonic() - started)
+            died = {"pid": process.pid, "exit": ending(code), "restart_in_seconds": pause}
+            log.event(_LOG, logging.ERROR, "worker_died", died)
+            await asyncio.sleep(pause)
+            started = time.monotonic()
+            async with seat.changing:
+                if process is seat.process:
+                    await self._try_to_fill(seat)
+
+    async def _try_to_fill(self, seat: _Seat) -> None:
+        try:
+            await self._fill(seat)
+        except StartError as error:
+            # The dead one is still in the seat: it is tried again, later.
+            log.event(_LOG, logging.ERROR, "worker_not_started", {"why": str(error)})
+
+    def _dismiss(self, seat: _Seat, process: Process) -> None:
+        terminate(process)
+        seat.leaving.append(process)
+        self._go(self._see_off(seat, process))
+        for oldest in seat.leaving[:-_MAX_LEAVING]:
+            log.event(_LOG, logging.WARNING, "worker_cut_off", {
+                "pid": oldest.pid,
+                "why": f"{_MAX_LEAVING} more workers were replaced since, and still have calls",
+            })  # fmt: skip
+            self._go(end(oldest))  # its second SIGTERM
+
+    async def _see_off(self, seat: _Seat, process: Process) -> None:
+        await process.wait()
+        seat.leaving.remove(process)
+
+    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _move(socket: Path, path: Path) -> None:
+    # The worker's own name stays: it may still be about to set the mode of the file.
+    link = socket.with_name(f"{socket.name}.link")
+    link.hardlink_to(socket)
+    link.rename(path)
+
+
+async def _until_ready(process: Process, pipe: FileIO) -> None:
+    """Wait for the worker's word; an end without it means that it has ended."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(pipe, readable.set)
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await readable.wait()
+            if not pipe.read(1):
+                code = await process.wait()
+                raise StartError(f"the worker ended at start with {ending(code)}; see its messages above")
+    except TimeoutError:
+        raise StartError(f"the worker was not ready within {START_SECONDS:g} s") from None
+    finally:
+        loop.remove_reader(pipe)

@@ -1,0 +1,100 @@
+"""Workers for an Envoy that somebody else runs: in another container, under another supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mcp_extproc.config import Loaded
+from mcp_extproc.contract import SECRET_VARIABLE
+from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.watched_files import BOOTSTRAP
+from mcp_extproc.run.reload import LiveConfig
+from mcp_extproc.run.supervisor import Supervisor
+from mcp_extproc.telemetry import log
+
+_LOG = log.logger("serve")
+
+
+class Workers:
+    """The workers, and the files that their Envoy watches. Use as an async context manager; leaving it ends the workers.
+
+    Args:
+        config_file: the configuration file.
+        served: what it says.
+        secret: seals session tokens.
+        layout: where Envoy and the workers meet, one address for each worker.
+        options: further arguments of ``mcp-extproc worker``.
+        envoy_config: directory for Envoy's files, as Envoy sees it too; ``None`` where it is configured by other means.
+        port: for the clients' listener, instead of the configuration's.
+        stop_seconds: how long calls may go on once the workers were told to stop.
+    """
+
+    def __init__(
+        self,
+        config_file: Path,
+        served: Loaded,
+        secret: str,
+        layout: Layout,
+        options: Sequence[str],
+        envoy_config: Path | None,
+        port: int | None,
+        stop_seconds: float,
+    ) -> None:
+        self._stop_seconds = stop_seconds
+        self._layout = layout
+        self._envoy_config = envoy_config
+        self._workers = Supervisor(
+            served,
+            ["--upstreams", str(layout.upstreams), "--batches", str(layout.batches), *options],
+            layout.extproc,
+            {SECRET_VARIABLE: secret},
+        )
+        self._live = LiveConfig(config_file, served, port, self._workers, layout, envoy_config)
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The workers."""
+        return self._workers.pids
+
+    def reload_soon(self) -> None:
+        """Replace the workers by ones that serve what the configuration file says then."""
+        self._live.reload_soon()
+
+    async def __aenter__(self) -> Self:
+        """Start.
+
+        Raises:
+            StartError: a worker can't serve.
+            OSError: the files can't be written.
+        """
+        try:
+            # An Envoy that runs already, with what was served before, is ready for the new workers.
+            if self._envoy_config is not None:
+                self._live.write_watched()
+            await self._workers.start()
+            if self._envoy_config is not None:
+                self._live.write_bootstrap()
+        except BaseException:
+            await self._workers.stop()
+            raise
+        self._watching = asyncio.create_task(self._live.watch())
+        ready = {"listen": ",".join(map(str, self._layout.extproc)), "workers": len(self.pids)}
+        if self._envoy_config is not None:
+            ready["start_envoy_with"] = f"-c {self._envoy_config / BOOTSTRAP}"
+        log.event(_LOG, logging.INFO, "ready", ready)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
+        await self._live.close()
+        await self._workers.stop(self._stop_seconds)

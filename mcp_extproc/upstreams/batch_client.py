@@ -1,0 +1,92 @@
+"""The front door: single messages of a batch, sent through a listener of Envoy's that treats them like any client's."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import orjson
+
+from mcp_extproc.address import Address
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.gateway.decision import Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.mcp import jsontext, transport
+from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
+from mcp_extproc.mcp.sse import EventTooLarge, SseParser
+from mcp_extproc.upstreams.client import http_session
+
+
+class BatchClient:
+    """Sends messages as the client that they came from.
+
+    Args:
+        address: Envoy's listener for them; ``None`` where there is none, and batches fail.
+        config: the endpoint's path, and bounds on what is read.
+    """
+
+    def __init__(self, address: Address | None, config: GatewayConfig) -> None:
+        self._address = address
+        self._path = config.listen.path
+        self._limits = config.limits
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._address is not None:
+            self._http, base = http_session(self._address)
+            self._url = base + self._path
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def send(self, leg: BatchLeg) -> Outcome:
+        """The answer to one message."""
+        if self._http is None:
+            return Failed("", "no_front_door", "batches are not set up")
+        try:
+            async with self._http.post(
+                self._url, data=leg.body, headers=dict(leg.headers), allow_redirects=False
+            ) as response:
+                return Answered(leg.server, response.status, await self._message(response, leg))
+        except EventTooLarge:
+            return Failed("", "too_large", "the answer is too large")
+        except (aiohttp.ClientError, OSError) as error:
+            return Failed("", "connect", f"the gateway could not be asked ({type(error).__name__})")
+
+    async def _message(self, response: aiohttp.ClientResponse, leg: BatchLeg) -> bytes:
+        if transport.media_type(response.headers.get("content-type", "")) != transport.SSE:
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > self._limits.response_bytes:
+                    raise EventTooLarge
+            return bytes(body)
+        parser = SseParser(self._limits.event_bytes)
+        async for chunk in response.content.iter_any():
+            for event in parser.feed(chunk):
+                if event.data and await self._is_response(event.data, leg):
+                    return event.data
+        return b""
+
+    async def _is_response(self, text: bytes, leg: BatchLeg) -> bool:
+        try:
+            members = jsontext.split(text)
+        except (TypeError, jsontext.NotJson):
+            return False
+        if "method" not in members:
+            return True
+        if "id" in members:
+            await self._decline(bytes(members["id"]), leg)
+        return False
+
+    async def _decline(self, id: bytes, leg: BatchLeg) -> None:
+        """A server asks the client something on the stream of a batched call: an array of answers has no place for that."""
+        error = {"code": METHOD_NOT_FOUND, "message": "The call is part of a batch, whose client can't be asked."}
+        body = orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "error": error})
+        assert self._http is not None
+        async with self._http.post(self._url, data=body, headers=dict(leg.headers), allow_redirects=False):
+            pass

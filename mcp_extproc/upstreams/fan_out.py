@@ -1,0 +1,297 @@
+"""Legs of a fan-out: each asks one server, in parallel with the others and under a deadline of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+
+from mcp_extproc.config import Limits
+from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.decision import (
+    AskLeg,
+    BatchLeg,
+    CloseLeg,
+    Done,
+    Failed,
+    Leg,
+    Listed,
+    ListLeg,
+    NotifyLeg,
+    Opened,
+    OpenLeg,
+    Outcome,
+    SessionRef,
+)
+from mcp_extproc.gateway.memory import SessionMemory, Settings
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.upstreams.batch_client import BatchClient
+from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
+
+_T = TypeVar("_T")
+
+
+class LegRunner:
+    """Runs legs, and opens the sessions they need.
+
+    Args:
+        client: sends the sub-requests.
+        front: takes the messages of batches.
+        entries: the servers.
+        memory: where sessions opened late are kept.
+        limits: bounds on what is read.
+    """
+
+    def __init__(
+        self,
+        client: UpstreamClient,
+        front: BatchClient,
+        entries: Mapping[str, CatalogEntry],
+        memory: SessionMemory,
+        limits: Limits,
+    ) -> None:
+        self._client = client
+        self._front = front
+        self._entries = entries
+        self._memory = memory
+        self._limits = limits
+        self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
+        self._watched: dict[tuple[str, str], list[asyncio.Event]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
+        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request."""
+        return await asyncio.gather(*(self._run(leg) for leg in legs))
+
+    async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed:
+        """Open a session that is missing, or that the server lost.
+
+        Args:
+            ref: which session.
+            lost: the id that the server no longer knows, or ``None``.
+        """
+        try:
+            return await self.reopen(ref, lost)
+        except UpstreamError as error:
+            return error.failed(ref.server)
+
+    async def session_if_lost(self, ref: SessionRef, doubtful: str) -> UpstreamSession | Failed:
+        """The session to go on with after a request that may have failed for another reason than a lost session.
+
+        Args:
+            ref: which session.
+            doubtful: the id that the server may or may not know.
+        """
+        current = self._memory.current(ref)
+        if current is not None and current.id != doubtful:
+            return current
+        entry = self._entries[ref.server]
+        session = UpstreamSession(ref.version, doubtful, frozenset())
+        try:
+            await _within(entry.discovery_timeout, self._client.request(entry, session, "ping", {}))
+        except SessionLost:
+            return await self.session(ref, doubtful)
+        except UpstreamError as error:
+            if error.reason != "error":  # one that says so is an answer too
+                return error.failed(ref.server)
+        return session
+
+    async def _run(self, leg: Leg) -> Outcome:
+        if isinstance(leg, BatchLeg):
+            return await self._front.send(leg)
+        entry = self._entries[leg.server]
+        try:
+            match leg:
+                case OpenLeg():
+                    return await _within(entry.discovery_timeout, self._open(entry, leg))
+                case ListLeg():
+                    return await _within(entry.discovery_timeout, self._list(entry, leg))
+                case AskLeg():
+                    return await _within(entry.discovery_timeout, self._ask(entry, leg))
+                case NotifyLeg():
+                    return await _within(entry.discovery_timeout, self._notify(entry, leg))
+                case CloseLeg():
+                    return await _within(entry.discovery_timeout, self._close(entry, leg))
+        except UpstreamError as error:
+            return error.failed(leg.server)
+
+    async def _open(self, entry: CatalogEntry, leg: OpenLeg) -> Opened:
+        session, instructions = await self._client.initialize(entry, leg.version, leg.client_flags)
+        return Opened(leg.server, session, instructions)
+
+    async def _ask(self, entry: CatalogEntry, leg: AskLeg) -> Done:
+        session = self._memory.current(leg.session) or await self.reopen(leg.session, None)
+        if leg.capability not in session.capabilities:
+            return Done(leg.server)
+        try:
+            await self._client.request(entry, session, leg.method, orjson.Fragment(leg.params))
+        except SessionLost:
+            session = await self.reopen(leg.session, session.id)
+            await self._client.request(entry, session, leg.method, orjson.Fragment(leg.params))
+        return Done(leg.server)
+
+    async def _notify(self, entry: CatalogEntry, leg: NotifyLeg) -> Done:
+        session = self._memory.current(leg.session)
+        if session is not None:
+            # A server that lost its session has nothing left that the notification could be about.
+            with contextlib.suppress(SessionLost):
+                await self._client.notify(entry, session, leg.body)
+        return Done(leg.server)
+
+    async def _close(self, entry: CatalogEntry, leg: CloseLeg) -> Done:
+        session = self._memory.current(leg.session)
+        if session is not None:
+            await self._client.end(entry, session)
+        return Done(leg.server)
+
+    async def _list(self, entry: CatalogEntry, leg: ListLeg) -> Listed:
+        session = self._memory.current(leg.session) or await self.reopen(leg.session, None)
+        try:
+            return await self._pages(entry, leg, session)
+        except SessionLost:
+            session = await self.reopen(leg.session, session.id)
+            return await self._pages(entry, leg, session)
+
+    async def _pages(self, entry: CatalogEntry, leg: ListLeg, session: UpstreamSession) -> Listed:
+        if leg.capability not in session.capabilities:
+            return Listed(leg.server, ())
+        items: list[msgspec.Raw] = []
+        cursor: msgspec.Raw | None = None
+        seen: set[bytes] = set()
+        size, streamed = 0, False
+        for _ in range(self._limits.list_pages):
+            params = {} if cursor is None else {"cursor": orjson.Fragment(bytes(cursor))}
+            result = await self._client.request(entry, session, leg.method, params)
+            streamed = result.streamed
+            size += result.size
+            items += _items(result.members, leg.items)
+            cursor = _next_cursor(result.members)
+            cut = self._cut(size, len(items))
+            if cut is None and cursor is not None and bytes(cursor) in seen:
+                cut = "repeats a page of its list"
+            if cut is not None or cursor is None:
+                return Listed(leg.server, items, cut, streamed)
+            seen.add(bytes(cursor))
+        return Listed(leg.server, items, f"has more than {self._limits.list_pages} pages", streamed)
+
+    def _cut(self, size: int, count: int) -> str | None:
+        """Why no more of a list is read."""
+        if size > self._limits.response_bytes:
+            return f"listed more than {self._limits.response_bytes} bytes"
+        if count > self._limits.list_items:
+            return f"listed more than {self._limits.list_items} entries"
+        return None
+
+    async def reopen(self, ref: SessionRef, lost: str | None) -> UpstreamSession:
+        """Open a session late, once for all who wait for the same one. A caller that goes away does not fail the others.
+
+        Raises:
+            UpstreamError: the server is unreachable.
+        """
+        current = self._memory.current(ref)
+        if current is not None and current.id != lost:
+            return current
+        key = (ref.server, lost or ref.anchor)
+        task = self._opening.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._open_late(ref, key))
+            self._opening[key] = task
+            task.add_done_callback(lambda done: self._opened(key, done))
+        return await asyncio.shield(task)
+
+    async def _open_late(self, ref: SessionRef, key: tuple[str, str]) -> UpstreamSession:
+        entry = self._entries[ref.server]
+        opening = self._client.initialize(entry, ref.version, ref.client_flags)
+        session, _ = await _within(entry.discovery_timeout, opening)
+        if self._memory.has_ended(ref.client):
+            # Nobody will end it later.
+            self.discard(ref.server, session)
+            raise UpstreamError("ended", "is not needed any more: the client ended its session")
+        settings = self._memory.settings(*key)
+        if settings is not None:
+            await _quietly(self._restore(entry, session, settings), entry.discovery_timeout)
+        self._memory.replace(*key, session)
+        for replaced in self._watched.get(key, ()):
+            replaced.set()
+        return session
+
+    async def wait_for_another(self, ref: SessionRef, session: UpstreamSession | None, seconds: float) -> None:
+        """Wait until somebody opens the session that comes after one (or the first, after ``None``), at most for a time."""
+        if self._memory.current(ref) != session:
+            return
+        key = (ref.server, (session.id if session is not None else None) or ref.anchor)
+        replaced = asyncio.Event()
+        self._watched.setdefault(key, []).append(replaced)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await replaced.wait()
+        finally:
+            self._watched[key].remove(replaced)
+            if not self._watched[key]:
+                del self._watched[key]
+
+    async def _restore(self, entry: CatalogEntry, session: UpstreamSession, settings: Settings) -> None:
+        """Tell a server again what the client asked of it for the whole session."""
+        if settings.level is not None and "logging" in session.capabilities:
+            await self._client.request(entry, session, "logging/setLevel", {"level": settings.level})
+        if "resources.subscribe" in session.capabilities:
+            for uri in tuple(settings.subscriptions):
+                with contextlib.suppress(UpstreamError):  # the resource may be gone
+                    await self._client.request(entry, session, "resources/subscribe", {"uri": uri})
+
+    def _opened(self, key: tuple[str, str], task: asyncio.Task[UpstreamSession]) -> None:
+        self._opening.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # whoever still waits gets it; nobody has to
+
+    def discard(self, server: str, session: UpstreamSession) -> None:
+        """End a session with a server that turned out to be of no use, without anybody waiting for it."""
+        self._in_background(self._client.end(self._entries[server], session), server)
+
+    def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
+        """Send a message that nobody waits for: an answer of the gateway's own to a server's request."""
+        self._in_background(self._client.notify(self._entries[server], session, body), server)
+
+    def _in_background(self, work: Coroutine[Any, Any, None], server: str) -> None:
+        task = asyncio.get_running_loop().create_task(_quietly(work, self._entries[server].discovery_timeout))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def close(self) -> None:
+        """Give up what still runs by itself: sessions being opened or ended, answers to servers."""
+        tasks = [*self._opening.values(), *self._background]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _within(seconds: float, work: Awaitable[_T]) -> _T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise UpstreamError("timeout", f"did not answer within {seconds:g} s") from None
+
+
+async def _quietly(work: Awaitable[None], seconds: float) -> None:
+    with contextlib.suppress(UpstreamError):
+        await _within(seconds, work)
+
+
+def _items(result: jsontext.Members, name: str) -> list[msgspec.Raw]:
+    try:
+        return msgspec.json.decode(result[name], type=list[msgspec.Raw])
+    except (KeyError, msgspec.DecodeError):
+        raise UpstreamError("protocol", f"answered without a list of {name}") from None
+
+
+def _next_cursor(result: jsontext.Members) -> msgspec.Raw | None:
+    """The next page's cursor. Any string is one, the empty one too; other servers send ``null`` for the end."""
+    raw = result.get("nextCursor")
+    return None if raw is None or jsontext.text_of(raw) is None else raw

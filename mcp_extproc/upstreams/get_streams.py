@@ -1,0 +1,157 @@
+"""Streams of GETs: every server's own merged into one for the client, or the rest of one that broke."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.decision import Reply, Stream
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.relay.identifiers import Identifiers, session_checksum
+from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Reading
+from mcp_extproc.gateway.relay.server_messages import ANY_TOKEN, Call
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.sse import COMMENT
+from mcp_extproc.upstreams.client import BROKEN, UpstreamClient, UpstreamError
+from mcp_extproc.upstreams.fan_out import LegRunner
+from mcp_extproc.upstreams.merged_stream import HEARTBEAT_SECONDS, MergedStream
+
+
+class Streams:
+    """All streams of a worker.
+
+    Args:
+        client: opens servers' streams.
+        legs: opens sessions, and answers servers.
+        entries: the servers.
+        memory: of sessions.
+        identifiers: seals event ids.
+        clock: Unix time in seconds.
+        stream_bytes: after which the stream of a GET ends.
+    """
+
+    def __init__(
+        self,
+        client: UpstreamClient,
+        legs: LegRunner,
+        entries: Mapping[str, CatalogEntry],
+        memory: SessionMemory,
+        identifiers: Identifiers,
+        clock: Callable[[], float],
+        stream_bytes: int,
+    ) -> None:
+        self.client = client
+        self.legs = legs
+        self.entries = entries
+        self.memory = memory
+        self.identifiers = identifiers
+        self.clock = clock
+        self.stream_bytes = stream_bytes
+        self._hubs: dict[str, MergedStream] = {}
+        self._waiting: set[asyncio.Timeout] = set()
+        self._is_closing = False
+
+    @asynccontextmanager
+    async def open(self, stream: Stream) -> AsyncIterator[AsyncIterator[bytes] | Reply]:
+        """The bytes of a stream, or the answer where there is none."""
+        if stream.method:
+            async with self._rest(stream) as rest:
+                yield rest
+            return
+        session_id = stream.view.session_id
+        hub = self._hubs.get(session_id)
+        if hub is None:
+            hub = self._hubs[session_id] = MergedStream(self, stream, lambda: self._hubs.pop(session_id, None))
+        with hub.listener(stream) as chunks:
+            if self._is_closing:
+                hub.end()
+            yield chunks
+
+    def end(self, session_id: str) -> None:
+        """The client ended its session: so do its streams."""
+        hub = self._hubs.get(session_id)
+        if hub is not None:
+            hub.end()
+
+    @property
+    def listeners(self) -> int:
+        """Open streams of clients."""
+        return sum(len(hub.listeners) for hub in self._hubs.values())
+
+    async def close(self) -> None:
+        """End all streams, and from now on each that is opened; clients open them again elsewhere."""
+        self._is_closing = True
+        for waiting in self._waiting:
+            if not waiting.expired():
+                waiting.reschedule(0)
+        hubs = list(self._hubs.values())
+        for hub in hubs:
+            hub.end()
+        await asyncio.gather(*(hub.closed() for hub in hubs))
+
+    # -- The rest of a call's stream --------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _rest(self, stream: Stream) -> AsyncIterator[AsyncIterator[bytes] | Reply]:
+        [ref] = stream.sources
+        cursor, session = stream.cursors[ref.server], self.memory.current(ref)
+        if session is None or session_checksum(session) != cursor.session:
+            yield stream.refused
+            return
+        entry = self.entries[ref.server]
+        async with AsyncExitStack() as stack:
+            listening = self.client.listen(entry, session, cursor.event_id)
+            try:
+                async with asyncio.timeout(entry.discovery_timeout):
+                    chunks = await stack.enter_async_context(listening)
+            except (UpstreamError, TimeoutError):
+                chunks = None
+            if chunks is None:
+                yield stream.refused
+            else:
+                yield self._relayed(chunks, self._reader(stream, ref.server, session))
+
+    def _reader(self, stream: Stream, server: str, session: UpstreamSession) -> CallResponse:
+        expected = Expected(
+            stream.relay,
+            self.identifiers,
+            server,
+            session,
+            Call(stream.method, ANY_TOKEN),
+            None,
+            reads_json=False,
+            response_bytes=0,
+            event_bytes=self.client.limits.event_bytes,
+        )
+        return CallResponse(expected, Reading.EVENTS)
+
+    async def _relayed(self, chunks: AsyncIterator[bytes], response: CallResponse) -> AsyncIterator[bytes]:
+        reading = True
+        while reading:
+            try:
+                async with self._patience():
+                    chunk = await anext(chunks)
+            except TimeoutError:
+                if not self._is_closing:
+                    yield COMMENT
+                    continue
+                chunk, reading = b"", False
+            except (StopAsyncIteration, *BROKEN):
+                chunk, reading = b"", False
+            out = response.feed(chunk, end=not reading)
+            for message in out.up:
+                self.legs.post(response.server, response.session, message)
+            if out.down:
+                yield out.down
+
+    @asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """Time for one read; at the end of the worker there is none."""
+        async with asyncio.timeout(0 if self._is_closing else HEARTBEAT_SECONDS) as waiting:
+            self._waiting.add(waiting)
+            try:
+                yield
+            finally:
+                self._waiting.discard(waiting)

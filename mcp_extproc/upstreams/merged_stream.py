@@ -1,0 +1,248 @@
+"""A hub: all servers' streams of one client session, for as long as somebody listens at this worker.
+
+Each message goes to one listener, the newest (2025-11-25 basic/transports, Multiple Connections).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import orjson
+
+from mcp_extproc.gateway.decision import SessionRef, Stream
+from mcp_extproc.gateway.relay.identifiers import MAX_UPSTREAM_ID_BYTES, Cursor, Position, session_checksum
+from mcp_extproc.mcp.envelope import messages_in
+from mcp_extproc.mcp.methods import LIST_CHANGED
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, render
+from mcp_extproc.upstreams.client import BROKEN, DEFAULT_RETRY, NoStream, SessionLost, UpstreamError
+from mcp_extproc.upstreams.listener import Listener
+
+if TYPE_CHECKING:
+    from mcp_extproc.upstreams.get_streams import Streams
+
+HEARTBEAT_SECONDS = 5.0
+"""Longest silence towards a client: some end streams that are idle for ten seconds."""
+
+BURST_SECONDS = 0.1
+"""List changes within this time are told as one."""
+
+_LONGEST_PAUSE = 30.0
+
+
+class MergedStream:
+    """One client session's servers, and its listeners."""
+
+    def __init__(self, streams: Streams, stream: Stream, on_empty: Callable[[], object]) -> None:
+        self._streams = streams
+        self._stream = stream
+        self._on_empty = on_empty
+        self._cursors: dict[str, Cursor] = {}
+        self._pumps: list[asyncio.Task[None]] = []
+        self._changed: set[str] = set()
+        self._telling: asyncio.Task[None] | None = None
+        self._has_listener = asyncio.Event()
+        self.listeners: list[Listener] = []
+        if stream.changed:
+            self._tell_change(set(stream.changed))
+
+    @contextmanager
+    def listener(self, stream: Stream) -> Iterator[AsyncIterator[bytes]]:
+        """Listen: the merged stream."""
+        listener = Listener()
+        self._attach(listener, stream.cursors)
+        try:
+            yield self._chunks(listener, stream.expires)
+        finally:
+            self._detach(listener)
+
+    async def _chunks(self, listener: Listener, expires: float) -> AsyncIterator[bytes]:
+        sent = 0
+        while (left := expires - self._streams.clock()) > 0:
+            if sent > self._streams.stream_bytes:
+                return  # Envoy may hold all of it for a client that does not read; one that does comes back
+            try:
+                async with asyncio.timeout(min(HEARTBEAT_SECONDS, left)):
+                    chunk = await listener.get()
+            except TimeoutError:
+                chunk = COMMENT
+            if chunk is None:
+                return
+            sent += len(chunk)
+            yield chunk
+
+    def _attach(self, listener: Listener, cursors: Mapping[str, Cursor]) -> None:
+        if self.listeners:
+            self.listeners[-1].wake()
+        self.listeners.append(listener)
+        self._has_listener.set()
+        if self._pumps and not cursors:
+            return
+        # A client that resumes may have missed what was sent to the connection it lost: the servers have to tell it again.
+        for pump in self._pumps:
+            pump.cancel()
+        self._cursors = dict(cursors)
+        self._pumps = [asyncio.create_task(self._pump(ref)) for ref in self._stream.sources]
+
+    def _detach(self, listener: Listener) -> None:
+        self.listeners.remove(listener)
+        unsent = listener.rest()
+        if self.listeners:
+            self.listeners[-1].put(*unsent)
+            return
+        self._has_listener.clear()
+        self._on_empty()
+        for task in (*self._pumps, self._telling):
+            if task is not None:
+                task.cancel()
+
+    def end(self) -> None:
+        """End the stream of every listener."""
+        for listener in self.listeners:
+            listener.end()
+
+    async def closed(self) -> None:
+        """Stop listening to the servers."""
+        tasks = [task for task in (*self._pumps, self._telling) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- Servers --------------------------------------------------------------------------------------------------------
+
+    async def _pump(self, ref: SessionRef) -> None:
+        """Keep one server's stream open, through its restarts."""
+        known = ref.known
+        pause = _Pause()
+        useless = 0
+        while not self._streams.memory.has_ended(self._stream.view.session_id):
+            session = None
+            try:
+                session = await self._session(ref)
+                if known is None or session.id != known.id:
+                    self._announce(session)
+                known = session
+                await self._read(ref, session, pause)
+                useless = 0
+            except NoStream:
+                if not self._cursors.pop(ref.server, None):
+                    return
+            except SessionLost:
+                # It may mean the event id and not the session, so the id goes first.
+                if self._cursors.pop(ref.server, None) is None:
+                    useless += 1
+                    if useless > 1:
+                        return  # a new session, and still no stream for it
+                    await self._replace(ref, session)
+                continue
+            except UpstreamError as error:
+                if error.reason == "status":
+                    self._cursors.pop(ref.server, None)
+            # A call that finds the server again is followed at once: what the call is about may need the stream.
+            await self._streams.legs.wait_for_another(ref, known, pause.next())
+
+    async def _session(self, ref: SessionRef) -> UpstreamSession:
+        return self._streams.memory.current(ref) or await self._streams.legs.reopen(ref, None)
+
+    async def _replace(self, ref: SessionRef, lost: UpstreamSession | None) -> None:
+        with contextlib.suppress(UpstreamError):
+            await self._streams.legs.reopen(ref, lost.id if lost is not None else None)
+
+    async def _read(self, ref: SessionRef, session: UpstreamSession, pause: _Pause) -> None:
+        client, entry = self._streams.client, self._streams.entries[ref.server]
+        cursor = self._cursors.get(ref.server)
+        if cursor is not None and cursor.session != session_checksum(session):
+            cursor = None
+        async with client.listen(entry, session, None if cursor is None else cursor.event_id) as chunks:
+            pause.reset()
+            parser = client.parser()
+            try:
+                async for chunk in chunks:
+                    for event in parser.feed(chunk):
+                        await self._event(ref.server, session, event, pause)
+            except EventTooLarge:
+                # Whoever went on after the event before would get it again.
+                self._cursors.pop(ref.server, None)
+            except BROKEN:
+                pass  # the usual end of a stream
+
+    async def _event(self, server: str, session: UpstreamSession, event: SseEvent, pause: _Pause) -> None:
+        if event.retry is not None:
+            pause.shortest = min(event.retry / 1000, _LONGEST_PAUSE)
+        id = None
+        if event.id and len(event.id) <= MAX_UPSTREAM_ID_BYTES:
+            self._cursors[server] = Cursor(server, session_checksum(session), event.id)
+            position = Position("", tuple(self._cursors.values()))
+            id = self._streams.identifiers.event_id(self._stream.view, position)
+        down = self._messages(server, session, event.data) if event.data else []
+        for message in down[:-1]:
+            await self._deliver(render(SseEvent(message, event.event)))
+        # Whoever resumes after the id must have seen all of the event.
+        if down:
+            await self._deliver(render(SseEvent(down[-1], event.event, id)))
+
+    def _messages(self, server: str, session: UpstreamSession, data: bytes) -> list[bytes]:
+        """What the client gets of an event's data."""
+        down = []
+        for message in messages_in(data):
+            relayed = self._stream.relay.message(server, session, message, None)
+            if relayed.up is not None:
+                self._streams.legs.post(server, session, relayed.up)
+            if relayed.changed is not None:
+                self._tell_change({relayed.changed})
+            if relayed.down is not None:
+                down.append(relayed.down)
+        return down
+
+    # -- Listeners ------------------------------------------------------------------------------------------------------
+
+    async def _deliver(self, chunk: bytes) -> None:
+        while True:
+            await self._has_listener.wait()
+            newest = self.listeners[-1]
+            if newest.has_room:
+                newest.put(chunk)
+                return
+            await newest.moved()
+
+    def _announce(self, session: UpstreamSession) -> None:
+        """A server came, or came back: what it has may be new."""
+        kinds = set(LIST_CHANGED.values()) & session.capabilities
+        if kinds:
+            self._streams.memory.forget_owners(self._stream.view.session_id)
+            self._tell_change(kinds)
+
+    def _tell_change(self, kinds: set[str]) -> None:
+        self._changed |= kinds
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell_changes())
+
+    async def _tell_changes(self) -> None:
+        await asyncio.sleep(BURST_SECONDS)
+        while self._changed:
+            kind = min(self._changed)
+            self._changed.discard(kind)
+            message = {"jsonrpc": "2.0", "method": f"notifications/{kind}/list_changed"}
+            await self._deliver(render(SseEvent(orjson.dumps(message))))
+
+
+class _Pause:
+    """Time between two attempts: it grows while they fail, with some chance in it so that not all come at once."""
+
+    def __init__(self) -> None:
+        self.shortest = DEFAULT_RETRY
+        self._next = 0.0
+
+    def reset(self) -> None:
+        self._next = 0.0
+
+    def next(self) -> float:
+        """Seconds to wait now."""
+        seconds = max(self._next, self.shortest)
+        self._next = min(seconds * 2, _LONGEST_PAUSE)
+        return seconds * random.uniform(0.8, 1.0)  # noqa: S311 - no secret

@@ -1,0 +1,83 @@
+"""Envoy's configuration as files: what changes with what, and how they are written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.watched_files import File, Rendered, render, write
+
+LAYOUT = Layout.in_directory(Path("/run/mcp"), workers=2)
+
+
+def rendered(*servers: str, **more: Any) -> Rendered:
+    sections = {
+        name: {"url": f"http://{name}.example/mcp?key=hush", "headers": {"authorization": "hush"}} for name in servers
+    }
+    config = GatewayConfig.model_validate({"servers": sections, **more})
+    return render(config, LAYOUT, Path("/run/mcp"))
+
+
+def changed(before: Rendered, after: Rendered) -> set[str]:
+    pairs = zip([before.bootstrap, *before.watched], [after.bootstrap, *after.watched], strict=True)
+    return {old.name for old, new in pairs if old != new}
+
+
+def test_the_same_configuration_gives_the_same_files() -> None:
+    assert changed(rendered("a", "b"), rendered("a", "b")) == set()
+
+
+def test_a_server_changes_clusters_and_routes_only() -> None:
+    """A changed listener would drain the connections of all clients."""
+    routes = {f"rds-{name}.json" for name in ("mcp", "mcp_batches", "mcp_upstreams", "mcp_repair")}
+    assert changed(rendered("a"), rendered("a", "b")) == {"cds.json", *routes}
+
+
+def test_a_limit_changes_the_listeners() -> None:
+    assert changed(rendered("a"), rendered("a", limits={"request_bytes": 4096})) == {"lds.json"}
+
+
+def test_versions_follow_the_content() -> None:
+    before, after = rendered("a"), rendered("a", "b")
+    for old, new in zip(before.watched, after.watched, strict=True):
+        assert (old.version == new.version) == (old.text == new.text)
+        assert json.loads(new.text)["version_info"] == new.version
+
+
+def test_each_file_names_the_next() -> None:
+    whole = rendered("a")
+    started = json.loads(whole.bootstrap.text)
+    sources = started["dynamic_resources"]
+    assert sources["cds_config"]["path_config_source"]["path"] == "/run/mcp/cds.json"
+    assert sources["lds_config"]["path_config_source"]["path"] == "/run/mcp/lds.json"
+    assert "static_resources" not in started
+    listeners = json.loads(whole.listeners.text)["resources"]
+    assert [listener["name"] for listener in listeners] == ["mcp", "mcp_upstreams", "mcp_repair", "mcp_batches"]
+    for listener, file in zip(listeners, whole.routes, strict=True):
+        [table] = json.loads(file.text)["resources"]
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        assert "route_config" not in manager
+        assert manager["rds"]["route_config_name"] == table["name"]
+        assert manager["rds"]["config_source"]["path_config_source"]["path"] == f"/run/mcp/{file.name}"
+        assert file.stat == f"http.{listener['name']}.rds.{table['name']}"
+
+
+def test_no_file_holds_a_secret() -> None:
+    whole = rendered("a")
+    assert not any(b"hush" in file.text for file in (whole.bootstrap, *whole.watched))
+
+
+def test_only_what_changes_is_written_and_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "cds.json"
+    assert write(tmp_path, File("cds.json", b"1"))
+    first = path.stat()
+    assert not write(tmp_path, File("cds.json", b"1"))
+    assert path.stat() == first
+    with path.open("rb") as before:
+        assert write(tmp_path, File("cds.json", b"2"))
+        assert before.read() == b"1", "the file was moved there, not written over"
+    assert path.read_bytes() == b"2"
+    assert list(tmp_path.iterdir()) == [path]

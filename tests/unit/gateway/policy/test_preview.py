@@ -1,0 +1,91 @@
+"""What policies get to know before anything is done: the facts of Envoy's own MCP filter, and headers that tell the truth."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mcp_extproc.gateway.decision import RequestHead
+from mcp_extproc.gateway.policy import preview
+from mcp_extproc.mcp import envelope
+
+SAYS = {"jsonrpc": "2.0", "is_mcp_request": True, "status": "mcp_ok"}
+
+
+def facts(method: str, params: Any = None) -> dict[str, Any]:
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, **({} if params is None else {"params": params})}
+    found = preview.native_facts(envelope.parse(json.dumps(message).encode(), 100))
+    assert found.items() >= SAYS.items()
+    assert found["method"] == method
+    return {name: value for name, value in found.items() if name not in SAYS and name != "method"}
+
+
+# What Envoy 1.40's filter writes for the same messages.
+@pytest.mark.parametrize(
+    ("method", "params", "told"),
+    [
+        ("tools/call", {"name": "x", "arguments": {"a": 1}}, {"name": "x"}),
+        ("tools/call", {"name": 5}, {"name": 5.0}),
+        ("tools/call", {"name": True}, {"name": True}),
+        ("tools/call", {"name": {"a": 1}}, None),
+        ("tools/call", {"name": None}, None),
+        ("tools/call", {}, None),
+        ("tools/call", None, None),
+        ("tools/list", {"name": "x"}, None),
+        ("foo/bar", {"name": "x", "uri": "y"}, None),
+        ("prompts/get", {"name": "p"}, {"name": "p"}),
+        ("resources/read", {"uri": "file:///a", "name": "x"}, {"uri": "file:///a"}),
+        ("resources/subscribe", {"uri": "file:///a"}, {"uri": "file:///a"}),
+        (
+            "completion/complete",
+            {"ref": {"type": "ref/prompt", "name": "pp"}, "argument": {"name": "q", "value": "v"}},
+            {"ref": {"type": "ref/prompt", "name": "pp"}},
+        ),
+        ("completion/complete", {"ref": "x"}, None),
+        ("logging/setLevel", {"level": "info"}, {"level": "info"}),
+        (
+            "initialize",
+            {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}},
+            {"protocolVersion": "2025-11-25", "clientInfo": {"name": "c"}},
+        ),
+    ],
+)
+def test_params_by_method(method: str, params: Any, told: Any) -> None:
+    assert facts(method, params) == ({} if told is None else {"params": told})
+
+
+def test_numbers_are_doubles_or_nothing() -> None:
+    body = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b,"progress":0.5}}'
+    for token, told in ((b"7", 7.0), (b"1" * 20, float("1" * 20)), (b"1" + b"0" * 400, None), (b'"t"', "t")):
+        params = preview.native_facts(envelope.parse(body % token, 100))["params"]
+        assert params.get("progressToken") == told
+        assert params["progress"] == 0.5
+
+
+def test_long_names_are_cut() -> None:
+    assert facts("tools/call", {"name": "x" * 5000}) == {"params": {"name": "x" * 1025}}
+
+
+def test_answers_of_clients() -> None:
+    message = envelope.parse(b'{"jsonrpc":"2.0","id":9,"result":{}}', 100)
+    assert preview.native_facts(message) == {**SAYS, "method": "__jsonrpc_response"}
+
+
+def test_headers_that_policies_match_on() -> None:
+    head = RequestHead("POST", "/mcp", {
+        "host": "h", "authorization": "a", "mcp-session-id": "s", "mcp-protocol-version": "v",
+        "mcp-name": "spoofed", "mcp-param-x": "spoofed", "x-mcp-server": "spoofed", "x-mcp-anything": "spoofed",
+    })  # fmt: skip
+    shown = preview.show(head, {"method": "tools/call", "server": "alpha", "tool": "ä"}, "ä")
+    assert dict(shown.set_headers) == {
+        "mcp-method": "tools/call",
+        "mcp-name": "=?base64?w6Q=?=",
+        "x-mcp-server": "alpha",
+    }
+    assert set(shown.remove_headers) == {"mcp-param-x", "x-mcp-anything"}
+    assert shown.facts["shown"] is True
+    nothing = preview.show(head, {})
+    assert nothing.set_headers == ()
+    assert set(nothing.remove_headers) == {"mcp-name", "mcp-param-x", "x-mcp-server", "x-mcp-anything"}

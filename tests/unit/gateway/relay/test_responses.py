@@ -1,0 +1,221 @@
+"""The response of a call: the same bytes for the client, however they were cut on the way."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_extproc.gateway.relay.identifiers import session_checksum
+from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Out, Reading
+from mcp_extproc.gateway.relay.server_messages import Call
+from mcp_extproc.mcp.sse import SseEvent, SseParser, render
+from tests.unit.gateway.relay.support import Rig, notification, request, result, upstream
+from tests.unit.mcp.strategies import PROPERTY
+
+SSE = "text/event-stream"
+
+
+def read(expected: Expected, *chunks: bytes, kind: str = SSE) -> Out:
+    """The whole of what a response becomes."""
+    response = CallResponse(expected, expected.reading("200", kind))
+    whole = Out()
+    for chunk in chunks:
+        out = response.feed(chunk, end=False)
+        whole.down += out.down
+        whole.up += out.up
+    out = response.feed(b"", end=True)
+    return Out(whole.down + out.down, whole.up + out.up)
+
+
+def events(text: bytes) -> list[SseEvent]:
+    parser = SseParser(1 << 20)
+    found = list(parser.feed(text))
+    assert parser.finish() is None
+    return [event for event in found if event != SseEvent(None)]
+
+
+def event(message: Any, **more: Any) -> bytes:
+    return render(SseEvent(json.dumps(message).encode(), **more))
+
+
+def messages(out: Out) -> list[Any]:
+    return [json.loads(found.data) for found in events(out.down) if found.data]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reads_json", "reading"),
+    [
+        ("200", "text/event-stream", False, Reading.EVENTS),
+        ("200", "text/event-stream; charset=utf-8", True, Reading.EVENTS),
+        ("200", "application/json", True, Reading.WHOLE),
+        ("200", "Application/JSON; charset=utf-8", True, Reading.WHOLE),
+        ("200", "application/json", False, Reading.PASS),
+        ("200", "text/html", True, Reading.PASS),
+        ("202", "application/json", True, Reading.PASS),
+        ("404", "text/event-stream", True, Reading.PASS),
+    ],
+)
+def test_what_is_read(status: str, kind: str, reads_json: bool, reading: Reading) -> None:
+    assert Rig().response(reads_json=reads_json).reading(status, kind) is reading
+
+
+LONG_STREAM = (
+    "\ufeff: hi\n\nid: 1\nretry: 5\ndata:\n\n".encode()
+    + event(notification("notifications/message", {"level": "error", "data": "é😀"}), id="2")
+    + event(request(1, "ping"), id="3")
+    + event(request("1", "roots/list"), id="4", event="odd")
+    + event(notification("notifications/tools/list_changed"))
+    + b"data: not json\n\n: ka\n\n"
+    + event([notification("x/y"), notification("x/z"), result({"content": []})], id="5")
+)
+
+
+@given(st.lists(st.integers(0, len(LONG_STREAM)), max_size=8), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+@PROPERTY
+def test_e18_any_split_gives_the_same(cuts: list[int], end: bytes) -> None:
+    stream = LONG_STREAM.replace(b"\n", end)
+    edges = [0, *sorted(cuts), len(stream)]
+    pieces = [stream[start:stop] for start, stop in pairwise(edges)]
+    whole, split = read(Rig().response(), stream), read(Rig().response(), *pieces)
+    assert split == whole
+    assert read(Rig().response(), *(stream[i : i + 1] for i in range(len(stream)))) == whole
+    assert [json.loads(up)["id"] for up in whole.up] == [1]
+    methods = [message.get("method", "response") for message in messages(whole)]
+    assert methods == [
+        "notifications/message", "roots/list", "notifications/tools/list_changed", "x/y", "x/z", "response",
+    ]  # fmt: skip
+
+
+@given(st.binary(max_size=200))
+@PROPERTY
+def test_any_bytes_end_with_an_answer(garbage: bytes) -> None:
+    for kind in (SSE, "application/json"):
+        out = read(Rig().response(), garbage, kind=kind)
+        found = messages(out) if kind == SSE else [json.loads(out.down)]
+        assert (found[-1]["id"], found[-1]["error"]["code"]) == (1, -32603)
+
+
+def test_event_ids_name_server_session_and_stream() -> None:
+    rig = Rig()
+    out = read(rig.response(), event(notification("x"), id="7"), event(result({})))
+    first, second = events(out.down)
+    assert first.id is not None
+    assert first.id != "7"
+    position = rig.identifiers.position("s1", first.id)
+    assert position is not None
+    [cursor] = position.cursors
+    assert (position.method, cursor.server, cursor.event_id) == ("tools/call", "b", "7")
+    assert cursor.session == session_checksum(upstream())
+    assert second.id is None
+
+
+def test_an_array_has_its_id_at_its_end() -> None:
+    """Whoever resumes after it must have seen all of it, and ids are unique."""
+    found = events(read(Rig().response(), event([notification("x"), result({})], id="7")).down)
+    assert [one.id is None for one in found] == [True, False]
+
+
+def test_an_empty_id_forgets_the_last_one() -> None:
+    out = read(Rig().response(), event(notification("x"), id="7"), b"id:\ndata:\n\n")
+    assert events(out.down)[1] == SseEvent(b"", id="")
+    assert messages(out)[-1]["error"]["code"] == -32603  # and so the stream can't go on
+
+
+ENDS: list[tuple[bytes, str, bool]] = [
+    (b"", "2025-11-25", True),
+    (event(notification("x")), "2025-11-25", True),
+    (event(notification("x"), id="1"), "2025-11-25", False),
+    (b"id: 1\ndata:\n\n", "2025-11-25", False),
+    (b"id: 1\n\n", "2025-11-25", False),
+    (b"id: 1\ndata:\n\n", "2025-06-18", True),
+    (event(notification("x"), id="1"), "2025-06-18", False),
+    (event(request(1, "ping"), id="1"), "2025-11-25", False),
+    (event(request(1, "ping"), id="1"), "2025-06-18", True),
+    (b"id: " + b"x" * 600 + b"\ndata: {}\n\n", "2025-11-25", True),
+]
+
+
+@pytest.mark.parametrize(("stream", "version", "fails"), ENDS)
+def test_e19_the_end_without_an_answer(stream: bytes, version: str, fails: bool) -> None:
+    """An error, unless the client was given an id to go on after (U7)."""
+    out = read(Rig(version=version).response(id=b'"7"'), stream)
+    last = [message for message in messages(out) if message.get("id") == "7"]
+    assert [message["error"]["code"] for message in last] == ([-32603] if fails else [])
+    assert fails or events(out.down)[-1].id
+
+
+def test_e19_not_for_a_resumed_stream() -> None:
+    """Its request's id is not known; the client goes on asking."""
+    assert read(Rig().response(id=None), event(notification("x"))).down == event(notification("x"))
+
+
+def test_e17_priming_for_new_clients_only() -> None:
+    prime = b"id: 1\nretry: 10\ndata:\n\n"
+    [found] = events(read(Rig().response(), prime).down)
+    assert (found.data, found.retry) == (b"", 10)
+    assert found.id
+    for version in ("2025-03-26", "2025-06-18"):
+        response = CallResponse(Rig(version=version).response(), Reading.EVENTS)
+        assert response.feed(prime, end=False).down == b":\n\n"
+
+
+def test_comments_pass() -> None:
+    for version in ("2025-03-26", "2025-11-25"):
+        response = CallResponse(Rig(version=version).response(), Reading.EVENTS)
+        assert response.feed(b": ka\n\n", end=False).down == b":\n\n"
+
+
+def test_an_event_over_the_limit() -> None:
+    small = event(notification("x"))
+    for after in (b"data: " + b"x" * 300, b"data: " + b"x" * 300 + b"\n\n" + event(result({}))):
+        out = read(Rig().response(event_bytes=200), small + after, event(result({})))
+        assert [message.get("method", message.get("error", {}).get("code")) for message in messages(out)] == [
+            "x",
+            -32603,
+        ]
+        assert "limits.event_bytes" in messages(out)[1]["error"]["message"]
+
+
+def test_nothing_is_said_twice_once_the_answer_is_out() -> None:
+    out = read(Rig().response(event_bytes=200), event(result({})), b"data: " + b"x" * 300)
+    assert messages(out) == [result({})]
+
+
+def test_the_blank_line_that_servers_forget() -> None:
+    assert messages(read(Rig().response(), event(result({})).rstrip(b"\n"))) == [result({})]
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1000])
+def test_json_is_read_when_complete(pieces: int) -> None:
+    body = json.dumps(result({"content": [{"type": "resource_link", "uri": "f:a"}]})).encode()
+    size = max(1, len(body) // pieces)
+    response = CallResponse(Rig().response(), Reading.WHOLE)
+    for start in range(0, len(body), size):
+        assert response.feed(body[start : start + size], end=False) == Out()
+    assert json.loads(response.feed(b"", end=True).down)["result"]["content"][0]["uri"] == "bee+f:a"
+
+
+def test_json_over_the_limit() -> None:
+    out = read(Rig().response(response_bytes=100), b"x" * 60, b"x" * 60, kind="application/json")
+    answer = json.loads(out.down)
+    assert (answer["id"], answer["error"]["code"]) == (1, -32603)
+    assert "limits.response_bytes" in answer["error"]["message"]
+
+
+def test_u1_json_arrays() -> None:
+    body = json.dumps([notification("x"), request(1, "ping"), result({"a": 1})]).encode()
+    out = read(Rig().response(), body, kind="application/json")
+    assert json.loads(out.down) == result({"a": 1})
+    assert [json.loads(up)["result"] for up in out.up] == [{}]
+
+
+def test_uris_go_by_the_method_of_the_call() -> None:
+    body = json.dumps(result({"contents": [{"uri": "f:a"}]})).encode()
+    changed = read(Rig().response(call=Call("resources/read", None)), body, kind="application/json")
+    assert json.loads(changed.down)["result"]["contents"] == [{"uri": "bee+f:a"}]
+    assert read(Rig().response(call=Call("completion/complete", None)), body, kind="application/json").down == body

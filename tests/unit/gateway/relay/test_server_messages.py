@@ -1,0 +1,279 @@
+"""Messages of servers: what the client gets, what is answered here, what is dropped."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_extproc.gateway.relay.server_messages import ANY_TOKEN, Call, Relayed
+from mcp_extproc.mcp import methods
+from tests.unit.gateway.relay.support import CALL, LATEST, Rig, error, notification, request, result, upstream
+from tests.unit.mcp.strategies import PROPERTY
+
+DROPPED = Relayed()
+ONE: dict[str, Any] = {"b": {}}
+
+
+@given(
+    st.binary(max_size=60) | st.sampled_from([b"[]", b"null", b'{"id":1}', b'{"method":1}', b'{"id":1,"method":null}'])
+)
+@PROPERTY
+def test_any_bytes_give_an_answer_and_no_exception(text: bytes) -> None:
+    rig = Rig()
+    for call in (None, CALL):
+        assert isinstance(rig.relayed(text, call=call), Relayed)
+
+
+@pytest.mark.parametrize("text", [b"x", b"[1]", b'{"method":1}', b'{"id":1}', b'{"method":"a","x":"\xff"}', b"{}"])
+def test_what_is_no_message_is_dropped(text: bytes) -> None:
+    assert Rig().relayed(text) == DROPPED
+
+
+# -- Responses ------------------------------------------------------------------------------------------------------------
+
+
+def test_responses_come_only_on_streams_of_calls() -> None:
+    assert Rig().relayed(result({}), call=None) == DROPPED
+    relayed = Rig().relayed(result({}))
+    assert relayed.is_response
+    assert json.loads(relayed.down or b"") == result({})
+
+
+def test_a_response_without_uris_keeps_every_byte() -> None:
+    text = b'{ "result" : {"x":1.50, "n":12345678901234567890123} ,"id":1,  "jsonrpc":"2.0"}'
+    assert Rig().relayed(text).down == text
+
+
+URIS: list[tuple[str, Any, Any]] = [
+    ("tools/call", {"content": [{"type": "resource_link", "uri": "f:a"}]}, {"content": [{"uri": "bee+f:a"}]}),
+    ("tools/call", {"content": [{"resource": {"uri": "ui://v/1"}}]}, {"content": [{"resource": {"uri": "ui://bee/v/1"}}]}),
+    ("tools/call", {"_meta": {"ui": {"resourceUri": "ui://v"}}}, {"_meta": {"ui": {"resourceUri": "ui://bee/v"}}}),
+    ("prompts/get", {"messages": [{"content": {"resource": {"uri": "f:a"}}}]},
+     {"messages": [{"content": {"resource": {"uri": "bee+f:a"}}}]}),
+    ("resources/read", {"contents": [{"uri": "f:a/sub"}]}, {"contents": [{"uri": "bee+f:a/sub"}]}),
+    ("tools/call", {"structuredContent": {"uri": "f:a"}}, {"structuredContent": {"uri": "f:a"}}),
+    ("tools/call", {"content": [{"type": "text", "text": "f:a"}]}, {"content": [{"text": "f:a"}]}),
+]  # fmt: skip
+
+
+def _within(part: Any, whole: Any) -> bool:
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(name in whole and _within(part[name], whole[name]) for name in part)
+    if isinstance(part, list):
+        return len(part) == len(whole) and all(map(_within, part, whole))
+    return bool(part == whole)
+
+
+@pytest.mark.parametrize(("method", "given_", "seen"), URIS)
+def test_uris_in_results(method: str, given_: Any, seen: Any) -> None:
+    got = Rig().down(result(given_), call=Call(method, None))["result"]
+    assert _within(seen, got), got
+    alone = Rig(servers=ONE).down(result(given_), call=Call(method, None))["result"]
+    assert alone == given_
+
+
+def test_e31_uris_and_elicitations_in_errors() -> None:
+    assert Rig().down(error(-32002, {"uri": "f:a"}))["error"]["data"] == {"uri": "bee+f:a"}
+    asked = {"mode": "url", "url": "https://x", "elicitationId": "1", "message": "m"}
+    data = Rig().down(error(-32042, {"elicitations": [asked]}))["error"]["data"]
+    assert data == {"elicitations": [{**asked, "elicitationId": "b:1"}]}
+    assert Rig(servers=ONE).down(error(-32042, {"elicitations": [asked]}))["error"]["data"]["elicitations"] == [asked]
+
+
+def test_e4_an_id_that_looked_like_a_number_is_the_clients_again() -> None:
+    assert Rig().down(result({}, id="mcp-extproc:0"))["id"] == "0"
+
+
+def test_e30_links_become_text_for_clients_at_2025_03_26() -> None:
+    link = {"type": "resource_link", "uri": "f:a", "name": "n"}
+    text = {"type": "text", "text": "x"}
+    got = Rig(version="2025-03-26").down(result({"content": [text, link], "isError": False}))["result"]
+    assert got == {"content": [text, {"type": "text", "text": "n: bee+f:a"}], "isError": False}
+    got = Rig(version="2025-03-26").down(result({"content": [{**link, "title": "T"}]}))["result"]
+    assert got["content"] == [{"type": "text", "text": "T: bee+f:a"}]
+
+
+# -- Requests -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", [0, 1, "1", "", "x", 2**53 + 1])
+def test_e24_ping_is_answered_here(id: Any) -> None:
+    for call in (None, CALL):
+        assert Rig(flags=frozenset()).up(request(id, "ping"), call=call) == {"jsonrpc": "2.0", "id": id, "result": {}}
+
+
+def test_e22_ids_are_unique_and_come_back() -> None:
+    """Per server, per session with it, and per type; the same request always under the same id."""
+    rig = Rig()
+    seen: dict[Any, str] = {}
+    for server in ("a", "b"):
+        for session in ("u1", "u2"):
+            for id in (1, "1", 0, "0", 2**53 + 1):
+                got = rig.down(request(id, "roots/list"), server=server, session=upstream(session))
+                assert isinstance(got["id"], str)
+                seen[server, session, json.dumps(id)] = got["id"]
+                again = rig.down(request(id, "roots/list"), server=server, session=upstream(session), call=None)
+                assert again["id"] == got["id"]
+    assert len(set(seen.values())) == len(seen) == 20
+    for (server, _, id), sealed in seen.items():
+        owner = rig.identifiers.owner("request", "s1", json.dumps(sealed).encode())
+        assert owner is not None
+        assert (owner.server, owner.raw) == (server, id.encode())
+        assert rig.identifiers.owner("request", "s2", json.dumps(sealed).encode()) is None
+        assert rig.identifiers.owner("progress", "s1", json.dumps(sealed).encode()) is None
+
+
+@pytest.mark.parametrize("method", [*methods.SERVER_REQUESTS, "tasks/get", "tools/call", "x"])
+def test_e23_undeclared_is_refused(method: str) -> None:
+    got = Rig(flags=frozenset()).up(request("r", method))
+    assert (got["id"], got["error"]["code"]) == ("r", -32601)
+
+
+@pytest.mark.parametrize(
+    ("flags", "params", "code"),
+    [
+        ({"elicitation", "elicitation.form"}, {"message": "m"}, None),
+        ({"elicitation", "elicitation.form"}, {"mode": "form"}, None),
+        ({"elicitation", "elicitation.form"}, {"mode": "url"}, -32602),
+        ({"elicitation", "elicitation.url"}, {"mode": "url"}, None),
+        ({"elicitation", "elicitation.url"}, {}, -32602),
+        ({"elicitation", "elicitation.form"}, {"mode": None}, -32602),
+        ({"roots"}, {}, -32601),
+    ],
+)
+def test_e23_modes_of_elicitation(flags: set[str], params: Any, code: int | None) -> None:
+    relayed = Rig(flags=frozenset(flags)).relayed(request(1, "elicitation/create", params))
+    assert (relayed.down is not None) == (code is None)
+    assert code is None or json.loads(relayed.up or b"")["error"]["code"] == code
+
+
+def test_tools_in_sampling_need_the_capability() -> None:
+    params = {"messages": [], "tools": [{"name": "t"}]}
+    assert Rig().down(request(1, "sampling/createMessage", params))["params"] == params
+    plain = Rig(flags=frozenset({"sampling"}))
+    assert plain.up(request(1, "sampling/createMessage", params))["error"]["code"] == -32602
+    assert plain.down(request(1, "sampling/createMessage", {"messages": []}))["params"] == {"messages": []}
+
+
+def test_an_id_without_measure_is_refused() -> None:
+    assert Rig().up(request("x" * 600, "roots/list"))["error"]["code"] == -32600
+
+
+def test_a_request_keeps_what_is_not_ours() -> None:
+    text = b'{"jsonrpc":"2.0","params":{"messages":[ 1.50 ],"x":"\\u0041"},"method":"sampling/createMessage","id":1}'
+    down = Rig(servers=ONE).relayed(text).down
+    assert down is not None
+    sealed = json.loads(down)["id"].encode()
+    assert down == text.replace(b'"id":1}', b'"id":"%b"}' % sealed)
+
+
+@pytest.mark.parametrize("token", [0, "0", 5])
+def test_e21_progress_tokens_of_servers_come_back(token: Any) -> None:
+    rig = Rig()
+    meta = {"x": 1, "progressToken": token}
+    got = rig.down(request(1, "sampling/createMessage", {"messages": [], "_meta": meta}))["params"]["_meta"]
+    assert got["x"] == 1
+    owner = rig.identifiers.owner("progress", "s1", json.dumps(got["progressToken"]).encode())
+    assert owner is not None
+    assert json.loads(owner.raw) == token
+    assert type(json.loads(owner.raw)) is type(token)
+
+
+# -- Notifications --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["tools", "prompts", "resources"])
+def test_list_changes_are_for_the_merged_list(kind: str) -> None:
+    rig = Rig()
+    rig.memory.remember_owners("s1", f"{kind}/list", {"x": "a"}, 100.0)
+    assert rig.relayed(notification(f"notifications/{kind}/list_changed")) == Relayed(changed=kind)
+    assert rig.memory.owners("s1", f"{kind}/list", 0.0) is None
+
+
+@pytest.mark.parametrize("wanted", methods.LOG_LEVELS)
+def test_log_levels(wanted: str) -> None:
+    rig = Rig()
+    rig.memory.remember_level("s1", wanted)
+    rig.memory.remember_level("s2", "emergency")
+    passed = [
+        level
+        for level in (*methods.LOG_LEVELS, "odd")
+        if rig.relayed(notification("notifications/message", {"level": level, "data": 1})).down is not None
+    ]
+    assert passed == [*methods.LOG_LEVELS[methods.LOG_LEVELS.index(wanted) :], "odd"]
+
+
+def test_without_a_level_everything_is_told() -> None:
+    got = Rig().down(notification("notifications/message", {"level": "debug", "logger": "db", "data": 1}))
+    assert got["params"] == {"level": "debug", "logger": "b/db", "data": 1}
+    assert Rig().down(notification("notifications/message", {"level": "debug"}))["params"]["logger"] == "b"
+    message = notification("notifications/message", {"level": "debug", "logger": "db"})
+    assert Rig(servers=ONE).down(message) == message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told", "passes"),
+    [
+        (b"0", 0, True),
+        (b'"0"', 0, False),
+        (b"0", "0", False),
+        (b'"x"', "x", True),
+        (None, 0, False),
+        (ANY_TOKEN, 7, True),
+    ],
+)
+def test_e21_progress_that_nobody_waits_for_is_dropped(wanted: bytes | None, told: Any, passes: bool) -> None:
+    message = notification("notifications/progress", {"progressToken": told, "progress": 1})
+    relayed = Rig().relayed(message, call=Call("tools/call", wanted))
+    assert relayed == (Relayed(down=json.dumps(message).encode()) if passes else DROPPED)
+
+
+def test_e21_progress_on_a_get_belongs_to_a_running_call() -> None:
+    rig = Rig()
+    message = notification("notifications/progress", {"progressToken": "t", "progress": 1})
+    assert rig.relayed(message, call=None) == DROPPED
+    rig.memory.started("s1", b'"t"')
+    rig.memory.started("s1", b'"t"')
+    rig.memory.finished("s1", b'"t"')
+    assert rig.relayed(message, call=None).down is not None
+    rig.memory.finished("s1", b'"t"')
+    assert rig.relayed(message, call=None) == DROPPED
+    assert rig.relayed(notification("notifications/progress", {"progress": 1}), call=None) == DROPPED
+
+
+def test_e29_updated() -> None:
+    got = Rig().down(notification("notifications/resources/updated", {"uri": "f:a/sub", "x": 1}))
+    assert got["params"] == {"uri": "bee+f:a/sub", "x": 1}
+
+
+def test_cancelled_names_the_request_as_the_client_knows_it() -> None:
+    rig = Rig()
+    id = rig.down(request("1", "roots/list"))["id"]
+    assert rig.down(notification("notifications/cancelled", {"requestId": "1"}))["params"] == {"requestId": id}
+    assert rig.down(notification("notifications/cancelled", {"requestId": 1}))["params"]["requestId"] != id
+    assert rig.relayed(notification("notifications/cancelled", {"reason": "x"})) == DROPPED
+
+
+def test_elicitation_complete_is_for_who_knows_urls() -> None:
+    message = notification("notifications/elicitation/complete", {"elicitationId": "e"})
+    assert Rig().down(message)["params"] == {"elicitationId": "b:e"}
+    assert Rig(servers=ONE).down(message) == message
+    assert Rig(flags=frozenset({"elicitation", "elicitation.form"})).relayed(message) == DROPPED
+
+
+def test_tasks_are_not_offered_and_the_unknown_passes() -> None:
+    assert Rig().relayed(notification("notifications/tasks/status", {"taskId": "1"})) == DROPPED
+    text = b'{"jsonrpc": "2.0", "method": "x/y", "params": [1]}'
+    assert Rig().relayed(text).down == text
+
+
+def test_versions_count_on_both_sides() -> None:
+    """A server at 2025-03-26 knows no links: what looks like one stays."""
+    link = result({"content": [{"type": "resource_link", "uri": "f:a", "name": "n"}]})
+    old = Rig(version="2025-03-26", servers=ONE)
+    assert old.down(link, session=upstream(version="2025-03-26")) == link
+    assert old.down(link, session=upstream(version=LATEST)) != link

@@ -1,0 +1,596 @@
+"""Calls: what the server gets, and what it never sees."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_extproc.gateway.decision import Failed, FanOut, Forward, Listed, NeedBody, NeedSession
+from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.headers import PASSED
+from mcp_extproc.gateway.relay.responses import Reading
+from mcp_extproc.mcp.sessions import UpstreamSession
+from tests.unit.gateway.support import EVERYTHING, HEADERS, NOW, Rig, answer, as_reply, config, head, message, upstream
+from tests.unit.mcp.strategies import PROPERTY
+
+SERVERS: dict[str, dict[str, Any]] = {
+    "a": {
+        "url": "https://a.example/p%20q/mcp?key=hidden",
+        "headers": {"Authorization": "Bearer hidden", "X-Team": "t"},
+    },
+    "b": {"prefix": "bee"},
+}
+RIG = Rig(config(SERVERS))
+
+
+def test_what_the_server_gets() -> None:
+    forward = RIG.call("a__read", authorization="Bearer client")
+    assert forward.set_headers == (
+        (":path", "/p%20q/mcp?key=hidden"),
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "read"),
+        ("x-mcp-server", "a"),
+        ("mcp-session-id", "id of a"),
+        ("mcp-protocol-version", "2025-11-25"),
+        # The response may be an event stream, whose ids are read.
+        ("accept-encoding", "identity"),
+        ("authorization", "Bearer hidden"),
+        ("x-team", "t"),
+        ("content-length", str(len(forward.body))),
+    )
+    assert json.loads(forward.body) == {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "read"}}
+
+
+def test_credentials_are_not_printed() -> None:
+    assert "hidden" not in repr(RIG.call("a__read"))
+    assert "hidden" not in repr(RIG.gateway.catalog.entries["a"])
+
+
+@pytest.mark.parametrize("name", ["read", "naïve", "a\r\nx-evil: 1", "a\0b", " a", "=?base64?eA==?=", "bee__x", "__"])
+def test_names_of_any_characters_reach_the_server_and_break_no_header(name: str) -> None:
+    forward = RIG.call(f"bee__{name}")
+    assert json.loads(forward.body)["params"]["name"] == name
+    value = dict(forward.set_headers)["mcp-name"]
+    assert value.isascii()
+    assert value.isprintable()
+    assert forward.facts["tool"] == name
+
+
+def test_only_the_name_is_changed() -> None:
+    params = b'{"name":"bee__x", "arguments":{"n":1.50}}'
+    body = b'{ "id":9007199254740993,"method":"tools/call","jsonrpc":"2.0","params":' + params + b" }\n"
+    assert RIG.forward(body).body == body.replace(b"bee__x", b"x")
+
+
+def test_a_server_without_prefix_gets_the_very_same_bytes() -> None:
+    rig = Rig(config({"only": {"prefix": ""}}))
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\\u0061__b"}}'
+    assert rig.forward(body).body is body
+
+
+# -- Headers --------------------------------------------------------------------------------------------------------------
+
+SPOOFED = [
+    "authorization", "cookie", "proxy-authorization", "x-mcp-server", "x-mcp-anything", "x-mcp-upstream-failure", "mcp-method",
+    "mcp-name", "mcp-param-x", "mcp-session-id", "mcp-protocol-version", "x-envoy-original-path", "x-envoy-retry-on",
+    "x-envoy-upstream-rq-timeout-ms", "x-forwarded-for", "x-forwarded-host", "forwarded", "x-real-ip", "origin", "referer",
+    "last-event-id", "x-api-key", "accept", "x-anything", "x-mcp-client-capabilities",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOOFED)
+@pytest.mark.parametrize("tool", ["a__read", "bee__read"])
+def test_headers_of_the_client_do_not_reach_the_server(name: str, tool: str) -> None:
+    """U9, and no spoofed header reaches a route."""
+    # A value that each header's own check lets through, and that differs from what the gateway sets.
+    sent = {
+        "accept": "*/*",
+        "mcp-session-id": RIG.token,
+        "mcp-protocol-version": "2025-03-26",
+        "origin": "http://localhost",
+    }
+    value = sent.get(name, "client")
+    forward = RIG.call(tool, **{name: value})
+    assert dict(forward.set_headers).get(name) != value
+    assert (name in dict(forward.set_headers)) != (name in forward.remove_headers)
+
+
+@pytest.mark.parametrize("name", sorted(PASSED - {"host", "content-type", "content-length", "content-encoding"}))
+def test_headers_of_the_exchange_pass(name: str) -> None:
+    # The client's accept-encoding counts where nobody reads the response.
+    forward = Rig(upstreams={"a": upstream("a", id=None), "b": upstream("b")}).call("a__read", **{name: "x"})
+    assert forward.response is None
+    assert name not in forward.remove_headers
+    assert name not in dict(forward.set_headers)
+
+
+CHECKED = {*HEADERS, "mcp-session-id", "origin", "content-encoding", "mcp-protocol-version"}
+"""These are looked at before anything is forwarded."""
+
+names = st.one_of(st.sampled_from(sorted({*PASSED, *SPOOFED})), st.text("abcmpx-", min_size=1, max_size=12))
+
+
+@PROPERTY
+@given(st.sets(names, max_size=8))
+def test_no_header_passes_that_is_not_on_the_list(sent: set[str]) -> None:
+    request = RIG.head(**dict.fromkeys(sent - CHECKED, "client"))
+    forward = RIG.forward(message("tools/call", {"name": "a__read"}), request)
+    ours = dict(forward.set_headers).keys()
+    assert set(request.headers) - set(forward.remove_headers) - ours <= PASSED
+    assert not ours & set(forward.remove_headers)
+
+
+@pytest.mark.parametrize(
+    ("version", "id", "expected"),
+    [
+        ("2025-03-26", "s", {"mcp-session-id": "s"}),
+        ("2025-06-18", "s", {"mcp-session-id": "s", "mcp-protocol-version": "2025-06-18"}),
+        ("2025-11-25", None, {"mcp-protocol-version": "2025-11-25"}),
+        ("2025-03-26", None, {}),
+    ],
+)
+def test_the_session_is_the_servers_own(version: str, id: str | None, expected: dict[str, str]) -> None:
+    """U3, U4: each server has its version and id, whatever the client has."""
+    rig = Rig(upstreams={"a": upstream("a", version, id=id)})
+    forward = rig.call("a__x", mcp_protocol_version="2025-11-25")
+    ours = dict(forward.set_headers)
+    for name in ("mcp-session-id", "mcp-protocol-version"):
+        assert ours.get(name) == expected.get(name)
+        assert (name in forward.remove_headers) == (name not in expected)
+
+
+# -- What the client can be asked for ---------------------------------------------------------------------------------------
+
+ASKABLE = frozenset({"elicitation", "elicitation.form", "elicitation.url", "roots"})
+
+
+@pytest.mark.parametrize(
+    ("version", "declared"),
+    [
+        ("2025-11-25", {"elicitation": {"form": {}, "url": {}}, "roots": {}}),
+        # Before 2025-11-25 elicitation has no modes.
+        ("2025-06-18", {"elicitation": {}, "roots": {}}),
+    ],
+)
+def test_what_was_declared_goes_along_for_a_repair(version: str, declared: dict[str, Any]) -> None:
+    rig = Rig(upstreams={"a": upstream("a", version)}, client_flags=ASKABLE)
+    header = dict(rig.call("a__x").set_headers)["x-mcp-client-capabilities"]
+    assert json.loads(header) == declared
+    named = {"mcp_session_id": "lost", "mcp_protocol_version": version, "x_mcp_client_capabilities": header}
+    request = head(x_envoy_attempt_count="2", **named)
+    decision = rig.gateway.repair("a", request)
+    assert isinstance(decision, NeedSession)
+    expected = ASKABLE if version == "2025-11-25" else ASKABLE - {"elicitation.url"}
+    assert decision.session.client_flags == expected
+
+
+@pytest.mark.parametrize("header", ["", "x", "[]", "null", '{"roots":', "{}"])
+def test_a_repair_whose_header_says_nothing_declares_nothing(header: str) -> None:
+    request = head(mcp_session_id="lost", x_envoy_attempt_count="2", x_mcp_client_capabilities=header)
+    decision = RIG.gateway.repair("a", request)
+    assert isinstance(decision, NeedSession)
+    assert decision.session.client_flags == frozenset()
+
+
+# -- Tasks ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["{}", '{"ttl":60000}', "null"])
+def test_a_task_is_taken_out_of_a_call(task: str) -> None:
+    """E32: tasks are not offered, so the server is asked for the plain result."""
+    call = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{%s"name":"a__x","arguments":{"task":1.50}}}'
+    body = RIG.forward((call % f'"task":{task},').encode()).body
+    assert body == (call % "").replace("a__x", "x").encode()
+
+
+# -- Ids and progress tokens ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("id", "theirs"),
+    [
+        ("7", "7"),
+        ('"a"', '"a"'),
+        ('"7"', '"mcp-extproc:7"'),
+        ('" -7"', '"mcp-extproc: -7"'),
+        ('"mcp-extproc:7"', '"mcp-extproc:mcp-extproc:7"'),
+        ("9007199254740993", "9007199254740993"),
+    ],
+)
+def test_ids_at_the_server(id: str, theirs: str) -> None:
+    """E4: `0` and `"0"` at once stay two requests for servers that know streams by the text of the id."""
+    forward = RIG.forward(f'{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"a__x"}}}}'.encode())
+    assert forward.body == f'{{"jsonrpc":"2.0","id":{theirs},"method":"tools/call","params":{{"name":"x"}}}}'.encode()
+    assert dict(forward.set_headers)["content-length"] == str(len(forward.body))
+
+
+@pytest.mark.parametrize("token", [b"0", b'"0"', b"1.5", b'"\\u0041"'])
+def test_a_request_that_wants_progress_says_so_to_the_exchange(token: bytes) -> None:
+    """E21: by the token as the client wrote it, and no byte of it is changed."""
+    body = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"_meta":{"progressToken":%b},"name":"x"}}' % token
+    rig = Rig(config({"a": {"prefix": ""}}))
+    forward = rig.forward(body)
+    assert forward.body is body
+    assert forward.progress == (rig.session, token)
+
+
+@pytest.mark.parametrize("meta", [None, {}, {"x": 1}, [], "x"])
+def test_a_request_that_wants_no_progress(meta: Any) -> None:
+    assert RIG.forward(message("tools/call", {"name": "a__x", "_meta": meta})).progress is None
+
+
+# -- Responses that have to be read ------------------------------------------------------------------------------------------
+
+STATELESS = {"a": upstream("a", id=None)}
+ONE = config({"a": {}})
+RESOURCES = ("resources", "tools")
+
+# (what it takes, whether the response is looked at, whether JSON is read)
+READ: list[tuple[str, dict[str, Any], bool, bool]] = [
+    ("a server without sessions", {"config": ONE, "upstreams": STATELESS}, False, False),
+    ("events have ids", {"config": ONE}, True, False),
+    (
+        "the client can be asked",
+        {"config": ONE, "upstreams": STATELESS, "client_flags": frozenset({"roots"})},
+        True,
+        False,
+    ),
+    ("several servers", {"upstreams": {name: upstream(name, id=None) for name in "ab"}}, False, False),
+    (
+        "URIs are rewritten",
+        {"upstreams": {name: upstream(name, id=None, capabilities=RESOURCES) for name in "ab"}},
+        True,
+        True,
+    ),
+    (
+        "URIs stay",
+        {
+            "config": config(resources="unprefixed"),
+            "upstreams": {name: upstream(name, id=None, capabilities=RESOURCES) for name in "ab"},
+        },
+        False,
+        False,
+    ),
+    (
+        "URIs of the server without prefix stay",
+        {
+            "config": config({"a": {"prefix": ""}, "b": {}}),
+            "upstreams": {name: upstream(name, id=None, capabilities=RESOURCES) for name in "ab"},
+        },
+        False,
+        False,
+    ),
+    (
+        "ids of elicitations",
+        {"upstreams": {name: upstream(name, id=None) for name in "ab"}, "client_flags": ASKABLE},
+        True,
+        True,
+    ),
+    (
+        "ids of elicitations of one server",
+        {"config": ONE, "upstreams": STATELESS, "client_flags": ASKABLE},
+        True,
+        False,
+    ),
+    (
+        "links to resources",
+        {"config": ONE, "upstreams": {"a": upstream("a", "2025-06-18", id=None)}, "version": "2025-03-26"},
+        True,
+        True,
+    ),
+    (
+        "a server as old as the client",
+        {"config": ONE, "upstreams": {"a": upstream("a", "2025-03-26", id=None)}, "version": "2025-03-26"},
+        False,
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(("rig", "looked_at", "read"), [row[1:] for row in READ], ids=[row[0] for row in READ])
+def test_which_responses_are_read(rig: dict[str, Any], looked_at: bool, read: bool) -> None:
+    """Most pass without a visit here."""
+    rig_ = Rig(**rig)
+    tool = "x" if rig_.config.prefix_of("a") == "" else "a__x"
+    response = rig_.call(tool).response
+    assert (response is not None) == looked_at
+    if response is not None:
+        assert response.reading("200", "text/event-stream") is Reading.EVENTS
+        assert response.reading("200", "application/json") is (Reading.WHOLE if read else Reading.PASS)
+
+
+@pytest.mark.parametrize(
+    ("id", "reading"), [('"7"', Reading.WHOLE), ('"mcp-extproc:7"', Reading.WHOLE), ("7", Reading.PASS)]
+)
+def test_an_id_that_was_changed_is_looked_for_in_json_too(id: str, reading: Reading) -> None:
+    """E4."""
+    rig = Rig(ONE)
+    body = f'{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"a__x"}}}}'.encode()
+    response = rig.forward(body).response
+    assert response is not None
+    assert response.reading("200", "application/json") is reading
+
+
+def test_the_server_does_not_compress_what_is_read() -> None:
+    for rig in (Rig(), Rig(ONE, STATELESS)):
+        forward = rig.call("a__x", accept_encoding="gzip")
+        assert (dict(forward.set_headers).get("accept-encoding") == "identity") == (forward.response is not None)
+        assert "accept-encoding" not in forward.remove_headers
+
+
+versions_ = st.sampled_from(["2025-03-26", "2025-06-18", "2025-11-25"])
+flags_ = st.frozensets(st.sampled_from(sorted(ASKABLE)), max_size=2)
+upstreams_ = st.builds(
+    UpstreamSession,
+    versions_,
+    st.sampled_from([None, None, "1"]),
+    st.frozensets(st.sampled_from(EVERYTHING), min_size=3),
+)
+ids_ = st.sampled_from([7, "7", "a", "mcp-extproc:7"])
+bodies_ = st.builds(
+    lambda server, row, own: message(row[0], json.loads(json.dumps(row[1]).replace("SERVER", server)), own),
+    st.sampled_from("ab"),
+    st.sampled_from([
+        ("tools/call", {"name": "SERVER__x"}),
+        ("prompts/get", {"name": "SERVER__x"}),
+        ("resources/read", {"uri": "SERVER+x:"}),
+        ("resources/subscribe", {"uri": "SERVER+x:"}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "SERVER__x"}}),
+    ]),
+    ids_,
+)  # fmt: skip
+
+
+@PROPERTY
+@given(
+    st.sampled_from([{"a": {}}, {"a": {}, "b": {}}, {"a": {"prefix": ""}, "b": {}}, {"a": {"prefix": ""}}]),
+    st.sampled_from(["prefixed", "unprefixed"]),
+    st.dictionaries(st.sampled_from(["a", "b", "gone"]), upstreams_, max_size=3),
+    versions_,
+    flags_,
+    upstreams_,
+    bodies_,
+)
+def test_what_has_to_be_read_was_ordered_before_the_body_came(
+    servers: dict[str, Any],
+    resources: str,
+    upstreams: dict[str, UpstreamSession],
+    version: str,
+    flags: frozenset[str],
+    late: UpstreamSession,
+    body: bytes,
+) -> None:
+    """Envoy takes the order only with the head. Also for sessions that are opened late or replace a lost one, and for a token
+    from before the configuration changed."""
+    rig = Rig(config(servers, resources=resources), upstreams, version=version, client_flags=flags)
+    for server, known in upstreams.items():
+        if known.id is not None:
+            rig.memory.replace(server, known.id, late)
+    admitted = rig.gateway.admit(rig.head(), NOW)
+    assert isinstance(admitted, NeedBody)
+    decision = rig.decide(body)
+    if isinstance(decision, FanOut):
+        listed = [Listed(leg.server, [msgspec.Raw(b'{"uri":"%b+x:"}' % leg.server.encode())]) for leg in decision.legs]
+        decision = decision.merge(listed, NOW)
+    if isinstance(decision, NeedSession):
+        decision = decision.resume(late)
+    if isinstance(decision, Forward):
+        assert decision.response is None or admitted.and_response
+        # An id that was changed is changed back.
+        assert json.loads(decision.body)["id"] == json.loads(body)["id"] or decision.response is not None
+
+
+@pytest.mark.parametrize("token", [None, "", "unknown"])
+def test_without_a_session_no_response_is_ordered(token: str | None) -> None:
+    admitted = RIG.gateway.admit(head(mcp_session_id=token), NOW)
+    assert admitted == NeedBody(and_response=False)
+
+
+def test_a_server_that_is_gone_from_the_configuration_makes_no_difference() -> None:
+    """A token may be older than the configuration."""
+    gone = upstream("gone", id=None, capabilities=EVERYTHING)
+    both = {name: upstream(name, id=None) for name in "ab"}
+    rig = Rig(upstreams={**both, "gone": gone})
+    assert rig.gateway.admit(rig.head(), NOW) == NeedBody(and_response=False)
+    assert rig.gateway.admit(Rig(upstreams={"a": both["a"], "gone": gone}).head(), NOW) == NeedBody(and_response=True)
+
+
+def test_where_nothing_can_need_it_no_response_is_ordered() -> None:
+    for rig, ordered in ((Rig(ONE, STATELESS), False), (Rig(ONE), True), (Rig(ONE, {}), True)):
+        assert rig.gateway.admit(rig.head(), NOW) == NeedBody(and_response=ordered)
+
+
+# -- Sessions that have to be opened first --------------------------------------------------------------------------------
+
+
+def test_a_server_that_was_down_at_initialize_is_asked_now() -> None:
+    rig = Rig(upstreams={"a": upstream("a")}, version="2025-06-18")
+    decision = rig.decide(message("tools/call", {"name": "b__x"}))
+    assert isinstance(decision, NeedSession)
+    assert (decision.lost, decision.session.server, decision.session.known) == (None, "b", None)
+    assert (decision.session.version, decision.session.client_flags) == ("2025-06-18", frozenset())
+    forward = decision.resume(upstream("b", "2025-03-26"))
+    assert isinstance(forward, Forward)
+    assert dict(forward.set_headers)["mcp-session-id"] == "id of b"
+    assert json.loads(forward.body)["params"] == {"name": "x"}
+
+
+def test_a_server_that_is_still_down() -> None:
+    """E19: the client gets an error with its id and learns which server, and why."""
+    rig = Rig(upstreams={})
+    decision = rig.decide(message("tools/call", {"name": "b__x"}))
+    assert isinstance(decision, NeedSession)
+    reply = as_reply(decision.resume(Failed("b", "timeout", "did not answer within 10 s")))
+    error = answer(reply)
+    assert (reply.status, error["id"], error["error"]["code"]) == (200, 7, -32603)
+    assert "server 'b' did not answer within 10 s" in error["error"]["message"]
+    assert (reply.facts["server"], reply.facts["error_reason"]) == ("b", "upstream_unavailable")
+    assert reply.notes[0].fields == {"server": "b", "reason": "timeout", "message": "did not answer within 10 s"}
+
+
+def test_a_session_opened_late_is_used_from_then_on() -> None:
+    rig = Rig(upstreams={})
+    decision = rig.decide(message("tools/call", {"name": "b__x"}))
+    assert isinstance(decision, NeedSession)
+    rig.memory.replace("b", decision.session.anchor, upstream("b", id="late"))
+    assert dict(rig.call("b__x").set_headers)["mcp-session-id"] == "late"
+    assert isinstance(rig.decide(message("tools/call", {"name": "a__x"})), NeedSession)
+
+
+def test_a_session_opened_late_belongs_to_one_client() -> None:
+    rig = Rig(upstreams={})
+    decision = rig.decide(message("tools/call", {"name": "b__x"}))
+    assert isinstance(decision, NeedSession)
+    rig.memory.replace("b", decision.session.anchor, upstream("b", id="late"))
+    other = Rig(upstreams={}, memory=rig.memory)
+    assert isinstance(other.decide(message("tools/call", {"name": "b__x"})), NeedSession)
+
+
+def test_a_session_that_was_replaced_is_not_used_again() -> None:
+    """E27."""
+    rig = Rig()
+    rig.memory.replace("a", "id of a", upstream("a", "2025-06-18", id="new"))
+    ours = dict(rig.call("a__x").set_headers)
+    assert (ours["mcp-session-id"], ours["mcp-protocol-version"]) == ("new", "2025-06-18")
+
+
+# -- Repair ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_came_back_goes_there_with_a_new_session() -> None:
+    """E27: nothing else of it changes."""
+    request = head(mcp_session_id="lost", mcp_protocol_version="2025-06-18", x_envoy_attempt_count="2")
+    decision = RIG.gateway.repair("a", request)
+    assert isinstance(decision, NeedSession)
+    assert (decision.session.server, decision.session.anchor, decision.lost) == ("a", "lost", "lost")
+    assert decision.session.version == "2025-06-18"
+    forward = decision.resume(upstream("a", "2025-06-18", id="new"))
+    assert isinstance(forward, Forward)
+    assert forward.set_headers == (("mcp-session-id", "new"), ("mcp-protocol-version", "2025-06-18"))
+    assert (forward.remove_headers, forward.body, forward.server) == ((), b"", "a")
+
+
+def test_a_request_without_a_version_header_asks_for_the_version_that_has_none() -> None:
+    decision = RIG.gateway.repair("a", head(mcp_session_id="lost", x_envoy_attempt_count="2"))
+    assert isinstance(decision, NeedSession)
+    assert decision.session.version == "2025-03-26"
+    forward = decision.resume(upstream("a", "2025-03-26", id=None))
+    assert isinstance(forward, Forward)
+    assert set(forward.remove_headers) == {"mcp-session-id", "mcp-protocol-version"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"mcp_session_id": "lost"},
+        {"mcp_session_id": "lost", "x_envoy_attempt_count": "1"},
+        {"x_envoy_attempt_count": "2"},
+    ],
+)
+def test_a_request_that_is_no_retry_is_not_repaired(headers: dict[str, str]) -> None:
+    assert as_reply(RIG.gateway.repair("a", head(**headers))).status == 503
+
+
+FAILING_OVER = Rig(config({"a": {"retries": {}}, "b": {"sticky_sessions": True}}))
+
+
+def test_where_connections_are_retried_a_session_is_not_lost_yet() -> None:
+    """What came back may be a call whose connection could not be made."""
+    request = head(mcp_session_id="here", mcp_protocol_version="2025-11-25", x_envoy_attempt_count="2")
+    decision = FAILING_OVER.gateway.repair("a", request)
+    assert isinstance(decision, NeedSession)
+    assert (decision.lost, decision.doubtful) == ("here", True)
+    again = RIG.gateway.repair("a", request)
+    assert isinstance(again, NeedSession)
+    assert not again.doubtful
+
+
+@pytest.mark.parametrize(("id", "doubtful"), [("MTI3LjAuMC4xOjgw;UV:YQ==", True), ("from before", False)])
+def test_a_sticky_session_without_a_replica_is_opened_again(id: str, doubtful: bool) -> None:
+    decision = FAILING_OVER.gateway.repair("b", head(mcp_session_id=id, x_envoy_attempt_count="2"))
+    assert isinstance(decision, NeedSession)
+    assert decision.doubtful == doubtful
+
+
+def test_where_connections_are_retried_a_call_without_a_session_goes_on() -> None:
+    forward = FAILING_OVER.gateway.repair("a", head(x_envoy_attempt_count="2"))
+    assert isinstance(forward, Forward)
+    assert (forward.set_headers, forward.remove_headers, forward.body) == ((), (), b"")
+    assert as_reply(FAILING_OVER.gateway.repair("a", head(x_envoy_attempt_count="1"))).status == 503
+
+
+def test_what_is_no_repair_says_so_as_envoy_would() -> None:
+    """On the private listener of sub-requests this header means that no server was reached."""
+    reply = as_reply(FAILING_OVER.gateway.repair("a", head(mcp_session_id="here")))
+    assert reply.headers == (("x-mcp-upstream-failure", "NoHealthyUpstream"),)
+
+
+def test_a_server_that_can_not_be_repaired() -> None:
+    decision = RIG.gateway.repair("a", head(mcp_session_id="lost", x_envoy_attempt_count="2"))
+    assert isinstance(decision, NeedSession)
+    reply = as_reply(decision.resume(Failed("a", "connect", "is unreachable")))
+    assert reply.status == 503
+    assert reply.notes[0].fields["server"] == "a"
+
+
+KINDS = st.sampled_from(["a__read", "bee__read", "a__", "nobody__x", "read"])
+METAS = st.sampled_from([
+    None,
+    {},
+    {"progressToken": 5},
+    {"progressToken": "5"},
+    {"io.modelcontextprotocol/protocolVersion": "2026-07-28"},
+    {"progressToken": 1, "PROGRESSTOKEN": 2},
+])  # fmt: skip
+REQUEST_HEADERS = st.sampled_from([
+    {},
+    {"mcp_protocol_version": "2025-11-25"},
+    {"mcp_protocol_version": "2026-07-28"},
+    {"mcp_protocol_version": "1"},
+    {"authorization": "Bearer x"},
+    {"mcp_session_id": None},
+    {"mcp_session_id": "none of ours"},
+])  # fmt: skip
+
+
+@PROPERTY
+@given(st.lists(st.tuples(
+    st.sampled_from(["tools/call", "prompts/get", "tools/list"]), KINDS, METAS, REQUEST_HEADERS,
+    st.booleans(), st.sampled_from([7, "7", "x"]), st.sampled_from(["known", "late", "none", "ended"]),
+), min_size=2, max_size=8))  # fmt: skip
+def test_a_call_is_forwarded_like_the_first_of_its_kind(rows: list[Any]) -> None:
+    """What was kept of the calls before changes nothing."""
+    rig = Rig(config(SERVERS), {"a": upstream("a", capabilities=("tools", "prompts")), "b": upstream("b")})
+    for method, name, meta, sent, task, id, memory in rows:
+        params = {"name": name, "_meta": meta, **({"task": {}} if task else {})}
+        if meta is None:
+            del params["_meta"]
+        if memory == "late":
+            rig.memory.replace("a", "id of a", upstream("a", id="later"))
+        elif memory == "none":
+            rig.memory.forget("a", "id of a")
+        elif memory == "ended":
+            rig.memory.end(rig.session)
+        body, request = message(method, params, id), rig.head(**sent)
+        fresh = Gateway(rig.config, rig.secret, rig.memory)
+        found, expected = (
+            gateway.decide(request, body, NOW) if isinstance(gateway.admit(request, NOW), NeedBody) else None
+            for gateway in (rig.gateway, fresh)
+        )
+        assert _as_values(found) == _as_values(expected)
+
+
+def _as_values(decision: Any) -> Any:
+    if not isinstance(decision, Forward):
+        return getattr(decision, "facts", None), getattr(decision, "body", None), type(decision)
+    response = decision.response
+    return (
+        decision.server, decision.set_headers, decision.remove_headers, decision.body, decision.facts, decision.progress,
+        None if response is None else (response.server, response.session, response.call, response.id, response.reads_json),
+    )  # fmt: skip

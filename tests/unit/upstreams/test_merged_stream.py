@@ -1,0 +1,163 @@
+"""Listeners of a merged stream: one gets each message, none is lost between two, and none makes the worker hold much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.decision import Reply, SessionRef, Stream
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.sse import COMMENT, SseEvent, SseParser, render
+from mcp_extproc.upstreams.client import NoStream
+from mcp_extproc.upstreams.get_streams import Streams
+from tests.unit.gateway.relay.support import LATEST, Rig, upstream
+
+SIZE = 16 * 1024
+STREAM_BYTES = 64 << 20
+
+
+class Flood:
+    """Servers without end: ``taken`` counts how many chunks were read of them."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.open = 0
+
+    @asynccontextmanager
+    async def listen(
+        self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        if entry.name == "a":
+            raise NoStream(405)
+        self.open += 1
+        try:
+            yield self._chunks()
+        finally:
+            self.open -= 1
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        while True:
+            text = b'{"method":"x","params":{"n":%d,"x":"%b"}}' % (self.taken, b"x" * SIZE)
+            self.taken += 1
+            yield render(SseEvent(text))
+            await asyncio.sleep(0)
+
+    def parser(self) -> SseParser:
+        return SseParser(1 << 20)
+
+
+class Bench:
+    """Streams over one flood."""
+
+    def __init__(self) -> None:
+        self.rig = Rig()
+        self.flood = Flood()
+        entries = self.rig.relay._catalog.entries
+        client: Any = self.flood
+        self.streams = Streams(client, None, entries, self.rig.memory, self.rig.identifiers, lambda: 0.0, STREAM_BYTES)  # type: ignore[arg-type]
+
+    def stream(self) -> Stream:
+        refs = tuple(SessionRef(name, name, upstream(name), LATEST, frozenset()) for name in ("a", "b"))
+        return Stream(self.rig.view, self.rig.relay, refs, {}, "", 1e9, Reply(405, b""), {})
+
+
+async def _numbers(chunks: AsyncIterator[bytes], count: int) -> list[int]:
+    found: list[int] = []
+    while len(found) < count:
+        chunk = await anext(chunks)
+        if chunk != COMMENT:
+            found.append(int(chunk.partition(b'"n":')[2].partition(b",")[0]))
+    return found
+
+
+async def _settle(bench: Bench) -> None:
+    """Until the flood has to wait."""
+    taken = -1
+    while bench.flood.taken != taken:
+        taken = bench.flood.taken
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+
+async def test_little_is_held_for_a_client_that_does_not_read() -> None:
+    bench = Bench()
+    async with bench.streams.open(bench.stream()) as chunks:
+        assert not isinstance(chunks, Reply)
+        await _settle(bench)
+        held = bench.flood.taken
+        assert 1 < held * SIZE < 1 << 20
+        assert await _numbers(chunks, held + 5) == list(range(held + 5))
+    await asyncio.sleep(0)
+    assert bench.streams.listeners == 0
+
+
+async def test_a_newer_listener_goes_on_where_one_is_stuck() -> None:
+    """What waits for the stuck one stays its own until it leaves; then the newer one gets that too."""
+    bench = Bench()
+    async with AsyncExitStack() as stuck:
+        await stuck.enter_async_context(bench.streams.open(bench.stream()))
+        await _settle(bench)
+        held = bench.flood.taken - 1  # one more is in hand
+        async with bench.streams.open(bench.stream()) as newer:
+            assert not isinstance(newer, Reply)
+            assert await _numbers(newer, 3) == [held, held + 1, held + 2]
+            await _settle(bench)
+            waiting = bench.flood.taken
+            await stuck.aclose()
+            rest = await _numbers(newer, waiting - 3)
+            assert sorted(rest) == [*range(held), *range(held + 3, waiting)]
+
+
+async def test_the_older_listener_gets_what_a_newer_one_leaves() -> None:
+    bench = Bench()
+    async with bench.streams.open(bench.stream()) as older:
+        assert not isinstance(older, Reply)
+        async with bench.streams.open(bench.stream()) as newer:
+            assert not isinstance(newer, Reply)
+            await _settle(bench)
+            first = await _numbers(newer, 2)
+        assert first == [0, 1]
+        count = bench.flood.taken - 2
+        assert await _numbers(older, count) == list(range(2, count + 2))
+
+
+async def test_the_end_of_a_session_ends_listeners_that_do_not_read() -> None:
+    bench = Bench()
+    async with bench.streams.open(bench.stream()) as chunks:
+        assert not isinstance(chunks, Reply)
+        await _settle(bench)
+        bench.streams.end("s1")
+        assert [chunk async for chunk in chunks] == []
+
+
+async def test_closing_ends_everything() -> None:
+    bench = Bench()
+    async with bench.streams.open(bench.stream()) as chunks:
+        assert not isinstance(chunks, Reply)
+        await _numbers(chunks, 1)
+        await bench.streams.close()
+        assert bench.flood.open == 0
+
+
+async def test_a_stream_that_is_opened_while_all_are_closed_ends_too() -> None:
+    """Its request was on its way when the worker was told to stop."""
+    bench = Bench()
+    await bench.streams.close()
+    async with asyncio.timeout(10), bench.streams.open(bench.stream()) as chunks:
+        assert not isinstance(chunks, Reply)
+        assert [chunk async for chunk in chunks] == []
+
+
+async def test_a_stream_ends_after_so_many_bytes() -> None:
+    """Envoy takes all we give, also for a client that does not read: a client that does comes back for more."""
+    bench = Bench()
+    bench.streams.stream_bytes = 5 * SIZE
+    async with bench.streams.open(bench.stream()) as chunks:
+        assert not isinstance(chunks, Reply)
+        assert len([chunk async for chunk in chunks]) == 5
+    async with bench.streams.open(bench.stream()) as chunks:
+        assert not isinstance(chunks, Reply)
+        assert len(await _numbers(chunks, 2)) == 2
