@@ -35,6 +35,7 @@ from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
+from mcp_extproc.upstreams.stream_services import StreamServices
 
 DRAIN_SECONDS = 10.0
 """How long running exchanges may go on after SIGTERM, where nothing else is said."""
@@ -102,7 +103,10 @@ async def worker(
         BatchClient(options.batches, config) as front,
     ):
         legs = LegRunner(client, front, entries, memory, config.limits)
-        streams = Streams(client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes)
+        services = StreamServices(
+            client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes
+        )
+        streams = Streams(services)
         processor = Processor(gateway, legs, streams, counters, time.time, _patience(config))
         server = TRANSPORTS[options.transport](processor, options.listen, config.limits.request_bytes, tls)
         if isinstance(options.listen, UnixAddress):

@@ -30,6 +30,8 @@ from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, server_flag
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 
@@ -94,7 +96,7 @@ class UpstreamClient:
         self._address = address
         self.limits = limits
         self._http: aiohttp.ClientSession | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(log.logger("upstreams"))
         # Servers keep what runs in a session by its id, and the client's own requests run in the same session.
         self._ids = (f"mcp-extproc-{secrets.token_hex(4)}-{number}" for number in itertools.count())
 
@@ -106,9 +108,7 @@ class UpstreamClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._http is not None
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._tasks.close()
         await self._http.close()
 
     async def initialize(
@@ -159,9 +159,7 @@ class UpstreamClient:
             "jsonrpc": "2.0", "method": "notifications/cancelled",
             "params": {"requestId": id, "reason": "The gateway no longer waits for the answer."},
         })  # fmt: skip
-        task = asyncio.get_running_loop().create_task(self._notify_quietly(entry, session, body))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._tasks.start("tell_cancelled", self._notify_quietly(entry, session, body), server=entry.name)
 
     async def _notify_quietly(self, entry: CatalogEntry, session: UpstreamSession, body: bytes) -> None:
         with contextlib.suppress(UpstreamError, TimeoutError):

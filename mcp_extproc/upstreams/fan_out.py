@@ -30,6 +30,8 @@ from mcp_extproc.gateway.decision import (
 from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
 
@@ -62,11 +64,17 @@ class LegRunner:
         self._limits = limits
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
         self._watched: dict[tuple[str, str], list[asyncio.Event]] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(log.logger("upstreams"))
 
     async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
-        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request."""
-        return await asyncio.gather(*(self._run(leg) for leg in legs))
+        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request.
+
+        Raises:
+            ExceptionGroup: a leg failed in a way that nobody expects. The others were cancelled.
+        """
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(self._run(leg)) for leg in legs]
+        return [leg.result() for leg in running]
 
     async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed:
         """Open a session that is missing, or that the server lost.
@@ -199,9 +207,10 @@ class LegRunner:
         key = (ref.server, lost or ref.anchor)
         task = self._opening.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._open_late(ref, key))
+            opening = self._open_late(ref, key)
+            task = self._tasks.start("open_session", opening, server=ref.server, expected=(UpstreamError,))
             self._opening[key] = task
-            task.add_done_callback(lambda done: self._opened(key, done))
+            task.add_done_callback(lambda _: self._opening.pop(key, None))
         return await asyncio.shield(task)
 
     async def _open_late(self, ref: SessionRef, key: tuple[str, str]) -> UpstreamSession:
@@ -245,30 +254,20 @@ class LegRunner:
                 with contextlib.suppress(UpstreamError):  # the resource may be gone
                     await self._client.request(entry, session, "resources/subscribe", {"uri": uri})
 
-    def _opened(self, key: tuple[str, str], task: asyncio.Task[UpstreamSession]) -> None:
-        self._opening.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # whoever still waits gets it; nobody has to
-
     def discard(self, server: str, session: UpstreamSession) -> None:
         """End a session with a server that turned out to be of no use, without anybody waiting for it."""
-        self._in_background(self._client.end(self._entries[server], session), server)
+        self._in_background("end_session", self._client.end(self._entries[server], session), server)
 
     def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
         """Send a message that nobody waits for: an answer of the gateway's own to a server's request."""
-        self._in_background(self._client.notify(self._entries[server], session, body), server)
+        self._in_background("post", self._client.notify(self._entries[server], session, body), server)
 
-    def _in_background(self, work: Coroutine[Any, Any, None], server: str) -> None:
-        task = asyncio.get_running_loop().create_task(_quietly(work, self._entries[server].discovery_timeout))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+    def _in_background(self, name: str, work: Coroutine[Any, Any, None], server: str) -> None:
+        self._tasks.start(name, _quietly(work, self._entries[server].discovery_timeout), server=server)
 
     async def close(self) -> None:
         """Give up what still runs by itself: sessions being opened or ended, answers to servers."""
-        tasks = [*self._opening.values(), *self._background]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
 
 
 async def _within(seconds: float, work: Awaitable[_T]) -> _T:
