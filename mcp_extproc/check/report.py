@@ -10,7 +10,8 @@ from mcp_extproc.check.causes import causes
 from mcp_extproc.check.temporary_envoy import upstreams
 from mcp_extproc.check.tool_names import Problem
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.decision import Failed, Listed
+from mcp_extproc.config.model import prefix_of
+from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.upstreams.probe import Survey, address_of, survey
 
@@ -73,7 +74,7 @@ def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[st
             counts = {kind: None if found is None else len(found) for kind, found in own.items()}
             if None not in own.values():
                 listed[asked.name] = {kind: found or [] for kind, found in own.items()}
-        address, prefix = address_of(config, asked.name), config.prefix_of(asked.name)
+        address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])
         servers.append(ServerReport(asked.name, address, prefix, version, **counts))
     return Report(servers, [*problems, *tool_names.problems(config, listed)])
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.catalog import Catalog
 
 MAX_CLIENT_CHARS = 64
@@ -41,9 +42,10 @@ def problems(config: GatewayConfig, listed: Mapping[str, Names]) -> list[Problem
         config: the whole configuration.
         listed: by server, for those that could be asked.
     """
-    catalog = Catalog(config)
+    catalogs = {name: Catalog(one) for one in endpoints(config) for name in one.servers}
     found: list[Problem] = []
     for server, names in listed.items():
+        catalog = catalogs[server]
         found += _filters(config, server, names.get("tools", ()))
         for kind, own in names.items():
             found += _visible(catalog, server, kind, own)

@@ -530,7 +530,7 @@ class GatewayConfig(Model):
     def _prefixes_are_distinct(self) -> GatewayConfig:
         owners: dict[str, str] = {}
         for name in self.servers:
-            prefix = self.prefix_of(name)
+            prefix = prefix_of(name, self.servers[name])
             # Prefixes and separators are not repeated in errors: like any value, they may come from a variable.
             if self.separator in prefix:
                 raise ValueError(
@@ -605,14 +605,10 @@ class GatewayConfig(Model):
             return named
         return (*named, policies.NATIVE_NAMESPACE)
 
-    def prefix_of(self, server: str) -> str:
-        """The word before a server's names, possibly empty."""
-        prefix = self.servers[server].prefix
-        return server if prefix is None else prefix
 
-    def uri_word_of(self, server: str) -> str:
-        """The word before a server's URIs, possibly empty."""
-        return scheme_word(self.prefix_of(server))
+def prefix_of(name: str, server: Server) -> str:
+    """The word before a server's names, possibly empty."""
+    return name if server.prefix is None else server.prefix
 
 
 def _bracketed(host: str) -> str:

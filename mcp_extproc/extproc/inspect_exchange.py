@@ -14,10 +14,9 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import PASS_THROUGH_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
-from mcp_extproc.gateway import replies
-from mcp_extproc.gateway.decision import Reply, RequestHead
 from mcp_extproc.gateway.policy import inspect
-from mcp_extproc.gateway.policy.inspect import Pass, ReadBody
+from mcp_extproc.gateway.policy.inspect import Pass, ReadBody, Refusal
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import errors
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
@@ -99,7 +98,7 @@ class PassThroughExchange:
             status=500,
         )
         try:
-            return [self._answer(replies.reject(error, {}), messages.IN_ANSWER_TO_HEAD)]
+            return [self._answer(inspect.refuse(error, {}), messages.IN_ANSWER_TO_HEAD)]
         except Exception:  # noqa: BLE001 - whoever called handles one already
             _LOG.exception("apology_failed")
             return []
@@ -121,7 +120,7 @@ class PassThroughExchange:
         decision = inspect.by_body(head, body.body, whole=whole, config=self._config)
         return [self._answer(decision, messages.IN_ANSWER_TO_BODY)]
 
-    def _answer(self, decision: Pass | Reply, phase: int) -> bytes:
+    def _answer(self, decision: Pass | Refusal, phase: int) -> bytes:
         if isinstance(decision, Pass):
             clear = self._config.pass_through.clear_route_cache
             answer = messages.let_pass(decision, phase, self._namespaces, clear_route_cache=clear)
@@ -132,9 +131,9 @@ class PassThroughExchange:
         self.decided = True
         return answer
 
-    def _tell(self, decision: Pass | Reply) -> None:
+    def _tell(self, decision: Pass | Refusal) -> None:
         facts = decision.facts
-        if isinstance(decision, Reply):
+        if isinstance(decision, Refusal):
             self._counters.add("mcp.rejected", reason=facts["error_reason"])
             event, why = "rejected", "error_reason"
         elif (reason := facts.get("passthrough_reason")) is not None:

@@ -15,19 +15,10 @@ from google.protobuf.duration_pb2 import Duration
 from mcp_extproc.contract import MARKER_NAMESPACE, NAMESPACE, READ_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.wire import field, head, number_field, struct_of
-from mcp_extproc.gateway.decision import (
-    MAX_EXACT_DIGITS,
-    Facts,
-    Forward,
-    ForwardPlan,
-    Headers,
-    Reply,
-    RequestHead,
-    Show,
-    id_facts,
-)
-from mcp_extproc.gateway.policy.inspect import Pass
-from mcp_extproc.gateway.policy.preview import NATIVE
+from mcp_extproc.gateway.decision import Forward, ForwardPlan, Preview, Reply
+from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, NATIVE, Metadata, RequestFacts, id_metadata
+from mcp_extproc.gateway.policy.inspect import Pass, Refusal
+from mcp_extproc.gateway.request import Headers, RequestHead
 
 NamespaceKeys = tuple[bytes, ...]
 
@@ -177,21 +168,28 @@ def namespace_keys(names: Iterable[str]) -> NamespaceKeys:
     return tuple(field(1, name.encode()) for name in names)
 
 
-def show(decision: Show, more: NamespaceKeys, *, has_body: bool) -> bytes:
+def preview(decision: Preview, more: NamespaceKeys, *, has_body: bool) -> bytes:
     """Let the request go on to the policies, in answer to its body, or to its headers where it has none."""
     common = field(2, _mutation(decision.set_headers, decision.remove_headers)) + number_field(5, 1)
-    return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, more)
+    return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, more, _SHOWN)
 
 
-def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = ()) -> bytes:
-    """Let the request go on, in answer to its body."""
+def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = (), *, mark: bytes = b"") -> bytes:
+    """Let the request go on, in answer to its body.
+
+    Args:
+        decision: where to.
+        original: the body as it came.
+        more: namespaces for the metadata.
+        mark: one more entry of the metadata.
+    """
     mutation, entries = _known_parts(decision.plan)
     if decision.own_headers:
         mutation += _set_headers(decision.own_headers)
     if decision.id is not None:
         entries += _id_entries(decision.id)
     common = field(2, mutation)
-    metadata = _under_namespaces(entries, more)
+    metadata = _under_namespaces(entries + mark, more)
     if decision.body is original:
         # The route is chosen again, by the metadata.
         return field(3, field(1, common + _CLEAR_ROUTE_CACHE)) + metadata
@@ -215,15 +213,15 @@ def forward_headers(decision: Forward) -> bytes:
 @lru_cache(maxsize=4096)
 def _known_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
     """The header mutation and the entries of the metadata that all requests of a plan share."""
-    return _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts)
+    return _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts.metadata())
 
 
 def _id_entries(id: bytes) -> bytes:
-    """What :func:`mcp_extproc.gateway.decision.id_facts` says of an id, in the metadata."""
+    """What :func:`mcp_extproc.gateway.facts.id_metadata` says of an id, in the metadata."""
     text = field(1, _ID_JSON_KEY + field(2, field(3, id)))
     if id[:1] != b'"' and len(id) < MAX_EXACT_DIGITS:
         return text + _ID_NUMBER + _DOUBLE(int(id))
-    return text + struct_of({"id": id_facts(id)["id"]})
+    return text + struct_of({"id": id_metadata(id)["id"]})
 
 
 _CLEAR_ROUTE_CACHE: Final = number_field(5, 1)
@@ -234,11 +232,12 @@ _DOUBLE: Final = struct.Struct("<d").pack
 
 def reply(decision: Reply, more: NamespaceKeys = ()) -> bytes:
     """Answer the request here."""
-    return _immediate(decision) + _metadata({**decision.facts, "answered": True}, more)
+    reason = "answered" if decision.facts.error is None else decision.facts.error[1]
+    return _immediate(decision, reason) + _metadata(decision.facts, more, _ANSWERED)
 
 
-def _immediate(decision: Reply) -> bytes:
-    details = f"mcp_{decision.facts.get('error_reason', 'answered')}"
+def _immediate(decision: Reply, reason: str) -> bytes:
+    details = f"mcp_{reason}"
     immediate = (
         field(1, number_field(1, decision.status))
         + field(2, _mutation(decision.headers, ()))
@@ -279,12 +278,13 @@ def let_pass(decision: Pass, phase: int, more: NamespaceKeys, *, clear_route_cac
     return field(phase, field(1, common)) + _metadata_of_read(decision.facts, more, of_mcp=decision.is_mcp)
 
 
-def refuse_to_pass(decision: Reply, more: NamespaceKeys) -> bytes:
+def refuse_to_pass(decision: Refusal, more: NamespaceKeys) -> bytes:
     """Answer the request here."""
-    return _immediate(decision) + _metadata_of_read({**decision.facts, "answered": True}, more, of_mcp=True)
+    facts = {**decision.facts, "answered": True}
+    return _immediate(decision.reply, facts["error_reason"]) + _metadata_of_read(facts, more, of_mcp=True)
 
 
-def _metadata_of_read(facts: Facts, more: NamespaceKeys, *, of_mcp: bool) -> bytes:
+def _metadata_of_read(facts: Metadata, more: NamespaceKeys, *, of_mcp: bool) -> bytes:
     """Facts are told as they are, in all namespaces; nothing is said of what was not read."""
     value = field(2, field(5, struct_of(facts)))
     told = b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *more)])
@@ -294,13 +294,13 @@ def _metadata_of_read(facts: Facts, more: NamespaceKeys, *, of_mcp: bool) -> byt
 _READ_MARK = field(1, field(1, MARKER_NAMESPACE.encode()) + field(2, field(5, struct_of({READ_KEY: True}))))
 
 
-def stream_head(facts: Facts, more: NamespaceKeys = ()) -> bytes:
+def stream_head(facts: RequestFacts, more: NamespaceKeys = ()) -> bytes:
     """Begin to answer the request here with an event stream."""
     fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-cache"))
     headers = pb.HeaderMap(headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields])
     streamed = pb.StreamedImmediateResponse(headers_response=pb.HttpHeaders(headers=headers))
     head = pb.ProcessingResponse(streamed_immediate_response=streamed).SerializeToString()
-    return head + _metadata({**facts, "answered": True}, more)
+    return head + _metadata(facts, more, _ANSWERED)
 
 
 def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
@@ -315,9 +315,9 @@ def response_piece(body: bytes) -> bytes:
     return field(4, field(1, field(3, mutation)))
 
 
-def _metadata(facts: Facts, more: NamespaceKeys = ()) -> bytes:
+def _metadata(facts: RequestFacts, more: NamespaceKeys = (), mark: bytes = b"") -> bytes:
     """``dynamic_metadata`` under :data:`NAMESPACE`, and under more namespaces."""
-    return _under_namespaces(struct_of(facts), more)
+    return _under_namespaces(struct_of(facts.metadata()) + mark, more)
 
 
 def _under_namespaces(entries: bytes, more: NamespaceKeys) -> bytes:
@@ -329,6 +329,10 @@ def _under_namespaces(entries: bytes, more: NamespaceKeys) -> bytes:
 
 _NAMESPACE_KEY = field(1, NAMESPACE.encode())
 _NATIVE = struct_of(NATIVE)
+_SHOWN: Final = struct_of({"shown": True})
+_ANSWERED: Final = struct_of({"answered": True})
+FORWARDED: Final = struct_of({"forwarded": True})
+"""The mark of a request that policies have judged, and that the worker has decided: its route goes by it."""
 
 
 def _mutation(headers: Headers, remove: tuple[str, ...]) -> bytes:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from mcp_extproc.config import GatewayConfig, Loaded
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
@@ -88,10 +89,11 @@ class StandaloneGateway:
     def url(self) -> str:
         """The MCP endpoint."""
         listen = self._live.served.config.listen
+        path = endpoints(self._live.served.config)[0].path
         host = listen.address
         host = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}.get(host, host)  # noqa: S104
         scheme = "http" if listen.tls is None else "https"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{listen.path}"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
 
     @property
     def pids(self) -> dict[str, int]:

@@ -40,15 +40,10 @@ from mcp_extproc.upstreams.stream_services import StreamServices
 DRAIN_SECONDS = 10.0
 """How long running exchanges may go on after SIGTERM, where nothing else is said."""
 
-_MOST_STEPS = 3
-"""To find the owner of a URI without prefix: the resources, the templates, and a session with the server."""
-
 TRANSPORTS: Mapping[str, type[Http2Server | GrpcioServer]] = {"http2": Http2Server, "grpcio": GrpcioServer}
 """By name: the lean one, and grpc.aio as the reference."""
 
 DEFAULT_TRANSPORT = "http2"
-
-_PATIENCE_MARGIN = 5.0
 
 # Of mallopt in glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -96,18 +91,18 @@ async def worker(
     counters = Counters()
     memory = SessionMemory()
     gateway = Gateway(config, secret, memory)
-    entries = gateway.catalog.entries
+    entries = gateway.servers
     tls = Certificates(options.tls) if options.tls is not None else None
     async with (
         UpstreamClient(options.upstreams, config.limits) as client,
-        BatchClient(options.batches, config) as front,
+        BatchClient(options.batches, config.limits) as batches,
     ):
-        legs = LegRunner(client, front, entries, memory, config.limits)
+        legs = LegRunner(client, batches, entries, memory, config.limits)
         services = StreamServices(
             client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes
         )
         streams = Streams(services)
-        processor = Processor(gateway, legs, streams, counters, time.time, _patience(config))
+        processor = Processor(gateway, legs, streams, counters, time.time)
         server = TRANSPORTS[options.transport](processor, options.listen, config.limits.request_bytes, tls)
         if isinstance(options.listen, UnixAddress):
             Path(options.listen.path).unlink(missing_ok=True)
@@ -192,11 +187,3 @@ async def _drain(
         if not stopping.done():
             await server.stop(0)
     await stopping
-
-
-def _patience(config: GatewayConfig) -> float:
-    """How long a request may take that is answered here, or has to be waited for before it is forwarded."""
-    return (
-        _MOST_STEPS * max((server.discovery_timeout for server in config.servers.values()), default=0.0)
-        + _PATIENCE_MARGIN
-    )

@@ -29,7 +29,7 @@ class Streams:
     def __init__(self, services: StreamServices) -> None:
         self._services = services
         self._tasks = Tasks(log.logger("streams"))
-        self._hubs: dict[str, MergedStream] = {}
+        self._merged: dict[str, MergedStream] = {}
         self._waiting: set[asyncio.Timeout] = set()
         self._is_closing = False
 
@@ -40,27 +40,27 @@ class Streams:
             async with self._rest(stream) as rest:
                 yield rest
             return
-        session_id = stream.view.session_id
-        hub = self._hubs.get(session_id)
-        if hub is None:
-            hub = self._hubs[session_id] = MergedStream(
-                self._services, self._tasks, stream, lambda: self._hubs.pop(session_id, None)
+        key = stream.view.key
+        merged = self._merged.get(key)
+        if merged is None:
+            merged = self._merged[key] = MergedStream(
+                self._services, self._tasks, stream, lambda: self._merged.pop(key, None)
             )
-        with hub.listener(stream) as chunks:
+        with merged.listener(stream) as chunks:
             if self._is_closing:
-                hub.end()
+                merged.end()
             yield chunks
 
-    def end(self, session_id: str) -> None:
+    def end(self, caller: str) -> None:
         """The client ended its session: so do its streams."""
-        hub = self._hubs.get(session_id)
-        if hub is not None:
-            hub.end()
+        merged = self._merged.get(caller)
+        if merged is not None:
+            merged.end()
 
     @property
     def listeners(self) -> int:
         """Open streams of clients."""
-        return sum(len(hub.listeners) for hub in self._hubs.values())
+        return sum(len(merged.listeners) for merged in self._merged.values())
 
     async def close(self) -> None:
         """End all streams, and from now on each that is opened; clients open them again elsewhere."""
@@ -68,8 +68,8 @@ class Streams:
         for waiting in self._waiting:
             if not waiting.expired():
                 waiting.reschedule(0)
-        for hub in self._hubs.values():
-            hub.end()
+        for merged in self._merged.values():
+            merged.end()
         await self._tasks.close()
 
     # -- The rest of a call's stream --------------------------------------------------------------------------------------
@@ -82,10 +82,10 @@ class Streams:
             yield stream.refused
             return
         entry = self._services.entries[ref.server]
+        listening = self._services.client.listen(entry, session, cursor.event_id, context=stream.context)
         async with AsyncExitStack() as stack:
-            listening = self._services.client.listen(entry, session, cursor.event_id)
             try:
-                async with asyncio.timeout(entry.discovery_timeout):
+                async with asyncio.timeout(stream.deadline):
                     chunks = await stack.enter_async_context(listening)
             except (UpstreamError, TimeoutError):
                 chunks = None

@@ -1,4 +1,4 @@
-"""A hub: all servers' streams of one client session, for as long as somebody listens at this worker.
+"""All servers' streams of one client session, merged for as long as the client listens at this worker.
 
 Each message goes to one listener, the newest (2025-11-25 basic/transports, Multiple Connections).
 """
@@ -14,7 +14,8 @@ from functools import partial
 
 import orjson
 
-from mcp_extproc.gateway.decision import SessionRef, Stream
+from mcp_extproc.gateway.decision import Stream
+from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.relay.identifiers import MAX_UPSTREAM_ID_BYTES, Cursor, Position, session_checksum
 from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.methods import LIST_CHANGED
@@ -122,7 +123,7 @@ class MergedStream:
         known = ref.known
         pause = _Pause()
         useless = 0
-        while not self._services.memory.has_ended(self._stream.view.session_id):
+        while not self._services.memory.has_ended(self._stream.view.key):
             session = None
             try:
                 session = await self._session(ref)
@@ -149,18 +150,19 @@ class MergedStream:
             await self._services.legs.wait_for_another(ref, known, pause.next())
 
     async def _session(self, ref: SessionRef) -> UpstreamSession:
-        return self._services.memory.current(ref) or await self._services.legs.reopen(ref, None)
+        return self._services.memory.current(ref) or await self._services.legs.reopen(ref, None, self._stream.context)
 
     async def _replace(self, ref: SessionRef, lost: UpstreamSession | None) -> None:
         with contextlib.suppress(UpstreamError):
-            await self._services.legs.reopen(ref, lost.id if lost is not None else None)
+            await self._services.legs.reopen(ref, None if lost is None else lost.id, self._stream.context)
 
     async def _read(self, ref: SessionRef, session: UpstreamSession, pause: _Pause) -> None:
         client, entry = self._services.client, self._services.entries[ref.server]
         cursor = self._cursors.get(ref.server)
         if cursor is not None and cursor.session != session_checksum(session):
             cursor = None
-        async with client.listen(entry, session, None if cursor is None else cursor.event_id) as chunks:
+        last = None if cursor is None else cursor.event_id
+        async with client.listen(entry, session, last, context=self._stream.context) as chunks:
             pause.reset()
             parser = client.parser()
             try:
@@ -214,9 +216,9 @@ class MergedStream:
 
     def _announce(self, session: UpstreamSession) -> None:
         """A server came, or came back: what it has may be new."""
-        kinds = set(LIST_CHANGED.values()) & session.capabilities
+        kinds = LIST_CHANGED.keys() & session.capabilities
         if kinds:
-            self._services.memory.forget_owners(self._stream.view.session_id)
+            self._services.memory.forget_owners(self._stream.view.key)
             self._tell_change(kinds)
 
     def _tell_change(self, kinds: set[str]) -> None:
@@ -229,7 +231,7 @@ class MergedStream:
         while self._changed:
             kind = min(self._changed)
             self._changed.discard(kind)
-            message = {"jsonrpc": "2.0", "method": f"notifications/{kind}/list_changed"}
+            message = {"jsonrpc": "2.0", "method": LIST_CHANGED[kind]}
             await self._deliver(render(SseEvent(orjson.dumps(message))))
 
 

@@ -61,7 +61,7 @@ class Rig:
 
     def hubs(self) -> int:
         [streams] = self._streams
-        return len(streams._hubs)
+        return len(streams._merged)
 
     def streams(self) -> list[int]:
         return [server.open_streams for server in self.servers]

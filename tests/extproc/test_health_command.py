@@ -54,7 +54,7 @@ async def folder() -> AsyncIterator[Path]:
 async def serving(transport: Transport, *addresses: Address) -> AsyncIterator[None]:
     """A worker at each address."""
     gateway = Gateway(GatewayConfig.model_validate({"servers": SERVERS}), SECRET, SessionMemory())
-    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0, 1.0)
+    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0)
     servers = [transport(processor, address, 1024) for address in addresses]
     try:
         for server in servers:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.config_error import ConfigError
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.envoy.attach import document, pass_through
 from mcp_extproc.envoy.attach.batch_listener import batches_listener
 from mcp_extproc.envoy.attach.fields import CannotAttach, Object, extend, get, object_at, objects, put, take, words
@@ -75,7 +76,8 @@ def _add_endpoint(
 ) -> list[str]:
     hosts = virtual_hosts(target, choice)
     for host in hosts:
-        check_routes(host, config.listen.path)
+        for endpoint in endpoints(config):
+            check_routes(host, endpoint.path)
     theirs = list(objects(target.manager, "http_filters"))
     judges_first = config.judges_first or (where.has_policies and config.envoy.policies == "all")
     parts = pieces(config, layout, judges_first=judges_first)

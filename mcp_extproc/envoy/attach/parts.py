@@ -19,6 +19,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Struct
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE
 from mcp_extproc.envoy.attach.fields import Object, get, plain
 from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN, Layout
@@ -75,7 +76,10 @@ def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Piec
         marker=_disabled(marker, marker["name"]),
         filters=attached[:first],
         last_filters=attached[first:],
-        routes=[_no_upgrades(config, marker["name"]), *_routes(config, names, marker["name"], judges_first)],
+        routes=[
+            *(_no_upgrades(endpoint, marker["name"]) for endpoint in endpoints(config)),
+            *_routes(config, names, marker["name"], judges_first),
+        ],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],
         clusters=[_cluster(plain(item)) for item in clusters(config, layout, judges_first=judges_first)],
@@ -112,27 +116,31 @@ def _marker() -> HttpFilter:
 
 
 def _routes(config: GatewayConfig, names: dict[str, str], marker: str, judges_first: bool) -> list[Object]:
-    rendered = policies.through(config, routes.endpoint_routes(config), routes.ENDPOINT, judges_first=judges_first)
+    of_endpoints = routes.endpoint_routes(config)
+    rendered = policies.through(config, of_endpoints, judges_first=judges_first)
     everywhere = {name: plain(item) for name, item in policies.for_the_endpoint(config).items()}
-    *later, first = [plain(route) for route in rendered]
-    for route in (*later, first):
+    all_routes = [plain(route) for route in rendered]
+    for route in all_routes:
         configs = {**everywhere, **route.pop("typed_per_filter_config", {})}
         route["typed_per_filter_config"] = {names.get(name, name): item for name, item in configs.items()}
     # Which filters a request has is decided once, by its first route. The others come later, by metadata.
-    chosen = first["typed_per_filter_config"]
-    first["typed_per_filter_config"] = {name: _enabled(chosen.get(name, {})) for name in (marker, *names.values())}
-    return [*(_without_empty(route) for route in later), first]
+    count = len(of_endpoints.first)
+    later, firsts = all_routes[:-count], all_routes[-count:]
+    for first in firsts:
+        chosen = first["typed_per_filter_config"]
+        first["typed_per_filter_config"] = {name: _enabled(chosen.get(name, {})) for name in (marker, *names.values())}
+    return [*(_without_empty(route) for route in later), *firsts]
 
 
 def _without_empty(route: Object) -> Object:
     return {name: value for name, value in route.items() if value or name != "typed_per_filter_config"}
 
 
-def _no_upgrades(config: GatewayConfig, marker: str) -> Object:
+def _no_upgrades(endpoint: Endpoint, marker: str) -> Object:
     """Where the listener lets WebSockets pass, one to the endpoint would be a request whose body never ends."""
     return {
-        "name": f"{OWN}upgrade",
-        "match": {"path": config.listen.path, "headers": [{"name": "upgrade", "present_match": True}]},
+        "name": f"{OWN}upgrade/{endpoint.name}" if endpoint.name else f"{OWN}upgrade",
+        "match": {"path": endpoint.path, "headers": [{"name": "upgrade", "present_match": True}]},
         "direct_response": {"status": 403},
         "typed_per_filter_config": {marker: _enabled({})},
     }

@@ -48,6 +48,7 @@ from envoy_data_plane.xds.type.matcher.v3 import (
 )
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE
 from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
 from mcp_extproc.envoy.render.denials import denials
@@ -153,12 +154,13 @@ def repair_replies() -> LocalReplyConfig:
 
 def local_replies(config: GatewayConfig) -> LocalReplyConfig:
     """Bodies for what Envoy refuses by itself. Ours (immediate responses, and failures of calls at 200) stay as they are."""
+    paths = ", ".join(endpoint.path for endpoint in endpoints(config))
     return LocalReplyConfig(
         mappers=[
             ResponseMapper(filter=_answered_by_us()),
             *denials(config),
             _too_large(config),
-            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {config.listen.path}."),
+            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {paths}."),
             *([_overloaded()] if is_limited(config.overload) else []),
             *_failures(),
         ]

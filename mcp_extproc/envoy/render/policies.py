@@ -7,8 +7,8 @@ one, and policies see what is forwarded to a server (docs/envoy.md, "Policies").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteMatch
@@ -24,7 +24,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
-from mcp_extproc.envoy.layout import cluster_name
+from mcp_extproc.envoy.layout import LISTENER
 from mcp_extproc.envoy.render import rate_limits, verbatim
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
@@ -91,27 +91,35 @@ def for_the_endpoint(config: GatewayConfig) -> dict[str, Any]:
     return _per_filter(config.envoy.typed_per_filter_config)
 
 
-def through(config: GatewayConfig, routes: list[Route], endpoint: str, *, judges_first: bool) -> list[Route]:
-    """The routes of the MCP endpoint, for the order of the filters.
+@dataclass(frozen=True)
+class EndpointRoutes:
+    """The routes of requests to the MCP endpoints."""
+
+    calls: Mapping[str, Route]
+    """By server: where a request goes once the gateway has decided."""
+    first: Sequence[Route]
+    """One for each endpoint, until then."""
+
+
+def through(config: GatewayConfig, routes: EndpointRoutes, *, judges_first: bool) -> list[Route]:
+    """The routes of the MCP endpoints, for the order of the filters. Those of :attr:`EndpointRoutes.first` come last.
 
     Args:
         config: has the operator's configuration of filters for single servers.
-        routes: those to the servers, and then the endpoint's.
-        endpoint: name of the latter.
+        routes: those to the servers, and the endpoints'.
         judges_first: whether there are two visits.
     """
-    by_name = {route.name: route for route in routes}
-    calls = {name: by_name[cluster_name(name)] for name in config.servers}
     if not judges_first:
-        for name, route in calls.items():
+        for name, route in routes.calls.items():
             route.typed_per_filter_config |= _per_filter(config.servers[name].typed_per_filter_config)
-        return routes
-    for route in calls.values():
+        return [*routes.calls.values(), *routes.first]
+    for route in routes.calls.values():
         assert route.match is not None
         route.match.dynamic_metadata.append(_is_true("forwarded"))
-    first = by_name[endpoint]
-    first.name = f"{JUDGE_ROUTE}endpoint"
-    return [*calls.values(), *(_judged(config, name) for name in config.servers), _judged(config, None), first]
+    for route in routes.first:
+        route.name = f"{JUDGE_ROUTE}{route.name.removeprefix(f'{LISTENER}/')}"
+    judged = [*(_judged(config, name) for name in config.servers), _judged(config, None)]
+    return [*routes.calls.values(), *judged, *routes.first]
 
 
 def _judged(config: GatewayConfig, server: str | None) -> Route:

@@ -27,16 +27,18 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 )
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import NAMESPACE, REPAIR_ROUTE, SERVER_HEADER
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, cluster_name, repair_host
 from mcp_extproc.envoy.render import local_replies, policies, rate_limits, resilience, sticky
+from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 
 BUFFER = "envoy.filters.http.buffer"
 EXT_PROC = "envoy.filters.http.ext_proc"
 CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
 
-ENDPOINT = f"{LISTENER}/endpoint"
+_ENDPOINT = f"{LISTENER}/endpoint"
 """Name of the route that requests to the endpoint have until the gateway has decided."""
 
 _LOST_SESSION_STATUSES = [404, 400]
@@ -52,7 +54,7 @@ def client_routes(config: GatewayConfig) -> RouteConfiguration:
                 name=LISTENER,
                 domains=["*"],
                 routes=[
-                    *policies.through(config, endpoint_routes(config), ENDPOINT, judges_first=config.judges_first),
+                    *policies.through(config, endpoint_routes(config), judges_first=config.judges_first),
                     _other_route(config),
                 ],
                 typed_per_filter_config=policies.for_the_endpoint(config),
@@ -63,9 +65,12 @@ def client_routes(config: GatewayConfig) -> RouteConfiguration:
     )
 
 
-def endpoint_routes(config: GatewayConfig) -> list[Route]:
-    """What becomes of requests to the MCP endpoint, and of no others."""
-    return [*(_call_route(config, name) for name in config.servers), _endpoint_route(config)]
+def endpoint_routes(config: GatewayConfig) -> EndpointRoutes:
+    """The routes of requests to the MCP endpoints, and of no others."""
+    return EndpointRoutes(
+        calls={name: _call_route(config, name) for name in config.servers},
+        first=[_endpoint_route(endpoint) for endpoint in endpoints(config)],
+    )
 
 
 def upstream_routes(config: GatewayConfig) -> RouteConfiguration:
@@ -186,11 +191,11 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
     )
 
 
-def _endpoint_route(config: GatewayConfig) -> Route:
+def _endpoint_route(endpoint: Endpoint) -> Route:
     # Never answers: the gateway replies, or chooses another route. A request that passed it undecided would end here.
     return Route(
-        name=ENDPOINT,
-        match=RouteMatch(path=config.listen.path),
+        name=f"{_ENDPOINT}/{endpoint.name}" if endpoint.name else _ENDPOINT,
+        match=RouteMatch(path=endpoint.path),
         direct_response=DirectResponseAction(status=500),
     )
 

@@ -13,9 +13,12 @@ from aiohttp import web
 from mcp_extproc.config import load
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.exchange import Processor
-from mcp_extproc.gateway.decision import Answered, Failed, FanOut, Reply, RequestHead
+from mcp_extproc.gateway.decision import FanOut, Reply
 from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.facts import NOTHING
+from mcp_extproc.gateway.legs import Answered, Failed
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.requests import batches
 from mcp_extproc.mcp.sessions import Sealer, Session
 from mcp_extproc.telemetry.counters import Counters
@@ -299,7 +302,11 @@ async def test_uris_in_batches(start: StartGateway, alpha: ScriptedServer, beta:
 def test_an_answer_that_is_no_response_becomes_an_error(text: bytes, code: int) -> None:
     """A policy's 401 or 429, a session that ended meanwhile: the array stays JSON, and the request gets its answer."""
     decision = batches.split(
-        RequestHead("POST", "/mcp", {}), [json.dumps(m).encode() for m in (_call(1), _ping(2), TOLD)], 50, {}
+        RequestHead("POST", "/mcp", {}),
+        "/mcp",
+        [json.dumps(m).encode() for m in (_call(1), _ping(2), TOLD)],
+        50,
+        NOTHING,
     )
     assert isinstance(decision, FanOut)
     pong = b'{"jsonrpc":"2.0","id":2,"result":{}}'
@@ -314,7 +321,7 @@ def test_an_answer_that_is_no_response_becomes_an_error(text: bytes, code: int) 
 def test_an_id_spelled_otherwise_is_the_same_id(id: bytes) -> None:
     """Servers write ids anew: ``"\\u0041"`` comes back as ``"A"``."""
     body = b'{"jsonrpc":"2.0","id":%b,"method":"ping"}' % id
-    decision = batches.split(RequestHead("POST", "/mcp", {}), [body], 50, {})
+    decision = batches.split(RequestHead("POST", "/mcp", {}), "/mcp", [body], 50, NOTHING)
     assert isinstance(decision, FanOut)
     text = json.dumps({"jsonrpc": "2.0", "id": json.loads(id), "result": {}}).encode()
     reply = decision.merge([Answered("", 200, text)], 0.0)
@@ -329,7 +336,7 @@ async def test_envoy_waits_for_a_batch_as_long_as_for_its_calls(tmp_path: Path) 
     gateway = Gateway(load(file, {}).config, "s" * 32, SessionMemory())
     session = Session("/mcp", "", "2025-03-26", 10, client="", client_flags=frozenset(), upstreams={})
     token, _ = Sealer("s" * 32).seal(session)
-    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0, 15.0)
+    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0)
     for body, seconds in ((json.dumps([_call(1)]), 3600), (json.dumps(_call(1) | {"method": "tools/list"}), 15)):
         exchange = processor.exchange()
         exchange.receive(headers_message(request_fields(mcp_session_id=token, host="localhost")).SerializeToString())

@@ -10,7 +10,7 @@ import pytest
 from mcp_extproc.check.report import report
 from mcp_extproc.check.tool_names import Names, Problem, problems
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.decision import Failed, Listed, Opened
+from mcp_extproc.gateway.legs import Failed, Listed, Opened
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.probe import Survey
 

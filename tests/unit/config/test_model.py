@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from mcp_extproc.config.endpoint import endpoints
 from tests.unit.config.support import error_of, native, server
 
 ONE = "servers: {a: {url: http://a/mcp}}\n"
@@ -18,7 +19,7 @@ def test_defaults() -> None:
     assert config.origins is None
     assert config.session.secret is None
     assert config.limits.request_bytes == 4 << 20
-    assert config.prefix_of("a") == "a"
+    assert endpoints(config)[0].prefixes["a"] == "a"
     assert config.servers["a"].timeout == 300
 
 
@@ -217,7 +218,7 @@ def two(first: str | None, second: str | None, separator: str = "__") -> str:
 
 def test_prefixes() -> None:
     config = native(two("x", ""))
-    assert (config.prefix_of("a"), config.prefix_of("b")) == ("x", "")
+    assert endpoints(config)[0].prefixes == {"a": "x", "b": ""}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import NeedBody, RequestHead
+from mcp_extproc.gateway.decision import NeedBody
+from mcp_extproc.gateway.legs import OpenLeg
+from mcp_extproc.gateway.request import RequestHead
 from tests.unit.gateway.support import NOW, Rig, as_reply, code, config, head, message
 
 PING = message("ping")
@@ -106,8 +108,8 @@ REFUSED: list[tuple[str, str, dict[str, str | None], int, str]] = [
 def test_refused_requests(method: str, path: str, headers: dict[str, str | None], status: int, reason: str) -> None:
     """Every one with a JSON-RPC error without an id (E34), and with its cause in the metadata."""
     reply = as_reply(RIG.gateway.admit(head(method, path, **headers), NOW))
-    assert (reply.status, reply.facts["error_reason"]) == (status, reason)
-    assert reply.facts["error_code"] == code(reply)
+    assert (reply.status, reply.facts.metadata()["error_reason"]) == (status, reason)
+    assert reply.facts.metadata()["error_code"] == code(reply)
     assert "id" not in json.loads(reply.body)
     allowed = {"http_method": "POST, GET, DELETE", "no_stream": "POST, DELETE"}
     assert dict(reply.headers).get("allow") == allowed.get(reason)
@@ -124,7 +126,7 @@ def test_the_body_itself_is_measured_too() -> None:
     at_limit = PING + b" " * (100 - len(PING))
     assert rig.reply(at_limit).status == 200
     reply = rig.reply(at_limit + b" ")
-    assert (reply.status, reply.facts["error_reason"]) == (413, "too_large")
+    assert (reply.status, reply.facts.metadata()["error_reason"]) == (413, "too_large")
 
 
 def test_a_gateway_for_others_is_called_by_any_name() -> None:
@@ -170,7 +172,7 @@ def test_a_version_that_is_known_or_missing_is_served(version: str | None) -> No
 def test_a_version_that_is_unknown_gets_400(version: str, body: bytes) -> None:
     """E10, S7."""
     reply = RIG.reply(body, RIG.head(mcp_protocol_version=version))
-    assert (reply.status, reply.facts["error_reason"]) == (400, "unsupported_protocol_version")
+    assert (reply.status, reply.facts.metadata()["error_reason"]) == (400, "unsupported_protocol_version")
     assert len(reply.body) < 400
 
 
@@ -178,7 +180,9 @@ def test_a_version_that_is_unknown_gets_400(version: str, body: bytes) -> None:
 def test_initialize_ignores_the_version_header(version: str) -> None:
     """E10."""
     body = message("initialize", {"protocolVersion": "2025-06-18"})
-    assert RIG.fan_out(body, head(mcp_protocol_version=version)).facts["protocol_version"] == "2025-06-18"
+    [leg, _] = RIG.fan_out(body, head(mcp_protocol_version=version)).legs
+    assert isinstance(leg, OpenLeg)
+    assert leg.version == "2025-06-18"
 
 
 VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
@@ -207,7 +211,10 @@ def test_requests_of_the_version_without_handshake(body: bytes, headers: dict[st
     error = json.loads(reply.body)
     assert (reply.status, error["id"], error["error"]["code"]) == (400, 7, -32022)
     assert error["error"]["data"] == {"supported": ["2025-11-25", "2025-06-18", "2025-03-26"], "requested": requested}
-    assert (reply.facts["error_code"], reply.facts["error_reason"]) == (-32022, "unsupported_protocol_version")
+    assert (reply.facts.metadata()["error_code"], reply.facts.metadata()["error_reason"]) == (
+        -32022,
+        "unsupported_protocol_version",
+    )
 
 
 def test_a_notification_of_that_version_is_refused_without_an_id() -> None:

@@ -5,7 +5,7 @@ At its bound each kind forgets the oldest first.
 
 from __future__ import annotations
 
-from mcp_extproc.gateway.decision import SessionRef
+from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import upstream

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.gateway import merge
-from mcp_extproc.gateway.decision import Done, Failed, Listed, Note, Outcome
+from mcp_extproc.gateway.facts import Note
+from mcp_extproc.gateway.legs import Done, Failed, Listed, Outcome
+from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.methods import Entry
 from tests.unit.mcp.strategies import PROPERTY, join_members, json_texts, other_members, spelled, tool_names
 
@@ -228,4 +230,4 @@ def test_what_is_missing_is_said_in_meta_and_in_one_clause() -> None:
 @pytest.mark.parametrize("id", [b"0", b'"0"', b"9007199254740993"])
 def test_results_echo_the_id_as_it_was_read(id: bytes) -> None:
     """E4."""
-    assert merge.result(id, {}) == b'{"jsonrpc":"2.0","id":' + id + b',"result":{}}'
+    assert envelope.result(id, {}) == b'{"jsonrpc":"2.0","id":' + id + b',"result":{}}'

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from mcp_extproc.gateway.decision import CloseLeg, Done, Failed, FanOut, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.effects import EndStreams
+from mcp_extproc.gateway.legs import CloseLeg, Done, Failed
 from mcp_extproc.mcp.sessions import Sealer
 from tests.unit.gateway.support import NOW, SECRET, Rig, answer, as_reply, config, head, message
 
@@ -27,7 +29,7 @@ BODIES = [
 
 
 def error_of(reply: Reply) -> tuple[int, int, str]:
-    return reply.status, answer(reply)["error"]["code"], reply.facts["error_reason"]
+    return reply.status, answer(reply)["error"]["code"], reply.facts.metadata()["error_reason"]
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -68,7 +70,7 @@ def test_tokens_that_are_good_for_something_else(changed: dict[str, object], rea
     rig = Rig()
     token, _ = rig.sealer.seal(rig.state(**changed))
     reply = rig.reply(message("ping"), head(mcp_session_id=token))
-    assert (reply.status, reply.facts["session_error"]) == (404, reason)
+    assert (reply.status, reply.facts.metadata()["session_error"]) == (404, reason)
     assert reply.body == rig.reply(message("ping"), head(mcp_session_id="unknown")).body
 
 
@@ -104,9 +106,11 @@ def test_delete_ends_the_session_here_and_at_every_server() -> None:
     other = Rig(memory=rig.memory)
     decision = rig.gateway.admit(rig.head("DELETE"), NOW)
     assert isinstance(decision, FanOut)
+    for effect in decision.effects:
+        rig.memory.apply(effect)
     assert [leg.server for leg in decision.legs if isinstance(leg, CloseLeg)] == ["a", "b"]
     reply = as_reply(decision.merge([Done("a"), Failed("b", "connect", "is unreachable")], NOW))
-    assert (reply.status, reply.body, reply.ends_session) == (204, b"", rig.session)
+    assert (reply.status, reply.body, reply.effects) == (204, b"", (EndStreams(rig.session),))
     assert [note.fields["server"] for note in reply.notes] == ["b"]
     for body in BODIES:
         assert rig.reply(body).status == 404
@@ -133,5 +137,5 @@ def test_sessions_end_by_the_clock_they_are_given() -> None:
 def test_no_token_is_printed() -> None:
     rig = Rig()
     reply = rig.reply(message("ping"), head(mcp_session_id=rig.token + "x"))
-    assert rig.token not in json.dumps(dict(reply.facts))
+    assert rig.token not in json.dumps(reply.facts.metadata())
     assert rig.token not in reply.body.decode()

@@ -12,14 +12,13 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import NoStream, SessionLost, UpstreamClient, UpstreamError
 from tests.support.scripted import Handler, Received, ScriptedServer, fixed
-from tests.unit.gateway.support import LATEST, config, upstream
+from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
 
 PATH = "/p%20q?k=%2F"
-ENTRY = Catalog(config({"a": {"url": f"https://a.example{PATH}", "headers": {"X-Key": "v"}}})).entries["a"]
+ENTRY = catalog_of(config({"a": {"url": f"https://a.example{PATH}", "headers": {"X-Key": "v"}}})).entries["a"]
 LIST = "tools/list"
 RESPONSE_BYTES = 2000
 LIMITS = config(limits={"response_bytes": RESPONSE_BYTES, "event_bytes": 4000}).limits

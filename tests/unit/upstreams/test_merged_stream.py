@@ -8,7 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.decision import Reply, SessionRef, Stream
+from mcp_extproc.gateway.decision import Reply, Stream
+from mcp_extproc.gateway.facts import NOTHING
+from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, SseEvent, SseParser, render
 from mcp_extproc.upstreams.client import NoStream
@@ -28,7 +31,7 @@ class Flood:
 
     @asynccontextmanager
     async def listen(
-        self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None
+        self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None, *, context: RequestContext
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         if entry.name == "a":
             raise NoStream(405)
@@ -65,7 +68,7 @@ class Bench:
 
     def stream(self) -> Stream:
         refs = tuple(SessionRef(name, name, upstream(name), LATEST, frozenset()) for name in ("a", "b"))
-        return Stream(self.rig.view, self.rig.relay, refs, {}, "", 1e9, Reply(405, b""), {})
+        return Stream(self.rig.view, self.rig.relay, refs, {}, "", 1e9, Reply(405, b""), NOTHING, 1.0, NO_CONTEXT)
 
 
 async def _numbers(chunks: AsyncIterator[bytes], count: int) -> list[int]:

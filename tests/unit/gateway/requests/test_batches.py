@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import Answered, BatchLeg, Failed, FanOut, Outcome, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
 from tests.unit.gateway.support import LATEST, NOW, Rig, answer, as_reply, code, config, head, message
 
 OLD = "2025-03-26"
@@ -43,7 +44,7 @@ def test_each_message_goes_through_the_front_door_as_it_was_written() -> None:
     decision = RIG.fan_out(batch(PING, INITIALIZED, CALL))
     legs = front_legs(decision)
     assert [(leg.server, leg.body) for leg in legs] == [("", PING), ("", INITIALIZED), ("", CALL)]
-    assert decision.facts["batch"] == 3
+    assert as_reply(decision.merge([Failed("", "x", "y")] * 3, NOW)).facts.batch == 3
 
 
 def test_each_message_has_the_headers_of_the_batch() -> None:
@@ -153,7 +154,7 @@ INITIALIZE = message("initialize", {"protocolVersion": OLD})
 def test_batches_that_may_not_be(bodies: list[bytes]) -> None:
     """E2, S3: `initialize` is a part of none, and requests and responses are not mixed."""
     reply = RIG.reply(batch(*bodies))
-    assert (reply.status, code(reply), reply.facts["error_reason"]) == (400, -32600, "invalid_batch")
+    assert (reply.status, code(reply), reply.facts.metadata()["error_reason"]) == (400, -32600, "invalid_batch")
     assert "id" not in answer(reply)
 
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.gateway.decision import Failed, FanOut, Forward, Listed, NeedBody, NeedSession
+from mcp_extproc.config.model import prefix_of
+from mcp_extproc.gateway.decision import FanOut, Forward, NeedBody, NeedSession
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.headers import PASSED
+from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.gateway.relay.responses import Reading
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import EVERYTHING, HEADERS, NOW, Rig, answer, as_reply, config, head, message, upstream
@@ -49,7 +51,7 @@ def test_what_the_server_gets() -> None:
 
 def test_credentials_are_not_printed() -> None:
     assert "hidden" not in repr(RIG.call("a__read"))
-    assert "hidden" not in repr(RIG.gateway.catalog.entries["a"])
+    assert "hidden" not in repr(RIG.gateway.servers["a"])
 
 
 @pytest.mark.parametrize("name", ["read", "naïve", "a\r\nx-evil: 1", "a\0b", " a", "=?base64?eA==?=", "bee__x", "__"])
@@ -59,7 +61,7 @@ def test_names_of_any_characters_reach_the_server_and_break_no_header(name: str)
     value = dict(forward.set_headers)["mcp-name"]
     assert value.isascii()
     assert value.isprintable()
-    assert forward.facts["tool"] == name
+    assert forward.facts.metadata()["tool"] == name
 
 
 def test_only_the_name_is_changed() -> None:
@@ -297,7 +299,7 @@ READ: list[tuple[str, dict[str, Any], bool, bool]] = [
 def test_which_responses_are_read(rig: dict[str, Any], looked_at: bool, read: bool) -> None:
     """Most pass without a visit here."""
     rig_ = Rig(**rig)
-    tool = "x" if rig_.config.prefix_of("a") == "" else "a__x"
+    tool = "x" if prefix_of("a", rig_.config.servers["a"]) == "" else "a__x"
     response = rig_.call(tool).response
     assert (response is not None) == looked_at
     if response is not None:
@@ -430,7 +432,7 @@ def test_a_server_that_is_still_down() -> None:
     error = answer(reply)
     assert (reply.status, error["id"], error["error"]["code"]) == (200, 7, -32603)
     assert "server 'b' did not answer within 10 s" in error["error"]["message"]
-    assert (reply.facts["server"], reply.facts["error_reason"]) == ("b", "upstream_unavailable")
+    assert (reply.facts.metadata()["server"], reply.facts.metadata()["error_reason"]) == ("b", "upstream_unavailable")
     assert reply.notes[0].fields == {"server": "b", "reason": "timeout", "message": "did not answer within 10 s"}
 
 

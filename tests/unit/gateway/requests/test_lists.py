@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.gateway.decision import Failed, Forward, Listed, ListLeg, Reply
+from mcp_extproc.gateway.decision import Forward, Reply
+from mcp_extproc.gateway.legs import Failed, Listed, ListLeg
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.methods import Handling, Method
 from tests.unit.gateway.support import EVERYTHING, Rig, answer, config, message, upstream
@@ -64,7 +65,7 @@ def test_one_server_down() -> None:
     reply = Rig().merged(LIST, [Failed("a", "connect", "is unreachable"), listed("b", "x")])
     assert (reply.status, tools(reply)) == (200, ["b__x"])
     assert answer(reply)["result"]["_meta"]["mcp-extproc/unavailable"][0]["server"] == "a"
-    assert reply.facts["unavailable"] == "a"
+    assert reply.facts.metadata()["unavailable"] == "a"
     assert reply.notes[0].event == "upstream_failed"
 
 
@@ -124,7 +125,7 @@ def test_a_hidden_tool_and_one_that_is_not_there_get_the_same_answer() -> None:
     hidden = rig.reply(message("tools/call", {"name": "a__hidden"}))
     missing = rig.reply(message("tools/call", {"name": "c__hidden"}))
     assert hidden.body == missing.body.replace(b"c__hidden", b"a__hidden")
-    assert "server" not in hidden.facts
+    assert "server" not in hidden.facts.metadata()
 
 
 def test_filters_of_one_server_are_no_others() -> None:
@@ -155,7 +156,7 @@ def test_what_is_listed_can_be_called_and_reaches_its_server(
     rig = Rig(config({"a": {"prefix": prefix, **section}, "b": {}}))
     reply = rig.merged(LIST, [listed("a", *of_a), listed("b", *of_b)])
     called = [rig.forward(message("tools/call", {"name": name})) for name in tools(reply)]
-    reached = [(forward.server, forward.facts["tool"]) for forward in called]
+    reached = [(forward.server, forward.facts.metadata()["tool"]) for forward in called]
     assert len(set(reached)) == len(reached)
     assert {(server, name) for server, name in reached if server == "b"} == {("b", name) for name in of_b}
     assert all(name in of_a and name not in hidden for server, name in reached if server == "a")
