@@ -9,8 +9,8 @@ from typing import Final
 
 Headers = tuple[tuple[str, str], ...]
 
-_TRACE: Final = ("traceparent", "tracestate", "baggage", "x-request-id")
-"""W3C Trace Context and Baggage, and Envoy's own name for the request."""
+_TRACE: Final = ("traceparent", "tracestate", "baggage")
+"""W3C Trace Context and Baggage."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RequestContext:
     """For whom and for which request a sub-request is made."""
 
     headers: Headers = field(default=(), repr=False)
-    """Of the client's request, for every sub-request: its trace, and Envoy's id of it."""
+    """Of the client's request, for every sub-request: its trace."""
     principal: str = ""
     """Who called; empty where nobody is authenticated."""
     request_id: bytes | None = None

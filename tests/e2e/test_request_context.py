@@ -74,7 +74,6 @@ async def test_the_trace_reaches_every_sub_request(start: StartGateway, alpha: S
         assert {_name(received) for received in alpha.received} == expected
         for received in alpha.received:
             assert {name: received.headers.get(name) for name in TRACE} == TRACE, _name(received)
-            assert received.headers["x-request-id"]
 
 
 async def test_so_does_the_stream_of_a_get(start: StartGateway, alpha: ScriptedServer) -> None:
@@ -85,8 +84,9 @@ async def test_so_does_the_stream_of_a_get(start: StartGateway, alpha: ScriptedS
         async with gateway.http.get(gateway.url, headers=headers) as response, asyncio.timeout(20):
             assert response.status == 200
             await response.content.readany()
-        [received] = [received for received in alpha.received if received.http_method == "GET"]
-        assert {name: received.headers.get(name) for name in TRACE} == TRACE
+        opened = [received for received in alpha.received if received.http_method == "GET"]
+        assert opened
+        assert all({name: received.headers.get(name) for name in TRACE} == TRACE for received in opened)
 
 
 def _name(received: Received) -> object:

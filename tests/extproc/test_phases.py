@@ -182,7 +182,7 @@ class TestFanOut:
     async def test_initialize(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = await rig.waiting(initialize(), request_fields())
         work = await rig.upstreams.next_run()
-        context = RequestContext(request_id=b"1")
+        context = RequestContext(request_id=json.dumps(1).encode())
         assert work.asked == tuple(
             OpenLeg(name, "2025-11-25", frozenset(), deadline=10.0, context=context) for name in ("github", "weather")
         )
