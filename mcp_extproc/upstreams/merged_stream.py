@@ -228,9 +228,9 @@ class MergedStream:
         await asyncio.sleep(BURST_SECONDS)
         while self._changed:
             kind = min(self._changed)
-            self._changed.discard(kind)
             message = {"jsonrpc": "2.0", "method": f"notifications/{kind}/list_changed"}
             await self._deliver(render(SseEvent(orjson.dumps(message))))
+            self._changed.discard(kind)
 
 
 class _Pause:
