@@ -70,9 +70,10 @@ docs: $(READY) ## Regenerate docs/configuration.md
 	$(BIN)/python -m mcp_extproc.config.schema > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 
-golden: $(READY) ## Regenerate the golden Envoy configurations (review the diff)
+golden: $(READY) ## Regenerate the golden Envoy configurations and the picture of the imports (review the diff)
 	$(BIN)/python -m tests.envoy.golden
 	$(BIN)/python -m tests.envoy.ready_made
+	$(BIN)/python -m tests.unit.picture
 
 protos: $(READY) ## Regenerate the ext_proc messages from protos/
 	$(BIN)/python -m protos.generate

@@ -197,10 +197,13 @@ _NOTIFICATIONS: Final = (
         guarded=("progressToken",), policy_params=(("progressToken",), ("progress",)),
     ),
     Method("notifications/roots/list_changed", Handling.BROADCAST, HANDSHAKE, client_flag="roots"),
-    # Only servers send these two; policies see what a client says all the same.
+)  # fmt: skip
+
+# Only servers send these; what a client sends under their names is shown to policies, and ends here like any unknown one.
+_MISDIRECTED: Final = (
     Method("notifications/message", Handling.DROP, HANDSHAKE, policy_params=(("level",),)),
     Method("notifications/resources/updated", Handling.DROP, HANDSHAKE, policy_params=_URI),
-)  # fmt: skip
+)
 
 
 def _by_name(rows: Iterable[Method]) -> Mapping[str, Method]:
@@ -212,7 +215,7 @@ REQUESTS: Final = _by_name(row for row in _REQUESTS if Era.HANDSHAKE in row.eras
 
 NOTIFICATIONS: Final = _by_name(_NOTIFICATIONS)
 
-FROM_CLIENTS: Final = _by_name((*_REQUESTS, *_NOTIFICATIONS))
+FROM_CLIENTS: Final = _by_name((*_REQUESTS, *_NOTIFICATIONS, *_MISDIRECTED))
 """All that clients send, of every era."""
 
 GUARDED_PARAMS: Final = frozenset(_ALWAYS_GUARDED).union(*(row.guarded for row in FROM_CLIENTS.values()))

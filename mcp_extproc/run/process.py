@@ -8,7 +8,7 @@ import ctypes
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mcp_extproc.run import open_files
 
@@ -63,8 +63,21 @@ async def end(process: Process | None, seconds: float = KILL_SECONDS) -> None:
     try:
         await asyncio.wait_for(process.wait(), seconds)
     except TimeoutError:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
+
+
+async def end_all(processes: Iterable[Process | None], seconds: float = KILL_SECONDS) -> None:
+    """End children side by side. What goes wrong with one is raised once all others have ended.
+
+    Raises:
+        ExceptionGroup: some could not be ended.
+    """
+    outcomes = await asyncio.gather(*(end(process, seconds) for process in processes), return_exceptions=True)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    if errors:
+        raise ExceptionGroup("children that could not be ended", errors)
 
 
 def terminate(process: Process) -> None:

@@ -21,6 +21,7 @@ from mcp_extproc.envoy.watched_files import File, Rendered
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.supervisor import Supervisor
+from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 POLL_SECONDS = 1.0
@@ -32,6 +33,8 @@ TAKE_SECONDS = 20.0
 
 _TAKE_POLL_SECONDS = 0.02
 _WARMING = "cluster_manager.warming_clusters"
+
+_REFUSED = {"effect": "the configuration before goes on"}
 
 _LOG = log.logger("config")
 
@@ -75,6 +78,7 @@ class LiveConfig:
         self._asked = asyncio.Event()
         self._leaving: dict[str, Server] = {}
         """Servers that are not configured any more, and that Envoy still knows: there may be calls to them under way."""
+        self._tasks = Tasks(_LOG)
         self._tidying: asyncio.Task[None] | None = None
 
     def write_watched(self) -> None:
@@ -102,8 +106,11 @@ class LiveConfig:
         """Have :meth:`watch` replace the workers, whether the file has changed or not."""
         self._asked.set()
 
-    async def watch(self) -> None:
-        """Take up what changes, for ever. What can't be served is logged, and tried again once the file changes again."""
+    def watch(self) -> None:
+        """Take up what changes, until :meth:`close`. What can't be served is logged, and tried again once the file changes."""
+        self._tasks.keep("watch_config", self._watch)
+
+    async def _watch(self) -> None:
         before = handled = None  # it may have changed since it was read
         while True:
             asked = await self._asked_within(POLL_SECONDS)
@@ -126,9 +133,10 @@ class LiveConfig:
         try:
             await self.reload(even_if_same=asked)
         except (ConfigError, StartError, Refused, OSError) as error:
-            log.event(_LOG, logging.ERROR, "config_refused", {
-                "why": str(error), "effect": "the configuration before goes on",
-            })  # fmt: skip
+            log.event(_LOG, logging.ERROR, "config_refused", {"why": str(error), **_REFUSED})
+        except Exception as error:  # noqa: BLE001 - a bug of ours; the next version of the file may do without it
+            why = f"the gateway failed to take it up ({type(error).__name__}); the trace says where"
+            log.failure(_LOG, "config_refused", error, {"why": why, **_REFUSED})
 
     # -- How ----------------------------------------------------------------------------------------------------------
 
@@ -143,7 +151,7 @@ class LiveConfig:
             Refused: Envoy does not take it.
             StartError: a worker does not start with it.
             OSError: the files for Envoy can't be written.
-                After each of them the configuration before goes on.
+                After each of them, and any other exception, the configuration before goes on.
         """
         async with self._changing:
             new = load(self._file, self._environ).with_port(self._port)
@@ -151,17 +159,20 @@ class LiveConfig:
                 new.require_servers()
             if new.text == self.served.text and not even_if_same:
                 return
-            await self.close()
+            await self._stop_tidying()
             before = self.served
             known = {**self._leaving, **before.config.servers}
             leaving = {name: server for name, server in known.items() if name not in new.config.servers}
             await self._bring_in(new, leaving)
             self.served, self._leaving = new, leaving
-            self._tidying = asyncio.create_task(self._tidy())
+            self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
             _tell(before, new)
 
     async def close(self) -> None:
-        """Give up what is not done yet. What Envoy does not need any more stays."""
+        """Watch no more, and give up what is not done yet. What Envoy does not need any more stays."""
+        await self._tasks.close()
+
+    async def _stop_tidying(self) -> None:
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.wait({self._tidying})
@@ -170,7 +181,7 @@ class LiveConfig:
         try:
             await self._install(self._rendered(_with(new.config, leaving)).watched)
             await self._workers.restart(new)
-        except (Refused, StartError):
+        except Exception:
             if self._directory is not None:
                 for part in _removing(self._rendered(_with(self.served.config, self._leaving))):
                     watched_files.write(self._directory, part)

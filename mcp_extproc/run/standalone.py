@@ -10,6 +10,7 @@ import socket
 import tempfile
 import time
 from asyncio.subprocess import Process
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -81,7 +82,6 @@ class StandaloneGateway:
             {SECRET_VARIABLE: secret},
         )
         self._live = LiveConfig(config_file, served, port, self._workers, self.layout, self._directory)
-        self._watching: asyncio.Task[None] | None = None
         self.port = served.config.listen.port
         """The TCP port that clients use; known once started."""
 
@@ -103,17 +103,15 @@ class StandaloneGateway:
         return envoy | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._start()
-        except BaseException:
-            await self._stop(drain=False)
-            raise
+        async with AsyncExitStack() as starting:
+            await self._start(starting)
+            self._running = starting.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stop(drain=True)
+        await self._running.aclose()
 
     @property
     def config(self) -> GatewayConfig:
@@ -144,22 +142,31 @@ class StandaloneGateway:
 
     # -- Start --------------------------------------------------------------------------------------------------------
 
-    async def _start(self) -> None:
+    async def _start(self, started: AsyncExitStack) -> None:
+        """Start all, in the order in which it is needed. ``started`` gets what stops it, last things first."""
+        started.callback(shutil.rmtree, self._directory, ignore_errors=True)
         _check_port_is_free(self._live.served.config)
         self._live.write_watched()
         self._live.write_bootstrap()
+        # First who would start workers again, then Envoy: with its workers gone it would answer 503 to what still comes in.
+        started.push_async_callback(self._workers.stop)
         self._envoy = await self._start_envoy(self._directory / BOOTSTRAP)
+        started.push_async_callback(end, self._envoy)
+        started.push_async_callback(self._workers.stop_keeping)
         await self._workers.start()
+        await self._until_ready(self._envoy)
+        started.push_async_callback(self._drain)
+        started.push_async_callback(self._live.close)
+        self._live.watch()
+
+    async def _until_ready(self, envoy: Process) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not await self._is_ready():
-            if self._envoy.returncode is not None:
-                raise StartError(
-                    f"Envoy ended at start with {ending(self._envoy.returncode)}: {complaint(self._envoy_log)}"
-                )
+            if envoy.returncode is not None:
+                raise StartError(f"Envoy ended at start with {ending(envoy.returncode)}: {complaint(self._envoy_log)}")
             if time.monotonic() > deadline:
                 raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {complaint(self._envoy_log)}")
             await asyncio.sleep(_POLL_SECONDS)
-        self._watching = asyncio.create_task(self._live.watch())
 
     async def _start_envoy(self, configuration: Path) -> Process:
         with self._envoy_log.open("ab") as log_file:
@@ -192,19 +199,6 @@ class StandaloneGateway:
         return await self._admin.ask(method, path)
 
     # -- Stop ---------------------------------------------------------------------------------------------------------
-
-    async def _stop(self, *, drain: bool) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
-        await self._live.close()
-        if drain:
-            await self._drain()
-        # First who would start workers again, then Envoy: with its workers gone it would answer 503 to what still comes in.
-        await self._workers.stop_keeping()
-        await end(self._envoy)
-        await self._workers.stop()
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _drain(self) -> None:
         """Refuse new connections and let running calls finish, for a while."""

@@ -21,15 +21,16 @@ import socket
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from io import FileIO
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Loaded
-from mcp_extproc.run.process import KILL_SECONDS, StartError, end, ending, spawn, terminate
+from mcp_extproc.run.process import KILL_SECONDS, StartError, end, end_all, ending, spawn, terminate
+from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 START_SECONDS = 30.0
@@ -111,7 +112,7 @@ class Supervisor:
         self._options = options
         self._environment = environment
         self._seats = [_Seat(address) for address in addresses]
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(_LOG)
         self._numbers = count(1)
 
     @property
@@ -124,6 +125,7 @@ class Supervisor:
 
         Raises:
             StartError: one can't serve.
+            OSError: the system refuses a process, or a file for its socket.
         """
         for seat in self._seats:
             seat.open()
@@ -131,10 +133,10 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for seat in self._seats:
                     group.create_task(self._fill(seat))
-        except* StartError as errors:
+        except* (StartError, OSError) as errors:
             raise errors.exceptions[0] from None
         for seat in self._seats:
-            self._go(self._keep(seat))
+            self._tasks.keep("keep_worker", partial(self._keep, seat))
 
     async def restart(self, config: Loaded | None = None) -> None:
         """Replace all workers, one after the other. The old ones finish what they have, for as long as they may drain.
@@ -145,14 +147,14 @@ class Supervisor:
             config: what the new ones serve, and those that are started after them. Default: the same as before.
 
         Raises:
-            StartError: a new worker can't serve. All serve the old configuration.
+            StartError: a new worker can't serve. As after any other exception, all serve the old configuration.
         """
         before = self.config
         self.config = config or before
         try:
             for seat in self._seats:
                 await self._replace(seat)
-        except StartError:
+        except Exception:
             self.config = before
             for seat in self._seats:
                 if seat.config is not before:
@@ -161,13 +163,12 @@ class Supervisor:
 
     async def old_ones_gone(self) -> None:
         """Wait until no worker is left that was replaced."""
-        await asyncio.gather(*(worker.wait() for seat in self._seats for worker in seat.leaving))
+        for worker in [worker for seat in self._seats for worker in seat.leaving]:
+            await worker.wait()
 
     async def stop_keeping(self) -> None:
         """From now on a worker that dies is not started again."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     async def stop(self, seconds: float = KILL_SECONDS) -> None:
         """End all workers, those that are on their way out too.
@@ -177,9 +178,11 @@ class Supervisor:
         """
         await self.stop_keeping()
         workers = [worker for seat in self._seats for worker in (seat.process, *seat.leaving)]
-        await asyncio.gather(*(end(worker, seconds) for worker in workers))
-        for seat in self._seats:
-            seat.close()
+        try:
+            await end_all(workers, seconds)
+        finally:
+            for seat in self._seats:
+                seat.close()
 
     # -- One worker -----------------------------------------------------------------------------------------------------
 
@@ -197,7 +200,11 @@ class Supervisor:
             path = Path(seat.address.path)
             own = path.with_name(f"{path.name}.{next(self._numbers)}")
             process = await self._started(config, "--listen", f"unix:{own}")
-            _move(own, path)
+            try:
+                _move(own, path)
+            except BaseException:
+                await end(process)
+                raise
             if seat.socket is not None:
                 seat.socket.unlink(missing_ok=True)
             seat.socket = own
@@ -250,29 +257,24 @@ class Supervisor:
     async def _try_to_fill(self, seat: _Seat) -> None:
         try:
             await self._fill(seat)
-        except StartError as error:
+        except (StartError, OSError) as error:
             # The dead one is still in the seat: it is tried again, later.
             log.event(_LOG, logging.ERROR, "worker_not_started", {"why": str(error)})
 
     def _dismiss(self, seat: _Seat, process: Process) -> None:
         terminate(process)
         seat.leaving.append(process)
-        self._go(self._see_off(seat, process))
+        self._tasks.start("see_off_worker", self._see_off(seat, process))
         for oldest in seat.leaving[:-_MAX_LEAVING]:
             log.event(_LOG, logging.WARNING, "worker_cut_off", {
                 "pid": oldest.pid,
                 "why": f"{_MAX_LEAVING} more workers were replaced since, and still have calls",
             })  # fmt: skip
-            self._go(end(oldest))  # its second SIGTERM
+            self._tasks.start("end_worker", end(oldest))  # its second SIGTERM
 
     async def _see_off(self, seat: _Seat, process: Process) -> None:
         await process.wait()
         seat.leaving.remove(process)
-
-    def _go(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _move(socket: Path, path: Path) -> None:

@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,11 +93,11 @@ async def worker(
     gateway = Gateway(config, secret, memory)
     entries = gateway.servers
     tls = Certificates(options.tls) if options.tls is not None else None
-    async with (
-        UpstreamClient(options.upstreams, config.limits) as client,
-        BatchClient(options.batches, config.limits) as batches,
-    ):
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(UpstreamClient(options.upstreams, config.limits))
+        batches = await stack.enter_async_context(BatchClient(options.batches, config.limits))
         legs = LegRunner(client, batches, entries, memory, config.limits)
+        stack.push_async_callback(legs.close)
         services = StreamServices(
             client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes
         )
@@ -107,13 +107,10 @@ async def worker(
         if isinstance(options.listen, UnixAddress):
             Path(options.listen.path).unlink(missing_ok=True)
         await server.start()
+        stack.push_async_callback(_drain, server, streams, options.drain_seconds, hurry)
         if isinstance(options.listen, UnixAddress):
             Path(options.listen.path).chmod(0o600)
-        try:
-            yield counters
-        finally:
-            await _drain(server, streams, options.drain_seconds, hurry)
-            await legs.close()
+        yield counters
 
 
 def serve(config: GatewayConfig, options: WorkerOptions, on_ready: Callable[[], object] = lambda: None) -> None:
@@ -176,14 +173,14 @@ async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str, on_
 async def _drain(
     server: Http2Server | GrpcioServer, streams: Streams, seconds: float, hurry: asyncio.Event | None
 ) -> None:
-    stopping = asyncio.create_task(server.stop(seconds))
-    await asyncio.sleep(0)
-    # They would last for the whole time. Clients open them again elsewhere, as nothing new is taken here by now.
-    await streams.close()
-    if hurry is not None:
-        hurrying = asyncio.create_task(hurry.wait())
-        await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
-        hurrying.cancel()
-        if not stopping.done():
-            await server.stop(0)
-    await stopping
+    async with asyncio.TaskGroup() as group:
+        stopping = group.create_task(server.stop(seconds))
+        await asyncio.sleep(0)
+        # They would last for the whole time. Clients open them again elsewhere, as nothing new is taken here by now.
+        await streams.close()
+        if hurry is not None:
+            hurrying = group.create_task(hurry.wait())
+            await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+            hurrying.cancel()
+            if not stopping.done():
+                await server.stop(0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,7 +55,6 @@ class Workers:
             {SECRET_VARIABLE: secret},
         )
         self._live = LiveConfig(config_file, served, port, self._workers, layout, envoy_config)
-        self._watching: asyncio.Task[None] | None = None
 
     @property
     def pids(self) -> Sequence[int]:
@@ -73,17 +72,17 @@ class Workers:
             StartError: a worker can't serve.
             OSError: the files can't be written.
         """
-        try:
+        async with AsyncExitStack() as starting:
+            starting.push_async_callback(self._workers.stop, self._stop_seconds)
             # An Envoy that runs already, with what was served before, is ready for the new workers.
             if self._envoy_config is not None:
                 self._live.write_watched()
             await self._workers.start()
             if self._envoy_config is not None:
                 self._live.write_bootstrap()
-        except BaseException:
-            await self._workers.stop()
-            raise
-        self._watching = asyncio.create_task(self._live.watch())
+            starting.push_async_callback(self._live.close)
+            self._live.watch()
+            self._running = starting.pop_all()
         ready = {"listen": ",".join(map(str, self._layout.extproc)), "workers": len(self.pids)}
         if self._envoy_config is not None:
             ready["start_envoy_with"] = f"-c {self._envoy_config / BOOTSTRAP}"
@@ -93,8 +92,4 @@ class Workers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
-        await self._live.close()
-        await self._workers.stop(self._stop_seconds)
+        await self._running.aclose()

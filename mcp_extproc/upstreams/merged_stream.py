@@ -230,9 +230,9 @@ class MergedStream:
         await asyncio.sleep(BURST_SECONDS)
         while self._changed:
             kind = min(self._changed)
-            self._changed.discard(kind)
             message = {"jsonrpc": "2.0", "method": LIST_CHANGED[kind]}
             await self._deliver(render(SseEvent(orjson.dumps(message))))
+            self._changed.discard(kind)
 
 
 class _Pause:

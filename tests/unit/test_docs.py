@@ -21,6 +21,7 @@ from mcp_extproc.config import GatewayConfig, load
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.access_log import FIELDS
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
+from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.mcp import methods, versions
 from mcp_extproc.run.envoy_binary import find_envoy
@@ -32,7 +33,7 @@ DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG
 )
 HAND_WRITTEN = [path for path in DOCUMENTS if path != GENERATED]
 
-FENCES = {"yaml gateway", "json gateway", "yaml envoy-filter", "json", "sh", "text"}
+FENCES = {"mermaid", "yaml gateway", "json gateway", "yaml envoy-filter", "json", "sh", "text"}
 """What fenced blocks may say of themselves."""
 
 # What the commands of the documentation find in the folder that they run in.
@@ -304,16 +305,21 @@ def test_every_reason_of_a_partial_answer_is_told() -> None:
 
 
 def test_every_key_of_the_metadata_is_told() -> None:
-    keys = {word for row in tables("protocol.md", "Metadata")[0] for word in codes(row[0])}
-    files = [*(ROOT / "mcp_extproc" / "gateway").rglob("*.py"), ROOT / "mcp_extproc" / "extproc" / "messages.py"]
-    source = "".join(path.read_text() for path in files)
-    made = set(re.findall(r'facts\["(\w+)"\]', source)) | set(re.findall(r'\{\*\*\w*facts, "(\w+)":', source))
-    assert made - {"params"} <= keys
+    keys = {word.partition(".")[0] for row in tables("protocol.md", "Metadata")[0] for word in codes(row[0])}
+    known = RequestFacts(
+        id=b"1", method="m", params={"name": "n"}, session="s", protocol_version="v", client="c", session_error="e",
+        server="s", named=("tool", "t"), batch=1, resumes="m", repair=True, unavailable=("s",), error=(1, "r"), native=True,
+    )  # fmt: skip
+    assert set(known.__struct_fields__) == {name for name in known.__struct_fields__ if getattr(known, name)}
+    made = {*known.metadata(), "prompt", "shown", "forwarded", "answered"}
+    inspected = (ROOT / "mcp_extproc" / "gateway" / "policy" / "inspect.py").read_text()
+    made |= set(re.findall(r'facts(?: = \{|\[)"(\w+)"', inspected)) | set(re.findall(r'facts, "(\w+)":', inspected))
+    assert made <= keys
+    assert keys - made <= {"passthrough_reason"}, "what nobody writes"
     logged = {
-        match.replace(":", ".") for value in FIELDS.values() for match in re.findall(r"mcp_proxy:([\w:]+)\)", value)
+        match.partition(":")[0] for value in FIELDS.values() for match in re.findall(r"mcp_proxy:([\w:]+)\)", value)
     }
     assert logged <= keys
-    assert {key for key in keys if f'"{key.partition(".")[0]}"' not in source} == set()
 
 
 def test_every_field_of_the_access_log_is_told() -> None:

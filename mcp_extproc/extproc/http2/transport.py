@@ -33,6 +33,7 @@ from mcp_extproc.extproc.http2.connection import (
 )
 from mcp_extproc.extproc.inspect_exchange import PassThroughExchange, exchange_for
 from mcp_extproc.extproc.messages import Unreadable
+from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 MESSAGE_OVERHEAD = 256 * 1024
@@ -82,6 +83,8 @@ class Http2Server:
         self.message_bytes = body_bytes + MESSAGE_OVERHEAD
         self.limits = Limits(stream_window=max(self.message_bytes + 64 * 1024, 1 << 20))
         self.is_serving = True
+        self.tasks = Tasks(_LOG)
+        """Answers that take time. Each ends with its call."""
         self._address = address
         self._tls = tls
         self._links: set[_Connection] = set()
@@ -139,6 +142,7 @@ class Http2Server:
         for link in list(self._links):
             link.end()
         await self._gone()
+        await self.tasks.close()
 
     async def _gone(self) -> None:
         while self._links:
@@ -480,7 +484,7 @@ class _Process:
             for answer in answers:
                 self._send(answer)
         else:
-            self._task = self._link.loop.create_task(self._work(answers))
+            self._task = self._link.server.tasks.start("answer", self._work(answers), on_failure=self._give_up)
 
     async def _work(self, answers: AsyncGenerator[bytes, None]) -> None:
         link = self._link
@@ -511,6 +515,11 @@ class _Process:
         for answer in failure:
             self._send(answer)
         if not failure:
+            self._close(grpc.INTERNAL, "the exchange failed; the gateway's log says why")
+
+    def _give_up(self) -> None:
+        """Not even the failure could be dealt with: whoever waits must not wait for ever."""
+        if not self._gone:
             self._close(grpc.INTERNAL, "the exchange failed; the gateway's log says why")
 
     def _finish(self) -> None:

@@ -32,8 +32,6 @@ NOTIFICATIONS = [
     ("notifications/cancelled", Handling.CANCEL, None),
     ("notifications/progress", Handling.BY_PROGRESS, None),
     ("notifications/roots/list_changed", Handling.BROADCAST, "roots"),
-    ("notifications/message", Handling.DROP, None),
-    ("notifications/resources/updated", Handling.DROP, None),
 ]
 
 SERVER_REQUESTS = [

@@ -10,6 +10,8 @@ import msgspec
 import orjson
 
 from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.decision import Decision, NeedSession
+from mcp_extproc.gateway.legs import Failed, SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
 from mcp_extproc.mcp import jsontext
@@ -97,3 +99,14 @@ def page(*names: str, **more: Any) -> dict[str, Any]:
 
 
 LOST = SessionLost()
+
+
+DEADLINE = 5.0
+"""Seconds that a leg gets where time is not the subject."""
+
+
+def need(session: SessionRef, lost: str | None, *, doubtful: bool = False) -> NeedSession:
+    def resume(_: UpstreamSession | Failed) -> Decision:
+        raise AssertionError("only the session is asked for")
+
+    return NeedSession(session, lost, resume, DEADLINE, NO_CONTEXT, doubtful)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcp_extproc.gateway.decision import Decision, FanOut, NeedSession, Reply
+from mcp_extproc.gateway.decision import FanOut, NeedSession, Reply
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.legs import (
     AskLeg,
@@ -27,14 +27,12 @@ from mcp_extproc.gateway.legs import (
     Outcome,
     SessionRef,
 )
-from mcp_extproc.gateway.request import NO_CONTEXT
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import Result, UpstreamError
 from tests.unit.gateway.support import EVERYTHING, LATEST, NOW, SECRET, as_reply, head, message, upstream
-from tests.unit.upstreams.fake_client import LOST, FakeClient, Rig, Step, page
+from tests.unit.upstreams.fake_client import DEADLINE, LOST, FakeClient, Rig, Step, need, page
 
 FLAGS = frozenset({"roots"})
-DEADLINE = 5.0
 REFUSED = UpstreamError("connect", "is unreachable")
 
 
@@ -54,13 +52,6 @@ def opening(server: str, deadline: float = DEADLINE) -> OpenLeg:
 
 def asking(server: str, known: UpstreamSession | None = None, deadline: float = DEADLINE) -> AskLeg:
     return AskLeg(server, ref(server, known), "logging/setLevel", b'{"level":"info"}', "logging", deadline=deadline)
-
-
-def need(session: SessionRef, lost: str | None, *, doubtful: bool = False) -> NeedSession:
-    def resume(_: UpstreamSession | Failed) -> Decision:
-        raise AssertionError("only the session is asked for")
-
-    return NeedSession(session, lost, resume, DEADLINE, NO_CONTEXT, doubtful)
 
 
 def doubted(session: SessionRef, lost: str) -> NeedSession:
