@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -90,6 +91,15 @@ def test_a_release_reads_what_is_sealed_now(release: str) -> None:
         assert fields[: len(known)] == known
         added = len(fields) - len(known)
         assert not known or added <= len(payload.__struct_defaults__), f"{payload.__name__}: a default is missing"
+
+
+def test_the_next_release_gets_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed, "FOLDER", tmp_path)
+    assert sealed.main("9.9.9") == 0
+    assert sealed.releases() == ["9.9.9"]
+    test_sessions_of_a_release_open("9.9.9", rotated=False)
+    test_identifiers_of_a_release_open("9.9.9", rotated=False)
+    test_a_release_reads_what_is_sealed_now("9.9.9")
 
 
 def test_a_file_that_is_there_stays(capsys: pytest.CaptureFixture[str]) -> None:
