@@ -51,7 +51,8 @@ def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
 
     Servers are asked through an Envoy that is started for it. Exit code 0: nothing is wrong; 1: something is; 2: FILE is.
     """
-    from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
+    from mcp_extproc.envoy.version import EnvoyTooOld
+    from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
 
     try:
@@ -63,8 +64,8 @@ def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
         print(json.dumps({"valid": False, "error": str(error)}))  # noqa: T201
         sys.exit(2)
     try:
-        fine = serves_well(loaded, find_envoy(envoy_path), as_json, Console())
-    except (EnvoyNotFound, StartError) as error:
+        fine = serves_well(loaded, supported_envoy(envoy_path), as_json, Console())
+    except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         if as_json:
             print(json.dumps({"valid": True, "error": str(error)}))  # noqa: T201
         complain(str(error))

@@ -10,7 +10,19 @@ import click
 
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.cli.common import config_from, load_file, meeting, text_of, warn
-from mcp_extproc.cli.options import BATCHES, CONFIG, EXTPROC, FILE, PORT, REPAIR, UPSTREAMS, WORKERS, AddressType
+from mcp_extproc.cli.options import (
+    BATCHES,
+    CONFIG,
+    EXTPROC,
+    FILE,
+    PORT,
+    READING_ENVOY,
+    READING_ENVOY_VERSION,
+    REPAIR,
+    UPSTREAMS,
+    WORKERS,
+    AddressType,
+)
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import ExtprocTls
@@ -34,6 +46,8 @@ def envoy() -> None:
 @click.option("--extproc-client-certificate", metavar="FILE", help="Envoy's own, for `serve --tls-client-ca`.")
 @click.option("--extproc-client-key", metavar="FILE", help="Its key.")
 @click.option("--admin", type=AddressType(), help="Envoy's admin interface. Default: none.")
+@READING_ENVOY
+@READING_ENVOY_VERSION
 def envoy_bootstrap(
     file: Path,
     port: int | None,
@@ -114,6 +128,8 @@ def _extproc_tls(
 @EXTPROC
 @UPSTREAMS
 @BATCHES
+@READING_ENVOY
+@READING_ENVOY_VERSION
 def envoy_attach(
     config: Path,
     existing: TextIO,
@@ -149,6 +165,8 @@ def envoy_attach(
 @EXTPROC
 @UPSTREAMS
 @BATCHES
+@READING_ENVOY
+@READING_ENVOY_VERSION
 def envoy_fragments(
     config: Path,
     workers: int,

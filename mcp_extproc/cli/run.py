@@ -38,17 +38,18 @@ def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool, wor
 
     A change of FILE is taken up while all goes on. SIGHUP replaces the workers, one after the other. Neither loses a call.
     """
-    from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
+    from mcp_extproc.envoy.version import EnvoyTooOld
+    from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
 
     served = served_from(file, port)
     served.require_servers()
     try:
-        envoy = find_envoy(envoy_path)
+        envoy = supported_envoy(envoy_path)
         if checks and not serves_well(served, envoy, as_json=False, console=Console(stderr=True)):
             sys.exit(1)
         asyncio.run(_run(file, served, port, envoy, as_json, workers or _cores()))
-    except (EnvoyNotFound, StartError) as error:
+    except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         complain(str(error))
         sys.exit(1)
 

@@ -376,7 +376,7 @@ class Session(Model):
     with the process, and several replicas can't share them."""
 
     previous_secrets: tuple[SecretStr, ...] = ()
-    """Secrets whose tokens are still accepted, for rotation."""
+    """Secrets whose tokens are accepted as well, for rotation: first the one to come, then the one before."""
 
     ttl: Seconds = 86400.0
     """Lifetime of a session. After it, clients get 404 and initialize again."""

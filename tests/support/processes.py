@@ -108,3 +108,12 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def envoy_that_says(version: str, folder: Path) -> Path:
+    """A program that answers ``--version`` as an Envoy of this version does, and does not start."""
+    path = folder / f"envoy-{version}"
+    line = f"{path}  version: 9e5580933739775e8bce696a57a2e1bc99368f23/{version}/Clean/RELEASE/BoringSSL"
+    path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "{line}" && exit 0\necho started >&2\nexit 3\n')
+    path.chmod(0o755)
+    return path

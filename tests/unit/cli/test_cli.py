@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from mcp_extproc import __version__
 from mcp_extproc.cli import cli
+from tests.support.processes import ROOT, envoy_that_says
 
 
 @pytest.fixture
@@ -177,3 +178,55 @@ def test_bootstrap_with_tls(file: Path, options: tuple[str, ...], sni: str, name
     validation = common["validationContext"]
     assert validation["trustedCa"] == {"filename": "/nowhere/ca.pem"}
     assert [(san["sanType"], san["matcher"]["exact"]) for san in validation["matchTypedSubjectAltNames"]] == names
+
+
+# -- Which Envoy reads it ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rendering(file: Path) -> list[list[str]]:
+    """All commands that render for an Envoy elsewhere."""
+    existing = str(ROOT / "envoy" / "existing.yaml")
+    attach = ["envoy", "attach", "--config", str(file), existing, "--listener", "https", "--virtual-host", "api"]
+    return [attach, ["envoy", "bootstrap", str(file)], ["envoy", "fragments", "--config", str(file)]]
+
+
+def test_envoys_that_are_too_old_are_refused_by_name(rendering: list[list[str]], tmp_path: Path) -> None:
+    old = envoy_that_says("1.37.5", tmp_path)
+    for command in rendering:
+        for options in (["--envoy", str(old)], ["--envoy-version", "1.37.5"], ["--envoy-version", "0ebf/1.37.5/Clean"]):
+            result = run(*command, *options)
+            assert result.exit_code == 2, result.output
+            assert "Envoy 1.37.5" in result.output
+            assert "the oldest that reads it is 1.38" in " ".join(result.output.split())
+            assert "staticResources" not in result.output
+
+
+def test_envoys_that_are_not_too_old(rendering: list[list[str]], tmp_path: Path) -> None:
+    new = envoy_that_says("1.38.0", tmp_path)
+    for command in rendering:
+        plain = run(*command)
+        assert plain.exit_code == 0, plain.output
+        for options in (["--envoy", str(new)], ["--envoy-version", "1.38"], ["--envoy-version", "v1.40-latest"]):
+            assert run(*command, *options).output == plain.output
+
+
+def test_envoys_that_are_none(rendering: list[list[str]], tmp_path: Path) -> None:
+    silent = envoy_that_says("unknown", tmp_path)
+    for options, said in (
+        (["--envoy-version", "latest"], "'latest' is no version such as 1.40.0"),
+        (["--envoy", str(tmp_path / "nowhere")], "nowhere is no program that can be run"),
+        (["--envoy", str(silent)], "does not say its version; give --envoy-version instead"),
+    ):
+        result = run(*rendering[0], *options)
+        assert result.exit_code == 2
+        assert said in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_an_envoy_that_is_too_old_is_not_started(command: str, file: Path, tmp_path: Path) -> None:
+    old = envoy_that_says("1.37.5", tmp_path)
+    done = program(command, str(file), "--envoy", str(old))
+    assert done.returncode == 1
+    assert f"Envoy 1.37.5 ({old}) is too old" in " ".join(done.stderr.split())
+    assert "started" not in done.stderr

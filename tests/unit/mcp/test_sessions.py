@@ -136,12 +136,12 @@ def test_every_other_length_is_noticed(client: str) -> None:
     ],
 )
 def test_tokens_that_are_none(token: str) -> None:
-    assert refusal(token) in ("malformed", "unknown key")
+    assert refusal(token) in ("malformed", "of another version", "unknown key")
 
 
 def test_a_token_of_another_format() -> None:
     blob = base64.urlsafe_b64decode(SEALER.seal(session())[0] + "===")
-    assert refusal(base64.urlsafe_b64encode(b"\x02" + blob[1:]).rstrip(b"=").decode()) == "malformed"
+    assert refusal(base64.urlsafe_b64encode(b"\x02" + blob[1:]).rstrip(b"=").decode()) == "of another version"
 
 
 def test_a_token_longer_than_any_header_is_not_looked_at() -> None:
