@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import StartGateway
-from tests.support.gateway import TestGateway
+from tests.support.gateway import Answer, TestGateway
 from tests.support.scripted import ScriptedServer, hang, raw, tool
+from tests.support.waiting import eventually
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 DEEP = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":' + b"[" * 200 + b"]" * 200 + b"}}"
@@ -344,9 +345,7 @@ async def test_a_server_that_refuses_the_call_and_not_the_session(start: StartGa
         del alpha.on["tools/call"]
         assert (await gateway.call(session, "alpha__echo")).result
         assert alpha.calls("tools/call")[-1].headers["mcp-session-id"] == first
-        async with asyncio.timeout(10):
-            while alpha.sessions != {first}:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: alpha.sessions, "only the first session is left", until=lambda seen: seen == {first})
 
 
 async def test_a_stateless_server_has_no_session_to_lose(start: StartGateway, alpha: ScriptedServer) -> None:
@@ -391,17 +390,21 @@ async def test_a_killed_worker_comes_back(start: StartGateway, alpha: ScriptedSe
         before = len(alpha.calls("tools/call"))
         gateway.signal_workers(signal.SIGKILL)
         failed = 0
-        async with asyncio.timeout(20):
-            while True:
-                answer = await gateway.call(session, "alpha__echo")
-                if answer.status == 200:
-                    break
-                assert answer.status == 503
-                assert answer.error["code"] == -32603
-                assert len(alpha.calls("tools/call")) == before
-                failed += 1
-                await asyncio.sleep(0.02)
+
+        async def served() -> Answer | None:
+            nonlocal failed
+            answer = await gateway.call(session, "alpha__echo")
+            if answer.status == 200:
+                return answer
+            assert answer.status == 503
+            assert answer.error["code"] == -32603
+            assert len(alpha.calls("tools/call")) == before
+            failed += 1
+            return None
+
+        answer = await eventually(served, "a call is answered")
         assert failed > 0
+        assert answer is not None
         assert answer.result
 
 
@@ -410,9 +413,7 @@ async def test_a_worker_killed_while_it_fans_out(start: StartGateway, alpha: Scr
         session = await gateway.initialize()
         alpha.on["tools/list"] = hang
         pending = asyncio.create_task(gateway.rpc("tools/list", mcp_session_id=session))
-        async with asyncio.timeout(10):
-            while not alpha.calls("tools/list"):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: alpha.calls("tools/list"), "the server is asked for its tools")
         gateway.signal_workers(signal.SIGKILL)
         answer = await pending
         assert answer.status == 503
@@ -432,9 +433,7 @@ async def test_a_client_that_leaves_ends_its_sub_requests(start: StartGateway, a
     async with start({"alpha": {"url": alpha.url, "discovery_timeout": "60s"}}) as gateway:
         session = await gateway.initialize()
         pending = asyncio.create_task(gateway.rpc("tools/list", mcp_session_id=session))
-        async with asyncio.timeout(10):
-            while not alpha.calls("tools/list"):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: alpha.calls("tools/list"), "the server is asked for its tools")
         pending.cancel()
         async with asyncio.timeout(10):
             await gone.wait()
@@ -457,9 +456,9 @@ async def test_stopping_while_calls_run(start: StartGateway, alpha: ScriptedServ
     gateway: TestGateway = await manager.__aenter__()
     session = await gateway.initialize()
     calls = [asyncio.create_task(gateway.call(session, "alpha__echo", id=n)) for n in range(5)]
-    async with asyncio.timeout(10):
-        while len(alpha.calls("tools/call")) < 5:
-            await asyncio.sleep(0.01)
+    await eventually(
+        lambda: len(alpha.calls("tools/call")), "all 5 calls are under way", until=lambda count: count >= 5
+    )
     pids = gateway.local.pids
     stopping = asyncio.create_task(gateway.local.__aexit__(None, None, None))
     await asyncio.sleep(0)

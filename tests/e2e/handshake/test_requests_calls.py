@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tests.e2e.conftest import StartGateway
 from tests.support.scripted import Received, ScriptedServer, answer, hang
+from tests.support.waiting import eventually
 
 ID = b"9007199254740993"
 
@@ -174,10 +175,8 @@ async def _cancel(gateway: Any, session: str, params: bytes) -> None:
 
 
 async def _arrived(server: ScriptedServer, method: str, before: int) -> Received:
-    async with asyncio.timeout(10):
-        while len(server.calls(method)) == before:
-            await asyncio.sleep(0.01)
-    return server.calls(method)[-1]
+    calls = await eventually(lambda: server.calls(method), f"one more {method}", until=lambda seen: len(seen) > before)
+    return calls[-1]
 
 
 async def test_roots_changes_are_told_to_servers_that_were_offered_roots(

@@ -14,7 +14,6 @@ from tests.support.streaming import Channel, Events, StreamingServer, listen, tw
 
 async def _changes(events: Events, channel: Channel) -> list[str]:
     """What is told until a message of this stream arrives."""
-    await asyncio.sleep(0)
     told: list[str] = []
     waiting = asyncio.create_task(_until_log(events, told))
     while not waiting.done():

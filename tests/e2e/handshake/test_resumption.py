@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 from typing import Any
@@ -13,7 +12,8 @@ from aiohttp import web
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import TestGateway
 from tests.support.scripted import tool
-from tests.support.streaming import PATIENCE, StreamingServer, calling, listen, reply, two
+from tests.support.streaming import StreamingServer, calling, listen, reply, two
+from tests.support.waiting import eventually
 
 OK = {"content": [{"type": "text", "text": "done"}]}
 
@@ -345,10 +345,9 @@ async def test_another_worker_resumes_too(start: StartGateway) -> None:
 
 async def _resumed(gateway: TestGateway, session: str, last_event_id: str) -> str:
     """The next log message of a stream, as soon as the gateway is there again."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            async with listen(gateway, session, last_event_id) as events:
-                if events.status != 503:
-                    text: str = (await events.message())["params"]["data"]
-                    return text
-            await asyncio.sleep(0.05)
+
+    async def resumed() -> str | None:
+        async with listen(gateway, session, last_event_id) as events:
+            return None if events.status == 503 else str((await events.message())["params"]["data"])
+
+    return str(await eventually(resumed, "the stream goes on"))

@@ -15,6 +15,7 @@ from aiohttp import web
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import TestGateway
 from tests.support.streaming import StreamingServer, calling, listen, two
+from tests.support.waiting import stays
 
 OK = {"content": [{"type": "text", "text": "done"}]}
 
@@ -312,10 +313,7 @@ async def test_a_client_that_reads_slowly_slows_its_server(start: StartGateway) 
                 await channel.answer(result=OK)
 
             flooding = asyncio.create_task(flood())
-            last = -1
-            while sent != last:  # until the server has to wait
-                last = sent
-                await asyncio.sleep(0.5)
+            await stays(lambda: sent)  # until the server has to wait
             assert sent < events_sent
             assert _resident(gateway) - before < events_sent * size / 2
             for number in range(events_sent):

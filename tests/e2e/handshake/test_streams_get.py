@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.conftest import StartGateway
 from tests.support.streaming import Event, Events, StreamingServer, listen, reply, two
+from tests.support.waiting import eventually
 
 TOOLS = "notifications/tools/list_changed"
 RESOURCES = "notifications/resources/list_changed"
@@ -264,12 +265,11 @@ async def test_delete_while_a_server_is_still_being_reached(start: StartGateway)
 
 async def _settled(gateway: Any) -> None:
     """The worker has no request to a server under way, as Envoy's private listener tells."""
-    async with asyncio.timeout(20):
-        while True:
-            stats = await gateway.local.admin("GET", "/stats?filter=http.mcp_upstreams.downstream_rq_active")
-            if stats is not None and stats.split()[-1] == "0":
-                return
-            await asyncio.sleep(0.02)
+    await eventually(
+        lambda: gateway.local.stat("http.mcp_upstreams.downstream_rq_active"),
+        "no request under way",
+        until=lambda seen: seen == 0,
+    )
 
 
 async def test_a_session_that_expires_ends_its_streams(start: StartGateway) -> None:
