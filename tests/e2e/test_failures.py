@@ -29,14 +29,14 @@ BAD_BODIES: list[tuple[str, bytes, int, int, Any]] = [
     ("NaN", b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":NaN}}', 400, -32700, None),
     ("too deep", DEEP, 400, -32700, None),
     ("jsonrpc 1.0", b'{"jsonrpc":"1.0","id":1,"method":"ping"}', 400, -32600, 1),
-    ("E3 id null", b'{"jsonrpc":"2.0","id":null,"method":"ping"}', 400, -32600, None),
-    ("E3 id bool", b'{"jsonrpc":"2.0","id":true,"method":"ping"}', 400, -32600, None),
-    ("E3 id float", b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', 400, -32600, None),
-    ("E3 id object", b'{"jsonrpc":"2.0","id":{},"method":"ping"}', 400, -32600, None),
+    ("id null", b'{"jsonrpc":"2.0","id":null,"method":"ping"}', 400, -32600, None),
+    ("id bool", b'{"jsonrpc":"2.0","id":true,"method":"ping"}', 400, -32600, None),
+    ("id float", b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', 400, -32600, None),
+    ("id object", b'{"jsonrpc":"2.0","id":{},"method":"ping"}', 400, -32600, None),
     ("method number", b'{"jsonrpc":"2.0","id":"a","method":1}', 400, -32600, "a"),
     ("params array", b'{"jsonrpc":"2.0","id":7,"method":"ping","params":[]}', 400, -32600, 7),
-    ("E2 empty batch", b"[]", 400, -32600, None),
-    ("E1 batch", b"[" + PING + b"]", 400, -32600, None),
+    ("empty batch", b"[]", 400, -32600, None),
+    ("batch", b"[" + PING + b"]", 400, -32600, None),
     ("a number", b"5", 400, -32600, None),
     ("duplicate key", b'{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}', 400, -32600, 1),
     ("case variant", b'{"jsonrpc":"2.0","id":1,"method":"ping","Params":{}}', 400, -32600, 1),
@@ -44,7 +44,7 @@ BAD_BODIES: list[tuple[str, bytes, int, int, Any]] = [
 
 
 async def test_bad_bodies(start: StartGateway, alpha: ScriptedServer) -> None:
-    """S4, S5, E1, E2, E3: 400, the id only where it could be read, and nothing is sent to a server."""
+    """400, the id only where it could be read, and nothing is sent to a server."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         before = len(alpha.received)
@@ -57,18 +57,18 @@ async def test_bad_bodies(start: StartGateway, alpha: ScriptedServer) -> None:
 
 
 async def test_bad_heads(start: StartGateway, alpha: ScriptedServer) -> None:
-    """S6, S7, S13, S14, E10, E11, E12. 415, 406, 403, 405, 404: JSON-RPC bodies, and nothing is sent to a server."""
+    """415, 406, 403, 405, 404: JSON-RPC bodies, and nothing is sent to a server."""
     rows: list[tuple[str, dict[str, str], int]] = [
         ("content type", {"content_type": "text/plain"}, 415),
         ("no content type", {"content_type": ""}, 415),
         ("content encoding", {"content_encoding": "gzip"}, 415),
-        ("E12 accept html", {"accept": "text/html"}, 406),
+        ("accept html", {"accept": "text/html"}, 406),
         ("accept one of two", {"accept": "application/json"}, 406),
-        ("E11 origin null", {"origin": "null"}, 403),
-        ("E11 foreign origin", {"origin": "https://evil.example.com"}, 403),
+        ("origin null", {"origin": "null"}, 403),
+        ("foreign origin", {"origin": "https://evil.example.com"}, 403),
         ("origin that looks local", {"origin": "http://localhost.evil.example.com"}, 403),
         ("foreign host", {"host": "evil.example.com"}, 403),
-        ("E10 version", {"mcp_protocol_version": "1900-01-01"}, 400),
+        ("version", {"mcp_protocol_version": "1900-01-01"}, 400),
     ]
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
@@ -86,18 +86,18 @@ async def test_bad_heads(start: StartGateway, alpha: ScriptedServer) -> None:
             assert (answer.status, "code" in answer.error) == (404, True), path
         assert len(alpha.received) == before
         for what, served in (
-            ("E12 wildcard", {"accept": "*/*"}),
-            ("E12 the other order", {"accept": "text/event-stream, application/json"}),
+            ("wildcard", {"accept": "*/*"}),
+            ("the other order", {"accept": "text/event-stream, application/json"}),
             ("local origin", {"origin": "http://localhost:6274"}),
             ("charset", {"content_type": "application/json; charset=utf-8"}),
-            ("E10 no version", {}),
-            ("E10 another version", {"mcp_protocol_version": "2025-06-18"}),
+            ("no version", {}),
+            ("another version", {"mcp_protocol_version": "2025-06-18"}),
         ):
             assert (await gateway.send(PING, mcp_session_id=session, **served)).result == {}, what
 
 
 async def test_sessions_that_are_none(start: StartGateway, alpha: ScriptedServer) -> None:
-    """S9, S10, E6."""
+    """400 without a session id, 404 with one that is none, on any verb."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         flipped = session[:-1] + ("A" if session[-1] != "A" else "B")
@@ -108,7 +108,7 @@ async def test_sessions_that_are_none(start: StartGateway, alpha: ScriptedServer
         assert (missing.status, missing.error["code"], missing.json["id"]) == (400, -32600, 1)
         for bad in ("nonsense", flipped):
             assert (await gateway.send(None, method="DELETE", mcp_session_id=bad)).status == 404
-        # E6: initialize too, where it comes with a session id that is none; with a good one it opens another session.
+        # `initialize` too, where it comes with a session id that is none; with a good one it opens another session.
         params = {"protocolVersion": "2025-11-25", "capabilities": {}}
         assert (await gateway.rpc("initialize", params, mcp_session_id="stale")).status == 404
         again = await gateway.rpc("initialize", params, mcp_session_id=session)
@@ -116,7 +116,7 @@ async def test_sessions_that_are_none(start: StartGateway, alpha: ScriptedServer
 
 
 async def test_e7_delete_ends_everything(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
-    """S13, S10."""
+    """404 from then on."""
     async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
         session = await gateway.initialize()
         assert alpha.sessions
@@ -156,7 +156,7 @@ async def test_e33_modern_requests_are_told_what_is_served(start: StartGateway, 
 
 
 async def test_unknown_names(start: StartGateway, alpha: ScriptedServer) -> None:
-    """E4, E5, E26, E32: 200 with the id digit for digit, its type kept."""
+    """200 with the id digit for digit, its type kept."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         before = len(alpha.received)
@@ -171,7 +171,7 @@ async def test_unknown_names(start: StartGateway, alpha: ScriptedServer) -> None
 
 
 async def test_e34_notifications_get_202_without_a_body(start: StartGateway, alpha: ScriptedServer) -> None:
-    """S2, E5, E20."""
+    """And so do answers to what was never asked, and cancellations of nothing."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         for body in (
@@ -215,10 +215,10 @@ async def test_bodies_over_the_limit(start: StartGateway, alpha: ScriptedServer)
         ("html 500", raw(500, "text/html", "<h1>no</h1>"), "answered HTTP 500"),
         ("html 200", raw(200, "text/html", "<h1>hi</h1>"), "answered HTTP 200"),
         ("503", raw(503, "application/json", "{}"), "answered HTTP 503"),
-        ("E35 401", raw(401, "application/json", "{}"), "answered HTTP 401"),
+        ("401", raw(401, "application/json", "{}"), "answered HTTP 401"),
         ("429", raw(429, "text/plain", "slow"), "answered HTTP 429"),
         ("redirect", raw(302, "text/html", ""), "answered HTTP 302"),
-        ("E19 202", raw(202, "application/json", ""), "answered HTTP 202"),
+        ("202", raw(202, "application/json", ""), "answered HTTP 202"),
         ("silence", hang, "StreamIdleTimeout"),
     ],
 )

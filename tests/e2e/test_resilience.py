@@ -366,9 +366,9 @@ async def test_without_retries_they_fail(start: StartGateway) -> None:
         config = section([server])
         config["endpoints"] = [f"127.0.0.1:{free_port()}", *config["endpoints"]]
         async with start({"s": {**config, "load_balancing": "random"}}) as gateway:
-            async with asyncio.timeout(20):
-                while "mcp-session-id" not in (opened := await gateway.rpc("initialize", HELLO)).headers:
-                    pass
+            opened = await eventually(
+                lambda: gateway.rpc("initialize", HELLO), "a session", until=lambda got: "mcp-session-id" in got.headers
+            )
             session = opened.headers["mcp-session-id"]
             got = [await gateway.call(session, "s__echo", id=n) for n in range(20)]
             assert any("UpstreamConnectionFailure" in one.error["message"] for one in got if "error" in one.json)

@@ -268,7 +268,7 @@ async def test_a_client_that_leaves_ends_its_batch(start: StartGateway, alpha: S
 
 
 async def test_ended_sessions_and_origins_hold_for_batches(start: StartGateway, alpha: ScriptedServer) -> None:
-    """S10, S14."""
+    """As they do for single messages."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
         assert (await _send(gateway, session, _call(1), origin="https://evil.example.com")).status == 403

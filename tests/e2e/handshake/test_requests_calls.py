@@ -195,7 +195,7 @@ async def test_roots_changes_are_told_to_servers_that_were_offered_roots(
 
 
 async def test_ping_is_answered_with_every_server_dead(start: StartGateway, alpha: ScriptedServer) -> None:
-    """E24, the client's half."""
+    """A ping of the client's is answered here."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         before = len(alpha.received)

@@ -1,4 +1,4 @@
-"""The stream of a call: progress, failures, what is read and what is not (E18, E19, E21, rows S1, U1, U7, note N17)."""
+"""The stream of a call: progress, failures, what is read and what is not."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_e21_progress_comes_on_its_calls_stream(start: StartGateway, token
 
 
 async def test_e21_progress_on_the_stream_of_a_get(start: StartGateway) -> None:
-    """Some servers send it there (N5): it passes as long as the call runs."""
+    """Some servers send it there: it passes as long as the call runs."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
         async with listen(gateway, session) as events:
@@ -265,7 +265,7 @@ async def _echo_in_events(request: web.Request, message: dict[str, Any]) -> web.
 
 
 async def test_a_client_that_leaves_a_call(start: StartGateway) -> None:
-    """E15: leaving is no cancelling, so the server gets no ``cancelled``; its connection ends."""
+    """Leaving is no cancelling, so the server gets no ``cancelled``; its connection ends."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize(capabilities={"roots": {}})
         async with calling(gateway, session, "alpha__stream") as events:

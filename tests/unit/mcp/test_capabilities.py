@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcp_extproc.mcp import capabilities, jsontext
 from mcp_extproc.mcp.jsontext import Members
-from tests.unit.mcp.strategies import PROPERTY, json_texts
+from tests.unit.mcp.strategies import json_texts
 
 V03, V06, V11 = "2025-03-26", "2025-06-18", "2025-11-25"
 LISTS = {"listChanged": True}
@@ -83,7 +83,6 @@ flag_sets = st.frozensets(
 )
 
 
-@PROPERTY
 @given(st.lists(flag_sets, max_size=4), st.booleans())
 def test_the_sum_does_not_depend_on_the_order_and_is_written_the_same(
     servers: list[frozenset[str]], missing: bool
@@ -171,7 +170,6 @@ declared_texts = st.dictionaries(
 )
 
 
-@PROPERTY
 @given(declared_texts, st.sampled_from([V03, V06, V11]))
 def test_whatever_is_declared_is_read(declared: dict[str, str], version: str) -> None:
     """Values nobody expects are no reason to fail."""

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from mcp_extproc.mcp import capabilities, jsontext
 from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, union
 from mcp_extproc.mcp.versions import SUPPORTED
-from tests.unit.mcp.strategies import PROPERTY
 
 V03, V06, V11 = sorted(SUPPORTED)
 
@@ -62,7 +61,6 @@ parts: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
 
 
 @given(parts, st.sampled_from(SUPPORTED))
-@PROPERTY
 def test_servers_read_what_the_client_meant(declared: dict[str, Any], version: str) -> None:
     """What is declared to a server means to it just what the client's own words meant."""
     flags = client_flags(declared, version)

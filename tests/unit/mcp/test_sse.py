@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, render
-from tests.unit.mcp.strategies import PROPERTY
 
 BOM = b"\xef\xbb\xbf"
 UNBOUNDED = 1 << 20
@@ -79,7 +78,7 @@ LINE_ENDS = {"LF": b"\n", "CR": b"\r", "CRLF": b"\r\n"}
 @pytest.mark.parametrize("line_end", LINE_ENDS.values(), ids=LINE_ENDS.keys())
 @pytest.mark.parametrize(("stream", "events"), STREAMS.values(), ids=STREAMS.keys())
 def test_streams_cut_anywhere(stream: bytes, events: list[SseEvent], line_end: bytes) -> None:
-    """E18: whole, byte by byte, and in two at every position."""
+    """Whole, byte by byte, and in two at every position."""
     stream = stream.replace(b"\n", line_end)
     assert read(stream) == events
     assert bytewise(stream) == events
@@ -89,7 +88,7 @@ def test_streams_cut_anywhere(stream: bytes, events: list[SseEvent], line_end: b
 
 
 def test_line_ends_may_be_mixed() -> None:
-    """E18."""
+    """LF, CR and CRLF (WHATWG, server-sent events)."""
     assert read(b"data: a\r\ndata: b\rdata: c\n\r\ndata: d\r\rdata: e\n\r") == [
         event(b"a\nb\nc"),
         event(b"d"),
@@ -144,10 +143,9 @@ def by_the_book(stream: bytes) -> list[SseEvent]:
     return events
 
 
-@PROPERTY
 @given(streams, st.data())
 def test_any_stream_cut_anywhere_reads_as_the_standard_says(stream: bytes, data: st.DataObject) -> None:
-    """E18."""
+    """The standard is WHATWG's, server-sent events."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert read(*pieces) == bytewise(stream) == by_the_book(stream)
@@ -177,7 +175,7 @@ def test_the_bound_is_for_each_event() -> None:
 
 
 def test_what_came_before_an_event_that_is_too_large_is_given() -> None:
-    """E19: the answer may be among it."""
+    """The answer may be among it."""
     parser = SseParser(50)
     found: list[SseEvent] = []
     with pytest.raises(EventTooLarge):
@@ -215,7 +213,6 @@ def test_the_end_of_a_stream_may_cut_an_event_off(stream: bytes, last: SseEvent 
         assert parser.finish() is None
 
 
-@PROPERTY
 @given(st.one_of(streams, st.tuples(streams, lines).map(b"".join)))
 def test_the_end_is_read_as_if_it_had_been_closed(stream: bytes) -> None:
     parser = SseParser(UNBOUNDED)
@@ -225,7 +222,6 @@ def test_the_end_is_read_as_if_it_had_been_closed(stream: bytes) -> None:
     assert [*events, *([] if last is None else [last])] == closed
 
 
-@PROPERTY
 @given(streams)
 def test_events_are_written_as_they_were_read(stream: bytes) -> None:
     for found in read(stream):
@@ -249,7 +245,6 @@ def test_how_events_are_written(given_: SseEvent, text: bytes) -> None:
     assert render(given_) == text
 
 
-@PROPERTY
 @given(streams, st.integers(1, 30))
 def test_the_bound_does_not_depend_on_the_cuts(stream: bytes, bound: int) -> None:
     def outcome(chunks: list[bytes]) -> list[SseEvent] | None:

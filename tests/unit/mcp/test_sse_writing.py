@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, render
-from tests.unit.mcp.strategies import PROPERTY
 
 line = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=12)
 data = st.lists(line, max_size=4).map(lambda lines: "\n".join(lines).encode())
@@ -27,7 +26,6 @@ sse_events = st.builds(
     st.lists(st.integers(0, 400), max_size=6),
     st.sampled_from([b"\n", b"\r\n", b"\r"]),
 )
-@PROPERTY
 def test_what_is_written_is_read_however_cut(written: list[SseEvent], cuts: list[int], end: bytes) -> None:
     stream = (COMMENT + b"".join(map(render, written))).replace(b"\n", end)
     parser = SseParser(1 << 20)
@@ -39,7 +37,6 @@ def test_what_is_written_is_read_however_cut(written: list[SseEvent], cuts: list
 
 
 @given(sse_events, st.integers(0, 2))
-@PROPERTY
 def test_the_end_gives_what_lacks_only_its_blank_line(written: SseEvent, missing: int) -> None:
     text = render(written)
     parser = SseParser(1 << 20)
