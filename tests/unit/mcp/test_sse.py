@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, render
+from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, render
 
 BOM = b"\xef\xbb\xbf"
 UNBOUNDED = 1 << 20
@@ -184,6 +185,23 @@ def test_what_came_before_an_event_that_is_too_large_is_given() -> None:
     assert found == [event(b"a"), NOTHING]
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_events_before_one_that_is_too_large_are_given(size: int) -> None:
+    """Also where they came in the same chunk; and the bound does not depend on chunks."""
+    stream = b"data: a\n\ndata: b\n\ndata: " + b"x" * 50 + b"\n\ndata: c\n\n"
+    parser = SseParser(40)
+    found: list[bytes | None] = []
+
+    def feed() -> None:
+        for start in range(0, len(stream), size):
+            for one in parser.feed(stream[start : start + size]):
+                found.append(one.data)
+
+    with pytest.raises(EventTooLarge):
+        feed()
+    assert found == [b"a", b"b"]
+
+
 # -- Ends and back again --------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +256,10 @@ def test_events_are_written_as_they_were_read(stream: bytes) -> None:
         (event(b"", id="7", retry=5), b"id: 7\nretry: 5\ndata:\n\n"),
         (event(b"x", event="other"), b"event: other\ndata: x\n\n"),
         (event(None, id="7"), b"id: 7\n\n"),
+        (event(b"a\n\nb", event="odd", id="7", retry=10), b"event: odd\nid: 7\nretry: 10\ndata: a\ndata:\ndata: b\n\n"),
+        (event(b"", id="7"), b"id: 7\ndata:\n\n"),
         (NOTHING, b":\n\n"),
+        (NOTHING, COMMENT),
     ],
 )
 def test_how_events_are_written(given_: SseEvent, text: bytes) -> None:
@@ -254,3 +275,37 @@ def test_the_bound_does_not_depend_on_the_cuts(stream: bytes, bound: int) -> Non
             return None
 
     assert outcome([stream]) == outcome([stream[i : i + 1] for i in range(len(stream))])
+
+
+line = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=12)
+data_texts = st.lists(line, max_size=4).map(lambda lines: "\n".join(lines).encode())
+sse_events = st.builds(
+    SseEvent,
+    st.none() | data_texts,
+    st.just("message") | line.filter(bool),
+    st.none() | line,
+    st.none() | st.integers(0, 10**9),
+).filter(lambda written: written != NOTHING)
+
+
+@given(
+    st.lists(sse_events, max_size=5),
+    st.lists(st.integers(0, 400), max_size=6),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+)
+def test_what_is_written_is_read_however_cut(written: list[SseEvent], cuts: list[int], end: bytes) -> None:
+    stream = (COMMENT + b"".join(map(render, written))).replace(b"\n", end)
+    parser = SseParser(UNBOUNDED)
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    pieces = [stream[start:stop] for start, stop in pairwise(edges)]
+    found = [one for piece in pieces for one in parser.feed(piece)]
+    assert found == [NOTHING, *written]
+    assert parser.finish() is None
+
+
+@given(sse_events, st.integers(0, 2))
+def test_the_end_gives_what_lacks_only_its_blank_line(written: SseEvent, missing: int) -> None:
+    text = render(written)
+    parser = SseParser(UNBOUNDED)
+    found = [*parser.feed(text[: len(text) - missing]), parser.finish()]
+    assert [one for one in found if one is not None] == [written]
