@@ -67,7 +67,6 @@ def test_the_list_names_tests_that_exist() -> None:
 # -- How they wait --------------------------------------------------------------------------------------------------------
 
 POLLS_BY_HAND = {
-    "tests/chaos/load.py": "callers that pause between calls",
     "tests/compose/docker.py": "it starts containers before there is an event loop",
     "tests/compose/traffic.py": "callers that pause between calls",
     "tests/extproc/http2rig.py": "it counts turns of the loop",
