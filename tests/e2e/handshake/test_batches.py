@@ -27,6 +27,7 @@ from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.gateway import Answer, TestGateway
 from tests.support.rawclient import body_message, headers_message, request_fields
 from tests.support.scripted import ScriptedServer, answer, fixed, hang, raw
+from tests.support.waiting import eventually
 
 
 def _call(id: Any, name: str = "alpha__echo", **params: Any) -> dict[str, Any]:
@@ -214,9 +215,10 @@ async def test_a_call_that_streams_inside_a_batch(start: StartGateway, alpha: Sc
         await response.prepare(request)
         for event in events:
             await response.write(f"data: {json.dumps(event)}\n\n".encode())
-        async with asyncio.timeout(10):
-            while not (told := [r for r in alpha.received if b'"id":"q"' in r.body and b"error" in r.body]):
-                await asyncio.sleep(0.01)
+        told = await eventually(
+            lambda: [r for r in alpha.received if b'"id":"q"' in r.body and b"error" in r.body],
+            "an error for the server",
+        )
         text = json.dumps(told[0].message["error"]["code"])
         done = {"jsonrpc": "2.0", "id": message["id"], "result": {"content": [{"type": "text", "text": text}]}}
         await response.write(f"id: 5\ndata: {json.dumps(done)}\n\n".encode())
@@ -262,15 +264,14 @@ async def test_a_client_that_leaves_ends_its_batch(start: StartGateway, alpha: S
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
         pending = asyncio.create_task(_send(gateway, session, _call(1)))
+        await eventually(lambda: alpha.calls("tools/call"), "the call is under way")
+        pending.cancel()
         async with asyncio.timeout(10):
-            while not alpha.calls("tools/call"):
-                await asyncio.sleep(0.01)
-            pending.cancel()
             await gone.wait()
 
 
 async def test_ended_sessions_and_origins_hold_for_batches(start: StartGateway, alpha: ScriptedServer) -> None:
-    """S10, S14."""
+    """As they do for single messages."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
         assert (await _send(gateway, session, _call(1), origin="https://evil.example.com")).status == 403

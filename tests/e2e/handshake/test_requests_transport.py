@@ -1,4 +1,4 @@
-"""HTTP statuses, headers and sessions: rows S1 to S15 of Streamable HTTP, through real Envoy."""
+"""HTTP statuses, headers and sessions of Streamable HTTP, through real Envoy."""
 
 from __future__ import annotations
 

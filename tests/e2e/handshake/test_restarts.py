@@ -1,4 +1,4 @@
-"""Servers that restart, or come late: invisible to clients, but for what they are told has changed (E27, rows U5, U10)."""
+"""Servers that restart, or come late: invisible to clients, but for what they are told has changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tests.support.streaming import Channel, Events, StreamingServer, listen, tw
 
 async def _changes(events: Events, channel: Channel) -> list[str]:
     """What is told until a message of this stream arrives."""
-    await asyncio.sleep(0)
     told: list[str] = []
     waiting = asyncio.create_task(_until_log(events, told))
     while not waiting.done():
@@ -33,7 +32,7 @@ async def _until_log(events: Events, told: list[str]) -> None:
 
 
 async def test_e27_a_restarted_servers_stream_is_opened_again(start: StartGateway) -> None:
-    """404 (U5): it is initialized afresh, without session id; settings are restored, the client hears that lists may be
+    """404: it is initialized afresh, without session id; settings are restored, the client hears that lists may be
     new; the other server's stream is never touched."""
     async with two(start) as (alpha, beta, gateway):
         session = await gateway.initialize(capabilities={"roots": {"listChanged": True}})
@@ -95,7 +94,7 @@ async def test_e27_a_call_that_finds_the_server_again_brings_its_stream_back(sta
 
 @pytest.mark.parametrize("status", [404, 400])
 async def test_e27_a_call_is_replayed_once(start: StartGateway, status: int) -> None:
-    """400 is treated alike (N4). Settings are restored before the call is; the stream of the GET follows."""
+    """400, as some examples answer, is treated alike. Settings are restored before the call is; the stream follows."""
     async with two(start) as (alpha, beta, gateway):
         alpha.lost_status = status
         session = await gateway.initialize()
@@ -129,7 +128,7 @@ async def test_e27_a_list_is_asked_for_again(start: StartGateway) -> None:
 
 
 async def test_a_server_without_its_old_session_at_delete(start: StartGateway) -> None:
-    """E7: what it answers does not matter; and the session that replaced the lost one is ended as well."""
+    """What it answers does not matter; and the session that replaced the lost one is ended as well."""
     async with two(start) as (alpha, beta, gateway):
         session = await gateway.initialize()
         alpha.sessions.clear()
@@ -160,7 +159,7 @@ async def test_a_server_that_comes_late_joins(start: StartGateway) -> None:
 
 
 async def test_a_server_that_comes_late_without_a_stream(start: StartGateway) -> None:
-    """405 to its GET (U6), and the client hears of it all the same."""
+    """It answers its GET with 405, and the client hears of it all the same."""
     async with two(start) as (alpha, beta, gateway):
         beta.get_status = 405
         await beta.stop()

@@ -1,4 +1,4 @@
-"""Requests of servers to clients, on streams of GETs and of calls: sampling, elicitation, roots, ping (E5, E22-E24, E31)."""
+"""Requests of servers to clients, on streams of GETs and of calls: sampling, elicitation, roots, ping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream of a call: progress, failures, what is read and what is not (E18, E19, E21, rows S1, U1, U7, note N17)."""
+"""The stream of a call: progress, failures, what is read and what is not."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from aiohttp import web
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import TestGateway
 from tests.support.streaming import StreamingServer, calling, listen, two
+from tests.support.waiting import stays
 
 OK = {"content": [{"type": "text", "text": "done"}]}
 
@@ -42,7 +43,7 @@ async def test_e21_progress_comes_on_its_calls_stream(start: StartGateway, token
 
 
 async def test_e21_progress_on_the_stream_of_a_get(start: StartGateway) -> None:
-    """Some servers send it there (N5): it passes as long as the call runs."""
+    """Some servers send it there: it passes as long as the call runs."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
         async with listen(gateway, session) as events:
@@ -264,7 +265,7 @@ async def _echo_in_events(request: web.Request, message: dict[str, Any]) -> web.
 
 
 async def test_a_client_that_leaves_a_call(start: StartGateway) -> None:
-    """E15: leaving is no cancelling, so the server gets no ``cancelled``; its connection ends."""
+    """Leaving is no cancelling, so the server gets no ``cancelled``; its connection ends."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize(capabilities={"roots": {}})
         async with calling(gateway, session, "alpha__stream") as events:
@@ -312,10 +313,7 @@ async def test_a_client_that_reads_slowly_slows_its_server(start: StartGateway) 
                 await channel.answer(result=OK)
 
             flooding = asyncio.create_task(flood())
-            last = -1
-            while sent != last:  # until the server has to wait
-                last = sent
-                await asyncio.sleep(0.5)
+            await stays(lambda: sent)  # until the server has to wait
             assert sent < events_sent
             assert _resident(gateway) - before < events_sent * size / 2
             for number in range(events_sent):

@@ -1,4 +1,4 @@
-"""The stream of a GET: all servers' own merged into one (rows S11, U6, notes N5, N15, N16, N18)."""
+"""The stream of a GET: all servers' own merged into one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 
 from tests.e2e.conftest import StartGateway
 from tests.support.streaming import Event, Events, StreamingServer, listen, reply, two
+from tests.support.waiting import eventually
 
 TOOLS = "notifications/tools/list_changed"
 RESOURCES = "notifications/resources/list_changed"
 
 
 async def test_s11_u6_streams_of_servers_open_with_the_clients(start: StartGateway) -> None:
-    """Headers come at once, before any event; until a client listens no server is bothered; N5: then each one is."""
+    """Headers come at once, before any event; until a client listens no server is bothered; then each one is."""
     async with two(start) as (alpha, beta, gateway):
         session = await gateway.initialize()
         await gateway.rpc("tools/list", mcp_session_id=session)
@@ -176,7 +177,7 @@ async def test_u1_arrays_on_the_stream_of_a_server_at_2025_03_26(start: StartGat
 
 
 async def test_n18_a_server_without_stream_leaves_the_others(start: StartGateway) -> None:
-    """405 means: no stream, carry on (U6). A server that refuses otherwise is no worse."""
+    """405 means: no stream, carry on. A server that refuses otherwise is no worse."""
     async with two(start) as (alpha, beta, gateway):
         for status in (405, 401, 501):
             alpha.get_status = status
@@ -264,12 +265,11 @@ async def test_delete_while_a_server_is_still_being_reached(start: StartGateway)
 
 async def _settled(gateway: Any) -> None:
     """The worker has no request to a server under way, as Envoy's private listener tells."""
-    async with asyncio.timeout(20):
-        while True:
-            stats = await gateway.local.admin("GET", "/stats?filter=http.mcp_upstreams.downstream_rq_active")
-            if stats is not None and stats.split()[-1] == "0":
-                return
-            await asyncio.sleep(0.02)
+    await eventually(
+        lambda: gateway.local.stat("http.mcp_upstreams.downstream_rq_active"),
+        "no request under way",
+        until=lambda seen: seen == 0,
+    )
 
 
 async def test_a_session_that_expires_ends_its_streams(start: StartGateway) -> None:
@@ -367,7 +367,7 @@ async def test_a_stateless_server_is_listened_to_without_session(start: StartGat
 
 @pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18"])
 async def test_u3_the_version_of_each_server_is_told_to_it(start: StartGateway, version: str) -> None:
-    """The one that the server chose, on every POST, GET and DELETE after ``initialize`` (U2: it has neither)."""
+    """The one that the server chose, on every POST, GET and DELETE after ``initialize`` (which has neither header)."""
     async with two(start) as (alpha, beta, gateway):
         alpha.version = version
         session = await gateway.initialize(capabilities={"roots": {}})

@@ -235,7 +235,7 @@ async def test_e26_e30_results_change_only_in_their_uris(
             session = await gateway.initialize(version)
             got = await gateway.call(session, "alpha__echo")
             assert _message(got.body) == {"jsonrpc": "2.0", "id": 1, "result": _SEEN_RESULT}
-            # E30: the link need not be listed to be readable.
+            # The link need not be listed to be readable.
             assert (await _read(gateway, session, "alpha+x:/2"))[0] == {"uri": "alpha+x:/2", "text": "alpha"}
 
 

@@ -196,7 +196,7 @@ def test_owners_are_bounded() -> None:
 
 
 def test_progress_tokens_are_those_of_requests_under_way() -> None:
-    """E21: of this session, and by their type."""
+    """Those of this session, and by their type."""
     memory = SessionMemory()
     memory.started("1", b"7")
     assert memory.is_running("1", b"7")

@@ -176,7 +176,7 @@ def test_what_reads_differently_is_adapted_after_the_name_whether_that_changed_o
     ],
 )
 def test_tools_that_run_as_a_task_only_are_not_listed(execution: Any, shown: bool) -> None:
-    """E32: tasks are not offered. In lists of other things the member means nothing."""
+    """Tasks are not offered. In lists of other things the member means nothing."""
     entry = {"name": "x", "uri": "x", "execution": execution}
     assert names([listed("a", entry)]) == (["a__x"] if shown else [])
     merged, _ = merge.entries([listed("a", entry)], Entry.URI, lambda s, n: n, as_it_is, 10)
@@ -229,5 +229,5 @@ def test_what_is_missing_is_said_in_meta_and_in_one_clause() -> None:
 
 @pytest.mark.parametrize("id", [b"0", b'"0"', b"9007199254740993"])
 def test_results_echo_the_id_as_it_was_read(id: bytes) -> None:
-    """E4."""
+    """Digit for digit, with its type."""
     assert envelope.result(id, {}) == b'{"jsonrpc":"2.0","id":' + id + b',"result":{}}'

@@ -158,7 +158,7 @@ def test_facts_of_what_is_rejected_without_a_session(body: bytes, method: str, r
     ],
 )
 def test_ids(id: str, fact: int | str) -> None:
-    """E4."""
+    """With their type; `0` and `"0"` are two."""
     found = facts(f'{{"jsonrpc":"2.0","id":{id},"method":"ping"}}'.encode())
     assert (found["id"], type(found["id"]), found["id_json"]) == (fact, type(fact), id)
 

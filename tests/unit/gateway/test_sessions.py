@@ -34,19 +34,19 @@ def error_of(reply: Reply) -> tuple[int, int, str]:
 
 @pytest.mark.parametrize("body", BODIES)
 def test_a_session_id_is_needed(body: bytes) -> None:
-    """S9."""
+    """400 without one (MCP transports, Session Management)."""
     assert error_of(Rig().reply(body, head())) == (400, -32600, "session_missing")
 
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("token", ["", "unknown", "A" * 300, "\u0000", "a, b"])
 def test_an_unknown_session_id(body: bytes, token: str) -> None:
-    """S10."""
+    """404 (MCP transports, Session Management)."""
     assert error_of(Rig().reply(body, head(mcp_session_id=token))) == (404, -32600, "session_unknown")
 
 
 def test_the_id_is_echoed_where_there_was_one() -> None:
-    """E34: no id but the request's own."""
+    """No id but the request's own."""
     for token, status in ((None, 400), ("unknown", 404)):
         request = Rig().reply(message("ping", id="x"), head(mcp_session_id=token))
         other = Rig().reply(message("notifications/initialized", id=None), head(mcp_session_id=token))
@@ -66,7 +66,7 @@ def test_the_id_is_echoed_where_there_was_one() -> None:
     ],
 )
 def test_tokens_that_are_good_for_something_else(changed: dict[str, object], reason: str) -> None:
-    """E6: the client is told no more than that there is no session; the operator is."""
+    """The client is told no more than that there is no session; the operator is."""
     rig = Rig()
     token, _ = rig.sealer.seal(rig.state(**changed))
     reply = rig.reply(message("ping"), head(mcp_session_id=token))
@@ -101,7 +101,7 @@ def test_an_id_sealed_before_the_secret_was_rotated() -> None:
 
 
 def test_delete_ends_the_session_here_and_at_every_server() -> None:
-    """E7, S13: whatever the servers reply."""
+    """Whatever the servers reply."""
     rig = Rig()
     other = Rig(memory=rig.memory)
     decision = rig.gateway.admit(rig.head("DELETE"), NOW)

@@ -7,8 +7,8 @@ import json
 from hypothesis import settings
 from hypothesis import strategies as st
 
-PROPERTY = settings(deadline=None, database=None, max_examples=100)
-"""Tests run side by side on slow machines: no time limit, nothing left on disk."""
+PROPERTY = settings()
+"""What holds for all tests (tests/conftest.py)."""
 
 blanks = st.sampled_from(["", "", "", " ", "\n", "\t", "\r\n", "  \n "])
 

@@ -43,7 +43,7 @@ SERVER_REQUESTS = [
 
 
 def test_every_row_of_requests() -> None:
-    """ClientRequest of 2025-03-26 to 2025-11-25, but for tasks, which are not offered (E32)."""
+    """ClientRequest of 2025-03-26 to 2025-11-25, but for tasks, which are not offered."""
     rows = [(row.name, row.handling, row.capability, row.items, row.entry) for row in methods.REQUESTS.values()]
     assert rows == REQUESTS
     assert all(row.client_flag is None for row in methods.REQUESTS.values())

@@ -18,6 +18,7 @@ from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run import reload
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from mcp_extproc.run.supervisor import Supervisor
@@ -72,9 +73,7 @@ class Stage:
         return {path.name: path.stat().st_mtime_ns for path in self.files.glob("*.json")}
 
     async def until_known(self, *servers: str) -> None:
-        async with asyncio.timeout(10):
-            while clusters(self.files) != set(servers):
-                await asyncio.sleep(0)
+        await eventually(lambda: clusters(self.files), f"clusters {servers}", until=lambda seen: seen == set(servers))
 
 
 def clusters(directory: Path) -> set[str]:

@@ -80,7 +80,7 @@ async def test_a_message_goes_as_the_client_that_it_came_from() -> None:
     ],
 )
 async def test_answers(status: int, content_type: str, body: bytes, answer: bytes) -> None:
-    """E18, E19: with an empty message where there is no response."""
+    """However the stream is cut; with an empty message where there is no response."""
     assert await sent(Door(status, content_type, body)) == Answered("", status, answer)
 
 

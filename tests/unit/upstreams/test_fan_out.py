@@ -107,7 +107,7 @@ async def test_legs_run_side_by_side() -> None:
 
 
 async def test_a_leg_that_fails_leaves_the_others_alone() -> None:
-    """E25, N18."""
+    """One dead server must not fail the rest."""
     rig = Rig(FakeClient(a=[REFUSED], b=[upstream("b")], c=[UpstreamError("status", "answered HTTP 500")]))
     a, b, c = await rig.legs.run([opening(server) for server in "abc"])
     assert (a, c) == (Failed("a", "connect", "is unreachable"), Failed("c", "status", "answered HTTP 500"))
@@ -116,7 +116,7 @@ async def test_a_leg_that_fails_leaves_the_others_alone() -> None:
 
 
 async def test_each_leg_has_its_own_deadline() -> None:
-    """U10."""
+    """Every request has one (MCP lifecycle, Timeouts)."""
     never = asyncio.Event()
     rig = Rig(FakeClient(a=[never], b=[upstream("b")]))
     a, b = await rig.legs.run([opening("a", 0.01), opening("b")])
@@ -156,7 +156,7 @@ async def test_cancelling_the_run_cancels_what_runs() -> None:
 
 
 async def test_all_pages_are_read() -> None:
-    """E28."""
+    """Some clients read the first page only."""
     client = FakeClient(a=[page("1", nextCursor="x"), page("2", nextCursor=""), page(), page("9")])
     (listed,) = await Rig(client).legs.run([listing("a", upstream("a"))])
     assert names(listed) == ["1", "2"]
@@ -204,7 +204,7 @@ async def test_what_is_no_cursor_ends_the_list(end: dict[str, Any]) -> None:
 async def test_lists_are_bounded(
     limits: dict[str, int], pages: list[dict[str, Any]], found: list[str], why: str | None
 ) -> None:
-    """E28: and what was read until then is given."""
+    """And what was read until then is given."""
     client = FakeClient(a=pages)
     (listed,) = await Rig(client, limits).legs.run([listing("a", upstream("a"))])
     assert names(listed) == found
@@ -263,7 +263,7 @@ async def test_who_can_not_do_it_is_not_asked() -> None:
 
 
 async def test_what_is_asked_of_a_server_that_lost_its_session() -> None:
-    """E27."""
+    """It is initialized afresh, without a session id (MCP transports, Session Management)."""
     client = FakeClient(a=[LOST, upstream("a", id="new", capabilities=("logging",)), {}])
     assert await Rig(client).legs.run([asking("a", LOGS)]) == [Done("a")]
     assert [asked[1] for asked in client.asked] == ["logging/setLevel", "initialize", "logging/setLevel"]
@@ -295,7 +295,7 @@ async def test_a_server_that_was_down_is_opened_at_the_next_list() -> None:
 
 
 async def test_a_server_that_lost_its_session_is_opened_again_and_asked_once_more() -> None:
-    """E27, U5."""
+    """The client sees nothing of it."""
     client = FakeClient(a=[LOST, upstream("a", id="new"), page("1")])
     rig = Rig(client)
     (listed,) = await rig.legs.run([listing("a", upstream("a"))])
@@ -317,7 +317,7 @@ async def test_a_session_lost_between_pages_starts_the_list_anew() -> None:
 
 
 async def test_a_session_lost_twice_is_a_failure() -> None:
-    """U5: one retry."""
+    """There is one retry."""
     client = FakeClient(a=[LOST, upstream("a", id="new"), LOST])
     (outcome,) = await Rig(client).legs.run([listing("a", upstream("a"))])
     assert outcome == Failed("a", "session_lost", "does not know its session any more")
@@ -400,7 +400,7 @@ async def test_a_session_opened_late_is_declared_what_the_client_declared() -> N
 
 
 async def test_a_session_for_a_client_that_has_gone_is_ended_and_not_kept() -> None:
-    """E7: nobody would end it later."""
+    """Nobody would end it later."""
     opened, ended = asyncio.Event(), asyncio.Event()
     client = FakeClient(a=[opened, upstream("a", id="new"), ended, {}])
     rig = Rig(client)
@@ -434,7 +434,7 @@ def remembered(client: FakeClient) -> Rig:
 
 
 async def test_a_server_that_lost_its_session_is_told_the_settings_again() -> None:
-    """E27: before anybody uses the session, and for the next time it is lost."""
+    """Before anybody uses the session, and for the next time it is lost."""
     client = FakeClient(a=[NEW, {}, {}, {}])
     rig = remembered(client)
     assert await rig.legs.session(need(ref("a", RICH), "id of a")) == NEW
@@ -496,7 +496,7 @@ async def test_a_notification_that_is_refused() -> None:
 
 
 async def test_the_newest_session_is_ended() -> None:
-    """E7."""
+    """Not the one that it replaced."""
     client = FakeClient(a=[{}], b=[])
     rig = Rig(client)
     rig.memory.replace("a", "id of a", upstream("a", id="new"))
@@ -524,7 +524,7 @@ async def test_a_useless_session_is_ended_without_anybody_waiting() -> None:
 
 
 async def test_an_answer_to_a_server_is_posted_without_anybody_waiting() -> None:
-    """E24: and whether that works is nobody's trouble."""
+    """And whether that works is nobody's trouble."""
     client = FakeClient(a=[{}], b=[REFUSED])
     legs = Rig(client).legs
     legs.post("a", upstream("a"), b'{"id":1}')

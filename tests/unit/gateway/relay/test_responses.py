@@ -142,7 +142,7 @@ ENDS: list[tuple[bytes, str, bool]] = [
 
 @pytest.mark.parametrize(("stream", "version", "fails"), ENDS)
 def test_e19_the_end_without_an_answer(stream: bytes, version: str, fails: bool) -> None:
-    """An error, unless the client was given an id to go on after (U7)."""
+    """An error, unless the client was given an id to go on after."""
     out = read(Rig(version=version).response(id=b'"7"'), stream)
     last = [message for message in messages(out) if message.get("id") == "7"]
     assert [message["error"]["code"] for message in last] == ([-32603] if fails else [])

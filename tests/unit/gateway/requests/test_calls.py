@@ -89,7 +89,7 @@ SPOOFED = [
 @pytest.mark.parametrize("name", SPOOFED)
 @pytest.mark.parametrize("tool", ["a__read", "bee__read"])
 def test_headers_of_the_client_do_not_reach_the_server(name: str, tool: str) -> None:
-    """U9, and no spoofed header reaches a route."""
+    """Not the client's token (MCP authorization), and no spoofed header reaches a route."""
     # A value that each header's own check lets through, and that differs from what the gateway sets.
     sent = {
         "accept": "*/*",
@@ -138,7 +138,7 @@ def test_no_header_passes_that_is_not_on_the_list(sent: set[str]) -> None:
     ],
 )
 def test_the_session_is_the_servers_own(version: str, id: str | None, expected: dict[str, str]) -> None:
-    """U3, U4: each server has its version and id, whatever the client has."""
+    """Each server has its version and id, whatever the client has."""
     rig = Rig(upstreams={"a": upstream("a", version, id=id)})
     forward = rig.call("a__x", mcp_protocol_version="2025-11-25")
     ours = dict(forward.set_headers)
@@ -185,7 +185,7 @@ def test_a_repair_whose_header_says_nothing_declares_nothing(header: str) -> Non
 
 @pytest.mark.parametrize("task", ["{}", '{"ttl":60000}', "null"])
 def test_a_task_is_taken_out_of_a_call(task: str) -> None:
-    """E32: tasks are not offered, so the server is asked for the plain result."""
+    """Tasks are not offered, so the server is asked for the plain result."""
     call = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{%s"name":"a__x","arguments":{"task":1.50}}}'
     body = RIG.forward((call % f'"task":{task},').encode()).body
     assert body == (call % "").replace("a__x", "x").encode()
@@ -206,7 +206,7 @@ def test_a_task_is_taken_out_of_a_call(task: str) -> None:
     ],
 )
 def test_ids_at_the_server(id: str, theirs: str) -> None:
-    """E4: `0` and `"0"` at once stay two requests for servers that know streams by the text of the id."""
+    """`0` and `"0"` at once stay two requests for servers that know streams by the text of the id."""
     forward = RIG.forward(f'{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"a__x"}}}}'.encode())
     assert forward.body == f'{{"jsonrpc":"2.0","id":{theirs},"method":"tools/call","params":{{"name":"x"}}}}'.encode()
     assert dict(forward.set_headers)["content-length"] == str(len(forward.body))
@@ -214,7 +214,7 @@ def test_ids_at_the_server(id: str, theirs: str) -> None:
 
 @pytest.mark.parametrize("token", [b"0", b'"0"', b"1.5", b'"\\u0041"'])
 def test_a_request_that_wants_progress_says_so_to_the_exchange(token: bytes) -> None:
-    """E21: by the token as the client wrote it, and no byte of it is changed."""
+    """By the token as the client wrote it, and no byte of it is changed."""
     body = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"_meta":{"progressToken":%b},"name":"x"}}' % token
     rig = Rig(config({"a": {"prefix": ""}}))
     forward = rig.forward(body)
@@ -311,7 +311,7 @@ def test_which_responses_are_read(rig: dict[str, Any], looked_at: bool, read: bo
     ("id", "reading"), [('"7"', Reading.WHOLE), ('"mcp-extproc:7"', Reading.WHOLE), ("7", Reading.PASS)]
 )
 def test_an_id_that_was_changed_is_looked_for_in_json_too(id: str, reading: Reading) -> None:
-    """E4."""
+    """The client gets back the one that it sent."""
     rig = Rig(ONE)
     body = f'{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"a__x"}}}}'.encode()
     response = rig.forward(body).response
@@ -424,7 +424,7 @@ def test_a_server_that_was_down_at_initialize_is_asked_now() -> None:
 
 
 def test_a_server_that_is_still_down() -> None:
-    """E19: the client gets an error with its id and learns which server, and why."""
+    """The client gets an error with its id and learns which server, and why."""
     rig = Rig(upstreams={})
     decision = rig.decide(message("tools/call", {"name": "b__x"}))
     assert isinstance(decision, NeedSession)
@@ -455,7 +455,7 @@ def test_a_session_opened_late_belongs_to_one_client() -> None:
 
 
 def test_a_session_that_was_replaced_is_not_used_again() -> None:
-    """E27."""
+    """Whoever still has it is sent to the newer one."""
     rig = Rig()
     rig.memory.replace("a", "id of a", upstream("a", "2025-06-18", id="new"))
     ours = dict(rig.call("a__x").set_headers)
@@ -466,7 +466,7 @@ def test_a_session_that_was_replaced_is_not_used_again() -> None:
 
 
 def test_a_request_that_came_back_goes_there_with_a_new_session() -> None:
-    """E27: nothing else of it changes."""
+    """Nothing else of it changes."""
     request = head(mcp_session_id="lost", mcp_protocol_version="2025-06-18", x_envoy_attempt_count="2")
     decision = RIG.gateway.repair("a", request)
     assert isinstance(decision, NeedSession)

@@ -80,7 +80,7 @@ def test_the_token_holds_what_a_replica_needs() -> None:
     [("2025-03-26", "2025-03-26"), ("2025-06-18", "2025-06-18"), ("2099-01-01", "2025-11-25"), ("", "2025-11-25")],
 )
 def test_the_version_is_the_clients_where_it_is_spoken(requested: str, version: str) -> None:
-    """E9: and each server is asked for the same."""
+    """And each server is asked for the same."""
     rig = Rig()
     decision = initialize(rig, protocolVersion=requested)
     assert [(leg.server, leg.version) for leg in decision.legs if isinstance(leg, OpenLeg)] == [
@@ -156,7 +156,7 @@ def test_a_server_that_is_missing_may_offer_anything_later() -> None:
 
 
 def test_a_server_that_fails_is_left_out_and_named() -> None:
-    """N18."""
+    """One dead server must not fail the rest."""
     rig = Rig()
     reply = merged(rig, [Failed("a", "timeout", "did not answer within 10 s"), opened("b")], NOW)
     assert answer(reply)["result"]["_meta"]["mcp-extproc/unavailable"] == [
@@ -168,7 +168,7 @@ def test_a_server_that_fails_is_left_out_and_named() -> None:
 
 
 def test_all_servers_failing_is_an_error_without_a_session() -> None:
-    """N18."""
+    """It must not look as if there were no servers."""
     reply = merged(Rig(), [Failed("a", "connect", "is unreachable"), Failed("b", "status", "answered HTTP 500")])
     assert (reply.status, answer(reply)["id"], answer(reply)["error"]["code"]) == (200, 7, -32603)
     assert answer(reply)["error"]["message"] == "No answer: server 'a' is unreachable; server 'b' answered HTTP 500."
@@ -221,6 +221,6 @@ def test_tokens_differ_and_their_names_tell_them_apart() -> None:
 
 
 def test_no_id_of_a_server_is_shown() -> None:
-    """E8, N3."""
+    """Some clients take `Mcp-Session-Id` from any response."""
     reply = merged(Rig(), [opened("a"), opened("b")])
     assert "id of a" not in str(reply)

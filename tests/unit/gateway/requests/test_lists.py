@@ -51,7 +51,7 @@ def test_no_server_with_tools_is_an_empty_list() -> None:
 
 
 def test_the_whole_list_in_one_page() -> None:
-    """E28: under the servers' prefixes, in the order of the configuration, without a cursor."""
+    """Under the servers' prefixes, in the order of the configuration, without a cursor."""
     rig = Rig(config({"b": {}, "a": {"prefix": "first"}}))
     reply = rig.merged(LIST, [listed("b", "z", "y"), listed("a", "x")])
     assert reply.body == (
@@ -61,7 +61,7 @@ def test_the_whole_list_in_one_page() -> None:
 
 
 def test_one_server_down() -> None:
-    """E25, N18."""
+    """It must not fail the rest."""
     reply = Rig().merged(LIST, [Failed("a", "connect", "is unreachable"), listed("b", "x")])
     assert (reply.status, tools(reply)) == (200, ["b__x"])
     assert answer(reply)["result"]["_meta"]["mcp-extproc/unavailable"][0]["server"] == "a"
@@ -70,7 +70,7 @@ def test_one_server_down() -> None:
 
 
 def test_all_servers_down_is_no_empty_list() -> None:
-    """E25, N18."""
+    """It would look as if there were no tools."""
     reply = Rig().merged(LIST, [Failed("a", "connect", "is unreachable"), Failed("b", "timeout", "did not answer")])
     assert (reply.status, answer(reply)["id"], answer(reply)["error"]["code"]) == (200, 7, -32603)
     assert "'a' is unreachable" in answer(reply)["error"]["message"]
@@ -195,7 +195,7 @@ def test_each_list_is_read_by_its_own_names(row: Method) -> None:
 
 @every_list
 def test_each_list_is_whole_and_verbatim_but_for_what_names_the_entry(row: Method) -> None:
-    """E28."""
+    """One page of all that the servers have."""
     text = '{ "ENTRY" : "x:y{z}", "uri2":"x:y" ,"n": 1.50}'
     reply = everything().merged(message(row.name), [entries(row, "a", text), entries(row, "b", text)])
     assert row.entry is not None
@@ -208,7 +208,7 @@ def test_each_list_is_whole_and_verbatim_but_for_what_names_the_entry(row: Metho
 
 @every_list
 def test_each_list_may_be_partial_but_not_empty_for_want_of_servers(row: Method) -> None:
-    """E25, N18."""
+    """One dead server must not fail the rest; and all dead must not look like an empty list."""
     failed = [Failed(name, "connect", "is unreachable") for name in "ab"]
     assert answer(everything().merged(message(row.name), failed))["error"]["code"] == -32603
     partial = answer(everything().merged(message(row.name), [entries(row, "a"), failed[1]]))["result"]

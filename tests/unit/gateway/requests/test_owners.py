@@ -214,7 +214,7 @@ def test_a_list_that_changed_is_asked_for_again() -> None:
     "missing", [Failed("b", "timeout", "did not answer"), Listed("b", (), truncated="has more than 100 pages")]
 )
 def test_lists_with_something_missing_serve_once(missing: Outcome) -> None:
-    """N18: a name may only seem to be one server's own."""
+    """A name may only seem to be one server's own."""
     one = rig()
     for _ in range(2):
         decision = one.decide(CALL)
