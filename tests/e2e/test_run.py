@@ -115,7 +115,7 @@ async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> No
         assert lines[1].split() == ["alpha", "ready", "2025-11-25", "1", "alpha__"]
         assert "gone" in lines[2]
         assert f"127.0.0.1:{dead} is unreachable (UpstreamConnectionFailure)" in lines[2]
-        assert "Workers at http://localhost:" in text
+        assert "Serving at http://localhost:" in text
         assert "claude mcp add --transport http gateway http://localhost:" in text
         assert "\x1b" not in text
         process.send_signal(signal.SIGTERM)

@@ -28,7 +28,7 @@ def broken(*_: Any, **__: Any) -> NoReturn:
 async def test_a_leg(transport: Transport, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """One server's leg breaks while the other waits for its answer. That one is given up."""
 
-    async def request(_: UpstreamClient, entry: Any, *__: object) -> NoReturn:
+    async def request(_: UpstreamClient, entry: Any, *__: object, **___: object) -> NoReturn:
         if entry.name == "github":
             raise Bug
         await asyncio.Event().wait()
@@ -59,10 +59,12 @@ async def test_a_failure_that_can_not_be_answered(
 ) -> None:
     """What should apologise breaks as well: nobody is left waiting, and nothing passes unprocessed."""
     monkeypatch.setattr(Exchange, "fail", broken)
-    exchange = await rig.waiting(body, rig.fields(mcp_session_id=rig.token(weather=rigs.WEATHER)))
+    fields = rig.fields(mcp_session_id=rig.token(weather=rigs.WEATHER))
     if body == call():
+        exchange = await rig.waiting(body, fields, rigs.FOR_A_SESSION)
         (await rig.upstreams.next_session()).outcome.set_exception(Bug())
     else:
+        exchange = await rig.waiting(body, fields)
         (await rig.upstreams.next_run()).outcome.set_exception(Bug())
     with pytest.raises(Ended) as ended:
         await exchange.receive()
