@@ -85,7 +85,7 @@ async def test_what_a_server_gets(start: StartGateway, alpha: ScriptedServer) ->
         assert set(got.headers) <= known
 
 
-async def test_e8_no_upstream_session_id_reaches_the_client(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_no_upstream_session_id_reaches_the_client(start: StartGateway, alpha: ScriptedServer) -> None:
     """Some clients take `Mcp-Session-Id` from any response."""
 
     async def leaky(request: object, message: dict[str, object]) -> object:
@@ -104,7 +104,7 @@ async def test_e8_no_upstream_session_id_reaches_the_client(start: StartGateway,
         assert "set-cookie" not in answer.headers
 
 
-async def test_e28_three_pages_arrive_as_one(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_three_pages_arrive_as_one(start: StartGateway, alpha: ScriptedServer) -> None:
     alpha.pages = [[tool(f"t{page}{index}") for index in range(3)] for page in range(3)]
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
@@ -115,7 +115,7 @@ async def test_e28_three_pages_arrive_as_one(start: StartGateway, alpha: Scripte
         assert refused.error["code"] == -32602
 
 
-async def test_e28_a_repeated_cursor_ends_the_list(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_a_repeated_cursor_ends_the_list(start: StartGateway, alpha: ScriptedServer) -> None:
     async def endless(request: object, message: dict[str, object]) -> object:
         from aiohttp import web
 

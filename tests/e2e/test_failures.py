@@ -115,7 +115,7 @@ async def test_sessions_that_are_none(start: StartGateway, alpha: ScriptedServer
         assert again.headers["mcp-session-id"] != session
 
 
-async def test_e7_delete_ends_everything(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
+async def test_delete_ends_everything(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     """404 from then on."""
     async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
         session = await gateway.initialize()
@@ -128,7 +128,7 @@ async def test_e7_delete_ends_everything(start: StartGateway, alpha: ScriptedSer
             assert (await gateway.send(body, method=method, mcp_session_id=session)).status == 404
 
 
-async def test_e9_versions(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_versions(start: StartGateway, alpha: ScriptedServer) -> None:
     async with start({"alpha": alpha.url}) as gateway:
         for asked, answered in (
             ("2099-01-01", "2025-11-25"), ("2024-11-05", "2025-11-25"), ("2025-03-26", "2025-03-26"),
@@ -141,7 +141,7 @@ async def test_e9_versions(start: StartGateway, alpha: ScriptedServer) -> None:
         assert "mcp-session-id" not in absent.headers
 
 
-async def test_e33_modern_requests_are_told_what_is_served(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_modern_requests_are_told_what_is_served(start: StartGateway, alpha: ScriptedServer) -> None:
     modern = {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}
     async with start({"alpha": alpha.url}) as gateway:
         for answer in (
@@ -170,7 +170,7 @@ async def test_unknown_names(start: StartGateway, alpha: ScriptedServer) -> None
         assert len(alpha.received) == before
 
 
-async def test_e34_notifications_get_202_without_a_body(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_notifications_get_202_without_a_body(start: StartGateway, alpha: ScriptedServer) -> None:
     """And so do answers to what was never asked, and cancellations of nothing."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
@@ -249,7 +249,7 @@ async def test_a_server_that_is_down(start: StartGateway, alpha: ScriptedServer,
         assert (await gateway.call(session, "beta__echo")).result
 
 
-async def test_e25_one_dead_server_leaves_the_others(
+async def test_one_dead_server_leaves_the_others(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
 ) -> None:
     await beta.stop()
@@ -297,9 +297,7 @@ async def test_a_server_that_comes_late_joins_the_session(
 
 
 @pytest.mark.parametrize("lost_status", [404, 400])
-async def test_e27_a_restarted_server_is_invisible(
-    start: StartGateway, alpha: ScriptedServer, lost_status: int
-) -> None:
+async def test_a_restarted_server_is_invisible(start: StartGateway, alpha: ScriptedServer, lost_status: int) -> None:
     """Lost sessions are opened again and the request is replayed once: calls, lists, twice in a row, large bodies."""
     alpha.lost_status = lost_status
     async with start({"alpha": alpha.url}) as gateway:

@@ -43,7 +43,10 @@ ASPECTS = {
     "gateway/requests/test_owners.py": "gateway/requests/calls.py",
     "gateway/test_metadata.py": "gateway/dispatch.py",
     "gateway/test_sessions.py": "gateway/dispatch.py",
+    "mcp/test_method_names.py": "mcp/methods.py",
     "mcp/test_rewriting.py": "mcp/envelope.py",
+    "run/test_starting.py": "run/standalone.py",
+    "upstreams/test_failing_tasks.py": "tasks.py",
 }
 """Tests of one side of a module that has several, and the module."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from mcp_extproc import tasks as tasks_module
 from mcp_extproc.tasks import Tasks
+from tests.support.waiting import eventually
 
 LOG = logging.getLogger("mcp_extproc.test")
 
@@ -45,9 +46,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def settled(tasks: Tasks) -> None:
     """Until all have ended by themselves."""
-    async with asyncio.timeout(10):
-        while tasks._running:
-            await asyncio.sleep(0)
+    await eventually(lambda: tasks._running, "all tasks have ended", until=lambda running: not running)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -58,9 +58,7 @@ def _by_id(answered: Answer) -> dict[Any, Any]:
     return found
 
 
-async def test_e1_s3_each_request_is_answered_once(
-    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
-) -> None:
+async def test_each_request_is_answered_once(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     """Ids keep value and type; each call reaches its own server alone, notifications too; failures are answers."""
     async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
@@ -85,7 +83,7 @@ async def test_e1_s3_each_request_is_answered_once(
             assert not [r for r in server.received if r.body.startswith(b"[")]
 
 
-async def test_e2_s3_notifications_only(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_notifications_only(start: StartGateway, alpha: ScriptedServer) -> None:
     """202 and no body, for responses too, and for both together."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
@@ -95,7 +93,7 @@ async def test_e2_s3_notifications_only(start: StartGateway, alpha: ScriptedServ
         assert len(alpha.calls("notifications/cancelled")) == 4
 
 
-async def test_e1_e2_batches_that_may_not_be(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_batches_that_may_not_be(start: StartGateway, alpha: ScriptedServer) -> None:
     """400 with -32600, nothing of it done: no session, no call."""
     async with start({"alpha": alpha.url}, limits={"batch_messages": 3}) as gateway:
         old = await gateway.initialize("2025-03-26")
@@ -149,7 +147,7 @@ async def test_a_bad_message_does_not_spoil_the_others(start: StartGateway, alph
         assert len(alpha.calls("tools/call")) == 1
 
 
-async def test_s7_the_sessions_version_decides(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_the_sessions_version_decides(start: StartGateway, alpha: ScriptedServer) -> None:
     """A header of another known version does not take batches away, nor an unknown one come with them."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")

@@ -21,7 +21,7 @@ def _body(id: bytes, method: bytes = b"tools/call", params: bytes = b'{"name":"a
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_e4_ids_that_look_alike_in_flight_together(
+async def test_ids_that_look_alike_in_flight_together(
     start: StartGateway, alpha: ScriptedServer, streamed: bool
 ) -> None:
     """A server that keeps its streams by ``str(id)``, as the Python SDK does, still answers each with its own."""
@@ -59,9 +59,7 @@ async def test_e4_ids_that_look_alike_in_flight_together(
             assert message["result"]["content"][0]["text"].encode() == id
 
 
-async def test_e4_ids_come_back_digit_for_digit(
-    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
-) -> None:
+async def test_ids_come_back_digit_for_digit(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     """From a server that echoes them, from the gateway, and in errors of Envoy's; with nothing rounded on the way."""
 
     async def verbatim(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
@@ -116,9 +114,7 @@ async def test_big_integers_pass_through_everything_that_is_rewritten(
             assert b"alpha+x:/1" in answered.body or method == b"prompts/get"
 
 
-async def test_e5_answers_to_nothing_are_dropped(
-    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
-) -> None:
+async def test_answers_to_nothing_are_dropped(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     """202 without a body, and no server hears of them; an unknown request is an error at 200."""
     async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
         session = await gateway.initialize("2025-11-25", {"sampling": {}, "roots": {"listChanged": True}})
@@ -145,7 +141,7 @@ async def test_e5_answers_to_nothing_are_dropped(
         assert len(alpha.received) + len(beta.received) == before
 
 
-async def test_e20_cancelled_reaches_the_server_that_is_busy(
+async def test_cancelled_reaches_the_server_that_is_busy(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
 ) -> None:
     """With the id that this server got, type and all; whatever the id, the client gets 202."""

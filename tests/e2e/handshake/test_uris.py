@@ -225,7 +225,7 @@ _SEEN_RESULT = {
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_e26_e30_results_change_only_in_their_uris(
+async def test_results_change_only_in_their_uris(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, streamed: bool
 ) -> None:
     """Embedded resources, links and views are rewritten; text, structured content, errors and numbers are not."""
@@ -241,7 +241,7 @@ async def test_e26_e30_results_change_only_in_their_uris(
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("several", [False, True])
-async def test_e30_links_become_text_for_older_clients(
+async def test_links_become_text_for_older_clients(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, several: bool, streamed: bool
 ) -> None:
     """2025-03-26 knows no ``resource_link``, and a server may speak a newer version than its client."""

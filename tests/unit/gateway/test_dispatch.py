@@ -13,7 +13,7 @@ from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, Ne
 from mcp_extproc.gateway.legs import AskLeg, CloseLeg, Done, Failed, ListLeg, NotifyLeg, OpenLeg, Outcome
 from mcp_extproc.mcp import methods
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, answer, as_reply, code, config, head, message, upstream
-from tests.unit.mcp.strategies import PROPERTY, json_texts
+from tests.unit.mcp.strategies import json_texts
 
 RIG = Rig()
 RICH = Rig(
@@ -71,7 +71,7 @@ def test_initialize_within_a_session_opens_another() -> None:
     assert legs(RIG.decide(message("initialize", INITIALIZE), RIG.head())) == [OpenLeg, OpenLeg]
 
 
-def test_e6_initialize_with_a_session_id_that_is_none_is_told_so() -> None:
+def test_initialize_with_a_session_id_that_is_none_is_told_so() -> None:
     refused = RIG.decide(message("initialize", INITIALIZE), RIG.head(mcp_session_id="anything"))
     assert isinstance(refused, Reply)
     assert refused.status == 404
@@ -461,7 +461,6 @@ methods_ = st.one_of(
 )
 
 
-@PROPERTY
 @given(methods_, json_texts, st.one_of(st.none(), json_texts), st.booleans())
 def test_any_message_gets_a_decision(method: str, params: str, id: str | None, in_session: bool) -> None:
     """Whatever the parameters: an answer at a status that is ours to give, and never an exception."""
@@ -473,7 +472,6 @@ def test_any_message_gets_a_decision(method: str, params: str, id: str | None, i
         assert json.loads(decision.body) if decision.status != 202 else decision.body == b""
 
 
-@PROPERTY
 @given(st.text(max_size=80))
 def test_any_session_id_is_answered(token: str) -> None:
     for verb in ("POST", "GET", "DELETE"):

@@ -17,7 +17,7 @@ from mcp_extproc.gateway.facts import Note
 from mcp_extproc.gateway.legs import Done, Failed, Listed, Outcome
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.methods import Entry
-from tests.unit.mcp.strategies import PROPERTY, join_members, json_texts, other_members, spelled, tool_names
+from tests.unit.mcp.strategies import join_members, json_texts, other_members, spelled, tool_names
 
 FAILED = Failed("c", "connect", "is unreachable")
 
@@ -61,7 +61,6 @@ def entries(draw: st.DrawFn) -> tuple[str, str, str]:
     return before, draw(tool_names.filter(lambda name: name[0] != "-")), after
 
 
-@PROPERTY
 @given(st.lists(entries(), max_size=4, unique_by=lambda entry: entry[1]), st.data())
 def test_definitions_stay_verbatim_but_for_the_name(
     definitions: list[tuple[str, str, str]], data: st.DataObject
@@ -94,7 +93,6 @@ outcomes_of_legs = st.lists(
 )
 
 
-@PROPERTY
 @given(outcomes_of_legs, st.integers(0, 6))
 def test_any_outcomes_give_the_same_bytes_twice_and_each_name_once(outcomes: list[Outcome], limit: int) -> None:
     merged, notes = named(outcomes, limit)

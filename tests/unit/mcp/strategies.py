@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import settings
 from hypothesis import strategies as st
-
-PROPERTY = settings()
-"""What holds for all tests (tests/conftest.py)."""
 
 blanks = st.sampled_from(["", "", "", " ", "\n", "\t", "\r\n", "  \n "])
 

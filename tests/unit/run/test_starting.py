@@ -17,6 +17,7 @@ from mcp_extproc.run.standalone import StandaloneGateway
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.run.workers import Workers
 from tests.support.processes import free_port
+from tests.support.waiting import eventually
 
 
 class Bug(Exception):
@@ -79,9 +80,7 @@ class TestStandalone:
     async def test_a_start_that_is_given_up(self, gateway: StandaloneGateway, order: list[str]) -> None:
         """Envoy never gets ready; Ctrl-C."""
         starting = asyncio.create_task(gateway.__aenter__())
-        async with asyncio.timeout(10):
-            while "start" not in order:
-                await asyncio.sleep(0.005)
+        await eventually(lambda: order, "the workers are started", until=lambda seen: "start" in seen)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting

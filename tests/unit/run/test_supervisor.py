@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import tempfile
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from mcp_extproc.config import Loaded, load
 from mcp_extproc.run import supervisor
 from mcp_extproc.run.process import StartError, spawn
 from mcp_extproc.run.supervisor import Supervisor
+from tests.support.waiting import eventually
 
 
 class Bug(Exception):
@@ -62,12 +62,6 @@ def configuration(directory: Path, server: str = "a") -> Loaded:
     return load(file, {})
 
 
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)
-
-
 @pytest.mark.parametrize(
     ("error", "event"),
     [
@@ -83,7 +77,7 @@ async def test_a_worker_that_can_not_be_started_again_is_tried_again(
     first, second = children.pids
     children.fails = [error, error]
     os.kill(first, signal.SIGKILL)
-    await until(lambda: children.pids[0] != first)
+    await eventually(lambda: children.pids[0] != first, "another worker has taken the place")
     assert children.pids[1] == second
     assert [record.getMessage() for record in caplog.records] == [
         "worker_died",
@@ -98,7 +92,7 @@ async def test_a_worker_that_can_not_be_started_again_is_tried_again(
     # The one that came is watched as well.
     again = children.pids[0]
     os.kill(again, signal.SIGKILL)
-    await until(lambda: children.pids[0] != again)
+    await eventually(lambda: children.pids[0] != again, "another worker has taken the place")
 
 
 @pytest.mark.parametrize(

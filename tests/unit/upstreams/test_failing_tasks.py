@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -23,6 +23,7 @@ from mcp_extproc.upstreams.client import UpstreamClient, UpstreamError
 from mcp_extproc.upstreams.get_streams import Streams
 from mcp_extproc.upstreams.stream_services import StreamServices
 from tests.support.scripted import ScriptedServer, hang
+from tests.support.waiting import eventually
 from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
 from tests.unit.upstreams.fake_client import DEADLINE, FakeClient, Rig, need
@@ -51,12 +52,6 @@ def failures(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     assert {record.getMessage() for record in caplog.records} <= {"task_failed"}
     assert all(record.levelno == logging.ERROR and record.exc_info for record in caplog.records)
     return [record.__dict__["mcp_fields"] for record in caplog.records]
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0)
 
 
 # -- Fan-outs -------------------------------------------------------------------------------------------------------------
@@ -93,11 +88,11 @@ async def test_a_late_opening_that_breaks_when_all_who_waited_have_gone(caplog: 
     goes_on = asyncio.Event()
     rig = Rig(FakeClient(a=[goes_on, Bug(), upstream("a", id="new")]))
     waiting = asyncio.create_task(rig.legs.session(need(ref("a"), None)))
-    await until(lambda: rig.client.asked)
+    await eventually(lambda: rig.client.asked, "the server is asked")
     waiting.cancel()
     await asyncio.wait({waiting})
     goes_on.set()
-    await until(lambda: caplog.records)
+    await eventually(lambda: caplog.records, "the failure is logged")
     assert failures(caplog) == [{"task": "open_session", "server": "a"}]
     assert await rig.legs.session(need(ref("a"), None)) == upstream("a", id="new"), "the next one tries again"
 
@@ -120,7 +115,7 @@ async def test_answers_and_ends_that_break(caplog: pytest.LogCaptureFixture) -> 
     rig = Rig(FakeClient(a=[Bug(), {}], b=[Bug()]))
     rig.legs.post("a", upstream("a"), b"{}")
     rig.legs.discard("b", upstream("b"))
-    await until(lambda: len(caplog.records) == 2)
+    await eventually(lambda: len(caplog.records) == 2, "both failures are logged")
     assert failures(caplog) == [{"task": "post", "server": "a"}, {"task": "end_session", "server": "b"}]
     known = replace(ref("a"), known=upstream("a"))
     assert len(await rig.legs.run([NotifyLeg("a", known, b"{}", deadline=DEADLINE)])) == 1
@@ -139,11 +134,11 @@ async def test_a_cancellation_that_can_not_be_passed_on(
     ):
         server.sessions.add("id of a")
         asking = asyncio.create_task(client.request(entry, upstream("a"), "tools/list", {}))
-        await until(lambda: server.calls("tools/list"))
+        await eventually(lambda: server.calls("tools/list"), "the list is asked for")
         monkeypatch.setattr(client, "notify", broken)
         asking.cancel()
         await asyncio.wait({asking})
-        await until(lambda: caplog.records)
+        await eventually(lambda: caplog.records, "the failure is logged")
     assert failures(caplog) == [{"task": "tell_cancelled", "server": "a"}]
 
 

@@ -18,7 +18,6 @@ from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.gateway.relay.responses import Reading
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import EVERYTHING, HEADERS, NOW, Rig, answer, as_reply, config, head, message, upstream
-from tests.unit.mcp.strategies import PROPERTY
 
 SERVERS: dict[str, dict[str, Any]] = {
     "a": {
@@ -118,7 +117,6 @@ CHECKED = {*HEADERS, "mcp-session-id", "origin", "content-encoding", "mcp-protoc
 names = st.one_of(st.sampled_from(sorted({*PASSED, *SPOOFED})), st.text("abcmpx-", min_size=1, max_size=12))
 
 
-@PROPERTY
 @given(st.sets(names, max_size=8))
 def test_no_header_passes_that_is_not_on_the_list(sent: set[str]) -> None:
     request = RIG.head(**dict.fromkeys(sent - CHECKED, "client"))
@@ -349,7 +347,6 @@ bodies_ = st.builds(
 )  # fmt: skip
 
 
-@PROPERTY
 @given(
     st.sampled_from([{"a": {}}, {"a": {}, "b": {}}, {"a": {"prefix": ""}, "b": {}}, {"a": {"prefix": ""}}]),
     st.sampled_from(["prefixed", "unprefixed"]),
@@ -561,7 +558,6 @@ REQUEST_HEADERS = st.sampled_from([
 ])  # fmt: skip
 
 
-@PROPERTY
 @given(st.lists(st.tuples(
     st.sampled_from(["tools/call", "prompts/get", "tools/list"]), KINDS, METAS, REQUEST_HEADERS,
     st.booleans(), st.sampled_from([7, "7", "x"]), st.sampled_from(["known", "late", "none", "ended"]),

@@ -16,7 +16,6 @@ from mcp_extproc.gateway.legs import Failed, Listed, ListLeg
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.methods import Handling, Method
 from tests.unit.gateway.support import EVERYTHING, Rig, answer, config, message, upstream
-from tests.unit.mcp.strategies import PROPERTY
 
 LIST = message("tools/list")
 
@@ -142,7 +141,6 @@ def test_a_name_that_looks_like_another_servers_is_not_listed() -> None:
 names = st.text("ab_", min_size=1, max_size=5)
 
 
-@PROPERTY
 @given(
     st.lists(names, max_size=6),
     st.lists(names, max_size=6),

@@ -15,7 +15,6 @@ from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedSession
 from mcp_extproc.gateway.legs import Failed, Listed, ListLeg, Outcome
 from mcp_extproc.gateway.requests.lists import OWNERS_SECONDS
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, answer, as_reply, code, config, message, upstream
-from tests.unit.mcp.strategies import PROPERTY
 
 KEYS = {
     "tools/list": "name",
@@ -227,7 +226,6 @@ def test_lists_with_something_missing_serve_once(missing: Outcome) -> None:
 uris = st.lists(st.sampled_from(["x:1", "x:2", "a+x:1", "b+x:2", "ui://v", "ui://a/v"]), max_size=4)
 
 
-@PROPERTY
 @given(uris, uris, st.sampled_from(["prefixed", "unprefixed"]), st.sampled_from(["", "a"]))
 def test_what_is_listed_can_be_read_and_reaches_its_server(
     of_a: list[str], of_b: list[str], how: str, prefix: str
