@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -28,8 +29,7 @@ def validate(file: Path, as_json: bool) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        print(json.dumps({"valid": False, "error": str(error)}))  # noqa: T201
-        sys.exit(2)
+        _exit_with_problems(error)
     if as_json:
         print(json.dumps({"valid": True, "warnings": loaded.warnings, "servers": list(loaded.config.servers)}))  # noqa: T201
         return
@@ -60,8 +60,7 @@ def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        print(json.dumps({"valid": False, "error": str(error)}))  # noqa: T201
-        sys.exit(2)
+        _exit_with_problems(error)
     try:
         fine = serves_well(loaded, find_envoy(envoy_path), as_json, Console())
     except (EnvoyNotFound, StartError) as error:
@@ -100,6 +99,12 @@ def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> 
     count = len(report.problems)
     console.print(f"{count} problem{'s' if count != 1 else ''}" if count else "nothing is wrong", style="dim")
     return not report.problems
+
+
+def _exit_with_problems(error: ConfigError) -> NoReturn:
+    """Print the problems of a configuration as JSON, all of them."""
+    print(json.dumps({"valid": False, "problems": [asdict(problem) for problem in error.problems]}))  # noqa: T201
+    sys.exit(2)
 
 
 @click.command()

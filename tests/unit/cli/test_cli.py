@@ -56,7 +56,39 @@ def test_validate_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:
     assert "servers.notes.uri" in done.stderr
     answer = program("validate", "--json", str(path))
     assert answer.returncode == 2
-    assert json.loads(answer.stdout)["valid"] is False
+    assert json.loads(answer.stdout) == {
+        "valid": False,
+        "problems": [
+            {"path": "servers.notes.url", "message": "expected a URL that starts with http:// or https://"},
+            {"path": "servers.notes.uri", "message": "unknown key, did you mean url?"},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "path"),
+    [
+        ("gateway.yaml", "servers: {a: {url: 'http://a/'}}\nrate_limits: [{match: {server: b}, requests: 1, per: day}]\n",
+         "rate_limits[0].match.server"),
+        ("gateway.yaml", "servers: {a: {url: 'http://a/', prefix: a__b}}\n", "servers.a"),
+        ("gateway.yaml", "servers: {a: {url: '${NOT_SET_ANYWHERE}'}}\n", "servers.a.url"),
+        ("gateway.yaml", "servers: [\n", ""),
+        ("mcp-servers.json", '{"mcpServers": {"a": {"httpUrl": "ftp://a/"}}}', "mcpServers.a.httpUrl"),
+        ("mcp-servers.json", '{"mcpServers": {"a": {"url": "http://a/", "url": "http://b/"}}}', "mcpServers.a.url"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["validate", "check"])
+def test_problems_in_json_have_the_path_of_the_field(
+    command: str, name: str, text: str, path: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    result = run(command, "--json", str(file))
+    assert result.exit_code == 2
+    [problem] = json.loads(result.stdout)["problems"]
+    assert problem["path"] == path
+    assert problem["message"]
+    assert not path or path not in problem["message"]
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
