@@ -18,8 +18,8 @@ INTRODUCTION: Final = """\
 `mcp-extproc validate FILE` checks a file without starting anything. `mcp-extproc schema` prints the JSON Schema of the
 native format; editors use it with `# yaml-language-server: $schema=PATH` in the first line of a file.
 
-`run` and `serve --envoy-config` [reload the file](resilience.md#a-change-of-the-configuration) when it changes, `serve --workers`
-on SIGHUP. `serve` with a single process reads it only at the start. Variables keep their values until a restart.
+`run` and `serve --envoy-config` [reload the file](resilience.md#a-change-of-the-configuration) when it changes, and
+`serve --workers` on SIGHUP. A single `serve` process reads it only at the start. Variables keep their values until a restart.
 
 A minimal file:
 
