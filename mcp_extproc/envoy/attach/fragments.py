@@ -1,4 +1,4 @@
-"""The gateway's parts one by one, for those who paste: configurations whose listeners or routes come from elsewhere."""
+"""The gateway's parts one by one, to paste into configurations whose listeners or routes come from elsewhere."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _PLACES = {
 
 
 def fragments(config: GatewayConfig, layout: Layout) -> str:
-    """YAML: a list for each place, with a comment that names it."""
+    """YAML: a list for each place, with a comment about the place."""
     lists = _endpoint(config, layout) if config.servers else {"clusters": [worker_cluster(layout)]}
     if "pass_through" in config.model_fields_set:
         lists |= {

@@ -1,4 +1,4 @@
-"""What the owner of a listener should know before MCP is served there, as sentences."""
+"""Warnings for the owner of a listener about settings that are unsafe for MCP."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _OF_THE_CONNECTION = frozenset(
     )
     for spelling in (field, camel(field))
 )  # fmt: skip
-"""Fields by which a policy looks at the client's connection, which the worker's own is not."""
+"""Fields by which a policy depends on the client's connection, which messages of batches don't have."""
 
 _REMOTE = frozenset({"remote_ip", "remoteIp"})
-"""The same where Envoy does not write the client's address into a header."""
+"""The same, if Envoy does not write the client's address into a header."""
 
 _CONNECTION_INPUT = re.compile(r"common_inputs\.(network|ssl)\.")
 """The same in a matcher tree."""
@@ -36,23 +36,23 @@ _SAFE = {
 
 @dataclass(frozen=True, slots=True)
 class Cautions:
-    """What was found."""
+    """Warnings, and consequences."""
 
     sentences: list[str]
     batches_pass: bool
-    """Whether messages of batches can be judged as if they came alone."""
+    """Whether policies can apply to messages of batches as to single messages."""
 
 
 def cautions(
     target: Target, hosts: list[Object], filters: list[Object], where: Places, config: GatewayConfig
 ) -> Cautions:
-    """Look at a listener as it was.
+    """Check a listener before the gateway is added.
 
     Args:
-        target: where clients come in.
-        hosts: the virtual hosts that get the endpoint.
-        filters: the HTTP filters that were there.
-        where: ours go among them.
+        target: the clients' listener.
+        hosts: the virtual hosts with the endpoint.
+        filters: the existing HTTP filters.
+        where: insertion points of the gateway's filters.
         config: the gateway's.
     """
     behind = filters[where.first :]
@@ -151,7 +151,7 @@ def _spellings(manager: Object) -> str | None:
 
 
 def unsafe_spellings(manager: Object) -> str | None:
-    """By what one request could pass for another, where the manager does not see to it."""
+    """Ways in which a request could bypass policies unless the manager prevents it."""
     missing = [field for field in _SAFE if not _is_safe(manager, field)]
     return "; ".join(f"without {field}, {_SAFE[field]}" for field in missing) or None
 
@@ -177,7 +177,7 @@ def _counted_by_envoy(target: Target, hosts: list[Object], filters: list[Object]
     named = [
         name
         for name, item in limiting.items()
-        # Without a bucket of its own it is there for routes that have one.
+        # Without a default token bucket, it applies only to routes that have one.
         if any(_has_bucket(config) for config in (
             object_at(item, "typed_config"), *(object_at(object_at(place, "typed_per_filter_config"), name) for place in here)
         ))

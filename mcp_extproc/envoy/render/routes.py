@@ -1,6 +1,7 @@
-"""Routes: where a request goes once the gateway has decided.
+"""Routes of requests after the gateway's decision.
 
-The client's listener matches servers by dynamic metadata, which no client can write, and not by a header, which any can.
+The clients' listener matches servers by dynamic metadata, which clients can't write, instead of by a header, which they
+can.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ EXT_PROC = "envoy.filters.http.ext_proc"
 CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
 
 ENDPOINT = f"{LISTENER}/endpoint"
-"""Name of the route that requests to the endpoint have until the gateway has decided."""
+"""Name of the route of endpoint requests before the gateway's decision."""
 
 _LOST_SESSION_STATUSES = [404, 400]
-"""What servers answer to a session that they lost: 404 by the specification, 400 by examples of the TypeScript SDK."""
+"""Statuses that report a lost session: 404 by the specification, 400 in examples of the TypeScript SDK."""
 
 
 def client_routes(config: GatewayConfig) -> RouteConfiguration:
@@ -64,19 +65,20 @@ def client_routes(config: GatewayConfig) -> RouteConfiguration:
 
 
 def endpoint_routes(config: GatewayConfig) -> list[Route]:
-    """What becomes of requests to the MCP endpoint, and of no others."""
+    """Local replies for requests to the MCP endpoint only."""
     return [*(_call_route(config, name) for name in config.servers), _endpoint_route(config)]
 
 
 def upstream_routes(config: GatewayConfig) -> RouteConfiguration:
-    """Routes of the private listener for sub-requests: by header, written by the worker."""
+    """Routes of the private listener for sub-requests, by a header that the worker sets."""
     return RouteConfiguration(
         name=UPSTREAMS_LISTENER,
         virtual_hosts=[
             VirtualHost(
                 name=UPSTREAMS_LISTENER,
                 domains=["*"],
-                # Those that end up at the repair listener are no repairs: its worker refuses what has no attempts counted.
+                # Requests from here that end up at the repair listener are no repairs: the worker there rejects
+                # requests without an attempt count.
                 include_request_attempt_count=not any(map(resilience.fails_over, config.servers.values())),
                 routes=[
                     route
@@ -94,7 +96,7 @@ def _sub_request(config: GatewayConfig, name: str, *, streams: bool) -> Route:
     action = _to_server(config, name)
     action.retry_policy = resilience.sub_request_retries(server)
     if streams:
-        # The stream of a GET may be silent for hours.
+        # A GET stream may be idle for hours.
         headers.append(HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET")))
         action.idle_timeout = ZERO
     return Route(
@@ -107,7 +109,7 @@ def _sub_request(config: GatewayConfig, name: str, *, streams: bool) -> Route:
 
 
 def repair_routes(config: GatewayConfig) -> RouteConfiguration:
-    """Routes of the private listener for lost sessions: the same server again, once its session is mended."""
+    """Routes of the private listener for lost sessions: the same server again, with a new session."""
     return RouteConfiguration(
         name=REPAIR_LISTENER,
         virtual_hosts=[
@@ -165,7 +167,7 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
         ),
         route=action,
         request_headers_to_remove=[SERVER_HEADER],
-        # SDKs adopt a session id from any answer, so only our own may reach them.
+        # SDKs adopt a session id from any response, so only the gateway's own may reach them.
         response_headers_to_remove=["mcp-session-id", "set-cookie", "www-authenticate"],
         typed_per_filter_config={
             CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),
@@ -178,7 +180,7 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
     return RouteAction(
         cluster=cluster_name(name),
         priority=RoutingPriority.DEFAULT,
-        # An answer may stream for any time; only silence ends it.
+        # A response may stream for any time; only idle ones time out.
         timeout=ZERO,
         idle_timeout=seconds(config.servers[name].timeout),
         auto_host_rewrite=True,
@@ -187,7 +189,7 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
 
 
 def _endpoint_route(config: GatewayConfig) -> Route:
-    # Never answers: the gateway replies, or chooses another route. A request that passed it undecided would end here.
+    # Normally never reached: the gateway responds itself or selects another route. An undecided request would end here.
     return Route(
         name=ENDPOINT,
         match=RouteMatch(path=config.listen.path),
