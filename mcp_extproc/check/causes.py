@@ -1,4 +1,4 @@
-"""Why a server could not be reached, by what Envoy counted. What it says of a request alone is one word."""
+"""Causes of failed connections to servers, from Envoy's statistics, which are more precise than its response flags."""
 
 from __future__ import annotations
 

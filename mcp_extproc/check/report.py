@@ -1,4 +1,4 @@
-"""The report: what each server is like, and all that is to be put right."""
+"""The report: the state of each server, and all problems."""
 
 from __future__ import annotations
 

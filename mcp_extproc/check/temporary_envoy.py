@@ -1,6 +1,7 @@
-"""An Envoy for the time of a check: it has the servers' clusters and the private listener, and nothing that clients reach.
+"""An Envoy for the duration of a check, with the servers' clusters and the private listener, but without a listener for
+clients.
 
-So a server is asked with the TLS, the name resolution, the limits and the retries that it will be asked with later.
+So servers are checked with the same TLS, name resolution, limits and retries as in operation.
 """
 
 from __future__ import annotations

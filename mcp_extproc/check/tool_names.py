@@ -1,4 +1,4 @@
-"""What clients can't use of what the servers list, and what in the configuration is about nothing. Plain functions."""
+"""Names that clients can't use, and configuration that matches nothing. Plain functions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The commands. Everything they print for people goes through rich; ``--json`` is for scripts.
+"""The commands. Output for people uses rich; ``--json`` is for scripts.
 
-Exit codes: 0 fine, 1 the gateway failed, 2 the command line or the configuration is wrong.
+Exit codes: 0 success, 1 the gateway failed, 2 the command line or the configuration is invalid.
 """
 
 from __future__ import annotations

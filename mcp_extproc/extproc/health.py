@@ -1,4 +1,4 @@
-"""Asks a worker by grpc.health.v1 whether it takes requests, as a container or service manager wants to know.
+"""Checks by grpc.health.v1 whether a worker accepts requests, for container and service managers.
 
 Source: grpc/doc/health-checking.md.
 """
@@ -16,17 +16,17 @@ _REASONS = {
 }
 
 _OPTIONS = (
-    # A proxy in the environment is not meant for the workers.
+    # A proxy from the environment must not be used for workers.
     ("grpc.enable_http_proxy", 0),
 )
 
 
 def problem(address: Address, timeout: float) -> str | None:
-    """Why a worker does not take requests now; ``None`` where it does. Blocks.
+    """Why a worker does not accept requests; ``None`` if it does. Blocks.
 
     Args:
-        address: where it serves ext_proc.
-        timeout: seconds to wait for its answer.
+        address: of its ext_proc service.
+        timeout: seconds to wait for the response.
     """
     with grpc.insecure_channel(str(address), options=_OPTIONS) as channel:
         try:
