@@ -1,4 +1,4 @@
-"""``validate``, ``check`` and ``schema``: what is wrong with a file, or with the servers in it."""
+"""``validate``, ``check`` and ``schema``: problems of a file, or of its servers."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def validate(file: Path, as_json: bool) -> None:
 @ENVOY
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
-    """Ask all servers of FILE, and look at what clients would see: names that collide, names too long, filters about nothing.
+    """Connect to all servers of FILE, and check their names: collisions, names that are too long, filters without a match.
 
-    Servers are asked through an Envoy that is started for it. Exit code 0: nothing is wrong; 1: something is; 2: FILE is.
+    A temporary Envoy is started for this. Exit code 0: no problems; 1: problems; 2: FILE is invalid.
     """
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
     from mcp_extproc.run.process import StartError
@@ -72,10 +72,10 @@ def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
 
 
 def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> bool:
-    """Whether nothing is wrong. What is wrong is printed."""
+    """Check the servers and print the report. Returns whether there are no problems."""
     from mcp_extproc.check.report import check as check_servers
 
-    with Console(stderr=True).status("Asking the servers"):
+    with Console(stderr=True).status("Connecting to the servers"):
         report = asyncio.run(check_servers(loaded.config, envoy))
     if as_json:
         print(json.dumps({"valid": True, "warnings": loaded.warnings, **asdict(report)}))  # noqa: T201

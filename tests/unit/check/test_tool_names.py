@@ -123,11 +123,11 @@ def test_the_report_of_servers_that_fail() -> None:
             "tools": Listed("b", [], "has more than 100 pages"), "prompts": Failed("b", "error", "answered an error"),
         }),
     ]  # fmt: skip
-    told = report(config({"a": {}, "b": {"tools": {"include": ["x"]}}}), surveyed, {"a": "nobody listens there"})
+    told = report(config({"a": {}, "b": {"tools": {"include": ["x"]}}}), surveyed, {"a": "nothing listens there"})
     a, b = told.servers
     assert (a.address, a.version, a.tools) == ("localhost:80", None, None)
     assert (b.version, b.tools, b.prompts, b.resources) == ("2025-06-18", 0, None, 0)
     assert [(problem.kind, problem.server) for problem in told.problems] == [
         ("unreachable", "a"), ("list_cut_short", "b"), ("list_failed", "b"),
     ]  # fmt: skip
-    assert told.problems[0].text == "localhost:80 is unreachable (X): nobody listens there"
+    assert told.problems[0].text == "localhost:80 is unreachable (X): nothing listens there"

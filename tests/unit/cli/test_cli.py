@@ -146,8 +146,8 @@ TCP = ("--listen", "127.0.0.1:9002")
         (("--tls-certificate", "FILE", *TCP), "--tls-key is missing"),
         (("--tls-key", "FILE", *TCP), "--tls-certificate is missing"),
         (("--tls-client-ca", "FILE", *TCP), "--tls-certificate is missing"),
-        (("--tls-certificate", "FILE", "--tls-key", "FILE"), "TLS is for --listen HOST:PORT"),
-        (("--tls-certificate", "FILE", "--tls-key", "FILE", "--listen", "unix:/run/x.sock"), "TLS is for --listen"),
+        (("--tls-certificate", "FILE", "--tls-key", "FILE"), "TLS requires --listen HOST:PORT"),
+        (("--tls-certificate", "FILE", "--tls-key", "FILE", "--listen", "unix:/run/x.sock"), "TLS requires --listen"),
         (("--drain-seconds", "-1"), "-1"),
     ],
 )
@@ -175,9 +175,9 @@ def test_serve_says_which_certificate_is_none(file: Path) -> None:
         (("--extproc-sni", "gateway.internal"), "--extproc-ca is missing"),
         (("--extproc-ca", "a", "--extproc-client-key", "b"), "--extproc-client-certificate is missing"),
         (("--extproc-ca", "a", "--extproc-client-certificate", "b"), "--extproc-client-key is missing"),
-        (("--extproc-ca", "a"), "TLS is for workers at --extproc HOST:PORT"),
-        (("--extproc-ca", "a", "--extproc", "unix:/run/x.sock"), "TLS is for workers at --extproc HOST:PORT"),
-        (("--extproc-ca", "a", "--extproc", "g:1", "--extproc", "unix:/run/x.sock"), "TLS is for workers at"),
+        (("--extproc-ca", "a"), "TLS requires workers at --extproc HOST:PORT"),
+        (("--extproc-ca", "a", "--extproc", "unix:/run/x.sock"), "TLS requires workers at --extproc HOST:PORT"),
+        (("--extproc-ca", "a", "--extproc", "g:1", "--extproc", "unix:/run/x.sock"), "TLS requires workers at"),
     ],
 )
 def test_bootstrap_options_that_do_not_go_together(file: Path, options: tuple[str, ...], says: str) -> None:
