@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Self
 
 from mcp_extproc.telemetry import log
 
-_ENCRYPTED = "the key is encrypted, and nobody is there to enter a passphrase"
+_ENCRYPTED = "the key is encrypted: use one without a passphrase"
 
 _LOG = log.logger("tls")
 
@@ -96,7 +96,7 @@ class Certificates:
         if problem:
             log.event(_LOG, logging.ERROR, "tls_files_refused", {
                 "why": problem,
-                "effect": "new connections get what the files held before",
+                "effect": "new connections use the previous content",
             })  # fmt: skip
         else:
             log.event(_LOG, logging.INFO, "tls_files_renewed", {"certificate": str(self._files.certificate)})
@@ -133,7 +133,7 @@ class _Handshake(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            why = getattr(error, "verify_message", None) or error.reason or "the peer hung up"
+            why = getattr(error, "verify_message", None) or error.reason or "the peer closed the connection"
             log.event(_LOG, logging.WARNING, "tls_refused", {"why": why})
             raise
 

@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mcp_extproc.address import Address
 
 _REASONS = {
-    grpc.StatusCode.UNAVAILABLE: "nobody answers",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "no answer in time",
+    grpc.StatusCode.UNAVAILABLE: "nothing responds",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "no response in time",
 }
 
 _OPTIONS = (
@@ -33,7 +33,7 @@ def problem(address: Address, timeout: float) -> str | None:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout)
         except grpc.RpcError as error:
             code = error.code()
-            return _REASONS.get(code, f"no health check is served there: {code.name}")
+            return _REASONS.get(code, f"there is no health service: {code.name}")
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return None
     return f"it is {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}"

@@ -19,7 +19,7 @@ def find_envoy(path: str | None = None) -> str:
     if path is not None:
         found = shutil.which(path)
         if found is None:
-            raise EnvoyNotFound(f"{path} is no program that can be run")
+            raise EnvoyNotFound(f"{path} is not an executable program")
         return found
     bundled = _bundled()
     if bundled is not None:

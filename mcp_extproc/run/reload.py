@@ -128,7 +128,7 @@ class LiveConfig:
             await self.reload(even_if_same=asked)
         except (ConfigError, StartError, Refused, OSError) as error:
             log.event(_LOG, logging.ERROR, "config_refused", {
-                "why": str(error), "effect": "the configuration before goes on",
+                "why": str(error), "effect": "the previous configuration stays in use",
             })  # fmt: skip
 
     # -- How ----------------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ class LiveConfig:
                     await asyncio.sleep(POLL_SECONDS)
             if self._directory is not None and watched_files.write(self._directory, rendered.bootstrap):
                 log.event(_LOG, logging.WARNING, "envoy_needs_restart", {
-                    "why": "what Envoy reads only when it starts has changed",
+                    "why": "settings that Envoy reads only when it starts have changed",
                     "file": self._directory / watched_files.BOOTSTRAP,
                 })  # fmt: skip
         except (Refused, OSError) as error:
@@ -225,7 +225,7 @@ class LiveConfig:
             if now is None:
                 return  # Envoy has ended, and will read the files when it starts again.
             if int(now.get(f"{part.stat}.update_rejected", 0)) > rejected:
-                raise Refused(f"Envoy does not take {part.name}; its log says why")
+                raise Refused(f"Envoy rejects {part.name}; see its log")
             taken = now.get(f"{part.stat}.version_text") == part.version
             if taken and now.get(_WARMING) == "0":
                 return
@@ -234,7 +234,7 @@ class LiveConfig:
             # For example, names of new servers can't be resolved. The others need not wait.
             log.event(_LOG, logging.WARNING, "clusters_still_warming", {"seconds": TAKE_SECONDS})
             return
-        raise Refused(f"Envoy did not take {part.name} within {TAKE_SECONDS:g} s; its log may say why")
+        raise Refused(f"Envoy did not apply {part.name} within {TAKE_SECONDS:g} s; see its log")
 
     async def _rejections(self, part: File) -> int | None:
         """How often Envoy has rejected one file so far; ``None`` if Envoy does not run."""

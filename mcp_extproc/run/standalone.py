@@ -226,5 +226,6 @@ def _check_port_is_free(config: GatewayConfig) -> None:
             probe.bind((address, port))
         except OSError as error:
             raise StartError(
-                f"cannot listen on {address}:{port}: {error.strerror}. Choose another port with --port, or end what uses it."
+                f"cannot listen on {address}:{port}: {error.strerror}. Choose another port with --port, or stop the process"
+                " that uses it."
             ) from None

@@ -262,7 +262,7 @@ class Supervisor:
         for oldest in seat.leaving[:-_MAX_LEAVING]:
             log.event(_LOG, logging.WARNING, "worker_cut_off", {
                 "pid": oldest.pid,
-                "why": f"{_MAX_LEAVING} more workers were replaced since, and still have calls",
+                "why": f"{_MAX_LEAVING} more workers were replaced since then, and still have calls",
             })  # fmt: skip
             self._go(end(oldest))  # Its second SIGTERM.
 

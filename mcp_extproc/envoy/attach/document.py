@@ -91,7 +91,7 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str) -> Any:
 
 def _mapping(data: Any, name: str) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise ConfigError(name, ["this is no Envoy bootstrap: expected a mapping with static_resources"])
+        raise ConfigError(name, ["not an Envoy bootstrap: expected a mapping with static_resources"])
     return data
 
 
@@ -151,7 +151,7 @@ class _Reader:
         if depth > _MAX_DEPTH:
             raise _Unusable(f"{_place(node)}nested more than {_MAX_DEPTH} levels deep, or an alias of itself")
         if self._values > _MAX_VALUES:
-            raise _Unusable(f"more than {_MAX_VALUES} values, aliases counted as often as they are used")
+            raise _Unusable(f"more than {_MAX_VALUES} values, counting aliases at each use")
         if isinstance(node, MappingNode):
             return self._mapping(node, depth)
         if isinstance(node, SequenceNode):
@@ -182,7 +182,7 @@ def _scalar(node: ScalarNode) -> Scalar:
     # Quoted scalars are text; the type of plain ones is left to Envoy. Tags are not supported.
     if node.tag != (plain if node.style is None else _STR):
         raise _Unusable(
-            f"{_place(node)}tags such as {node.tag.rpartition(':')[2]} are not used in Envoy's configuration"
+            f"{_place(node)}tags such as {node.tag.rpartition(':')[2]} are not supported in Envoy's configuration"
         )
     scalar = Scalar(node.value)
     scalar.tag, scalar.style = node.tag, node.style

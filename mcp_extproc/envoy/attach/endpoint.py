@@ -57,8 +57,8 @@ def _attach(bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Ch
     reads = bool(choice.pass_through or choice.pass_through_hosts)
     if not config.servers and not reads:
         raise CannotAttach(
-            "the gateway's configuration has no servers, so there is no endpoint to add: name the routes whose requests are to"
-            " be read with --pass-through"
+            "the gateway's configuration has no servers, so there is no endpoint to add: select the routes whose requests"
+            " are to be inspected with --pass-through"
         )
     target = choose_manager(bootstrap, choice)
     theirs = list(objects(target.manager, "http_filters"))
@@ -125,9 +125,7 @@ def _add_mappers(manager: Object, mappers: list[Object]) -> None:
 def _check_free(kind: str, present: list[Object], ours: list[Object]) -> None:
     taken = {get(item, "name") for item in present} & {item["name"] for item in ours}
     if taken:
-        raise CannotAttach(
-            f"there is a {kind} {min(taken)!r} already, and the gateway needs one of its own with this name: rename it"
-        )
+        raise CannotAttach(f"there is a {kind} {min(taken)!r} already, and the gateway needs this name: rename it")
 
 
 # -- What an earlier time added -------------------------------------------------------------------------------------------
@@ -180,12 +178,12 @@ def _check_names(resources: Object, found: list[Target]) -> None:
     if taken:
         kind, item = taken[0]
         raise CannotAttach(
-            f"the {kind} {get(item, 'name')!r} has a name that the gateway's parts have, and was not added by `envoy attach`:"
+            f"the {kind} {get(item, 'name')!r} has a name reserved for the gateway, and was not added by `envoy attach`:"
             " rename or remove it"
         )
     if any(_is_our_limit(item) for host in hosts for item in objects(host, "rate_limits")):
         raise CannotAttach(
-            f"rate_limits of a virtual host have stage {STAGE}, which is the gateway's: give them another"
+            f"rate_limits of a virtual host have stage {STAGE}, which is reserved for the gateway: use another"
         )
 
 

@@ -66,7 +66,7 @@ def objects(data: Object, field: str) -> list[Object]:
     """
     value = get(data, field, [])
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise CannotAttach(f"{field} is no list of mappings: Envoy would not read this file")
+        raise CannotAttach(f"{field} is not a list of mappings: Envoy would reject this file")
     return value
 
 
@@ -78,7 +78,7 @@ def object_at(data: Object, field: str) -> Object:
     """
     value = get(data, field, {})
     if not isinstance(value, dict):
-        raise CannotAttach(f"{field} is no mapping: Envoy would not read this file")
+        raise CannotAttach(f"{field} is not a mapping: Envoy would reject this file")
     return value
 
 

@@ -60,7 +60,7 @@ def places(filters: list[Object], namespaces: Collection[str]) -> Places:
         CannotAttach: there is no correct place.
     """
     _check_router(filters)
-    _check_nobody_asks_our_workers(filters)
+    _check_workers_are_unused(filters)
     _check_metadata_is_written(filters, namespaces)
     found = [kinds(item) for item in filters]
     last_authentication = max((index for index, kind in enumerate(found) if kind & AUTHENTICATION), default=-1)
@@ -69,8 +69,8 @@ def places(filters: list[Object], namespaces: Collection[str]) -> Places:
         if reason is not None:
             behind = filter_name(filters[last_authentication])
             raise CannotAttach(
-                f"the order of the HTTP filters is unsafe: {filter_name(item)} {reason}, and so has to come after the"
-                f" gateway's filters, but {behind}, which says who calls, comes after it and has to come before them."
+                f"the order of the HTTP filters is unsafe: {filter_name(item)} {reason}, so it has to come after the"
+                f" gateway's filters, but {behind}, which authenticates, comes after it and has to come before them."
                 f" Move {behind} in front of {filter_name(item)}"
             )
     after = range(last_authentication + 1, len(filters))
@@ -110,8 +110,8 @@ def _check_router(filters: list[Object]) -> None:
     routers = [index for index, item in enumerate(filters) if "router" in kinds(item)]
     if not routers:
         raise CannotAttach(
-            "the listener's HTTP connection manager has no envoy.filters.http.router: what answers there is something else,"
-            " and no route would be taken. Choose another listener, or end its http_filters with a router"
+            "the listener's HTTP connection manager has no envoy.filters.http.router: something else responds there,"
+            " and routes have no effect. Choose another listener, or end its http_filters with a router"
         )
     if routers != [len(filters) - 1]:
         raise CannotAttach(
@@ -120,12 +120,12 @@ def _check_router(filters: list[Object]) -> None:
         )
 
 
-def _check_nobody_asks_our_workers(filters: list[Object]) -> None:
+def _check_workers_are_unused(filters: list[Object]) -> None:
     for item in filters:
         if "ext_proc" in kinds(item) and EXTPROC_CLUSTER in words(item):
             raise CannotAttach(
-                f"the HTTP filter {filter_name(item)} asks the cluster {EXTPROC_CLUSTER} already, without having been"
-                " attached: remove it and what belongs to it"
+                f"the HTTP filter {filter_name(item)} uses the cluster {EXTPROC_CLUSTER} already, but was not added by"
+                " `envoy attach`: remove it and its parts"
             )
 
 
@@ -135,7 +135,7 @@ def _check_metadata_is_written(filters: list[Object], namespaces: Collection[str
     for item in filters:
         if NATIVE_NAMESPACE in words(item):
             raise CannotAttach(
-                f"the HTTP filter {filter_name(item)} reads the metadata {NATIVE_NAMESPACE}, which nobody would write, so that"
+                f"the HTTP filter {filter_name(item)} reads the metadata {NATIVE_NAMESPACE}, which no filter writes, so that"
                 " its rules would match nothing. Add it to metadata.namespaces in the gateway's configuration"
             )
 

@@ -147,13 +147,13 @@ def cautions(target: Target) -> list[str]:
     ]
     if around:
         found.append(
-            f"{', '.join(around)}: it leads to a cluster that other requests are read for, and its own are not."
-            " If MCP is served there, name it with --pass-through too"
+            f"{', '.join(around)}: it leads to a cluster of an inspected route, but its own requests are not inspected."
+            " If MCP is served there, select it with --pass-through, too"
         )
     reasons = unsafe_spellings(target.manager)
     if reasons is not None:
         found.append(
-            "a path in another spelling can be another route to Envoy, whose requests are not read, and the same path to a"
+            "a path in another spelling can match another route in Envoy, without inspection, but be the same path for a"
             f" server: {reasons}. Consider setting them on the HTTP connection manager"
         )
     return found
@@ -235,13 +235,13 @@ def _check_limits(places: Iterable[Object], config: GatewayConfig) -> None:
     for place in places:
         if get(place, _OLD_LIMIT) is not None:
             raise CannotAttach(
-                f"{_what(place)} has {_OLD_LIMIT}, which Envoy takes no {_LIMIT} besides: use the latter"
+                f"{_what(place)} has {_OLD_LIMIT}, which Envoy does not allow together with {_LIMIT}: use the latter"
             )
         limit = get(place, _LIMIT)
         if limit is not None and int(str(limit)) < config.limits.request_bytes:
             raise CannotAttach(
                 f"{_what(place)} has {_LIMIT} {limit}, and the gateway's limits.request_bytes is"
-                f" {config.limits.request_bytes}: raise the one or lower the other"
+                f" {config.limits.request_bytes}: raise the former or lower the latter"
             )
 
 

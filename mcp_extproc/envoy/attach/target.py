@@ -76,7 +76,7 @@ def _no_manager(bootstrap: Object) -> str:
         return f"the listeners are not in this file but come from dynamic_resources.lds_config: {FRAGMENTS} there"
     return (
         "no listener in static_resources has an HTTP connection manager (a network filter with typed_config"
-        f" {MANAGER}), so there is nothing that routes HTTP requests. Add one, or use `mcp-extproc envoy bootstrap`,"
+        f" {MANAGER}), so nothing routes HTTP requests. Add one, or use `mcp-extproc envoy bootstrap`,"
         " which prints a whole configuration"
     )
 
@@ -102,7 +102,7 @@ def _one(found: list[Target], choice: Choice) -> Target:
     if len(left) > 1:
         several = "; ".join(str(target) for target in left)
         raise CannotAttach(
-            f"several HTTP connection managers could be meant: {several}. Say which one with --listener, --filter-chain or"
+            f"the HTTP connection manager is ambiguous: {several}. Select one with --listener, --filter-chain or"
             " --virtual-host"
         )
     return left[0]
@@ -123,8 +123,8 @@ def virtual_hosts(target: Target, choice: Choice) -> list[Object]:
     if not choice.virtual_hosts:
         if len(hosts) > 1:
             raise CannotAttach(
-                f"listener {target} has several virtual hosts: {_listed(names)}. Say with --virtual-host where the endpoint"
-                " is to be; the option can be given more than once"
+                f"listener {target} has several virtual hosts: {_listed(names)}. Select those for the endpoint with"
+                " --virtual-host; the option can be given more than once"
             )
         return hosts
     for wanted in choice.virtual_hosts:
@@ -141,7 +141,7 @@ def check_routes(host: Object, path: str) -> None:
     """
     if get(host, "matcher") is not None:
         raise CannotAttach(
-            f"virtual host {_name(host)} chooses routes by a matcher tree, where ours would have no place:"
+            f"virtual host {_name(host)} selects routes by a matcher tree, to which routes can't be added:"
             " put the endpoint on a virtual host with a list of routes"
         )
     for route in objects(host, "routes"):

@@ -27,8 +27,8 @@ _CONNECTION_INPUT = re.compile(r"common_inputs\.(network|ssl)\.")
 """The same in a matcher tree."""
 
 _SAFE = {
-    "use_remote_address": "who connects could write any address of a client into x-forwarded-for, and set x-envoy-* headers",
-    "normalize_path": "/x/../y and /y are two paths to policies by path, and may be one to a service",
+    "use_remote_address": "clients can spoof their address in x-forwarded-for, and set x-envoy-* headers",
+    "normalize_path": "/x/../y and /y are two paths for policies by path, and may be one for a service",
     "merge_slashes": "so are //y and /y",
     "path_with_escaped_slashes_action": "so are /x%2Fy and /x/y (REJECT_REQUEST is the safe value)",
 }
@@ -82,8 +82,8 @@ def _by_connection(target: Target, filters: list[Object]) -> str | None:
     if not named:
         return None
     return (
-        f"{', '.join(dict.fromkeys(named))} looks at the client's connection (address or certificate), which messages of"
-        " batches do not have: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) are answered with errors"
+        f"{', '.join(dict.fromkeys(named))} depends on the client's connection (address or certificate), which messages of"
+        " batches do not have: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) get errors"
     )
 
 
@@ -99,8 +99,8 @@ def _judged_late(behind: list[Object]) -> str | None:
     if not named:
         return None
     return (
-        f"{', '.join(named)} judges calls only: by envoy.policies of the gateway's configuration, initialize, lists and ping"
-        " are answered in front of it. Where it is all that keeps strangers out, choose `policies: all`"
+        f"{', '.join(named)} applies to calls only: with envoy.policies of the gateway's configuration, initialize, lists and"
+        " ping are answered in front of it. If access depends on it alone, set `policies: all`"
     )
 
 
@@ -109,7 +109,7 @@ def _removed_tokens(filters: list[Object]) -> str | None:
     if not named:
         return None
     return (
-        f"{', '.join(named)} takes the token out of the request: messages of batches (MCP 2025-03-26) then have none, and are"
+        f"{', '.join(named)} removes the token from the request: messages of batches (MCP 2025-03-26) then have none, and are"
         " answered with errors. Set `forward: true` on the provider; the gateway passes no client's token to a server"
     )
 
@@ -135,8 +135,8 @@ def _hosts(target: Target, hosts: list[Object], config: GatewayConfig) -> str | 
     if local and domains <= {"*", "localhost", "localhost:*", "127.0.0.1", "[::1]"}:
         return None
     return (
-        f"listen.address of the gateway's configuration is {config.listen.address}, so that it serves only hosts such as"
-        " localhost and answers others with 403. Set it to 0.0.0.0, or to another address that is not local"
+        f"listen.address of the gateway's configuration is {config.listen.address}, so that it accepts only hosts such as"
+        " localhost and rejects others with 403. Set it to 0.0.0.0, or to another address that is not local"
     )
 
 
@@ -145,7 +145,7 @@ def _spellings(manager: Object) -> str | None:
     if reasons is None:
         return None
     return (
-        "the endpoint is served at its exact path and spelling only, but policies of this listener could be got around:"
+        "the endpoint is served only at its exact path and spelling, but policies of this listener could be bypassed:"
         f" {reasons}. Consider setting them on the HTTP connection manager"
     )
 
@@ -168,7 +168,7 @@ def _is_safe(manager: Object, field: str) -> bool:
 def _short_streams(manager: Object) -> str | None:
     if get(object_at(manager, "common_http_protocol_options"), "max_stream_duration") is None:
         return None
-    return "max_stream_duration of the HTTP connection manager ends long calls, and streams of clients that listen"
+    return "max_stream_duration of the HTTP connection manager ends long calls and open streams"
 
 
 def _counted_by_envoy(target: Target, hosts: list[Object], filters: list[Object], config: GatewayConfig) -> str | None:
@@ -187,8 +187,8 @@ def _counted_by_envoy(target: Target, hosts: list[Object], filters: list[Object]
     if not named:
         return None
     return (
-        f"{', '.join(named)}: Envoy counts for each listener by itself, and messages of batches would have a limit of their"
-        " own: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) are answered with errors. A global limit"
+        f"{', '.join(named)}: Envoy counts for each listener separately, and messages of batches would have a separate"
+        " limit: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) get errors. A global limit"
         " counts both"
     )
 
@@ -210,4 +210,4 @@ def _unused(config: GatewayConfig) -> str | None:
     ]
     if not unused:
         return None
-    return f"{', '.join(unused)} of the gateway's configuration do not count here: this Envoy has its own"
+    return f"{', '.join(unused)} of the gateway's configuration have no effect here: this Envoy has its own"

@@ -272,7 +272,7 @@ class _Connection(asyncio.Protocol):
             self._give_up(stream, grpc.INTERNAL, "grpc-timeout can't be read")
             return
         self._deadlines[stream] = self.loop.call_later(
-            seconds, self._give_up, stream, grpc.DEADLINE_EXCEEDED, "the deadline has passed"
+            seconds, self._give_up, stream, grpc.DEADLINE_EXCEEDED, "the deadline has expired"
         )
 
     def _give_up(self, stream: int, status: int, why: str) -> None:
