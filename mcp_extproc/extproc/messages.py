@@ -1,4 +1,4 @@
-"""ext_proc messages to and from the gateway's values. The only place that knows how a decision looks on the wire.
+"""Conversion between ext_proc messages and the gateway's values. Only this module knows how a decision is serialized.
 
 Source: envoy/service/ext_proc/v3/external_processor.proto; the field numbers are those of protos/.
 """
@@ -26,17 +26,17 @@ _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
 class Unreadable(ValueError):
-    """Bytes that are no message of ext_proc."""
+    """The bytes are not an ext_proc message."""
 
 
 # -- From Envoy -----------------------------------------------------------------------------------------------------------
 
 
 def read(raw: bytes) -> pb.ProcessingRequest:
-    """A message of Envoy's.
+    """Parse a message from Envoy.
 
     Raises:
-        Unreadable: it is none.
+        Unreadable: it is not a valid message.
     """
     try:
         return pb.ProcessingRequest.FromString(raw)
@@ -45,8 +45,8 @@ def read(raw: bytes) -> pb.ProcessingRequest:
 
 
 def whole_body(raw: bytes) -> bytes | None:
-    """The body in a serialized ``request_body`` that says nothing else, without having it read by the library: that takes two
-    copies more of what may be megabytes. ``None`` where there is more to be read, or something else."""
+    """The body in a serialized ``request_body`` without other fields, bypassing the protobuf library, which would copy
+    it twice more. ``None`` if the message is different."""
     try:
         outer, size = _sized(raw, 0, _REQUEST_BODY)
         start, length = _sized(raw, outer, _BODY)
@@ -59,11 +59,11 @@ def whole_body(raw: bytes) -> bytes | None:
 
 
 def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
-    """Where the payload of a length-delimited field begins, and its size.
+    """Start and size of a length-delimited field's payload.
 
     Raises:
-        ValueError: another field, or a length that no message of ours has.
-        IndexError: it is cut off.
+        ValueError: another field, or an impossible length.
+        IndexError: the message is truncated.
     """
     if raw[position] != tag:
         raise ValueError(position)
@@ -86,13 +86,13 @@ _ENDS_OF_BODY: Final = (b"", number_field(2, 1))
 
 
 def read_head(headers: pb.HttpHeaders) -> RequestHead:
-    """The request's head from the message that carries it."""
+    """The request headers of a message."""
     fields: dict[str, str] = {}
     for header in headers.headers.headers:
         value = (header.raw_value or header.value.encode()).decode("latin-1")
         name = header.key.lower()
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    # HTTP/2 knows both; Envoy routes by the pseudo-header, so it is the one to judge.
+    # HTTP/2 allows both. Envoy routes by the pseudo-header, so that one is checked.
     fields["host"] = fields.pop(":authority", fields.get("host", ""))
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
     for name in [name for name in fields if name.startswith(":")]:
@@ -101,7 +101,7 @@ def read_head(headers: pb.HttpHeaders) -> RequestHead:
 
 
 def response_header(message: pb.ProcessingRequest, name: str) -> str:
-    """One header of a response's head, such as ``:status``, or empty."""
+    """One response header, such as ``:status``, or an empty string."""
     for header in message.response_headers.headers.headers:
         if header.key == name:
             return (header.raw_value or header.value.encode()).decode("latin-1")
@@ -109,7 +109,7 @@ def response_header(message: pb.ProcessingRequest, name: str) -> str:
 
 
 def route_name(message: pb.ProcessingRequest) -> str:
-    """The name of Envoy's route, where the filter was told to send it (the repair listener's is), else empty."""
+    """The name of Envoy's route, if the filter sends it (the repair listener's does), otherwise empty."""
     for attributes in message.attributes.values():
         value = attributes.fields.get("xds.route_name")
         if value is not None:
@@ -135,7 +135,8 @@ ASK_FOR_BODY: Final = _ask_for_body(pb.ProcessingMode.SKIP)
 """Hold the request and send its whole body."""
 
 ASK_FOR_BODY_AND_HEAD: Final = _ask_for_body(pb.ProcessingMode.SEND)
-"""And later the head of the response, which may have to be read: Envoy takes such orders only in answers to headers."""
+"""Also send the response headers later, because the response may have to be read. Envoy accepts this only in a response
+to headers."""
 
 READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
     response_headers=pb.HeadersResponse(
@@ -145,7 +146,7 @@ READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
         response_header_mode=pb.ProcessingMode.SEND, response_body_mode=pb.ProcessingMode.STREAMED
     ),
 ).SerializeToString()
-"""Send us the response's body as it comes. Its length may change."""
+"""Stream the response body. Its length may change."""
 
 GO_ON: Final = {
     "response_headers": pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString(),
@@ -153,18 +154,18 @@ GO_ON: Final = {
     "request_trailers": pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString(),
     "response_trailers": pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString(),
 }
-"""By kind of message after the decision: the answer that changes nothing."""
+"""Responses without changes, by kind of message after the decision."""
 
 
 def more_time(seconds: float) -> bytes:
-    """Tell Envoy that the answer takes longer than its ``message_timeout``. At most once for each message of Envoy's."""
+    """Extend Envoy's ``message_timeout``. At most once for each message from Envoy."""
     timeout = Duration()
     timeout.FromMilliseconds(int(seconds * 1000))
     return pb.ProcessingResponse(override_message_timeout=timeout).SerializeToString()
 
 
 def namespace_keys(names: Iterable[str]) -> NamespaceKeys:
-    """How namespaces other than :data:`NAMESPACE` are given to the functions below."""
+    """Namespaces besides :data:`NAMESPACE`, for the functions below."""
     return tuple(field(1, name.encode()) for name in names)
 
 
@@ -191,9 +192,9 @@ def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = 
     common = field(2, mutation)
     metadata = _under_namespaces(entries + mark, more)
     if decision.body is original:
-        # The route is chosen again, by the metadata.
+        # The route is selected again, by the metadata.
         return field(3, field(1, common + _CLEAR_ROUTE_CACHE)) + metadata
-    # Bodies are large: they are copied once.
+    # Bodies are large, so they are copied only once.
     body = decision.body
     heads = [head(1, len(body))]
     heads.append(head(3, len(heads[0]) + len(body)))
@@ -204,7 +205,7 @@ def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = 
 
 
 def forward_headers(decision: Forward) -> bytes:
-    """Let the request go on, in answer to its headers; then show us the head of the response."""
+    """Let the request continue, in response to its headers; then send the response headers."""
     common = field(2, _mutation(decision.set_headers, decision.remove_headers))
     mode = number_field(1, pb.ProcessingMode.SEND) + number_field(2, pb.ProcessingMode.SEND)
     return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
@@ -263,7 +264,7 @@ HOLD_ALL: Final = _hold(pb.ProcessingMode.BUFFERED)
 """Send the body, which is known to fit."""
 
 HOLD_WHAT_FITS: Final = _hold(pb.ProcessingMode.BUFFERED_PARTIAL)
-"""Send the body, or as much of it as may be held: what becomes of a larger one is for us to say, and not a 413 of Envoy's."""
+"""Send the body up to the buffer limit. For a larger one the gateway decides, instead of a 413 from Envoy."""
 
 IN_ANSWER_TO_HEAD: Final = 1
 IN_ANSWER_TO_BODY: Final = 3
@@ -271,7 +272,7 @@ IN_ANSWER_TO_BODY: Final = 3
 
 
 def let_pass(decision: Pass, phase: int, more: NamespaceKeys, *, clear_route_cache: bool) -> bytes:
-    """Let the request go on as it is, in answer to its head or its body."""
+    """Let the request continue unchanged, in response to its headers or its body."""
     common = field(2, _mutation(decision.set_headers, decision.remove_headers))
     if clear_route_cache:
         common += number_field(5, 1)
@@ -304,13 +305,13 @@ def stream_head(facts: RequestFacts, more: NamespaceKeys = ()) -> bytes:
 
 
 def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
-    """A piece of the stream."""
+    """A chunk of the stream."""
     body = field(1, chunk) + (number_field(2, 1) if end else b"")
     return field(11, field(2, body))
 
 
 def response_piece(body: bytes) -> bytes:
-    """What the client gets for a piece of the response's body."""
+    """The replacement for a chunk of the response body."""
     mutation = field(1, body) if body else number_field(2, 1)  # clear_body
     return field(4, field(1, field(3, mutation)))
 

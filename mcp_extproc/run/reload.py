@@ -1,7 +1,7 @@
-"""The configuration that a running gateway serves, and how another one takes its place without a call being lost.
+"""The running configuration, and its replacement by another one without losing a call.
 
-The order: clusters and routes of new servers first, then the workers one after the other, and once the last worker is gone
-that knew the configuration before, what only it needed is taken away, routes before clusters.
+The order: clusters and routes of new servers first, then the workers one after the other. When the last worker with the
+previous configuration has ended, what only that needed is removed, routes before clusters.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 POLL_SECONDS = 1.0
-"""Between looks at the file. A change is taken up once the file has stayed the same from one look to the next: a half-written
+"""Seconds between two checks of the file. A change is applied once the file is the same in two checks: a half-written
 file can be valid."""
 
 TAKE_SECONDS = 20.0
-"""For Envoy to take a file. Host names of new servers are looked up within this time."""
+"""Deadline for Envoy to apply a file. Host names of new servers are resolved within this time."""
 
 _TAKE_POLL_SECONDS = 0.02
 _WARMING = "cluster_manager.warming_clusters"
@@ -40,19 +40,19 @@ _LOG = log.logger("config")
 
 
 class Refused(Exception):
-    """Envoy did not take a configuration. ``str()`` says which part of it."""
+    """Envoy rejected a configuration. ``str()`` is the part that it rejected."""
 
 
 class LiveConfig:
-    """What is served now.
+    """The configuration in use.
 
     Args:
         file: the configuration file.
-        served: what it says.
-        port: for the clients' listener, instead of the file's.
-        workers: serve it.
-        layout: where Envoy and the workers meet.
-        directory: of the files that Envoy watches; ``None`` where its configuration is somebody else's business.
+        served: its content at the start.
+        port: port for clients, instead of the file's.
+        workers: the workers that use it.
+        layout: addresses of Envoy and the workers.
+        directory: of the files that Envoy watches; ``None`` if Envoy is configured separately.
         environ: for ``${VAR}``.
     """
 
@@ -85,17 +85,17 @@ class LiveConfig:
         """Write the files that Envoy watches.
 
         Raises:
-            OSError: that is not possible.
+            OSError: they can't be written.
         """
         assert self._directory is not None
         for part in self._rendered(self.served.config).watched:
             watched_files.write(self._directory, part)
 
     def write_bootstrap(self) -> bool:
-        """Write what Envoy is started with, after all others: once it is there, so are they. Returns whether it changed.
+        """Write Envoy's bootstrap, last: once it exists, all other files do. Returns whether it changed.
 
         Raises:
-            OSError: that is not possible.
+            OSError: it can't be written.
         """
         assert self._directory is not None
         return watched_files.write(self._directory, self._rendered(self.served.config).bootstrap)
@@ -141,14 +141,14 @@ class LiveConfig:
     # -- How ----------------------------------------------------------------------------------------------------------
 
     async def reload(self, *, even_if_same: bool) -> None:
-        """Serve what the file says now.
+        """Apply the current content of the file.
 
         Args:
-            even_if_same: replace the workers also where the file has not changed.
+            even_if_same: replace the workers even if the file has not changed.
 
         Raises:
-            ConfigError: it can't be served.
-            Refused: Envoy does not take it.
+            ConfigError: it is invalid.
+            Refused: Envoy rejects it.
             StartError: a worker does not start with it.
             OSError: the files for Envoy can't be written.
                 After each of them, and any other exception, the configuration before goes on.
@@ -188,7 +188,7 @@ class LiveConfig:
             raise
 
     async def _tidy(self) -> None:
-        """Take away what nobody needs any more."""
+        """Remove what is not needed any more."""
         try:
             await self._workers.old_ones_gone()
             config = self.served.config
@@ -202,20 +202,20 @@ class LiveConfig:
                     await asyncio.sleep(POLL_SECONDS)
             if self._directory is not None and watched_files.write(self._directory, rendered.bootstrap):
                 log.event(_LOG, logging.WARNING, "envoy_needs_restart", {
-                    "why": "what Envoy reads only when it starts has changed",
+                    "why": "settings that Envoy reads only when it starts have changed",
                     "file": self._directory / watched_files.BOOTSTRAP,
                 })  # fmt: skip
         except (Refused, OSError) as error:
             log.event(_LOG, logging.ERROR, "envoy_config_not_tidied", {"why": str(error)})
 
     async def _is_idle(self, server: str) -> bool:
-        """Whether no call to a server is under way. Envoy would end it together with its cluster."""
+        """Whether a server has no running call. Envoy would end calls together with their cluster."""
         name = f"cluster.{cluster_name(server)}.upstream_rq_active"
         stats = await self._stats(f"^{re.escape(name)}$")
         return stats is None or stats.get(name, "0") == "0"
 
     async def _install(self, parts: Sequence[File]) -> None:
-        """Write files one after the other, each once Envoy runs with the one before. Without an Envoy nobody waits."""
+        """Write files one after the other, each after Envoy applied the one before. Without a running Envoy, don't wait."""
         if self._directory is None:
             return
         for part in parts:
@@ -224,30 +224,30 @@ class LiveConfig:
                 await self._taken(part, rejected)
 
     async def _taken(self, part: File, rejected: int) -> None:
-        """Wait until Envoy runs with a file.
+        """Wait until Envoy has applied a file.
 
         Raises:
-            Refused: it won't.
+            Refused: it rejects the file, or does not respond in time.
         """
         deadline, taken = time.monotonic() + TAKE_SECONDS, False
         while time.monotonic() < deadline:
             now = await self._stats(f"^{re.escape(part.stat)}\\.|^{_WARMING}$")
             if now is None:
-                return  # it ended, and reads the files when it starts again
+                return  # Envoy has ended, and will read the files when it starts again.
             if int(now.get(f"{part.stat}.update_rejected", 0)) > rejected:
-                raise Refused(f"Envoy does not take {part.name}; its log says why")
+                raise Refused(f"Envoy rejects {part.name}; see its log")
             taken = now.get(f"{part.stat}.version_text") == part.version
             if taken and now.get(_WARMING) == "0":
                 return
             await asyncio.sleep(_TAKE_POLL_SECONDS)
         if taken:
-            # New servers whose names can't be looked up, say. The others need not wait for them.
+            # For example, names of new servers can't be resolved. The others need not wait.
             log.event(_LOG, logging.WARNING, "clusters_still_warming", {"seconds": TAKE_SECONDS})
             return
-        raise Refused(f"Envoy did not take {part.name} within {TAKE_SECONDS:g} s; its log may say why")
+        raise Refused(f"Envoy did not apply {part.name} within {TAKE_SECONDS:g} s; see its log")
 
     async def _rejections(self, part: File) -> int | None:
-        """How often Envoy refused one file so far; ``None`` where none runs."""
+        """How often Envoy has rejected one file so far; ``None`` if Envoy does not run."""
         stats = await self._stats(f"^{re.escape(part.stat)}\\.")
         return None if stats is None else int(stats.get(f"{part.stat}.update_rejected", 0))
 
@@ -259,12 +259,12 @@ class LiveConfig:
 
 
 def _with(config: GatewayConfig, leaving: Mapping[str, Server]) -> GatewayConfig:
-    """A configuration, and servers that left it."""
+    """A configuration, including servers that were removed from it."""
     return config.model_copy(update={"servers": {**config.servers, **leaving}}) if leaving else config
 
 
 def _removing(rendered: Rendered) -> tuple[File, ...]:
-    """The order in which nothing is taken away while something names it."""
+    """The order in which nothing is removed while it is referenced."""
     return (rendered.listeners, *rendered.routes, rendered.clusters)
 
 
@@ -284,7 +284,7 @@ def _tell(before: Loaded, new: Loaded) -> None:
 
 
 def _signature(file: Path) -> tuple[int, ...] | None:
-    """What changes with a file's content; ``None`` where there is no file."""
+    """Changes with a file's content; ``None`` if there is no file."""
     try:
         status = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""A whole gateway on this machine: Envoy and its workers as child processes, started, watched and ended together."""
+"""A complete gateway on this machine: Envoy and its workers as child processes."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from mcp_extproc.run.supervisor import Supervisor
 
 START_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
-"""How long calls may go on once the gateway was told to stop."""
+"""Seconds for running calls when the gateway stops."""
 
 LEAVING_SECONDS = 300.0
-"""How long a worker that was replaced may go on with the calls whose answers it reads."""
+"""Seconds for a replaced worker to finish calls whose responses it reads."""
 
 _POLL_SECONDS = 0.02
 
 
 class StandaloneGateway:
-    """Envoy and its workers. Use as an async context manager; leaving it ends all and removes their sockets.
+    """Envoy and its workers. Use as an async context manager; leaving it ends all processes and removes their sockets.
 
     Args:
         config_file: the configuration file.
-        served: what it says.
+        served: its content.
         envoy: the Envoy binary.
         secret: seals session tokens.
         envoy_log: file for Envoy's own log; a temporary one by default.
-        workers: how many.
-        port: for the clients' listener, instead of the configuration's.
-        leaving_seconds: how long a worker that was replaced may go on with its calls.
+        workers: number of workers.
+        port: port for clients, instead of the configuration's.
+        leaving_seconds: time for a replaced worker to finish its calls.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class StandaloneGateway:
         )
         self._live = LiveConfig(config_file, served, port, self._workers, self.layout, self._directory)
         self.port = served.config.listen.port
-        """The TCP port that clients use; known once started."""
+        """The TCP port for clients; known once started."""
 
     @property
     def url(self) -> str:
@@ -115,29 +115,30 @@ class StandaloneGateway:
 
     @property
     def config(self) -> GatewayConfig:
-        """What all workers serve now."""
+        """The configuration of all workers."""
         return self._live.served.config
 
     async def wait(self) -> None:
-        """Until Envoy ends by itself.
+        """Wait until Envoy ends by itself.
 
         Raises:
-            StartError: always, saying how Envoy ended.
+            StartError: always, with the way in which Envoy ended.
         """
         assert self._envoy is not None
         code = await self._envoy.wait()
         raise StartError(f"Envoy ended with {ending(code)}: {complaint(self._envoy_log)}")
 
     async def restart_workers(self) -> None:
-        """Serve what the configuration file says now, by new workers, whether it has changed or not. No call is lost.
+        """Replace the workers by new ones with the current content of the configuration file, even if it has not
+        changed. No call is lost.
 
         Raises:
-            ConfigError, Refused, StartError: it can't be served. What was served before goes on.
+            ConfigError, Refused, StartError: it can't be used. The previous configuration stays in use.
         """
         await self._live.reload(even_if_same=True)
 
     def reload_soon(self) -> None:
-        """The same, by and by. What goes wrong is logged."""
+        """The same in the background. Errors are logged."""
         self._live.reload_soon()
 
     # -- Start --------------------------------------------------------------------------------------------------------
@@ -172,36 +173,36 @@ class StandaloneGateway:
         with self._envoy_log.open("ab") as log_file:
             return await spawn(
                 [self._envoy_binary, "-c", str(configuration), "--log-level", "warning", "--use-dynamic-base-id",
-                 # Calls show up in the access log as they happen, not ten seconds later.
+                 # Calls appear in the access log immediately, not after ten seconds.
                  "--file-flush-interval-msec", "100",
                  "--concurrency", str(min(os.cpu_count() or 1, 4)), "--parent-shutdown-time-s", "1"],
                 stderr=log_file.fileno(),
             )  # fmt: skip
 
     async def _is_ready(self) -> bool:
-        """Envoy listens, and sees that all workers are well."""
+        """Whether Envoy listens and all workers are healthy."""
         if await self.admin("GET", "/ready") is None:
             return False
         listeners = await self.admin("GET", "/listeners") or ""
         bound = re.search(rf"^{LISTENER}::.*:(\d+)$", listeners, re.MULTILINE)
         if bound is None:
-            # Envoy goes on without a listener that it could not bind.
+            # Envoy continues without a listener that it could not bind.
             raise StartError(f"Envoy does not listen: {complaint(self._envoy_log)}")
         self.port = int(bound[1])
         return await self.stat(f"cluster.{EXTPROC_CLUSTER}.membership_healthy") == len(self.layout.extproc)
 
     async def stat(self, name: str) -> int | None:
-        """One of Envoy's counters or gauges; ``None`` where it does not answer, or has none of this name."""
+        """One of Envoy's counters or gauges; ``None`` if it does not respond, or has no statistic of this name."""
         return await self._admin.stat(name)
 
     async def admin(self, method: str, path: str) -> str | None:
-        """Ask Envoy's admin interface; ``None`` where it does not answer 200."""
+        """Send a request to Envoy's admin interface; ``None`` if the response is not 200."""
         return await self._admin.ask(method, path)
 
     # -- Stop ---------------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        """Refuse new connections and let running calls finish, for a while."""
+        """Reject new connections and let running calls finish, for a limited time."""
         if await self.admin("POST", "/drain_listeners?graceful&skip_exit") is None:
             return
         deadline = time.monotonic() + DRAIN_SECONDS
@@ -220,5 +221,6 @@ def _check_port_is_free(config: GatewayConfig) -> None:
             probe.bind((address, port))
         except OSError as error:
             raise StartError(
-                f"cannot listen on {address}:{port}: {error.strerror}. Choose another port with --port, or end what uses it."
+                f"cannot listen on {address}:{port}: {error.strerror}. Choose another port with --port, or stop the process"
+                " that uses it."
             ) from None

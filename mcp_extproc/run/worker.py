@@ -38,10 +38,10 @@ from mcp_extproc.upstreams.get_streams import Streams
 from mcp_extproc.upstreams.stream_services import StreamServices
 
 DRAIN_SECONDS = 10.0
-"""How long running exchanges may go on after SIGTERM, where nothing else is said."""
+"""Default time for running exchanges after SIGTERM, in seconds."""
 
 TRANSPORTS: Mapping[str, type[Http2Server | GrpcioServer]] = {"http2": Http2Server, "grpcio": GrpcioServer}
-"""By name: the lean one, and grpc.aio as the reference."""
+"""Transports by name: the lean one, and grpc.aio as the reference."""
 
 DEFAULT_TRANSPORT = "http2"
 
@@ -49,27 +49,27 @@ DEFAULT_TRANSPORT = "http2"
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGEST_BLOCK = 32 << 20
-"""The most that glibc takes for the former."""
+"""glibc's maximum for the former."""
 
 _LOG = log.logger("worker")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Where and how a worker serves."""
+    """Address and options of a worker."""
 
     listen: Address | socket.socket
-    """Envoy's ext_proc filter connects here: an address, or a socket that listens there."""
+    """Where Envoy's ext_proc filter connects: an address, or a listening socket."""
     upstreams: Address
-    """Envoy's private listener."""
+    """Envoy's private listener for sub-requests."""
     batches: Address | None
-    """Envoy's listener for the messages of batches; ``None`` where there is none."""
+    """Envoy's listener for the messages of batches; ``None`` if there is none."""
     transport: str = DEFAULT_TRANSPORT
     """A name in :data:`TRANSPORTS`."""
     tls: TlsFiles | None = None
     """For TLS on ``listen``."""
     drain_seconds: float = DRAIN_SECONDS
-    """How long running exchanges may go on after the first SIGTERM. A second one ends them."""
+    """Time for running exchanges after the first SIGTERM, in seconds. A second one ends them."""
 
 
 @asynccontextmanager
@@ -80,12 +80,12 @@ async def worker(
 
     Args:
         config: the whole configuration.
-        options: where and how.
+        options: address and options.
         secret: seals session tokens.
-        hurry: once set, draining ends.
+        hurry: ends draining once set.
 
     Raises:
-        OSError: ``options.listen`` can't be listened on.
+        OSError: ``options.listen`` can't be used.
         TlsError: the files of ``options.tls`` can't be used.
     """
     counters = Counters()
@@ -114,15 +114,15 @@ async def worker(
 
 
 def serve(config: GatewayConfig, options: WorkerOptions, on_ready: Callable[[], object] = lambda: None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; at a second one no longer. Blocks.
+    """Serve until SIGTERM or SIGINT, then drain, until a second signal. Blocks.
 
     Args:
         config: the whole configuration.
-        options: where and how.
+        options: address and options.
         on_ready: called once it serves.
 
     Raises:
-        OSError: ``options.listen`` can't be listened on.
+        OSError: ``options.listen`` can't be used.
         TlsError: the files of ``options.tls`` can't be used.
     """
     open_files.allow_many()
@@ -131,7 +131,7 @@ def serve(config: GatewayConfig, options: WorkerOptions, on_ready: Callable[[], 
 
 
 def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
-    """The configured secret, or the one that ``run`` made for its workers, or a random one with a warning."""
+    """The configured secret, or the one that ``run`` generated for its workers, or a random one with a warning."""
     if config.session.secret is not None:
         return config.session.secret.get_secret_value()
     if handed_down := environ.get(SECRET_VARIABLE):
@@ -144,12 +144,12 @@ def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
 
 
 def _keep_memory() -> None:
-    """Have glibc keep large blocks instead of giving each back to the system.
+    """Have glibc keep large blocks instead of returning each to the system.
 
-    A body of a megabyte is copied a few times, and the system clears every page anew that it hands out. What is kept is
-    bounded by what was in use at once.
+    A body of a megabyte is copied several times, and the system clears every page that it hands out. The memory kept is
+    bounded by the peak use.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
+    with contextlib.suppress(OSError, AttributeError):  # Another C library.
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
         mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_BLOCK)
@@ -161,7 +161,7 @@ async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str, on_
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
     async with worker(config, options, secret, hurry) as counters:
-        gc.freeze()  # modules and types stay for good: nobody has to look through them for garbage
+        gc.freeze()  # Modules and types are permanent: exclude them from garbage collection.
         on_ready()
         where = "an inherited socket" if isinstance(options.listen, socket.socket) else str(options.listen)
         log.event(_LOG, logging.INFO, "serving", {"listen": where, "servers": ",".join(config.servers)})

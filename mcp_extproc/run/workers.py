@@ -1,4 +1,4 @@
-"""Workers for an Envoy that somebody else runs: in another container, under another supervisor."""
+"""Workers for an Envoy that runs separately: in another container, or under another supervisor."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Workers:
 
     Args:
         config_file: the configuration file.
-        served: what it says.
+        served: its content.
         secret: seals session tokens.
-        layout: where Envoy and the workers meet, one address for each worker.
+        layout: addresses of Envoy and the workers, one for each worker.
         options: further arguments of ``mcp-extproc worker``.
-        envoy_config: directory for Envoy's files, as Envoy sees it too; ``None`` where it is configured by other means.
-        port: for the clients' listener, instead of the configuration's.
-        stop_seconds: how long calls may go on once the workers were told to stop.
+        envoy_config: directory of Envoy's files, as Envoy sees it; ``None`` if Envoy is configured separately.
+        port: port for clients, instead of the configuration's.
+        stop_seconds: time for running calls when the workers stop.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Workers:
 
     @property
     def pids(self) -> Sequence[int]:
-        """The workers."""
+        """Process ids of the workers."""
         return self._workers.pids
 
     def reload_soon(self) -> None:
-        """Replace the workers by ones that serve what the configuration file says then."""
+        """Replace the workers by new ones with the current content of the configuration file."""
         self._live.reload_soon()
 
     async def __aenter__(self) -> Self:

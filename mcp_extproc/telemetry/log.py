@@ -1,4 +1,4 @@
-"""Structured logging on the standard library: an event name and fields, as text for people or JSON for machines.
+"""Structured logging with the standard library: an event name and fields, as text or JSON.
 
 Fields never hold bodies, header values or tokens; sessions appear under their short names. Of an exception that nobody
 expected the log has where it was raised, and not its message, which may quote any of these.
@@ -34,7 +34,7 @@ def logger(name: str) -> logging.Logger:
 
 
 def event(log: logging.Logger, level: int, name: str, fields: Mapping[str, object] | None = None) -> None:
-    """Log one event. Costs a comparison where the level is off."""
+    """Log one event. If the level is disabled, this costs one comparison."""
     if log.isEnabledFor(level):
         log.log(level, name, extra={_FIELDS: fields or {}})
 
@@ -50,7 +50,7 @@ def configure(level: str, format: str, stream: TextIO | None = None) -> None:
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
         format: ``text`` or ``json``.
-        stream: where to.
+        stream: the destination.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter() if format == "json" else _TextFormatter())
@@ -89,7 +89,7 @@ class _JsonFormatter(_Formatter):
 
 
 def _plain(value: object) -> str:
-    # One line for each event, whatever a server put into its answer.
+    # One line for each event, even if a value comes from a server's response.
     text = str(value)
     return orjson.dumps(text).decode() if not text or not text.isprintable() or " " in text or '"' in text else text
 

@@ -251,19 +251,22 @@ def test_paths_and_tests_exist(document: Path) -> None:
 
 def test_sections_that_the_code_refers_to_exist() -> None:
     """Comments and docstrings name documents, and sections of them in quotes."""
-    pattern = re.compile(r"docs/([a-z]+\.md)(?:, \"([^\"]+)\")?")
+    pattern = re.compile(r"docs/([a-z-]+\.md)(?:, \"([^\"]+)\")?")
     found = 0
-    for folder in ("mcp_extproc", "tests", "bench", "examples"):
-        for path in (ROOT / folder).rglob("*.py"):
-            if path == Path(__file__):
-                continue
-            for name, heading in pattern.findall(path.read_text(encoding="utf-8")):
-                document = ROOT / "docs" / name
-                assert document.exists(), f"{path}: {name}"
-                assert not heading or re.search(rf"^#+ {re.escape(heading)}$", document.read_text(), re.MULTILINE), (
-                    f"{path}: {name} has no section {heading}"
-                )
-                found += 1
+    folders = ("mcp_extproc", "tests", "bench", "examples", "compose")
+    files = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".sh")
+    ]
+    for path in [*files, ROOT / "docker-compose.yaml"]:
+        if path == Path(__file__):
+            continue
+        for name, heading in pattern.findall(path.read_text(encoding="utf-8")):
+            document = ROOT / "docs" / name
+            assert document.exists(), f"{path}: {name}"
+            assert not heading or re.search(rf"^#+ {re.escape(heading)}$", document.read_text(), re.MULTILINE), (
+                f"{path}: {name} has no section {heading}"
+            )
+            found += 1
     assert found
 
 
@@ -300,7 +303,7 @@ def test_every_reason_of_a_partial_answer_is_told() -> None:
         text = path.read_text(encoding="utf-8")
         made |= set(re.findall(r'(?:UpstreamError|super\(\).__init__)\(\s*"(\w+)"', text))
         made |= {word for line in re.findall(r"reason = (.*)", text) for word in re.findall(r'"([a-z_]+)"', line)}
-    rows = tables("protocol.md", "Partial answers")[0]
+    rows = tables("protocol.md", "Partial results")[0]
     assert {codes(row[0])[0] for row in rows} == made
 
 
@@ -323,7 +326,7 @@ def test_every_key_of_the_metadata_is_told() -> None:
 
 
 def test_every_field_of_the_access_log_is_told() -> None:
-    rows = tables("envoy.md", "Access log")[0]
+    rows = tables("access-log.md", "Access log")[0]
     assert {word for row in rows for word in codes(row[0])} == FIELDS.keys()
 
 
@@ -347,3 +350,38 @@ def test_every_listener_and_filter_is_told(tmp_path: Path) -> None:
     }
     [host] = manager["mcp"]["routeConfig"]["virtualHosts"]
     assert [codes(row[0])[0].replace("<server>", "notes") for row in routes] == [r["name"] for r in host["routes"]]
+
+
+# -- Evidence -------------------------------------------------------------------------------------------------------------
+
+
+def _sections(document: str) -> dict[str, str]:
+    """The text of each section up to the next heading, by heading."""
+    parts = re.split(r"^#+ (.+)\n", (ROOT / "docs" / document).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("document", ["resilience.md", "docker.md"])
+def test_every_claim_is_in_the_evidence(document: str) -> None:
+    """What happens then, and the options: the rows of these tables are claims."""
+    claims = 0
+    for heading, text in _sections(document).items():
+        if re.search(r"^\| (what \| then|key \| Envoy's option)", text, re.MULTILINE):
+            [claimed] = tables(document, heading)[:1]
+            evidence = tables("evidence.md", f"{document.partition('.')[0].capitalize()}: {heading}")[0]
+            assert [row[0] for row in evidence][: len(claimed)] == [row[0] for row in claimed], heading
+            claims += len(claimed)
+    assert claims
+
+
+def test_evidence_is_tests() -> None:
+    rows = [row for heading in _sections("evidence.md") for table in tables("evidence.md", heading) for row in table]
+    assert rows
+    for _, tests in rows:
+        assert not re.sub(r"\[`test_\w+`\]\(\.\./tests/[\w/]+\.py\)(, |$)", "", tests), tests
+
+
+def test_tests_are_named_on_the_contributors_pages_only() -> None:
+    for document in HAND_WRITTEN:
+        if document.name not in ("evidence.md", "design.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+            assert not re.search(r"`test_\w+`", prose(document)), document.name

@@ -1,8 +1,8 @@
-"""Our parts for a listener that serves other things too, as plain data.
+"""The gateway's parts for an existing listener, as plain data.
 
-They are those of the listener that is ours alone, with three differences: every filter is disabled but on the endpoint's
-route, so that nobody else pays for it; filters have names of our own, because routes address filters by name; and what the
-worker has to know of a retry is told by the cluster, because a virtual host would tell every service behind it.
+They are those of the gateway's own listener, with three differences: filters are disabled except on the endpoint's route,
+so that other requests are not affected; filters have reserved names, because routes refer to filters by name; and attempts
+are counted by the cluster, because the virtual host would send the count to all other services, too.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ _GENERAL = ("envoy.filters.http.", "mcp_")
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """What has to be where."""
+    """Parts by place."""
 
     marker: Object
-    """The HTTP filter in front of all others: it marks requests to the endpoint, for :attr:`mappers`."""
+    """The first HTTP filter: it marks requests to the endpoint, for :attr:`mappers`."""
     filters: list[Object]
     """HTTP filters behind authentication and in front of policies."""
     last_filters: list[Object]
-    """HTTP filters behind policies; none unless policies see each request before anything is done about it."""
+    """HTTP filters behind policies; none unless policies apply to each request before it is processed."""
     routes: list[Object]
-    """The first ones of the virtual host."""
+    """First routes of the virtual host."""
     rate_limits: list[Object]
-    """Of the virtual host. Their stage is ours."""
+    """Rate limits of the virtual host. Their stage is reserved."""
     mappers: list[Object]
-    """The first ones of ``local_reply_config``."""
+    """First mappers of ``local_reply_config``."""
     clusters: list[Object]
     listeners: list[Object]
-    """Private ones. ``mcp_batches`` is not among them: it is a copy of the clients' listener."""
+    """Private listeners. ``mcp_batches`` is not among them: it is a copy of the clients' listener."""
 
 
 def is_ours(item: Object) -> bool:
-    """Whether an HTTP filter or a route of a listener is one of these."""
+    """Whether an HTTP filter or a route of a listener is one of these parts."""
     return str(get(item, "name", "")).startswith((OWN, JUDGE_ROUTE, ACT_ROUTE))
 
 
 def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Pieces:
-    """All of them.
+    """All parts.
 
     Args:
         config: the gateway's.
-        layout: where Envoy and the workers meet.
-        judges_first: whether policies, ours or those that are there, see each request before anything is done about it.
+        layout: addresses of Envoy and the workers.
+        judges_first: whether policies, configured or existing, apply to each request before it is processed.
     """
     filters = [plain(item) for item in client_filters(config, layout, judges_first=judges_first)]
     names = _own_names([item["name"] for item in filters])
@@ -88,7 +88,7 @@ def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Piec
 
 
 def worker_cluster(layout: Layout) -> Object:
-    """The cluster of the workers alone."""
+    """The cluster of the workers."""
     return _cluster(plain(extproc_cluster(layout)))
 
 
@@ -160,7 +160,7 @@ def _cluster(cluster: Object) -> Object:
 
 
 def _counting(cluster: Object) -> Object:
-    """The repair listener tells a retry by ``x-envoy-attempt-count``."""
+    """The repair listener recognizes a retry by ``x-envoy-attempt-count``."""
     options: Object = cluster.setdefault("typed_extension_protocol_options", {}).setdefault(_HTTP_OPTIONS, {})
     codec = {"name": "envoy.filters.http.upstream_codec", "typed_config": plain(any_of(UpstreamCodec()))}
     present: list[Any] = options.get("http_filters", [codec])

@@ -1,6 +1,7 @@
-"""Routes: where a request goes once the gateway has decided.
+"""Routes of requests after the gateway's decision.
 
-The client's listener matches servers by dynamic metadata, which no client can write, and not by a header, which any can.
+The clients' listener matches servers by dynamic metadata, which clients can't write, instead of by a header, which they
+can.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _ENDPOINT = f"{LISTENER}/endpoint"
 """Name of the route that requests to the endpoint have until the gateway has decided."""
 
 _LOST_SESSION_STATUSES = [404, 400]
-"""What servers answer to a session that they lost: 404 by the specification, 400 by examples of the TypeScript SDK."""
+"""Statuses that report a lost session: 404 by the specification, 400 in examples of the TypeScript SDK."""
 
 
 def client_routes(config: GatewayConfig) -> RouteConfiguration:
@@ -74,14 +75,15 @@ def endpoint_routes(config: GatewayConfig) -> EndpointRoutes:
 
 
 def upstream_routes(config: GatewayConfig) -> RouteConfiguration:
-    """Routes of the private listener for sub-requests: by header, written by the worker."""
+    """Routes of the private listener for sub-requests, by a header that the worker sets."""
     return RouteConfiguration(
         name=UPSTREAMS_LISTENER,
         virtual_hosts=[
             VirtualHost(
                 name=UPSTREAMS_LISTENER,
                 domains=["*"],
-                # Those that end up at the repair listener are no repairs: its worker refuses what has no attempts counted.
+                # Requests from here that end up at the repair listener are no repairs: the worker there rejects
+                # requests without an attempt count.
                 include_request_attempt_count=not any(map(resilience.fails_over, config.servers.values())),
                 routes=[
                     route
@@ -99,7 +101,7 @@ def _sub_request(config: GatewayConfig, name: str, *, streams: bool) -> Route:
     action = _to_server(config, name)
     action.retry_policy = resilience.sub_request_retries(server)
     if streams:
-        # The stream of a GET may be silent for hours.
+        # A GET stream may be idle for hours.
         headers.append(HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET")))
         action.idle_timeout = ZERO
     return Route(
@@ -112,7 +114,7 @@ def _sub_request(config: GatewayConfig, name: str, *, streams: bool) -> Route:
 
 
 def repair_routes(config: GatewayConfig) -> RouteConfiguration:
-    """Routes of the private listener for lost sessions: the same server again, once its session is mended."""
+    """Routes of the private listener for lost sessions: the same server again, with a new session."""
     return RouteConfiguration(
         name=REPAIR_LISTENER,
         virtual_hosts=[
@@ -170,7 +172,7 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
         ),
         route=action,
         request_headers_to_remove=[SERVER_HEADER],
-        # SDKs adopt a session id from any answer, so only our own may reach them.
+        # SDKs adopt a session id from any response, so only the gateway's own may reach them.
         response_headers_to_remove=["mcp-session-id", "set-cookie", "www-authenticate"],
         typed_per_filter_config={
             CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),
@@ -183,7 +185,7 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
     return RouteAction(
         cluster=cluster_name(name),
         priority=RoutingPriority.DEFAULT,
-        # An answer may stream for any time; only silence ends it.
+        # A response may stream for any time; only idle ones time out.
         timeout=ZERO,
         idle_timeout=seconds(config.servers[name].timeout),
         auto_host_rewrite=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -151,12 +150,6 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "RESTART_SECONDS", (0.01,))
 
 
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)
-
-
 def told(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
     return [record.__dict__["mcp_fields"] for record in caplog.records if record.getMessage() == event]
 
@@ -166,7 +159,7 @@ async def test_the_watcher_outlives_a_bug(stage: Stage, at_once: None, caplog: p
     stage.live.watch()
     stage.workers.fails = Bug()
     stage.write("b")
-    await until(lambda: told(caplog, "config_refused"))
+    await eventually(lambda: told(caplog, "config_refused"), "the watcher has got there")
     assert told(caplog, "config_refused") == [
         {
             "why": "the gateway failed to take it up (Bug); the trace says where",
@@ -179,7 +172,7 @@ async def test_the_watcher_outlives_a_bug(stage: Stage, at_once: None, caplog: p
     assert (clusters(stage.files), set(stage.live.served.config.servers)) == ({"a"}, {"a"})
     stage.workers.fails = None
     stage.write("c")
-    await until(lambda: stage.workers.served)
+    await eventually(lambda: stage.workers.served, "the watcher has got there")
     assert stage.workers.served == [{"c"}]
     await stage.live.close()
 
@@ -190,9 +183,9 @@ async def test_a_number_that_envoy_can_not_have(stage: Stage, at_once: None, cap
     servers = {"b": {"url": "http://b.example/mcp"}}
     cluster = {"name": "authz", "connect_timeout": "1s", "foo": 99999999999999999999}
     stage.file.write_text(json.dumps({"servers": servers, "envoy": {"clusters": [cluster]}}))
-    await until(lambda: told(caplog, "config_refused"))
+    await eventually(lambda: told(caplog, "config_refused"), "the watcher has got there")
     stage.write("b")
-    await until(lambda: stage.workers.served)
+    await eventually(lambda: stage.workers.served, "the watcher has got there")
     assert stage.workers.served == [{"b"}]
     await stage.live.close()
 
@@ -211,7 +204,7 @@ async def test_looking_at_the_file_breaks(
     monkeypatch.setattr(reload, "_signature", breaks)
     stage.live.watch()
     stage.write("b")
-    await until(lambda: stage.workers.served)
+    await eventually(lambda: stage.workers.served, "the watcher has got there")
     assert [fields["task"] for fields in told(caplog, "task_failed")] == ["watch_config"] * 2
     await stage.live.close()
 
