@@ -1,7 +1,11 @@
-# Everything runs in a virtual environment of its own, made on first use.
+# Everything runs in a virtual environment of its own, made on first use. `make run` installs what serving and the samples
+# need; the other targets add the tools and what the tests need, which is more than as much again.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+MADE := $(VENV)/.made
+RUN := $(VENV)/.run
 READY := $(VENV)/.ready
 # The first patch release of the oldest Envoy supported that PyPI has
 OLDEST_ENVOY := 1.38.2
@@ -15,19 +19,26 @@ JOBS ?= auto
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check lint fmt types unit e2e conformance reference fleet oldest-envoy peers chaos test-compose fuzz bench docs golden protos clean
+.PHONY: help run test check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy peers chaos test-compose fuzz bench docs golden protos build clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml
+$(MADE):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP) install --upgrade pip
 	@touch $@
 
-run: $(READY) ## Start Envoy, the gateway and two sample servers at http://localhost:1975/mcp
+$(RUN): $(MADE) pyproject.toml
+	$(PIP) install --editable '.[examples]'
+	@touch $@
+
+$(READY): $(MADE) pyproject.toml
+	$(PIP) install --editable '.[dev]'
+	@touch $(RUN) $@ # [dev] has [examples] in it
+
+run: $(RUN) ## Start Envoy, the gateway and two sample servers at http://localhost:1975/mcp
 	@exec $(BIN)/python examples/run.py $(ARGS)
 
 test: $(READY) lint ## Run linters, type checks and all tests
@@ -50,6 +61,18 @@ unit: $(READY) ## Run the fast tests only
 e2e: $(READY) ## Run the tests with real Envoy, servers and clients only
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/envoy $(ARGS)
 
+coverage: $(READY) ## Run the fast tests and measure what they cover, child processes included
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -n $(JOBS) tests/unit tests/extproc $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/python -m tests.coverage_floor
+
+matrix: ## Run the fast tests on each Python from 3.11 to 3.13 that is installed
+	$(PYTHON) tests/matrix.py --venv $(VENV)
+
+package: $(READY) ## Build the wheel, install it and serve; make run in an environment of its own
+	$(BIN)/python -m pytest tests/package $(ARGS)
+
 conformance: $(READY) ## Run the official MCP conformance suite, directly and through the gateway
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/conformance $(ARGS)
 
@@ -66,7 +89,7 @@ oldest-envoy: $(READY) ## Run the tests of the rendered configuration with the o
 	PYTHONPATH=$(CURDIR)/.cache/envoy-$(OLDEST_ENVOY) MCP_EXTPROC_EXPECTED_ENVOY=$(OLDEST_ENVOY) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(OLDEST_ENVOY_TESTS) $(ARGS)
 
 peers: $(READY) ## Test with nghttp2's clients, envoyproxy/ratelimit (apt: nghttp2-client redis-server golang) and a short fuzzing
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(PIP) install --editable '.[fuzz]'
 	$(BIN)/python -m pytest tests/peers $(ARGS)
 
 chaos: $(READY) ## Kill, freeze and replace parts of a gateway under load
@@ -76,7 +99,7 @@ test-compose: $(READY) ## Run `docker compose up` for real, kill the gateway whi
 	$(BIN)/python -m pytest -s -rs tests/compose $(ARGS)
 
 fuzz: $(READY) ## Fuzz the HTTP/2 transport for ten minutes
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(PIP) install --editable '.[fuzz]'
 	$(BIN)/python -m fuzz.http2 --seconds 600 $(ARGS)
 
 bench: $(READY) ## Compare with plain Envoy and Envoy's own MCP filters, in one run
@@ -94,5 +117,9 @@ golden: $(READY) ## Regenerate the golden Envoy configurations and the picture o
 protos: $(READY) ## Regenerate the ext_proc messages from protos/
 	$(BIN)/python -m protos.generate
 
-clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .hypothesis
+build: $(READY) ## Build the wheel and the source distribution in dist/
+	rm -rf build dist
+	$(BIN)/python -m build
+
+clean: ## Remove the virtual environments, caches and builds
+	rm -rf $(VENV) $(VENV)-3.* .cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* build dist

@@ -4,4 +4,5 @@ Envoy carries the traffic; this package reads the JSON-RPC, decides, rewrites na
 docs/design.md draws the layers; their one-way dependencies are held by tests/unit/test_layers.py.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+"""The one place that has it: the package, ``serverInfo`` and the User-Agent take it from here (RELEASING.md)."""

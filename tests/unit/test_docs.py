@@ -28,9 +28,8 @@ from mcp_extproc.run.envoy_binary import find_envoy
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "docs" / "configuration.md"  # tests/unit/config/test_schema.py tests its examples
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").glob("*.md")
-)
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "RELEASING.md", "SECURITY.md")]
+DOCUMENTS += [ROOT / ".github" / "pull_request_template.md", *sorted((ROOT / "docs").glob("*.md"))]
 HAND_WRITTEN = [path for path in DOCUMENTS if path != GENERATED]
 
 FENCES = {"mermaid", "yaml gateway", "json gateway", "yaml envoy-filter", "json", "sh", "text"}
@@ -190,11 +189,11 @@ def test_inline_commands_exist() -> None:
             if words[0] == "mcp-extproc" and len(words) > 1:
                 command: click.Command = cli
                 for word in words[1:]:
-                    if isinstance(command, click.Group):
+                    if word.startswith("--"):
+                        assert word in {option for p in command.params for option in p.opts}, f"{document.name}: {code}"
+                    elif isinstance(command, click.Group):
                         assert word in command.commands, f"{document.name}: {code}"
                         command = command.commands[word]
-                    elif word.startswith("--"):
-                        assert word in {option for p in command.params for option in p.opts}, f"{document.name}: {code}"
 
 
 def test_make_targets_exist() -> None:
