@@ -11,7 +11,7 @@ REPAIR_ROUTE: Final = "mcp_repair/"
 """Start of the names of the repair listener's routes; the rest is the server's name."""
 
 JUDGE_ROUTE: Final = "mcp_judge/"
-"""Start of the route's name while policies are still to judge the request: the worker says what it is, and does nothing."""
+"""Start of the route's name before policies have judged the request: the worker classifies it, and does nothing else."""
 
 ACT_ROUTE: Final = "mcp_act/"
 """Start of the route's name once policies have judged it, and until the worker has decided."""
@@ -38,7 +38,7 @@ REQUEST_ID_HEADER: Final = "x-mcp-request-id"
 """On requests that are only read: the JSON-RPC id, as JSON text."""
 
 MARKER_NAMESPACE: Final = "mcp_extproc"
-"""Dynamic metadata that local replies are told apart by: what is said here is about us, and no policy's business."""
+"""Dynamic metadata by which local replies are distinguished. Internal: not for policies."""
 
 READ_KEY: Final = "pass_through"
 """In :data:`MARKER_NAMESPACE`: the request is an MCP message on a pass-through route, or was refused there."""

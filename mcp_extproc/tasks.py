@@ -1,7 +1,7 @@
-"""Tasks with an owner: they end with the object they work for, and none of them fails without a word.
+"""Tasks with an owner: they end with the object they work for, and none of them fails silently.
 
 Where tasks live as long as a block, and stand and fall together, :class:`asyncio.TaskGroup` is the tool. Those of an object
-come and go while it lives, and one that fails must take neither the others nor whoever started it along.
+come and go while it lives, and one that fails must end neither the others nor the code that started it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _T = TypeVar("_T")
 class Tasks:
     """The tasks of one object.
 
-    An exception that nobody expects is logged as ``task_failed``, with the task's name and where it was raised. So is a task
-    that ends as cancelled though nobody cancelled it: something that it waited for was.
+    An unexpected exception is logged as ``task_failed``, with the task's name and where it was raised. So is a task
+    that ends as cancelled without being cancelled itself: something that it waited for was.
 
     Args:
         logger: of the owner.
@@ -47,7 +47,7 @@ class Tasks:
         expected: tuple[type[Exception], ...] = (),
         on_failure: Callable[[], object] = lambda: None,
     ) -> asyncio.Task[_T]:
-        """Start a task. It may be awaited: whoever does so gets what it raises.
+        """Start a task. It may be awaited, which raises what it raises.
 
         Args:
             name: what it does, for the log.
@@ -127,6 +127,6 @@ def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody cancelled the task that runs, and not only what it waited for."""
+    """Whether the running task itself was cancelled, and not only what it waited for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -21,7 +21,7 @@ class Version(NamedTuple):
 
 
 OLDEST = Version(1, 38, 0)
-"""``HttpResponseLocalReplyMatchInput``, by which a server's own answers are told from Envoy's, is new in 1.38."""
+"""``HttpResponseLocalReplyMatchInput``, which distinguishes a server's own answers from Envoy's, is new in 1.38."""
 
 _NUMBERS = re.compile(r"(?<![\w.])v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?!\.?\d)")
 
@@ -31,7 +31,7 @@ class EnvoyTooOld(Exception):
 
 
 def version_in(text: str) -> Version | None:
-    """The version in what Envoy says of itself, or in what people call one; ``None`` where there is none.
+    """The version in a version string of Envoy, or in an image tag; ``None`` where there is none.
 
     >>> str(version_in("envoy  version: 9e5580933739775e/1.40.0/Clean/RELEASE/BoringSSL"))
     '1.40.0'

@@ -47,7 +47,7 @@ class Unexpected(Exception):
 class Visit(enum.Enum):
     """How often the worker sees a request, and which time this is (docs/envoy.md, "Policies")."""
 
-    ONLY = "nobody judges requests in between: decide"
+    ONLY = "no policies judge requests in between: decide"
     FIRST = "policies come next: find out what the request is"
     SECOND = "policies let it pass: decide"
 
@@ -137,7 +137,7 @@ class Exchange:
 
         Raises:
             Unreadable: it is none. The stream can only be ended.
-            Unexpected: a message that nobody ordered. As after any other exception, what :meth:`fail` says is to be done.
+            Unexpected: a message that was not asked for. As after any other exception, send what :meth:`fail` returns.
         """
         if self._head is None and not self.decided and (known := self._processor.known_heads.get(raw)) is not None:
             self._head, self._visit, answers = known
@@ -189,7 +189,7 @@ class Exchange:
         )
         try:
             return [self._answer(replies.reject(error, NOTHING))]
-        except Exception:  # noqa: BLE001 - whoever called handles one already
+        except Exception:  # noqa: BLE001 - the caller already handles one
             _LOG.exception("apology_failed")
             return []
 
@@ -252,7 +252,7 @@ class Exchange:
         return [messages.response_piece(out.down)]
 
     def closed(self) -> None:
-        """The HTTP exchange is over, whoever ended it. To be called once."""
+        """The HTTP exchange is over. To be called once."""
         if self._progress is not None:
             self._processor.gateway.memory.finished(*self._progress)
 

@@ -101,7 +101,7 @@ class PassThroughExchange:
         )
         try:
             return [self._answer(inspect.refuse(error, {}), messages.IN_ANSWER_TO_HEAD)]
-        except Exception:  # noqa: BLE001 - whoever called handles one already
+        except Exception:  # noqa: BLE001 - the caller already handles one
             _LOG.exception("apology_failed")
             return []
 

@@ -218,7 +218,7 @@ def _known_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
 
 
 def _id_entries(id: bytes) -> bytes:
-    """What :func:`mcp_extproc.gateway.facts.id_metadata` says of an id, in the metadata."""
+    """The entries of :func:`mcp_extproc.gateway.facts.id_metadata`."""
     text = field(1, _ID_JSON_KEY + field(2, field(3, id)))
     if id[:1] != b'"' and len(id) < MAX_EXACT_DIGITS:
         return text + _ID_NUMBER + _DOUBLE(int(id))
@@ -286,7 +286,7 @@ def refuse_to_pass(decision: Refusal, more: NamespaceKeys) -> bytes:
 
 
 def _metadata_of_read(facts: Metadata, more: NamespaceKeys, *, of_mcp: bool) -> bytes:
-    """Facts are told as they are, in all namespaces; nothing is said of what was not read."""
+    """Facts in all namespaces; the mark only for messages that were parsed."""
     value = field(2, field(5, struct_of(facts)))
     told = b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *more)])
     return field(8, told + _READ_MARK if of_mcp else told)

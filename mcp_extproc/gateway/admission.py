@@ -69,7 +69,7 @@ def check_version_header(head: RequestHead) -> None:
 
 
 def check_era(head: RequestHead, message: Request | Notification) -> None:
-    """No request of 2026-07-28, told by its ``_meta``, its version header, or a method that exists only there.
+    """No request of 2026-07-28, recognised by its ``_meta``, its version header, or a method that exists only there.
 
     Raises:
         McpError: 400 with -32022.

@@ -41,7 +41,7 @@ class Caller(Protocol):
 
     @property
     def relay(self) -> Relay:
-        """What becomes of servers' messages on their way to it."""
+        """The rules for servers' messages on their way to it."""
 
     @property
     def expires(self) -> float:

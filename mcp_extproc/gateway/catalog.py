@@ -1,4 +1,4 @@
-"""What the configuration says of each server, prepared once so that a request only looks it up."""
+"""The configuration of each server, prepared once so that a request only looks it up."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CatalogEntry:
     """Seconds."""
 
     def offers(self, capability: str, name: str) -> bool:
-        """Whether a name may be seen and used, as far as the configuration says."""
+        """Whether a name may be seen and used, by the configuration alone."""
         return capability != "tools" or self.tools.allows(name)
 
     def __repr__(self) -> str:
@@ -61,13 +61,13 @@ class Catalog:
             {name: _entry(name, server) for name, server in endpoint.servers.items()}
         )
         self.several = len(self.entries) > 1
-        """Whether clients have to tell servers apart."""
+        """Whether names of several servers have to be distinguished."""
         self.bare_names = endpoint.bare_names
         """Whether a name without a prefix may belong to the one server that lists it."""
         self.names = Names(endpoint.prefixes, endpoint.separator)
         self.uris = Uris(endpoint.uri_words, untouched=not self.several or endpoint.resources == "unprefixed")
         self.checksum = _checksum(endpoint)
-        """Of what clients' lists follow from, as far as the configuration says: the servers, their names and filters."""
+        """Of the configuration that determines clients' lists: the servers, their names and filters."""
 
     def resolve(self, capability: str, name: str) -> tuple[CatalogEntry, str] | None:
         """The server of a client-visible name and the name there, or ``None`` for what is unknown or filtered out.

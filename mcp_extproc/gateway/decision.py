@@ -26,7 +26,7 @@ class NeedBody(msgspec.Struct, frozen=True):
     """A request that can't be judged by its head."""
 
     and_response: bool
-    """Whether the response may have to be read: that has to be said before the body is seen."""
+    """Whether the response may have to be read: Envoy has to be asked for it before the body is there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ class Gateway:
 
         Raises:
             McpError: it is none.
-            BadToken: it names a session that is not served: a client that believes to have one learns that it has none,
+            BadToken: it names a session that is not served: a client that assumes a session gets 404,
                 whatever it asks.
         """
         if isinstance(message, Notification):

@@ -1,4 +1,4 @@
-"""What a decision changes beyond its own request, as values. Whoever carries the decision out has them done."""
+"""What a decision changes beyond its own request, as values. The exchange applies them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SetLevel:
     caller: str
     level: str
     servers: tuple[SessionRef, ...]
-    """Those that are told, now and again when they lose the session."""
+    """Those that get it, now and again after they lose the session."""
 
 
 @dataclass(frozen=True, slots=True)

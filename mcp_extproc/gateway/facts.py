@@ -39,7 +39,7 @@ class RequestFacts(msgspec.Struct, frozen=True):
     client: str | None = None
     """``name/version``, as the client reported it."""
     session_error: str | None = None
-    """Why the session is not served; for the log only, clients are not told."""
+    """Why the session is not served; for the log only, never for clients."""
     server: str | None = None
     """The server that the request goes to."""
     named: tuple[str, str] | None = None

@@ -82,7 +82,7 @@ class HandshakeCaller:
         known = {name: upstream for name, upstream in session.upstreams.items() if name in catalog.entries}
         return (
             bool(session.client_flags)
-            or len(known) < len(catalog.entries)  # nobody knows what the others are like
+            or len(known) < len(catalog.entries)  # the capabilities of the others are unknown
             or any(
                 upstream.id is not None
                 or upstream.version > session.version

@@ -13,7 +13,7 @@ PASSED: Final = frozenset({
     "accept-encoding", "accept-language", "content-encoding", "content-length", "content-type", "host", "user-agent",
     # W3C Trace Context and Baggage
     "traceparent", "tracestate", "baggage",
-    # Written by Envoy, which finds no route without the latter. Clients' addresses (x-forwarded-for) are nobody's business.
+    # Written by Envoy, which finds no route without the latter. Clients' addresses (x-forwarded-for) stay private.
     "x-request-id", "x-forwarded-proto",
     # Hop-by-hop headers are Envoy's to handle.
     "connection", "transfer-encoding", "te", "expect", "upgrade",

@@ -41,7 +41,7 @@ class _Bounded(OrderedDict[_K, _V], Generic[_K, _V]):
 
 @dataclass(slots=True)
 class Settings:
-    """What a client asked of one server for its whole session; told again to a server that lost it."""
+    """What a client set at one server for its whole session; sent again to a server that lost the session."""
 
     level: str | None = None
     """Log level."""
@@ -115,7 +115,7 @@ class SessionMemory:
     # -- Settings -------------------------------------------------------------------------------------------------------
 
     def settings(self, server: str, anchor: str) -> Settings | None:
-        """What to tell a server again."""
+        """What to send a server again."""
         return self._settings.get((server, anchor))
 
     def set_level(self, ref: SessionRef, level: str) -> None:

@@ -41,7 +41,7 @@ class Plans(dict[Kind, CallPlan]):
     come."""
 
     def remember(self, kind: Kind, plan: CallPlan) -> None:
-        """Keep a plan, if it is not as large as only somebody would make it who wants us to keep it."""
+        """Keep a plan, unless its key is larger than any honest client's."""
         _, _, name, headers, _ = kind
         if len(name or "") + sum(map(len, headers)) <= _MAX_KIND_CHARS:
             if len(self) >= _MAX_PLANS:

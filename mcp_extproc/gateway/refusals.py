@@ -1,4 +1,4 @@
-"""Every error that the gateway itself answers with, in one place: what, how it is told, and at which HTTP status.
+"""Every error that the gateway itself answers with, in one place: code, message, and HTTP status.
 
 A request that was read and whose session is good fails at 200; other statuses are what the transport demands
 (docs/protocol.md, "HTTP status of errors").
@@ -64,12 +64,12 @@ def origin() -> McpError:
 
 
 def content_type() -> McpError:
-    """A body that is not said to be JSON."""
+    """A body that is not declared as JSON."""
     return _transport(415, "content_type", "The body has to be JSON: send Content-Type: application/json.")
 
 
 def charset() -> McpError:
-    """JSON said to be in another encoding than UTF-8, which could be another call to a server that obeys."""
+    """JSON declared in another encoding than UTF-8, which a server that obeys could read as another call."""
     return _transport(415, "charset", "JSON is sent in UTF-8 (RFC 8259 section 8.1): leave the charset out.")
 
 
@@ -157,7 +157,7 @@ def unknown_method(method: str) -> McpError:
 
 
 def unknown_tool(name: str) -> McpError:
-    """A tool that is not there, or hidden: nobody can tell which."""
+    """A tool that does not exist, or is hidden: the error is the same."""
     return McpError(INVALID_PARAMS, f"Unknown tool: {name[:MAX_QUOTED_CHARS]}", reason="unknown_tool")
 
 

@@ -1,4 +1,4 @@
-"""Answers of the gateway's own, and what the operator is told about them."""
+"""Answers of the gateway's own, and notes about them for the operator."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def accepted(facts: RequestFacts, notes: tuple[Note, ...] = ()) -> Reply:
 
 def reject(error: McpError, facts: RequestFacts, notes: tuple[Note, ...] = ()) -> Reply:
     """A JSON-RPC error."""
-    told = facts.but(error=(error.code, error.reason))
-    return Reply(error.status, errors.render(error), (*JSON_TYPE, *error.headers), told, notes)
+    facts = facts.but(error=(error.code, error.reason))
+    return Reply(error.status, errors.render(error), (*JSON_TYPE, *error.headers), facts, notes)
 
 
 def nobody_answered(outcomes: Sequence[Outcome], id: bytes, facts: RequestFacts) -> Reply | None:
@@ -59,7 +59,7 @@ def names_of(failed: Sequence[Failed]) -> tuple[str, ...]:
 
 
 def failure_notes(outcomes: Sequence[Outcome]) -> tuple[Note, ...]:
-    """What the operator is told of legs that failed."""
+    """Notes for the operator about legs that failed."""
     return tuple(
         Note("upstream_failed", {"server": f.server, "reason": f.reason, "message": f.message})
         for f in merge.failures(outcomes)

@@ -36,13 +36,13 @@ class RequestContext:
     headers: Headers = field(default=(), repr=False)
     """Of the client's request, for every sub-request: its trace."""
     principal: str = ""
-    """Who called; empty where nobody is authenticated."""
+    """Who called; empty for anonymous callers."""
     request_id: bytes | None = None
     """JSON text of the JSON-RPC id; ``None`` where there is none."""
 
 
 NO_CONTEXT: Final = RequestContext()
-"""Of what is done for nobody's request."""
+"""For work that belongs to no request."""
 
 
 def context_of(head: RequestHead, principal: str = "", request_id: bytes | None = None) -> RequestContext:

@@ -29,25 +29,25 @@ def server_flags(declared: Members) -> Flags:
 
 
 def union(servers: list[Flags], *, missing: bool) -> dict[str, Any]:
-    """The capabilities that clients are told.
+    """The capabilities that are declared to clients.
 
     Nothing can be added after ``initialize``, so a server that was ``missing`` then counts as one that may offer anything.
-    ``listChanged`` is always declared: the gateway tells of servers that join or come back.
+    ``listChanged`` is always declared: the gateway announces servers that join or come back.
     """
     flags = {flag for server in servers for flag in server} | (set(SERVED) if missing else set())
-    told: dict[str, Any] = {name: {} for name in SERVED if name in flags}
+    offered: dict[str, Any] = {name: {} for name in SERVED if name in flags}
     for name in methods.LIST_CHANGED:
-        if name in told:
-            told[name]["listChanged"] = True
-    if "resources" in told and (missing or "resources.subscribe" in flags):
-        told["resources"]["subscribe"] = True
-    return told
+        if name in offered:
+            offered[name]["listChanged"] = True
+    if "resources" in offered and (missing or "resources.subscribe" in flags):
+        offered["resources"]["subscribe"] = True
+    return offered
 
 
 def client_flags(declared: Members, version: str) -> Flags:
     """What a client can be asked for, as far as the gateway carries it.
 
-    ``sampling.context`` is left out: a server behind a gateway has no business with what other servers told the client.
+    ``sampling.context`` is left out: a server behind a gateway must not see what other servers sent to the client.
     """
     flags: set[str] = set()
     if (roots := jsontext.object_in(declared, "roots")) is not None:
@@ -74,15 +74,15 @@ def declared_to_servers(flags: Flags, version: str) -> bytes:
         flags: of the client.
         version: asked of the server. Before 2025-11-25 ``elicitation`` has no parts, and ``{}`` means forms.
     """
-    told: dict[str, Any] = {}
+    offered: dict[str, Any] = {}
     if "elicitation.form" in flags or ("elicitation.url" in flags and version >= versions.V_2025_11_25):
         modes: dict[str, Any] = {mode: {} for mode in ("form", "url") if f"elicitation.{mode}" in flags}
-        told["elicitation"] = modes if version >= versions.V_2025_11_25 else {}
+        offered["elicitation"] = modes if version >= versions.V_2025_11_25 else {}
     if "roots" in flags:
-        told["roots"] = {"listChanged": True} if "roots.listChanged" in flags else {}
+        offered["roots"] = {"listChanged": True} if "roots.listChanged" in flags else {}
     if "sampling" in flags:
-        told["sampling"] = {"tools": {}} if "sampling.tools" in flags else {}
-    return orjson.dumps(told)
+        offered["sampling"] = {"tools": {}} if "sampling.tools" in flags else {}
+    return orjson.dumps(offered)
 
 
 def _is_true(members: Members, name: str) -> bool:

@@ -106,7 +106,7 @@ class Request(_Call, frozen=True, kw_only=True):
     """A message that wants an answer."""
 
     id: bytes
-    """JSON text of the id, digit for digit: clients tell ``1`` from ``"1"``, and integers may exceed 2**53."""
+    """JSON text of the id, digit for digit: clients distinguish ``1`` from ``"1"``, and integers may exceed 2**53."""
 
 
 class Notification(_Call, frozen=True, kw_only=True):

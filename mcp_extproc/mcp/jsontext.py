@@ -29,7 +29,7 @@ _STRINGS = re.compile(rb'"[^"]*"')
 
 
 class NotJson(ValueError):
-    """The text is not JSON as RFC 8259 has it, or nests too deeply. ``str()`` says why, without repeating the text."""
+    """The text is not JSON as RFC 8259 has it, or nests too deeply. ``str()`` is the reason, without the text itself."""
 
 
 class DuplicateMember(ValueError):

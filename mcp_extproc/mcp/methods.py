@@ -22,16 +22,16 @@ class Handling(enum.Enum):
     """How the gateway serves what a client sends. For requests this is also what they are routed by."""
 
     INITIALIZE = "fan out to every server, answer with the sum of them"
-    ANSWER = "answer here, no server is asked"
+    ANSWER = "answer in the gateway, without a server"
     LIST = "fan out to the servers with the capability, merge"
     BY_NAME = "route by `params.name`"
     BY_URI = "route by `params.uri`"
     BY_REF = "route by `params.ref`, a prompt's name or a resource's URI"
     SET_LEVEL = "ask every server with the capability, answer with `{}`"
-    BROADCAST = "tell every server of the session"
-    CANCEL = "tell every server of the session, with the request's id as servers know it"
+    BROADCAST = "pass on to every server of the session"
+    CANCEL = "pass on to every server of the session, with the request's id as servers know it"
     BY_PROGRESS = "route by `params.progressToken`, which the gateway sealed"
-    DROP = "accept and end here"
+    DROP = "accept and drop"
     NOT_SERVED = "refuse: the method belongs to a version that is not served"
 
 
@@ -46,8 +46,8 @@ class Entry(enum.Enum):
 class Subscription(enum.Enum):
     """What a request does to a subscription, which outlives it: a server that loses the session is asked again."""
 
-    BEGINS = "the client hears of changes from now on"
-    ENDS = "the client hears no more of them"
+    BEGINS = "the client gets notifications of changes from now on"
+    ENDS = "the client gets no more of them"
 
 
 Path = tuple[str, ...]
@@ -77,7 +77,7 @@ class Method:
         has_content: whether the result holds content blocks, some of which older clients do not know.
         withheld: members of ``params`` that no server gets.
         subscription: what it does to a subscription.
-        client_flag: flag of the client without which a server was never told to expect this.
+        client_flag: flag of the client without which it is not passed on: servers do not expect it.
     """
 
     name: str
@@ -252,14 +252,14 @@ _FOUND_BY_REFERENCE: Final = {"name": ("prompts/list",), "uri": ("resources/list
 class Relaying(enum.Enum):
     """How the gateway serves what a server sends."""
 
-    ANSWER = "answer here, the client is not asked"
+    ANSWER = "answer in the gateway, without the client"
     ASK_CLIENT = "seal the id and ask the client, if it declared the flag"
     LIST_CHANGED = "pass on, several within a moment as one"
     BY_LEVEL = "pass on, unless it is below the level that the client set"
     BY_PROGRESS = "pass on where the client expects this progress token"
     CANCEL = "pass on with the id as the client knows it"
     PASS = "pass on"  # noqa: S105 - no password
-    DROP = "end here"
+    DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)

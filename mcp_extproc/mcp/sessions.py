@@ -32,7 +32,7 @@ _MAX_REMEMBERED_CHARS = 4096
 
 
 class BadToken(ValueError):
-    """No session of ours: unknown, expired, tampered with, of another endpoint or of another principal. The client is told
+    """No session of ours: unknown, expired, tampered with, of another endpoint or of another principal. The client learns
     no more than that."""
 
 
@@ -47,7 +47,7 @@ class UpstreamSession(msgspec.Struct, frozen=True, array_like=True):
     """What the server offers."""
 
     def __repr__(self) -> str:
-        # The id opens the session to whoever has it.
+        # The id is a credential for the session.
         return f"UpstreamSession({self.version!r}, {'an id' if self.id is not None else 'no id'})"
 
 
@@ -57,7 +57,7 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     audience: str
     """The endpoint that the session belongs to."""
     principal: str
-    """Hash of the authenticated caller, or empty where nobody is authenticated."""
+    """Hash of the authenticated caller, or empty for anonymous callers."""
     version: str
     """Protocol version negotiated with the client."""
     expires: int

@@ -23,7 +23,7 @@ SUPPORTED: Final = (V_2025_11_25, V_2025_06_18, V_2025_03_26)
 LATEST: Final = SUPPORTED[0]
 
 MODERN: Final = "2026-07-28"
-"""First version without sessions. Not served yet; requests that carry it are told so (-32022), and clients fall back."""
+"""First version without sessions. Not served yet; requests that carry it get -32022, and clients fall back."""
 
 META_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 """Member of ``params._meta`` that makes a request a 2026-07-28 one (2026-07-28 basic/index, _meta)."""

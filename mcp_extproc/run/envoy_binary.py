@@ -52,7 +52,7 @@ def supported_envoy(path: str | None = None) -> str:
 
 
 def version_of(binary: str) -> Version | None:
-    """What a binary says it is; ``None`` where it says nothing of the kind."""
+    """The version that a binary reports; ``None`` if it reports none."""
     try:
         done = subprocess.run(
             [binary, "--version"],

@@ -40,7 +40,7 @@ def event(log: logging.Logger, level: int, name: str, fields: Mapping[str, objec
 
 
 def failure(log: logging.Logger, name: str, error: BaseException, fields: Mapping[str, object] | None = None) -> None:
-    """Log an exception that nobody expected as an error, with where it was raised."""
+    """Log an unexpected exception as an error, with its place."""
     log.error(name, exc_info=error, extra={_FIELDS: fields or {}})
 
 

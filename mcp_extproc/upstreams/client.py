@@ -158,7 +158,7 @@ class UpstreamClient:
                 result = await self._result(response, id, entry, session, context)
                 streamed = _is_stream(response)
         except asyncio.CancelledError:
-            # Nobody waits any more: the time is up, or the client is gone.
+            # The result is no longer needed: the time is up, or the client is gone.
             self._tell_cancelled(entry, session, id, context)
             raise
         return Result(_object(result, "result"), len(bytes(result)), streamed)
@@ -432,7 +432,7 @@ def _own_answer(text: bytes) -> bytes | None:
     row = methods.SERVER_REQUESTS.get(jsontext.text_of(members["method"]) or "")
     if row is not None and row.relaying is methods.Relaying.ANSWER:
         return orjson.dumps({**answer, "result": {}})
-    error = {"code": METHOD_NOT_FOUND, "message": "The gateway asks for this itself; nobody can be asked back."}
+    error = {"code": METHOD_NOT_FOUND, "message": "This request is the gateway's own: there is no client to ask."}
     return orjson.dumps({**answer, "error": error})
 
 

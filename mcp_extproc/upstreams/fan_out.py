@@ -72,7 +72,7 @@ class LegRunner:
         """The outcomes, in the order of the legs. Cancelling this cancels every sub-request.
 
         Raises:
-            ExceptionGroup: a leg failed in a way that nobody expects. The others were cancelled.
+            ExceptionGroup: a leg failed unexpectedly. The others were cancelled.
         """
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(self._run(leg)) for leg in legs]
@@ -227,7 +227,7 @@ class LegRunner:
         opening = self._client.initialize(entry, ref.version, ref.client_flags, context=context)
         session, _ = await _within(entry.discovery_timeout, opening)
         if self._memory.has_ended(ref.client):
-            # Nobody will end it later.
+            # Nothing else would end it.
             self.discard(ref.server, session)
             raise UpstreamError("ended", "is not needed any more: the client ended its session")
         settings = self._memory.settings(*key)
@@ -239,7 +239,7 @@ class LegRunner:
         return session
 
     async def wait_for_another(self, ref: SessionRef, session: UpstreamSession | None, seconds: float) -> None:
-        """Wait until somebody opens the session that comes after one (or the first, after ``None``), at most for a time."""
+        """Wait until the session that comes after one is opened (or the first, after ``None``), at most for a time."""
         if self._memory.current(ref) != session:
             return
         key = (ref.server, (session.id if session is not None else None) or ref.anchor)
@@ -267,11 +267,11 @@ class LegRunner:
                     await self._client.request(entry, session, subscribe.name, {"uri": uri}, context=context)
 
     def discard(self, server: str, session: UpstreamSession) -> None:
-        """End a session with a server that turned out to be of no use, without anybody waiting for it."""
+        """End a session with a server that turned out to be useless, in the background."""
         self._in_background("end_session", self._client.end(self._entries[server], session), server)
 
     def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
-        """Send a message that nobody waits for: an answer of the gateway's own to a server's request."""
+        """Send a message in the background: an answer of the gateway's own to a server's request."""
         self._in_background("post", self._client.notify(self._entries[server], session, body), server)
 
     def _in_background(self, name: str, work: Coroutine[Any, Any, None], server: str) -> None:

@@ -30,7 +30,7 @@ HEARTBEAT_SECONDS = 5.0
 """Longest silence towards a client: some end streams that are idle for ten seconds."""
 
 BURST_SECONDS = 0.1
-"""List changes within this time are told as one."""
+"""List changes within this time are sent as one."""
 
 _LONGEST_PAUSE = 30.0
 
@@ -91,7 +91,7 @@ class MergedStream:
         self._has_listener.set()
         if self._pumps and not cursors:
             return
-        # A client that resumes may have missed what was sent to the connection it lost: the servers have to tell it again.
+        # A client that resumes may have missed what was sent to the connection it lost: the servers have to send it again.
         for pump in self._pumps:
             pump.cancel()
         self._cursors = dict(cursors)
@@ -170,7 +170,7 @@ class MergedStream:
                     for event in parser.feed(chunk):
                         await self._event(ref.server, session, event, pause)
             except EventTooLarge:
-                # Whoever went on after the event before would get it again.
+                # A client that resumes after the event before would get it again.
                 self._cursors.pop(ref.server, None)
             except BROKEN:
                 pass  # the usual end of a stream
@@ -186,7 +186,7 @@ class MergedStream:
         down = self._messages(server, session, event.data) if event.data else []
         for message in down[:-1]:
             await self._deliver(render(SseEvent(message, event.event)))
-        # Whoever resumes after the id must have seen all of the event.
+        # A client that resumes after the id must have received all of the event.
         if down:
             await self._deliver(render(SseEvent(down[-1], event.event, id)))
 

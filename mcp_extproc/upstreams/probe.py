@@ -1,4 +1,4 @@
-"""Asking every server who it is, for people who start a gateway."""
+"""Queries every server when a gateway starts, for the table of servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mcp_extproc.upstreams.fan_out import LegRunner
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """What a server said when it was asked."""
+    """The state of one server, for people."""
 
     name: str
     address: str

@@ -520,7 +520,7 @@ class _Process:
             self._close(grpc.INTERNAL, "the exchange failed; the gateway's log says why")
 
     def _give_up(self) -> None:
-        """Not even the failure could be dealt with: whoever waits must not wait for ever."""
+        """Even handling the failure failed: the stream must not stay open."""
         if not self._gone:
             self._close(grpc.INTERNAL, "the exchange failed; the gateway's log says why")
 

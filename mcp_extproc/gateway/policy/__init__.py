@@ -1,1 +1,1 @@
-"""What Envoy's filters are told about a request, so that policies can judge it."""
+"""What Envoy's filters see of a request, so that policies can match on it."""

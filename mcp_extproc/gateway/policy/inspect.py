@@ -1,7 +1,7 @@
-"""Pass-through: what a request to a server of its own says, for Envoy's policies. Nothing about the request changes.
+"""Pass-through: parses requests on routes of the operator's own, for Envoy's policies. The request itself does not change.
 
-A policy that denies can't deny what it does not see. So a body that two readers could read differently, or that nobody can
-read, is refused, unless the operator chose otherwise (``traffic_mode``); then the metadata says that it was not read, and why.
+A policy that denies can't deny what it does not see. So a body that two parsers could read differently, or that can't be
+parsed, is refused, unless the operator chose otherwise (``traffic_mode``); then the metadata has the reason.
 
 Keys and words are those of Envoy's own MCP filter where it has them (Envoy 1.40, ``envoy.filters.http.mcp``).
 """
@@ -55,7 +55,7 @@ _VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(frozen=True, slots=True)
 class ReadBody:
-    """The head alone does not tell what the request is."""
+    """The head alone is not enough to classify the request."""
 
     fits: bool
     """Whether the body is known not to exceed the limit."""
@@ -94,7 +94,7 @@ def by_head(head: RequestHead, *, has_body: bool, config: GatewayConfig) -> Read
     Args:
         head: with the headers in :data:`READS`.
         has_body: whether more follows, which may turn out to be empty.
-        config: says what becomes of requests that can't be read.
+        config: decides about requests that can't be parsed.
     """
     try:
         if head.method in _WITHOUT_BODY:
@@ -116,7 +116,7 @@ def by_body(head: RequestHead, body: bytes, *, whole: bool, config: GatewayConfi
         head: as it passed :func:`by_head`.
         body: all of it, or as much as Envoy holds.
         whole: whether it is all.
-        config: has the limits, and says what becomes of requests that can't be read.
+        config: has the limits, and decides about requests that can't be parsed.
     """
     try:
         if len(body) > config.limits.request_bytes:
@@ -147,7 +147,7 @@ def _check_post(head: RequestHead, config: GatewayConfig) -> None:
 
 
 def is_whole(head: RequestHead, body: bytes, *, ends: bool) -> bool:
-    """Whether Envoy held a whole body. Where trailers follow, its end is not said with it, but its length may be known."""
+    """Whether Envoy buffered the whole body. With trailers, ``end_of_stream`` is not set, but the length may be known."""
     return ends or _content_length(head) == len(body)
 
 
@@ -178,14 +178,14 @@ def _is_cut_off(error: McpError, head: RequestHead) -> bool:
     return error.reason == "too_large" and _content_length(head) is None
 
 
-# -- What is told ---------------------------------------------------------------------------------------------------------
+# -- Metadata -------------------------------------------------------------------------------------------------------------
 
 
 def _about(head: RequestHead) -> dict[str, Any]:
     facts = {"http_method": head.method[:16]}
     session, version = head.headers.get("mcp-session-id"), head.headers.get("mcp-protocol-version", "")
     if session is not None:
-        # Whoever has the id has the session: policies and logs get a short name for it.
+        # The id is a credential for the session: policies and logs get a short name for it.
         facts["session"] = hashlib.blake2s(session.encode("latin-1", "replace"), digest_size=8).hexdigest()
     if _VERSION.fullmatch(version):
         facts["protocol_version"] = version

@@ -1,1 +1,1 @@
-"""What becomes of servers' messages on their way to a client."""
+"""Servers' messages on their way to a client."""

@@ -116,7 +116,7 @@ def session_checksum(session: UpstreamSession) -> int:
 
 
 def id_for_server(id: bytes) -> bytes:
-    """A client's id as servers get it: as it is, but for a string that reads like a number (or like what becomes of one).
+    """A client's id as servers get it: as it is, but for a string that reads like a number (or like a marked one).
 
     Servers on the Python SDK keep streams by ``str(id)`` and the SDKs' clients read ``"5"`` as 5, so that ``0`` and ``"0"``,
     in flight together, would get each other's answer.

@@ -140,7 +140,7 @@ class CallResponse:
         down = self._messages(event.data, out) if event.data else []
         for message in down[:-1]:
             out.down += render(SseEvent(message, event.event))
-        # Whoever resumes after the id must have seen all of the event.
+        # A client that resumes after the id must have received all of the event.
         if down:
             out.down += render(SseEvent(down[-1], event.event, id, event.retry))
         elif self._relay.view.version >= versions.V_2025_11_25:
@@ -169,7 +169,7 @@ class CallResponse:
         return self._identifiers.event_id(self._relay.view, Position(self._call.method, (cursor,)))
 
     def _relayed(self, text: bytes, out: Out) -> list[tuple[bytes, Relayed]]:
-        """Each message in what the server sent, and what becomes of it; what is answered here is in ``out``."""
+        """Each message of the server with the relay's decision; answers of the gateway's own are in ``out``."""
         relayed = [
             (message, self._relay.message(self.server, self.session, message, self._call))
             for message in messages_in(text)

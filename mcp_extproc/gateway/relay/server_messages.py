@@ -1,4 +1,4 @@
-"""Messages of servers on their way to a client: what is answered here, what is dropped, and what becomes of the rest.
+"""Messages of servers on their way to a client: answered here, dropped, or adapted and passed on.
 
 One place for every way down: the response of a call, an event of its stream, an event of a GET stream.
 """
@@ -33,7 +33,7 @@ class Call(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
-    """What becomes of one message."""
+    """The decision about one message."""
 
     down: bytes | None = None
     """For the client."""

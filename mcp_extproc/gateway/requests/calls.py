@@ -257,7 +257,7 @@ def session_headers(session: UpstreamSession) -> tuple[Headers, tuple[str, ...]]
 
 
 def progress_token(request: Request) -> bytes | None:
-    """JSON text of the token with which the client wants to hear of progress."""
+    """JSON text of the token with which the client asks for progress notifications."""
     meta = request.object("_meta")
     token = None if meta is None else meta.get("progressToken")
     return None if token is None else bytes(token)[:1024]

@@ -15,7 +15,7 @@ from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.methods import Entry, Method
 
 OWNERS_SECONDS = 60.0
-"""How long it is remembered who has what, for names and URIs without a prefix. A server that says its list changed ends it."""
+"""Seconds for which the owners of names and URIs without a prefix are remembered. A ``list_changed`` of a server ends it."""
 
 
 def merged(ask: Inquiry, method: Method) -> FanOut:
@@ -105,7 +105,7 @@ def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Cal
         return lambda server, name: catalog.visible(capability, server, name)
     if not (catalog.several and catalog.uris.untouched):
         return lambda server, uri: _readable(caller, server, catalog.uris.visible(server, uri))
-    # Unprefixed: what several servers list can only be told apart with its prefix, and so can what looks as if it had one.
+    # Unprefixed: an entry of several servers is only unambiguous with its prefix, and so is one that looks as if it had one.
     assert method.entry is not None
     times = Counter(
         uri

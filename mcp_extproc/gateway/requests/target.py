@@ -39,7 +39,7 @@ class Wanted:
     """What is written about ``params``, where it is not what every request has."""
 
     def unknown(self) -> McpError:
-        """The refusal where nobody has it."""
+        """The error if no server has it."""
         return _UNKNOWN[self.kind](self.name)
 
 
@@ -61,7 +61,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nobody has it."""
+    """No server has it."""
 
     server: str | None = None
     """Whose it would be by its prefix."""
@@ -69,7 +69,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class NeedsLists:
-    """It has no prefix: whoever alone lists it has it."""
+    """It has no prefix: it belongs to the server that alone lists it."""
 
 
 Finding = Target | Unknown | NeedsLists
