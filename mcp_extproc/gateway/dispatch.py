@@ -116,9 +116,12 @@ class Gateway:
         return self._callers.find(served, token, now)
 
     def _caller_if_known(self, served: ServedEndpoint, head: RequestHead, now: float) -> Caller | None:
+        token = head.headers.get(_SESSION_ID)
+        if token is None:
+            return None
         try:
-            return self._caller(served, head, now)
-        except (McpError, BadToken):
+            return self._callers.find(served, token, now)
+        except BadToken:
             return None
 
     # -- Body ---------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class Endpoints:
         Raises:
             McpError: 404, there is none.
         """
-        served = self._by_path.get(head.path.partition("?")[0])
+        served = self._by_path.get(head.path) or self._by_path.get(head.path.partition("?")[0])
         if served is None:
             raise refusals.path(", ".join(self._by_path))
         return served
