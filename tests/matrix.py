@@ -30,8 +30,8 @@ def find(version: str) -> str | None:
 def _candidates(version: str) -> Iterator[str]:
     name = f"python{version}"
     for folder in os.environ.get("PATH", "").split(os.pathsep):
-        if program := shutil.which(name, path=folder):
-            yield program
+        if (found := shutil.which(name, path=folder)) is not None:
+            yield found
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     for program in sorted(pyenv.glob(f"versions/{version}.*/bin/{name}"), reverse=True):
         yield str(program)

