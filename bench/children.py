@@ -1,4 +1,4 @@
-"""Processes that the benchmark starts, and ends."""
+"""Child processes of the benchmark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.errors import BenchError
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _PATIENCE = 5.0
-"""Seconds for a process to end by itself after SIGTERM."""
+"""Seconds for a process to end after SIGTERM."""
 
 
 class Child:
@@ -34,10 +34,10 @@ class Child:
         """Starts it.
 
         Args:
-            name: for people, and for the log file.
-            directory: where the log goes.
+            name: for messages, and for the log file.
+            directory: of the log file.
             environment: added to our own.
-            talks: whether we use its standard input and output; else its output goes to the log.
+            talks: whether we use its standard input and output; otherwise its output goes to the log.
         """
         self.name = name
         self._log = directory / f"{name.replace(' ', '-')}.log"
@@ -49,16 +49,16 @@ class Child:
                 stderr=log,
                 cwd=_REPOSITORY,
                 env={**os.environ, **(environment or {})},
-                start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends its children in order
+                start_new_session=True,  # Ctrl-C reaches only the parent, which ends its children in order.
             )
 
     @classmethod
     def module(cls, module: str, directory: Path, *arguments: str) -> Self:
-        """A process of our own to talk with, such as ``bench.upstream``."""
+        """A process with which we exchange lines, such as ``bench.upstream``."""
         return cls(module.rpartition(".")[2], [sys.executable, "-m", module, *arguments], directory, talks=True)
 
     def pids(self) -> tuple[int, ...]:
-        """The process and its descendants, as of now."""
+        """The process and its current descendants."""
         return family(self._process.pid)
 
     def write_line(self, line: bytes) -> None:

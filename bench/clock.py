@@ -1,4 +1,4 @@
-"""CPU and memory of other processes, by the kernel's own accounts (Linux)."""
+"""CPU and memory of other processes, as accounted by the kernel (Linux)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _libc = ctypes.CDLL(None)
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """CPU that the processes have used so far, user and system, all threads, also those that have ended.
+    """CPU time of the processes so far, user and system, of all threads, including those that have ended.
 
-    The scheduler's clock: what /proc/PID/stat shows, in nanoseconds instead of ticks of 10 ms. Raises ProcessLookupError
-    if a process is gone.
+    From the scheduler's clock: the value of /proc/PID/stat, in nanoseconds instead of ticks of 10 ms. Raises
+    ProcessLookupError if a process has ended.
     """
     return sum(_process_clock(pid) for pid in pids)
 
@@ -29,7 +29,7 @@ def _process_clock(pid: int) -> float:
 
 
 def resident_bytes(pids: Iterable[int]) -> int:
-    """Resident memory (VmRSS) of the processes together; pages they share count for each."""
+    """Resident memory (VmRSS) of the processes together; shared pages count for each."""
     return sum(_resident(pid) for pid in pids)
 
 

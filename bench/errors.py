@@ -1,7 +1,7 @@
-"""What ends a run early."""
+"""Errors that end a run."""
 
 from __future__ import annotations
 
 
 class BenchError(Exception):
-    """The run can't go on or its figures can't be trusted. The message says what happened, where, and what to look at."""
+    """The run can't continue or its figures can't be trusted. The message is the problem, its place, and where to look."""

@@ -1,4 +1,4 @@
-"""This gateway as its users start it: by its command line, from a file."""
+"""This gateway as users start it: with its command line and a configuration file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COMMAND = Path(sys.executable).with_name("mcp-extproc")
 
 
 class Gateway:
-    """One gateway: its configuration file, Envoy's bootstrap rendered from it, and the workers."""
+    """One gateway: its configuration file, the Envoy bootstrap rendered from it, and the workers."""
 
     def __init__(
         self, directory: Path, port: int, servers: Mapping[str, int], transport: str = "http2", workers: int = 1
@@ -26,11 +26,11 @@ class Gateway:
         """Writes the configuration.
 
         Args:
-            directory: for the file, the sockets and the logs, made if need be; its own.
+            directory: for the file, the sockets and the logs; created if missing, not shared.
             port: where Envoy listens.
             servers: loopback ports of the MCP servers by name.
-            transport: what `serve --transport` takes.
-            workers: how many processes.
+            transport: value of `serve --transport`.
+            workers: number of processes.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
@@ -41,14 +41,14 @@ class Gateway:
             "listen": {"port": port},
             "servers": {name: _server(server) for name, server in servers.items()},
             "session": {"secret": "a secret for benchmarks, known to all"},
-            "log": {"access": "", "level": "warning"},  # nor do the other systems log accesses
+            "log": {"access": "", "level": "warning"},  # The other systems don't log accesses either.
         }
         self._file.write_text(yaml.safe_dump(config))
-        # Envoy's private listeners are Unix sockets that both commands put there by default.
+        # By default, both commands use the same Unix sockets for Envoy's private listeners.
         self._environment = {"XDG_RUNTIME_DIR": str(directory)}
 
     def bootstrap(self) -> str:
-        """Envoy's configuration. Raises BenchError with what the command said if it failed."""
+        """Envoy's configuration. Raises BenchError with the command's error if it failed."""
         where = [word for socket in self._sockets for word in ("--extproc", f"unix:{socket}")]
         done = subprocess.run(
             [_COMMAND, "envoy", "bootstrap", self._file, *where],
@@ -64,7 +64,7 @@ class Gateway:
         return done.stdout
 
     def start(self, children: ExitStack) -> dict[str, Child]:
-        """The ext_proc workers, by the names that the report has them under."""
+        """The ext_proc workers, by their names in the report."""
         names = ["worker", *(f"worker {number}" for number in range(2, len(self._sockets) + 1))]
         return {
             name: children.enter_context(self._worker(name, socket))
@@ -78,6 +78,6 @@ class Gateway:
 
 
 def _server(port: int) -> dict[str, object]:
-    # A filter that every name has to be held against, and that hides none of those measured.
+    # A filter that has to be evaluated for every name, and hides none of those measured.
     tools = {"exclude": ["delete_everything"], "excludeRegex": ["^admin_", "_internal$"]}
     return {"url": f"http://127.0.0.1:{port}/mcp", "tools": tools}

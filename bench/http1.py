@@ -1,6 +1,6 @@
-"""Just enough HTTP/1.1 (RFC 9112) to read requests and responses fast, for the upstream and for the load client.
+"""A minimal, fast HTTP/1.1 (RFC 9112) parser for the upstream and the load client.
 
-It trusts its peer, which is Envoy on the same machine, and is no parser for anything else.
+It trusts its peer, an Envoy on the same machine, and is not suited for anything else.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Message(NamedTuple):
-    """One request or response, whole."""
+    """One complete request or response."""
 
     head: bytes
     """Start line and headers, without the empty line that ends them."""
@@ -22,7 +22,7 @@ class Message(NamedTuple):
         return int(self.head[9:12])
 
     def header(self, name: bytes) -> bytes | None:
-        """Value of the first header of that name, which is given in lower case."""
+        """Value of the first header with that name, given in lower case."""
         return _header(self.head, self.head.lower(), name)
 
 
@@ -40,7 +40,7 @@ class Reader:
         self._chunks: bytearray | None = None
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that `data` completes, in order. Raises ValueError if the bytes are not HTTP/1.1."""
+        """The messages completed by `data`, in order. Raises ValueError if the bytes are not HTTP/1.1."""
         self._buffer += data
         messages = []
         while (message := self._next()) is not None:

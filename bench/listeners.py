@@ -1,9 +1,9 @@
-"""Clients that do nothing but listen: a process of its own with many sessions, each with a stream of a GET.
+"""Idle clients: a separate process with many sessions, each with a GET stream.
 
     python -m bench.listeners
 
-reads orders from standard input, answers each with a line, and ends when its standard input does. A stream that breaks or
-ends by itself makes the next answer an error.
+reads orders from standard input, responds to each with a line, and ends at the end of its input. A stream that breaks or
+ends by itself makes the next response an error.
 """
 
 from __future__ import annotations
@@ -23,33 +23,34 @@ from bench.http1 import Message, Reader
 _VERSION = "2025-11-25"
 
 _AT_ONCE = 20
-"""Sessions that are opened or ended at the same time."""
+"""Sessions that are opened or ended concurrently."""
 
 _PATIENCE = 60.0
-"""Seconds for an order."""
+"""Deadline of an order, in seconds."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do."""
+    """An order."""
 
     action: Literal["begin", "listen", "count", "hang_up", "end"]
-    """Begin sessions, open a stream in each, count what came on them since the last order, break them, or end all sessions."""
+    """Begin sessions, open a stream in each, count the data on them since the last order, break them, or end all
+    sessions."""
     port: int
     """The endpoint is http://127.0.0.1:port/mcp."""
     sessions: int = 0
-    """How many to begin."""
+    """Number of sessions to begin."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it."""
+    """Result of an order."""
 
     error: str | None = None
     heartbeats: int = 0
-    """Pieces that came on all streams together since the last answer."""
+    """Chunks received on all streams together since the last response."""
 
 
 class Listener:
-    """One session, and its stream."""
+    """One session and its stream."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -58,7 +59,7 @@ class Listener:
         self.heartbeats = 0
 
     async def begin(self) -> None:
-        """Opens the session. Raises BenchError if the answers are not as expected."""
+        """Opens the session. Raises BenchError if the responses are not as expected."""
         await self._connect()
         params = {
             "protocolVersion": _VERSION,
@@ -83,7 +84,7 @@ class Listener:
         self._listening = asyncio.create_task(self._listen())
 
     async def hang_up(self) -> None:
-        """Breaks the stream's connection. Raises BenchError if it had ended before."""
+        """Breaks the stream's connection. Raises BenchError if it had already ended."""
         self.check()
         if self._listening is not None:
             self._listening.cancel()
@@ -91,7 +92,7 @@ class Listener:
         self._disconnect()
 
     async def end(self) -> None:
-        """Ends the session. Raises BenchError if the answer is not as expected."""
+        """Ends the session. Raises BenchError if the response is not as expected."""
         await self._connect()
         self._send("DELETE", "")
         answer = await self._answer()
@@ -137,13 +138,13 @@ class Listener:
 
 
 class Crowd:
-    """All listeners."""
+    """All clients."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
 
     async def carry_out(self, order: Order) -> Answer:
-        """Carries out an order."""
+        """Executes an order."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 if order.action == "begin":

@@ -1,8 +1,8 @@
-"""The load client: a process of its own that calls tools as fast as the answers come, and looks at every one.
+"""The load client: a separate process that calls tools as fast as responses arrive, and checks every one.
 
     python -m bench.load
 
-reads orders from standard input and ends when it does (see bench/slices.py, and bench/requests.py for what is asked).
+reads orders from standard input and ends with it (see bench/slices.py, and bench/requests.py for the requests).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.slices import Answer, Failure, Order, Result
 from bench.stats import percentile
 
 _GRACE = 15.0
-"""Seconds beyond a slice's own in which every answer must be there. A gateway that is that slow is broken."""
+"""Seconds after the end of a slice within which all responses must have arrived. A slower gateway is broken."""
 
 
 class Load:
@@ -37,15 +37,15 @@ class Load:
         self.latencies: list[float] = []
         """Seconds, of the measured calls only."""
         self.deadline = 0.0
-        """When connections stop asking, by `time.perf_counter`."""
+        """When connections stop sending requests, by `time.perf_counter`."""
 
     def next_call(self) -> tuple[int, Request]:
-        """A fresh id and whose turn it is."""
+        """A fresh id and the request to use it in."""
         return next(self._ids), next(self._requests)
 
 
 class Connection(asyncio.Protocol):
-    """One connection, with at most one call under way."""
+    """One connection, with at most one call at a time."""
 
     def __init__(self, load: Load, session: bytes) -> None:
         self._load = load
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         self._done: asyncio.Future[None] | None = None
 
     async def warm_up(self, calls: int) -> None:
-        """Makes some calls. Raises BenchError if an answer is wrong or the connection ends."""
+        """Makes some calls. Raises BenchError if a response is wrong or the connection ends."""
         self._calls_left = calls
         await self._run()
 
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
 
 
 async def run(order: Order) -> Result:
-    """Runs one slice. Raises BenchError if an answer is wrong or missing."""
+    """Runs one slice. Raises BenchError if a response is wrong or missing."""
     load = Load(order)
     loop = asyncio.get_running_loop()
     connections: list[Connection] = []
@@ -161,7 +161,7 @@ async def _measured(order: Order, load: Load, connections: list[Connection]) -> 
 
 
 def main() -> None:
-    """Serves orders until standard input ends."""
+    """Processes orders until the end of standard input."""
     for line in sys.stdin.buffer:
         try:
             answer = Answer(result=uvloop.run(run(msgspec.json.decode(line, type=Order))))

@@ -1,7 +1,7 @@
-"""Envoy without us: configurations of the systems that the gateway is compared with.
+"""Envoy without this gateway: configurations of the systems for comparison.
 
-All have the same listener, route and upstream process, HTTP/1.1 on both sides, and no access log. What differs is the
-filter chain.
+All have the same listener, route and upstream process, HTTP/1.1 on both sides, and no access log. They differ in the filter
+chain.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from mcp_extproc.envoy.render.typed import any_of, seconds, socket_address
 _HOST = "127.0.0.1"
 
 _MAX_BODY = 10_485_760
-"""Bytes that the mcp filter parses: the most it allows. Its default of 8 KiB would not read larger calls to their end."""
+"""Bytes that the mcp filter parses: its maximum. With its default of 8 KiB, larger calls would not be parsed completely."""
 
 
 def plain(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
-    """A route and no filter: what HTTP costs.
+    """A route without filters: the cost of HTTP.
 
     Args:
         port: of the listener.
-        upstream: port of the upstream, which is all of the servers.
+        upstream: port of the upstream, which represents all servers.
         servers: their names.
     """
     return _bootstrap(port, upstream, servers, [_router()])
@@ -50,10 +50,10 @@ def parsing(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
 
 
 def routing(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
-    """Envoy's `mcp` and `mcp_router`, which makes several servers one, as this gateway does.
+    """Envoy's `mcp` and `mcp_router`, which merges several servers, as this gateway does.
 
     `mcp_router` ends the filter chain in place of the router. It prefixes names with `one__` and so on, initializes all
-    servers at `initialize`, and keeps their session ids in its own, in base64.
+    servers at `initialize`, and stores their session ids in its own, in base64.
     """
     backends = [
         McpRouterMcpBackend(name=name, mcp_cluster=McpRouterMcpCluster(cluster=name, path="/mcp")) for name in servers
@@ -63,7 +63,7 @@ def routing(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
 
 
 def _mcp() -> HttpFilter:
-    # Refusing what is no MCP is what a gateway does, and makes the filter read each body to its end.
+    # As a gateway would, reject requests that are not MCP, which also makes the filter parse each body completely.
     mcp = Mcp(traffic_mode=McpTrafficMode.REJECT_NO_MCP, max_request_body_size=_MAX_BODY)
     return HttpFilter(name="envoy.filters.http.mcp", typed_config=any_of(mcp))
 

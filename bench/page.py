@@ -1,4 +1,4 @@
-"""The figures as Markdown, for docs/performance.md: what stands between two comments there is written by the benchmark."""
+"""The figures as Markdown, for docs/performance.md: the benchmark writes the text between two comments there."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ BEGIN, END = "<!-- figures: written by python -m bench -->", "<!-- end of figure
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """How near to Envoy's own filters this gateway is meant to come."""
+    """Goals for this gateway, relative to Envoy's own filters."""
 
     what: str
     scenario: Scenario
     figure: str
-    """Of `Comparison`."""
+    """An attribute of `Comparison`."""
     bound: float
     at_least: bool = False
 
     def is_reached(self, compared: Comparison) -> bool:
-        """Whether it is, by what was measured."""
+        """Whether a measured value reaches it."""
         value = self.value(compared)
         return value >= self.bound if self.at_least else value <= self.bound
 
     def value(self, compared: Comparison) -> float:
-        """What was measured."""
+        """The measured value."""
         value: float = attrgetter(self.figure)(compared)
         return value
 
@@ -46,18 +46,18 @@ GOALS = (
     Goal("CPU, 64 KiB of arguments, 16 connections", Scenario(65_536, 16), "cpu", 0.8),
     Goal("CPU, 1 MiB of arguments, 16 connections", Scenario(1_048_576, 16), "cpu", 0.7),
 )
-"""Each in proportion to (c)."""
+"""Goals relative to (c)."""
 
 
 def written(page: str, about: Mapping[str, Any], outcomes: Mapping[str, Outcome], held: StreamOutcome | None) -> str:
-    """The page with these figures in place of those it has. Raises BenchError if it has no place for them."""
+    """The page with new figures. Raises BenchError if it has no place for them."""
     before, after = place(page)
     blocks = [*_blocks(about, outcomes), *([] if held is None else [_streams(held)])]
     return before + BEGIN + "\n\n" + "\n\n".join(blocks) + "\n\n" + END + after
 
 
 def place(page: str) -> tuple[str, str]:
-    """What stands before and after the figures. Raises BenchError if the page has no place for them."""
+    """The text before and after the figures. Raises BenchError if the page has no place for them."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

@@ -1,6 +1,6 @@
-"""The CPU of all loads as one picture: a panel of horizontal bars for each load, written as SVG by hand.
+"""The CPU of all loads as one chart: a panel of horizontal bars for each load, as hand-written SVG.
 
-It has to be readable on a dark page as well as on a light one, so it brings its own background.
+It has its own background, to be readable on dark and light pages.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from bench.systems import SYSTEMS
 
 _WIDTH = 860
 _BARS = 250
-"""Where bars begin. Names are left of it."""
+"""Start of the bars. Names are to the left."""
 _LONGEST = 420
-"""The longest bar of a panel. Its figure is right of it."""
+"""Length of the longest bar of a panel. Figures are to the right."""
 _ROW = 22
 _HEADING = 34
 _MARGIN = 18
@@ -35,9 +35,9 @@ class Bar:
     envoy: float
     """CPU per request in microseconds."""
     workers: float
-    """The same of all workers."""
+    """CPU of all workers per request, in microseconds."""
     ratio: float | None
-    """Of all CPU to that of Envoy's own router, if that was measured."""
+    """Ratio of all CPU to that of Envoy's own router, if that was measured."""
 
     @property
     def total(self) -> float:
@@ -54,7 +54,7 @@ class Panel:
 
 
 def panels(outcome: Outcome) -> list[Panel]:
-    """What to draw of an outcome."""
+    """Chart data of an outcome."""
     return [
         Panel(title(outcome.plan, scenario), _bars(outcome, index)) for index, scenario in enumerate(outcome.results)
     ]
@@ -72,7 +72,7 @@ def _bars(outcome: Outcome, index: int) -> list[Bar]:
 
 
 def draw(panels: Sequence[Panel]) -> str:
-    """The picture. Each panel has a scale of its own, given by its longest bar."""
+    """The chart. Each panel has its own scale, given by its longest bar."""
     lines = _legend()
     top = _MARGIN + _HEADING
     for panel in panels:

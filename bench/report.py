@@ -1,4 +1,4 @@
-"""From results to figures, and figures to tables and JSON."""
+"""Results to figures, and figures to tables and JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bench.systems import SYSTEMS
 from bench.upstream import EVENTS
 
 UNCOUNTED = "upstream"
-"""The process that is in no sum: it is the same for all."""
+"""The process that is not included, because it is the same for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One system in proportion to another, round by round."""
+    """One system relative to another, round by round."""
 
     calls: float
     """Calls per second: above 1 is faster."""
@@ -34,7 +34,7 @@ class Comparison:
     """CPU per call, all processes of the system together: below 1 is cheaper."""
     cpu_spread: float
     workers: float
-    """CPU per call of the workers alone, to all of the other system's."""
+    """CPU per call of the workers alone, relative to all of the other system's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Figures:
     upstream_cpu_us: float
     client_cpu_us: float
     ratios: Mapping[str, Comparison]
-    """By reference."""
+    """By reference system."""
 
 
 def figures(results: Mapping[str, Sequence[Result]], references: Sequence[str] = REFERENCES) -> dict[str, Figures]:
@@ -107,7 +107,7 @@ def print_report(console: Console, outcome: Outcome) -> None:
 
 def _table(heading: str, systems: Mapping[str, Figures]) -> Table:
     references = list(next(iter(systems.values())).ratios)
-    main = references[-1:]  # the one that p50 and workers are put in proportion to, or none
+    main = references[-1:]  # The system to which p50 and workers are relative, or none.
     processes = list(dict.fromkeys(name for row in systems.values() for name in row.cpu_us))
     table = Table(title=heading, caption=_caption(systems), title_justify="left", caption_justify="left")
     table.add_column("system", no_wrap=True)
@@ -142,7 +142,7 @@ def _times(reference: str) -> str:
 
 
 def title(plan: Plan, scenario: Scenario) -> str:
-    """A load, in words."""
+    """A load, as text."""
     what = {
         "echo": f"tools/call, {f'{scenario.content:,} characters of arguments' if scenario.content else 'small'}",
         "events": f"tools/call, answered by {EVENTS} events",
@@ -160,13 +160,13 @@ def _caption(systems: Mapping[str, Figures]) -> str:
 
 
 def spread(systems: Mapping[str, Figures]) -> float | None:
-    """The widest spread of all ratios of calls and CPU, as a share; ``None`` without references."""
+    """The largest spread of all ratios of calls and CPU, as a share; ``None`` without references."""
     ratios = [each for row in systems.values() for each in row.ratios.values()]
     return max((max(each.calls_spread, each.cpu_spread) for each in ratios), default=None)
 
 
 def print_memory(console: Console, memory: Mapping[str, Mapping[str, Memory]]) -> None:
-    """What each process held before and after all slices."""
+    """Memory of each process before and after all slices."""
     table = Table(title="memory (RSS), MB", title_justify="left")
     table.add_column("process", no_wrap=True)
     table.add_column("before", justify="right")
@@ -182,7 +182,7 @@ def print_memory(console: Console, memory: Mapping[str, Mapping[str, Memory]]) -
 
 
 def print_streams(console: Console, outcome: StreamOutcome) -> None:
-    """What streams cost, and the memory round by round."""
+    """The cost of streams, and the memory round by round."""
     console.print(_stream_table(outcome))
     console.print(_round_table(outcome))
 
@@ -222,7 +222,7 @@ def _megabytes(size: int) -> str:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """The figures and the results behind them, for machines; orjson writes the values as they are."""
+    """The figures and the underlying results, as JSON; orjson writes the values unchanged."""
     return {
         "scenarios": [
             {

@@ -1,7 +1,7 @@
-"""What the load client asks, and what it must be told.
+"""Requests of the load client, and the expected responses.
 
-Requests are built beforehand but for the id, which no two of them share and which is in the answer's content too wherever
-the server can put it there: an answer that went to the wrong call is seen.
+Requests are prepared except for the id. Ids are unique and, if possible, also part of the response's content, so that a
+response to the wrong call is detected.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from bench.slices import Order
 from bench.upstream import EVENTS, answer_text
 
 FIRST_ID = 100_000_000
-"""All ids have as many digits, so that the length of a request is known beforehand."""
+"""All ids have the same number of digits, so that the length of a request is known in advance."""
 
 _LINE = 'def echo(text: str) -> str:\n    return "said: " + text  # \u00e4\n'
-"""The ballast is source code: what agents send in bulk, with something to escape in every line."""
+"""The padding is source code: agents send it in bulk, and every line has something to escape."""
 
 _ID = "%d"
-"""Stands for the id."""
+"""Placeholder for the id."""
 
 _Json = dict[str, Any]
 
 
 class Request(ABC):
-    """A request, ready but for its id.
+    """A request, complete except for its id.
 
     Args:
         order: the slice.
@@ -52,12 +52,12 @@ class Request(ABC):
         self._start, *self._rest = parts
 
     def with_id(self, id: int, session: bytes) -> bytes:
-        """The bytes of the request with that id, in the session of these header lines."""
+        """The bytes of the request with this id, in the session of these header lines."""
         start = b"%s%s\r\n%s" % (self._head, session, self._start)
         return (b"%d" % id).join((start, *self._rest))
 
     def check(self, id: int, answer: Message) -> None:
-        """Raises BenchError unless the answer is the right one, in status, id and content."""
+        """Raises BenchError unless the response has the right status, id and content."""
         expected = self.expected(id)
         try:
             if answer.status == 200 and self.found(id, answer.body) == expected:
@@ -71,11 +71,11 @@ class Request(ABC):
 
     @abstractmethod
     def expected(self, id: int) -> object:
-        """What an answer has to tell."""
+        """The expected content."""
 
     @abstractmethod
     def found(self, id: int, body: bytes) -> object:
-        """What it does tell. Raises what orjson raises, KeyError, TypeError or AttributeError if it is of another shape."""
+        """The actual content. Raises orjson's errors, KeyError, TypeError or AttributeError if it has another shape."""
 
 
 class Echo(Request):
@@ -96,7 +96,7 @@ class Echo(Request):
 
 
 class Count(Request):
-    """A tools/call of `count`, which is answered by an event stream."""
+    """A tools/call of `count`, with an event stream as the response."""
 
     def __init__(self, order: Order, tool: str) -> None:
         params = {"name": tool, "arguments": {"text": _ID}, "_meta": {"progressToken": _ID}}
@@ -107,7 +107,7 @@ class Count(Request):
         return [*((str(id), done) for done in range(1, EVENTS)), _content(id, "")]
 
     def found(self, id: int, body: bytes) -> object:
-        """The same, as it came."""
+        """The same, as received."""
         lines = body.split(b"\n")
         messages = [orjson.loads(line[5:]) for line in lines if line.startswith(b"data:")]
         progress = [message["params"] for message in messages[:-1]]
@@ -134,7 +134,7 @@ class List(Request):
 
 
 def requests(order: Order) -> list[Request]:
-    """What a slice asks, in turn."""
+    """The requests of a slice, in turn."""
     match order.kind:
         case "echo":
             return [Echo(order, tool) for tool in order.tools]
@@ -145,7 +145,7 @@ def requests(order: Order) -> list[Request]:
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:
-    """Headers as HTTP/1.1 has them."""
+    """Headers in HTTP/1.1 format."""
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
 
 

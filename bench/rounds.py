@@ -1,4 +1,4 @@
-"""The run: slices of every system in turn, many rounds of them."""
+"""The run: slices of every system in turn, in many rounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.upstream import COUNT, ECHO, Ports, tool_names
 REFERENCES = ("plain", "router")
 
 _LARGE = 100_000
-"""Characters in a call from which on it is the call that takes the time, and not the messages about it."""
+"""Size of arguments in characters above which their processing dominates the cost of a call."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,19 +29,19 @@ class Scenario:
     """One kind of load."""
 
     content: int
-    """Characters of ballast in the arguments."""
+    """Characters of padding in the arguments."""
     connections: int
     kind: Kind = "echo"
 
     @property
     def warm_up(self) -> int:
-        """Calls of each connection before those that count. Few where each is long."""
+        """Calls of each connection before the measured ones. Few if each takes long."""
         return 10 if self.kind == "echo" and self.content < _LARGE else 2
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run."""
+    """A plan."""
 
     systems: tuple[str, ...]
     """Keys of `SYSTEMS`."""
@@ -52,13 +52,13 @@ class Plan:
     servers: tuple[str, ...]
     """Names of the MCP servers."""
     tools: int
-    """That each of them has."""
+    """Tools of each server."""
     references: tuple[str, ...] = REFERENCES
-    """Systems that the others are put in proportion to, where they take part; to the last one in more ways."""
+    """Systems to which the others are compared, if they take part; to the last one in more respects."""
 
     @property
     def slices(self) -> int:
-        """How many there are in all."""
+        """Total number of slices."""
         return self.rounds * len(self.scenarios) * len(self.systems)
 
 
@@ -73,17 +73,17 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything measured."""
+    """All results."""
 
     plan: Plan
     results: Mapping[Scenario, Mapping[str, Sequence[Result]]]
-    """By scenario and system; the i-th results of all systems are of the same round."""
+    """By scenario and system; results with the same index are from the same round."""
     memory: Mapping[str, Mapping[str, Memory]]
     """By system and process."""
 
 
 class Rig:
-    """All processes, running; leaving the context ends them."""
+    """All processes of a run; leaving the context ends them."""
 
     def __init__(self, plan: Plan, directory: Path, envoy: Path) -> None:
         self._plan = plan
@@ -107,8 +107,8 @@ class Rig:
     def run(self, on_slice: Callable[[int, str], None]) -> Outcome:
         """Runs the plan.
 
-        `on_slice` is told, before each slice, how many are done and what comes next. Raises BenchError, which names the
-        system, if an answer was wrong or missing.
+        `on_slice` is called before each slice with the number of finished ones and the next one. Raises BenchError, which
+        includes the system, if a response was wrong or missing.
         """
         results: dict[Scenario, dict[str, list[Result]]] = {
             scenario: {system: [] for system in self._plan.systems} for scenario in self._plan.scenarios
@@ -164,7 +164,7 @@ class Rig:
         self._client.write_line(msgspec.json.encode(order))
         answer = msgspec.json.decode(self._client.read_line(), type=Answer)
         if answer.failure is not None:
-            self._check(name)  # a process that has ended is the better explanation
+            self._check(name)  # If a process has ended, that is the better explanation.
             raise BenchError(f"{SYSTEMS[name].title}: {answer.failure.error}")
         assert answer.result is not None
         return answer.result
@@ -181,8 +181,8 @@ def _called(scenario: Scenario, plan: Plan) -> tuple[str, ...]:
 
 
 def turns(plan: Plan) -> Iterator[tuple[int, Scenario, str]]:
-    """All slices in order: round, scenario, system. Who goes first changes from round to round, so that nobody always
-    follows the same neighbour's heat or idleness."""
+    """All slices in order: round, scenario, system. The first system changes from round to round, so that none always
+    runs after the same other one."""
     for round_ in range(plan.rounds):
         shift = round_ % len(plan.systems)
         order = plan.systems[shift:] + plan.systems[:shift]

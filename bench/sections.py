@@ -1,4 +1,4 @@
-"""What a run consists of: each section compares some systems under some loads, with processes of its own."""
+"""Sections of a run: each compares some systems under some loads, with its own processes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from bench.rounds import REFERENCES, Plan, Scenario
 from bench.systems import TRANSPORTS
 
 COMPARED = ("plain", "mcp", "router", "gateway")
-"""Systems that can be chosen; the last one stands for this gateway on every transport chosen."""
+"""Systems that can be selected; the last one represents this gateway on every selected transport."""
 
 PLANNED = ("calls", "events", "lists", "workers")
-"""Sections that are plans of rounds."""
+"""Sections that consist of rounds."""
 
 _FEW, _MANY = 3, 30
-"""Servers whose lists become one."""
+"""Number of servers whose lists are merged."""
 
 _LISTED = 50
-"""Tools of each of them."""
+"""Number of tools of each server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user asked for."""
+    """The user's selection."""
 
     sections: tuple[str, ...]
     systems: tuple[str, ...]
-    """Out of `COMPARED`."""
+    """A subset of `COMPARED`."""
     transports: tuple[str, ...]
     connections: tuple[int, ...]
     content: tuple[int, ...]
@@ -36,7 +36,7 @@ class Wishes:
 
 
 def plans(wishes: Wishes) -> dict[str, Plan]:
-    """The plans, by name, in the order in which they run."""
+    """The plans by name, in the order of execution."""
     found: dict[str, Plan] = {}
     gateways = [TRANSPORTS[name] for name in wishes.transports] if "gateway" in wishes.systems else []
     others = [system for system in wishes.systems if system != "gateway"]

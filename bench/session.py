@@ -1,4 +1,4 @@
-"""The MCP handshake that comes before the calls, and a look at what a system offers."""
+"""The MCP handshake before the calls, and a check of the tools that a system offers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from bench.errors import BenchError
 
 _VERSION = "2025-06-18"
-"""Spoken by every system compared."""
+"""Supported by all compared systems."""
 
 _PATIENCE = 30.0
 """Seconds for a system to start."""
@@ -22,20 +22,20 @@ _Json = dict[str, Any]
 
 
 class _NotReady(Exception):
-    """Nothing answers yet, or only to say so."""
+    """The system does not respond yet, or reports that it is not ready."""
 
 
 def open_session(port: int, tools: tuple[str, ...], check: Callable[[], None]) -> dict[str, str]:
-    """Initializes a session as soon as the system answers.
+    """Initializes a session as soon as the system responds.
 
     Args:
         port: the endpoint is http://127.0.0.1:port/mcp.
-        tools: that the system must list, no more and no fewer.
+        tools: that the system must list, exactly.
         check: raises BenchError if one of the system's processes has ended.
 
-    Returns: the headers that every later request carries.
+    Returns: the headers of every later request.
 
-    Raises BenchError if the system does not get ready or does not speak MCP as expected.
+    Raises BenchError if the system does not become ready or its MCP is not as expected.
     """
     deadline = time.monotonic() + _PATIENCE
     while True:

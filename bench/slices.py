@@ -1,4 +1,4 @@
-"""What the parent orders from the load client, and what it gets back. One JSON object a line, each way."""
+"""Orders from the parent to the load client, and their results. One JSON object a line, each way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 Kind = Literal["echo", "events", "list"]
-"""What is asked for: a tools/call answered in JSON or by an event stream, or tools/list."""
+"""The kind of request: a tools/call with a JSON or event stream response, or tools/list."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,25 +16,25 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     """The system's MCP endpoint is http://127.0.0.1:port/mcp."""
     sessions: tuple[dict[str, str], ...]
-    """Headers of the sessions, each with a connection of its own, kept alive with one call under way."""
+    """Headers of the sessions, each on its own keep-alive connection with one call at a time."""
     kind: Kind
     tools: tuple[str, ...]
-    """Called in turn, or for a list: all that must be in it."""
+    """Called in turn, or for a list: all names that must be in it."""
     content: int
-    """Characters of ballast in each call's arguments. With 0 a call is about 120 bytes."""
+    """Characters of padding in each call's arguments. With 0 a call is about 120 bytes."""
     warm_up: int
-    """Calls of each connection before the clocks are read: Envoy opens its connections, caches fill."""
+    """Calls of each connection before the clocks are read, to open Envoy's connections and fill caches."""
     seconds: float
     clocks: dict[str, tuple[int, ...]]
-    """Process ids whose CPU is read at the slice's edges, by the name that the result has them under."""
+    """Process ids whose CPU is read before and after the slice, by their names in the result."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a slice gave."""
+    """Result of a slice."""
 
     calls: int
     seconds: float
-    """From the first call to the last answer."""
+    """From the first call to the last response."""
     p50: float
     """Median latency in seconds."""
     p99: float
@@ -45,7 +45,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """A slice that can't be used: an answer was wrong or missing."""
+    """An unusable slice: a response was wrong or missing."""
 
     error: str
 

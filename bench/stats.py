@@ -1,4 +1,4 @@
-"""The sums."""
+"""Statistics."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def ratio(values: Sequence[float], reference: Sequence[float]) -> float:
-    """Median of the ratios within a round: the i-th of both was measured side by side.
+    """Median of the ratios within a round: values with the same index were measured side by side.
 
-    What slows a whole round down (another process, a hot CPU) is in both numbers and cancels out, which it does not in
+    A disturbance of a whole round (another process, thermal throttling) affects both and cancels out, which it does not in
     the ratio of two medians. Raises ValueError if the two differ in length.
     """
     return statistics.median(_ratios(values, reference))
 
 
 def ratio_spread(values: Sequence[float], reference: Sequence[float]) -> float:
-    """How far the ratios of the rounds lie apart: half their interquartile range, as a share of their median."""
+    """Spread of the ratios of the rounds: half their interquartile range, as a share of their median."""
     ratios = sorted(_ratios(values, reference))
     return (percentile(ratios, 0.75) - percentile(ratios, 0.25)) / 2 / statistics.median(ratios)
 

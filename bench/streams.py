@@ -1,7 +1,7 @@
-"""What it costs this gateway that clients listen: memory and CPU of sessions with an open stream of a GET.
+"""The cost of idle clients: memory and CPU of sessions with an open GET stream.
 
-Streams come and go in rounds, in sessions that stay. Each is a client's through Envoy, and behind it one to each of two
-servers.
+Streams are opened and closed in rounds, in sessions that stay open. Each client stream through Envoy has one stream to each
+of two servers behind it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from bench.upstream import Ports, tool_names
 SERVERS = ("one", "two")
 
 _FILES_PER_STREAM = 8
-"""Sockets that one session takes in the process that has most of them: Envoy, which has both ends of each hop."""
+"""Sockets of one session in the process with most of them: Envoy, which has both ends of each hop."""
 
 _WARM_UP = 20
-"""Sessions before the first figure: code is imported, Envoy and gRPC are connected."""
+"""Sessions before the first figure, to import code and connect Envoy and gRPC."""
 
 _PATIENCE = 30.0
 """Seconds for streams to open or end at the servers."""
@@ -41,16 +41,16 @@ _PAUSE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """What to run."""
+    """A plan."""
 
     streams: int
-    """Sessions at the same time."""
+    """Concurrent sessions."""
     rounds: int
-    """How often they come and go."""
+    """How often all streams are opened and closed."""
     idle_seconds: float
-    """How long they are watched doing nothing, in the first round."""
+    """How long idle streams are measured, in the first round."""
     transport: str
-    """What `serve --transport` takes."""
+    """Value of `serve --transport`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,47 +59,47 @@ class Round:
 
     open: Mapping[str, int]
     closed: Mapping[str, int]
-    """After all streams have gone."""
+    """After all streams have been closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOutcome:
-    """Everything measured."""
+    """All results."""
 
     streams: int
     start: Mapping[str, int]
     """Resident bytes before the sessions, by process."""
     before: Mapping[str, int]
-    """The same with all sessions, before their first streams."""
+    """With all sessions, before their first streams."""
     rounds: Sequence[Round]
     idle_seconds: float
     idle_cpu: Mapping[str, float]
     """Seconds of CPU while all streams were idle, by process."""
     heartbeats: int
-    """That clients got in the meantime."""
+    """Received by clients in the meantime."""
 
     def bytes_per_session(self) -> dict[str, float]:
-        """What sessions without streams took, by process."""
+        """Memory of sessions without streams, by process."""
         return {name: (size - self.start[name]) / self.streams for name, size in self.before.items()}
 
     def bytes_per_stream(self) -> dict[str, float]:
-        """What the first streams took, by process. Later ones find memory that the process has not given back."""
+        """Memory of the first streams, by process. Later ones reuse memory that the process has kept."""
         return {name: (size - self.before[name]) / self.streams for name, size in self.rounds[0].open.items()}
 
     def idle_cpu_per_stream(self) -> dict[str, float]:
-        """Seconds of CPU in each second, for one stream, by process."""
+        """CPU seconds per second of one stream, by process."""
         return {name: cpu / self.idle_seconds / self.streams for name, cpu in self.idle_cpu.items()}
 
 
 def hold(plan: StreamPlan, directory: Path, envoy: Path, on_round: Callable[[int], None]) -> StreamOutcome:
-    """Runs the plan. Raises BenchError if a stream did not open, broke, or was left behind at a server."""
+    """Runs the plan. Raises BenchError if a stream did not open, broke, or stayed open at a server."""
     _allow_files(plan.streams * _FILES_PER_STREAM + 1000)
     with ExitStack() as children:
         return _Rig(plan, children, directory, envoy).run(on_round)
 
 
 class _Rig:
-    """All processes, running."""
+    """All processes of a run."""
 
     def __init__(self, plan: StreamPlan, children: ExitStack, directory: Path, envoy: Path) -> None:
         self._plan = plan
@@ -164,7 +164,7 @@ class _Rig:
         self._clients.write_line(msgspec.json.encode(msgspec.convert(order, Order)))
         answer = msgspec.json.decode(self._clients.read_line(), type=Answer)
         if answer.error is not None:
-            self._check()  # a process that has ended is the better explanation
+            self._check()  # If a process has ended, that is the better explanation.
             raise BenchError(f"streams: {answer.error}")
         return answer
 
@@ -193,7 +193,8 @@ class _Rig:
 
 
 def _allow_files(count: int) -> None:
-    """Lets the processes that are started from now on open so many files. Raises BenchError if the system forbids it."""
+    """Allows processes that are started from now on to open this many files. Raises BenchError if the system does not
+    allow it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= count or soft == resource.RLIM_INFINITY:
         return

@@ -1,4 +1,4 @@
-"""The systems compared, and how each is started."""
+"""The compared systems, and their start."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from bench.upstream import Ports
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What systems are started with."""
+    """Parameters of a system's start."""
 
     children: ExitStack
-    """Ends them."""
+    """Ends the processes."""
     directory: Path
-    """For configurations, logs and sockets; short, as the path of a Unix socket must be."""
+    """For configurations, logs and sockets; short, because the path of a Unix socket is limited."""
     envoy: Path
     upstream: Ports
     servers: tuple[str, ...]
-    """Names of the MCP servers, all of them the one upstream."""
+    """Names of the MCP servers, all of them the same upstream."""
 
     def envoy_child(self, name: str, bootstrap: str) -> Child:
         """An Envoy with one worker thread."""
@@ -49,11 +49,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A system that has been started. It may not answer yet."""
+    """A started system, which may not respond yet."""
 
     port: int
     processes: Mapping[str, Child]
-    """By the names that the report has them under: `envoy`, and `worker` where there is one."""
+    """By their names in the report: `envoy`, and `worker` if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ class System:
     title: str
     start: Callable[[Stage], Running]
     is_gateway: bool = True
-    """Makes one of all servers, and puts a prefix before their names. Otherwise there is one server."""
+    """Whether it merges all servers, with prefixed names. Otherwise there is one server."""
 
     def tools(self, servers: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-        """What a client calls the tools, which all servers have."""
+        """Client-visible names of the tools, which all servers have."""
         return prefixed(servers, names) if self.is_gateway else tuple(names)
 
 
@@ -92,12 +92,12 @@ def _gateway(name: str, transport: str, *, stateless: bool = False, workers: int
 
 
 def prefixed(servers: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """What clients of a gateway call tools that all servers have."""
+    """Client-visible names of a gateway for tools that all servers have."""
     return tuple(f"{server}__{name}" for server in servers for name in names)
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on. Another process may take it before Envoy does; Envoy's error says so then."""
+    """A free loopback port. Another process may take it before Envoy does, which Envoy's error would show."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -118,11 +118,11 @@ SYSTEMS: Mapping[str, System] = {
 
 
 class Variants(NamedTuple):
-    """The systems that are this gateway on one transport."""
+    """The systems for this gateway on one transport."""
 
     gateway: str
     stateless: str
-    """In front of servers without sessions."""
+    """With servers without sessions."""
     workers: str
     """With two workers."""
 
@@ -131,4 +131,4 @@ TRANSPORTS: Mapping[str, Variants] = {
     "http2": Variants("gateway", "stateless", "workers"),
     "grpcio": Variants("grpcio", "grpcio-stateless", "grpcio-workers"),
 }
-"""By the names that --transports takes."""
+"""By the values of --transports."""

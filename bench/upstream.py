@@ -1,16 +1,16 @@
-"""The MCP server behind every system: a process of its own that does as little as a server can, and no less.
+"""The MCP server behind every system: a separate process that does as little as possible.
 
     python -m bench.upstream [TOOLS]
 
-listens on two free loopback ports, prints them, and ends when its standard input does. It speaks Streamable HTTP of
-2025-06-18: initialize, notifications, tools/list and tools/call. On the first port initialize gives a session id, which
-every later request must carry; on the second there are no sessions.
+listens on two free loopback ports, prints them, and ends with its standard input. It implements Streamable HTTP of
+2025-06-18: initialize, notifications, tools/list and tools/call. On the first port initialize returns a session id, which
+every later request must have; on the second there are no sessions.
 
-It lists as many tools as it is told, at least the two that it has. `echo` answers in JSON with its argument `text` and
-with the length of its argument `content`, so that a client sees whether all of a large request arrived, while answers stay
-small. `count` answers with an event stream: notifications about progress, one write each, then the result.
+It lists the given number of tools, at least its two. `echo` returns its argument `text` and the length of its argument
+`content` as JSON, so that a client can check that a large request arrived completely, while responses stay small. `count`
+returns an event stream: progress notifications, one write each, then the result.
 
-A GET gets a stream on which nothing ever comes; `GET /streams` says how many are open.
+A GET gets a stream without events; `GET /streams` returns the number of open ones.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ECHO = "echo"
 COUNT = "count"
 
 EVENTS = 100
-"""In the stream that `count` answers with; the last one is the result."""
+"""Events in the stream of `count`; the last one is the result."""
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-"""The start of the response to a GET, and all there is of it. That of `count` starts the same."""
+"""Head of the response to a GET, which has no content. That of `count` has the same start."""
 
 _END = b"0\r\n\r\n"
 
@@ -41,32 +41,32 @@ _Json = dict[str, Any]
 
 
 class Ports(NamedTuple):
-    """Where the upstream listens."""
+    """The upstream's ports."""
 
     sessions: int
-    """Its sessions are as most servers have them."""
+    """With sessions, as most servers have them."""
     stateless: int
-    """It has none."""
+    """Without sessions."""
 
     @classmethod
     def parse(cls, line: bytes) -> Ports:
-        """From the line that the process prints."""
+        """From the line printed by the process."""
         return cls(*map(int, line.split()))
 
 
 class Events(NamedTuple):
-    """An answer that comes in pieces."""
+    """A response in chunks."""
 
     pieces: list[bytes]
 
 
 def tool_names(count: int) -> tuple[str, ...]:
-    """What a server with so many tools calls them."""
+    """Tool names of a server with this many tools."""
     return (ECHO, COUNT, *(f"search_records_{number}" for number in range(count - 2)))
 
 
 def _tool(name: str) -> _Json:
-    # As long as the tools of well-known servers are: 600 bytes, most of them words about arguments.
+    # As long as the tools of well-known servers: 600 bytes, mostly descriptions of arguments.
     text = {"type": "string", "description": "What to look for: words, or a phrase in quotation marks."}
     size = {"type": "integer", "minimum": 1, "maximum": 100, "description": "How many to give at most. Default: 20."}
     properties = {
@@ -83,7 +83,7 @@ def _tool(name: str) -> _Json:
 
 
 def answer_text(text: str, content: str) -> str:
-    """What `echo` says."""
+    """The result of `echo`."""
     return f"{text}:{len(content)}"
 
 
@@ -91,7 +91,7 @@ class Server:
     """Sessions and methods, without the network.
 
     Args:
-        tools: how many it has.
+        tools: number of tools.
         stateless: without sessions.
     """
 
@@ -100,7 +100,7 @@ class Server:
         self._sessions: set[bytes] = set()
         self._session_count = 0
         self.streams = 0
-        """Open at the moment."""
+        """Number of open streams."""
         listed = [_tool(name) for name in tool_names(tools)]
         self._methods: dict[str, Callable[[_Json], _Json]] = {
             "ping": lambda _: {},
@@ -109,7 +109,7 @@ class Server:
         }
 
     def answer(self, request: Message) -> bytes | Events:
-        """The whole response to a request."""
+        """The complete response to a request."""
         method, path, _ = request.head.split(b" ", 2)
         if method == b"GET" and path == b"/streams":
             return _response(b"200 OK", b"%d" % self.streams)
@@ -215,7 +215,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(answer)
 
     def _write_next(self, pieces: Iterator[bytes]) -> None:
-        """One piece in each turn of the loop, as a server does whose events come one by one."""
+        """One chunk in each iteration of the loop, as from a server that sends events one by one."""
         piece = next(pieces, None)
         if piece is not None and not self._transport.is_closing():
             self._transport.write(piece)

@@ -1,8 +1,8 @@
-"""Two sample MCP servers and a gateway in front of them, until Ctrl-C. ``make run`` calls this.
+"""Starts two sample MCP servers and a gateway in front of them, until Ctrl-C. ``make run`` calls this.
 
     python examples/run.py [FILE] [options of `mcp-extproc run`]
 
-The servers take free ports, or those in ``NOTES_PORT`` and ``DATES_PORT``. The configuration names the ports by these
+The servers listen on free ports, or on those in ``NOTES_PORT`` and ``DATES_PORT``. The configuration refers to these
 variables.
 """
 
@@ -32,26 +32,26 @@ def main() -> None:
     file = arguments.pop(0) if arguments and not arguments[0].startswith("-") else str(EXAMPLES / "gateway.yaml")
     with ExitStack() as running:
         try:
-            # Both start at once: importing the SDK takes each a moment.
+            # Started in parallel, because importing the SDK takes a moment.
             servers = {name: running.enter_context(started(name)) for name in ("notes", "dates")}
             for name, server in servers.items():
                 os.environ[_variable(name)] = str(_port(name, server))
         except KeyboardInterrupt:
             return
-        # Prints the table, serves, lets running calls finish at Ctrl-C, and ends this process when all is done.
+        # Prints the table, serves, lets running calls finish at Ctrl-C, and exits.
         mcp_extproc(["run", file, *arguments])
 
 
 @contextmanager
 def started(name: str) -> Iterator[Server]:
-    """A sample server that is about to serve. It is ended on leaving."""
+    """A sample server that is starting. It is ended on leaving the context."""
     script = EXAMPLES / "servers" / f"{name}.py"
     server = subprocess.Popen(
         [sys.executable, str(script), "--port", os.environ.get(_variable(name)) or "0"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
-        # Ctrl-C reaches us alone, so that the servers are still there for the calls that finish.
+        # Ctrl-C reaches only this process, so that the servers are still there for calls that finish.
         start_new_session=True,
         preexec_fn=_die_with_parent,
     )
@@ -67,7 +67,7 @@ def started(name: str) -> Iterator[Server]:
 
 
 def _port(name: str, server: Server) -> int:
-    """Where the server serves: its first line of output is its URL."""
+    """The server's port, from its first line of output, the URL."""
     assert server.stdout is not None
     url = server.stdout.readline()
     if not url:
@@ -82,7 +82,7 @@ def _variable(name: str) -> str:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end a server whose parent was killed without a chance to do so (prctl(2), PR_SET_PDEATHSIG)."""
+    """Have the kernel end a server when its parent is killed (prctl(2), PR_SET_PDEATHSIG)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 

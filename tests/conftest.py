@@ -3,6 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support import cached_types
+from tests.support.dealing import Dealing
 
 # Some tests serve gRPC in their own process and start programs: gRPC's threads are not to come alive in the forks.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# The package is started hundreds of times; it is compiled once, whatever the environment says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Tests run side by side on slow machines, where taking long is no failure; and they leave nothing on disk.
+settings.register_profile("side by side", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("side by side")
+
+cached_types.install()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealing | None:
+    """What ``--dist loadscope`` means here."""
+    return Dealing(config, log) if config.getoption("dist") == "loadscope" else None

@@ -1,4 +1,4 @@
-"""A small MCP server that reckons with dates, on the official SDK: ``python examples/servers/dates.py --port 3002``."""
+"""A small MCP server for date calculations, on the official SDK: ``python examples/servers/dates.py --port 3002``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def build() -> MCPServer[Any]:
 
     @server.tool()
     def add_days(day: date, days: int) -> date:
-        """The date this many days later, or earlier where the number is negative."""
+        """The date this many days later, or earlier if the number is negative."""
         return day + timedelta(days=days)
 
     @server.tool()
     def days_between(start: date, end: date) -> int:
-        """How many days lie between two dates."""
+        """The number of days between two dates."""
         return (end - start).days
 
     return server

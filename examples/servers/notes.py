@@ -21,7 +21,7 @@ class Note:
 
 
 class Notebook:
-    """Notes, oldest first. They are gone when the server ends."""
+    """Notes, oldest first, in memory only."""
 
     def __init__(self) -> None:
         self._notes: dict[int, Note] = {}
@@ -45,7 +45,7 @@ class Notebook:
         return list(self._notes.values())
 
     def search(self, words: str) -> list[Note]:
-        """The notes that contain every one of these words in title or text, in any case."""
+        """The notes that contain all of these words in title or text, ignoring case."""
         wanted = words.casefold().split()
         return [note for note in self.all() if all(word in f"{note.title}\n{note.text}".casefold() for word in wanted)]
 

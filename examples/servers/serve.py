@@ -1,4 +1,4 @@
-"""How the sample servers serve: Streamable HTTP on a port, of this machine unless told otherwise."""
+"""Serves the sample servers: Streamable HTTP on a port, by default of this machine only."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def serve(server: MCPServer[Any], default_port: int) -> None:
         sys.exit(f"error: the sample server {server.name} cannot listen on {host}:{port}: {why}")
     with listener:
         print(f"http://{host}:{listener.getsockname()[1]}/mcp", flush=True)
-        # The SDK checks the Host header by itself where the address is a loopback one.
+        # For a loopback address the SDK checks the Host header itself.
         config = uvicorn.Config(server.streamable_http_app(host=host), log_level="warning", timeout_graceful_shutdown=3)
         uvicorn.Server(config).run(sockets=[listener])

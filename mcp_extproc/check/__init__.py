@@ -1,1 +1,1 @@
-"""Before there is traffic: are the servers there, and can clients use the names that they would see?"""
+"""Checks before there is traffic: whether servers respond, and whether clients can use their names."""

@@ -1,4 +1,4 @@
-"""Why a server could not be reached, by what Envoy counted. What it says of a request alone is one word."""
+"""Causes of failed connections to servers, from Envoy's statistics, which are more precise than its response flags."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from mcp_extproc.run.envoy_admin import Admin
 
 _CAUSES = (
     ("ssl.fail_verify_san", "its certificate is for another name: set `tls.sni`, or another URL"),
-    ("ssl.fail_verify_error", "its certificate is not trusted: name the authority's file in `tls.ca`"),
-    ("ssl.fail_verify_no_cert", "it shows no certificate"),
+    ("ssl.fail_verify_error", "its certificate is not trusted: set `tls.ca` to the file of its CA"),
+    ("ssl.fail_verify_no_cert", "it presents no certificate"),
     (
         "ssl.connection_error",
-        "TLS does not come about: does it speak TLS at this port, and does it want a certificate?",
+        "the TLS handshake fails: does it use TLS on this port, and does it require a client certificate?",
     ),
     ("upstream_cx_connect_timeout", "no connection within `connect_timeout`: is a firewall in between?"),
-    ("upstream_cx_connect_fail", "nobody listens there"),
+    ("upstream_cx_connect_fail", "nothing listens there"),
     ("upstream_cx_none_healthy", "its host name has no address, or its health checks fail"),
 )
-"""Counters of a cluster, and what they mean; the first that counts is the cause."""
+"""Counters of a cluster, and their meaning; the first that is not zero is the cause."""
 
 
 async def causes(admin: Admin, servers: list[str]) -> Mapping[str, str]:
-    """What is known, by server."""
+    """The known causes, by server."""
     counted = await admin.stats("^cluster\\.mcp/") or {}
     found = {}
     for server in servers:

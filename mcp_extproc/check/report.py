@@ -1,4 +1,4 @@
-"""The report: what each server is like, and all that is to be put right."""
+"""The report: the state of each server, and all problems."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from mcp_extproc.check.causes import causes
 from mcp_extproc.check.temporary_envoy import upstreams
 from mcp_extproc.check.tool_names import Problem
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.decision import Failed, Listed
+from mcp_extproc.config.model import prefix_of
+from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.upstreams.probe import Survey, address_of, survey
 
 _KINDS = {"tools": "name", "prompts": "name", "resources": "uri"}
-"""What is listed, and the member by which an entry is known."""
+"""The kinds of lists, and the member that identifies an entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,12 @@ class ServerReport:
 
     name: str
     address: str
-    """``host:port``, of the first replica where there are several."""
+    """``host:port`` of the first replica."""
     prefix: str
     version: str | None
-    """Negotiated protocol version; ``None`` where the server could not be asked."""
+    """Negotiated protocol version; ``None`` if the server could not be reached."""
     tools: int | None
-    """How many it lists, before any filter; ``None`` where they could not be read."""
+    """Number of listed tools, before any filter; ``None`` if they could not be read."""
     prompts: int | None
     resources: int | None
 
@@ -43,14 +44,14 @@ class Report:
 
 
 async def check(config: GatewayConfig, envoy: str) -> Report:
-    """Ask every server, and look at what clients would see.
+    """Connect to every server, and check its lists.
 
     Args:
         config: the whole configuration.
         envoy: the Envoy binary.
 
     Raises:
-        StartError: Envoy does not take the configuration.
+        StartError: Envoy rejects the configuration.
     """
     async with upstreams(config, envoy) as (address, admin):
         surveyed = await survey(config, address, list(_KINDS))
@@ -61,7 +62,7 @@ async def check(config: GatewayConfig, envoy: str) -> Report:
 
 
 def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[str, str]) -> Report:
-    """What the answers say, and why there are none."""
+    """The report of the servers' responses, and of the causes of missing ones."""
     servers, problems, listed = [], [], {}
     for asked in surveyed:
         problems += _failures(config, asked, causes.get(asked.name))
@@ -73,7 +74,7 @@ def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[st
             counts = {kind: None if found is None else len(found) for kind, found in own.items()}
             if None not in own.values():
                 listed[asked.name] = {kind: found or [] for kind, found in own.items()}
-        address, prefix = address_of(config, asked.name), config.prefix_of(asked.name)
+        address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])
         servers.append(ServerReport(asked.name, address, prefix, version, **counts))
     return Report(servers, [*problems, *tool_names.problems(config, listed)])
 
@@ -92,7 +93,7 @@ def _failures(config: GatewayConfig, asked: Survey, cause: str | None) -> list[P
 
 
 def _names(asked: Survey, kind: str) -> list[str] | None:
-    """What a server lists; ``None`` where that is not known, and empty where it has none of the kind."""
+    """A server's names of one kind; ``None`` if they could not be read, and empty if it has none."""
     outcome = asked.lists.get(kind, Listed(asked.name, ()))
     if isinstance(outcome, Failed):
         return None

@@ -1,6 +1,7 @@
-"""An Envoy for the time of a check: it has the servers' clusters and the private listener, and nothing that clients reach.
+"""An Envoy for the duration of a check, with the servers' clusters and the private listener, but without a listener for
+clients.
 
-So a server is asked with the TLS, the name resolution, the limits and the retries that it will be asked with later.
+So servers are checked with the same TLS, name resolution, limits and retries as in operation.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.process import StartError, end, ending, spawn
 
 START_SECONDS = 30.0
-"""Host names are looked up within this time."""
+"""Deadline of Envoy's start, in seconds. Host names are resolved within this time."""
 
 _POLL_SECONDS = 0.02
 
 
 @asynccontextmanager
 async def upstreams(config: GatewayConfig, envoy: str) -> AsyncIterator[tuple[Address, Admin]]:
-    """Where the private listener of a running Envoy is, and its admin interface.
+    """The address of a running Envoy's private listener, and its admin interface.
 
     Args:
         config: the servers.
         envoy: the Envoy binary.
 
     Raises:
-        StartError: Envoy does not take the configuration.
+        StartError: Envoy rejects the configuration.
     """
     with tempfile.TemporaryDirectory(prefix="mcp-extproc-") as place:
         directory = Path(place)

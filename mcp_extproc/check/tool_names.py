@@ -1,4 +1,4 @@
-"""What clients can't use of what the servers list, and what in the configuration is about nothing. Plain functions."""
+"""Names that clients can't use, and configuration that matches nothing. Plain functions."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.catalog import Catalog
 
 MAX_CLIENT_CHARS = 64
-"""Longest name of a tool that common clients and model APIs take, prefix included."""
+"""Maximum length of a tool's name in common clients and model APIs, prefix included."""
 
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_-]*")
-"""What they take in it. MCP itself allows dots and slashes too (2025-11-25 server/tools, Tool Names)."""
+"""The characters that they accept. MCP itself also allows dots and slashes (2025-11-25 server/tools, Tool Names)."""
 
 _SHOWN_CHARS = 80
 
 Names = Mapping[str, Sequence[str]]
-"""By kind (``tools``, ``prompts``), the names that a server lists, as it spells them."""
+"""A server's own names, by kind (``tools``, ``prompts``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something to put right."""
+    """A problem to fix."""
 
     kind: str
     """Stable snake_case word, for scripts."""
     server: str | None
-    """Whose it is; ``None`` where it is no single server's."""
+    """The server's name; ``None`` if it concerns several."""
     text: str
-    """What, where and what to do."""
+    """The problem, its place, and what to do."""
 
 
 def problems(config: GatewayConfig, listed: Mapping[str, Names]) -> list[Problem]:
@@ -39,11 +40,12 @@ def problems(config: GatewayConfig, listed: Mapping[str, Names]) -> list[Problem
 
     Args:
         config: the whole configuration.
-        listed: by server, for those that could be asked.
+        listed: by server, for those that responded.
     """
-    catalog = Catalog(config)
+    catalogs = {name: Catalog(one) for one in endpoints(config) for name in one.servers}
     found: list[Problem] = []
     for server, names in listed.items():
+        catalog = catalogs[server]
         found += _filters(config, server, names.get("tools", ()))
         for kind, own in names.items():
             found += _visible(catalog, server, kind, own)
@@ -90,21 +92,21 @@ def _visible(catalog: Catalog, server: str, kind: str, own: Sequence[str]) -> It
 
 
 def _filters(config: GatewayConfig, server: str, tools: Sequence[str]) -> Iterator[Problem]:
-    """Entries of the filter that no tool matches: a typo, or a tool that was renamed."""
-    tell = "matches no tool of this server: is there a typo, or was the tool renamed?"
+    """Entries of the filter that match no tool: a typo, or a tool that was renamed."""
+    hint = "matches no tool of this server: is there a typo, or was the tool renamed?"
     filters = config.servers[server].tools
     for key, exact in (("include", filters.include), ("exclude", filters.exclude)):
         for name in exact:
             if name not in tools:
-                yield Problem("filter_matches_nothing", server, f"tools.{key} {shown(name)} {tell}")
+                yield Problem("filter_matches_nothing", server, f"tools.{key} {shown(name)} {hint}")
     for key, patterns in (("includeRegex", filters.includeRegex), ("excludeRegex", filters.excludeRegex)):
         for pattern in patterns:
             if not any(re.search(pattern, name) for name in tools):
-                yield Problem("filter_matches_nothing", server, f"tools.{key} {shown(pattern)} {tell}")
+                yield Problem("filter_matches_nothing", server, f"tools.{key} {shown(pattern)} {hint}")
 
 
 def _shared_uris(config: GatewayConfig, listed: Mapping[str, Names]) -> Iterator[Problem]:
-    """Without prefixes a URI has to be one server's alone."""
+    """Without prefixes only one server may have a URI."""
     if config.resources != "unprefixed":
         return
     owners: dict[str, list[str]] = {}
@@ -115,7 +117,7 @@ def _shared_uris(config: GatewayConfig, listed: Mapping[str, Names]) -> Iterator
         if len(servers) > 1:
             yield Problem(
                 "uri_shared", None,
-                f"{' and '.join(servers)} both have the resource {shown(uri)}, so nobody can read it: "
+                f"{' and '.join(servers)} both have the resource {shown(uri)}, so it can't be read: "
                 "set `resources: prefixed`",
             )  # fmt: skip
 
@@ -136,7 +138,7 @@ def _rate_limits(config: GatewayConfig, listed: Mapping[str, Names]) -> Iterator
 
 
 def shown(text: str) -> str:
-    """A text of somebody else's as people can read it: quoted, in one line, without control characters, not too long.
+    """Foreign text, safe to print: quoted, on one line, without control characters, truncated.
 
     >>> shown("a\\x1b[1mb")
     "'a\\\\x1b[1mb'"

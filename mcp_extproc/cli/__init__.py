@@ -1,6 +1,6 @@
-"""The commands. Everything they print for people goes through rich; ``--json`` is for scripts.
+"""The commands. Output for people uses rich; ``--json`` is for scripts.
 
-Exit codes: 0 fine, 1 the gateway failed, 2 the command line or the configuration is wrong.
+Exit codes: 0 success, 1 the gateway failed, 2 the command line or the configuration is invalid.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mcp_extproc.cli import checks, envoy, run, serve
 from mcp_extproc.cli.common import complain
 from mcp_extproc.config import ConfigError
 
-# Envoy's configuration types take half a second to import, gRPC a tenth: each command imports what it needs.
+# Importing Envoy's configuration types takes half a second, gRPC a tenth, so each command imports only what it needs.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""``validate``, ``check`` and ``schema``: what is wrong with a file, or with the servers in it."""
+"""``validate``, ``check`` and ``schema``: problems of a file, or of its servers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -28,8 +29,7 @@ def validate(file: Path, as_json: bool) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        print(json.dumps({"valid": False, "error": str(error)}))  # noqa: T201
-        sys.exit(2)
+        _exit_with_problems(error)
     if as_json:
         print(json.dumps({"valid": True, "warnings": loaded.warnings, "servers": list(loaded.config.servers)}))  # noqa: T201
         return
@@ -47,11 +47,12 @@ def validate(file: Path, as_json: bool) -> None:
 @ENVOY
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
-    """Ask all servers of FILE, and look at what clients would see: names that collide, names too long, filters about nothing.
+    """Connect to all servers of FILE, and check their names: collisions, names that are too long, filters without a match.
 
-    Servers are asked through an Envoy that is started for it. Exit code 0: nothing is wrong; 1: something is; 2: FILE is.
+    A temporary Envoy is started for this. Exit code 0: no problems; 1: problems; 2: FILE is invalid.
     """
-    from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
+    from mcp_extproc.envoy.version import EnvoyTooOld
+    from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
 
     try:
@@ -60,11 +61,10 @@ def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        print(json.dumps({"valid": False, "error": str(error)}))  # noqa: T201
-        sys.exit(2)
+        _exit_with_problems(error)
     try:
-        fine = serves_well(loaded, find_envoy(envoy_path), as_json, Console())
-    except (EnvoyNotFound, StartError) as error:
+        fine = serves_well(loaded, supported_envoy(envoy_path), as_json, Console())
+    except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         if as_json:
             print(json.dumps({"valid": True, "error": str(error)}))  # noqa: T201
         complain(str(error))
@@ -73,10 +73,10 @@ def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
 
 
 def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> bool:
-    """Whether nothing is wrong. What is wrong is printed."""
+    """Check the servers and print the report. Returns whether there are no problems."""
     from mcp_extproc.check.report import check as check_servers
 
-    with Console(stderr=True).status("Asking the servers"):
+    with Console(stderr=True).status("Connecting to the servers"):
         report = asyncio.run(check_servers(loaded.config, envoy))
     if as_json:
         print(json.dumps({"valid": True, "warnings": loaded.warnings, **asdict(report)}))  # noqa: T201
@@ -100,6 +100,12 @@ def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> 
     count = len(report.problems)
     console.print(f"{count} problem{'s' if count != 1 else ''}" if count else "nothing is wrong", style="dim")
     return not report.problems
+
+
+def _exit_with_problems(error: ConfigError) -> NoReturn:
+    """Print the problems of a configuration as JSON, all of them."""
+    print(json.dumps({"valid": False, "problems": [asdict(problem) for problem in error.problems]}))  # noqa: T201
+    sys.exit(2)
 
 
 @click.command()

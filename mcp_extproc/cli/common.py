@@ -1,4 +1,4 @@
-"""What several commands do: read the file, find the sockets, speak to people."""
+"""Shared by several commands: reading the file, locating sockets, printing messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def served_from(file: Path, port: int | None) -> Loaded:
-    """What a file says, for those who go on to serve it. From here on there is a log."""
+    """Load a configuration to serve, and set up logging."""
     served = load_file(file, port)
     log.configure(served.config.log.level, served.config.log.format)
     return served
@@ -35,7 +35,7 @@ def config_from(file: Path, port: int | None) -> GatewayConfig:
 
 
 def load_file(file: Path, port: int | None) -> Loaded:
-    """The same, with what else is known of the file."""
+    """The same, with the file's text and format."""
     loaded = load(file, os.environ).with_port(port)
     for warning in loaded.warnings:
         warn(warning)
@@ -46,16 +46,16 @@ def text_of(file: TextIO) -> str:
     """A file's text.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not UTF-8.
     """
     try:
         return file.read()
     except UnicodeDecodeError:
-        raise ConfigError(file.name, ["this is no UTF-8 text"]) from None
+        raise ConfigError(file.name, ["is not UTF-8: save the file in this encoding"]) from None
 
 
 def meeting(workers: int, extproc: tuple[Address, ...], upstreams: Address | None, batches: Address | None) -> Layout:
-    """Where an Envoy of the user's own meets the workers: the default places, and those that were named."""
+    """The addresses shared by the user's own Envoy and the workers: the defaults, and those that were given."""
     default = layout_in(workers, create=False)
     return replace(
         default,
@@ -67,13 +67,13 @@ def meeting(workers: int, extproc: tuple[Address, ...], upstreams: Address | Non
 
 
 def layout_in(workers: int = 1, *, create: bool = True, directory: Path | None = None) -> Layout:
-    """The default sockets: in a directory that was named, or in one that is ours alone."""
+    """The default sockets, in the given directory, or in a private one."""
     from mcp_extproc.envoy.layout import Layout, default_directory
 
     if directory is not None:
         layout = Layout.in_directory((made(directory) if create else directory).absolute(), workers)
         try:
-            parse_address(f"{layout.extproc[-1]}.99999")  # workers come and go under names with a number
+            parse_address(f"{layout.extproc[-1]}.99999")  # workers' own sockets have a number appended
         except ValueError as error:
             raise click.UsageError(f"--directory: {error}") from None
         return layout
@@ -82,38 +82,38 @@ def layout_in(workers: int = 1, *, create: bool = True, directory: Path | None =
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()
         if status.st_uid != os.getuid() or status.st_mode & 0o077:
-            complain(f"{directory} belongs to or is open to somebody else: remove it, or use --directory")
+            complain(f"{directory} is owned by, or accessible to, another user: remove it, or use --directory")
             sys.exit(1)
     return Layout.in_directory(directory, workers)
 
 
 def made(directory: Path) -> Path:
-    """A directory that is there from now on, as an absolute path."""
+    """Create a directory if it is missing, and return its absolute path."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        complain(f"{directory} can't be made: {error.strerror}")
+        complain(f"{directory} can't be created: {error.strerror}")
         sys.exit(1)
     return directory.absolute()
 
 
 def escape(text: str) -> str:
-    """Text in which rich finds no markup."""
+    """Escape rich's markup."""
     return text.replace("[", r"\[")
 
 
 def warn(text: str) -> None:
-    """Tell people of something that is odd."""
+    """Print a warning to standard error."""
     Console(stderr=True).print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def complain(text: str) -> None:
-    """Tell people what went wrong."""
+    """Print an error to standard error."""
     Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def until_told_to_stop(reload: Callable[[], None]) -> asyncio.Task[bool]:
-    """Waits for Ctrl-C or SIGTERM, and reloads on SIGHUP."""
+    """A task that ends on Ctrl-C or SIGTERM. Calls ``reload`` on SIGHUP."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)

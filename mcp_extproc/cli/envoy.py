@@ -10,7 +10,19 @@ import click
 
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.cli.common import config_from, load_file, meeting, text_of, warn
-from mcp_extproc.cli.options import BATCHES, CONFIG, EXTPROC, FILE, PORT, REPAIR, UPSTREAMS, WORKERS, AddressType
+from mcp_extproc.cli.options import (
+    BATCHES,
+    CONFIG,
+    EXTPROC,
+    FILE,
+    PORT,
+    READING_ENVOY,
+    READING_ENVOY_VERSION,
+    REPAIR,
+    UPSTREAMS,
+    WORKERS,
+    AddressType,
+)
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import ExtprocTls
@@ -29,11 +41,15 @@ def envoy() -> None:
 @UPSTREAMS
 @REPAIR
 @BATCHES
-@click.option("--extproc-ca", metavar="FILE", help="Speak TLS with `serve`, whose certificate is of this authority.")
+@click.option("--extproc-ca", metavar="FILE", help="Use TLS to `serve`, whose certificate is issued by this CA.")
 @click.option("--extproc-sni", metavar="NAME", help="The name in that certificate. Default: the HOST of --extproc.")
-@click.option("--extproc-client-certificate", metavar="FILE", help="Envoy's own, for `serve --tls-client-ca`.")
-@click.option("--extproc-client-key", metavar="FILE", help="Its key.")
+@click.option(
+    "--extproc-client-certificate", metavar="FILE", help="Envoy's client certificate, for `serve --tls-client-ca`."
+)
+@click.option("--extproc-client-key", metavar="FILE", help="Private key of the client certificate.")
 @click.option("--admin", type=AddressType(), help="Envoy's admin interface. Default: none.")
+@READING_ENVOY
+@READING_ENVOY_VERSION
 def envoy_bootstrap(
     file: Path,
     port: int | None,
@@ -48,9 +64,9 @@ def envoy_bootstrap(
     extproc_client_key: str | None,
     admin: Address | None,
 ) -> None:
-    """Print a whole Envoy bootstrap (JSON) for FILE. It holds no secrets: those are sent by the worker.
+    """Print a complete Envoy bootstrap (JSON) for FILE. It contains no secrets: the worker sends them.
 
-    The files that --extproc-ca and so on name are Envoy's to read, and need not exist here.
+    The files in --extproc-ca and so on are read by Envoy, and need not exist here.
     """
     from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 
@@ -65,42 +81,42 @@ def envoy_bootstrap(
 def _extproc_tls(
     extproc: tuple[Address, ...], ca: str | None, certificate: str | None, key: str | None, sni: str | None
 ) -> ExtprocTls | None:
-    """The options as one.
+    """The TLS options as one value.
 
     Raises:
-        UsageError: they don't go together.
+        UsageError: the combination is invalid.
     """
     from mcp_extproc.envoy.layout import ExtprocTls
 
     if ca is None and certificate is None and key is None and sni is None:
         return None
     if ca is None:
-        raise click.UsageError("TLS with the workers needs their authority: --extproc-ca is missing")
+        raise click.UsageError("TLS to the workers needs their CA: --extproc-ca is missing")
     if (certificate is None) != (key is None):
         missing = "--extproc-client-certificate" if certificate is None else "--extproc-client-key"
         raise click.UsageError(f"Envoy's certificate needs its key: {missing} is missing")
     if not extproc or not all(isinstance(address, TcpAddress) for address in extproc):
-        raise click.UsageError("TLS is for workers at --extproc HOST:PORT, and not for Unix sockets")
+        raise click.UsageError("TLS requires workers at --extproc HOST:PORT, not Unix sockets")
     return ExtprocTls(ca, certificate, key, sni)
 
 
 @envoy.command("attach")
 @CONFIG
 @click.argument("existing", type=click.File(encoding="utf-8"))
-@click.option("--listener", metavar="NAME", help="The listener that clients use, where there are several.")
-@click.option("--filter-chain", metavar="NAME", help="Its filter chain, where several route HTTP requests.")
+@click.option("--listener", metavar="NAME", help="The listener for clients, if there are several.")
+@click.option("--filter-chain", metavar="NAME", help="Its filter chain, if several route HTTP requests.")
 @click.option(
     "--virtual-host",
     "virtual_hosts",
     metavar="NAME",
     multiple=True,
-    help="The virtual host to serve MCP on, where there are several. May be given more than once.",
+    help="The virtual host for the MCP endpoint, if there are several. May be given more than once.",
 )
 @click.option(
     "--pass-through",
     metavar="ROUTE_OR_PREFIX",
     multiple=True,
-    help="A route to an MCP server whose requests are only read, for policies: its name, or the path or prefix that it"
+    help="A route to an MCP server whose requests are inspected for policies: its name, or the path or prefix that it"
     " matches. May be given more than once.",
 )
 @click.option(
@@ -114,6 +130,8 @@ def _extproc_tls(
 @EXTPROC
 @UPSTREAMS
 @BATCHES
+@READING_ENVOY
+@READING_ENVOY_VERSION
 def envoy_attach(
     config: Path,
     existing: TextIO,
@@ -127,10 +145,10 @@ def envoy_attach(
     upstreams: Address | None,
     batches: Address | None,
 ) -> None:
-    """Print EXISTING, an Envoy bootstrap in YAML or JSON, with the gateway added to a listener that serves other things too.
+    """Print EXISTING, an Envoy bootstrap in YAML or JSON, with the gateway added to a listener.
 
-    All else stays as it was, apart from YAML's comments and aliases. What an earlier `attach` added is replaced, so it can be
-    repeated after each change of the gateway's configuration. `-` reads standard input.
+    Everything else is unchanged, except for YAML comments and aliases. The parts of an earlier `attach` are replaced, so it
+    can be repeated after each change of the gateway's configuration. `-` reads standard input.
     """
     from mcp_extproc.envoy.attach.endpoint import attach
     from mcp_extproc.envoy.attach.target import Choice
@@ -149,6 +167,8 @@ def envoy_attach(
 @EXTPROC
 @UPSTREAMS
 @BATCHES
+@READING_ENVOY
+@READING_ENVOY_VERSION
 def envoy_fragments(
     config: Path,
     workers: int,
@@ -156,7 +176,7 @@ def envoy_fragments(
     upstreams: Address | None,
     batches: Address | None,
 ) -> None:
-    """Print the parts that `attach` adds, as YAML with a comment on where to paste each."""
+    """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
     from mcp_extproc.envoy.attach.fragments import fragments
 
     click.echo(fragments(config_from(config, None), meeting(workers, extproc, upstreams, batches)), nl=False)

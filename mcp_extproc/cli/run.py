@@ -30,25 +30,26 @@ from mcp_extproc.config import GatewayConfig, Loaded
     "--workers",
     type=click.IntRange(1, 256),
     envvar="MCP_EXTPROC_WORKERS",
-    help="How many processes decide. Each takes about 80 MB. Default: one for each core.",
+    help="Number of worker processes, about 80 MB each. Default: one for each core.",
 )
-@click.option("--check", "checks", is_flag=True, help="First do what `check` does, and serve only if nothing is wrong.")
+@click.option("--check", "checks", is_flag=True, help="Run `check` first, and serve only if there are no problems.")
 def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool, workers: int | None, checks: bool) -> None:
     """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C.
 
-    A change of FILE is taken up while all goes on. SIGHUP replaces the workers, one after the other. Neither loses a call.
+    Changes of FILE are applied without a restart. SIGHUP replaces the workers, one after the other. Neither loses a call.
     """
-    from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
+    from mcp_extproc.envoy.version import EnvoyTooOld
+    from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
 
     served = served_from(file, port)
     served.require_servers()
     try:
-        envoy = find_envoy(envoy_path)
+        envoy = supported_envoy(envoy_path)
         if checks and not serves_well(served, envoy, as_json=False, console=Console(stderr=True)):
             sys.exit(1)
         asyncio.run(_run(file, served, port, envoy, as_json, workers or _cores()))
-    except (EnvoyNotFound, StartError) as error:
+    except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         complain(str(error))
         sys.exit(1)
 
@@ -71,7 +72,7 @@ async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json
             return
         await starting
     try:
-        with console.status("Asking the servers"):
+        with console.status("Connecting to the servers"):
             asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
             await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
             asking.cancel() if not asking.done() else _announce(config, gateway.url, asking.result(), as_json)
@@ -86,7 +87,7 @@ async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json
 
 
 def _cores() -> int:
-    """How many this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""``serve``, ``worker`` and ``health``: the workers, behind an Envoy that somebody else runs."""
+"""``serve``, ``worker`` and ``health``: the workers, behind an Envoy that runs separately."""
 
 from __future__ import annotations
 
@@ -54,13 +54,14 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    help="How many processes decide. They are kept alive, and replaced one after the other on SIGHUP. Default: this one only.",
+    help="Number of worker processes. They are restarted if they end, and replaced one after the other on SIGHUP. Default: "
+    "only this process.",
 )
 @click.option(
     "--envoy-config",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write Envoy's configuration into this directory, and take up changes of FILE while all goes on. Start Envoy with "
-    "`-c DIRECTORY/envoy.json`; it has to see the directory under the same path. The default sockets are there too.",
+    help="Write Envoy's configuration into this directory, and apply changes of FILE without a restart. Start Envoy with "
+    "`-c DIRECTORY/envoy.json`; it needs the directory under the same path. The default sockets are there, too.",
 )
 def serve(
     file: Path,
@@ -141,8 +142,8 @@ async def _serve(
 @click.command(hidden=True)
 @click.argument("name")
 @click.option("--listen", type=AddressType(), help="Where to listen.")
-@click.option("--inherited", type=int, metavar="DESCRIPTOR", help="A socket that listens already.")
-@click.option("--ready", type=int, metavar="DESCRIPTOR", required=True, help="Gets a byte once the worker serves.")
+@click.option("--inherited", type=int, metavar="DESCRIPTOR", help="A listening socket.")
+@click.option("--ready", type=int, metavar="DESCRIPTOR", required=True, help="Receives a byte once the worker serves.")
 @UPSTREAMS
 @BATCHES
 @TRANSPORT
@@ -163,7 +164,7 @@ def worker(
     tls_client_ca: Path | None,
     drain_seconds: float | None,
 ) -> None:
-    """One worker of `run` or `serve`. It reads the text of its configuration from standard input; NAME is that of the file."""
+    """One worker of `run` or `serve`. It reads its configuration from standard input; NAME is the file's name."""
     config = loads(sys.stdin.buffer.read().decode(), name, os.environ).config
     log.configure(config.log.level, config.log.format)
 
@@ -214,10 +215,10 @@ def _work(
 def _tls_files(
     listen: Sequence[Address], certificate: Path | None, key: Path | None, client_ca: Path | None
 ) -> TlsFiles | None:
-    """The options as one.
+    """The TLS options as one value.
 
     Raises:
-        UsageError: they don't go together.
+        UsageError: the combination is invalid.
     """
     from mcp_extproc.extproc.certificates import TlsFiles
 
@@ -228,7 +229,7 @@ def _tls_files(
         raise click.UsageError(f"TLS needs a certificate and its key: {missing} is missing")
     if any(isinstance(address, UnixAddress) for address in listen):
         raise click.UsageError(
-            "TLS is for --listen HOST:PORT. A Unix socket is open to its owner only, and needs no TLS."
+            "TLS requires --listen HOST:PORT. A Unix socket is accessible only to its owner, and needs no TLS."
         )
     return TlsFiles(certificate, key, client_ca)
 
@@ -241,13 +242,13 @@ def _tls_files(
     type=click.IntRange(1, 256),
     default=1,
     envvar="MCP_EXTPROC_WORKERS",
-    help="How many serve at the default addresses, where no ADDRESS is given.",
+    help="Number of workers at the default addresses, if no ADDRESS is given.",
 )
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=2.0, help="Seconds to wait for each. Default: 2."
 )
 def health(addresses: tuple[Address, ...], directory: Path | None, workers: int, timeout: float) -> None:
-    """Ask the workers at each ADDRESS whether they take requests: exit code 0 when all do, 1 when one does not.
+    """Check whether the workers at each ADDRESS accept requests: exit code 0 if all do, otherwise 1.
 
     For a container's health check. ADDRESS is unix:PATH or HOST:PORT, as for `serve --listen`.
     """

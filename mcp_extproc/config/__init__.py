@@ -1,4 +1,4 @@
-"""Configuration: what the operator wrote, read and checked, as one immutable value."""
+"""The operator's configuration, parsed and validated, as one immutable value."""
 
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.load import Loaded, load, loads

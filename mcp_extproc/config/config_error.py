@@ -1,29 +1,53 @@
-"""What is wrong with a configuration, as a message for the person who wrote it."""
+"""Problems in a configuration, as messages for the person who wrote it."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHOWN_KEY = 64
 _SHOWN_PROBLEMS = 20
 
 
-class ConfigError(Exception):
-    """A configuration that can't be used. ``str()`` is a finished message: the file, then each problem with its place.
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem. Neither member ever holds a value of the file."""
 
-    It never holds a value of the file: header values, secrets, URLs and what variables stood for stay out, so that the
-    message can go to a log or a ticket. Keys are shown.
+    message: str
+    """What was expected, and what to do."""
+    path: str = ""
+    """Path of the field, as `field` writes it. Empty where the problem concerns the whole file, or several fields."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class PlacedError(ValueError):
+    """A validation error of a section that belongs to a field further inside it."""
+
+    def __init__(self, path: Sequence[str | int], message: str) -> None:
+        super().__init__(f"{field(path)}: {message}")
+        self.message = message
+        self.path = tuple(path)
+        """Path of the field, relative to the section."""
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used. ``str()`` is a complete message: the file, then each problem with its path.
+
+    The message is safe to log or to paste into a ticket: it contains keys, but no values (header values, secrets, URLs,
+    the contents of variables).
     """
 
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
+    def __init__(self, source: str, problems: Sequence[Problem | str]) -> None:
         super().__init__(source, tuple(problems))
         self.source = source
-        """The file, as the user named it."""
-        self.problems = tuple(problems)
-        """One sentence per problem, each beginning with the field's path where there is one."""
+        """The file's name as the user gave it."""
+        self.problems = tuple(Problem(item) if isinstance(item, str) else item for item in problems)
+        """All problems, in the order of the file's sections."""
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
@@ -36,7 +60,7 @@ class ConfigError(Exception):
 
 
 def quoted(key: str) -> str:
-    """A key as it can be shown anywhere: plain where that is clear, otherwise quoted, escaped and cut."""
+    """A key, safe to print: as it is where that is unambiguous, otherwise quoted, escaped and truncated."""
     if _PLAIN.fullmatch(key):
         return key
     return json.dumps(key if len(key) <= _SHOWN_KEY else key[:_SHOWN_KEY] + "...")

@@ -1,4 +1,4 @@
-"""JSON text to plain data, with errors that say where and never repeat the text."""
+"""JSON text to plain data. Errors give the place and never repeat the text."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections import Counter
 from typing import Any
 
 from mcp_extproc.config.bounds import DEPTH
-from mcp_extproc.config.config_error import ConfigError, field
+from mcp_extproc.config.config_error import ConfigError, Problem, field
 
 
 def parse_json(text: str, name: str) -> Any:
     """Dicts, lists and scalars from JSON (RFC 8259, no comments, no NaN).
 
     Raises:
-        ConfigError: the text is not JSON, gives a key twice, or is nested deeper than `DEPTH`.
+        ConfigError: the text is not JSON, contains a duplicate key, or is nested deeper than `DEPTH`.
     """
+    problem: Problem | str | None
     try:
         data = json.loads(text, object_pairs_hook=_Object, parse_constant=_refuse_constant)
         problem = _first_problem(data)
@@ -34,11 +35,11 @@ _TOO_DEEP = f"nested more than {DEPTH} levels deep"
 
 
 class _Refused(ValueError):
-    """Something that the JSON parser accepts and a configuration does not."""
+    """Accepted by the JSON parser, but not in a configuration."""
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers a key given twice until its place in the file is known."""
+    """A JSON object that records a duplicate key, to be reported once its path is known."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -49,23 +50,23 @@ class _Object(dict[str, Any]):
 
 
 def _refuse_constant(constant: str) -> None:
-    raise _Refused(f"{constant} is no JSON number")
+    raise _Refused(f"{constant} is not a JSON number")
 
 
-def _first_problem(data: Any) -> str | None:
-    """What is wrong with parsed data, level by level: recursion would have to be bounded as well."""
+def _first_problem(data: Any) -> Problem | None:
+    """The first duplicate key or excess depth. By levels, because recursion would need a bound of its own."""
     level: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
     for _ in range(DEPTH):
         inner: list[tuple[tuple[str | int, ...], Any]] = []
         for path, value in level:
             if isinstance(value, _Object):
                 if value.twice is not None:
-                    return f"{field((*path, value.twice))}: is given twice, remove one"
+                    return Problem("is given twice, remove one", field((*path, value.twice)))
                 inner += [((*path, key), item) for key, item in value.items()]
             elif isinstance(value, list):
                 inner += [((*path, index), item) for index, item in enumerate(value)]
         level = inner
-    return _TOO_DEEP if any(isinstance(value, dict | list) for _, value in level) else None
+    return Problem(_TOO_DEEP) if any(isinstance(value, dict | list) for _, value in level) else None
 
 
 def _explain(text: str, error: json.JSONDecodeError) -> str:

@@ -1,4 +1,4 @@
-"""A file, or its text, to a configuration: which format it is in is seen from its content."""
+"""Reads a configuration from a file or its text. The format is detected from the content."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from mcp_extproc.config.yaml_text import parse_yaml
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that was read and is valid."""
+    """A valid configuration, with its source."""
 
     config: GatewayConfig
     warnings: tuple[str, ...]
-    """What in the file has no effect, one sentence each."""
+    """One sentence for each key of the file that has no effect."""
     source: Literal["native", "mcp-servers"]
     """The format of the file."""
     name: str
-    """What errors call the file."""
+    """The file's name in error messages."""
     text: str = field(repr=False)
-    """What was read. It may hold secrets."""
+    """Content of the file. It may contain secrets."""
 
     def require_servers(self) -> None:
-        """Pass where there is an endpoint to serve.
+        """Check that there is an endpoint to serve.
 
         Raises:
-            ConfigError: there is none, only pass-through on an Envoy of somebody else's.
+            ConfigError: there are no servers, only pass-through for an existing Envoy.
         """
         if not self.config.servers:
             raise ConfigError(self.name, [_NO_SERVERS])
 
     def with_port(self, port: int | None) -> Loaded:
-        """The same with another port for clients, where one is given. :attr:`text` does not know of it."""
+        """A copy with another port for clients, if one is given. :attr:`text` stays as it is."""
         if port is None:
             return self
         listen = self.config.listen.model_copy(update={"port": port})
@@ -56,7 +56,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
         environ: where ``${VAR}`` is looked up, normally `os.environ`.
 
     Raises:
-        ConfigError: the file can't be read, or what it says can't be used.
+        ConfigError: the file can't be read or is invalid.
     """
     return loads(_read(path), str(path), environ)
 
@@ -66,11 +66,11 @@ def loads(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
 
     Args:
         text: the content.
-        name: what errors call it. Ending in ``.json``, it has to be JSON.
+        name: the name in error messages. If it ends in ``.json``, the text has to be JSON.
         environ: where ``${VAR}`` is looked up, normally `os.environ`.
 
     Raises:
-        ConfigError: what the text says can't be used.
+        ConfigError: the text is invalid.
     """
     if len(text.encode("utf-8", "surrogatepass")) > FILE_BYTES:
         raise ConfigError(name, [_TOO_LARGE])
@@ -90,22 +90,22 @@ def loads(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
 
 
 _NO_SERVERS = (
-    "servers: there are none, only pass_through, for which there is an Envoy already: start the workers with"
-    " `mcp-extproc serve`, and name routes with `mcp-extproc envoy attach --pass-through`"
+    "servers: there are none, only pass_through, which needs an existing Envoy: start the workers with"
+    " `mcp-extproc serve`, and select routes with `mcp-extproc envoy attach --pass-through`"
 )
-_EMPTY = "is empty: name at least one server under servers (native) or mcpServers"
+_EMPTY = "is empty: add at least one server under servers (native) or mcpServers"
 _TOO_LARGE = f"is larger than {FILE_BYTES >> 20} MiB"
 
 
 def _parse(text: str, name: str) -> tuple[Any, bool]:
-    """The data, and whether the text was JSON."""
+    """The data, and whether the text is JSON."""
     if name.lower().endswith(".json"):
         return parse_json(text, name), True
     if text.lstrip().startswith("{"):
         try:
             return parse_json(text, name), True
         except ConfigError:
-            # YAML may begin with a brace as well. What has this key in JSON's quotes was meant as JSON.
+            # YAML may begin with a brace, too. A quoted mcpServers means that JSON was intended.
             if '"mcpServers"' in text:
                 raise
     return parse_yaml(text, name), False
@@ -120,11 +120,11 @@ def _read(path: Path) -> str:
     except IsADirectoryError:
         problem = "is a directory: name a file in it"
     except PermissionError:
-        problem = "may not be read by this user: change its permissions or its owner"
+        problem = "permission denied: change the file's permissions or its owner"
     except OSError as error:
         problem = f"can't be read: {os.strerror(error.errno) if error.errno else 'unknown reason'}"
     except ValueError:
-        problem = "is no file name"
+        problem = "is not a valid file name"
     else:
         if len(content) > FILE_BYTES:
             raise ConfigError(str(path), [_TOO_LARGE])
@@ -132,5 +132,5 @@ def _read(path: Path) -> str:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
-        problem = f"line {line}: is not UTF-8: save the file with that encoding"
+        problem = f"line {line}: is not UTF-8: save the file in this encoding"
     raise ConfigError(str(path), [problem])

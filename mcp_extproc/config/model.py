@@ -1,7 +1,7 @@
-"""What the operator wrote, as one immutable value: :class:`GatewayConfig`.
+"""The configuration as one immutable value: :class:`GatewayConfig`.
 
-Every reader (native YAML, mcp-servers.json) ends here, and everything else starts here. Field docstrings are the
-configuration reference: ``mcp-extproc schema`` and docs/configuration.md are generated from them.
+Both formats (native YAML, mcp-servers.json) are read into it. ``mcp-extproc schema`` and docs/configuration.md are generated
+from the docstrings of its fields.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from mcp_extproc.config import policies
 from mcp_extproc.config.base import Model
+from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.pass_through import PassThrough
 from mcp_extproc.config.policies import EnvoyConfig, Errors, Metadata, PerFilterConfig, RateLimit, RateLimitService
 from mcp_extproc.config.resilience import (
@@ -36,8 +37,8 @@ from mcp_extproc.config.resilience import (
 from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.values import HeaderName, HeaderValue, Regex, Seconds, Size, WholeNumber, freeze
 
-# Clients cap a tool's whole name at 64 characters and at these characters (Claude Code, Cursor), so a server's name has to
-# leave room and stay within them; the dot is legal in MCP (2025-11-25 server/tools, Tool Names).
+# Clients (Claude Code, Cursor) limit a tool's whole name to 64 characters out of these, so a server's name has to leave
+# room; the dot is legal in MCP (2025-11-25 server/tools, Tool Names).
 SERVER_NAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,46}[A-Za-z0-9])?"
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{0,48}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9_./:-]{1,8}")
@@ -60,16 +61,16 @@ class Listen(Model):
     """Where Envoy accepts MCP clients."""
 
     address: str = "127.0.0.1"
-    """IP address to listen on. On a loopback address only loopback `Host` headers are served (DNS rebinding)."""
+    """IP address to listen on. On a loopback address, only loopback names in `Host` are accepted (DNS rebinding)."""
 
     port: WholeNumber = Field(default=1975, ge=0, le=65535)
-    """TCP port. 0 takes a free one."""
+    """TCP port. 0 selects a free one."""
 
     path: str = "/mcp"
     """Path of the MCP endpoint, matched exactly."""
 
     tls: ListenTls | None = None
-    """TLS to clients. Without it the listener speaks plain HTTP."""
+    """TLS to clients. Without it the listener uses plain HTTP."""
 
     limits: ListenLimits = ListenLimits()
     """Limits of the listener."""
@@ -96,10 +97,11 @@ class Listen(Model):
 
 
 class Tools(Model):
-    """Which of a server's tools are offered. Names are the server's own, without prefix. Exclude wins over include."""
+    """Which of a server's tools are offered. Names are the server's own, without prefix. Exclude takes precedence over
+    include."""
 
     include: tuple[str, ...] = ()
-    """Exact names. When `include` or `includeRegex` is given, only what one of them matches is offered."""
+    """Exact names. When `include` or `includeRegex` is given, only tools that match one of them are offered."""
 
     exclude: tuple[str, ...] = ()
     """Exact names that are never offered."""
@@ -113,7 +115,7 @@ class Tools(Model):
     @model_validator(mode="before")
     @classmethod
     def _no_empty_lists(cls, data: object) -> object:
-        # `include: []` reads as "none" to one person and "all" to the next, so it is neither.
+        # `include: []` could mean "none" or "all".
         if isinstance(data, Mapping):
             for key, value in data.items():
                 if value is None or (isinstance(value, list | tuple) and not value):
@@ -122,10 +124,11 @@ class Tools(Model):
 
 
 class UpstreamTls(Model):
-    """TLS towards a server. Without this section an https URL is verified against the system's CAs by its host name."""
+    """TLS to a server. Without this section, an https server's certificate is verified against the system's CAs and the URL's
+    host name."""
 
     ca: str | None = Field(default=None, min_length=1)
-    """File of PEM certificates to trust instead of the system's."""
+    """File of PEM CA certificates to trust instead of the system's."""
 
     sni: str | None = Field(default=None, min_length=1)
     """Server name sent in the handshake and expected in the certificate. Default: the URL's host."""
@@ -142,7 +145,7 @@ class UpstreamTls(Model):
     @model_validator(mode="after")
     def _pair(self) -> UpstreamTls:
         if (self.client_certificate is None) != (self.client_key is None):
-            raise ValueError("client_certificate and client_key go together")
+            raise ValueError("client_certificate and client_key have to be given together")
         if self.insecure_skip_verify and self.ca is not None:
             raise ValueError("ca and insecure_skip_verify exclude each other")
         return self
@@ -175,7 +178,7 @@ Origin = Annotated[str, AfterValidator(_origin)]
 
 
 def server_name_problem(name: str) -> str | None:
-    """Why a server can't have this name, or None."""
+    """Why a server name is invalid, or None."""
     if re.fullmatch(SERVER_NAME_PATTERN, name):
         return None
     return (
@@ -191,70 +194,72 @@ class Server(Model):
     """The server's endpoint, http or https, path and query included. Either `url` or `endpoints`."""
 
     endpoints: tuple[Authority, ...] = ()
-    """`host:port` of several replicas of one server, load-balanced by Envoy. Plain HTTP unless `tls` is given."""
+    """`host:port` of each replica of the server, load-balanced by Envoy. Plain HTTP unless `tls` is given."""
 
     path: str | None = None
-    """Path and query at the `endpoints`. Default: `/mcp`. With `url`, the URL's own."""
+    """Path and query at the `endpoints`. Default: `/mcp`. Not allowed with `url`, which has its own."""
 
     headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict, validate_default=True)
-    """Headers sent to the server with every request, such as credentials. Never printed."""
+    """Headers sent to the server with every request, such as credentials. Their values are never printed."""
 
     prefix: str | None = None
-    """Word put before this server's names. Default: the server's name. Empty: names stay as they are (one server at most)."""
+    """Prefix of this server's names. Default: the server's name. Empty: names are unchanged (one server at most)."""
 
     tools: Tools = Tools()
     """Which tools are offered."""
 
     timeout: Seconds = 300.0
-    """How long the server may be silent during a call before the call fails. A call that streams may last any time."""
+    """Idle timeout of a call: how long the server may send nothing before the call fails. A streaming call has no total
+    timeout."""
 
     discovery_timeout: Seconds = 10.0
-    """Deadline of each `initialize` and of each whole list, pages included. A slow server delays the others by at most
-    this."""
+    """Deadline of each `initialize` and of each list, all pages included. A slow server delays merged results by at most this
+    time."""
 
     connect_timeout: Seconds = 5.0
-    """Deadline of the TCP (and TLS) connection."""
+    """Deadline of connection establishment, TCP and TLS."""
 
     tls: UpstreamTls | None = None
-    """TLS options. With `endpoints`, its presence (even `{}`) turns TLS on."""
+    """TLS options. With `endpoints`, the section enables TLS, even as `{}`."""
 
     http2: bool = False
-    """Speak HTTP/2 with the server: with TLS by ALPN, without it by prior knowledge (h2c)."""
+    """Use HTTP/2 to the server: with TLS by ALPN, without TLS by prior knowledge (h2c)."""
 
     idle_timeout: Seconds = Field(default=4.0, ge=0.001)
-    """How long an unused connection is kept. Common servers close theirs after 5 s; a request that meets the closing fails."""
+    """How long an unused connection is kept open. Common servers close idle connections after 5 s; a request sent at that
+    moment fails."""
 
     max_requests_per_connection: WholeNumber | None = Field(default=None, ge=1, le=MAX_COUNT)
     """Requests after which a connection is closed. Default: no limit."""
 
     load_balancing: LoadBalancing = "round_robin"
-    """How requests are spread over several replicas. `ring_hash`: by the server's session id, so that the requests of one keep
-    to one replica while it is well. That need not be the one that opened it; for that there is `sticky_sessions`."""
+    """How requests are distributed over replicas. `ring_hash`: by the server's session id, so that the requests of a session
+    go to the same replica while it is healthy. That need not be the one that opened the session: see `sticky_sessions`."""
 
     sticky_sessions: bool = False
-    """The requests of a session go to the replica that opened it. For servers that keep sessions in memory. When the replica
+    """Send the requests of a session to the replica that opened it, for servers that keep sessions in memory. When the replica
     dies, its sessions are opened again on another one."""
 
     dns: Dns = Dns()
     """Resolution of host names."""
 
     health_check: HealthCheck | None = None
-    """Active health checks. With this section, even `{}`, they are on."""
+    """Active health checks. The section enables them, even as `{}`."""
 
     outlier_detection: OutlierDetection | None = None
-    """Passive health checks. With this section, even `{}`, they are on."""
+    """Passive health checks. The section enables them, even as `{}`."""
 
     circuit_breakers: CircuitBreakers = CircuitBreakers()
     """Limits on connections and requests."""
 
     retries: Retries | None = None
-    """Retries where they are safe. With this section, even `{}`, they are on. `sticky_sessions` turns them on too."""
+    """Retries where they are safe. The section enables them, even as `{}`; so does `sticky_sessions`."""
 
     keepalive: Keepalive | None = None
-    """Probes on connections. With this section, even `{}`, they are on."""
+    """Keepalive probes on connections. The section enables them, even as `{}`."""
 
     typed_per_filter_config: PerFilterConfig = Field(default_factory=dict, repr=False, validate_default=True)
-    """Configuration of filters in `envoy.http_filters` for calls to this server, by the filter's name, such as an
+    """Per-route configuration of filters in `envoy.http_filters` for calls to this server, by filter name, such as an
     RBACPerRoute."""
 
     @field_validator("url")
@@ -264,7 +269,7 @@ class Server(Model):
             return None
         # The URL is not repeated in errors: its query may hold a key.
         if any(ord(char) <= 0x20 or ord(char) >= 0x7F for char in value):
-            raise ValueError("a URL holds no blanks, control or non-ASCII characters: percent-encode them")
+            raise ValueError("spaces, control and non-ASCII characters are not allowed in a URL: percent-encode them")
         try:
             parts = urlsplit(value)
         except ValueError:
@@ -272,15 +277,15 @@ class Server(Model):
         if parts.scheme not in ("http", "https"):
             raise ValueError("expected a URL that starts with http:// or https://")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("a URL holds no user name or password: use headers.Authorization")
+            raise ValueError("a user name or password is not allowed in a URL: use headers.Authorization")
         if parts.fragment:
-            raise ValueError("a URL of a server has no #fragment")
+            raise ValueError("a #fragment is not allowed in the URL of a server")
         try:
             port = parts.port if parts.port is not None else 80
             _authority(f"{_bracketed(parts.hostname or '')}:{port}")
         except ValueError:
             raise ValueError(_BAD_HOST) from None
-        # Schemes ignore case (RFC 3986 section 3.1); whoever asks "is it https?" further on should not have to know.
+        # Schemes are case-insensitive (RFC 3986 section 3.1). In lower case, they can be compared.
         return parts.scheme + value[len(parts.scheme) :]
 
     @field_validator("path")
@@ -315,17 +320,17 @@ class Server(Model):
         if (self.url is None) == (not self.endpoints):
             raise ValueError("give either url or endpoints")
         if self.url is not None and self.path is not None:
-            raise ValueError("path goes with endpoints; with url, write the path into the URL")
+            raise ValueError("path requires endpoints; with url, the path is part of the URL")
         if self.url is not None and self.tls is not None and not self.url.startswith("https:"):
-            raise ValueError("tls goes with an https URL")
+            raise ValueError("tls requires an https URL")
         if self.keepalive is not None and self.keepalive.http2_interval is not None and not self.http2:
-            raise ValueError("keepalive.http2_interval goes with http2: true")
+            raise ValueError("keepalive.http2_interval requires http2: true")
         if len(set(self.endpoints)) != len(self.endpoints):
             raise ValueError("an endpoint is listed twice")
         return self
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Without the target's path and query: hosted servers put keys into both."""
+        """Omits path and query of the target: hosted servers put API keys into both."""
         for name, value in super().__repr_args__():
             if name == "url" and self.url is not None:
                 parts = urlsplit(self.url)
@@ -337,12 +342,12 @@ class Server(Model):
 
     @property
     def uses_tls(self) -> bool:
-        """Whether Envoy speaks TLS to this server."""
+        """Whether Envoy uses TLS to this server."""
         return self.tls is not None if self.url is None else self.url.startswith("https:")
 
     @property
     def safe_retries(self) -> Retries | None:
-        """The retries that are on. Without them, a dead replica's sessions would fail for as long as it is dead."""
+        """The effective retries. Sticky sessions need them, or the sessions of a dead replica would fail while it is down."""
         return Retries() if self.retries is None and self.sticky_sessions else self.retries
 
     @property
@@ -356,7 +361,7 @@ class Server(Model):
 
     @property
     def authority(self) -> str:
-        """The `Host` the server is asked for: the URL's own, or the first endpoint's."""
+        """The `Host` header sent to the server: the URL's host, or the first endpoint."""
         return self.endpoints[0] if self.url is None else urlsplit(self.url).netloc
 
     @property
@@ -372,82 +377,82 @@ class Session(Model):
     """The sealed `Mcp-Session-Id` tokens."""
 
     secret: SecretStr | None = None
-    """Secret that seals tokens, at least 32 characters. Without one, a random secret is made at each start, sessions end
-    with the process, and several replicas can't share them."""
+    """Secret for sealing tokens, at least 32 characters. Without it, a random secret is generated at each start: sessions end
+    with the process, and replicas can't share them."""
 
     previous_secrets: tuple[SecretStr, ...] = ()
-    """Secrets whose tokens are still accepted, for rotation."""
+    """Secrets whose tokens are accepted as well, for rotation: first the one to come, then the one before."""
 
     ttl: Seconds = 86400.0
-    """Lifetime of a session. After it, clients get 404 and initialize again."""
+    """Lifetime of a session. Afterwards, clients get 404 and initialize again."""
 
     @field_validator("secret", "previous_secrets")
     @classmethod
     def _long_enough(cls, value: SecretStr | tuple[SecretStr, ...] | None) -> object:
         for secret in value if isinstance(value, tuple) else (value,):
             if secret is not None and len(secret.get_secret_value()) < 32:
-                raise ValueError("a secret has at least 32 characters; make one with: openssl rand -base64 32")
+                raise ValueError("a secret needs at least 32 characters; generate one with: openssl rand -base64 32")
         return value
 
     @model_validator(mode="after")
     def _rotation_needs_current(self) -> Session:
         if self.previous_secrets and self.secret is None:
-            raise ValueError("previous_secrets goes with secret")
+            raise ValueError("previous_secrets requires secret")
         return self
 
 
 class Limits(Model):
-    """Bounds on what a client or a server can make the gateway hold."""
+    """Bounds on the data that a client or a server can make the gateway hold."""
 
     request_bytes: Size = 4 << 20
-    """Largest request body. Above it clients get 413. The same number bounds Envoy's buffer and gRPC's messages."""
+    """Maximum request body. Above it clients get 413. Envoy's buffer and gRPC's messages have the same limit."""
 
     response_bytes: Size = 16 << 20
-    """Largest answer that the gateway reads from one server: all pages of a list that it merges, or a JSON answer in which it
-    rewrites URIs. Other answers are not read."""
+    """Maximum response that the gateway reads from one server: all pages of a list that it merges, or a JSON response in which
+    it rewrites URIs. Other responses are not read."""
 
     list_items: WholeNumber = Field(default=10_000, ge=1)
-    """Most entries of one merged list."""
+    """Maximum number of entries in a merged list."""
 
     list_pages: WholeNumber = Field(default=100, ge=1)
-    """Most pages read from one server for one list."""
+    """Maximum number of pages read from one server for one list."""
 
     json_depth: WholeNumber = Field(default=100, ge=8, le=500)
-    """Deepest nesting of a request's JSON."""
+    """Maximum nesting depth of a request's JSON."""
 
     batch_messages: WholeNumber = Field(default=50, ge=1, le=1000)
-    """Most messages in one JSON-RPC batch (2025-03-26 only)."""
+    """Maximum number of messages in a JSON-RPC batch (2025-03-26 only)."""
 
     event_bytes: Size = 10 << 20
-    """Largest event of a server's event stream. A stream with a larger one ends."""
+    """Maximum size of an event in a server's event stream. A larger event ends the stream."""
 
     stream_bytes: Size = 16 << 20
-    """Bytes after which the stream of a GET ends, and the client opens the next one. Envoy holds what a client does not
-    read."""
+    """Bytes after which a GET stream ends and the client opens the next one. This bounds what Envoy buffers for a client that
+    does not read."""
 
 
 class Log(Model):
-    """What is logged, and where. Never bodies, never credentials."""
+    """Logging. Bodies and credentials are never logged."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe level of the gateway's own log (standard error)."""
+    """Minimum level of the gateway's own log (standard error)."""
 
     format: Literal["text", "json"] = "text"
     """Format of the gateway's own log."""
 
     access: str = "/dev/stdout"
-    """File of Envoy's access log, one JSON object per request. Empty: none."""
+    """File of Envoy's access log, one JSON object per request. Empty: no access log."""
 
 
 class _NoServers(dict[str, Any]):
-    """No servers, and rightly so."""
+    """An empty `servers` that is valid, because there is `pass_through`."""
 
 
 class GatewayConfig(Model):
     """The whole configuration of a gateway."""
 
     servers: Mapping[str, Server]
-    """The MCP servers by name. A name is the default prefix of the server's tools. With `pass_through` none are needed."""
+    """The MCP servers by name. The name is the default prefix of the server's tools. Optional with `pass_through`."""
 
     listen: Listen = Listen()
     """Where Envoy accepts MCP clients."""
@@ -457,45 +462,45 @@ class GatewayConfig(Model):
 
     origins: tuple[Origin, ...] | None = None
     """Web origins that may call the gateway, such as `https://app.example.com`; `*` allows all. Default: loopback origins.
-    Requests without an `Origin` header (agents, SDKs) are not concerned."""
+    Requests without an `Origin` header (agents, SDKs) are not affected."""
 
     separator: str = "__"
     """Text between a server's prefix and a tool's name."""
 
     bare_names: bool = False
-    """Whether tools and prompts are also found under their own names, without a prefix, where exactly one server has them.
-    Finding one asks the servers for their lists."""
+    """Whether tools and prompts can also be used under their own names, without a prefix, if exactly one server has the name.
+    Resolving a name requests the servers' lists."""
 
     resources: Literal["prefixed", "unprefixed"] = "prefixed"
-    """How clients see the URIs of several servers. `prefixed`: as `<prefix>+<uri>`. `unprefixed`: as they are, wherever one
-    server alone has them; reading one asks the servers for their lists. With one server URIs always stay as they are."""
+    """How clients see resource URIs when there are several servers. `prefixed`: as `<prefix>+<uri>`. `unprefixed`: unchanged,
+    if only one server has the URI; reading one requests the servers' lists. With a single server URIs are always unchanged."""
 
     session: Session = Session()
     """Client sessions."""
 
     limits: Limits = Limits()
-    """Bounds."""
+    """Bounds on messages, lists and streams."""
 
     log: Log = Log()
     """Logging."""
 
     errors: Errors = Errors()
-    """What a refused client gets."""
+    """Errors for denied requests."""
 
     metadata: Metadata = Metadata()
-    """The metadata that policies read."""
+    """The dynamic metadata for policies."""
 
     rate_limits: tuple[RateLimit, ...] = ()
-    """Limits on the number of requests."""
+    """Rate limits."""
 
     rate_limit_service: RateLimitService | None = None
-    """The service that counts for limits with `scope: global`."""
+    """The service that counts requests for limits with `scope: global`."""
 
     envoy: EnvoyConfig = EnvoyConfig()
-    """Filters of Envoy's around the gateway's."""
+    """Envoy filters around the gateway's."""
 
     pass_through: PassThrough = PassThrough()
-    """Routes whose requests are only read."""
+    """Existing routes to MCP servers whose requests are inspected, not changed."""
 
     @model_validator(mode="before")
     @classmethod
@@ -530,12 +535,12 @@ class GatewayConfig(Model):
     def _prefixes_are_distinct(self) -> GatewayConfig:
         owners: dict[str, str] = {}
         for name in self.servers:
-            prefix = self.prefix_of(name)
+            prefix = prefix_of(name, self.servers[name])
             # Prefixes and separators are not repeated in errors: like any value, they may come from a variable.
             if self.separator in prefix:
-                raise ValueError(
-                    f"servers.{name}: the prefix contains the separator, so names could not be told apart: "
-                    "set another `prefix` or `separator`"
+                raise PlacedError(
+                    ("servers", name),
+                    "the prefix contains the separator, so names would be ambiguous: set another `prefix` or `separator`",
                 )
             if prefix in owners:
                 what = "the same prefix" if prefix else "an empty prefix"
@@ -552,16 +557,15 @@ class GatewayConfig(Model):
             word = scheme_word(prefix)
             if word in words:
                 raise ValueError(
-                    f"servers.{name} and servers.{words[word]}: their prefixes look the same at the start of a URI, where "
-                    "case does not count and other characters than letters, digits, dot and minus become a minus: set another "
-                    "`prefix`"
+                    f"servers.{name} and servers.{words[word]}: their prefixes are the same as URI schemes, which ignore "
+                    "case and replace all characters but letters, digits, dot and minus by a minus: set another `prefix`"
                 )
             words[word] = name
 
     @staticmethod
     def _refuse_ambiguous(starts: Mapping[str, str]) -> None:
-        # "a" + "__" + "_x" and "a_" + "__" + "x" are the same name: whoever sorts first would swallow the other's tool.
-        # In sorted order whatever begins with a text follows it at once, so that neighbours are enough.
+        # "a" + "__" + "_x" and "a_" + "__" + "x" are the same name. In sorted order, strings that begin with a string follow
+        # it directly, so comparing neighbours is enough.
         for start, other in pairwise(sorted(starts)):
             if other.startswith(start):
                 name, owner = starts[start], starts[other]
@@ -574,30 +578,30 @@ class GatewayConfig(Model):
     def _policies_fit(self) -> GatewayConfig:
         per_server = {name: server.typed_per_filter_config for name, server in self.servers.items()}
         for problem in policies.problems(self.envoy, self.rate_limits, self.rate_limit_service, per_server):
-            raise ValueError(problem)
+            raise problem
         return self
 
     @property
     def judges_first(self) -> bool:
-        """Whether policies see each request before anything is done about it."""
+        """Whether policies apply to each request before it is processed."""
         return self.envoy.policies == "all" and (
             bool(self.envoy.http_filters) or any(not limit.only_calls for limit in self.rate_limits)
         )
 
     @property
     def has_policies(self) -> bool:
-        """Whether anything of the operator's judges requests."""
+        """Whether the operator configured filters or rate limits."""
         return bool(self.envoy.http_filters_before or self.envoy.http_filters or self.rate_limits)
 
     @property
     def counts_locally(self) -> bool:
-        """Whether Envoy itself counts requests."""
+        """Whether there are local rate limits."""
         raw = [*self.envoy.http_filters_before, *self.envoy.http_filters]
         return any(limit.scope == "local" for limit in self.rate_limits) or any(map(policies.is_local_rate_limit, raw))
 
     @property
     def more_namespaces(self) -> tuple[str, ...]:
-        """The namespaces that get what ``mcp_proxy`` gets."""
+        """The namespaces that receive the same metadata as ``mcp_proxy``."""
         named = self.metadata.namespaces
         per_server = [server.typed_per_filter_config for server in self.servers.values()]
         raw = (self.envoy.http_filters, self.envoy.typed_per_filter_config, per_server)
@@ -605,14 +609,10 @@ class GatewayConfig(Model):
             return named
         return (*named, policies.NATIVE_NAMESPACE)
 
-    def prefix_of(self, server: str) -> str:
-        """The word before a server's names, possibly empty."""
-        prefix = self.servers[server].prefix
-        return server if prefix is None else prefix
 
-    def uri_word_of(self, server: str) -> str:
-        """The word before a server's URIs, possibly empty."""
-        return scheme_word(self.prefix_of(server))
+def prefix_of(name: str, server: Server) -> str:
+    """The word before a server's names, possibly empty."""
+    return name if server.prefix is None else server.prefix
 
 
 def _bracketed(host: str) -> str:

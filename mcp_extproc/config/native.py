@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mcp_extproc.config.config_error import ConfigError
+from mcp_extproc.config.config_error import ConfigError, Problem
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.problems import problems_of
 from mcp_extproc.config.variables import substitute
@@ -17,14 +17,14 @@ def read_native(data: Any, name: str, environ: Mapping[str, str]) -> GatewayConf
     """The configuration in parsed native data.
 
     Raises:
-        ConfigError: with every unset variable, or else every field that is wrong.
+        ConfigError: lists every unset variable or, if there are none, every invalid field.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     replaced = substitute(data, environ, problems)
     if not problems:
         try:
             return GatewayConfig.model_validate(replaced)
         except ValidationError as error:
             problems = problems_of(error, GatewayConfig)
-    # Outside of the except block, so that pydantic's error, which holds the values, is not chained.
+    # Outside the except block: pydantic's error contains values and must not be chained.
     raise ConfigError(name, problems)

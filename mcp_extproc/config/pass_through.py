@@ -1,4 +1,4 @@
-"""Pass-through: MCP servers that somebody else's Envoy routes to already, whose requests are only read."""
+"""Pass-through: MCP servers that an existing Envoy already routes to. Requests are inspected, not changed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from mcp_extproc.config.base import Model
 
 
 class PassThrough(Model):
-    """Routes of an Envoy of your own that `mcp-extproc envoy attach --pass-through` was given: their requests are read for
-    policies, and go on as they are. With this section, even `{}`, no `servers` are needed."""
+    """Routes of your own Envoy that were given to `mcp-extproc envoy attach --pass-through`: their requests are inspected for
+    policies and forwarded unchanged. With this section, even as `{}`, `servers` is optional."""
 
     traffic_mode: Literal["reject_no_mcp", "pass_through"] = "reject_no_mcp"
-    """What becomes of a request that is no valid MCP, which a policy can't look into. `reject_no_mcp`: it is refused.
-    `pass_through`: it passes, and the metadata say so: `is_mcp_request` is false, and `passthrough_reason` says why."""
+    """How to handle a request that is not valid MCP, which policies can't inspect. `reject_no_mcp`: it is rejected.
+    `pass_through`: it is forwarded, with the metadata `is_mcp_request: false` and the reason in `passthrough_reason`."""
 
     clear_route_cache: bool = False
-    """Whether Envoy chooses the route again once a request was read, for routes that match on the metadata."""
+    """Whether Envoy selects the route again after inspection, for routes that match the metadata."""

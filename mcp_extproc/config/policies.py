@@ -1,4 +1,4 @@
-"""Policies of the operator's: Envoy's own filters around ours, rate limits, and what a refused client gets."""
+"""The operator's policies: Envoy filters around the gateway's, rate limits, and the errors that clients get."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mcp_extproc.config.base import Model
+from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.values import HeaderName, Seconds, WholeNumber
 
 NATIVE_NAMESPACE = "envoy.filters.http.mcp"
-"""Where Envoy's own MCP filter writes its metadata since 1.38; ``mcp_proxy`` before that."""
+"""Metadata namespace of Envoy's own MCP filter since 1.38; before that, ``mcp_proxy``."""
 
 OWN_FILTERS = frozenset({
     "envoy.filters.http.buffer", "envoy.filters.http.custom_response", "envoy.filters.http.ext_proc",
     "envoy.filters.http.router",
 })  # fmt: skip
-"""Names of the filters that the gateway renders itself. Those that begin with ``mcp_`` are its own, too."""
+"""Names of the filters that the gateway renders itself, besides those that begin with ``mcp_``."""
 
 MAX_REQUESTS = 2**32 - 1
 
@@ -30,7 +31,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _METHOD = re.compile(r"[A-Za-z0-9_$./-]{1,128}")
 
 Raw = Mapping[str, Any]
-"""A message of Envoy's, as its documentation writes it."""
+"""An Envoy API message, in the notation of Envoy's documentation."""
 
 
 # -- Envoy's own filters ------------------------------------------------------------------------------------------------
@@ -40,7 +41,7 @@ def _typed(config: object) -> None:
     if not isinstance(config, Mapping) or not isinstance(config.get("@type"), str):
         raise ValueError(f"it has no typed_config with @type: {_TYPE_HINT}")
     if not _TYPE.fullmatch(config["@type"]):
-        raise ValueError(f"@type is no type's name: {_TYPE_HINT}")
+        raise ValueError(f"@type is not a type name: {_TYPE_HINT}")
 
 
 def _filter(value: Raw) -> Raw:
@@ -48,14 +49,16 @@ def _filter(value: Raw) -> Raw:
     if not isinstance(name, str) or not name:
         raise ValueError("a filter has a name, such as envoy.filters.http.rbac")
     if name in OWN_FILTERS or name.startswith(_OWN_PREFIX):
-        raise ValueError("a filter of the gateway's own has this name: choose another one; Envoy goes by @type")
+        raise ValueError(
+            "the gateway has a filter of this name: choose another name; Envoy identifies filters by @type"
+        )
     config = value.get("typed_config", value.get("typedConfig"))
     _typed(config)
     assert config is not None
     if _ROUTER_TYPE in config["@type"]:
         raise ValueError("the router is the gateway's own, and the last filter")
     if unknown := set(value) - {"name", "typed_config", "typedConfig"}:
-        raise ValueError(f"{min(unknown)!r} is no key of a filter here: expected name and typed_config")
+        raise ValueError(f"{min(unknown)!r} is not supported in a filter here: expected name and typed_config")
     return value
 
 
@@ -64,14 +67,14 @@ def _cluster(value: Raw) -> Raw:
     if not isinstance(name, str) or not name:
         raise ValueError("a cluster has a name")
     if name.startswith(_OWN_PREFIX):
-        raise ValueError("names of clusters that begin with mcp_ or mcp/ are the gateway's own: choose another one")
+        raise ValueError("cluster names that begin with mcp_ or mcp/ are reserved for the gateway: choose another name")
     return value
 
 
 def _per_filter(value: dict[str, Raw]) -> dict[str, Raw]:
     for name, config in value.items():
         if name in OWN_FILTERS or name.startswith(_OWN_PREFIX):
-            raise ValueError("it configures a filter of the gateway's own")
+            raise ValueError("the gateway's own filters can't be configured here")
         _typed(config)
     return value
 
@@ -79,18 +82,18 @@ def _per_filter(value: dict[str, Raw]) -> dict[str, Raw]:
 RawFilter = Annotated[Mapping[str, Any], AfterValidator(_filter)]
 RawCluster = Annotated[Mapping[str, Any], AfterValidator(_cluster)]
 PerFilterConfig = Annotated[Mapping[str, Mapping[str, Any]], AfterValidator(_per_filter)]
-"""Of a route: by the filter's name, a message with ``@type``."""
+"""A route's ``typed_per_filter_config``: a message with ``@type`` for each filter name."""
 
 
 class Principal(Model):
-    """Who calls, for rate limits. The gateway itself does not know: a filter in `envoy.http_filters_before` has to find out.
-    Either `header` or `metadata`."""
+    """The caller's identity, for rate limits. The gateway does not authenticate: a filter in `envoy.http_filters_before` has
+    to. Either `header` or `metadata`."""
 
     header: HeaderName | None = None
-    """Request header that such a filter writes, whatever the client sent, as `claim_to_headers` of jwt_authn does."""
+    """Request header that this filter always overwrites, as `claim_to_headers` of jwt_authn does."""
 
     metadata: tuple[str, ...] = ()
-    """Dynamic metadata that such a filter writes: the namespace, then the path to the value, such as
+    """Dynamic metadata that this filter writes: the namespace, then the path to the value, such as
     `[envoy.filters.http.jwt_authn, payload, sub]`."""
 
     @model_validator(mode="after")
@@ -103,31 +106,31 @@ class Principal(Model):
 
 
 class EnvoyConfig(Model):
-    """Envoy's own filters around the gateway's, written as in Envoy's documentation. They stand in Envoy's configuration as
-    they are: secrets in them, too."""
+    """Envoy filters around the gateway's, in the notation of Envoy's documentation. They are copied into Envoy's configuration
+    verbatim, secrets included."""
 
     http_filters_before: tuple[RawFilter, ...] = Field(default=(), repr=False)
-    """Filters in front of the gateway's: authentication, such as jwt_authn. A request that they refuse never reaches the
+    """Filters in front of the gateway's, for authentication, such as jwt_authn. A request that they reject never reaches the
     gateway."""
 
     http_filters: tuple[RawFilter, ...] = Field(default=(), repr=False)
-    """Filters behind the gateway's, in front of the router: policies, such as rbac, ext_authz and rate limits. They see the
-    metadata `mcp_proxy`."""
+    """Filters between the gateway's and the router, for policies, such as rbac, ext_authz and rate limits. They can match the
+    dynamic metadata `mcp_proxy`."""
 
     clusters: tuple[RawCluster, ...] = Field(default=(), repr=False)
-    """Clusters that these filters need."""
+    """Clusters used by these filters."""
 
     typed_per_filter_config: PerFilterConfig = Field(default_factory=dict, repr=False, validate_default=True)
-    """Configuration of these filters for the MCP endpoint, by the filter's name, such as an RBACPerRoute. A server's own
-    comes before it."""
+    """Per-route configuration of these filters for the MCP endpoint, by filter name, such as an RBACPerRoute. That of a server
+    takes precedence."""
 
     policies: Literal["all", "calls"] = "all"
-    """What `http_filters` judge. `all`: every request, as the client sent it, before anything is done; each request then
-    visits a worker twice. `calls`: only what goes to one server, as the server will get it; `initialize`, lists,
-    notifications and streams are answered in front of the filters."""
+    """Which requests `http_filters` apply to. `all`: every request, as the client sent it, before it is processed; each
+    request then makes two round trips to a worker. `calls`: only requests to one server, as that server will receive them;
+    `initialize`, lists, notifications and streams are answered before the filters."""
 
     principal: Principal | None = None
-    """What `principal` means in `rate_limits`."""
+    """Source of `principal` in `rate_limits`."""
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> EnvoyConfig:
@@ -137,7 +140,7 @@ class EnvoyConfig(Model):
         ):
             names = [item["name"] for item in items]
             if len(set(names)) != len(names):
-                raise ValueError(f"{key}: two have the same name")
+                raise PlacedError((key,), "two have the same name")
         return self
 
 
@@ -145,25 +148,25 @@ class Metadata(Model):
     """The dynamic metadata that the gateway writes."""
 
     namespaces: tuple[str, ...] = ()
-    """Namespaces that get what `mcp_proxy` gets, too. `envoy.filters.http.mcp`, where Envoy's own MCP filter writes, is added
-    by itself where a filter in `envoy` names it."""
+    """Namespaces that receive the same metadata as `mcp_proxy`. `envoy.filters.http.mcp`, the namespace of Envoy's own MCP
+    filter, is added automatically where a filter in `envoy` refers to it."""
 
     @field_validator("namespaces")
     @classmethod
     def _usable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value) or "mcp_proxy" in value:
-            raise ValueError("a namespace is listed twice (mcp_proxy is always written)")
+            raise ValueError("a namespace is listed twice (mcp_proxy is always included)")
         if not all(_NAMESPACE.fullmatch(namespace) for namespace in value):
             raise ValueError("expected 1 to 128 characters out of A-Z a-z 0-9 _ . -")
         return value
 
 
 class Errors(Model):
-    """What a refused client gets."""
+    """Errors for denied requests."""
 
     status: Literal["jsonrpc", "native"] = "jsonrpc"
-    """HTTP status of a request that a policy refused. `jsonrpc`: 200, with a JSON-RPC error that every SDK shows. `native`:
-    403 or 429, which end the whole session in several SDKs. 401 is always 401."""
+    """HTTP status of a request that a policy denied. `jsonrpc`: 200 with a JSON-RPC error, which every SDK reports. `native`:
+    403 or 429, on which several SDKs end the whole session. 401 is always 401."""
 
 
 # -- Rate limits ------------------------------------------------------------------------------------------------------
@@ -176,13 +179,13 @@ By = Literal["server", "tool", "method", "session", "principal"]
 
 
 class RateLimitMatch(Model):
-    """The requests that a limit counts. All keys that are given have to fit."""
+    """The requests that a limit counts. All given keys have to match."""
 
     server: str | None = None
-    """A server."""
+    """Name of a server."""
 
     tool: str | None = Field(default=None, min_length=1)
-    """A tool, by its name at the server: calls of it."""
+    """Calls of a tool, by the tool's name at the server."""
 
     method: str | None = None
     """A JSON-RPC method, such as `tools/call`."""
@@ -197,31 +200,32 @@ class RateLimitMatch(Model):
     @model_validator(mode="after")
     def _tools_are_called(self) -> RateLimitMatch:
         if self.tool is not None and self.method not in (None, "tools/call"):
-            raise ValueError("tool goes with the method tools/call")
+            raise ValueError("tool requires the method tools/call")
         return self
 
 
 class RateLimit(Model):
-    """One limit. A request is refused when any limit refuses it."""
+    """One rate limit. A request is denied if it exceeds any limit."""
 
     requests: WholeNumber | None = Field(default=None, ge=1, le=MAX_REQUESTS)
-    """How many. Required, but for a global limit whose service has the number."""
+    """Number of requests allowed. Optional only for a global limit whose number is configured in the service."""
 
     per: Per | None = None
-    """In which time: `second`, `minute`, `hour` or `day`. Goes with `requests`."""
+    """Time unit: `second`, `minute`, `hour` or `day`. Given together with `requests`."""
 
     by: tuple[By, ...] = ()
-    """What is counted by itself: each `tool` (of each server), `server`, `method`, `session`, `principal`, or each combination
-    of several. Requests that lack one of them, as `initialize` lacks a session, are not counted. Empty: all together."""
+    """What gets a counter of its own: each `tool` (of each server), `server`, `method`, `session`, `principal`, or each
+    combination of several. Requests without one of them, such as `initialize` without a session, are not counted. Empty: one
+    counter for all."""
 
     match: RateLimitMatch = RateLimitMatch()
     """Which requests are counted."""
 
     scope: Literal["local", "global"] = "local"
-    """Who counts. `local`: each Envoy by itself. `global`: the `rate_limit_service`, for all Envoys."""
+    """Where requests are counted. `local`: in each Envoy. `global`: in the `rate_limit_service`, for all Envoys."""
 
     most_keys: WholeNumber = Field(default=10_000, ge=1, le=1_000_000)
-    """Most tools, sessions and so on that a local limit counts at once. Beyond it, the ones used longest ago are forgotten."""
+    """Maximum number of counters of a local limit. Beyond it, the least recently used are evicted."""
 
     @model_validator(mode="after")
     def _complete(self) -> RateLimit:
@@ -230,36 +234,36 @@ class RateLimit(Model):
         if self.requests is None and self.scope == "local":
             raise ValueError("give requests and per, such as requests: 10 and per: minute")
         if len(set(self.by)) != len(self.by):
-            raise ValueError("by: one is listed twice")
+            raise ValueError("by: an entry is listed twice")
         if not self.by and self.match == RateLimitMatch() and self.scope == "global" and self.requests is None:
-            raise ValueError("a global limit names what it counts, in by or match")
+            raise ValueError("a global limit needs by or match, to identify it to the service")
         return self
 
     @property
     def only_calls(self) -> bool:
-        """Whether it counts only what is forwarded to one server."""
+        """Whether it counts only requests that are forwarded to one server."""
         return (
             "tool" in self.by or self.match.tool is not None or self.match.method in ("tools/call", "prompts/get")
         ) and "principal" not in self.by
 
 
 class RateLimitService(Model):
-    """A service of Envoy's rate limit protocol (envoy.service.ratelimit.v3), such as envoyproxy/ratelimit."""
+    """A service that implements Envoy's rate limit protocol (envoy.service.ratelimit.v3), such as envoyproxy/ratelimit."""
 
     address: str
-    """Where it listens, `host:port` (gRPC without TLS). For TLS or several hosts use `cluster`."""
+    """Address of the service, `host:port` (gRPC without TLS). For TLS or several hosts use `cluster`."""
 
     cluster: str | None = Field(default=None, min_length=1)
-    """A cluster in `envoy.clusters` to ask instead. `address` is then only its `Host`."""
+    """A cluster in `envoy.clusters` to use instead. `address` is then only the authority (`Host`)."""
 
     domain: str = Field(default="mcp", min_length=1)
-    """The domain that its configuration has."""
+    """Domain in the service's configuration."""
 
     timeout: Seconds = 0.25
-    """Deadline of its answer."""
+    """Deadline of the service's response."""
 
     failure_mode_deny: bool = True
-    """Whether requests are refused (HTTP 500) when it does not answer. Else they pass uncounted."""
+    """Whether requests are denied (HTTP 500) when the service does not respond. Otherwise they pass uncounted."""
 
     @field_validator("address")
     @classmethod
@@ -270,7 +274,7 @@ class RateLimitService(Model):
         return value
 
 
-# -- Questions ----------------------------------------------------------------------------------------------------------
+# -- Validation across sections -----------------------------------------------------------------------------------------
 
 
 def is_local_rate_limit(value: Raw) -> bool:
@@ -280,7 +284,7 @@ def is_local_rate_limit(value: Raw) -> bool:
 
 
 def mentions(value: object, text: str) -> bool:
-    """Whether a text is one of the values anywhere in this data."""
+    """Whether nested data contains a text as a value."""
     if isinstance(value, str):
         return value == text
     if isinstance(value, Mapping):
@@ -293,25 +297,29 @@ def problems(
     limits: Sequence[RateLimit],
     service: RateLimitService | None,
     per_server: Mapping[str, Mapping[str, Raw]],
-) -> Iterator[str]:
-    """What is wrong between the sections."""
+) -> Iterator[PlacedError]:
+    """Contradictions between sections."""
     if any(limit.scope == "global" for limit in limits) and service is None:
-        yield "rate_limits: a global limit needs rate_limit_service"
+        yield PlacedError(("rate_limits",), "a global limit needs rate_limit_service")
     if any("principal" in limit.by for limit in limits):
         if envoy.principal is None:
-            yield "rate_limits: by principal needs envoy.principal, which says where it is found"
+            yield PlacedError(("rate_limits",), "by principal needs envoy.principal, which says where to find it")
         elif envoy.policies == "calls" and envoy.principal.header is not None:
-            yield "envoy.principal: with policies: calls a client's headers are gone when limits are counted: use metadata"
+            yield PlacedError(
+                ("envoy", "principal"),
+                "with policies: calls the client's headers are already removed when limits are counted: use metadata",
+            )
     clusters = {cluster["name"] for cluster in envoy.clusters}
     if service is not None and service.cluster is not None and service.cluster not in clusters:
-        yield "rate_limit_service.cluster: no cluster in envoy.clusters has this name"
+        yield PlacedError(("rate_limit_service", "cluster"), "no cluster in envoy.clusters has this name")
     for index, limit in enumerate(limits):
         if limit.match.server is not None and limit.match.server not in per_server:
-            yield f"rate_limits[{index}].match.server: no server has this name"
+            yield PlacedError(("rate_limits", index, "match", "server"), "no server has this name")
     known = {item["name"] for item in (*envoy.http_filters_before, *envoy.http_filters)}
-    for where, configs in (
-        ("envoy", envoy.typed_per_filter_config),
-        *((f"servers.{n}", c) for n, c in per_server.items()),
-    ):
+    sections: list[tuple[tuple[str, ...], Mapping[str, Raw]]] = [(("envoy",), envoy.typed_per_filter_config)]
+    sections += [(("servers", server), configs) for server, configs in per_server.items()]
+    for path, configs in sections:
         if any(name not in known for name in configs):
-            yield f"{where}.typed_per_filter_config: a filter is configured that is not in envoy.http_filters"
+            yield PlacedError(
+                (*path, "typed_per_filter_config"), "a filter is configured that is not in envoy.http_filters"
+            )

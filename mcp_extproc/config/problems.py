@@ -1,4 +1,4 @@
-"""pydantic's errors as sentences: the field's path, what was expected, never what was found."""
+"""pydantic's errors as problems: the field's path and what was expected, never the value that was found."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mcp_extproc.config.config_error import field, quoted
+from mcp_extproc.config.config_error import PlacedError, Problem, field, quoted
 
 _KEY_MARK = "[key]"
 _TOKEN_START = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
 
 _EXPECTED: Mapping[str, str] = {
-    "missing": "required, and missing",
+    "missing": "required, but missing",
     "string_type": "expected text (numbers, true and false in quotes)",
     "string_unicode": "expected text that is valid Unicode",
     "string_too_short": "expected text that is not empty",
@@ -38,32 +38,34 @@ _EXPECTED: Mapping[str, str] = {
 }
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], root: Sequence[str] = ()) -> list[str]:
-    """One sentence per error, in the order of the file's sections.
+def problems_of(error: ValidationError, model: type[BaseModel], root: Sequence[str] = ()) -> list[Problem]:
+    """One problem per error, in the order of the file's sections.
 
     Args:
-        error: what `model.model_validate` raised.
-        model: the model, which knows the keys that would have been right.
-        root: where the validated part stands in the file.
+        error: raised by `model.model_validate`.
+        model: the model, to suggest keys that exist.
+        root: path of the validated part in the file.
     """
     details = error.errors(include_url=False, include_input=False)
-    return list(dict.fromkeys(_sentence(detail, model, root) for detail in details))
+    return list(dict.fromkeys(_problem(detail, model, root) for detail in details))
 
 
-def _sentence(detail: ErrorDetails, model: type[BaseModel], root: Sequence[str]) -> str:
+def _problem(detail: ErrorDetails, model: type[BaseModel], root: Sequence[str]) -> Problem:
     path = [*root, *_shown(detail["loc"])]
     if detail["type"] == "extra_forbidden":
-        return f"{field(path)}: {_unknown_key(str(detail['loc'][-1]), model, detail['loc'][:-1])}"
+        return Problem(_unknown_key(str(detail["loc"][-1]), model, detail["loc"][:-1]), field(path))
     if detail["type"] == "value_error":
-        expected = str(detail["ctx"]["error"])
-    else:
-        # A message that we did not write might repeat what it found.
-        expected = _EXPECTED.get(detail["type"], "not a usable value").format_map(detail.get("ctx", {}))
-    return f"{field(path)}: {expected}" if path else expected
+        cause = detail["ctx"]["error"]
+        if isinstance(cause, PlacedError):
+            return Problem(cause.message, field([*path, *cause.path]))
+        return Problem(str(cause), field(path))
+    # pydantic's own messages may contain the value.
+    expected = _EXPECTED.get(detail["type"], "not a usable value").format_map(detail.get("ctx", {}))
+    return Problem(expected, field(path))
 
 
 def _shown(loc: Sequence[str | int]) -> Iterable[str | int]:
-    """The location without pydantic's marks, and without what may be a credential on the wrong side of a colon."""
+    """The location without pydantic's markers, and with header names cut where a credential may have ended up in the key."""
     for before, part in zip((None, *loc), loc, strict=False):
         if part == _KEY_MARK:
             continue
@@ -87,7 +89,7 @@ def _unknown_key(key: str, model: type[BaseModel], loc: Sequence[str | int]) -> 
 
 
 def section_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel] | None:
-    """The model of the section at a location, None where there is no section."""
+    """The model of the section at a location, or None."""
     found: type[BaseModel] | None = model
     parts = iter(loc)
     for part in parts:
@@ -110,11 +112,11 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def is_list(annotation: Any) -> bool:
-    """Whether a field holds a list."""
+    """Whether a field is a list."""
     return get_origin(annotation) is tuple
 
 
 def is_mapping(annotation: Any) -> bool:
-    """Whether a field maps names of the user's choice to something."""
+    """Whether a field is a mapping whose keys are chosen by the user."""
     origin = get_origin(annotation)
     return isinstance(origin, type) and issubclass(origin, Mapping)

@@ -1,4 +1,4 @@
-"""The words of docs/configuration.md that are not derived from the model. A test loads the example."""
+"""The parts of docs/configuration.md that are not generated from the model. A test loads the example."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ INTRODUCTION: Final = """\
 
 # Configuration
 
-`mcp-extproc run FILE` and the other commands read one file. It is in one of two formats, recognized by its content:
+`mcp-extproc run FILE` and the other commands read one file, in one of two formats. The format is detected from the content:
 
-- **native**: YAML (or JSON) with a top-level key `servers`. Everything can be configured.
-- **mcp-servers.json**: the file that agents already use, with a top-level key `mcpServers`. Everything but the servers
-  has its default. See [mcp-servers.json](#mcp-serversjson).
+- **native**: YAML (or JSON) with a top-level key `servers`. It has all options.
+- **mcp-servers.json**: the file that agents already use, with a top-level key `mcpServers`. It configures servers; all other
+  options have their defaults. See [mcp-servers.json](#mcp-serversjson).
 
 `mcp-extproc validate FILE` checks a file without starting anything. `mcp-extproc schema` prints the JSON Schema of the
 native format; editors use it with `# yaml-language-server: $schema=PATH` in the first line of a file.
 
-The file is read at the start. A running gateway does not notice changes.
+`run` and `serve --envoy-config` [reload the file](resilience.md#a-change-of-the-configuration) when it changes, and
+`serve --workers` on SIGHUP. A single `serve` process reads it only at the start. Variables keep their values until a restart.
 
-The smallest file that is useful:
+A minimal file:
 
 ```yaml
 servers:
@@ -43,9 +44,9 @@ servers:
     tools:
       include: [issue_read, issue_write]
       includeRegex: ["^search_"]
-      exclude: [search_code]        # exclude wins
+      exclude: [search_code]        # exclude takes precedence
 
-  # Three replicas of a server of your own, behind TLS with your own CA and a client certificate.
+  # Three replicas of an internal server, with TLS, a private CA and a client certificate.
   tickets:
     endpoints: [10.0.0.7:8443, 10.0.0.8:8443, "[fd00::9]:8443"]
     path: /mcp?team=platform
@@ -74,7 +75,7 @@ servers:
   local:
     url: http://127.0.0.1:8000/mcp
     prefix: ""
-    typed_per_filter_config:        # of the filter below: everything on this server is allowed
+    typed_per_filter_config:        # exempts this server from the filter below
       envoy.filters.http.rbac:
         "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute
 
@@ -123,7 +124,7 @@ errors:
 metadata:
   namespaces: [envoy.filters.http.mcp]
 
-# Two calls a minute of each tool in each session, and a hundred an hour of one tool by all sessions of all Envoys.
+# Two calls a minute for each tool in each session, and a hundred an hour for one tool, over all sessions and Envoys.
 rate_limits:
   - {by: [tool, session], requests: 2, per: minute}
   - {match: {server: github, tool: search_issues}, requests: 100, per: hour, scope: global}
@@ -133,7 +134,7 @@ rate_limit_service:
   domain: mcp
 
 envoy:
-  # Nobody deletes, whatever the server.
+  # Deny all tools named delete_*, on any server.
   http_filters:
     - name: envoy.filters.http.rbac
       typed_config:
@@ -149,7 +150,7 @@ envoy:
                     value: {string_match: {prefix: delete_}}
               principals: [{any: true}]
 
-# Only where `envoy attach --pass-through` names routes.
+# Only for routes selected with `envoy attach --pass-through`.
 pass_through:
   traffic_mode: reject_no_mcp
   clear_route_cache: false
@@ -158,33 +159,33 @@ pass_through:
 VALUES: Final = """\
 ## Values
 
-- **duration**: a number with a unit, `ms`, `s`, `m`, `h` or `d`, also combined: `250ms`, `30s`, `1h30m`. A bare number is
+- **duration**: a number with a unit, `ms`, `s`, `m`, `h` or `d`, also combined: `250ms`, `30s`, `1h30m`. Without a unit:
   seconds.
-- **size**: a whole number with a unit, `B`, `KiB`, `MiB` or `GiB`: `64KiB`, `4MiB`. A bare number is bytes.
-- **text**: put it in quotes where YAML would read something else, such as `"123"` or `"true"`. `yes`, `no`, `on`, `off` and
+- **size**: a whole number with a unit, `B`, `KiB`, `MiB` or `GiB`: `64KiB`, `4MiB`. Without a unit: bytes.
+- **text**: needs quotes where YAML would read another type, such as `"123"` or `"true"`. `yes`, `no`, `on`, `off` and
   dates are text (YAML 1.2).
-- **regular expression**: Python's syntax.
+- **regular expression**: Python syntax.
 
-An unknown key is an error, and so is a key given twice. Anchors, aliases and merge keys (`<<`) work; tags (`!name`) do not.
+Unknown keys and duplicate keys are errors. Anchors, aliases and merge keys (`<<`) work; tags (`!name`) do not.
 """
 
 VARIABLES: Final = """\
 ## Variables
 
-Variables are replaced in values, never in keys, in both formats. This happens after the file was parsed, so that a value
-can't change the file's structure, and what a variable stands for is not searched for variables again.
+Variables are replaced in values, never in keys, in both formats. This happens after parsing, so that a value can't change the
+file's structure. The content of a variable is not expanded again.
 
-| written | becomes |
+| syntax | value |
 | --- | --- |
-| `${VAR}` | the environment variable; empty if it is set and empty; an error if it is not set |
+| `${VAR}` | the environment variable, even if empty; an error if it is not set |
 | `${VAR:-default}` | the environment variable, or `default` if it is not set or empty |
 | `${env:VAR}`, `${env:VAR:-default}` | the same (the spelling of Cursor and VS Code) |
-| `$VAR`, `$` | left as they are |
-| `${input:...}` | an error: the gateway has nobody to ask |
-| anything else with `${` | an error; to get `${` itself into a value, put it into a variable |
+| `$VAR`, `$` | unchanged |
+| `${input:...}` | an error: the gateway can't prompt |
+| anything else with `${` | an error; for a literal `${`, use a variable that contains it |
 
-A default holds no `}` and no further variable. Where a number, `true` or `false` is expected, a variable may stand as well:
-`port: ${PORT:-1975}`. In a YAML flow (`{...}` or `[...]`), put variables in quotes.
+A default can't contain `}` or another variable. Variables also work where a number, `true` or `false` is expected:
+`port: ${PORT:-1975}`. In YAML flow style (`{...}` or `[...]`), put variables in quotes.
 """
 
 MCP_SERVERS: Final = """\
@@ -205,37 +206,36 @@ The file that Claude Code, Claude Desktop, Cursor and Gemini CLI use:
 }
 ```
 
-A server's name is the prefix of its tools. A name that can't be one, or that holds `__`, is an error that says how to rename
-it. The keys of a server:
+A server's name is the prefix of its tools. A name that is not a valid prefix, or contains `__`, is an error that suggests
+another name. The keys of a server:
 """
 
 MCP_SERVERS_REST: Final = """\
-What is not honoured is named, never dropped silently:
+Nothing is ignored silently:
 
-- A server with `command` or `"type": "stdio"`, with `"type": "sse"` or with any other type stops the start. The error lists
-  all of them. `"disabled": true` leaves a server out instead, and nothing else in it is looked at.
-- Some keys mean something to agents, and nothing here: {ignored}.
-  One warning per server names those that are given. Another one names unknown keys.
-- A file whose servers are all disabled, or that names none, is an error. So is a key given twice.
-- JSON has no comments and no trailing commas. Who wants comments can write the same keys as YAML, beginning with
-  `mcpServers:`, in a file whose name does not end in `.json`.
+- A server with `command` or `"type": "stdio"`, with `"type": "sse"` or with any other type is an error. The error lists all of
+  them. `"disabled": true` leaves a server out, and its other keys are not read.
+- Some keys are for agents only: {ignored}.
+  They have no effect, and one warning for each server lists those that are present. Another one lists unknown keys.
+- A file without servers, or with only disabled ones, is an error. So are duplicate keys.
+- JSON has no comments and no trailing commas. For comments, write the same keys as YAML, beginning with `mcpServers:`, in a
+  file whose name does not end in `.json`.
 
-VS Code's file lists the servers under `servers`. A JSON file is read that way when it has no other top-level key than
+In VS Code's file the servers are under `servers`. A JSON file is read as VS Code's if it has no other top-level keys than
 `servers` and `inputs`, and either has `inputs` or an entry with `type` or `command`. Any other file with `servers` is native.
-`inputs` has no effect and is named in a warning; `${{input:...}}` is an error.
+`inputs` has no effect, with a warning; `${{input:...}}` is an error.
 """
 
 LIMITS: Final = """\
 ## Limits of the file and its values
 
-What clients and servers may send is bounded by [`limits`](#limits). These bounds are fixed:
+[`limits`](#limits) bounds the messages of clients and servers. The bounds of the file itself are fixed:
 """
 
 ERRORS: Final = """\
 ## Errors
 
-A file that can't be used ends the command with exit code 2 and a message that names the file, the path of each field and what
-was expected:
+An invalid file ends the command with exit code 2 and a message with the file, the path of each field and what was expected:
 
 ```
 gateway.yaml: 2 problems
@@ -243,5 +243,12 @@ gateway.yaml: 2 problems
   servers.github.header: unknown key, did you mean headers?
 ```
 
-Errors and warnings name keys and variables. They never repeat a value, so they can be shared.
+Errors and warnings contain the names of keys and variables, never values, so they can be shared. `mcp-extproc validate --json`
+and `mcp-extproc check --json` print the same problems for scripts; `path` is empty where a problem concerns the whole file:
+
+```json
+{"valid": false, "problems": [
+  {"path": "servers.github.timeout", "message": "expected a duration such as 250ms, 30s or 5m"}
+]}
+```
 """

@@ -1,4 +1,4 @@
-"""Envoy's resilience as sections of the configuration. Keys have Envoy's names; what is not configured is not rendered."""
+"""Envoy's resilience options as configuration sections, under Envoy's names. Options that are not set are not rendered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mcp_extproc.config.base import Model
 from mcp_extproc.config.values import Seconds, Size, WholeNumber
 
 MAX_COUNT = 2**32 - 1
-"""Largest count that Envoy's configuration can hold."""
+"""Maximum of a ``uint32`` in Envoy's configuration."""
 
 _STATUSES = re.compile(r"([1-5]\d\d)(?:-([1-5]\d\d))?")
 _PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*")
@@ -31,7 +31,7 @@ def _path(value: str) -> str:
 
 
 def _text(value: object) -> object:
-    # YAML reads 200 as a number.
+    # In YAML, 200 is a number.
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -42,67 +42,67 @@ LoadBalancing = Literal["round_robin", "least_request", "random", "ring_hash"]
 
 
 class Dns(Model):
-    """How Envoy resolves the server's host names (`STRICT_DNS`): each address is a replica."""
+    """Resolution of the server's host names (`STRICT_DNS`): each address is a replica."""
 
     refresh_rate: Seconds = Field(default=5.0, ge=0.001)
-    """Time between two look-ups."""
+    """Time between two DNS queries."""
 
     failure_refresh_rate: Seconds | None = Field(default=None, ge=0.001)
-    """Time until the next one after a look-up that failed. Default: `refresh_rate`."""
+    """Time until the next query after a failed one. Default: `refresh_rate`."""
 
     respect_ttl: bool = False
-    """Look up again when the answer's TTL has passed, instead of after `refresh_rate`."""
+    """Query again when the record's TTL has expired, instead of after `refresh_rate`."""
 
     lookup_family: Literal["v4_preferred", "v6_preferred", "v4_only", "v6_only", "all"] = "v4_preferred"
-    """Which addresses are used. `all`: those of both families."""
+    """Address families to use. `all`: both."""
 
 
 class HealthCheck(Model):
-    """Active health checks. Without `path` a check opens a TCP connection (with TLS: its handshake too): many MCP servers have
-    nothing else that could be asked without a session."""
+    """Active health checks. Without `path`, a check opens a TCP connection (with TLS, it includes the handshake): many MCP
+    servers offer nothing else that works without a session."""
 
     path: HttpPath | None = None
-    """Path of an HTTP check (GET). It stands in Envoy's configuration: no keys in it. Default: a TCP check."""
+    """Path of an HTTP check (GET). It appears in Envoy's configuration: no secrets in it. Default: a TCP check."""
 
     expected_statuses: tuple[Statuses, ...] = ("200",)
-    """HTTP statuses, or ranges of them such as `200-499`, that mean well."""
+    """HTTP statuses, or ranges such as `200-499`, that count as healthy."""
 
     interval: Seconds = Field(default=5.0, ge=0.001)
     """Time between two checks of a replica."""
 
     timeout: Seconds = Field(default=1.0, ge=0.001)
-    """How long a check may take."""
+    """Deadline of a check."""
 
     unhealthy_threshold: WholeNumber = Field(default=2, ge=1, le=1000)
-    """Failed checks in a row after which a replica gets no requests."""
+    """Consecutive failed checks after which a replica gets no requests."""
 
     healthy_threshold: WholeNumber = Field(default=1, ge=1, le=1000)
-    """Passed checks in a row after which it gets them again."""
+    """Consecutive passed checks after which it gets requests again."""
 
 
 class OutlierDetection(Model):
-    """Passive health checks: a replica that fails requests gets none for a while."""
+    """Passive health checks: a replica that fails requests is ejected for a while."""
 
     consecutive_5xx: WholeNumber = Field(default=5, ge=0, le=MAX_COUNT)
-    """Answers with 5xx in a row that eject a replica. 0: never."""
+    """Consecutive 5xx responses that eject a replica. 0: never."""
 
     consecutive_gateway_failure: WholeNumber = Field(default=0, ge=0, le=MAX_COUNT)
-    """Answers with 502, 503 or 504 in a row that eject it. 0: never."""
+    """Consecutive 502, 503 or 504 responses that eject it. 0: never."""
 
     consecutive_local_origin_failure: WholeNumber = Field(default=3, ge=0, le=MAX_COUNT)
-    """Connections in a row that could not be made, broke, or timed out, and eject it. 0: never."""
+    """Consecutive connections that failed, broke or timed out that eject it. 0: never."""
 
     interval: Seconds = Field(default=1.0, ge=0.001)
-    """Time between two looks at who may come back."""
+    """Time between two checks for replicas whose ejection has ended."""
 
     base_ejection_time: Seconds = Field(default=30.0, ge=0.001)
-    """How long the first ejection lasts. The second lasts twice as long, and so on."""
+    """Duration of the first ejection. The nth lasts n times as long."""
 
     max_ejection_time: Seconds = Field(default=300.0, ge=0.001)
-    """Longest ejection."""
+    """Maximum duration of an ejection."""
 
     max_ejection_percent: WholeNumber = Field(default=100, ge=1, le=100)
-    """Most replicas that are ejected at a time. With all of them ejected, calls fail at once."""
+    """Maximum share of replicas that are ejected at a time, in percent. With all of them ejected, calls fail immediately."""
 
     @model_validator(mode="after")
     def _times(self) -> OutlierDetection:
@@ -112,34 +112,34 @@ class OutlierDetection(Model):
 
 
 class CircuitBreakers(Model):
-    """Limits on what each Envoy holds open to all replicas together. Above one, a request fails at once. The stream of a GET
-    counts as one request for as long as it is open."""
+    """Limits for each Envoy, over all replicas of the server. A request above one fails immediately. An open GET stream counts
+    as one request."""
 
     max_connections: WholeNumber | None = Field(default=None, ge=1, le=MAX_COUNT)
-    """Most connections. Default: no limit. A request that finds none waits for one."""
+    """Maximum number of connections. Default: no limit. A request waits until one is available."""
 
     max_pending_requests: WholeNumber | None = Field(default=None, ge=1, le=MAX_COUNT)
-    """Most requests that wait for a connection, which every first one does. Default: no limit."""
+    """Maximum number of requests waiting for a connection, as the first request on each does. Default: no limit."""
 
     max_requests: WholeNumber | None = Field(default=None, ge=1, le=MAX_COUNT)
-    """Most requests at a time, streams included. Default: no limit."""
+    """Maximum number of concurrent requests, streams included. Default: no limit."""
 
     max_retries: WholeNumber = Field(default=1024, ge=1, le=MAX_COUNT)
-    """Most retries at a time, those that repair lost sessions included."""
+    """Maximum number of concurrent retries, including those that repair lost sessions."""
 
 
 class Retries(Model):
-    """Retries of what is known to have had no effect. Calls: after a connection that could not be made, or a stream that the
-    server refused. `initialize` and lists: after 503 and broken connections as well."""
+    """Retries of requests that are known to have had no effect. Calls: after a failed connection attempt or a stream that the
+    server refused. `initialize` and lists: also after 503 and broken connections."""
 
     num_retries: WholeNumber = Field(default=2, ge=1, le=10)
-    """Most retries of one request, on each of the ways that it takes (docs/resilience.md, "Retries")."""
+    """Maximum number of retries at each step of a request (docs/resilience.md, "Retries")."""
 
     base_interval: Seconds = Field(default=0.025, ge=0.001)
-    """Back-off before the first retry, at most. It doubles with each."""
+    """Maximum back-off before the first retry. It doubles with each retry."""
 
     max_interval: Seconds = Field(default=0.25, ge=0.001)
-    """Longest back-off."""
+    """Maximum back-off."""
 
     @model_validator(mode="after")
     def _intervals(self) -> Retries:
@@ -149,22 +149,22 @@ class Retries(Model):
 
 
 class Keepalive(Model):
-    """Probes on idle connections to the server, so that firewalls keep them and dead ones are found."""
+    """Probes on idle connections to the server, so that firewalls keep them open and dead ones are detected."""
 
     probes: WholeNumber = Field(default=3, ge=1, le=1000)
-    """TCP: unanswered probes after which a connection is dead."""
+    """TCP: unanswered probes after which a connection is closed."""
 
     time: Seconds = Field(default=60.0, ge=1)
-    """TCP: silence before the first probe, in whole seconds."""
+    """TCP: idle time before the first probe, in whole seconds."""
 
     interval: Seconds = Field(default=10.0, ge=1)
     """TCP: time between two probes, in whole seconds."""
 
     http2_interval: Seconds | None = Field(default=None, ge=0.001)
-    """HTTP/2: time between two PINGs. Default: none are sent."""
+    """HTTP/2: time between two PINGs. Default: no PINGs."""
 
     http2_timeout: Seconds = Field(default=5.0, ge=0.001)
-    """HTTP/2: how long the answer to a PING may take."""
+    """HTTP/2: deadline of the answer to a PING."""
 
 
 class ListenTls(Model):
@@ -177,40 +177,40 @@ class ListenTls(Model):
     """File of its PEM private key."""
 
     client_ca: str | None = Field(default=None, min_length=1)
-    """File of PEM certificates. With it, clients have to present a certificate that one of these signed."""
+    """File of PEM CA certificates. If given, clients have to present a certificate signed by one of them."""
 
     alpn: tuple[Literal["h2", "http/1.1"], ...] = ("h2", "http/1.1")
-    """Protocols offered (ALPN), the preferred one first."""
+    """Protocols offered (ALPN), in order of preference."""
 
 
 class ListenLimits(Model):
-    """Limits of the clients' listener. What is not given is Envoy's default."""
+    """Limits of the listener for clients. The defaults are Envoy's."""
 
     max_request_headers_kb: WholeNumber | None = Field(default=None, ge=1, le=8192)
-    """Largest head of a request, in KiB. Above it: 431. Default: 60."""
+    """Maximum size of request headers, in KiB. Above it: 431. Default: 60."""
 
     max_headers_count: WholeNumber | None = Field(default=None, ge=1, le=100_000)
-    """Most headers of a request. Above it: 431 (HTTP/2: the stream is reset). Default: 100."""
+    """Maximum number of request headers. Above it: 431 (HTTP/2: the stream is reset). Default: 100."""
 
     per_connection_buffer_limit_bytes: Size | None = None
-    """What Envoy holds for each connection before it stops reading. Default: 1MiB."""
+    """Bytes that Envoy buffers for each connection before it stops reading. Default: 1MiB."""
 
     idle_timeout: Seconds | None = Field(default=None, ge=0.001)
-    """How long a connection without requests is kept. Default: 1h."""
+    """Idle time after which a connection is closed. Default: 1h."""
 
     max_connection_duration: Seconds | None = Field(default=None, ge=0.001)
-    """Age at which a connection is closed; running requests get 5 s to finish, streams too. Default: none."""
+    """Age at which a connection is closed; its requests and streams get 5 s to finish. Default: no limit."""
 
     max_requests_per_connection: WholeNumber | None = Field(default=None, ge=1, le=MAX_COUNT)
     """Requests after which a connection is closed. Default: no limit."""
 
 
 class Overload(Model):
-    """Envoy's overload manager: what it refuses before it breaks. It is for the whole Envoy."""
+    """Envoy's overload manager, which applies to the whole Envoy process."""
 
     max_active_downstream_connections: WholeNumber | None = Field(default=None, ge=1, le=MAX_COUNT)
-    """Most connections of clients at a time. Further ones are closed at once. Default: no limit."""
+    """Maximum number of client connections. Further ones are closed immediately. Default: no limit."""
 
     max_heap_size_bytes: Size | None = None
-    """Memory of Envoy. At 90 % of it connections end after their request, at 95 % requests get 503, at 98 % no connections are
-    accepted. Default: no limit."""
+    """Envoy's heap. At 90 % of it connections are closed after their request, at 95 % requests get 503, at 98 % no connections
+    are accepted. Default: no limit."""

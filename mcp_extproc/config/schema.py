@@ -1,4 +1,4 @@
-"""The native format described by itself: a JSON Schema for editors, and docs/configuration.md for people.
+"""The JSON Schema of the native format, and docs/configuration.md, both generated from the model.
 
 ``python -m mcp_extproc.config.schema`` prints the latter.
 """
@@ -23,9 +23,24 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VARIABLE = {"type": "string", "pattern": r"\$\{[^}]+\}", "description": "A variable, such as ${PORT}."}
 
 
+# pydantic writes the constraints of a validator that it can't look into under its own names.
+_KEYWORDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+
+def _standard(schema: Any) -> Any:
+    """A schema with JSON Schema's keywords for bounds."""
+    if isinstance(schema, dict):
+        # Under another key than these, a number is never a schema, so that properties may have any name.
+        return {
+            _KEYWORDS.get(key, key) if isinstance(value, int | float) else key: _standard(value)
+            for key, value in schema.items()
+        }
+    return [_standard(item) for item in schema] if isinstance(schema, list) else schema
+
+
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of the native format, as it is before variables are replaced."""
-    schema = GatewayConfig.model_json_schema()
+    """JSON Schema (2020-12) of the native format, before variables are replaced."""
+    schema: dict[str, Any] = _standard(GatewayConfig.model_json_schema())
     schema["properties"]["servers"] |= {"minProperties": 1, "propertyNames": {"pattern": f"^{SERVER_NAME_PATTERN}$"}}
     schema["required"] = []
     schema["anyOf"] = [{"required": ["servers"]}, {"required": ["pass_through"]}]
@@ -35,7 +50,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _with_variables(section: dict[str, Any]) -> dict[str, Any]:
-    """Let a variable stand where other than free text is expected, since substitution comes before validation."""
+    """Allow a variable in place of any type, since substitution comes before validation."""
     properties = {key: _or_variable(value) for key, value in section["properties"].items()}
     return section | {"properties": properties}
 
@@ -45,9 +60,14 @@ def _or_variable(schema: dict[str, Any]) -> dict[str, Any]:
         about = {key: value for key, value in schema.items() if key in ("title", "description", "default", "examples")}
         constraint = {key: value for key, value in schema.items() if key not in about}
         return {"anyOf": [constraint, _VARIABLE], **about}
-    if any("pattern" in choice for choice in schema.get("anyOf", ())):
+    if any(_is_scalar(choice) for choice in schema.get("anyOf", ())):
         return schema | {"anyOf": [*schema["anyOf"], _VARIABLE]}
     return schema
+
+
+def _is_scalar(choice: dict[str, Any]) -> bool:
+    """Whether a choice is a number, a duration or a size: anything but free text, for which a variable needs no exception."""
+    return choice.get("type") in ("integer", "number", "boolean") or "pattern" in choice or "anyOf" in choice
 
 
 def reference_markdown() -> str:
@@ -78,13 +98,13 @@ def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, typ
 
 
 def _section(title: str, model: type[BaseModel]) -> str:
-    properties = model.model_json_schema(mode="validation")["properties"]
+    properties = _standard(model.model_json_schema(mode="validation")["properties"])
     rows = [_row(name, info, properties[name]) for name, info in model.model_fields.items()]
     heading = f"### `{title}`" if title else "### Top level"
     return f"{heading}\n\n{_one_line(model.__doc__ or '')}\n\n{_table(('key', 'type', 'default', 'meaning'), rows)}"
 
 
-# How a docstring says what stands in for None.
+# Docstrings describe the meaning of None as "Default: ...".
 _DEFAULT_IN_WORDS = re.compile(r" ?Default: (?P<words>.+?)\.(?= |$)")
 
 
@@ -121,7 +141,7 @@ def _scalar_type(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{choice}`" for choice in schema["enum"])
     match schema["type"]:
         case "integer":
-            low, high = schema.get("minimum", schema.get("ge")), schema.get("maximum", schema.get("le"))
+            low, high = schema.get("minimum"), schema.get("maximum")
             return f"whole number, {low} to {high}" if high is not None else f"whole number from {low}"
         case "boolean":
             return "`true` or `false`"
@@ -154,6 +174,8 @@ def _default(info: FieldInfo, schema: dict[str, Any]) -> str:
         return f"`{_duration_text(value)}`"
     if kind == "size":
         return f"`{_size_text(value)}`"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{item}`" for item in value)
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
@@ -185,7 +207,7 @@ def _limits() -> str:
     rows = [
         ("size of the file", f"{_size_text(bounds.FILE_BYTES)}"),
         ("nesting of mappings and lists", f"{bounds.DEPTH} levels"),
-        ("keys and values, YAML aliases counted as often as they are used", f"{bounds.VALUES}"),
+        ("keys and values, counting YAML aliases at each use", f"{bounds.VALUES}"),
         ("a server's name", "1 to 48 characters out of `A-Z a-z 0-9 _ . -`, first and last a letter or digit"),
         ("`prefix`", "0 to 48 characters out of `A-Z a-z 0-9 _ . -`"),
         ("`separator`", "1 to 8 characters out of `A-Z a-z 0-9 _ . / : -`"),

@@ -1,6 +1,6 @@
 """Scalar types of the configuration: durations, sizes, header names, secrets.
 
-Each accepts what an operator would write (``30s``, ``4MiB``), holds one plain type inside, and complains with an example.
+Each accepts readable text (``30s``, ``4MiB``), stores one plain type, and gives an example in its error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SIZE = re.compile(r"(\d{1,12})\s*(B|KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 MAX_SIZE = 1 << 30
-"""Largest size, in bytes. gRPC's message limit is an int32 and Envoy's buffer limit a uint32: both can hold this."""
+"""Maximum size, in bytes. It fits gRPC's message limit (int32) and Envoy's buffer limit (uint32)."""
 
 # RFC 9110 section 5.6.2: a field name is a token.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -27,10 +27,10 @@ def parse_duration(value: Any) -> float:
     """Seconds from a number or from text such as ``250ms``, ``30s``, ``5m``, ``1h30m``.
 
     Raises:
-        ValueError: the text is no duration, or the duration is not positive or not below ten years.
+        ValueError: the text is not a duration, or not between zero and ten years (exclusive).
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        # An int may be too large for a float; the comparison below takes either.
+        # Not converted yet: an int may be too large for a float. The comparison below accepts both.
         seconds: float = value
     elif isinstance(value, str):
         parts = _DURATION.findall(value)
@@ -48,7 +48,7 @@ def parse_size(value: Any) -> int:
     """Bytes from a number or from text such as ``64KiB`` or ``4MiB``.
 
     Raises:
-        ValueError: the text is no size, or the size is not positive or above `MAX_SIZE`.
+        ValueError: the text is not a size, or not between 1 and `MAX_SIZE`.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         size = value
@@ -63,7 +63,7 @@ def parse_size(value: Any) -> int:
 
 
 def _no_bool(value: Any) -> Any:
-    # To Python true is the number 1; to who wrote `port: true` it is a mistake.
+    # bool is a subclass of int, but `port: true` is a mistake.
     if isinstance(value, bool):
         raise ValueError("expected a whole number")
     return value
@@ -71,22 +71,22 @@ def _no_bool(value: Any) -> Any:
 
 def _header_name(name: str) -> str:
     if not _TOKEN.fullmatch(name):
-        # Not repeated in the error: with a missing blank after the colon, the value is part of the key.
-        raise ValueError("expected a header name (letters, digits and -) followed by a colon and a blank")
+        # Not repeated in the error: without a space after the colon, the value is part of the key.
+        raise ValueError("expected a header name (letters, digits and -) followed by a colon and a space")
     return name
 
 
 def _header_value(value: SecretStr) -> SecretStr:
-    # The value is never repeated in the error: header values are where credentials live.
+    # The value may be a credential and is never repeated in the error.
     text = value.get_secret_value()
     if any((ord(char) < 0x20 and char != "\t") or ord(char) == 0x7F for char in text):
-        raise ValueError("a header value holds no control characters, CR or LF")
+        raise ValueError("control characters, CR and LF are not allowed in a header value")
     if text != text.strip(" \t"):
-        raise ValueError("a header value neither starts nor ends with a blank")
+        raise ValueError("a header value must not start or end with a space or tab")
     try:
         text.encode("latin-1")
     except UnicodeEncodeError:
-        raise ValueError("a header value holds only characters of ISO-8859-1") from None
+        raise ValueError("only characters of ISO-8859-1 are allowed in a header value") from None
     return value
 
 
@@ -94,7 +94,7 @@ def _regex(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        # Without what the error quotes from the pattern: like any value, it may come from a variable.
+        # Without the quoted part of the pattern: like any value, it may come from a variable.
         reason = re.split(r"\s*['\"\\]", error.msg)[0]
         raise ValueError(f"not a regular expression: {reason} at position {error.pos}") from None
     except (OverflowError, RecursionError):
@@ -107,7 +107,7 @@ _V = TypeVar("_V")
 
 
 def freeze(mapping: dict[_K, _V]) -> dict[_K, _V]:
-    """A read-only view, typed as the dict it wraps so that pydantic and mypy read it as one."""
+    """A read-only view, typed as a dict for pydantic and mypy."""
     return MappingProxyType(mapping)  # type: ignore[return-value]
 
 
@@ -124,7 +124,7 @@ Seconds = Annotated[
         }
     ),
 ]
-"""A duration, held in seconds."""
+"""A duration, in seconds."""
 
 Size = Annotated[
     int,
@@ -136,7 +136,7 @@ Size = Annotated[
         }
     ),
 ]
-"""An amount of data, held in bytes."""
+"""An amount of data, in bytes."""
 
 WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]

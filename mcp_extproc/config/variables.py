@@ -1,7 +1,7 @@
 """``${VAR}`` and ``${VAR:-default}`` in values, replaced from the environment after the file was parsed.
 
-After, not before: a value that holds ``: ``, ``#`` or a quote can then not change the file's structure. Replaced text is
-not looked at again, so a variable may hold ``${`` itself.
+Parsing comes first, so that a value with ``: ``, ``#`` or a quote can't change the file's structure. The replacement is not
+expanded again: a variable may contain ``${``.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcp_extproc.config.config_error import field
+from mcp_extproc.config.config_error import Problem, field
 
-# What stands between the braces: a name (POSIX), "env:" before it as Cursor and VS Code write it, a default after it.
+# Between the braces: a POSIX name, optionally with the prefix "env:" (Cursor, VS Code) and a default.
 _EXPRESSION = re.compile(r"(?:env:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
 
 
-def substitute(value: Any, environ: Mapping[str, str], problems: list[str], path: tuple[str | int, ...] = ()) -> Any:
+def substitute(
+    value: Any, environ: Mapping[str, str], problems: list[Problem], path: tuple[str | int, ...] = ()
+) -> Any:
     """A copy of parsed data with the variables in its text values replaced. Keys and other types stay as they are.
 
     Args:
         value: dicts, lists and scalars, of bounded depth.
         environ: the environment.
-        problems: receives one sentence per variable that can't be replaced. It names the variable and the field, never a
-            value. The text is then left as it was.
-        path: where `value` stands in the file.
+        problems: receives one problem for each variable that can't be replaced, with the names of the variable and the
+            field, without values. The text then stays as it is.
+        path: path of `value` in the file.
     """
     if isinstance(value, str):
         return _replaced(value, environ, problems, path)
@@ -35,17 +37,17 @@ def substitute(value: Any, environ: Mapping[str, str], problems: list[str], path
     return value
 
 
-def _replaced(text: str, environ: Mapping[str, str], problems: list[str], path: Sequence[str | int]) -> str:
+def _replaced(text: str, environ: Mapping[str, str], problems: list[Problem], path: Sequence[str | int]) -> str:
     pieces: list[str] = []
     position = 0
     while (start := text.find("${", position)) >= 0:
         end = text.find("}", start)
-        # What stands between the braces may be part of a secret and is not repeated, unless it is a variable's name.
+        # Text between the braces may be part of a secret: only the names of variables are repeated in errors.
         expression = text[start + 2 : end] if end >= 0 else ""
         try:
             pieces += text[position:start], _looked_up(expression, environ)
         except ValueError as error:
-            problems.append(f"{field(path)}: {error}")
+            problems.append(Problem(str(error), field(path)))
             return text
         position = end + 1
     return "".join([*pieces, text[position:]])
@@ -54,11 +56,13 @@ def _replaced(text: str, environ: Mapping[str, str], problems: list[str], path: 
 def _looked_up(expression: str, environ: Mapping[str, str]) -> str:
     if expression.startswith("input:"):
         raise ValueError(
-            "${input:...} asks a person, and nobody is there to answer: use ${VAR} and set it in the environment"
+            "${input:...} is a prompt, and the gateway can't prompt: use ${VAR} and set it in the environment"
         )
     match = _EXPRESSION.fullmatch(expression)
     if match is None or "${" in (match["default"] or ""):
-        raise ValueError("expected ${VAR}, ${VAR:-default} or ${env:VAR} where a value holds ${ (defaults do not nest)")
+        raise ValueError(
+            "expected ${VAR}, ${VAR:-default} or ${env:VAR} where a value contains ${ (defaults do not nest)"
+        )
     name, default = match["name"], match["default"]
     found = environ.get(name)
     if default is not None:

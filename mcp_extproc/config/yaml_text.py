@@ -1,7 +1,7 @@
-"""YAML text to plain data: a small, strict YAML without surprises.
+"""YAML text to plain data, by a strict subset of YAML.
 
-Plain scalars follow the core schema of YAML 1.2, so that ``no`` and ``2024-01-01`` are text and ``10:20`` is not 620.
-A key given twice, a key that is not text, and a tag are errors; anchors, aliases and merge keys work within bounds.
+Plain scalars follow the core schema of YAML 1.2: ``no`` and ``2024-01-01`` are text, and ``10:20`` is not 620. Duplicate keys,
+keys that are not text, and tags are errors. Anchors, aliases and merge keys work within bounds.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from mcp_extproc.config.config_error import ConfigError, quoted
 _STR: Final = "tag:yaml.org,2002:str"
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
-# PyYAML quotes single characters, its own words for tokens ('<scalar>'), and names, which may be part of a value.
+# PyYAML's messages quote single characters, token names ('<scalar>'), and names, which may be part of a value.
 _QUOTE = re.compile(r"""\s*('[^']*'|"[^"]*")""")
 _HARMLESS = re.compile(r"""['"](?:\\?.|<[a-z ]+>)['"]""")
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """Dicts with text keys, lists and scalars from one YAML document. None where it holds nothing.
+    """Dicts with text keys, lists and scalars from one YAML document. None if it is empty.
 
     Raises:
-        ConfigError: the text is not YAML, or breaks a rule above or a bound of `mcp_extproc.config.bounds`.
+        ConfigError: the text is not YAML, or violates a rule above or a bound of `mcp_extproc.config.bounds`.
     """
     try:
         loader = _Loader(text)
@@ -41,7 +41,7 @@ def parse_yaml(text: str, name: str) -> Any:
         problem = f"line {line}: the character U+{_code(error.character):04X} is not allowed in YAML"
     except yaml.MarkedYAMLError as error:
         problem = _explain(error)
-    # From here and not from inside: the parser's exception, which holds the text, is not chained.
+    # Outside the except block: the parser's exception contains the text and must not be chained.
     raise ConfigError(name, [problem])
 
 
@@ -56,7 +56,7 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
         return where + (error.problem or "")
     hint = ""
     if mark is not None and mark.buffer is not None and mark.buffer[mark.pointer : mark.pointer + 1] == "\t":
-        hint = " (YAML is indented with blanks, not tabs)"
+        hint = " (YAML is indented with spaces, not tabs)"
     begun = f" on line {error.context_mark.line + 1}" if error.context_mark is not None else ""
     context = f"{error.context}{begun}, " if error.context else ""
     sentence = context + (error.problem or "unexpected text")
@@ -65,7 +65,7 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """Something that YAML accepts and a configuration does not. Its `problem` repeats no value."""
+    """Accepted by YAML, but not in a configuration. Its `problem` contains no value."""
 
     def __init__(self, problem: str, node: Node | None = None, mark: Any = None) -> None:
         super().__init__(problem=problem, problem_mark=mark if node is None else node.start_mark)
@@ -84,12 +84,12 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        """Compose one node, counting it with all that it stands for."""
+        """Compose one node and count it, with its content at each use of an alias."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
             node = super().compose_node(parent, index)
             if id(node) not in self._sizes:
-                raise _Refused("an alias stands for something that contains it", mark=mark)
+                raise _Refused("an alias refers to a node that contains it", mark=mark)
             self._add(self._sizes[id(node)], mark)
             return node
         if self._depth == DEPTH and not self.check_event(yaml.ScalarEvent):
@@ -105,10 +105,10 @@ class _Loader(yaml.SafeLoader):
     def _add(self, values: int, mark: Any) -> None:
         self._count += values
         if self._count > VALUES:
-            raise _Refused(f"more than {VALUES} values, aliases counted as often as they are used", mark=mark)
+            raise _Refused(f"more than {VALUES} values, counting aliases at each use", mark=mark)
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
-        """Compose a mapping and check its own keys, before those of merges join them."""
+        """Compose a mapping and check its own keys, before merge keys are resolved."""
         node = super().compose_mapping_node(anchor)
         seen: dict[str, int] = {}
         for key, _ in node.value:
@@ -128,7 +128,7 @@ def _construct_scalar(kind: type[int | float]) -> Any:
                 return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         except ValueError:
-            raise _Refused("not a number that can be read: shorten it, or put it in quotes", node) from None
+            raise _Refused("not a readable number: shorten it, or put it in quotes", node) from None
 
     return construct
 
@@ -161,7 +161,7 @@ def _construct_str(loader: _Loader, node: ScalarNode) -> str:
 
 
 def _refuse_tag(_loader: _Loader, node: Node) -> None:
-    raise _Refused("tags are not used here: put a value that begins with ! in quotes", node)
+    raise _Refused("tags are not supported: put a value that begins with ! in quotes", node)
 
 
 for _tag, _pattern, _first in (

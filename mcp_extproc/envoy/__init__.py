@@ -1,1 +1,1 @@
-"""Envoy's configuration, rendered from ours as typed messages (envoy-data-plane), never as text templates."""
+"""Envoy's configuration, rendered as typed messages (envoy-data-plane) instead of text templates."""

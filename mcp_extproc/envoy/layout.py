@@ -1,4 +1,4 @@
-"""Names and sockets that Envoy and the gateway agree on."""
+"""Names and addresses shared by Envoy's configuration and the gateway."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ BATCHES_LISTENER = "mcp_batches"
 EXTPROC_CLUSTER = "mcp_extproc"
 
 PRIVATE_LISTENERS = (UPSTREAMS_LISTENER, REPAIR_LISTENER, BATCHES_LISTENER)
-"""All but the one that clients reach."""
+"""The listeners that clients can't reach."""
 
 OWN = "mcp/"
-"""Starts the names of our servers' clusters and of most routes, and of our filters on a listener that is not ours alone."""
+"""Prefix of the names of server clusters and most routes, and of the gateway's filters on an existing listener."""
 
 MARKER_KEY = "endpoint"
-"""Metadata of requests to the MCP endpoint on a listener that serves other things too, from its first filter on."""
+"""Metadata of requests to the MCP endpoint on an existing listener, set by its first filter."""
 
 ATTACHED = {MARKER_NAMESPACE: {"attached": True}}
-"""Metadata of our clusters in a configuration that is not ours alone; an operator's may have any name."""
+"""Metadata of the gateway's clusters in an existing configuration, where an operator's clusters may have any name."""
 
 SESSION_KEY = "x-mcp-session-key"
-"""gRPC metadata of an exchange: by it all requests of a client's session reach the same worker."""
+"""gRPC metadata of an exchange, by which Envoy selects the worker of a session."""
 
 STICKY_SESSION = "x-mcp-sticky-session"
-"""On requests to servers with sticky sessions: the session's id as the gateway knows it, with its replica in it."""
+"""On requests to servers with sticky sessions: the session's id as the gateway knows it, including the replica."""
 
 
 def cluster_name(server: str) -> str:
@@ -40,44 +40,45 @@ def cluster_name(server: str) -> str:
 
 
 def repair_host(server: str) -> str:
-    """The host name under which the repair listener finds a server. Never resolved, never seen by a client."""
+    """The host name of a server on the repair listener. It is never resolved, and clients never see it."""
     return f"{server}.mcp-repair.internal"
 
 
 @dataclass(frozen=True, slots=True)
 class ExtprocTls:
-    """TLS between Envoy and the workers: files in PEM that Envoy reads when it starts."""
+    """TLS between Envoy and the workers. The files are PEM, and Envoy reads them when it starts."""
 
     ca: str
-    """The authority of the workers' certificates."""
+    """CA of the workers' certificates."""
     certificate: str | None = None
-    """Envoy's own, for workers that ask for one."""
+    """Envoy's client certificate, for workers that require one."""
     key: str | None = None
-    """Its key."""
+    """Private key of the client certificate."""
     name: str | None = None
-    """Whom the workers' certificates are for; by default, the host of their address."""
+    """The name in the workers' certificates; by default, the host of their address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where Envoy and the worker meet. Unix sockets by default: what they carry was already authorized."""
+    """The addresses at which Envoy and the workers communicate. Unix sockets by default: their traffic was already
+    authorized."""
 
     extproc: tuple[Address, ...]
-    """The ext_proc workers listen here, each at its own."""
+    """Addresses of the ext_proc workers, one for each."""
     upstreams: Address
     """Envoy's private listener for sub-requests."""
     repair: Address
     """Envoy's private listener for requests whose session a server lost."""
     batches: Address
-    """Envoy's private listener for the messages of batches: it does all that the clients' listener does."""
+    """Envoy's private listener for the messages of batches, with the same filters as the clients' listener."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
     extproc_tls: ExtprocTls | None = None
-    """For workers at TCP addresses; plain text by default."""
+    """TLS for workers at TCP addresses; plaintext by default."""
 
     @property
     def shares_sessions(self) -> bool:
-        """Whether there are several workers, so that each session has to be led to one."""
+        """Whether there are several workers, so that sessions have to be routed to the right one."""
         return len(self.extproc) > 1
 
     @classmethod
@@ -93,6 +94,6 @@ class Layout:
 
 
 def default_directory() -> Path:
-    """Where sockets live when nothing else is said: ``$XDG_RUNTIME_DIR/mcp-extproc``, or ``/tmp/mcp-extproc-UID``."""
+    """The default directory of the sockets: ``$XDG_RUNTIME_DIR/mcp-extproc``, or ``/tmp/mcp-extproc-UID``."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return Path(runtime, "mcp-extproc") if runtime else Path(f"/tmp/mcp-extproc-{os.getuid()}")  # noqa: S108 - made 0700 and checked

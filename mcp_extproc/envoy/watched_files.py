@@ -1,8 +1,8 @@
-"""Envoy's configuration as files that a running Envoy watches: servers come and go without a restart.
+"""Envoy's configuration as files that a running Envoy watches, so that servers can change without a restart.
 
-``envoy.json`` is what Envoy is started with. It names ``cds.json`` (clusters) and ``lds.json`` (listeners), and each listener
-names its routes, ``rds-LISTENER.json``: adding a server changes clusters and routes, and no listener, so that no connection is
-drained. Source: Envoy, "xDS configuration API overview", Filesystem subscriptions.
+``envoy.json`` is the bootstrap. It refers to ``cds.json`` (clusters) and ``lds.json`` (listeners), and each listener to its
+routes, ``rds-LISTENER.json``: adding a server changes clusters and routes, but no listener, so no connection is drained.
+Source: Envoy, "xDS configuration API overview", Filesystem subscriptions.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ class File:
     name: str
     text: bytes
     version: str = ""
-    """What Envoy shows as the statistic ``STAT.version_text``, once it has taken the content of a watched file."""
+    """Value of Envoy's statistic ``STAT.version_text`` once it has applied the content of a watched file."""
     stat: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The whole of a configuration, file by file."""
+    """The whole configuration, as files."""
 
     bootstrap: File
-    """Read once, when Envoy starts."""
+    """The bootstrap, which Envoy reads once when it starts."""
     clusters: File
     routes: tuple[File, ...]
-    """One for each listener. Their clusters have to be there first."""
+    """One for each listener. Their clusters have to exist first."""
     listeners: File
-    """Their routes have to be there first."""
+    """Their routes have to exist first."""
 
     @property
     def watched(self) -> tuple[File, ...]:
-        """What a running Envoy takes up, in an order in which nothing is named before it is there."""
+        """The watched files, in an order in which nothing is referenced before it exists."""
         return (self.clusters, *self.routes, self.listeners)
 
 
@@ -57,8 +57,8 @@ def render(config: GatewayConfig, layout: Layout, directory: Path) -> Rendered:
 
     Args:
         config: the whole configuration.
-        layout: where Envoy and the workers meet.
-        directory: where the files will be, as Envoy sees it.
+        layout: addresses of Envoy and the workers.
+        directory: path of the files, as Envoy sees it.
     """
     whole = plain(bootstrap(config, layout))
     static = whole.pop("static_resources")
@@ -80,13 +80,13 @@ def render(config: GatewayConfig, layout: Layout, directory: Path) -> Rendered:
 
 
 def write(directory: Path, file: File) -> bool:
-    """Write a file where its content differs from what is there, in one step: Envoy takes it up when it is moved there.
+    """Write a file atomically if its content has changed. Envoy applies a file when it is moved to its name.
 
     Returns:
         Whether it was written.
 
     Raises:
-        OSError: that is not possible.
+        OSError: the file can't be written.
     """
     path = directory / file.name
     if path.exists() and path.read_bytes() == file.text:
@@ -105,7 +105,7 @@ def _routes_file(listener: Object, directory: Path) -> File:
 
 
 def _take_routes(listener: Object, source: Object) -> Object:
-    """Take the routes out of a listener, and name their source instead. Its filter chains share them."""
+    """Move the routes out of a listener and refer to their file instead. Its filter chains share them."""
     managers = [
         item["typed_config"]
         for chain in objects(listener, "filter_chains")

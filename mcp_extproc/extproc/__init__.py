@@ -1,1 +1,1 @@
-"""Envoy's external processor: the state machine of one exchange, and the transports that carry it."""
+"""Envoy's external processor: the state machine of an exchange, and its transports."""

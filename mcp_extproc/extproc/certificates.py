@@ -1,8 +1,8 @@
-"""The worker's certificate and its clients' authority: files that are read again when they change.
+"""The worker's certificate and the clients' CA, from files that are read again when they change.
 
-Each new connection looks whether the files changed, and gets what they hold then; connections that exist keep what they
-began with. So a certificate is replaced without a signal, in whatever way the files are: renamed over, written to, or
-behind a symbolic link that is pointed elsewhere, as Kubernetes does it.
+Each new connection checks whether the files have changed, and uses their current content; open connections keep theirs. So
+certificates can be replaced without a signal, and in any way: by renaming, by overwriting, or behind a symbolic link that
+changes, as in Kubernetes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, NoReturn, Self
 
 from mcp_extproc.telemetry import log
 
-_ENCRYPTED = "the key is encrypted, and nobody is there to enter a passphrase"
+_ENCRYPTED = "the key is encrypted: use one without a passphrase"
 
 _LOG = log.logger("tls")
 
 
 class TlsError(Exception):
-    """The files can't be used. ``str()`` says which and why."""
+    """The files can't be used. ``str()`` is the file and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class TlsFiles:
     """Files in PEM (RFC 7468)."""
 
     certificate: Path
-    """The server's certificate, and those between it and its authority."""
+    """The server's certificate and its intermediate certificates."""
     key: Path
-    """Its private key, not encrypted."""
+    """Its private key, without a passphrase."""
     client_ca: Path | None = None
-    """Authorities of clients. With them, a client has to have a certificate."""
+    """CAs of clients. If given, clients need a certificate."""
 
     def __iter__(self) -> Iterator[Path]:
         return (file for file in (self.certificate, self.key, self.client_ca) if file is not None)
@@ -43,7 +43,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identity:
-    """What the files held at one time, found to belong together."""
+    """Content of the files at one time, verified to match."""
 
     certificate: bytes
     key: bytes = field(repr=False)
@@ -52,13 +52,13 @@ class Identity:
 
 
 class Certificates:
-    """The newest usable content of the files. May be asked from any thread.
+    """The newest valid content of the files. Thread-safe.
 
     Args:
-        files: where they are.
+        files: their paths.
 
     Raises:
-        TlsError: they can't be used. Later on, what was used before stays, and the log says why.
+        TlsError: they can't be used. Later errors are logged, and the previous content stays in use.
     """
 
     def __init__(self, files: TlsFiles) -> None:
@@ -73,7 +73,7 @@ class Certificates:
         return self._files.client_ca is not None
 
     def current(self) -> Identity:
-        """For a connection that begins now."""
+        """The context for a new connection."""
         with self._lock:
             stamps = self._stamps()
             if stamps != self._seen:
@@ -90,13 +90,13 @@ class Certificates:
         except TlsError as error:
             identity, problem = self._identity, str(error)
         if self._stamps() != stamps:
-            return  # replaced while they were read: the next connection looks again
+            return  # Replaced while they were read: the next connection checks again.
         self._seen = stamps
         self._identity = identity
         if problem:
             log.event(_LOG, logging.ERROR, "tls_files_refused", {
                 "why": problem,
-                "effect": "new connections get what the files held before",
+                "effect": "new connections use the previous content",
             })  # fmt: skip
         else:
             log.event(_LOG, logging.INFO, "tls_files_renewed", {"certificate": str(self._files.certificate)})
@@ -106,10 +106,10 @@ class Certificates:
 
 
 class _Newest(ssl.SSLContext):
-    """Event loops make one object of it for each connection, with :meth:`wrap_bio`: there the newest context takes over.
+    """Event loops call :meth:`wrap_bio` once for each connection; there the newest context is used.
 
-    Changing one context in place would not do: OpenSSL can't take authorities away from it, and a certificate would be in
-    use before its key is found not to fit.
+    One context can't be changed in place: OpenSSL can't remove CAs from it, and would use a certificate before detecting
+    that its key does not match.
     """
 
     _certificates: Certificates
@@ -125,7 +125,7 @@ class _Newest(ssl.SSLContext):
 
 
 class _Handshake(ssl.SSLObject):
-    """Says why it failed. Event loops keep that to themselves."""
+    """Logs why a handshake failed, which event loops don't report."""
 
     def do_handshake(self) -> None:
         try:
@@ -133,7 +133,7 @@ class _Handshake(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            why = getattr(error, "verify_message", None) or error.reason or "the peer hung up"
+            why = getattr(error, "verify_message", None) or error.reason or "the peer closed the connection"
             log.event(_LOG, logging.WARNING, "tls_refused", {"why": why})
             raise
 
@@ -152,7 +152,7 @@ def _read(files: TlsFiles) -> Identity:
 
 def _context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9113 section 9.2
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9113 section 9.2.
     context.set_alpn_protocols(["h2"])
     context.sslobject_class = _Handshake
     try:
@@ -180,7 +180,7 @@ def _refuse() -> NoReturn:
 
 
 def _stamp(file: Path) -> object:
-    """Differs once a file, or what a link to it leads to, has changed."""
+    """Changes when a file, or the target of a link to it, changes."""
     try:
         status = file.stat()
     except OSError as error:

@@ -7,34 +7,23 @@ hangs up politely before it answered (docs/envoy.md, "Fail closed").
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, MAX_MESSAGE_TIMEOUT, REPAIR_ROUTE
+from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway import replies
-from mcp_extproc.gateway.decision import (
-    BatchLeg,
-    Decision,
-    Failed,
-    FanOut,
-    Forward,
-    Leg,
-    NeedBody,
-    NeedSession,
-    Outcome,
-    Reply,
-    RequestHead,
-    SessionRef,
-    Show,
-    Stream,
-)
+from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, NeedSession, Preview, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.effects import Effects, EndStreams
+from mcp_extproc.gateway.facts import NOTHING
+from mcp_extproc.gateway.legs import Failed, Leg, Outcome
 from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Reading
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.telemetry import log
@@ -55,14 +44,20 @@ class Unexpected(Exception):
     """Envoy sent what it was not asked for: its filter is configured otherwise than the gateway's."""
 
 
+class Visit(enum.Enum):
+    """How often the worker sees a request, and which time this is (docs/envoy.md, "Policies")."""
+
+    ONLY = "nobody judges requests in between: decide"
+    FIRST = "policies come next: find out what the request is"
+    SECOND = "policies let it pass: decide"
+
+
 class Upstreams(Protocol):
     """Who runs the legs of fan-outs (see :class:`mcp_extproc.upstreams.fan_out.LegRunner`)."""
 
     async def run(self, legs: tuple[Leg, ...]) -> list[Outcome]: ...
 
-    async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed: ...
-
-    async def session_if_lost(self, ref: SessionRef, doubtful: str) -> UpstreamSession | Failed: ...
+    async def session(self, need: NeedSession) -> UpstreamSession | Failed: ...
 
     def discard(self, server: str, session: UpstreamSession) -> None: ...
 
@@ -74,7 +69,7 @@ class Streams(Protocol):
 
     def open(self, stream: Stream) -> AbstractAsyncContextManager[AsyncIterator[bytes] | Reply]: ...
 
-    def end(self, session_id: str) -> None: ...
+    def end(self, caller: str) -> None: ...
 
 
 class Processor:
@@ -86,7 +81,6 @@ class Processor:
         streams: answers GETs.
         counters: of what happened.
         clock: Unix time in seconds.
-        patience: seconds that Envoy is asked to wait for a fan-out; the longest leg plus a margin.
     """
 
     def __init__(
@@ -96,19 +90,25 @@ class Processor:
         streams: Streams,
         counters: Counters,
         clock: Callable[[], float],
-        patience: float,
     ) -> None:
         self.gateway = gateway
         self.upstreams = upstreams
         self.streams = streams
         self.counters = counters
         self.clock = clock
-        self.patience = patience
         self.namespaces = messages.namespace_keys(gateway.config.more_namespaces)
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
         # forward_rules), and a server's answers too.
-        self.known_heads: dict[bytes, tuple[RequestHead, list[bytes]]] = {}
+        self.known_heads: dict[bytes, tuple[RequestHead, Visit, list[bytes]]] = {}
         self.known_responses: dict[bytes, tuple[str, str]] = {}
+
+    def apply(self, effects: Effects) -> None:
+        """Change what a decision changes beyond its own request."""
+        for effect in effects:
+            if isinstance(effect, EndStreams):
+                self.streams.end(effect.caller)
+            else:
+                self.gateway.memory.apply(effect)
 
     def exchange(self) -> Exchange:
         """The state of a new stream."""
@@ -121,6 +121,7 @@ class Exchange:
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
         self._head: RequestHead | None = None
+        self._visit = Visit.ONLY
         self._body: bytes | None = None
         self._repairing: Forward | None = None
         self._expected: Expected | None = None
@@ -139,8 +140,8 @@ class Exchange:
             Unexpected: a message that nobody ordered. As after any other exception, what :meth:`fail` says is to be done.
         """
         if self._head is None and not self.decided and (known := self._processor.known_heads.get(raw)) is not None:
-            self._head = known[0]
-            return known[1]
+            self._head, self._visit, answers = known
+            return answers
         if self._expected is not None and (known_head := self._processor.known_responses.get(raw)) is not None:
             return self._on_response_head(*known_head, self._expected)
         if self._head is not None and self._body is None and not self.decided:
@@ -187,7 +188,7 @@ class Exchange:
             id=id,
         )
         try:
-            return [self._answer(replies.reject(error, {}))]
+            return [self._answer(replies.reject(error, NOTHING))]
         except Exception:  # noqa: BLE001 - whoever called handles one already
             _LOG.exception("apology_failed")
             return []
@@ -201,25 +202,29 @@ class Exchange:
         route = messages.route_name(message)
         if route.startswith(REPAIR_ROUTE):
             return self._carry_out(gateway.repair(route.removeprefix(REPAIR_ROUTE), head))
-        if route.startswith((JUDGE_ROUTE, ACT_ROUTE)):
-            judging = route.startswith(JUDGE_ROUTE)
-            self._head = head = replace(head, judging=judging, judged=not judging)
+        self._visit = _visit_of(route)
         now = self._processor.clock()
-        decision = gateway.admit(head, now)
+        first = self._visit is Visit.FIRST
+        decision = gateway.preview_head(head, now) if first else gateway.admit(head, now)
         if isinstance(decision, NeedBody):
             if not headers.end_of_stream:
-                response = decision.and_response and not head.judging
-                answers = [messages.ASK_FOR_BODY_AND_HEAD if response else messages.ASK_FOR_BODY]
-                _remember(self._processor.known_heads, raw, (head, answers))
+                answers = [messages.ASK_FOR_BODY_AND_HEAD if decision.and_response else messages.ASK_FOR_BODY]
+                _remember(self._processor.known_heads, raw, (head, self._visit, answers))
                 return answers
-            decision = gateway.decide(head, b"", now)
+            decision = self._decision(head, b"")
         return self._carry_out(decision)
 
     def _on_request_body(self, body: bytes) -> Answers:
         assert self._head is not None
         # BUFFERED: one message holds the whole body, also where trailers follow and end_of_stream is not set.
         self._body = body
-        return self._carry_out(self._processor.gateway.decide(self._head, body, self._processor.clock()))
+        return self._carry_out(self._decision(self._head, body))
+
+    def _decision(self, head: RequestHead, body: bytes) -> Decision:
+        gateway, now = self._processor.gateway, self._processor.clock()
+        if self._visit is Visit.FIRST:
+            return gateway.preview(head, body, now)
+        return gateway.decide(head, body, now)
 
     def _on_response_headers(self, raw: bytes, message: pb.ProcessingRequest, expected: Expected) -> list[bytes]:
         status = messages.response_header(message, ":status")
@@ -272,31 +277,29 @@ class Exchange:
     # -- Decisions ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, decision: Decision) -> Answers:
-        if isinstance(decision, Forward | Reply | Show):
+        if isinstance(decision, Forward | Reply | Preview):
             return [self._answer(decision)]
         return self._work(decision)
 
-    async def _work(self, decision: Decision) -> AsyncGenerator[bytes, None]:
-        # Calls inside of a batch may last as long as any other call; Envoy's routes bound them.
-        batch = isinstance(decision, FanOut) and any(isinstance(leg, BatchLeg) for leg in decision.legs)
-        yield messages.more_time(MAX_MESSAGE_TIMEOUT if batch else self._processor.patience)
+    async def _work(self, decision: FanOut | NeedSession | Stream) -> AsyncGenerator[bytes, None]:
+        yield messages.more_time(decision.patience)
         upstreams = self._processor.upstreams
-        while not isinstance(decision, Forward | Reply | Show):
-            match decision:
+        following: Decision = decision
+        while not isinstance(following, Forward | Reply | Preview):
+            self._processor.apply(following.effects)
+            match following:
                 case Stream():
-                    async with self._processor.streams.open(decision) as opened:
+                    async with self._processor.streams.open(following) as opened:
                         if not isinstance(opened, Reply):
-                            async for answer in self._stream(decision, opened):
+                            async for answer in self._stream(following, opened):
                                 yield answer
                             return
-                    decision = opened
+                    following = opened
                 case FanOut():
-                    decision = decision.merge(await upstreams.run(decision.legs), self._processor.clock())
-                case NeedSession(session=ref, lost=str() as lost, doubtful=True):
-                    decision = decision.resume(await upstreams.session_if_lost(ref, lost))
+                    following = following.merge(await upstreams.run(following.legs), self._processor.clock())
                 case NeedSession():
-                    decision = decision.resume(await upstreams.session(decision.session, decision.lost))
-        yield self._answer(decision)
+                    following = following.resume(await upstreams.session(following))
+        yield self._answer(following)
 
     async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         head = messages.stream_head(decision.facts, self._processor.namespaces)
@@ -307,20 +310,21 @@ class Exchange:
             yield messages.stream_chunk(chunk)
         yield messages.stream_chunk(b"", end=True)
 
-    def _answer(self, decision: Forward | Reply | Show) -> bytes:
+    def _answer(self, decision: Forward | Reply | Preview) -> bytes:
+        if decision.effects:
+            self._processor.apply(decision.effects)
         answer = self._written(decision)
-        self._tell(decision)
+        self._count(decision)
         # Last: until here something may break, and the answer is still owed.
         self.decided = True
         return answer
 
-    def _written(self, decision: Forward | Reply | Show) -> bytes:
-        if isinstance(decision, Show):
-            return messages.show(decision, self._processor.namespaces, has_body=self._body is not None)
+    def _written(self, decision: Forward | Reply | Preview) -> bytes:
+        namespaces = self._processor.namespaces
+        if isinstance(decision, Preview):
+            return messages.preview(decision, namespaces, has_body=self._body is not None)
         if isinstance(decision, Reply):
-            if decision.ends_session is not None:
-                self._processor.streams.end(decision.ends_session)
-            return messages.reply(decision, self._processor.namespaces)
+            return messages.reply(decision, namespaces)
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
@@ -328,30 +332,37 @@ class Exchange:
         if decision.progress is not None:
             self._progress = decision.progress
             self._processor.gateway.memory.started(*decision.progress)
-        return messages.forward_with_body(decision, self._body, self._processor.namespaces)
+        mark = messages.FORWARDED if self._visit is Visit.SECOND else b""
+        return messages.forward_with_body(decision, self._body, namespaces, mark=mark)
 
-    def _tell(self, decision: Forward | Reply | Show) -> None:
+    def _count(self, decision: Forward | Reply | Preview) -> None:
         counters = self._processor.counters
-        if isinstance(decision, Show):
+        if isinstance(decision, Preview):
             counters.add("mcp.shown")
             return
         if isinstance(decision, Forward):
             counters.add("mcp.forwarded", server=decision.server)
             return
-        reason = decision.facts.get("error_reason")
-        if reason is not None:
-            counters.add("mcp.rejected", reason=reason)
-            log.event(_LOG, logging.INFO, "rejected", {
-                name: decision.facts[name]
-                for name in ("error_reason", "error_code", "method", "params", "session", "session_error")
-                if name in decision.facts
-            })  # fmt: skip
+        if decision.facts.error is not None:
+            counters.add("mcp.rejected", reason=decision.facts.error[1])
+            facts = decision.facts.metadata()
+            log.event(_LOG, logging.INFO, "rejected", {name: facts[name] for name in _LOGGED if name in facts})
         else:
             counters.add("mcp.answered")
         for note in decision.notes:
             labels = {key: str(note.fields[key]) for key in ("server", "reason") if key in note.fields}
             counters.add(f"mcp.{note.event}", **labels)
             log.event(_LOG, logging.WARNING, note.event, note.fields)
+
+
+_LOGGED = ("error_reason", "error_code", "method", "params", "session", "session_error")
+"""What the log has of a request that was refused."""
+
+
+def _visit_of(route: str) -> Visit:
+    if route.startswith(JUDGE_ROUTE):
+        return Visit.FIRST
+    return Visit.SECOND if route.startswith(ACT_ROUTE) else Visit.ONLY
 
 
 def _remember(known: dict[bytes, _T], raw: bytes, what: _T) -> None:

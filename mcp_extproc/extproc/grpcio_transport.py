@@ -1,4 +1,4 @@
-"""The reference transport: grpc.aio, the oracle that other transports are tested against."""
+"""The reference transport, on grpc.aio. Other transports are tested against it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mcp_extproc.extproc.inspect_exchange import PassThroughExchange, exchange_f
 from mcp_extproc.telemetry import log
 
 _MESSAGE_OVERHEAD = 256 * 1024
-"""Room in a gRPC message for headers and metadata beside a body."""
+"""Headroom in a gRPC message for headers and metadata besides a body."""
 
 _LOG = log.logger("grpcio")
 
 
 class GrpcioServer:
-    """Serves exchanges on one address.
+    """Serves exchanges at one address.
 
     Args:
-        processor: makes exchanges.
+        processor: creates exchanges.
         address: where to listen.
-        body_bytes: largest body that Envoy may send in one message.
+        body_bytes: maximum size of a body that Envoy sends in one message.
         tls: for TLS, on TCP.
     """
 
@@ -48,7 +48,7 @@ class GrpcioServer:
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", -1),  # merged lists are bounded by their own limits
+                ("grpc.max_send_message_length", -1),  # Merged lists have their own limits.
                 ("grpc.so_reuseport", 0),
             ]
         )
@@ -58,7 +58,7 @@ class GrpcioServer:
         """Listen.
 
         Raises:
-            OSError: the address can't be listened on.
+            OSError: the address can't be used.
         """
         handlers = grpc.method_handlers_generic_handler(
             pb.SERVICE_NAME,
@@ -86,7 +86,7 @@ class GrpcioServer:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, grace: float) -> None:
-        """Stop: health says so, running exchanges get ``grace`` seconds to finish."""
+        """Stop: report NOT_SERVING by gRPC health, and give running exchanges ``grace`` seconds to finish."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 
@@ -101,7 +101,7 @@ class GrpcioServer:
                 except messages.Unreadable as error:
                     await context.abort(grpc.StatusCode.INTERNAL, str(error))
                 except Exception:  # noqa: BLE001 - answered and logged
-                    # A bug of ours, in this exchange only.
+                    # A bug in the gateway, limited to this exchange.
                     _LOG.exception("exchange_failed")
                     failure = exchange.fail()
                     if not failure:
@@ -111,12 +111,12 @@ class GrpcioServer:
         except asyncio.CancelledError:
             if context.cancelled():
                 raise
-            # Not Envoy but something of ours gave up. On its own grpc.aio would leave the stream open, without a word.
+            # Cancelled by the gateway, not by Envoy. grpc.aio itself would leave the stream open without a status.
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the exchange was cancelled")
         finally:
             exchange.closed()
         if not exchange.decided:
-            # Hanging up with OK would let the request pass unprocessed.
+            # Ending with OK would let the request pass unprocessed.
             await context.abort(grpc.StatusCode.ABORTED, "the exchange ended before it was decided")
 
 
@@ -131,14 +131,14 @@ async def _answers(exchange: Exchange | PassThroughExchange, message: bytes) -> 
 
 
 def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
-    """Asks for the newest certificate at each connection, from a thread of gRPC's."""
+    """Provides the newest certificate for each connection, called from a gRPC thread."""
     used = certificates.current()
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal used
         newest = certificates.current()
         if newest is used:
-            return None  # gRPC goes on with what it has
+            return None  # gRPC keeps the current one.
         used = newest
         return _configuration(newest)
 

@@ -1,7 +1,8 @@
-"""One HTTP exchange that is only read (:mod:`mcp_extproc.gateway.policy.inspect`): Envoy's messages in, answers out. Sans-IO.
+"""An HTTP exchange that is only inspected (:mod:`mcp_extproc.gateway.policy.inspect`): Envoy's messages in, responses
+out. Sans-IO.
 
-The contract is that of :class:`mcp_extproc.extproc.exchange.Exchange`, which transports drive in the same way. Envoy's filter
-is another one, too (:mod:`mcp_extproc.envoy.attach.pass_through`). It sends no responses.
+The contract is that of :class:`mcp_extproc.extproc.exchange.Exchange`, so transports drive both in the same way. Envoy has
+a separate filter for it (:mod:`mcp_extproc.envoy.attach.pass_through`), which sends no responses.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import PASS_THROUGH_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
-from mcp_extproc.gateway import replies
-from mcp_extproc.gateway.decision import Reply, RequestHead
 from mcp_extproc.gateway.policy import inspect
-from mcp_extproc.gateway.policy.inspect import Pass, ReadBody
+from mcp_extproc.gateway.policy.inspect import Pass, ReadBody, Refusal
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import errors
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
@@ -29,14 +29,14 @@ _LOG = log.logger("pass_through")
 
 
 class Unordered(Exception):
-    """Envoy sent what the gateway's filter for pass-through does not send."""
+    """Envoy sent a message that the pass-through filter's configuration rules out."""
 
 
 def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> Exchange | PassThroughExchange:
-    """The state of a new stream, of the kind that Envoy's filter says.
+    """The state of a new stream, of the kind in the filter's configuration.
 
     Args:
-        processor: what all exchanges of a worker share.
+        processor: shared by all exchanges of a worker.
         metadata: of the gRPC call, by lower-case name.
     """
     if PASS_THROUGH_KEY in metadata:
@@ -49,8 +49,8 @@ class PassThroughExchange:
 
     Args:
         config: the whole configuration.
-        namespaces: more of them that get the metadata.
-        counters: of what happened.
+        namespaces: further namespaces for the metadata.
+        counters: counts events.
     """
 
     def __init__(self, config: GatewayConfig, namespaces: messages.NamespaceKeys, counters: Counters) -> None:
@@ -61,14 +61,15 @@ class PassThroughExchange:
         self.decided = False
 
     def receive(self, raw: bytes) -> list[bytes]:
-        """Answer one message of Envoy's.
+        """Respond to one message from Envoy.
 
         Args:
             raw: a serialized ``ProcessingRequest``.
 
         Raises:
-            Unreadable: it is none. The stream can only be ended.
-            Unordered: a message that does not belong here. As after any other exception, what :meth:`fail` says is to be done.
+            Unreadable: it is not a valid message. The stream can only be ended.
+            Unordered: the message is not allowed in this state. As after any other exception, send the result of
+                :meth:`fail`.
         """
         message = messages.read(raw)
         match message.WhichOneof("request"):
@@ -77,7 +78,7 @@ class PassThroughExchange:
             case "request_body" if self._head is not None and not self.decided:
                 return self._on_body(self._head, message.request_body)
             case "request_body" if self.decided and not message.request_body.body:
-                # Envoy may repeat the end of a body (envoyproxy/envoy#46237); it expects no second answer.
+                # Envoy may repeat the end of a body (envoyproxy/envoy#46237); it expects no second response.
                 return []
             case "request_trailers" if self.decided:
                 return [messages.GO_ON["request_trailers"]]
@@ -85,10 +86,10 @@ class PassThroughExchange:
                 raise Unordered(kind or "message of no known kind")
 
     def fail(self) -> list[bytes]:
-        """The answers that end an exchange in which something of ours broke.
+        """The responses that end an exchange after an internal error.
 
-        Empty where none can be given, as the decision is out or the apology broke too: then the stream has to end with a
-        status that is not OK.
+        Empty if that is not possible, because the decision was already sent or creating the error failed, too. Then the
+        stream has to end with a status other than OK.
         """
         if self.decided:
             return []
@@ -99,13 +100,13 @@ class PassThroughExchange:
             status=500,
         )
         try:
-            return [self._answer(replies.reject(error, {}), messages.IN_ANSWER_TO_HEAD)]
+            return [self._answer(inspect.refuse(error, {}), messages.IN_ANSWER_TO_HEAD)]
         except Exception:  # noqa: BLE001 - whoever called handles one already
             _LOG.exception("apology_failed")
             return []
 
     def closed(self) -> None:
-        """The HTTP exchange is over, whoever ended it."""
+        """The HTTP exchange is over, ended by either side."""
 
     def _on_head(self, headers: pb.HttpHeaders) -> list[bytes]:
         self._head = head = messages.read_head(headers)
@@ -121,20 +122,20 @@ class PassThroughExchange:
         decision = inspect.by_body(head, body.body, whole=whole, config=self._config)
         return [self._answer(decision, messages.IN_ANSWER_TO_BODY)]
 
-    def _answer(self, decision: Pass | Reply, phase: int) -> bytes:
+    def _answer(self, decision: Pass | Refusal, phase: int) -> bytes:
         if isinstance(decision, Pass):
             clear = self._config.pass_through.clear_route_cache
             answer = messages.let_pass(decision, phase, self._namespaces, clear_route_cache=clear)
         else:
             answer = messages.refuse_to_pass(decision, self._namespaces)
         self._tell(decision)
-        # Last: until here something may break, and the answer is still owed.
+        # Last, because if something fails before, a response is still due.
         self.decided = True
         return answer
 
-    def _tell(self, decision: Pass | Reply) -> None:
+    def _tell(self, decision: Pass | Refusal) -> None:
         facts = decision.facts
-        if isinstance(decision, Reply):
+        if isinstance(decision, Refusal):
             self._counters.add("mcp.rejected", reason=facts["error_reason"])
             event, why = "rejected", "error_reason"
         elif (reason := facts.get("passthrough_reason")) is not None:

@@ -1,4 +1,4 @@
-"""ext_proc messages to and from the gateway's values. The only place that knows how a decision looks on the wire.
+"""Conversion between ext_proc messages and the gateway's values. Only this module knows how a decision is serialized.
 
 Source: envoy/service/ext_proc/v3/external_processor.proto; the field numbers are those of protos/.
 """
@@ -15,19 +15,10 @@ from google.protobuf.duration_pb2 import Duration
 from mcp_extproc.contract import MARKER_NAMESPACE, NAMESPACE, READ_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.wire import field, head, number_field, struct_of
-from mcp_extproc.gateway.decision import (
-    MAX_EXACT_DIGITS,
-    Facts,
-    Forward,
-    ForwardPlan,
-    Headers,
-    Reply,
-    RequestHead,
-    Show,
-    id_facts,
-)
-from mcp_extproc.gateway.policy.inspect import Pass
-from mcp_extproc.gateway.policy.preview import NATIVE
+from mcp_extproc.gateway.decision import Forward, ForwardPlan, Preview, Reply
+from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, NATIVE, Metadata, RequestFacts, id_metadata
+from mcp_extproc.gateway.policy.inspect import Pass, Refusal
+from mcp_extproc.gateway.request import Headers, RequestHead
 
 NamespaceKeys = tuple[bytes, ...]
 
@@ -35,17 +26,17 @@ _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
 class Unreadable(ValueError):
-    """Bytes that are no message of ext_proc."""
+    """The bytes are not an ext_proc message."""
 
 
 # -- From Envoy -----------------------------------------------------------------------------------------------------------
 
 
 def read(raw: bytes) -> pb.ProcessingRequest:
-    """A message of Envoy's.
+    """Parse a message from Envoy.
 
     Raises:
-        Unreadable: it is none.
+        Unreadable: it is not a valid message.
     """
     try:
         return pb.ProcessingRequest.FromString(raw)
@@ -54,8 +45,8 @@ def read(raw: bytes) -> pb.ProcessingRequest:
 
 
 def whole_body(raw: bytes) -> bytes | None:
-    """The body in a serialized ``request_body`` that says nothing else, without having it read by the library: that takes two
-    copies more of what may be megabytes. ``None`` where there is more to be read, or something else."""
+    """The body in a serialized ``request_body`` without other fields, bypassing the protobuf library, which would copy
+    it twice more. ``None`` if the message is different."""
     try:
         outer, size = _sized(raw, 0, _REQUEST_BODY)
         start, length = _sized(raw, outer, _BODY)
@@ -68,11 +59,11 @@ def whole_body(raw: bytes) -> bytes | None:
 
 
 def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
-    """Where the payload of a length-delimited field begins, and its size.
+    """Start and size of a length-delimited field's payload.
 
     Raises:
-        ValueError: another field, or a length that no message of ours has.
-        IndexError: it is cut off.
+        ValueError: another field, or an impossible length.
+        IndexError: the message is truncated.
     """
     if raw[position] != tag:
         raise ValueError(position)
@@ -95,13 +86,13 @@ _ENDS_OF_BODY: Final = (b"", number_field(2, 1))
 
 
 def read_head(headers: pb.HttpHeaders) -> RequestHead:
-    """The request's head from the message that carries it."""
+    """The request headers of a message."""
     fields: dict[str, str] = {}
     for header in headers.headers.headers:
         value = (header.raw_value or header.value.encode()).decode("latin-1")
         name = header.key.lower()
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    # HTTP/2 knows both; Envoy routes by the pseudo-header, so it is the one to judge.
+    # HTTP/2 allows both. Envoy routes by the pseudo-header, so that one is checked.
     fields["host"] = fields.pop(":authority", fields.get("host", ""))
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
     for name in [name for name in fields if name.startswith(":")]:
@@ -110,7 +101,7 @@ def read_head(headers: pb.HttpHeaders) -> RequestHead:
 
 
 def response_header(message: pb.ProcessingRequest, name: str) -> str:
-    """One header of a response's head, such as ``:status``, or empty."""
+    """One response header, such as ``:status``, or an empty string."""
     for header in message.response_headers.headers.headers:
         if header.key == name:
             return (header.raw_value or header.value.encode()).decode("latin-1")
@@ -118,7 +109,7 @@ def response_header(message: pb.ProcessingRequest, name: str) -> str:
 
 
 def route_name(message: pb.ProcessingRequest) -> str:
-    """The name of Envoy's route, where the filter was told to send it (the repair listener's is), else empty."""
+    """The name of Envoy's route, if the filter sends it (the repair listener's does), otherwise empty."""
     for attributes in message.attributes.values():
         value = attributes.fields.get("xds.route_name")
         if value is not None:
@@ -144,7 +135,8 @@ ASK_FOR_BODY: Final = _ask_for_body(pb.ProcessingMode.SKIP)
 """Hold the request and send its whole body."""
 
 ASK_FOR_BODY_AND_HEAD: Final = _ask_for_body(pb.ProcessingMode.SEND)
-"""And later the head of the response, which may have to be read: Envoy takes such orders only in answers to headers."""
+"""Also send the response headers later, because the response may have to be read. Envoy accepts this only in a response
+to headers."""
 
 READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
     response_headers=pb.HeadersResponse(
@@ -154,7 +146,7 @@ READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
         response_header_mode=pb.ProcessingMode.SEND, response_body_mode=pb.ProcessingMode.STREAMED
     ),
 ).SerializeToString()
-"""Send us the response's body as it comes. Its length may change."""
+"""Stream the response body. Its length may change."""
 
 GO_ON: Final = {
     "response_headers": pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString(),
@@ -162,40 +154,47 @@ GO_ON: Final = {
     "request_trailers": pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString(),
     "response_trailers": pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString(),
 }
-"""By kind of message after the decision: the answer that changes nothing."""
+"""Responses without changes, by kind of message after the decision."""
 
 
 def more_time(seconds: float) -> bytes:
-    """Tell Envoy that the answer takes longer than its ``message_timeout``. At most once for each message of Envoy's."""
+    """Extend Envoy's ``message_timeout``. At most once for each message from Envoy."""
     timeout = Duration()
     timeout.FromMilliseconds(int(seconds * 1000))
     return pb.ProcessingResponse(override_message_timeout=timeout).SerializeToString()
 
 
 def namespace_keys(names: Iterable[str]) -> NamespaceKeys:
-    """How namespaces other than :data:`NAMESPACE` are given to the functions below."""
+    """Namespaces besides :data:`NAMESPACE`, for the functions below."""
     return tuple(field(1, name.encode()) for name in names)
 
 
-def show(decision: Show, more: NamespaceKeys, *, has_body: bool) -> bytes:
+def preview(decision: Preview, more: NamespaceKeys, *, has_body: bool) -> bytes:
     """Let the request go on to the policies, in answer to its body, or to its headers where it has none."""
     common = field(2, _mutation(decision.set_headers, decision.remove_headers)) + number_field(5, 1)
-    return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, more)
+    return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, more, _SHOWN)
 
 
-def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = ()) -> bytes:
-    """Let the request go on, in answer to its body."""
+def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = (), *, mark: bytes = b"") -> bytes:
+    """Let the request go on, in answer to its body.
+
+    Args:
+        decision: where to.
+        original: the body as it came.
+        more: namespaces for the metadata.
+        mark: one more entry of the metadata.
+    """
     mutation, entries = _known_parts(decision.plan)
     if decision.own_headers:
         mutation += _set_headers(decision.own_headers)
     if decision.id is not None:
         entries += _id_entries(decision.id)
     common = field(2, mutation)
-    metadata = _under_namespaces(entries, more)
+    metadata = _under_namespaces(entries + mark, more)
     if decision.body is original:
-        # The route is chosen again, by the metadata.
+        # The route is selected again, by the metadata.
         return field(3, field(1, common + _CLEAR_ROUTE_CACHE)) + metadata
-    # Bodies are large: they are copied once.
+    # Bodies are large, so they are copied only once.
     body = decision.body
     heads = [head(1, len(body))]
     heads.append(head(3, len(heads[0]) + len(body)))
@@ -206,7 +205,7 @@ def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = 
 
 
 def forward_headers(decision: Forward) -> bytes:
-    """Let the request go on, in answer to its headers; then show us the head of the response."""
+    """Let the request continue, in response to its headers; then send the response headers."""
     common = field(2, _mutation(decision.set_headers, decision.remove_headers))
     mode = number_field(1, pb.ProcessingMode.SEND) + number_field(2, pb.ProcessingMode.SEND)
     return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
@@ -215,15 +214,15 @@ def forward_headers(decision: Forward) -> bytes:
 @lru_cache(maxsize=4096)
 def _known_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
     """The header mutation and the entries of the metadata that all requests of a plan share."""
-    return _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts)
+    return _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts.metadata())
 
 
 def _id_entries(id: bytes) -> bytes:
-    """What :func:`mcp_extproc.gateway.decision.id_facts` says of an id, in the metadata."""
+    """What :func:`mcp_extproc.gateway.facts.id_metadata` says of an id, in the metadata."""
     text = field(1, _ID_JSON_KEY + field(2, field(3, id)))
     if id[:1] != b'"' and len(id) < MAX_EXACT_DIGITS:
         return text + _ID_NUMBER + _DOUBLE(int(id))
-    return text + struct_of({"id": id_facts(id)["id"]})
+    return text + struct_of({"id": id_metadata(id)["id"]})
 
 
 _CLEAR_ROUTE_CACHE: Final = number_field(5, 1)
@@ -234,11 +233,12 @@ _DOUBLE: Final = struct.Struct("<d").pack
 
 def reply(decision: Reply, more: NamespaceKeys = ()) -> bytes:
     """Answer the request here."""
-    return _immediate(decision) + _metadata({**decision.facts, "answered": True}, more)
+    reason = "answered" if decision.facts.error is None else decision.facts.error[1]
+    return _immediate(decision, reason) + _metadata(decision.facts, more, _ANSWERED)
 
 
-def _immediate(decision: Reply) -> bytes:
-    details = f"mcp_{decision.facts.get('error_reason', 'answered')}"
+def _immediate(decision: Reply, reason: str) -> bytes:
+    details = f"mcp_{reason}"
     immediate = (
         field(1, number_field(1, decision.status))
         + field(2, _mutation(decision.headers, ()))
@@ -264,7 +264,7 @@ HOLD_ALL: Final = _hold(pb.ProcessingMode.BUFFERED)
 """Send the body, which is known to fit."""
 
 HOLD_WHAT_FITS: Final = _hold(pb.ProcessingMode.BUFFERED_PARTIAL)
-"""Send the body, or as much of it as may be held: what becomes of a larger one is for us to say, and not a 413 of Envoy's."""
+"""Send the body up to the buffer limit. For a larger one the gateway decides, instead of a 413 from Envoy."""
 
 IN_ANSWER_TO_HEAD: Final = 1
 IN_ANSWER_TO_BODY: Final = 3
@@ -272,19 +272,20 @@ IN_ANSWER_TO_BODY: Final = 3
 
 
 def let_pass(decision: Pass, phase: int, more: NamespaceKeys, *, clear_route_cache: bool) -> bytes:
-    """Let the request go on as it is, in answer to its head or its body."""
+    """Let the request continue unchanged, in response to its headers or its body."""
     common = field(2, _mutation(decision.set_headers, decision.remove_headers))
     if clear_route_cache:
         common += number_field(5, 1)
     return field(phase, field(1, common)) + _metadata_of_read(decision.facts, more, of_mcp=decision.is_mcp)
 
 
-def refuse_to_pass(decision: Reply, more: NamespaceKeys) -> bytes:
+def refuse_to_pass(decision: Refusal, more: NamespaceKeys) -> bytes:
     """Answer the request here."""
-    return _immediate(decision) + _metadata_of_read({**decision.facts, "answered": True}, more, of_mcp=True)
+    facts = {**decision.facts, "answered": True}
+    return _immediate(decision.reply, facts["error_reason"]) + _metadata_of_read(facts, more, of_mcp=True)
 
 
-def _metadata_of_read(facts: Facts, more: NamespaceKeys, *, of_mcp: bool) -> bytes:
+def _metadata_of_read(facts: Metadata, more: NamespaceKeys, *, of_mcp: bool) -> bytes:
     """Facts are told as they are, in all namespaces; nothing is said of what was not read."""
     value = field(2, field(5, struct_of(facts)))
     told = b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *more)])
@@ -294,30 +295,30 @@ def _metadata_of_read(facts: Facts, more: NamespaceKeys, *, of_mcp: bool) -> byt
 _READ_MARK = field(1, field(1, MARKER_NAMESPACE.encode()) + field(2, field(5, struct_of({READ_KEY: True}))))
 
 
-def stream_head(facts: Facts, more: NamespaceKeys = ()) -> bytes:
+def stream_head(facts: RequestFacts, more: NamespaceKeys = ()) -> bytes:
     """Begin to answer the request here with an event stream."""
     fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-cache"))
     headers = pb.HeaderMap(headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields])
     streamed = pb.StreamedImmediateResponse(headers_response=pb.HttpHeaders(headers=headers))
     head = pb.ProcessingResponse(streamed_immediate_response=streamed).SerializeToString()
-    return head + _metadata({**facts, "answered": True}, more)
+    return head + _metadata(facts, more, _ANSWERED)
 
 
 def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
-    """A piece of the stream."""
+    """A chunk of the stream."""
     body = field(1, chunk) + (number_field(2, 1) if end else b"")
     return field(11, field(2, body))
 
 
 def response_piece(body: bytes) -> bytes:
-    """What the client gets for a piece of the response's body."""
+    """The replacement for a chunk of the response body."""
     mutation = field(1, body) if body else number_field(2, 1)  # clear_body
     return field(4, field(1, field(3, mutation)))
 
 
-def _metadata(facts: Facts, more: NamespaceKeys = ()) -> bytes:
+def _metadata(facts: RequestFacts, more: NamespaceKeys = (), mark: bytes = b"") -> bytes:
     """``dynamic_metadata`` under :data:`NAMESPACE`, and under more namespaces."""
-    return _under_namespaces(struct_of(facts), more)
+    return _under_namespaces(struct_of(facts.metadata()) + mark, more)
 
 
 def _under_namespaces(entries: bytes, more: NamespaceKeys) -> bytes:
@@ -329,6 +330,10 @@ def _under_namespaces(entries: bytes, more: NamespaceKeys) -> bytes:
 
 _NAMESPACE_KEY = field(1, NAMESPACE.encode())
 _NATIVE = struct_of(NATIVE)
+_SHOWN: Final = struct_of({"shown": True})
+_ANSWERED: Final = struct_of({"answered": True})
+FORWARDED: Final = struct_of({"forwarded": True})
+"""The mark of a request that policies have judged, and that the worker has decided: its route goes by it."""
 
 
 def _mutation(headers: Headers, remove: tuple[str, ...]) -> bytes:

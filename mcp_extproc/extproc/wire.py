@@ -1,7 +1,7 @@
-"""The few parts of protobuf's wire format that answers are written in.
+"""The parts of protobuf's wire format needed to write responses.
 
-A library builds the same messages by reflection, field by field, at several times the cost; a call's answer has some forty
-fields, most of them the same as in the call before. Tests read what is written here with the library.
+A library builds the same messages by reflection, field by field, at several times the cost; the response to a call has some
+forty fields, most of them the same as for the call before. Tests parse the output with the library.
 
 Source: Protocol Buffers, Encoding.
 """
@@ -18,7 +18,7 @@ _DOUBLE = struct.Struct("<d")
 
 
 def varint(number: int) -> bytes:
-    """A number of seven bits a byte, lowest first."""
+    """A varint: seven bits a byte, least significant first."""
     if number < 0x80:
         return bytes((number,))
     out = bytearray()
@@ -36,7 +36,7 @@ def field(number: int, payload: bytes) -> bytes:
 
 
 def head(number: int, size: int) -> bytes:
-    """What a length-delimited field begins with whose payload of ``size`` bytes follows. ``number`` is at most 15."""
+    """Tag and length of a length-delimited field with ``size`` bytes of payload. ``number`` is at most 15."""
     if size < 0x80:
         return _SHORT[number][size]
     return bytes((number << 3 | 2,)) + varint(size)
@@ -47,7 +47,7 @@ _SHORT = tuple(tuple(bytes((number << 3 | 2, size)) for size in range(0x80)) for
 
 
 def number_field(number: int, value: int) -> bytes:
-    """A field of an integer, a boolean or an enum. ``number`` is at most 15."""
+    """An integer, boolean or enum field. ``number`` is at most 15."""
     return bytes((number << 3,)) + varint(value)
 
 
@@ -82,7 +82,7 @@ def _new_entry(name: str, value: Any) -> bytes:
 
 
 _known_entry = lru_cache(maxsize=8192, typed=True)(_new_entry)
-"""Most entries are those of the call before."""
+"""Most entries are the same as for the call before."""
 
 
 def _value(value: Any) -> bytes:

@@ -5,29 +5,28 @@ Source: MCP 2025-11-25 basic/transports (Streamable HTTP, Security Warning, Prot
 
 from __future__ import annotations
 
-from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config import Limits
+from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.gateway import refusals
-from mcp_extproc.gateway.decision import RequestHead
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import jsontext, methods, transport, versions
 from mcp_extproc.mcp.envelope import Notification, Request
 
 
-def check_place(head: RequestHead, config: GatewayConfig) -> None:
-    """The endpoint's path, asked for under a name and from a page that may.
+def check_place(head: RequestHead, endpoint: Endpoint) -> None:
+    """An endpoint that is asked for under a name, and from a page, that may.
 
     Raises:
-        McpError: 404 or 403.
+        McpError: 403.
     """
-    if head.path.partition("?")[0] != config.listen.path:
-        raise refusals.path(config.listen.path)
-    if config.listen.is_loopback and not transport.is_loopback_host(head.headers.get("host", "")):
+    if endpoint.local_only and not transport.is_loopback_host(head.headers.get("host", "")):
         raise refusals.host()
     origin = head.headers.get("origin")
-    if origin is not None and not transport.origin_allowed(origin, config.origins):
+    if origin is not None and not transport.origin_allowed(origin, endpoint.origins):
         raise refusals.origin()
 
 
-def check_post(head: RequestHead, config: GatewayConfig) -> None:
+def check_post(head: RequestHead, limits: Limits) -> None:
     """A POST whose body can be read and whose client takes our answers.
 
     Raises:
@@ -43,8 +42,8 @@ def check_post(head: RequestHead, config: GatewayConfig) -> None:
     if not transport.accepts(head.headers.get("accept", ""), transport.JSON, transport.SSE):
         raise refusals.accept()
     length = head.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > config.limits.request_bytes:
-        raise refusals.too_large(config.limits.request_bytes)
+    if length.isdecimal() and int(length[:20]) > limits.request_bytes:
+        raise refusals.too_large(limits.request_bytes)
 
 
 def check_get(head: RequestHead) -> None:
@@ -76,11 +75,11 @@ def check_era(head: RequestHead, message: Request | Notification) -> None:
         McpError: 400 with -32022.
     """
     requested = _meta_version(message)
-    if requested is None and message.method != "initialize":
+    if requested is None and not methods.opens_session(message.method):
         header = head.headers.get("mcp-protocol-version")
         if header == versions.MODERN:
             requested = header
-        elif message.method in methods.MODERN_ONLY and "mcp-session-id" not in head.headers:
+        elif methods.only_modern(message.method) and "mcp-session-id" not in head.headers:
             requested = header or versions.MODERN
     if requested is not None:
         raise refusals.modern(requested)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mcp_extproc.config import GatewayConfig, Server, Tools
-from mcp_extproc.gateway.decision import Headers
+from mcp_extproc.config import Server, Tools
+from mcp_extproc.config.endpoint import Endpoint
+from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp.names import Names
 from mcp_extproc.mcp.uris import Uris
 
@@ -53,20 +54,19 @@ class CatalogEntry:
 
 
 class Catalog:
-    """All servers, in the order of the configuration."""
+    """The servers that a caller may see, in the order of the configuration, with their names and URIs."""
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         self.entries: Mapping[str, CatalogEntry] = MappingProxyType(
-            {name: _entry(name, server) for name, server in config.servers.items()}
+            {name: _entry(name, server) for name, server in endpoint.servers.items()}
         )
         self.several = len(self.entries) > 1
         """Whether clients have to tell servers apart."""
-        self.names = Names({name: config.prefix_of(name) for name in config.servers}, config.separator)
-        self.uris = Uris(
-            {name: config.uri_word_of(name) for name in config.servers},
-            untouched=not self.several or config.resources == "unprefixed",
-        )
-        self.checksum = _checksum(config)
+        self.bare_names = endpoint.bare_names
+        """Whether a name without a prefix may belong to the one server that lists it."""
+        self.names = Names(endpoint.prefixes, endpoint.separator)
+        self.uris = Uris(endpoint.uri_words, untouched=not self.several or endpoint.resources == "unprefixed")
+        self.checksum = _checksum(endpoint)
         """Of what clients' lists follow from, as far as the configuration says: the servers, their names and filters."""
 
     def resolve(self, capability: str, name: str) -> tuple[CatalogEntry, str] | None:
@@ -90,13 +90,13 @@ class Catalog:
         return visible if found is not None and found[0].name == server else None
 
 
-def _checksum(config: GatewayConfig) -> int:
+def _checksum(endpoint: Endpoint) -> int:
     offer = (
-        config.separator,
-        config.resources,
+        endpoint.separator,
+        endpoint.resources,
         [
-            (name, config.prefix_of(name), server.addresses, server.path_and_query, server.tools.model_dump())
-            for name, server in config.servers.items()
+            (name, endpoint.prefixes[name], server.addresses, server.path_and_query, server.tools.model_dump())
+            for name, server in endpoint.servers.items()
         ],
     )
     return zlib.crc32(repr(offer).encode())

@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Final
 
 import msgspec
 
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
+from mcp_extproc.gateway.effects import Effects
+from mcp_extproc.gateway.facts import NOTHING, Note, RequestFacts
+from mcp_extproc.gateway.legs import Failed, Leg, Outcome, SessionRef
 from mcp_extproc.gateway.relay.identifiers import ClientView, Cursor
-from mcp_extproc.mcp import jsontext
-from mcp_extproc.mcp.capabilities import Flags
+from mcp_extproc.gateway.relay.responses import Expected
+from mcp_extproc.gateway.relay.server_messages import Relay
+from mcp_extproc.gateway.request import Headers, RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 
-if TYPE_CHECKING:
-    from mcp_extproc.gateway.relay.responses import Expected
-    from mcp_extproc.gateway.relay.server_messages import Relay
-
-Facts = Mapping[str, Any]
-"""What is told about a request in the dynamic metadata ``mcp_proxy``: strings, numbers, and one level of nesting."""
-
-Headers = tuple[tuple[str, str], ...]
-
-MAX_EXACT_DIGITS = 16
-"""Fewer digits than this are a number that every reader of JSON holds exactly (RFC 8259 section 6)."""
-
-
-@dataclass(frozen=True)
-class RequestHead:
-    """An HTTP request without its body."""
-
-    method: str
-    path: str
-    """``:path``, query included."""
-    headers: Mapping[str, str]
-    """By lower-case name, without pseudo headers but with ``host``; repeated ones joined by a comma."""
-    judging: bool = False
-    """Whether policies are yet to judge the request: it is to be told what it is, and nothing may be done."""
-    judged: bool = False
-    """Whether policies have let it pass."""
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Of the headers."""
-        return tuple(self.headers)
+MARGIN: Final = 5.0
+"""Seconds that the work between two steps may take, on a machine that is busy."""
 
 
 class NeedBody(msgspec.Struct, frozen=True):
@@ -55,20 +30,13 @@ class NeedBody(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
-    """The request goes on as it is to the policies, which judge it by the facts. Then it comes back."""
+class Preview:
+    """What the request is, for the policies that judge it. It goes on to them as it is, and then comes back."""
 
-    facts: Facts
+    facts: RequestFacts
     set_headers: Headers
     remove_headers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something the operator should find in the log."""
-
-    event: str
-    fields: Mapping[str, object]
+    effects: Effects = ()
 
 
 class ForwardPlan(msgspec.Struct, frozen=True, eq=False):
@@ -79,7 +47,8 @@ class ForwardPlan(msgspec.Struct, frozen=True, eq=False):
     headers: Headers
     """Set on the request. They hold credentials: never log them."""
     remove_headers: tuple[str, ...]
-    facts: Facts
+    facts: RequestFacts
+    """All but the id: what differs between two requests of a kind has no place here."""
 
     def __repr__(self) -> str:
         return f"ForwardPlan({self.server!r})"
@@ -96,7 +65,8 @@ class Forward(msgspec.Struct, frozen=True):
     """JSON text of the request's id."""
     response: Expected | None = None
     progress: tuple[str, bytes] | None = None
-    """Session and progress token of the request, where it wants progress."""
+    """Caller and progress token of the request, where it wants progress."""
+    effects: Effects = ()
 
     def __repr__(self) -> str:
         return f"Forward({self.server!r}, {len(self.body)} bytes)"
@@ -117,15 +87,9 @@ class Forward(msgspec.Struct, frozen=True):
         return self.plan.remove_headers
 
     @property
-    def facts(self) -> Facts:
-        """All that is told about the request."""
-        return self.plan.facts if self.id is None else {**id_facts(self.id), **self.plan.facts}
-
-
-def id_facts(id: bytes) -> dict[str, Any]:
-    """A request's id in the metadata: its JSON text, and what it says, a number only where that is exact."""
-    said = int(id) if id[:1] != b'"' and len(id) < MAX_EXACT_DIGITS else jsontext.text_of(id)
-    return {"id_json": id.decode(), "id": id.decode() if said is None else said}
+    def facts(self) -> RequestFacts:
+        """All that is known of the request."""
+        return self.plan.facts if self.id is None else self.plan.facts.but(id=self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,146 +99,9 @@ class Reply:
     status: int
     body: bytes
     headers: Headers = ()
-    facts: Facts = field(default_factory=dict)
+    facts: RequestFacts = NOTHING
     notes: tuple[Note, ...] = ()
-    ends_session: str | None = None
-    """Short name of a session that is over with this answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRef:
-    """How to reach one server in one client session.
-
-    The session in the token may be gone (the server restarted) or never have been (it was down at ``initialize``). Later
-    ones are found in a worker's memory under the ``anchor``: the server's own session id, or the name of the client's token.
-    """
-
-    server: str
-    anchor: str
-    known: UpstreamSession | None
-    """As the token says; ``None`` where it holds none."""
-    version: str
-    """Protocol version to ask for when a session has to be opened."""
-    client_flags: Flags
-    """What the client can be asked for; declared when a session has to be opened."""
-    client: str = ""
-    """Short name of the client's session; empty where it is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenLeg:
-    """Initialize one server. Outcome: :class:`Opened`."""
-
-    server: str
-    version: str
-    client_flags: Flags
-
-
-@dataclass(frozen=True, slots=True)
-class ListLeg:
-    """Read a whole list from one server. Outcome: :class:`Listed`, empty where the server lacks the capability."""
-
-    server: str
-    session: SessionRef
-    method: str
-    items: str
-    capability: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotifyLeg:
-    """Pass a notification on to one server, if a session with it is open. Outcome: :class:`Done`."""
-
-    server: str
-    session: SessionRef
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AskLeg:
-    """Ask one server for something whose result does not matter. Outcome: :class:`Done`, also without the capability."""
-
-    server: str
-    session: SessionRef
-    method: str
-    params: bytes
-    """JSON text."""
-    capability: str
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLeg:
-    """Send one message of a batch through the front door, as a request of its own: policies there judge each by itself.
-    Outcome: :class:`Answered`."""
-
-    server: str
-    """Empty: no server is chosen yet."""
-    headers: Headers = field(repr=False)
-    """They hold credentials: never log them."""
-    body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class CloseLeg:
-    """End the session with one server. Outcome: :class:`Done`."""
-
-    server: str
-    session: SessionRef
-
-
-Leg = OpenLeg | ListLeg | NotifyLeg | AskLeg | CloseLeg | BatchLeg
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A server's answer to ``initialize``."""
-
-    server: str
-    session: UpstreamSession
-    instructions: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A server's whole list, entries as their original JSON text."""
-
-    server: str
-    items: Sequence[msgspec.Raw]
-    truncated: str | None = None
-    """Why entries are missing, where a bound cut the list short."""
-    streamed: bool = False
-    """Whether the server answered with an event stream, and not with JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An HTTP answer to a request of ours, read."""
-
-    server: str
-    status: int
-    message: bytes
-    """The JSON-RPC message in it; empty where there was none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Nothing to report."""
-
-    server: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A leg that did not work out."""
-
-    server: str
-    reason: str
-    """Stable snake_case word: ``connect``, ``timeout``, ``status``, ``protocol``, ``error``, ``too_large``."""
-    message: str
-    """One clause for people, without credentials or bodies, such as ``answered HTTP 500``."""
-
-
-Outcome = Opened | Listed | Answered | Done | Failed
+    effects: Effects = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +111,16 @@ class FanOut:
     legs: tuple[Leg, ...]
     merge: Callable[[Sequence[Outcome], float], Decision]
     """Takes the outcomes and the Unix time in seconds."""
-    facts: Facts
+    effects: Effects = ()
+    """They precede the legs."""
+    further: float = 0.0
+    """Seconds for what may have to follow once the outcomes are there."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which the request is decided."""
+        longest = max((leg.deadline for leg in self.legs), default=0.0)
+        return min(longest + self.further + MARGIN, MAX_MESSAGE_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +131,23 @@ class NeedSession:
     lost: str | None
     """The session id that the server no longer knows; ``None`` where there was no session yet."""
     resume: Callable[[UpstreamSession | Failed], Decision]
+    deadline: float
+    """Seconds for each request that it takes."""
+    context: RequestContext
     doubtful: bool = False
     """Whether ``lost`` may still be good: the server is asked before another one is opened."""
+    effects: Effects = ()
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which the request is decided."""
+        # To open it, and to restore what the client had set in it; before that, to ask whether it is lost.
+        return (3 if self.doubtful else 2) * self.deadline + MARGIN
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Events of one or more servers, until the client leaves or all that was left of a stream is told."""
+    """Events of one or more servers, until the client leaves or all that was left of a stream is sent."""
 
     view: ClientView
     relay: Relay
@@ -314,9 +160,25 @@ class Stream:
     """Unix time in seconds at which the session, and with it the stream, ends."""
     refused: Reply
     """The answer where the stream can't be resumed."""
-    facts: Facts
+    facts: RequestFacts
+    deadline: float
+    """Seconds for a server to begin its stream, where it has to be there before ours begins."""
+    context: RequestContext
     changed: frozenset[str] = frozenset()
     """Kinds of lists (``tools``, …) that are not what they were when the session began: the configuration has changed."""
+    effects: Effects = ()
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which the stream begins, or is refused."""
+        return self.deadline + MARGIN
 
 
-Decision = Forward | Reply | FanOut | NeedSession | Stream | Show
+Decision = Forward | Reply | FanOut | NeedSession | Stream | Preview
+
+
+def with_effects(decision: Decision, effects: Effects) -> Decision:
+    """The same decision, with more effects in front of its own."""
+    if isinstance(decision, Forward):
+        return msgspec.structs.replace(decision, effects=effects + decision.effects)
+    return replace(decision, effects=effects + decision.effects)

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from mcp_extproc.gateway.decision import SessionRef
+from mcp_extproc.gateway.effects import (
+    Effect,
+    EndSession,
+    RememberOwners,
+    SetLevel,
+    Subscribe,
+    Unsubscribe,
+)
+from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.mcp.sessions import UpstreamSession
 
 _MAX_CHAIN = 64
@@ -55,6 +63,22 @@ class SessionMemory:
         self._levels: _Bounded[str, str] = _Bounded(capacity)
         self._owners: _Bounded[tuple[str, str], tuple[float, Mapping[str, str]]] = _Bounded(min(capacity, 1000))
         self._running: Counter[tuple[str, bytes]] = Counter()
+
+    def apply(self, effect: Effect) -> None:
+        """Remember what a decision changed. What is none of memory's business is left alone."""
+        match effect:
+            case EndSession():
+                self.end(effect.caller)
+            case SetLevel():
+                for session in effect.servers:
+                    self.set_level(session, effect.level)
+                self.remember_level(effect.caller, effect.level)
+            case Subscribe():
+                self.subscribe(effect.session, effect.uri)
+            case Unsubscribe():
+                self.unsubscribe(effect.session, effect.uri)
+            case RememberOwners():
+                self.remember_owners(effect.caller, effect.kind, effect.owners, effect.until)
 
     # -- Sessions with servers ------------------------------------------------------------------------------------------
 

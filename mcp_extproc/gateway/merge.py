@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from mcp_extproc.gateway.decision import Failed, Listed, Note, Opened, Outcome
+from mcp_extproc.gateway.facts import Note
+from mcp_extproc.gateway.legs import Failed, Listed, Opened, Outcome
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.methods import Entry
 
@@ -21,11 +22,6 @@ MAX_INSTRUCTIONS_CHARS = 8 * 1024
 
 Owners = Mapping[str, str]
 """Server by name or URI."""
-
-
-def result(id: bytes, value: object) -> bytes:
-    """A JSON-RPC response. ``value`` may hold ``orjson.Fragment`` for parts taken over verbatim."""
-    return orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "result": value})
 
 
 def failures(outcomes: Sequence[Outcome]) -> list[Failed]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from mcp_extproc.gateway import merge, refusals
-from mcp_extproc.gateway.decision import Failed, Headers, Note, Outcome, Reply
-from mcp_extproc.mcp import errors
+from mcp_extproc.gateway.decision import Reply
+from mcp_extproc.gateway.facts import Note, RequestFacts
+from mcp_extproc.gateway.legs import Failed, Outcome
+from mcp_extproc.gateway.request import Headers
+from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.sse import SseEvent, render
 from mcp_extproc.mcp.transport import JSON, SSE
@@ -16,11 +18,9 @@ from mcp_extproc.mcp.transport import JSON, SSE
 JSON_TYPE: Headers = (("content-type", JSON),)
 
 
-def result(
-    id: bytes, value: object, facts: Mapping[str, Any], notes: tuple[Note, ...] = (), headers: Headers = ()
-) -> Reply:
+def result(id: bytes, value: object, facts: RequestFacts, notes: tuple[Note, ...] = (), headers: Headers = ()) -> Reply:
     """A JSON-RPC result."""
-    return Reply(200, merge.result(id, value), (*JSON_TYPE, *headers), facts, notes)
+    return Reply(200, envelope.result(id, value), (*JSON_TYPE, *headers), facts, notes)
 
 
 def as_stream(reply: Reply) -> Reply:
@@ -29,18 +29,18 @@ def as_stream(reply: Reply) -> Reply:
     return replace(reply, body=render(SseEvent(reply.body)), headers=(("content-type", SSE), *headers))
 
 
-def accepted(facts: Mapping[str, Any], notes: tuple[Note, ...] = ()) -> Reply:
+def accepted(facts: RequestFacts, notes: tuple[Note, ...] = ()) -> Reply:
     """The answer to notifications and responses: 202 and no body (basic/transports, Sending Messages to the Server 4)."""
     return Reply(202, b"", facts=facts, notes=notes)
 
 
-def reject(error: McpError, facts: Mapping[str, Any], notes: tuple[Note, ...] = ()) -> Reply:
+def reject(error: McpError, facts: RequestFacts, notes: tuple[Note, ...] = ()) -> Reply:
     """A JSON-RPC error."""
-    told = {**facts, "error_code": error.code, "error_reason": error.reason}
+    told = facts.but(error=(error.code, error.reason))
     return Reply(error.status, errors.render(error), (*JSON_TYPE, *error.headers), told, notes)
 
 
-def nobody_answered(outcomes: Sequence[Outcome], id: bytes, facts: Mapping[str, Any]) -> Reply | None:
+def nobody_answered(outcomes: Sequence[Outcome], id: bytes, facts: RequestFacts) -> Reply | None:
     """The error where servers were asked and every leg failed; ``None`` where there is something to answer with."""
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if not failed or len(failed) < len(outcomes):
@@ -53,9 +53,9 @@ def all_failed(failed: Sequence[Failed]) -> McpError:
     return refusals.no_answer(merge.summary(failed) or "no server has been asked")
 
 
-def unavailable_fact(failed: Sequence[Failed]) -> dict[str, str]:
-    """The fact that an answer is partial."""
-    return {"unavailable": ",".join(f.server for f in failed)} if failed else {}
+def names_of(failed: Sequence[Failed]) -> tuple[str, ...]:
+    """The servers that are missing from an answer."""
+    return tuple(f.server for f in failed)
 
 
 def failure_notes(outcomes: Sequence[Outcome]) -> tuple[Note, ...]:

@@ -10,13 +10,11 @@ from typing import Any, Final
 
 import orjson
 
-from mcp_extproc.mcp import jsontext, versions
+from mcp_extproc.mcp import jsontext, methods, versions
 from mcp_extproc.mcp.jsontext import Members
 
 SERVED: Final = ("completions", "logging", "prompts", "resources", "tools")
 """Server capabilities that are passed on to clients. No other: clients would ask for what the gateway does not carry."""
-
-_LIST_CHANGED: Final = ("prompts", "resources", "tools")
 
 Flags = frozenset[str]
 
@@ -24,7 +22,7 @@ Flags = frozenset[str]
 def server_flags(declared: Members) -> Flags:
     """What a server offers."""
     flags = set(declared)
-    for name in _LIST_CHANGED:
+    for name in methods.LIST_CHANGED:
         parts = jsontext.object_in(declared, name) or {}
         flags |= {f"{name}.{part}" for part in ("listChanged", "subscribe") if _is_true(parts, part)}
     return frozenset(flags)
@@ -38,7 +36,7 @@ def union(servers: list[Flags], *, missing: bool) -> dict[str, Any]:
     """
     flags = {flag for server in servers for flag in server} | (set(SERVED) if missing else set())
     told: dict[str, Any] = {name: {} for name in SERVED if name in flags}
-    for name in _LIST_CHANGED:
+    for name in methods.LIST_CHANGED:
         if name in told:
             told[name]["listChanged"] = True
     if "resources" in told and (missing or "resources.subscribe" in flags):

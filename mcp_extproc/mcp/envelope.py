@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
+import orjson
 
 from mcp_extproc.mcp import errors, jsontext
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import DuplicateMember, Members, NotJson
+from mcp_extproc.mcp.methods import GUARDED_PARAMS
 
 MAX_ID_BYTES = 1024
 """Longest id, as JSON text. It travels in metadata, logs and error answers; SDKs send numbers or UUIDs."""
@@ -29,12 +31,8 @@ _FIRST_CHARACTER = re.compile(rb"[ \t\n\r]*(.)", re.DOTALL)
 
 # Go's encoding/json matches names without regard to case, so a server could read `PARAMS` where policy read `params`.
 _ENVELOPE_NAMES = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
-_PARAMS_NAMES = frozenset({
-    "name", "uri", "ref", "type", "arguments", "_meta", "protocolVersion", "capabilities", "clientInfo", "cursor",
-    "requestId", "progressToken", "level", "task",
-})  # fmt: skip
 _INNER_NAMES = {"ref": frozenset({"type", "name", "uri"}), "_meta": frozenset({"progressToken"})}
-_FOLDED = {name.casefold(): name for name in _ENVELOPE_NAMES | _PARAMS_NAMES}
+_FOLDED = {name.casefold(): name for name in _ENVELOPE_NAMES | GUARDED_PARAMS}
 
 
 class _Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +60,7 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
         """
         members = jsontext.object_in(self.params, name)
         if members is not None:
-            _refuse_second_meanings(self.params[name], members, _INNER_NAMES.get(name, _PARAMS_NAMES))
+            _refuse_second_meanings(self.params[name], members, _INNER_NAMES.get(name, GUARDED_PARAMS))
         return members
 
     def rewritten(self, changes: Mapping[str, bytes | None], id: bytes | None = None) -> bytes:
@@ -125,6 +123,11 @@ class Response:
 
 
 Message = Request | Notification | Response
+
+
+def result(id: bytes, value: object) -> bytes:
+    """A response. ``value`` may hold ``orjson.Fragment`` for parts taken over verbatim."""
+    return orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "result": value})
 
 
 def with_id(body: bytes, members: Members, id: bytes) -> bytes:
@@ -227,7 +230,7 @@ def _read_params(members: Members) -> tuple[Members, bool]:
         params = jsontext.split(raw)
     except TypeError:
         raise _invalid('"params" has to be an object') from None
-    return params, _refuse_second_meanings(raw, params, _PARAMS_NAMES)
+    return params, _refuse_second_meanings(raw, params, GUARDED_PARAMS)
 
 
 def _refuse_second_meanings(text: bytes | msgspec.Raw, members: Members, names: frozenset[str]) -> bool:

@@ -2,7 +2,11 @@
 
 Keys are derived once with HKDF-SHA256 (RFC 5869), one for each purpose. Short texts (ids, progress tokens, event ids) are
 sealed with AES-SIV (RFC 5297): the same text always seals to the same value, so that a server's ``cancelled`` can name the
-request that it sent before.
+request that it sent before. A sealed text is ``version . AES-SIV(payload)`` in URL-safe Base64.
+
+What is sealed outlives the worker, and the release, that sealed it. Payloads are msgpack arrays: fields are added at the end,
+with a default, where a reader that does not know them is still right without them. Any other change is a new version, which
+older readers take for none of theirs. docs/design.md, Formats that outlive a release, has the rule.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_VERSION = b"\x01"
 
 MAX_SEALED_CHARS = 8 * 1024
 """Longest sealed text looked at."""
@@ -64,7 +70,7 @@ class TextSealer:
 
     def seal(self, purpose: str, session_id: str, blob: bytes) -> str:
         """A text that only this session can bring back, and only for this purpose."""
-        return to_base64(self._keys[0].encrypt(blob, [purpose.encode(), session_id.encode()]))
+        return to_base64(_VERSION + self._keys[0].encrypt(blob, _bound_to(purpose, session_id)))
 
     def open(self, purpose: str, session_id: str, text: str) -> bytes:
         """What was sealed.
@@ -76,9 +82,15 @@ class TextSealer:
             blob = from_base64(text, MAX_SEALED_CHARS)
         except ValueError:
             raise NotSealed("malformed") from None
+        if blob[:1] != _VERSION:
+            raise NotSealed("of another version")
         for key in self._keys:
             try:
-                return key.decrypt(blob, [purpose.encode(), session_id.encode()])
+                return key.decrypt(blob[1:], _bound_to(purpose, session_id))
             except (InvalidTag, ValueError):
                 continue
         raise NotSealed("not sealed here for this session")
+
+
+def _bound_to(purpose: str, session_id: str) -> list[bytes]:
+    return [_VERSION, purpose.encode(), session_id.encode()]

@@ -1,7 +1,8 @@
 """Session tokens: everything a replica needs to serve a session, sealed into the client's ``Mcp-Session-Id``.
 
 A token is ``version . key id . nonce . AES-256-GCM(payload)`` in URL-safe Base64 (visible ASCII, as MCP 2025-11-25
-basic/transports, Session Management asks). See :mod:`mcp_extproc.mcp.sealing` for the keys.
+basic/transports, Session Management asks). See :mod:`mcp_extproc.mcp.sealing` for the keys, and for what may change between
+releases.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     upstreams: dict[str, UpstreamSession]
     """By server. A server that was down at ``initialize`` is missing."""
     offer: int = 0
-    """Checksum of what the configuration offered clients then; 0 where it is not known (tokens of earlier releases)."""
+    """Checksum of what the configuration offered clients then; 0 where it is not known."""
 
 
 class OpenedSession(msgspec.Struct, frozen=True):
@@ -140,8 +141,10 @@ class Sealer:
             blob = from_base64(token, MAX_TOKEN_CHARS)
         except ValueError:
             raise BadToken("malformed") from None
-        if len(blob) < _HEADER_BYTES + _TAG_BYTES or blob[:1] != _VERSION:
+        if len(blob) < _HEADER_BYTES + _TAG_BYTES:
             raise BadToken("malformed")
+        if blob[:1] != _VERSION:
+            raise BadToken("of another version")
         key_id, nonce = blob[1 : 1 + _KEY_ID_BYTES], blob[1 + _KEY_ID_BYTES : _HEADER_BYTES]
         aead = self._by_id.get(key_id)
         if aead is None:

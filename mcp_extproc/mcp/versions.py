@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Final
+
+
+class Era(enum.Enum):
+    """How versions open a conversation."""
+
+    HANDSHAKE = "with initialize, which may begin a session (2025-03-26 to 2025-11-25)"
+    MODERN = "not at all: each request carries what initialize used to settle (from 2026-07-28 on)"
+
 
 V_2025_03_26: Final = "2025-03-26"
 V_2025_06_18: Final = "2025-06-18"

@@ -1,1 +1,1 @@
-"""The processes: Envoy and workers, started, watched, replaced and ended."""
+"""The processes: Envoy and workers, started, supervised, replaced and ended."""

@@ -1,4 +1,4 @@
-"""Envoy's admin interface: what it says of itself."""
+"""A client of Envoy's admin interface."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _TIMEOUT = aiohttp.ClientTimeout(total=2)
 
 
 class Admin:
-    """Asks the admin interface of one Envoy.
+    """A client of one Envoy's admin interface.
 
     Args:
-        address: where it is.
+        address: of the interface.
     """
 
     def __init__(self, address: Address) -> None:
         self._address = address
 
     async def ask(self, method: str, path: str) -> str | None:
-        """The answer's body; ``None`` where Envoy does not answer, or not with 200."""
+        """The response body; ``None`` if Envoy does not respond, or not with 200."""
         address = self._address
         connector = aiohttp.UnixConnector(address.path) if isinstance(address, UnixAddress) else aiohttp.TCPConnector()
         origin = "http://admin" if isinstance(address, UnixAddress) else f"http://{address}"
@@ -37,10 +37,10 @@ class Admin:
             return None
 
     async def stats(self, pattern: str) -> Mapping[str, str] | None:
-        """Envoy's counters, gauges and texts by name; ``None`` where it does not answer.
+        """Envoy's statistics by name; ``None`` if it does not respond.
 
         Args:
-            pattern: a regular expression, found anywhere in a name.
+            pattern: a regular expression that matches anywhere in a name.
         """
         text = await self.ask("GET", f"/stats?filter={pattern}")
         if text is None:
@@ -49,6 +49,6 @@ class Admin:
         return {name: value.strip('"') for name, _, value in pairs}
 
     async def stat(self, name: str) -> int | None:
-        """One counter or gauge; ``None`` where Envoy does not answer, or has none of this name."""
+        """One counter or gauge; ``None`` if Envoy does not respond, or has no statistic of this name."""
         found = await self.stats(f"^{re.escape(name)}$")
         return int(found[name]) if found and name in found else None

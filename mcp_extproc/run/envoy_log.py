@@ -1,4 +1,4 @@
-"""What Envoy's own log says went wrong."""
+"""Extracts the cause of a failure from Envoy's log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def complaint(log: Path) -> str:
-    """The last severe line of Envoy's log, without its stamps."""
+    """The last error in Envoy's log, without its prefix."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How many files a process may have open: each stream from a server is one."""
+"""The limit of open files: each stream from a server needs one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import resource
 
 
 def allow_many() -> None:
-    """Let this process and its children open as many files as the system allows.
+    """Raise the limit of this process and its children to the system's maximum.
 
-    Processes start with a soft limit of 1024 on most systems, for the sake of programs that use ``select``. It would be
-    reached with some hundred clients that listen to several servers.
+    On most systems processes start with a soft limit of 1024, for programs that use ``select``. Some hundred clients with
+    open streams to several servers would reach it.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS allows fewer than its hard limit says
+    with contextlib.suppress(ValueError, OSError):  # On macOS the effective limit is lower than the hard limit.
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

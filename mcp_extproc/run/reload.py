@@ -1,7 +1,7 @@
-"""The configuration that a running gateway serves, and how another one takes its place without a call being lost.
+"""The running configuration, and its replacement by another one without losing a call.
 
-The order: clusters and routes of new servers first, then the workers one after the other, and once the last worker is gone
-that knew the configuration before, what only it needed is taken away, routes before clusters.
+The order: clusters and routes of new servers first, then the workers one after the other. When the last worker with the
+previous configuration has ended, what only that needed is removed, routes before clusters.
 """
 
 from __future__ import annotations
@@ -21,35 +21,38 @@ from mcp_extproc.envoy.watched_files import File, Rendered
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.supervisor import Supervisor
+from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 POLL_SECONDS = 1.0
-"""Between looks at the file. A change is taken up once the file has stayed the same from one look to the next: a half-written
+"""Seconds between two checks of the file. A change is applied once the file is the same in two checks: a half-written
 file can be valid."""
 
 TAKE_SECONDS = 20.0
-"""For Envoy to take a file. Host names of new servers are looked up within this time."""
+"""Deadline for Envoy to apply a file. Host names of new servers are resolved within this time."""
 
 _TAKE_POLL_SECONDS = 0.02
 _WARMING = "cluster_manager.warming_clusters"
+
+_REFUSED = {"effect": "the configuration before goes on"}
 
 _LOG = log.logger("config")
 
 
 class Refused(Exception):
-    """Envoy did not take a configuration. ``str()`` says which part of it."""
+    """Envoy rejected a configuration. ``str()`` is the part that it rejected."""
 
 
 class LiveConfig:
-    """What is served now.
+    """The configuration in use.
 
     Args:
         file: the configuration file.
-        served: what it says.
-        port: for the clients' listener, instead of the file's.
-        workers: serve it.
-        layout: where Envoy and the workers meet.
-        directory: of the files that Envoy watches; ``None`` where its configuration is somebody else's business.
+        served: its content at the start.
+        port: port for clients, instead of the file's.
+        workers: the workers that use it.
+        layout: addresses of Envoy and the workers.
+        directory: of the files that Envoy watches; ``None`` if Envoy is configured separately.
         environ: for ``${VAR}``.
     """
 
@@ -75,23 +78,24 @@ class LiveConfig:
         self._asked = asyncio.Event()
         self._leaving: dict[str, Server] = {}
         """Servers that are not configured any more, and that Envoy still knows: there may be calls to them under way."""
+        self._tasks = Tasks(_LOG)
         self._tidying: asyncio.Task[None] | None = None
 
     def write_watched(self) -> None:
         """Write the files that Envoy watches.
 
         Raises:
-            OSError: that is not possible.
+            OSError: they can't be written.
         """
         assert self._directory is not None
         for part in self._rendered(self.served.config).watched:
             watched_files.write(self._directory, part)
 
     def write_bootstrap(self) -> bool:
-        """Write what Envoy is started with, after all others: once it is there, so are they. Returns whether it changed.
+        """Write Envoy's bootstrap, last: once it exists, all other files do. Returns whether it changed.
 
         Raises:
-            OSError: that is not possible.
+            OSError: it can't be written.
         """
         assert self._directory is not None
         return watched_files.write(self._directory, self._rendered(self.served.config).bootstrap)
@@ -102,8 +106,11 @@ class LiveConfig:
         """Have :meth:`watch` replace the workers, whether the file has changed or not."""
         self._asked.set()
 
-    async def watch(self) -> None:
-        """Take up what changes, for ever. What can't be served is logged, and tried again once the file changes again."""
+    def watch(self) -> None:
+        """Take up what changes, until :meth:`close`. What can't be served is logged, and tried again once the file changes."""
+        self._tasks.keep("watch_config", self._watch)
+
+    async def _watch(self) -> None:
         before = handled = None  # it may have changed since it was read
         while True:
             asked = await self._asked_within(POLL_SECONDS)
@@ -126,24 +133,25 @@ class LiveConfig:
         try:
             await self.reload(even_if_same=asked)
         except (ConfigError, StartError, Refused, OSError) as error:
-            log.event(_LOG, logging.ERROR, "config_refused", {
-                "why": str(error), "effect": "the configuration before goes on",
-            })  # fmt: skip
+            log.event(_LOG, logging.ERROR, "config_refused", {"why": str(error), **_REFUSED})
+        except Exception as error:  # noqa: BLE001 - a bug of ours; the next version of the file may do without it
+            why = f"the gateway failed to take it up ({type(error).__name__}); the trace says where"
+            log.failure(_LOG, "config_refused", error, {"why": why, **_REFUSED})
 
     # -- How ----------------------------------------------------------------------------------------------------------
 
     async def reload(self, *, even_if_same: bool) -> None:
-        """Serve what the file says now.
+        """Apply the current content of the file.
 
         Args:
-            even_if_same: replace the workers also where the file has not changed.
+            even_if_same: replace the workers even if the file has not changed.
 
         Raises:
-            ConfigError: it can't be served.
-            Refused: Envoy does not take it.
+            ConfigError: it is invalid.
+            Refused: Envoy rejects it.
             StartError: a worker does not start with it.
             OSError: the files for Envoy can't be written.
-                After each of them the configuration before goes on.
+                After each of them, and any other exception, the configuration before goes on.
         """
         async with self._changing:
             new = load(self._file, self._environ).with_port(self._port)
@@ -151,17 +159,20 @@ class LiveConfig:
                 new.require_servers()
             if new.text == self.served.text and not even_if_same:
                 return
-            await self.close()
+            await self._stop_tidying()
             before = self.served
             known = {**self._leaving, **before.config.servers}
             leaving = {name: server for name, server in known.items() if name not in new.config.servers}
             await self._bring_in(new, leaving)
             self.served, self._leaving = new, leaving
-            self._tidying = asyncio.create_task(self._tidy())
+            self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
             _tell(before, new)
 
     async def close(self) -> None:
-        """Give up what is not done yet. What Envoy does not need any more stays."""
+        """Watch no more, and give up what is not done yet. What Envoy does not need any more stays."""
+        await self._tasks.close()
+
+    async def _stop_tidying(self) -> None:
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.wait({self._tidying})
@@ -170,14 +181,14 @@ class LiveConfig:
         try:
             await self._install(self._rendered(_with(new.config, leaving)).watched)
             await self._workers.restart(new)
-        except (Refused, StartError):
+        except Exception:
             if self._directory is not None:
                 for part in _removing(self._rendered(_with(self.served.config, self._leaving))):
                     watched_files.write(self._directory, part)
             raise
 
     async def _tidy(self) -> None:
-        """Take away what nobody needs any more."""
+        """Remove what is not needed any more."""
         try:
             await self._workers.old_ones_gone()
             config = self.served.config
@@ -191,20 +202,20 @@ class LiveConfig:
                     await asyncio.sleep(POLL_SECONDS)
             if self._directory is not None and watched_files.write(self._directory, rendered.bootstrap):
                 log.event(_LOG, logging.WARNING, "envoy_needs_restart", {
-                    "why": "what Envoy reads only when it starts has changed",
+                    "why": "settings that Envoy reads only when it starts have changed",
                     "file": self._directory / watched_files.BOOTSTRAP,
                 })  # fmt: skip
         except (Refused, OSError) as error:
             log.event(_LOG, logging.ERROR, "envoy_config_not_tidied", {"why": str(error)})
 
     async def _is_idle(self, server: str) -> bool:
-        """Whether no call to a server is under way. Envoy would end it together with its cluster."""
+        """Whether a server has no running call. Envoy would end calls together with their cluster."""
         name = f"cluster.{cluster_name(server)}.upstream_rq_active"
         stats = await self._stats(f"^{re.escape(name)}$")
         return stats is None or stats.get(name, "0") == "0"
 
     async def _install(self, parts: Sequence[File]) -> None:
-        """Write files one after the other, each once Envoy runs with the one before. Without an Envoy nobody waits."""
+        """Write files one after the other, each after Envoy applied the one before. Without a running Envoy, don't wait."""
         if self._directory is None:
             return
         for part in parts:
@@ -213,30 +224,30 @@ class LiveConfig:
                 await self._taken(part, rejected)
 
     async def _taken(self, part: File, rejected: int) -> None:
-        """Wait until Envoy runs with a file.
+        """Wait until Envoy has applied a file.
 
         Raises:
-            Refused: it won't.
+            Refused: it rejects the file, or does not respond in time.
         """
         deadline, taken = time.monotonic() + TAKE_SECONDS, False
         while time.monotonic() < deadline:
             now = await self._stats(f"^{re.escape(part.stat)}\\.|^{_WARMING}$")
             if now is None:
-                return  # it ended, and reads the files when it starts again
+                return  # Envoy has ended, and will read the files when it starts again.
             if int(now.get(f"{part.stat}.update_rejected", 0)) > rejected:
-                raise Refused(f"Envoy does not take {part.name}; its log says why")
+                raise Refused(f"Envoy rejects {part.name}; see its log")
             taken = now.get(f"{part.stat}.version_text") == part.version
             if taken and now.get(_WARMING) == "0":
                 return
             await asyncio.sleep(_TAKE_POLL_SECONDS)
         if taken:
-            # New servers whose names can't be looked up, say. The others need not wait for them.
+            # For example, names of new servers can't be resolved. The others need not wait.
             log.event(_LOG, logging.WARNING, "clusters_still_warming", {"seconds": TAKE_SECONDS})
             return
-        raise Refused(f"Envoy did not take {part.name} within {TAKE_SECONDS:g} s; its log may say why")
+        raise Refused(f"Envoy did not apply {part.name} within {TAKE_SECONDS:g} s; see its log")
 
     async def _rejections(self, part: File) -> int | None:
-        """How often Envoy refused one file so far; ``None`` where none runs."""
+        """How often Envoy has rejected one file so far; ``None`` if Envoy does not run."""
         stats = await self._stats(f"^{re.escape(part.stat)}\\.")
         return None if stats is None else int(stats.get(f"{part.stat}.update_rejected", 0))
 
@@ -248,12 +259,12 @@ class LiveConfig:
 
 
 def _with(config: GatewayConfig, leaving: Mapping[str, Server]) -> GatewayConfig:
-    """A configuration, and servers that left it."""
+    """A configuration, including servers that were removed from it."""
     return config.model_copy(update={"servers": {**config.servers, **leaving}}) if leaving else config
 
 
 def _removing(rendered: Rendered) -> tuple[File, ...]:
-    """The order in which nothing is taken away while something names it."""
+    """The order in which nothing is removed while it is referenced."""
     return (rendered.listeners, *rendered.routes, rendered.clusters)
 
 
@@ -273,7 +284,7 @@ def _tell(before: Loaded, new: Loaded) -> None:
 
 
 def _signature(file: Path) -> tuple[int, ...] | None:
-    """What changes with a file's content; ``None`` where there is no file."""
+    """Changes with a file's content; ``None`` if there is no file."""
     try:
         status = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""A whole gateway on this machine: Envoy and its workers as child processes, started, watched and ended together."""
+"""A complete gateway on this machine: Envoy and its workers as child processes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import socket
 import tempfile
 import time
 from asyncio.subprocess import Process
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mcp_extproc.config import GatewayConfig, Loaded
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
@@ -26,26 +28,26 @@ from mcp_extproc.run.supervisor import Supervisor
 
 START_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
-"""How long calls may go on once the gateway was told to stop."""
+"""Seconds for running calls when the gateway stops."""
 
 LEAVING_SECONDS = 300.0
-"""How long a worker that was replaced may go on with the calls whose answers it reads."""
+"""Seconds for a replaced worker to finish calls whose responses it reads."""
 
 _POLL_SECONDS = 0.02
 
 
 class StandaloneGateway:
-    """Envoy and its workers. Use as an async context manager; leaving it ends all and removes their sockets.
+    """Envoy and its workers. Use as an async context manager; leaving it ends all processes and removes their sockets.
 
     Args:
         config_file: the configuration file.
-        served: what it says.
+        served: its content.
         envoy: the Envoy binary.
         secret: seals session tokens.
         envoy_log: file for Envoy's own log; a temporary one by default.
-        workers: how many.
-        port: for the clients' listener, instead of the configuration's.
-        leaving_seconds: how long a worker that was replaced may go on with its calls.
+        workers: number of workers.
+        port: port for clients, instead of the configuration's.
+        leaving_seconds: time for a replaced worker to finish its calls.
     """
 
     def __init__(
@@ -80,18 +82,18 @@ class StandaloneGateway:
             {SECRET_VARIABLE: secret},
         )
         self._live = LiveConfig(config_file, served, port, self._workers, self.layout, self._directory)
-        self._watching: asyncio.Task[None] | None = None
         self.port = served.config.listen.port
-        """The TCP port that clients use; known once started."""
+        """The TCP port for clients; known once started."""
 
     @property
     def url(self) -> str:
         """The MCP endpoint."""
         listen = self._live.served.config.listen
+        path = endpoints(self._live.served.config)[0].path
         host = listen.address
         host = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}.get(host, host)  # noqa: S104
         scheme = "http" if listen.tls is None else "https"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{listen.path}"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
 
     @property
     def pids(self) -> dict[str, int]:
@@ -101,111 +103,106 @@ class StandaloneGateway:
         return envoy | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._start()
-        except BaseException:
-            await self._stop(drain=False)
-            raise
+        async with AsyncExitStack() as starting:
+            await self._start(starting)
+            self._running = starting.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stop(drain=True)
+        await self._running.aclose()
 
     @property
     def config(self) -> GatewayConfig:
-        """What all workers serve now."""
+        """The configuration of all workers."""
         return self._live.served.config
 
     async def wait(self) -> None:
-        """Until Envoy ends by itself.
+        """Wait until Envoy ends by itself.
 
         Raises:
-            StartError: always, saying how Envoy ended.
+            StartError: always, with the way in which Envoy ended.
         """
         assert self._envoy is not None
         code = await self._envoy.wait()
         raise StartError(f"Envoy ended with {ending(code)}: {complaint(self._envoy_log)}")
 
     async def restart_workers(self) -> None:
-        """Serve what the configuration file says now, by new workers, whether it has changed or not. No call is lost.
+        """Replace the workers by new ones with the current content of the configuration file, even if it has not
+        changed. No call is lost.
 
         Raises:
-            ConfigError, Refused, StartError: it can't be served. What was served before goes on.
+            ConfigError, Refused, StartError: it can't be used. The previous configuration stays in use.
         """
         await self._live.reload(even_if_same=True)
 
     def reload_soon(self) -> None:
-        """The same, by and by. What goes wrong is logged."""
+        """The same in the background. Errors are logged."""
         self._live.reload_soon()
 
     # -- Start --------------------------------------------------------------------------------------------------------
 
-    async def _start(self) -> None:
+    async def _start(self, started: AsyncExitStack) -> None:
+        """Start all, in the order in which it is needed. ``started`` gets what stops it, last things first."""
+        started.callback(shutil.rmtree, self._directory, ignore_errors=True)
         _check_port_is_free(self._live.served.config)
         self._live.write_watched()
         self._live.write_bootstrap()
+        # First who would start workers again, then Envoy: with its workers gone it would answer 503 to what still comes in.
+        started.push_async_callback(self._workers.stop)
         self._envoy = await self._start_envoy(self._directory / BOOTSTRAP)
+        started.push_async_callback(end, self._envoy)
+        started.push_async_callback(self._workers.stop_keeping)
         await self._workers.start()
+        await self._until_ready(self._envoy)
+        started.push_async_callback(self._drain)
+        started.push_async_callback(self._live.close)
+        self._live.watch()
+
+    async def _until_ready(self, envoy: Process) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not await self._is_ready():
-            if self._envoy.returncode is not None:
-                raise StartError(
-                    f"Envoy ended at start with {ending(self._envoy.returncode)}: {complaint(self._envoy_log)}"
-                )
+            if envoy.returncode is not None:
+                raise StartError(f"Envoy ended at start with {ending(envoy.returncode)}: {complaint(self._envoy_log)}")
             if time.monotonic() > deadline:
                 raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {complaint(self._envoy_log)}")
             await asyncio.sleep(_POLL_SECONDS)
-        self._watching = asyncio.create_task(self._live.watch())
 
     async def _start_envoy(self, configuration: Path) -> Process:
         with self._envoy_log.open("ab") as log_file:
             return await spawn(
                 [self._envoy_binary, "-c", str(configuration), "--log-level", "warning", "--use-dynamic-base-id",
-                 # Calls show up in the access log as they happen, not ten seconds later.
+                 # Calls appear in the access log immediately, not after ten seconds.
                  "--file-flush-interval-msec", "100",
                  "--concurrency", str(min(os.cpu_count() or 1, 4)), "--parent-shutdown-time-s", "1"],
                 stderr=log_file.fileno(),
             )  # fmt: skip
 
     async def _is_ready(self) -> bool:
-        """Envoy listens, and sees that all workers are well."""
+        """Whether Envoy listens and all workers are healthy."""
         if await self.admin("GET", "/ready") is None:
             return False
         listeners = await self.admin("GET", "/listeners") or ""
         bound = re.search(rf"^{LISTENER}::.*:(\d+)$", listeners, re.MULTILINE)
         if bound is None:
-            # Envoy goes on without a listener that it could not bind.
+            # Envoy continues without a listener that it could not bind.
             raise StartError(f"Envoy does not listen: {complaint(self._envoy_log)}")
         self.port = int(bound[1])
         return await self.stat(f"cluster.{EXTPROC_CLUSTER}.membership_healthy") == len(self.layout.extproc)
 
     async def stat(self, name: str) -> int | None:
-        """One of Envoy's counters or gauges; ``None`` where it does not answer, or has none of this name."""
+        """One of Envoy's counters or gauges; ``None`` if it does not respond, or has no statistic of this name."""
         return await self._admin.stat(name)
 
     async def admin(self, method: str, path: str) -> str | None:
-        """Ask Envoy's admin interface; ``None`` where it does not answer 200."""
+        """Send a request to Envoy's admin interface; ``None`` if the response is not 200."""
         return await self._admin.ask(method, path)
 
     # -- Stop ---------------------------------------------------------------------------------------------------------
 
-    async def _stop(self, *, drain: bool) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
-        await self._live.close()
-        if drain:
-            await self._drain()
-        # First who would start workers again, then Envoy: with its workers gone it would answer 503 to what still comes in.
-        await self._workers.stop_keeping()
-        await end(self._envoy)
-        await self._workers.stop()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
     async def _drain(self) -> None:
-        """Refuse new connections and let running calls finish, for a while."""
+        """Reject new connections and let running calls finish, for a limited time."""
         if await self.admin("POST", "/drain_listeners?graceful&skip_exit") is None:
             return
         deadline = time.monotonic() + DRAIN_SECONDS
@@ -224,5 +221,6 @@ def _check_port_is_free(config: GatewayConfig) -> None:
             probe.bind((address, port))
         except OSError as error:
             raise StartError(
-                f"cannot listen on {address}:{port}: {error.strerror}. Choose another port with --port, or end what uses it."
+                f"cannot listen on {address}:{port}: {error.strerror}. Choose another port with --port, or stop the process"
+                " that uses it."
             ) from None

@@ -1,15 +1,16 @@
-"""The workers of one gateway: started, kept alive, and replaced one after the other.
+"""The workers of one gateway: started, restarted, and replaced one after the other.
 
-Each worker has an address that Envoy knows, and there is always somebody behind it: Envoy's connections to an old worker stay
-with it until it says GOAWAY, and the next ones reach the new one. This works with a single worker as well, without an endpoint
-to spare.
+Each worker has an address that Envoy knows, and there is always a process behind it: Envoy's connections to an old worker
+stay open until its GOAWAY, and new ones reach the new worker. This also works with a single worker, without a spare
+endpoint.
 
-- At a path, a new worker listens on a Unix socket of its own, which is moved to that path once it answers (rename(2) replaces
-  what is there in one step).
-- At a TCP address we hold the listening socket, and the workers inherit it. What nobody has accepted yet stays in its queue.
+- At a path, a new worker listens on a Unix socket of its own, which is moved to that path once it serves (rename(2) is
+  atomic).
+- At a TCP address the supervisor owns the listening socket, and the workers inherit it. Connections that are not accepted
+  yet stay in its queue.
 
-Workers get the configuration from us and not from its file: one that dies is started again with what the others serve,
-whatever the file says by then.
+Workers get the configuration from the supervisor, not from its file: a worker that dies is restarted with the configuration
+of the others, even if the file has changed.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ import socket
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from io import FileIO
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Loaded
-from mcp_extproc.run.process import KILL_SECONDS, StartError, end, ending, spawn, terminate
+from mcp_extproc.run.process import KILL_SECONDS, StartError, end, end_all, ending, spawn, terminate
+from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 START_SECONDS = 30.0
@@ -37,16 +39,16 @@ START_SECONDS = 30.0
 _BACKLOG = 1024
 _RESTART_SECONDS = (0.1, 0.5, 2.0)
 _STEADY_SECONDS = 60.0
-"""A worker that ran for longer is restarted at once the next time."""
+"""A worker that ran for longer is restarted immediately."""
 
 _MAX_LEAVING = 2
-"""Of one seat: workers that were replaced and still have calls. They keep their memory, so the oldest of more is ended."""
+"""Maximum for one address of replaced workers that still have calls. They use memory, so the oldest of more is ended."""
 
 _LOG = log.logger("supervisor")
 
 
 class _Seat:
-    """Where one worker at a time serves."""
+    """An address, with one worker at a time."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -54,20 +56,20 @@ class _Seat:
         """At a TCP address."""
         self.process: Process | None = None
         self.config: Loaded | None = None
-        """What it serves."""
+        """The current worker."""
         self.socket: Path | None = None
-        """The worker's own name for what is at the address, a path."""
+        """The path of the worker's own socket, which is linked to the address."""
         self.changing = asyncio.Lock()
         self.leaving: list[Process] = []
-        """Who sat here before and still has calls, the oldest first."""
+        """Replaced workers that still have calls, the oldest first."""
         self.deaths = 0
-        """In a row, each soon after the start."""
+        """Consecutive failures, each soon after the start."""
 
     def open(self) -> None:
         """Listen at a TCP address.
 
         Raises:
-            StartError: that is not possible.
+            StartError: the address can't be used.
         """
         if isinstance(self.address, UnixAddress):
             return
@@ -81,7 +83,7 @@ class _Seat:
             raise StartError(f"cannot listen on {self.address}: {why}. Choose another address with --listen.") from None
 
     def close(self) -> None:
-        """Leave nothing at the address."""
+        """Remove the socket at the address."""
         if self.listening is not None:
             self.listening.close()
         if isinstance(self.address, UnixAddress) and self.socket is not None:
@@ -89,19 +91,19 @@ class _Seat:
             self.socket.unlink(missing_ok=True)
 
     def pause(self, lived: float) -> float:
-        """Seconds to wait before the next worker, once one has died after ``lived`` seconds."""
+        """Seconds to wait before the next start of a worker that died after ``lived`` seconds."""
         self.deaths = 1 if lived > _STEADY_SECONDS else min(self.deaths + 1, len(_RESTART_SECONDS))
         return _RESTART_SECONDS[self.deaths - 1]
 
 
 class Supervisor:
-    """Keeps one worker at each address.
+    """Keeps one worker running at each address.
 
     Args:
-        config: what the workers serve.
+        config: the workers' configuration.
         options: further arguments of ``mcp-extproc worker``.
         addresses: one for each worker, as Envoy knows them.
-        environment: variables for the workers, beside our own.
+        environment: variables for the workers, added to our own.
     """
 
     def __init__(
@@ -111,19 +113,20 @@ class Supervisor:
         self._options = options
         self._environment = environment
         self._seats = [_Seat(address) for address in addresses]
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(_LOG)
         self._numbers = count(1)
 
     @property
     def pids(self) -> list[int]:
-        """The workers that serve, in the order of their addresses."""
+        """The current workers, in the order of their addresses."""
         return [seat.process.pid for seat in self._seats if seat.process is not None]
 
     async def start(self) -> None:
-        """Start all, and wait until they serve.
+        """Start all workers, and wait until they serve.
 
         Raises:
             StartError: one can't serve.
+            OSError: the system refuses a process, or a file for its socket.
         """
         for seat in self._seats:
             seat.open()
@@ -131,28 +134,28 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for seat in self._seats:
                     group.create_task(self._fill(seat))
-        except* StartError as errors:
+        except* (StartError, OSError) as errors:
             raise errors.exceptions[0] from None
         for seat in self._seats:
-            self._go(self._keep(seat))
+            self._tasks.keep("keep_worker", partial(self._keep, seat))
 
     async def restart(self, config: Loaded | None = None) -> None:
-        """Replace all workers, one after the other. The old ones finish what they have, for as long as they may drain.
+        """Replace all workers, one after the other. The old ones finish their calls, within their draining time.
 
-        Where this is asked for again and again, the oldest are ended with what they have.
+        If this is repeated quickly, the oldest are ended with their calls.
 
         Args:
-            config: what the new ones serve, and those that are started after them. Default: the same as before.
+            config: of the new workers, and of those that are started later. Default: the same as before.
 
         Raises:
-            StartError: a new worker can't serve. All serve the old configuration.
+            StartError: a new worker can't serve. As after any other exception, all serve the old configuration.
         """
         before = self.config
         self.config = config or before
         try:
             for seat in self._seats:
                 await self._replace(seat)
-        except StartError:
+        except Exception:
             self.config = before
             for seat in self._seats:
                 if seat.config is not before:
@@ -161,25 +164,26 @@ class Supervisor:
 
     async def old_ones_gone(self) -> None:
         """Wait until no worker is left that was replaced."""
-        await asyncio.gather(*(worker.wait() for seat in self._seats for worker in seat.leaving))
+        for worker in [worker for seat in self._seats for worker in seat.leaving]:
+            await worker.wait()
 
     async def stop_keeping(self) -> None:
         """From now on a worker that dies is not started again."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     async def stop(self, seconds: float = KILL_SECONDS) -> None:
-        """End all workers, those that are on their way out too.
+        """End all workers, including replaced ones.
 
         Args:
-            seconds: for what they still do.
+            seconds: time for running calls.
         """
         await self.stop_keeping()
         workers = [worker for seat in self._seats for worker in (seat.process, *seat.leaving)]
-        await asyncio.gather(*(end(worker, seconds) for worker in workers))
-        for seat in self._seats:
-            seat.close()
+        try:
+            await end_all(workers, seconds)
+        finally:
+            for seat in self._seats:
+                seat.close()
 
     # -- One worker -----------------------------------------------------------------------------------------------------
 
@@ -191,13 +195,17 @@ class Supervisor:
                 self._dismiss(seat, old)
 
     async def _fill(self, seat: _Seat) -> None:
-        """Put a new worker in a seat. Who sat there before still runs."""
+        """Start a new worker at an address. The previous one still runs."""
         config = self.config
         if isinstance(seat.address, UnixAddress):
             path = Path(seat.address.path)
             own = path.with_name(f"{path.name}.{next(self._numbers)}")
             process = await self._started(config, "--listen", f"unix:{own}")
-            _move(own, path)
+            try:
+                _move(own, path)
+            except BaseException:
+                await end(process)
+                raise
             if seat.socket is not None:
                 seat.socket.unlink(missing_ok=True)
             seat.socket = own
@@ -208,7 +216,7 @@ class Supervisor:
         seat.process, seat.config = process, config
 
     async def _started(self, config: Loaded, *where: str, descriptors: Sequence[int] = ()) -> Process:
-        """A new worker that serves."""
+        """A new worker, ready to serve."""
         ready, says_ready = os.pipe()
         with FileIO(ready) as pipe:
             try:
@@ -229,14 +237,14 @@ class Supervisor:
         return process
 
     async def _keep(self, seat: _Seat) -> None:
-        """Start a worker again when it dies. Meanwhile Envoy sends to others, or answers 503; nothing passes undecided."""
+        """Restart a worker when it dies. Meanwhile Envoy uses the others, or responds 503; nothing passes undecided."""
         started = time.monotonic()
         while True:
             process = seat.process
             assert process is not None
             code = await process.wait()
             if process is not seat.process:
-                started = time.monotonic()  # it was replaced
+                started = time.monotonic()  # The worker was replaced.
                 continue
             pause = seat.pause(time.monotonic() - started)
             died = {"pid": process.pid, "exit": ending(code), "restart_in_seconds": pause}
@@ -250,40 +258,35 @@ class Supervisor:
     async def _try_to_fill(self, seat: _Seat) -> None:
         try:
             await self._fill(seat)
-        except StartError as error:
+        except (StartError, OSError) as error:
             # The dead one is still in the seat: it is tried again, later.
             log.event(_LOG, logging.ERROR, "worker_not_started", {"why": str(error)})
 
     def _dismiss(self, seat: _Seat, process: Process) -> None:
         terminate(process)
         seat.leaving.append(process)
-        self._go(self._see_off(seat, process))
+        self._tasks.start("see_off_worker", self._see_off(seat, process))
         for oldest in seat.leaving[:-_MAX_LEAVING]:
             log.event(_LOG, logging.WARNING, "worker_cut_off", {
                 "pid": oldest.pid,
-                "why": f"{_MAX_LEAVING} more workers were replaced since, and still have calls",
+                "why": f"{_MAX_LEAVING} more workers were replaced since then, and still have calls",
             })  # fmt: skip
-            self._go(end(oldest))  # its second SIGTERM
+            self._tasks.start("end_worker", end(oldest))  # its second SIGTERM
 
     async def _see_off(self, seat: _Seat, process: Process) -> None:
         await process.wait()
         seat.leaving.remove(process)
 
-    def _go(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 def _move(socket: Path, path: Path) -> None:
-    # The worker's own name stays: it may still be about to set the mode of the file.
+    # The worker's own socket path stays: the worker may still be about to set the file's mode.
     link = socket.with_name(f"{socket.name}.link")
     link.hardlink_to(socket)
     link.rename(path)
 
 
 async def _until_ready(process: Process, pipe: FileIO) -> None:
-    """Wait for the worker's word; an end without it means that it has ended."""
+    """Wait for the worker's ready byte; end of file without it means that it has ended."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(pipe, readable.set)

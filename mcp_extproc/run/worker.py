@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,45 +35,41 @@ from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
+from mcp_extproc.upstreams.stream_services import StreamServices
 
 DRAIN_SECONDS = 10.0
-"""How long running exchanges may go on after SIGTERM, where nothing else is said."""
-
-_MOST_STEPS = 3
-"""To find the owner of a URI without prefix: the resources, the templates, and a session with the server."""
+"""Default time for running exchanges after SIGTERM, in seconds."""
 
 TRANSPORTS: Mapping[str, type[Http2Server | GrpcioServer]] = {"http2": Http2Server, "grpcio": GrpcioServer}
-"""By name: the lean one, and grpc.aio as the reference."""
+"""Transports by name: the lean one, and grpc.aio as the reference."""
 
 DEFAULT_TRANSPORT = "http2"
-
-_PATIENCE_MARGIN = 5.0
 
 # Of mallopt in glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGEST_BLOCK = 32 << 20
-"""The most that glibc takes for the former."""
+"""glibc's maximum for the former."""
 
 _LOG = log.logger("worker")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Where and how a worker serves."""
+    """Address and options of a worker."""
 
     listen: Address | socket.socket
-    """Envoy's ext_proc filter connects here: an address, or a socket that listens there."""
+    """Where Envoy's ext_proc filter connects: an address, or a listening socket."""
     upstreams: Address
-    """Envoy's private listener."""
+    """Envoy's private listener for sub-requests."""
     batches: Address | None
-    """Envoy's listener for the messages of batches; ``None`` where there is none."""
+    """Envoy's listener for the messages of batches; ``None`` if there is none."""
     transport: str = DEFAULT_TRANSPORT
     """A name in :data:`TRANSPORTS`."""
     tls: TlsFiles | None = None
     """For TLS on ``listen``."""
     drain_seconds: float = DRAIN_SECONDS
-    """How long running exchanges may go on after the first SIGTERM. A second one ends them."""
+    """Time for running exchanges after the first SIGTERM, in seconds. A second one ends them."""
 
 
 @asynccontextmanager
@@ -84,49 +80,49 @@ async def worker(
 
     Args:
         config: the whole configuration.
-        options: where and how.
+        options: address and options.
         secret: seals session tokens.
-        hurry: once set, draining ends.
+        hurry: ends draining once set.
 
     Raises:
-        OSError: ``options.listen`` can't be listened on.
+        OSError: ``options.listen`` can't be used.
         TlsError: the files of ``options.tls`` can't be used.
     """
     counters = Counters()
     memory = SessionMemory()
     gateway = Gateway(config, secret, memory)
-    entries = gateway.catalog.entries
+    entries = gateway.servers
     tls = Certificates(options.tls) if options.tls is not None else None
-    async with (
-        UpstreamClient(options.upstreams, config.limits) as client,
-        BatchClient(options.batches, config) as front,
-    ):
-        legs = LegRunner(client, front, entries, memory, config.limits)
-        streams = Streams(client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes)
-        processor = Processor(gateway, legs, streams, counters, time.time, _patience(config))
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(UpstreamClient(options.upstreams, config.limits))
+        batches = await stack.enter_async_context(BatchClient(options.batches, config.limits))
+        legs = LegRunner(client, batches, entries, memory, config.limits)
+        stack.push_async_callback(legs.close)
+        services = StreamServices(
+            client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes
+        )
+        streams = Streams(services)
+        processor = Processor(gateway, legs, streams, counters, time.time)
         server = TRANSPORTS[options.transport](processor, options.listen, config.limits.request_bytes, tls)
         if isinstance(options.listen, UnixAddress):
             Path(options.listen.path).unlink(missing_ok=True)
         await server.start()
+        stack.push_async_callback(_drain, server, streams, options.drain_seconds, hurry)
         if isinstance(options.listen, UnixAddress):
             Path(options.listen.path).chmod(0o600)
-        try:
-            yield counters
-        finally:
-            await _drain(server, streams, options.drain_seconds, hurry)
-            await legs.close()
+        yield counters
 
 
 def serve(config: GatewayConfig, options: WorkerOptions, on_ready: Callable[[], object] = lambda: None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; at a second one no longer. Blocks.
+    """Serve until SIGTERM or SIGINT, then drain, until a second signal. Blocks.
 
     Args:
         config: the whole configuration.
-        options: where and how.
+        options: address and options.
         on_ready: called once it serves.
 
     Raises:
-        OSError: ``options.listen`` can't be listened on.
+        OSError: ``options.listen`` can't be used.
         TlsError: the files of ``options.tls`` can't be used.
     """
     open_files.allow_many()
@@ -135,7 +131,7 @@ def serve(config: GatewayConfig, options: WorkerOptions, on_ready: Callable[[], 
 
 
 def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
-    """The configured secret, or the one that ``run`` made for its workers, or a random one with a warning."""
+    """The configured secret, or the one that ``run`` generated for its workers, or a random one with a warning."""
     if config.session.secret is not None:
         return config.session.secret.get_secret_value()
     if handed_down := environ.get(SECRET_VARIABLE):
@@ -148,12 +144,12 @@ def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
 
 
 def _keep_memory() -> None:
-    """Have glibc keep large blocks instead of giving each back to the system.
+    """Have glibc keep large blocks instead of returning each to the system.
 
-    A body of a megabyte is copied a few times, and the system clears every page anew that it hands out. What is kept is
-    bounded by what was in use at once.
+    A body of a megabyte is copied several times, and the system clears every page that it hands out. The memory kept is
+    bounded by the peak use.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
+    with contextlib.suppress(OSError, AttributeError):  # Another C library.
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
         mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_BLOCK)
@@ -165,7 +161,7 @@ async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str, on_
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
     async with worker(config, options, secret, hurry) as counters:
-        gc.freeze()  # modules and types stay for good: nobody has to look through them for garbage
+        gc.freeze()  # Modules and types are permanent: exclude them from garbage collection.
         on_ready()
         where = "an inherited socket" if isinstance(options.listen, socket.socket) else str(options.listen)
         log.event(_LOG, logging.INFO, "serving", {"listen": where, "servers": ",".join(config.servers)})
@@ -177,22 +173,14 @@ async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str, on_
 async def _drain(
     server: Http2Server | GrpcioServer, streams: Streams, seconds: float, hurry: asyncio.Event | None
 ) -> None:
-    stopping = asyncio.create_task(server.stop(seconds))
-    await asyncio.sleep(0)
-    # They would last for the whole time. Clients open them again elsewhere, as nothing new is taken here by now.
-    await streams.close()
-    if hurry is not None:
-        hurrying = asyncio.create_task(hurry.wait())
-        await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
-        hurrying.cancel()
-        if not stopping.done():
-            await server.stop(0)
-    await stopping
-
-
-def _patience(config: GatewayConfig) -> float:
-    """How long a request may take that is answered here, or has to be waited for before it is forwarded."""
-    return (
-        _MOST_STEPS * max((server.discovery_timeout for server in config.servers.values()), default=0.0)
-        + _PATIENCE_MARGIN
-    )
+    async with asyncio.TaskGroup() as group:
+        stopping = group.create_task(server.stop(seconds))
+        await asyncio.sleep(0)
+        # They would last for the whole time. Clients open them again elsewhere, as nothing new is taken here by now.
+        await streams.close()
+        if hurry is not None:
+            hurrying = group.create_task(hurry.wait())
+            await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+            hurrying.cancel()
+            if not stopping.done():
+                await server.stop(0)

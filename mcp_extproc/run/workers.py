@@ -1,10 +1,10 @@
-"""Workers for an Envoy that somebody else runs: in another container, under another supervisor."""
+"""Workers for an Envoy that runs separately: in another container, or under another supervisor."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,13 +25,13 @@ class Workers:
 
     Args:
         config_file: the configuration file.
-        served: what it says.
+        served: its content.
         secret: seals session tokens.
-        layout: where Envoy and the workers meet, one address for each worker.
+        layout: addresses of Envoy and the workers, one for each worker.
         options: further arguments of ``mcp-extproc worker``.
-        envoy_config: directory for Envoy's files, as Envoy sees it too; ``None`` where it is configured by other means.
-        port: for the clients' listener, instead of the configuration's.
-        stop_seconds: how long calls may go on once the workers were told to stop.
+        envoy_config: directory of Envoy's files, as Envoy sees it; ``None`` if Envoy is configured separately.
+        port: port for clients, instead of the configuration's.
+        stop_seconds: time for running calls when the workers stop.
     """
 
     def __init__(
@@ -55,15 +55,14 @@ class Workers:
             {SECRET_VARIABLE: secret},
         )
         self._live = LiveConfig(config_file, served, port, self._workers, layout, envoy_config)
-        self._watching: asyncio.Task[None] | None = None
 
     @property
     def pids(self) -> Sequence[int]:
-        """The workers."""
+        """Process ids of the workers."""
         return self._workers.pids
 
     def reload_soon(self) -> None:
-        """Replace the workers by ones that serve what the configuration file says then."""
+        """Replace the workers by new ones with the current content of the configuration file."""
         self._live.reload_soon()
 
     async def __aenter__(self) -> Self:
@@ -73,17 +72,17 @@ class Workers:
             StartError: a worker can't serve.
             OSError: the files can't be written.
         """
-        try:
+        async with AsyncExitStack() as starting:
+            starting.push_async_callback(self._workers.stop, self._stop_seconds)
             # An Envoy that runs already, with what was served before, is ready for the new workers.
             if self._envoy_config is not None:
                 self._live.write_watched()
             await self._workers.start()
             if self._envoy_config is not None:
                 self._live.write_bootstrap()
-        except BaseException:
-            await self._workers.stop()
-            raise
-        self._watching = asyncio.create_task(self._live.watch())
+            starting.push_async_callback(self._live.close)
+            self._live.watch()
+            self._running = starting.pop_all()
         ready = {"listen": ",".join(map(str, self._layout.extproc)), "workers": len(self.pids)}
         if self._envoy_config is not None:
             ready["start_envoy_with"] = f"-c {self._envoy_config / BOOTSTRAP}"
@@ -93,8 +92,4 @@ class Workers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
-        await self._live.close()
-        await self._workers.stop(self._stop_seconds)
+        await self._running.aclose()

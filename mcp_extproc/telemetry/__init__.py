@@ -1,1 +1,1 @@
-"""What the gateway tells its operator: structured logs and counters."""
+"""Structured logs and counters."""

@@ -1,6 +1,7 @@
-"""Structured logging on the standard library: an event name and fields, as text for people or JSON for machines.
+"""Structured logging with the standard library: an event name and fields, as text or JSON.
 
-Fields never hold bodies, header values or tokens; sessions appear under their short names.
+Fields never hold bodies, header values or tokens; sessions appear under their short names. Of an exception that nobody
+expected the log has where it was raised, and not its message, which may quote any of these.
 """
 
 from __future__ import annotations
@@ -8,13 +9,23 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from types import TracebackType
 from typing import TextIO
 
 import orjson
 
 _ROOT = "mcp_extproc"
 _FIELDS = "mcp_fields"
+
+_FRAMES = 30
+"""Most of one exception that are logged: the innermost."""
+
+_EXCEPTIONS = 10
+"""Most that are logged of those that led to one another, or came together."""
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 def logger(name: str) -> logging.Logger:
@@ -23,9 +34,14 @@ def logger(name: str) -> logging.Logger:
 
 
 def event(log: logging.Logger, level: int, name: str, fields: Mapping[str, object] | None = None) -> None:
-    """Log one event. Costs a comparison where the level is off."""
+    """Log one event. If the level is disabled, this costs one comparison."""
     if log.isEnabledFor(level):
         log.log(level, name, extra={_FIELDS: fields or {}})
+
+
+def failure(log: logging.Logger, name: str, error: BaseException, fields: Mapping[str, object] | None = None) -> None:
+    """Log an exception that nobody expected as an error, with where it was raised."""
+    log.error(name, exc_info=error, extra={_FIELDS: fields or {}})
 
 
 def configure(level: str, format: str, stream: TextIO | None = None) -> None:
@@ -34,7 +50,7 @@ def configure(level: str, format: str, stream: TextIO | None = None) -> None:
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
         format: ``text`` or ``json``.
-        stream: where to.
+        stream: the destination.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter() if format == "json" else _TextFormatter())
@@ -44,7 +60,13 @@ def configure(level: str, format: str, stream: TextIO | None = None) -> None:
     root.propagate = False
 
 
-class _TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - logging's name
+        """Kinds of exceptions and where they were raised, the cause first. Messages may quote secrets, and have no bound."""
+        return "" if ei[1] is None else "\n".join(reversed(list(_traces(ei[1]))))
+
+
+class _TextFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
         fields = "".join(f" {key}={_plain(value)}" for key, value in getattr(record, _FIELDS, {}).items())
@@ -52,7 +74,7 @@ class _TextFormatter(logging.Formatter):
         return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
-class _JsonFormatter(logging.Formatter):
+class _JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
             "time": record.created,
@@ -67,6 +89,24 @@ class _JsonFormatter(logging.Formatter):
 
 
 def _plain(value: object) -> str:
-    # One line for each event, whatever a server put into its answer.
+    # One line for each event, even if a value comes from a server's response.
     text = str(value)
     return orjson.dumps(text).decode() if not text or not text.isprintable() or " " in text or '"' in text else text
+
+
+def _traces(error: BaseException) -> Iterator[str]:
+    """An exception, those that it holds, and those that led to it."""
+    left, seen = [error], set[int]()
+    while left and len(seen) < _EXCEPTIONS:
+        now = left.pop(0)
+        if id(now) in seen:
+            continue
+        seen.add(id(now))
+        yield (
+            "".join(traceback.format_tb(now.__traceback__, -_FRAMES))
+            + f"{type(now).__module__}.{type(now).__qualname__}"
+        )
+        if isinstance(now, BaseExceptionGroup):
+            left += now.exceptions
+        before = now.__cause__ or (None if now.__suppress_context__ else now.__context__)
+        left += [] if before is None else [before]

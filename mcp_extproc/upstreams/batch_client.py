@@ -1,4 +1,4 @@
-"""The front door: single messages of a batch, sent through a listener of Envoy's that treats them like any client's."""
+"""Single messages of a batch, sent through a listener of Envoy's that treats them like any client's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import aiohttp
 import orjson
 
 from mcp_extproc.address import Address
-from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.decision import Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.config import Limits
+from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
 from mcp_extproc.mcp import jsontext, transport
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.sse import EventTooLarge, SseParser
@@ -22,19 +22,17 @@ class BatchClient:
 
     Args:
         address: Envoy's listener for them; ``None`` where there is none, and batches fail.
-        config: the endpoint's path, and bounds on what is read.
+        limits: bounds on what is read.
     """
 
-    def __init__(self, address: Address | None, config: GatewayConfig) -> None:
+    def __init__(self, address: Address | None, limits: Limits) -> None:
         self._address = address
-        self._path = config.listen.path
-        self._limits = config.limits
+        self._limits = limits
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         if self._address is not None:
-            self._http, base = http_session(self._address)
-            self._url = base + self._path
+            self._http, self._base = http_session(self._address)
         return self
 
     async def __aexit__(
@@ -49,7 +47,7 @@ class BatchClient:
             return Failed("", "no_front_door", "batches are not set up")
         try:
             async with self._http.post(
-                self._url, data=leg.body, headers=dict(leg.headers), allow_redirects=False
+                self._base + leg.path, data=leg.body, headers=dict(leg.headers), allow_redirects=False
             ) as response:
                 return Answered(leg.server, response.status, await self._message(response, leg))
         except EventTooLarge:
@@ -88,5 +86,5 @@ class BatchClient:
         error = {"code": METHOD_NOT_FOUND, "message": "The call is part of a batch, whose client can't be asked."}
         body = orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "error": error})
         assert self._http is not None
-        async with self._http.post(self._url, data=body, headers=dict(leg.headers), allow_redirects=False):
+        async with self._http.post(self._base + leg.path, data=body, headers=dict(leg.headers), allow_redirects=False):
             pass

@@ -24,12 +24,15 @@ from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Limits
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.decision import Failed, Headers
-from mcp_extproc.mcp import jsontext, transport, versions
+from mcp_extproc.gateway.legs import Failed
+from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
+from mcp_extproc.mcp import jsontext, methods, transport, versions
 from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, server_flags
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 
@@ -94,7 +97,7 @@ class UpstreamClient:
         self._address = address
         self.limits = limits
         self._http: aiohttp.ClientSession | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(log.logger("upstreams"))
         # Servers keep what runs in a session by its id, and the client's own requests run in the same session.
         self._ids = (f"mcp-extproc-{secrets.token_hex(4)}-{number}" for number in itertools.count())
 
@@ -106,13 +109,11 @@ class UpstreamClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._http is not None
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._tasks.close()
         await self._http.close()
 
     async def initialize(
-        self, entry: CatalogEntry, version: str, client_flags: Flags
+        self, entry: CatalogEntry, version: str, client_flags: Flags, *, context: RequestContext = NO_CONTEXT
     ) -> tuple[UpstreamSession, str | None]:
         """Open a session with a server and confirm it.
 
@@ -128,14 +129,23 @@ class UpstreamClient:
             "clientInfo": CLIENT_INFO,
         }
         id = next(self._ids)
-        async with self._exchange("POST", entry, None, _request(id, "initialize", params)) as response:
-            result = await self._result(response, id, entry, None)
+        body = _request(id, methods.INITIALIZE.name, params)
+        async with self._exchange("POST", entry, None, body, context) as response:
+            result = await self._result(response, id, entry, None, context)
             session_id = response.headers.get("mcp-session-id")
         session, instructions = _read_initialize(result, session_id)
-        await self.notify(entry, session, b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
         return session, instructions
 
-    async def request(self, entry: CatalogEntry, session: UpstreamSession, method: str, params: object) -> Result:
+    async def request(
+        self,
+        entry: CatalogEntry,
+        session: UpstreamSession,
+        method: str,
+        params: object,
+        *,
+        context: RequestContext = NO_CONTEXT,
+    ) -> Result:
         """Send a request and wait for its result.
 
         Raises:
@@ -144,40 +154,40 @@ class UpstreamClient:
         """
         id = next(self._ids)
         try:
-            async with self._exchange("POST", entry, session, _request(id, method, params)) as response:
-                result = await self._result(response, id, entry, session)
+            async with self._exchange("POST", entry, session, _request(id, method, params), context) as response:
+                result = await self._result(response, id, entry, session, context)
                 streamed = _is_stream(response)
         except asyncio.CancelledError:
             # Nobody waits any more: the time is up, or the client is gone.
-            self._tell_cancelled(entry, session, id)
+            self._tell_cancelled(entry, session, id, context)
             raise
         return Result(_object(result, "result"), len(bytes(result)), streamed)
 
-    def _tell_cancelled(self, entry: CatalogEntry, session: UpstreamSession, id: str) -> None:
+    def _tell_cancelled(self, entry: CatalogEntry, session: UpstreamSession, id: str, context: RequestContext) -> None:
         """Let a server stop working for us (basic/utilities/cancellation; basic/lifecycle, Timeouts)."""
-        body = orjson.dumps({
-            "jsonrpc": "2.0", "method": "notifications/cancelled",
-            "params": {"requestId": id, "reason": "The gateway no longer waits for the answer."},
-        })  # fmt: skip
-        task = asyncio.get_running_loop().create_task(self._notify_quietly(entry, session, body))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        reason = "The gateway no longer waits for the answer."
+        body = _notification(methods.CANCELLED.name, {"requestId": id, "reason": reason})
+        self._tasks.start("tell_cancelled", self._notify_quietly(entry, session, body, context), server=entry.name)
 
-    async def _notify_quietly(self, entry: CatalogEntry, session: UpstreamSession, body: bytes) -> None:
+    async def _notify_quietly(
+        self, entry: CatalogEntry, session: UpstreamSession, body: bytes, context: RequestContext
+    ) -> None:
         with contextlib.suppress(UpstreamError, TimeoutError):
             async with asyncio.timeout(entry.discovery_timeout):
-                await self.notify(entry, session, body)
+                await self.notify(entry, session, body, context=context)
 
-    async def notify(self, entry: CatalogEntry, session: UpstreamSession, body: bytes) -> None:
+    async def notify(
+        self, entry: CatalogEntry, session: UpstreamSession, body: bytes, *, context: RequestContext = NO_CONTEXT
+    ) -> None:
         """Send a notification.
 
         Raises:
             UpstreamError: it was not accepted.
         """
-        async with self._exchange("POST", entry, session, body):
+        async with self._exchange("POST", entry, session, body, context):
             pass
 
-    async def end(self, entry: CatalogEntry, session: UpstreamSession) -> None:
+    async def end(self, entry: CatalogEntry, session: UpstreamSession, *, context: RequestContext = NO_CONTEXT) -> None:
         """End a session. Servers may refuse (405) or have forgotten it (404, 400): both are as good.
 
         Raises:
@@ -186,7 +196,7 @@ class UpstreamClient:
         if session.id is None:
             return
         try:
-            async with self._exchange("DELETE", entry, session, None):
+            async with self._exchange("DELETE", entry, session, None, context):
                 pass
         except SessionLost:
             pass
@@ -196,7 +206,12 @@ class UpstreamClient:
 
     @asynccontextmanager
     async def listen(
-        self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None
+        self,
+        entry: CatalogEntry,
+        session: UpstreamSession,
+        last_event_id: str | None,
+        *,
+        context: RequestContext = NO_CONTEXT,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open the stream of a GET; it yields chunks, which end where the stream does.
 
@@ -204,13 +219,14 @@ class UpstreamClient:
             entry: the server.
             session: with it.
             last_event_id: after which to go on, or ``None``.
+            context: of the request for whose sake it is opened.
 
         Raises:
             SessionLost: the server does not know the session.
             NoStream: it has no stream, or not this one.
             UpstreamError: it is unreachable, or the stream broke.
         """
-        async with self._exchange("GET", entry, session, None, last_event_id) as response:
+        async with self._exchange("GET", entry, session, None, context, last_event_id) as response:
             if response.status != 200 or not _is_stream(response):
                 raise NoStream(response.status)
             yield response.content.iter_any()
@@ -226,10 +242,11 @@ class UpstreamClient:
         entry: CatalogEntry,
         session: UpstreamSession | None,
         body: bytes | None,
+        context: RequestContext,
         last_event_id: str | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._http is not None, "used outside of its context"
-        headers = dict(_headers(entry, session, body))
+        headers = dict((*context.headers, *_headers(entry, session, body)))
         if method == "GET":
             headers["accept"] = transport.SSE
             # Streams are read as they come; a compressor holds back what it has not filled a block with.
@@ -246,10 +263,15 @@ class UpstreamClient:
             raise UpstreamError("connect", f"could not be asked ({type(error).__name__})") from error
 
     async def _result(
-        self, response: aiohttp.ClientResponse, id: str, entry: CatalogEntry, session: UpstreamSession | None
+        self,
+        response: aiohttp.ClientResponse,
+        id: str,
+        entry: CatalogEntry,
+        session: UpstreamSession | None,
+        context: RequestContext,
     ) -> msgspec.Raw:
         if _is_stream(response):
-            return await self._result_from_streams(response, id, entry, session)
+            return await self._result_from_streams(response, _StreamReading(self, entry, session, id, context))
         kind = transport.media_type(response.headers.get("content-type", ""))
         if response.status != 200 or kind != transport.JSON:
             raise UpstreamError(
@@ -264,16 +286,14 @@ class UpstreamClient:
             raise UpstreamError("protocol", "answered with JSON that is no response to the request")
         return found
 
-    async def _result_from_streams(
-        self, response: aiohttp.ClientResponse, id: str, entry: CatalogEntry, session: UpstreamSession | None
-    ) -> msgspec.Raw:
+    async def _result_from_streams(self, response: aiohttp.ClientResponse, reading: _StreamReading) -> msgspec.Raw:
         """The result from the stream of the request, or from those that go on where it ended (SEP-1699, polling)."""
-        reading = _StreamReading(self, entry, session, id, self.parser())
         found = await reading.result_in(response.content.iter_any())
-        while found is None and reading.last_event_id and session is not None:
+        while found is None and reading.last_event_id and reading.session is not None:
             await asyncio.sleep(reading.retry)
             reading.parser = self.parser()
-            async with self.listen(entry, session, reading.last_event_id) as chunks:
+            going_on = self.listen(reading.entry, reading.session, reading.last_event_id, context=reading.context)
+            async with going_on as chunks:
                 found = await reading.result_in(chunks)
         if found is None:
             raise UpstreamError("protocol", "ended its stream without an answer")
@@ -294,16 +314,17 @@ class _StreamReading:
         entry: CatalogEntry,
         session: UpstreamSession | None,
         id: str,
-        parser: SseParser,
+        context: RequestContext,
     ) -> None:
-        self._client = client
-        self._entry = entry
-        self._session = session
-        self._id = id
-        self._size = 0
-        self.parser = parser
+        self.entry = entry
+        self.session = session
+        self.context = context
+        self.parser = client.parser()
         self.last_event_id = ""
         self.retry = DEFAULT_RETRY
+        self._client = client
+        self._id = id
+        self._size = 0
 
     async def result_in(self, chunks: AsyncIterator[bytes]) -> msgspec.Raw | None:
         """The result, or ``None`` where the stream ends before."""
@@ -331,10 +352,10 @@ class _StreamReading:
         if not event.data:
             return None
         found = _response_in(event.data, self._id)
-        if found is None and self._session is not None and (answer := _own_answer(event.data)) is not None:
+        if found is None and self.session is not None and (answer := _own_answer(event.data)) is not None:
             # A server that does not take it may answer us all the same.
             with contextlib.suppress(UpstreamError):
-                await self._client.notify(self._entry, self._session, answer)
+                await self._client.notify(self.entry, self.session, answer, context=self.context)
         return found
 
 
@@ -394,6 +415,11 @@ def _request(id: str, method: str, params: object) -> bytes:
     return orjson.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 
 
+def _notification(method: str, params: object = None) -> bytes:
+    message = {"jsonrpc": "2.0", "method": method}
+    return orjson.dumps(message if params is None else {**message, "params": params})
+
+
 def _own_answer(text: bytes) -> bytes | None:
     """The answer to a request that a server sends while it works on one of ours: only a ping can be answered here."""
     try:
@@ -403,7 +429,8 @@ def _own_answer(text: bytes) -> bytes | None:
     if "method" not in members or "id" not in members:
         return None
     answer: dict[str, Any] = {"jsonrpc": "2.0", "id": orjson.Fragment(bytes(members["id"]))}
-    if jsontext.text_of(members["method"]) == "ping":
+    row = methods.SERVER_REQUESTS.get(jsontext.text_of(members["method"]) or "")
+    if row is not None and row.relaying is methods.Relaying.ANSWER:
         return orjson.dumps({**answer, "result": {}})
     error = {"code": METHOD_NOT_FOUND, "message": "The gateway asks for this itself; nobody can be asked back."}
     return orjson.dumps({**answer, "error": error})

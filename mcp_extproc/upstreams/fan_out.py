@@ -12,7 +12,8 @@ import orjson
 
 from mcp_extproc.config import Limits
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.decision import (
+from mcp_extproc.gateway.decision import NeedSession
+from mcp_extproc.gateway.legs import (
     AskLeg,
     BatchLeg,
     CloseLeg,
@@ -28,8 +29,11 @@ from mcp_extproc.gateway.decision import (
     SessionRef,
 )
 from mcp_extproc.gateway.memory import SessionMemory, Settings
-from mcp_extproc.mcp import jsontext
+from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
 
@@ -41,7 +45,7 @@ class LegRunner:
 
     Args:
         client: sends the sub-requests.
-        front: takes the messages of batches.
+        batches: sends the messages of batches.
         entries: the servers.
         memory: where sessions opened late are kept.
         limits: bounds on what is read.
@@ -50,89 +54,102 @@ class LegRunner:
     def __init__(
         self,
         client: UpstreamClient,
-        front: BatchClient,
+        batches: BatchClient,
         entries: Mapping[str, CatalogEntry],
         memory: SessionMemory,
         limits: Limits,
     ) -> None:
         self._client = client
-        self._front = front
+        self._batches = batches
         self._entries = entries
         self._memory = memory
         self._limits = limits
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
         self._watched: dict[tuple[str, str], list[asyncio.Event]] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(log.logger("upstreams"))
 
     async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
-        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request."""
-        return await asyncio.gather(*(self._run(leg) for leg in legs))
+        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request.
 
-    async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed:
-        """Open a session that is missing, or that the server lost.
-
-        Args:
-            ref: which session.
-            lost: the id that the server no longer knows, or ``None``.
+        Raises:
+            ExceptionGroup: a leg failed in a way that nobody expects. The others were cancelled.
         """
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(self._run(leg)) for leg in legs]
+        return [leg.result() for leg in running]
+
+    async def session(self, need: NeedSession) -> UpstreamSession | Failed:
+        """Open a session that is missing, or that the server lost."""
+        ref = need.session
         try:
-            return await self.reopen(ref, lost)
+            if (
+                need.doubtful
+                and need.lost is not None
+                and (found := await self._still_good(need, need.lost)) is not None
+            ):
+                return found
+            return await self.reopen(ref, need.lost, need.context)
         except UpstreamError as error:
             return error.failed(ref.server)
 
-    async def session_if_lost(self, ref: SessionRef, doubtful: str) -> UpstreamSession | Failed:
-        """The session to go on with after a request that may have failed for another reason than a lost session.
+    async def _still_good(self, need: NeedSession, doubtful: str) -> UpstreamSession | None:
+        """The session to go on with after a request that may have failed for another reason than a lost session; ``None``
+        where the server has lost it.
 
-        Args:
-            ref: which session.
-            doubtful: the id that the server may or may not know.
+        Raises:
+            UpstreamError: the server does not say.
         """
+        ref = need.session
         current = self._memory.current(ref)
         if current is not None and current.id != doubtful:
             return current
-        entry = self._entries[ref.server]
         session = UpstreamSession(ref.version, doubtful, frozenset())
+        asking = self._client.request(self._entries[ref.server], session, methods.PING.name, {}, context=need.context)
         try:
-            await _within(entry.discovery_timeout, self._client.request(entry, session, "ping", {}))
+            await _within(need.deadline, asking)
         except SessionLost:
-            return await self.session(ref, doubtful)
+            return None
         except UpstreamError as error:
-            if error.reason != "error":  # one that says so is an answer too
-                return error.failed(ref.server)
+            if error.reason != "error":  # a JSON-RPC error is an answer too
+                raise
         return session
 
     async def _run(self, leg: Leg) -> Outcome:
         if isinstance(leg, BatchLeg):
-            return await self._front.send(leg)
-        entry = self._entries[leg.server]
+            return await self._batches.send(leg)
         try:
-            match leg:
-                case OpenLeg():
-                    return await _within(entry.discovery_timeout, self._open(entry, leg))
-                case ListLeg():
-                    return await _within(entry.discovery_timeout, self._list(entry, leg))
-                case AskLeg():
-                    return await _within(entry.discovery_timeout, self._ask(entry, leg))
-                case NotifyLeg():
-                    return await _within(entry.discovery_timeout, self._notify(entry, leg))
-                case CloseLeg():
-                    return await _within(entry.discovery_timeout, self._close(entry, leg))
+            return await _within(leg.deadline, self._asked(leg))
         except UpstreamError as error:
             return error.failed(leg.server)
 
+    async def _asked(self, leg: OpenLeg | ListLeg | AskLeg | NotifyLeg | CloseLeg) -> Outcome:
+        entry = self._entries[leg.server]
+        match leg:
+            case OpenLeg():
+                return await self._open(entry, leg)
+            case ListLeg():
+                return await self._list(entry, leg)
+            case AskLeg():
+                return await self._ask(entry, leg)
+            case NotifyLeg():
+                return await self._notify(entry, leg)
+            case CloseLeg():
+                return await self._close(entry, leg)
+
     async def _open(self, entry: CatalogEntry, leg: OpenLeg) -> Opened:
-        session, instructions = await self._client.initialize(entry, leg.version, leg.client_flags)
+        session, instructions = await self._client.initialize(entry, leg.version, leg.client_flags, context=leg.context)
         return Opened(leg.server, session, instructions)
 
     async def _ask(self, entry: CatalogEntry, leg: AskLeg) -> Done:
-        session = self._memory.current(leg.session) or await self.reopen(leg.session, None)
+        session = self._memory.current(leg.session) or await self.reopen(leg.session, None, leg.context)
         if leg.capability not in session.capabilities:
             return Done(leg.server)
+        params = orjson.Fragment(leg.params)
         try:
-            await self._client.request(entry, session, leg.method, orjson.Fragment(leg.params))
+            await self._client.request(entry, session, leg.method, params, context=leg.context)
         except SessionLost:
-            session = await self.reopen(leg.session, session.id)
-            await self._client.request(entry, session, leg.method, orjson.Fragment(leg.params))
+            session = await self.reopen(leg.session, session.id, leg.context)
+            await self._client.request(entry, session, leg.method, params, context=leg.context)
         return Done(leg.server)
 
     async def _notify(self, entry: CatalogEntry, leg: NotifyLeg) -> Done:
@@ -140,21 +157,21 @@ class LegRunner:
         if session is not None:
             # A server that lost its session has nothing left that the notification could be about.
             with contextlib.suppress(SessionLost):
-                await self._client.notify(entry, session, leg.body)
+                await self._client.notify(entry, session, leg.body, context=leg.context)
         return Done(leg.server)
 
     async def _close(self, entry: CatalogEntry, leg: CloseLeg) -> Done:
         session = self._memory.current(leg.session)
         if session is not None:
-            await self._client.end(entry, session)
+            await self._client.end(entry, session, context=leg.context)
         return Done(leg.server)
 
     async def _list(self, entry: CatalogEntry, leg: ListLeg) -> Listed:
-        session = self._memory.current(leg.session) or await self.reopen(leg.session, None)
+        session = self._memory.current(leg.session) or await self.reopen(leg.session, None, leg.context)
         try:
             return await self._pages(entry, leg, session)
         except SessionLost:
-            session = await self.reopen(leg.session, session.id)
+            session = await self.reopen(leg.session, session.id, leg.context)
             return await self._pages(entry, leg, session)
 
     async def _pages(self, entry: CatalogEntry, leg: ListLeg, session: UpstreamSession) -> Listed:
@@ -166,7 +183,7 @@ class LegRunner:
         size, streamed = 0, False
         for _ in range(self._limits.list_pages):
             params = {} if cursor is None else {"cursor": orjson.Fragment(bytes(cursor))}
-            result = await self._client.request(entry, session, leg.method, params)
+            result = await self._client.request(entry, session, leg.method, params, context=leg.context)
             streamed = result.streamed
             size += result.size
             items += _items(result.members, leg.items)
@@ -187,7 +204,7 @@ class LegRunner:
             return f"listed more than {self._limits.list_items} entries"
         return None
 
-    async def reopen(self, ref: SessionRef, lost: str | None) -> UpstreamSession:
+    async def reopen(self, ref: SessionRef, lost: str | None, context: RequestContext) -> UpstreamSession:
         """Open a session late, once for all who wait for the same one. A caller that goes away does not fail the others.
 
         Raises:
@@ -199,14 +216,15 @@ class LegRunner:
         key = (ref.server, lost or ref.anchor)
         task = self._opening.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._open_late(ref, key))
+            opening = self._open_late(ref, key, context)
+            task = self._tasks.start("open_session", opening, server=ref.server, expected=(UpstreamError,))
             self._opening[key] = task
-            task.add_done_callback(lambda done: self._opened(key, done))
+            task.add_done_callback(lambda _: self._opening.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _open_late(self, ref: SessionRef, key: tuple[str, str]) -> UpstreamSession:
+    async def _open_late(self, ref: SessionRef, key: tuple[str, str], context: RequestContext) -> UpstreamSession:
         entry = self._entries[ref.server]
-        opening = self._client.initialize(entry, ref.version, ref.client_flags)
+        opening = self._client.initialize(entry, ref.version, ref.client_flags, context=context)
         session, _ = await _within(entry.discovery_timeout, opening)
         if self._memory.has_ended(ref.client):
             # Nobody will end it later.
@@ -214,7 +232,7 @@ class LegRunner:
             raise UpstreamError("ended", "is not needed any more: the client ended its session")
         settings = self._memory.settings(*key)
         if settings is not None:
-            await _quietly(self._restore(entry, session, settings), entry.discovery_timeout)
+            await _quietly(self._restore(entry, session, settings, context), entry.discovery_timeout)
         self._memory.replace(*key, session)
         for replaced in self._watched.get(key, ()):
             replaced.set()
@@ -236,39 +254,32 @@ class LegRunner:
             if not self._watched[key]:
                 del self._watched[key]
 
-    async def _restore(self, entry: CatalogEntry, session: UpstreamSession, settings: Settings) -> None:
-        """Tell a server again what the client asked of it for the whole session."""
-        if settings.level is not None and "logging" in session.capabilities:
-            await self._client.request(entry, session, "logging/setLevel", {"level": settings.level})
-        if "resources.subscribe" in session.capabilities:
+    async def _restore(
+        self, entry: CatalogEntry, session: UpstreamSession, settings: Settings, context: RequestContext
+    ) -> None:
+        """Send a server again what the client set for the whole session."""
+        level, subscribe = methods.SET_LEVEL, methods.SUBSCRIBE
+        if settings.level is not None and level.capability in session.capabilities:
+            await self._client.request(entry, session, level.name, {"level": settings.level}, context=context)
+        if subscribe.capability in session.capabilities:
             for uri in tuple(settings.subscriptions):
                 with contextlib.suppress(UpstreamError):  # the resource may be gone
-                    await self._client.request(entry, session, "resources/subscribe", {"uri": uri})
-
-    def _opened(self, key: tuple[str, str], task: asyncio.Task[UpstreamSession]) -> None:
-        self._opening.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # whoever still waits gets it; nobody has to
+                    await self._client.request(entry, session, subscribe.name, {"uri": uri}, context=context)
 
     def discard(self, server: str, session: UpstreamSession) -> None:
         """End a session with a server that turned out to be of no use, without anybody waiting for it."""
-        self._in_background(self._client.end(self._entries[server], session), server)
+        self._in_background("end_session", self._client.end(self._entries[server], session), server)
 
     def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
         """Send a message that nobody waits for: an answer of the gateway's own to a server's request."""
-        self._in_background(self._client.notify(self._entries[server], session, body), server)
+        self._in_background("post", self._client.notify(self._entries[server], session, body), server)
 
-    def _in_background(self, work: Coroutine[Any, Any, None], server: str) -> None:
-        task = asyncio.get_running_loop().create_task(_quietly(work, self._entries[server].discovery_timeout))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+    def _in_background(self, name: str, work: Coroutine[Any, Any, None], server: str) -> None:
+        self._tasks.start(name, _quietly(work, self._entries[server].discovery_timeout), server=server)
 
     async def close(self) -> None:
         """Give up what still runs by itself: sessions being opened or ended, answers to servers."""
-        tasks = [*self._opening.values(), *self._background]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
 
 
 async def _within(seconds: float, work: Awaitable[_T]) -> _T:

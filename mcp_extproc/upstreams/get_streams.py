@@ -3,53 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Reply, Stream
-from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.gateway.relay.identifiers import Identifiers, session_checksum
+from mcp_extproc.gateway.relay.identifiers import session_checksum
 from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Reading
 from mcp_extproc.gateway.relay.server_messages import ANY_TOKEN, Call
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT
-from mcp_extproc.upstreams.client import BROKEN, UpstreamClient, UpstreamError
-from mcp_extproc.upstreams.fan_out import LegRunner
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.client import BROKEN, UpstreamError
 from mcp_extproc.upstreams.merged_stream import HEARTBEAT_SECONDS, MergedStream
+from mcp_extproc.upstreams.stream_services import StreamServices
 
 
 class Streams:
     """All streams of a worker.
 
     Args:
-        client: opens servers' streams.
-        legs: opens sessions, and answers servers.
-        entries: the servers.
-        memory: of sessions.
-        identifiers: seals event ids.
-        clock: Unix time in seconds.
-        stream_bytes: after which the stream of a GET ends.
+        services: what they are made with.
     """
 
-    def __init__(
-        self,
-        client: UpstreamClient,
-        legs: LegRunner,
-        entries: Mapping[str, CatalogEntry],
-        memory: SessionMemory,
-        identifiers: Identifiers,
-        clock: Callable[[], float],
-        stream_bytes: int,
-    ) -> None:
-        self.client = client
-        self.legs = legs
-        self.entries = entries
-        self.memory = memory
-        self.identifiers = identifiers
-        self.clock = clock
-        self.stream_bytes = stream_bytes
-        self._hubs: dict[str, MergedStream] = {}
+    def __init__(self, services: StreamServices) -> None:
+        self._services = services
+        self._tasks = Tasks(log.logger("streams"))
+        self._merged: dict[str, MergedStream] = {}
         self._waiting: set[asyncio.Timeout] = set()
         self._is_closing = False
 
@@ -60,25 +40,27 @@ class Streams:
             async with self._rest(stream) as rest:
                 yield rest
             return
-        session_id = stream.view.session_id
-        hub = self._hubs.get(session_id)
-        if hub is None:
-            hub = self._hubs[session_id] = MergedStream(self, stream, lambda: self._hubs.pop(session_id, None))
-        with hub.listener(stream) as chunks:
+        key = stream.view.key
+        merged = self._merged.get(key)
+        if merged is None:
+            merged = self._merged[key] = MergedStream(
+                self._services, self._tasks, stream, lambda: self._merged.pop(key, None)
+            )
+        with merged.listener(stream) as chunks:
             if self._is_closing:
-                hub.end()
+                merged.end()
             yield chunks
 
-    def end(self, session_id: str) -> None:
+    def end(self, caller: str) -> None:
         """The client ended its session: so do its streams."""
-        hub = self._hubs.get(session_id)
-        if hub is not None:
-            hub.end()
+        merged = self._merged.get(caller)
+        if merged is not None:
+            merged.end()
 
     @property
     def listeners(self) -> int:
         """Open streams of clients."""
-        return sum(len(hub.listeners) for hub in self._hubs.values())
+        return sum(len(merged.listeners) for merged in self._merged.values())
 
     async def close(self) -> None:
         """End all streams, and from now on each that is opened; clients open them again elsewhere."""
@@ -86,25 +68,24 @@ class Streams:
         for waiting in self._waiting:
             if not waiting.expired():
                 waiting.reschedule(0)
-        hubs = list(self._hubs.values())
-        for hub in hubs:
-            hub.end()
-        await asyncio.gather(*(hub.closed() for hub in hubs))
+        for merged in self._merged.values():
+            merged.end()
+        await self._tasks.close()
 
     # -- The rest of a call's stream --------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _rest(self, stream: Stream) -> AsyncIterator[AsyncIterator[bytes] | Reply]:
         [ref] = stream.sources
-        cursor, session = stream.cursors[ref.server], self.memory.current(ref)
+        cursor, session = stream.cursors[ref.server], self._services.memory.current(ref)
         if session is None or session_checksum(session) != cursor.session:
             yield stream.refused
             return
-        entry = self.entries[ref.server]
+        entry = self._services.entries[ref.server]
+        listening = self._services.client.listen(entry, session, cursor.event_id, context=stream.context)
         async with AsyncExitStack() as stack:
-            listening = self.client.listen(entry, session, cursor.event_id)
             try:
-                async with asyncio.timeout(entry.discovery_timeout):
+                async with asyncio.timeout(stream.deadline):
                     chunks = await stack.enter_async_context(listening)
             except (UpstreamError, TimeoutError):
                 chunks = None
@@ -116,14 +97,14 @@ class Streams:
     def _reader(self, stream: Stream, server: str, session: UpstreamSession) -> CallResponse:
         expected = Expected(
             stream.relay,
-            self.identifiers,
+            self._services.identifiers,
             server,
             session,
             Call(stream.method, ANY_TOKEN),
             None,
             reads_json=False,
             response_bytes=0,
-            event_bytes=self.client.limits.event_bytes,
+            event_bytes=self._services.client.limits.event_bytes,
         )
         return CallResponse(expected, Reading.EVENTS)
 
@@ -142,7 +123,7 @@ class Streams:
                 chunk, reading = b"", False
             out = response.feed(chunk, end=not reading)
             for message in out.up:
-                self.legs.post(response.server, response.session, message)
+                self._services.legs.post(response.server, response.session, message)
             if out.down:
                 yield out.down
 

@@ -1,4 +1,4 @@
-"""A hub: all servers' streams of one client session, for as long as somebody listens at this worker.
+"""All servers' streams of one client session, merged for as long as the client listens at this worker.
 
 Each message goes to one listener, the newest (2025-11-25 basic/transports, Multiple Connections).
 """
@@ -10,21 +10,21 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
 
 import orjson
 
-from mcp_extproc.gateway.decision import SessionRef, Stream
+from mcp_extproc.gateway.decision import Stream
+from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.relay.identifiers import MAX_UPSTREAM_ID_BYTES, Cursor, Position, session_checksum
 from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.methods import LIST_CHANGED
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, render
+from mcp_extproc.tasks import Tasks
 from mcp_extproc.upstreams.client import BROKEN, DEFAULT_RETRY, NoStream, SessionLost, UpstreamError
 from mcp_extproc.upstreams.listener import Listener
-
-if TYPE_CHECKING:
-    from mcp_extproc.upstreams.get_streams import Streams
+from mcp_extproc.upstreams.stream_services import StreamServices
 
 HEARTBEAT_SECONDS = 5.0
 """Longest silence towards a client: some end streams that are idle for ten seconds."""
@@ -36,10 +36,18 @@ _LONGEST_PAUSE = 30.0
 
 
 class MergedStream:
-    """One client session's servers, and its listeners."""
+    """One client session's servers, and its listeners.
 
-    def __init__(self, streams: Streams, stream: Stream, on_empty: Callable[[], object]) -> None:
-        self._streams = streams
+    Args:
+        services: what it is made with.
+        tasks: its own run among them.
+        stream: what the client asked for.
+        on_empty: called when the last listener has left.
+    """
+
+    def __init__(self, services: StreamServices, tasks: Tasks, stream: Stream, on_empty: Callable[[], object]) -> None:
+        self._services = services
+        self._tasks = tasks
         self._stream = stream
         self._on_empty = on_empty
         self._cursors: dict[str, Cursor] = {}
@@ -63,8 +71,8 @@ class MergedStream:
 
     async def _chunks(self, listener: Listener, expires: float) -> AsyncIterator[bytes]:
         sent = 0
-        while (left := expires - self._streams.clock()) > 0:
-            if sent > self._streams.stream_bytes:
+        while (left := expires - self._services.clock()) > 0:
+            if sent > self._services.stream_bytes:
                 return  # Envoy may hold all of it for a client that does not read; one that does comes back
             try:
                 async with asyncio.timeout(min(HEARTBEAT_SECONDS, left)):
@@ -87,7 +95,9 @@ class MergedStream:
         for pump in self._pumps:
             pump.cancel()
         self._cursors = dict(cursors)
-        self._pumps = [asyncio.create_task(self._pump(ref)) for ref in self._stream.sources]
+        self._pumps = [
+            self._tasks.keep("pump", partial(self._pump, ref), server=ref.server) for ref in self._stream.sources
+        ]
 
     def _detach(self, listener: Listener) -> None:
         self.listeners.remove(listener)
@@ -106,13 +116,6 @@ class MergedStream:
         for listener in self.listeners:
             listener.end()
 
-    async def closed(self) -> None:
-        """Stop listening to the servers."""
-        tasks = [task for task in (*self._pumps, self._telling) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     # -- Servers --------------------------------------------------------------------------------------------------------
 
     async def _pump(self, ref: SessionRef) -> None:
@@ -120,7 +123,7 @@ class MergedStream:
         known = ref.known
         pause = _Pause()
         useless = 0
-        while not self._streams.memory.has_ended(self._stream.view.session_id):
+        while not self._services.memory.has_ended(self._stream.view.key):
             session = None
             try:
                 session = await self._session(ref)
@@ -144,21 +147,22 @@ class MergedStream:
                 if error.reason == "status":
                     self._cursors.pop(ref.server, None)
             # A call that finds the server again is followed at once: what the call is about may need the stream.
-            await self._streams.legs.wait_for_another(ref, known, pause.next())
+            await self._services.legs.wait_for_another(ref, known, pause.next())
 
     async def _session(self, ref: SessionRef) -> UpstreamSession:
-        return self._streams.memory.current(ref) or await self._streams.legs.reopen(ref, None)
+        return self._services.memory.current(ref) or await self._services.legs.reopen(ref, None, self._stream.context)
 
     async def _replace(self, ref: SessionRef, lost: UpstreamSession | None) -> None:
         with contextlib.suppress(UpstreamError):
-            await self._streams.legs.reopen(ref, lost.id if lost is not None else None)
+            await self._services.legs.reopen(ref, None if lost is None else lost.id, self._stream.context)
 
     async def _read(self, ref: SessionRef, session: UpstreamSession, pause: _Pause) -> None:
-        client, entry = self._streams.client, self._streams.entries[ref.server]
+        client, entry = self._services.client, self._services.entries[ref.server]
         cursor = self._cursors.get(ref.server)
         if cursor is not None and cursor.session != session_checksum(session):
             cursor = None
-        async with client.listen(entry, session, None if cursor is None else cursor.event_id) as chunks:
+        last = None if cursor is None else cursor.event_id
+        async with client.listen(entry, session, last, context=self._stream.context) as chunks:
             pause.reset()
             parser = client.parser()
             try:
@@ -178,7 +182,7 @@ class MergedStream:
         if event.id and len(event.id) <= MAX_UPSTREAM_ID_BYTES:
             self._cursors[server] = Cursor(server, session_checksum(session), event.id)
             position = Position("", tuple(self._cursors.values()))
-            id = self._streams.identifiers.event_id(self._stream.view, position)
+            id = self._services.identifiers.event_id(self._stream.view, position)
         down = self._messages(server, session, event.data) if event.data else []
         for message in down[:-1]:
             await self._deliver(render(SseEvent(message, event.event)))
@@ -192,7 +196,7 @@ class MergedStream:
         for message in messages_in(data):
             relayed = self._stream.relay.message(server, session, message, None)
             if relayed.up is not None:
-                self._streams.legs.post(server, session, relayed.up)
+                self._services.legs.post(server, session, relayed.up)
             if relayed.changed is not None:
                 self._tell_change({relayed.changed})
             if relayed.down is not None:
@@ -212,23 +216,23 @@ class MergedStream:
 
     def _announce(self, session: UpstreamSession) -> None:
         """A server came, or came back: what it has may be new."""
-        kinds = set(LIST_CHANGED.values()) & session.capabilities
+        kinds = LIST_CHANGED.keys() & session.capabilities
         if kinds:
-            self._streams.memory.forget_owners(self._stream.view.session_id)
+            self._services.memory.forget_owners(self._stream.view.key)
             self._tell_change(kinds)
 
     def _tell_change(self, kinds: set[str]) -> None:
         self._changed |= kinds
         if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell_changes())
+            self._telling = self._tasks.keep("tell_changes", self._tell_changes)
 
     async def _tell_changes(self) -> None:
         await asyncio.sleep(BURST_SECONDS)
         while self._changed:
             kind = min(self._changed)
-            self._changed.discard(kind)
-            message = {"jsonrpc": "2.0", "method": f"notifications/{kind}/list_changed"}
+            message = {"jsonrpc": "2.0", "method": LIST_CHANGED[kind]}
             await self._deliver(render(SseEvent(orjson.dumps(message))))
+            self._changed.discard(kind)
 
 
 class _Pause:

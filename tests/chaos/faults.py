@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tests.chaos.load import CUT_OFF, SESSIONS, Load
 from tests.chaos.stage import WORKERS, Stage
+from tests.support.waiting import eventually
 
 FROZEN_SECONDS = 5.0
 """How long something is frozen; longer than ALPHA_TIMEOUT, and than it takes to find a frozen worker."""
@@ -91,10 +92,14 @@ async def _reload(stage: Stage, load: Load) -> None:
     for servers in ({"gamma": f"http://127.0.0.1:{stage.servers['beta'].port}/mcp"}, {}):
         before = set(stage.workers)
         stage.rewrite(**servers)
-        async with asyncio.timeout(60):
-            while len(set(stage.workers) - before) < WORKERS:
-                await asyncio.sleep(0.02)
+        await _replaced(stage, before)
         await load.until_well()
+
+
+async def _replaced(stage: Stage, before: set[int]) -> None:
+    await eventually(
+        lambda: set(stage.workers) - before, "new workers", until=lambda new: len(new) >= WORKERS, seconds=60
+    )
 
 
 FAULTS = (

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 
 from tests.support.gateway import TestClient
+from tests.support.waiting import eventually
 
 SESSIONS = 8
 SERVERS = ("alpha", "beta")
@@ -79,9 +80,10 @@ class Load:
     async def until_well(self, patience: float = 90.0) -> None:
         """Until each session had several calls in a row answered, from now on."""
         self._in_a_row = dict.fromkeys(self._sessions, 0)
-        async with asyncio.timeout(patience):
-            while min(self._in_a_row.values()) < _IN_A_ROW:
-                await asyncio.sleep(0.01)
+        await eventually(
+            lambda: self._in_a_row, "calls are answered in a row", seconds=patience,
+            until=lambda rows: min(rows.values()) >= _IN_A_ROW,
+        )  # fmt: skip
 
     async def _calls(self, session: str) -> None:
         for server in itertools.cycle(SERVERS):

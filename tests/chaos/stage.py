@@ -19,7 +19,7 @@ from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.chaos.load import SERVERS
 from tests.support.gateway import TestClient
-from tests.support.processes import ROOT, children_of, free_port, http_server, is_alive, program, sdk_server
+from tests.support.processes import ROOT, children_of, free_port, http_server, is_alive, program, sdk_server, there
 
 WORKERS = 2
 
@@ -137,10 +137,7 @@ async def stage(folder: Path) -> AsyncIterator[tuple[Stage, TestClient]]:
         log = folder / "gateway.log"
         environment = {"MCP_SESSION_SECRET": "s" * 32}
         gateway = await stack.enter_async_context(program(command, log=log, environment=environment))
-        async with asyncio.timeout(30):
-            while not (sockets / "envoy.json").exists():
-                assert gateway.returncode is None, log.read_text()
-                await asyncio.sleep(0.02)
+        await there(gateway, log, sockets / "envoy.json")
         first = ["--use-dynamic-base-id", "--base-id-path", str(folder / BASE_ID)]
         envoy = Part([*envoy_command(folder), *first], port, folder / "envoy.log")
         stack.push_async_callback(envoy.end, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import ROOT, free_port
+from tests.support.waiting import eventually
 
 LOCAL_DOCKER = ROOT.parent / "shared" / "tools" / "local-docker"
 """Brings an engine and the base images to a machine without a container registry, where that is part of it."""
@@ -30,7 +32,7 @@ COMMAND_SECONDS = 900.0
 """For one command, the longest being a build that downloads everything."""
 
 START_SECONDS = 60.0
-"""For Envoy to listen."""
+"""For Envoy to listen, and for a service to say something."""
 
 
 class NoEngine(Exception):
@@ -222,6 +224,16 @@ def _until_it_answers(port: int) -> None:
             time.sleep(0.1)
         finally:
             connection.close()
+
+
+async def until_logged(stack: Stack, service: str, text: str) -> None:
+    """Wait until a service's log has this text."""
+    await eventually(
+        lambda: asyncio.to_thread(stack.compose, "logs", "--no-color", service),
+        f"{service} says {text!r}",
+        until=lambda log: text in log,
+        seconds=START_SECONDS,
+    )
 
 
 def take_down(stack: Stack) -> None:

@@ -15,7 +15,18 @@ import pytest
 from mcp.client.client import Client
 from mcp_types import TextContent
 
-from tests.compose.docker import BASE, GATEWAY, SAMPLES, Stack, image_bytes, require_engine, run, running, take_down
+from tests.compose.docker import (
+    BASE,
+    GATEWAY,
+    SAMPLES,
+    Stack,
+    image_bytes,
+    require_engine,
+    run,
+    running,
+    take_down,
+    until_logged,
+)
 from tests.compose.traffic import Tally, traffic
 from tests.support.processes import ROOT
 
@@ -68,7 +79,7 @@ async def test_both_servers_behind_one_url(stack: Stack) -> None:
         created = await client.call_tool("notes__create", {"title": "Milk", "text": "two bottles"})
         assert created.structured_content == {"id": 1, "title": "Milk", "text": "two bottles"}
         assert await weekday(client) == "Saturday"
-    await _until_logged(stack, "envoy", '"mcp.server":"dates"')
+    await until_logged(stack, "envoy", '"mcp.server":"dates"')
 
 
 def test_two_workers_serve(stack: Stack) -> None:
@@ -168,9 +179,9 @@ async def test_a_changed_configuration_is_taken_up(stack: Stack, mounted: Path) 
     text = file.read_text(encoding="utf-8")
     async with traffic(stack.url, CALLS) as tally:
         _replace(file, text.replace("exclude: [delete]", "exclude: []"))
-        await _until_logged(stack, "gateway", "exclude is empty")
+        await until_logged(stack, "gateway", "exclude is empty")
         _replace(file, text.replace("exclude: [delete]", "exclude: [search]"))
-        await _until_logged(stack, "gateway", "config_reloaded")
+        await until_logged(stack, "gateway", "config_reloaded")
         await tally.all_served(20, RECOVERY_SECONDS)
         async with Client(stack.url) as client:
             tools = [tool.name for tool in (await client.list_tools()).tools]
@@ -184,12 +195,6 @@ def _replace(file: Path, text: str) -> None:
     new = file.with_suffix(".new")
     new.write_text(text, encoding="utf-8")
     new.rename(file)
-
-
-async def _until_logged(stack: Stack, service: str, text: str) -> None:
-    async with asyncio.timeout(RECOVERY_SECONDS):
-        while text not in await asyncio.to_thread(stack.compose, "logs", "--no-color", service):
-            await asyncio.sleep(0.2)
 
 
 async def test_taken_down_it_leaves_nothing(stack: Stack) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +9,8 @@ import yaml
 from mcp import MCPError
 from mcp.client.client import Client
 
-from tests.compose.docker import LOCAL_DOCKER, Stack, require_engine, run, running
+from tests.compose.docker import LOCAL_DOCKER, Stack, require_engine, run, running, until_logged
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -35,18 +35,11 @@ def _is_here(image: str) -> bool:
     return "Status:" in run("docker", "pull", image, check=False)
 
 
-async def logged(stack: Stack, service: str, text: str) -> None:
-    """Wait until a service's log has this text."""
-    async with asyncio.timeout(DEADLINE):
-        while text not in await asyncio.to_thread(stack.compose, "logs", "--no-color", service):
-            await asyncio.sleep(0.2)
-
-
 async def test_the_real_rate_limit_service_counts() -> None:
     """Sessions share the limit of one tool; lists and other tools go on."""
     require_images("compose/ratelimit.env", "ratelimit", "redis")
     with running("compose/ratelimit.env") as stack:
-        await logged(stack, "ratelimit", "Listening for gRPC")
+        await until_logged(stack, "ratelimit", "Listening for gRPC")
         await _until_it_counts(stack.url)
         refused = 0
         for _ in range(4):
@@ -62,14 +55,16 @@ async def test_the_real_rate_limit_service_counts() -> None:
 
 async def _until_it_counts(url: str) -> None:
     """Envoy has connected to the service: before, it refuses what it can't have counted."""
-    async with asyncio.timeout(DEADLINE), Client(url) as client:
-        while True:
+    async with Client(url) as client:
+
+        async def counts() -> bool:
             try:
                 await client.call_tool("date__today", {})
             except MCPError:
-                await asyncio.sleep(0.5)
-            else:
-                return
+                return False
+            return True
+
+        await eventually(counts, "calls are counted", seconds=DEADLINE)
 
 
 async def _refusal(client: Client) -> str | None:
@@ -86,7 +81,7 @@ async def test_the_collector_gets_a_record_for_each_request() -> None:
     with running("compose/otel.env") as stack:
         async with Client(stack.url) as client:
             await client.call_tool("date__weekday", {"day": "2026-11-21"})
-        await logged(stack, "otel", "gen_ai.tool.name: Str(weekday)")
+        await until_logged(stack, "otel", "gen_ai.tool.name: Str(weekday)")
         log = stack.compose("logs", "--no-color", "otel")
         assert "service.name: Str(mcp-gateway)" in log
         assert "mcp.method.name: Str(initialize)" in log

@@ -12,6 +12,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.waiting import eventually
+
 CALL_SECONDS = 20.0
 """After this time without an answer a call is lost: Envoy would have given up before."""
 
@@ -54,14 +56,15 @@ class Tally:
         """Wait until every caller got this many results in a row; for how many seconds that took.
 
         Raises:
-            TimeoutError: it took longer than ``seconds``.
+            AssertionError: it took longer than ``seconds``.
         """
         self.forget_rows()
         loop = asyncio.get_running_loop()
         start = loop.time()
-        async with asyncio.timeout(seconds):
-            while min(self.row.values()) < times:
-                await asyncio.sleep(_PAUSE)
+        await eventually(
+            lambda: self.row, f"{times} results in a row for everybody", seconds=seconds,
+            until=lambda rows: min(rows.values()) >= times,
+        )  # fmt: skip
         return loop.time() - start
 
 

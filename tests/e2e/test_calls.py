@@ -23,7 +23,7 @@ async def test_two_servers_appear_as_one(start: StartGateway, alpha: ScriptedSer
 
 
 async def test_arguments_arrive_byte_for_byte(start: StartGateway, alpha: ScriptedServer) -> None:
-    """E4. Big integers, long decimals, escapes, blanks and the order of keys."""
+    """Big integers, long decimals, escapes, blanks and the order of keys."""
     arguments = (
         rb'{"z": 12345678901234567890, "big":9007199254740993 , "pi":3.1415926535, "d":12345678901234567890.1234567890,'
         rb' "e":1e400, "one":1.0, "esc":"\u0041\/<\ud83d\ude00", "a":{"y":1,"x":2}}'
@@ -85,8 +85,8 @@ async def test_what_a_server_gets(start: StartGateway, alpha: ScriptedServer) ->
         assert set(got.headers) <= known
 
 
-async def test_e8_no_upstream_session_id_reaches_the_client(start: StartGateway, alpha: ScriptedServer) -> None:
-    """S8."""
+async def test_no_upstream_session_id_reaches_the_client(start: StartGateway, alpha: ScriptedServer) -> None:
+    """Some clients take `Mcp-Session-Id` from any response."""
 
     async def leaky(request: object, message: dict[str, object]) -> object:
         response = echo(message)
@@ -104,7 +104,7 @@ async def test_e8_no_upstream_session_id_reaches_the_client(start: StartGateway,
         assert "set-cookie" not in answer.headers
 
 
-async def test_e28_three_pages_arrive_as_one(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_three_pages_arrive_as_one(start: StartGateway, alpha: ScriptedServer) -> None:
     alpha.pages = [[tool(f"t{page}{index}") for index in range(3)] for page in range(3)]
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
@@ -115,7 +115,7 @@ async def test_e28_three_pages_arrive_as_one(start: StartGateway, alpha: Scripte
         assert refused.error["code"] == -32602
 
 
-async def test_e28_a_repeated_cursor_ends_the_list(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_a_repeated_cursor_ends_the_list(start: StartGateway, alpha: ScriptedServer) -> None:
     async def endless(request: object, message: dict[str, object]) -> object:
         from aiohttp import web
 
@@ -162,7 +162,7 @@ async def test_filters_hide_from_list_and_call(start: StartGateway, alpha: Scrip
 
 
 async def test_an_event_stream_passes_as_it_comes(start: StartGateway, alpha: ScriptedServer) -> None:
-    """S1. The first event arrives while the server still works; nothing is buffered on the way."""
+    """The first event arrives while the server still works; nothing is buffered on the way."""
     go_on = asyncio.Event()
 
     async def stream(request: object, message: dict[str, object]) -> object:

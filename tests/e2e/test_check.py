@@ -74,14 +74,14 @@ async def test_what_is_wrong(tmp_path: Path, alpha: ScriptedServer, beta: Script
         ("unreachable", "gone"),
     ]
     [unreachable] = [problem["text"] for problem in problems if problem["kind"] == "unreachable"]
-    assert unreachable == f"127.0.0.1:{dead} is unreachable (UpstreamConnectionFailure): nobody listens there"
+    assert unreachable == f"127.0.0.1:{dead} is unreachable (UpstreamConnectionFailure): nothing listens there"
     assert alpha.sessions == beta.sessions == set()
 
 
 @pytest.mark.parametrize(
     ("tls", "expected"),
     [
-        ({}, "its certificate is not trusted: name the authority's file in `tls.ca`"),
+        ({}, "its certificate is not trusted: set `tls.ca` to the file of its CA"),
         ({"ca": "{ca}", "sni": "elsewhere.example"}, "its certificate is for another name"),
         ({"ca": "{ca}"}, None),
     ],

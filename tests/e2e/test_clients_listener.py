@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.e2e.conftest import StartGateway
 from tests.support.gateway import TestGateway
 from tests.support.scripted import ScriptedServer
 from tests.support.tls import Authority
+from tests.support.waiting import eventually
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
@@ -207,9 +209,8 @@ async def test_no_more_connections_than_configured(start: StartGateway, alpha: S
         writer.close()
         for _, writer in first:
             writer.close()
-        async with asyncio.timeout(20):
-            while await gateway.local.stat("http.mcp.downstream_cx_active") != 0:
-                await asyncio.sleep(0.02)
+        active = "http.mcp.downstream_cx_active"
+        await eventually(lambda: gateway.local.stat(active), "all connections are closed", until=lambda seen: seen == 0)
         session = await gateway.initialize("2025-03-26")
         calls = [
             {"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": {"name": "alpha__echo"}} for n in range(20)
@@ -223,9 +224,8 @@ async def test_envoy_that_is_short_of_memory(start: StartGateway, alpha: Scripte
     """Beyond all thresholds nobody new gets in, and the admin interface says why."""
     async with start({"alpha": alpha.url}, overload={"max_heap_size_bytes": "1MiB"}) as gateway:
         for action in ("disable_http_keepalive", "stop_accepting_requests", "stop_accepting_connections"):
-            async with asyncio.timeout(20):
-                while await gateway.local.stat(f"overload.envoy.overload_actions.{action}.active") != 1:
-                    await asyncio.sleep(0.02)
+            gauge = f"overload.envoy.overload_actions.{action}.active"
+            await eventually(partial(gateway.local.stat, gauge), f"{action} is active", until=lambda seen: seen == 1)
         reader, writer = await connect(gateway)  # the kernel's answer; Envoy does not take it from there
         writer.write(head(gateway, len(INITIALIZE)) + INITIALIZE)
         with pytest.raises(TimeoutError):

@@ -20,7 +20,8 @@ from mcp.client.client import Client
 from mcp_types import TextContent
 
 from mcp_extproc.run.envoy_binary import find_envoy
-from tests.support.processes import ROOT, children_of, free_port, http_server, interrupt, is_alive, program
+from tests.support.processes import ROOT, children_of, free_port, gone, http_server, interrupt, logs, program
+from tests.support.waiting import eventually
 from tests.unit.test_docs import blocks, with_filters
 
 RUN = [sys.executable, "examples/run.py"]
@@ -55,12 +56,6 @@ async def ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
             if "url" in entry:
                 return entry
     raise AssertionError(await process.stderr.read() if process.stderr else "")
-
-
-async def gone(pids: set[int]) -> None:
-    async with asyncio.timeout(20):
-        while any(is_alive(pid) for pid in pids):
-            await asyncio.sleep(0.02)
 
 
 async def text_of(client: Client, name: str, **arguments: Any) -> str:
@@ -132,10 +127,12 @@ async def test_a_port_that_is_taken() -> None:
             async with running(*arguments, **environment) as process:
                 children: set[int] = set()
                 ending = asyncio.create_task(process.wait())
-                async with asyncio.timeout(60):
-                    while not ending.done():
-                        children |= children_of(process.pid)
-                        await asyncio.sleep(0.02)
+
+                def ended() -> bool:
+                    children.update(children_of(process.pid))  # noqa: B023 - called in this round only
+                    return ending.done()  # noqa: B023
+
+                await eventually(ended, "it gives up")
                 assert process.stderr is not None
                 err = (await process.stderr.read()).decode()
                 assert process.returncode == 1
@@ -175,10 +172,9 @@ async def attached(folder: Path, filters: list[Any]) -> AsyncIterator[str]:
                 command = [sys.executable, f"examples/servers/{name}.py", "--port", str(number)]
                 await running.enter_async_context(http_server(command, number, log=folder / f"{name}.log"))
             log = folder / "worker.log"
-            await running.enter_async_context(program([*COMMAND, "serve", file], log=log, environment=environment))
-            async with asyncio.timeout(30):
-                while "serving" not in log.read_text():
-                    await asyncio.sleep(0.02)
+            serve = [*COMMAND, "serve", file]
+            worker = await running.enter_async_context(program(serve, log=log, environment=environment))
+            await logs(worker, log, "serving")
             envoy = [find_envoy(), "-c", str(configuration), "--use-dynamic-base-id", "--log-level", "warning"]
             await running.enter_async_context(http_server(envoy, port, log=folder / "envoy.log"))
             yield f"http://localhost:{port}/mcp"

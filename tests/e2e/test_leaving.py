@@ -12,8 +12,7 @@ import pytest
 
 from mcp_extproc.run import standalone
 from tests.e2e.conftest import StartGateway
-from tests.e2e.test_run import gone
-from tests.support.processes import is_alive
+from tests.support.processes import gone, is_alive
 from tests.support.streaming import Events, calling, listen, two
 
 OK = {"content": [{"type": "text", "text": "ok"}]}

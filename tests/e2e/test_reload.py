@@ -18,10 +18,11 @@ from mcp_types import ToolListChangedNotification
 from mcp_extproc.run import reload
 from mcp_extproc.telemetry import log
 from tests.e2e.conftest import StartGateway
-from tests.e2e.test_workers import Load, load, until_known
+from tests.e2e.test_workers import Load, load, until_known, until_served
 from tests.support.gateway import TestGateway
 from tests.support.processes import free_port, http_server, sdk_server
 from tests.support.scripted import ScriptedServer, echo
+from tests.support.waiting import eventually
 
 LISTENERS = "listener_manager.lds.update_success"
 REPLACED = "listener_manager.listener_modified"
@@ -69,9 +70,9 @@ def edit(directory: Path, servers: Mapping[str, Any], **changes: Any) -> None:
 
 async def serves(gateway: TestGateway, *servers: str) -> None:
     """Until all workers serve these."""
-    async with asyncio.timeout(60):
-        while set(gateway.local.config.servers) != set(servers):
-            await asyncio.sleep(0.02)
+    await eventually(
+        lambda: set(gateway.local.config.servers), f"{servers} are served", until=lambda seen: seen == set(servers)
+    )
 
 
 async def clusters(gateway: TestGateway) -> set[str]:
@@ -82,9 +83,9 @@ async def clusters(gateway: TestGateway) -> set[str]:
 
 async def until_gone(gateway: TestGateway, server: str) -> None:
     """Until Envoy does not know a server any more."""
-    async with asyncio.timeout(60):
-        while f"mcp/{server}" in await clusters(gateway):
-            await asyncio.sleep(0.02)
+    await eventually(
+        lambda: clusters(gateway), f"Envoy has no {server}", until=lambda known: f"mcp/{server}" not in known
+    )
 
 
 def failures(calls: Load) -> list[tuple[int, bytes]]:
@@ -170,9 +171,7 @@ async def test_an_invalid_file_is_refused_and_the_old_one_serves(
         assert gateway.local.pids == before
 
         os.kill(before["worker"], signal.SIGKILL)
-        async with asyncio.timeout(60):
-            while (await gateway.call(session, "alpha__echo")).status != 200:
-                await asyncio.sleep(0.05)
+        await until_served(gateway, session, "alpha__echo")
         assert gateway.local.pids["worker"] != before["worker"]
 
         (tmp_path / "gateway.yaml").write_text(good)
@@ -211,9 +210,11 @@ async def test_a_change_of_the_listener_loses_no_call(
         assert (await gateway.send(large, mcp_session_id=session)).status == 200
         async with load(gateway) as calls:
             edit(tmp_path, {"alpha": alpha.url}, limits={"request_bytes": 4096})
-            async with asyncio.timeout(60):
-                while gateway.local.config.limits.request_bytes != 4096:
-                    await asyncio.sleep(0.02)
+            await eventually(
+                lambda: gateway.local.config.limits.request_bytes,
+                "the new limit holds",
+                until=lambda seen: seen == 4096,
+            )
             await calls.more(20)
         assert failures(calls) == []
         assert await gateway.local.stat(REPLACED) == 2, "that of clients and that of batches"

@@ -22,6 +22,7 @@ from tests.support.h2_front import Http2Front
 from tests.support.processes import free_port
 from tests.support.scripted import ScriptedServer, echo, hang, raw
 from tests.support.tls import Authority
+from tests.support.waiting import eventually
 
 
 @asynccontextmanager
@@ -50,9 +51,7 @@ async def stat(gateway: TestGateway, name: str) -> int:
 
 
 async def until(gateway: TestGateway, name: str, value: int) -> None:
-    async with asyncio.timeout(20):
-        while await stat(gateway, name) != value:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: stat(gateway, name), f"{name} is {value}", until=lambda seen: seen == value)
 
 
 async def config_of(gateway: TestGateway) -> dict[str, Any]:
@@ -105,9 +104,7 @@ async def test_dns_names_are_looked_up_again(start: StartGateway) -> None:
         async with start({"s": {"url": f"http://s.localhost:{server.port}/mcp", "dns": dns}}) as gateway:
             session = await gateway.initialize()
             assert (await gateway.call(session, "s__echo")).result
-            async with asyncio.timeout(20):
-                while await stat(gateway, "update_success") < 3:
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: stat(gateway, "update_success"), "three lookups", until=lambda count: count >= 3)
             assert (await gateway.call(session, "s__echo")).result
 
 
@@ -294,9 +291,9 @@ async def test_circuit_breakers(
         session = await gateway.initialize()
         calls = {asyncio.create_task(gateway.call(session, "s__echo", id=n)): n for n in range(12)}
         # Each of Envoy's threads (at most 4) may have a connection, whatever the limit; and one request waits.
-        async with asyncio.timeout(20):
-            while len(refused := [call for call in calls if call.done()]) < 7:
-                await asyncio.sleep(0.01)
+        refused = await eventually(
+            lambda: [call for call in calls if call.done()], "7 calls are refused", until=lambda done: len(done) >= 7
+        )
         for call in refused:
             got = call.result()
             assert (got.status, got.error["code"], got.json["id"]) == (200, -32603, calls[call])
@@ -369,9 +366,9 @@ async def test_without_retries_they_fail(start: StartGateway) -> None:
         config = section([server])
         config["endpoints"] = [f"127.0.0.1:{free_port()}", *config["endpoints"]]
         async with start({"s": {**config, "load_balancing": "random"}}) as gateway:
-            async with asyncio.timeout(20):
-                while "mcp-session-id" not in (opened := await gateway.rpc("initialize", HELLO)).headers:
-                    pass
+            opened = await eventually(
+                lambda: gateway.rpc("initialize", HELLO), "a session", until=lambda got: "mcp-session-id" in got.headers
+            )
             session = opened.headers["mcp-session-id"]
             got = [await gateway.call(session, "s__echo", id=n) for n in range(20)]
             assert any("UpstreamConnectionFailure" in one.error["message"] for one in got if "error" in one.json)
@@ -460,9 +457,7 @@ async def test_http2_with_prior_knowledge(start: StartGateway, alpha: ScriptedSe
             await asyncio.gather(*(gateway.call(session, "s__echo", id=n) for n in range(20)))
             assert await stat(gateway, "upstream_cx_http2_total") > 0
             assert await stat(gateway, "upstream_cx_http1_total") == 0
-            async with asyncio.timeout(20):
-                while front.pings < 2:
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: front.pings, "two pings of HTTP/2", until=lambda count: count >= 2)
             front.refuse = 1
             assert (await gateway.call(session, "s__echo")).result
             assert len(alpha.calls("tools/call")) == 21

@@ -18,7 +18,8 @@ from aiohttp import ClientPayloadError
 
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import Answer, TestGateway
-from tests.support.processes import free_port, http_server, is_alive, sdk_server
+from tests.support.processes import free_port, gone, http_server, sdk_server
+from tests.support.waiting import eventually
 
 NAMES = ("one", "two", "three")
 
@@ -116,12 +117,10 @@ async def test_the_sessions_of_a_dead_replica_go_on(start: StartGateway, tmp_pat
                     answers["answered"] += 1
 
         callers = [asyncio.create_task(keep_calling(session)) for session in sessions]
-        while answers["answered"] < 100:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: answers["answered"], "100 calls are answered", until=lambda count: count >= 100)
         os.kill(dead.pid, signal.SIGKILL)
         before = answers["answered"]
-        while answers["answered"] < before + 300:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: answers["answered"], "300 more are", until=lambda count: count >= before + 300)
         stopping.set()
         await asyncio.gather(*callers)
         # At most what each of its sessions had under way.
@@ -151,9 +150,10 @@ async def test_all_replicas_are_dead(start: StartGateway, tmp_path: Path) -> Non
         session = await gateway.initialize()
         for one in group:
             os.kill(one.pid, signal.SIGKILL)
-        async with asyncio.timeout(10):
-            while any(is_alive(one.pid) for one in group) or await gateway.local.stat(ACTIVE) != 0:
-                await asyncio.sleep(0.01)
+        await gone([one.pid for one in group])
+        await eventually(
+            lambda: gateway.local.stat(ACTIVE), "Envoy has no connection to them", until=lambda seen: seen == 0
+        )
         answer = await gateway.call(session, "sdk__add", {"a": 1, "b": 2}, id=7)
         assert (answer.status, answer.error["code"], answer.json["id"]) == (200, -32603, 7)
         assert "'sdk' is down" in answer.error["message"]

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import ROOT, children_of, free_port, is_alive
+from tests.support.processes import ROOT, children_of, free_port, gone
 from tests.support.scripted import ScriptedServer, tool
+from tests.support.waiting import eventually
 
 RUN = [sys.executable, "-m", "mcp_extproc", "run"]
 
@@ -56,12 +57,6 @@ async def announced(process: asyncio.subprocess.Process) -> dict[str, Any]:
             if "url" in entry:
                 return entry
     raise AssertionError(await process.stderr.read() if process.stderr else "")
-
-
-async def gone(pids: set[int]) -> None:
-    async with asyncio.timeout(20):
-        while any(is_alive(pid) for pid in pids):
-            await asyncio.sleep(0.02)
 
 
 def write(folder: Path, document: dict[str, Any], name: str = "mcp-servers.json") -> Path:
@@ -120,7 +115,7 @@ async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> No
         assert lines[1].split() == ["alpha", "ready", "2025-11-25", "1", "alpha__"]
         assert "gone" in lines[2]
         assert f"127.0.0.1:{dead} is unreachable (UpstreamConnectionFailure)" in lines[2]
-        assert "Workers at http://localhost:" in text
+        assert "Serving at http://localhost:" in text
         assert "claude mcp add --transport http gateway http://localhost:" in text
         assert "\x1b" not in text
         process.send_signal(signal.SIGTERM)
@@ -192,11 +187,10 @@ async def test_killed_outright_it_leaves_nobody_behind(tmp_path: Path, alpha: Sc
 async def test_ctrl_c_during_the_start(tmp_path: Path, alpha: ScriptedServer, wait_for: str) -> None:
     file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
     async with running(file, "--port", "0", "--json") as process:
-        children: set[int] = set()
-        async with asyncio.timeout(30):
-            while len(children) < (1 if wait_for == "worker" else 2):
-                children = children_of(process.pid)
-                await asyncio.sleep(0)
+        least = 1 if wait_for == "worker" else 2
+        children = await eventually(
+            lambda: children_of(process.pid), f"{least} children", until=lambda children: len(children) >= least
+        )
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             await process.communicate()

@@ -80,7 +80,7 @@ async def test_big_integers_survive(gateway: TestGateway) -> None:
         assert result.structured_content == {"value": value}
 
 
-async def test_e26_a_tool_that_fails_is_a_result(gateway: TestGateway) -> None:
+async def test_a_tool_that_fails_is_a_result(gateway: TestGateway) -> None:
     async with Client(gateway.url, mode="legacy") as client:
         result = await client.call_tool("second__fail", {})
         assert result.is_error

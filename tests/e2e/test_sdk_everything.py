@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ from tests.support.gateway import TestGateway
 from tests.support.gateway import gateway as start_gateway
 from tests.support.npm import node, package
 from tests.support.processes import ROOT, free_port, http_server, program
+from tests.support.waiting import eventually
 from tests.support.wire import Wire
 
 pytestmark = [
@@ -374,11 +377,15 @@ async def test_cancellation(client: Client, family: Family) -> None:
     for name in (last, *family.names[:-1]):
         waiting[name].cancel()
         await asyncio.gather(waiting[name], return_exceptions=True)
-        async with asyncio.timeout(PATIENCE):
-            while (await seen(client, name))["cancelled"] != [name]:
-                pass
+        await eventually(partial(cancelled, client, name), f"{name} is told", until=partial(operator.eq, [name]))
         if name == last:
-            assert not any([(await seen(client, other))["cancelled"] for other in family.names[:-1]])
+            assert not any([await cancelled(client, other) for other in family.names[:-1]])
+
+
+async def cancelled(client: Client, name: str) -> list[str]:
+    """Which waiting calls a server was told are cancelled."""
+    keys: list[str] = (await seen(client, name))["cancelled"]
+    return keys
 
 
 async def seen(client: Client, name: str) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from mcp_extproc.address import UnixAddress
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import find_envoy
 from mcp_extproc.run.standalone import StandaloneGateway
-from tests.e2e.test_run import gone
-from tests.e2e.test_workers import load, until_known, workers_of
+from tests.e2e.test_workers import load, until_known, until_served, workers_of
 from tests.support.gateway import TestGateway
-from tests.support.processes import ROOT, children_of, free_port, is_alive, program
+from tests.support.processes import ROOT, children_of, comes_up, free_port, gone, is_alive, logs, program
 from tests.support.scripted import ScriptedServer
+from tests.support.waiting import eventually
 
 SERVE = [sys.executable, "-m", "mcp_extproc", "serve"]
 
@@ -70,10 +70,7 @@ async def serving(place: Place, *options: str) -> AsyncIterator[asyncio.subproce
     log = place.directory / "serve.log"
     command = [*SERVE, str(place.file), "--envoy-config", str(place.shared), *options]
     async with program(command, log=log) as process:
-        async with asyncio.timeout(60):
-            while '"ready"' not in log.read_text():
-                assert process.returncode is None, log.read_text()
-                await asyncio.sleep(0.02)
+        await logs(process, log, '"ready"')
         yield process
 
 
@@ -87,10 +84,7 @@ async def envoy(place: Place) -> AsyncIterator[TestGateway]:
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         client = TestGateway(cast("StandaloneGateway", place), http, place.directory / "access.log")
-        async with asyncio.timeout(60):
-            while not await answers(client):
-                assert process.returncode is None, log.read_text()
-                await asyncio.sleep(0.05)
+        await comes_up(process, log, lambda: answers(client), "Envoy serves")
         yield client
 
 
@@ -107,9 +101,9 @@ def logged(place: Place, event: str) -> list[dict[str, Any]]:
 
 
 async def until_logged(place: Place, event: str, times: int = 1) -> dict[str, Any]:
-    async with asyncio.timeout(60):
-        while len(found := logged(place, event)) < times:
-            await asyncio.sleep(0.02)
+    found = await eventually(
+        lambda: logged(place, event), f"{event}, {times} x", until=lambda found: len(found) >= times
+    )
     return found[times - 1]
 
 
@@ -170,9 +164,7 @@ async def test_envoy_goes_on_while_the_gateway_is_killed_and_started_again(place
             answer = await client.call(session, "alpha__echo")
             assert (answer.status, answer.error["code"]) == (503, -32603)
             async with serving(place, "--workers", "2"):
-                async with asyncio.timeout(60):
-                    while (await client.call(session, "alpha__echo")).status != 200:
-                        await asyncio.sleep(0.05)
+                await until_served(client, session, "alpha__echo")
                 assert {path: path.stat().st_mtime_ns for path in place.shared.glob("*.json")} == written
 
 
@@ -187,9 +179,7 @@ async def test_a_worker_that_is_killed_comes_back(place: Place, alpha: ScriptedS
         await until_logged(place, "worker_died")
         if kind == "tcp":
             assert (await client.call(session, "alpha__echo")).result
-        async with asyncio.timeout(60):
-            while (await client.call(session, "alpha__echo")).status != 200:
-                await asyncio.sleep(0.05)
+        await until_served(client, session, "alpha__echo")
         assert not is_alive(worker)
 
 
@@ -201,9 +191,9 @@ async def test_nothing_reaches_a_server_before_a_worker_is_ready(place: Place, a
     command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--use-dynamic-base-id", "--log-level", "error"]
     async with program(command, log=place.directory / "envoy.log"), aiohttp.ClientSession() as http:
         client = TestGateway(cast("StandaloneGateway", place), http, place.directory / "access.log")
-        async with asyncio.timeout(60):
-            while await place.stat("listener_manager.workers_started") != 1:
-                await asyncio.sleep(0.02)
+        await eventually(
+            lambda: place.stat("listener_manager.workers_started"), "Envoy's threads run", until=lambda seen: seen == 1
+        )
         statuses = [(await client.rpc("ping")).status]
         assert statuses == [503]
 

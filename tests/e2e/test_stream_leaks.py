@@ -8,7 +8,7 @@ import json
 import os
 import resource
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,10 @@ from mcp_extproc.upstreams.get_streams import Streams
 from tests.e2e.conftest import StartGateway
 from tests.support.processes import free_port, program
 from tests.support.scripted import ScriptedServer
+from tests.support.waiting import eventually
 
 SESSIONS = 20
 ROUNDS = 3
-PATIENCE = 30.0
-"""Seconds for something that has to happen. Connections that are kept for another request close after 15."""
 
 
 class Quiet(ScriptedServer):
@@ -61,7 +60,7 @@ class Rig:
 
     def hubs(self) -> int:
         [streams] = self._streams
-        return len(streams._hubs)
+        return len(streams._merged)
 
     def streams(self) -> list[int]:
         return [server.open_streams for server in self.servers]
@@ -139,21 +138,15 @@ def _config(directory: Path, servers: list[Quiet]) -> GatewayConfig:
 
 
 async def _ready(rig: Rig) -> None:
-    async with rig.client() as http, asyncio.timeout(PATIENCE):
-        while True:
+    async with rig.client() as http:
+
+        async def serves() -> bool:
             with contextlib.suppress(aiohttp.ClientError, AssertionError):
                 await rig.end(http, await rig.begin(http))
-                return
-            await asyncio.sleep(0.05)
+                return True
+            return False
 
-
-async def until(true: Callable[[], bool], what: Callable[[], object]) -> None:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not true():
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"it stays at {what()}") from None
+        await eventually(serves, "a stream is served")
 
 
 def files() -> int:
@@ -166,7 +159,11 @@ async def _come_and_go(rig: Rig, count: int, *, ended_first: bool) -> None:
     async with rig.client() as http:
         sessions = [await rig.begin(http) for _ in range(count)]
         open_streams = [await rig.listen(http, session) for session in sessions]
-        await until(lambda: rig.streams() == [count] * len(rig.servers), rig.streams)
+        await eventually(
+            rig.streams,
+            "a stream at each server for each client",
+            until=lambda streams: streams == [count] * len(rig.servers),
+        )
         assert rig.hubs() == count
         for session, stream in zip(sessions, open_streams, strict=True):
             if ended_first:
@@ -175,19 +172,19 @@ async def _come_and_go(rig: Rig, count: int, *, ended_first: bool) -> None:
             stream.close()
             if not ended_first:
                 await rig.end(http, session)
-        await until(lambda: rig.hubs() == 0, rig.hubs)
-        await until(lambda: rig.streams() == [0] * len(rig.servers), rig.streams)
+        await eventually(rig.hubs, "no hub", until=lambda hubs: hubs == 0)
+        await eventually(rig.streams, "no stream at any server", until=lambda streams: not any(streams))
 
 
 @pytest.mark.parametrize("ended_first", [False, True], ids=["broken", "ended"])
 async def test_listeners_leave_nothing_behind(rig: Rig, ended_first: bool) -> None:
     await _come_and_go(rig, 3, ended_first=ended_first)
-    await until(lambda: rig.hubs() == 0, rig.hubs)
+    await eventually(rig.hubs, "no hub", until=lambda hubs: hubs == 0)
     tasks, opened = len(asyncio.all_tasks()), files()
     for _ in range(ROUNDS):
         await _come_and_go(rig, SESSIONS, ended_first=ended_first)
-    await until(lambda: len(asyncio.all_tasks()) <= tasks, asyncio.all_tasks)
-    await until(lambda: files() <= opened, files)
+    await eventually(asyncio.all_tasks, "no more tasks than before", until=lambda now: len(now) <= tasks)
+    await eventually(files, "no more files than before", until=lambda now: now <= opened)
 
 
 async def test_processes_may_open_as_many_files_as_the_system_allows(start: StartGateway) -> None:
@@ -206,16 +203,16 @@ async def test_a_client_that_reconnects_leaves_nothing_behind(rig: Rig) -> None:
     async with rig.client() as http:
         session = await rig.begin(http)
         stream = await rig.listen(http, session)
-        await until(lambda: rig.streams() == [1, 1], rig.streams)
+        await eventually(rig.streams, "a stream at each server", until=lambda streams: streams == [1, 1])
         tasks, opened = len(asyncio.all_tasks()), files()
         for _ in range(ROUNDS * SESSIONS):
             newer = await rig.listen(http, session)
             stream.close()
             stream = newer
-        await until(lambda: len(asyncio.all_tasks()) <= tasks, asyncio.all_tasks)
-        await until(lambda: files() <= opened, files)
+        await eventually(asyncio.all_tasks, "no more tasks than before", until=lambda now: len(now) <= tasks)
+        await eventually(files, "no more files than before", until=lambda now: now <= opened)
         assert rig.streams() == [1, 1]
         assert rig.hubs() == 1
         stream.close()
-        await until(lambda: rig.hubs() == 0, rig.hubs)
-        await until(lambda: rig.streams() == [0, 0], rig.streams)
+        await eventually(rig.hubs, "no hub", until=lambda hubs: hubs == 0)
+        await eventually(rig.streams, "no stream at any server", until=lambda streams: not any(streams))

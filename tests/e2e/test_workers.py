@@ -15,10 +15,11 @@ import pytest
 
 from mcp_extproc.config import ConfigError
 from tests.e2e.conftest import StartGateway
-from tests.e2e.test_run import announced, gone, running, write
+from tests.e2e.test_run import announced, running, write
 from tests.support.gateway import Answer, TestClient, TestGateway
-from tests.support.processes import children_of
+from tests.support.processes import children_of, gone
 from tests.support.scripted import ScriptedServer, echo
+from tests.support.waiting import eventually
 
 SESSIONS = 16
 WELL = "cluster.mcp_extproc.membership_healthy"
@@ -44,9 +45,7 @@ class Load:
     async def more(self, count: int) -> None:
         """Until so many further calls were answered."""
         until = self.answered + count
-        async with asyncio.timeout(30):
-            while self.answered < until:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: self.answered, f"{count} more calls are answered", until=lambda now: now >= until)
 
     async def _calls(self, session: str) -> None:
         while not self._stopping:
@@ -72,20 +71,24 @@ async def load(gateway: TestClient) -> AsyncIterator[Load]:
 async def until_known(client: TestClient, session: str, tool: str, *, known: bool = True) -> Answer:
     """Call a tool until it is known, or is not any more: the last worker that was replaced may get a call before it has read
     that it was."""
-    async with asyncio.timeout(30):
-        while True:
-            answer = await client.call(session, tool)
-            if ("result" in answer.json) == known:
-                return answer
-            assert answer.status == 200, answer
-            await asyncio.sleep(0.01)
+
+    async def call() -> Answer:
+        answer = await client.call(session, tool)
+        assert answer.status == 200, answer
+        return answer
+
+    told = f"{tool} is {'known' if known else 'gone'}"
+    return await eventually(call, told, until=lambda answer: ("result" in answer.json) == known)
+
+
+async def until_served(client: TestClient, session: str, tool: str) -> None:
+    """Call a tool until a worker is there that answers."""
+    await eventually(lambda: client.call(session, tool), "a worker answers", until=lambda answer: answer.status == 200)
 
 
 async def until_well(gateway: TestGateway, workers: int) -> None:
     """Until Envoy sends requests to so many workers."""
-    async with asyncio.timeout(30):
-        while await gateway.local.stat(WELL) != workers:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: gateway.local.stat(WELL), f"{workers} are well", until=lambda seen: seen == workers)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -189,9 +192,9 @@ async def test_sighup_and_workers_of_run(tmp_path: Path, alpha: ScriptedServer) 
         before = workers_of(process.pid)
         assert len(before) == 2
         process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(60):
-            while len(workers_of(process.pid) - before) < 2:
-                await asyncio.sleep(0.02)
+        await eventually(
+            lambda: workers_of(process.pid) - before, "two new workers", until=lambda workers: len(workers) >= 2
+        )
         await gone(before)
         children = children_of(process.pid)
         process.send_signal(signal.SIGINT)

@@ -39,8 +39,11 @@ from tests.support.scripted import ScriptedServer
 NOW = 1_800_000_000.0
 """Unix time of the processor, which stands still."""
 
-PATIENCE = 15.0
-"""Seconds that the processor asks Envoy to wait for a fan-out."""
+FOR_LEGS = 15.0
+"""Seconds that Envoy is asked to wait for a fan-out: the deadline of its legs, and a margin."""
+
+FOR_A_SESSION = 25.0
+"""For a session to be opened, and restored, before a call is forwarded."""
 
 SECRET = "s" * 32
 
@@ -120,10 +123,10 @@ class Rig(Generic[U]):
         await exchange.send_body(body)
         return exchange
 
-    async def waiting(self, body: bytes, fields: Fields | None = None) -> RawExchange:
+    async def waiting(self, body: bytes, fields: Fields | None = None, patience: float = FOR_LEGS) -> RawExchange:
         """An exchange that started to ask servers, and has said that it takes longer."""
         exchange = await self.posted(body, fields)
-        assert_more_time(await exchange.receive())
+        assert_more_time(await exchange.receive(), patience)
         return exchange
 
     async def serves(self) -> None:
@@ -150,7 +153,7 @@ async def rig(
     sealer = Sealer(SECRET)
     gateway = Gateway(config, SECRET, SessionMemory())
     asked = upstreams(gateway)
-    processor = Processor(gateway, asked, FakeStreams(), Counters(), lambda: NOW, PATIENCE)
+    processor = Processor(gateway, asked, FakeStreams(), Counters(), lambda: NOW)
     # Not pytest's directory: a socket's path has 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="mcp") as directory:
         address = UnixAddress(f"{directory}/s")
@@ -177,7 +180,7 @@ async def real_legs(
     async with UpstreamClient(TcpAddress("127.0.0.1", server.port), config.limits) as client:
 
         def legs(gateway: Gateway) -> LegRunner:
-            return LegRunner(client, BatchClient(None, config), gateway.catalog.entries, gateway.memory, config.limits)
+            return LegRunner(client, BatchClient(None, config.limits), gateway.servers, gateway.memory, config.limits)
 
         async with rig(transport, legs, config) as running:
             yield running
@@ -214,10 +217,10 @@ def initialize(version: str = "2025-11-25") -> bytes:
     return rpc("initialize", {"protocolVersion": version, "capabilities": {}, "clientInfo": client})
 
 
-def assert_more_time(answer: pb.ProcessingResponse) -> None:
+def assert_more_time(answer: pb.ProcessingResponse, patience: float = FOR_LEGS) -> None:
     """The answer does nothing but ask Envoy for patience."""
     expected = pb.ProcessingResponse()
-    expected.override_message_timeout.FromSeconds(int(PATIENCE))
+    expected.override_message_timeout.FromMilliseconds(round(patience * 1000))
     assert answer == expected
 
 

@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from mcp_extproc.gateway.decision import Listed
+from mcp_extproc.gateway.legs import Listed
 from tests.extproc import rig as rigs
 from tests.extproc.rig import REQUEST_BYTES, Rig, Transport, call
 from tests.support.fake_upstreams import FakeUpstreams
@@ -157,7 +157,9 @@ class TestPieces:
         await rig.serves()
 
     async def test_a_piece_that_comes_while_servers_are_asked_is_not_let_through(self, rig: Rig[FakeUpstreams]) -> None:
-        exchange = await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=rigs.WEATHER)))
+        exchange = await rig.waiting(
+            call(), rig.fields(mcp_session_id=rig.token(weather=rigs.WEATHER)), rigs.FOR_A_SESSION
+        )
         await exchange.send_body(b"tail")
         (await rig.upstreams.next_session()).outcome.set_result(rigs.GITHUB)
         answers, code = await exchange.rest()

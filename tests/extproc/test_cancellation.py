@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mcp_extproc.gateway.decision import Listed
+from mcp_extproc.gateway.legs import Listed
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.fan_out import LegRunner
 from tests.extproc import rig as rigs
@@ -84,7 +84,7 @@ class TestWhileServersAreAsked:
         await work.given_up()
 
     async def test_a_call_that_waits_for_a_session_is_given_up(self, rig: Rig[FakeUpstreams]) -> None:
-        exchange = await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)))
+        exchange = await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)), rigs.FOR_A_SESSION)
         work = await rig.upstreams.next_session()
         exchange.cancel()
         await work.given_up()

@@ -17,7 +17,7 @@ import pytest
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway import merge
-from mcp_extproc.gateway.decision import Listed
+from mcp_extproc.gateway.legs import Listed
 from tests.extproc import rig as rigs
 from tests.extproc.rig import GITHUB, REPAIR_FIELDS, REPAIR_ROUTE, WEATHER, Rig, Transport, call, initialize
 from tests.support.fake_upstreams import FakeUpstreams
@@ -145,7 +145,9 @@ class TestBugs:
         await rig.serves()
 
     async def test_in_opening_a_session(self, rig: Rig[FakeUpstreams]) -> None:
-        exchange = await rig.waiting(call(id=3), rig.fields(mcp_session_id=rig.token(weather=WEATHER)))
+        exchange = await rig.waiting(
+            call(id=3), rig.fields(mcp_session_id=rig.token(weather=WEATHER)), rigs.FOR_A_SESSION
+        )
         (await rig.upstreams.next_session()).outcome.set_exception(Bug())
         assert_apology(await exchange.receive(), 3)
         assert (await exchange.end()).name == "OK"
@@ -154,7 +156,7 @@ class TestBugs:
     async def test_in_a_repair(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
         await exchange.send_headers(REPAIR_FIELDS, route=REPAIR_ROUTE)
-        rigs.assert_more_time(await exchange.receive())
+        rigs.assert_more_time(await exchange.receive(), rigs.FOR_A_SESSION)
         (await rig.upstreams.next_session()).outcome.set_exception(Bug())
         assert_apology(await exchange.receive())
         assert (await exchange.end()).name == "OK"
@@ -163,7 +165,7 @@ class TestBugs:
         """The response's head is owed an answer, and no error can be sent in its place."""
         exchange = rig.client.exchange()
         await exchange.send_headers(REPAIR_FIELDS, route=REPAIR_ROUTE)
-        rigs.assert_more_time(await exchange.receive())
+        rigs.assert_more_time(await exchange.receive(), rigs.FOR_A_SESSION)
         (await rig.upstreams.next_session()).outcome.set_result(GITHUB)
         assert kind(await exchange.receive()) == "request_headers"
         with monkeypatch.context() as patch:
@@ -203,14 +205,14 @@ class TestCancelledTasks:
         await self.fails(rig, exchange)
 
     async def test_what_a_call_waits_for(self, rig: Rig[FakeUpstreams]) -> None:
-        exchange = await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)))
+        exchange = await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)), rigs.FOR_A_SESSION)
         (await rig.upstreams.next_session()).outcome.cancel()
         await self.fails(rig, exchange)
 
     async def test_what_a_repair_waits_for(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
         await exchange.send_headers(REPAIR_FIELDS, route=REPAIR_ROUTE)
-        rigs.assert_more_time(await exchange.receive())
+        rigs.assert_more_time(await exchange.receive(), rigs.FOR_A_SESSION)
         (await rig.upstreams.next_session()).outcome.cancel()
         await self.fails(rig, exchange)
 
@@ -250,7 +252,7 @@ async def _owed_a_list(rig: Rig[FakeUpstreams]) -> RawExchange:
 
 
 async def _owed_a_session(rig: Rig[FakeUpstreams]) -> RawExchange:
-    return await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)))
+    return await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)), rigs.FOR_A_SESSION)
 
 
 OWING: Mapping[str, Callable[[Rig[FakeUpstreams]], Awaitable[RawExchange]]] = {
@@ -322,7 +324,7 @@ class TestServersThatHang:
         config = rigs.configuration(servers=servers)
         async with ScriptedServer(on={"initialize": hang}) as server:
             async with rigs.real_legs(transport, server, config) as rig:
-                exchange = await rig.waiting(initialize(), request_fields())
+                exchange = await rig.waiting(initialize(), request_fields(), 5.05)
                 error = error_of(await exchange.receive())["error"]
                 assert error["code"] == -32603
                 assert "server 'github' did not answer within 0.05 s" in error["message"]

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import Failed, Listed
 from mcp_extproc.gateway.headers import PASSED
+from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp.sessions import Sealer, UpstreamSession
 from tests.extproc.rig import (
+    FOR_A_SESSION,
     NOW,
     REPAIR_FIELDS,
     REPAIR_ROUTE,
@@ -134,7 +135,7 @@ class TestAllowList:
     async def test_a_repair_removes_what_the_new_session_lacks(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
         await exchange.send_headers(REPAIR_FIELDS, route=REPAIR_ROUTE)
-        assert_more_time(await exchange.receive())
+        assert_more_time(await exchange.receive(), FOR_A_SESSION)
         session = UpstreamSession("2025-03-26", None, frozenset())
         (await rig.upstreams.next_session()).outcome.set_result(session)
         answer = await exchange.receive()

@@ -54,7 +54,7 @@ async def folder() -> AsyncIterator[Path]:
 async def serving(transport: Transport, *addresses: Address) -> AsyncIterator[None]:
     """A worker at each address."""
     gateway = Gateway(GatewayConfig.model_validate({"servers": SERVERS}), SECRET, SessionMemory())
-    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0, 1.0)
+    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0)
     servers = [transport(processor, address, 1024) for address in addresses]
     try:
         for server in servers:
@@ -73,7 +73,7 @@ async def test_workers_that_serve(transport: Transport, folder: Path) -> None:
         assert (await ask(str(addresses[1]), http_proxy=f"http://{NOWHERE}"))[0] == 0
         code, said = await ask(str(addresses[0]), NOWHERE)
         assert code == 1
-        assert said.splitlines() == [f"{addresses[0]}: serving", f"{NOWHERE}: nobody answers"]
+        assert said.splitlines() == [f"{addresses[0]}: serving", f"{NOWHERE}: nothing responds"]
     assert (await ask(str(addresses[0])))[0] == 1
 
 
@@ -86,7 +86,7 @@ async def test_the_default_addresses_are_those_of_serve(transport: Transport, fo
         assert (await ask("--workers", "2", **here))[0] == 0
         code, said = await ask(**here, MCP_EXTPROC_WORKERS="3")
         assert code == 1
-        assert "extproc-2.sock: nobody answers" in said
+        assert "extproc-2.sock: nothing responds" in said
         assert (await ask("--directory", str(sockets), "--workers", "2"))[0] == 0
         assert (await ask(MCP_EXTPROC_DIRECTORY=str(sockets)))[0] == 0
 
@@ -114,7 +114,7 @@ async def test_one_that_is_not_ready() -> None:
 
 async def test_one_that_is_something_else() -> None:
     async with answering(None) as address:
-        assert await ask(address) == (1, f"{address}: no health check is served there: UNIMPLEMENTED\n")
+        assert await ask(address) == (1, f"{address}: there is no health service: UNIMPLEMENTED\n")
 
 
 async def test_one_that_hangs() -> None:
@@ -125,7 +125,7 @@ async def test_one_that_hangs() -> None:
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     async with server:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        assert await ask(address, "--timeout", "0.2") == (1, f"{address}: no answer in time\n")
+        assert await ask(address, "--timeout", "0.2") == (1, f"{address}: no response in time\n")
 
 
 async def test_a_bad_address() -> None:

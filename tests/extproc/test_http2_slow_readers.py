@@ -17,6 +17,7 @@ from mcp_extproc.extproc.http2 import grpc
 from mcp_extproc.extproc.http2.transport import MAX_PENDING_BYTES
 from tests.extproc.http2rig import PIECE, Producer, piece, serving
 from tests.support.rawclient import DEADLINE
+from tests.support.waiting import eventually
 from tests.unit.extproc.http2.peer import REQUEST
 
 HUGE = (1 << 31) - 1
@@ -83,8 +84,7 @@ async def test_a_shut_window_makes_the_producer_wait() -> None:
         await slow.order()
         # Each is a little larger than its bytes, so these are the first that are more than may wait.
         most = MAX_PENDING_BYTES // PIECE
-        while producer.produced < most:
-            await asyncio.sleep(0)
+        await eventually(lambda: producer.produced, f"{most} pieces", until=lambda count: count >= most)
         assert await producer.waits() == most
 
         await slow.widen(10 * PIECE)
@@ -101,8 +101,7 @@ async def test_a_full_socket_makes_the_producer_wait() -> None:
     producer = Producer(limit=2000)
     async with serving(producer) as (server, port), client(port, window=HUGE) as slow:
         await slow.order()
-        while not producer.produced:
-            await asyncio.sleep(0)
+        await eventually(lambda: producer.produced, "a first piece")
         produced = await producer.waits()
         assert produced < 200
         (link,) = server._links
@@ -119,10 +118,8 @@ async def test_a_client_that_leaves_ends_the_producer() -> None:
     async with serving(producer) as (server, port):
         async with client(port, window=10) as slow:
             await slow.order()
-            while not producer.produced:
-                await asyncio.sleep(0)
+            await eventually(lambda: producer.produced, "a first piece")
             await producer.waits()
-        async with asyncio.timeout(DEADLINE):
-            while server._links or not (producer.closed and producer.stopped):
-                await asyncio.sleep(0)
+        await eventually(lambda: not server._links, "the connection is closed")
+        await eventually(lambda: producer.closed and producer.stopped, "the producer is ended")
     assert (producer.stopped, producer.closed) == (1, 1)

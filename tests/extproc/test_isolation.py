@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 import pytest
 
-from mcp_extproc.gateway.decision import Decision, Leg, Listed, ListLeg, Outcome, RequestHead
+from mcp_extproc.gateway.decision import Decision
+from mcp_extproc.gateway.legs import Leg, Listed, ListLeg, Outcome
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.extproc.rig import REQUEST_BYTES, LiveTasks, Rig, call
 from tests.support.fake_upstreams import FakeUpstreams

@@ -8,9 +8,20 @@ import msgspec
 import pytest
 
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.gateway.decision import CloseLeg, Done, Failed, Listed, ListLeg, NotifyLeg, Opened, OpenLeg
+from mcp_extproc.gateway.legs import CloseLeg, Done, Failed, Listed, ListLeg, NotifyLeg, Opened, OpenLeg
+from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
-from tests.extproc.rig import GITHUB, REPAIR_FIELDS, REPAIR_ROUTE, WEATHER, Rig, assert_more_time, call, initialize
+from tests.extproc.rig import (
+    FOR_A_SESSION,
+    GITHUB,
+    REPAIR_FIELDS,
+    REPAIR_ROUTE,
+    WEATHER,
+    Rig,
+    assert_more_time,
+    call,
+    initialize,
+)
 from tests.support.fake_upstreams import FakeUpstreams
 from tests.support.rawclient import (
     RawExchange,
@@ -110,7 +121,7 @@ class TestCall:
         assert (await exchange.end()).name == "OK"
 
     async def test_opens_the_session_that_is_missing_and_then_goes_on(self, rig: Rig[FakeUpstreams]) -> None:
-        exchange = await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)))
+        exchange = await rig.waiting(call(), rig.fields(mcp_session_id=rig.token(weather=WEATHER)), FOR_A_SESSION)
         work = await rig.upstreams.next_session()
         assert (work.asked.ref.server, work.asked.ref.known, work.asked.lost) == ("github", None, None)
         work.outcome.set_result(UpstreamSession("2025-06-18", "late", frozenset({"tools"})))
@@ -121,7 +132,7 @@ class TestCall:
         assert (await exchange.end()).name == "OK"
 
     async def test_whose_session_cannot_be_opened_is_answered_with_the_cause(self, rig: Rig[FakeUpstreams]) -> None:
-        exchange = await rig.waiting(call(id="q"), rig.fields(mcp_session_id=rig.token(weather=WEATHER)))
+        exchange = await rig.waiting(call(id="q"), rig.fields(mcp_session_id=rig.token(weather=WEATHER)), FOR_A_SESSION)
         (await rig.upstreams.next_session()).outcome.set_result(Failed("github", "connect", "could not be asked"))
         answer = await exchange.receive()
         error = error_of(answer)
@@ -171,7 +182,10 @@ class TestFanOut:
     async def test_initialize(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = await rig.waiting(initialize(), request_fields())
         work = await rig.upstreams.next_run()
-        assert work.asked == tuple(OpenLeg(name, "2025-11-25", frozenset()) for name in ("github", "weather"))
+        context = RequestContext(request_id=json.dumps(1).encode())
+        assert work.asked == tuple(
+            OpenLeg(name, "2025-11-25", frozenset(), deadline=10.0, context=context) for name in ("github", "weather")
+        )
         work.outcome.set_result([Opened("github", GITHUB, None), Failed("weather", "timeout", "is slow")])
         answer = await exchange.receive()
         assert answer.immediate_response.status.code == 200
@@ -243,7 +257,7 @@ class TestRepair:
     async def repaired(self, rig: Rig[FakeUpstreams]) -> tuple[RawExchange, pb.ProcessingResponse, UpstreamSession]:
         exchange = rig.client.exchange()
         await exchange.send_headers(REPAIR_FIELDS, route=REPAIR_ROUTE)
-        assert_more_time(await exchange.receive())
+        assert_more_time(await exchange.receive(), FOR_A_SESSION)
         work = await rig.upstreams.next_session()
         assert (work.asked.ref.server, work.asked.lost) == ("github", "gh-1")
         session = UpstreamSession("2025-11-25", "gh-2", frozenset({"tools"}))
@@ -281,7 +295,7 @@ class TestRepair:
     async def test_that_fails_is_answered_503(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
         await exchange.send_headers(REPAIR_FIELDS, route=REPAIR_ROUTE)
-        assert_more_time(await exchange.receive())
+        assert_more_time(await exchange.receive(), FOR_A_SESSION)
         (await rig.upstreams.next_session()).outcome.set_result(Failed("github", "connect", "could not be asked"))
         answer = await exchange.receive()
         assert answer.immediate_response.status.code == 503

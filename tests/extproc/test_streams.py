@@ -8,6 +8,7 @@ from mcp_extproc.extproc import _pb as pb
 from tests.extproc.rig import Rig
 from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.rawclient import DEADLINE, RawExchange, kind, request_fields
+from tests.support.waiting import eventually
 
 
 async def opened(rig: Rig[FakeUpstreams]) -> tuple[RawExchange, asyncio.Queue[bytes | None], FakeStreams]:
@@ -47,9 +48,7 @@ async def test_pieces_pass_as_they_come(rig: Rig[FakeUpstreams]) -> None:
 async def test_a_client_that_leaves_ends_its_stream(rig: Rig[FakeUpstreams]) -> None:
     exchange, _, streams = await opened(rig)
     exchange.cancel()
-    async with asyncio.timeout(DEADLINE):
-        while not streams.closed:
-            await asyncio.sleep(0)
+    await eventually(lambda: streams.closed, "the stream is closed")
     await rig.serves()
 
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.gateway.decision import Done, Leg, Listed, ListLeg, Outcome
+from mcp_extproc.gateway.legs import Done, Leg, Listed, ListLeg, Outcome
 from tests.extproc.rig import Rig, call
 from tests.support.fake_upstreams import FakeUpstreams
 from tests.support.rawclient import (

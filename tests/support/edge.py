@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support import own_envoy
+from tests.support.gateway import access_log_entry
 from tests.support.own_envoy import Browser, Place
 from tests.support.processes import free_port
 from tests.support.scripted import Received
@@ -164,13 +165,7 @@ class Edge:
 
     async def logged(self, path: str) -> dict[str, Any]:
         """The access log entry of a path, as soon as Envoy wrote it."""
-        async with asyncio.timeout(20):
-            while True:
-                for line in self.log.read_text().splitlines() if self.log.exists() else ():
-                    entry: dict[str, Any] = json.loads(line)
-                    if entry["path"] == path:
-                        return entry
-                await asyncio.sleep(0.05)
+        return await access_log_entry(self.log, {"path": path})
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from aiohttp import web
 
-from mcp_extproc.gateway.decision import Failed, Leg, Outcome, Reply, SessionRef, Stream
+from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
+from mcp_extproc.gateway.legs import Failed, Leg, Outcome, SessionRef
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.support.rawclient import DEADLINE
 
@@ -91,11 +92,8 @@ class FakeUpstreams:
         outcomes = await _wait(self._runs, legs)
         return list(outcomes)
 
-    async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed:
-        return await _wait(self._sessions, Lost(ref, lost))
-
-    async def session_if_lost(self, ref: SessionRef, doubtful: str) -> UpstreamSession | Failed:
-        return await self.session(ref, doubtful)
+    async def session(self, need: NeedSession) -> UpstreamSession | Failed:
+        return await _wait(self._sessions, Lost(need.session, need.lost))
 
     def discard(self, server: str, session: UpstreamSession) -> None:
         self.discarded.append((server, session))

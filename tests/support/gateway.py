@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import os
@@ -18,6 +17,7 @@ import aiohttp
 from mcp_extproc.config import load
 from mcp_extproc.run.envoy_binary import find_envoy
 from mcp_extproc.run.standalone import LEAVING_SECONDS, StandaloneGateway
+from tests.support.waiting import eventually
 
 ACCEPT = "application/json, text/event-stream"
 
@@ -115,14 +115,21 @@ class TestGateway(TestClient):
 
     async def logged(self, **fields: Any) -> dict[str, Any]:
         """The access log entry with these fields (underscores stand for dots), as soon as Envoy wrote it."""
-        wanted = {name.replace("_", "."): value for name, value in fields.items()}
-        async with asyncio.timeout(20):
-            while True:
-                for line in self.access_log.read_text().splitlines() if self.access_log.exists() else ():
-                    entry: dict[str, Any] = json.loads(line)
-                    if all(entry.get(name) == value for name, value in wanted.items()):
-                        return entry
-                await asyncio.sleep(0.05)
+        return await access_log_entry(
+            self.access_log, {name.replace("_", "."): value for name, value in fields.items()}
+        )
+
+
+async def access_log_entry(log: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The first entry of an access log with these fields, as soon as Envoy wrote it."""
+
+    def entries() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def found(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [entry for entry in entries if all(entry.get(name) == value for name, value in fields.items())]
+
+    return found(await eventually(entries, f"an entry of the access log with {dict(fields)}", until=found))[0]
 
 
 @asynccontextmanager

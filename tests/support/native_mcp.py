@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_extproc.run.envoy_binary import find_envoy
-from tests.support.processes import free_port, program
+from tests.support.processes import free_port, http_server
 
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
 _GUARD = "envoy.reloadable_features.mcp_filter_use_new_metadata_namespace"
@@ -67,14 +66,5 @@ async def native(
     file.write_text(json.dumps(bootstrap(port, filters, per_route, new_namespace=new_namespace)))
     command = [find_envoy(), "-c", str(file), "--use-dynamic-base-id", "--log-level", "warning", "--concurrency", "1"]
     log = folder / "native.log"
-    async with program(command, log=log) as process:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    break
-                except OSError:
-                    assert process.returncode is None, log.read_text()
-                    await asyncio.sleep(0.02)
-        writer.close()
+    async with http_server(command, port, log=log):
         yield f"http://127.0.0.1:{port}/mcp"

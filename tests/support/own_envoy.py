@@ -20,7 +20,7 @@ from yarl import URL
 
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.gateway import ACCEPT, Answer
-from tests.support.processes import ROOT, free_port, http_server, program
+from tests.support.processes import ROOT, free_port, http_server, logs, program
 from tests.support.tls import Authority
 
 COMMAND = [sys.executable, "-m", "mcp_extproc"]
@@ -88,10 +88,7 @@ async def worker(
     log = where.folder / f"{name}.log"
     environment = {**where.environment, "MCP_SESSION_SECRET": "s" * 32}
     async with program([*COMMAND, "serve", str(file), *options], log=log, environment=environment) as process:
-        async with asyncio.timeout(30):
-            while "serving" not in log.read_text():
-                assert process.returncode is None, log.read_text()
-                await asyncio.sleep(0.02)
+        await logs(process, log, "serving")
         yield process
 
 

@@ -7,11 +7,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
+
+_T = TypeVar("_T")
 
 
 def free_port() -> int:
@@ -55,11 +60,42 @@ async def http_server(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A running server that accepts connections on a port of this machine."""
     async with program(command, log=log, environment=environment) as process:
-        async with asyncio.timeout(30):
-            while not await accepts(port):
-                assert process.returncode is None, log.read_text()
-                await asyncio.sleep(0.02)
+        await comes_up(process, log, lambda: accepts(port), f"a server on port {port}")
         yield process
+
+
+async def comes_up(process: asyncio.subprocess.Process, log: Path, look: Callable[[], Awaitable[_T]], what: str) -> _T:
+    """Wait for something of a program's, as :func:`eventually`, and fail with its output if it ends before."""
+
+    async def look_and_live() -> _T:
+        seen = await look()
+        assert seen or process.returncode is None, f"it ended before {what}: {log.read_text()}"
+        return seen
+
+    return await eventually(look_and_live, what)
+
+
+async def logs(process: asyncio.subprocess.Process, log: Path, text: str) -> None:
+    """Wait until a program has said something, and fail with all that it said if it ends before."""
+
+    async def said() -> bool:
+        return text in log.read_text()
+
+    await comes_up(process, log, said, f"{text!r} in {log.name}")
+
+
+async def there(process: asyncio.subprocess.Process, log: Path, file: Path) -> None:
+    """Wait until a program has made a file, and fail with all that it said if it ends before."""
+
+    async def exists() -> bool:
+        return file.exists()
+
+    await comes_up(process, log, exists, str(file))
+
+
+async def gone(pids: Iterable[int]) -> None:
+    """Wait until none of these processes is left."""
+    await eventually(lambda: [pid for pid in pids if is_alive(pid)], "processes to end", until=lambda left: not left)
 
 
 async def accepts(port: int) -> bool:
@@ -108,3 +144,12 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def envoy_that_says(version: str, folder: Path) -> Path:
+    """A program that answers ``--version`` as an Envoy of this version does, and does not start."""
+    path = folder / f"envoy-{version}"
+    line = f"{path}  version: 9e5580933739775e8bce696a57a2e1bc99368f23/{version}/Clean/RELEASE/BoringSSL"
+    path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "{line}" && exit 0\necho started >&2\nexit 3\n')
+    path.chmod(0o755)
+    return path

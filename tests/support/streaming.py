@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import aiohttp
 from aiohttp import web
 
-from tests.support.gateway import ACCEPT, Answer, TestGateway
+from tests.support.gateway import ACCEPT, Answer, TestClient, TestGateway
 from tests.support.scripted import Received, ScriptedServer, answer
 
 PATIENCE = 20.0
@@ -404,7 +404,7 @@ def _event(raw: bytes) -> Event:
 
 @asynccontextmanager
 async def listen(
-    gateway: TestGateway, session: str, last_event_id: str | None = None, **headers: str
+    gateway: TestClient, session: str, last_event_id: str | None = None, **headers: str
 ) -> AsyncIterator[Events]:
     """A GET of a client. Leaving it drops the connection."""
     fields = {"accept": "text/event-stream", "mcp-session-id": session}
@@ -416,7 +416,7 @@ async def listen(
 
 @asynccontextmanager
 async def calling(
-    gateway: TestGateway, session: str, name: str, *, id: Any = 1, meta: Mapping[str, Any] | None = None
+    gateway: TestClient, session: str, name: str, *, id: Any = 1, meta: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Events]:
     """A call of a tool whose answer is read as a stream. Leaving it drops the connection."""
     params: dict[str, Any] = {"name": name, "arguments": {}}
@@ -430,7 +430,7 @@ async def calling(
 
 @asynccontextmanager
 async def _request(
-    gateway: TestGateway, method: str, body: bytes | None, headers: Mapping[str, str]
+    gateway: TestClient, method: str, body: bytes | None, headers: Mapping[str, str]
 ) -> AsyncIterator[Events]:
     timeout = aiohttp.ClientTimeout(total=PATIENCE * 2)
     async with gateway.http.request(method, gateway.url, data=body, headers=headers, timeout=timeout) as response:
@@ -450,7 +450,7 @@ async def two(
         yield alpha, beta, gateway
 
 
-async def reply(gateway: TestGateway, session: str, id: Any, **members: Any) -> Answer:
+async def reply(gateway: TestClient, session: str, id: Any, **members: Any) -> Answer:
     """A client's answer to a request of a server."""
     body = json.dumps({"jsonrpc": "2.0", "id": id, **members}).encode()
     return await gateway.send(body, mcp_session_id=session)

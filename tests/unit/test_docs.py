@@ -21,6 +21,7 @@ from mcp_extproc.config import GatewayConfig, load
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.access_log import FIELDS
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
+from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.mcp import methods, versions
 from mcp_extproc.run.envoy_binary import find_envoy
@@ -31,7 +32,7 @@ DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG
 DOCUMENTS += [ROOT / ".github" / "pull_request_template.md", *sorted((ROOT / "docs").glob("*.md"))]
 HAND_WRITTEN = [path for path in DOCUMENTS if path != GENERATED]
 
-FENCES = {"yaml gateway", "json gateway", "yaml envoy-filter", "json", "sh", "text"}
+FENCES = {"mermaid", "yaml gateway", "json gateway", "yaml envoy-filter", "json", "sh", "text"}
 """What fenced blocks may say of themselves."""
 
 # What the commands of the documentation find in the folder that they run in.
@@ -249,19 +250,22 @@ def test_paths_and_tests_exist(document: Path) -> None:
 
 def test_sections_that_the_code_refers_to_exist() -> None:
     """Comments and docstrings name documents, and sections of them in quotes."""
-    pattern = re.compile(r"docs/([a-z]+\.md)(?:, \"([^\"]+)\")?")
+    pattern = re.compile(r"docs/([a-z-]+\.md)(?:, \"([^\"]+)\")?")
     found = 0
-    for folder in ("mcp_extproc", "tests", "bench", "examples"):
-        for path in (ROOT / folder).rglob("*.py"):
-            if path == Path(__file__):
-                continue
-            for name, heading in pattern.findall(path.read_text(encoding="utf-8")):
-                document = ROOT / "docs" / name
-                assert document.exists(), f"{path}: {name}"
-                assert not heading or re.search(rf"^#+ {re.escape(heading)}$", document.read_text(), re.MULTILINE), (
-                    f"{path}: {name} has no section {heading}"
-                )
-                found += 1
+    folders = ("mcp_extproc", "tests", "bench", "examples", "compose")
+    files = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".sh")
+    ]
+    for path in [*files, ROOT / "docker-compose.yaml"]:
+        if path == Path(__file__):
+            continue
+        for name, heading in pattern.findall(path.read_text(encoding="utf-8")):
+            document = ROOT / "docs" / name
+            assert document.exists(), f"{path}: {name}"
+            assert not heading or re.search(rf"^#+ {re.escape(heading)}$", document.read_text(), re.MULTILINE), (
+                f"{path}: {name} has no section {heading}"
+            )
+            found += 1
     assert found
 
 
@@ -298,25 +302,30 @@ def test_every_reason_of_a_partial_answer_is_told() -> None:
         text = path.read_text(encoding="utf-8")
         made |= set(re.findall(r'(?:UpstreamError|super\(\).__init__)\(\s*"(\w+)"', text))
         made |= {word for line in re.findall(r"reason = (.*)", text) for word in re.findall(r'"([a-z_]+)"', line)}
-    rows = tables("protocol.md", "Partial answers")[0]
+    rows = tables("protocol.md", "Partial results")[0]
     assert {codes(row[0])[0] for row in rows} == made
 
 
 def test_every_key_of_the_metadata_is_told() -> None:
-    keys = {word for row in tables("protocol.md", "Metadata")[0] for word in codes(row[0])}
-    files = [*(ROOT / "mcp_extproc" / "gateway").rglob("*.py"), ROOT / "mcp_extproc" / "extproc" / "messages.py"]
-    source = "".join(path.read_text() for path in files)
-    made = set(re.findall(r'facts\["(\w+)"\]', source)) | set(re.findall(r'\{\*\*\w*facts, "(\w+)":', source))
-    assert made - {"params"} <= keys
+    keys = {word.partition(".")[0] for row in tables("protocol.md", "Metadata")[0] for word in codes(row[0])}
+    known = RequestFacts(
+        id=b"1", method="m", params={"name": "n"}, session="s", protocol_version="v", client="c", session_error="e",
+        server="s", named=("tool", "t"), batch=1, resumes="m", repair=True, unavailable=("s",), error=(1, "r"), native=True,
+    )  # fmt: skip
+    assert set(known.__struct_fields__) == {name for name in known.__struct_fields__ if getattr(known, name)}
+    made = {*known.metadata(), "prompt", "shown", "forwarded", "answered"}
+    inspected = (ROOT / "mcp_extproc" / "gateway" / "policy" / "inspect.py").read_text()
+    made |= set(re.findall(r'facts(?: = \{|\[)"(\w+)"', inspected)) | set(re.findall(r'facts, "(\w+)":', inspected))
+    assert made <= keys
+    assert keys - made <= {"passthrough_reason"}, "what nobody writes"
     logged = {
-        match.replace(":", ".") for value in FIELDS.values() for match in re.findall(r"mcp_proxy:([\w:]+)\)", value)
+        match.partition(":")[0] for value in FIELDS.values() for match in re.findall(r"mcp_proxy:([\w:]+)\)", value)
     }
     assert logged <= keys
-    assert {key for key in keys if f'"{key.partition(".")[0]}"' not in source} == set()
 
 
 def test_every_field_of_the_access_log_is_told() -> None:
-    rows = tables("envoy.md", "Access log")[0]
+    rows = tables("access-log.md", "Access log")[0]
     assert {word for row in rows for word in codes(row[0])} == FIELDS.keys()
 
 
@@ -340,3 +349,38 @@ def test_every_listener_and_filter_is_told(tmp_path: Path) -> None:
     }
     [host] = manager["mcp"]["routeConfig"]["virtualHosts"]
     assert [codes(row[0])[0].replace("<server>", "notes") for row in routes] == [r["name"] for r in host["routes"]]
+
+
+# -- Evidence -------------------------------------------------------------------------------------------------------------
+
+
+def _sections(document: str) -> dict[str, str]:
+    """The text of each section up to the next heading, by heading."""
+    parts = re.split(r"^#+ (.+)\n", (ROOT / "docs" / document).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("document", ["resilience.md", "docker.md"])
+def test_every_claim_is_in_the_evidence(document: str) -> None:
+    """What happens then, and the options: the rows of these tables are claims."""
+    claims = 0
+    for heading, text in _sections(document).items():
+        if re.search(r"^\| (what \| then|key \| Envoy's option)", text, re.MULTILINE):
+            [claimed] = tables(document, heading)[:1]
+            evidence = tables("evidence.md", f"{document.partition('.')[0].capitalize()}: {heading}")[0]
+            assert [row[0] for row in evidence][: len(claimed)] == [row[0] for row in claimed], heading
+            claims += len(claimed)
+    assert claims
+
+
+def test_evidence_is_tests() -> None:
+    rows = [row for heading in _sections("evidence.md") for table in tables("evidence.md", heading) for row in table]
+    assert rows
+    for _, tests in rows:
+        assert not re.sub(r"\[`test_\w+`\]\(\.\./tests/[\w/]+\.py\)(, |$)", "", tests), tests
+
+
+def test_tests_are_named_on_the_contributors_pages_only() -> None:
+    for document in HAND_WRITTEN:
+        if document.name not in ("evidence.md", "design.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+            assert not re.search(r"`test_\w+`", prose(document)), document.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,13 @@ BELOW: dict[str, set[str]] = {
     "address": set(),
     "config": set(),
     "telemetry": set(),
+    "tasks": {"telemetry"},
     "mcp": set(),
     "gateway": {"mcp"},
-    "upstreams": {"gateway", "mcp", "telemetry"},
-    "extproc": {"upstreams", "gateway", "mcp", "telemetry"},
+    "upstreams": {"gateway", "mcp", "telemetry", "tasks"},
+    "extproc": {"gateway", "mcp", "telemetry", "tasks"},
     "envoy": {"gateway", "mcp"},
-    "run": {"envoy", "extproc", "upstreams", "gateway", "telemetry"},
+    "run": {"envoy", "extproc", "upstreams", "gateway", "telemetry", "tasks"},
     "check": {"run", "envoy", "upstreams", "gateway", "mcp"},
     "cli": {"check", "run", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
     "__main__": {"cli"},
@@ -87,9 +88,47 @@ def problems(source: str, module: str) -> list[str]:
     return found
 
 
+def imported(module: str) -> set[str]:
+    """The modules of the package that a module imports, under ``TYPE_CHECKING`` too."""
+    found = set()
+    for name in imports((ROOT / module).read_text(), module):
+        top, *parts = name.split(".")
+        candidates = (Path(*parts[:length]) for length in (len(parts), len(parts) - 1) if top == PACKAGE and length > 0)
+        paths = (path.as_posix() for stem in candidates for path in (stem.with_suffix(".py"), stem / "__init__.py"))
+        found |= {next((path for path in paths if path in MODULES), module)} - {module}
+    return found
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """Groups of names that lead back to themselves, each group sorted."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        left = [*graph[start]]
+        while left:
+            name = left.pop()
+            if name not in seen:
+                seen.add(name)
+                left += graph.get(name, ())
+        return seen
+
+    beyond = {name: reached(name) for name in graph}
+    groups = {tuple(sorted({other for other in beyond[name] if name in beyond.get(other, ())})) for name in graph}
+    return [list(group) for group in sorted(groups) if group]
+
+
 @pytest.mark.parametrize("module", [m for m in MODULES if "/_pb/" not in m])
 def test_a_module_imports_only_what_is_below_it(module: str) -> None:
     assert problems((ROOT / module).read_text(), module) == []
+
+
+def test_no_import_circles() -> None:
+    """Nor within a folder."""
+    assert circles({module: imported(module) for module in MODULES}) == []
+
+
+def test_what_a_circle_is() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}, "e": {"a"}}) == [["b", "c"], ["d"]]
 
 
 def test_every_layer_is_known() -> None:

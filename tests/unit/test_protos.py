@@ -17,7 +17,7 @@ from betterproto2 import FieldMetadata
 from google.protobuf import duration_pb2, message_factory, struct_pb2, wrappers_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mcp_extproc.extproc._pb as pb
@@ -349,17 +349,11 @@ REQUEST = ext_proc_pb2.DESCRIPTOR.message_types_by_name["ProcessingRequest"]
 RESPONSE = ext_proc_pb2.DESCRIPTOR.message_types_by_name["ProcessingResponse"]
 
 
-# A slow machine is no failure.
-UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@UNTIMED
 @given(message_values(REQUEST))
 def test_requests_mean_the_same_to_both(plain: Any) -> None:
     check_both_ways(REQUEST, plain)
 
 
-@UNTIMED
 @given(message_values(RESPONSE))
 def test_responses_mean_the_same_to_both(plain: Any) -> None:
     check_both_ways(RESPONSE, plain)

@@ -1,1 +1,1 @@
-"""The gateway as a part of an Envoy configuration that somebody else wrote, as plain data."""
+"""Adds the gateway to an existing Envoy configuration, as plain data."""

@@ -1,7 +1,7 @@
-"""The private listener for messages of batches, as a copy of the listener that clients use.
+"""The private listener for messages of batches, as a copy of the clients' listener.
 
-Each message of a batch has to meet the policies that it would meet alone (docs/design.md). What differs is what a second
-passage through the same filters would get wrong.
+Each message of a batch has to pass the policies that it would pass alone (docs/design.md). The copy differs only where a
+second pass through the same filters would be wrong.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def batches_listener(target: Target, hosts: list[Object], layout: Layout) -> Obj
     """A listener for the workers only.
 
     Args:
-        target: where clients come in, with our parts.
-        hosts: the virtual hosts that have the endpoint.
-        layout: where it listens.
+        target: the clients' listener, with the gateway's parts.
+        hosts: the virtual hosts with the endpoint.
+        layout: its address.
     """
     manager = copy.deepcopy(target.manager)
     _trust_the_worker(manager)
@@ -38,7 +38,7 @@ def batches_listener(target: Target, hosts: list[Object], layout: Layout) -> Obj
 
 
 def _trust_the_worker(manager: Object) -> None:
-    """It brings the headers that Envoy made of the client's own."""
+    """Messages carry the headers that Envoy derived from the client's own."""
     take(
         manager,
         "codec_type",
@@ -47,7 +47,7 @@ def _trust_the_worker(manager: Object) -> None:
         "early_header_mutation_extensions",
     )
     put(manager, "forward_client_cert_details", "ALWAYS_FORWARD_ONLY")
-    # The client's address is the last in x-forwarded-for, as it was put there on the way in.
+    # The client's address is the last in x-forwarded-for, added when the batch arrived.
     put(manager, "use_remote_address", False)
     put(manager, "skip_xff_append", True)
 
@@ -55,6 +55,6 @@ def _trust_the_worker(manager: Object) -> None:
 def _only_the_endpoint(host: Object) -> Object:
     copied = copy.deepcopy(host)
     put(copied, "routes", [route for route in objects(copied, "routes") if is_ours(route)])
-    # The client's connection had it.
+    # Already checked on the client's connection.
     take(copied, "require_tls")
     return copied

@@ -1,8 +1,8 @@
-"""Somebody else's YAML or JSON as plain data, and back, every value as it was written.
+"""Existing YAML or JSON as plain data, and back, preserving every value's spelling.
 
-Envoy reads YAML by rules of its own: what is a number or a boolean there may be text here, and the other way round. So
-plain scalars keep their text (``0600``, ``1e3``, ``yes``), quoted ones their quotes, and nothing of them is interpreted.
-Comments are lost, and aliases are written out.
+Envoy's YAML rules differ from PyYAML's: what is a number or a boolean for one may be text for the other. So plain scalars
+keep their text (``0600``, ``1e3``, ``yes``), quoted ones their quotes, and neither is interpreted. Comments are lost, and
+aliases are expanded.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mcp_extproc.config.config_error import ConfigError, quoted
 
 _MAX_DEPTH = 200
-"""Levels. Envoy's matchers nest deeply; nobody's by hundreds."""
+"""Maximum nesting. Envoy's matchers nest deeply, but not by hundreds of levels."""
 
 _MAX_VALUES = 2_000_000
-"""Values, those of aliases counted as often as they are used. Bounds what a small file can unfold to."""
+"""Maximum number of values, counting aliases at each use. Bounds the expansion of a small file."""
 
 _STR: Final = "tag:yaml.org,2002:str"
 _NULL: Final = "tag:yaml.org,2002:null"
 
-# What yaml-cpp takes for a boolean and PyYAML for text.
+# Booleans for yaml-cpp, text for PyYAML.
 _BOOLEAN_TO_ENVOY = re.compile(r"[yYnN]")
 
 
 class Scalar(str):
-    """A scalar of a YAML file: its text, with what is needed to write it again as it was."""
+    """A scalar of a YAML file: its text, and its style for writing it again."""
 
     __slots__ = ("style", "tag")
 
@@ -41,35 +41,35 @@ class Scalar(str):
 
 
 class Mapping(dict[str, Any]):
-    """A mapping of a YAML file; ``flow`` is whether it stood in braces."""
+    """A mapping of a YAML file; ``flow`` is whether it was written in braces."""
 
     flow: bool | None = None
 
 
 class Sequence(list[Any]):
-    """A list of a YAML file; ``flow`` is whether it stood in brackets."""
+    """A list of a YAML file; ``flow`` is whether it was written in brackets."""
 
     flow: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What was in a file."""
+    """Content of a file."""
 
     data: dict[str, Any]
     write: Callable[[Any], str]
-    """Writes data in the file's own format."""
+    """Serializes data in the file's own format."""
 
 
 def read(text: str, name: str) -> Document:
-    """The mapping that a file holds.
+    """Parse a file whose top level is a mapping.
 
     Args:
         text: YAML or JSON.
         name: of the file, for errors.
 
     Raises:
-        ConfigError: it is neither, or no mapping, or says something twice.
+        ConfigError: it is neither, not a mapping, or has duplicate keys.
     """
     write = to_json if text.lstrip().startswith("{") else to_yaml
     try:
@@ -91,12 +91,12 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str) -> Any:
 
 def _mapping(data: Any, name: str) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise ConfigError(name, ["this is no Envoy bootstrap: expected a mapping with static_resources"])
+        raise ConfigError(name, ["not an Envoy bootstrap: expected a mapping with static_resources"])
     return data
 
 
 class _Unusable(ValueError):
-    """``str()`` says why a text can't be read."""
+    """``str()`` is the reason why a text can't be parsed."""
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def from_yaml(text: str) -> Any:
     """Mappings, sequences and scalars of one YAML document.
 
     Raises:
-        ValueError: ``str()`` says what is wrong, and where.
+        ValueError: ``str()`` is the problem and its place.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -151,7 +151,7 @@ class _Reader:
         if depth > _MAX_DEPTH:
             raise _Unusable(f"{_place(node)}nested more than {_MAX_DEPTH} levels deep, or an alias of itself")
         if self._values > _MAX_VALUES:
-            raise _Unusable(f"more than {_MAX_VALUES} values, aliases counted as often as they are used")
+            raise _Unusable(f"more than {_MAX_VALUES} values, counting aliases at each use")
         if isinstance(node, MappingNode):
             return self._mapping(node, depth)
         if isinstance(node, SequenceNode):
@@ -179,10 +179,10 @@ _RESOLVER = yaml.resolver.Resolver()
 
 def _scalar(node: ScalarNode) -> Scalar:
     plain = _RESOLVER.resolve(ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
-    # Quoted scalars are text; plain ones are whatever Envoy makes of them. A tag would say otherwise.
+    # Quoted scalars are text; the type of plain ones is left to Envoy. Tags are not supported.
     if node.tag != (plain if node.style is None else _STR):
         raise _Unusable(
-            f"{_place(node)}tags such as {node.tag.rpartition(':')[2]} are not used in Envoy's configuration"
+            f"{_place(node)}tags such as {node.tag.rpartition(':')[2]} are not supported in Envoy's configuration"
         )
     scalar = Scalar(node.value)
     scalar.tag, scalar.style = node.tag, node.style
@@ -194,14 +194,14 @@ def _place(node: Node) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what was read as it was, and what is new so that Envoy reads the same."""
+    """Writes parsed values unchanged, and new ones so that Envoy parses the same value."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True
 
 
 def to_yaml(data: Any) -> str:
-    """YAML in blocks, keys in their order."""
+    """YAML in block style, in the order of the keys."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=_NEVER_FOLD, allow_unicode=True)
 
 
@@ -210,7 +210,7 @@ _NEVER_FOLD = 1_000_000
 
 def _write_scalar(_: _Dumper, data: Scalar) -> Node:
     if data.tag == _NULL and not data:
-        return ScalarNode(_NULL, "null")  # nothing at all can't be written in braces
+        return ScalarNode(_NULL, "null")  # An empty value can't be written in braces.
     return ScalarNode(data.tag, str(data), style=data.style)
 
 
@@ -219,12 +219,12 @@ def _write_text(_: _Dumper, data: str) -> Node:
 
 
 def _write_number(dumper: _Dumper, data: float) -> Node:
-    # Envoy takes `2.0` in YAML for text, where a field can be anything.
+    # Envoy parses `2.0` in YAML as text for a field of any type.
     return dumper.represent_int(int(data)) if data.is_integer() else dumper.represent_float(data)
 
 
 def _looks_like_more(text: str) -> bool:
-    """Whether Envoy's YAML reader would take the plain text for a number or a boolean where PyYAML would not."""
+    """Whether Envoy's YAML parser would read plain text as a number or a boolean where PyYAML would not."""
     if _BOOLEAN_TO_ENVOY.fullmatch(text):
         return True
     try:
@@ -235,7 +235,7 @@ def _looks_like_more(text: str) -> bool:
 
 
 def _write_new(dumper: _Dumper, data: dict[str, Any] | list[Any]) -> Node:
-    """What fits into a line is written in one."""
+    """Collections that fit into a line use flow style."""
     node: MappingNode | SequenceNode = (
         dumper.represent_mapping("tag:yaml.org,2002:map", data.items())
         if isinstance(data, dict)

@@ -1,6 +1,6 @@
-"""Adds the gateway to a listener of a bootstrap that serves other things too.
+"""Adds the gateway to an existing listener of a bootstrap.
 
-Nothing else in the bootstrap changes, in value or order. What is added has names of ours, so a second time it is replaced.
+Nothing else changes, in value or order. The added parts have reserved names, so repeating it replaces them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.config_error import ConfigError
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.envoy.attach import document, pass_through
 from mcp_extproc.envoy.attach.batch_listener import batches_listener
 from mcp_extproc.envoy.attach.fields import CannotAttach, Object, extend, get, object_at, objects, put, take, words
@@ -23,12 +24,12 @@ from mcp_extproc.envoy.render.rate_limits import STAGE
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A bootstrap with the gateway in it."""
+    """A bootstrap with the gateway."""
 
     text: str
     """In the format of the original."""
     warnings: tuple[str, ...]
-    """What the listener's owner should know or change. One sentence or more each."""
+    """Warnings for the owner of the listener, of one sentence or more."""
 
 
 def attach(text: str, name: str, config: GatewayConfig, layout: Layout, choice: Choice) -> Attached:
@@ -37,12 +38,12 @@ def attach(text: str, name: str, config: GatewayConfig, layout: Layout, choice: 
     Args:
         text: the bootstrap, YAML or JSON.
         name: of its file, for errors.
-        config: the gateway's. Its ``listen`` counts for the path and for which hosts are served.
-        layout: where workers listen, and where Envoy's private listeners are to be.
-        choice: of the listener and virtual hosts, where there are several.
+        config: the gateway's. Of ``listen``, the path and the accepted hosts are used.
+        layout: addresses of the workers and of Envoy's private listeners.
+        choice: of the listener and virtual hosts, if there are several.
 
     Raises:
-        ConfigError: the file can't be read; or the gateway can't be right there, with the reason and what to do.
+        ConfigError: the file can't be parsed, or the gateway can't be added correctly, with the reason and what to do.
     """
     bootstrap = document.read(text, name)
     try:
@@ -57,8 +58,8 @@ def _attach(bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Ch
     reads = bool(choice.pass_through or choice.pass_through_hosts)
     if not config.servers and not reads:
         raise CannotAttach(
-            "the gateway's configuration has no servers, so there is no endpoint to add: name the routes whose requests are to"
-            " be read with --pass-through"
+            "the gateway's configuration has no servers, so there is no endpoint to add: select the routes whose requests"
+            " are to be inspected with --pass-through"
         )
     target = choose_manager(bootstrap, choice)
     theirs = list(objects(target.manager, "http_filters"))
@@ -75,7 +76,8 @@ def _add_endpoint(
 ) -> list[str]:
     hosts = virtual_hosts(target, choice)
     for host in hosts:
-        check_routes(host, config.listen.path)
+        for endpoint in endpoints(config):
+            check_routes(host, endpoint.path)
     theirs = list(objects(target.manager, "http_filters"))
     judges_first = config.judges_first or (where.has_policies and config.envoy.policies == "all")
     parts = pieces(config, layout, judges_first=judges_first)
@@ -93,7 +95,7 @@ def _add_endpoint(
 def _add_pass_through(
     bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Choice, target: Target, follower: Object
 ) -> None:
-    """``follower``: the first filter of theirs that has to come after ours."""
+    """``follower``: the first of the existing filters that has to come after the gateway's."""
     pass_through.enable(target, choice, config)
     index = next(i for i, item in enumerate(objects(target.manager, "http_filters")) if item is follower)
     extend(target.manager, "http_filters", [pass_through.filter_for(config)], at=index)
@@ -106,7 +108,7 @@ def _add_pass_through(
 
 
 def _add_to_manager(target: Target, hosts: list[Object], parts: Pieces, where: Places) -> None:
-    # From the end, so that indexes stay true.
+    # From the end, so that indexes stay valid.
     extend(target.manager, "http_filters", parts.last_filters, at=where.last)
     extend(target.manager, "http_filters", parts.filters, at=where.first)
     extend(target.manager, "http_filters", [parts.marker], at=0)
@@ -125,19 +127,17 @@ def _add_mappers(manager: Object, mappers: list[Object]) -> None:
 def _check_free(kind: str, present: list[Object], ours: list[Object]) -> None:
     taken = {get(item, "name") for item in present} & {item["name"] for item in ours}
     if taken:
-        raise CannotAttach(
-            f"there is a {kind} {min(taken)!r} already, and the gateway needs one of its own with this name: rename it"
-        )
+        raise CannotAttach(f"there is a {kind} {min(taken)!r} already, and the gateway needs this name: rename it")
 
 
 # -- What an earlier time added -------------------------------------------------------------------------------------------
 
 
 def _detach(bootstrap: Object) -> None:
-    """Take out what was added before.
+    """Remove the parts that were added before.
 
     Raises:
-        CannotAttach: nothing was, and yet there are our names.
+        CannotAttach: there are parts with reserved names that were not added by us.
     """
     resources = object_at(bootstrap, "static_resources")
     found = list(managers(bootstrap))
@@ -180,12 +180,12 @@ def _check_names(resources: Object, found: list[Target]) -> None:
     if taken:
         kind, item = taken[0]
         raise CannotAttach(
-            f"the {kind} {get(item, 'name')!r} has a name that the gateway's parts have, and was not added by `envoy attach`:"
+            f"the {kind} {get(item, 'name')!r} has a name reserved for the gateway, and was not added by `envoy attach`:"
             " rename or remove it"
         )
     if any(_is_our_limit(item) for host in hosts for item in objects(host, "rate_limits")):
         raise CannotAttach(
-            f"rate_limits of a virtual host have stage {STAGE}, which is the gateway's: give them another"
+            f"rate_limits of a virtual host have stage {STAGE}, which is reserved for the gateway: use another"
         )
 
 

@@ -1,6 +1,6 @@
-"""Envoy's configuration as plain data: dicts, lists and scalars, whoever wrote them.
+"""Helpers for Envoy's configuration as plain data: dicts, lists and scalars.
 
-Envoy takes each field in two spellings, ``filter_chains`` and ``filterChains``. Fields are named by the first here.
+Envoy accepts two spellings of each field, ``filter_chains`` and ``filterChains``. Here the first is used.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ Object = dict[str, Any]
 
 
 class CannotAttach(Exception):
-    """Why a configuration can't take our parts in, and what to do about it: ``str()`` is for the person who wrote it."""
+    """The gateway can't be added to a configuration. ``str()`` is the reason and what to do, for the person who wrote
+    it."""
 
 
 def plain(message: betterproto2.Message) -> Object:
-    """A message as data of its own."""
+    """A message as a plain copy."""
     data: Object = written_out(json.loads(message.to_json(casing=betterproto2.Casing.SNAKE)))
     return data
 
@@ -37,7 +38,7 @@ def camel(field: str) -> str:
 
 
 def get(data: Object, field: str, default: Any = None) -> Any:
-    """A field's value, in whichever spelling; ``default`` where it is missing or null."""
+    """A field's value, in either spelling; ``default`` if it is missing or null."""
     for name in (field, camel(field)):
         if name in data and not is_null(data[name]):
             return data[name]
@@ -45,7 +46,7 @@ def get(data: Object, field: str, default: Any = None) -> Any:
 
 
 def put(data: Object, field: str, value: Any) -> None:
-    """Set a field, in the spelling that it has."""
+    """Set a field, in its existing spelling."""
     name = camel(field)
     data[name if name in data else field] = value
 
@@ -61,28 +62,28 @@ def objects(data: Object, field: str) -> list[Object]:
     """The mappings in a list.
 
     Raises:
-        CannotAttach: the field is something else.
+        CannotAttach: the field is not a list of mappings.
     """
     value = get(data, field, [])
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise CannotAttach(f"{field} is no list of mappings: Envoy would not read this file")
+        raise CannotAttach(f"{field} is not a list of mappings: Envoy would reject this file")
     return value
 
 
 def object_at(data: Object, field: str) -> Object:
-    """The mapping in a field; an empty one where there is none.
+    """The mapping in a field, by default an empty one.
 
     Raises:
-        CannotAttach: the field is something else.
+        CannotAttach: the field is not a mapping.
     """
     value = get(data, field, {})
     if not isinstance(value, dict):
-        raise CannotAttach(f"{field} is no mapping: Envoy would not read this file")
+        raise CannotAttach(f"{field} is not a mapping: Envoy would reject this file")
     return value
 
 
 def extend(data: Object, field: str, items: list[Object], *, at: int | None = None) -> None:
-    """Put items into a list, which is made if it is not there; at its end, or before the one at an index."""
+    """Insert items into a list, which is created if missing; at its end, or before an index."""
     present = objects(data, field)
     if not items:
         return
@@ -93,17 +94,17 @@ def extend(data: Object, field: str, items: list[Object], *, at: int | None = No
 
 
 def is_null(value: Any) -> bool:
-    """Whether a value stands for none: null in JSON, and nothing, ``~`` or ``null`` in YAML."""
+    """Whether a value is null: null in JSON, and nothing, ``~`` or ``null`` in YAML."""
     return value is None or getattr(value, "tag", "") == "tag:yaml.org,2002:null"
 
 
 def is_true(value: Any) -> bool:
-    """Whether a value is ``true``, as YAML's text or as a boolean."""
+    """Whether a value is ``true``, as a boolean or as YAML text."""
     return value is True or str(value).lower() == "true"
 
 
 def words(data: Any) -> Iterator[str]:
-    """Every key and every text, at any depth."""
+    """All keys and texts, at any depth."""
     if isinstance(data, dict):
         for key, value in data.items():
             yield str(key)
@@ -116,7 +117,7 @@ def words(data: Any) -> Iterator[str]:
 
 
 def message_type(config: Object) -> str:
-    """The name of a typed configuration's message, such as ``envoy.extensions.filters.http.rbac.v3.RBAC``."""
+    """The message type of a typed configuration, such as ``envoy.extensions.filters.http.rbac.v3.RBAC``."""
     name = str(config.get("@type", "")).rpartition("/")[2]
     if name in ("udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"):
         name = str(get(config, "type_url", "")).rpartition("/")[2]

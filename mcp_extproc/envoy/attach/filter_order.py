@@ -1,7 +1,7 @@
-"""Where our filters go among those of a listener: after authentication, before policies.
+"""Places of the gateway's filters among those of a listener: after authentication, before policies.
 
-Policies read what our filters write, so they come later; who calls has to be known before, because much is answered by the
-gateway itself. Source: the kinds of filters in Envoy 1.40 (api-v3/extensions/filters/http).
+Policies read what the gateway writes, so they come later. Authentication comes first, because the gateway responds to many
+requests itself. Source: the kinds of filters in Envoy 1.40 (api-v3/extensions/filters/http).
 """
 
 from __future__ import annotations
@@ -15,52 +15,52 @@ from mcp_extproc.envoy.attach.fields import CannotAttach, Object, get, message_t
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER
 
 AUTHENTICATION = frozenset({"api_key_auth", "basic_auth", "gcp_authn", "jwt_authn", "oauth2"})
-"""Find out who calls."""
+"""Authentication filters."""
 
 JUDGES = frozenset({"ext_authz", "rbac"})
-"""Let pass or refuse, by what they know of a request."""
+"""Filters that allow or deny a request by its properties."""
 
 LIMITS = frozenset({"admission_control", "bandwidth_limit", "local_ratelimit", "rate_limit_quota", "ratelimit"})
-"""Policies too, but some guard what comes after them from floods: in front of authentication they are where they were meant
-to be."""
+"""Policies, too, but some protect the filters after them against overload: in front of authentication they are intended
+to be there."""
 
 _TO_THE_SERVER = frozenset({
     "aws_lambda", "aws_request_signing", "cache", "credential_injector", "dynamic_forward_proxy", "router",
     "stateful_session",
 })  # fmt: skip
-"""Deal with the request as the server will get it."""
+"""Filters that process the request as the server will receive it."""
 
 BROWSERS = frozenset({"cors", "csrf"})
-"""Answer or refuse what pages send, and so come first."""
+"""Filters that respond to or reject browser requests, and so come first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where ours are inserted: indexes among the filters that are there."""
+    """Insertion points: indexes among the existing filters."""
 
     first: int
     """In front of policies."""
     last: int
-    """Behind policies, in front of what deals with the request as the server will get it."""
+    """Behind policies, in front of filters that process the request as the server will receive it."""
 
     @property
     def has_policies(self) -> bool:
-        """Whether anything is between."""
+        """Whether there is a filter between the two."""
         return self.first < self.last
 
 
 def places(filters: list[Object], namespaces: Collection[str]) -> Places:
-    """Find them.
+    """Find the insertion points.
 
     Args:
-        filters: those of the HTTP connection manager, without ours.
-        namespaces: of metadata that the gateway writes.
+        filters: those of the HTTP connection manager, without the gateway's.
+        namespaces: metadata namespaces that the gateway writes.
 
     Raises:
-        CannotAttach: there are none that are right.
+        CannotAttach: there is no correct place.
     """
     _check_router(filters)
-    _check_nobody_asks_our_workers(filters)
+    _check_workers_are_unused(filters)
     _check_metadata_is_written(filters, namespaces)
     found = [kinds(item) for item in filters]
     last_authentication = max((index for index, kind in enumerate(found) if kind & AUTHENTICATION), default=-1)
@@ -69,8 +69,8 @@ def places(filters: list[Object], namespaces: Collection[str]) -> Places:
         if reason is not None:
             behind = filter_name(filters[last_authentication])
             raise CannotAttach(
-                f"the order of the HTTP filters is unsafe: {filter_name(item)} {reason}, and so has to come after the"
-                f" gateway's filters, but {behind}, which says who calls, comes after it and has to come before them."
+                f"the order of the HTTP filters is unsafe: {filter_name(item)} {reason}, so it has to come after the"
+                f" gateway's filters, but {behind}, which authenticates, comes after it and has to come before them."
                 f" Move {behind} in front of {filter_name(item)}"
             )
     after = range(last_authentication + 1, len(filters))
@@ -82,7 +82,8 @@ def places(filters: list[Object], namespaces: Collection[str]) -> Places:
 
 
 def kinds(item: Object) -> frozenset[str]:
-    """What a filter is: ``rbac``, ``router`` and so on. Several where it is loaded from elsewhere and may be each of them."""
+    """A filter's kind: ``rbac``, ``router`` and so on. Several if it is a wrapper or loaded dynamically and may be any
+    of them."""
     types = [_message_type(item)]
     discovery = object_at(item, "config_discovery")
     types += [str(url).rpartition("/")[2] for url in get(discovery, "type_urls", [])]
@@ -94,14 +95,14 @@ def kinds(item: Object) -> frozenset[str]:
 def _message_type(item: Object) -> str:
     config = object_at(item, "typed_config")
     name = message_type(config)
-    # A filter that runs only for requests that match; see the one inside.
+    # A filter that runs only for matching requests; the one inside counts.
     if name == "envoy.extensions.common.matching.v3.ExtensionWithMatcher":
         return message_type(object_at(object_at(config, "extension_config"), "typed_config"))
     return name
 
 
 def filter_name(item: Object) -> str:
-    """As in the file."""
+    """The name in the file."""
     return str(get(item, "name", "(a filter without a name)"))
 
 
@@ -109,8 +110,8 @@ def _check_router(filters: list[Object]) -> None:
     routers = [index for index, item in enumerate(filters) if "router" in kinds(item)]
     if not routers:
         raise CannotAttach(
-            "the listener's HTTP connection manager has no envoy.filters.http.router: what answers there is something else,"
-            " and no route would be taken. Choose another listener, or end its http_filters with a router"
+            "the listener's HTTP connection manager has no envoy.filters.http.router: something else responds there,"
+            " and routes have no effect. Choose another listener, or end its http_filters with a router"
         )
     if routers != [len(filters) - 1]:
         raise CannotAttach(
@@ -119,12 +120,12 @@ def _check_router(filters: list[Object]) -> None:
         )
 
 
-def _check_nobody_asks_our_workers(filters: list[Object]) -> None:
+def _check_workers_are_unused(filters: list[Object]) -> None:
     for item in filters:
         if "ext_proc" in kinds(item) and EXTPROC_CLUSTER in words(item):
             raise CannotAttach(
-                f"the HTTP filter {filter_name(item)} asks the cluster {EXTPROC_CLUSTER} already, without having been"
-                " attached: remove it and what belongs to it"
+                f"the HTTP filter {filter_name(item)} uses the cluster {EXTPROC_CLUSTER} already, but was not added by"
+                " `envoy attach`: remove it and its parts"
             )
 
 
@@ -134,7 +135,7 @@ def _check_metadata_is_written(filters: list[Object], namespaces: Collection[str
     for item in filters:
         if NATIVE_NAMESPACE in words(item):
             raise CannotAttach(
-                f"the HTTP filter {filter_name(item)} reads the metadata {NATIVE_NAMESPACE}, which nobody would write, so that"
+                f"the HTTP filter {filter_name(item)} reads the metadata {NATIVE_NAMESPACE}, which no filter writes, so that"
                 " its rules would match nothing. Add it to metadata.namespaces in the gateway's configuration"
             )
 

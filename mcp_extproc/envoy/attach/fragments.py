@@ -1,4 +1,4 @@
-"""The gateway's parts one by one, for those who paste: configurations whose listeners or routes come from elsewhere."""
+"""The gateway's parts one by one, to paste into configurations whose listeners or routes come from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mcp_extproc.envoy.layout import BATCHES_LISTENER, Layout
 from mcp_extproc.envoy.render.typed import any_of
 
 _HEAD = """\
-# The gateway's parts for a listener of your own. Paste each list where the comment above it says; `mcp-extproc envoy attach`
-# does that by itself where listeners and routes stand in one file.
+# The gateway's parts for your own listener. Paste each list at the place in the comment above it. If listeners and routes are
+# in one file, `mcp-extproc envoy attach` does this automatically.
 """
 
 _PLACES = {
@@ -29,7 +29,7 @@ _PLACES = {
     ),
     "last_http_filters": (
         "http_filters of the HTTP connection manager: behind rbac, ext_authz, ratelimit and all other policies; in front of\n"
-        "# router, and of what is just before it, such as credential_injector or dynamic_forward_proxy."
+        "# router, and of filters directly before it, such as credential_injector or dynamic_forward_proxy."
     ),
     "routes": "routes of the virtual host that serves the endpoint, also where they come by RDS: in front of all others.",
     "rate_limits": "rate_limits of the same virtual host.",
@@ -38,18 +38,18 @@ _PLACES = {
         "http_filters of the HTTP connection manager, for pass-through: behind authentication, in front of rbac, ext_authz,\n"
         "# ratelimit and router."
     ),
-    "pass_through_route": "each route or virtual host whose requests are to be read.",
+    "pass_through_route": "each route or virtual host whose requests are to be inspected.",
     "pass_through_local_reply_mappers": "local_reply_config.mappers of the HTTP connection manager: in front of all others.",
     "clusters": "static_resources.clusters, or CDS.",
     "listeners": (
         "static_resources.listeners, or LDS. Give mcp_batches the HTTP filters of your own listener in the same order, with\n"
-        "# their settings, so that each message of a batch meets the same policies; or leave it out, and batches get errors."
+        "# their settings, so that each message of a batch passes the same policies; without it, batches get errors."
     ),
 }
 
 
 def fragments(config: GatewayConfig, layout: Layout) -> str:
-    """YAML: a list for each place, with a comment that names it."""
+    """YAML: a list for each place, with a comment about the place."""
     lists = _endpoint(config, layout) if config.servers else {"clusters": [worker_cluster(layout)]}
     if "pass_through" in config.model_fields_set:
         lists |= {

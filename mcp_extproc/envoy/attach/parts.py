@@ -1,8 +1,8 @@
-"""Our parts for a listener that serves other things too, as plain data.
+"""The gateway's parts for an existing listener, as plain data.
 
-They are those of the listener that is ours alone, with three differences: every filter is disabled but on the endpoint's
-route, so that nobody else pays for it; filters have names of our own, because routes address filters by name; and what the
-worker has to know of a retry is told by the cluster, because a virtual host would tell every service behind it.
+They are those of the gateway's own listener, with three differences: filters are disabled except on the endpoint's route,
+so that other requests are not affected; filters have reserved names, because routes refer to filters by name; and attempts
+are counted by the cluster, because the virtual host would send the count to all other services, too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Struct
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE
 from mcp_extproc.envoy.attach.fields import Object, get, plain
 from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN, Layout
@@ -34,37 +35,37 @@ _GENERAL = ("envoy.filters.http.", "mcp_")
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """What has to be where."""
+    """Parts by place."""
 
     marker: Object
-    """The HTTP filter in front of all others: it marks requests to the endpoint, for :attr:`mappers`."""
+    """The first HTTP filter: it marks requests to the endpoint, for :attr:`mappers`."""
     filters: list[Object]
     """HTTP filters behind authentication and in front of policies."""
     last_filters: list[Object]
-    """HTTP filters behind policies; none unless policies see each request before anything is done about it."""
+    """HTTP filters behind policies; none unless policies apply to each request before it is processed."""
     routes: list[Object]
-    """The first ones of the virtual host."""
+    """First routes of the virtual host."""
     rate_limits: list[Object]
-    """Of the virtual host. Their stage is ours."""
+    """Rate limits of the virtual host. Their stage is reserved."""
     mappers: list[Object]
-    """The first ones of ``local_reply_config``."""
+    """First mappers of ``local_reply_config``."""
     clusters: list[Object]
     listeners: list[Object]
-    """Private ones. ``mcp_batches`` is not among them: it is a copy of the clients' listener."""
+    """Private listeners. ``mcp_batches`` is not among them: it is a copy of the clients' listener."""
 
 
 def is_ours(item: Object) -> bool:
-    """Whether an HTTP filter or a route of a listener is one of these."""
+    """Whether an HTTP filter or a route of a listener is one of these parts."""
     return str(get(item, "name", "")).startswith((OWN, JUDGE_ROUTE, ACT_ROUTE))
 
 
 def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Pieces:
-    """All of them.
+    """All parts.
 
     Args:
         config: the gateway's.
-        layout: where Envoy and the workers meet.
-        judges_first: whether policies, ours or those that are there, see each request before anything is done about it.
+        layout: addresses of Envoy and the workers.
+        judges_first: whether policies, configured or existing, apply to each request before it is processed.
     """
     filters = [plain(item) for item in client_filters(config, layout, judges_first=judges_first)]
     names = _own_names([item["name"] for item in filters])
@@ -75,7 +76,10 @@ def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Piec
         marker=_disabled(marker, marker["name"]),
         filters=attached[:first],
         last_filters=attached[first:],
-        routes=[_no_upgrades(config, marker["name"]), *_routes(config, names, marker["name"], judges_first)],
+        routes=[
+            *(_no_upgrades(endpoint, marker["name"]) for endpoint in endpoints(config)),
+            *_routes(config, names, marker["name"], judges_first),
+        ],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],
         clusters=[_cluster(plain(item)) for item in clusters(config, layout, judges_first=judges_first)],
@@ -84,7 +88,7 @@ def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Piec
 
 
 def worker_cluster(layout: Layout) -> Object:
-    """The cluster of the workers alone."""
+    """The cluster of the workers."""
     return _cluster(plain(extproc_cluster(layout)))
 
 
@@ -112,27 +116,31 @@ def _marker() -> HttpFilter:
 
 
 def _routes(config: GatewayConfig, names: dict[str, str], marker: str, judges_first: bool) -> list[Object]:
-    rendered = policies.through(config, routes.endpoint_routes(config), routes.ENDPOINT, judges_first=judges_first)
+    of_endpoints = routes.endpoint_routes(config)
+    rendered = policies.through(config, of_endpoints, judges_first=judges_first)
     everywhere = {name: plain(item) for name, item in policies.for_the_endpoint(config).items()}
-    *later, first = [plain(route) for route in rendered]
-    for route in (*later, first):
+    all_routes = [plain(route) for route in rendered]
+    for route in all_routes:
         configs = {**everywhere, **route.pop("typed_per_filter_config", {})}
         route["typed_per_filter_config"] = {names.get(name, name): item for name, item in configs.items()}
     # Which filters a request has is decided once, by its first route. The others come later, by metadata.
-    chosen = first["typed_per_filter_config"]
-    first["typed_per_filter_config"] = {name: _enabled(chosen.get(name, {})) for name in (marker, *names.values())}
-    return [*(_without_empty(route) for route in later), first]
+    count = len(of_endpoints.first)
+    later, firsts = all_routes[:-count], all_routes[-count:]
+    for first in firsts:
+        chosen = first["typed_per_filter_config"]
+        first["typed_per_filter_config"] = {name: _enabled(chosen.get(name, {})) for name in (marker, *names.values())}
+    return [*(_without_empty(route) for route in later), *firsts]
 
 
 def _without_empty(route: Object) -> Object:
     return {name: value for name, value in route.items() if value or name != "typed_per_filter_config"}
 
 
-def _no_upgrades(config: GatewayConfig, marker: str) -> Object:
+def _no_upgrades(endpoint: Endpoint, marker: str) -> Object:
     """Where the listener lets WebSockets pass, one to the endpoint would be a request whose body never ends."""
     return {
-        "name": f"{OWN}upgrade",
-        "match": {"path": config.listen.path, "headers": [{"name": "upgrade", "present_match": True}]},
+        "name": f"{OWN}upgrade/{endpoint.name}" if endpoint.name else f"{OWN}upgrade",
+        "match": {"path": endpoint.path, "headers": [{"name": "upgrade", "present_match": True}]},
         "direct_response": {"status": 403},
         "typed_per_filter_config": {marker: _enabled({})},
     }
@@ -152,7 +160,7 @@ def _cluster(cluster: Object) -> Object:
 
 
 def _counting(cluster: Object) -> Object:
-    """The repair listener tells a retry by ``x-envoy-attempt-count``."""
+    """The repair listener recognizes a retry by ``x-envoy-attempt-count``."""
     options: Object = cluster.setdefault("typed_extension_protocol_options", {}).setdefault(_HTTP_OPTIONS, {})
     codec = {"name": "envoy.filters.http.upstream_codec", "typed_config": plain(any_of(UpstreamCodec()))}
     present: list[Any] = options.get("http_filters", [codec])

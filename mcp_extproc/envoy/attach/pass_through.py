@@ -1,7 +1,7 @@
-"""Pass-through on a listener of somebody else's: a filter that has requests read, on the routes that were named and no others.
+"""Pass-through on an existing listener: a filter that inspects requests on selected routes only.
 
-Routes, virtual hosts and clusters go on doing what they did. What is added to a route has a name of ours, or a mark in its
-metadata, so that it can be taken out again.
+Routes, virtual hosts and clusters keep their function. Additions to a route have a reserved name, or a mark in its
+metadata, so that they can be removed again.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _FILTER_CONFIG = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
 _LIMIT = "request_body_buffer_limit"
 _OLD_LIMIT = "per_request_buffer_limit_bytes"
 _OURS = "pass_through"
-"""In the metadata of a route or virtual host: the limit is ours."""
+"""In the metadata of a route or virtual host: the limit was added by us."""
 
 
 def filter_for(config: GatewayConfig) -> Object:
-    """The HTTP filter: behind authentication, in front of policies. It is disabled where it was not asked for."""
+    """The HTTP filter: behind authentication, in front of policies. It is disabled except on selected routes."""
     namespaces = [NAMESPACE, *config.more_namespaces, MARKER_NAMESPACE]
     processor = ExternalProcessor(
         grpc_service=GrpcService(
@@ -70,7 +70,8 @@ def filter_for(config: GatewayConfig) -> Object:
             response_body_mode=ProcessingModeBodySendMode.NONE,
             response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
         ),
-        # Bodies are ordered in the answer to the head. Anything but NONE above would cost requests their content-length.
+        # Bodies are requested in the response to the headers. With a mode other than NONE, requests would lose their
+        # content-length.
         allow_mode_override=True,
         message_timeout=seconds(MESSAGE_TIMEOUT),
         forward_rules=HeaderForwardingRules(
@@ -84,7 +85,8 @@ def filter_for(config: GatewayConfig) -> Object:
 
 
 def mappers(config: GatewayConfig) -> list[Object]:
-    """For ``local_reply_config``: what a client gets for an MCP message that we or a policy refused. All else is not ours."""
+    """For ``local_reply_config``: errors for MCP messages that the gateway or a policy denied. Other responses are
+    unchanged."""
     untouched = ResponseMapper(
         filter=_is_true(NAMESPACE, "answered"), body_format_override=text_format("%LOCAL_REPLY_BODY%")
     )
@@ -107,10 +109,10 @@ def _is_true(namespace: str, key: str) -> AccessLogFilter:
 
 
 def enable(target: Target, choice: Choice, config: GatewayConfig) -> None:
-    """Turn the filter on, on the routes and virtual hosts that were named.
+    """Enable the filter on the selected routes and virtual hosts.
 
     Raises:
-        CannotAttach: there are none of that name, or several of that path.
+        CannotAttach: there are none of that name, or several with that path.
     """
     hosts = objects(object_at(target.manager, "route_config"), "virtual_hosts")
     for name in choice.pass_through_hosts:
@@ -132,7 +134,7 @@ def enable(target: Target, choice: Choice, config: GatewayConfig) -> None:
 
 
 def cautions(target: Target) -> list[str]:
-    """What the listener's owner should know, as sentences: ways to a server on which requests are not read."""
+    """Warnings for the listener's owner: routes to a server on which requests are not inspected."""
     found = []
     hosts = objects(object_at(target.manager, "route_config"), "virtual_hosts")
     read = {id(route): _is_on(host) or _is_on(route) for host in hosts for route in _routes(host)}
@@ -145,13 +147,13 @@ def cautions(target: Target) -> list[str]:
     ]
     if around:
         found.append(
-            f"{', '.join(around)}: it leads to a cluster that other requests are read for, and its own are not."
-            " If MCP is served there, name it with --pass-through too"
+            f"{', '.join(around)}: it leads to a cluster of an inspected route, but its own requests are not inspected."
+            " If MCP is served there, select it with --pass-through, too"
         )
     reasons = unsafe_spellings(target.manager)
     if reasons is not None:
         found.append(
-            "a path in another spelling can be another route to Envoy, whose requests are not read, and the same path to a"
+            "a path in another spelling can match another route in Envoy, without inspection, but be the same path for a"
             f" server: {reasons}. Consider setting them on the HTTP connection manager"
         )
     return found
@@ -166,7 +168,7 @@ def _cluster(route: Object) -> str:
 
 
 def snippet(config: GatewayConfig) -> Object:
-    """What is set on a route, for those who paste."""
+    """The additions to a route, to paste."""
     route: Object = {}
     _enable(route, config)
     return {name: value for name, value in route.items() if name != "metadata"}
@@ -185,7 +187,8 @@ def _by_name(wanted: str, hosts: list[Object], target: Target) -> list[Object]:
 
 
 def _by_path(wanted: str, hosts: list[Object], choice: Choice, target: Target) -> list[Object]:
-    """The routes whose match is this very path or prefix. A longer or shorter one is another route, for other requests."""
+    """The routes whose match is exactly this path or prefix. A longer or shorter one is another route, for other
+    requests."""
     matches = [(host, [route for route in _routes(host) if wanted in _paths(route)]) for host in hosts]
     found = [(host, routes) for host, routes in matches if routes]
     chosen = [(host, routes) for host, routes in found if get(host, "name") in choice.virtual_hosts]
@@ -228,22 +231,22 @@ def _enable(place: Object, config: GatewayConfig) -> None:
 
 
 def _check_limits(places: Iterable[Object], config: GatewayConfig) -> None:
-    """A body that is let in has to fit into what Envoy holds for it, or it would get no answer at all."""
+    """Envoy's buffer has to hold every allowed body, or the request would get no response."""
     for place in places:
         if get(place, _OLD_LIMIT) is not None:
             raise CannotAttach(
-                f"{_what(place)} has {_OLD_LIMIT}, which Envoy takes no {_LIMIT} besides: use the latter"
+                f"{_what(place)} has {_OLD_LIMIT}, which Envoy does not allow together with {_LIMIT}: use the latter"
             )
         limit = get(place, _LIMIT)
         if limit is not None and int(str(limit)) < config.limits.request_bytes:
             raise CannotAttach(
                 f"{_what(place)} has {_LIMIT} {limit}, and the gateway's limits.request_bytes is"
-                f" {config.limits.request_bytes}: raise the one or lower the other"
+                f" {config.limits.request_bytes}: raise the former or lower the latter"
             )
 
 
 def disable(manager: Object) -> None:
-    """Take out what :func:`enable` put into routes and virtual hosts."""
+    """Remove what :func:`enable` added to routes and virtual hosts."""
     for host in objects(object_at(manager, "route_config"), "virtual_hosts"):
         for place in (host, *_routes(host)):
             _take_from(place, "typed_per_filter_config", FILTER)
@@ -257,7 +260,7 @@ def disable(manager: Object) -> None:
 
 
 def _take_from(data: Object, field: str, key: str) -> None:
-    """Remove a key of a mapping, and the mapping with it where nothing else was in it."""
+    """Remove a key of a mapping, and the mapping if it is empty then."""
     mapping = object_at(data, field)
     if mapping.pop(key, None) is not None and not mapping:
         take(data, field)

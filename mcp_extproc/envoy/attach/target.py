@@ -1,4 +1,4 @@
-"""The place in a bootstrap where MCP clients come in: one HTTP connection manager, and virtual hosts of it."""
+"""The part of a bootstrap to which the gateway is added: one HTTP connection manager, and virtual hosts of it."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ FRAGMENTS = "print the parts with `mcp-extproc envoy fragments`, and paste them"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the user named."""
+    """The user's choice."""
 
     listener: str | None = None
     filter_chain: str | None = None
     virtual_hosts: tuple[str, ...] = ()
     pass_through: tuple[str, ...] = ()
-    """Routes whose requests are only read: by name, or by the path or prefix that they match."""
+    """Routes to inspect: by name, or by the path or prefix that they match."""
     pass_through_hosts: tuple[str, ...] = ()
-    """Virtual hosts, the same."""
+    """Virtual hosts to inspect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An HTTP connection manager, and where it is. All of it is the bootstrap's own data."""
+    """An HTTP connection manager and its place. All members are the bootstrap's own data, not copies."""
 
     listener: Object
     chain: Object
     network_filter: Object
-    """That holds the manager."""
+    """The filter chain with the manager."""
     manager: Object
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Target:
 
 
 def managers(bootstrap: Object) -> Iterator[Target]:
-    """Every HTTP connection manager of the bootstrap's own listeners."""
+    """All HTTP connection managers of the bootstrap's static listeners."""
     for listener in objects(object_at(bootstrap, "static_resources"), "listeners"):
         default = object_at(listener, "default_filter_chain")
         for chain in [*objects(listener, "filter_chains"), *([default] if default else [])]:
@@ -54,10 +54,10 @@ def managers(bootstrap: Object) -> Iterator[Target]:
 
 
 def choose_manager(bootstrap: Object, choice: Choice) -> Target:
-    """The manager that is meant.
+    """Select the manager.
 
     Raises:
-        CannotAttach: there is none, several could be meant, or its routes are not in the bootstrap.
+        CannotAttach: there is none, the choice is ambiguous, or its routes are not in the bootstrap.
     """
     found = [target for target in managers(bootstrap) if get(target.listener, "name") not in PRIVATE_LISTENERS]
     if not found:
@@ -76,7 +76,7 @@ def _no_manager(bootstrap: Object) -> str:
         return f"the listeners are not in this file but come from dynamic_resources.lds_config: {FRAGMENTS} there"
     return (
         "no listener in static_resources has an HTTP connection manager (a network filter with typed_config"
-        f" {MANAGER}), so there is nothing that routes HTTP requests. Add one, or use `mcp-extproc envoy bootstrap`,"
+        f" {MANAGER}), so nothing routes HTTP requests. Add one, or use `mcp-extproc envoy bootstrap`,"
         " which prints a whole configuration"
     )
 
@@ -102,17 +102,17 @@ def _one(found: list[Target], choice: Choice) -> Target:
     if len(left) > 1:
         several = "; ".join(str(target) for target in left)
         raise CannotAttach(
-            f"several HTTP connection managers could be meant: {several}. Say which one with --listener, --filter-chain or"
+            f"the HTTP connection manager is ambiguous: {several}. Select one with --listener, --filter-chain or"
             " --virtual-host"
         )
     return left[0]
 
 
 def virtual_hosts(target: Target, choice: Choice) -> list[Object]:
-    """The virtual hosts that get the endpoint.
+    """Select the virtual hosts for the endpoint.
 
     Raises:
-        CannotAttach: one that was named is not there, or several could be meant.
+        CannotAttach: a named one does not exist, or the choice is ambiguous.
     """
     hosts = objects(object_at(target.manager, "route_config"), "virtual_hosts")
     if not hosts:
@@ -123,8 +123,8 @@ def virtual_hosts(target: Target, choice: Choice) -> list[Object]:
     if not choice.virtual_hosts:
         if len(hosts) > 1:
             raise CannotAttach(
-                f"listener {target} has several virtual hosts: {_listed(names)}. Say with --virtual-host where the endpoint"
-                " is to be; the option can be given more than once"
+                f"listener {target} has several virtual hosts: {_listed(names)}. Select those for the endpoint with"
+                " --virtual-host; the option can be given more than once"
             )
         return hosts
     for wanted in choice.virtual_hosts:
@@ -134,14 +134,14 @@ def virtual_hosts(target: Target, choice: Choice) -> list[Object]:
 
 
 def check_routes(host: Object, path: str) -> None:
-    """Nothing else of a virtual host is served at the endpoint's path.
+    """Check that nothing else of a virtual host is served at the endpoint's path.
 
     Raises:
-        CannotAttach: a route is for that path; or the host does not choose by a list of routes.
+        CannotAttach: a route has that path, or the host has no list of routes.
     """
     if get(host, "matcher") is not None:
         raise CannotAttach(
-            f"virtual host {_name(host)} chooses routes by a matcher tree, where ours would have no place:"
+            f"virtual host {_name(host)} selects routes by a matcher tree, to which routes can't be added:"
             " put the endpoint on a virtual host with a list of routes"
         )
     for route in objects(host, "routes"):
@@ -155,7 +155,7 @@ def check_routes(host: Object, path: str) -> None:
 
 def _is_for(match: Object, path: str) -> bool:
     if any(get(match, kind) == path for kind in ("path", "prefix", "path_separated_prefix")):
-        # A prefix of exactly our path was made for what is there; `/` was not, nor `/api/` for `/api/mcp`.
+        # A prefix of exactly this path was made for another service; `/` was not, nor `/api/` for `/api/mcp`.
         return path != "/" or get(match, "path") == path
     if not is_true(get(match, "case_sensitive", True)) and str(get(match, "path", "")).lower() == path.lower():
         return True
@@ -167,7 +167,7 @@ def _matches(pattern: str, path: str) -> bool:
     try:
         return re.fullmatch(pattern, path) is not None
     except re.error:
-        return False  # Envoy's expressions (RE2) are not all Python's; the route stays behind ours
+        return False  # Envoy's expressions (RE2) are not all valid in Python; such a route stays behind the gateway's.
 
 
 def _has_all(target: Target, names: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""What the owner of a listener should know before MCP is served there, as sentences."""
+"""Warnings for the owner of a listener about settings that are unsafe for MCP."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _OF_THE_CONNECTION = frozenset(
     )
     for spelling in (field, camel(field))
 )  # fmt: skip
-"""Fields by which a policy looks at the client's connection, which the worker's own is not."""
+"""Fields by which a policy depends on the client's connection, which messages of batches don't have."""
 
 _REMOTE = frozenset({"remote_ip", "remoteIp"})
-"""The same where Envoy does not write the client's address into a header."""
+"""The same, if Envoy does not write the client's address into a header."""
 
 _CONNECTION_INPUT = re.compile(r"common_inputs\.(network|ssl)\.")
 """The same in a matcher tree."""
 
 _SAFE = {
-    "use_remote_address": "who connects could write any address of a client into x-forwarded-for, and set x-envoy-* headers",
-    "normalize_path": "/x/../y and /y are two paths to policies by path, and may be one to a service",
+    "use_remote_address": "clients can spoof their address in x-forwarded-for, and set x-envoy-* headers",
+    "normalize_path": "/x/../y and /y are two paths for policies by path, and may be one for a service",
     "merge_slashes": "so are //y and /y",
     "path_with_escaped_slashes_action": "so are /x%2Fy and /x/y (REJECT_REQUEST is the safe value)",
 }
@@ -36,23 +36,23 @@ _SAFE = {
 
 @dataclass(frozen=True, slots=True)
 class Cautions:
-    """What was found."""
+    """Warnings, and consequences."""
 
     sentences: list[str]
     batches_pass: bool
-    """Whether messages of batches can be judged as if they came alone."""
+    """Whether policies can apply to messages of batches as to single messages."""
 
 
 def cautions(
     target: Target, hosts: list[Object], filters: list[Object], where: Places, config: GatewayConfig
 ) -> Cautions:
-    """Look at a listener as it was.
+    """Check a listener before the gateway is added.
 
     Args:
-        target: where clients come in.
-        hosts: the virtual hosts that get the endpoint.
-        filters: the HTTP filters that were there.
-        where: ours go among them.
+        target: the clients' listener.
+        hosts: the virtual hosts with the endpoint.
+        filters: the existing HTTP filters.
+        where: insertion points of the gateway's filters.
         config: the gateway's.
     """
     behind = filters[where.first :]
@@ -82,8 +82,8 @@ def _by_connection(target: Target, filters: list[Object]) -> str | None:
     if not named:
         return None
     return (
-        f"{', '.join(dict.fromkeys(named))} looks at the client's connection (address or certificate), which messages of"
-        " batches do not have: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) are answered with errors"
+        f"{', '.join(dict.fromkeys(named))} depends on the client's connection (address or certificate), which messages of"
+        " batches do not have: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) get errors"
     )
 
 
@@ -99,8 +99,8 @@ def _judged_late(behind: list[Object]) -> str | None:
     if not named:
         return None
     return (
-        f"{', '.join(named)} judges calls only: by envoy.policies of the gateway's configuration, initialize, lists and ping"
-        " are answered in front of it. Where it is all that keeps strangers out, choose `policies: all`"
+        f"{', '.join(named)} applies to calls only: with envoy.policies of the gateway's configuration, initialize, lists and"
+        " ping are answered in front of it. If access depends on it alone, set `policies: all`"
     )
 
 
@@ -109,7 +109,7 @@ def _removed_tokens(filters: list[Object]) -> str | None:
     if not named:
         return None
     return (
-        f"{', '.join(named)} takes the token out of the request: messages of batches (MCP 2025-03-26) then have none, and are"
+        f"{', '.join(named)} removes the token from the request: messages of batches (MCP 2025-03-26) then have none, and are"
         " answered with errors. Set `forward: true` on the provider; the gateway passes no client's token to a server"
     )
 
@@ -135,8 +135,8 @@ def _hosts(target: Target, hosts: list[Object], config: GatewayConfig) -> str | 
     if local and domains <= {"*", "localhost", "localhost:*", "127.0.0.1", "[::1]"}:
         return None
     return (
-        f"listen.address of the gateway's configuration is {config.listen.address}, so that it serves only hosts such as"
-        " localhost and answers others with 403. Set it to 0.0.0.0, or to another address that is not local"
+        f"listen.address of the gateway's configuration is {config.listen.address}, so that it accepts only hosts such as"
+        " localhost and rejects others with 403. Set it to 0.0.0.0, or to another address that is not local"
     )
 
 
@@ -145,13 +145,13 @@ def _spellings(manager: Object) -> str | None:
     if reasons is None:
         return None
     return (
-        "the endpoint is served at its exact path and spelling only, but policies of this listener could be got around:"
+        "the endpoint is served only at its exact path and spelling, but policies of this listener could be bypassed:"
         f" {reasons}. Consider setting them on the HTTP connection manager"
     )
 
 
 def unsafe_spellings(manager: Object) -> str | None:
-    """By what one request could pass for another, where the manager does not see to it."""
+    """Ways in which a request could bypass policies unless the manager prevents it."""
     missing = [field for field in _SAFE if not _is_safe(manager, field)]
     return "; ".join(f"without {field}, {_SAFE[field]}" for field in missing) or None
 
@@ -168,7 +168,7 @@ def _is_safe(manager: Object, field: str) -> bool:
 def _short_streams(manager: Object) -> str | None:
     if get(object_at(manager, "common_http_protocol_options"), "max_stream_duration") is None:
         return None
-    return "max_stream_duration of the HTTP connection manager ends long calls, and streams of clients that listen"
+    return "max_stream_duration of the HTTP connection manager ends long calls and open streams"
 
 
 def _counted_by_envoy(target: Target, hosts: list[Object], filters: list[Object], config: GatewayConfig) -> str | None:
@@ -177,7 +177,7 @@ def _counted_by_envoy(target: Target, hosts: list[Object], filters: list[Object]
     named = [
         name
         for name, item in limiting.items()
-        # Without a bucket of its own it is there for routes that have one.
+        # Without a default token bucket, it applies only to routes that have one.
         if any(_has_bucket(config) for config in (
             object_at(item, "typed_config"), *(object_at(object_at(place, "typed_per_filter_config"), name) for place in here)
         ))
@@ -187,8 +187,8 @@ def _counted_by_envoy(target: Target, hosts: list[Object], filters: list[Object]
     if not named:
         return None
     return (
-        f"{', '.join(named)}: Envoy counts for each listener by itself, and messages of batches would have a limit of their"
-        " own: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) are answered with errors. A global limit"
+        f"{', '.join(named)}: Envoy counts for each listener separately, and messages of batches would have a separate"
+        " limit: there is no listener mcp_batches, and batches (only in MCP 2025-03-26) get errors. A global limit"
         " counts both"
     )
 
@@ -210,4 +210,4 @@ def _unused(config: GatewayConfig) -> str | None:
     ]
     if not unused:
         return None
-    return f"{', '.join(unused)} of the gateway's configuration do not count here: this Envoy has its own"
+    return f"{', '.join(unused)} of the gateway's configuration have no effect here: this Envoy has its own"

@@ -1,1 +1,1 @@
-"""A whole Envoy configuration, rendered from ours as typed messages (envoy-data-plane), never as text templates."""
+"""Renders a complete Envoy configuration as typed messages (envoy-data-plane) instead of text templates."""

@@ -1,4 +1,4 @@
-"""Envoy's access log: one JSON object for each request, with what the gateway read in it."""
+"""Envoy's access log: one JSON object for each request, including the gateway's metadata."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ FIELDS = {
     "response_flags": "%RESPONSE_FLAGS%",
     "response_code_details": "%RESPONSE_CODE_DETAILS%",
 }
-"""Neither the path nor any header that may hold a credential: a server's URL may carry its key in the query."""
+"""Without the path and headers that may contain credentials: a server's URL may have a key in the query."""
 
 
 def access_log(path: str) -> list[AccessLog]:
-    """A log to this file; none for an empty path."""
+    """An access log to this file; none if the path is empty."""
     if not path:
         return []
     format = SubstitutionFormatString(json_format=Struct.from_dict(FIELDS), omit_empty_values=True)

@@ -1,4 +1,4 @@
-"""A whole Envoy bootstrap."""
+"""A complete Envoy bootstrap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mcp_extproc.envoy.render.verbatim import written_out
 
 
 def bootstrap(config: GatewayConfig, layout: Layout) -> Bootstrap:
-    """Envoy in front of the gateway, complete."""
+    """A complete Envoy in front of the gateway."""
     return Bootstrap(
         admin=_admin(config, layout.admin) if layout.admin is not None else None,
         overload_manager=overload_manager(config.overload),
@@ -28,7 +28,7 @@ def bootstrap(config: GatewayConfig, layout: Layout) -> Bootstrap:
 
 
 def upstreams_only(config: GatewayConfig, layout: Layout) -> Bootstrap:
-    """Envoy as far as the servers see it: their clusters, and the private listener that leads to them."""
+    """The part of Envoy that faces the servers: their clusters, and the private listener for sub-requests."""
     wanted = {cluster_name(name) for name in config.servers}
     return Bootstrap(
         admin=_admin(config, layout.admin) if layout.admin is not None else None,
@@ -40,10 +40,10 @@ def upstreams_only(config: GatewayConfig, layout: Layout) -> Bootstrap:
 
 
 def _admin(config: GatewayConfig, address: Address) -> Admin:
-    # Whoever wants to know why no connections are accepted has to get in.
+    # The admin interface stays reachable when Envoy accepts no more connections.
     return Admin(address=envoy_address(address), ignore_global_conn_limit=is_limited(config.overload))
 
 
 def to_json(message: Bootstrap) -> str:
-    """The configuration as Envoy reads it (``envoy -c FILE.json``), indented for people."""
+    """The configuration as JSON for ``envoy -c FILE.json``, indented."""
     return orjson.dumps(written_out(orjson.loads(message.to_json())), option=orjson.OPT_INDENT_2).decode() + "\n"

@@ -1,4 +1,4 @@
-"""Clusters: one for each MCP server, and the one of the ext_proc workers."""
+"""Clusters: one for each MCP server, and one for the ext_proc workers."""
 
 from __future__ import annotations
 
@@ -51,22 +51,23 @@ from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 _CHECK_INTERVAL = 0.5
-"""Seconds between health checks of a worker. Dead ones are found by the first request too; this finds those that hang."""
+"""Seconds between health checks of a worker. Dead ones are detected by the first request; these checks detect hanging
+ones."""
 
 _CHECK_AGAIN = 0.1
-"""Seconds between checks of a worker that failed one: it starts in about a second."""
+"""Seconds between checks of an unhealthy worker: a restart takes about a second."""
 
 _CHECK_FAILURES = 2
-"""In a row. One alone can be a check that met the worker's GOAWAY."""
+"""Consecutive failures. A single one can be a check that met the worker's GOAWAY."""
 
 _EJECTION = 1.0
-"""Seconds without requests after connections failed; a health check that passes ends it."""
+"""Ejection time in seconds after failed connections; a successful health check ends it earlier."""
 
 _EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 
 def clusters(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> list[Cluster]:
-    """All clusters. ``judges_first``: whether there is a way through a worker in front of policies."""
+    """All clusters. ``judges_first``: whether policies apply before a request is processed, in two passes."""
     servers = [_server_cluster(name, server, layout) for name, server in config.servers.items()]
     return [*servers, extproc_cluster(layout), *policies.clusters(config, judges_first=judges_first)]
 
@@ -75,14 +76,14 @@ def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:
     cluster = Cluster(
         name=cluster_name(name),
         type=ClusterDiscoveryType.STATIC,
-        # Of names; many servers listen on IPv4 only although theirs has both.
+        # For host names. Many servers listen only on IPv4, even if their name has both.
         dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=seconds(server.connect_timeout),
         load_assignment=ClusterLoadAssignment(
             cluster_name=cluster_name(name),
             endpoints=[
                 LocalityLbEndpoints(lb_endpoints=[_replica(server, host, port) for host, port in server.addresses]),
-                # Gets only retries: requests that the server answered as if it had lost its session (docs/design.md).
+                # Gets only retries: requests for which the server's response indicates a lost session (docs/design.md).
                 LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)]),
             ],
         ),
@@ -110,7 +111,8 @@ def _http_options(server: Server) -> HttpProtocolOptions:
 
 
 def _replica(server: Server, host: str, port: int) -> LbEndpoint:
-    # The host name becomes the request's Host (auto_host_rewrite). With a URL it is written there, port as the user wrote it.
+    # The host name becomes the request's Host (auto_host_rewrite). With a URL it is the URL's host, with the port as
+    # written.
     hostname = server.authority if server.url is not None else _authority(host, port)
     additional = [EndpointAdditionalAddress(address=socket_address("::1", port))] if host == "localhost" else []
     return LbEndpoint(
@@ -119,7 +121,7 @@ def _replica(server: Server, host: str, port: int) -> LbEndpoint:
 
 
 def _address(host: str, port: int) -> Address:
-    # Without DNS, and both families in turn: servers bind "localhost" to either.
+    # Without DNS, alternating between both families: servers bind "localhost" to either.
     return socket_address("127.0.0.1" if host == "localhost" else host, port)
 
 
@@ -132,7 +134,7 @@ def _repair_endpoint(name: str, server: Server, layout: Layout) -> LbEndpoint:
         endpoint=Endpoint(
             hostname=repair_host(name),
             address=envoy_address(layout.repair),
-            # Always there; and a check of a server would be no request that it could answer.
+            # The repair listener is always available, and does not respond to health checks for servers.
             health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True)
             if server.health_check is not None
             else None,
@@ -159,7 +161,8 @@ def extproc_cluster(layout: Layout) -> Cluster:
             ],
         ),
         transport_socket=tls.to_workers(layout),
-        # One alone gets every request, well or not: nobody else could take it, and so it is back the moment it serves.
+        # A single worker gets every request, healthy or not: there is no alternative, and it is used as soon as it
+        # serves again.
         load_balancing_policy=_by_session() if shared else None,
         common_lb_config=_only_to_the_well() if shared else None,
         health_checks=[_health_check()] if shared else [],
@@ -177,7 +180,7 @@ def extproc_cluster(layout: Layout) -> Cluster:
 
 
 def _by_session() -> LoadBalancingPolicy:
-    """What a worker remembers of a session is where its requests go. Those without a session go anywhere."""
+    """A session's requests go to the worker that has its state. Requests without a session go to any worker."""
     by_key = RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=SESSION_KEY))
     policy = RingHash(consistent_hashing_lb_config=ConsistentHashingLbConfig(hash_policy=[by_key]))
     return LoadBalancingPolicy(
@@ -191,9 +194,9 @@ def _by_session() -> LoadBalancingPolicy:
 
 def _only_to_the_well() -> ClusterCommonLbConfig:
     return ClusterCommonLbConfig(
-        # By default, with half of them dead, the dead would get requests again,
+        # By default, with half of the workers dead, dead ones would get requests again,
         healthy_panic_threshold=Percent(value=0),
-        # and who is well would be looked at once a second.
+        # and changes of health would be applied once a second.
         update_merge_window=ZERO,
     )
 
@@ -212,7 +215,7 @@ def _health_check() -> HealthCheck:
 
 
 def _outlier_detection() -> OutlierDetection:
-    """After two connections that failed, or exchanges cut off; or five that ended with a gRPC error (Envoy's default)."""
+    """Ejects after two failed connections or broken exchanges, or five gRPC errors (Envoy's default)."""
     return OutlierDetection(
         split_external_local_origin_errors=True,
         consecutive_local_origin_failure=2,
@@ -223,7 +226,7 @@ def _outlier_detection() -> OutlierDetection:
         interval=seconds(_CHECK_INTERVAL),
         base_ejection_time=seconds(_EJECTION),
         max_ejection_time=seconds(_EJECTION),
-        # By default one in ten: none of two.
+        # The default is 10 %: of two workers, none.
         max_ejection_percent=100,
     )
 

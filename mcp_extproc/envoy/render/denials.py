@@ -1,8 +1,8 @@
-"""What a client gets for a request that a policy refused: a filter of Envoy's, of the operator's choice.
+"""Errors for requests that an operator's filter denied.
 
-Envoy answers such a request by itself, with a status and plain text, which ends the whole session in several SDKs. So what is
-known to be a JSON-RPC request is answered with a JSON-RPC error that has its id, and HTTP 200 unless configured otherwise.
-Which policy it was and why is in the access log (``response_code_details``), and nobody else's business.
+Envoy responds to such a request itself, with a status and plain text, on which several SDKs end the whole session.
+Therefore a JSON-RPC request gets a JSON-RPC error with its id, at HTTP 200 unless configured otherwise. The policy and its
+reason are in the access log (``response_code_details``), and are not shown to clients.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ _WAIT_IS_KNOWN = (
     "'retry-after' in response.headers ? response.headers['retry-after'].matches('^[0-9]{1,9}$') : "
     "'x-ratelimit-reset' in response.headers && response.headers['x-ratelimit-reset'].matches('^[0-9]{1,9}$')"
 )
-"""Retry-After may be a date, too, and other filters of the operator's may say neither."""
+"""Retry-After may be a date, and other filters may send neither header."""
 _ID = f"%DYNAMIC_METADATA({NAMESPACE}:id_json)%"
 
 _REFUSED_FLAGS = ["UAEX", "FI", "RLSE"]
-"""Refused by ext_authz, by the fault filter, or because the rate limit service did not answer."""
+"""Denied by ext_authz or the fault filter, or because the rate limit service did not respond."""
 
 
 def denials(config: GatewayConfig) -> list[ResponseMapper]:
-    """For ``local_reply_config``, in front of the mappers for everything else."""
+    """Mappers for ``local_reply_config``, in front of all others."""
     status = 200 if config.errors.status == "jsonrpc" else None
     denied = _text(
         errors.INVALID_REQUEST, "A policy of the gateway refuses this request.", '{"reason":"denied","status":403}'
@@ -83,7 +83,7 @@ def denials(config: GatewayConfig) -> list[ResponseMapper]:
 def _with_and_without_id(
     filters: list[AccessLogFilter], text: str, status: int | None, *, retry: bool = False
 ) -> list[ResponseMapper]:
-    """Notifications, answers and GETs have nobody who waits for a JSON-RPC error: their status stays."""
+    """Notifications, responses and GETs expect no JSON-RPC response, so their status is kept."""
     with_id = text.replace('"error":', f'"id":{_ID},"error":', 1)
     return [
         _mapper([*filters, _has("id_json"), _is_request()], with_id, status, retry=retry),
@@ -120,7 +120,7 @@ def _has(key: str) -> AccessLogFilter:
 
 
 def _is_request() -> AccessLogFilter:
-    # Access log filters of Envoy 1.40 pass over `invert`; what stands for the method of a response begins with two of these.
+    # Access log filters of Envoy 1.40 ignore `invert`. The pseudo-method of a response begins with two underscores.
     assert RESPONSE_METHOD.startswith("_")
     no_response = RegexMatcher(regex="[^_].*")
     return _metadata("method", ValueMatcher(string_match=StringMatcher(safe_regex=no_response)))

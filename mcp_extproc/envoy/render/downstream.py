@@ -1,4 +1,5 @@
-"""The clients' side: TLS, limits of the listener, and Envoy's overload manager. What is not configured is not rendered."""
+"""The clients' side: TLS, limits of the listener, and Envoy's overload manager. Options that are not set are not
+rendered."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ _HEAP_ACTIONS = (
 
 
 def limit_requests(manager: HttpConnectionManager, limits: ListenLimits) -> None:
-    """Limits that the HTTP connection manager holds to."""
+    """Limits of the HTTP connection manager."""
     manager.max_request_headers_kb = limits.max_request_headers_kb
     options = manager.common_http_protocol_options or HttpProtocolOptions()
     options.max_headers_count = limits.max_headers_count
@@ -48,7 +49,7 @@ def limit_requests(manager: HttpConnectionManager, limits: ListenLimits) -> None
 
 
 def secure(listener: Listener, tls: ListenTls | None, limits: ListenLimits) -> None:
-    """TLS, and what a connection may hold."""
+    """TLS and per-connection limits."""
     listener.per_connection_buffer_limit_bytes = limits.per_connection_buffer_limit_bytes
     if tls is not None:
         for chain in listener.filter_chains:
@@ -73,19 +74,19 @@ def _context(tls: ListenTls) -> DownstreamTlsContext:
 
 
 def is_limited(overload: Overload) -> bool:
-    """Whether there is anything for the overload manager to do."""
+    """Whether the overload manager is needed."""
     return overload.max_active_downstream_connections is not None or overload.max_heap_size_bytes is not None
 
 
 def exempt(listener: Listener, overload: Overload) -> None:
-    """A private listener is not limited: what is on it belongs to requests that were let in."""
+    """Private listeners have no limits: their traffic belongs to requests that were accepted."""
     if is_limited(overload):
         listener.ignore_global_conn_limit = True
         listener.bypass_overload_manager = True
 
 
 def overload_manager(overload: Overload) -> OverloadManager | None:
-    """For the bootstrap, where configured."""
+    """The overload manager, if configured."""
     if not is_limited(overload):
         return None
     monitors = []

@@ -1,4 +1,4 @@
-"""Listeners: the clients', and two private ones for the gateway's own requests."""
+"""Listeners: the one for clients, and the private ones for the gateway's own requests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ from mcp_extproc.envoy.render.access_log import access_log
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header, seconds
 
 MESSAGE_TIMEOUT = 5.0
-"""Seconds that a worker has for each message. Most take microseconds; fan-outs ask for more (``max_message_timeout``)."""
+"""Seconds that a worker has for each message. Most take microseconds; fan-outs request more (``max_message_timeout``)."""
 
 _REQUEST_TIMEOUT = 60.0
 """Seconds for a client to send its whole request."""
@@ -67,26 +67,27 @@ _REQUEST_TIMEOUT = 60.0
 _HEADERS_TIMEOUT = 15.0
 
 _SESSION_KEY_CHARS = 24
-"""Of a session's token: they hold its nonce, which differs for each session and tells nothing."""
+"""Length of the prefix of a session token that contains its nonce, which is unique and reveals nothing."""
 
 
 def listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
     """All listeners."""
     clients = _clients(config, layout)
-    if config.counts_locally and config.listen.tls is None:  # the worker speaks no TLS to its socket
-        # One listener with two addresses: a listener of their own would give batches buckets of their own.
+    if config.counts_locally and config.listen.tls is None:  # Workers use no TLS on Unix sockets.
+        # One listener with two addresses: a separate listener for batches would have its own rate limit buckets.
         clients.additional_addresses = [AdditionalAddress(address=envoy_address(layout.batches))]
         return [clients, *own_listeners(config, layout)]
     return [clients, *own_listeners(config, layout), _batches(config, layout)]
 
 
 def own_listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
-    """The private listeners that are the same wherever clients come in: for sub-requests, and for lost sessions."""
+    """The private listeners for sub-requests and lost sessions, the same for every kind of clients' listener."""
     return [_upstreams(config, layout), _repair(config, layout)]
 
 
 def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> list[HttpFilter]:
-    """Our HTTP filters where clients come in, with those that are configured, in their order. A router follows them."""
+    """The gateway's HTTP filters on the clients' listener together with the configured ones, in their order. A router
+    follows them."""
     ours = [
         HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
         HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
@@ -107,10 +108,10 @@ def _clients(config: GatewayConfig, layout: Layout) -> Listener:
 
 
 def _batches(config: GatewayConfig, layout: Layout) -> Listener:
-    # The very same filters: each message of a batch meets the policies that it would meet alone.
+    # The same filters as for clients, so that each message of a batch passes the same policies as a single message.
     manager = _for_clients(config, layout, BATCHES_LISTENER)
     if config.has_policies:
-        # The client's address is the one that its own request came from, which is the last in x-forwarded-for.
+        # The client's address is the last in x-forwarded-for, from its original request.
         manager.use_remote_address = False
     listener = _listener(BATCHES_LISTENER, layout.batches, manager)
     downstream.exempt(listener, config.overload)
@@ -129,7 +130,7 @@ def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnec
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
         common_http_protocol_options=HttpProtocolOptions(
-            # `x_mcp_server` is a second spelling of `x-mcp-server` to some filters and services behind them.
+            # Some filters and services treat `x_mcp_server` as `x-mcp-server`.
             headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
         ),
         http_protocol_options=Http1ProtocolOptions(),
@@ -158,21 +159,21 @@ def _repair(config: GatewayConfig, layout: Layout) -> Listener:
 
 
 def whole_bodies(config: GatewayConfig) -> Buffer:
-    """Collects bodies in front of our filter, and refuses larger ones with 413.
+    """Buffers bodies in front of the ext_proc filter, and rejects larger ones with 413.
 
-    ext_proc buffers too, but a burst beyond the limit that arrives while the headers are still with the worker leaves it
-    waiting for data that Envoy, over its watermark, no longer reads (Envoy 1.40).
+    ext_proc buffers, too, but in Envoy 1.40 a burst beyond the limit that arrives while the headers are with the worker
+    makes it wait for data that Envoy, above its watermark, no longer reads.
     """
     return Buffer(max_request_bytes=config.limits.request_bytes)
 
 
 def ext_proc(layout: Layout, more_namespaces: Sequence[str], *, repairs: bool) -> ExternalProcessor:
-    """Our filter.
+    """The ext_proc filter.
 
     Args:
         layout: whether there are several workers.
-        more_namespaces: what the worker may write metadata to besides its own.
-        repairs: for the repair listener, which tells the worker by the route's name; clients can't.
+        more_namespaces: further metadata namespaces that the worker may write.
+        repairs: for the repair listener, which the worker recognizes by the route's name. Clients can't set it.
     """
     return ExternalProcessor(
         grpc_service=GrpcService(
@@ -193,7 +194,7 @@ def ext_proc(layout: Layout, more_namespaces: Sequence[str], *, repairs: bool) -
             request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
             response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
         ),
-        # What a request needs is ordered in the answer to its headers: most need no response, and DELETE no body.
+        # The response to the headers requests further parts: most requests need no response, and DELETE no body.
         allow_mode_override=True,
         message_timeout=seconds(MESSAGE_TIMEOUT),
         max_message_timeout=seconds(MAX_MESSAGE_TIMEOUT),
@@ -207,9 +208,10 @@ def ext_proc(layout: Layout, more_namespaces: Sequence[str], *, repairs: bool) -
 
 
 def _session_key() -> HttpFilter:
-    """Keeps what leads to a session's worker in a header of its own, for the repair listener too.
+    """Copies the start of the session token to a header, by which the session's worker is selected, also on the repair
+    listener.
 
-    There ``Mcp-Session-Id`` is the server's. Workers do not get to see this header, and so leave it in place.
+    There ``Mcp-Session-Id`` is the server's. The header is not sent to workers, which would remove it.
     """
     key = header(SESSION_KEY, f"%REQ(mcp-session-id):{_SESSION_KEY_CHARS}%")
     mutations = Mutations(request_mutations=[OneMutation(remove=SESSION_KEY), OneMutation(append=key)])
@@ -219,10 +221,11 @@ def _session_key() -> HttpFilter:
 
 
 def before_anything_was_read() -> RetryPolicy:
-    """For exchanges that never reached a worker: it is dead, or said GOAWAY. What may have had an effect is not repeated.
+    """For exchanges that did not reach a worker: it is dead, or sent GOAWAY. Requests that may have had an effect are
+    not repeated.
 
-    A status is retried only where nothing was answered before it, not even that the body is wanted. grpc.aio says
-    CANCELLED to exchanges that meet the beginning of its shutdown.
+    A status is retried only before any response, even a request for the body. grpc.aio returns CANCELLED for exchanges that
+    arrive at the beginning of its shutdown.
     """
     return RetryPolicy(
         retry_on="connect-failure,refused-stream,reset-before-request,unavailable,cancelled",
@@ -241,8 +244,8 @@ _NOT_SENT = (
     "accept-encoding", "content-length", "date", "server", "x-envoy-upstream-service-time",
     "x-forwarded-proto", "x-request-id",
 )  # fmt: skip
-"""Headers that the worker neither reads nor removes. Without them the heads of an agent's calls, and of a server's answers,
-are the same each time, and known ones need not be read."""
+"""Headers that the worker neither reads nor removes. Without them the headers of similar requests and responses are
+identical, so known ones need not be parsed again."""
 
 
 def _what_the_worker_sees(layout: Layout) -> HeaderForwardingRules:
@@ -265,7 +268,7 @@ def _private(
         route_config=route_config,
         http_filters=[*filters, _router()],
         local_reply_config=local,
-        # The request keeps the id and the addresses it came with.
+        # The request keeps its original id and addresses.
         use_remote_address=False,
         skip_xff_append=True,
         generate_request_id=False,
@@ -284,5 +287,5 @@ def _listener(name: str, address: Address, manager: HttpConnectionManager) -> Li
 
 
 def _router() -> HttpFilter:
-    # Servers and clients get no x-envoy-* headers: they are Envoy's business.
+    # Servers and clients get no x-envoy-* headers.
     return HttpFilter(name="envoy.filters.http.router", typed_config=any_of(Router(suppress_envoy_headers=True)))

@@ -1,7 +1,7 @@
-"""JSON-RPC bodies for answers that Envoy or a server gives without us, so that clients can read every failure.
+"""JSON-RPC bodies for responses from Envoy or a server, so that clients can parse every failure.
 
-Two places: an upstream's answer to a call (``custom_response`` on the server's route, HTTP 200), and Envoy's own refusals
-(``local_reply_config``, status kept).
+There are two kinds: a server's response to a call (``custom_response`` on the server's route, HTTP 200), and Envoy's own
+errors (``local_reply_config``, status kept).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from envoy_data_plane.xds.type.matcher.v3 import (
 )
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE
 from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
 from mcp_extproc.envoy.render.denials import denials
@@ -58,7 +59,7 @@ from mcp_extproc.mcp import errors, transport
 _JSON_TYPE = header("content-type", transport.JSON)
 
 _NOT_A_SERVERS_STATUS = 424
-"""Failed Dependency. To outlier detection anything below 500 is well. No client sees it."""
+"""Failed Dependency. Outlier detection counts anything below 500 as healthy. Clients never see it."""
 
 _SERVER_ERROR = "ServerError"
 
@@ -66,14 +67,14 @@ _Predicate = MatcherMatcherListPredicate
 
 
 def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
-    """Whatever is no MCP answer to a call becomes a JSON-RPC error at HTTP 200 that echoes the id.
+    """Replaces responses to calls that are not MCP by a JSON-RPC error at HTTP 200 that echoes the id.
 
-    An answer is a 200 with JSON or an event stream. Anything else (an HTML page, a redirect, 401, 500, Envoy's own 503 for a
-    server that is down, 504 for one that is silent) would end the whole session in several SDKs (docs/protocol.md).
+    A valid response is a 200 with JSON or an event stream. On anything else (an HTML page, a redirect, 401, 500, Envoy's
+    own 503 for a server that is down, 504 for an idle one) several SDKs would end the whole session (docs/protocol.md).
 
     Args:
         server: its name, for the message.
-        fails_over: whether the repair listener may say that it could not reach the server.
+        fails_over: whether the repair listener may report that it could not reach the server.
     """
     is_answer = _all(
         _status_of("200"),
@@ -87,7 +88,7 @@ def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
         )),
     )  # fmt: skip
     by_envoy = _input("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="true"))
-    # What a policy says is said already (see denials), and its status is meant.
+    # Responses of policies already have a body (see denials), and an intended status.
     by_policy = _all(by_envoy, _any(*(_status_of(status) for status in ("401", "403", "429"))))
     is_said = _any(is_answer, by_policy)
     return CustomResponse(
@@ -124,7 +125,8 @@ def _failure_header(value: StringMatcher) -> _Predicate:
 
 
 def failures_of_repairs() -> CustomResponse:
-    """On the repair listener: a server's 5xx is no 5xx of the repair listener, or outlier detection would eject that."""
+    """On the repair listener: map a server's 5xx to a status below 500, or outlier detection would eject the repair
+    listener."""
     by_server = _input("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="false"))
     status = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="5..")
     failed = _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=status))
@@ -139,7 +141,7 @@ def failures_of_repairs() -> CustomResponse:
 
 
 def repair_replies() -> LocalReplyConfig:
-    """On the repair listener: what comes from no server is no 5xx either, and says so in a header."""
+    """On the repair listener: the same for Envoy's own errors, marked by a header."""
     failed = _status_at_least(500, "mcp_repair.status_failure")
     both = AccessLogFilter(and_filter=AndFilter(filters=[_answered_by_us(), failed]))
     flags = [header(FAILURE_HEADER, "%RESPONSE_FLAGS_LONG%")]
@@ -153,12 +155,13 @@ def repair_replies() -> LocalReplyConfig:
 
 def local_replies(config: GatewayConfig) -> LocalReplyConfig:
     """Bodies for what Envoy refuses by itself. Ours (immediate responses, and failures of calls at 200) stay as they are."""
+    paths = ", ".join(endpoint.path for endpoint in endpoints(config))
     return LocalReplyConfig(
         mappers=[
             ResponseMapper(filter=_answered_by_us()),
             *denials(config),
             _too_large(config),
-            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {config.listen.path}."),
+            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {paths}."),
             *([_overloaded()] if is_limited(config.overload) else []),
             *_failures(),
         ]
@@ -166,10 +169,10 @@ def local_replies(config: GatewayConfig) -> LocalReplyConfig:
 
 
 def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
-    """The same for the MCP endpoint only, on a listener that serves other things too.
+    """The same for the MCP endpoint only, on an existing listener.
 
-    They come before mappers that are there: the first that matches is the only one. What was answered by us is said again as
-    it is, or the listener's own ``body_format`` would apply to it.
+    They come before existing mappers, because only the first match applies. The gateway's own responses are repeated
+    unchanged, or the listener's ``body_format`` would apply to them.
     """
     untouched = ResponseMapper(
         filter=_either(_answered_by_us(), _status_filter(ComparisonFilterOp.LE, 399, "mcp.status_success")),
@@ -202,7 +205,7 @@ def _failures() -> list[ResponseMapper]:
 
 
 def failure_headers() -> LocalReplyConfig:
-    """On the private listener: tell the worker what went wrong, in a header."""
+    """On the private listener: report the cause of an error to the worker, in a header."""
     return LocalReplyConfig(
         mappers=[
             ResponseMapper(
@@ -214,7 +217,7 @@ def failure_headers() -> LocalReplyConfig:
 
 
 def _error_of(server: str, what: str) -> LocalResponsePolicy:
-    # The id is JSON text already, so it goes in raw; the other parts are words and numbers of Envoy's own.
+    # The id is JSON text already and inserted raw; the other parts are Envoy's own words and numbers.
     body = _error_text(errors.INTERNAL_ERROR, f"No answer: server '{server}' {what}.")
     with_id = body.replace('"error":', f'"id":%DYNAMIC_METADATA({NAMESPACE}:id_json)%,"error":', 1)
     return LocalResponsePolicy(status_code=200, body_format=text_format(with_id), response_headers_to_add=[_JSON_TYPE])

@@ -1,14 +1,14 @@
-"""Where the operator's filters stand, and the routes that lead each request past them before anything is done about it.
+"""Order of the operator's filters, and the routes by which each request passes them before it is processed.
 
-``policies: all`` takes two visits to a worker. The first (``mcp_judge/`` routes) says what the request is and touches nothing;
-then the policies see the request as the client sent it; the second (``mcp_act/`` routes) decides. ``policies: calls`` takes
-one, and policies see what is forwarded to a server (docs/envoy.md, "Policies").
+``policies: all`` needs two passes through a worker. The first (``mcp_judge/`` routes) writes metadata and changes nothing;
+then policies see the request as the client sent it; the second (``mcp_act/`` routes) decides. ``policies: calls`` needs
+one, and policies see what is forwarded to a server (docs/policies.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteMatch
@@ -24,12 +24,12 @@ from envoy_data_plane.google.protobuf import Any
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
-from mcp_extproc.envoy.layout import cluster_name
+from mcp_extproc.envoy.layout import LISTENER
 from mcp_extproc.envoy.render import rate_limits, verbatim
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
 JUDGE = "mcp_judge"
-"""Name of the filter of the first visit."""
+"""Name of the filter of the first pass."""
 
 NOWHERE = "mcp_nowhere"
 """A cluster without endpoints."""
@@ -40,14 +40,14 @@ _ROUTE_NAME = "xds.route_name"
 def around(
     config: GatewayConfig, ours: list[HttpFilter], buffer: str, processor: str, *, judges_first: bool
 ) -> list[HttpFilter]:
-    """Our filters, with the operator's in their places.
+    """The gateway's filters, with the operator's in their places.
 
     Args:
-        config: names the operator's.
+        config: has the operator's filters.
         ours: in their order.
-        buffer: name of the one in front of which authentication stands: it is the first that holds a client's bytes.
-        processor: name of the one that decides.
-        judges_first: whether there are two visits.
+        buffer: name of the filter that follows authentication: the first that buffers a client's body.
+        processor: name of the filter that decides.
+        judges_first: whether there are two passes.
     """
     before = [_raw(item) for item in config.envoy.http_filters_before]
     policies = [*(_raw(item) for item in config.envoy.http_filters), *rate_limits.filters(config)]
@@ -66,7 +66,7 @@ def around(
 
 
 def clusters(config: GatewayConfig, *, judges_first: bool) -> list[Cluster]:
-    """The clusters that the filters and the routes above need."""
+    """The clusters for these filters and routes."""
     nowhere = Cluster(name=NOWHERE, type=ClusterDiscoveryType.STATIC, connect_timeout=seconds(1))
     return [
         *([nowhere] if judges_first else []),
@@ -87,35 +87,43 @@ def _told_its_route(item: HttpFilter) -> HttpFilter:
 
 
 def for_the_endpoint(config: GatewayConfig) -> dict[str, Any]:
-    """The operator's configuration of filters for the whole endpoint."""
+    """The operator's per-route filter configuration for the whole endpoint."""
     return _per_filter(config.envoy.typed_per_filter_config)
 
 
-def through(config: GatewayConfig, routes: list[Route], endpoint: str, *, judges_first: bool) -> list[Route]:
-    """The routes of the MCP endpoint, for the order of the filters.
+@dataclass(frozen=True)
+class EndpointRoutes:
+    """The routes of requests to the MCP endpoints."""
+
+    calls: Mapping[str, Route]
+    """By server: where a request goes once the gateway has decided."""
+    first: Sequence[Route]
+    """One for each endpoint, until then."""
+
+
+def through(config: GatewayConfig, routes: EndpointRoutes, *, judges_first: bool) -> list[Route]:
+    """The routes of the MCP endpoints, for the order of the filters. Those of :attr:`EndpointRoutes.first` come last.
 
     Args:
         config: has the operator's configuration of filters for single servers.
-        routes: those to the servers, and then the endpoint's.
-        endpoint: name of the latter.
+        routes: those to the servers, and the endpoints'.
         judges_first: whether there are two visits.
     """
-    by_name = {route.name: route for route in routes}
-    calls = {name: by_name[cluster_name(name)] for name in config.servers}
     if not judges_first:
-        for name, route in calls.items():
+        for name, route in routes.calls.items():
             route.typed_per_filter_config |= _per_filter(config.servers[name].typed_per_filter_config)
-        return routes
-    for route in calls.values():
+        return [*routes.calls.values(), *routes.first]
+    for route in routes.calls.values():
         assert route.match is not None
         route.match.dynamic_metadata.append(_is_true("forwarded"))
-    first = by_name[endpoint]
-    first.name = f"{JUDGE_ROUTE}endpoint"
-    return [*calls.values(), *(_judged(config, name) for name in config.servers), _judged(config, None), first]
+    for route in routes.first:
+        route.name = f"{JUDGE_ROUTE}{route.name.removeprefix(f'{LISTENER}/')}"
+    judged = [*(_judged(config, name) for name in config.servers), _judged(config, None)]
+    return [*routes.calls.values(), *judged, *routes.first]
 
 
 def _judged(config: GatewayConfig, server: str | None) -> Route:
-    """From the first visit to the second. Like the endpoint's it leads nowhere: a request that passes undecided ends here."""
+    """From the first pass to the second. Like the endpoint's route it has no upstream: an undecided request ends here."""
     metadata = [_is_true("shown")]
     configs = {}
     if server is not None:
@@ -124,7 +132,7 @@ def _judged(config: GatewayConfig, server: str | None) -> Route:
     return Route(
         name=f"{ACT_ROUTE}{server or 'endpoint'}",
         match=RouteMatch(prefix="/", dynamic_metadata=metadata),
-        # Filters such as ratelimit look at nothing that Envoy itself answers.
+        # Filters such as ratelimit ignore requests whose route is a direct response.
         route=RouteAction(cluster=NOWHERE),
         typed_per_filter_config=configs,
     )

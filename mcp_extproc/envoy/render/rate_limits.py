@@ -1,7 +1,7 @@
-"""Rate limits as Envoy's own filters: ``local_ratelimit``, one for each limit, and ``ratelimit`` for all global ones.
+"""Rate limits as Envoy filters: one ``local_ratelimit`` for each local limit, and one ``ratelimit`` for all global ones.
 
-What is counted is told by descriptors, and those by what the gateway wrote: the metadata ``mcp_proxy``, and the headers
-``x-mcp-server``, ``mcp-method`` and ``mcp-name`` where a limit is for some requests only.
+Descriptors are built from the gateway's output: the metadata ``mcp_proxy``, and the headers ``x-mcp-server``,
+``mcp-method`` and ``mcp-name`` for limits that match only some requests.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ from mcp_extproc.mcp.names import header_value
 
 SERVICE_CLUSTER = "mcp_rate_limit_service"
 LOCAL_FILTER = "mcp_rate_limit/"
-"""Starts the names of the filters of local limits; the rest is the limit's place in the configuration."""
+"""Prefix of the filter names of local limits, followed by the limit's index in the configuration."""
 GLOBAL_FILTER = "mcp_rate_limit"
 _NUMBERS_FILTER = "mcp_rate_limit_numbers"
 _NUMBERS = "mcp_extproc.rate_limits"
-"""Dynamic metadata: how many requests in which time each global limit allows. The service takes it from there."""
+"""Dynamic metadata with the number and time unit of each global limit, which Envoy sends to the service."""
 
 STAGE = 10
-"""Tells our descriptors from those of an operator's own ratelimit filter, which has stage 0 unless he says otherwise."""
+"""Separates the gateway's descriptors from those of an operator's ratelimit filter, whose stage is 0 by default."""
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -77,7 +77,7 @@ _ALL = RuntimeFractionalPercent(default_value=FractionalPercent(numerator=100))
 
 
 def filters(config: GatewayConfig) -> list[HttpFilter]:
-    """The filters of all limits, none where there are none."""
+    """The filters of all limits."""
     principal = config.envoy.principal
     found = [
         HttpFilter(name=f"{LOCAL_FILTER}{index}", typed_config=any_of(_local(limit, index, principal)))
@@ -97,7 +97,7 @@ def filters(config: GatewayConfig) -> list[HttpFilter]:
 
 
 def descriptors(config: GatewayConfig) -> list[Descriptors]:
-    """What the service is asked. On the virtual host, because only there can Envoy tell it the numbers, too."""
+    """The descriptors for the service. On the virtual host, because only there can Envoy add the numbers."""
     return [_descriptors(limit, index, config.envoy.principal) for index, limit in _globals(config)]
 
 
@@ -106,7 +106,7 @@ def _globals(config: GatewayConfig) -> list[tuple[int, RateLimit]]:
 
 
 def clusters(config: GatewayConfig) -> list[Cluster]:
-    """The cluster of the service, where it is ours to render."""
+    """The cluster of the service, if the gateway has to render it."""
     service = config.rate_limit_service
     if service is None or service.cluster is not None:
         return []
@@ -140,7 +140,7 @@ def _local(limit: RateLimit, index: int, principal: Principal | None) -> LocalRa
         rate_limits=[Descriptors(actions=actions)],
         descriptors=[
             LocalRateLimitDescriptor(
-                # An entry without a value stands for each value by itself.
+                # An entry without a value has a separate counter for each value.
                 entries=_entries(limit, index),
                 token_bucket=TokenBucket(
                     max_tokens=limit.requests, tokens_per_fill=limit.requests, fill_interval=seconds(interval)
@@ -148,7 +148,7 @@ def _local(limit: RateLimit, index: int, principal: Principal | None) -> LocalRa
             )
         ],
         max_dynamic_descriptors=limit.most_keys if limit.by else None,
-        # Envoy fills buckets steadily: after this time there is a place for one request again.
+        # Envoy refills buckets continuously: after this time there is one token again.
         response_headers_to_add=[header("retry-after", str(math.ceil(interval / limit.requests)))],
     )
 
@@ -166,7 +166,7 @@ def _global(service: RateLimitService) -> GlobalRateLimit:
                 timeout=seconds(service.timeout),
             )
         ),
-        # Tells clients, and the JSON-RPC error, when to try again.
+        # The time until the next attempt, for clients and the JSON-RPC error.
         enable_x_ratelimit_headers=RateLimitXRateLimitHeadersRfcVersion.DRAFT_VERSION_03,
         disable_x_envoy_ratelimited_header=True,
         stage=STAGE,
@@ -191,7 +191,7 @@ def _number(limit: RateLimit) -> dict[str, object]:
 
 
 def _actions(limit: RateLimit, principal: Principal | None) -> list[RateLimitAction]:
-    """In the order of :func:`_entries`. Where one finds nothing, the request is not counted."""
+    """In the order of :func:`_entries`. A request for which one of them finds no value is not counted."""
     return [
         *(_matching(key, value) for key, value in _fixed(limit)),
         *(action for what in limit.by for action in _by(what, principal)),
@@ -211,7 +211,7 @@ def _fixed(limit: RateLimit) -> list[tuple[str, str]]:
 
 
 def _keys(what: By) -> tuple[str, ...]:
-    # Servers may have tools of the same name.
+    # Different servers may have tools of the same name.
     return ("server", "tool") if what == "tool" else (what,)
 
 

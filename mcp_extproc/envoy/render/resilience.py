@@ -1,4 +1,4 @@
-"""A server's resilience as Envoy's cluster and route options. What is not configured is not rendered."""
+"""A server's resilience as Envoy's cluster and route options. Options that are not set are not rendered."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH
 
 NO_CONNECTION = "connect-failure,refused-stream"
-"""Failures that are known to have had no effect: no server has read anything of the request."""
+"""Failures that are known to have had no effect: no server has read any of the request."""
 
 _LB_POLICIES = {
     "least_request": ClusterLbPolicy.LEAST_REQUEST,
@@ -65,25 +65,25 @@ _LOOKUP_FAMILIES = {
 }
 
 _ANY_ONE_SUFFICES = 100_000
-"""Percent. By default Envoy moves traffic to the next priority as soon as fewer than 1/1.4 of the replicas are well; the next
-priority is the repair listener, which is no replica."""
+"""Percent. By default Envoy moves traffic to the next priority when fewer than 1/1.4 of the replicas are healthy; here
+the next priority is the repair listener, not a replica."""
 
 _TRIES = 20
-"""For a host that no retry has tried yet. The one left over may be the repair listener, which refuses."""
+"""Attempts to find a host that was not tried yet. The last one may be the repair listener, which rejects the request."""
 
 
 def fails_over(server: Server) -> bool:
-    """Whether replicas can be left out, so that a request may find none, or is sent again."""
+    """Whether replicas can be unavailable, so that a request may find none or be retried."""
     return ejects(server) or server.safe_retries is not None
 
 
 def ejects(server: Server) -> bool:
-    """Whether replicas can be found unwell."""
+    """Whether replicas can become unhealthy."""
     return server.health_check is not None or server.outlier_detection is not None
 
 
 def add_to_cluster(cluster: Cluster, server: Server) -> None:
-    """All that is an option of the cluster itself."""
+    """All options of the cluster itself."""
     cluster.circuit_breakers = circuit_breakers(server.circuit_breakers)
     cluster.lb_policy = _LB_POLICIES.get(server.load_balancing, ClusterLbPolicy.ROUND_ROBIN)
     if server.health_check is not None:
@@ -93,7 +93,7 @@ def add_to_cluster(cluster: Cluster, server: Server) -> None:
     if ejects(server) and cluster.load_assignment is not None:
         cluster.common_lb_config = ClusterCommonLbConfig(
             healthy_panic_threshold=Percent(value=0),
-            # By default Envoy's threads would look once a second at who is well.
+            # By default Envoy's threads update health once a second.
             update_merge_window=ZERO,
         )
         cluster.load_assignment.policy = ClusterLoadAssignmentPolicy(overprovisioning_factor=_ANY_ONE_SUFFICES)
@@ -102,7 +102,7 @@ def add_to_cluster(cluster: Cluster, server: Server) -> None:
 
 
 def look_up(cluster: Cluster, dns: Dns) -> None:
-    """Resolve the server's names: each address is a replica."""
+    """Resolve the server's host names: each address is a replica."""
     if not dns.model_fields_set:
         cluster.type = ClusterDiscoveryType.STRICT_DNS
         return
@@ -117,16 +117,16 @@ def look_up(cluster: Cluster, dns: Dns) -> None:
         dns_lookup_family=_LOOKUP_FAMILIES[dns.lookup_family],
     )
     cluster.type = None
-    cluster.dns_lookup_family = ClusterDnsLookupFamily.AUTO  # its default: the one above counts
+    cluster.dns_lookup_family = ClusterDnsLookupFamily.AUTO  # Envoy's own default; the rate above applies.
     cluster.cluster_type = ClusterCustomClusterType(name="envoy.cluster.dns", typed_config=any_of(resolution))
 
 
 def circuit_breakers(limits: Breakers) -> CircuitBreakers:
     """No limit by default.
 
-    Each client that listens holds one request to a worker and one connection to each server, for hours. At Envoy's default of
-    1024 all further requests would fail, calls too. Its default of 3 retries would let only three calls at a time find a
-    restarted server again.
+    Each client with an open stream holds a request to a worker and a connection to each server for hours. With Envoy's
+    default of 1024, all further requests would fail, calls included. With its default of 3 retries, only three calls at a
+    time could recover after a server's restart.
     """
     return CircuitBreakers(
         thresholds=[
@@ -148,7 +148,7 @@ def _health_check(server: Server, check: Checks) -> HealthCheck:
     return HealthCheck(
         timeout=seconds(check.timeout),
         interval=seconds(check.interval),
-        # By default a minute: a server that nobody uses would be found dead by the first who does.
+        # The default is a minute: a server without traffic would be found dead only by its next user.
         no_traffic_interval=seconds(check.interval),
         unhealthy_threshold=check.unhealthy_threshold,
         healthy_threshold=check.healthy_threshold,
@@ -168,13 +168,13 @@ def _http_check(server: Server, check: Checks, path: str) -> HealthCheckHttpHeal
 
 def _range(statuses: str) -> Int64Range:
     first, _, last = statuses.partition("-")
-    return Int64Range(start=int(first), end=int(last or first) + 1)  # Envoy's range excludes its end
+    return Int64Range(start=int(first), end=int(last or first) + 1)  # Envoy's range excludes its end.
 
 
 class _OutlierDetection(OutlierDetection):
-    """betterproto2 takes ``5xx`` for two words, in either spelling, and Envoy may pass over names that it does not know."""
+    """betterproto2 splits ``5xx`` into two words in either spelling, and Envoy may ignore unknown names."""
 
-    __module__ = OutlierDetection.__module__  # where the types of its fields are looked up
+    __module__ = OutlierDetection.__module__  # Where the types of its fields are resolved.
 
     def to_dict(self, **options: Any) -> dict[str, Any]:
         fields = super().to_dict(**options)
@@ -190,7 +190,7 @@ def _outlier_detection(outliers: Outliers) -> OutlierDetection:
         enforcing_consecutive_gateway_failure=_enforced(outliers.consecutive_gateway_failure),
         consecutive_local_origin_failure=outliers.consecutive_local_origin_failure or None,
         enforcing_consecutive_local_origin_failure=_enforced(outliers.consecutive_local_origin_failure),
-        # Statistics over all hosts: the repair listener among them would be no comparison.
+        # Success rates over all hosts would include the repair listener, which is not comparable.
         enforcing_success_rate=0,
         enforcing_local_origin_success_rate=0,
         enforcing_failure_percentage=0,
@@ -214,7 +214,7 @@ def _tcp_keepalive(keepalive: Keepalive) -> TcpKeepalive:
 
 
 def http2_keepalive(server: Server) -> KeepaliveSettings | None:
-    """PINGs, where configured."""
+    """HTTP/2 PINGs, if configured."""
     keepalive = server.keepalive
     if keepalive is None or keepalive.http2_interval is None:
         return None
@@ -225,16 +225,16 @@ def http2_keepalive(server: Server) -> KeepaliveSettings | None:
 
 
 def hash_policy(server: Server) -> list[RouteActionHashPolicy]:
-    """By what ``ring_hash`` chooses. Where the header is missing, a replica is chosen at random."""
+    """Hash policy of ``ring_hash``. Without the header, a replica is selected at random."""
     if server.load_balancing != "ring_hash":
         return []
     return [RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name="mcp-session-id"))]
 
 
 def sub_request_retries(server: Server) -> RetryPolicy | None:
-    """Retries of what the worker asks by itself: nothing of it does more when it is asked twice.
+    """Retries of the worker's own requests, all of which are idempotent.
 
-    With sticky sessions a 503 is the answer of the only replica that could answer.
+    With sticky sessions, a 503 comes from the only replica that could respond.
     """
     policy = direct_retries(server)
     if policy is None:
@@ -269,7 +269,7 @@ def direct_retries(server: Server) -> RetryPolicy | None:
 
 
 def retry_back_off(server: Server) -> RetryPolicyRetryBackOff | None:
-    """Time between retries, where they are configured."""
+    """Back-off between retries, if configured."""
     retries = server.safe_retries
     if retries is None:
         return None

@@ -1,6 +1,7 @@
-"""Routes: where a request goes once the gateway has decided.
+"""Routes of requests after the gateway's decision.
 
-The client's listener matches servers by dynamic metadata, which no client can write, and not by a header, which any can.
+The clients' listener matches servers by dynamic metadata, which clients can't write, instead of by a header, which they
+can.
 """
 
 from __future__ import annotations
@@ -27,20 +28,22 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 )
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import NAMESPACE, REPAIR_ROUTE, SERVER_HEADER
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, cluster_name, repair_host
 from mcp_extproc.envoy.render import local_replies, policies, rate_limits, resilience, sticky
+from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 
 BUFFER = "envoy.filters.http.buffer"
 EXT_PROC = "envoy.filters.http.ext_proc"
 CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
 
-ENDPOINT = f"{LISTENER}/endpoint"
+_ENDPOINT = f"{LISTENER}/endpoint"
 """Name of the route that requests to the endpoint have until the gateway has decided."""
 
 _LOST_SESSION_STATUSES = [404, 400]
-"""What servers answer to a session that they lost: 404 by the specification, 400 by examples of the TypeScript SDK."""
+"""Statuses that report a lost session: 404 by the specification, 400 in examples of the TypeScript SDK."""
 
 
 def client_routes(config: GatewayConfig) -> RouteConfiguration:
@@ -52,7 +55,7 @@ def client_routes(config: GatewayConfig) -> RouteConfiguration:
                 name=LISTENER,
                 domains=["*"],
                 routes=[
-                    *policies.through(config, endpoint_routes(config), ENDPOINT, judges_first=config.judges_first),
+                    *policies.through(config, endpoint_routes(config), judges_first=config.judges_first),
                     _other_route(config),
                 ],
                 typed_per_filter_config=policies.for_the_endpoint(config),
@@ -63,20 +66,24 @@ def client_routes(config: GatewayConfig) -> RouteConfiguration:
     )
 
 
-def endpoint_routes(config: GatewayConfig) -> list[Route]:
-    """What becomes of requests to the MCP endpoint, and of no others."""
-    return [*(_call_route(config, name) for name in config.servers), _endpoint_route(config)]
+def endpoint_routes(config: GatewayConfig) -> EndpointRoutes:
+    """The routes of requests to the MCP endpoints, and of no others."""
+    return EndpointRoutes(
+        calls={name: _call_route(config, name) for name in config.servers},
+        first=[_endpoint_route(endpoint) for endpoint in endpoints(config)],
+    )
 
 
 def upstream_routes(config: GatewayConfig) -> RouteConfiguration:
-    """Routes of the private listener for sub-requests: by header, written by the worker."""
+    """Routes of the private listener for sub-requests, by a header that the worker sets."""
     return RouteConfiguration(
         name=UPSTREAMS_LISTENER,
         virtual_hosts=[
             VirtualHost(
                 name=UPSTREAMS_LISTENER,
                 domains=["*"],
-                # Those that end up at the repair listener are no repairs: its worker refuses what has no attempts counted.
+                # Requests from here that end up at the repair listener are no repairs: the worker there rejects
+                # requests without an attempt count.
                 include_request_attempt_count=not any(map(resilience.fails_over, config.servers.values())),
                 routes=[
                     route
@@ -94,7 +101,7 @@ def _sub_request(config: GatewayConfig, name: str, *, streams: bool) -> Route:
     action = _to_server(config, name)
     action.retry_policy = resilience.sub_request_retries(server)
     if streams:
-        # The stream of a GET may be silent for hours.
+        # A GET stream may be idle for hours.
         headers.append(HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET")))
         action.idle_timeout = ZERO
     return Route(
@@ -107,7 +114,7 @@ def _sub_request(config: GatewayConfig, name: str, *, streams: bool) -> Route:
 
 
 def repair_routes(config: GatewayConfig) -> RouteConfiguration:
-    """Routes of the private listener for lost sessions: the same server again, once its session is mended."""
+    """Routes of the private listener for lost sessions: the same server again, with a new session."""
     return RouteConfiguration(
         name=REPAIR_LISTENER,
         virtual_hosts=[
@@ -165,7 +172,7 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
         ),
         route=action,
         request_headers_to_remove=[SERVER_HEADER],
-        # SDKs adopt a session id from any answer, so only our own may reach them.
+        # SDKs adopt a session id from any response, so only the gateway's own may reach them.
         response_headers_to_remove=["mcp-session-id", "set-cookie", "www-authenticate"],
         typed_per_filter_config={
             CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),
@@ -178,7 +185,7 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
     return RouteAction(
         cluster=cluster_name(name),
         priority=RoutingPriority.DEFAULT,
-        # An answer may stream for any time; only silence ends it.
+        # A response may stream for any time; only idle ones time out.
         timeout=ZERO,
         idle_timeout=seconds(config.servers[name].timeout),
         auto_host_rewrite=True,
@@ -186,11 +193,11 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
     )
 
 
-def _endpoint_route(config: GatewayConfig) -> Route:
+def _endpoint_route(endpoint: Endpoint) -> Route:
     # Never answers: the gateway replies, or chooses another route. A request that passed it undecided would end here.
     return Route(
-        name=ENDPOINT,
-        match=RouteMatch(path=config.listen.path),
+        name=f"{_ENDPOINT}/{endpoint.name}" if endpoint.name else _ENDPOINT,
+        match=RouteMatch(path=endpoint.path),
         direct_response=DirectResponseAction(status=500),
     )
 

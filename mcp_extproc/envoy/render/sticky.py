@@ -1,10 +1,10 @@
 """Sticky sessions: each request goes to the replica that opened its session.
 
-Envoy's ``stateful_session`` filter, with the extension ``envelope``, puts the replica's address into the ``Mcp-Session-Id``
-that the server gives, and takes it out again on the way there. To the gateway the whole is the server's session id.
+Envoy's ``stateful_session`` filter, with the extension ``envelope``, adds the replica's address to the server's
+``Mcp-Session-Id``, and removes it on the way to the server. For the gateway the whole value is the server's session id.
 
-It does so on all four listeners: the answer to ``initialize`` comes in on ``mcp_upstreams``, calls leave from where clients
-come in. On its way to the repair listener a request has lost the address, so the whole id is kept in a header of its own.
+This applies to all four listeners: the response to ``initialize`` arrives on ``mcp_upstreams``, calls leave from the
+clients' listener. A request to the repair listener has lost the address, so the whole id is kept in a separate header.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PerRoute = dict[str, Any]
 
 
 def client_filters(config: GatewayConfig) -> Filters:
-    """After ext_proc, where clients come in."""
+    """After ext_proc on the clients' listener."""
     return [_nothing(_WHOLE_ID, HeaderMutation()), *sub_request_filters(config)] if _anywhere(config) else []
 
 
@@ -53,23 +53,23 @@ def repair_filters(config: GatewayConfig) -> Filters:
 
 
 def on_call_route(server: Server) -> PerRoute:
-    """Keep the whole id, and go by the address in it."""
+    """Keep the whole id, and select the replica by its address."""
     keep = _set(STICKY_SESSION, _SESSION_ID, HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD)
     return {**on_sub_request_route(server), _WHOLE_ID: _mutate(keep)} if server.sticky_sessions else {}
 
 
 def on_sub_request_route(server: Server) -> PerRoute:
-    """Go by the address in the id."""
+    """Select the replica by the address in the id."""
     if not server.sticky_sessions:
         return {}
     envelope = EnvelopeSessionState(header=EnvelopeSessionStateHeader(name=_SESSION_ID))
-    # Not strict: a replica that is gone has lost the session, and another one says so.
+    # Not strict: if the replica is gone, its session is lost, and another one reports that.
     state = StatefulSession(session_state=extension("envoy.http.stateful_session.envelope", envelope))
     return {_STATEFUL_SESSION: any_of(StatefulSessionPerRoute(stateful_session=state))}
 
 
 def on_repair_route(server: Server) -> PerRoute:
-    """Bring the whole id back."""
+    """Restore the whole id."""
     whole = _set(_SESSION_ID, STICKY_SESSION, HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS)
     restore = _mutate(whole, OneMutation(remove=STICKY_SESSION))
     return {**on_sub_request_route(server), _WHOLE_ID: restore} if server.sticky_sessions else {}
@@ -80,8 +80,8 @@ def _anywhere(config: GatewayConfig) -> bool:
 
 
 def _nothing(name: str, message: betterproto2.Message) -> HttpFilter:
-    """A filter that does something on some routes only. (One that is ``disabled`` would stay so: when Envoy makes the chain of
-    filters the server's route is not chosen yet.)"""
+    """A filter that acts on some routes only. (A ``disabled`` one would stay disabled: when Envoy creates the filter
+    chain, the server's route is not selected yet.)"""
     return HttpFilter(name=name, typed_config=any_of(message))
 
 

@@ -31,7 +31,7 @@ _SYSTEM_CA_FILES = (
 
 
 def to_server(server: Server) -> TransportSocket:
-    """To the replicas of an MCP server."""
+    """TLS to the replicas of an MCP server."""
     tls = server.tls
     host = server.addresses[0][0]
     name = tls.sni if tls is not None and tls.sni is not None else host
@@ -46,12 +46,12 @@ def to_server(server: Server) -> TransportSocket:
 
 
 def to_workers(layout: Layout) -> TransportSocket | None:
-    """To the ext_proc workers; ``None`` for plain text."""
+    """TLS to the ext_proc workers; ``None`` for plaintext."""
     tls = layout.extproc_tls
     if tls is None:
         return None
     hosts = [worker.host for worker in layout.extproc if isinstance(worker, TcpAddress)]
-    # One cluster has one name to send; with several workers, each has to be one of the hosts.
+    # A cluster sends one SNI; with several workers, each certificate has to match one of the hosts.
     names = [tls.name] if tls.name is not None else list(dict.fromkeys(hosts))
     return _socket(
         names[0] if len(names) == 1 else "", _validation(tls.ca, names), _own(tls.certificate, tls.key), "h2"
@@ -62,7 +62,7 @@ def _socket(
     sni: str, validation: CertificateValidationContext | None, own: list[TlsCertificate], alpn: str
 ) -> TransportSocket:
     context = UpstreamTlsContext(
-        sni="" if is_ip(sni) else sni,  # RFC 6066 section 3: no literal addresses
+        sni="" if is_ip(sni) else sni,  # RFC 6066 section 3: no literal addresses.
         common_tls_context=CommonTlsContext(tls_certificates=own, validation_context=validation, alpn_protocols=[alpn]),
     )
     return TransportSocket(name="envoy.transport_sockets.tls", typed_config=any_of(context))
@@ -86,7 +86,7 @@ def _own(certificate: str | None, key: str | None) -> list[TlsCertificate]:
 
 
 def system_ca_file() -> str:
-    """The file of the system's certificate authorities."""
+    """The file with the system's certificate authorities."""
     known = ssl.get_default_verify_paths().cafile
     candidates = (*_SYSTEM_CA_FILES, known) if known else _SYSTEM_CA_FILES
     return next((path for path in candidates if Path(path).is_file()), _SYSTEM_CA_FILES[0])

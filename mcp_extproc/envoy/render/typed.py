@@ -1,4 +1,4 @@
-"""Short ways to write the messages that Envoy's configuration repeats."""
+"""Helpers for messages that repeat in Envoy's configuration."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from envoy_data_plane.google.protobuf import Any
 from mcp_extproc import address as ours
 
 ZERO = timedelta(0)
-"""Envoy's "no timeout"."""
+"""Envoy's value for "no timeout"."""
 
 
 def any_of(message: betterproto2.Message) -> Any:
-    """The message as ``google.protobuf.Any``."""
+    """A message as ``google.protobuf.Any``."""
     return Any.pack(message)
 
 
@@ -35,7 +35,7 @@ def extension(name: str, message: betterproto2.Message) -> TypedExtensionConfig:
 
 
 def envoy_address(address: ours.Address) -> Address:
-    """One of our addresses as Envoy's. Unix sockets are made for their owner only."""
+    """One of our addresses as Envoy's. Unix sockets are created for their owner only."""
     if isinstance(address, ours.UnixAddress):
         return Address(pipe=Pipe(path=address.path, mode=0o600))
     return socket_address(address.host, address.port)
@@ -47,7 +47,7 @@ def socket_address(host: str, port: int) -> Address:
 
 
 def header(name: str, value: str) -> HeaderValueOption:
-    """A header that replaces what is there."""
+    """A header that overwrites existing values."""
     return HeaderValueOption(
         header=HeaderValue(key=name, value=value),
         append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
@@ -55,7 +55,7 @@ def header(name: str, value: str) -> HeaderValueOption:
 
 
 def text_format(text: str) -> SubstitutionFormatString:
-    """A format of Envoy's substitution language that yields text."""
+    """A text format in Envoy's substitution language."""
     return SubstitutionFormatString(text_format_source=DataSource(inline_string=text))
 
 

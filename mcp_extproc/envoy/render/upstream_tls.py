@@ -1,4 +1,4 @@
-"""Which endpoints of a server's cluster are spoken to in TLS."""
+"""TLS for some endpoints of a server's cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mcp_extproc.envoy.render import tls
 from mcp_extproc.envoy.render.typed import any_of
 
 REPAIR_MATCH = {"mcp_repair": True}
-"""Metadata of the endpoint that is no server, but the repair listener: always plain."""
+"""Metadata of the endpoint that is the repair listener, which always uses plaintext."""
 
 
 def transport_socket_matches(server: Server) -> list[ClusterTransportSocketMatch]:

@@ -1,7 +1,7 @@
-"""Messages of Envoy's that the operator wrote, carried through our typed ones word for word.
+"""The operator's Envoy messages, carried verbatim through typed ones.
 
-Envoy takes a message as data with its type's name beside it, wherever it takes an extension (``xds.type.v3.TypedStruct``). So
-nothing has to know the type but Envoy, and nothing is lost or read otherwise on the way.
+Wherever Envoy accepts an extension, it accepts data with the name of its type (``xds.type.v3.TypedStruct``). So only Envoy
+has to know the type, and nothing is lost or reinterpreted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from envoy_data_plane.google.protobuf import Struct
 from envoy_data_plane.message_pool import default_message_pool
 
 Raw = Mapping[str, Any]
-"""A message as Envoy's documentation writes it."""
+"""A message in the notation of Envoy's documentation."""
 
 _RAW_CLUSTER = "mcp_extproc.raw"
 _TYPED_STRUCT = "type.googleapis.com/xds.type.v3.TypedStruct"
@@ -43,7 +43,7 @@ def typed(config: Raw) -> ProtoAny:
 
 
 def cluster(config: Raw) -> Cluster:
-    """A cluster. Clusters are no extensions, so :func:`written_out` has to put this one in its place."""
+    """A cluster. Clusters are not extensions, so :func:`written_out` has to put it in its place."""
     text = orjson.dumps(config).decode()
     return Cluster(
         name=config["name"], metadata=Metadata(filter_metadata={_RAW_CLUSTER: Struct.from_dict({"json": text})})
@@ -51,7 +51,7 @@ def cluster(config: Raw) -> Cluster:
 
 
 def written_out(data: Any) -> Any:
-    """Configuration as JSON data, with the operator's messages as they were written."""
+    """Configuration as JSON data, with the operator's messages verbatim."""
     if isinstance(data, dict):
         if data.get("@type") == _TYPED_STRUCT:
             return {"@type": data.get("typeUrl", data.get("type_url")), **_numbers(data.get("value", {}))}
@@ -67,7 +67,7 @@ def written_out(data: Any) -> Any:
 
 
 def _numbers(data: Any) -> Any:
-    """Whole numbers without the fraction that ``Struct`` gives them."""
+    """Whole numbers without the fraction that ``Struct`` adds."""
     if isinstance(data, dict):
         return {key: _numbers(value) for key, value in data.items()}
     if isinstance(data, list):

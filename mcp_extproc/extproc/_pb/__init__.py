@@ -1,8 +1,8 @@
-"""Envoy's ext_proc messages, as far as the gateway speaks them.
+"""The subset of Envoy's ext_proc messages that the gateway uses.
 
-`ext_proc_pb2.py` and `.pyi` are generated from `protos/mcp_extproc/ext_proc.proto` by `python -m protos.generate`; do
-not edit them. The messages live in a protobuf package of their own, so they can share a process with Envoy's full API;
-the gRPC service that carries them keeps Envoy's name.
+`ext_proc_pb2.py` and `.pyi` are generated from `protos/mcp_extproc/ext_proc.proto` by `python -m protos.generate`; do not
+edit them. The messages have a protobuf package of their own, so they can share a process with Envoy's full API; the gRPC
+service keeps Envoy's name.
 """
 
 from mcp_extproc.extproc._pb.ext_proc_pb2 import (
@@ -31,7 +31,7 @@ from mcp_extproc.extproc._pb.ext_proc_pb2 import (
 )
 
 SERVICE_NAME = "envoy.service.ext_proc.v3.ExternalProcessor"
-"""The gRPC service that Envoy calls; for registration and for grpc.health.v1."""
+"""Name of Envoy's gRPC service, for registration and for grpc.health.v1."""
 
 PROCESS_METHOD = "Process"
 """Its only method: a stream of ProcessingRequest in, a stream of ProcessingResponse out."""

@@ -1,1 +1,1 @@
-"""A lean HTTP/2 server for gRPC: no more of HTTP/2 than ext_proc and gRPC health need, and all of that by the book."""
+"""A lean HTTP/2 server for gRPC: the part of HTTP/2 that ext_proc and gRPC health need, in conformance with RFC 9113."""

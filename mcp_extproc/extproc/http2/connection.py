@@ -1,10 +1,11 @@
 """The server's side of one HTTP/2 connection, without I/O: bytes in, events out; calls in, bytes out.
 
-Contract: :meth:`Connection.receive` never raises. What a peer does wrong ends in a RST_STREAM or a GOAWAY, in the events that
-tell of it, and in bytes to send. What a peer can make us hold is bounded by :class:`Limits`. Every header block that a peer
-sends stands alone (SETTINGS_HEADER_TABLE_SIZE is 0 once acknowledged), so blocks that were seen before are not decoded again.
+Contract: :meth:`Connection.receive` never raises. Protocol errors of a peer result in a RST_STREAM or a GOAWAY, in events,
+and in bytes to send. :class:`Limits` bounds the memory that a peer can use. Header blocks of a peer are independent of each
+other (SETTINGS_HEADER_TABLE_SIZE is 0 once acknowledged), so known blocks are not decoded again.
 
-Source: RFC 9113. Left out, because no client of ours may use it: push, priorities (read and ignored), CONNECT.
+Source: RFC 9113. Not implemented, because gRPC clients can't or need not use it: push, priorities (parsed and ignored),
+CONNECT.
 """
 
 from __future__ import annotations
@@ -24,46 +25,47 @@ from hpack.exceptions import HPACKError, OversizedHeaderListError
 from mcp_extproc.extproc.http2 import frames
 
 Headers = Mapping[str, str]
-"""Of a request, by name; repeated ones joined by a comma. Pseudo-headers among them."""
+"""Request headers by name, including pseudo-headers; repeated ones joined by a comma."""
 
 Fields = Iterable[tuple[bytes, bytes]]
-"""A header block as it was sent."""
+"""A header block as sent."""
 
 FORGIVEN_PER_SECOND = 100.0
 
 _MAX_KNOWN_BLOCKS = 256
 _MAX_KNOWN_BLOCK_BYTES = 2048
-"""Of a block, and of what it says: a byte can stand for a whole field."""
+"""Limits for a block and its decoded form: a single byte can stand for a whole field."""
 _MAX_FORGOTTEN = 1024
 _DEFAULT_TABLE = 4096
 _NO_TABLE = b"\x20"
 """A table size update to 0 (RFC 7541, section 6.3)."""
 
 _STREAMS_PER_DEBT = 64
-"""That can be visited for the cost of a frame."""
+"""Streams that can be checked at the cost of a frame."""
 _REPLENISH_SHARE = 2
-"""A window is opened again when this part of it (one half) is used up."""
+"""A window is updated when this fraction of it (one half) is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a peer can make a connection hold or do.
+    """Bounds on memory and work caused by a peer.
 
     Raises:
-        ValueError: a window is smaller than what a client may send before it reads our settings, or larger than any.
+        ValueError: a window is smaller than what a client may send before it reads our settings, or larger than the
+            maximum.
     """
 
     streams: int = 10_000
-    """At a time."""
+    """Concurrent streams."""
     header_bytes: int = 64 * 1024
-    """Of one request's header block, compressed and not."""
+    """Size of one request's header block, compressed and decoded."""
     stream_window: int = 8 << 20
-    """Bytes of a stream that may wait to be read. A message has to fit."""
+    """Unread bytes of a stream. A message has to fit."""
     connection_window: int = 64 << 20
-    """The same for all streams together."""
+    """Unread bytes of all streams together."""
     debts: int = 10_000
-    """Frames that cost us work and bring nothing (resets, pings, settings, empty frames), in a burst. One is forgiven for
-    the head of each answer, one for its end, and :data:`FORGIVEN_PER_SECOND`."""
+    """Burst of frames that cause work without progress (resets, pings, settings, empty frames). Response headers and the
+    end of a response each reduce the count by one, and time by :data:`FORGIVEN_PER_SECOND`."""
 
     def __post_init__(self) -> None:
         for window in (self.stream_window, self.connection_window):
@@ -79,35 +81,35 @@ class RequestReceived(msgspec.Struct, frozen=True):
 
 
 class DataReceived(msgspec.Struct, frozen=True):
-    """A part of a stream's body. Give its ``size`` back with :meth:`Connection.consumed` once it was dealt with."""
+    """Part of a stream's body. Return its ``size`` with :meth:`Connection.consumed` after processing."""
 
     stream: int
     data: bytes
     size: int
-    """What it takes of the windows; padding counts."""
+    """Its share of the flow-control windows, padding included."""
 
 
 class StreamEnded(msgspec.Struct, frozen=True):
-    """The client sends no more on a stream."""
+    """The client has finished sending on a stream."""
 
     stream: int
 
 
 class StreamReset(msgspec.Struct, frozen=True):
-    """A stream is over: the client gave it up, or broke the rules on it."""
+    """A stream was reset by the client, or violated the protocol."""
 
     stream: int
     code: int
 
 
 class StreamDrained(msgspec.Struct, frozen=True):
-    """All data of a stream that had to wait is on its way."""
+    """All waiting data of a stream was sent."""
 
     stream: int
 
 
 class ConnectionEnded(msgspec.Struct, frozen=True):
-    """The connection is over: the client broke the rules. Send what there is to send, then close."""
+    """The connection violated the protocol. Send the remaining bytes, then close it."""
 
     code: int
     why: str
@@ -117,7 +119,7 @@ Event = RequestReceived | DataReceived | StreamEnded | StreamReset | StreamDrain
 
 
 class _Broken(Exception):
-    """The peer broke a rule that concerns the whole connection."""
+    """A protocol error of the whole connection."""
 
     def __init__(self, code: int, why: str) -> None:
         super().__init__(why)
@@ -125,7 +127,7 @@ class _Broken(Exception):
 
 
 class _BrokenStream(Exception):
-    """The peer broke a rule that concerns one stream."""
+    """A protocol error of one stream."""
 
     def __init__(self, stream: int, code: int) -> None:
         super().__init__()
@@ -153,20 +155,20 @@ class _Stream:
         self.send_window = send_window
         self.ended_by_client = False
         self.unread = 0
-        """Bytes that were dealt with, and not given back to the peer's window yet."""
+        """Processed bytes that were not returned to the peer's window yet."""
         self.pending: deque[memoryview] = deque()
-        """Data that waits for a window."""
+        """Data waiting for a window."""
         self.pending_bytes = 0
         self.trailers: bytes | None = None
-        """Ends the stream after the pending data."""
+        """Trailers to send after the pending data."""
 
 
 class Connection:
     """One connection.
 
     Args:
-        limits: bounds on what the peer can make us hold.
-        clock: seconds that only rise.
+        limits: bounds on memory and work caused by the peer.
+        clock: monotonic seconds.
     """
 
     def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -186,12 +188,12 @@ class Connection:
         # Header blocks
         self._decoder = Decoder(max_header_list_size=self.limits.header_bytes)
         self._stands_alone = False
-        """Whether blocks have no table to refer to any more, so that the same bytes always mean the same."""
+        """Whether blocks are independent of a dynamic table, so that the same bytes always mean the same."""
         self._known_blocks: dict[bytes, Headers] = {}
         self._table_update = b""
-        """What the next block that we send begins with."""
+        """Prefix of the next header block that we send."""
         self._table_gone = False
-        """Whether that said once that we use no table."""
+        """Whether a block has announced that we use no dynamic table."""
         self._block_stream = 0
         self._block_flags = 0
         self._block: list[bytes] = []
@@ -205,7 +207,7 @@ class Connection:
         self._initial_send_window = frames.DEFAULT_WINDOW
         self._max_frame = frames.SMALLEST_MAX_FRAME
         self._blocked: dict[int, _Stream] = {}
-        """Streams that wait for the connection's window, in turn. Those that wait for their own are not among them."""
+        """Streams waiting for the connection's window, in turn. Those waiting for their own are not included."""
         self._out: list[bytes | memoryview] = [
             frames.settings({
                 frames.HEADER_TABLE_SIZE: 0,
@@ -226,36 +228,36 @@ class Connection:
 
     @property
     def is_broken(self) -> bool:
-        """Whether the peer broke the rules."""
+        """Whether the peer violated the protocol."""
         return self._over
 
     @property
     def is_greeted(self) -> bool:
-        """Whether the client has said that it speaks HTTP/2."""
+        """Whether the client has sent the HTTP/2 preface."""
         return self._settings_seen
 
     def take(self) -> bytes:
-        """The bytes to send now. They are given once."""
+        """The bytes to send now. They are returned once."""
         return b"".join(self.take_parts())
 
     def take_parts(self) -> list[bytes | memoryview]:
-        """The same in parts, for who can send them without putting them together."""
+        """The same in parts, for vectored writes."""
         out, self._out = self._out, []
         return out
 
     def is_open(self, stream: int) -> bool:
-        """Whether something can still be sent on a stream."""
+        """Whether data can still be sent on a stream."""
         return stream in self._streams
 
     def pending(self, stream: int) -> int:
-        """Bytes of a stream that wait for the peer to read."""
+        """Bytes of a stream waiting for the peer's window."""
         found = self._streams.get(stream)
         return 0 if found is None else found.pending_bytes
 
     # -- What the peer sends --------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> list[Event]:
-        """Read what the peer sent."""
+        """Process bytes from the peer."""
         events: list[Event] = []
         if self._over:
             return events
@@ -298,8 +300,8 @@ class Connection:
         return len(seen)
 
     def _is_usual(self, kind: int, flags: int, id: int, payload: bytes, events: list[Event]) -> bool:
-        """Deal with what nearly all frames are, in one step: data of an open stream, and a new stream whose header block was
-        seen before. Whatever is wrong or rare about a frame is left to :meth:`_frame`, and nothing is done about it here."""
+        """Handle the most frequent frames in one step: data of an open stream, and a new stream with a known header
+        block. Errors and rare cases are left to :meth:`_frame`, without side effects here."""
         if kind == frames.DATA and not flags:
             stream, size = self._streams.get(id), len(payload)
             if stream is None or stream.ended_by_client or not 0 < size <= stream.receive_window:
@@ -411,7 +413,7 @@ class Connection:
         if id > self._last_stream:
             self._open(flags, id, self._request(block), events)
             return
-        fields = self._decode(block)  # even where nobody asks what it says, for what it does to the decoder's table
+        fields = self._decode(block)  # Decode even if nobody needs the headers, to keep the decoder's table in sync.
         stream = self._streams.get(id)
         if stream is not None:
             self._on_trailers(stream, flags, fields, events)
@@ -456,11 +458,11 @@ class Connection:
         if id == 0:
             raise _Broken(frames.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(payload) != 5:
-            # Not an error of the stream, because it may be idle, and those can't be reset.
+            # Not a stream error, because the stream may be idle, and idle streams can't be reset.
             raise _Broken(frames.FRAME_SIZE_ERROR, "PRIORITY has five bytes")
 
     def _on_late_data(self, id: int, size: int) -> None:
-        """Data for a stream that is over. Those that we reset may still get some (section 5.1), as much as was on its way."""
+        """Data for a closed stream. Streams that we reset may still get some (section 5.1), as much as was in transit."""
         self._not_idle(id)
         if id not in self._forgotten:
             raise _BrokenStream(id, frames.STREAM_CLOSED)
@@ -492,7 +494,7 @@ class Connection:
     # -- Header blocks --------------------------------------------------------------------------------------------------
 
     def _request(self, block: bytes) -> Headers | None:
-        """The headers of a request; ``None`` where they are malformed (section 8.1.1)."""
+        """The headers of a request; ``None`` if they are malformed (section 8.1.1)."""
         if not self._stands_alone:
             return _headers(self._decode(block))
         if (known := self._known_blocks.get(block)) is not None:
@@ -514,7 +516,7 @@ class Connection:
         except HPACKError:
             raise _Broken(frames.COMPRESSION_ERROR, "a header block can't be read") from None
         if self._settings_acknowledged:
-            self._stands_alone = True  # the decoder saw the table go, or it would have complained
+            self._stands_alone = True  # The decoder accepted the block, so the table size was updated.
         return fields
 
     def _unpadded(self, payload: bytes) -> bytes:
@@ -547,11 +549,11 @@ class Connection:
                     raise _Broken(frames.PROTOCOL_ERROR, "a frame size that may not be")
                 self._max_frame = value
             elif setting == frames.HEADER_TABLE_SIZE and value < _DEFAULT_TABLE and not self._table_gone:
-                # We never use a table, but a smaller one has to be agreed to (RFC 7541, section 4.2).
+                # We never use a dynamic table, but have to acknowledge a smaller one (RFC 7541, section 4.2).
                 self._table_update, self._table_gone = _NO_TABLE, True
             elif setting == frames.ENABLE_PUSH and value > 1:
                 raise _Broken(frames.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
-        # In front of all that makes use of them: a peer holds us to its old settings until it reads this.
+        # Before everything that depends on it: the peer applies its old settings until it reads this.
         self._out.append(frames.SETTINGS_ACK)
         if initial_window != self._initial_send_window:
             self._move_windows(initial_window, events)
@@ -562,11 +564,11 @@ class Connection:
         if self._settings_acknowledged:
             raise _Broken(frames.PROTOCOL_ERROR, "settings were acknowledged twice")
         self._settings_acknowledged = True
-        # From now on the peer's blocks are coded with the table that we ordered: none.
+        # From now on the peer's blocks use the table size that we requested: none.
         self._decoder.max_allowed_table_size = 0
 
     def _move_windows(self, initial: int, events: list[Event]) -> None:
-        """Open or close the windows of all streams by what the initial window changed (section 6.9.2)."""
+        """Adjust the windows of all streams to a new initial window (section 6.9.2)."""
         self._owe(len(self._streams) / _STREAMS_PER_DEBT)
         change = initial - self._initial_send_window
         self._initial_send_window = initial
@@ -592,7 +594,7 @@ class Connection:
             raise _Broken(frames.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:
             raise _Broken(frames.FRAME_SIZE_ERROR, "GOAWAY is too short")
-        self._owe()  # the client opens no more streams; those that run go on
+        self._owe()  # The client opens no more streams; the open ones continue.
 
     def _owe(self, debt: float = 1.0) -> None:
         now = self._clock()
@@ -614,7 +616,7 @@ class Connection:
     # -- Flow control ---------------------------------------------------------------------------------------------------
 
     def consumed(self, id: int, size: int) -> None:
-        """Data was dealt with, and its room can be used again."""
+        """Data was processed, and its share of the windows can be reused."""
         self._unread += size
         if self._unread >= self._replenish_connection:
             self._open_window()
@@ -662,14 +664,14 @@ class Connection:
             self._send_pending(stream, events)
 
     def _unblock(self, events: list[Event]) -> None:
-        """Use the connection's window up. Who is left with data goes to the end of the queue, so that all have their turn."""
+        """Use up the connection's window. Streams with remaining data move to the end of the queue, for fairness."""
         while self._blocked and self._send_window > 0:
             self._send_pending(self._blocked.pop(next(iter(self._blocked))), events)
 
     # -- What we send ---------------------------------------------------------------------------------------------------
 
     def send_headers(self, id: int, block: bytes) -> None:
-        """Begin to answer a stream with a header block (HPACK, without reference to the dynamic table)."""
+        """Begin the response on a stream with a header block (HPACK, without references to the dynamic table)."""
         if id in self._streams:
             self._debts -= 1
             if self._table_update:
@@ -677,7 +679,7 @@ class Connection:
             self._out += (frames.header(len(block), frames.HEADERS, frames.END_HEADERS, id), block)
 
     def send_data(self, id: int, data: bytes) -> None:
-        """Send data, as soon as the peer's windows allow."""
+        """Send data when the peer's windows allow."""
         stream = self._streams.get(id)
         if stream is None:
             return
@@ -694,7 +696,7 @@ class Connection:
             self._send_pending(stream)
 
     def end_stream(self, id: int, block: bytes) -> None:
-        """Send trailers after all data, which ends the stream on our side."""
+        """Send trailers after all data, which ends our side of the stream."""
         stream = self._streams.get(id)
         if stream is None:
             return
@@ -703,7 +705,7 @@ class Connection:
             self._finish(stream)
 
     def reset_stream(self, id: int, code: int) -> None:
-        """Give a stream up."""
+        """Reset a stream."""
         stream = self._streams.get(id)
         if stream is not None:
             self._close(stream)
@@ -711,7 +713,7 @@ class Connection:
             self._out.append(frames.rst_stream(id, code))
 
     def go_away(self) -> None:
-        """Take no more streams; those that run go on."""
+        """Accept no more streams; open ones continue."""
         if not self._going_away and not self._over:
             self._going_away = True
             self._out.append(frames.goaway(self._last_stream, frames.NO_ERROR))
@@ -752,7 +754,7 @@ class Connection:
         self._close(stream)
         if stream.ended_by_client:
             return
-        # The whole answer is out; what the client still has to say is of no use (section 8.1).
+        # The response is complete; further data from the client is not needed (section 8.1).
         self._forget(stream.id)
         self._out.append(frames.rst_stream(stream.id, frames.NO_ERROR))
 
@@ -764,7 +766,7 @@ _VALUE: Final = re.compile(rb"(?![ \t])[^\0\r\n]*(?<![ \t])")
 
 
 def _headers(fields: Fields) -> Headers | None:
-    """A request's headers by name, or ``None`` where they are malformed (RFC 9113, sections 8.2 and 8.3)."""
+    """A request's headers by name, or ``None`` if they are malformed (RFC 9113, sections 8.2 and 8.3)."""
     found: dict[str, str] = {}
     regular = False
     for name, value in fields:
@@ -783,7 +785,7 @@ def _headers(fields: Fields) -> Headers | None:
 
 
 def _is_regular(name: bytes, value: bytes) -> bool:
-    """Whether a field may stand in a request after the pseudo-headers, or in trailers."""
+    """Whether a field is allowed in a request after the pseudo-headers, or in trailers."""
     if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or name in _OF_HTTP_1:
         return False
     return name != b"te" or value == b"trailers"

@@ -6,7 +6,7 @@ import struct
 from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What a client sends first (section 3.4)."""
+"""The client connection preface (section 3.4)."""
 
 HEADER_BYTES: Final = 9
 
@@ -53,25 +53,25 @@ SMALLEST_MAX_FRAME: Final = 16_384
 LARGEST_MAX_FRAME: Final = 2**24 - 1
 
 STREAM_ID: Final = 0x7FFFFFFF
-"""The bits of a stream's id; the one in front is reserved."""
+"""Mask of a stream id, without the reserved bit."""
 
 _HEADER = struct.Struct(">HBBBL")
 _WORD = struct.Struct(">L")
 _SETTING = struct.Struct(">HL")
 
 read_header = _HEADER.unpack_from
-"""Length (upper 16 bits, lower 8), type, flags, stream, from a buffer and an offset."""
+"""Length (upper 16 bits, lower 8), type, flags, stream, unpacked from a buffer at an offset."""
 
 read_word = _WORD.unpack_from
 
 
 def header(length: int, kind: int, flags: int, stream: int) -> bytes:
-    """The header of a frame whose payload follows."""
+    """A frame header; the payload follows."""
     return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A whole frame."""
+    """A complete frame."""
     length = len(payload)
     return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream) + payload
 
@@ -82,7 +82,7 @@ def settings(values: dict[int, int]) -> bytes:
 
 
 def read_settings(payload: bytes) -> list[tuple[int, int]]:
-    """The settings in a frame whose length is a multiple of six."""
+    """The settings in a frame, whose length has to be a multiple of six."""
     return list(_SETTING.iter_unpack(payload))
 
 

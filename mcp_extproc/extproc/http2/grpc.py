@@ -1,4 +1,4 @@
-"""gRPC over HTTP/2 as bytes: messages in frames, statuses in trailers.
+"""gRPC over HTTP/2 as bytes: message framing, and statuses in trailers.
 
 Source: gRPC over HTTP2 (PROTOCOL-HTTP2.md in grpc/grpc), "Requests", "Responses", "Status".
 """
@@ -30,10 +30,10 @@ _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
 class GrpcError(Exception):
-    """A call that ends in a status.
+    """A call that ends with a status.
 
     Attributes:
-        status: gRPC's number.
+        status: gRPC status code.
         message: for the caller.
     """
 
@@ -44,10 +44,10 @@ class GrpcError(Exception):
 
 
 class Messages:
-    """Puts a stream's messages together from data that is cut anywhere.
+    """Reassembles a stream's messages from arbitrary chunks.
 
     Args:
-        max_bytes: largest message.
+        max_bytes: maximum size of a message.
     """
 
     __slots__ = ("_buffer", "_max", "_wanted")
@@ -55,19 +55,19 @@ class Messages:
     def __init__(self, max_bytes: int) -> None:
         self._max = max_bytes
         self._buffer = bytearray()
-        """Not a list of parts: they may be so small that each is mostly overhead."""
+        """A single buffer: many tiny chunks in a list would be mostly overhead."""
         self._wanted = _PREFIX_BYTES
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete now.
 
         Raises:
-            GrpcError: a message is compressed, or too large. The stream is over then.
+            GrpcError: a message is compressed or too large. This ends the stream.
         """
         buffer = self._buffer
         size = len(data) - _PREFIX_BYTES
         if not buffer and 0 <= size <= self._max and _read_prefix(data) == (0, size):
-            return [data[_PREFIX_BYTES:]]  # what nearly every frame is: one whole message
+            return [data[_PREFIX_BYTES:]]  # The common case: a frame with one complete message.
         buffer += data
         if len(buffer) < self._wanted:
             return []
@@ -87,7 +87,7 @@ class Messages:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no part of a message waits for the rest."""
+        """Whether there is no incomplete message."""
         return not self._buffer
 
     def _length(self, buffer: bytes | bytearray, position: int = 0) -> int:
@@ -100,20 +100,20 @@ class Messages:
 
 
 def prefix(size: int) -> bytes:
-    """What a message of this size begins with."""
+    """The prefix of a message of this size."""
     return _PREFIX.pack(0, size)
 
 
 def message(payload: bytes) -> bytes:
-    """A message as it is sent."""
+    """A message with its prefix."""
     return _PREFIX.pack(0, len(payload)) + payload
 
 
 def timeout(value: str) -> float:
-    """Seconds of a ``grpc-timeout``.
+    """The seconds in a ``grpc-timeout``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is invalid.
     """
     match = _TIMEOUT.fullmatch(value)
     if match is None:
@@ -146,18 +146,18 @@ HEAD: Final = _STATUS_200 + _literal(b"content-type", b"application/grpc")
 """The headers in front of the first message."""
 
 _PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
-"""What may stand in a ``grpc-message`` as it is."""
+"""Characters allowed in a ``grpc-message`` without encoding."""
 
 TRAILERS_OK: Final = _literal(b"grpc-status", b"0")
 
 NOT_GRPC: Final = _literal(b":status", b"415")
-"""The answer to a request that is no gRPC call."""
+"""The response to a request that is not a gRPC call."""
 
 
 def trailers(status: int, text: str) -> bytes:
     """The trailers that end a call."""
     block = _literal(b"grpc-status", b"%d" % status)
     if text := text[:1024].strip():
-        # Percent-encoded, so that it is a header's value whatever it says.
+        # Percent-encoded, so that it is always a valid header value.
         block += _literal(b"grpc-message", quote(text, safe=_PLAIN, errors="replace").encode())
     return block

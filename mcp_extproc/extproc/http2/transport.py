@@ -1,7 +1,7 @@
 """ext_proc over the lean HTTP/2 connection, on asyncio.
 
-What can be decided at once is answered inside of ``data_received``: no task, no queue, and all answers to what one read
-brought leave in one write. Only work that has to wait gets a task.
+Immediate decisions are sent from within ``data_received``: no task, no queue, and one write for all responses to one read.
+Only work that has to wait gets a task.
 """
 
 from __future__ import annotations
@@ -33,25 +33,26 @@ from mcp_extproc.extproc.http2.connection import (
 )
 from mcp_extproc.extproc.inspect_exchange import PassThroughExchange, exchange_for
 from mcp_extproc.extproc.messages import Unreadable
+from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 MESSAGE_OVERHEAD = 256 * 1024
-"""Room in a gRPC message for headers and metadata beside a body."""
+"""Headroom in a gRPC message for headers and metadata besides a body."""
 
 MAX_PENDING_BYTES = 256 * 1024
-"""Of one stream, unread by the peer. Beyond it whoever produces waits."""
+"""Bytes of one stream not read by the peer. Above it, producers wait."""
 
 IDLE_SECONDS = 3600.0
-"""A connection without streams is closed after this time."""
+"""Seconds after which a connection without streams is closed."""
 
 GREETING_SECONDS = 10.0
-"""For a new connection to say that it speaks HTTP/2."""
+"""Seconds for a new connection to send the HTTP/2 preface."""
 
 LEAVING_SECONDS = 1.0
-"""For a peer to close a connection that takes no more streams, before we do."""
+"""Seconds for a peer to close a connection that accepts no more streams, before we do."""
 
 _WORTH_JOINING = 32 * 1024
-"""Bytes that are copied sooner than the system is given many parts."""
+"""Size below which copying into one buffer is cheaper than a vectored write."""
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -62,12 +63,12 @@ _LOG = log.logger("http2")
 
 
 class Http2Server:
-    """Serves exchanges on one address.
+    """Serves exchanges at one address.
 
     Args:
-        processor: makes exchanges.
-        address: where to listen, or a socket that listens already.
-        body_bytes: largest body that Envoy may send in one message.
+        processor: creates exchanges.
+        address: where to listen, or a listening socket.
+        body_bytes: maximum size of a body that Envoy sends in one message.
         tls: for TLS, on TCP.
     """
 
@@ -82,6 +83,8 @@ class Http2Server:
         self.message_bytes = body_bytes + MESSAGE_OVERHEAD
         self.limits = Limits(stream_window=max(self.message_bytes + 64 * 1024, 1 << 20))
         self.is_serving = True
+        self.tasks = Tasks(_LOG)
+        """Answers that take time. Each ends with its call."""
         self._address = address
         self._tls = tls
         self._links: set[_Connection] = set()
@@ -92,7 +95,7 @@ class Http2Server:
         """Listen.
 
         Raises:
-            OSError: the address can't be listened on.
+            OSError: the address can't be used.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -109,7 +112,7 @@ class Http2Server:
             raise OSError(f"cannot listen on {self._address}: {error.strerror or error}") from None
 
     def _secured(self) -> dict[str, Any]:
-        """Arguments for a server that speaks TLS, where it does."""
+        """Arguments for a server with TLS, if configured."""
         if self._tls is None:
             return {}
         return {
@@ -119,11 +122,12 @@ class Http2Server:
         }
 
     def protocol(self) -> asyncio.Protocol:
-        """What is to be done with a new connection. For tests, and for whoever listens by other means."""
+        """The protocol of a new connection. For tests, and for other ways to listen."""
         return _Connection(self)
 
     async def stop(self, grace: float) -> None:
-        """Stop: health says so, no new exchanges, running ones get ``grace`` seconds to finish."""
+        """Stop: report NOT_SERVING by gRPC health, accept no new exchanges, and give running ones ``grace`` seconds to
+        finish."""
         self.is_serving = False
         if self._server is not None:
             self._server.close()
@@ -139,6 +143,7 @@ class Http2Server:
         for link in list(self._links):
             link.end()
         await self._gone()
+        await self.tasks.close()
 
     async def _gone(self) -> None:
         while self._links:
@@ -146,18 +151,18 @@ class Http2Server:
             await self._all_gone.wait()
 
     def joined(self, link: _Connection) -> None:
-        """A connection was made."""
+        """Register a new connection."""
         self._links.add(link)
 
     def left(self, link: _Connection) -> None:
-        """A connection is closed."""
+        """Remove a closed connection."""
         self._links.discard(link)
         if not self._links:
             self._all_gone.set()
 
 
 class _Call(Protocol):
-    """One gRPC call, as its connection drives it."""
+    """One gRPC call, driven by its connection."""
 
     started: bool
     """Whether headers were sent."""
@@ -193,7 +198,7 @@ class _Connection(asyncio.Protocol):
     # -- asyncio ----------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not, by name.
         self.server.joined(self)
         if not _speaks_h2(transport):
             log.event(_LOG, logging.WARNING, "connection_refused", {"why": "the client does not offer h2 (ALPN)"})
@@ -232,7 +237,7 @@ class _Connection(asyncio.Protocol):
         self.server.left(self)
 
     def pause_writing(self) -> None:
-        # The peer does not read: nothing more is taken from it, nor given to it.
+        # The peer does not read: stop reading from it and writing to it.
         self._writable.clear()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
@@ -271,7 +276,7 @@ class _Connection(asyncio.Protocol):
             self._give_up(stream, grpc.INTERNAL, "grpc-timeout can't be read")
             return
         self._deadlines[stream] = self.loop.call_later(
-            seconds, self._give_up, stream, grpc.DEADLINE_EXCEEDED, "the deadline has passed"
+            seconds, self._give_up, stream, grpc.DEADLINE_EXCEEDED, "the deadline has expired"
         )
 
     def _give_up(self, stream: int, status: int, why: str) -> None:
@@ -307,7 +312,7 @@ class _Connection(asyncio.Protocol):
     # -- Calls ------------------------------------------------------------------------------------------------------------
 
     def finish(self, stream: int, status: int, why: str = "") -> None:
-        """End a call with a status. It is forgotten here."""
+        """End a call with a status and forget it."""
         call = self._calls.get(stream)
         block = grpc.TRAILERS_OK if status == grpc.OK else grpc.trailers(status, why)
         if call is None or not call.started:
@@ -324,18 +329,18 @@ class _Connection(asyncio.Protocol):
             drained.set()
 
     def consumed(self, event: DataReceived) -> None:
-        """Data that had to wait was dealt with."""
+        """Data that had to wait was processed."""
         self.connection.consumed(event.stream, event.size)
         self.flush()
 
     def flush(self) -> None:
-        """Send what there is to send; at the end of a read, or of this turn of the loop."""
+        """Send pending bytes; at the end of a read, or of this iteration of the loop."""
         if not self._reading and not self._flushing:
             self._flushing = True
             self.loop.call_soon(self.send)
 
     def send(self) -> None:
-        """Send what there is to send, now."""
+        """Send pending bytes now."""
         self._flushing = False
         transport = self._transport
         if transport is None:
@@ -348,7 +353,8 @@ class _Connection(asyncio.Protocol):
         if self.connection.is_broken:
             transport.close()
         elif self.connection.is_over and self._leaving is None:
-            # The peer closes first: what it sent before it knew has to be refused, and not to meet a closed socket.
+            # The peer closes first: requests that it sent before it got the GOAWAY have to be refused, not to hit a
+            # closed socket.
             self._leaving = self.loop.call_later(LEAVING_SECONDS, transport.close)
 
     async def writable(self, stream: int) -> None:
@@ -364,7 +370,7 @@ class _Connection(asyncio.Protocol):
     # -- The end ----------------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Take no more calls."""
+        """Accept no more calls."""
         self.connection.go_away()
         for call in list(self._calls.values()):
             call.drain()
@@ -394,13 +400,13 @@ class _Connection(asyncio.Protocol):
 
 
 def _speaks_h2(transport: asyncio.BaseTransport) -> bool:
-    """Whether HTTP/2 was agreed on, where TLS lets one agree on it (RFC 9113 section 3.2)."""
+    """Whether HTTP/2 was negotiated, if TLS is used (RFC 9113 section 3.2)."""
     tls = transport.get_extra_info("ssl_object")
     return tls is None or tls.selected_alpn_protocol() == "h2"
 
 
 class _Process:
-    """``Process``: one HTTP exchange of Envoy's."""
+    """``Process``: one HTTP exchange."""
 
     __slots__ = (
         "_closed",
@@ -435,7 +441,7 @@ class _Process:
                 self._receive(messages[0])
                 return
         else:
-            # Read later, so that a client that does not wait for its answers fills its window and not our memory.
+            # Read later, so that a client that does not wait for responses fills its window instead of our memory.
             self._task.add_done_callback(lambda _: self._link.consumed(event))
         self._queue += messages
         self._go_on()
@@ -452,14 +458,14 @@ class _Process:
     def gone(self) -> None:
         self._gone = True
         if self._task is not None:
-            # Not left to the work itself: cancelled before its first step it would never get to it.
+            # Not left to the task itself: if it is cancelled before its first step, it never runs.
             self._task.add_done_callback(lambda _: self._end_exchange())
             self._task.cancel()
         else:
             self._end_exchange()
 
     def drain(self) -> None:
-        pass  # it may finish
+        pass  # It may finish.
 
     def _go_on(self) -> None:
         while self._queue and self._task is None and not self._gone:
@@ -480,7 +486,7 @@ class _Process:
             for answer in answers:
                 self._send(answer)
         else:
-            self._task = self._link.loop.create_task(self._work(answers))
+            self._task = self._link.server.tasks.start("answer", self._work(answers), on_failure=self._give_up)
 
     async def _work(self, answers: AsyncGenerator[bytes, None]) -> None:
         link = self._link
@@ -489,12 +495,12 @@ class _Process:
                 async for answer in answers:
                     self._send(answer)
                     link.send()
-                    # Others have their turn, and the peer its time, also where the next answer is there already.
+                    # Let other tasks run, and give the peer time, even if the next response is ready.
                     await asyncio.sleep(0)
                     await link.writable(self._stream)
         except asyncio.CancelledError:
             if not self._gone:
-                # Not Envoy but something of ours gave up.
+                # Cancelled by the gateway, not by Envoy.
                 self._close(grpc.UNAVAILABLE, "the exchange was cancelled")
         except Exception:  # noqa: BLE001 - answered and logged
             self._failed()
@@ -505,7 +511,7 @@ class _Process:
             link.flush()
 
     def _failed(self) -> None:
-        # A bug of ours, in this exchange only.
+        # A bug in the gateway, limited to this exchange.
         _LOG.exception("exchange_failed")
         failure = self._exchange.fail()
         for answer in failure:
@@ -513,9 +519,14 @@ class _Process:
         if not failure:
             self._close(grpc.INTERNAL, "the exchange failed; the gateway's log says why")
 
+    def _give_up(self) -> None:
+        """Not even the failure could be dealt with: whoever waits must not wait for ever."""
+        if not self._gone:
+            self._close(grpc.INTERNAL, "the exchange failed; the gateway's log says why")
+
     def _finish(self) -> None:
         if not self._exchange.decided:
-            # Hanging up with OK would let the request pass unprocessed.
+            # Ending with OK would let the request pass unprocessed.
             self._close(grpc.ABORTED, "the exchange ended before it was decided")
         else:
             self._close(grpc.OK, "")
@@ -544,7 +555,7 @@ class _Process:
 
 
 class _Unary:
-    """A call with one request."""
+    """A unary call."""
 
     def __init__(self, link: _Connection, stream: int) -> None:
         self._link = link
@@ -595,14 +606,14 @@ class _Check(_Unary):
 
 
 class _Watch(_Unary):
-    """``Health/Watch``: the state now, and when it changes."""
+    """``Health/Watch``: the current state, and its changes."""
 
     def _asked(self, service: str) -> None:
         self._known = service in _SERVICES
         if self._known:
             self._tell()
             return
-        # A watch of an unknown service stays open, and says so.
+        # A watch of an unknown service stays open and reports that.
         self.started = True
         self._link.connection.send_headers(self._stream, grpc.HEAD)
         unknown = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)

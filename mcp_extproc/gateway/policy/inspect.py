@@ -17,8 +17,10 @@ from typing import Any, Final
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import REQUEST_ID_HEADER, SERVER_HEADER
 from mcp_extproc.gateway import refusals, replies
-from mcp_extproc.gateway.decision import Facts, Headers, Reply, RequestHead, id_facts
+from mcp_extproc.gateway.decision import Reply
+from mcp_extproc.gateway.facts import NOTHING, Metadata, id_metadata
 from mcp_extproc.gateway.policy import preview
+from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.mcp import envelope, jsontext, methods, transport
 from mcp_extproc.mcp.envelope import Message, Request, Response
 from mcp_extproc.mcp.errors import McpError
@@ -60,10 +62,18 @@ class ReadBody:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """The request ends here."""
+
+    reply: Reply
+    facts: Metadata
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """The request goes on as it is, to the policies and to where Envoy routes it."""
 
-    facts: Facts
+    facts: Metadata
     set_headers: Headers = ()
     is_mcp: bool = False
     """Whether it is a message that was read."""
@@ -78,7 +88,7 @@ class Pass:
 _SPELLINGS: Final = tuple(dict.fromkeys((*HOISTED, *(name.replace("-", "_") for name in HOISTED))))
 
 
-def by_head(head: RequestHead, *, has_body: bool, config: GatewayConfig) -> ReadBody | Pass | Reply:
+def by_head(head: RequestHead, *, has_body: bool, config: GatewayConfig) -> ReadBody | Pass | Refusal:
     """Judge a request by its head.
 
     Args:
@@ -99,7 +109,7 @@ def by_head(head: RequestHead, *, has_body: bool, config: GatewayConfig) -> Read
     return ReadBody(fits=_content_length(head) is not None)
 
 
-def by_body(head: RequestHead, body: bytes, *, whole: bool, config: GatewayConfig) -> Pass | Reply:
+def by_body(head: RequestHead, body: bytes, *, whole: bool, config: GatewayConfig) -> Pass | Refusal:
     """Judge a POST by its body.
 
     Args:
@@ -146,7 +156,7 @@ def _content_length(head: RequestHead) -> int | None:
     return int(length[:20]) if length.isdecimal() else None
 
 
-def _unread(error: McpError, head: RequestHead, config: GatewayConfig) -> Pass | Reply:
+def _unread(error: McpError, head: RequestHead, config: GatewayConfig) -> Pass | Refusal:
     word = _WORDS.get(error.reason, f"mcp_{error.reason}")
     facts = {**_about(head), "is_mcp_request": False}
     if error.reason == "too_large":
@@ -154,8 +164,13 @@ def _unread(error: McpError, head: RequestHead, config: GatewayConfig) -> Pass |
     if config.pass_through.traffic_mode == "pass_through" and not _is_cut_off(error, head):
         return Pass({**facts, "status": "mcp_ok", "passthrough_reason": word})
     if error.id is not None:
-        facts |= id_facts(error.id)
-    return replies.reject(error, {**facts, "status": word})
+        facts |= id_metadata(error.id)
+    return refuse(error, {**facts, "status": word})
+
+
+def refuse(error: McpError, facts: Metadata) -> Refusal:
+    """Answer a request with an error."""
+    return Refusal(replies.reject(error, NOTHING), {**facts, "error_code": error.code, "error_reason": error.reason})
 
 
 def _is_cut_off(error: McpError, head: RequestHead) -> bool:
@@ -178,7 +193,7 @@ def _about(head: RequestHead) -> dict[str, Any]:
 
 
 def _read(head: RequestHead, message: Message) -> Pass:
-    facts = {**_about(head), **preview.native_facts(message)}
+    facts = {**_about(head), **preview.native_facts(message).metadata()}
     fields: list[tuple[str, str]] = []
     if not isinstance(message, Response):
         _check_params(message, facts)
@@ -187,16 +202,15 @@ def _read(head: RequestHead, message: Message) -> Pass:
         named = message.text(_NEEDED[method.handling]) if method is not None and method.handling in _NEEDED else None
         if method is not None and named is not None:
             fields.append(("mcp-name", header_value(named)))
-            if method.handling is Handling.BY_NAME:
-                facts["tool" if method.capability == "tools" else "prompt"] = named
+            if method.fact is not None:
+                facts[method.fact] = named
     if isinstance(message, Request | Response):
-        facts |= id_facts(message.id)
         fields.append((REQUEST_ID_HEADER, header_value(message.id.decode())))
     return Pass(facts, tuple(fields), is_mcp=True)
 
 
-def _check_params(message: envelope.Request | envelope.Notification, facts: Facts) -> None:
-    """What policies read of ``params`` is there, once, of the right kind, and told in full."""
+def _check_params(message: envelope.Request | envelope.Notification, facts: Metadata) -> None:
+    """What policies read of ``params`` is there, once, of the right kind, and shown in full."""
     method = methods.REQUESTS.get(message.method)
     if method is not None and (needed := _NEEDED.get(method.handling)) is not None and message.text(needed) is None:
         raise refusals.invalid_params(f"{message.method} needs params.{needed}, a string.")
@@ -204,8 +218,9 @@ def _check_params(message: envelope.Request | envelope.Notification, facts: Fact
         ref = message.object("ref")
         if ref is None or jsontext.text_in(ref, "type") is None:
             raise refusals.invalid_params(f"{message.method} needs params.ref, an object with type.")
-    if message.method == "initialize":
-        message.object("clientInfo")
+    for path in method.policy_params if method is not None else ():
+        for member in path[:-1]:
+            message.object(member)  # policies read into it
     if any(len(text) > MAX_NAME_CHARS for text in _texts(facts.get("params", {}))):
         raise refusals.invalid_params(
             f"A name or URI is longer than the {MAX_NAME_CHARS} characters that policies read."

@@ -12,51 +12,36 @@ from typing import Any, Final
 import msgspec
 
 from mcp_extproc.contract import SERVER_HEADER
-from mcp_extproc.gateway.decision import Facts, RequestHead, Show
-from mcp_extproc.mcp import jsontext
-from mcp_extproc.mcp.envelope import Message, Response
+from mcp_extproc.gateway.decision import Preview
+from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.request import RequestHead
+from mcp_extproc.mcp import jsontext, methods
+from mcp_extproc.mcp.envelope import Message, Request, Response
 from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
 
 RESPONSE_METHOD: Final = "__jsonrpc_response"
 """What stands for the method of a client's answer to a server."""
-
-NATIVE: Final[Facts] = {"jsonrpc": "2.0", "is_mcp_request": True, "status": "mcp_ok"}
-"""What Envoy's filter says of every message that is valid."""
-
-_PARAMS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    "initialize": (("protocolVersion",), ("clientInfo", "name")),
-    "tools/call": (("name",),),
-    "prompts/get": (("name",),),
-    "resources/read": (("uri",),),
-    "resources/subscribe": (("uri",),),
-    "resources/unsubscribe": (("uri",),),
-    "completion/complete": (("ref", "type"), ("ref", "name"), ("ref", "uri")),
-    "logging/setLevel": (("level",),),
-    "notifications/cancelled": (("requestId",),),
-    "notifications/progress": (("progressToken",), ("progress",)),
-    "notifications/message": (("level",),),
-    "notifications/resources/updated": (("uri",),),
-}
-"""Members of ``params`` that are told, by method. Of other methods none are: a policy on ``params.name`` is about calls."""
 
 _MCP_HEADERS: Final = ("mcp-session-id", "mcp-protocol-version")
 
 _scalar = msgspec.json.Decoder(str | int | float | bool).decode
 
 
-def native_facts(message: Message) -> dict[str, Any]:
-    """What Envoy's own filter would write, but for the id."""
+def native_facts(message: Message) -> RequestFacts:
+    """What Envoy's own filter would write about a message."""
+    id = message.id if isinstance(message, Request | Response) else None
     if isinstance(message, Response):
-        return {**NATIVE, "method": RESPONSE_METHOD}
+        return RequestFacts(id=id, method=RESPONSE_METHOD, native=True)
+    row = methods.FROM_CLIENTS.get(message.method)
     params: dict[str, Any] = {}
-    for path in _PARAMS.get(message.method, ()):
+    for path in () if row is None else row.policy_params:
         value = _value_at(message.params, path)
         if value is not None:
             inner = params
             for member in path[:-1]:
                 inner = inner.setdefault(member, {})
             inner[path[-1]] = value
-    return {**NATIVE, "method": message.method, **({"params": params} if params else {})}
+    return RequestFacts(id=id, method=message.method, params=params or None, native=True)
 
 
 def _value_at(members: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> str | float | bool | None:
@@ -79,28 +64,27 @@ def _value_at(members: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> str 
         return None
 
 
-def show(head: RequestHead, facts: Facts, own: str | None = None) -> Show:
+def show(head: RequestHead, facts: RequestFacts, own: str | None = None) -> Preview:
     """Let policies see the request.
 
-    The headers that policies may match on tell the truth from here on, whatever the client sent in them; all other headers are
+    The headers that policies may match on are true from here on, whatever the client sent in them; all other headers are
     still the client's.
 
     Args:
         head: the request's.
-        facts: what is told.
+        facts: what is known of it.
         own: name or URI of what it asks for, as its server knows it.
     """
-    method, server = facts.get("method"), facts.get("server")
     fields = {
-        "mcp-method": method if isinstance(method, str) and method != RESPONSE_METHOD else None,
+        "mcp-method": None if facts.method == RESPONSE_METHOD else facts.method,
         "mcp-name": None if own is None else header_value(own),
-        SERVER_HEADER: server if isinstance(server, str) else None,
+        SERVER_HEADER: facts.server,
     }
-    told = tuple((name, value) for name, value in fields.items() if value is not None)
-    names = {name for name, _ in told}
+    present = tuple((name, value) for name, value in fields.items() if value is not None)
+    names = {name for name, _ in present}
     gone = tuple(
         name
         for name in head.names
         if name.startswith(("x-mcp-", "mcp-")) and name not in _MCP_HEADERS and name not in names
     )
-    return Show({**facts, "shown": True}, told, gone)
+    return Preview(facts, present, gone)

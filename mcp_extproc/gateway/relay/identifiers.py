@@ -57,15 +57,15 @@ _decode_owned = msgspec.msgpack.Decoder(Owned).decode
 
 @dataclass(frozen=True, slots=True)
 class ClientView:
-    """One client session.
+    """What the relay has to know of a caller.
 
     Attributes:
-        session_id: short name of the session's token; sealed texts are bound to it.
-        version: protocol version negotiated with the client.
+        key: the caller's; sealed texts are bound to it.
+        version: protocol version that the client speaks.
         flags: what the client can be asked for.
     """
 
-    session_id: str
+    key: str
     version: str
     flags: Flags
 
@@ -83,26 +83,26 @@ class Identifiers:
     def own(self, purpose: str, view: ClientView, server: str, session: UpstreamSession, raw: bytes) -> bytes:
         """A server's id or token as JSON text for the client: unique over all servers, and ours to recognise."""
         owned = Owned(server, session_checksum(session), raw)
-        return orjson.dumps(self._sealer.seal(purpose, view.session_id, _encode(owned)))
+        return orjson.dumps(self._sealer.seal(purpose, view.key, _encode(owned)))
 
-    def owner(self, purpose: str, session_id: str, raw: bytes) -> Owned | None:
+    def owner(self, purpose: str, key: str, raw: bytes) -> Owned | None:
         """Whose id or token it is; ``None`` for what is not ours."""
         text = jsontext.text_of(raw)
         if text is None:
             return None
         try:
-            return _decode_owned(self._sealer.open(purpose, session_id, text))
+            return _decode_owned(self._sealer.open(purpose, key, text))
         except (NotSealed, msgspec.DecodeError):
             return None
 
     def event_id(self, view: ClientView, position: Position) -> str:
         """An event id for the client."""
-        return self._sealer.seal("event", view.session_id, _encode(position))
+        return self._sealer.seal("event", view.key, _encode(position))
 
-    def position(self, session_id: str, event_id: str) -> Position | None:
+    def position(self, key: str, event_id: str) -> Position | None:
         """What an event id means, or ``None`` for what is not ours."""
         try:
-            return _decode_position(self._sealer.open("event", session_id, event_id))
+            return _decode_position(self._sealer.open("event", key, event_id))
         except (NotSealed, msgspec.DecodeError):
             return None
 

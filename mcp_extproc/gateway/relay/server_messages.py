@@ -10,16 +10,14 @@ from dataclasses import dataclass
 import msgspec
 import orjson
 
-from mcp_extproc.gateway import merge
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import MAX_UPSTREAM_ID_BYTES, ClientView, Identifiers, id_for_client
 from mcp_extproc.mcp import errors, jsontext, methods, versions
-from mcp_extproc.mcp.envelope import with_id
+from mcp_extproc.mcp.envelope import result, with_id
 from mcp_extproc.mcp.jsontext import Members, Places
+from mcp_extproc.mcp.methods import Label, Relaying, ServerMethod
 from mcp_extproc.mcp.sessions import UpstreamSession
-
-_ELICITATION_IDS = jsontext.places("data.elicitations[].elicitationId")
 
 ANY_TOKEN = b""
 """Stands for a progress token that is not known."""
@@ -101,15 +99,22 @@ class Relay:
             edited = self._error(server, members["error"])
             return Relayed(_with(text, members, "error", edited), is_response=True)
         row = methods.REQUESTS.get(call.method)
-        result = self._uris(server, members["result"], row.uris if row is not None else None)
-        if self.view.version == versions.V_2025_03_26 < version and call.method in ("tools/call", "prompts/get"):
-            result = _links_to_text(result or bytes(members["result"])) or result
-        return Relayed(_with(text, members, "result", result), is_response=True)
+        if row is None:
+            return Relayed(text, is_response=True)
+        edited = self._uris(server, members["result"], row.uris)
+        if row.has_content and self.view.version == versions.V_2025_03_26 < version:
+            edited = _links_to_text(edited or bytes(members["result"])) or edited
+        return Relayed(_with(text, members, "result", edited), is_response=True)
 
     def _error(self, server: str, error: msgspec.Raw) -> bytes | None:
         edited = self._uris(server, error, methods.ERROR_URIS)
         if self._catalog.several and b"elicitations" in (edited or bytes(error)):
-            edited = jsontext.edit(edited or error, _ELICITATION_IDS, lambda own: f"{server}:{own}") or edited
+            labelled = jsontext.edit(
+                edited or error,
+                methods.ERROR_ELICITATIONS,
+                lambda own: _labelled(server, methods.ELICITATION_LABEL, own),
+            )
+            edited = labelled or edited
         return edited
 
     def _uris(self, server: str, value: msgspec.Raw | bytes, where: Places) -> bytes | None:
@@ -121,60 +126,44 @@ class Relay:
 
     def _request(self, server: str, session: UpstreamSession, method: str, text: bytes, members: Members) -> Relayed:
         id = bytes(members["id"])
-        if method == "ping":
-            return Relayed(up=merge.result(id, {}))
+        row = methods.SERVER_REQUESTS.get(method)
+        if row is not None and row.relaying is Relaying.ANSWER:
+            return Relayed(up=result(id, {}))
         params = jsontext.object_in(members, "params") or {}
-        refusal = self._refusal(method, id, params)
-        if refusal is not None:
-            return Relayed(up=errors.render(refusal.about(id)))
-        row = methods.SERVER_REQUESTS[method]
+        if row is None or row.client_flag not in self.view.flags:
+            return _refused(id, errors.METHOD_NOT_FOUND, f"The client does not offer {method}.", "client_capability")
+        if (missing := self._missing(row, params)) is not None:
+            return _refused(id, errors.INVALID_PARAMS, missing, "client_capability")
+        if len(id) > MAX_UPSTREAM_ID_BYTES:
+            return _refused(id, errors.INVALID_REQUEST, "The id is too long.", "id_too_long")
         sealed = self._identifiers.own("request", self.view, server, session, id)
-        edited = dict(params)
+        edited = dict(params) | self._adapted(server, row, params)
         if (meta := self._sealed_progress_token(server, session, params)) is not None:
             edited["_meta"] = msgspec.Raw(meta)
-        for name, value in self._adapted(server, method, params).items():
-            edited[name] = msgspec.Raw(orjson.dumps(value))
         raw = jsontext.join(edited) if edited != params else None
         if params and (moved := self._uris(server, raw or members["params"], row.uris)) is not None:
             raw = moved
         text = _with(text, members, "params", raw)
         return Relayed(down=with_id(text, jsontext.split(text), sealed))
 
-    def _refusal(self, method: str, id: bytes, params: Members) -> errors.McpError | None:
-        row = methods.SERVER_REQUESTS.get(method)
-        if row is None or row.client_flag not in self.view.flags:
-            return errors.McpError(
-                errors.METHOD_NOT_FOUND, f"The client does not offer {method}.", reason="client_capability"
-            )
-        if method == "sampling/createMessage" and "tools" in params and "sampling.tools" not in self.view.flags:
-            # Clients that do not know of tools would answer without them.
-            return errors.McpError(
-                errors.INVALID_PARAMS, "The client does not offer sampling with tools.", reason="client_capability"
-            )
-        if len(id) > MAX_UPSTREAM_ID_BYTES:
-            return errors.McpError(errors.INVALID_REQUEST, "The id is too long.", reason="id_too_long")
-        if method == "elicitation/create":
-            mode = jsontext.text_in(params, "mode") if "mode" in params else "form"
-            if f"elicitation.{mode}" not in self.view.flags:
-                return errors.McpError(
-                    errors.INVALID_PARAMS,
-                    "The client does not offer this mode of elicitation.",
-                    reason="client_capability",
-                )
+    def _missing(self, row: ServerMethod, params: Members) -> str | None:
+        """Why the client can't be asked in the form that the server chose."""
+        for variant in row.variants:
+            wanted = jsontext.text_in(params, variant.member) if variant.member in params else variant.default
+            asks = variant.member in params or variant.default is not None
+            if asks and variant.flag.format(wanted) not in self.view.flags:
+                return variant.refused
         return None
 
-    def _adapted(self, server: str, method: str, params: Members) -> dict[str, str]:
+    def _adapted(self, server: str, row: ServerMethod, params: Members) -> Members:
         """Members of ``params`` that read differently behind a gateway."""
-        changed: dict[str, str] = {}
-        if method == "sampling/createMessage" and "includeContext" in params:
-            # Context of one server, or of all, is not this server's to have.
-            changed["includeContext"] = "none"
-        if method == "elicitation/create" and self._catalog.several:
-            # People have to know who asks.
-            if (message := jsontext.text_in(params, "message")) is not None:
-                changed["message"] = f"{server}: {message}"
-            if (elicitation := jsontext.text_in(params, "elicitationId")) is not None:
-                changed["elicitationId"] = f"{server}:{elicitation}"
+        changed = {member: msgspec.Raw(orjson.dumps(text)) for member, text in row.replaced if member in params}
+        if not self._catalog.several:
+            return changed
+        for label in row.labels:
+            own = jsontext.text_in(params, label.member)
+            if own is not None or label.always:
+                changed[label.member] = msgspec.Raw(orjson.dumps(_labelled(server, label, own)))
         return changed
 
     def _sealed_progress_token(self, server: str, session: UpstreamSession, params: Members) -> bytes | None:
@@ -190,43 +179,41 @@ class Relay:
     def _notification(
         self, server: str, session: UpstreamSession, method: str, text: bytes, members: Members, call: Call | None
     ) -> Relayed:
-        params = jsontext.object_in(members, "params") or {}
-        changed: dict[str, bytes] = {}
-        match method:
-            case _ if method in methods.LIST_CHANGED:
-                self._memory.forget_owners(self.view.session_id)
-                return Relayed(changed=methods.LIST_CHANGED[method])
-            case "notifications/message":
-                if self._below_level(params):
-                    return _DROPPED
-                if self._catalog.several:
-                    logger = jsontext.text_in(params, "logger")
-                    changed["logger"] = orjson.dumps(f"{server}/{logger}" if logger else server)
-            case "notifications/progress":
-                if not self._is_expected(params.get("progressToken"), call):
-                    return _DROPPED
-            case "notifications/resources/updated":
-                if (uri := jsontext.text_in(params, "uri")) is not None:
-                    changed["uri"] = orjson.dumps(self._catalog.uris.visible(server, uri))
-            case "notifications/cancelled":
-                if "requestId" not in params:
-                    return _DROPPED
-                id = bytes(params["requestId"])
-                changed["requestId"] = self._identifiers.own("request", self.view, server, session, id)
-            case "notifications/elicitation/complete":
-                if "elicitation.url" not in self.view.flags:
-                    return _DROPPED
-                if self._catalog.several and (own := jsontext.text_in(params, "elicitationId")) is not None:
-                    changed["elicitationId"] = orjson.dumps(f"{server}:{own}")
-            case "notifications/tasks/status":
-                return _DROPPED  # tasks are not offered
-        if not changed:
+        row = methods.SERVER_NOTIFICATIONS.get(method)
+        if row is None:
             return Relayed(down=text)
-        raw = jsontext.join({**params, **{name: msgspec.Raw(value) for name, value in changed.items()}})
+        if row.relaying is Relaying.LIST_CHANGED:
+            self._memory.forget_owners(self.view.key)
+            return Relayed(changed=row.capability)
+        params = jsontext.object_in(members, "params") or {}
+        if not self._passes(row, params, call):
+            return _DROPPED
+        changed = self._adapted(server, row, params)
+        if row.relaying is Relaying.CANCEL:
+            id = bytes(params["requestId"])
+            changed["requestId"] = msgspec.Raw(self._identifiers.own("request", self.view, server, session, id))
+        raw = jsontext.join({**params, **changed}) if changed else None
+        if params and (moved := self._uris(server, raw or members["params"], row.uris)) is not None:
+            raw = moved
         return Relayed(down=_with(text, members, "params", raw))
 
+    def _passes(self, row: ServerMethod, params: Members, call: Call | None) -> bool:
+        """Whether a notification is of use to the client."""
+        if row.client_flag is not None and row.client_flag not in self.view.flags:
+            return False
+        match row.relaying:
+            case Relaying.DROP:
+                return False
+            case Relaying.BY_LEVEL:
+                return not self._below_level(params)
+            case Relaying.BY_PROGRESS:
+                return self._is_expected(params.get("progressToken"), call)
+            case Relaying.CANCEL:
+                return "requestId" in params
+        return True
+
     def _below_level(self, params: Members) -> bool:
-        wanted, level = self._memory.level(self.view.session_id), jsontext.text_in(params, "level")
+        wanted, level = self._memory.level(self.view.key), jsontext.text_in(params, "level")
         if wanted is None or level not in methods.LOG_LEVELS:
             return False
         return methods.LOG_LEVELS.index(level) < methods.LOG_LEVELS.index(wanted)
@@ -236,8 +223,16 @@ class Relay:
         if token is None:
             return False
         if call is None:
-            return self._memory.is_running(self.view.session_id, bytes(token))
+            return self._memory.is_running(self.view.key, bytes(token))
         return call.progress_token in (bytes(token), ANY_TOKEN)
+
+
+def _refused(id: bytes, code: int, message: str, reason: str) -> Relayed:
+    return Relayed(up=errors.render(errors.McpError(code, message, reason=reason, id=id)))
+
+
+def _labelled(server: str, label: Label, own: str | None) -> str:
+    return server if label.always and not own else f"{server}{label.separator}{own}"
 
 
 def _with(text: bytes, members: Members, name: str, value: bytes | None) -> bytes:

@@ -7,13 +7,16 @@ Source: 2025-03-26 basic/index (Batching), basic/transports (Sending Messages to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway import refusals, replies
-from mcp_extproc.gateway.decision import Answered, BatchLeg, Failed, FanOut, Headers, Outcome, Reply, RequestHead
-from mcp_extproc.mcp import envelope, errors, jsontext
+from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.gateway.request import Headers, RequestHead, context_of
+from mcp_extproc.mcp import envelope, errors, jsontext, methods
 from mcp_extproc.mcp.envelope import Message, Request, Response
 from mcp_extproc.mcp.errors import McpError
 
@@ -25,7 +28,7 @@ _NOT_COPIED = frozenset({
 })  # fmt: skip
 
 
-def split(head: RequestHead, bodies: Sequence[bytes], max_depth: int, facts: dict[str, Any]) -> FanOut:
+def split(head: RequestHead, path: str, bodies: Sequence[bytes], max_depth: int, facts: RequestFacts) -> FanOut:
     """Send each message on by itself, and collect the answers.
 
     Raises:
@@ -33,18 +36,21 @@ def split(head: RequestHead, bodies: Sequence[bytes], max_depth: int, facts: dic
     """
     read = [_read(body, max_depth) for body in bodies]
     messages = [message for message in read if not isinstance(message, McpError)]
-    if any(not isinstance(message, Response) and message.method == "initialize" for message in messages):
+    if any(not isinstance(message, Response) and methods.opens_session(message.method) for message in messages):
         raise refusals.batch("initialize is not a part of one")
     if any(isinstance(m, Response) for m in messages) and any(isinstance(m, Request) for m in messages):
         raise refusals.batch("requests and responses are not mixed in one")
-    facts["batch"] = len(bodies)
-    headers = _headers(head)
-    legs = tuple(BatchLeg("", headers, message.body) for message in messages)
+    facts = facts.but(batch=len(bodies))
+    headers, context = _headers(head), context_of(head)
+    # Calls inside of a batch may last as long as any other call; Envoy's routes bound them.
+    legs = tuple(
+        BatchLeg("", path, headers, message.body, deadline=MAX_MESSAGE_TIMEOUT, context=context) for message in messages
+    )
 
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
         return _collected(read, outcomes, facts)
 
-    return FanOut(legs, answer, facts)
+    return FanOut(legs, answer)
 
 
 def _read(body: bytes, max_depth: int) -> Message | McpError:
@@ -54,7 +60,7 @@ def _read(body: bytes, max_depth: int) -> Message | McpError:
         return error
 
 
-def _collected(read: Sequence[Message | McpError], outcomes: Sequence[Outcome], facts: dict[str, Any]) -> Reply:
+def _collected(read: Sequence[Message | McpError], outcomes: Sequence[Outcome], facts: RequestFacts) -> Reply:
     remaining = iter(outcomes)
     answers: list[bytes] = []
     for message in read:

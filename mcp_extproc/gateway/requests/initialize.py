@@ -7,8 +7,12 @@ from typing import Any
 
 from mcp_extproc import __version__
 from mcp_extproc.gateway import merge, refusals, replies
-from mcp_extproc.gateway.caller import Context
-from mcp_extproc.gateway.decision import FanOut, Opened, OpenLeg, Outcome, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.endpoints import ServedEndpoint
+from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.legs import Opened, OpenLeg, Outcome
+from mcp_extproc.gateway.request import RequestHead, context_of
+from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, jsontext, versions
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.envelope import Request
@@ -18,8 +22,10 @@ from mcp_extproc.mcp.sessions import Session
 SERVER_INFO = {"name": "mcp-extproc", "version": __version__}
 
 
-def initialize(context: Context, request: Request, facts: dict[str, Any]) -> FanOut:
-    """Open a session with every server.
+def initialize(
+    services: Services, served: ServedEndpoint, head: RequestHead, request: Request, facts: RequestFacts
+) -> FanOut:
+    """Open a session with every server of the endpoint.
 
     Raises:
         McpError: the parameters are missing or wrong.
@@ -29,53 +35,66 @@ def initialize(context: Context, request: Request, facts: dict[str, Any]) -> Fan
         raise refusals.invalid_params("initialize needs params.protocolVersion, a string such as 2025-11-25.")
     version = versions.negotiate(requested)
     flags = _client_flags(request, version)
-    facts["protocol_version"] = version
-    facts["client"] = _client_name(request)
+    facts = facts.but(protocol_version=version, client=_client_name(request))
 
     def answer(outcomes: Sequence[Outcome], now: float) -> Reply:
         try:
-            return _opened(context, request.id, version, flags, facts, outcomes, now)
+            session = _session(services, served, version, flags, facts, outcomes, now)
+            return _opened(services, session, request.id, facts, outcomes)
         except McpError as error:
             return replies.reject(error.about(request.id), facts, replies.failure_notes(outcomes))
 
-    return FanOut(tuple(OpenLeg(name, version, flags) for name in context.catalog.entries), answer, facts)
+    context = context_of(head, request_id=request.id)
+    legs = tuple(
+        OpenLeg(name, version, flags, deadline=entry.discovery_timeout, context=context)
+        for name, entry in served.catalog.entries.items()
+    )
+    return FanOut(legs, answer)
 
 
-def _opened(
-    context: Context,
-    id: bytes,
+def _session(
+    services: Services,
+    served: ServedEndpoint,
     version: str,
     flags: Flags,
-    facts: dict[str, Any],
+    facts: RequestFacts,
     outcomes: Sequence[Outcome],
     now: float,
-) -> Reply:
-    opened = [outcome for outcome in outcomes if isinstance(outcome, Opened)]
-    failed = merge.failures(outcomes)
-    if not opened:
-        raise replies.all_failed(failed)
-    token, session_id = context.sealer.seal(
-        Session(
-            audience=context.config.listen.path,
-            principal="",
-            version=version,
-            expires=int(now + context.config.session.ttl),
-            client=facts["client"],
-            client_flags=flags,
-            upstreams={o.server: o.session for o in opened},
-            offer=context.catalog.checksum,
-        )
+) -> Session:
+    """The client's session, with those servers that could be opened.
+
+    Raises:
+        McpError: there is none.
+    """
+    upstreams = {o.server: o.session for o in outcomes if isinstance(o, Opened)}
+    if not upstreams:
+        raise replies.all_failed(merge.failures(outcomes))
+    return Session(
+        audience=served.audience,
+        principal="",
+        version=version,
+        expires=int(now + services.session_seconds),
+        client=facts.client or "",
+        client_flags=flags,
+        upstreams=upstreams,
+        offer=served.catalog.checksum,
     )
+
+
+def _opened(services: Services, session: Session, id: bytes, facts: RequestFacts, outcomes: Sequence[Outcome]) -> Reply:
+    failed = merge.failures(outcomes)
+    token, session_id = services.sealer.seal(session)
+    offered = [server.capabilities for server in session.upstreams.values()]
     value: dict[str, Any] = {
-        "protocolVersion": version,
-        "capabilities": capabilities.union([o.session.capabilities for o in opened], missing=bool(failed)),
+        "protocolVersion": session.version,
+        "capabilities": capabilities.union(offered, missing=bool(failed)),
         "serverInfo": SERVER_INFO,
         **merge.unavailable_meta(failed),
     }
-    if text := merge.instructions(opened):
+    if text := merge.instructions([outcome for outcome in outcomes if isinstance(outcome, Opened)]):
         value["instructions"] = text
-    told = {**facts, "session": session_id, **replies.unavailable_fact(failed)}
-    return replies.result(id, value, told, replies.failure_notes(outcomes), (("mcp-session-id", token),))
+    facts = facts.but(session=session_id, unavailable=replies.names_of(failed))
+    return replies.result(id, value, facts, replies.failure_notes(outcomes), (("mcp-session-id", token),))
 
 
 def _client_flags(request: Request, version: str) -> Flags:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from mcp_extproc.gateway import merge, refusals, replies
-from mcp_extproc.gateway.caller import ClientSession, Inquiry
-from mcp_extproc.gateway.decision import Decision, FanOut, Listed, ListLeg, Outcome, Reply
-from mcp_extproc.gateway.policy import preview
+from mcp_extproc.gateway.caller import Caller
+from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, Reply, with_effects
+from mcp_extproc.gateway.effects import RememberOwners
+from mcp_extproc.gateway.inquiry import Inquiry
+from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
 from mcp_extproc.mcp import jsontext, methods
-from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Entry, Method
 
 OWNERS_SECONDS = 60.0
@@ -25,7 +26,6 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
     """
     if "cursor" in ask.request.params:
         raise refusals.invalid_cursor()
-    context = ask.session.context
 
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
         if (refused := replies.nobody_answered(outcomes, ask.request.id, ask.facts)) is not None:
@@ -33,73 +33,78 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         failed = merge.failures(outcomes)
         assert method.entry is not None
         assert method.items is not None
-        visible = _visible(ask.session, method, outcomes)
+        visible = _visible(ask.caller, method, outcomes)
         entries, more = merge.entries(
-            outcomes, method.entry, visible, _adapt(ask.session), context.config.limits.list_items
+            outcomes, method.entry, visible, _adapt(ask.caller), ask.services.limits.list_items
         )
-        facts = {**ask.facts, **replies.unavailable_fact(failed)}
+        facts = ask.facts.but(unavailable=replies.names_of(failed))
         value = {method.items: entries, **merge.unavailable_meta(failed)}
         reply = replies.result(ask.request.id, value, facts, (*replies.failure_notes(outcomes), *more))
         # As the servers do, so that nothing changes for clients when a gateway is put in between.
         streamed = [outcome.streamed for outcome in outcomes if isinstance(outcome, Listed)]
         return replies.as_stream(reply) if streamed and all(streamed) else reply
 
-    return FanOut(_legs(ask.session, method), answer, ask.facts)
+    return FanOut(_legs(ask, method), answer)
 
 
-def find_owner(ask: Inquiry, lists: Iterable[Method], name: str, then: Callable[[str | None], Decision]) -> Decision:
-    """Find the one server that lists a name or URI, in this session's lists or in fresh ones.
+def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callable[[str | None], Decision]) -> Decision:
+    """Find the one server that lists a name or URI, in lists that this caller had read lately or in fresh ones.
 
     Args:
         ask: the request that needs it.
-        lists: which lists to look in, one after the other.
+        found_in: which lists to look in, one after the other.
         name: as the server knows it.
         then: goes on with the server's name, or ``None``.
     """
-    pending = list(lists)
+    pending = list(found_in)
     if not pending:
         return then(None)
     method, rest = pending[0], pending[1:]
-    memory, session_id = ask.session.context.memory, ask.session.opened.id
     assert method.entry is not None
 
     def look(owners: merge.Owners) -> Decision:
         server = owners.get(name) if method.entry is not Entry.TEMPLATE else _by_template(owners, name)
-        try:
-            return then(server) if server is not None else find_owner(ask, rest, name, then)
-        except McpError as error:
-            if ask.head.judging:
-                return preview.show(ask.head, ask.facts)
-            return replies.reject(error.about(ask.request.id), ask.facts)
+        return then(server) if server is not None else find_owner(ask, rest, name, then)
 
     def fresh(outcomes: Sequence[Outcome], now: float) -> Decision:
         assert method.entry is not None
-        owners = merge.owners(outcomes, method.entry, _offered(ask.session, method))
-        if not merge.failures(outcomes):
+        owners = merge.owners(outcomes, method.entry, _offered(ask.caller, method))
+        decision = look(owners)
+        if merge.failures(outcomes):
             # With a server missing, a name may only seem to be one server's own: ask again next time.
-            memory.remember_owners(session_id, method.name, owners, now + OWNERS_SECONDS)
-        return look(owners)
+            return decision
+        known = RememberOwners(ask.caller.key, method.name, owners, now + OWNERS_SECONDS)
+        return with_effects(decision, (known,))
 
-    known = memory.owners(session_id, method.name, ask.now)
-    return look(known) if known is not None else FanOut(_legs(ask.session, method), fresh, ask.facts)
+    known = ask.services.memory.owners(ask.caller.key, method.name, ask.now)
+    if known is not None:
+        return look(known)
+    legs = _legs(ask, method)
+    # Further lists may have to be read, and a session be opened with the server that is found.
+    steps = len(rest) + 2
+    return FanOut(legs, fresh, further=steps * max((leg.deadline + MARGIN for leg in legs), default=0.0))
 
 
-def _legs(session: ClientSession, method: Method) -> tuple[ListLeg, ...]:
+def _legs(ask: Inquiry, method: Method) -> tuple[ListLeg, ...]:
     assert method.items is not None
     assert method.capability is not None
+    caller, context = ask.caller, ask.context
     return tuple(
-        ListLeg(name, session.ref(name), method.name, method.items, method.capability)
-        for name in session.servers_with(method.capability)
-    )
+        ListLeg(
+            name, caller.upstream(name), method.name, method.items, method.capability,
+            deadline=caller.catalog.entries[name].discovery_timeout, context=context,
+        )
+        for name in caller.servers_with(method.capability)
+    )  # fmt: skip
 
 
-def _visible(session: ClientSession, method: Method, outcomes: Sequence[Outcome]) -> Callable[[str, str], str | None]:
-    catalog = session.context.catalog
+def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Callable[[str, str], str | None]:
+    catalog = caller.catalog
     capability = method.capability or ""
     if method.entry is Entry.NAME:
         return lambda server, name: catalog.visible(capability, server, name)
     if not (catalog.several and catalog.uris.untouched):
-        return lambda server, uri: _readable(session, server, catalog.uris.visible(server, uri))
+        return lambda server, uri: _readable(caller, server, catalog.uris.visible(server, uri))
     # Unprefixed: what several servers list can only be told apart with its prefix, and so can what looks as if it had one.
     assert method.entry is not None
     times = Counter(
@@ -112,25 +117,25 @@ def _visible(session: ClientSession, method: Method, outcomes: Sequence[Outcome]
     def shown(server: str, uri: str) -> str | None:
         if times[uri] == 1 and catalog.uris.split(uri) is None:
             return uri
-        return _readable(session, server, catalog.uris.prefixed(server, uri))
+        return _readable(caller, server, catalog.uris.prefixed(server, uri))
 
     return shown
 
 
-def _readable(session: ClientSession, server: str, visible: str) -> str | None:
+def _readable(caller: Caller, server: str, visible: str) -> str | None:
     """What reading would look for at another server is not listed: a URI of a server without prefix that has another's."""
-    found = session.context.catalog.uris.split(visible)
+    found = caller.catalog.uris.split(visible)
     return visible if found is not None and found[0] == server else None
 
 
-def _offered(session: ClientSession, method: Method) -> Callable[[str, str], bool]:
-    entries = session.context.catalog.entries
+def _offered(caller: Caller, method: Method) -> Callable[[str, str], bool]:
+    entries = caller.catalog.entries
     capability = method.capability or ""
     return lambda server, name: entries[server].offers(capability, name)
 
 
-def _adapt(session: ClientSession) -> Callable[[str, bytes], bytes]:
-    uris = session.context.catalog.uris
+def _adapt(caller: Caller) -> Callable[[str, bytes], bytes]:
+    uris = caller.catalog.uris
 
     def adapt(server: str, entry: bytes) -> bytes:
         if not uris.rewrites(server) or b"_meta" not in entry:

@@ -5,58 +5,50 @@ Source: 2025-11-25 basic/transports (Listening for Messages from the Server, Res
 
 from __future__ import annotations
 
-from typing import Any
-
 from mcp_extproc.gateway import refusals, replies
-from mcp_extproc.gateway.caller import ClientSession
-from mcp_extproc.gateway.decision import RequestHead, Stream
+from mcp_extproc.gateway.caller import Caller
+from mcp_extproc.gateway.decision import Stream
+from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.relay.identifiers import Position
-from mcp_extproc.mcp.methods import LIST_CHANGED
+from mcp_extproc.gateway.request import RequestHead, context_of
+from mcp_extproc.gateway.services import Services
 
 
-def open_stream(session: ClientSession, head: RequestHead, facts: dict[str, Any]) -> Stream:
+def open_stream(services: Services, caller: Caller, head: RequestHead, facts: RequestFacts) -> Stream:
     """Open a stream for a client.
 
     Raises:
         McpError: 405, the stream to resume is not there.
     """
-    position = _position(session, head)
+    position = _position(services, caller, head)
     method = "" if position is None else position.method
     cursors = {} if position is None else {cursor.server: cursor for cursor in position.cursors}
-    servers = session.context.catalog.entries
+    servers = caller.catalog.entries
     if method:
-        facts["resumes"] = method
+        facts = facts.but(resumes=method)
         servers = {name: entry for name, entry in servers.items() if name in cursors}
         if not servers:
             raise refusals.stream("its server is gone")
     return Stream(
-        view=session.view,
-        relay=session.relay,
-        sources=tuple(session.ref(name) for name in servers),
+        view=caller.view,
+        relay=caller.relay,
+        sources=tuple(caller.upstream(name) for name in servers),
         cursors=cursors,
         method=method,
-        expires=session.opened.session.expires,
+        expires=caller.expires,
         refused=replies.reject(refusals.stream("it is over, or its server does not keep it"), facts),
         facts=facts,
-        changed=_changed(session),
+        deadline=max(entry.discovery_timeout for entry in servers.values()) if servers else 0.0,
+        context=context_of(head, caller.principal),
+        changed=caller.stale_lists,
     )
 
 
-def _changed(session: ClientSession) -> frozenset[str]:
-    """What a client has to list again: its session began under another configuration. Servers that it does not know yet are
-    announced when they are reached."""
-    known = session.opened.session
-    if known.offer in (0, session.context.catalog.checksum):
-        return frozenset()
-    offered = frozenset().union(*(server.capabilities for server in known.upstreams.values()))
-    return offered & frozenset(LIST_CHANGED.values())
-
-
-def _position(session: ClientSession, head: RequestHead) -> Position | None:
+def _position(services: Services, caller: Caller, head: RequestHead) -> Position | None:
     last = head.headers.get("last-event-id")
     if not last:
         return None
-    position = session.context.identifiers.position(session.opened.id, last)
+    position = services.identifiers.position(caller.key, last)
     if position is None:
         # Not 404, which ends sessions, and not a fresh stream, which would hide that messages are lost.
         raise refusals.stream("Last-Event-ID is none of this session's")

@@ -13,9 +13,12 @@ from aiohttp import web
 from mcp_extproc.config import load
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.exchange import Processor
-from mcp_extproc.gateway.decision import Answered, Failed, FanOut, Reply, RequestHead
+from mcp_extproc.gateway.decision import FanOut, Reply
 from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.facts import NOTHING
+from mcp_extproc.gateway.legs import Answered, Failed
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.requests import batches
 from mcp_extproc.mcp.sessions import Sealer, Session
 from mcp_extproc.telemetry.counters import Counters
@@ -24,6 +27,7 @@ from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.gateway import Answer, TestGateway
 from tests.support.rawclient import body_message, headers_message, request_fields
 from tests.support.scripted import ScriptedServer, answer, fixed, hang, raw
+from tests.support.waiting import eventually
 
 
 def _call(id: Any, name: str = "alpha__echo", **params: Any) -> dict[str, Any]:
@@ -54,9 +58,7 @@ def _by_id(answered: Answer) -> dict[Any, Any]:
     return found
 
 
-async def test_e1_s3_each_request_is_answered_once(
-    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
-) -> None:
+async def test_each_request_is_answered_once(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     """Ids keep value and type; each call reaches its own server alone, notifications too; failures are answers."""
     async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
@@ -81,7 +83,7 @@ async def test_e1_s3_each_request_is_answered_once(
             assert not [r for r in server.received if r.body.startswith(b"[")]
 
 
-async def test_e2_s3_notifications_only(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_notifications_only(start: StartGateway, alpha: ScriptedServer) -> None:
     """202 and no body, for responses too, and for both together."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
@@ -91,7 +93,7 @@ async def test_e2_s3_notifications_only(start: StartGateway, alpha: ScriptedServ
         assert len(alpha.calls("notifications/cancelled")) == 4
 
 
-async def test_e1_e2_batches_that_may_not_be(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_batches_that_may_not_be(start: StartGateway, alpha: ScriptedServer) -> None:
     """400 with -32600, nothing of it done: no session, no call."""
     async with start({"alpha": alpha.url}, limits={"batch_messages": 3}) as gateway:
         old = await gateway.initialize("2025-03-26")
@@ -145,7 +147,7 @@ async def test_a_bad_message_does_not_spoil_the_others(start: StartGateway, alph
         assert len(alpha.calls("tools/call")) == 1
 
 
-async def test_s7_the_sessions_version_decides(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_the_sessions_version_decides(start: StartGateway, alpha: ScriptedServer) -> None:
     """A header of another known version does not take batches away, nor an unknown one come with them."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
@@ -211,9 +213,10 @@ async def test_a_call_that_streams_inside_a_batch(start: StartGateway, alpha: Sc
         await response.prepare(request)
         for event in events:
             await response.write(f"data: {json.dumps(event)}\n\n".encode())
-        async with asyncio.timeout(10):
-            while not (told := [r for r in alpha.received if b'"id":"q"' in r.body and b"error" in r.body]):
-                await asyncio.sleep(0.01)
+        told = await eventually(
+            lambda: [r for r in alpha.received if b'"id":"q"' in r.body and b"error" in r.body],
+            "an error for the server",
+        )
         text = json.dumps(told[0].message["error"]["code"])
         done = {"jsonrpc": "2.0", "id": message["id"], "result": {"content": [{"type": "text", "text": text}]}}
         await response.write(f"id: 5\ndata: {json.dumps(done)}\n\n".encode())
@@ -259,15 +262,14 @@ async def test_a_client_that_leaves_ends_its_batch(start: StartGateway, alpha: S
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
         pending = asyncio.create_task(_send(gateway, session, _call(1)))
+        await eventually(lambda: alpha.calls("tools/call"), "the call is under way")
+        pending.cancel()
         async with asyncio.timeout(10):
-            while not alpha.calls("tools/call"):
-                await asyncio.sleep(0.01)
-            pending.cancel()
             await gone.wait()
 
 
 async def test_ended_sessions_and_origins_hold_for_batches(start: StartGateway, alpha: ScriptedServer) -> None:
-    """S10, S14."""
+    """As they do for single messages."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
         assert (await _send(gateway, session, _call(1), origin="https://evil.example.com")).status == 403
@@ -299,7 +301,11 @@ async def test_uris_in_batches(start: StartGateway, alpha: ScriptedServer, beta:
 def test_an_answer_that_is_no_response_becomes_an_error(text: bytes, code: int) -> None:
     """A policy's 401 or 429, a session that ended meanwhile: the array stays JSON, and the request gets its answer."""
     decision = batches.split(
-        RequestHead("POST", "/mcp", {}), [json.dumps(m).encode() for m in (_call(1), _ping(2), TOLD)], 50, {}
+        RequestHead("POST", "/mcp", {}),
+        "/mcp",
+        [json.dumps(m).encode() for m in (_call(1), _ping(2), TOLD)],
+        50,
+        NOTHING,
     )
     assert isinstance(decision, FanOut)
     pong = b'{"jsonrpc":"2.0","id":2,"result":{}}'
@@ -314,7 +320,7 @@ def test_an_answer_that_is_no_response_becomes_an_error(text: bytes, code: int) 
 def test_an_id_spelled_otherwise_is_the_same_id(id: bytes) -> None:
     """Servers write ids anew: ``"\\u0041"`` comes back as ``"A"``."""
     body = b'{"jsonrpc":"2.0","id":%b,"method":"ping"}' % id
-    decision = batches.split(RequestHead("POST", "/mcp", {}), [body], 50, {})
+    decision = batches.split(RequestHead("POST", "/mcp", {}), "/mcp", [body], 50, NOTHING)
     assert isinstance(decision, FanOut)
     text = json.dumps({"jsonrpc": "2.0", "id": json.loads(id), "result": {}}).encode()
     reply = decision.merge([Answered("", 200, text)], 0.0)
@@ -329,7 +335,7 @@ async def test_envoy_waits_for_a_batch_as_long_as_for_its_calls(tmp_path: Path) 
     gateway = Gateway(load(file, {}).config, "s" * 32, SessionMemory())
     session = Session("/mcp", "", "2025-03-26", 10, client="", client_flags=frozenset(), upstreams={})
     token, _ = Sealer("s" * 32).seal(session)
-    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0, 15.0)
+    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0)
     for body, seconds in ((json.dumps([_call(1)]), 3600), (json.dumps(_call(1) | {"method": "tools/list"}), 15)):
         exchange = processor.exchange()
         exchange.receive(headers_message(request_fields(mcp_session_id=token, host="localhost")).SerializeToString())

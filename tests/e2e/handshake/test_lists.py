@@ -22,7 +22,7 @@ ALL: dict[str, Any] = {"tools": {}, "prompts": {}, "resources": {"subscribe": Tr
 
 
 @pytest.mark.parametrize(("method", "items", "key", "own", "seen"), LISTS)
-async def test_e28_every_list_is_merged_whole_and_verbatim(
+async def test_every_list_is_merged_whole_and_verbatim(
     start: StartGateway,
     alpha: ScriptedServer,
     beta: ScriptedServer,
@@ -57,7 +57,7 @@ async def test_e28_every_list_is_merged_whole_and_verbatim(
 
 
 @pytest.mark.parametrize(("method", "items", "key", "own", "seen"), LISTS)
-async def test_e25_one_dead_server_does_not_empty_a_list(
+async def test_one_dead_server_does_not_empty_a_list(
     start: StartGateway,
     alpha: ScriptedServer,
     beta: ScriptedServer,
@@ -251,7 +251,7 @@ async def test_bare_names_are_off_by_default(start: StartGateway, alpha: Scripte
         assert alpha.calls("tools/list") == []
 
 
-async def test_e32_tasks_are_not_offered(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_tasks_are_not_offered(start: StartGateway, alpha: ScriptedServer) -> None:
     """``tasks/*`` is unknown, ``task`` is taken out of a call, and a tool that needs it is not listed."""
     alpha.capabilities = {"tools": {}, "tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}}
     alpha.pages = [[tool(mode, execution={"taskSupport": mode}) for mode in ("required", "optional", "forbidden")]]

@@ -1,4 +1,4 @@
-"""HTTP statuses, headers and sessions: rows S1 to S15 of Streamable HTTP, through real Envoy."""
+"""HTTP statuses, headers and sessions of Streamable HTTP, through real Envoy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"alpha__
 EVENTS = "text/event-stream"
 
 
-async def test_s8_e8_ids_of_servers_stay_at_the_gateway(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_ids_of_servers_stay_at_the_gateway(start: StartGateway, alpha: ScriptedServer) -> None:
     """One session id, ours, on the ``initialize`` answer only; no event id of a server ever."""
     alpha.capabilities = {"tools": {}, "logging": {}, "resources": {}}
 
@@ -57,7 +57,7 @@ async def test_s8_e8_ids_of_servers_stay_at_the_gateway(start: StartGateway, alp
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
-async def test_s14_e11_origins_on_every_verb(start: StartGateway, alpha: ScriptedServer, method: str) -> None:
+async def test_origins_on_every_verb(start: StartGateway, alpha: ScriptedServer, method: str) -> None:
     """403 for a page that may not call, before anything else is looked at; nothing reaches a server."""
     async with start({"alpha": alpha.url}, origins=["https://app.example.com"]) as gateway:
         session = await gateway.initialize()
@@ -74,7 +74,7 @@ async def test_s14_e11_origins_on_every_verb(start: StartGateway, alpha: Scripte
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
-async def test_s9_s10_e6_sessions_on_every_verb(start: StartGateway, alpha: ScriptedServer, method: str) -> None:
+async def test_sessions_on_every_verb(start: StartGateway, alpha: ScriptedServer, method: str) -> None:
     """None: 400 (GET: 405, with what is allowed). Unknown, changed or ended: 404. None of it reaches a server."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
@@ -93,7 +93,7 @@ async def test_s9_s10_e6_sessions_on_every_verb(start: StartGateway, alpha: Scri
         assert await _verb(gateway, method, mcp_session_id=session) in (200, 204)
 
 
-async def test_s13_e7_delete_ends_each_servers_session(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_delete_ends_each_servers_session(start: StartGateway, alpha: ScriptedServer) -> None:
     """One DELETE to each, with its own session and version, whatever it answers; other verbs are 405."""
     async with (
         ScriptedServer("old", version="2025-03-26") as old,
@@ -119,7 +119,7 @@ async def test_s13_e7_delete_ends_each_servers_session(start: StartGateway, alph
                 assert (refused.status, refused.headers["allow"]) == (405, "POST, GET, DELETE")
 
 
-async def test_s7_e10_the_sessions_version_wins(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_the_sessions_version_wins(start: StartGateway, alpha: ScriptedServer) -> None:
     """A header that names another known version, or none, changes nothing; an unknown one is 400 but on ``initialize``."""
     async with start({"alpha": alpha.url}) as gateway:
         opened = await gateway.rpc(
@@ -145,7 +145,7 @@ async def test_s7_e10_the_sessions_version_wins(start: StartGateway, alpha: Scri
         assert len(alpha.received) == before
 
 
-async def test_s6_e12_accept(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_accept(start: StartGateway, alpha: ScriptedServer) -> None:
     """Both types, wildcards and any order; else 406. A GET needs an event stream."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
@@ -159,7 +159,7 @@ async def test_s6_e12_accept(start: StartGateway, alpha: ScriptedServer) -> None
             assert await _verb(gateway, "GET", mcp_session_id=session, accept=accept) == status, accept
 
 
-async def test_e13_a_get_before_initialized(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_a_get_before_initialized(start: StartGateway, alpha: ScriptedServer) -> None:
     """VS Code listens before it sends ``initialized``: headers come at once, before any event and with every server silent."""
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
@@ -174,7 +174,7 @@ async def test_e13_a_get_before_initialized(start: StartGateway, alpha: Scripted
         assert (without.status, without.headers["allow"]) == (405, "POST, DELETE")
 
 
-async def test_e35_a_servers_401_stays_its_own(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_a_servers_401_stays_its_own(start: StartGateway, alpha: ScriptedServer) -> None:
     """An error at 200, on calls and on lists; no challenge that clients would answer with credentials."""
 
     async def challenge(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
@@ -192,7 +192,7 @@ async def test_e35_a_servers_401_stays_its_own(start: StartGateway, alpha: Scrip
             assert not {"www-authenticate", "set-cookie"} & {name.lower() for name in answered.headers}
 
 
-async def test_e34_every_refusal_is_json_without_a_foreign_id(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_every_refusal_is_json_without_a_foreign_id(start: StartGateway, alpha: ScriptedServer) -> None:
     """The id is the request's own, or left out; never null, never made up."""
     html = raw(400, "text/html", "no")
     async with start({"alpha": alpha.url}) as gateway:

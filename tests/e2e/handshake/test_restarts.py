@@ -1,4 +1,4 @@
-"""Servers that restart, or come late: invisible to clients, but for what they are told has changed (E27, rows U5, U10)."""
+"""Servers that restart, or come late: invisible to clients, but for what they are told has changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tests.support.streaming import Channel, Events, StreamingServer, listen, tw
 
 async def _changes(events: Events, channel: Channel) -> list[str]:
     """What is told until a message of this stream arrives."""
-    await asyncio.sleep(0)
     told: list[str] = []
     waiting = asyncio.create_task(_until_log(events, told))
     while not waiting.done():
@@ -32,8 +31,8 @@ async def _until_log(events: Events, told: list[str]) -> None:
             told.append(message["method"].removeprefix("notifications/"))
 
 
-async def test_e27_a_restarted_servers_stream_is_opened_again(start: StartGateway) -> None:
-    """404 (U5): it is initialized afresh, without session id; settings are restored, the client hears that lists may be
+async def test_a_restarted_servers_stream_is_opened_again(start: StartGateway) -> None:
+    """404: it is initialized afresh, without session id; settings are restored, the client hears that lists may be
     new; the other server's stream is never touched."""
     async with two(start) as (alpha, beta, gateway):
         session = await gateway.initialize(capabilities={"roots": {"listChanged": True}})
@@ -62,7 +61,7 @@ async def test_e27_a_restarted_servers_stream_is_opened_again(start: StartGatewa
         assert len(beta.gets) == len(beta.calls("initialize")) == 1
 
 
-async def test_e27_as_often_as_it_restarts(start: StartGateway) -> None:
+async def test_as_often_as_it_restarts(start: StartGateway) -> None:
     async with two(start) as (alpha, _, gateway):
         async with listen(gateway, await gateway.initialize()) as events:
             await alpha.opened()
@@ -76,7 +75,7 @@ async def test_e27_as_often_as_it_restarts(start: StartGateway) -> None:
             assert len(alpha.calls("initialize")) == 4
 
 
-async def test_e27_a_call_that_finds_the_server_again_brings_its_stream_back(start: StartGateway) -> None:
+async def test_a_call_that_finds_the_server_again_brings_its_stream_back(start: StartGateway) -> None:
     """However long the pause until the next attempt: what the call is about may need the stream."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
@@ -94,8 +93,8 @@ async def test_e27_a_call_that_finds_the_server_again_brings_its_stream_back(sta
 
 
 @pytest.mark.parametrize("status", [404, 400])
-async def test_e27_a_call_is_replayed_once(start: StartGateway, status: int) -> None:
-    """400 is treated alike (N4). Settings are restored before the call is; the stream of the GET follows."""
+async def test_a_call_is_replayed_once(start: StartGateway, status: int) -> None:
+    """400, as some examples answer, is treated alike. Settings are restored before the call is; the stream follows."""
     async with two(start) as (alpha, beta, gateway):
         alpha.lost_status = status
         session = await gateway.initialize()
@@ -119,7 +118,7 @@ async def test_e27_a_call_is_replayed_once(start: StartGateway, status: int) -> 
         assert [request.http_method for request in beta.received[before:]] == ["GET"]
 
 
-async def test_e27_a_list_is_asked_for_again(start: StartGateway) -> None:
+async def test_a_list_is_asked_for_again(start: StartGateway) -> None:
     async with two(start) as (alpha, beta, gateway):
         session = await gateway.initialize()
         alpha.sessions.clear()
@@ -129,7 +128,7 @@ async def test_e27_a_list_is_asked_for_again(start: StartGateway) -> None:
 
 
 async def test_a_server_without_its_old_session_at_delete(start: StartGateway) -> None:
-    """E7: what it answers does not matter; and the session that replaced the lost one is ended as well."""
+    """What it answers does not matter; and the session that replaced the lost one is ended as well."""
     async with two(start) as (alpha, beta, gateway):
         session = await gateway.initialize()
         alpha.sessions.clear()
@@ -160,7 +159,7 @@ async def test_a_server_that_comes_late_joins(start: StartGateway) -> None:
 
 
 async def test_a_server_that_comes_late_without_a_stream(start: StartGateway) -> None:
-    """405 to its GET (U6), and the client hears of it all the same."""
+    """It answers its GET with 405, and the client hears of it all the same."""
     async with two(start) as (alpha, beta, gateway):
         beta.get_status = 405
         await beta.stop()
@@ -211,7 +210,7 @@ async def test_a_server_that_never_knows_its_session_is_left_alone(start: StartG
             assert len(alpha.calls("initialize")) == 2
 
 
-async def test_u10_a_request_that_takes_too_long_is_cancelled(start: StartGateway) -> None:
+async def test_a_request_that_takes_too_long_is_cancelled(start: StartGateway) -> None:
     """The gateway's own: it stops waiting, and says so to the server. ``initialize`` is never cancelled."""
     async with StreamingServer("alpha") as alpha:
         server = {"url": alpha.url, "discovery_timeout": 0.3}

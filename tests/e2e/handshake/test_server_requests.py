@@ -1,4 +1,4 @@
-"""Requests of servers to clients, on streams of GETs and of calls: sampling, elicitation, roots, ping (E5, E22-E24, E31)."""
+"""Requests of servers to clients, on streams of GETs and of calls: sampling, elicitation, roots, ping."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WHERE = pytest.mark.parametrize("where", [_on_get, _on_calls], ids=["get", "call
 
 
 @WHERE
-async def test_e22_ids_that_collide_find_their_way_back(start: StartGateway, where: Any) -> None:
+async def test_ids_that_collide_find_their_way_back(start: StartGateway, where: Any) -> None:
     """Two servers count alike, and tell ``1`` from ``"1"``. Each answer goes to its server and session, with its own id."""
     async with two(start) as (alpha, beta, gateway), AsyncExitStack() as stack:
         both = Both(gateway, await gateway.initialize(capabilities=EVERYTHING))
@@ -76,7 +76,7 @@ async def test_e22_ids_that_collide_find_their_way_back(start: StartGateway, whe
 
 
 @WHERE
-async def test_e5_answers_to_nothing_are_dropped(start: StartGateway, where: Any) -> None:
+async def test_answers_to_nothing_are_dropped(start: StartGateway, where: Any) -> None:
     """Made up, tampered with, or another session's: 202, and no server hears of it."""
     async with two(start) as (alpha, beta, gateway), AsyncExitStack() as stack:
         mine = Both(gateway, await gateway.initialize(capabilities=EVERYTHING))
@@ -133,7 +133,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, dict[str, Any] | None, int]] = [
 ]
 
 
-async def test_e23_nothing_is_asked_of_a_client_that_it_did_not_declare(start: StartGateway) -> None:
+async def test_nothing_is_asked_of_a_client_that_it_did_not_declare(start: StartGateway) -> None:
     async with two(start) as (alpha, _, gateway):
         for count, (version, capabilities, method, params, code) in enumerate(REFUSED, 1):
             session = await gateway.initialize(version, capabilities)
@@ -147,7 +147,7 @@ async def test_e23_nothing_is_asked_of_a_client_that_it_did_not_declare(start: S
                 assert (await events.message())["params"]["data"] == "end"
 
 
-async def test_e23_on_the_stream_of_a_call(start: StartGateway) -> None:
+async def test_on_the_stream_of_a_call(start: StartGateway) -> None:
     """Also for a client that can be asked for nothing at all."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
@@ -177,7 +177,7 @@ async def test_what_servers_are_told_of_the_client(start: StartGateway) -> None:
 
 
 @WHERE
-async def test_e24_pings_of_servers_are_answered_here(start: StartGateway, where: Any) -> None:
+async def test_pings_of_servers_are_answered_here(start: StartGateway, where: Any) -> None:
     async with two(start) as (alpha, beta, gateway), AsyncExitStack() as stack:
         both = Both(gateway, await gateway.initialize())
         await where(stack, both, [alpha, beta])
@@ -190,7 +190,7 @@ async def test_e24_pings_of_servers_are_answered_here(start: StartGateway, where
             assert (await events.message())["params"]["data"] == "end"
 
 
-async def test_e24_pings_of_clients_need_no_server(start: StartGateway) -> None:
+async def test_pings_of_clients_need_no_server(start: StartGateway) -> None:
     async with two(start) as (alpha, beta, gateway):
         session = await gateway.initialize()
         await alpha.stop()
@@ -234,7 +234,7 @@ async def test_one_server_is_not_named(start: StartGateway) -> None:
             assert "logger" not in (await events.message())["params"]
 
 
-async def test_e31_the_url_that_an_error_asks_for(start: StartGateway) -> None:
+async def test_the_url_that_an_error_asks_for(start: StartGateway) -> None:
     """-32042: code and ``url`` as they are, and the ``elicitationId`` that ``elicitation/complete`` tells later."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize(capabilities=EVERYTHING)
@@ -278,7 +278,7 @@ async def test_a_server_cancels_its_own_request(start: StartGateway, where: Any)
 
 @WHERE
 @pytest.mark.parametrize("token", [0, "0"])
-async def test_e21_progress_of_a_client(start: StartGateway, where: Any, token: int | str) -> None:
+async def test_progress_of_a_client(start: StartGateway, where: Any, token: int | str) -> None:
     """A client tells of its progress with a server's request: to that server alone, the token's type kept."""
     async with two(start) as (alpha, beta, gateway), AsyncExitStack() as stack:
         both = Both(gateway, await gateway.initialize(capabilities=EVERYTHING))

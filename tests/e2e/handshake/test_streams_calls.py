@@ -1,4 +1,4 @@
-"""The stream of a call: progress, failures, what is read and what is not (E18, E19, E21, rows S1, U1, U7, note N17)."""
+"""The stream of a call: progress, failures, what is read and what is not."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from aiohttp import web
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import TestGateway
 from tests.support.streaming import StreamingServer, calling, listen, two
+from tests.support.waiting import stays
 
 OK = {"content": [{"type": "text", "text": "done"}]}
 
 
 @pytest.mark.parametrize("token", [0, "1", "0"])
-async def test_e21_progress_comes_on_its_calls_stream(start: StartGateway, token: int | str) -> None:
+async def test_progress_comes_on_its_calls_stream(start: StartGateway, token: int | str) -> None:
     """The token keeps its type; progress that nobody asked for, or with another token, is dropped."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
@@ -41,8 +42,8 @@ async def test_e21_progress_comes_on_its_calls_stream(start: StartGateway, token
             assert len(await events.rest()) == 1
 
 
-async def test_e21_progress_on_the_stream_of_a_get(start: StartGateway) -> None:
-    """Some servers send it there (N5): it passes as long as the call runs."""
+async def test_progress_on_the_stream_of_a_get(start: StartGateway) -> None:
+    """Some servers send it there: it passes as long as the call runs."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
         async with listen(gateway, session) as events:
@@ -88,7 +89,7 @@ async def test_messages_about_a_call_come_on_its_stream_and_no_other(start: Star
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"roots": {}}], ids=["passes", "is read"])
-async def test_n17_the_first_byte_is_not_delayed(start: StartGateway, capabilities: dict[str, Any]) -> None:
+async def test_the_first_byte_is_not_delayed(start: StartGateway, capabilities: dict[str, Any]) -> None:
     """Each event is there before the server writes the next; a server that waits for an answer gets it."""
     async with StreamingServer("alpha", stateless=not capabilities) as alpha, start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize(capabilities=capabilities)
@@ -102,7 +103,7 @@ async def test_n17_the_first_byte_is_not_delayed(start: StartGateway, capabiliti
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-async def test_e18_streams_of_every_spelling(start: StartGateway, end: str) -> None:
+async def test_streams_of_every_spelling(start: StartGateway, end: str) -> None:
     """Cut at every byte, also inside of a character; and the last event without its blank line."""
     lines = (
         ": hello", "", "data:", "", "event: odd", "data: " + json.dumps({"jsonrpc": "2.0", "method": "x/y"}), "",
@@ -148,7 +149,7 @@ async def test_an_event_over_the_limit_fails_the_call(start: StartGateway) -> No
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"roots": {}}])
-async def test_e19_a_stream_without_an_answer(start: StartGateway, capabilities: dict[str, Any]) -> None:
+async def test_a_stream_without_an_answer(start: StartGateway, capabilities: dict[str, Any]) -> None:
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize(capabilities=capabilities)
         for id in (7, "7", "seven"):
@@ -161,7 +162,7 @@ async def test_e19_a_stream_without_an_answer(start: StartGateway, capabilities:
                 assert (last["id"], type(last["id"]), last["error"]["code"]) == (id, type(id), -32603)
 
 
-async def test_e19_a_stream_that_breaks(start: StartGateway) -> None:
+async def test_a_stream_that_breaks(start: StartGateway) -> None:
     """The client sees the end of its stream, or the error, and does not hang."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
@@ -178,7 +179,7 @@ async def test_e19_a_stream_that_breaks(start: StartGateway) -> None:
 
 
 @pytest.mark.parametrize("stateless", [False, True])
-async def test_e19_a_request_that_is_answered_202(start: StartGateway, stateless: bool) -> None:
+async def test_a_request_that_is_answered_202(start: StartGateway, stateless: bool) -> None:
     async with StreamingServer("alpha", stateless=stateless) as alpha, start({"alpha": alpha.url}) as gateway:
 
         async def accept(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
@@ -189,7 +190,7 @@ async def test_e19_a_request_that_is_answered_202(start: StartGateway, stateless
         assert (answer.status, answer.json["id"], answer.error["code"]) == (200, "a", -32603)
 
 
-async def test_u1_a_server_at_2025_03_26_answers_with_arrays(start: StartGateway) -> None:
+async def test_a_server_at_2025_03_26_answers_with_arrays(start: StartGateway) -> None:
     """As JSON, and as an event: replies and other messages in one."""
     async with two(start) as (alpha, _, gateway):
         alpha.version = "2025-03-26"
@@ -264,7 +265,7 @@ async def _echo_in_events(request: web.Request, message: dict[str, Any]) -> web.
 
 
 async def test_a_client_that_leaves_a_call(start: StartGateway) -> None:
-    """E15: leaving is no cancelling, so the server gets no ``cancelled``; its connection ends."""
+    """Leaving is no cancelling, so the server gets no ``cancelled``; its connection ends."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize(capabilities={"roots": {}})
         async with calling(gateway, session, "alpha__stream") as events:
@@ -312,10 +313,7 @@ async def test_a_client_that_reads_slowly_slows_its_server(start: StartGateway) 
                 await channel.answer(result=OK)
 
             flooding = asyncio.create_task(flood())
-            last = -1
-            while sent != last:  # until the server has to wait
-                last = sent
-                await asyncio.sleep(0.5)
+            await stays(lambda: sent)  # until the server has to wait
             assert sent < events_sent
             assert _resident(gateway) - before < events_sent * size / 2
             for number in range(events_sent):

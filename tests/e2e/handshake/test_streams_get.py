@@ -1,4 +1,4 @@
-"""The stream of a GET: all servers' own merged into one (rows S11, U6, notes N5, N15, N16, N18)."""
+"""The stream of a GET: all servers' own merged into one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 
 from tests.e2e.conftest import StartGateway
 from tests.support.streaming import Event, Events, StreamingServer, listen, reply, two
+from tests.support.waiting import eventually
 
 TOOLS = "notifications/tools/list_changed"
 RESOURCES = "notifications/resources/list_changed"
 
 
-async def test_s11_u6_streams_of_servers_open_with_the_clients(start: StartGateway) -> None:
-    """Headers come at once, before any event; until a client listens no server is bothered; N5: then each one is."""
+async def test_streams_of_servers_open_with_the_clients(start: StartGateway) -> None:
+    """Headers come at once, before any event; until a client listens no server is bothered; then each one is."""
     async with two(start) as (alpha, beta, gateway):
         session = await gateway.initialize()
         await gateway.rpc("tools/list", mcp_session_id=session)
@@ -71,7 +72,7 @@ async def test_log_messages_below_the_clients_level_are_dropped(start: StartGate
             assert (await events.message())["params"]["data"] == "emergency"
 
 
-async def test_e14_two_streams_and_each_message_on_one(start: StartGateway) -> None:
+async def test_two_streams_and_each_message_on_one(start: StartGateway) -> None:
     """Several GETs are legal (Multiple Connections); an event comes on exactly one of them, and a server sees one GET."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
@@ -115,7 +116,7 @@ async def test_list_changes_of_a_burst_are_told_once(start: StartGateway) -> Non
         assert told < 10  # one or two, but for a machine that stands still now and then
 
 
-async def test_e29_updates_have_the_uri_that_the_client_sees(start: StartGateway) -> None:
+async def test_updates_have_the_uri_that_the_client_sees(start: StartGateway) -> None:
     """The URI may be a sub-resource that stands in no list. Another session's client hears nothing of it."""
     async with two(start) as (alpha, _, gateway):
         session, other = await gateway.initialize(), await gateway.initialize()
@@ -133,7 +134,7 @@ async def test_e29_updates_have_the_uri_that_the_client_sees(start: StartGateway
                 assert (await others.message())["params"]["data"] == "end"
 
 
-async def test_e14_no_response_comes_on_the_stream_of_a_get(start: StartGateway) -> None:
+async def test_no_response_comes_on_the_stream_of_a_get(start: StartGateway) -> None:
     async with two(start) as (alpha, _, gateway), listen(gateway, await gateway.initialize()) as events:
         channel = await alpha.opened()
         await channel.send({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
@@ -143,7 +144,7 @@ async def test_e14_no_response_comes_on_the_stream_of_a_get(start: StartGateway)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-async def test_e18_streams_of_every_spelling(start: StartGateway, end: str) -> None:
+async def test_streams_of_every_spelling(start: StartGateway, end: str) -> None:
     """LF, CR, CRLF, a BOM, comments, several ``data`` lines, odd event names, empty data, cut at every byte."""
     lines = (
         ": hello", "", "event: message", 'data: {"jsonrpc": "2.0", "method": "notifications/message",',
@@ -159,7 +160,7 @@ async def test_e18_streams_of_every_spelling(start: StartGateway, end: str) -> N
         assert (await events.message())["params"]["data"] == 2
 
 
-async def test_u1_arrays_on_the_stream_of_a_server_at_2025_03_26(start: StartGateway) -> None:
+async def test_arrays_on_the_stream_of_a_server_at_2025_03_26(start: StartGateway) -> None:
     """Messages on GET streams may be batched there (2025-03-26 transports, Listening for Messages 4)."""
     async with two(start) as (alpha, _, gateway):
         alpha.version = "2025-03-26"
@@ -175,8 +176,8 @@ async def test_u1_arrays_on_the_stream_of_a_server_at_2025_03_26(start: StartGat
             assert pong.message == {"jsonrpc": "2.0", "id": 5, "result": {}}
 
 
-async def test_n18_a_server_without_stream_leaves_the_others(start: StartGateway) -> None:
-    """405 means: no stream, carry on (U6). A server that refuses otherwise is no worse."""
+async def test_a_server_without_stream_leaves_the_others(start: StartGateway) -> None:
+    """405 means: no stream, carry on. A server that refuses otherwise is no worse."""
     async with two(start) as (alpha, beta, gateway):
         for status in (405, 401, 501):
             alpha.get_status = status
@@ -187,14 +188,14 @@ async def test_n18_a_server_without_stream_leaves_the_others(start: StartGateway
                 await alpha.until(lambda: alpha.gets)
 
 
-async def test_n16_silence_is_broken_by_comments(start: StartGateway) -> None:
+async def test_silence_is_broken_by_comments(start: StartGateway) -> None:
     """Some clients end streams that are silent for ten seconds."""
     async with two(start) as (_, _, gateway), listen(gateway, await gateway.initialize()) as events:
         block = await events.block()
         assert block == Event(None, None, None, b":")
 
 
-async def test_n15_a_server_that_is_still_busy_is_asked_again(start: StartGateway) -> None:
+async def test_a_server_that_is_still_busy_is_asked_again(start: StartGateway) -> None:
     """A second GET gets 409 from the SDKs' servers, as long as they have not noticed that the first one is gone."""
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
@@ -264,12 +265,11 @@ async def test_delete_while_a_server_is_still_being_reached(start: StartGateway)
 
 async def _settled(gateway: Any) -> None:
     """The worker has no request to a server under way, as Envoy's private listener tells."""
-    async with asyncio.timeout(20):
-        while True:
-            stats = await gateway.local.admin("GET", "/stats?filter=http.mcp_upstreams.downstream_rq_active")
-            if stats is not None and stats.split()[-1] == "0":
-                return
-            await asyncio.sleep(0.02)
+    await eventually(
+        lambda: gateway.local.stat("http.mcp_upstreams.downstream_rq_active"),
+        "no request under way",
+        until=lambda seen: seen == 0,
+    )
 
 
 async def test_a_session_that_expires_ends_its_streams(start: StartGateway) -> None:
@@ -295,7 +295,7 @@ async def test_a_worker_told_to_stop_ends_streams_at_once(start: StartGateway) -
 
 
 @pytest.mark.parametrize("header", [{"accept": "application/json"}, {"accept": "text/html"}])
-async def test_s6_a_get_that_takes_no_stream(start: StartGateway, header: dict[str, str]) -> None:
+async def test_a_get_that_takes_no_stream(start: StartGateway, header: dict[str, str]) -> None:
     async with two(start) as (alpha, _, gateway):
         session = await gateway.initialize()
         async with listen(gateway, session, **header) as refused:
@@ -339,7 +339,7 @@ async def test_large_events_pass(start: StartGateway) -> None:
         assert (await events.message())["params"]["data"] == text
 
 
-async def test_u8_a_server_is_asked_back_on_its_own_session(start: StartGateway) -> None:
+async def test_a_server_is_asked_back_on_its_own_session(start: StartGateway) -> None:
     """Each client session has sessions of its own with the servers, so nothing is told to the wrong client."""
     async with two(start) as (alpha, _, gateway):
         sessions = [await gateway.initialize(capabilities={"roots": {}}) for _ in range(2)]
@@ -366,8 +366,8 @@ async def test_a_stateless_server_is_listened_to_without_session(start: StartGat
 
 
 @pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18"])
-async def test_u3_the_version_of_each_server_is_told_to_it(start: StartGateway, version: str) -> None:
-    """The one that the server chose, on every POST, GET and DELETE after ``initialize`` (U2: it has neither)."""
+async def test_the_version_of_each_server_is_told_to_it(start: StartGateway, version: str) -> None:
+    """The one that the server chose, on every POST, GET and DELETE after ``initialize`` (which has neither header)."""
     async with two(start) as (alpha, beta, gateway):
         alpha.version = version
         session = await gateway.initialize(capabilities={"roots": {}})

@@ -225,7 +225,7 @@ _SEEN_RESULT = {
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_e26_e30_results_change_only_in_their_uris(
+async def test_results_change_only_in_their_uris(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, streamed: bool
 ) -> None:
     """Embedded resources, links and views are rewritten; text, structured content, errors and numbers are not."""
@@ -235,13 +235,13 @@ async def test_e26_e30_results_change_only_in_their_uris(
             session = await gateway.initialize(version)
             got = await gateway.call(session, "alpha__echo")
             assert _message(got.body) == {"jsonrpc": "2.0", "id": 1, "result": _SEEN_RESULT}
-            # E30: the link need not be listed to be readable.
+            # The link need not be listed to be readable.
             assert (await _read(gateway, session, "alpha+x:/2"))[0] == {"uri": "alpha+x:/2", "text": "alpha"}
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("several", [False, True])
-async def test_e30_links_become_text_for_older_clients(
+async def test_links_become_text_for_older_clients(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, several: bool, streamed: bool
 ) -> None:
     """2025-03-26 knows no ``resource_link``, and a server may speak a newer version than its client."""

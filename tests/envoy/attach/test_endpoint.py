@@ -215,7 +215,7 @@ def test_calls_only() -> None:
     assert names(manager_of(loaded(result))) == [
         "mcp/marker", "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "rbac", "router",
     ]  # fmt: skip
-    assert any("their.rbac judges calls only" in warning for warning in result.warnings)
+    assert any("their.rbac applies to calls only" in warning for warning in result.warnings)
 
 
 def test_filters_are_disabled_but_on_the_endpoints_first_route() -> None:
@@ -302,7 +302,7 @@ REFUSALS: list[tuple[str, Data, list[str]]] = [
     ("tcp only", {"static_resources": {"listeners": [{"name": "tcp", "filter_chains": [TCP_ONLY]}]}},
      ["no listener in static_resources"]),
     ("lds", {"dynamic_resources": LDS}, ["lds_config", "fragments"]),
-    ("several", _second(), ["several", "'in'", "'second'", "--listener"]),
+    ("several", _second(), ["ambiguous", "'in'", "'second'", "--listener"]),
     ("rds", bootstrap(rds={"route_config_name": "main"}, route_config=None), ["rds", "fragments"]),
     ("scoped", bootstrap(scoped_routes={"name": "x"}, route_config=None), ["scoped_routes", "fragments"]),
     ("no hosts", bootstrap(route_config={"name": "x"}), ["no virtual host"]),
@@ -332,8 +332,8 @@ REFUSALS: list[tuple[str, Data, list[str]]] = [
      ["'mcp_repair'", "rename"]),
     ("route's name", bootstrap(routes=[{"name": "mcp/x", "match": {"prefix": "/"}}]), ["'mcp/x'", "rename"]),
     ("stage", _hosts({"name": "a", "rate_limits": [{"stage": 10}]}), ["stage 10"]),
-    ("not a list", {"static_resources": {"listeners": {"name": "x"}}}, ["listeners is no list"]),
-    ("not a mapping", {"static_resources": []}, ["static_resources is no mapping"]),
+    ("not a list", {"static_resources": {"listeners": {"name": "x"}}}, ["listeners is not a list"]),
+    ("not a mapping", {"static_resources": []}, ["static_resources is not a mapping"]),
 ]  # fmt: skip
 
 
@@ -392,7 +392,7 @@ def test_a_route_for_other_paths_too_is_no_conflict(match: Data) -> None:
         (Choice("https", None, ("shop",)), "no virtual host 'shop'; it has www, api, status"),
         (Choice("https", "main"), "no filter chain 'main'"),
         (Choice("https", None, ("www",)), "virtual host 'www' has a route for /mcp already"),
-        (Choice(), "several HTTP connection managers could be meant: 'http'; 'https'"),
+        (Choice(), "the HTTP connection manager is ambiguous: 'http'; 'https'"),
     ],
     ids=str,
 )
@@ -463,7 +463,7 @@ def test_warnings(data: Data, config: GatewayConfig, says: str) -> None:
 def test_no_batches_where_a_policy_looks_at_the_connection(principal: Data) -> None:
     """A rule that denies by certificate or address would not match the worker's own connection."""
     result = attached(bootstrap(_rbac(principal), "router"))
-    assert any("their.rbac looks at the client's connection" in warning for warning in result.warnings)
+    assert any("their.rbac depends on the client's connection" in warning for warning in result.warnings)
     assert [item["name"] for item in loaded(result)["static_resources"]["listeners"]] == [
         "in",
         "mcp_upstreams",
@@ -487,7 +487,7 @@ LIMIT = {"token_bucket": {"max_tokens": 1}}
 def test_no_batches_where_envoy_counts_by_itself(data: Data, config: GatewayConfig) -> None:
     """The counters of another listener would be other counters."""
     result = attached(data, config)
-    assert [warning for warning in result.warnings if "a limit of their own" in warning]
+    assert [warning for warning in result.warnings if "a separate limit" in warning]
     assert "mcp_batches" not in [item["name"] for item in loaded(result)["static_resources"]["listeners"]]
 
 
@@ -648,7 +648,7 @@ def test_the_command_and_its_default_addresses(config_file: str, tmp_path: Path)
 
 
 def test_the_command_refuses(config_file: str) -> None:
-    with pytest.raises(ConfigError, match="several HTTP connection managers"):
+    with pytest.raises(ConfigError, match="HTTP connection manager is ambiguous"):
         CliRunner().invoke(
             cli, ["envoy", "attach", "--config", config_file, "-"], input=EXISTING, catch_exceptions=False
         )

@@ -204,7 +204,7 @@ def test_an_endpoint_on_a_virtual_host_that_is_passed_through(tmp_path: Path) ->
 
 
 def test_nothing_is_named() -> None:
-    assert "no servers, so there is no endpoint to add: name the routes" in refused()
+    assert "no servers, so there is no endpoint to add: select the routes" in refused()
 
 
 @pytest.mark.parametrize(
@@ -233,11 +233,11 @@ def test_routes_that_come_from_elsewhere() -> None:
     ("field", "value", "problem"),
     [
         ("request_body_buffer_limit", 65536, "route 'mcp' has request_body_buffer_limit 65536, and the gateway's"),
-        ("request_body_buffer_limit", "65536", "limits.request_bytes is 4194304: raise the one or lower the other"),
+        ("request_body_buffer_limit", "65536", "limits.request_bytes is 4194304: raise the former or lower the latter"),
         (
             "per_request_buffer_limit_bytes",
             8 << 20,
-            "route 'mcp' has per_request_buffer_limit_bytes, which Envoy takes no",
+            "route 'mcp' has per_request_buffer_limit_bytes, which Envoy does not allow together",
         ),
     ],
 )
@@ -271,7 +271,7 @@ def test_ways_around() -> None:
     [around] = warnings(data, "mcp")
     assert around.startswith(
         "route 'other' of virtual host 'tools', route 'by-method' of virtual host 'tools', the route for / of virtual host"
-        " 'whole': it leads to a cluster that other requests are read for"
+        " 'whole': it leads to a cluster of an inspected route"
     )
     assert warnings(data, "anywhere") == ()
     assert warnings(data, hosts=("tools", "whole")) == ()

@@ -34,7 +34,7 @@ from tests.extproc.recorded import recording
 from tests.extproc.recorded.recording import Read, Recording
 from tests.extproc.recorded.servers import Quiet, Talkative
 from tests.extproc.recorded.traffic import Agent
-from tests.support.processes import free_port, program
+from tests.support.processes import comes_up, free_port, program, there
 from tests.support.scripted import tool
 
 SECRET = "s" * 32
@@ -158,11 +158,9 @@ class Stage:
             "--upstreams", str(self.layout.upstreams), "--batches", str(self.layout.batches),
         ]  # fmt: skip
         environment = {SECRET_VARIABLE: SECRET}
-        async with program(command, log=self.directory / "worker.log", environment=environment) as process:
-            async with asyncio.timeout(_PATIENCE):
-                while not path.exists():
-                    assert process.returncode is None, (self.directory / "worker.log").read_text()
-                    await asyncio.sleep(0.02)
+        log = self.directory / "worker.log"
+        async with program(command, log=log, environment=environment) as process:
+            await there(process, log, path)
             self.relay.worker = str(path)
             yield
 
@@ -178,10 +176,7 @@ class Stage:
         command = [find_envoy(), "-c", str(file), "--use-dynamic-base-id", "--concurrency", "2",
                    "--log-level", "warning", "--parent-shutdown-time-s", "1"]  # fmt: skip
         async with program(command, log=log) as process:
-            async with asyncio.timeout(_PATIENCE):
-                while (port := await self._port()) is None:
-                    assert process.returncode is None, log.read_text()
-                    await asyncio.sleep(0.02)
+            port = await comes_up(process, log, self._port, "Envoy listens")
             yield f"http://localhost:{port}/mcp"
             await self._admin("POST", "/drain_listeners?graceful&skip_exit")
 

@@ -15,7 +15,9 @@ import orjson
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.extproc.exchange import Exchange, Processor
 from mcp_extproc.gateway import dispatch as gateways
-from mcp_extproc.gateway.decision import (
+from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
+from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.legs import (
     Answered,
     BatchLeg,
     Done,
@@ -26,11 +28,7 @@ from mcp_extproc.gateway.decision import (
     Opened,
     OpenLeg,
     Outcome,
-    Reply,
-    SessionRef,
-    Stream,
 )
-from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.mcp.sessions import Sealer, UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
@@ -53,12 +51,10 @@ class Servers:
         await asyncio.sleep(0)
         return [_outcome(leg) for leg in legs]
 
-    async def session(self, ref: SessionRef, lost: str | None) -> UpstreamSession | Failed:
+    async def session(self, need: NeedSession) -> UpstreamSession | Failed:
         await asyncio.sleep(0)
+        ref = need.session
         return _unreachable(ref.server) if ref.server == "gamma" else _session(ref.server, ref.version)
-
-    async def session_if_lost(self, ref: SessionRef, doubtful: str) -> UpstreamSession | Failed:
-        return await self.session(ref, doubtful)
 
     def discard(self, server: str, session: UpstreamSession) -> None:
         self.told[f"discard {server} {session.id}"] += 1
@@ -107,7 +103,7 @@ class Listeners:
             return
         self.open_now += 1
         try:
-            yield self._read(stream.view.session_id)
+            yield self._read(stream.view.key)
         finally:
             self.open_now -= 1
 
@@ -135,7 +131,7 @@ class Stage:
         self.body_bytes = config.limits.request_bytes
         self.servers = Servers()
         self.listeners = Listeners()
-        self.processor = _Counting(gateway, self.servers, self.listeners, Counters(), lambda: recording.clock, PATIENCE)
+        self.processor = _Counting(gateway, self.servers, self.listeners, Counters(), lambda: recording.clock)
 
     def outcome(self) -> dict[str, object]:
         """What is the same each time, beside the answers."""

@@ -1,4 +1,4 @@
-"""What ``check`` says of names, filters and rate limits. How servers are asked: tests/e2e/test_check.py."""
+"""What ``check`` says of names, filters and rate limits."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.check.report import report
 from mcp_extproc.check.tool_names import Names, Problem, problems
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.decision import Failed, Listed, Opened
-from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.upstreams.probe import Survey
 
 
 def config(servers: Mapping[str, Mapping[str, Any]], **more: Any) -> GatewayConfig:
@@ -113,21 +109,3 @@ def test_rate_limits_about_nothing() -> None:
     ]  # fmt: skip
     # Who knows what the server that does not answer has?
     assert found(servers, {"a": listed["a"]}, rate_limits=limits[:3]) == []
-
-
-def test_the_report_of_servers_that_fail() -> None:
-    session = UpstreamSession("2025-06-18", None, frozenset({"tools", "prompts"}))
-    surveyed = [
-        Survey("a", Failed("a", "connect", "is unreachable (X)"), {}),
-        Survey("b", Opened("b", session, None), {
-            "tools": Listed("b", [], "has more than 100 pages"), "prompts": Failed("b", "error", "answered an error"),
-        }),
-    ]  # fmt: skip
-    told = report(config({"a": {}, "b": {"tools": {"include": ["x"]}}}), surveyed, {"a": "nobody listens there"})
-    a, b = told.servers
-    assert (a.address, a.version, a.tools) == ("localhost:80", None, None)
-    assert (b.version, b.tools, b.prompts, b.resources) == ("2025-06-18", 0, None, 0)
-    assert [(problem.kind, problem.server) for problem in told.problems] == [
-        ("unreachable", "a"), ("list_cut_short", "b"), ("list_failed", "b"),
-    ]  # fmt: skip
-    assert told.problems[0].text == "localhost:80 is unreachable (X): nobody listens there"

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from mcp_extproc import __version__
 from mcp_extproc.cli import cli
+from tests.support.processes import ROOT, envoy_that_says
 
 
 @pytest.fixture
@@ -56,7 +57,39 @@ def test_validate_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:
     assert "servers.notes.uri" in done.stderr
     answer = program("validate", "--json", str(path))
     assert answer.returncode == 2
-    assert json.loads(answer.stdout)["valid"] is False
+    assert json.loads(answer.stdout) == {
+        "valid": False,
+        "problems": [
+            {"path": "servers.notes.url", "message": "expected a URL that starts with http:// or https://"},
+            {"path": "servers.notes.uri", "message": "unknown key, did you mean url?"},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "path"),
+    [
+        ("gateway.yaml", "servers: {a: {url: 'http://a/'}}\nrate_limits: [{match: {server: b}, requests: 1, per: day}]\n",
+         "rate_limits[0].match.server"),
+        ("gateway.yaml", "servers: {a: {url: 'http://a/', prefix: a__b}}\n", "servers.a"),
+        ("gateway.yaml", "servers: {a: {url: '${NOT_SET_ANYWHERE}'}}\n", "servers.a.url"),
+        ("gateway.yaml", "servers: [\n", ""),
+        ("mcp-servers.json", '{"mcpServers": {"a": {"httpUrl": "ftp://a/"}}}', "mcpServers.a.httpUrl"),
+        ("mcp-servers.json", '{"mcpServers": {"a": {"url": "http://a/", "url": "http://b/"}}}', "mcpServers.a.url"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["validate", "check"])
+def test_problems_in_json_have_the_path_of_the_field(
+    command: str, name: str, text: str, path: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    result = run(command, "--json", str(file))
+    assert result.exit_code == 2
+    [problem] = json.loads(result.stdout)["problems"]
+    assert problem["path"] == path
+    assert problem["message"]
+    assert not path or path not in problem["message"]
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -114,8 +147,8 @@ TCP = ("--listen", "127.0.0.1:9002")
         (("--tls-certificate", "FILE", *TCP), "--tls-key is missing"),
         (("--tls-key", "FILE", *TCP), "--tls-certificate is missing"),
         (("--tls-client-ca", "FILE", *TCP), "--tls-certificate is missing"),
-        (("--tls-certificate", "FILE", "--tls-key", "FILE"), "TLS is for --listen HOST:PORT"),
-        (("--tls-certificate", "FILE", "--tls-key", "FILE", "--listen", "unix:/run/x.sock"), "TLS is for --listen"),
+        (("--tls-certificate", "FILE", "--tls-key", "FILE"), "TLS requires --listen HOST:PORT"),
+        (("--tls-certificate", "FILE", "--tls-key", "FILE", "--listen", "unix:/run/x.sock"), "TLS requires --listen"),
         (("--drain-seconds", "-1"), "-1"),
     ],
 )
@@ -143,9 +176,9 @@ def test_serve_says_which_certificate_is_none(file: Path) -> None:
         (("--extproc-sni", "gateway.internal"), "--extproc-ca is missing"),
         (("--extproc-ca", "a", "--extproc-client-key", "b"), "--extproc-client-certificate is missing"),
         (("--extproc-ca", "a", "--extproc-client-certificate", "b"), "--extproc-client-key is missing"),
-        (("--extproc-ca", "a"), "TLS is for workers at --extproc HOST:PORT"),
-        (("--extproc-ca", "a", "--extproc", "unix:/run/x.sock"), "TLS is for workers at --extproc HOST:PORT"),
-        (("--extproc-ca", "a", "--extproc", "g:1", "--extproc", "unix:/run/x.sock"), "TLS is for workers at"),
+        (("--extproc-ca", "a"), "TLS requires workers at --extproc HOST:PORT"),
+        (("--extproc-ca", "a", "--extproc", "unix:/run/x.sock"), "TLS requires workers at --extproc HOST:PORT"),
+        (("--extproc-ca", "a", "--extproc", "g:1", "--extproc", "unix:/run/x.sock"), "TLS requires workers at"),
     ],
 )
 def test_bootstrap_options_that_do_not_go_together(file: Path, options: tuple[str, ...], says: str) -> None:
@@ -177,3 +210,55 @@ def test_bootstrap_with_tls(file: Path, options: tuple[str, ...], sni: str, name
     validation = common["validationContext"]
     assert validation["trustedCa"] == {"filename": "/nowhere/ca.pem"}
     assert [(san["sanType"], san["matcher"]["exact"]) for san in validation["matchTypedSubjectAltNames"]] == names
+
+
+# -- Which Envoy reads it ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rendering(file: Path) -> list[list[str]]:
+    """All commands that render for an Envoy elsewhere."""
+    existing = str(ROOT / "envoy" / "existing.yaml")
+    attach = ["envoy", "attach", "--config", str(file), existing, "--listener", "https", "--virtual-host", "api"]
+    return [attach, ["envoy", "bootstrap", str(file)], ["envoy", "fragments", "--config", str(file)]]
+
+
+def test_envoys_that_are_too_old_are_refused_by_name(rendering: list[list[str]], tmp_path: Path) -> None:
+    old = envoy_that_says("1.37.5", tmp_path)
+    for command in rendering:
+        for options in (["--envoy", str(old)], ["--envoy-version", "1.37.5"], ["--envoy-version", "0ebf/1.37.5/Clean"]):
+            result = run(*command, *options)
+            assert result.exit_code == 2, result.output
+            assert "Envoy 1.37.5" in result.output
+            assert "the oldest that reads it is 1.38" in " ".join(result.output.split())
+            assert "staticResources" not in result.output
+
+
+def test_envoys_that_are_not_too_old(rendering: list[list[str]], tmp_path: Path) -> None:
+    new = envoy_that_says("1.38.0", tmp_path)
+    for command in rendering:
+        plain = run(*command)
+        assert plain.exit_code == 0, plain.output
+        for options in (["--envoy", str(new)], ["--envoy-version", "1.38"], ["--envoy-version", "v1.40-latest"]):
+            assert run(*command, *options).output == plain.output
+
+
+def test_envoys_that_are_none(rendering: list[list[str]], tmp_path: Path) -> None:
+    silent = envoy_that_says("unknown", tmp_path)
+    for options, said in (
+        (["--envoy-version", "latest"], "'latest' is no version such as 1.40.0"),
+        (["--envoy", str(tmp_path / "nowhere")], "nowhere is not an executable program"),
+        (["--envoy", str(silent)], "does not say its version; give --envoy-version instead"),
+    ):
+        result = run(*rendering[0], *options)
+        assert result.exit_code == 2
+        assert said in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_an_envoy_that_is_too_old_is_not_started(command: str, file: Path, tmp_path: Path) -> None:
+    old = envoy_that_says("1.37.5", tmp_path)
+    done = program(command, str(file), "--envoy", str(old))
+    assert done.returncode == 1
+    assert f"Envoy 1.37.5 ({old}) is too old" in " ".join(done.stderr.split())
+    assert "started" not in done.stderr

@@ -10,7 +10,7 @@ from mcp_extproc.config import ConfigError, Loaded, load, loads
 from mcp_extproc.config.bounds import FILE_BYTES
 from tests.unit.config.support import error_of
 
-EMPTY = "is empty: name at least one server under servers (native) or mcpServers"
+EMPTY = "is empty: add at least one server under servers (native) or mcpServers"
 NATIVE = "servers: {a: {url: http://a/}}"
 MCP = '{"mcpServers": {"a": {"url": "http://a/"}}}'
 
@@ -88,7 +88,7 @@ def test_files_that_can_not_be_read(tmp_path: Path) -> None:
     assert file_error(tmp_path / "none.yaml") == "no such file"
     assert file_error(tmp_path) == "is a directory: name a file in it"
     assert file_error(tmp_path / ("x" * 300)) == f"can't be read: {os.strerror(36)}"
-    assert file_error(tmp_path / "a\0b") == "is no file name"
+    assert file_error(tmp_path / "a\0b") == "is not a valid file name"
     path = tmp_path / "f.yaml"
     path.write_text(NATIVE)
     assert file_error(path / "g.yaml") == f"can't be read: {os.strerror(20)}"
@@ -100,14 +100,14 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert file_error(tmp_path / "f.yaml") == "may not be read by this user: change its permissions or its owner"
+    assert file_error(tmp_path / "f.yaml") == "permission denied: change the file's permissions or its owner"
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"a: 1\nb: \xff\n", "line 2: is not UTF-8: save the file with that encoding"),
-        (NATIVE.encode("utf-16"), "line 1: is not UTF-8: save the file with that encoding"),
+        (b"a: 1\nb: \xff\n", "line 2: is not UTF-8: save the file in this encoding"),
+        (NATIVE.encode("utf-16"), "line 1: is not UTF-8: save the file in this encoding"),
         (b"", EMPTY),
         (b"#" * (FILE_BYTES + 1), "is larger than 1 MiB"),
     ],

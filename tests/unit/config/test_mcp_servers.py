@@ -115,17 +115,17 @@ def test_keys_without_effect_are_named_once_per_server() -> None:
 def test_other_top_level_keys_are_named() -> None:
     text = json.dumps({"mcpServers": {"a": {"url": URL}}, **{f"k{number}": 1 for number in range(12)}, "inputs": []})
     assert loads(text, "f", {}).warnings == (
-        "inputs: has no effect, since nobody is there to answer; use ${VAR} instead",
+        "inputs: has no effect, since the gateway can't prompt; use ${VAR} instead",
         "unknown keys beside mcpServers have no effect: k0, k1, k2, k3, k4, k5, k6, k7, k8, k9 and 2 more",
     )
 
 
 STDIO = (
-    "is started with a command (stdio), and the gateway reaches servers over HTTP only: "
+    "is started with a command (stdio), but the gateway supports only HTTP: "
     'run the server with Streamable HTTP and give its url, or set "disabled": true'
 )
 SSE = (
-    "has type sse (HTTP+SSE of protocol 2024-11-05), and the gateway speaks Streamable HTTP only: "
+    "has type sse (HTTP+SSE of protocol 2024-11-05), but the gateway supports only Streamable HTTP: "
     'use the server\'s Streamable HTTP endpoint with "type": "http", or set "disabled": true'
 )
 UNKNOWN_TYPE = (
@@ -143,8 +143,8 @@ UNKNOWN_TYPE = (
         ({"type": "sse", "url": URL}, f"mcpServers.a: {SSE}"),
         ({"type": "ws", "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
         ({"type": ["http"], "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
-        ({}, "mcpServers.a.url: required, and missing: give the server's endpoint"),
-        ({"url": None}, "mcpServers.a.url: required, and missing: give the server's endpoint"),
+        ({}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
+        ({"url": None}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
         ({"url": URL, "httpUrl": URL}, "mcpServers.a: url and httpUrl are both given: keep one of them"),
         ({"url": "ftp://x"}, "mcpServers.a.url: expected a URL that starts with http:// or https://"),
         ({"httpUrl": "ftp://x"}, "mcpServers.a.httpUrl: expected a URL that starts with http:// or https://"),
@@ -164,7 +164,7 @@ UNKNOWN_TYPE = (
         (
             {"url": "${input:url}"},
             (
-                "mcpServers.a.url: ${input:...} asks a person, and nobody is there to answer: use ${VAR} and "
+                "mcpServers.a.url: ${input:...} is a prompt, and the gateway can't prompt: use ${VAR} and "
                 "set it in the environment"
             ),
         ),
@@ -199,7 +199,7 @@ NAME = (
             "a__b",
             ".a__b",
             (
-                "the name contains __, which stands between a server's name and a tool's: rename the entry, "
+                "the name contains __, which separates a server's name from a tool's: rename the entry, "
                 "for example to a-b"
             ),
         ),
@@ -215,14 +215,14 @@ def test_everything_that_is_wrong_is_in_one_error() -> None:
     )
     assert error_of(text, "m.json") == (
         f"m.json: 4 problems\n  mcpServers.f: {STDIO}\n  mcpServers.s: {SSE}\n  mcpServers.w: {UNKNOWN_TYPE}\n"
-        "  mcpServers.n.url: required, and missing: give the server's endpoint"
+        "  mcpServers.n.url: required, but missing: give the server's endpoint"
     )
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('{"mcpServers": {}}', "mcpServers: no server is named: add at least one"),
+        ('{"mcpServers": {}}', "mcpServers: there is no server: add at least one"),
         ('{"mcpServers": []}', 'mcpServers: expected an object of servers, such as {"github": {"url": ...}}'),
         ('{"mcpServers": null}', 'mcpServers: expected an object of servers, such as {"github": {"url": ...}}'),
         ('{"mcpServers": {}, "servers": {}}', "both mcpServers and servers are given: keep one of them"),
@@ -238,6 +238,6 @@ def test_vscode() -> None:
     loaded = loads(text, "mcp.json", {})
     assert loaded.source == "mcp-servers"
     assert loaded.config.servers["a"].tools.include == ("x",)
-    assert loaded.warnings == ("inputs: has no effect, since nobody is there to answer; use ${VAR} instead",)
+    assert loaded.warnings == ("inputs: has no effect, since the gateway can't prompt; use ${VAR} instead",)
     text = json.dumps({"servers": {"a": {"command": "x"}, "b": {"url": URL}}})
     assert error_of(text, "mcp.json") == f"mcp.json: servers.a: {STDIO}"

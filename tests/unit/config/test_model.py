@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from mcp_extproc.config.endpoint import endpoints
 from tests.unit.config.support import error_of, native, server
 
 ONE = "servers: {a: {url: http://a/mcp}}\n"
@@ -18,7 +19,7 @@ def test_defaults() -> None:
     assert config.origins is None
     assert config.session.secret is None
     assert config.limits.request_bytes == 4 << 20
-    assert config.prefix_of("a") == "a"
+    assert endpoints(config)[0].prefixes["a"] == "a"
     assert config.servers["a"].timeout == 300
 
 
@@ -51,7 +52,7 @@ def test_urls(url: str, address: tuple[str, int], authority: str, target: str, t
 
 
 HOST = "expected a URL with a host and a valid port"
-CHARACTERS = "a URL holds no blanks, control or non-ASCII characters: percent-encode them"
+CHARACTERS = "spaces, control and non-ASCII characters are not allowed in a URL: percent-encode them"
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,8 @@ CHARACTERS = "a URL holds no blanks, control or non-ASCII characters: percent-en
         ("http://[::1/", HOST),
         ("http://a b/", CHARACTERS),
         ("http://a/\u00e9", CHARACTERS),
-        ("http://user:hidden@a/", "a URL holds no user name or password: use headers.Authorization"),
-        ("http://a/#hidden", "a URL of a server has no #fragment"),
+        ("http://user:hidden@a/", "a user name or password is not allowed in a URL: use headers.Authorization"),
+        ("http://a/#hidden", "a #fragment is not allowed in the URL of a server"),
     ],
 )
 def test_bad_urls(url: str, problem: str) -> None:
@@ -97,11 +98,14 @@ def test_bad_endpoints(endpoint: str) -> None:
     [
         ("prefix: x", "servers.a: give either url or endpoints"),
         ("url: 'http://a/', endpoints: ['a:1']", "servers.a: give either url or endpoints"),
-        ("url: 'http://a/', path: /x", "servers.a: path goes with endpoints; with url, write the path into the URL"),
-        ("url: 'http://a/', tls: {}", "servers.a: tls goes with an https URL"),
+        ("url: 'http://a/', path: /x", "servers.a: path requires endpoints; with url, the path is part of the URL"),
+        ("url: 'http://a/', tls: {}", "servers.a: tls requires an https URL"),
         ("endpoints: ['a:1', 'a:1']", "servers.a: an endpoint is listed twice"),
         ("endpoints: ['a:1'], path: x", "servers.a.path: expected an absolute path such as /mcp or /mcp?key=value"),
-        ("url: 'https://a/', tls: {client_key: k}", "servers.a.tls: client_certificate and client_key go together"),
+        (
+            "url: 'https://a/', tls: {client_key: k}",
+            "servers.a.tls: client_certificate and client_key have to be given together",
+        ),
         (
             "url: 'https://a/', tls: {ca: c, insecure_skip_verify: true}",
             "servers.a.tls: ca and insecure_skip_verify exclude each other",
@@ -153,21 +157,21 @@ def test_bad_endpoints(endpoint: str) -> None:
         ("url: 'http://a/', headers: {X: 3}", "servers.a.headers.X: expected text (numbers, true and false in quotes)"),
         (
             "url: 'http://a/', headers: {X: \"a\\nb\"}",
-            "servers.a.headers.X: a header value holds no control characters, CR or LF",
+            "servers.a.headers.X: control characters, CR and LF are not allowed in a header value",
         ),
         (
             "url: 'http://a/', headers: {X: ' a'}",
-            "servers.a.headers.X: a header value neither starts nor ends with a blank",
+            "servers.a.headers.X: a header value must not start or end with a space or tab",
         ),
         (
             "url: 'http://a/', headers: {X: \u20ac}",
-            "servers.a.headers.X: a header value holds only characters of ISO-8859-1",
+            "servers.a.headers.X: only characters of ISO-8859-1 are allowed in a header value",
         ),
         (
             "url: 'http://a/', headers: {'X: hidden': y}",
             (
                 'servers.a.headers["X..."]: expected a header name '
-                "(letters, digits and -) followed by a colon and a blank"
+                "(letters, digits and -) followed by a colon and a space"
             ),
         ),
         (
@@ -217,7 +221,7 @@ def two(first: str | None, second: str | None, separator: str = "__") -> str:
 
 def test_prefixes() -> None:
     config = native(two("x", ""))
-    assert (config.prefix_of("a"), config.prefix_of("b")) == ("x", "")
+    assert endpoints(config)[0].prefixes == {"a": "x", "b": ""}
 
 
 @pytest.mark.parametrize(
@@ -229,14 +233,14 @@ def test_prefixes() -> None:
         (
             two("x__y", None),
             (
-                "servers.a: the prefix contains the separator, so names could not be told apart: set another "
+                "servers.a: the prefix contains the separator, so names would be ambiguous: set another "
                 "`prefix` or `separator`"
             ),
         ),
         (
             two("x.y", None, "."),
             (
-                "servers.a: the prefix contains the separator, so names could not be told apart: set "
+                "servers.a: the prefix contains the separator, so names would be ambiguous: set "
                 "another `prefix` or `separator`"
             ),
         ),
@@ -280,13 +284,13 @@ def test_prefixes_that_can_not_be_told_apart(text: str, problem: str) -> None:
         ("origins: '*'", "origins: expected a list"),
         (
             "session: {secret: hidden}",
-            ("session.secret: a secret has at least 32 characters; make one with: openssl rand -base64 32"),
+            ("session.secret: a secret needs at least 32 characters; generate one with: openssl rand -base64 32"),
         ),
         (
             "session: {secret: 12345678901234567890123456789012}",
             "session.secret: expected text (numbers, true and false in quotes)",
         ),
-        (f"session: {{previous_secrets: [{'x' * 32}]}}", "session: previous_secrets goes with secret"),
+        (f"session: {{previous_secrets: [{'x' * 32}]}}", "session: previous_secrets requires secret"),
         ("limits: {json_depth: 7}", "limits.json_depth: expected a number of at least 8"),
         ("limits: {json_depth: 501}", "limits.json_depth: expected a number of at most 500"),
         ("limits: {list_items: 0}", "limits.list_items: expected a number of at least 1"),

@@ -76,7 +76,7 @@ def test_a_flood_of_problems_is_cut() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("listen: {}", "servers: required, and missing"),
+        ("listen: {}", "servers: required, but missing"),
         ("servers:", "servers: expected a mapping (key: value)"),
         ("servers: {}", "servers: name at least one server"),
         ("servers: {a: }", "servers.a: expected a mapping (key: value)"),

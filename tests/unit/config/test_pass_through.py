@@ -33,7 +33,7 @@ def test_valid(text: str, mode: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("listen: {}", "servers: required, and missing"),
+        ("listen: {}", "servers: required, but missing"),
         ("servers: {}", "servers: name at least one server"),
         ("pass_through:", "pass_through: expected a mapping (key: value)"),
         (

@@ -36,10 +36,10 @@ def problem(**sections: Any) -> str:
         ({"typed_config": PER_ROUTE}, "a filter has a name"),
         ({"name": "x"}, "no typed_config with @type"),
         ({"name": "x", "typed_config": {"rules": {}}}, "no typed_config with @type"),
-        ({"name": "x", "typed_config": {"@type": "envoy.RBAC"}}, "@type is no type's name"),
-        ({**RBAC, "name": "envoy.filters.http.ext_proc"}, "of the gateway's own has this name"),
-        ({**RBAC, "name": "mcp_judge"}, "of the gateway's own has this name"),
-        ({**RBAC, "disabld": True}, "'disabld' is no key of a filter"),
+        ({"name": "x", "typed_config": {"@type": "envoy.RBAC"}}, "@type is not a type name"),
+        ({**RBAC, "name": "envoy.filters.http.ext_proc"}, "the gateway has a filter of this name"),
+        ({**RBAC, "name": "mcp_judge"}, "the gateway has a filter of this name"),
+        ({**RBAC, "disabld": True}, "'disabld' is not supported in a filter"),
         (
             {
                 "name": "r",
@@ -60,7 +60,7 @@ def test_names_are_distinct() -> None:
     )
     assert "clusters: two have the same name" in problem(envoy={"clusters": [{"name": "x"}, {"name": "x"}]})
     assert "a cluster has a name" in problem(envoy={"clusters": [{"type": "STATIC"}]})
-    assert "are the gateway's own" in problem(envoy={"clusters": [{"name": "mcp/a"}]})
+    assert "are reserved for the gateway" in problem(envoy={"clusters": [{"name": "mcp/a"}]})
 
 
 def test_configuration_of_filters_that_are_not_there() -> None:
@@ -85,9 +85,9 @@ def test_raw_messages_are_kept_and_not_shown() -> None:
         ({"by": ["tool"]}, "give requests and per"),
         ({"requests": 2}, "requests and per go together"),
         ({"per": "hour", "scope": "global"}, "requests and per go together"),
-        ({**TWO_A_MINUTE, "by": ["tool", "tool"]}, "one is listed twice"),
-        ({"scope": "global"}, "names what it counts"),
-        ({**TWO_A_MINUTE, "match": {"tool": "x", "method": "ping"}}, "tool goes with the method tools/call"),
+        ({**TWO_A_MINUTE, "by": ["tool", "tool"]}, "an entry is listed twice"),
+        ({"scope": "global"}, "a global limit needs by or match"),
+        ({**TWO_A_MINUTE, "match": {"tool": "x", "method": "ping"}}, "tool requires the method tools/call"),
         ({**TWO_A_MINUTE, "match": {"method": "a b"}}, "expected a method"),
         ({**TWO_A_MINUTE, "match": {"server": "b"}}, "rate_limits[0].match.server: no server has this name"),
         ({**TWO_A_MINUTE, "by": ["principal"]}, "needs envoy.principal"),
@@ -109,7 +109,7 @@ def test_the_service_and_the_principal() -> None:
     assert "expected host:port" in problem(rate_limit_service={"address": "ratelimit"})
     assert "give either header or metadata" in problem(envoy={"principal": {}})
     assert "at least one key" in problem(envoy={"principal": {"metadata": ["ns"]}})
-    assert "a client's headers are gone" in problem(
+    assert "client's headers are already removed" in problem(
         rate_limits=[{**TWO_A_MINUTE, "by": ["principal"]}], envoy={"principal": {"header": "x"}, "policies": "calls"}
     )
 

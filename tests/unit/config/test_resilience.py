@@ -61,7 +61,7 @@ def test_statuses_are_numbers_or_ranges() -> None:
             "outlier_detection: max_ejection_time is shorter than base_ejection_time",
         ),
         ("circuit_breakers: {max_requests: 0}", "circuit_breakers.max_requests: expected a number of at least 1"),
-        ("keepalive: {http2_interval: 1s}", "keepalive.http2_interval goes with http2: true"),
+        ("keepalive: {http2_interval: 1s}", "keepalive.http2_interval requires http2: true"),
     ],
 )  # fmt: skip
 def test_problems(keys: str, problem: str) -> None:
@@ -71,5 +71,5 @@ def test_problems(keys: str, problem: str) -> None:
 
 def test_tls_to_clients_needs_both_files() -> None:
     assert error_of("servers: {a: {url: http://a/}}\nlisten: {tls: {certificate: /a.pem}}") == (
-        "gateway.yaml: listen.tls.key: required, and missing"
+        "gateway.yaml: listen.tls.key: required, but missing"
     )

@@ -59,6 +59,14 @@ def test_the_document_names_every_key() -> None:
     assert "None" not in text
 
 
+def test_the_document_describes_reloads() -> None:
+    assert (
+        "`run` and `serve --envoy-config` [reload the file](resilience.md#a-change-of-the-configuration)"
+        in reference_markdown()
+    )
+    assert "does not notice" not in reference_markdown()
+
+
 def test_durations_and_sizes_are_shown_as_written() -> None:
     text = reference_markdown()
     assert "| `timeout` | duration | `5m` |" in text
@@ -66,6 +74,7 @@ def test_durations_and_sizes_are_shown_as_written() -> None:
     assert "| `prefix` | text | the server's name |" in text
     assert "| `json_depth` | whole number, 8 to 500 | `100` |" in text
     assert "| `insecure_skip_verify` | `true` or `false` | `false` |" in text
+    assert "| `alpn` | list of `h2`, `http/1.1` | `h2`, `http/1.1` |" in text
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +89,7 @@ def test_the_schema_says_what_it_is() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == "mcp-extproc configuration"
     assert "$id" not in schema
-    assert schema["$defs"]["Listen"]["properties"]["port"]["description"] == "TCP port. 0 takes a free one."
+    assert schema["$defs"]["Listen"]["properties"]["port"]["description"] == "TCP port. 0 selects a free one."
 
 
 def test_the_example_fits_the_schema_before_variables_are_replaced(validator: Any) -> None:
@@ -109,7 +118,30 @@ A = {"url": "http://a/"}
         ({"servers": {"a": A}, "listen": {"port": "x"}}, False),
         ({"servers": {"a": A}, "listen": {"port": 65536}}, False),
         ({"servers": {"a": A}, "log": {"level": "loud"}}, False),
+        ({"servers": {"a": {**A, "max_requests_per_connection": 0}}}, False),
+        ({"servers": {"a": {**A, "max_requests_per_connection": 2**32}}}, False),
+        ({"servers": {"a": A}, "listen": {"limits": {"idle_timeout": 0.0001}}}, False),
+        ({"servers": {"a": A}, "listen": {"limits": {"max_headers_count": 100_001}}}, False),
+        ({"servers": {"a": A}, "listen": {"limits": {"max_headers_count": "${N}", "idle_timeout": "${T}"}}}, True),
     ],
 )
 def test_the_schema_agrees_with_the_model(data: Any, valid: bool, validator: Any) -> None:
     assert validator.is_valid(data) is valid
+
+
+def test_the_schema_has_no_keywords_of_pydantics_own() -> None:
+    known = {
+        "$ref", "additionalProperties", "anyOf", "const", "default", "description", "enum", "examples", "exclusiveMinimum",
+        "format", "items", "maximum", "minLength", "minProperties", "minimum", "oneOf", "pattern", "properties",
+        "propertyNames", "required", "title", "type", "writeOnly",
+    }  # fmt: skip
+
+    def keywords(schema: Any) -> set[str]:
+        inner = [*schema.get("properties", {}).values(), *schema.get("anyOf", ()), *schema.get("oneOf", ())]
+        inner += [schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)]
+        return set(schema).union(*map(keywords, inner))
+
+    schema = json_schema()
+    found = set().union(*map(keywords, schema.pop("$defs").values())) | keywords(schema) - {"$schema"}
+    assert found <= known
+    assert {"minimum", "maximum"} <= found

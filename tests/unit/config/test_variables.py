@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_extproc.config.config_error import Problem
 from mcp_extproc.config.variables import substitute
 
 ENVIRON = {"A": "alpha", "B_2": "beta", "EMPTY": "", "NESTED": "${A}", "DOLLAR": "$"}
 
 
 def replaced(value: Any) -> Any:
-    problems: list[str] = []
+    problems: list[Problem] = []
     result = substitute(value, ENVIRON, problems)
     assert problems == []
     return result
@@ -47,7 +48,7 @@ def test_replaced(text: str, expected: str) -> None:
     assert replaced(text) == expected
 
 
-NOT_A_VARIABLE = "expected ${VAR}, ${VAR:-default} or ${env:VAR} where a value holds ${ (defaults do not nest)"
+NOT_A_VARIABLE = "expected ${VAR}, ${VAR:-default} or ${env:VAR} where a value contains ${ (defaults do not nest)"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ NOT_A_VARIABLE = "expected ${VAR}, ${VAR:-default} or ${env:VAR} where a value h
         ("${env:NOPE}", "the environment variable NOPE is not set: set it, or give a default with ${NOPE:-default}"),
         (
             "${input:token}",
-            "${input:...} asks a person, and nobody is there to answer: use ${VAR} and set it in the environment",
+            "${input:...} is a prompt, and the gateway can't prompt: use ${VAR} and set it in the environment",
         ),
         ("${}", NOT_A_VARIABLE),
         ("${1}", NOT_A_VARIABLE),
@@ -72,15 +73,15 @@ NOT_A_VARIABLE = "expected ${VAR}, ${VAR:-default} or ${env:VAR} where a value h
     ],
 )
 def test_refused(text: str, problem: str) -> None:
-    problems: list[str] = []
+    problems: list[Problem] = []
     substitute({"servers": {"a b": {"headers": ["-", text]}}}, ENVIRON, problems)
-    assert problems == [f'servers["a b"].headers[1]: {problem}']
+    assert [str(problem) for problem in problems] == [f'servers["a b"].headers[1]: {problem}']
 
 
 def test_every_problem_is_reported() -> None:
-    problems: list[str] = []
+    problems: list[Problem] = []
     substitute({"a": "${X}", "b": ["${Y}"], "c": "${A}"}, ENVIRON, problems)
-    assert [problem.split(":")[0] for problem in problems] == ["a", "b[0]"]
+    assert [problem.path for problem in problems] == ["a", "b[0]"]
 
 
 def test_only_values_change() -> None:

@@ -55,7 +55,7 @@ LAUGHS = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
 MERGED_LAUGHS = "a0: &a0 {k: v}\n" + "".join(
     f"a{level}: &a{level} {{<<: [{','.join([f'*a{level - 1}'] * 10)}]}}\n" for level in range(1, 30)
 )
-TOO_MANY = f"more than {VALUES} values, aliases counted as often as they are used"
+TOO_MANY = f"more than {VALUES} values, counting aliases at each use"
 TOO_DEEP = f"nested more than {DEPTH} levels deep"
 
 
@@ -68,26 +68,26 @@ TOO_DEEP = f"nested more than {DEPTH} levels deep"
         ("1: x", "line 1, column 1: a key is not text: put it in quotes"),
         ("true: x", "line 1, column 1: a key is not text: put it in quotes"),
         ("? [a]\n: x", "line 1, column 3: a key is not text: put it in quotes"),
-        ("a: &a [*a]", "line 1, column 8: an alias stands for something that contains it"),
-        ("a: &a {b: *a}", "line 1, column 11: an alias stands for something that contains it"),
+        ("a: &a [*a]", "line 1, column 8: an alias refers to a node that contains it"),
+        ("a: &a {b: *a}", "line 1, column 11: an alias refers to a node that contains it"),
         (LAUGHS, f"line 5, column 38: {TOO_MANY}"),
         ("[" * 100_000, f"line 1, column {DEPTH + 1}: {TOO_DEEP}"),
         ("\n".join("  " * i + "a:" for i in range(DEPTH + 5)), f"line {DEPTH + 1}, column {2 * DEPTH + 1}: {TOO_DEEP}"),
-        ("a: !hidden x", "line 1, column 4: tags are not used here: put a value that begins with ! in quotes"),
+        ("a: !hidden x", "line 1, column 4: tags are not supported: put a value that begins with ! in quotes"),
         (
             "a: !!python/object/apply:os.system [x]",
-            "line 1, column 4: tags are not used here: put a value that begins with ! in quotes",
+            "line 1, column 4: tags are not supported: put a value that begins with ! in quotes",
         ),
-        ("a: !!binary aGk=", "line 1, column 4: tags are not used here: put a value that begins with ! in quotes"),
-        ("a: !!int hidden", "line 1, column 4: not a number that can be read: shorten it, or put it in quotes"),
+        ("a: !!binary aGk=", "line 1, column 4: tags are not supported: put a value that begins with ! in quotes"),
+        ("a: !!int hidden", "line 1, column 4: not a readable number: shorten it, or put it in quotes"),
         ("a: !!bool hidden", "line 1, column 4: expected true or false"),
         ("a: !!map hidden", "line 1, column 4: expected a mapping"),
         ("a: !!seq hidden", "line 1, column 4: expected a list"),
-        ("a: " + "9" * 5000, "line 1, column 4: not a number that can be read: shorten it, or put it in quotes"),
+        ("a: " + "9" * 5000, "line 1, column 4: not a readable number: shorten it, or put it in quotes"),
         ("a: 1\nb: \x00", "line 2: the character U+0000 is not allowed in YAML"),
         ("a: *hidden", "line 1, column 4: not YAML: found undefined alias"),
         ("a:\n\tb: 1", ("line 2, column 1: not YAML: while scanning for the next token, found character '\\t' that cannot "
-         "start any token (YAML is indented with blanks, not tabs)")),
+         "start any token (YAML is indented with spaces, not tabs)")),
         ("{a: b?}", "line 1, column 6: not YAML: while parsing a flow mapping on line 1, expected ',' or '}', but got '?'"),
         ("a: [b}", "line 1, column 6: not YAML: while parsing a flow sequence on line 1, expected ',' or ']', but got '}'"),
         ("a: 'x", "line 1, column 6: not YAML: while scanning a quoted scalar on line 1, found unexpected end of stream"),

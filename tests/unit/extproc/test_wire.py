@@ -14,12 +14,22 @@ from hypothesis import strategies as st
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages, wire
 from mcp_extproc.gateway.decision import Forward, ForwardPlan, Reply
+from mcp_extproc.gateway.facts import RequestFacts
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 SCALARS = TEXT | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-FACTS = st.dictionaries(
-    TEXT.filter(lambda name: name not in ("id", "id_json")),
-    SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXT, SCALARS, max_size=3),
+STRUCTS = st.dictionaries(TEXT, SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXT, SCALARS, max_size=3))
+FACTS = st.builds(
+    RequestFacts,
+    method=st.none() | TEXT,
+    params=st.none() | st.dictionaries(TEXT, SCALARS, max_size=3),
+    session=st.none() | TEXT,
+    server=st.none() | TEXT,
+    named=st.none() | st.tuples(st.sampled_from(["tool", "prompt"]), TEXT),
+    batch=st.none() | st.integers(0, 100),
+    repair=st.booleans(),
+    unavailable=st.lists(TEXT, max_size=3).map(tuple),
+    native=st.booleans(),
 )
 HEADERS = st.lists(st.tuples(st.text("abc-:", min_size=1), st.text(st.characters(max_codepoint=255)))).map(tuple)
 IDS = st.none() | (st.integers() | TEXT).map(lambda value: json.dumps(value).encode())
@@ -57,14 +67,14 @@ def test_varints(number: int) -> None:
     assert len(wire.varint(number)) == max(1, -(-number.bit_length() // 7))
 
 
-@given(FACTS)
+@given(STRUCTS)
 def test_structs(facts: dict[str, Any]) -> None:
     assert json_format.MessageToDict(Struct.FromString(wire.struct_of(facts))) == as_struct(facts)
 
 
 @given(HEADERS, HEADERS, st.lists(st.text("abc-")).map(tuple), BYTES, BYTES, FACTS, IDS)
 def test_forwards(
-    headers: Any, own: Any, gone: Any, original: bytes, body: bytes, facts: dict[str, Any], id: bytes | None
+    headers: Any, own: Any, gone: Any, original: bytes, body: bytes, facts: RequestFacts, id: bytes | None
 ) -> None:
     forward = Forward(ForwardPlan("a", headers, gone, facts), body, own, id)
     answer = read(messages.forward_with_body(forward, original))
@@ -73,24 +83,24 @@ def test_forwards(
     assert common.clear_route_cache
     assert common.HasField("body_mutation") == (body != original)
     assert common.body_mutation.body == (body if body != original else b"")
-    assert told(answer) == as_struct(dict(forward.facts))
+    assert told(answer) == as_struct(forward.facts.metadata())
 
 
 @given(HEADERS, st.lists(st.text("abc-")).map(tuple), FACTS)
-def test_forwards_of_heads(headers: Any, gone: Any, facts: dict[str, Any]) -> None:
+def test_forwards_of_heads(headers: Any, gone: Any, facts: RequestFacts) -> None:
     answer = read(messages.forward_headers(Forward(ForwardPlan("a", headers, gone, facts), b"")))
     assert mutation(answer.request_headers.response.header_mutation) == (headers, gone)
     assert answer.mode_override.response_header_mode == pb.ProcessingMode.SEND
-    assert told(answer) == as_struct(facts)
+    assert told(answer) == as_struct(facts.metadata())
 
 
 @given(st.integers(200, 599), HEADERS, BYTES, FACTS)
-def test_replies(status: int, headers: Any, body: bytes, facts: dict[str, Any]) -> None:
+def test_replies(status: int, headers: Any, body: bytes, facts: RequestFacts) -> None:
     answer = read(messages.reply(Reply(status, body, headers, facts)))
     immediate = answer.immediate_response
     assert (immediate.status.code, immediate.body, mutation(immediate.headers)) == (status, body, (headers, ()))
     assert immediate.details.startswith("mcp_")
-    assert told(answer) == as_struct({**facts, "answered": True})
+    assert told(answer) == as_struct({**facts.metadata(), "answered": True})
 
 
 @given(BYTES, st.booleans())

@@ -10,20 +10,14 @@ from typing import Any
 import orjson
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.decision import (
-    Decision,
-    FanOut,
-    Forward,
-    NeedBody,
-    Opened,
-    Outcome,
-    Reply,
-    RequestHead,
-    Stream,
-)
+from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.gateway.catalog import Catalog
+from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.legs import Opened, Outcome
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags, server_flags
 from mcp_extproc.mcp.sessions import Sealer, Session, UpstreamSession
@@ -45,6 +39,12 @@ def config(servers: Mapping[str, Mapping[str, Any]] | None = None, **more: Any) 
     servers = {"a": {}, "b": {}} if servers is None else servers
     filled = {name: {"url": f"http://{name}.example/mcp", **server} for name, server in servers.items()}
     return GatewayConfig.model_validate({"servers": filled, **more})
+
+
+def catalog_of(config: GatewayConfig) -> Catalog:
+    """What the only endpoint of a configuration offers."""
+    [endpoint] = endpoints(config)
+    return Catalog(endpoint)
 
 
 def upstream(
@@ -124,7 +124,14 @@ class Rig:
         """The decision on a POST, as both of its steps give it. Within the session, unless a head is given."""
         request = self.head() if request is None else request
         admitted = self.gateway.admit(request, NOW)
-        return self.gateway.decide(request, body, NOW) if isinstance(admitted, NeedBody) else admitted
+        decision = self.gateway.decide(request, body, NOW) if isinstance(admitted, NeedBody) else admitted
+        self.carry_out(decision)
+        return decision
+
+    def carry_out(self, decision: Decision) -> None:
+        """Have the memory know what a decision changes, as an exchange does."""
+        for effect in decision.effects:
+            self.memory.apply(effect)
 
     def reply(self, body: bytes, request: RequestHead | None = None) -> Reply:
         return as_reply(self.decide(body, request))

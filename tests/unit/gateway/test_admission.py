@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import NeedBody, RequestHead
+from mcp_extproc.gateway.decision import NeedBody
+from mcp_extproc.gateway.legs import OpenLeg
+from mcp_extproc.gateway.request import RequestHead
 from tests.unit.gateway.support import NOW, Rig, as_reply, code, config, head, message
 
 PING = message("ping")
@@ -48,7 +50,7 @@ REFUSED: list[tuple[str, str, dict[str, str | None], int, str]] = [
     ("POST", "/MCP", {}, 404, "path"),
     ("GET", "/.well-known/oauth-protected-resource", {}, 404, "path"),
     ("DELETE", "/other", {}, 404, "path"),
-    # S14, E11: any verb.
+    # Foreign origins and hosts, on any verb.
     ("POST", "/mcp", {"origin": "https://example.com"}, 403, "origin"),
     ("GET", "/mcp", {"origin": "https://example.com"}, 403, "origin"),
     ("DELETE", "/mcp", {"origin": "https://example.com"}, 403, "origin"),
@@ -59,15 +61,15 @@ REFUSED: list[tuple[str, str, dict[str, str | None], int, str]] = [
     ("DELETE", "/mcp", {"host": "example.com"}, 403, "host"),
     ("POST", "/mcp", {"host": None}, 403, "host"),
     ("POST", "/mcp", {"host": "localhost.example.com:1975"}, 403, "host"),
-    # S9, S10, E13: no stream without a session, and not 404, which would end one.
+    # No stream without a session, and not 404, which would end one.
     ("GET", "/mcp", {}, 405, "no_stream"),
     ("GET", "/mcp", {"last_event_id": "x"}, 405, "no_stream"),
     ("GET", "/mcp", {"accept": "text/event-stream", "mcp_session_id": "unknown"}, 404, "session_unknown"),
     ("GET", "/mcp", {"mcp_session_id": RIG.token, "last_event_id": "none of ours"}, 405, "no_stream"),
-    # S6
+    # A GET takes an event stream.
     ("GET", "/mcp", {"accept": "application/json", "mcp_session_id": RIG.token}, 406, "accept"),
     ("GET", "/mcp", {"accept": None, "mcp_session_id": RIG.token}, 406, "accept"),
-    # S7, E10
+    # A version that is not served.
     (
         "GET",
         "/mcp",
@@ -75,13 +77,13 @@ REFUSED: list[tuple[str, str, dict[str, str | None], int, str]] = [
         400,
         "unsupported_protocol_version",
     ),
-    # S13
+    # Verbs that MCP has no use for.
     ("HEAD", "/mcp", {}, 405, "http_method"),
     ("PUT", "/mcp", {}, 405, "http_method"),
     ("OPTIONS", "/mcp", {}, 405, "http_method"),
     ("post", "/mcp", {}, 405, "http_method"),
     ("X" * 99, "/mcp", {}, 405, "http_method"),
-    # S6
+    # A POST brings JSON and takes both kinds of answers.
     ("POST", "/mcp", {"content_type": None}, 415, "content_type"),
     ("POST", "/mcp", {"content_type": "text/plain"}, 415, "content_type"),
     ("POST", "/mcp", {"content_type": "application/json, text/plain"}, 415, "content_type"),
@@ -96,7 +98,7 @@ REFUSED: list[tuple[str, str, dict[str, str | None], int, str]] = [
     ("POST", "/mcp", {"accept": "text/event-stream"}, 406, "accept"),
     ("POST", "/mcp", {"content_length": str(LIMIT + 1)}, 413, "too_large"),
     ("POST", "/mcp", {"content_length": "9" * 5000}, 413, "too_large"),
-    # S9, S10
+    # DELETE without a session, and of an unknown one.
     ("DELETE", "/mcp", {}, 400, "session_missing"),
     ("DELETE", "/mcp", {"mcp_session_id": "unknown"}, 404, "session_unknown"),
 ]
@@ -104,10 +106,10 @@ REFUSED: list[tuple[str, str, dict[str, str | None], int, str]] = [
 
 @pytest.mark.parametrize(("method", "path", "headers", "status", "reason"), REFUSED)
 def test_refused_requests(method: str, path: str, headers: dict[str, str | None], status: int, reason: str) -> None:
-    """Every one with a JSON-RPC error without an id (E34), and with its cause in the metadata."""
+    """Every one with a JSON-RPC error without an id, and with its cause in the metadata."""
     reply = as_reply(RIG.gateway.admit(head(method, path, **headers), NOW))
-    assert (reply.status, reply.facts["error_reason"]) == (status, reason)
-    assert reply.facts["error_code"] == code(reply)
+    assert (reply.status, reply.facts.metadata()["error_reason"]) == (status, reason)
+    assert reply.facts.metadata()["error_code"] == code(reply)
     assert "id" not in json.loads(reply.body)
     allowed = {"http_method": "POST, GET, DELETE", "no_stream": "POST, DELETE"}
     assert dict(reply.headers).get("allow") == allowed.get(reason)
@@ -124,7 +126,7 @@ def test_the_body_itself_is_measured_too() -> None:
     at_limit = PING + b" " * (100 - len(PING))
     assert rig.reply(at_limit).status == 200
     reply = rig.reply(at_limit + b" ")
-    assert (reply.status, reply.facts["error_reason"]) == (413, "too_large")
+    assert (reply.status, reply.facts.metadata()["error_reason"]) == (413, "too_large")
 
 
 def test_a_gateway_for_others_is_called_by_any_name() -> None:
@@ -135,7 +137,7 @@ def test_a_gateway_for_others_is_called_by_any_name() -> None:
 
 
 def test_listed_origins() -> None:
-    """E11."""
+    """They replace the default."""
     rig = Rig(config(origins=["https://app.example.com"]))
     assert comes_in(rig, head(origin="https://app.example.com"))
     assert as_reply(rig.gateway.admit(head(origin="http://localhost"), NOW)).status == 403
@@ -153,7 +155,7 @@ def test_another_path() -> None:
 
 @pytest.mark.parametrize("version", [None, "2025-03-26", "2025-06-18", "2025-11-25"])
 def test_a_version_that_is_known_or_missing_is_served(version: str | None) -> None:
-    """E10, S7: the session's own version counts."""
+    """The session's own version counts."""
     assert RIG.reply(PING, RIG.head(mcp_protocol_version=version)).status == 200
 
 
@@ -168,17 +170,19 @@ def test_a_version_that_is_known_or_missing_is_served(version: str | None) -> No
     ],
 )
 def test_a_version_that_is_unknown_gets_400(version: str, body: bytes) -> None:
-    """E10, S7."""
+    """MCP transports, Protocol Version Header."""
     reply = RIG.reply(body, RIG.head(mcp_protocol_version=version))
-    assert (reply.status, reply.facts["error_reason"]) == (400, "unsupported_protocol_version")
+    assert (reply.status, reply.facts.metadata()["error_reason"]) == (400, "unsupported_protocol_version")
     assert len(reply.body) < 400
 
 
 @pytest.mark.parametrize("version", ["1900-01-01", "2026-07-28", "2025-03-26", ""])
 def test_initialize_ignores_the_version_header(version: str) -> None:
-    """E10."""
+    """The version is what it negotiates."""
     body = message("initialize", {"protocolVersion": "2025-06-18"})
-    assert RIG.fan_out(body, head(mcp_protocol_version=version)).facts["protocol_version"] == "2025-06-18"
+    [leg, _] = RIG.fan_out(body, head(mcp_protocol_version=version)).legs
+    assert isinstance(leg, OpenLeg)
+    assert leg.version == "2025-06-18"
 
 
 VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
@@ -202,12 +206,15 @@ META = {"_meta": {VERSION_KEY: "2026-07-28"}}
     ],
 )
 def test_requests_of_the_version_without_handshake(body: bytes, headers: dict[str, str], requested: str) -> None:
-    """E33: such clients fall back to `initialize` when they are told what is served."""
+    """Such clients fall back to `initialize` when they are told what is served."""
     reply = RIG.reply(body, head(**headers))
     error = json.loads(reply.body)
     assert (reply.status, error["id"], error["error"]["code"]) == (400, 7, -32022)
     assert error["error"]["data"] == {"supported": ["2025-11-25", "2025-06-18", "2025-03-26"], "requested": requested}
-    assert (reply.facts["error_code"], reply.facts["error_reason"]) == (-32022, "unsupported_protocol_version")
+    assert (reply.facts.metadata()["error_code"], reply.facts.metadata()["error_reason"]) == (
+        -32022,
+        "unsupported_protocol_version",
+    )
 
 
 def test_a_notification_of_that_version_is_refused_without_an_id() -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from mcp_extproc.config import Tools
-from mcp_extproc.gateway.catalog import Catalog, ToolFilter
-from tests.unit.gateway.support import config
+from mcp_extproc.gateway.catalog import ToolFilter
+from tests.unit.gateway.support import catalog_of, config
 
 
 def test_entries_keep_the_order_of_the_configuration() -> None:
-    assert list(Catalog(config({"z": {}, "a": {}, "m": {}})).entries) == ["z", "a", "m"]
+    assert list(catalog_of(config({"z": {}, "a": {}, "m": {}})).entries) == ["z", "a", "m"]
 
 
 def test_an_entry_says_where_and_how_a_server_is_asked() -> None:
     servers = {"a": {"url": "https://a/x%20y?k=v", "headers": {"X-Key": "hidden"}, "discovery_timeout": "2s"}}
-    entry = Catalog(config(servers)).entries["a"]
+    entry = catalog_of(config(servers)).entries["a"]
     assert (entry.name, entry.path, entry.headers, entry.discovery_timeout) == (
         "a",
         "/x%20y?k=v",
@@ -59,13 +59,13 @@ def test_regular_expressions_are_searched_anywhere() -> None:
     ],
 )
 def test_resolving(name: str, found: tuple[str, str] | None, capability: str) -> None:
-    catalog = Catalog(config({"a": {"tools": {"exclude": ["hidden"]}}, "b": {"prefix": "bee"}}))
+    catalog = catalog_of(config({"a": {"tools": {"exclude": ["hidden"]}}, "b": {"prefix": "bee"}}))
     resolved = catalog.resolve(capability, name)
     assert (resolved and (resolved[0].name, resolved[1])) == found
 
 
 def test_only_what_resolves_back_is_visible() -> None:
-    catalog = Catalog(config({"a": {"prefix": "", "tools": {"exclude": ["hidden"]}}, "b": {}}))
+    catalog = catalog_of(config({"a": {"prefix": "", "tools": {"exclude": ["hidden"]}}, "b": {}}))
     assert catalog.visible("tools", "a", "x") == "x"
     assert catalog.visible("tools", "a", "hidden") is None
     assert catalog.visible("tools", "a", "b__x") is None
@@ -75,7 +75,7 @@ def test_only_what_resolves_back_is_visible() -> None:
 
 
 def test_filters_are_for_tools_and_not_for_prompts() -> None:
-    catalog = Catalog(config({"a": {"tools": {"exclude": ["hidden"]}}}))
+    catalog = catalog_of(config({"a": {"tools": {"exclude": ["hidden"]}}}))
     assert catalog.resolve("tools", "a__hidden") is None
     assert catalog.visible("tools", "a", "hidden") is None
     found = catalog.resolve("prompts", "a__hidden")
@@ -97,13 +97,13 @@ def test_filters_are_for_tools_and_not_for_prompts() -> None:
 def test_whether_clients_have_to_tell_servers_apart(
     servers: dict[str, dict[str, str]], more: dict[str, str], several: bool, rewritten: str
 ) -> None:
-    catalog = Catalog(config(servers, **more))
+    catalog = catalog_of(config(servers, **more))
     assert catalog.several is several
     assert [name for name in servers if catalog.uris.rewrites(name)] == [*rewritten]
 
 
 def test_a_prefix_becomes_the_start_of_a_scheme() -> None:
     """Clients' URL classes put schemes into lower case, and know no underscore in them."""
-    catalog = Catalog(config({"a": {"prefix": "Git_Hub"}, "b": {"prefix": "7zip"}}))
+    catalog = catalog_of(config({"a": {"prefix": "Git_Hub"}, "b": {"prefix": "7zip"}}))
     assert catalog.uris.visible("a", "x:y") == "git-hub+x:y"
     assert catalog.uris.visible("b", "x:y") == "s-7zip+x:y"

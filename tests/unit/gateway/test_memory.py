@@ -5,7 +5,7 @@ At its bound each kind forgets the oldest first.
 
 from __future__ import annotations
 
-from mcp_extproc.gateway.decision import SessionRef
+from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import upstream
@@ -196,7 +196,7 @@ def test_owners_are_bounded() -> None:
 
 
 def test_progress_tokens_are_those_of_requests_under_way() -> None:
-    """E21: of this session, and by their type."""
+    """Those of this session, and by their type."""
     memory = SessionMemory()
     memory.started("1", b"7")
     assert memory.is_running("1", b"7")

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.gateway import merge
-from mcp_extproc.gateway.decision import Done, Failed, Listed, Note, Outcome
+from mcp_extproc.gateway.facts import Note
+from mcp_extproc.gateway.legs import Done, Failed, Listed, Outcome
+from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.methods import Entry
-from tests.unit.mcp.strategies import PROPERTY, join_members, json_texts, other_members, spelled, tool_names
+from tests.unit.mcp.strategies import join_members, json_texts, other_members, spelled, tool_names
 
 FAILED = Failed("c", "connect", "is unreachable")
 
@@ -59,7 +61,6 @@ def entries(draw: st.DrawFn) -> tuple[str, str, str]:
     return before, draw(tool_names.filter(lambda name: name[0] != "-")), after
 
 
-@PROPERTY
 @given(st.lists(entries(), max_size=4, unique_by=lambda entry: entry[1]), st.data())
 def test_definitions_stay_verbatim_but_for_the_name(
     definitions: list[tuple[str, str, str]], data: st.DataObject
@@ -92,7 +93,6 @@ outcomes_of_legs = st.lists(
 )
 
 
-@PROPERTY
 @given(outcomes_of_legs, st.integers(0, 6))
 def test_any_outcomes_give_the_same_bytes_twice_and_each_name_once(outcomes: list[Outcome], limit: int) -> None:
     merged, notes = named(outcomes, limit)
@@ -174,7 +174,7 @@ def test_what_reads_differently_is_adapted_after_the_name_whether_that_changed_o
     ],
 )
 def test_tools_that_run_as_a_task_only_are_not_listed(execution: Any, shown: bool) -> None:
-    """E32: tasks are not offered. In lists of other things the member means nothing."""
+    """Tasks are not offered. In lists of other things the member means nothing."""
     entry = {"name": "x", "uri": "x", "execution": execution}
     assert names([listed("a", entry)]) == (["a__x"] if shown else [])
     merged, _ = merge.entries([listed("a", entry)], Entry.URI, lambda s, n: n, as_it_is, 10)
@@ -227,5 +227,5 @@ def test_what_is_missing_is_said_in_meta_and_in_one_clause() -> None:
 
 @pytest.mark.parametrize("id", [b"0", b'"0"', b"9007199254740993"])
 def test_results_echo_the_id_as_it_was_read(id: bytes) -> None:
-    """E4."""
-    assert merge.result(id, {}) == b'{"jsonrpc":"2.0","id":' + id + b',"result":{}}'
+    """Digit for digit, with its type."""
+    assert envelope.result(id, {}) == b'{"jsonrpc":"2.0","id":' + id + b',"result":{}}'

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import Forward, NeedSession, Reply
+from mcp_extproc.gateway.decision import FanOut, Forward, NeedSession, Reply
 from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, as_reply, config, head, message, opened, upstream
 
@@ -16,12 +16,14 @@ RICH = Rig(RIG.config, {name: upstream(name, capabilities=EVERYTHING) for name i
 
 def facts(body: bytes, in_session: bool = True, rig: Rig = RIG) -> dict[str, Any]:
     decision = rig.decide(body, None if in_session else head())
-    assert not isinstance(decision, NeedSession)
-    return dict(decision.facts)
+    if isinstance(decision, FanOut):
+        decision = decision.merge([], NOW)
+    assert not isinstance(decision, NeedSession | FanOut)
+    return decision.facts.metadata()
 
 
 SESSION = {
-    "session": RIG.reply(message("ping")).facts["session"],
+    "session": RIG.reply(message("ping")).facts.session,
     "protocol_version": "2025-11-25",
     "client": "agent/1",
 }
@@ -156,7 +158,7 @@ def test_facts_of_what_is_rejected_without_a_session(body: bytes, method: str, r
     ],
 )
 def test_ids(id: str, fact: int | str) -> None:
-    """E4."""
+    """With their type; `0` and `"0"` are two."""
     found = facts(f'{{"jsonrpc":"2.0","id":{id},"method":"ping"}}'.encode())
     assert (found["id"], type(found["id"]), found["id_json"]) == (fact, type(fact), id)
 
@@ -179,23 +181,22 @@ def test_nor_anything_longer_of_other_requests(method: str, params: dict[str, An
 
 
 def test_facts_of_a_stream() -> None:
-    assert dict(RIG.stream().facts) == SESSION
+    assert RIG.stream().facts.metadata() == SESSION
 
 
 def test_facts_of_initialize_name_the_client_and_the_new_session() -> None:
     params = {"protocolVersion": "2025-06-18", "clientInfo": {"name": "agent", "version": "2"}}
     decision = RIG.fan_out(message("initialize", params), head())
     expected = {**REQUEST, "method": "initialize", "protocol_version": "2025-06-18", "client": "agent/2"}
-    assert decision.facts == expected
     reply = as_reply(decision.merge([opened("a"), opened("b")], NOW))
-    assert {name: value for name, value in reply.facts.items() if name != "session"} == expected
-    assert reply.facts["session"] != dict(reply.headers)["mcp-session-id"]
+    assert {name: value for name, value in reply.facts.metadata().items() if name != "session"} == expected
+    assert reply.facts.metadata()["session"] != dict(reply.headers)["mcp-session-id"]
 
 
 def test_facts_of_requests_refused_by_their_head() -> None:
     reply = RIG.gateway.admit(head("PUT"), NOW)
     assert isinstance(reply, Reply)
-    assert reply.facts == {"error_code": -32600, "error_reason": "http_method"}
+    assert reply.facts.metadata() == {"error_code": -32600, "error_reason": "http_method"}
 
 
 def test_facts_of_a_repair() -> None:
@@ -203,4 +204,4 @@ def test_facts_of_a_repair() -> None:
     assert isinstance(decision, NeedSession)
     forward = decision.resume(opened("a").session)
     assert isinstance(forward, Forward)
-    assert forward.facts == {"server": "a", "repair": "session"}
+    assert forward.facts.metadata() == {"server": "a", "repair": "session"}

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from mcp_extproc.gateway.decision import CloseLeg, Done, Failed, FanOut, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.effects import EndStreams
+from mcp_extproc.gateway.legs import CloseLeg, Done, Failed
 from mcp_extproc.mcp.sessions import Sealer
 from tests.unit.gateway.support import NOW, SECRET, Rig, answer, as_reply, config, head, message
 
@@ -27,24 +29,24 @@ BODIES = [
 
 
 def error_of(reply: Reply) -> tuple[int, int, str]:
-    return reply.status, answer(reply)["error"]["code"], reply.facts["error_reason"]
+    return reply.status, answer(reply)["error"]["code"], reply.facts.metadata()["error_reason"]
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_a_session_id_is_needed(body: bytes) -> None:
-    """S9."""
+    """400 without one (MCP transports, Session Management)."""
     assert error_of(Rig().reply(body, head())) == (400, -32600, "session_missing")
 
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("token", ["", "unknown", "A" * 300, "\u0000", "a, b"])
 def test_an_unknown_session_id(body: bytes, token: str) -> None:
-    """S10."""
+    """404 (MCP transports, Session Management)."""
     assert error_of(Rig().reply(body, head(mcp_session_id=token))) == (404, -32600, "session_unknown")
 
 
 def test_the_id_is_echoed_where_there_was_one() -> None:
-    """E34: no id but the request's own."""
+    """No id but the request's own."""
     for token, status in ((None, 400), ("unknown", 404)):
         request = Rig().reply(message("ping", id="x"), head(mcp_session_id=token))
         other = Rig().reply(message("notifications/initialized", id=None), head(mcp_session_id=token))
@@ -64,11 +66,11 @@ def test_the_id_is_echoed_where_there_was_one() -> None:
     ],
 )
 def test_tokens_that_are_good_for_something_else(changed: dict[str, object], reason: str) -> None:
-    """E6: the client is told no more than that there is no session; the operator is."""
+    """The client is told no more than that there is no session; the operator is."""
     rig = Rig()
     token, _ = rig.sealer.seal(rig.state(**changed))
     reply = rig.reply(message("ping"), head(mcp_session_id=token))
-    assert (reply.status, reply.facts["session_error"]) == (404, reason)
+    assert (reply.status, reply.facts.metadata()["session_error"]) == (404, reason)
     assert reply.body == rig.reply(message("ping"), head(mcp_session_id="unknown")).body
 
 
@@ -99,14 +101,16 @@ def test_an_id_sealed_before_the_secret_was_rotated() -> None:
 
 
 def test_delete_ends_the_session_here_and_at_every_server() -> None:
-    """E7, S13: whatever the servers reply."""
+    """Whatever the servers reply."""
     rig = Rig()
     other = Rig(memory=rig.memory)
     decision = rig.gateway.admit(rig.head("DELETE"), NOW)
     assert isinstance(decision, FanOut)
+    for effect in decision.effects:
+        rig.memory.apply(effect)
     assert [leg.server for leg in decision.legs if isinstance(leg, CloseLeg)] == ["a", "b"]
     reply = as_reply(decision.merge([Done("a"), Failed("b", "connect", "is unreachable")], NOW))
-    assert (reply.status, reply.body, reply.ends_session) == (204, b"", rig.session)
+    assert (reply.status, reply.body, reply.effects) == (204, b"", (EndStreams(rig.session),))
     assert [note.fields["server"] for note in reply.notes] == ["b"]
     for body in BODIES:
         assert rig.reply(body).status == 404
@@ -133,5 +137,5 @@ def test_sessions_end_by_the_clock_they_are_given() -> None:
 def test_no_token_is_printed() -> None:
     rig = Rig()
     reply = rig.reply(message("ping"), head(mcp_session_id=rig.token + "x"))
-    assert rig.token not in json.dumps(dict(reply.facts))
+    assert rig.token not in json.dumps(reply.facts.metadata())
     assert rig.token not in reply.body.decode()

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import settings
 from hypothesis import strategies as st
-
-PROPERTY = settings(deadline=None, database=None, max_examples=100)
-"""Tests run side by side on slow machines: no time limit, nothing left on disk."""
 
 blanks = st.sampled_from(["", "", "", " ", "\n", "\t", "\r\n", "  \n "])
 

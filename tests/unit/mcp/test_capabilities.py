@@ -11,10 +11,19 @@ from hypothesis import strategies as st
 
 from mcp_extproc.mcp import capabilities, jsontext
 from mcp_extproc.mcp.jsontext import Members
-from tests.unit.mcp.strategies import PROPERTY, json_texts
+from mcp_extproc.mcp.versions import SUPPORTED
+from tests.unit.mcp.strategies import json_texts
 
-V03, V06, V11 = "2025-03-26", "2025-06-18", "2025-11-25"
+V03, V06, V11 = sorted(SUPPORTED)
 LISTS = {"listChanged": True}
+EVERYTHING: dict[str, Any] = {
+    "completions": {},
+    "logging": {},
+    "prompts": LISTS,
+    "resources": {**LISTS, "subscribe": True},
+    "tools": LISTS,
+}
+"""What is told where a server that may have anything is missing."""
 
 
 def members(declared: dict[str, Any]) -> Members:
@@ -43,6 +52,11 @@ def members(declared: dict[str, Any]) -> Members:
         ({"resources": {"subscribe": {}}}, {"resources"}),
         ({"resources": {"subscribe": None, "Subscribe": True}}, {"resources"}),
         ({"resources": [True]}, {"resources"}),
+        ({"tools": None, "prompts": {"listChanged": 1}}, {"tools", "prompts"}),
+        (
+            {"tools": {"listChanged": True}, "resources": {"subscribe": True, "listChanged": False}, "logging": {}},
+            {"tools", "tools.listChanged", "resources", "resources.subscribe", "logging"},
+        ),
     ],
 )
 def test_what_a_server_offers(declared: dict[str, Any], flags: set[str]) -> None:
@@ -54,6 +68,7 @@ def test_what_a_server_offers(declared: dict[str, Any], flags: set[str]) -> None
     [
         ([], False, {}),
         ([set()], False, {}),
+        ([{"tools"}], False, {"tools": LISTS}),
         ([{"tools"}, {"prompts"}], False, {"prompts": LISTS, "tools": LISTS}),
         # The gateway tells of servers that come back, so that it does not matter whether a server does.
         ([{"tools", "tools.listChanged"}, {"resources"}], False, {"tools": LISTS, "resources": LISTS}),
@@ -62,16 +77,12 @@ def test_what_a_server_offers(declared: dict[str, Any], flags: set[str]) -> None
         # What the gateway does not carry is not promised: tasks, experimental ones.
         ([{"tasks", "experimental", "extensions", "x"}], False, {}),
         (
-            [set()],
-            True,
-            {
-                "completions": {},
-                "logging": {},
-                "prompts": LISTS,
-                "resources": {**LISTS, "subscribe": True},
-                "tools": LISTS,
-            },
+            [{"tools"}, {"resources", "resources.subscribe", "tasks", "experimental"}],
+            False,
+            {"resources": {**LISTS, "subscribe": True}, "tools": LISTS},
         ),
+        ([set()], True, EVERYTHING),
+        ([{"tools"}], True, EVERYTHING),
     ],
 )
 def test_the_sum_of_servers(servers: list[set[str]], missing: bool, told: dict[str, Any]) -> None:
@@ -83,7 +94,6 @@ flag_sets = st.frozensets(
 )
 
 
-@PROPERTY
 @given(st.lists(flag_sets, max_size=4), st.booleans())
 def test_the_sum_does_not_depend_on_the_order_and_is_written_the_same(
     servers: list[frozenset[str]], missing: bool
@@ -101,12 +111,16 @@ CLIENT: list[tuple[dict[str, Any], str, set[str]]] = [
     ({"roots": {}}, V03, {"roots"}),
     ({"roots": {"listChanged": True}}, V03, {"roots", "roots.listChanged"}),
     ({"roots": {"listChanged": 1}}, V11, {"roots"}),
+    ({"roots": {"listChanged": True}}, V11, {"roots", "roots.listChanged"}),
+    ({"roots": {"listChanged": False}}, V11, {"roots"}),
+    ({"sampling": {}, "roots": {}}, V03, {"sampling", "roots"}),
     ({"sampling": {}}, V03, {"sampling"}),
     ({"sampling": {"tools": {}}}, V11, {"sampling", "sampling.tools"}),
     ({"sampling": {"tools": {}}}, V06, {"sampling"}),
     ({"sampling": {"tools": True}}, V11, {"sampling"}),
     # A server has no business with what other servers told the client.
     ({"sampling": {"context": {}}}, V11, {"sampling"}),
+    ({"sampling": {"tools": {}, "context": {}}}, V11, {"sampling", "sampling.tools"}),
     # Elicitation came with 2025-06-18, its modes with 2025-11-25; without modes it means forms.
     ({"elicitation": {}}, V03, set()),
     ({"elicitation": {}}, V06, {"elicitation", FORM}),
@@ -119,6 +133,8 @@ CLIENT: list[tuple[dict[str, Any], str, set[str]]] = [
     # What is no object is not declared.
     ({"roots": True, "sampling": [], "elicitation": "x"}, V11, set()),
     ({"roots": None, "sampling": None, "elicitation": None}, V11, set()),
+    ({"roots": True, "sampling": None, "elicitation": []}, V11, set()),
+    ({"tasks": {}, "experimental": {"x": {}}, "extensions": {}}, V11, set()),
     ({"tasks": {"requests": {}}, "experimental": {"x": {}}, "Roots": {}}, V11, set()),
 ]
 
@@ -166,12 +182,33 @@ def test_a_server_is_told_no_more_than_the_client_declared(
             assert again == flags
 
 
+_NOTHING: dict[str, Any] = {}
+parts: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from(["roots", "sampling", "elicitation", "tasks"]),
+    st.dictionaries(
+        st.sampled_from(["listChanged", "tools", "context", "form", "url"]),
+        st.just(_NOTHING) | st.booleans(),
+        max_size=3,
+    ),
+)
+
+
+@given(parts, st.sampled_from([V03, V06, V11]))
+def test_servers_read_what_the_client_meant(declared: dict[str, Any], version: str) -> None:
+    """What is declared to a server means to it just what the client's own words meant."""
+    flags = capabilities.client_flags(members(declared), version)
+    told = capabilities.declared_to_servers(flags, version)
+    assert told.isascii()
+    if not any(flag.startswith("elicitation.") for flag in flags):
+        flags -= {"elicitation"}  # a client that knows only URLs, at a version without: it is asked for neither
+    assert capabilities.client_flags(members(json.loads(told)), version) == flags
+
+
 declared_texts = st.dictionaries(
     st.sampled_from(["roots", "sampling", "elicitation", "resources", "tools", "x"]), json_texts, max_size=4
 )
 
 
-@PROPERTY
 @given(declared_texts, st.sampled_from([V03, V06, V11]))
 def test_whatever_is_declared_is_read(declared: dict[str, str], version: str) -> None:
     """Values nobody expects are no reason to fail."""

@@ -21,7 +21,7 @@ from mcp_extproc.mcp.envelope import (
     split_batch,
 )
 from mcp_extproc.mcp.errors import INVALID_REQUEST, PARSE_ERROR, McpError, render
-from tests.unit.mcp.strategies import PROPERTY, join_members, json_texts
+from tests.unit.mcp.strategies import join_members, json_texts
 
 DEPTH = 100
 
@@ -44,7 +44,7 @@ def call(arguments: str) -> bytes:
     ["0", "1", "-1", "9007199254740993", "1" * 1000, '"0"', '""', '"\\u0031"', r'"\""', '"\U0001f600"', '"a\x7fb"'],
 )
 def test_ids_come_back_digit_for_digit(id: str) -> None:
-    """E4: `0` and `"0"` are two ids, and an id above 2**53 keeps its digits."""
+    """`0` and `"0"` are two ids, and an id above 2**53 keeps its digits."""
     request = parse(f'{{"jsonrpc":"2.0", "id" : {id} ,"method":"ping"}}'.encode(), DEPTH)
     assert isinstance(request, Request)
     assert request.id == id.encode()
@@ -110,7 +110,7 @@ NO_VALUES = [
 
 @pytest.mark.parametrize("value", NO_VALUES)
 def test_no_json_in_the_arguments(value: str) -> None:
-    """S5."""
+    """Wherever it is, the whole message is none."""
     error = refused(call(value))
     assert (error.code, error.status, error.reason, error.id) == (PARSE_ERROR, 400, "parse_error", None)
 
@@ -129,7 +129,7 @@ WHOLE = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
     ],
 )  # fmt: skip
 def test_no_json(body: bytes) -> None:
-    """S5: junk before or after, a byte order mark, another encoding, broken UTF-8."""
+    """Junk before or after, a byte order mark, another encoding, broken UTF-8."""
     error = refused(body)
     assert (error.code, error.status, error.id) == (PARSE_ERROR, 400, None)
     assert b'"id"' not in render(error)
@@ -170,7 +170,7 @@ NO_ID: list[Any] = [None, True, False, 1.5, 1.0, {}, {"a": 1}, [], [1], "x" * MA
 
 @pytest.mark.parametrize("id", NO_ID, ids=lambda value: repr(value)[:20])
 def test_ids_that_are_none(id: Any) -> None:
-    """E3, N12: neither a notification nor an answer that nobody can match."""
+    """Neither a notification nor an answer that nobody can match."""
     error = refused(members(id=id))
     assert (error.code, error.status, error.id) == (INVALID_REQUEST, 400, None)
     assert b'"id"' not in render(error).replace(b'\\"id\\"', b"")
@@ -178,7 +178,7 @@ def test_ids_that_are_none(id: Any) -> None:
 
 @pytest.mark.parametrize("id", ["1e2", "1E2", "-0.0", "1.0"])
 def test_numbers_that_are_no_integers_as_written(id: str) -> None:
-    """E3."""
+    """An id is a string or an integer (MCP basic, Requests)."""
     assert refused(f'{{"jsonrpc":"2.0","id":{id},"method":"ping"}}'.encode()).code == INVALID_REQUEST
 
 
@@ -193,7 +193,7 @@ BAD = [
 
 @pytest.mark.parametrize("body", BAD, ids=lambda body: body.decode()[:60])
 def test_no_message_but_an_id(body: bytes) -> None:
-    """S5: whoever sent it can tell which of its messages was refused."""
+    """Whoever sent it can tell which of its messages was refused."""
     error = refused(body)
     assert (error.code, error.status, error.reason, error.id) == (INVALID_REQUEST, 400, "invalid_request", b"7")
     assert json.loads(render(error))["id"] == 7
@@ -219,7 +219,7 @@ def test_no_message_and_no_id(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b" [ ] ", b"[" + WHOLE + b"]", b"\n[" + WHOLE + b"," + WHOLE + b"]"])
 def test_batches(body: bytes) -> None:
-    """E1, E2, S4."""
+    """An array is no message."""
     error = refused(body)
     assert (error.code, error.status, error.id) == (INVALID_REQUEST, 400, None)
     assert "batches" in error.message
@@ -367,13 +367,12 @@ def test_the_messages_of_a_batch_stay_as_they_are() -> None:
     ],
 )
 def test_what_is_no_batch(body: bytes, found: int) -> None:
-    """E1, E2, S5."""
+    """Neither an empty one (JSON-RPC 2.0, section 6) nor what is no JSON."""
     with pytest.raises(McpError) as caught:
         split_batch(body, DEPTH, 2)
     assert (caught.value.code, caught.value.status, caught.value.id) == (found, 400, None)
 
 
-@PROPERTY
 @given(st.lists(json_texts, min_size=1, max_size=4), st.binary(max_size=2))
 def test_any_batch_is_split_or_refused(texts: list[str], junk: bytes) -> None:
     body = b"[" + ",".join(texts).encode() + b"]" + junk
@@ -393,7 +392,6 @@ def strict(body: bytes) -> Any:
     return json.loads(body.decode("utf-8"), parse_constant=lambda constant: int(f"no number: {constant}"))
 
 
-@PROPERTY
 @given(st.one_of(st.binary(max_size=60), json_texts.map(str.encode)))
 def test_any_bytes_are_a_message_or_an_error(body: bytes) -> None:
     error: McpError | None = None
@@ -420,7 +418,6 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(body)
 
 
-@PROPERTY
 @given(damaged())
 def test_nothing_is_read_that_another_reader_refuses(body: bytes) -> None:
     try:

@@ -14,7 +14,7 @@ def error(id: bytes | None = None, data: object = None) -> McpError:
 
 
 def test_an_unreadable_id_is_left_out() -> None:
-    """E34: `null` is no id in MCP's schema."""
+    """`null` is no id in MCP's schema."""
     assert json.loads(render(error())) == {
         "jsonrpc": "2.0",
         "error": {"code": -32602, "message": 'Unknown tool: "x"\r\n\0'},
@@ -23,7 +23,7 @@ def test_an_unreadable_id_is_left_out() -> None:
 
 @pytest.mark.parametrize("id", [b"0", b'"0"', b"9007199254740993", b"123456789012345678901234567890", b'"\\u0041"'])
 def test_ids_are_written_as_they_were_read(id: bytes) -> None:
-    """E4, N13: `0` is an id like any other."""
+    """`0` is an id like any other."""
     assert render(error(id)).startswith(b'{"jsonrpc":"2.0","id":' + id + b',"error":{')
 
 

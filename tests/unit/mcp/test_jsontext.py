@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.jsontext import DuplicateMember, NotJson
-from tests.unit.mcp.strategies import PROPERTY, blanks, join_members, json_texts, spelled
+from tests.unit.mcp.strategies import blanks, join_members, json_texts, spelled
 
 
 def naive_depth(text: str) -> int:
@@ -31,13 +31,11 @@ def naive_depth(text: str) -> int:
     return deepest
 
 
-@PROPERTY
 @given(json_texts)
 def test_depth(text: str) -> None:
     assert jsontext.depth(text.encode()) == naive_depth(text)
 
 
-@PROPERTY
 @given(st.lists(st.text('["\\{}]ab\u00e9', max_size=12), max_size=4))
 def test_depth_of_strings_full_of_brackets_and_quotes(strings: list[str]) -> None:
     text = json.dumps({"k": strings, "[": [{"]": string} for string in strings]}, ensure_ascii=False)
@@ -100,7 +98,6 @@ def objects(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
     return draw(blanks) + join_members(draw, spelled_members) + draw(blanks), members
 
 
-@PROPERTY
 @given(objects())
 def test_members_keep_order_and_text(object: tuple[str, dict[str, str]]) -> None:
     text, members = object
@@ -111,7 +108,6 @@ def test_members_keep_order_and_text(object: tuple[str, dict[str, str]]) -> None
     assert list(offsets) == list(members)
 
 
-@PROPERTY
 @given(objects(), st.booleans())
 def test_replacing_a_value_cuts_exactly_it_out(object: tuple[str, dict[str, str]], compact: bool) -> None:
     members = jsontext.split(object[0].encode())
@@ -121,7 +117,6 @@ def test_replacing_a_value_cuts_exactly_it_out(object: tuple[str, dict[str, str]
         assert changed == text[:at] + b"[42]" + text[at + len(bytes(members[name])) :]
 
 
-@PROPERTY
 @given(objects(), json_texts, st.data())
 def test_a_name_given_twice_is_found_and_named(
     object: tuple[str, dict[str, str]], value: str, data: st.DataObject
@@ -158,7 +153,6 @@ def test_joined_members_are_values_byte_for_byte() -> None:
 # -- Arrays, and values deep inside -----------------------------------------------------------------------------------------
 
 
-@PROPERTY
 @given(st.lists(json_texts, max_size=5))
 def test_elements_keep_their_text(texts: list[str]) -> None:
     elements = jsontext.elements_of(f"[ {' , '.join(texts)} ]".encode())
@@ -205,7 +199,6 @@ def test_where_nothing_changes_the_text_is_not_written_again(text: str) -> None:
     assert jsontext.edit(text.encode(), WHERE, str.upper) is None
 
 
-@PROPERTY
 @given(json_texts)
 def test_any_value_can_be_edited(text: str) -> None:
     found = jsontext.edit(text.encode(), WHERE, str.upper)

@@ -23,18 +23,19 @@ REQUESTS = [
     ("resources/subscribe", Handling.BY_URI, "resources.subscribe", None, None),
     ("resources/unsubscribe", Handling.BY_URI, "resources.subscribe", None, None),
     ("completion/complete", Handling.BY_REF, "completions", None, None),
-    ("logging/setLevel", Handling.TELL_ALL, "logging", None, None),
+    ("logging/setLevel", Handling.SET_LEVEL, "logging", None, None),
 ]  # fmt: skip
 
 # (notification, handling, flag of the client)
 NOTIFICATIONS = [
     ("notifications/initialized", Handling.DROP, None),
-    ("notifications/cancelled", Handling.BROADCAST, None),
+    ("notifications/cancelled", Handling.CANCEL, None),
     ("notifications/progress", Handling.BY_PROGRESS, None),
     ("notifications/roots/list_changed", Handling.BROADCAST, "roots"),
 ]
 
 SERVER_REQUESTS = [
+    ("ping", None),
     ("sampling/createMessage", "sampling"),
     ("elicitation/create", "elicitation"),
     ("roots/list", "roots"),
@@ -42,7 +43,7 @@ SERVER_REQUESTS = [
 
 
 def test_every_row_of_requests() -> None:
-    """ClientRequest of 2025-03-26 to 2025-11-25, but for tasks, which are not offered (E32)."""
+    """ClientRequest of 2025-03-26 to 2025-11-25, but for tasks, which are not offered."""
     rows = [(row.name, row.handling, row.capability, row.items, row.entry) for row in methods.REQUESTS.values()]
     assert rows == REQUESTS
     assert all(row.client_flag is None for row in methods.REQUESTS.values())
@@ -55,7 +56,7 @@ def test_every_row_of_notifications() -> None:
 
 
 def test_every_row_of_requests_of_servers() -> None:
-    """ServerRequest, but for ping, which is answered here, and tasks."""
+    """ServerRequest, but for tasks."""
     assert [(row.name, row.client_flag) for row in methods.SERVER_REQUESTS.values()] == SERVER_REQUESTS
 
 
@@ -73,7 +74,8 @@ def test_what_is_listed_says_where_the_entries_are_and_who_has_them() -> None:
 
 def test_only_notifications_are_called_so() -> None:
     assert all(name.startswith("notifications/") for name in methods.NOTIFICATIONS)
-    others = [*methods.REQUESTS, *methods.SERVER_REQUESTS, *methods.MODERN_ONLY]
+    modern = (name for name in methods.FROM_CLIENTS if methods.only_modern(name))
+    others = [*methods.REQUESTS, *methods.SERVER_REQUESTS, *modern]
     assert not any(name.startswith("notifications/") for name in others)
 
 
@@ -84,15 +86,16 @@ def test_what_is_promised_is_served_and_the_other_way_round() -> None:
 
 def test_every_notification_of_a_changed_list_is_about_lists() -> None:
     assert methods.LIST_CHANGED == {
-        "notifications/tools/list_changed": "tools",
-        "notifications/prompts/list_changed": "prompts",
-        "notifications/resources/list_changed": "resources",
+        "tools": "notifications/tools/list_changed",
+        "prompts": "notifications/prompts/list_changed",
+        "resources": "notifications/resources/list_changed",
     }
-    assert {row.capability for row in methods.REQUESTS.values() if row.items} == set(methods.LIST_CHANGED.values())
+    assert {row.capability for row in methods.REQUESTS.values() if row.items} == methods.LIST_CHANGED.keys()
 
 
 def test_methods_of_later_versions_are_not_served() -> None:
-    assert methods.MODERN_ONLY.isdisjoint(methods.REQUESTS)
+    assert not any(map(methods.only_modern, methods.REQUESTS))
+    assert methods.only_modern("server/discover")
 
 
 def test_log_levels_come_in_the_order_of_their_severity() -> None:
@@ -131,7 +134,7 @@ def filled(text: str | None) -> str | None:
     return None if text is None else text.replace("CONTENT", CONTENT).replace("VIEW", VIEW)
 
 
-def edited(text: str, row: Method | methods.ServerRequest) -> object:
+def edited(text: str, row: Method | methods.ServerMethod) -> object:
     found = jsontext.edit(text.encode(), row.uris, change)
     return json.loads(found if found is not None else text)
 
@@ -145,7 +148,7 @@ def test_where_uris_stand_in_results(row: Method) -> None:
 
 
 @pytest.mark.parametrize("row", methods.SERVER_REQUESTS.values(), ids=lambda row: row.name)
-def test_where_uris_stand_in_requests_of_servers(row: methods.ServerRequest) -> None:
+def test_where_uris_stand_in_requests_of_servers(row: methods.ServerMethod) -> None:
     text = filled(REQUEST_PARAMS.get(row.name))
     assert (row.uris is not None) == (text is not None)
     if text is not None:

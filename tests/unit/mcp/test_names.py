@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.mcp.names import Names, header_value
-from tests.unit.mcp.strategies import PROPERTY, tool_names
+from tests.unit.mcp.strategies import tool_names
 
 PREFIX_CHARACTERS = string.ascii_letters + string.digits + "_.-"
 
@@ -36,7 +36,6 @@ def configured(prefixes: dict[str, str], separator: str) -> Names | None:
     return Names(prefixes, separator)
 
 
-@PROPERTY
 @given(prefixes, separators, tool_names)
 def test_names_come_back_to_their_server(prefixes: dict[str, str], separator: str, tool: str) -> None:
     names = configured(prefixes, separator)
@@ -47,7 +46,6 @@ def test_names_come_back_to_their_server(prefixes: dict[str, str], separator: st
             assert names.split(names.join(server, tool)) == (server, tool)
 
 
-@PROPERTY
 @given(prefixes, separators, st.text("_a.", max_size=12))
 def test_a_name_that_is_split_joins_to_itself(prefixes: dict[str, str], separator: str, name: str) -> None:
     found = Names(prefixes, separator).split(name)
@@ -86,7 +84,7 @@ def test_the_order_of_servers_does_not_matter() -> None:
 
 @pytest.mark.parametrize("name", ["gh__", "gh", "gh_x", "x__y", "GH__x", ""])
 def test_names_of_nobody(name: str) -> None:
-    """E26."""
+    """What no server's prefix begins is no tool."""
     assert Names({"github": "gh"}, "__").split(name) is None
 
 
@@ -105,7 +103,6 @@ def decoded(value: str) -> str:
     return value
 
 
-@PROPERTY
 @given(st.one_of(tool_names, st.text("=?base64 \t\r\n\0A", max_size=30)))
 def test_header_values_are_safe_and_come_back(text: str) -> None:
     value = header_value(text)

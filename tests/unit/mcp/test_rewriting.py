@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.envelope import Request, parse, with_id
 from tests.unit.mcp.strategies import (
-    PROPERTY,
     blanks,
     join_members,
     json_texts,
@@ -73,7 +72,6 @@ def calls(draw: st.DrawFn) -> Call:
     return Call(before.encode(), name, name_text.encode(), after.encode(), id.encode(), arguments.encode())
 
 
-@PROPERTY
 @given(calls(), tool_names)
 def test_every_byte_but_the_name_stays(call: Call, new: str) -> None:
     request = parse(call.body, DEPTH)
@@ -84,7 +82,6 @@ def test_every_byte_but_the_name_stays(call: Call, new: str) -> None:
     assert request.body == call.body
 
 
-@PROPERTY
 @given(calls(), tool_names)
 def test_the_new_message_reads_as_the_new_name(call: Call, new: str) -> None:
     request = parse(call.body, DEPTH)
@@ -97,7 +94,6 @@ def test_the_new_message_reads_as_the_new_name(call: Call, new: str) -> None:
     }
 
 
-@PROPERTY
 @given(calls(), tool_names, st.integers(-(10**30), 10**30) | tool_names)
 def test_the_id_can_be_changed_along_with_it(call: Call, new: str, id: int | str) -> None:
     """And it alone, too, byte for byte."""
@@ -113,7 +109,6 @@ def test_the_id_can_be_changed_along_with_it(call: Call, new: str, id: int | str
     assert request.rewritten({}, call.id) == request.rewritten({}) == call.body
 
 
-@PROPERTY
 @given(calls())
 def test_a_member_can_be_taken_out(call: Call) -> None:
     """The others keep their bytes, and so does what is around the parameters."""

@@ -8,13 +8,11 @@ from hypothesis import strategies as st
 
 from mcp_extproc.mcp.sealing import MAX_SEALED_CHARS, NotSealed, TextSealer, derive_key, from_base64, to_base64
 from tests.unit.gateway.relay.support import SECRET
-from tests.unit.mcp.strategies import PROPERTY
 
 OTHER = "a secret that came before this one"
 
 
 @given(st.binary(max_size=200), st.text(max_size=20), st.text(max_size=20))
-@PROPERTY
 def test_sealed_texts_open_for_their_session_and_purpose_only(blob: bytes, purpose: str, session: str) -> None:
     sealer = TextSealer(SECRET)
     sealed = sealer.seal(purpose, session, blob)
@@ -26,7 +24,6 @@ def test_sealed_texts_open_for_their_session_and_purpose_only(blob: bytes, purpo
 
 
 @given(st.text(max_size=300))
-@PROPERTY
 def test_garbage(text: str) -> None:
     with pytest.raises(NotSealed):
         TextSealer(SECRET).open("p", "s", text)
@@ -61,7 +58,6 @@ def test_keys_differ_by_purpose_and_secret() -> None:
 
 
 @given(st.binary(min_size=1, max_size=100))
-@PROPERTY
 def test_base64_has_one_spelling(blob: bytes) -> None:
     text = to_base64(blob)
     assert from_base64(text, 1000) == blob

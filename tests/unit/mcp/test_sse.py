@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, render
-from tests.unit.mcp.strategies import PROPERTY
+from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, render
 
 BOM = b"\xef\xbb\xbf"
 UNBOUNDED = 1 << 20
@@ -79,7 +79,7 @@ LINE_ENDS = {"LF": b"\n", "CR": b"\r", "CRLF": b"\r\n"}
 @pytest.mark.parametrize("line_end", LINE_ENDS.values(), ids=LINE_ENDS.keys())
 @pytest.mark.parametrize(("stream", "events"), STREAMS.values(), ids=STREAMS.keys())
 def test_streams_cut_anywhere(stream: bytes, events: list[SseEvent], line_end: bytes) -> None:
-    """E18: whole, byte by byte, and in two at every position."""
+    """Whole, byte by byte, and in two at every position."""
     stream = stream.replace(b"\n", line_end)
     assert read(stream) == events
     assert bytewise(stream) == events
@@ -89,7 +89,7 @@ def test_streams_cut_anywhere(stream: bytes, events: list[SseEvent], line_end: b
 
 
 def test_line_ends_may_be_mixed() -> None:
-    """E18."""
+    """LF, CR and CRLF (WHATWG, server-sent events)."""
     assert read(b"data: a\r\ndata: b\rdata: c\n\r\ndata: d\r\rdata: e\n\r") == [
         event(b"a\nb\nc"),
         event(b"d"),
@@ -144,10 +144,9 @@ def by_the_book(stream: bytes) -> list[SseEvent]:
     return events
 
 
-@PROPERTY
 @given(streams, st.data())
 def test_any_stream_cut_anywhere_reads_as_the_standard_says(stream: bytes, data: st.DataObject) -> None:
-    """E18."""
+    """The standard is WHATWG's, server-sent events."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert read(*pieces) == bytewise(stream) == by_the_book(stream)
@@ -177,13 +176,30 @@ def test_the_bound_is_for_each_event() -> None:
 
 
 def test_what_came_before_an_event_that_is_too_large_is_given() -> None:
-    """E19: the answer may be among it."""
+    """The answer may be among it."""
     parser = SseParser(50)
     found: list[SseEvent] = []
     with pytest.raises(EventTooLarge):
         found.extend(parser.feed(b"data: a\n\n: c\n\ndata: " + b"x" * 60))
     # `extend` keeps what it had taken.
     assert found == [event(b"a"), NOTHING]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_events_before_one_that_is_too_large_are_given(size: int) -> None:
+    """Also where they came in the same chunk; and the bound does not depend on chunks."""
+    stream = b"data: a\n\ndata: b\n\ndata: " + b"x" * 50 + b"\n\ndata: c\n\n"
+    parser = SseParser(40)
+    found: list[bytes | None] = []
+
+    def feed() -> None:
+        for start in range(0, len(stream), size):
+            for one in parser.feed(stream[start : start + size]):
+                found.append(one.data)
+
+    with pytest.raises(EventTooLarge):
+        feed()
+    assert found == [b"a", b"b"]
 
 
 # -- Ends and back again --------------------------------------------------------------------------------------------------
@@ -215,7 +231,6 @@ def test_the_end_of_a_stream_may_cut_an_event_off(stream: bytes, last: SseEvent 
         assert parser.finish() is None
 
 
-@PROPERTY
 @given(st.one_of(streams, st.tuples(streams, lines).map(b"".join)))
 def test_the_end_is_read_as_if_it_had_been_closed(stream: bytes) -> None:
     parser = SseParser(UNBOUNDED)
@@ -225,7 +240,6 @@ def test_the_end_is_read_as_if_it_had_been_closed(stream: bytes) -> None:
     assert [*events, *([] if last is None else [last])] == closed
 
 
-@PROPERTY
 @given(streams)
 def test_events_are_written_as_they_were_read(stream: bytes) -> None:
     for found in read(stream):
@@ -242,14 +256,16 @@ def test_events_are_written_as_they_were_read(stream: bytes) -> None:
         (event(b"", id="7", retry=5), b"id: 7\nretry: 5\ndata:\n\n"),
         (event(b"x", event="other"), b"event: other\ndata: x\n\n"),
         (event(None, id="7"), b"id: 7\n\n"),
+        (event(b"a\n\nb", event="odd", id="7", retry=10), b"event: odd\nid: 7\nretry: 10\ndata: a\ndata:\ndata: b\n\n"),
+        (event(b"", id="7"), b"id: 7\ndata:\n\n"),
         (NOTHING, b":\n\n"),
+        (NOTHING, COMMENT),
     ],
 )
 def test_how_events_are_written(given_: SseEvent, text: bytes) -> None:
     assert render(given_) == text
 
 
-@PROPERTY
 @given(streams, st.integers(1, 30))
 def test_the_bound_does_not_depend_on_the_cuts(stream: bytes, bound: int) -> None:
     def outcome(chunks: list[bytes]) -> list[SseEvent] | None:
@@ -259,3 +275,37 @@ def test_the_bound_does_not_depend_on_the_cuts(stream: bytes, bound: int) -> Non
             return None
 
     assert outcome([stream]) == outcome([stream[i : i + 1] for i in range(len(stream))])
+
+
+line = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=12)
+data_texts = st.lists(line, max_size=4).map(lambda lines: "\n".join(lines).encode())
+sse_events = st.builds(
+    SseEvent,
+    st.none() | data_texts,
+    st.just("message") | line.filter(bool),
+    st.none() | line,
+    st.none() | st.integers(0, 10**9),
+).filter(lambda written: written != NOTHING)
+
+
+@given(
+    st.lists(sse_events, max_size=5),
+    st.lists(st.integers(0, 400), max_size=6),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+)
+def test_what_is_written_is_read_however_cut(written: list[SseEvent], cuts: list[int], end: bytes) -> None:
+    stream = (COMMENT + b"".join(map(render, written))).replace(b"\n", end)
+    parser = SseParser(UNBOUNDED)
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    pieces = [stream[start:stop] for start, stop in pairwise(edges)]
+    found = [one for piece in pieces for one in parser.feed(piece)]
+    assert found == [NOTHING, *written]
+    assert parser.finish() is None
+
+
+@given(sse_events, st.integers(0, 2))
+def test_the_end_gives_what_lacks_only_its_blank_line(written: SseEvent, missing: int) -> None:
+    text = render(written)
+    parser = SseParser(UNBOUNDED)
+    found = [*parser.feed(text[: len(text) - missing]), parser.finish()]
+    assert [one for one in found if one is not None] == [written]

@@ -35,7 +35,7 @@ def test_media_types(header: str, found: str) -> None:
     ],
 )
 def test_both_kinds_of_answers_are_taken(header: str) -> None:
-    """E12, S6: in either order, and wildcards count."""
+    """In either order, and wildcards count."""
     assert accepts(header, JSON, SSE)
 
 
@@ -59,7 +59,7 @@ def test_both_kinds_of_answers_are_taken(header: str) -> None:
     ],
 )
 def test_one_kind_of_answers_is_not_taken(header: str) -> None:
-    """E12, S6."""
+    """Clients list both (MCP transports, Sending Messages)."""
     assert not accepts(header, JSON, SSE)
 
 
@@ -97,7 +97,7 @@ def test_hosts_that_are_not(host: str) -> None:
     ],
 )  # fmt: skip
 def test_pages_of_this_machine_may_call_by_default(origin: str, allowed: bool) -> None:
-    """E11, S14."""
+    """No others: they could be used for DNS rebinding (MCP transports, Security Warning)."""
     assert origin_allowed(origin, None) is allowed
 
 
@@ -110,7 +110,7 @@ def test_pages_of_this_machine_may_call_by_default(origin: str, allowed: bool) -
     ],
 )  # fmt: skip
 def test_listed_origins_and_no_others_may_call(origin: str, allowed: bool) -> None:
-    """E11: a list replaces the default, loopback included."""
+    """A list replaces the default, loopback included."""
     assert origin_allowed(origin, ("https://app.example.com",)) is allowed
 
 

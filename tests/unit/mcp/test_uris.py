@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.mcp.uris import Uris
-from tests.unit.mcp.strategies import PROPERTY
 
 WORDS = {"github": "gh", "jira": "j-2.x", "plain": ""}
 PREFIXED = Uris(WORDS, untouched=False)
@@ -21,7 +20,6 @@ uris = st.one_of(
 
 
 @given(st.sampled_from(["github", "jira"]), uris)
-@PROPERTY
 def test_what_a_client_sees_leads_back(server: str, uri: str) -> None:
     visible = PREFIXED.visible(server, uri)
     assert PREFIXED.split(visible) == (server, uri)
@@ -35,7 +33,6 @@ def test_what_a_client_sees_leads_back(server: str, uri: str) -> None:
 
 
 @given(uris)
-@PROPERTY
 def test_the_server_without_a_word_has_the_rest(uri: str) -> None:
     assert PREFIXED.visible("plain", uri) == uri
     found = PREFIXED.split(uri)
@@ -44,7 +41,6 @@ def test_the_server_without_a_word_has_the_rest(uri: str) -> None:
 
 
 @given(uris)
-@PROPERTY
 def test_one_servers_uris_stay(uri: str) -> None:
     assert ONE.visible("github", uri) == uri
     assert ONE.split(uri) == ("github", uri)

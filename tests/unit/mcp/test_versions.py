@@ -21,7 +21,7 @@ from mcp_extproc.mcp import versions
     ],
 )
 def test_negotiation(requested: str, answer: str) -> None:
-    """E9, M8: the client's version where we speak it, else our newest."""
+    """The client's version where we speak it, else our newest."""
     assert versions.negotiate(requested) == answer
 
 

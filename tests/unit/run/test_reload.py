@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from mcp_extproc import tasks
 from mcp_extproc.config import ConfigError, Loaded, load
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.run import reload
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from mcp_extproc.run.supervisor import Supervisor
+
+
+class Bug(Exception):
+    """Nobody expects it."""
 
 
 class Workers:
@@ -28,16 +35,21 @@ class Workers:
         self.served: list[set[str]] = []
         self.known: list[set[str]] = []
         """What Envoy's files had when the workers were replaced."""
-        self.fails = False
+        self.fails: Exception | None = None
         self.gone = asyncio.Event()
+        self.breaks = 0
+        """How often waiting for the old ones fails yet."""
 
     async def restart(self, config: Loaded) -> None:
         self.known.append(clusters(self.files))
-        if self.fails:
-            raise StartError("it does not start")
+        if self.fails is not None:
+            raise self.fails
         self.served.append(set(config.config.servers))
 
     async def old_ones_gone(self) -> None:
+        if self.breaks:
+            self.breaks -= 1
+            raise Bug
         await self.gone.wait()
 
 
@@ -60,9 +72,7 @@ class Stage:
         return {path.name: path.stat().st_mtime_ns for path in self.files.glob("*.json")}
 
     async def until_known(self, *servers: str) -> None:
-        async with asyncio.timeout(10):
-            while clusters(self.files) != set(servers):
-                await asyncio.sleep(0)
+        await eventually(lambda: clusters(self.files), f"clusters {servers}", until=lambda seen: seen == set(servers))
 
 
 def clusters(directory: Path) -> set[str]:
@@ -109,11 +119,12 @@ async def test_a_change_does_not_wait_for_what_is_left_of_the_one_before(stage: 
     await stage.live.close()
 
 
-async def test_workers_that_do_not_start(stage: Stage) -> None:
+@pytest.mark.parametrize("error", [StartError("it does not start"), OSError(28, "No space left"), Bug()])
+async def test_workers_that_do_not_start(stage: Stage, error: Exception) -> None:
     before = {path.name: path.read_bytes() for path in stage.files.glob("*.json")}
-    stage.workers.fails = True
+    stage.workers.fails = error
     stage.write("b")
-    with pytest.raises(StartError):
+    with pytest.raises(type(error)):
         await stage.live.reload(even_if_same=False)
     assert {path.name: path.read_bytes() for path in stage.files.glob("*.json")} == before
     assert set(stage.live.served.config.servers) == {"a"}
@@ -128,3 +139,88 @@ async def test_a_file_that_is_wrong(stage: Stage) -> None:
     with pytest.raises(ConfigError):
         await stage.live.reload(even_if_same=True)
     assert (stage.workers.known, stage.stamps()) == ([], before)
+
+
+# -- Watching -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "RESTART_SECONDS", (0.01,))
+
+
+def told(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
+    return [record.__dict__["mcp_fields"] for record in caplog.records if record.getMessage() == event]
+
+
+async def test_the_watcher_outlives_a_bug(stage: Stage, at_once: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Later edits are taken up, and what was served goes on until then."""
+    stage.live.watch()
+    stage.workers.fails = Bug()
+    stage.write("b")
+    await eventually(lambda: told(caplog, "config_refused"), "the watcher has got there")
+    assert told(caplog, "config_refused") == [
+        {
+            "why": "the gateway failed to take it up (Bug); the trace says where",
+            "effect": "the configuration before goes on",
+        }
+    ]
+    assert [record.exc_info is not None for record in caplog.records if record.getMessage() == "config_refused"] == [
+        True
+    ]
+    assert (clusters(stage.files), set(stage.live.served.config.servers)) == ({"a"}, {"a"})
+    stage.workers.fails = None
+    stage.write("c")
+    await eventually(lambda: stage.workers.served, "the watcher has got there")
+    assert stage.workers.served == [{"c"}]
+    await stage.live.close()
+
+
+async def test_a_number_that_envoy_can_not_have(stage: Stage, at_once: None, caplog: pytest.LogCaptureFixture) -> None:
+    """It is refused, and the next edit is taken up."""
+    stage.live.watch()
+    servers = {"b": {"url": "http://b.example/mcp"}}
+    cluster = {"name": "authz", "connect_timeout": "1s", "foo": 99999999999999999999}
+    stage.file.write_text(json.dumps({"servers": servers, "envoy": {"clusters": [cluster]}}))
+    await eventually(lambda: told(caplog, "config_refused"), "the watcher has got there")
+    stage.write("b")
+    await eventually(lambda: stage.workers.served, "the watcher has got there")
+    assert stage.workers.served == [{"b"}]
+    await stage.live.close()
+
+
+async def test_looking_at_the_file_breaks(
+    stage: Stage, at_once: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = iter([Bug(), Bug()])
+    look = reload._signature
+
+    def breaks(file: Path) -> object:
+        if (error := next(looks, None)) is not None:
+            raise error
+        return look(file)
+
+    monkeypatch.setattr(reload, "_signature", breaks)
+    stage.live.watch()
+    stage.write("b")
+    await eventually(lambda: stage.workers.served, "the watcher has got there")
+    assert [fields["task"] for fields in told(caplog, "task_failed")] == ["watch_config"] * 2
+    await stage.live.close()
+
+
+async def test_tidying_breaks(stage: Stage, at_once: None, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody needs any more is taken away all the same."""
+    stage.workers.breaks = 2
+    stage.workers.gone.set()
+    stage.write("b")
+    await stage.live.reload(even_if_same=False)
+    await stage.until_known("b")
+    assert [fields["task"] for fields in told(caplog, "task_failed")] == ["tidy_envoy_config"] * 2
+    await stage.live.close()
+
+
+async def test_closing_ends_the_watcher(stage: Stage, at_once: None) -> None:
+    stage.live.watch()
+    await stage.live.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -9,15 +9,18 @@ from typing import Any, cast
 import msgspec
 import orjson
 
-from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
+from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.decision import Decision, NeedSession
+from mcp_extproc.gateway.legs import Failed, SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import Result, SessionLost, UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
-from tests.unit.gateway.support import config
+from tests.unit.gateway.support import catalog_of, config
 
 Step = UpstreamSession | dict[str, Any] | Exception | asyncio.Event
 
@@ -48,22 +51,32 @@ class FakeClient:
         return step
 
     async def initialize(
-        self, entry: CatalogEntry, version: str, client_flags: Flags
+        self, entry: CatalogEntry, version: str, client_flags: Flags, *, context: RequestContext = NO_CONTEXT
     ) -> tuple[UpstreamSession, str | None]:
         self.asked.append((entry.name, "initialize", version))
         self.declared.append(client_flags)
         return await self._next(entry.name), f"How to use {entry.name}"
 
-    async def request(self, entry: CatalogEntry, session: UpstreamSession, method: str, params: object) -> Result:
+    async def request(
+        self,
+        entry: CatalogEntry,
+        session: UpstreamSession,
+        method: str,
+        params: object,
+        *,
+        context: RequestContext = NO_CONTEXT,
+    ) -> Result:
         self.asked.append((entry.name, method, (session.id, orjson.dumps(params).decode())))
         body = orjson.dumps(await self._next(entry.name))
         return Result(jsontext.split(msgspec.Raw(body)), len(body), entry.name in self.streaming)
 
-    async def notify(self, entry: CatalogEntry, session: UpstreamSession, body: bytes) -> None:
+    async def notify(
+        self, entry: CatalogEntry, session: UpstreamSession, body: bytes, *, context: RequestContext = NO_CONTEXT
+    ) -> None:
         self.asked.append((entry.name, "notify", (session.id, body)))
         await self._next(entry.name)
 
-    async def end(self, entry: CatalogEntry, session: UpstreamSession) -> None:
+    async def end(self, entry: CatalogEntry, session: UpstreamSession, *, context: RequestContext = NO_CONTEXT) -> None:
         self.asked.append((entry.name, "end", session.id))
         await self._next(entry.name)
 
@@ -75,8 +88,8 @@ class Rig:
         self.config = config({name: dict(server) for name in "abc"}, limits=dict(limits or {}))
         self.client = client
         self.memory = SessionMemory()
-        entries = Catalog(self.config).entries
-        front = BatchClient(None, self.config)
+        entries = catalog_of(self.config).entries
+        front = BatchClient(None, self.config.limits)
         self.legs = LegRunner(cast("UpstreamClient", client), front, entries, self.memory, self.config.limits)
 
 
@@ -86,3 +99,14 @@ def page(*names: str, **more: Any) -> dict[str, Any]:
 
 
 LOST = SessionLost()
+
+
+DEADLINE = 5.0
+"""Seconds that a leg gets where time is not the subject."""
+
+
+def need(session: SessionRef, lost: str | None, *, doubtful: bool = False) -> NeedSession:
+    def resume(_: UpstreamSession | Failed) -> Decision:
+        raise AssertionError("only the session is asked for")
+
+    return NeedSession(session, lost, resume, DEADLINE, NO_CONTEXT, doubtful)

@@ -10,13 +10,13 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.gateway.decision import Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
 from mcp_extproc.upstreams.batch_client import BatchClient
 from tests.unit.gateway.support import config, message
 
 CONFIG = config(listen={"path": "/tools"}, limits={"response_bytes": 2000, "event_bytes": 2000})
 SENT = (("authorization", "Bearer x"), ("mcp-session-id", "s"), ("content-type", "application/json"))
-LEG = BatchLeg("", SENT, message("tools/call", {"name": "a__x"}))
+LEG = BatchLeg("", "/tools", SENT, message("tools/call", {"name": "a__x"}), deadline=5.0)
 RESPONSE = b'{"jsonrpc":"2.0","id":7,"result":{"n":1.50}}'
 ASKED = b'{"jsonrpc":"2.0","id":"sealed","method":"elicitation/create"}'
 
@@ -42,7 +42,7 @@ async def listening(door: Door) -> AsyncIterator[BatchClient]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with BatchClient(TcpAddress("127.0.0.1", runner.addresses[0][1]), CONFIG) as front:
+        async with BatchClient(TcpAddress("127.0.0.1", runner.addresses[0][1]), CONFIG.limits) as front:
             yield front
     finally:
         await runner.cleanup()
@@ -80,7 +80,7 @@ async def test_a_message_goes_as_the_client_that_it_came_from() -> None:
     ],
 )
 async def test_answers(status: int, content_type: str, body: bytes, answer: bytes) -> None:
-    """E18, E19: with an empty message where there is no response."""
+    """However the stream is cut; with an empty message where there is no response."""
     assert await sent(Door(status, content_type, body)) == Answered("", status, answer)
 
 
@@ -107,12 +107,12 @@ async def test_answers_are_bounded(content_type: str, body: bytes) -> None:
 async def test_a_door_that_is_closed() -> None:
     async with listening(Door(200, "application/json", b"")) as front:
         address = front._address
-    async with BatchClient(address, CONFIG) as front:
+    async with BatchClient(address, CONFIG.limits) as front:
         outcome = await front.send(LEG)
     assert isinstance(outcome, Failed)
     assert outcome.reason == "connect"
 
 
 async def test_no_door() -> None:
-    async with BatchClient(None, CONFIG) as front:
+    async with BatchClient(None, CONFIG.limits) as front:
         assert await front.send(LEG) == Failed("", "no_front_door", "batches are not set up")

@@ -12,14 +12,13 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import NoStream, SessionLost, UpstreamClient, UpstreamError
 from tests.support.scripted import Handler, Received, ScriptedServer, fixed
-from tests.unit.gateway.support import LATEST, config, upstream
+from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
 
 PATH = "/p%20q?k=%2F"
-ENTRY = Catalog(config({"a": {"url": f"https://a.example{PATH}", "headers": {"X-Key": "v"}}})).entries["a"]
+ENTRY = catalog_of(config({"a": {"url": f"https://a.example{PATH}", "headers": {"X-Key": "v"}}})).entries["a"]
 LIST = "tools/list"
 RESPONSE_BYTES = 2000
 LIMITS = config(limits={"response_bytes": RESPONSE_BYTES, "event_bytes": 4000}).limits
@@ -62,7 +61,7 @@ OURS = (
 
 
 async def test_initialize_and_what_follows_it() -> None:
-    """U1, U2, U4: no session and no version before there are any."""
+    """No session and no version before there are any."""
     async with asking() as (client, server):
         session, instructions = await client.initialize(ENTRY, "2025-06-18", frozenset({"sampling", "sampling.tools"}))
     assert session == UpstreamSession("2025-06-18", "scripted-1-1", frozenset({"tools"}))
@@ -96,7 +95,7 @@ async def test_initialize_and_what_follows_it() -> None:
 async def test_every_later_message_carries_session_and_version(
     session: UpstreamSession, expected: dict[str, str]
 ) -> None:
-    """U3, U4: on requests, notifications and DELETE alike."""
+    """On requests, notifications and DELETE alike."""
     async with asking(on={LIST: fixed(result={})}) as (client, server):
         server.sessions.add("s")
         server.stateless = session.id is None
@@ -172,7 +171,7 @@ OTHER = '{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}'
     ],
 )
 async def test_answers_that_are_understood(handler: Handler) -> None:
-    """U1, E18, N6."""
+    """JSON and event streams, one message or an array, whatever the spelling of the stream."""
     assert await listed(handler) == {"tools": [1.5]}
 
 
@@ -211,7 +210,7 @@ async def test_no_two_requests_have_the_same_id() -> None:
     ],
 )
 async def test_what_a_server_asks_while_it_works_is_answered(asked: str, answered: dict[str, Any] | None) -> None:
-    """E24: a ping by this client, and everything else with an error, because nobody is there to be asked."""
+    """A ping by this client, and everything else with an error, because nobody is there to be asked."""
     async with asking(on={LIST: stream(asked, RESULT)}) as (client, server):
         server.sessions.add("id of a")
         await client.request(ENTRY, upstream("a"), LIST, {})
@@ -278,7 +277,7 @@ NO_MESSAGE = "answered with something that is no JSON-RPC message"
     ],
 )
 async def test_answers_that_are_failures(handler: Handler, reason: str, message: str) -> None:
-    """E19: each with a word for machines and a clause for people, and nothing of the body."""
+    """Each with a word for machines and a clause for people, and nothing of the body."""
     found = await failure(listed(handler))
     assert found[0] == reason
     assert message in found[1]
@@ -294,7 +293,7 @@ def refusing(status: int, **headers: str) -> Handler:
 
 @pytest.mark.parametrize("status", [404, 400])
 async def test_a_lost_session(status: int) -> None:
-    """U5, N4: some examples answer 400 where the specification says 404."""
+    """Some examples answer 400 where the specification says 404."""
     async with asking(on={LIST: refusing(status)}) as (client, _):
         with pytest.raises(SessionLost):
             await client.request(ENTRY, upstream("a"), LIST, {})
@@ -328,7 +327,7 @@ async def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("status", [204, 200, 404, 400, 405, 500])
 async def test_whatever_a_server_says_to_the_end_of_a_session(status: int) -> None:
-    """U8, E7."""
+    """It may refuse with 405, or not know the session any more (MCP transports, Session Management)."""
 
     class Ending(ScriptedServer):
         async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -352,14 +351,14 @@ async def initialized(result: Any, **headers: str) -> tuple[UpstreamSession, str
 
 @pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18", "2025-11-25"])
 async def test_the_servers_version_counts(version: str) -> None:
-    """U3."""
+    """It is told in a header from then on (MCP lifecycle, Version Negotiation)."""
     session, _ = await initialized({"protocolVersion": version, "capabilities": {}})
     assert session == UpstreamSession(version, None, frozenset())
 
 
 @pytest.mark.parametrize("version", ["2024-11-05", "2026-07-28", "", 5, None])
 async def test_a_version_that_is_not_spoken_here(version: Any) -> None:
-    """U3."""
+    """So there is no session with it (MCP lifecycle, Version Negotiation)."""
     reason, message = await failure(initialized({"protocolVersion": version, "capabilities": {}}))
     assert (reason, "which is not served here" in message) == ("protocol", True)
 
@@ -391,7 +390,7 @@ async def test_what_a_server_declares() -> None:
     ],
 )
 async def test_answers_to_initialize_that_are_refused(result: Any, headers: dict[str, str]) -> None:
-    """S8: an id that would not fit into a header, or break one, is not kept."""
+    """An id that would not fit into a header, or break one, is not kept."""
     reason, _ = await failure(initialized(result, **headers))
     assert reason == "protocol"
 
@@ -456,7 +455,7 @@ async def streaming(*gets: tuple[int, str, str], **server: Any) -> AsyncIterator
 
 @pytest.mark.parametrize("last", [None, "17"])
 async def test_a_stream_is_asked_for_with_session_version_and_position(last: str | None) -> None:
-    """U6: and uncompressed, because compressors hold events back."""
+    """And uncompressed, because compressors hold events back."""
     async with streaming((200, SSE, "data: {}\n\n")) as (client, server):
         async with client.listen(ENTRY, upstream("a"), last) as chunks:
             assert b"".join([chunk async for chunk in chunks]) == b"data: {}\n\n"
@@ -490,7 +489,7 @@ async def test_a_stream_is_asked_for_with_session_version_and_position(last: str
     ],
 )
 async def test_gets_without_a_stream(status: int, content_type: str, kind: type[Exception], reason: str) -> None:
-    """U6."""
+    """405 says that there is none (MCP transports, Listening for Messages from the Server)."""
     async with streaming((status, content_type, "")) as (client, _):
         with pytest.raises(UpstreamError) as caught:
             async with client.listen(ENTRY, upstream("a"), None):
@@ -527,7 +526,7 @@ async def test_a_stream_without_a_last_id_is_not_asked_for_again(events: str) ->
 
 
 async def test_a_stream_that_does_not_go_on_is_a_failure() -> None:
-    """E19."""
+    """So that nobody waits for ever."""
     async with streaming((405, "text/plain", ""), on={LIST: raw(200, SSE, PRIMING.format(1))}) as (client, _):
         reason, _ = await failure(client.request(ENTRY, upstream("a"), LIST, {}))
     assert reason == "no_stream"

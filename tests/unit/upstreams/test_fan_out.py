@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcp_extproc.gateway.decision import (
+from mcp_extproc.gateway.decision import FanOut, NeedSession, Reply
+from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.legs import (
     AskLeg,
     BatchLeg,
     CloseLeg,
     Done,
     Failed,
-    FanOut,
     Leg,
     Listed,
     ListLeg,
@@ -24,14 +25,12 @@ from mcp_extproc.gateway.decision import (
     Opened,
     OpenLeg,
     Outcome,
-    Reply,
     SessionRef,
 )
-from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import Result, UpstreamError
 from tests.unit.gateway.support import EVERYTHING, LATEST, NOW, SECRET, as_reply, head, message, upstream
-from tests.unit.upstreams.fake_client import LOST, FakeClient, Rig, Step, page
+from tests.unit.upstreams.fake_client import DEADLINE, LOST, FakeClient, Rig, Step, need, page
 
 FLAGS = frozenset({"roots"})
 REFUSED = UpstreamError("connect", "is unreachable")
@@ -41,16 +40,22 @@ def ref(server: str, known: UpstreamSession | None = None, anchor: str = "token 
     return SessionRef(server, known.id if known is not None and known.id else anchor, known, LATEST, FLAGS, "token 1")
 
 
-def listing(server: str, known: UpstreamSession | None = None, anchor: str = "token 1") -> ListLeg:
-    return ListLeg(server, ref(server, known, anchor), "tools/list", "tools", "tools")
+def listing(
+    server: str, known: UpstreamSession | None = None, anchor: str = "token 1", deadline: float = DEADLINE
+) -> ListLeg:
+    return ListLeg(server, ref(server, known, anchor), "tools/list", "tools", "tools", deadline=deadline)
 
 
-def opening(server: str) -> OpenLeg:
-    return OpenLeg(server, LATEST, FLAGS)
+def opening(server: str, deadline: float = DEADLINE) -> OpenLeg:
+    return OpenLeg(server, LATEST, FLAGS, deadline=deadline)
 
 
-def asking(server: str, known: UpstreamSession | None = None) -> AskLeg:
-    return AskLeg(server, ref(server, known), "logging/setLevel", b'{"level":"info"}', "logging")
+def asking(server: str, known: UpstreamSession | None = None, deadline: float = DEADLINE) -> AskLeg:
+    return AskLeg(server, ref(server, known), "logging/setLevel", b'{"level":"info"}', "logging", deadline=deadline)
+
+
+def doubted(session: SessionRef, lost: str) -> NeedSession:
+    return need(session, lost, doubtful=True)
 
 
 def names(outcome: Outcome) -> list[str]:
@@ -102,7 +107,7 @@ async def test_legs_run_side_by_side() -> None:
 
 
 async def test_a_leg_that_fails_leaves_the_others_alone() -> None:
-    """E25, N18."""
+    """One dead server must not fail the rest."""
     rig = Rig(FakeClient(a=[REFUSED], b=[upstream("b")], c=[UpstreamError("status", "answered HTTP 500")]))
     a, b, c = await rig.legs.run([opening(server) for server in "abc"])
     assert (a, c) == (Failed("a", "connect", "is unreachable"), Failed("c", "status", "answered HTTP 500"))
@@ -111,10 +116,10 @@ async def test_a_leg_that_fails_leaves_the_others_alone() -> None:
 
 
 async def test_each_leg_has_its_own_deadline() -> None:
-    """U10."""
+    """Every request has one (MCP lifecycle, Timeouts)."""
     never = asyncio.Event()
-    rig = Rig(FakeClient(a=[never], b=[upstream("b")]), discovery_timeout="10ms")
-    a, b = await rig.legs.run([opening("a"), opening("b")])
+    rig = Rig(FakeClient(a=[never], b=[upstream("b")]))
+    a, b = await rig.legs.run([opening("a", 0.01), opening("b")])
     assert a == Failed("a", "timeout", "did not answer within 0.01 s")
     assert isinstance(b, Opened)
 
@@ -122,16 +127,16 @@ async def test_each_leg_has_its_own_deadline() -> None:
 @pytest.mark.parametrize(
     "leg",
     [
-        listing("a", upstream("a")),
-        NotifyLeg("a", ref("a", upstream("a")), b"{}"),
-        CloseLeg("a", ref("a", upstream("a"))),
-        listing("a"),
-        asking("a", upstream("a", capabilities=("logging",))),
+        listing("a", upstream("a"), deadline=0.01),
+        NotifyLeg("a", ref("a", upstream("a")), b"{}", deadline=0.01),
+        CloseLeg("a", ref("a", upstream("a")), deadline=0.01),
+        listing("a", deadline=0.01),
+        asking("a", upstream("a", capabilities=("logging",)), 0.01),
     ],
     ids=["list", "notify", "close", "open late", "ask"],
 )
 async def test_every_kind_of_leg_has_a_deadline(leg: Leg) -> None:
-    rig = Rig(FakeClient(a=[asyncio.Event()]), discovery_timeout="10ms")
+    rig = Rig(FakeClient(a=[asyncio.Event()]))
     assert await rig.legs.run([leg]) == [Failed("a", "timeout", "did not answer within 0.01 s")]
     await rig.legs.close()
 
@@ -151,7 +156,7 @@ async def test_cancelling_the_run_cancels_what_runs() -> None:
 
 
 async def test_all_pages_are_read() -> None:
-    """E28."""
+    """Some clients read the first page only."""
     client = FakeClient(a=[page("1", nextCursor="x"), page("2", nextCursor=""), page(), page("9")])
     (listed,) = await Rig(client).legs.run([listing("a", upstream("a"))])
     assert names(listed) == ["1", "2"]
@@ -199,7 +204,7 @@ async def test_what_is_no_cursor_ends_the_list(end: dict[str, Any]) -> None:
 async def test_lists_are_bounded(
     limits: dict[str, int], pages: list[dict[str, Any]], found: list[str], why: str | None
 ) -> None:
-    """E28: and what was read until then is given."""
+    """And what was read until then is given."""
     client = FakeClient(a=pages)
     (listed,) = await Rig(client, limits).legs.run([listing("a", upstream("a"))])
     assert names(listed) == found
@@ -210,7 +215,7 @@ async def test_lists_are_bounded(
 
 async def test_entries_keep_their_bytes() -> None:
     class Verbatim(FakeClient):
-        async def request(self, *_: object) -> Any:
+        async def request(self, *_: object, **__: object) -> Any:
             return Result({"tools": msgspec.Raw(b'[ {"name":"\\u0061", "n" : 1.50 } , 9007199254740993]')}, 60, False)
 
     (listed,) = await Rig(Verbatim()).legs.run([listing("a", upstream("a"))])
@@ -258,7 +263,7 @@ async def test_who_can_not_do_it_is_not_asked() -> None:
 
 
 async def test_what_is_asked_of_a_server_that_lost_its_session() -> None:
-    """E27."""
+    """It is initialized afresh, without a session id (MCP transports, Session Management)."""
     client = FakeClient(a=[LOST, upstream("a", id="new", capabilities=("logging",)), {}])
     assert await Rig(client).legs.run([asking("a", LOGS)]) == [Done("a")]
     assert [asked[1] for asked in client.asked] == ["logging/setLevel", "initialize", "logging/setLevel"]
@@ -273,7 +278,7 @@ async def test_what_is_asked_and_refused() -> None:
 
 
 async def test_batches_without_a_front_door_fail() -> None:
-    (outcome,) = await Rig(FakeClient()).legs.run([BatchLeg("", (), b"{}")])
+    (outcome,) = await Rig(FakeClient()).legs.run([BatchLeg("", "/mcp", (), b"{}", deadline=DEADLINE)])
     assert outcome == Failed("", "no_front_door", "batches are not set up")
 
 
@@ -290,7 +295,7 @@ async def test_a_server_that_was_down_is_opened_at_the_next_list() -> None:
 
 
 async def test_a_server_that_lost_its_session_is_opened_again_and_asked_once_more() -> None:
-    """E27, U5."""
+    """The client sees nothing of it."""
     client = FakeClient(a=[LOST, upstream("a", id="new"), page("1")])
     rig = Rig(client)
     (listed,) = await rig.legs.run([listing("a", upstream("a"))])
@@ -312,7 +317,7 @@ async def test_a_session_lost_between_pages_starts_the_list_anew() -> None:
 
 
 async def test_a_session_lost_twice_is_a_failure() -> None:
-    """U5: one retry."""
+    """There is one retry."""
     client = FakeClient(a=[LOST, upstream("a", id="new"), LOST])
     (outcome,) = await Rig(client).legs.run([listing("a", upstream("a"))])
     assert outcome == Failed("a", "session_lost", "does not know its session any more")
@@ -321,11 +326,11 @@ async def test_a_session_lost_twice_is_a_failure() -> None:
 async def test_all_who_miss_one_session_open_it_once() -> None:
     client = FakeClient(a=[upstream("a", id="new")])
     rig = Rig(client)
-    found = await asyncio.gather(*(rig.legs.session(ref("a", upstream("a")), "id of a") for _ in range(10)))
+    found = await asyncio.gather(*(rig.legs.session(need(ref("a", upstream("a")), "id of a")) for _ in range(10)))
     assert found == [upstream("a", id="new")] * 10
     assert client.asked == [("a", "initialize", LATEST)]
     # Nor is it opened again for one who learns of the loss later.
-    assert await rig.legs.session(ref("a", upstream("a")), "id of a") == upstream("a", id="new")
+    assert await rig.legs.session(need(ref("a", upstream("a")), "id of a")) == upstream("a", id="new")
     assert len(client.asked) == 1
 
 
@@ -335,30 +340,30 @@ DOUBTFUL = UpstreamSession(LATEST, "id of a", frozenset())
 @pytest.mark.parametrize("reply", [{}, UpstreamError("error", "answered with error -32601: no ping")])
 async def test_a_doubtful_session_that_the_server_knows_goes_on(reply: Step) -> None:
     client = FakeClient(a=[reply])
-    assert await Rig(client).legs.session_if_lost(ref("a"), "id of a") == DOUBTFUL
+    assert await Rig(client).legs.session(doubted(ref("a"), "id of a")) == DOUBTFUL
     assert client.asked == [("a", "ping", ("id of a", "{}"))]
 
 
 async def test_a_doubtful_session_that_is_lost_is_opened_again() -> None:
     client = FakeClient(a=[LOST, upstream("a", id="new")])
     rig = Rig(client)
-    assert await rig.legs.session_if_lost(ref("a", anchor="id of a"), "id of a") == upstream("a", id="new")
+    assert await rig.legs.session(doubted(ref("a", anchor="id of a"), "id of a")) == upstream("a", id="new")
     # Who comes later with the same one does not ask.
-    assert await rig.legs.session_if_lost(ref("a", anchor="id of a"), "id of a") == upstream("a", id="new")
+    assert await rig.legs.session(doubted(ref("a", anchor="id of a"), "id of a")) == upstream("a", id="new")
     assert client.asked == [("a", "ping", ("id of a", "{}")), ("a", "initialize", LATEST)]
 
 
 async def test_a_doubtful_session_with_a_server_that_is_down() -> None:
     """No session is opened for that: the old one may be good when the server is back."""
     client = FakeClient(a=[REFUSED])
-    assert await Rig(client).legs.session_if_lost(ref("a"), "id of a") == Failed("a", "connect", "is unreachable")
+    assert await Rig(client).legs.session(doubted(ref("a"), "id of a")) == Failed("a", "connect", "is unreachable")
 
 
 async def test_sessions_of_different_clients_and_servers_are_opened_each() -> None:
     client = FakeClient(a=[upstream("a", id="1"), upstream("a", id="2")], b=[upstream("b", id="3")])
     legs = Rig(client).legs
     refs = [ref("a", anchor="token 1"), ref("a", anchor="token 2"), ref("b", anchor="token 1")]
-    found = await asyncio.gather(*(legs.session(one, None) for one in refs))
+    found = await asyncio.gather(*(legs.session(need(one, None)) for one in refs))
     assert [session.id for session in found if isinstance(session, UpstreamSession)] == ["1", "2", "3"]
 
 
@@ -366,7 +371,7 @@ async def test_one_who_gives_up_does_not_fail_the_others() -> None:
     opened = asyncio.Event()
     client = FakeClient(a=[opened, upstream("a", id="new")])
     legs = Rig(client).legs
-    first, second = (asyncio.create_task(legs.session(ref("a"), None)) for _ in range(2))
+    first, second = (asyncio.create_task(legs.session(need(ref("a"), None))) for _ in range(2))
     while not client.asked:
         await asyncio.sleep(0)
     first.cancel()
@@ -379,27 +384,27 @@ async def test_one_who_gives_up_does_not_fail_the_others() -> None:
 async def test_a_session_that_can_not_be_opened_is_tried_again_the_next_time() -> None:
     client = FakeClient(a=[REFUSED, upstream("a", id="new")])
     legs = Rig(client).legs
-    assert await legs.session(ref("a"), None) == Failed("a", "connect", "is unreachable")
-    assert await legs.session(ref("a"), None) == upstream("a", id="new")
+    assert await legs.session(need(ref("a"), None)) == Failed("a", "connect", "is unreachable")
+    assert await legs.session(need(ref("a"), None)) == upstream("a", id="new")
 
 
 async def test_opening_late_has_a_deadline() -> None:
     legs = Rig(FakeClient(a=[asyncio.Event()]), discovery_timeout="10ms").legs
-    assert await legs.session(ref("a"), None) == Failed("a", "timeout", "did not answer within 0.01 s")
+    assert await legs.session(need(ref("a"), None)) == Failed("a", "timeout", "did not answer within 0.01 s")
 
 
 async def test_a_session_opened_late_is_declared_what_the_client_declared() -> None:
     client = FakeClient(a=[upstream("a", id="new")])
-    await Rig(client).legs.session(ref("a"), None)
+    await Rig(client).legs.session(need(ref("a"), None))
     assert client.declared == [FLAGS]
 
 
 async def test_a_session_for_a_client_that_has_gone_is_ended_and_not_kept() -> None:
-    """E7: nobody would end it later."""
+    """Nobody would end it later."""
     opened, ended = asyncio.Event(), asyncio.Event()
     client = FakeClient(a=[opened, upstream("a", id="new"), ended, {}])
     rig = Rig(client)
-    waiting = asyncio.create_task(rig.legs.session(ref("a"), None))
+    waiting = asyncio.create_task(rig.legs.session(need(ref("a"), None)))
     while not client.asked:
         await asyncio.sleep(0)
     rig.memory.end("token 1")
@@ -429,10 +434,10 @@ def remembered(client: FakeClient) -> Rig:
 
 
 async def test_a_server_that_lost_its_session_is_told_the_settings_again() -> None:
-    """E27: before anybody uses the session, and for the next time it is lost."""
+    """Before anybody uses the session, and for the next time it is lost."""
     client = FakeClient(a=[NEW, {}, {}, {}])
     rig = remembered(client)
-    assert await rig.legs.session(ref("a", RICH), "id of a") == NEW
+    assert await rig.legs.session(need(ref("a", RICH), "id of a")) == NEW
     assert client.asked[1:] == [
         ("a", "logging/setLevel", ("new", '{"level":"info"}')),
         ("a", "resources/subscribe", ("new", '{"uri":"x:1"}')),
@@ -449,17 +454,17 @@ async def test_a_server_that_lost_its_session_is_told_the_settings_again() -> No
 )
 async def test_only_what_a_server_still_offers_is_told_again(flags: tuple[str, ...], asked: list[str]) -> None:
     client = FakeClient(a=[upstream("a", id="new", capabilities=flags), {}, {}])
-    await remembered(client).legs.session(ref("a", RICH), "id of a")
+    await remembered(client).legs.session(need(ref("a", RICH), "id of a"))
     assert [found[1] for found in client.asked] == ["initialize", *asked]
 
 
 async def test_a_setting_that_is_refused_does_no_harm() -> None:
     """The resource may be gone, and the session is good all the same."""
     client = FakeClient(a=[NEW, {}, UpstreamError("error", "answered with error -32002: no"), {}])
-    assert await remembered(client).legs.session(ref("a", RICH), "id of a") == NEW
+    assert await remembered(client).legs.session(need(ref("a", RICH), "id of a")) == NEW
     assert client.left("a") == 0
     client = FakeClient(a=[NEW, UpstreamError("error", "no")])
-    assert await remembered(client).legs.session(ref("a", RICH), "id of a") == NEW
+    assert await remembered(client).legs.session(need(ref("a", RICH), "id of a")) == NEW
 
 
 # -- Notifications and ends -----------------------------------------------------------------------------------------------
@@ -467,30 +472,38 @@ async def test_a_setting_that_is_refused_does_no_harm() -> None:
 
 async def test_a_notification_goes_to_open_sessions_as_it_is() -> None:
     client = FakeClient(a=[{}], b=[])
-    legs: list[Leg] = [NotifyLeg("a", ref("a", upstream("a")), b'{"x": 1}'), NotifyLeg("b", ref("b"), b'{"x": 1}')]
+    legs: list[Leg] = [
+        NotifyLeg("a", ref("a", upstream("a")), b'{"x": 1}', deadline=DEADLINE),
+        NotifyLeg("b", ref("b"), b'{"x": 1}', deadline=DEADLINE),
+    ]
     assert await Rig(client).legs.run(legs) == [Done("a"), Done("b")]
     assert client.asked == [("a", "notify", ("id of a", b'{"x": 1}'))]
 
 
 async def test_a_notification_opens_no_session() -> None:
     client = FakeClient(a=[LOST])
-    assert await Rig(client).legs.run([NotifyLeg("a", ref("a", upstream("a")), b"{}")]) == [Done("a")]
+    assert await Rig(client).legs.run([NotifyLeg("a", ref("a", upstream("a")), b"{}", deadline=DEADLINE)]) == [
+        Done("a")
+    ]
     assert [asked[1] for asked in client.asked] == ["notify"]
 
 
 async def test_a_notification_that_is_refused() -> None:
     legs = Rig(FakeClient(a=[REFUSED])).legs
-    assert await legs.run([NotifyLeg("a", ref("a", upstream("a")), b"{}")]) == [
+    assert await legs.run([NotifyLeg("a", ref("a", upstream("a")), b"{}", deadline=DEADLINE)]) == [
         Failed("a", "connect", "is unreachable")
     ]
 
 
 async def test_the_newest_session_is_ended() -> None:
-    """E7."""
+    """Not the one that it replaced."""
     client = FakeClient(a=[{}], b=[])
     rig = Rig(client)
     rig.memory.replace("a", "id of a", upstream("a", id="new"))
-    legs: list[Leg] = [CloseLeg("a", ref("a", upstream("a"))), CloseLeg("b", ref("b"))]
+    legs: list[Leg] = [
+        CloseLeg("a", ref("a", upstream("a")), deadline=DEADLINE),
+        CloseLeg("b", ref("b"), deadline=DEADLINE),
+    ]
     assert await rig.legs.run(legs) == [Done("a"), Done("b")]
     assert client.asked == [("a", "end", "new")]
 
@@ -511,7 +524,7 @@ async def test_a_useless_session_is_ended_without_anybody_waiting() -> None:
 
 
 async def test_an_answer_to_a_server_is_posted_without_anybody_waiting() -> None:
-    """E24: and whether that works is nobody's trouble."""
+    """And whether that works is nobody's trouble."""
     client = FakeClient(a=[{}], b=[REFUSED])
     legs = Rig(client).legs
     legs.post("a", upstream("a"), b'{"id":1}')
@@ -525,7 +538,7 @@ async def test_an_answer_to_a_server_is_posted_without_anybody_waiting() -> None
 async def test_closing_gives_up_what_runs_by_itself() -> None:
     client = FakeClient(a=[asyncio.Event()], b=[asyncio.Event()])
     legs = Rig(client).legs
-    waiting = asyncio.create_task(legs.session(ref("a"), None))
+    waiting = asyncio.create_task(legs.session(need(ref("a"), None)))
     legs.discard("b", upstream("b"))
     while len(client.asked) < 2:
         await asyncio.sleep(0)

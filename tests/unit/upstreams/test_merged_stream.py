@@ -8,15 +8,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.decision import Reply, SessionRef, Stream
+from mcp_extproc.gateway.decision import Reply, Stream
+from mcp_extproc.gateway.facts import NOTHING
+from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, SseEvent, SseParser, render
 from mcp_extproc.upstreams.client import NoStream
 from mcp_extproc.upstreams.get_streams import Streams
+from mcp_extproc.upstreams.stream_services import StreamServices
 from tests.unit.gateway.relay.support import LATEST, Rig, upstream
 
 SIZE = 16 * 1024
-STREAM_BYTES = 64 << 20
 
 
 class Flood:
@@ -28,7 +31,7 @@ class Flood:
 
     @asynccontextmanager
     async def listen(
-        self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None
+        self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None, *, context: RequestContext
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         if entry.name == "a":
             raise NoStream(405)
@@ -52,16 +55,20 @@ class Flood:
 class Bench:
     """Streams over one flood."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream_bytes: int = 64 << 20) -> None:
         self.rig = Rig()
         self.flood = Flood()
         entries = self.rig.relay._catalog.entries
         client: Any = self.flood
-        self.streams = Streams(client, None, entries, self.rig.memory, self.rig.identifiers, lambda: 0.0, STREAM_BYTES)  # type: ignore[arg-type]
+        legs: Any = None
+        services = StreamServices(
+            client, legs, entries, self.rig.memory, self.rig.identifiers, lambda: 0.0, stream_bytes
+        )
+        self.streams = Streams(services)
 
     def stream(self) -> Stream:
         refs = tuple(SessionRef(name, name, upstream(name), LATEST, frozenset()) for name in ("a", "b"))
-        return Stream(self.rig.view, self.rig.relay, refs, {}, "", 1e9, Reply(405, b""), {})
+        return Stream(self.rig.view, self.rig.relay, refs, {}, "", 1e9, Reply(405, b""), NOTHING, 1.0, NO_CONTEXT)
 
 
 async def _numbers(chunks: AsyncIterator[bytes], count: int) -> list[int]:
@@ -153,8 +160,7 @@ async def test_a_stream_that_is_opened_while_all_are_closed_ends_too() -> None:
 
 async def test_a_stream_ends_after_so_many_bytes() -> None:
     """Envoy takes all we give, also for a client that does not read: a client that does comes back for more."""
-    bench = Bench()
-    bench.streams.stream_bytes = 5 * SIZE
+    bench = Bench(stream_bytes=5 * SIZE)
     async with bench.streams.open(bench.stream()) as chunks:
         assert not isinstance(chunks, Reply)
         assert len([chunk async for chunk in chunks]) == 5

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from hpack import Decoder
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.extproc.http2 import grpc
@@ -48,7 +48,6 @@ def test_messages_in_pieces(size: int) -> None:
     assert messages.is_empty
 
 
-@settings(max_examples=100, deadline=None)
 @given(sent=st.lists(st.binary(max_size=40)), cuts=st.lists(st.integers(0, 300)))
 def test_messages_cut_anywhere(sent: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(map(grpc.message, sent))

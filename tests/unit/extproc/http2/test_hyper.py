@@ -322,7 +322,6 @@ TestConversation = Conversation.TestCase
 TestConversation.settings = settings(
     max_examples=60,
     stateful_step_count=60,
-    deadline=None,
     phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -88,7 +88,7 @@ def test_cut_anywhere() -> None:
         assert play(lambda said, cut=cut: [said[:cut], said[cut:]]) == whole  # type: ignore[misc]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(cuts=st.lists(st.integers(0, 500), max_size=20))
 def test_cut_in_many_places(cuts: list[int]) -> None:
     marks = [0, *sorted(cuts), 10_000]

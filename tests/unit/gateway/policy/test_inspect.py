@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.decision import Reply, RequestHead
-from mcp_extproc.gateway.policy.inspect import Pass, ReadBody, by_body, by_head, is_whole
+from mcp_extproc.gateway.policy.inspect import Pass, ReadBody, Refusal, by_body, by_head, is_whole
+from mcp_extproc.gateway.request import RequestHead
 
 LIMIT = 4096
 NAME = "x" * 1025
@@ -32,7 +32,7 @@ def rpc(method: str, params: Any = None, **members: Any) -> bytes:
 
 def read(
     body: bytes, head: RequestHead | None = None, *, whole: bool = True, mode: str = "reject_no_mcp"
-) -> Pass | Reply:
+) -> Pass | Refusal:
     return by_body(head or post(), body, whole=whole, config=config(mode))
 
 
@@ -116,7 +116,7 @@ def test_messages(body: bytes, facts: dict[str, Any], headers: dict[str, str]) -
 
 def test_blanks_escapes_and_numbers_are_read_as_they_are_meant() -> None:
     body = b' \n{ "id" : 1e0 ,'
-    assert isinstance(read(body), Reply)
+    assert isinstance(read(body), Refusal)
     body = (
         b'\t{ "method" : "tools\\/call", "params":{ "n\\u0061me" : "t\\u00e4" }, "jsonrpc":"2\\u002e0" ,"id":-0 }\r\n'
     )
@@ -220,10 +220,10 @@ BODIES = [
 @pytest.mark.parametrize(("body", "status", "code", "word"), BODIES)
 def test_bodies_that_are_refused(body: bytes, status: int, code: int, word: str) -> None:
     decision = read(body)
-    assert isinstance(decision, Reply)
-    error = json.loads(decision.body)
-    assert (decision.status, error["error"]["code"]) == (status, code)
-    assert dict(decision.headers)["content-type"] == "application/json"
+    assert isinstance(decision, Refusal)
+    error = json.loads(decision.reply.body)
+    assert (decision.reply.status, error["error"]["code"]) == (status, code)
+    assert dict(decision.reply.headers)["content-type"] == "application/json"
     assert (decision.facts["is_mcp_request"], decision.facts["status"]) == (False, word)
     assert "method" not in decision.facts
     assert error.get("id") == (1 if decision.facts.get("id") is not None else None)
@@ -263,9 +263,9 @@ HEADS: list[tuple[str, dict[str, str], bool, int, str]] = [
 @pytest.mark.parametrize(("method", "headers", "has_body", "status", "word"), HEADS)
 def test_heads_that_are_refused(method: str, headers: dict[str, str], has_body: bool, status: int, word: str) -> None:
     decision = by_head(RequestHead(method, "", headers), has_body=has_body, config=config())
-    assert isinstance(decision, Reply)
-    assert (decision.status, decision.facts["status"]) == (status, word)
-    assert "error" in json.loads(decision.body)
+    assert isinstance(decision, Refusal)
+    assert (decision.reply.status, decision.facts["status"]) == (status, word)
+    assert "error" in json.loads(decision.reply.body)
     passed = by_head(RequestHead(method, "", headers), has_body=has_body, config=config("pass_through"))
     assert isinstance(passed, Pass)
     assert (passed.facts["is_mcp_request"], passed.facts["passthrough_reason"]) == (False, word)
@@ -287,8 +287,8 @@ def test_bodies_that_are_read(headers: dict[str, str], fits: bool) -> None:
 def test_bodies_that_are_not_held_whole(body: bytes, whole: bool, mode: str) -> None:
     """A part may be valid by itself, and mean something else than the whole. Nor can Envoy let it pass."""
     decision = read(body, whole=whole, mode=mode)
-    assert isinstance(decision, Reply)
-    assert (decision.status, decision.facts["status"]) == (413, "mcp_body_too_large")
+    assert isinstance(decision, Refusal)
+    assert (decision.reply.status, decision.facts["status"]) == (413, "mcp_body_too_large")
     assert decision.facts["is_exceeding_limit"] is True
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import RequestHead
+from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.policy import preview
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import envelope
 
 SAYS = {"jsonrpc": "2.0", "is_mcp_request": True, "status": "mcp_ok"}
@@ -16,10 +17,10 @@ SAYS = {"jsonrpc": "2.0", "is_mcp_request": True, "status": "mcp_ok"}
 
 def facts(method: str, params: Any = None) -> dict[str, Any]:
     message = {"jsonrpc": "2.0", "id": 1, "method": method, **({} if params is None else {"params": params})}
-    found = preview.native_facts(envelope.parse(json.dumps(message).encode(), 100))
+    found = preview.native_facts(envelope.parse(json.dumps(message).encode(), 100)).metadata()
     assert found.items() >= SAYS.items()
     assert found["method"] == method
-    return {name: value for name, value in found.items() if name not in SAYS and name != "method"}
+    return {name: value for name, value in found.items() if name not in {*SAYS, "method", "id", "id_json"}}
 
 
 # What Envoy 1.40's filter writes for the same messages.
@@ -59,7 +60,7 @@ def test_params_by_method(method: str, params: Any, told: Any) -> None:
 def test_numbers_are_doubles_or_nothing() -> None:
     body = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b,"progress":0.5}}'
     for token, told in ((b"7", 7.0), (b"1" * 20, float("1" * 20)), (b"1" + b"0" * 400, None), (b'"t"', "t")):
-        params = preview.native_facts(envelope.parse(body % token, 100))["params"]
+        params = preview.native_facts(envelope.parse(body % token, 100)).metadata()["params"]
         assert params.get("progressToken") == told
         assert params["progress"] == 0.5
 
@@ -70,7 +71,7 @@ def test_long_names_are_cut() -> None:
 
 def test_answers_of_clients() -> None:
     message = envelope.parse(b'{"jsonrpc":"2.0","id":9,"result":{}}', 100)
-    assert preview.native_facts(message) == {**SAYS, "method": "__jsonrpc_response"}
+    assert preview.native_facts(message).metadata() == {**SAYS, "id": 9, "id_json": "9", "method": "__jsonrpc_response"}
 
 
 def test_headers_that_policies_match_on() -> None:
@@ -78,14 +79,13 @@ def test_headers_that_policies_match_on() -> None:
         "host": "h", "authorization": "a", "mcp-session-id": "s", "mcp-protocol-version": "v",
         "mcp-name": "spoofed", "mcp-param-x": "spoofed", "x-mcp-server": "spoofed", "x-mcp-anything": "spoofed",
     })  # fmt: skip
-    shown = preview.show(head, {"method": "tools/call", "server": "alpha", "tool": "ä"}, "ä")
+    shown = preview.show(head, RequestFacts(method="tools/call", server="alpha", named=("tool", "ä")), "ä")
     assert dict(shown.set_headers) == {
         "mcp-method": "tools/call",
         "mcp-name": "=?base64?w6Q=?=",
         "x-mcp-server": "alpha",
     }
     assert set(shown.remove_headers) == {"mcp-param-x", "x-mcp-anything"}
-    assert shown.facts["shown"] is True
-    nothing = preview.show(head, {})
+    nothing = preview.show(head, RequestFacts())
     assert nothing.set_headers == ()
     assert set(nothing.remove_headers) == {"mcp-name", "mcp-param-x", "x-mcp-server", "x-mcp-anything"}

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView, Identifiers
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
 from mcp_extproc.mcp.sealing import TextSealer
 from mcp_extproc.mcp.sessions import UpstreamSession
+from tests.unit.gateway.support import catalog_of
 
 SECRET = "a secret of the operator, long enough"
 LATEST = "2025-11-25"
@@ -40,7 +40,7 @@ class Rig:
         self.view = ClientView(session_id, version, flags)
         self.memory = SessionMemory()
         self.identifiers = Identifiers(TextSealer(SECRET))
-        catalog = Catalog(GatewayConfig.model_validate({"servers": filled, **config}))
+        catalog = catalog_of(GatewayConfig.model_validate({"servers": filled, **config}))
         self.relay = Relay(self.view, catalog, self.identifiers, self.memory)
 
     def relayed(

@@ -19,14 +19,12 @@ from mcp_extproc.gateway.relay.identifiers import (
 )
 from mcp_extproc.mcp.sealing import MAX_SEALED_CHARS, TextSealer
 from tests.unit.gateway.relay.support import SECRET, Rig, upstream
-from tests.unit.mcp.strategies import PROPERTY
 
 cursors = st.builds(Cursor, st.text(max_size=20), st.integers(0, 2**32 - 1), st.text(max_size=40))
 positions = st.builds(Position, st.sampled_from(["", "tools/call"]), st.lists(cursors, max_size=3).map(tuple))
 
 
 @given(positions)
-@PROPERTY
 def test_positions_come_back(position: Position) -> None:
     rig = Rig()
     sealed = rig.identifiers.event_id(rig.view, position)
@@ -38,7 +36,6 @@ def test_positions_come_back(position: Position) -> None:
 
 
 @given(positions, st.integers(0), st.integers(0, 63))
-@PROPERTY
 def test_a_changed_character_is_noticed(position: Position, where: int, what: int) -> None:
     rig = Rig()
     sealed = rig.identifiers.event_id(rig.view, position)
@@ -49,7 +46,6 @@ def test_a_changed_character_is_noticed(position: Position, where: int, what: in
 
 
 @given(st.text(max_size=100))
-@PROPERTY
 def test_garbage_is_none_of_ours(text: str) -> None:
     rig = Rig()
     assert rig.identifiers.position("s1", text) is None
@@ -94,8 +90,7 @@ ids = st.one_of(
 
 
 @given(ids, ids)
-@PROPERTY
-def test_e4_ids_for_servers(one: bytes, other: bytes) -> None:
+def test_ids_for_servers(one: bytes, other: bytes) -> None:
     """They come back, and no string among them can be taken for a number."""
     for id in (one, other):
         theirs = id_for_server(id)

@@ -15,7 +15,6 @@ from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Out, Rea
 from mcp_extproc.gateway.relay.server_messages import Call
 from mcp_extproc.mcp.sse import SseEvent, SseParser, render
 from tests.unit.gateway.relay.support import Rig, notification, request, result, upstream
-from tests.unit.mcp.strategies import PROPERTY
 
 SSE = "text/event-stream"
 
@@ -76,8 +75,7 @@ LONG_STREAM = (
 
 
 @given(st.lists(st.integers(0, len(LONG_STREAM)), max_size=8), st.sampled_from([b"\n", b"\r\n", b"\r"]))
-@PROPERTY
-def test_e18_any_split_gives_the_same(cuts: list[int], end: bytes) -> None:
+def test_any_split_gives_the_same(cuts: list[int], end: bytes) -> None:
     stream = LONG_STREAM.replace(b"\n", end)
     edges = [0, *sorted(cuts), len(stream)]
     pieces = [stream[start:stop] for start, stop in pairwise(edges)]
@@ -92,7 +90,6 @@ def test_e18_any_split_gives_the_same(cuts: list[int], end: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-@PROPERTY
 def test_any_bytes_end_with_an_answer(garbage: bytes) -> None:
     for kind in (SSE, "application/json"):
         out = read(Rig().response(), garbage, kind=kind)
@@ -141,20 +138,20 @@ ENDS: list[tuple[bytes, str, bool]] = [
 
 
 @pytest.mark.parametrize(("stream", "version", "fails"), ENDS)
-def test_e19_the_end_without_an_answer(stream: bytes, version: str, fails: bool) -> None:
-    """An error, unless the client was given an id to go on after (U7)."""
+def test_the_end_without_an_answer(stream: bytes, version: str, fails: bool) -> None:
+    """An error, unless the client was given an id to go on after."""
     out = read(Rig(version=version).response(id=b'"7"'), stream)
     last = [message for message in messages(out) if message.get("id") == "7"]
     assert [message["error"]["code"] for message in last] == ([-32603] if fails else [])
     assert fails or events(out.down)[-1].id
 
 
-def test_e19_not_for_a_resumed_stream() -> None:
+def test_not_for_a_resumed_stream() -> None:
     """Its request's id is not known; the client goes on asking."""
     assert read(Rig().response(id=None), event(notification("x"))).down == event(notification("x"))
 
 
-def test_e17_priming_for_new_clients_only() -> None:
+def test_priming_for_new_clients_only() -> None:
     prime = b"id: 1\nretry: 10\ndata:\n\n"
     [found] = events(read(Rig().response(), prime).down)
     assert (found.data, found.retry) == (b"", 10)
@@ -207,7 +204,7 @@ def test_json_over_the_limit() -> None:
     assert "limits.response_bytes" in answer["error"]["message"]
 
 
-def test_u1_json_arrays() -> None:
+def test_json_arrays() -> None:
     body = json.dumps([notification("x"), request(1, "ping"), result({"a": 1})]).encode()
     out = read(Rig().response(), body, kind="application/json")
     assert json.loads(out.down) == result({"a": 1})

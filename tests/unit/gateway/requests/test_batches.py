@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import Answered, BatchLeg, Failed, FanOut, Outcome, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
 from tests.unit.gateway.support import LATEST, NOW, Rig, answer, as_reply, code, config, head, message
 
 OLD = "2025-03-26"
@@ -39,11 +40,11 @@ def collected(bodies: Sequence[bytes], outcomes: Sequence[Outcome]) -> Reply:
 
 
 def test_each_message_goes_through_the_front_door_as_it_was_written() -> None:
-    """E1, S3: no server is chosen here, so that what Envoy does with a request it does with each of these."""
+    """No server is chosen here, so that what Envoy does with a request it does with each of these."""
     decision = RIG.fan_out(batch(PING, INITIALIZED, CALL))
     legs = front_legs(decision)
     assert [(leg.server, leg.body) for leg in legs] == [("", PING), ("", INITIALIZED), ("", CALL)]
-    assert decision.facts["batch"] == 3
+    assert as_reply(decision.merge([Failed("", "x", "y")] * 3, NOW)).facts.batch == 3
 
 
 def test_each_message_has_the_headers_of_the_batch() -> None:
@@ -68,21 +69,21 @@ def test_each_message_has_the_headers_of_the_batch() -> None:
 
 @pytest.mark.parametrize("id", ["0", '"0"', '""', "-5", "9007199254740993", "1" * 100, '"\\u0041"'])
 def test_ids_of_answers_stay_digit_for_digit(id: str) -> None:
-    """E4."""
+    """And keep their type."""
     text = f'{{"jsonrpc":"2.0","id":{id},"result":{{}}}}'.encode()
     reply = collected([f'{{"jsonrpc":"2.0","id":{id},"method":"ping"}}'.encode()], [Answered("", 200, text)])
     assert reply.body == b"[" + text + b"]"
 
 
 def test_a_refusal_without_an_id_gets_the_requests() -> None:
-    """E34: alone, a client can tell which request it is about; in an array it could not."""
+    """Alone, a client can tell which request it is about; in an array it could not."""
     refusal = b'{"jsonrpc":"2.0","error":{"code":-32600,"message":"Session not found"}}'
     reply = collected([CALL], [Answered("", 404, refusal)])
     assert answer(reply) == [{**json.loads(refusal), "id": "1"}]
 
 
 def test_answers_come_in_the_order_of_the_requests() -> None:
-    """E1: each as it was given, and none for what wants none."""
+    """Each as it was given, and none for what wants none."""
     answers = [b'{"jsonrpc":"2.0","id":1,"result":{}}', b'{"jsonrpc":"2.0", "id":"1","result":{"n":1.50}}']
     outcomes = [Answered("", 200, answers[0]), Answered("", 202, b""), Answered("", 200, answers[1])]
     reply = collected([PING, INITIALIZED, CALL], outcomes)
@@ -92,7 +93,7 @@ def test_answers_come_in_the_order_of_the_requests() -> None:
 
 @pytest.mark.parametrize("bodies", [[INITIALIZED], [INITIALIZED, INITIALIZED], [RESPONSE], [RESPONSE, INITIALIZED]])
 def test_what_wants_no_answer_gets_202(bodies: list[bytes]) -> None:
-    """E2, S3: without a byte of body, whatever became of it."""
+    """Without a byte of body, whatever became of it."""
     for outcome in (
         Answered("", 202, b""),
         Failed("", "connect", "the gateway could not be asked"),
@@ -130,7 +131,7 @@ def test_a_message_that_is_none_is_answered_in_its_place() -> None:
     ],
 )
 def test_a_request_without_an_answer_gets_an_error_with_its_id(outcome: Outcome, why: str) -> None:
-    """E19."""
+    """So that no client waits for ever."""
     reply = collected([PING, CALL], [Answered("", 200, RESULT), outcome])
     first, second = answer(reply)
     assert (first["result"], second["id"], second["error"]["code"]) == ({}, "1", -32603)
@@ -151,9 +152,9 @@ INITIALIZE = message("initialize", {"protocolVersion": OLD})
     ],
 )
 def test_batches_that_may_not_be(bodies: list[bytes]) -> None:
-    """E2, S3: `initialize` is a part of none, and requests and responses are not mixed."""
+    """`initialize` is a part of none, and requests and responses are not mixed (MCP 2025-03-26)."""
     reply = RIG.reply(batch(*bodies))
-    assert (reply.status, code(reply), reply.facts["error_reason"]) == (400, -32600, "invalid_batch")
+    assert (reply.status, code(reply), reply.facts.metadata()["error_reason"]) == (400, -32600, "invalid_batch")
     assert "id" not in answer(reply)
 
 
@@ -177,14 +178,14 @@ def test_batches_are_bounded() -> None:
     ],
 )
 def test_no_json(body: bytes, found: int) -> None:
-    """S5."""
+    """400, as for a single message."""
     reply = RIG.reply(body)
     assert (reply.status, code(reply)) == (400, found)
 
 
 @pytest.mark.parametrize("version", ["2025-06-18", LATEST])
 def test_only_sessions_at_the_version_with_batches_may_send_them(version: str) -> None:
-    """E1, S4: whatever the header says."""
+    """Whatever the header says. 2025-06-18 removed batches."""
     rig = Rig(version=version)
     for request in (rig.head(), rig.head(mcp_protocol_version=OLD)):
         reply = rig.reply(batch(PING), request)
@@ -201,12 +202,12 @@ def test_only_sessions_at_the_version_with_batches_may_send_them(version: str) -
     ],
 )
 def test_a_batch_needs_what_its_messages_need(headers: dict[str, Any], status: int) -> None:
-    """S7, S9, S10."""
+    """A version that is served, and a session."""
     assert RIG.reply(batch(PING), RIG.head(**headers)).status == status
 
 
 def test_a_batch_of_an_ended_session() -> None:
-    """E6."""
+    """404, as for any message of it."""
     rig = Rig(version=OLD)
     rig.memory.end(rig.session)
     assert rig.reply(batch(PING)).status == 404
@@ -218,7 +219,7 @@ def test_a_batch_is_measured_as_a_whole() -> None:
 
 
 def test_a_batch_without_a_session_is_no_way_to_open_one() -> None:
-    """E2."""
+    """`initialize` comes alone (MCP 2025-03-26 lifecycle, Initialization)."""
     reply = RIG.reply(batch(INITIALIZE), head())
     assert (reply.status, code(reply)) == (400, -32600)
     assert "mcp-session-id" not in dict(reply.headers)

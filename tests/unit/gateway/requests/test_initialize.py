@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from mcp_extproc import __version__
-from mcp_extproc.gateway.decision import Failed, FanOut, OpenLeg, Outcome, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.legs import Failed, OpenLeg, Outcome
 from mcp_extproc.mcp.sessions import Session
-from tests.unit.gateway.support import NOW, Rig, answer, as_reply, config, head, message, opened, upstream
+from tests.unit.gateway.support import NOW, Rig, answer, as_reply, catalog_of, config, head, message, opened, upstream
 
 PARAMS: dict[str, Any] = {
     "protocolVersion": "2025-11-25",
@@ -64,11 +65,14 @@ def test_the_token_holds_what_a_replica_needs() -> None:
         client="agent/1.2",
         client_flags=frozenset({"elicitation", "elicitation.form", "roots", "roots.listChanged", "sampling"}),
         upstreams={"a": upstream("a"), "b": upstream("b")},
-        offer=rig.gateway.catalog.checksum,
+        offer=catalog_of(rig.config).checksum,
     )
     # The very token that was given out is served.
     assert rig.reply(message("ping"), head(mcp_session_id=token_of(reply))).status == 200
-    assert reply.facts["session"] == rig.reply(message("ping"), head(mcp_session_id=token_of(reply))).facts["session"]
+    assert (
+        reply.facts.metadata()["session"]
+        == rig.reply(message("ping"), head(mcp_session_id=token_of(reply))).facts.session
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +80,7 @@ def test_the_token_holds_what_a_replica_needs() -> None:
     [("2025-03-26", "2025-03-26"), ("2025-06-18", "2025-06-18"), ("2099-01-01", "2025-11-25"), ("", "2025-11-25")],
 )
 def test_the_version_is_the_clients_where_it_is_spoken(requested: str, version: str) -> None:
-    """E9: and each server is asked for the same."""
+    """And each server is asked for the same."""
     rig = Rig()
     decision = initialize(rig, protocolVersion=requested)
     assert [(leg.server, leg.version) for leg in decision.legs if isinstance(leg, OpenLeg)] == [
@@ -152,25 +156,25 @@ def test_a_server_that_is_missing_may_offer_anything_later() -> None:
 
 
 def test_a_server_that_fails_is_left_out_and_named() -> None:
-    """N18."""
+    """One dead server must not fail the rest."""
     rig = Rig()
     reply = merged(rig, [Failed("a", "timeout", "did not answer within 10 s"), opened("b")], NOW)
     assert answer(reply)["result"]["_meta"]["mcp-extproc/unavailable"] == [
         {"server": "a", "reason": "timeout", "message": "did not answer within 10 s"}
     ]
     assert set(session_of(rig, reply).upstreams) == {"b"}
-    assert reply.facts["unavailable"] == "a"
+    assert reply.facts.metadata()["unavailable"] == "a"
     assert [(note.event, note.fields["server"]) for note in reply.notes] == [("upstream_failed", "a")]
 
 
 def test_all_servers_failing_is_an_error_without_a_session() -> None:
-    """N18."""
+    """It must not look as if there were no servers."""
     reply = merged(Rig(), [Failed("a", "connect", "is unreachable"), Failed("b", "status", "answered HTTP 500")])
     assert (reply.status, answer(reply)["id"], answer(reply)["error"]["code"]) == (200, 7, -32603)
     assert answer(reply)["error"]["message"] == "No answer: server 'a' is unreachable; server 'b' answered HTTP 500."
     assert "mcp-session-id" not in dict(reply.headers)
     assert len(reply.notes) == 2
-    assert reply.facts["error_reason"] == "upstream_unavailable"
+    assert reply.facts.metadata()["error_reason"] == "upstream_unavailable"
 
 
 @pytest.mark.parametrize(
@@ -205,18 +209,18 @@ def test_instructions_stand_under_their_servers_name(
     ],
 )
 def test_the_clients_name_for_logs(info: Any, client: str) -> None:
-    assert initialize(Rig(), clientInfo=info).facts["client"] == client
+    assert as_reply(initialize(Rig(), clientInfo=info).merge([opened("a")], NOW)).facts.client == client
 
 
 def test_tokens_differ_and_their_names_tell_them_apart() -> None:
     decision = initialize(Rig())
     first, second = (as_reply(decision.merge([opened("a"), opened("b")], NOW)) for _ in range(2))
     assert token_of(first) != token_of(second)
-    assert first.facts["session"] != second.facts["session"]
+    assert first.facts.metadata()["session"] != second.facts.metadata()["session"]
     assert json.loads(first.body) == json.loads(second.body)
 
 
 def test_no_id_of_a_server_is_shown() -> None:
-    """E8, N3."""
+    """Some clients take `Mcp-Session-Id` from any response."""
     reply = merged(Rig(), [opened("a"), opened("b")])
     assert "id of a" not in str(reply)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.gateway.decision import Failed, Forward, Listed, ListLeg, Reply
+from mcp_extproc.gateway.decision import Forward, Reply
+from mcp_extproc.gateway.legs import Failed, Listed, ListLeg
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.methods import Handling, Method
 from tests.unit.gateway.support import EVERYTHING, Rig, answer, config, message, upstream
-from tests.unit.mcp.strategies import PROPERTY
 
 LIST = message("tools/list")
 
@@ -50,7 +50,7 @@ def test_no_server_with_tools_is_an_empty_list() -> None:
 
 
 def test_the_whole_list_in_one_page() -> None:
-    """E28: under the servers' prefixes, in the order of the configuration, without a cursor."""
+    """Under the servers' prefixes, in the order of the configuration, without a cursor."""
     rig = Rig(config({"b": {}, "a": {"prefix": "first"}}))
     reply = rig.merged(LIST, [listed("b", "z", "y"), listed("a", "x")])
     assert reply.body == (
@@ -60,16 +60,16 @@ def test_the_whole_list_in_one_page() -> None:
 
 
 def test_one_server_down() -> None:
-    """E25, N18."""
+    """It must not fail the rest."""
     reply = Rig().merged(LIST, [Failed("a", "connect", "is unreachable"), listed("b", "x")])
     assert (reply.status, tools(reply)) == (200, ["b__x"])
     assert answer(reply)["result"]["_meta"]["mcp-extproc/unavailable"][0]["server"] == "a"
-    assert reply.facts["unavailable"] == "a"
+    assert reply.facts.metadata()["unavailable"] == "a"
     assert reply.notes[0].event == "upstream_failed"
 
 
 def test_all_servers_down_is_no_empty_list() -> None:
-    """E25, N18."""
+    """It would look as if there were no tools."""
     reply = Rig().merged(LIST, [Failed("a", "connect", "is unreachable"), Failed("b", "timeout", "did not answer")])
     assert (reply.status, answer(reply)["id"], answer(reply)["error"]["code"]) == (200, 7, -32603)
     assert "'a' is unreachable" in answer(reply)["error"]["message"]
@@ -124,7 +124,7 @@ def test_a_hidden_tool_and_one_that_is_not_there_get_the_same_answer() -> None:
     hidden = rig.reply(message("tools/call", {"name": "a__hidden"}))
     missing = rig.reply(message("tools/call", {"name": "c__hidden"}))
     assert hidden.body == missing.body.replace(b"c__hidden", b"a__hidden")
-    assert "server" not in hidden.facts
+    assert "server" not in hidden.facts.metadata()
 
 
 def test_filters_of_one_server_are_no_others() -> None:
@@ -141,7 +141,6 @@ def test_a_name_that_looks_like_another_servers_is_not_listed() -> None:
 names = st.text("ab_", min_size=1, max_size=5)
 
 
-@PROPERTY
 @given(
     st.lists(names, max_size=6),
     st.lists(names, max_size=6),
@@ -155,7 +154,7 @@ def test_what_is_listed_can_be_called_and_reaches_its_server(
     rig = Rig(config({"a": {"prefix": prefix, **section}, "b": {}}))
     reply = rig.merged(LIST, [listed("a", *of_a), listed("b", *of_b)])
     called = [rig.forward(message("tools/call", {"name": name})) for name in tools(reply)]
-    reached = [(forward.server, forward.facts["tool"]) for forward in called]
+    reached = [(forward.server, forward.facts.metadata()["tool"]) for forward in called]
     assert len(set(reached)) == len(reached)
     assert {(server, name) for server, name in reached if server == "b"} == {("b", name) for name in of_b}
     assert all(name in of_a and name not in hidden for server, name in reached if server == "a")
@@ -194,7 +193,7 @@ def test_each_list_is_read_by_its_own_names(row: Method) -> None:
 
 @every_list
 def test_each_list_is_whole_and_verbatim_but_for_what_names_the_entry(row: Method) -> None:
-    """E28."""
+    """One page of all that the servers have."""
     text = '{ "ENTRY" : "x:y{z}", "uri2":"x:y" ,"n": 1.50}'
     reply = everything().merged(message(row.name), [entries(row, "a", text), entries(row, "b", text)])
     assert row.entry is not None
@@ -207,7 +206,7 @@ def test_each_list_is_whole_and_verbatim_but_for_what_names_the_entry(row: Metho
 
 @every_list
 def test_each_list_may_be_partial_but_not_empty_for_want_of_servers(row: Method) -> None:
-    """E25, N18."""
+    """One dead server must not fail the rest; and all dead must not look like an empty list."""
     failed = [Failed(name, "connect", "is unreachable") for name in "ab"]
     assert answer(everything().merged(message(row.name), failed))["error"]["code"] == -32603
     partial = answer(everything().merged(message(row.name), [entries(row, "a"), failed[1]]))["result"]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import SessionRef
+from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.relay.identifiers import Cursor, Position, session_checksum
 from mcp_extproc.mcp.sessions import UpstreamSession
-from tests.unit.gateway.support import LATEST, NOW, Rig, answer, as_reply, config, upstream
+from tests.unit.gateway.support import LATEST, NOW, Rig, answer, as_reply, catalog_of, config, upstream
 
 
 def cursor(server: str, event_id: str = "1") -> Cursor:
@@ -21,7 +21,7 @@ def event_id(rig: Rig, method: str, *cursors: Cursor) -> str:
 
 
 def test_a_fresh_stream_is_every_servers() -> None:
-    """S11, E13, E14: of those too that were down at `initialize`."""
+    """Of those too that were down at `initialize`."""
     rig = Rig(
         config({name: {} for name in "abc"}), {name: upstream(name) for name in "ab"}, client_flags=frozenset({"roots"})
     )
@@ -41,7 +41,7 @@ def test_a_stream_ends_with_its_session() -> None:
 @pytest.mark.parametrize("version", [None, "2025-03-26", LATEST])
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*", "application/json, text/event-stream"])
 def test_ordinary_gets(version: str | None, accept: str) -> None:
-    """S7, S11, N7: agents list more than they need."""
+    """Agents list more than they need."""
     assert Rig().stream(accept=accept, mcp_protocol_version=version, content_type=None).sources
 
 
@@ -51,19 +51,19 @@ def test_an_empty_last_event_id_is_none() -> None:
 
 
 def test_a_stream_of_a_get_goes_on_at_every_server_where_it_was() -> None:
-    """E16: and servers that it had nothing of yet begin."""
+    """And servers that it had nothing of yet begin."""
     rig = Rig()
     stream = rig.stream(last_event_id=event_id(rig, "", cursor("a", "17")))
     assert ([ref.server for ref in stream.sources], dict(stream.cursors)) == (["a", "b"], {"a": cursor("a", "17")})
-    assert "resumes" not in stream.facts
+    assert "resumes" not in stream.facts.metadata()
 
 
 def test_the_stream_of_a_call_goes_on_at_its_server_only() -> None:
-    """E15."""
+    """A stream replays nothing of another (MCP transports, Resumability and Redelivery)."""
     rig = Rig()
     stream = rig.stream(last_event_id=event_id(rig, "tools/call", cursor("b", "9")))
     assert [ref.server for ref in stream.sources] == ["b"]
-    assert (stream.method, stream.cursors["b"], stream.facts["resumes"]) == (
+    assert (stream.method, stream.cursors["b"], stream.facts.metadata()["resumes"]) == (
         "tools/call",
         cursor("b", "9"),
         "tools/call",
@@ -71,10 +71,10 @@ def test_the_stream_of_a_call_goes_on_at_its_server_only() -> None:
 
 
 def test_where_a_stream_can_not_go_on_the_answer_is_ready() -> None:
-    """E16: 405, because 404 would end the session."""
+    """405, because 404 would end the session."""
     rig = Rig()
     refused = rig.stream(last_event_id=event_id(rig, "tools/call", cursor("b"))).refused
-    assert (refused.status, refused.facts["error_reason"], dict(refused.headers)["allow"]) == (
+    assert (refused.status, refused.facts.metadata()["error_reason"], dict(refused.headers)["allow"]) == (
         405,
         "no_stream",
         "POST, DELETE",
@@ -84,9 +84,9 @@ def test_where_a_stream_can_not_go_on_the_answer_is_ready() -> None:
 
 @pytest.mark.parametrize("last", ["garbage", "1", "A" * 500, "A" * 20_000, "\u0000", "AAAA, BBBB"])
 def test_event_ids_that_are_none_of_ours(last: str) -> None:
-    """E16: a fresh stream would hide that messages are lost."""
+    """A fresh stream would hide that messages are lost."""
     reply = as_reply(Rig().get(last_event_id=last))
-    assert (reply.status, reply.facts["error_reason"]) == (405, "no_stream")
+    assert (reply.status, reply.facts.metadata()["error_reason"]) == (405, "no_stream")
     assert "Last-Event-ID" in answer(reply)["error"]["message"]
 
 
@@ -100,11 +100,11 @@ def test_event_ids_of_another_session_or_purpose() -> None:
 def test_the_stream_of_a_call_whose_server_is_gone() -> None:
     rig = Rig()
     reply = as_reply(rig.get(last_event_id=event_id(rig, "tools/call", cursor("gone"))))
-    assert (reply.status, reply.facts["error_reason"]) == (405, "no_stream")
+    assert (reply.status, reply.facts.metadata()["error_reason"]) == (405, "no_stream")
 
 
 def test_a_session_that_ended_or_expired_has_no_stream() -> None:
-    """E6: 404 on any verb."""
+    """404 on any verb."""
     rig = Rig()
     late = rig.gateway.admit(rig.head("GET"), float(rig.state().expires))
     assert as_reply(late).status == 404
@@ -120,8 +120,8 @@ def test_a_session_of_another_configuration_has_to_list_again() -> None:
     def changed(offer: int) -> frozenset[str]:
         return rig.stream(mcp_session_id=rig.sealer.seal(rig.state(offer=offer))[0]).changed
 
-    assert changed(rig.gateway.catalog.checksum) == set()
-    assert changed(Rig(config({"a": {}})).gateway.catalog.checksum) == {"tools", "prompts"}
+    assert changed(catalog_of(rig.config).checksum) == set()
+    assert changed(catalog_of(config({"a": {}})).checksum) == {"tools", "prompts"}
     assert changed(0) == set(), "not known"
 
 
@@ -138,9 +138,6 @@ def test_a_session_of_another_configuration_has_to_list_again() -> None:
 )
 def test_what_makes_another_offer(other: dict[str, Any]) -> None:
     servers = {"servers": {"a": {}, "b": {}}} | other
-    one, two = Rig(config({"a": {}, "b": {}})), Rig(config(**servers))
-    assert one.gateway.catalog.checksum != two.gateway.catalog.checksum
-    assert (
-        Rig(config({"a": {}, "b": {}}, limits={"list_items": 5})).gateway.catalog.checksum
-        == one.gateway.catalog.checksum
-    )
+    one, two = catalog_of(config({"a": {}, "b": {}})), catalog_of(config(**servers))
+    assert one.checksum != two.checksum
+    assert catalog_of(config({"a": {}, "b": {}}, limits={"list_items": 5})).checksum == one.checksum

@@ -1,0 +1,64 @@
+"""What a decision changes beyond its own request, as values. Whoever carries the decision out has them done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mcp_extproc.gateway.legs import SessionRef
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """A client ended its session: from now on its token gets 404 at this worker."""
+
+    caller: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndStreams:
+    """The open streams of a caller end."""
+
+    caller: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetLevel:
+    """A client set its log level."""
+
+    caller: str
+    level: str
+    servers: tuple[SessionRef, ...]
+    """Those that are told, now and again when they lose the session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """A client subscribed to a resource."""
+
+    session: SessionRef
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """A client ended a subscription."""
+
+    session: SessionRef
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class RememberOwners:
+    """It is known which server has which name or URI of a list."""
+
+    caller: str
+    kind: str
+    """Method of the list."""
+    owners: Mapping[str, str]
+    until: float
+    """Unix time in seconds."""
+
+
+Effect = EndSession | EndStreams | SetLevel | Subscribe | Unsubscribe | RememberOwners
+Effects = tuple[Effect, ...]

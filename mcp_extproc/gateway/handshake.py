@@ -1,0 +1,117 @@
+"""Callers of the versions with a handshake: each request belongs to a session that ``initialize`` began, and names it by its
+token (2025-11-25 basic/transports, Session Management)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from mcp_extproc.config.endpoint import Endpoint
+from mcp_extproc.gateway.catalog import Catalog
+from mcp_extproc.gateway.endpoints import ServedEndpoint
+from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.relay.identifiers import ClientView
+from mcp_extproc.gateway.relay.server_messages import Relay
+from mcp_extproc.gateway.services import Services
+from mcp_extproc.mcp.capabilities import Flags
+from mcp_extproc.mcp.methods import LIST_CHANGED
+from mcp_extproc.mcp.sessions import BadToken, OpenedSession
+
+_MAX_CALLERS = 4096
+"""Callers kept between requests. One more, and all are made again as they come."""
+
+
+class HandshakeCaller:
+    """The client of one session; implements :class:`mcp_extproc.gateway.caller.Caller`. Kept between its requests, for what is
+    the same in all of them."""
+
+    def __init__(self, services: Services, served: ServedEndpoint, opened: OpenedSession) -> None:
+        session = opened.session
+        self.key = opened.id
+        self.principal = session.principal
+        self.endpoint: Endpoint = served.endpoint
+        self.catalog: Catalog = served.catalog
+        self.view = ClientView(opened.id, session.version, session.client_flags)
+        self.relay = Relay(self.view, self.catalog, services.identifiers, services.memory)
+        self.expires: float = session.expires
+        self.opened = opened
+        self._memory: SessionMemory = services.memory
+        self._refs: dict[str, SessionRef] = {}
+
+    def described(self, facts: RequestFacts) -> RequestFacts:
+        """See :class:`Caller`."""
+        session = self.opened.session
+        return facts.but(session=self.key, protocol_version=session.version, client=session.client)
+
+    def upstream(self, server: str) -> SessionRef:
+        """See :class:`Caller`."""
+        ref = self._refs.get(server)
+        if ref is None:
+            session = self.opened.session
+            known = session.upstreams.get(server)
+            anchor = known.id if known is not None and known.id is not None else f"token {self.key}"
+            ref = SessionRef(server, anchor, known, session.version, session.client_flags, self.key)
+            self._refs[server] = ref
+        return ref
+
+    def offered(self, server: str) -> Flags | None:
+        """See :class:`Caller`."""
+        session = self._memory.current(self.upstream(server))
+        return None if session is None else session.capabilities
+
+    def servers_with(self, capability: str) -> list[str]:
+        """See :class:`Caller`."""
+        names = self.catalog.entries
+        return [name for name in names if (offered := self.offered(name)) is None or capability in offered]
+
+    @cached_property
+    def stale_lists(self) -> frozenset[str]:
+        """The session began under another configuration. Servers that the client does not know yet are announced when they
+        are reached."""
+        known = self.opened.session
+        if known.offer in (0, self.catalog.checksum):
+            return frozenset()
+        offered = frozenset().union(*(server.capabilities for server in known.upstreams.values()))
+        return offered & LIST_CHANGED.keys()
+
+    @cached_property
+    def may_read_response(self) -> bool:
+        """See :class:`Caller`; by the same rules as :attr:`mcp_extproc.gateway.plans.CallPlan.reads`."""
+        session, catalog = self.opened.session, self.catalog
+        known = {name: upstream for name, upstream in session.upstreams.items() if name in catalog.entries}
+        return (
+            bool(session.client_flags)
+            or len(known) < len(catalog.entries)  # nobody knows what the others are like
+            or any(
+                upstream.id is not None
+                or upstream.version > session.version
+                or ("resources" in upstream.capabilities and catalog.uris.rewrites(name))
+                for name, upstream in known.items()
+            )
+        )
+
+
+class HandshakeCallers:
+    """Finds the caller of a request by its session token."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._callers: dict[str, HandshakeCaller] = {}
+
+    def find(self, served: ServedEndpoint, token: str, now: float) -> HandshakeCaller:
+        """The caller with this token.
+
+        Raises:
+            BadToken: it is none of this endpoint's, or its session is over.
+        """
+        opened = self._services.sealer.open(token, audience=served.audience, principal="", now=now)
+        if self._services.memory.has_ended(opened.id):
+            raise BadToken("ended")
+        caller = self._callers.get(opened.id)
+        if caller is None or caller.opened is not opened:
+            caller = HandshakeCaller(self._services, served, opened)
+            if len(self._callers) >= _MAX_CALLERS:
+                self._callers.clear()
+            self._callers[opened.id] = caller
+        return caller

@@ -1,0 +1,152 @@
+"""Legs: what one server is asked for the sake of a request, and the outcome. :mod:`mcp_extproc.upstreams` runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
+from mcp_extproc.mcp.capabilities import Flags
+from mcp_extproc.mcp.sessions import UpstreamSession
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRef:
+    """How to reach one server for one caller.
+
+    The session in the token may be gone (the server restarted) or never have been (it was down at ``initialize``). Later
+    ones are found in a worker's memory under the ``anchor``: the server's own session id, or the name of the client's token.
+    """
+
+    server: str
+    anchor: str
+    known: UpstreamSession | None
+    """As the token has it; ``None`` where it holds none."""
+    version: str
+    """Protocol version to ask for when a session has to be opened."""
+    client_flags: Flags
+    """What the client can be asked for; declared when a session has to be opened."""
+    client: str = ""
+    """Short name of the client's session; empty where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    server: str
+    deadline: float = field(kw_only=True)
+    """Seconds for all of it."""
+    context: RequestContext = field(default=NO_CONTEXT, kw_only=True)
+    """The request for whose sake the server is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLeg(_Leg):
+    """Initialize one server. Outcome: :class:`Opened`."""
+
+    version: str
+    client_flags: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class ListLeg(_Leg):
+    """Read a whole list from one server. Outcome: :class:`Listed`, empty where the server lacks the capability."""
+
+    session: SessionRef
+    method: str
+    items: str
+    capability: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyLeg(_Leg):
+    """Pass a notification on to one server, if a session with it is open. Outcome: :class:`Done`."""
+
+    session: SessionRef
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AskLeg(_Leg):
+    """Ask one server for something whose result does not matter. Outcome: :class:`Done`, also without the capability."""
+
+    session: SessionRef
+    method: str
+    params: bytes
+    """JSON text."""
+    capability: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLeg(_Leg):
+    """Send one message of a batch to the clients' endpoint, as a request of its own: policies there judge each by itself.
+    Outcome: :class:`Answered`. No server is chosen yet."""
+
+    path: str
+    """Of the endpoint."""
+    headers: Headers = field(repr=False)
+    """They hold credentials: never log them."""
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLeg(_Leg):
+    """End the session with one server. Outcome: :class:`Done`."""
+
+    session: SessionRef
+
+
+Leg = OpenLeg | ListLeg | NotifyLeg | AskLeg | CloseLeg | BatchLeg
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A server's answer to ``initialize``."""
+
+    server: str
+    session: UpstreamSession
+    instructions: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A server's whole list, entries as their original JSON text."""
+
+    server: str
+    items: Sequence[msgspec.Raw]
+    truncated: str | None = None
+    """Why entries are missing, where a bound cut the list short."""
+    streamed: bool = False
+    """Whether the server answered with an event stream, and not with JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An HTTP answer to a request of ours, read."""
+
+    server: str
+    status: int
+    message: bytes
+    """The JSON-RPC message in it; empty where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing to report."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A leg that did not work out."""
+
+    server: str
+    reason: str
+    """Stable snake_case word: ``connect``, ``timeout``, ``status``, ``protocol``, ``error``, ``too_large``."""
+    message: str
+    """One clause for people, without credentials or bodies, such as ``answered HTTP 500``."""
+
+
+Outcome = Opened | Listed | Answered | Done | Failed

@@ -1,0 +1,51 @@
+"""An HTTP request as decisions see it, and what of it travels to every request that is made for its sake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+Headers = tuple[tuple[str, str], ...]
+
+_TRACE: Final = ("traceparent", "tracestate", "baggage")
+"""W3C Trace Context and Baggage."""
+
+
+@dataclass(frozen=True)
+class RequestHead:
+    """An HTTP request without its body."""
+
+    method: str
+    path: str
+    """``:path``, query included."""
+    headers: Mapping[str, str]
+    """By lower-case name, without pseudo headers but with ``host``; repeated ones joined by a comma."""
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the headers."""
+        return tuple(self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """For whom and for which request a sub-request is made."""
+
+    headers: Headers = field(default=(), repr=False)
+    """Of the client's request, for every sub-request: its trace."""
+    principal: str = ""
+    """Who called; empty where nobody is authenticated."""
+    request_id: bytes | None = None
+    """JSON text of the JSON-RPC id; ``None`` where there is none."""
+
+
+NO_CONTEXT: Final = RequestContext()
+"""Of what is done for nobody's request."""
+
+
+def context_of(head: RequestHead, principal: str = "", request_id: bytes | None = None) -> RequestContext:
+    """The context of what is done for a request."""
+    headers = tuple((name, value) for name in _TRACE if (value := head.headers.get(name)) is not None)
+    return RequestContext(headers, principal, request_id)

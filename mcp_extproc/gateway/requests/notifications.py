@@ -1,0 +1,81 @@
+"""What clients send without wanting an answer: notifications, and answers to what servers asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mcp_extproc.gateway import replies
+from mcp_extproc.gateway.caller import Caller
+from mcp_extproc.gateway.decision import Decision, FanOut
+from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.legs import NotifyLeg
+from mcp_extproc.gateway.relay.identifiers import Owned, session_checksum
+from mcp_extproc.gateway.request import RequestHead, context_of
+from mcp_extproc.gateway.requests import calls
+from mcp_extproc.gateway.services import Services
+from mcp_extproc.mcp import envelope, methods
+from mcp_extproc.mcp.envelope import Notification, Response
+from mcp_extproc.mcp.methods import Handling
+
+
+def notification(
+    services: Services, caller: Caller, head: RequestHead, message: Notification, facts: RequestFacts
+) -> Decision:
+    """Pass a notification on to the servers that it concerns, or to none."""
+    method = methods.NOTIFICATIONS.get(message.method)
+    if method is None or (method.client_flag is not None and method.client_flag not in caller.view.flags):
+        return replies.accepted(facts)
+    match method.handling:
+        case Handling.BROADCAST:
+            return _passed_on(caller, head, caller.catalog.entries, message.body, facts)
+        case Handling.CANCEL:
+            body = _cancelled_at_servers(message, caller)
+            if body is not None:
+                return _passed_on(caller, head, caller.catalog.entries, body, facts)
+        case Handling.BY_PROGRESS:
+            token = message.params.get("progressToken")
+            owner = None if token is None else _owner(services, "progress", caller, bytes(token))
+            if owner is not None:
+                body = message.rewritten({"progressToken": owner.raw})
+                return _passed_on(caller, head, [owner.server], body, facts)
+    return replies.accepted(facts)
+
+
+def response(services: Services, caller: Caller, head: RequestHead, message: Response, facts: RequestFacts) -> Decision:
+    """A client's answer to a request that some server sent: it goes to that server, and to no other."""
+    owner = _owner(services, "request", caller, message.id)
+    if owner is None:
+        return replies.accepted(facts)
+    body = envelope.with_id(message.body, message.members, owner.raw)
+    return _passed_on(caller, head, [owner.server], body, facts.but(server=owner.server))
+
+
+def _owner(services: Services, purpose: str, caller: Caller, raw: bytes) -> Owned | None:
+    """Whose id or token it is; ``None`` also where the server, or its session that asked, is not there any more."""
+    owner = services.identifiers.owner(purpose, caller.key, raw)
+    if owner is None or owner.server not in caller.catalog.entries:
+        return None
+    current = services.memory.current(caller.upstream(owner.server))
+    return owner if current is not None and session_checksum(current) == owner.session else None
+
+
+def _passed_on(caller: Caller, head: RequestHead, servers: Iterable[str], body: bytes, facts: RequestFacts) -> FanOut:
+    context = context_of(head, caller.principal)
+    entries = caller.catalog.entries
+    legs = tuple(
+        NotifyLeg(name, caller.upstream(name), body, deadline=entries[name].discovery_timeout, context=context)
+        for name in servers
+    )
+    return FanOut(legs, lambda outcomes, _: replies.accepted(facts, replies.failure_notes(outcomes)))
+
+
+def _cancelled_at_servers(message: Notification, caller: Caller) -> bytes | None:
+    """``notifications/cancelled`` with the request's id as the servers got it. Servers ignore ids that they do not know.
+
+    ``None`` where it is about no request.
+    """
+    id = envelope.read_id(message.params.get("requestId"))
+    if id is None:
+        return None
+    theirs = calls.id_at_servers(caller, id)
+    return message.body if theirs == id else message.rewritten({"requestId": theirs})

@@ -1,0 +1,24 @@
+"""What every decision of a worker may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mcp_extproc.config import Limits
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.plans import Plans
+from mcp_extproc.gateway.relay.identifiers import Identifiers
+from mcp_extproc.mcp.sessions import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The same for all requests of a worker. Decisions read the memory; what they change in it, they return as effects."""
+
+    limits: Limits
+    session_seconds: float
+    """How long a session lives."""
+    sealer: Sealer
+    identifiers: Identifiers
+    memory: SessionMemory
+    plans: Plans = field(default_factory=Plans)

@@ -1,0 +1,1 @@
+"""What released versions sealed, one file each: later releases have to open it."""

@@ -1,0 +1,31 @@
+"""What ``check`` says of each server. How servers are asked: tests/e2e/test_check.py."""
+
+from __future__ import annotations
+
+from mcp_extproc.check.report import report
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.gateway.legs import Failed, Listed, Opened
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.upstreams.probe import Survey
+
+CONFIG = GatewayConfig.model_validate({
+    "servers": {"a": {"url": "http://localhost/a"}, "b": {"url": "http://localhost/b", "tools": {"include": ["x"]}}}
+})  # fmt: skip
+
+
+def test_the_report_of_servers_that_fail() -> None:
+    session = UpstreamSession("2025-06-18", None, frozenset({"tools", "prompts"}))
+    surveyed = [
+        Survey("a", Failed("a", "connect", "is unreachable (X)"), {}),
+        Survey("b", Opened("b", session, None), {
+            "tools": Listed("b", [], "has more than 100 pages"), "prompts": Failed("b", "error", "answered an error"),
+        }),
+    ]  # fmt: skip
+    told = report(CONFIG, surveyed, {"a": "nobody listens there"})
+    a, b = told.servers
+    assert (a.address, a.version, a.tools) == ("localhost:80", None, None)
+    assert (b.version, b.tools, b.prompts, b.resources) == ("2025-06-18", 0, None, 0)
+    assert [(problem.kind, problem.server) for problem in told.problems] == [
+        ("unreachable", "a"), ("list_cut_short", "b"), ("list_failed", "b"),
+    ]  # fmt: skip
+    assert told.problems[0].text == "localhost:80 is unreachable (X): nobody listens there"

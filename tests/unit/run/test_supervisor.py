@@ -1,0 +1,135 @@
+"""Workers are kept alive whatever goes wrong. With children that do nothing; with real workers: tests/e2e/test_workers.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from mcp_extproc import tasks
+from mcp_extproc.address import UnixAddress
+from mcp_extproc.config import Loaded, load
+from mcp_extproc.run import supervisor
+from mcp_extproc.run.process import StartError, spawn
+from mcp_extproc.run.supervisor import Supervisor
+from tests.support.waiting import eventually
+
+
+class Bug(Exception):
+    """Nobody expects it."""
+
+
+class Children(Supervisor):
+    """A supervisor of children that only wait for their end.
+
+    ``fails`` are the next starts that fail, and how.
+    """
+
+    def __init__(self, config: Loaded, directory: Path) -> None:
+        super().__init__(config, [], [UnixAddress(str(directory / name)) for name in "ab"], {})
+        self.fails: list[Exception | None] = []
+        self.started: list[tuple[Process, Loaded]] = []
+
+    async def _started(self, config: Loaded, *where: str, descriptors: Sequence[int] = ()) -> Process:
+        if self.fails and (error := self.fails.pop(0)) is not None:
+            raise error
+        Path(where[1].removeprefix("unix:")).touch()
+        process = await spawn(["sleep", "1000"])
+        self.started.append((process, config))
+        return process
+
+
+@pytest.fixture
+async def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Children]:
+    monkeypatch.setattr(tasks, "RESTART_SECONDS", (0.01,))
+    monkeypatch.setattr(supervisor, "_RESTART_SECONDS", (0.01,))
+    with tempfile.TemporaryDirectory(prefix="mcp") as directory:  # paths of sockets have to be short
+        children = Children(configuration(tmp_path), Path(directory))
+        await children.start()
+        yield children
+        await children.stop()
+        assert [process.returncode is None for process, _ in children.started] == [False] * len(children.started)
+
+
+def configuration(directory: Path, server: str = "a") -> Loaded:
+    file = directory / f"{server}.yaml"
+    file.write_text(f"servers: {{{server}: {{url: 'http://{server}.example/mcp'}}}}")
+    return load(file, {})
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (StartError("it does not start"), "worker_not_started"),
+        (OSError(24, "Too many open files"), "worker_not_started"),
+        (Bug(), "task_failed"),
+    ],
+    ids=["start", "system", "bug"],
+)
+async def test_a_worker_that_can_not_be_started_again_is_tried_again(
+    children: Children, error: Exception, event: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = children.pids
+    children.fails = [error, error]
+    os.kill(first, signal.SIGKILL)
+    await eventually(lambda: children.pids[0] != first, "another worker has taken the place")
+    assert children.pids[1] == second
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker_died",
+        event,
+        "worker_died",
+        event,
+        "worker_died",
+    ]
+    assert [bool(record.exc_info) for record in caplog.records if record.getMessage() == "task_failed"] == [
+        True
+    ] * caplog.messages.count("task_failed")
+    # The one that came is watched as well.
+    again = children.pids[0]
+    os.kill(again, signal.SIGKILL)
+    await eventually(lambda: children.pids[0] != again, "another worker has taken the place")
+
+
+@pytest.mark.parametrize(
+    "error", [StartError("no"), OSError(28, "No space left"), Bug()], ids=["start", "system", "bug"]
+)
+async def test_all_serve_the_old_configuration_when_the_new_one_breaks_half_way(
+    children: Children, tmp_path: Path, error: Exception
+) -> None:
+    old = children.config
+    children.fails = [None, error]  # the second worker
+    with pytest.raises(type(error)):
+        await children.restart(configuration(tmp_path, "b"))
+    serving = {process.pid: config for process, config in children.started}
+    assert [serving[pid] for pid in children.pids] == [old, old]
+    assert children.config is old
+
+
+async def test_a_worker_that_can_not_take_its_seat_is_ended(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Path) -> None:
+        raise OSError(28, "No space left")
+
+    before = children.pids
+    new = configuration(tmp_path, "b")
+    monkeypatch.setattr(supervisor, "_move", breaks)
+    with pytest.raises(OSError, match="No space left"):
+        await children.restart(new)
+    assert children.pids == before
+    assert children.started[-1][0].returncode is not None
+
+
+async def test_a_start_that_the_system_refuses(tmp_path: Path) -> None:
+    """It is raised as it is, for whoever says to people what is wrong."""
+    children = Children(configuration(tmp_path), tmp_path)
+    children.fails = [OSError(24, "Too many open files")]
+    with pytest.raises(OSError, match="Too many open files"):
+        await children.start()
+    await children.stop()
+    assert {process.returncode is None for process, _ in children.started} <= {False}

@@ -1,0 +1,99 @@
+"""What the log says of exceptions that nobody expected: where they were raised, and nothing that they quote."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mcp_extproc.telemetry import log
+
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """Logging is of the whole process."""
+    root = logging.getLogger("mcp_extproc")
+    handlers, level, propagate = root.handlers[:], root.level, root.propagate
+    yield
+    root.handlers[:], root.propagate = handlers, propagate
+    root.setLevel(level)
+
+
+def logged(error: Exception, format: str = "text") -> str:
+    """The record of a failure."""
+    stream = io.StringIO()
+    log.configure("info", format, stream)
+    log.failure(log.logger("test"), "task_failed", error, {"task": "pump"})
+    return stream.getvalue()
+
+
+def raised(work: Callable[[], object]) -> Exception:
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return error
+    raise AssertionError
+
+
+def look_up() -> None:
+    {}[SECRET]  # type: ignore[index]
+
+
+def convert() -> None:
+    try:
+        look_up()
+    except KeyError as error:
+        raise ValueError(f"no {SECRET!r}") from error
+
+
+def several() -> None:
+    raise ExceptionGroup(SECRET, [raised(look_up), raised(convert)])
+
+
+def for_ever() -> None:
+    for_ever()
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.parametrize(
+    ("work", "told"),
+    [
+        (look_up, ["builtins.KeyError", "in look_up"]),
+        (convert, ["builtins.KeyError", "in look_up", "builtins.ValueError", "in convert"]),
+        (several, ["builtins.ExceptionGroup", "in several", "builtins.KeyError", "builtins.ValueError", "in convert"]),
+    ],
+    ids=["one", "with its cause", "a group"],
+)
+def test_it_says_where_and_not_what(format: str, work: Callable[[], object], told: list[str]) -> None:
+    text = logged(raised(work), format)
+    assert SECRET not in text
+    assert [word for word in told if word not in text] == []
+    if format == "json":
+        record = json.loads(text)
+        assert (record["event"], record["level"], record["task"]) == ("task_failed", "error", "pump")
+    else:
+        assert "error   task_failed task=pump\n" in text
+
+
+def test_its_length_is_bounded() -> None:
+    assert len(logged(raised(for_ever))) < 1 << 14
+    last = ValueError()
+    for _ in range(1000):
+        before, last = last, ValueError()
+        last.__cause__ = before
+    assert logged(last).count("ValueError") == 10
+
+
+def test_exceptions_that_led_to_each_other() -> None:
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__cause__ = second, first
+    assert logged(first).splitlines()[1:] == ["builtins.KeyError", "builtins.ValueError"]
+
+
+def test_one_that_was_not_raised() -> None:
+    assert logged(ValueError(SECRET)).endswith("task=pump\nbuiltins.ValueError\n")
