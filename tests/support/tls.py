@@ -84,6 +84,10 @@ class Authority:
             .add_extension(
                 x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
             )
+            # RFC 5280, sections 4.2.1.1 to 4.2.1.3: Python 3.13 takes no authority or certificate without them.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(_usage(authority=authority), critical=True)
         )
         return builder.sign(self._key, hashes.SHA256())
 
@@ -123,3 +127,18 @@ class Volume:
         link = self._directory / "..data_tmp"
         link.symlink_to(version.name)
         link.rename(self._directory / "..data")
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    """What a key is for: an authority signs certificates, all others sign handshakes."""
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
