@@ -12,6 +12,7 @@ from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.relay import reading
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.relay.server_messages import Relay
 from mcp_extproc.gateway.request import RequestHead
@@ -81,19 +82,8 @@ class HandshakeCaller:
 
     @cached_property
     def may_read_response(self) -> bool:
-        """See :class:`Caller`; by the same rules as :attr:`mcp_extproc.gateway.plans.CallPlan.reads`."""
-        session, catalog = self.opened.session, self.catalog
-        known = {name: upstream for name, upstream in session.upstreams.items() if name in catalog.entries}
-        return (
-            bool(session.client_flags)
-            or len(known) < len(catalog.entries)  # nobody knows what the others are like
-            or any(
-                upstream.id is not None
-                or upstream.version > session.version
-                or ("resources" in upstream.capabilities and catalog.uris.rewrites(name))
-                for name, upstream in known.items()
-            )
-        )
+        """See :class:`Caller`."""
+        return reading.may_read(self.view, self.catalog, self.opened.session.upstreams)
 
 
 class HandshakeCallers:
