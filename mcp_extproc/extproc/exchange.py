@@ -23,7 +23,7 @@ from mcp_extproc.gateway.effects import Effects, EndStreams
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
 from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Reading
-from mcp_extproc.gateway.request import RequestHead
+from mcp_extproc.gateway.request import RequestContext, RequestHead, context_of
 from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.telemetry import log
@@ -59,9 +59,9 @@ class Upstreams(Protocol):
 
     async def session(self, need: NeedSession) -> UpstreamSession | Failed: ...
 
-    def discard(self, server: str, session: UpstreamSession) -> None: ...
+    def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None: ...
 
-    def post(self, server: str, session: UpstreamSession, body: bytes) -> None: ...
+    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None: ...
 
 
 class Streams(Protocol):
@@ -245,10 +245,13 @@ class Exchange:
         return [messages.READ_RESPONSE_BODY]
 
     def _on_response_body(self, message: pb.ProcessingRequest, response: CallResponse) -> list[bytes]:
+        assert self._head is not None
         piece = message.response_body
         out = response.feed(piece.body, end=piece.end_of_stream)
         for answer in out.up:
-            self._processor.upstreams.post(response.server, response.session, answer)
+            self._processor.upstreams.post(
+                response.server, response.session, answer, context_of(self._head, response.id)
+            )
         return [messages.response_piece(out.down)]
 
     def closed(self) -> None:
@@ -264,7 +267,7 @@ class Exchange:
         if messages.response_header(message, ":status") in ("400", "404") and lost is not None:
             useless = self._processor.gateway.memory.forget(self._repairing.server, lost)
             if useless is not None:
-                self._processor.upstreams.discard(self._repairing.server, useless)
+                self._processor.upstreams.discard(self._repairing.server, useless, context_of(self._head))
         return [messages.GO_ON["response_headers"]]
 
     def _request_id(self) -> bytes | None:

@@ -110,10 +110,7 @@ class Gateway:
             McpError: it names no session.
             BadToken: it names one that is not served.
         """
-        token = head.headers.get(_SESSION_ID)
-        if token is None:
-            raise refusals.session_missing()
-        return self._callers.find(served, token, now)
+        return self._callers.find(served, head, now)
 
     def _caller_if_known(self, served: ServedEndpoint, head: RequestHead, now: float) -> Caller | None:
         token = head.headers.get(_SESSION_ID)

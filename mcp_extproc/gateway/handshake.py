@@ -6,17 +6,22 @@ from __future__ import annotations
 from functools import cached_property
 
 from mcp_extproc.config.endpoint import Endpoint
+from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.relay import reading
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.relay.server_messages import Relay
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.methods import LIST_CHANGED
 from mcp_extproc.mcp.sessions import BadToken, OpenedSession
+
+_SESSION_ID = "mcp-session-id"
 
 _MAX_CALLERS = 4096
 """Callers kept between requests. One more, and all are made again as they come."""
@@ -77,19 +82,8 @@ class HandshakeCaller:
 
     @cached_property
     def may_read_response(self) -> bool:
-        """See :class:`Caller`; by the same rules as :attr:`mcp_extproc.gateway.plans.CallPlan.reads`."""
-        session, catalog = self.opened.session, self.catalog
-        known = {name: upstream for name, upstream in session.upstreams.items() if name in catalog.entries}
-        return (
-            bool(session.client_flags)
-            or len(known) < len(catalog.entries)  # the capabilities of the others are unknown
-            or any(
-                upstream.id is not None
-                or upstream.version > session.version
-                or ("resources" in upstream.capabilities and catalog.uris.rewrites(name))
-                for name, upstream in known.items()
-            )
-        )
+        """See :class:`Caller`."""
+        return reading.may_read(self.view, self.catalog, self.opened.session.upstreams)
 
 
 class HandshakeCallers:
@@ -99,13 +93,17 @@ class HandshakeCallers:
         self._services = services
         self._callers: dict[str, HandshakeCaller] = {}
 
-    def find(self, served: ServedEndpoint, token: str, now: float) -> HandshakeCaller:
-        """The caller with this token.
+    def find(self, served: ServedEndpoint, head: RequestHead, now: float) -> HandshakeCaller:
+        """The caller that a request's token names.
 
         Raises:
-            BadToken: it is none of this endpoint's, or its session is over.
+            McpError: it has none.
+            BadToken: it is none of this endpoint's, or of another principal's, or its session is over.
         """
-        opened = self._services.sealer.open(token, audience=served.audience, principal="", now=now)
+        token = head.headers.get(_SESSION_ID)
+        if token is None:
+            raise refusals.session_missing()
+        opened = self._services.sealer.open(token, audience=served.audience, principal=head.principal, now=now)
         if self._services.memory.has_ended(opened.id):
             raise BadToken("ended")
         caller = self._callers.get(opened.id)

@@ -22,6 +22,8 @@ class RequestHead:
     """``:path``, query included."""
     headers: Mapping[str, str]
     """By lower-case name, without pseudo headers but with ``host``; repeated ones joined by a comma."""
+    principal: str = ""
+    """Hash of who sent it, as Envoy proved it; empty where nobody is authenticated."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -36,7 +38,7 @@ class RequestContext:
     headers: Headers = field(default=(), repr=False)
     """Of the client's request, for every sub-request: its trace."""
     principal: str = ""
-    """Who called; empty for anonymous callers."""
+    """:attr:`RequestHead.principal`."""
     request_id: bytes | None = None
     """JSON text of the JSON-RPC id; ``None`` where there is none."""
 
@@ -45,7 +47,7 @@ NO_CONTEXT: Final = RequestContext()
 """For work that belongs to no request."""
 
 
-def context_of(head: RequestHead, principal: str = "", request_id: bytes | None = None) -> RequestContext:
+def context_of(head: RequestHead, request_id: bytes | None = None) -> RequestContext:
     """The context of what is done for a request."""
     headers = tuple((name, value) for name in _TRACE if (value := head.headers.get(name)) is not None)
-    return RequestContext(headers, principal, request_id)
+    return RequestContext(headers, head.principal, request_id)

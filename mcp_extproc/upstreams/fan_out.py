@@ -228,7 +228,7 @@ class LegRunner:
         session, _ = await _within(entry.discovery_timeout, opening)
         if self._memory.has_ended(ref.client):
             # Nothing else would end it.
-            self.discard(ref.server, session)
+            self.discard(ref.server, session, context)
             raise UpstreamError("ended", "is not needed any more: the client ended its session")
         settings = self._memory.settings(*key)
         if settings is not None:
@@ -266,13 +266,13 @@ class LegRunner:
                 with contextlib.suppress(UpstreamError):  # the resource may be gone
                     await self._client.request(entry, session, subscribe.name, {"uri": uri}, context=context)
 
-    def discard(self, server: str, session: UpstreamSession) -> None:
+    def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None:
         """End a session with a server that turned out to be useless, in the background."""
-        self._in_background("end_session", self._client.end(self._entries[server], session), server)
+        self._in_background("end_session", self._client.end(self._entries[server], session, context=context), server)
 
-    def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
+    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None:
         """Send a message in the background: an answer of the gateway's own to a server's request."""
-        self._in_background("post", self._client.notify(self._entries[server], session, body), server)
+        self._in_background("post", self._client.notify(self._entries[server], session, body, context=context), server)
 
     def _in_background(self, name: str, work: Coroutine[Any, Any, None], server: str) -> None:
         self._tasks.start(name, _quietly(work, self._entries[server].discovery_timeout), server=server)

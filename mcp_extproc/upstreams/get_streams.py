@@ -92,7 +92,7 @@ class Streams:
             if chunks is None:
                 yield stream.refused
             else:
-                yield self._relayed(chunks, self._reader(stream, ref.server, session))
+                yield self._relayed(stream, chunks, self._reader(stream, ref.server, session))
 
     def _reader(self, stream: Stream, server: str, session: UpstreamSession) -> CallResponse:
         expected = Expected(
@@ -108,7 +108,9 @@ class Streams:
         )
         return CallResponse(expected, Reading.EVENTS)
 
-    async def _relayed(self, chunks: AsyncIterator[bytes], response: CallResponse) -> AsyncIterator[bytes]:
+    async def _relayed(
+        self, stream: Stream, chunks: AsyncIterator[bytes], response: CallResponse
+    ) -> AsyncIterator[bytes]:
         reading = True
         while reading:
             try:
@@ -123,7 +125,7 @@ class Streams:
                 chunk, reading = b"", False
             out = response.feed(chunk, end=not reading)
             for message in out.up:
-                self._services.legs.post(response.server, response.session, message)
+                self._services.legs.post(response.server, response.session, message, stream.context)
             if out.down:
                 yield out.down
 

@@ -196,7 +196,7 @@ class MergedStream:
         for message in messages_in(data):
             relayed = self._stream.relay.message(server, session, message, None)
             if relayed.up is not None:
-                self._services.legs.post(server, session, relayed.up)
+                self._services.legs.post(server, session, relayed.up, self._stream.context)
             if relayed.changed is not None:
                 self._tell_change({relayed.changed})
             if relayed.down is not None:

@@ -87,6 +87,8 @@ async def test_a_ping_is_answered_without_the_client(rig: Rig[FakeUpstreams], fo
     await send_head(forwarded, "text/event-stream")
     assert await send_piece(forwarded, b'data: {"jsonrpc":"2.0","id":7,"method":"ping"}\n\n') == COMMENT
     assert rig.upstreams.posted == [("github", b'{"jsonrpc":"2.0","id":7,"result":{}}')]
+    # On behalf of the call whose stream it came on.
+    assert [context.request_id for context in rig.upstreams.in_background] == [b"1"]
 
 
 async def test_a_stream_without_an_answer_ends_with_an_error(forwarded: RawExchange) -> None:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome, SessionRef
+from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.support.rawclient import DEADLINE
 
@@ -85,6 +86,8 @@ class FakeUpstreams:
     def __init__(self) -> None:
         self.discarded: list[tuple[str, UpstreamSession]] = []
         self.posted: list[tuple[str, bytes]] = []
+        self.in_background: list[RequestContext] = []
+        """For whose sake something was posted or discarded."""
         self._runs: asyncio.Queue[Work[tuple[Leg, ...], Sequence[Outcome]]] = asyncio.Queue()
         self._sessions: asyncio.Queue[Work[Lost, UpstreamSession | Failed]] = asyncio.Queue()
 
@@ -95,10 +98,12 @@ class FakeUpstreams:
     async def session(self, need: NeedSession) -> UpstreamSession | Failed:
         return await _wait(self._sessions, Lost(need.session, need.lost))
 
-    def discard(self, server: str, session: UpstreamSession) -> None:
+    def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None:
+        self.in_background.append(context)
         self.discarded.append((server, session))
 
-    def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
+    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None:
+        self.in_background.append(context)
         self.posted.append((server, body))
 
     async def next_run(self) -> Work[tuple[Leg, ...], Sequence[Outcome]]:

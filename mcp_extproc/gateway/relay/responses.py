@@ -79,7 +79,7 @@ class CallResponse:
         self._relay = expected.relay
         self._identifiers = expected.identifiers
         self._call = expected.call
-        self._id = expected.id
+        self.id = expected.id
         self._response_bytes = expected.response_bytes
         self._event_bytes = expected.event_bytes
         self._reading = reading
@@ -131,7 +131,7 @@ class CallResponse:
             last = self._parser.finish()
             if last is not None and last.data:
                 self._event(last, out)
-            if not (self._answered or self._resumable) and self._id is not None:
+            if not (self._answered or self._resumable) and self.id is not None:
                 self._fail("ended its stream without an answer", out)
         return out
 
@@ -186,5 +186,5 @@ class CallResponse:
 
     def _error(self, what: str) -> bytes:
         message = f"No answer: server '{self.server}' {what}."
-        error = errors.McpError(errors.INTERNAL_ERROR, message, reason="upstream_protocol", id=self._id)
+        error = errors.McpError(errors.INTERNAL_ERROR, message, reason="upstream_protocol", id=self.id)
         return errors.render(error)

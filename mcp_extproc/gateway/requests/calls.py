@@ -15,6 +15,7 @@ from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Failed, SessionRef
 from mcp_extproc.gateway.plans import CallPlan, Changes, Kind
 from mcp_extproc.gateway.policy import preview as policy_preview
+from mcp_extproc.gateway.relay import reading
 from mcp_extproc.gateway.relay.identifiers import ClientView, id_for_server
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call
@@ -204,14 +205,8 @@ def _new_plan(
 ) -> CallPlan:
     caller = ask.caller
     view, catalog = caller.view, caller.catalog
-    reads_json = (
-        # A server without resources has none to read: what looks like a URI in its results is only text to clients.
-        (method.returns_uris and catalog.uris.rewrites(entry.name) and "resources" in upstream.capabilities)
-        or (catalog.several and "elicitation.url" in view.flags)
-        or view.version == versions.V_2025_03_26 < upstream.version
-    )
-    # A server without sessions has no streams that could be resumed, nor can it ask the client for anything.
-    reads = upstream.id is not None or reads_json or bool(view.flags)
+    reads_json = reading.reads_json(method, view, catalog, entry.name, upstream)
+    reads = reads_json or reading.reads_events(view, upstream)
     set_headers = _call_headers(view, method, entry, own, upstream, reads=reads)
     gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
     plan = ForwardPlan(entry.name, set_headers, gone, ask.facts.but(id=None))

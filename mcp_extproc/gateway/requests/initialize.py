@@ -39,12 +39,12 @@ def initialize(
 
     def answer(outcomes: Sequence[Outcome], now: float) -> Reply:
         try:
-            session = _session(services, served, version, flags, facts, outcomes, now)
+            session = _session(services, served, head.principal, version, flags, facts, outcomes, now)
             return _opened(services, session, request.id, facts, outcomes)
         except McpError as error:
             return replies.reject(error.about(request.id), facts, replies.failure_notes(outcomes))
 
-    context = context_of(head, request_id=request.id)
+    context = context_of(head, request.id)
     legs = tuple(
         OpenLeg(name, version, flags, deadline=entry.discovery_timeout, context=context)
         for name, entry in served.catalog.entries.items()
@@ -55,6 +55,7 @@ def initialize(
 def _session(
     services: Services,
     served: ServedEndpoint,
+    principal: str,
     version: str,
     flags: Flags,
     facts: RequestFacts,
@@ -71,7 +72,7 @@ def _session(
         raise replies.all_failed(merge.failures(outcomes))
     return Session(
         audience=served.audience,
-        principal="",
+        principal=principal,
         version=version,
         expires=int(now + services.session_seconds),
         client=facts.client or "",

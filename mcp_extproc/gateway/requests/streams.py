@@ -39,7 +39,7 @@ def open_stream(services: Services, caller: Caller, head: RequestHead, facts: Re
         refused=replies.reject(refusals.stream("it is over, or its server does not keep it"), facts),
         facts=facts,
         deadline=max(entry.discovery_timeout for entry in servers.values()) if servers else 0.0,
-        context=context_of(head, caller.principal),
+        context=context_of(head),
         changed=caller.stale_lists,
     )
 

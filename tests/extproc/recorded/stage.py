@@ -30,6 +30,7 @@ from mcp_extproc.gateway.legs import (
     Outcome,
 )
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.sessions import Sealer, UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
 from tests.extproc.recorded.recording import Recording
@@ -56,10 +57,10 @@ class Servers:
         ref = need.session
         return _unreachable(ref.server) if ref.server == "gamma" else _session(ref.server, ref.version)
 
-    def discard(self, server: str, session: UpstreamSession) -> None:
+    def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None:
         self.told[f"discard {server} {session.id}"] += 1
 
-    def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
+    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None:
         self.told[f"post {server} {body!r}"] += 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from mcp_extproc.gateway.decision import FanOut, Reply
 from mcp_extproc.gateway.effects import EndStreams
 from mcp_extproc.gateway.legs import CloseLeg, Done, Failed
 from mcp_extproc.mcp.sessions import Sealer
-from tests.unit.gateway.support import NOW, SECRET, Rig, answer, as_reply, config, head, message
+from tests.unit.gateway.support import LATEST, NOW, SECRET, Rig, answer, as_reply, config, head, message, opened
 
 NEW = "another secret of the operator, long enough"
 
@@ -72,6 +73,23 @@ def test_tokens_that_are_good_for_something_else(changed: dict[str, object], rea
     reply = rig.reply(message("ping"), head(mcp_session_id=token))
     assert (reply.status, reply.facts.metadata()["session_error"]) == (404, reason)
     assert reply.body == rig.reply(message("ping"), head(mcp_session_id="unknown")).body
+
+
+def test_a_session_is_bound_to_whoever_opened_it() -> None:
+    """To the principal of the head, whoever put it there."""
+    rig = Rig()
+    alice = replace(head(), principal="alice")
+    opening = rig.decide(message("initialize", {"protocolVersion": LATEST}), alice)
+    assert isinstance(opening, FanOut)
+    assert {leg.context.principal for leg in opening.legs} == {"alice"}
+    token = dict(as_reply(opening.merge([opened("a"), opened("b")], NOW)).headers)["mcp-session-id"]
+    within = head(mcp_session_id=token)
+    assert rig.reply(message("ping"), replace(within, principal="alice")).status == 200
+    listing = rig.fan_out(message("tools/list"), replace(within, principal="alice"))
+    assert {leg.context.principal for leg in listing.legs} == {"alice"}
+    for principal in ("", "bob"):
+        refused = rig.reply(message("ping"), replace(within, principal=principal))
+        assert (refused.status, refused.facts.metadata()["session_error"]) == (404, "of another principal")
 
 
 def test_a_token_of_another_gateway() -> None:

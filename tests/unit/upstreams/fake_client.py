@@ -30,13 +30,15 @@ class FakeClient:
 
     ``scripts[server]`` are its next steps: a session answers `initialize`, a dict is the next result, an exception is
     raised, and an event is waited for before the step after it. ``asked`` records what every server was sent, and
-    ``declared`` with which flags of the client. Servers in ``streaming`` answer with an event stream.
+    ``declared`` with which flags of the client, ``contexts`` for whose sake. Servers in ``streaming``
+    answer with an event stream.
     """
 
     def __init__(self, **scripts: Sequence[Step]) -> None:
         self._scripts = {server: list(steps) for server, steps in scripts.items()}
         self.asked: list[tuple[str, str, object]] = []
         self.declared: list[Flags] = []
+        self.contexts: list[RequestContext] = []
         self.streaming: set[str] = set()
 
     def left(self, server: str) -> int:
@@ -53,6 +55,7 @@ class FakeClient:
     async def initialize(
         self, entry: CatalogEntry, version: str, client_flags: Flags, *, context: RequestContext = NO_CONTEXT
     ) -> tuple[UpstreamSession, str | None]:
+        self.contexts.append(context)
         self.asked.append((entry.name, "initialize", version))
         self.declared.append(client_flags)
         return await self._next(entry.name), f"How to use {entry.name}"
@@ -66,6 +69,7 @@ class FakeClient:
         *,
         context: RequestContext = NO_CONTEXT,
     ) -> Result:
+        self.contexts.append(context)
         self.asked.append((entry.name, method, (session.id, orjson.dumps(params).decode())))
         body = orjson.dumps(await self._next(entry.name))
         return Result(jsontext.split(msgspec.Raw(body)), len(body), entry.name in self.streaming)
@@ -73,10 +77,12 @@ class FakeClient:
     async def notify(
         self, entry: CatalogEntry, session: UpstreamSession, body: bytes, *, context: RequestContext = NO_CONTEXT
     ) -> None:
+        self.contexts.append(context)
         self.asked.append((entry.name, "notify", (session.id, body)))
         await self._next(entry.name)
 
     async def end(self, entry: CatalogEntry, session: UpstreamSession, *, context: RequestContext = NO_CONTEXT) -> None:
+        self.contexts.append(context)
         self.asked.append((entry.name, "end", session.id))
         await self._next(entry.name)
 

@@ -113,8 +113,8 @@ async def test_a_server_that_refuses_a_late_opening_is_no_bug(caplog: pytest.Log
 async def test_answers_and_ends_that_break(caplog: pytest.LogCaptureFixture) -> None:
     """The rest goes on."""
     rig = Rig(FakeClient(a=[Bug(), {}], b=[Bug()]))
-    rig.legs.post("a", upstream("a"), b"{}")
-    rig.legs.discard("b", upstream("b"))
+    rig.legs.post("a", upstream("a"), b"{}", NO_CONTEXT)
+    rig.legs.discard("b", upstream("b"), NO_CONTEXT)
     await eventually(lambda: len(caplog.records) == 2, "both failures are logged")
     assert failures(caplog) == [{"task": "post", "server": "a"}, {"task": "end_session", "server": "b"}]
     known = replace(ref("a"), known=upstream("a"))

@@ -27,6 +27,7 @@ from mcp_extproc.gateway.legs import (
     Outcome,
     SessionRef,
 )
+from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import Result, UpstreamError
 from tests.unit.gateway.support import EVERYTHING, LATEST, NOW, SECRET, as_reply, head, message, upstream
@@ -34,6 +35,7 @@ from tests.unit.upstreams.fake_client import DEADLINE, LOST, FakeClient, Rig, St
 
 FLAGS = frozenset({"roots"})
 REFUSED = UpstreamError("connect", "is unreachable")
+CONTEXT = RequestContext((("traceparent", "00-0-0-01"),), "alice", b"7")
 
 
 def ref(server: str, known: UpstreamSession | None = None, anchor: str = "token 1") -> SessionRef:
@@ -512,8 +514,8 @@ async def test_a_useless_session_is_ended_without_anybody_waiting() -> None:
     ended = asyncio.Event()
     client = FakeClient(a=[ended, {}], b=[REFUSED])
     legs = Rig(client).legs
-    legs.discard("a", upstream("a"))
-    legs.discard("b", upstream("b"))
+    legs.discard("a", upstream("a"), CONTEXT)
+    legs.discard("b", upstream("b"), CONTEXT)
     while client.left("b"):
         await asyncio.sleep(0)
     ended.set()
@@ -521,25 +523,27 @@ async def test_a_useless_session_is_ended_without_anybody_waiting() -> None:
         await asyncio.sleep(0)
     await legs.close()
     assert sorted(asked[:2] for asked in client.asked) == [("a", "end"), ("b", "end")]
+    assert client.contexts == [CONTEXT, CONTEXT]
 
 
 async def test_an_answer_to_a_server_is_posted_without_anybody_waiting() -> None:
     """And whether that works is nobody's trouble."""
     client = FakeClient(a=[{}], b=[REFUSED])
     legs = Rig(client).legs
-    legs.post("a", upstream("a"), b'{"id":1}')
-    legs.post("b", upstream("b"), b'{"id":2}')
+    legs.post("a", upstream("a"), b'{"id":1}', CONTEXT)
+    legs.post("b", upstream("b"), b'{"id":2}', CONTEXT)
     while client.left("a") or client.left("b"):
         await asyncio.sleep(0)
     await legs.close()
     assert client.asked == [("a", "notify", ("id of a", b'{"id":1}')), ("b", "notify", ("id of b", b'{"id":2}'))]
+    assert client.contexts == [CONTEXT, CONTEXT]
 
 
 async def test_closing_gives_up_what_runs_by_itself() -> None:
     client = FakeClient(a=[asyncio.Event()], b=[asyncio.Event()])
     legs = Rig(client).legs
     waiting = asyncio.create_task(legs.session(need(ref("a"), None)))
-    legs.discard("b", upstream("b"))
+    legs.discard("b", upstream("b"), CONTEXT)
     while len(client.asked) < 2:
         await asyncio.sleep(0)
     await legs.close()
