@@ -280,6 +280,7 @@ class Exchange:
     # -- Decisions ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, decision: Decision) -> Answers:
+        self._processor.apply(decision.effects)
         if isinstance(decision, Forward | Reply | Preview):
             return [self._answer(decision)]
         return self._work(decision)
@@ -289,7 +290,6 @@ class Exchange:
         upstreams = self._processor.upstreams
         following: Decision = decision
         while not isinstance(following, Forward | Reply | Preview):
-            self._processor.apply(following.effects)
             match following:
                 case Stream():
                     async with self._processor.streams.open(following) as opened:
@@ -302,6 +302,7 @@ class Exchange:
                     following = following.merge(await upstreams.run(following.legs), self._processor.clock())
                 case NeedSession():
                     following = following.resume(await upstreams.session(following))
+            self._processor.apply(following.effects)
         yield self._answer(following)
 
     async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -314,8 +315,6 @@ class Exchange:
         yield messages.stream_chunk(b"", end=True)
 
     def _answer(self, decision: Forward | Reply | Preview) -> bytes:
-        if decision.effects:
-            self._processor.apply(decision.effects)
         answer = self._written(decision)
         self._count(decision)
         # Last: until here something may break, and the answer is still owed.

@@ -12,7 +12,7 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from mcp_extproc.contract import MARKER_NAMESPACE, NAMESPACE, READ_KEY
+from mcp_extproc.contract import MARKER_NAMESPACE, MAX_MESSAGE_TIMEOUT, NAMESPACE, READ_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.wire import field, head, number_field, struct_of
 from mcp_extproc.gateway.decision import Forward, ForwardPlan, Preview, Reply
@@ -160,7 +160,7 @@ GO_ON: Final = {
 def more_time(seconds: float) -> bytes:
     """Extend Envoy's ``message_timeout``. At most once for each message from Envoy."""
     timeout = Duration()
-    timeout.FromMilliseconds(int(seconds * 1000))
+    timeout.FromMilliseconds(int(min(seconds, MAX_MESSAGE_TIMEOUT) * 1000))
     return pb.ProcessingResponse(override_message_timeout=timeout).SerializeToString()
 
 

@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 
-from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway.effects import Effects
 from mcp_extproc.gateway.facts import NOTHING, Note, RequestFacts
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome, SessionRef
@@ -120,7 +119,7 @@ class FanOut:
     def patience(self) -> float:
         """Seconds within which the request is decided."""
         longest = max((leg.deadline for leg in self.legs), default=0.0)
-        return min(longest + self.further + MARGIN, MAX_MESSAGE_TIMEOUT)
+        return longest + self.further + MARGIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""What to do with each request: a function of the request, its caller and the configuration.
+"""What to do with each request: a function of the request, its caller, the configuration and what the worker remembers.
 
 Envoy sends a request in two parts, and so there are two steps: :meth:`Gateway.admit` judges the headers,
 :meth:`Gateway.decide` the body. Where policies judge each request first, :meth:`Gateway.preview_head` and
-:meth:`Gateway.preview` come before: they find out what a request is, and change nothing.
+:meth:`Gateway.preview` come before: they find out what a request is, and change nothing but caches.
 """
 
 from __future__ import annotations
@@ -113,11 +113,10 @@ class Gateway:
         return self._callers.find(served, head, now)
 
     def _caller_if_known(self, served: ServedEndpoint, head: RequestHead, now: float) -> Caller | None:
-        token = head.headers.get(_SESSION_ID)
-        if token is None:
+        if _SESSION_ID not in head.headers:
             return None
         try:
-            return self._callers.find(served, token, now)
+            return self._callers.find(served, head, now)
         except BadToken:
             return None
 
@@ -167,7 +166,7 @@ class Gateway:
             if not isinstance(message, Response):
                 admission.check_era(head, message)
                 if methods.opens_session(message.method):
-                    request = self._opening(served, head, message, now)
+                    request, facts = self._opening(served, head, message, facts, now)
                     return initialize.initialize(self._services, served, head, request, facts)
             admission.check_version_header(head)
             caller = self._caller(served, head, now)
@@ -183,9 +182,14 @@ class Gateway:
             return _refused(error, facts, _id_of(message))
 
     def _opening(
-        self, served: ServedEndpoint, head: RequestHead, message: Request | Notification, now: float
-    ) -> Request:
-        """The request that opens a session.
+        self,
+        served: ServedEndpoint,
+        head: RequestHead,
+        message: Request | Notification,
+        facts: RequestFacts,
+        now: float,
+    ) -> tuple[Request, RequestFacts]:
+        """The request that opens a session, and what is known of it.
 
         Raises:
             McpError: it is none.
@@ -195,8 +199,8 @@ class Gateway:
         if isinstance(message, Notification):
             raise refusals.initialize_without_id()
         if _SESSION_ID in head.headers:
-            self._caller(served, head, now)
-        return message
+            facts = self._caller(served, head, now).described(facts)
+        return message, facts
 
     def _batch(self, served: ServedEndpoint, head: RequestHead, body: bytes, now: float) -> Decision:
         limits, facts = self.config.limits, NOTHING
@@ -251,7 +255,7 @@ class Gateway:
             if not isinstance(message, Response):
                 admission.check_era(head, message)
                 if methods.opens_session(message.method):
-                    self._opening(served, head, message, now)
+                    _, facts = self._opening(served, head, message, facts, now)
                     return preview.show(head, facts)
             admission.check_version_header(head)
             caller = self._caller(served, head, now)

@@ -60,5 +60,7 @@ class RememberOwners:
     """Unix time in seconds."""
 
 
-Effect = EndSession | EndStreams | SetLevel | Subscribe | Unsubscribe | RememberOwners
-Effects = tuple[Effect, ...]
+MemoryEffect = EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners
+"""For the worker's memory."""
+
+Effects = tuple[MemoryEffect | EndStreams, ...]

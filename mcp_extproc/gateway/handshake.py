@@ -78,7 +78,7 @@ class HandshakeCaller:
         if known.offer in (0, self.catalog.checksum):
             return frozenset()
         offered = frozenset().union(*(server.capabilities for server in known.upstreams.values()))
-        return offered & LIST_CHANGED.keys()
+        return frozenset(offered & LIST_CHANGED.keys())
 
     @cached_property
     def may_read_response(self) -> bool:

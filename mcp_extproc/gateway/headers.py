@@ -9,6 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from mcp_extproc.gateway.request import Headers
+from mcp_extproc.mcp import versions
+from mcp_extproc.mcp.sessions import UpstreamSession
+
 PASSED: Final = frozenset({
     "accept-encoding", "accept-language", "content-encoding", "content-length", "content-type", "host", "user-agent",
     # W3C Trace Context and Baggage
@@ -30,3 +34,16 @@ def removed(names: tuple[str, ...], set_here: tuple[str, ...]) -> tuple[str, ...
     """The client's headers that have to go; those that are overwritten anyway need not."""
     kept = PASSED.union(set_here)
     return tuple(name for name in names if name not in kept)
+
+
+def of_session(session: UpstreamSession) -> tuple[Headers, tuple[str, ...]]:
+    """Headers that carry the gateway's session with a server, and those that must not be there."""
+    has_version = versions.defines_version_header(session.version)
+    fields = {
+        "mcp-session-id": session.id,
+        "mcp-protocol-version": session.version if has_version else None,
+    }
+    return (
+        tuple((name, value) for name, value in fields.items() if value is not None),
+        tuple(name for name, value in fields.items() if value is None),
+    )

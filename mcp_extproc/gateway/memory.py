@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, assert_never
 
 from mcp_extproc.gateway.effects import (
-    Effect,
     EndSession,
+    MemoryEffect,
     RememberOwners,
     SetLevel,
     Subscribe,
@@ -64,8 +64,8 @@ class SessionMemory:
         self._owners: _Bounded[tuple[str, str], tuple[float, Mapping[str, str]]] = _Bounded(min(capacity, 1000))
         self._running: Counter[tuple[str, bytes]] = Counter()
 
-    def apply(self, effect: Effect) -> None:
-        """Remember what a decision changed. What is none of memory's business is left alone."""
+    def apply(self, effect: MemoryEffect) -> None:
+        """Remember what a decision changed."""
         match effect:
             case EndSession():
                 self.end(effect.caller)
@@ -79,6 +79,8 @@ class SessionMemory:
                 self.unsubscribe(effect.session, effect.uri)
             case RememberOwners():
                 self.remember_owners(effect.caller, effect.kind, effect.owners, effect.until)
+            case _:
+                assert_never(effect)
 
     # -- Sessions with servers ------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSes
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import Failed, SessionRef
 from mcp_extproc.gateway.request import RequestHead, context_of
-from mcp_extproc.gateway.requests.calls import session_headers
 from mcp_extproc.mcp import capabilities, jsontext, versions
 from mcp_extproc.mcp.sessions import UpstreamSession
 
@@ -47,7 +46,7 @@ def repair(configured: Server | None, server: str, head: RequestHead) -> Decisio
     def resume(session: UpstreamSession | Failed) -> Decision:
         if isinstance(session, Failed):
             return Reply(503, b"", _UNREACHABLE, facts, replies.failure_notes([session]))
-        set_headers, gone = session_headers(session)
+        set_headers, gone = headers.of_session(session)
         return Forward(ForwardPlan(server, set_headers, gone, facts), b"")
 
     if configured.sticky_sessions and REPLICA_MARK not in lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,8 +10,12 @@ from typing import Final
 
 Headers = tuple[tuple[str, str], ...]
 
-_TRACE: Final = ("traceparent", "tracestate", "baggage")
-"""W3C Trace Context and Baggage."""
+_TRACE: Final = {
+    "traceparent": re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,64})?"),
+    "tracestate": re.compile(r"[ -~]{1,512}"),
+}
+"""Headers that travel on, and what they look like: W3C Trace Context, sections 3.2 and 3.3. Baggage goes with
+calls alone: it may hold what concerns one server only."""
 
 
 @dataclass(frozen=True)
@@ -49,5 +54,9 @@ NO_CONTEXT: Final = RequestContext()
 
 def context_of(head: RequestHead, request_id: bytes | None = None) -> RequestContext:
     """The context of what is done for a request."""
-    headers = tuple((name, value) for name in _TRACE if (value := head.headers.get(name)) is not None)
+    headers = tuple(
+        (name, value)
+        for name, shape in _TRACE.items()
+        if (value := head.headers.get(name)) is not None and shape.fullmatch(value)
+    )
     return RequestContext(headers, head.principal, request_id)

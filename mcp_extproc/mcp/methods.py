@@ -222,6 +222,9 @@ GUARDED_PARAMS: Final = frozenset(_ALWAYS_GUARDED).union(*(row.guarded for row i
 """Members of ``params`` that must stand there once and in one spelling. Of all methods together: which one a message means is
 only known once it was read."""
 
+WITHHELD: Final = frozenset().union(*(row.withheld for row in FROM_CLIENTS.values()))
+"""Members of ``params`` that some method does not pass on."""
+
 ERROR_URIS: Final = places("data.uri")
 """Where URIs stand in a JSON-RPC error (-32002, resource not found)."""
 

@@ -115,10 +115,9 @@ class LegRunner:
         return session
 
     async def _run(self, leg: Leg) -> Outcome:
-        if isinstance(leg, BatchLeg):
-            return await self._batches.send(leg)
+        work = self._batches.send(leg) if isinstance(leg, BatchLeg) else self._asked(leg)
         try:
-            return await _within(leg.deadline, self._asked(leg))
+            return await _within(leg.deadline, work)
         except UpstreamError as error:
             return error.failed(leg.server)
 

@@ -14,7 +14,6 @@ from tests.support.scripted import Received, ScriptedServer, fixed
 TRACE = {
     "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     "tracestate": "vendor=1",
-    "baggage": "team=a",
 }
 INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
 
@@ -63,7 +62,7 @@ REQUESTS: dict[str, tuple[set[str], Callable[[TestGateway, str, ScriptedServer],
 
 @pytest.mark.parametrize("what", REQUESTS)
 async def test_the_trace_reaches_every_sub_request(start: StartGateway, alpha: ScriptedServer, what: str) -> None:
-    """W3C Trace Context and Baggage: a server's span can hang below the client's, whoever sent the request."""
+    """W3C Trace Context: a server's span can hang below the client's, whoever sent the request."""
     expected, ask = REQUESTS[what]
     alpha.capabilities = {"tools": {}, "logging": {}}
     alpha.on["logging/setLevel"] = fixed(result={})

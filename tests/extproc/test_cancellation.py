@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.gateway.legs import Listed
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.fan_out import LegRunner
 from tests.extproc import rig as rigs
 from tests.extproc.rig import GITHUB, REPAIR_FIELDS, REPAIR_ROUTE, WEATHER, LiveTasks, Rig, Transport, call, initialize
 from tests.support.fake_upstreams import FakeUpstreams, Held
-from tests.support.rawclient import DEADLINE, RawExchange, kind, request_fields, rpc
+from tests.support.rawclient import DEADLINE, RawExchange, headers_message, kind, request_fields, rpc
 from tests.support.scripted import ScriptedServer
 
 
@@ -167,3 +168,18 @@ class TestSubrequests:
         assert subrequests.held.open == 2, "the other's sub-requests are closed too"
         other.cancel()
         await subrequests.held.closed(2)
+
+
+class TestEffects:
+    """What a client asked for is done though the client does not wait: before anything is sent or awaited."""
+
+    def test_the_end_of_a_session(self, rig: Rig[FakeUpstreams]) -> None:
+        token = rig.token()
+        exchange = rig.processor.exchange()
+        fields = request_fields("DELETE", mcp_session_id=token)
+        answers = exchange.receive(headers_message(fields, end_of_stream=True).SerializeToString())
+        assert not isinstance(answers, list)
+        gone = rig.processor.exchange()
+        refused = gone.receive(headers_message(fields, end_of_stream=True).SerializeToString())
+        assert isinstance(refused, list)
+        assert pb.ProcessingResponse.FromString(refused[0]).immediate_response.status.code == 404

@@ -8,7 +8,7 @@ from mcp_extproc.contract import SERVER_HEADER
 from mcp_extproc.gateway import headers, refusals, replies
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession, Reply
+from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession
 from mcp_extproc.gateway.effects import Effects, Subscribe, Unsubscribe
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.inquiry import Inquiry
@@ -21,18 +21,20 @@ from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call
 from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.gateway.requests import lists, target
-from mcp_extproc.gateway.requests.target import Finding, NeedsLists, Target, Unknown, Wanted
+from mcp_extproc.gateway.requests.target import NeedsLists, Target, Unknown, Wanted
 from mcp_extproc.gateway.services import Services
-from mcp_extproc.mcp import capabilities, transport, versions
+from mcp_extproc.mcp import capabilities, methods, transport
 from mcp_extproc.mcp.envelope import Request
+from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Handling, Method, Subscription
 from mcp_extproc.mcp.names import header_value
 from mcp_extproc.mcp.sessions import UpstreamSession
 
 _VERSION_HEADER = "mcp-protocol-version"
 
-_DIFFERENT = frozenset({"task", "uri"})
-"""Members of ``params`` by which two requests of one kind differ: one is taken out, the other is written to the metadata."""
+_DIFFERENT = methods.WITHHELD | {"uri"}
+"""Members of ``params`` by which two requests of one kind differ: those that no server gets, and one that is written to the
+metadata."""
 
 
 def forward(ask: Inquiry, method: Method) -> Decision:
@@ -45,13 +47,12 @@ def forward(ask: Inquiry, method: Method) -> Decision:
     if what.params is not None:
         ask = _with_facts(ask, ask.facts.but(params=what.params))
 
-    def go_on(finding: Finding) -> Decision:
+    def go_on(finding: Target | Unknown) -> Decision:
         match finding:
             case Target():
                 return _to(_with_facts(ask, target.described(ask.facts, what, finding)), method, what, finding)
             case Unknown(server=server):
-                return _refused(ask, what, server)
-        raise AssertionError("the lists were read")
+                return replies.reject(what.unknown().about(ask.request.id), ask.facts.but(server=server))
 
     return _once_found(ask, what, go_on)
 
@@ -64,26 +65,21 @@ def preview(ask: Inquiry, method: Method) -> Decision:
     """
     what = target.wanted(ask.request, method)
 
-    def go_on(finding: Finding) -> Decision:
+    def go_on(finding: Target | Unknown) -> Decision:
         match finding:
             case Target():
                 return policy_preview.show(ask.head, target.described(ask.facts, what, finding), finding.own)
             case Unknown(server=server):
                 return policy_preview.show(ask.head, ask.facts.but(server=server))
-        raise AssertionError("the lists were read")
 
     return _once_found(ask, what, go_on)
 
 
-def _once_found(ask: Inquiry, what: Wanted, go_on: Callable[[Finding], Decision]) -> Decision:
+def _once_found(ask: Inquiry, what: Wanted, go_on: Callable[[Target | Unknown], Decision]) -> Decision:
     finding = target.find(ask.caller, what)
     if not isinstance(finding, NeedsLists):
         return go_on(finding)
     return lists.find_owner(ask, what.found_in, what.name, lambda server: go_on(target.listed(what, server)))
-
-
-def _refused(ask: Inquiry, what: Wanted, server: str | None) -> Reply:
-    return replies.reject(what.unknown().about(ask.request.id), ask.facts.but(server=server))
 
 
 def _with_facts(ask: Inquiry, facts: RequestFacts) -> Inquiry:
@@ -97,8 +93,13 @@ def _to(ask: Inquiry, method: Method, what: Wanted, found: Target) -> Decision:
     """Forward the request to a server, once a session with it is there."""
     entry = ask.caller.catalog.entries[found.server]
     ref = ask.caller.upstream(found.server)
-    changes, token = what.changes(found.own), progress_token(ask.request)
+    withheld = {member: None for member in method.withheld if member in ask.request.params}
+    changes = {**withheld, **what.changes(found.own)}
     effects = _subscription(method, ref, found.own)
+    try:
+        token = progress_token(ask.request)
+    except McpError as error:
+        return replies.reject(error.about(ask.request.id), ask.facts)
 
     def resume(session: UpstreamSession | Failed) -> Decision:
         if isinstance(session, Failed):
@@ -217,7 +218,7 @@ def _call_headers(
     view: ClientView, method: Method, entry: CatalogEntry, own: str, upstream: UpstreamSession, *, reads: bool
 ) -> Headers:
     declared = capabilities.declared_to_servers(view.flags, upstream.version)
-    fields, _ = session_headers(upstream)
+    fields, _ = headers.of_session(upstream)
     return (
         (":path", entry.path),
         ("accept", transport.JSON_OR_SSE),
@@ -236,19 +237,6 @@ def id_at_servers(caller: Caller, id: bytes) -> bytes:
     session in which it could take one id for another."""
     theirs = id_for_server(id)
     return theirs if theirs == id or caller.may_read_response else id
-
-
-def session_headers(session: UpstreamSession) -> tuple[Headers, tuple[str, ...]]:
-    """Headers that carry the gateway's session with a server, and those that must not be there."""
-    has_version = versions.defines_version_header(session.version)
-    fields = {
-        "mcp-session-id": session.id,
-        "mcp-protocol-version": session.version if has_version else None,
-    }
-    return (
-        tuple((name, value) for name, value in fields.items() if value is not None),
-        tuple(name for name, value in fields.items() if value is None),
-    )
 
 
 def progress_token(request: Request) -> bytes | None:

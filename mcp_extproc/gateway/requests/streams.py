@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.caller import Caller
-from mcp_extproc.gateway.decision import Stream
+from mcp_extproc.gateway.decision import Reply, Stream
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.relay.identifiers import Position
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.gateway.services import Services
 
 
-def open_stream(services: Services, caller: Caller, head: RequestHead, facts: RequestFacts) -> Stream:
+def open_stream(services: Services, caller: Caller, head: RequestHead, facts: RequestFacts) -> Stream | Reply:
     """Open a stream for a client.
 
     Raises:
-        McpError: 405, the stream to resume is not there.
+        McpError: 405, the event id is none of this session's.
     """
     position = _position(services, caller, head)
     method = "" if position is None else position.method
@@ -28,7 +28,7 @@ def open_stream(services: Services, caller: Caller, head: RequestHead, facts: Re
         facts = facts.but(resumes=method)
         servers = {name: entry for name, entry in servers.items() if name in cursors}
         if not servers:
-            raise refusals.stream("its server is gone")
+            return replies.reject(refusals.stream("its server is gone"), facts)
     return Stream(
         view=caller.view,
         relay=caller.relay,

@@ -96,7 +96,7 @@ def find(caller: Caller, what: Wanted) -> Finding:
     return _find_uri(caller, what.name) if what.kind == "resources" else _find_name(caller, what)
 
 
-def listed(what: Wanted, server: str | None) -> Finding:
+def listed(what: Wanted, server: str | None) -> Target | Unknown:
     """What follows once the lists were read: ``server`` alone has it."""
     return Unknown() if server is None else Target(server, what.name)
 
@@ -114,10 +114,9 @@ def _by_name(request: Request, method: Method) -> Wanted:
     name = request.text("name")
     if name is None:
         raise refusals.invalid_params(f"{method.name} needs params.name, a string.")
-    always: Changes = {member: None for member in method.withheld if member in request.params}
 
     def changes(own: str) -> Changes:
-        return always if own == name else {**always, "name": orjson.dumps(own)}
+        return {} if own == name else {"name": orjson.dumps(own)}
 
     return Wanted(method.capability or "", name, _rows(method.found_in), changes, method.fact)
 

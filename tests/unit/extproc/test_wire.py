@@ -143,3 +143,9 @@ def test_a_body_with_more_to_it_is_left_to_the_library() -> None:
     message.attributes["a"].fields["b"].string_value = "c"
     assert messages.whole_body(message.SerializeToString()) is None
     assert messages.whole_body(pb.ProcessingRequest(response_body=message.request_body).SerializeToString()) is None
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(5.0, 5.0), (0.05, 0.05), (3600.0, 3600.0), (4805.0, 3600.0)])
+def test_envoy_is_asked_for_no_more_time_than_it_gives(seconds: float, asked: float) -> None:
+    timeout = read(messages.more_time(seconds)).override_message_timeout
+    assert timeout.seconds + timeout.nanos / 1e9 == pytest.approx(asked)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import FanOut, Forward, NeedSession, Reply
+from mcp_extproc.gateway.decision import FanOut, Forward, NeedSession, Preview, Reply
+from mcp_extproc.gateway.relay.identifiers import Cursor, Position
 from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, as_reply, config, head, message, opened, upstream
 
@@ -205,3 +206,22 @@ def test_facts_of_a_repair() -> None:
     forward = decision.resume(opened("a").session)
     assert isinstance(forward, Forward)
     assert forward.facts.metadata() == {"server": "a", "repair": "session"}
+
+
+@pytest.mark.parametrize("params", [{"protocolVersion": "2025-06-18"}, {}])
+def test_initialize_within_a_session_has_its_facts(params: dict[str, Any]) -> None:
+    """For policies by session, and for the log of those that are refused."""
+    body = message("initialize", params)
+    shown = RIG.gateway.preview(RIG.head(), body, NOW)
+    assert isinstance(shown, Preview)
+    assert shown.facts.metadata().items() >= SESSION.items()
+    if not params:
+        assert RIG.reply(body).facts.session == SESSION["session"]
+
+
+def test_a_stream_that_can_not_be_resumed_has_its_facts() -> None:
+    view = RIG.view
+    gone = RIG.gateway.identifiers.event_id(view, Position("tools/call", (Cursor("gone", 1, "e"),)))
+    reply = RIG.get(last_event_id=gone)
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.facts.resumes) == (405, "tools/call")

@@ -124,8 +124,7 @@ def test_delete_ends_the_session_here_and_at_every_server() -> None:
     other = Rig(memory=rig.memory)
     decision = rig.gateway.admit(rig.head("DELETE"), NOW)
     assert isinstance(decision, FanOut)
-    for effect in decision.effects:
-        rig.memory.apply(effect)
+    rig.carry_out(decision)
     assert [leg.server for leg in decision.legs if isinstance(leg, CloseLeg)] == ["a", "b"]
     reply = as_reply(decision.merge([Done("a"), Failed("b", "connect", "is unreachable")], NOW))
     assert (reply.status, reply.body, reply.effects) == (204, b"", (EndStreams(rig.session),))

@@ -244,3 +244,16 @@ def test_what_is_listed_can_be_read_and_reaches_its_server(
         reached.append((decision.server, json.loads(decision.body)["params"]["uri"]))
     assert len(set(reached)) == len(reached) == len(set(shown))
     assert all(uri in has[server] for server, uri in reached)
+
+
+def test_a_mistake_in_the_message_is_refused_as_such_once_the_lists_were_read() -> None:
+    """And what the lists say is remembered, so that a client can't have them read again and again."""
+    one = rig()
+    params = b'{"name":"x","_meta":{"progressToken":1,"progressToken":2}}'
+    body = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":%b}' % params
+    for fan_outs in (["tools/list"], []):
+        decision, asked = settled(one, one.decide(body), {"tools/list": {"a": ["x"]}})
+        assert asked == fan_outs
+        reply = as_reply(decision)
+        assert (reply.status, code(reply), reply.facts.error) == (400, -32600, (-32600, "duplicate_member"))
+        assert (reply.facts.server, reply.facts.named) == ("a", ("tool", "x"))

@@ -1,0 +1,43 @@
+"""What of a client's request travels to the requests that are made for its sake."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_extproc.gateway.request import RequestContext, RequestHead, context_of
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def headers(**fields: str) -> dict[str, str]:
+    return dict(context_of(RequestHead("POST", "/mcp", fields)).headers)
+
+
+def test_the_trace_travels() -> None:
+    assert headers(traceparent=PARENT, tracestate="a=1,b=2") == {"traceparent": PARENT, "tracestate": "a=1,b=2"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"traceparent": "x"},
+        {"traceparent": PARENT.upper()},
+        {"traceparent": PARENT + "-" + "x" * 65},
+        {"traceparent": PARENT + "\n"},
+        {"tracestate": "x" * 513},
+        {"tracestate": "\xe9"},
+        {"tracestate": "a\x01"},
+        {"tracestate": ""},
+        {"baggage": "a=1"},
+        {"authorization": "a"},
+        {"cookie": "a"},
+    ],
+)
+def test_what_does_not(fields: dict[str, str]) -> None:
+    """Nothing that a client could fill at will, or that concerns one server alone."""
+    assert headers(**fields) == {}
+
+
+def test_whose_it_is() -> None:
+    head = RequestHead("POST", "/mcp", {}, "alice")
+    assert context_of(head, b"7") == RequestContext(principal="alice", request_id=b"7")
