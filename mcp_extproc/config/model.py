@@ -412,7 +412,7 @@ class Limits(Model):
     it rewrites URIs. Other responses are not read."""
 
     list_items: WholeNumber = Field(default=10_000, ge=1)
-    """Maximum number of entries in a merged list."""
+    """Maximum number of entries in a merged list, and of those that are taken from one server for it."""
 
     list_pages: WholeNumber = Field(default=100, ge=1)
     """Maximum number of pages read from one server for one list."""

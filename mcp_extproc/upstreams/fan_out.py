@@ -189,6 +189,7 @@ class LegRunner:
             items += _items(result.members, leg.items)
             cursor = _next_cursor(result.members)
             cut = self._cut(size, len(items))
+            del items[self._limits.list_items :]
             if cut is None and cursor is not None and bytes(cursor) in seen:
                 cut = "repeats a page of its list"
             if cut is not None or cursor is None:

@@ -114,7 +114,19 @@ def test_what_is_hidden_is_left_out_without_a_word() -> None:
 def test_entries_without_a_name_are_left_out_and_noted(entry: str) -> None:
     merged, notes = named([listed("a", entry, {"name": "x"})])
     assert [json.loads(text)["name"] for text in merged] == ["a__x"]
-    assert notes == [Note("entry_without_name", {"server": "a"})]
+    assert notes == [Note("entry_without_name", {"server": "a", "entries": 1})]
+
+
+@given(st.lists(st.lists(st.sampled_from(["1", '{"name":"x"}', "{}", '{"name":"long%s"}' % ("g" * 5000)])), max_size=3))
+def test_what_the_log_gets_does_not_grow_with_what_servers_send(lists: list[list[str]]) -> None:
+    """A list of three million numbers would block the worker for minutes with a line for each."""
+    outcomes = [listed(f"s{number % 2}", *texts * 5) for number, texts in enumerate(lists)]
+    merged, notes = named(outcomes)
+    keys = [(note.event, note.fields["server"]) for note in notes]
+    assert len(keys) == len(set(keys))
+    assert all(len(str(value)) <= 128 for note in notes for value in note.fields.values())
+    told = sum(note.fields["entries"] for note in notes if isinstance(note.fields["entries"], int))
+    assert len(merged) + told == sum(len(outcome.items) for outcome in outcomes)
 
 
 def test_of_two_with_one_name_the_first_counts() -> None:
@@ -122,7 +134,7 @@ def test_of_two_with_one_name_the_first_counts() -> None:
         [listed("a", {"name": "x", "n": 1}, {"name": "x", "n": 2}), listed("a", {"name": "x", "n": 3})]
     )
     assert [json.loads(text)["n"] for text in merged] == [1]
-    assert [(note.event, note.fields["visible_name"]) for note in notes] == [("name_conflict", "a__x")] * 2
+    assert notes == [Note("name_conflict", {"server": "a", "entries": 2, "visible_name": "a__x"})]
 
 
 @pytest.mark.parametrize(("limit", "expected", "cut"), [(3, 3, False), (2, 2, True), (0, 0, True), (9, 3, False)])
