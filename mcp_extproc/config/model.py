@@ -107,10 +107,12 @@ class Tools(Model):
     """Exact names that are never offered."""
 
     includeRegex: tuple[Regex, ...] = ()  # noqa: N815 - the spelling users know from MCPRoute
-    """Regular expressions, searched anywhere in the name unless anchored."""
+    """Regular expressions ([RE2](https://github.com/google/re2/wiki/Syntax), as in Envoy), searched anywhere in the name
+    unless anchored."""
 
     excludeRegex: tuple[Regex, ...] = ()  # noqa: N815
-    """Regular expressions, searched anywhere in the name unless anchored."""
+    """Regular expressions ([RE2](https://github.com/google/re2/wiki/Syntax), as in Envoy), searched anywhere in the name
+    unless anchored."""
 
     @model_validator(mode="before")
     @classmethod

@@ -12,6 +12,7 @@ from mcp_extproc.gateway.facts import Note
 from mcp_extproc.gateway.legs import Failed, Listed, Opened, Outcome
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.methods import Entry
+from mcp_extproc.mcp.names import is_plain
 
 UNAVAILABLE_KEY = "mcp-extproc/unavailable"
 """Member of ``_meta`` that names the servers missing from a merged answer, and why."""
@@ -86,6 +87,9 @@ def entries(
             left_out.count("entry_without_name", server)
             continue
         members, name = known
+        if not is_plain(name):
+            left_out.count("name_not_served", server)
+            continue
         shown = visible(server, name)
         if shown is None or (entry is Entry.NAME and _only_as_task(members)):
             continue

@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mcp_extproc.mcp.names import is_plain
+
+MAX_URI_CHARS = 8 * 1024
+"""Longest URI that is served. It travels in a header."""
+
 _UI = "ui://"
+
+
+def is_readable(uri: str) -> bool:
+    """Whether a URI of this text is listed and can be read, as :func:`mcp_extproc.mcp.names.is_served` is for names: parsers
+    of URLs drop control characters and blanks at the ends (WHATWG URL, basic URL parser)."""
+    return 0 < len(uri) <= MAX_URI_CHARS and is_plain(uri)
 
 
 class Uris:

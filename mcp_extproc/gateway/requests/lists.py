@@ -13,6 +13,7 @@ from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.methods import Entry, Method
+from mcp_extproc.mcp.uris import is_readable
 
 OWNERS_SECONDS = 60.0
 """How long it is remembered who has what, for names and URIs without a prefix. A server that says its list changed ends it."""
@@ -129,9 +130,11 @@ def _readable(caller: Caller, server: str, visible: str) -> str | None:
 
 
 def _offered(caller: Caller, method: Method) -> Callable[[str, str], bool]:
-    entries = caller.catalog.entries
-    capability = method.capability or ""
-    return lambda server, name: entries[server].offers(capability, name)
+    """What counts when a name or URI is looked for: no more than lists show."""
+    if method.entry is not Entry.NAME:
+        return lambda _, uri: is_readable(uri)
+    catalog, capability = caller.catalog, method.capability or ""
+    return lambda server, name: catalog.visible(capability, server, name) is not None
 
 
 def _adapt(caller: Caller) -> Callable[[str, bytes], bytes]:

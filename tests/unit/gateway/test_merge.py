@@ -17,6 +17,7 @@ from mcp_extproc.gateway.facts import Note
 from mcp_extproc.gateway.legs import Done, Failed, Listed, Outcome
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.methods import Entry
+from mcp_extproc.mcp.names import is_plain
 from tests.unit.mcp.strategies import join_members, json_texts, other_members, spelled, tool_names
 
 FAILED = Failed("c", "connect", "is unreachable")
@@ -58,7 +59,7 @@ def entries(draw: st.DrawFn) -> tuple[str, str, str]:
         (draw(spelled("name")), mark),
     ]
     before, after = join_members(draw, draw(st.permutations(members))).split(mark)
-    return before, draw(tool_names.filter(lambda name: name[0] != "-")), after
+    return before, draw(tool_names.filter(lambda name: name[0] != "-" and is_plain(name))), after
 
 
 @given(st.lists(entries(), max_size=4, unique_by=lambda entry: entry[1]), st.data())
@@ -127,6 +128,14 @@ def test_what_the_log_gets_does_not_grow_with_what_servers_send(lists: list[list
     assert all(len(str(value)) <= 128 for note in notes for value in note.fields.values())
     told = sum(note.fields["entries"] for note in notes if isinstance(note.fields["entries"], int))
     assert len(merged) + told == sum(len(outcome.items) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("entry", list(Entry))
+def test_entries_that_two_readers_take_for_different_ones_are_left_out_and_noted(entry: Entry) -> None:
+    texts = [json.dumps({entry.value: name}) for name in ("x ", "\ty", "z\u200b", "plain one")]
+    merged, notes = merge.entries([listed("a", *texts)], entry, lambda _, name: name, as_it_is, 10)
+    assert [json.loads(orjson.dumps(one))[entry.value] for one in merged] == ["plain one"]
+    assert notes == [Note("name_not_served", {"server": "a", "entries": 3})]
 
 
 def test_of_two_with_one_name_the_first_counts() -> None:

@@ -53,7 +53,7 @@ def test_credentials_are_not_printed() -> None:
     assert "hidden" not in repr(RIG.gateway.servers["a"])
 
 
-@pytest.mark.parametrize("name", ["read", "naïve", "a\r\nx-evil: 1", "a\0b", " a", "=?base64?eA==?=", "bee__x", "__"])
+@pytest.mark.parametrize("name", ["read", "naïve", "a b", "=?base64?eA==?=", "bee__x", "__"])
 def test_names_of_any_characters_reach_the_server_and_break_no_header(name: str) -> None:
     forward = RIG.call(f"bee__{name}")
     assert json.loads(forward.body)["params"]["name"] == name
@@ -61,6 +61,19 @@ def test_names_of_any_characters_reach_the_server_and_break_no_header(name: str)
     assert value.isascii()
     assert value.isprintable()
     assert forward.facts.metadata()["tool"] == name
+
+
+@pytest.mark.parametrize("name", ["a\r\nx-evil: 1", "a\0b", " a", "a ", "a\u200b", "a\ufeff", "x" * 1021])
+def test_names_that_a_server_may_take_for_others_are_unknown(name: str) -> None:
+    assert answer(RIG.reply(message("tools/call", {"name": f"bee__{name}"})))["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize("method", ["resources/read", "resources/subscribe", "completion/complete"])
+@pytest.mark.parametrize("uri", ["a+x:y\n", " a+x:y", "a+x:\0y", "a+x:\u200by"])
+def test_uris_that_a_server_may_take_for_others_are_unknown(method: str, uri: str) -> None:
+    """Parsers of URLs drop control characters, and blanks at the ends."""
+    params = {"ref": {"type": "ref/resource", "uri": uri}} if method == "completion/complete" else {"uri": uri}
+    assert answer(RIG.reply(message(method, params)))["error"]["code"] in (-32602, -32002)
 
 
 def test_only_the_name_is_changed() -> None:

@@ -11,11 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.gateway.decision import Forward, Reply
+from mcp_extproc.gateway.decision import FanOut, Forward, Reply
 from mcp_extproc.gateway.legs import Failed, Listed, ListLeg
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.methods import Handling, Method
-from tests.unit.gateway.support import EVERYTHING, Rig, answer, config, message, upstream
+from tests.unit.gateway.support import (
+    EVERYTHING,
+    NOW,
+    Rig,
+    answer,
+    as_reply,
+    catalog_of,
+    code,
+    config,
+    message,
+    upstream,
+)
 
 LIST = message("tools/list")
 
@@ -158,6 +169,39 @@ def test_what_is_listed_can_be_called_and_reaches_its_server(
     assert len(set(reached)) == len(reached)
     assert {(server, name) for server, name in reached if server == "b"} == {("b", name) for name in of_b}
     assert all(name in of_a and name not in hidden for server, name in reached if server == "a")
+
+
+odd = st.text(
+    st.sampled_from("xa_ \0\r\n\t\x7f\u00a0\u200b\u200d\ufeff\u2028\u202e\u00ad\u3164\ufe0fé中😀"), max_size=4
+)
+long = st.sampled_from([1018, 1019, 1020, 1021, 1022, 1024, 1025, 1100]).map(lambda length: "x" * length)
+
+
+@given(
+    st.lists(odd | long, max_size=5),
+    st.sampled_from(["", "a", "x"]),
+    st.booleans(),
+    st.sampled_from(["tools", "prompts"]),
+)
+def test_what_is_listed_is_callable_and_what_is_not_listed_is_unknown(
+    own: list[str], prefix: str, bare: bool, kind: str
+) -> None:
+    """A server that trims a name, or drops what can't be seen, would run what a policy on the exact name denies."""
+    row = {"tools": methods.REQUESTS["tools/list"], "prompts": methods.REQUESTS["prompts/list"]}[kind]
+    call = {"tools": "tools/call", "prompts": "prompts/get"}[kind]
+    rig = everything(servers={"a": {"prefix": prefix}, "b": {}}, bare_names=bare)
+    entries_of_a = Listed("a", [msgspec.Raw(json.dumps({"name": name}).encode()) for name in own])
+    names_shown = set(shown(rig, row, entries_of_a, Listed("b", ())))
+    for name in {catalog_of(rig.config).names.join("a", name) for name in own} | (set(own) if bare else set()):
+        decision = rig.decide(message(call, {"name": name}))
+        if isinstance(decision, FanOut):
+            decision = decision.merge([entries_of_a, Listed("b", ())], NOW)
+        served = isinstance(decision, Forward)
+        assert served or code(as_reply(decision)) == -32602
+        # A bare name is another way to call what is listed under a prefix.
+        assert served == (name in names_shown or catalog_of(rig.config).names.join("a", name) in names_shown)
+    assert all(shown_name == shown_name.strip() and shown_name.isprintable() for shown_name in names_shown)
+    assert all(len(shown_name) <= 1024 for shown_name in names_shown)
 
 
 # -- Every list -------------------------------------------------------------------------------------------------------------
