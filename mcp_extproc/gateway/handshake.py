@@ -82,13 +82,9 @@ class HandshakeCaller:
         known = {name: upstream for name, upstream in session.upstreams.items() if name in catalog.entries}
         return (
             bool(session.client_flags)
+            or catalog.uris.may_change
             or len(known) < len(catalog.entries)  # nobody knows what the others are like
-            or any(
-                upstream.id is not None
-                or upstream.version > session.version
-                or ("resources" in upstream.capabilities and catalog.uris.rewrites(name))
-                for name, upstream in known.items()
-            )
+            or any(upstream.id is not None or upstream.version > session.version for upstream in known.values())
         )
 
 

@@ -118,7 +118,7 @@ class Relay:
         return edited
 
     def _uris(self, server: str, value: msgspec.Raw | bytes, where: Places) -> bytes | None:
-        if where is None or not self._catalog.uris.rewrites(server):
+        if where is None or not self._catalog.uris.may_change:
             return None
         return jsontext.edit(value, where, lambda uri: self._catalog.uris.visible(server, uri))
 

@@ -205,8 +205,8 @@ def _new_plan(
     caller = ask.caller
     view, catalog = caller.view, caller.catalog
     reads_json = (
-        # A server without resources has none to read: what looks like a URI in its results is only text to clients.
-        (method.returns_uris and catalog.uris.rewrites(entry.name) and "resources" in upstream.capabilities)
+        # Of servers without resources, too: a link of theirs must not read like another server's.
+        (method.returns_uris and catalog.uris.may_change)
         or (catalog.several and "elicitation.url" in view.flags)
         or view.version == versions.V_2025_03_26 < upstream.version
     )

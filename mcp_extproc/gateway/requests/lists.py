@@ -105,8 +105,8 @@ def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Cal
     if method.entry is Entry.NAME:
         return lambda server, name: catalog.visible(capability, server, name)
     if not (catalog.several and catalog.uris.untouched):
-        return lambda server, uri: _readable(caller, server, catalog.uris.visible(server, uri))
-    # Unprefixed: what several servers list can only be told apart with its prefix, and so can what looks as if it had one.
+        return lambda server, uri: _readable(catalog.uris.visible(server, uri))
+    # Unprefixed: what several servers list can only be told apart with its prefix.
     assert method.entry is not None
     times = Counter(
         uri
@@ -116,17 +116,14 @@ def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Cal
     )
 
     def shown(server: str, uri: str) -> str | None:
-        if times[uri] == 1 and catalog.uris.split(uri) is None:
-            return uri
-        return _readable(caller, server, catalog.uris.prefixed(server, uri))
+        return _readable((catalog.uris.visible if times[uri] == 1 else catalog.uris.prefixed)(server, uri))
 
     return shown
 
 
-def _readable(caller: Caller, server: str, visible: str) -> str | None:
-    """What reading would look for at another server is not listed: a URI of a server without prefix that has another's."""
-    found = caller.catalog.uris.split(visible)
-    return visible if found is not None and found[0] == server else None
+def _readable(visible: str) -> str | None:
+    """What reading would not take is not listed."""
+    return visible if is_readable(visible) else None
 
 
 def _offered(caller: Caller, method: Method) -> Callable[[str, str], bool]:
@@ -141,7 +138,7 @@ def _adapt(caller: Caller) -> Callable[[str, bytes], bytes]:
     uris = caller.catalog.uris
 
     def adapt(server: str, entry: bytes) -> bytes:
-        if not uris.rewrites(server) or b"_meta" not in entry:
+        if not uris.may_change or b"_meta" not in entry:
             return entry
         return jsontext.edit(entry, methods.LIST_ENTRY_URIS, lambda uri: uris.visible(server, uri)) or entry
 

@@ -309,11 +309,19 @@ def test_uris_of_one_server_stay(row: Method) -> None:
 
 
 @of_uris
-def test_a_uri_that_reading_would_take_to_another_server_is_not_listed(row: Method) -> None:
+def test_a_uri_that_is_too_long_to_be_read_is_not_listed(row: Method) -> None:
+    """Its prefix counts."""
+    own = ["x:" + "y" * (8192 - len("a+x:")), "x:" + "y" * (8192 - len("a+x:") + 1)]
+    found = shown(everything(), row, entries(row, "a", *(json.dumps({"ENTRY": uri}) for uri in own)))
+    assert found == ["a+" + own[0]]
+
+
+@of_uris
+def test_a_uri_that_reading_would_take_to_another_server_is_listed_with_its_own(row: Method) -> None:
     rig = everything(servers={"a": {"prefix": ""}, "b": {}})
     own = ["x:1", "b+x:2", "B+x:3", "ui://b/v", "ui://v", "c+x:4"]
     found = shown(rig, row, entries(row, "a", *(json.dumps({"ENTRY": uri}) for uri in own)))
-    assert found == ["x:1", "ui://v", "c+x:4"]
+    assert found == ["x:1", "a+b+x:2", "a+B+x:3", "ui://a/b/v", "ui://v", "c+x:4"]
 
 
 @of_uris
@@ -327,7 +335,7 @@ def test_a_uri_that_reading_would_take_to_another_server_is_not_listed(row: Meth
         ("a", ["x:1", "x:1"], [], ["x:1"]),
         # Reading these would go to another URI, or another server.
         ("a", [], ["a+x:1", "b+x:1", "ui://a/v"], ["b+a+x:1", "b+b+x:1", "ui://b/a/v"]),
-        ("", ["x:1", "b+x:2"], ["x:1"], ["b+x:1"]),
+        ("", ["x:1", "b+x:2"], ["x:1"], ["a+x:1", "a+b+x:2", "b+x:1"]),
     ],
 )
 def test_uris_stay_where_one_server_alone_has_them(
@@ -360,6 +368,15 @@ def test_the_view_of_an_entry_is_where_clients_find_it(row: Method, meta: str) -
     one = Rig(config({"b": {}}), {"b": upstream("b", capabilities=EVERYTHING)})
     value = answer(one.merged(message(row.name), [entries(row, "b", text)]))["result"][row.items][0]
     assert value["_meta"] == json.loads(meta.replace("URI", "ui://view/1"))
+
+
+@every_list
+@pytest.mark.parametrize("more", [{}, {"resources": "unprefixed"}, {"servers": {"a": {"prefix": ""}, "b": {}}}])
+def test_no_view_reads_like_another_servers(row: Method, more: dict[str, Any]) -> None:
+    rig = everything(**more)
+    text = '{"ENTRY":"x:1","_meta":{"ui":{"resourceUri":"ui://b/secret"}}}'
+    value = answer(rig.merged(message(row.name), [entries(row, "a", text)]))["result"][row.items][0]
+    assert value["_meta"] == {"ui": {"resourceUri": "ui://a/b/secret"}}
 
 
 def test_prompts_are_not_filtered_as_tools_are() -> None:
