@@ -23,7 +23,7 @@ from mcp_extproc.gateway.requests import lists, target
 from mcp_extproc.gateway.requests.target import Finding, NeedsLists, Target, Unknown, Wanted
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, transport, versions
-from mcp_extproc.mcp.envelope import Request
+from mcp_extproc.mcp.envelope import MAX_ID_BYTES, Request
 from mcp_extproc.mcp.methods import Handling, Method, Subscription
 from mcp_extproc.mcp.names import header_value
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -38,16 +38,16 @@ def forward(ask: Inquiry, method: Method) -> Decision:
     """Hand a request to the server that has what it names, or refuse it.
 
     Raises:
-        McpError: it names nothing.
+        McpError: it names nothing, or has a progress token that is too long.
     """
-    what = target.wanted(ask.request, method)
+    what, token = target.wanted(ask.request, method), progress_token(ask.request)
     if what.params is not None:
         ask = _with_facts(ask, ask.facts.but(params=what.params))
 
     def go_on(finding: Finding) -> Decision:
         match finding:
             case Target():
-                return _to(_with_facts(ask, target.described(ask.facts, what, finding)), method, what, finding)
+                return _to(_with_facts(ask, target.described(ask.facts, what, finding)), method, what, finding, token)
             case Unknown(server=server):
                 return _refused(ask, what, server)
         raise AssertionError("the lists were read")
@@ -92,11 +92,11 @@ def _with_facts(ask: Inquiry, facts: RequestFacts) -> Inquiry:
 # -- Forwarding ---------------------------------------------------------------------------------------------------------
 
 
-def _to(ask: Inquiry, method: Method, what: Wanted, found: Target) -> Decision:
+def _to(ask: Inquiry, method: Method, what: Wanted, found: Target, token: bytes | None) -> Decision:
     """Forward the request to a server, once a session with it is there."""
     entry = ask.caller.catalog.entries[found.server]
     ref = ask.caller.upstream(found.server)
-    changes, token = what.changes(found.own), progress_token(ask.request)
+    changes = what.changes(found.own)
     effects = _subscription(method, ref, found.own)
 
     def resume(session: UpstreamSession | Failed) -> Decision:
@@ -257,7 +257,13 @@ def session_headers(session: UpstreamSession) -> tuple[Headers, tuple[str, ...]]
 
 
 def progress_token(request: Request) -> bytes | None:
-    """JSON text of the token with which the client wants to hear of progress."""
+    """JSON text of the token with which the client wants to hear of progress.
+
+    Raises:
+        McpError: it is longer than an id may be. A part of it would be another token.
+    """
     meta = request.object("_meta")
     token = None if meta is None else meta.get("progressToken")
-    return None if token is None else bytes(token)[:1024]
+    if token is not None and len(bytes(token)) > MAX_ID_BYTES:
+        raise refusals.invalid_params(f"params._meta.progressToken is longer than {MAX_ID_BYTES} bytes.")
+    return None if token is None else bytes(token)

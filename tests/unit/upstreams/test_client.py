@@ -150,6 +150,8 @@ OTHER = '{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}'
         body(RESULT),
         raw(200, "Application/JSON; charset=utf-8", RESULT),
         body(f" {RESULT}\n"),
+        body('{"jsonrpc":"2.0","id":ID,"error":null,"result":{"tools":[1.50]}}'),
+        stream('{"jsonrpc":"2.0","id":ID,"result":{"tools":[1.50]},"error":null}'),
         # 2025-03-26 servers answer in batches.
         body(f"[{NOTIFICATION},{RESULT}]"),
         stream(RESULT),
@@ -349,14 +351,14 @@ async def initialized(result: Any, **headers: str) -> tuple[UpstreamSession, str
         return await client.initialize(ENTRY, LATEST, frozenset())
 
 
-@pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18", "2025-11-25"])
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
 async def test_the_servers_version_counts(version: str) -> None:
     """It is told in a header from then on (MCP lifecycle, Version Negotiation)."""
     session, _ = await initialized({"protocolVersion": version, "capabilities": {}})
     assert session == UpstreamSession(version, None, frozenset())
 
 
-@pytest.mark.parametrize("version", ["2024-11-05", "2026-07-28", "", 5, None])
+@pytest.mark.parametrize("version", ["2024-10-07", "2026-07-28", "", 5, None])
 async def test_a_version_that_is_not_spoken_here(version: Any) -> None:
     """So there is no session with it (MCP lifecycle, Version Negotiation)."""
     reason, message = await failure(initialized({"protocolVersion": version, "capabilities": {}}))

@@ -99,6 +99,13 @@ def test_nothing_that_a_server_sends_reads_like_anothers(more: dict[str, Any], u
     assert all(one is None or one == ("a", uri) for one in found), seen
 
 
+def test_an_error_that_is_null_is_none() -> None:
+    """Beside a result."""
+    link = {"type": "resource_link", "uri": "x:", "name": "x"}
+    for message in ({"error": None} | result({"content": [link]}), result({"content": [link]}) | {"error": None}):
+        assert Rig().down(message)["result"]["content"][0]["uri"] == "bee+x:"
+
+
 def test_uris_and_elicitations_in_errors() -> None:
     assert Rig().down(error(-32002, {"uri": "f:a"}))["error"]["data"] == {"uri": "bee+f:a"}
     asked = {"mode": "url", "url": "https://x", "elicitationId": "1", "message": "m"}

@@ -16,6 +16,7 @@ from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.gateway.relay.responses import Reading
+from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import EVERYTHING, HEADERS, NOW, Rig, answer, as_reply, config, head, message, upstream
 
@@ -585,6 +586,41 @@ def test_a_call_is_forwarded_like_the_first_of_its_kind(rows: list[Any]) -> None
             for gateway in (rig.gateway, fresh)
         )
         assert _as_values(found) == _as_values(expected)
+
+
+@pytest.mark.parametrize("member", sorted({*methods.GUARDED_PARAMS, "somethingElse"} - {"name"}))
+@pytest.mark.parametrize("values", [("x:1", None), (None, "x:1"), ("x:1", "x:2")])
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get"])
+def test_no_member_of_a_call_shows_in_the_next_one(
+    method: str, values: tuple[str | None, str | None], member: str
+) -> None:
+    """Neither in what policies and the log see of it, nor at the server."""
+    rig = Rig(config(SERVERS), {"a": upstream("a", capabilities=("tools", "prompts")), "b": upstream("b")})
+    bodies = [
+        message(method, {"name": "a__read", **({} if value is None else {member: value})}, id)
+        for id, value in zip((1, 2), values, strict=True)
+    ]
+    decisions = [rig.gateway.decide(rig.head(), body, NOW) for body in bodies]
+    fresh = Gateway(rig.config, rig.secret, rig.memory).decide(rig.head(), bodies[1], NOW)
+    assert _as_values(decisions[1]) == _as_values(fresh)
+    if isinstance(fresh, Forward):
+        assert decisions[1].facts.metadata() == fresh.facts.metadata()
+
+
+@pytest.mark.parametrize("way", ["tools/call", "resources/read"])
+@pytest.mark.parametrize("length", [1022, 1023, 5000])
+def test_a_progress_token_is_whole_or_refused(way: str, length: int) -> None:
+    """A part of it would be another token, for which the client does not wait."""
+    named = {"tools/call": {"name": "a__read"}, "resources/read": {"uri": "a+x:"}}[way]
+    rig = Rig(config(SERVERS), {"a": upstream("a", capabilities=EVERYTHING), "b": upstream("b")})
+    for _ in range(2):  # The second one is forwarded like the first.
+        decision = rig.decide(message(way, {**named, "_meta": {"progressToken": "t" * length}}))
+        if length + len('""') <= 1024:
+            assert isinstance(decision, Forward)
+            assert decision.progress is not None
+            assert decision.progress[1] == b'"%b"' % (b"t" * length)
+        else:
+            assert answer(as_reply(decision))["error"]["code"] == -32602
 
 
 def _as_values(decision: Any) -> Any:
