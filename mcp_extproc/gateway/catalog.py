@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import Server, Tools
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.config.patterns import matcher
@@ -39,6 +40,8 @@ class CatalogEntry:
     name: str
     path: str
     """``:path`` of its endpoint, query included."""
+    origins: frozenset[str]
+    """``scheme://host:port`` of each replica, in lower case."""
     headers: Headers
     """Configured request headers, names in lower case. They hold credentials: never log them."""
     tools: ToolFilter
@@ -106,7 +109,13 @@ def _entry(name: str, server: Server) -> CatalogEntry:
     return CatalogEntry(
         name=name,
         path=server.path_and_query,
+        origins=frozenset(_origin(server, host, port) for host, port in server.addresses),
         headers=tuple((header.lower(), value.get_secret_value()) for header, value in server.headers.items()),
         tools=ToolFilter(server.tools),
         discovery_timeout=server.discovery_timeout,
     )
+
+
+def _origin(server: Server, host: str, port: int) -> str:
+    scheme = "https" if server.uses_tls else "http"
+    return f"{scheme}://{TcpAddress(host.lower(), port)}"

@@ -33,6 +33,7 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams import redirects
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 
@@ -256,11 +257,17 @@ class UpstreamClient:
         if last_event_id is not None:
             headers["last-event-id"] = last_event_id
         try:
-            # The path is sent as configured, percent-encoding untouched.
-            url = URL(self._base + entry.path, encoded=True)
-            async with self._http.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
-                _check_status(response, method, session)
-                yield response
+            for path in (found := [entry.path]):
+                # The path is sent as configured, percent-encoding untouched.
+                url = URL(self._base + path, encoded=True)
+                async with self._http.request(
+                    method, url, data=body, headers=headers, allow_redirects=False
+                ) as response:
+                    if (further := _redirected(response, entry, path)) is not None and len(found) <= redirects.MOST:
+                        found.append(further)
+                        continue
+                    _check_status(response, method, session)
+                    yield response
         except BROKEN as error:
             raise UpstreamError("connect", f"could not be asked ({type(error).__name__})") from error
 
@@ -390,6 +397,22 @@ def _headers(entry: CatalogEntry, session: UpstreamSession | None, body: bytes |
         if versions.defines_version_header(session.version):
             fields.append(("mcp-protocol-version", session.version))
     return tuple(fields)
+
+
+def _redirected(response: aiohttp.ClientResponse, entry: CatalogEntry, path: str) -> str | None:
+    """The path at the same server that an answer redirects to, if any.
+
+    Raises:
+        UpstreamError: it redirects to another server.
+    """
+    if response.status not in redirects.STATUSES or FAILURE_HEADER in response.headers:
+        return None
+    location = response.headers.get("location", "")
+    further = redirects.path_of(entry, path, location)
+    if further is None:
+        target = redirects.shown(entry, path, location)
+        raise UpstreamError("status", f"answered HTTP {response.status}, a redirect to {target}, which is not followed")
+    return further
 
 
 def _check_status(response: aiohttp.ClientResponse, method: str, session: UpstreamSession | None) -> None:

@@ -416,12 +416,56 @@ async def test_a_client_that_can_not_connect_says_so(ask: Ask) -> None:
         assert (await failure(ask(client)))[0] == "connect"
 
 
-@pytest.mark.parametrize("status", [302, 307, 308])
-async def test_no_server_sends_a_request_elsewhere(status: int) -> None:
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize(
+    "location", ["/elsewhere?k=v", "https://a.example/elsewhere?k=v", "HTTPS://A.example:443/elsewhere?k=v"]
+)
+async def test_a_redirect_within_the_server_is_followed(status: int, location: str) -> None:
+    """As from /mcp to /mcp/."""
+    replies = [refusing(status, location=location), body(RESULT)]
+
+    async def next_one(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return await replies.pop(0)(request, message)
+
+    async with asking(on={LIST: next_one}) as (client, server):
+        result = await client.request(ENTRY, upstream("a"), LIST, {})
+    assert result.members
+    assert [received.path for received in server.received] == [PATH, "/elsewhere?k=v"]
+    assert server.received[0].body == server.received[1].body
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("https://b.example/x?key=secret", "https://b.example/x"),
+        ("//b.example/x", "https://b.example/x"),
+        ("http://a.example/x", "http://a.example/x"),
+        ("https://a.example:444/x", "https://a.example:444/x"),
+        ("https://user:secret@a.example/x", "https://a.example/x"),
+        ("https://a.example:99999/x", "nowhere"),
+        ("https://[/", "nowhere"),
+        ("", "nowhere"),
+        ("/" + "x" * 4096, "nowhere"),
+    ],
+)
+async def test_no_server_sends_a_request_elsewhere(status: int, location: str, target: str) -> None:
     """The configured credentials would go along."""
-    async with asking(on={LIST: refusing(status, location="/elsewhere")}) as (client, server):
-        asked = client.request(ENTRY, upstream("a"), LIST, {})
-        assert await failure(asked) == ("status", f"answered HTTP {status}")
+    async with asking(on={LIST: refusing(status, location=location)}) as (client, server):
+        reason, why = await failure(client.request(ENTRY, upstream("a"), LIST, {}))
+    assert (reason, why) == ("status", f"answered HTTP {status}, a redirect to {target}, which is not followed")
+    assert [received.path for received in server.received] == [PATH]
+
+
+async def test_redirects_that_do_not_end() -> None:
+    async with asking(on={LIST: refusing(307, location=PATH)}) as (client, server):
+        assert await failure(client.request(ENTRY, upstream("a"), LIST, {})) == ("status", "answered HTTP 307")
+    assert len(server.received) == 4
+
+
+async def test_a_redirect_that_may_change_the_method_is_not_followed() -> None:
+    async with asking(on={LIST: refusing(302, location="/elsewhere")}) as (client, server):
+        assert await failure(client.request(ENTRY, upstream("a"), LIST, {})) == ("status", "answered HTTP 302")
     assert [received.path for received in server.received] == [PATH]
 
 

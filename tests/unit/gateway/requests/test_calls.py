@@ -603,7 +603,7 @@ def test_no_member_of_a_call_shows_in_the_next_one(
     decisions = [rig.gateway.decide(rig.head(), body, NOW) for body in bodies]
     fresh = Gateway(rig.config, rig.secret, rig.memory).decide(rig.head(), bodies[1], NOW)
     assert _as_values(decisions[1]) == _as_values(fresh)
-    if isinstance(fresh, Forward):
+    if isinstance(fresh, Forward) and isinstance(decisions[1], Forward):
         assert decisions[1].facts.metadata() == fresh.facts.metadata()
 
 
