@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.config.patterns import matcher
 from mcp_extproc.gateway.catalog import Catalog
+from mcp_extproc.mcp.names import MAX_NAME_CHARS, is_served
 
 MAX_CLIENT_CHARS = 64
 """Maximum length of a tool's name in common clients and model APIs, prefix included."""
@@ -65,9 +67,16 @@ def _visible(catalog: Catalog, server: str, kind: str, own: Sequence[str]) -> It
             yield Problem(
                 "name_twice", server, f"lists the {one} {shown(name)} {times} times: clients call one of them"
             )
+        visible = catalog.names.join(server, name)
+        if not (is_served(name) and is_served(visible)):
+            yield Problem(
+                "name_not_served", server,
+                f"its {one} {shown(name)} is neither listed nor callable: its name has characters that can't be seen, blanks "
+                f"at an end, or with its prefix over {MAX_NAME_CHARS} characters. Have it renamed at the server",
+            )  # fmt: skip
+            continue
         if not catalog.entries[server].offers(kind, name):
             continue
-        visible = catalog.names.join(server, name)
         found = catalog.names.split(visible)
         if found is not None and found[0] != server:
             yield Problem(
@@ -101,7 +110,7 @@ def _filters(config: GatewayConfig, server: str, tools: Sequence[str]) -> Iterat
                 yield Problem("filter_matches_nothing", server, f"tools.{key} {shown(name)} {hint}")
     for key, patterns in (("includeRegex", filters.includeRegex), ("excludeRegex", filters.excludeRegex)):
         for pattern in patterns:
-            if not any(re.search(pattern, name) for name in tools):
+            if not any(map(matcher(pattern), filter(is_served, tools))):
                 yield Problem("filter_matches_nothing", server, f"tools.{key} {shown(pattern)} {hint}")
 
 

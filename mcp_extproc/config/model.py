@@ -107,10 +107,12 @@ class Tools(Model):
     """Exact names that are never offered."""
 
     includeRegex: tuple[Regex, ...] = ()  # noqa: N815 - the spelling users know from MCPRoute
-    """Regular expressions, searched anywhere in the name unless anchored."""
+    """Regular expressions ([RE2](https://github.com/google/re2/wiki/Syntax), as in Envoy), searched anywhere in the name
+    unless anchored."""
 
     excludeRegex: tuple[Regex, ...] = ()  # noqa: N815
-    """Regular expressions, searched anywhere in the name unless anchored."""
+    """Regular expressions ([RE2](https://github.com/google/re2/wiki/Syntax), as in Envoy), searched anywhere in the name
+    unless anchored."""
 
     @model_validator(mode="before")
     @classmethod
@@ -412,7 +414,7 @@ class Limits(Model):
     it rewrites URIs. Other responses are not read."""
 
     list_items: WholeNumber = Field(default=10_000, ge=1)
-    """Maximum number of entries in a merged list."""
+    """Maximum number of entries in a merged list, and of those that are taken from one server for it."""
 
     list_pages: WholeNumber = Field(default=100, ge=1)
     """Maximum number of pages read from one server for one list."""

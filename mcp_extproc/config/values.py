@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
+from mcp_extproc.config.patterns import matcher
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d{1,12})\s*(B|KiB|MiB|GiB)?")
@@ -91,14 +93,7 @@ def _header_value(value: SecretStr) -> SecretStr:
 
 
 def _regex(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        # Without the quoted part of the pattern: like any value, it may come from a variable.
-        reason = re.split(r"\s*['\"\\]", error.msg)[0]
-        raise ValueError(f"not a regular expression: {reason} at position {error.pos}") from None
-    except (OverflowError, RecursionError):
-        raise ValueError("not a regular expression: too large") from None
+    matcher(pattern)
     return pattern
 
 

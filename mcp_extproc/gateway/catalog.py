@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import Server, Tools
 from mcp_extproc.config.endpoint import Endpoint
+from mcp_extproc.config.patterns import matcher
 from mcp_extproc.gateway.request import Headers
-from mcp_extproc.mcp.names import Names
+from mcp_extproc.mcp.names import Names, is_served
 from mcp_extproc.mcp.uris import Uris
 
 
@@ -21,15 +22,15 @@ class ToolFilter:
     def __init__(self, tools: Tools) -> None:
         self._include = frozenset(tools.include)
         self._exclude = frozenset(tools.exclude)
-        self._include_regex = tuple(re.compile(pattern) for pattern in tools.includeRegex)
-        self._exclude_regex = tuple(re.compile(pattern) for pattern in tools.excludeRegex)
+        self._include_regex = tuple(matcher(pattern) for pattern in tools.includeRegex)
+        self._exclude_regex = tuple(matcher(pattern) for pattern in tools.excludeRegex)
         self._all = not (self._include or self._include_regex)
 
     def allows(self, name: str) -> bool:
         """Whether the tool of this (unprefixed) name is offered. Exclude wins."""
-        if name in self._exclude or any(regex.search(name) for regex in self._exclude_regex):
+        if name in self._exclude or any(matches(name) for matches in self._exclude_regex):
             return False
-        return self._all or name in self._include or any(regex.search(name) for regex in self._include_regex)
+        return self._all or name in self._include or any(matches(name) for matches in self._include_regex)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class CatalogEntry:
     name: str
     path: str
     """``:path`` of its endpoint, query included."""
+    origins: frozenset[str]
+    """``scheme://host:port`` of each replica, in lower case."""
     headers: Headers
     """Configured request headers, names in lower case. They hold credentials: never log them."""
     tools: ToolFilter
@@ -46,8 +49,8 @@ class CatalogEntry:
     """Seconds."""
 
     def offers(self, capability: str, name: str) -> bool:
-        """Whether a name may be seen and used, by the configuration alone."""
-        return capability != "tools" or self.tools.allows(name)
+        """Whether a name may be seen and used, by its own form and the configuration."""
+        return is_served(name) and (capability != "tools" or self.tools.allows(name))
 
     def __repr__(self) -> str:
         return f"CatalogEntry({self.name!r})"
@@ -76,7 +79,7 @@ class Catalog:
             capability: ``tools`` or ``prompts``; each has names of its own.
             name: as a client gave it.
         """
-        found = self.names.split(name)
+        found = self.names.split(name) if is_served(name) else None
         if found is None:
             return None
         entry = self.entries[found[0]]
@@ -106,7 +109,13 @@ def _entry(name: str, server: Server) -> CatalogEntry:
     return CatalogEntry(
         name=name,
         path=server.path_and_query,
+        origins=frozenset(_origin(server, host, port) for host, port in server.addresses),
         headers=tuple((header.lower(), value.get_secret_value()) for header, value in server.headers.items()),
         tools=ToolFilter(server.tools),
         discovery_timeout=server.discovery_timeout,
     )
+
+
+def _origin(server: Server, host: str, port: int) -> str:
+    scheme = "https" if server.uses_tls else "http"
+    return f"{scheme}://{TcpAddress(host.lower(), port)}"

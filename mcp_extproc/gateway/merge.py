@@ -12,6 +12,7 @@ from mcp_extproc.gateway.facts import Note
 from mcp_extproc.gateway.legs import Failed, Listed, Opened, Outcome
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.methods import Entry
+from mcp_extproc.mcp.names import is_plain
 
 UNAVAILABLE_KEY = "mcp-extproc/unavailable"
 """Member of ``_meta`` that names the servers missing from a merged answer, and why."""
@@ -19,6 +20,8 @@ UNAVAILABLE_KEY = "mcp-extproc/unavailable"
 MAX_INSTRUCTIONS_CHARS = 8 * 1024
 """Most text taken over from one server's ``instructions``; models read all of it at every start."""
 
+MAX_NOTED_CHARS = 128
+"""How much of a server's name for something the log repeats."""
 
 Owners = Mapping[str, str]
 """Server by name or URI."""
@@ -76,27 +79,55 @@ def entries(
         limit: most entries.
     """
     merged: list[orjson.Fragment] = []
-    notes: list[Note] = []
+    left_out = _LeftOut()
     seen: set[str] = set()
     for server, raw in _listed(outcomes):
         known = _known_by(raw, entry)
         if known is None:
-            notes.append(Note("entry_without_name", {"server": server}))
+            left_out.count("entry_without_name", server)
             continue
         members, name = known
+        if not is_plain(name):
+            left_out.count("name_not_served", server)
+            continue
         shown = visible(server, name)
         if shown is None or (entry is Entry.NAME and _only_as_task(members)):
             continue
         if shown in seen:
-            notes.append(Note("name_conflict", {"server": server, "name": name, "visible_name": shown}))
+            left_out.count("name_conflict", server, shown)
             continue
         if len(merged) >= limit:
-            notes.append(Note("list_too_long", {"limit": limit, "server": server}))
-            return merged, notes
+            return merged, [*left_out.notes(), Note("list_too_long", {"limit": limit, "server": server})]
         seen.add(shown)
         text = bytes(raw) if shown == name else _renamed(bytes(raw), members, entry, shown)
         merged.append(orjson.Fragment(adapt(server, text)))
-    return merged, notes
+    return merged, left_out.notes()
+
+
+class _LeftOut:
+    """What the operator is told of entries that are not listed: a note for each server and reason, however many they are."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], int] = {}
+        self._first: dict[tuple[str, str], str] = {}
+
+    def count(self, event: str, server: str, visible_name: str | None = None) -> None:
+        """Count an entry; the first one's name is told as an example."""
+        key = event, server
+        self._counts[key] = self._counts.get(key, 0) + 1
+        if visible_name is not None:
+            self._first.setdefault(key, visible_name[:MAX_NOTED_CHARS])
+
+    def notes(self) -> list[Note]:
+        """In the order in which the reasons came up."""
+        return [
+            Note(event, {"server": server, "entries": count} | self._example(event, server))
+            for (event, server), count in self._counts.items()
+        ]
+
+    def _example(self, event: str, server: str) -> dict[str, object]:
+        name = self._first.get((event, server))
+        return {} if name is None else {"visible_name": name}
 
 
 def owners(outcomes: Sequence[Outcome], entry: Entry, offered: Callable[[str, str], bool]) -> dict[str, str]:

@@ -216,7 +216,9 @@ def _read(body: bytes, members: Members, id: bytes | None) -> Message:
 
 
 def _read_response(body: bytes, members: Members, id: bytes | None) -> Response:
-    if ("result" in members) == ("error" in members) or id is None:
+    # Some writers give both, one of them null.
+    has_error = "error" in members and not ("result" in members and jsontext.is_null(members["error"]))
+    if ("result" in members) == has_error or id is None:
         raise _invalid('expected "method", or "id" with either "result" or "error"')
     return Response(id=id, body=body, members=members)
 
@@ -224,7 +226,7 @@ def _read_response(body: bytes, members: Members, id: bytes | None) -> Response:
 def _read_params(members: Members) -> tuple[Members, bool]:
     """Members of ``params``, and whether they are written compactly."""
     raw = members.get("params")
-    if raw is None:
+    if raw is None or jsontext.is_null(raw):
         return {}, True
     try:
         params = jsontext.split(raw)

@@ -115,6 +115,11 @@ def text_of(raw: msgspec.Raw | bytes) -> str | None:
         return None
 
 
+def is_null(raw: msgspec.Raw) -> bool:
+    """Whether this JSON text is ``null``, which many writers give for what is not there."""
+    return bytes(raw) == b"null"
+
+
 def object_of(raw: msgspec.Raw | bytes) -> Members | None:
     """The members of the object that this JSON text is, or ``None`` where it is something else."""
     try:

@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 import base64
+import unicodedata
 from collections.abc import Mapping
 
 MAX_NAME_CHARS = 1024
 """Longest name that is served. Names travel in metadata, headers and logs; clients stop at 64 or 128."""
 
+_KINDS = frozenset("LMNPS")
+"""First letters of the general categories of characters that are seen: letters, marks, numbers, punctuation and symbols."""
+
+_UNSEEN = frozenset(
+    chr(code)
+    for start, end in (
+        (0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164), (0xFE00, 0xFE0F),
+        (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF),
+    )
+    for code in range(start, end + 1)
+)  # fmt: skip
+"""Letters and marks without a shape of their own (Unicode 16, Default_Ignorable_Code_Point)."""
+
 _SENTINEL_START = "=?base64?"
 _SENTINEL_END = "?="
+
+
+def is_plain(text: str) -> bool:
+    """Whether all readers take a name or URI for the same text.
+
+    Some servers trim what they get, cut it at NUL or at the end of a line, or drop what has no width. They would run what a
+    policy on the exact name denies. So there is no blank at either end, and in between only the space, and no character
+    that can't be seen.
+
+    >>> is_plain("git/log all"), is_plain("naïve"), is_plain(" x"), is_plain("x" + chr(0)), is_plain("a" + chr(0x200B))
+    (True, True, False, False, False)
+    """
+    if text[:1] == " " or text[-1:] == " ":
+        return False
+    if text.isascii():
+        return text.isprintable()
+    return all(char == " " or (unicodedata.category(char)[0] in _KINDS and char not in _UNSEEN) for char in text)
+
+
+def is_served(name: str) -> bool:
+    """Whether a tool or prompt of this name is listed and can be called. The rule for both, and for names with prefix and
+    without. It comes before everything that looks at names, expressions of the operator's included."""
+    return 0 < len(name) <= MAX_NAME_CHARS and is_plain(name)
 
 
 class Names:

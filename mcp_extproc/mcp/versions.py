@@ -13,12 +13,17 @@ class Era(enum.Enum):
     MODERN = "not at all: each request carries what initialize used to settle (from 2026-07-28 on)"
 
 
+V_2024_11_05: Final = "2024-11-05"
+"""Answered by servers that speak Streamable HTTP with a version from before it, as SDKs let them."""
 V_2025_03_26: Final = "2025-03-26"
 V_2025_06_18: Final = "2025-06-18"
 V_2025_11_25: Final = "2025-11-25"
 
 SUPPORTED: Final = (V_2025_11_25, V_2025_06_18, V_2025_03_26)
 """Newest first."""
+
+OF_SERVERS: Final = (*SUPPORTED, V_2024_11_05)
+"""What servers may answer to ``initialize``."""
 
 LATEST: Final = SUPPORTED[0]
 
@@ -39,4 +44,4 @@ def negotiate(requested: str) -> str:
 
 def defines_version_header(version: str) -> bool:
     """Whether ``MCP-Protocol-Version`` exists in this version (since 2025-06-18 basic/transports)."""
-    return version != V_2025_03_26
+    return version >= V_2025_06_18

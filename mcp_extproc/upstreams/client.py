@@ -33,6 +33,7 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams import redirects
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 
@@ -74,8 +75,10 @@ class UpstreamError(Exception):
 class SessionLost(UpstreamError):
     """The server does not know the session any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, doubtful: bool = False) -> None:
         super().__init__("session_lost", "does not know its session any more")
+        self.doubtful = doubtful
+        """Whether it may have been about something else: it answered 400."""
 
 
 class NoStream(UpstreamError):
@@ -254,11 +257,17 @@ class UpstreamClient:
         if last_event_id is not None:
             headers["last-event-id"] = last_event_id
         try:
-            # The path is sent as configured, percent-encoding untouched.
-            url = URL(self._base + entry.path, encoded=True)
-            async with self._http.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
-                _check_status(response, method, session)
-                yield response
+            for path in (found := [entry.path]):
+                # The path is sent as configured, percent-encoding untouched.
+                url = URL(self._base + path, encoded=True)
+                async with self._http.request(
+                    method, url, data=body, headers=headers, allow_redirects=False
+                ) as response:
+                    if (further := _redirected(response, entry, path)) is not None and len(found) <= redirects.MOST:
+                        found.append(further)
+                        continue
+                    _check_status(response, method, session)
+                    yield response
         except BROKEN as error:
             raise UpstreamError("connect", f"could not be asked ({type(error).__name__})") from error
 
@@ -390,6 +399,22 @@ def _headers(entry: CatalogEntry, session: UpstreamSession | None, body: bytes |
     return tuple(fields)
 
 
+def _redirected(response: aiohttp.ClientResponse, entry: CatalogEntry, path: str) -> str | None:
+    """The path at the same server that an answer redirects to, if any.
+
+    Raises:
+        UpstreamError: it redirects to another server.
+    """
+    if response.status not in redirects.STATUSES or FAILURE_HEADER in response.headers:
+        return None
+    location = response.headers.get("location", "")
+    further = redirects.path_of(entry, path, location)
+    if further is None:
+        target = redirects.shown(entry, path, location)
+        raise UpstreamError("status", f"answered HTTP {response.status}, a redirect to {target}, which is not followed")
+    return further
+
+
 def _check_status(response: aiohttp.ClientResponse, method: str, session: UpstreamSession | None) -> None:
     failure = response.headers.get(FAILURE_HEADER)
     if failure is not None:
@@ -397,7 +422,7 @@ def _check_status(response: aiohttp.ClientResponse, method: str, session: Upstre
         raise UpstreamError(reason, f"is unreachable ({failure[:100]})")
     # Examples of the TypeScript SDK answer 400 where the specification says 404.
     if response.status in (400, 404) and session is not None and session.id is not None:
-        raise SessionLost
+        raise SessionLost(doubtful=response.status == 400)
     if method == "GET" and response.status in (409, 429):
         # Another connection holds the stream (another worker's, or one that is about to be found dead), so try again.
         raise UpstreamError("busy", f"answered HTTP {response.status}")
@@ -445,7 +470,7 @@ def _response_in(text: bytes, id: str) -> msgspec.Raw | None:
             members = jsontext.split(message)
             if "method" in members or "id" not in members or jsontext.text_of(members["id"]) != id:
                 continue
-            if "error" in members:
+            if "error" in members and not jsontext.is_null(members["error"]):
                 raise _error_answer(members["error"])
             if "result" in members:
                 return members["result"]
@@ -471,7 +496,7 @@ def _object(raw: msgspec.Raw, what: str) -> jsontext.Members:
 def _read_initialize(raw: msgspec.Raw, session_id: str | None) -> tuple[UpstreamSession, str | None]:
     result = _object(raw, "result")
     version = jsontext.text_of(result["protocolVersion"]) if "protocolVersion" in result else None
-    if version not in versions.SUPPORTED:
+    if version not in versions.OF_SERVERS:
         raise UpstreamError("protocol", f"speaks protocol version {str(version)[:64]}, which is not served here")
     if session_id is not None and (len(session_id) > MAX_SESSION_ID_CHARS or not _visible_ascii(session_id)):
         raise UpstreamError("protocol", "gave a session id that is too long or holds blanks or control characters")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,6 +39,17 @@ from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
 
 _T = TypeVar("_T")
+
+
+class _Pages:
+    """What was read of a list, for the case that its next page does not come."""
+
+    def __init__(self) -> None:
+        self.listed: Listed | None = None
+
+    def cut_by(self, error: UpstreamError) -> Listed | None:
+        """The pages before the one that failed; ``None`` where it was the first."""
+        return None if self.listed is None else replace(self.listed, truncated=f"{error.message} (a page of its list)")
 
 
 class LegRunner:
@@ -115,19 +127,20 @@ class LegRunner:
         return session
 
     async def _run(self, leg: Leg) -> Outcome:
-        work = self._batches.send(leg) if isinstance(leg, BatchLeg) else self._asked(leg)
+        pages = _Pages()
+        work = self._batches.send(leg) if isinstance(leg, BatchLeg) else self._asked(leg, pages)
         try:
             return await _within(leg.deadline, work)
         except UpstreamError as error:
-            return error.failed(leg.server)
+            return pages.cut_by(error) or error.failed(leg.server)
 
-    async def _asked(self, leg: OpenLeg | ListLeg | AskLeg | NotifyLeg | CloseLeg) -> Outcome:
+    async def _asked(self, leg: OpenLeg | ListLeg | AskLeg | NotifyLeg | CloseLeg, pages: _Pages) -> Outcome:
         entry = self._entries[leg.server]
         match leg:
             case OpenLeg():
                 return await self._open(entry, leg)
             case ListLeg():
-                return await self._list(entry, leg)
+                return await self._list(entry, leg, pages)
             case AskLeg():
                 return await self._ask(entry, leg)
             case NotifyLeg():
@@ -165,35 +178,39 @@ class LegRunner:
             await self._client.end(entry, session, context=leg.context)
         return Done(leg.server)
 
-    async def _list(self, entry: CatalogEntry, leg: ListLeg) -> Listed:
+    async def _list(self, entry: CatalogEntry, leg: ListLeg, pages: _Pages) -> Listed:
         session = self._memory.current(leg.session) or await self.reopen(leg.session, None, leg.context)
         try:
-            return await self._pages(entry, leg, session)
-        except SessionLost:
+            return await self._pages(entry, leg, session, pages)
+        except SessionLost as lost:
+            if lost.doubtful and pages.listed is not None:
+                # It knew the session a moment ago. What it does not take is the cursor.
+                raise
             session = await self.reopen(leg.session, session.id, leg.context)
-            return await self._pages(entry, leg, session)
+            return await self._pages(entry, leg, session, pages)
 
-    async def _pages(self, entry: CatalogEntry, leg: ListLeg, session: UpstreamSession) -> Listed:
+    async def _pages(self, entry: CatalogEntry, leg: ListLeg, session: UpstreamSession, pages: _Pages) -> Listed:
         if leg.capability not in session.capabilities:
             return Listed(leg.server, ())
         items: list[msgspec.Raw] = []
         cursor: msgspec.Raw | None = None
         seen: set[bytes] = set()
-        size, streamed = 0, False
+        size = 0
         for _ in range(self._limits.list_pages):
             params = {} if cursor is None else {"cursor": orjson.Fragment(bytes(cursor))}
             result = await self._client.request(entry, session, leg.method, params, context=leg.context)
-            streamed = result.streamed
             size += result.size
             items += _items(result.members, leg.items)
             cursor = _next_cursor(result.members)
             cut = self._cut(size, len(items))
+            del items[self._limits.list_items :]
             if cut is None and cursor is not None and bytes(cursor) in seen:
                 cut = "repeats a page of its list"
+            pages.listed = Listed(leg.server, items, cut, result.streamed)
             if cut is not None or cursor is None:
-                return Listed(leg.server, items, cut, streamed)
+                return pages.listed
             seen.add(bytes(cursor))
-        return Listed(leg.server, items, f"has more than {self._limits.list_pages} pages", streamed)
+        return Listed(leg.server, items, f"has more than {self._limits.list_pages} pages", result.streamed)
 
     def _cut(self, size: int, count: int) -> str | None:
         """Why no more of a list is read."""

@@ -54,12 +54,15 @@ async def test_failures_pass(forwarded: RawExchange, content_type: str, status: 
     assert (await forwarded.end()).name == "OK"
 
 
-async def test_json_of_a_server_without_resources_passes(rig: Rig[FakeUpstreams]) -> None:
+async def test_json_of_a_server_without_resources_reads_like_no_other_servers(rig: Rig[FakeUpstreams]) -> None:
     tokens = rig.token(github=GITHUB, weather=WEATHER)
     exchange = await rig.posted(call("weather__sun"), rig.fields(mcp_session_id=tokens))
     await exchange.receive()
-    assert not is_ordered(await send_head(exchange, "application/json"))
-    assert rig.counters.value("mcp.response", reading="pass") == 1
+    link = {"type": "resource_link", "uri": "gh+file:///secret", "name": "a"}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": [link]}}).encode()
+    assert is_ordered(await send_head(exchange, "application/json"))
+    rewritten = json.loads(await send_piece(exchange, body, end=True))
+    assert rewritten["result"]["content"][0]["uri"] == "weather+gh+file:///secret"
 
 
 async def test_json_with_uris_is_rewritten_when_it_is_whole(forwarded: RawExchange) -> None:

@@ -25,7 +25,7 @@ from mcp_extproc.mcp import envelope, jsontext, methods, transport
 from mcp_extproc.mcp.envelope import Message, Request, Response
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Handling
-from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
+from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value, is_plain
 
 HOISTED: Final = ("mcp-method", "mcp-name", REQUEST_ID_HEADER, SERVER_HEADER)
 """Headers that policies may match on. What a client sent in them is replaced or removed."""
@@ -221,7 +221,12 @@ def _check_params(message: envelope.Request | envelope.Notification, facts: Meta
     for path in method.policy_params if method is not None else ():
         for member in path[:-1]:
             message.object(member)  # policies read into it
-    if any(len(text) > MAX_NAME_CHARS for text in _texts(facts.get("params", {}))):
+    texts = _texts(facts.get("params", {}))
+    if method is not None and method.is_for_one_server and not all(map(is_plain, texts)):
+        raise refusals.invalid_params(
+            "A name or URI has characters that can't be seen, or blanks at an end, which some servers leave out."
+        )
+    if any(len(text) > MAX_NAME_CHARS for text in texts):
         raise refusals.invalid_params(
             f"A name or URI is longer than the {MAX_NAME_CHARS} characters that policies read."
         )

@@ -16,11 +16,21 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 _FORWARDED = tuple(row for row in methods.REQUESTS.values() if row.is_for_one_server)
 
 
-def reads_json(method: Method, view: ClientView, catalog: Catalog, server: str, session: UpstreamSession) -> bool:
-    """Whether a response to this method has to be read if it is JSON."""
+def reads_json(
+    method: Method, view: ClientView, catalog: Catalog, session: UpstreamSession, *, has_resources: bool
+) -> bool:
+    """Whether a response to this method has to be read if it is JSON.
+
+    Args:
+        method: of the request.
+        view: the client.
+        catalog: what it may see.
+        session: with the server that responds.
+        has_resources: whether any server of the client's may have resources.
+    """
     return (
-        # A server without resources has none to read: what looks like a URI in its results is only text to clients.
-        (method.returns_uris and catalog.uris.rewrites(server) and "resources" in session.capabilities)
+        # Of servers without resources, too, as long as any has some: a link of theirs must not read like another server's.
+        (method.returns_uris and catalog.uris.may_change and has_resources)
         or (catalog.several and "elicitation.url" in view.flags)
         or view.version == versions.V_2025_03_26 < session.version
     )
@@ -40,8 +50,12 @@ def may_read(view: ClientView, catalog: Catalog, sessions: Mapping[str, Upstream
         catalog: what it may see.
         sessions: by server, as they are known.
     """
-    known = {server: session for server, session in sessions.items() if server in catalog.entries}
-    return len(known) < len(catalog.entries) or any(  # nobody knows what the others are like
-        reads_events(view, session) or any(reads_json(row, view, catalog, server, session) for row in _FORWARDED)
-        for server, session in known.items()
+    known = [session for server, session in sessions.items() if server in catalog.entries]
+    if len(known) < len(catalog.entries):
+        return True  # the others are unknown
+    has_resources = any("resources" in session.capabilities for session in known)
+    return any(
+        reads_events(view, session)
+        or any(reads_json(row, view, catalog, session, has_resources=has_resources) for row in _FORWARDED)
+        for session in known
     )

@@ -95,7 +95,7 @@ class Relay:
         if (own := id_for_client(id)) != id:
             text = with_id(text, members, own)
             members = jsontext.split(text)
-        if "error" in members:
+        if "error" in members and not ("result" in members and jsontext.is_null(members["error"])):
             edited = self._error(server, members["error"])
             return Relayed(_with(text, members, "error", edited), is_response=True)
         row = methods.REQUESTS.get(call.method)
@@ -118,7 +118,7 @@ class Relay:
         return edited
 
     def _uris(self, server: str, value: msgspec.Raw | bytes, where: Places) -> bytes | None:
-        if where is None or not self._catalog.uris.rewrites(server):
+        if where is None or not self._catalog.uris.may_change:
             return None
         return jsontext.edit(value, where, lambda uri: self._catalog.uris.visible(server, uri))
 

@@ -24,7 +24,7 @@ from mcp_extproc.gateway.requests import lists, target
 from mcp_extproc.gateway.requests.target import NeedsLists, Target, Unknown, Wanted
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, methods, transport
-from mcp_extproc.mcp.envelope import Request
+from mcp_extproc.mcp.envelope import MAX_ID_BYTES, Request
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Handling, Method, Subscription
 from mcp_extproc.mcp.names import header_value
@@ -206,7 +206,9 @@ def _new_plan(
 ) -> CallPlan:
     caller = ask.caller
     view, catalog = caller.view, caller.catalog
-    reads_json = reading.reads_json(method, view, catalog, entry.name, upstream)
+    reads_json = reading.reads_json(
+        method, view, catalog, upstream, has_resources=bool(caller.servers_with("resources"))
+    )
     reads = reads_json or reading.reads_events(view, upstream)
     set_headers = _call_headers(view, method, entry, own, upstream, reads=reads)
     gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
@@ -240,7 +242,13 @@ def id_at_servers(caller: Caller, id: bytes) -> bytes:
 
 
 def progress_token(request: Request) -> bytes | None:
-    """JSON text of the token with which the client asks for progress notifications."""
+    """JSON text of the token with which the client asks for progress notifications.
+
+    Raises:
+        McpError: it is longer than an id may be. A part of it would be another token.
+    """
     meta = request.object("_meta")
     token = None if meta is None else meta.get("progressToken")
-    return None if token is None else bytes(token)[:1024]
+    if token is not None and len(bytes(token)) > MAX_ID_BYTES:
+        raise refusals.invalid_params(f"params._meta.progressToken is longer than {MAX_ID_BYTES} bytes.")
+    return None if token is None else bytes(token)

@@ -13,6 +13,7 @@ from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.methods import Entry, Method
+from mcp_extproc.mcp.uris import is_readable
 
 OWNERS_SECONDS = 60.0
 """Seconds for which the owners of names and URIs without a prefix are remembered. A ``list_changed`` of a server ends it."""
@@ -104,8 +105,8 @@ def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Cal
     if method.entry is Entry.NAME:
         return lambda server, name: catalog.visible(capability, server, name)
     if not (catalog.several and catalog.uris.untouched):
-        return lambda server, uri: _readable(caller, server, catalog.uris.visible(server, uri))
-    # Unprefixed: an entry of several servers is only unambiguous with its prefix, and so is one that looks as if it had one.
+        return lambda server, uri: _readable(catalog.uris.visible(server, uri))
+    # Unprefixed: an entry of several servers is only unambiguous with its prefix.
     assert method.entry is not None
     times = Counter(
         uri
@@ -115,30 +116,29 @@ def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Cal
     )
 
     def shown(server: str, uri: str) -> str | None:
-        if times[uri] == 1 and catalog.uris.split(uri) is None:
-            return uri
-        return _readable(caller, server, catalog.uris.prefixed(server, uri))
+        return _readable((catalog.uris.visible if times[uri] == 1 else catalog.uris.prefixed)(server, uri))
 
     return shown
 
 
-def _readable(caller: Caller, server: str, visible: str) -> str | None:
-    """What reading would look for at another server is not listed: a URI of a server without prefix that has another's."""
-    found = caller.catalog.uris.split(visible)
-    return visible if found is not None and found[0] == server else None
+def _readable(visible: str) -> str | None:
+    """What reading would not take is not listed."""
+    return visible if is_readable(visible) else None
 
 
 def _offered(caller: Caller, method: Method) -> Callable[[str, str], bool]:
-    entries = caller.catalog.entries
-    capability = method.capability or ""
-    return lambda server, name: entries[server].offers(capability, name)
+    """What counts when a name or URI is looked for: no more than lists show."""
+    if method.entry is not Entry.NAME:
+        return lambda _, uri: is_readable(uri)
+    catalog, capability = caller.catalog, method.capability or ""
+    return lambda server, name: catalog.visible(capability, server, name) is not None
 
 
 def _adapt(caller: Caller) -> Callable[[str, bytes], bytes]:
     uris = caller.catalog.uris
 
     def adapt(server: str, entry: bytes) -> bytes:
-        if not uris.rewrites(server) or b"_meta" not in entry:
+        if not uris.may_change or b"_meta" not in entry:
             return entry
         return jsontext.edit(entry, methods.LIST_ENTRY_URIS, lambda uri: uris.visible(server, uri)) or entry
 

@@ -15,10 +15,8 @@ from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Handling, Method
-from mcp_extproc.mcp.names import MAX_NAME_CHARS
-
-MAX_URI_CHARS = 8 * 1024
-"""Longest URI that is served. It travels in a header."""
+from mcp_extproc.mcp.names import MAX_NAME_CHARS, is_served
+from mcp_extproc.mcp.uris import is_readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +157,7 @@ def _rows(names: tuple[str, ...]) -> tuple[Method, ...]:
 
 
 def _find_name(caller: Caller, what: Wanted) -> Finding:
-    if len(what.name) > MAX_NAME_CHARS:
+    if not is_served(what.name):
         return Unknown()
     found = caller.catalog.resolve(what.kind, what.name)
     if found is None:
@@ -170,7 +168,7 @@ def _find_name(caller: Caller, what: Wanted) -> Finding:
 
 
 def _find_uri(caller: Caller, uri: str) -> Finding:
-    if len(uri) > MAX_URI_CHARS:
+    if not is_readable(uri):
         return Unknown()
     found = caller.catalog.uris.split(uri)
     if found is not None:

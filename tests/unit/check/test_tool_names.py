@@ -33,6 +33,14 @@ def test_nothing_is_wrong() -> None:
     assert found(servers, listed) == []
 
 
+@pytest.mark.parametrize("own", [" x", "x\n", "a\x1b[2J", "x\u200b", "", "x" * 1022])
+@pytest.mark.parametrize("kind", ["tools", "prompts"])
+def test_a_name_that_is_not_served(kind: str, own: str) -> None:
+    problem = only({"a": {}}, {"a": {kind: [own, "y"]}})
+    assert (problem.kind, problem.server) == ("name_not_served", "a")
+    assert problem.text.isprintable()
+
+
 @pytest.mark.parametrize("kind", ["tools", "prompts"])
 def test_the_length_of_a_name_counts_with_its_prefix(kind: str) -> None:
     own = "x" * 60
@@ -43,7 +51,7 @@ def test_the_length_of_a_name_counts_with_its_prefix(kind: str) -> None:
     assert found({"abc": {"prefix": "a"}}, {"abc": {kind: [own]}}) == []
 
 
-@pytest.mark.parametrize("name", ["a.b", "a/b", "a b", "ä", "a\x1b[2J", "a\n"])
+@pytest.mark.parametrize("name", ["a.b", "a/b", "a b", "ä"])
 def test_characters_that_some_clients_refuse(name: str) -> None:
     problem = only({"a": {}}, {"a": {"tools": [name]}})
     assert problem.kind == "name_characters"

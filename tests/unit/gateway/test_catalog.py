@@ -85,7 +85,7 @@ def test_filters_are_for_tools_and_not_for_prompts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("servers", "more", "several", "rewritten"),
+    ("servers", "more", "several", "prefixed"),
     [
         ({"a": {}}, {}, False, ""),
         ({"a": {"prefix": "x"}}, {}, False, ""),
@@ -95,11 +95,12 @@ def test_filters_are_for_tools_and_not_for_prompts() -> None:
     ],
 )
 def test_whether_clients_have_to_tell_servers_apart(
-    servers: dict[str, dict[str, str]], more: dict[str, str], several: bool, rewritten: str
+    servers: dict[str, dict[str, str]], more: dict[str, str], several: bool, prefixed: str
 ) -> None:
     catalog = catalog_of(config(servers, **more))
     assert catalog.several is several
-    assert [name for name in servers if catalog.uris.rewrites(name)] == [*rewritten]
+    assert catalog.uris.may_change is several
+    assert [name for name in servers if catalog.uris.visible(name, "x:y") != "x:y"] == [*prefixed]
 
 
 def test_a_prefix_becomes_the_start_of_a_scheme() -> None:

@@ -17,6 +17,7 @@ from mcp_extproc.gateway.facts import Note
 from mcp_extproc.gateway.legs import Done, Failed, Listed, Outcome
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.methods import Entry
+from mcp_extproc.mcp.names import is_plain
 from tests.unit.mcp.strategies import join_members, json_texts, other_members, spelled, tool_names
 
 FAILED = Failed("c", "connect", "is unreachable")
@@ -58,7 +59,7 @@ def entries(draw: st.DrawFn) -> tuple[str, str, str]:
         (draw(spelled("name")), mark),
     ]
     before, after = join_members(draw, draw(st.permutations(members))).split(mark)
-    return before, draw(tool_names.filter(lambda name: name[0] != "-")), after
+    return before, draw(tool_names.filter(lambda name: name[0] != "-" and is_plain(name))), after
 
 
 @given(st.lists(entries(), max_size=4, unique_by=lambda entry: entry[1]), st.data())
@@ -114,7 +115,27 @@ def test_what_is_hidden_is_left_out_without_a_word() -> None:
 def test_entries_without_a_name_are_left_out_and_noted(entry: str) -> None:
     merged, notes = named([listed("a", entry, {"name": "x"})])
     assert [json.loads(text)["name"] for text in merged] == ["a__x"]
-    assert notes == [Note("entry_without_name", {"server": "a"})]
+    assert notes == [Note("entry_without_name", {"server": "a", "entries": 1})]
+
+
+@given(st.lists(st.lists(st.sampled_from(["1", '{"name":"x"}', "{}", '{"name":"long%s"}' % ("g" * 5000)])), max_size=3))
+def test_what_the_log_gets_does_not_grow_with_what_servers_send(lists: list[list[str]]) -> None:
+    """A list of three million numbers would block the worker for minutes with a line for each."""
+    outcomes = [listed(f"s{number % 2}", *texts * 5) for number, texts in enumerate(lists)]
+    merged, notes = named(outcomes)
+    keys = [(note.event, note.fields["server"]) for note in notes]
+    assert len(keys) == len(set(keys))
+    assert all(len(str(value)) <= 128 for note in notes for value in note.fields.values())
+    told = sum(note.fields["entries"] for note in notes if isinstance(note.fields["entries"], int))
+    assert len(merged) + told == sum(len(outcome.items) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("entry", list(Entry))
+def test_entries_that_two_readers_take_for_different_ones_are_left_out_and_noted(entry: Entry) -> None:
+    texts = [json.dumps({entry.value: name}) for name in ("x ", "\ty", "z\u200b", "plain one")]
+    merged, notes = merge.entries([listed("a", *texts)], entry, lambda _, name: name, as_it_is, 10)
+    assert [json.loads(orjson.dumps(one))[entry.value] for one in merged] == ["plain one"]
+    assert notes == [Note("name_not_served", {"server": "a", "entries": 3})]
 
 
 def test_of_two_with_one_name_the_first_counts() -> None:
@@ -122,7 +143,7 @@ def test_of_two_with_one_name_the_first_counts() -> None:
         [listed("a", {"name": "x", "n": 1}, {"name": "x", "n": 2}), listed("a", {"name": "x", "n": 3})]
     )
     assert [json.loads(text)["n"] for text in merged] == [1]
-    assert [(note.event, note.fields["visible_name"]) for note in notes] == [("name_conflict", "a__x")] * 2
+    assert notes == [Note("name_conflict", {"server": "a", "entries": 2, "visible_name": "a__x"})]
 
 
 @pytest.mark.parametrize(("limit", "expected", "cut"), [(3, 3, False), (2, 2, True), (0, 0, True), (9, 3, False)])

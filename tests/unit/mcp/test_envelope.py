@@ -186,7 +186,7 @@ BAD = [
     members(jsonrpc="1.0"), members(jsonrpc=2.0), members(jsonrpc=None), members(jsonrpc="2.0 "), b'{"id":7,"method":"ping"}',
     members(method=1), members(method=None), members(method=[]), members(method={}), members(method=""), members(method="a b"),
     members(method="a\nb"), members(method="a\0"), members(method="\u00e9"), members(method="m" * (MAX_METHOD_CHARS + 1)),
-    members(params=[]), members(params=[{}]), members(params="x"), members(params=1), members(params=None),
+    members(params=[]), members(params=[{}]), members(params="x"), members(params=1),
     members(result={}), members(error={}), b'{"jsonrpc":"2.0","id":7}', b'{"jsonrpc":"2.0","id":7,"result":1,"error":1}',
 ]  # fmt: skip
 
@@ -426,3 +426,20 @@ def test_nothing_is_read_that_another_reader_refuses(body: bytes) -> None:
         return
     assert strict(body)["jsonrpc"] == "2.0"
     assert message.body == body
+
+
+@pytest.mark.parametrize(
+    "text", ['{"jsonrpc":"2.0","id":1,"method":"ping","params":null}', '{"jsonrpc":"2.0","method":"x","params": null }']
+)
+def test_params_that_are_null_are_none(text: str) -> None:
+    """As SDKs read them."""
+    message = parse(text.encode(), 64)
+    assert not isinstance(message, Response)
+    assert message.params == {}
+    assert message.rewritten({}) == text.encode()
+
+
+def test_an_error_that_is_null_beside_a_result_is_none() -> None:
+    assert isinstance(parse(b'{"jsonrpc":"2.0","id":"x","result":{},"error":null}', 64), Response)
+    with pytest.raises(McpError):
+        parse(b'{"jsonrpc":"2.0","id":"x","result":null,"error":{}}', 64)

@@ -33,11 +33,24 @@ def test_what_a_client_sees_leads_back(server: str, uri: str) -> None:
 
 
 @given(uris)
-def test_the_server_without_a_word_has_the_rest(uri: str) -> None:
-    assert PREFIXED.visible("plain", uri) == uri
-    found = PREFIXED.split(uri)
-    assert found is not None
-    assert found == ("plain", uri) or PREFIXED.visible(*found).lower() == uri.lower()
+def test_uris_of_the_server_without_a_word_stay_where_nobody_takes_them_for_others(uri: str) -> None:
+    visible = PREFIXED.visible("plain", uri)
+    assert PREFIXED.split(visible) == ("plain", uri)
+    assert visible == uri or PREFIXED.split(uri) != ("plain", uri)
+
+
+@given(st.sampled_from(sorted(WORDS)), uris, st.booleans())
+def test_nothing_that_a_server_writes_reads_like_anothers(server: str, uri: str, untouched: bool) -> None:
+    found = (UNTOUCHED if untouched else PREFIXED).split((UNTOUCHED if untouched else PREFIXED).visible(server, uri))
+    assert found in (None, (server, uri))
+    assert found is not None or untouched
+
+
+def test_the_word_of_the_server_without_one_is_no_others() -> None:
+    uris = Uris({"a": "", "b": "a", "c": "a-"}, untouched=False)
+    assert uris.visible("a", "a+x:") == "a--+a+x:"
+    assert uris.split("a--+a+x:") == ("a", "a+x:")
+    assert uris.split("a+x:") == ("b", "x:")
 
 
 @given(uris)
@@ -57,7 +70,7 @@ def test_uris_of_nobody(uri: str) -> None:
     assert Uris({"github": "gh", "jira": "j"}, untouched=False).split(uri) is None
 
 
-def test_what_is_rewritten() -> None:
-    assert PREFIXED.rewrites("github")
-    assert not PREFIXED.rewrites("plain")
-    assert not UNTOUCHED.rewrites("github")
+def test_where_uris_may_change() -> None:
+    assert PREFIXED.may_change
+    assert UNTOUCHED.may_change
+    assert not ONE.may_change

@@ -150,6 +150,8 @@ OTHER = '{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}'
         body(RESULT),
         raw(200, "Application/JSON; charset=utf-8", RESULT),
         body(f" {RESULT}\n"),
+        body('{"jsonrpc":"2.0","id":ID,"error":null,"result":{"tools":[1.50]}}'),
+        stream('{"jsonrpc":"2.0","id":ID,"result":{"tools":[1.50]},"error":null}'),
         # 2025-03-26 servers answer in batches.
         body(f"[{NOTIFICATION},{RESULT}]"),
         stream(RESULT),
@@ -349,14 +351,14 @@ async def initialized(result: Any, **headers: str) -> tuple[UpstreamSession, str
         return await client.initialize(ENTRY, LATEST, frozenset())
 
 
-@pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18", "2025-11-25"])
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
 async def test_the_servers_version_counts(version: str) -> None:
     """It is told in a header from then on (MCP lifecycle, Version Negotiation)."""
     session, _ = await initialized({"protocolVersion": version, "capabilities": {}})
     assert session == UpstreamSession(version, None, frozenset())
 
 
-@pytest.mark.parametrize("version", ["2024-11-05", "2026-07-28", "", 5, None])
+@pytest.mark.parametrize("version", ["2024-10-07", "2026-07-28", "", 5, None])
 async def test_a_version_that_is_not_spoken_here(version: Any) -> None:
     """So there is no session with it (MCP lifecycle, Version Negotiation)."""
     reason, message = await failure(initialized({"protocolVersion": version, "capabilities": {}}))
@@ -414,12 +416,56 @@ async def test_a_client_that_can_not_connect_says_so(ask: Ask) -> None:
         assert (await failure(ask(client)))[0] == "connect"
 
 
-@pytest.mark.parametrize("status", [302, 307, 308])
-async def test_no_server_sends_a_request_elsewhere(status: int) -> None:
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize(
+    "location", ["/elsewhere?k=v", "https://a.example/elsewhere?k=v", "HTTPS://A.example:443/elsewhere?k=v"]
+)
+async def test_a_redirect_within_the_server_is_followed(status: int, location: str) -> None:
+    """As from /mcp to /mcp/."""
+    replies = [refusing(status, location=location), body(RESULT)]
+
+    async def next_one(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return await replies.pop(0)(request, message)
+
+    async with asking(on={LIST: next_one}) as (client, server):
+        result = await client.request(ENTRY, upstream("a"), LIST, {})
+    assert result.members
+    assert [received.path for received in server.received] == [PATH, "/elsewhere?k=v"]
+    assert server.received[0].body == server.received[1].body
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("https://b.example/x?key=secret", "https://b.example/x"),
+        ("//b.example/x", "https://b.example/x"),
+        ("http://a.example/x", "http://a.example/x"),
+        ("https://a.example:444/x", "https://a.example:444/x"),
+        ("https://user:secret@a.example/x", "https://a.example/x"),
+        ("https://a.example:99999/x", "nowhere"),
+        ("https://[/", "nowhere"),
+        ("", "nowhere"),
+        ("/" + "x" * 4096, "nowhere"),
+    ],
+)
+async def test_no_server_sends_a_request_elsewhere(status: int, location: str, target: str) -> None:
     """The configured credentials would go along."""
-    async with asking(on={LIST: refusing(status, location="/elsewhere")}) as (client, server):
-        asked = client.request(ENTRY, upstream("a"), LIST, {})
-        assert await failure(asked) == ("status", f"answered HTTP {status}")
+    async with asking(on={LIST: refusing(status, location=location)}) as (client, server):
+        reason, why = await failure(client.request(ENTRY, upstream("a"), LIST, {}))
+    assert (reason, why) == ("status", f"answered HTTP {status}, a redirect to {target}, which is not followed")
+    assert [received.path for received in server.received] == [PATH]
+
+
+async def test_redirects_that_do_not_end() -> None:
+    async with asking(on={LIST: refusing(307, location=PATH)}) as (client, server):
+        assert await failure(client.request(ENTRY, upstream("a"), LIST, {})) == ("status", "answered HTTP 307")
+    assert len(server.received) == 4
+
+
+async def test_a_redirect_that_may_change_the_method_is_not_followed() -> None:
+    async with asking(on={LIST: refusing(302, location="/elsewhere")}) as (client, server):
+        assert await failure(client.request(ENTRY, upstream("a"), LIST, {})) == ("status", "answered HTTP 302")
     assert [received.path for received in server.received] == [PATH]
 
 

@@ -29,7 +29,7 @@ from mcp_extproc.gateway.legs import (
 )
 from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.upstreams.client import Result, UpstreamError
+from mcp_extproc.upstreams.client import Result, SessionLost, UpstreamError
 from tests.unit.gateway.support import EVERYTHING, LATEST, NOW, SECRET, as_reply, head, message, upstream
 from tests.unit.upstreams.fake_client import DEADLINE, LOST, FakeClient, Rig, Step, need, page
 
@@ -198,7 +198,13 @@ async def test_what_is_no_cursor_ends_the_list(end: dict[str, Any]) -> None:
         ),
         ({"list_pages": 2}, [page("1", nextCursor="x"), page("2")], ["1", "2"], None),
         ({"list_items": 2}, [page("1", "2", nextCursor="x"), page()], ["1", "2"], None),
-        ({"list_items": 1}, [page("1", "2", nextCursor="x")], ["1", "2"], "listed more than 1 entries"),
+        ({"list_items": 1}, [page("1", "2", nextCursor="x")], ["1"], "listed more than 1 entries"),
+        (
+            {"list_items": 3},
+            [page("1", "2", nextCursor="x"), page("3", "4")],
+            ["1", "2", "3"],
+            "listed more than 3 entries",
+        ),
         ({"response_bytes": 64}, [page("1", nextCursor="x"), page("2")], ["1", "2"], "listed more than 64 bytes"),
         ({"response_bytes": 65}, [page("1", nextCursor="x"), page("2")], ["1", "2"], None),
     ],
@@ -213,6 +219,38 @@ async def test_lists_are_bounded(
     assert isinstance(listed, Listed)
     assert listed.truncated == why
     assert client.left("a") == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (
+            UpstreamError("error", "answered with error -32602: no such cursor"),
+            "answered with error -32602: no such cursor",
+        ),
+        (UpstreamError("status", "answered HTTP 500"), "answered HTTP 500"),
+        ({"tools": {}}, "answered without a list of tools"),
+        (SessionLost(doubtful=True), "does not know its session any more"),
+    ],
+)
+@pytest.mark.parametrize("cursor", ["", "x"])
+async def test_a_page_that_fails_leaves_the_pages_before(cursor: str, step: Step, why: str) -> None:
+    """Servers that mean the end with an empty cursor refuse it, some with HTTP 400. Their session is kept."""
+    client = FakeClient(a=[page("1", nextCursor=cursor), step])
+    rig = Rig(client)
+    (listed,) = await rig.legs.run([listing("a", upstream("a"))])
+    assert names(listed) == ["1"]
+    assert isinstance(listed, Listed)
+    assert listed.truncated == f"{why} (a page of its list)"
+    assert rig.memory.current(ref("a", upstream("a"))) == upstream("a")
+
+
+async def test_a_page_that_does_not_come_leaves_the_pages_before() -> None:
+    client = FakeClient(a=[page("1", nextCursor="x"), asyncio.Event()])
+    (listed,) = await Rig(client).legs.run([listing("a", upstream("a"), deadline=0.05)])
+    assert names(listed) == ["1"]
+    assert isinstance(listed, Listed)
+    assert listed.truncated == "did not answer within 0.05 s (a page of its list)"
 
 
 async def test_entries_keep_their_bytes() -> None:

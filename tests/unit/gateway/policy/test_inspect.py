@@ -214,6 +214,10 @@ BODIES = [
     (rpc("tools/call", {"name": NAME}), 200, -32602, "mcp_invalid_params"),
     (rpc("resources/read", {"uri": NAME}), 200, -32602, "mcp_invalid_params"),
     (rpc("completion/complete", {"ref": {"type": "ref/prompt", "name": NAME}}), 200, -32602, "mcp_invalid_params"),
+    (rpc("tools/call", {"name": "x "}), 200, -32602, "mcp_invalid_params"),
+    (rpc("prompts/get", {"name": "x\0"}), 200, -32602, "mcp_invalid_params"),
+    (rpc("resources/read", {"uri": "x:y\n"}), 200, -32602, "mcp_invalid_params"),
+    (rpc("completion/complete", {"ref": {"type": "ref/prompt", "name": "x\u200b"}}), 200, -32602, "mcp_invalid_params"),
 ]  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class Rig:
         self.memory = SessionMemory()
         self.identifiers = Identifiers(TextSealer(SECRET))
         catalog = catalog_of(GatewayConfig.model_validate({"servers": filled, **config}))
+        self.uris = catalog.uris
         self.relay = Relay(self.view, catalog, self.identifiers, self.memory)
 
     def relayed(

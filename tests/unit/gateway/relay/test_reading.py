@@ -28,8 +28,9 @@ def test_what_is_read_is_ordered(flags: frozenset[str], sections: dict[str, Any]
         view = ClientView("s", version, flags)
         sessions = {name: upstream(name, other, offered, id) for name in "ab"}
         needed = any(
-            reads_events(view, session) or reads_json(row, view, catalog, name, session)
-            for name, session in sessions.items()
+            reads_events(view, session)
+            or reads_json(row, view, catalog, session, has_resources="resources" in session.capabilities)
+            for session in sessions.values()
             for row in forwarded
         )
         assert may_read(view, catalog, sessions) == needed, (version, other, offered, id)
@@ -51,5 +52,5 @@ def test_a_server_that_is_not_configured_any_more_counts_for_nothing() -> None:
 def test_an_older_client_reads_what_a_newer_server_says_otherwise() -> None:
     """JSON has blocks that 2025-03-26 does not know. Later versions differ in nothing that is forwarded."""
     server = upstream("a", "2025-11-25", id=None)
-    assert reads_json(CALL, ClientView("s", "2025-03-26", frozenset()), TWO, "a", server)
-    assert not reads_json(CALL, ClientView("s", "2025-06-18", frozenset()), TWO, "a", server)
+    assert reads_json(CALL, ClientView("s", "2025-03-26", frozenset()), TWO, server, has_resources=False)
+    assert not reads_json(CALL, ClientView("s", "2025-06-18", frozenset()), TWO, server, has_resources=False)

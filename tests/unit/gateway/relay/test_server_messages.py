@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mcp_extproc.gateway.relay.server_messages import ANY_TOKEN, Call, Relayed
 from mcp_extproc.mcp import methods
+from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.relay.support import CALL, LATEST, Rig, error, notification, request, result, upstream
 
 DROPPED = Relayed()
@@ -73,6 +74,36 @@ def test_uris_in_results(method: str, given_: Any, seen: Any) -> None:
     assert _within(seen, got), got
     alone = Rig(servers=ONE).down(result(given_), call=Call(method, None))["result"]
     assert alone == given_
+
+
+@pytest.mark.parametrize("more", [{}, {"resources": "unprefixed"}, {"servers": {"a": {"prefix": ""}, "b": {}}}])
+@pytest.mark.parametrize(
+    "uri", ["b+file:///secret", "B+file:///secret", "ui://b/secret", "bee+file:///secret", "ui://bee/secret"]
+)
+def test_nothing_that_a_server_sends_reads_like_anothers(more: dict[str, Any], uri: str) -> None:
+    """Whatever it declares, and whether its own URIs have a prefix or not."""
+    rig = Rig(**more)
+    silent = UpstreamSession(LATEST, "u1", frozenset({"tools"}))
+    link = {"type": "resource_link", "uri": uri, "name": "x"}
+    seen = [
+        rig.down(result({"content": [link]}), server="a", session=silent)["result"]["content"][0]["uri"],
+        rig.down(result({"content": [], "_meta": {"ui": {"resourceUri": uri}}}), server="a", session=silent)["result"][
+            "_meta"
+        ]["ui"]["resourceUri"],
+        rig.down(error(-32002, {"uri": uri}), server="a", session=silent)["error"]["data"]["uri"],
+        rig.down(notification("notifications/resources/updated", {"uri": uri}), server="a", session=silent)["params"][
+            "uri"
+        ],
+    ]
+    found = [rig.uris.split(one) for one in seen]
+    assert all(one is None or one == ("a", uri) for one in found), seen
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    """Beside a result."""
+    link = {"type": "resource_link", "uri": "x:", "name": "x"}
+    for message in ({"error": None} | result({"content": [link]}), result({"content": [link]}) | {"error": None}):
+        assert Rig().down(message)["result"]["content"][0]["uri"] == "bee+x:"
 
 
 def test_uris_and_elicitations_in_errors() -> None:

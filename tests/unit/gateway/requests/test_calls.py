@@ -16,6 +16,7 @@ from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.gateway.relay.responses import Reading
+from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import EVERYTHING, HEADERS, NOW, Rig, answer, as_reply, config, head, message, upstream
 
@@ -53,7 +54,7 @@ def test_credentials_are_not_printed() -> None:
     assert "hidden" not in repr(RIG.gateway.servers["a"])
 
 
-@pytest.mark.parametrize("name", ["read", "naïve", "a\r\nx-evil: 1", "a\0b", " a", "=?base64?eA==?=", "bee__x", "__"])
+@pytest.mark.parametrize("name", ["read", "naïve", "a b", "=?base64?eA==?=", "bee__x", "__"])
 def test_names_of_any_characters_reach_the_server_and_break_no_header(name: str) -> None:
     forward = RIG.call(f"bee__{name}")
     assert json.loads(forward.body)["params"]["name"] == name
@@ -61,6 +62,19 @@ def test_names_of_any_characters_reach_the_server_and_break_no_header(name: str)
     assert value.isascii()
     assert value.isprintable()
     assert forward.facts.metadata()["tool"] == name
+
+
+@pytest.mark.parametrize("name", ["a\r\nx-evil: 1", "a\0b", " a", "a ", "a\u200b", "a\ufeff", "x" * 1021])
+def test_names_that_a_server_may_take_for_others_are_unknown(name: str) -> None:
+    assert answer(RIG.reply(message("tools/call", {"name": f"bee__{name}"})))["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize("method", ["resources/read", "resources/subscribe", "completion/complete"])
+@pytest.mark.parametrize("uri", ["a+x:y\n", " a+x:y", "a+x:\0y", "a+x:\u200by"])
+def test_uris_that_a_server_may_take_for_others_are_unknown(method: str, uri: str) -> None:
+    """Parsers of URLs drop control characters, and blanks at the ends."""
+    params = {"ref": {"type": "ref/resource", "uri": uri}} if method == "completion/complete" else {"uri": uri}
+    assert answer(RIG.reply(message(method, params)))["error"]["code"] in (-32602, -32002)
 
 
 def test_only_the_name_is_changed() -> None:
@@ -105,7 +119,7 @@ def test_headers_of_the_client_do_not_reach_the_server(name: str, tool: str) -> 
 @pytest.mark.parametrize("name", sorted(PASSED - {"host", "content-type", "content-length", "content-encoding"}))
 def test_headers_of_the_exchange_pass(name: str) -> None:
     # The client's accept-encoding counts where nobody reads the response.
-    forward = Rig(upstreams={"a": upstream("a", id=None), "b": upstream("b")}).call("a__read", **{name: "x"})
+    forward = Rig(ONE, STATELESS).call("a__read", **{name: "x"})
     assert forward.response is None
     assert name not in forward.remove_headers
     assert name not in dict(forward.set_headers)
@@ -232,6 +246,9 @@ ONE = config({"a": {}})
 RESOURCES = ("resources", "tools")
 
 # (what it takes, whether the response is looked at, whether JSON is read)
+TOOLS_ONLY = {name: upstream(name, id=None) for name in "ab"}
+RESOURCES = {"b": upstream("b", id=None, capabilities=("tools", "resources"))}
+
 READ: list[tuple[str, dict[str, Any], bool, bool]] = [
     ("a server without sessions", {"config": ONE, "upstreams": STATELESS}, False, False),
     ("events have ids", {"config": ONE}, True, False),
@@ -241,31 +258,23 @@ READ: list[tuple[str, dict[str, Any], bool, bool]] = [
         True,
         False,
     ),
-    ("several servers", {"upstreams": {name: upstream(name, id=None) for name in "ab"}}, False, False),
+    # What a server writes must not read like another's, whatever it declares, and whatever is rewritten of its own.
+    ("several servers", {"upstreams": {**TOOLS_ONLY, **RESOURCES}}, True, True),
     (
-        "URIs are rewritten",
-        {"upstreams": {name: upstream(name, id=None, capabilities=RESOURCES) for name in "ab"}},
+        "several servers, unprefixed",
+        {"config": config(resources="unprefixed"), "upstreams": {**TOOLS_ONLY, **RESOURCES}},
         True,
         True,
     ),
     (
-        "URIs stay",
-        {
-            "config": config(resources="unprefixed"),
-            "upstreams": {name: upstream(name, id=None, capabilities=RESOURCES) for name in "ab"},
-        },
-        False,
-        False,
+        "a server without prefix",
+        {"config": config({"a": {"prefix": ""}, "b": {}}), "upstreams": {**TOOLS_ONLY, **RESOURCES}},
+        True,
+        True,
     ),
-    (
-        "URIs of the server without prefix stay",
-        {
-            "config": config({"a": {"prefix": ""}, "b": {}}),
-            "upstreams": {name: upstream(name, id=None, capabilities=RESOURCES) for name in "ab"},
-        },
-        False,
-        False,
-    ),
+    # Where no server has resources, no URI leads anywhere.
+    ("several servers without resources", {"upstreams": TOOLS_ONLY}, False, False),
+    ("a server that is not there yet", {"upstreams": {"a": TOOLS_ONLY["a"]}}, True, True),
     (
         "ids of elicitations",
         {"upstreams": {name: upstream(name, id=None) for name in "ab"}, "client_flags": ASKABLE},
@@ -394,10 +403,8 @@ def test_without_a_session_no_response_is_ordered(token: str | None) -> None:
 def test_a_server_that_is_gone_from_the_configuration_makes_no_difference() -> None:
     """A token may be older than the configuration."""
     gone = upstream("gone", id=None, capabilities=EVERYTHING)
-    both = {name: upstream(name, id=None) for name in "ab"}
-    rig = Rig(upstreams={**both, "gone": gone})
+    rig = Rig(ONE, {"a": upstream("a", id=None), "gone": gone})
     assert rig.gateway.admit(rig.head(), NOW) == NeedBody(and_response=False)
-    assert rig.gateway.admit(Rig(upstreams={"a": both["a"], "gone": gone}).head(), NOW) == NeedBody(and_response=True)
 
 
 def test_where_nothing_can_need_it_no_response_is_ordered() -> None:
@@ -582,6 +589,41 @@ def test_a_call_is_forwarded_like_the_first_of_its_kind(rows: list[Any]) -> None
             for gateway in (rig.gateway, fresh)
         )
         assert _as_values(found) == _as_values(expected)
+
+
+@pytest.mark.parametrize("member", sorted({*methods.GUARDED_PARAMS, "somethingElse"} - {"name"}))
+@pytest.mark.parametrize("values", [("x:1", None), (None, "x:1"), ("x:1", "x:2")])
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get"])
+def test_no_member_of_a_call_shows_in_the_next_one(
+    method: str, values: tuple[str | None, str | None], member: str
+) -> None:
+    """Neither in what policies and the log see of it, nor at the server."""
+    rig = Rig(config(SERVERS), {"a": upstream("a", capabilities=("tools", "prompts")), "b": upstream("b")})
+    bodies = [
+        message(method, {"name": "a__read", **({} if value is None else {member: value})}, id)
+        for id, value in zip((1, 2), values, strict=True)
+    ]
+    decisions = [rig.gateway.decide(rig.head(), body, NOW) for body in bodies]
+    fresh = Gateway(rig.config, rig.secret, rig.memory).decide(rig.head(), bodies[1], NOW)
+    assert _as_values(decisions[1]) == _as_values(fresh)
+    if isinstance(fresh, Forward) and isinstance(decisions[1], Forward):
+        assert decisions[1].facts.metadata() == fresh.facts.metadata()
+
+
+@pytest.mark.parametrize("way", ["tools/call", "resources/read"])
+@pytest.mark.parametrize("length", [1022, 1023, 5000])
+def test_a_progress_token_is_whole_or_refused(way: str, length: int) -> None:
+    """A part of it would be another token, for which the client does not wait."""
+    named = {"tools/call": {"name": "a__read"}, "resources/read": {"uri": "a+x:"}}[way]
+    rig = Rig(config(SERVERS), {"a": upstream("a", capabilities=EVERYTHING), "b": upstream("b")})
+    for _ in range(2):  # The second one is forwarded like the first.
+        decision = rig.decide(message(way, {**named, "_meta": {"progressToken": "t" * length}}))
+        if length + len('""') <= 1024:
+            assert isinstance(decision, Forward)
+            assert decision.progress is not None
+            assert decision.progress[1] == b'"%b"' % (b"t" * length)
+        else:
+            assert answer(as_reply(decision))["error"]["code"] == -32602
 
 
 def _as_values(decision: Any) -> Any:

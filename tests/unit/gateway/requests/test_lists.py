@@ -11,11 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.gateway.decision import Forward, Reply
+from mcp_extproc.gateway.decision import FanOut, Forward, Reply
 from mcp_extproc.gateway.legs import Failed, Listed, ListLeg
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.methods import Handling, Method
-from tests.unit.gateway.support import EVERYTHING, Rig, answer, config, message, upstream
+from tests.unit.gateway.support import (
+    EVERYTHING,
+    NOW,
+    Rig,
+    answer,
+    as_reply,
+    catalog_of,
+    code,
+    config,
+    message,
+    upstream,
+)
 
 LIST = message("tools/list")
 
@@ -160,6 +171,39 @@ def test_what_is_listed_can_be_called_and_reaches_its_server(
     assert all(name in of_a and name not in hidden for server, name in reached if server == "a")
 
 
+odd = st.text(
+    st.sampled_from("xa_ \0\r\n\t\x7f\u00a0\u200b\u200d\ufeff\u2028\u202e\u00ad\u3164\ufe0fé中😀"), max_size=4
+)
+long = st.sampled_from([1018, 1019, 1020, 1021, 1022, 1024, 1025, 1100]).map(lambda length: "x" * length)
+
+
+@given(
+    st.lists(odd | long, max_size=5),
+    st.sampled_from(["", "a", "x"]),
+    st.booleans(),
+    st.sampled_from(["tools", "prompts"]),
+)
+def test_what_is_listed_is_callable_and_what_is_not_listed_is_unknown(
+    own: list[str], prefix: str, bare: bool, kind: str
+) -> None:
+    """A server that trims a name, or drops what can't be seen, would run what a policy on the exact name denies."""
+    row = {"tools": methods.REQUESTS["tools/list"], "prompts": methods.REQUESTS["prompts/list"]}[kind]
+    call = {"tools": "tools/call", "prompts": "prompts/get"}[kind]
+    rig = everything(servers={"a": {"prefix": prefix}, "b": {}}, bare_names=bare)
+    entries_of_a = Listed("a", [msgspec.Raw(json.dumps({"name": name}).encode()) for name in own])
+    names_shown = set(shown(rig, row, entries_of_a, Listed("b", ())))
+    for name in {catalog_of(rig.config).names.join("a", name) for name in own} | (set(own) if bare else set()):
+        decision = rig.decide(message(call, {"name": name}))
+        if isinstance(decision, FanOut):
+            decision = decision.merge([entries_of_a, Listed("b", ())], NOW)
+        served = isinstance(decision, Forward)
+        assert served or code(as_reply(decision)) == -32602
+        # A bare name is another way to call what is listed under a prefix.
+        assert served == (name in names_shown or catalog_of(rig.config).names.join("a", name) in names_shown)
+    assert all(shown_name == shown_name.strip() and shown_name.isprintable() for shown_name in names_shown)
+    assert all(len(shown_name) <= 1024 for shown_name in names_shown)
+
+
 # -- Every list -------------------------------------------------------------------------------------------------------------
 
 LISTS = [row for row in methods.REQUESTS.values() if row.handling is Handling.LIST]
@@ -265,11 +309,19 @@ def test_uris_of_one_server_stay(row: Method) -> None:
 
 
 @of_uris
-def test_a_uri_that_reading_would_take_to_another_server_is_not_listed(row: Method) -> None:
+def test_a_uri_that_is_too_long_to_be_read_is_not_listed(row: Method) -> None:
+    """Its prefix counts."""
+    own = ["x:" + "y" * (8192 - len("a+x:")), "x:" + "y" * (8192 - len("a+x:") + 1)]
+    found = shown(everything(), row, entries(row, "a", *(json.dumps({"ENTRY": uri}) for uri in own)))
+    assert found == ["a+" + own[0]]
+
+
+@of_uris
+def test_a_uri_that_reading_would_take_to_another_server_is_listed_with_its_own(row: Method) -> None:
     rig = everything(servers={"a": {"prefix": ""}, "b": {}})
     own = ["x:1", "b+x:2", "B+x:3", "ui://b/v", "ui://v", "c+x:4"]
     found = shown(rig, row, entries(row, "a", *(json.dumps({"ENTRY": uri}) for uri in own)))
-    assert found == ["x:1", "ui://v", "c+x:4"]
+    assert found == ["x:1", "a+b+x:2", "a+B+x:3", "ui://a/b/v", "ui://v", "c+x:4"]
 
 
 @of_uris
@@ -283,7 +335,7 @@ def test_a_uri_that_reading_would_take_to_another_server_is_not_listed(row: Meth
         ("a", ["x:1", "x:1"], [], ["x:1"]),
         # Reading these would go to another URI, or another server.
         ("a", [], ["a+x:1", "b+x:1", "ui://a/v"], ["b+a+x:1", "b+b+x:1", "ui://b/a/v"]),
-        ("", ["x:1", "b+x:2"], ["x:1"], ["b+x:1"]),
+        ("", ["x:1", "b+x:2"], ["x:1"], ["a+x:1", "a+b+x:2", "b+x:1"]),
     ],
 )
 def test_uris_stay_where_one_server_alone_has_them(
@@ -316,6 +368,15 @@ def test_the_view_of_an_entry_is_where_clients_find_it(row: Method, meta: str) -
     one = Rig(config({"b": {}}), {"b": upstream("b", capabilities=EVERYTHING)})
     value = answer(one.merged(message(row.name), [entries(row, "b", text)]))["result"][row.items][0]
     assert value["_meta"] == json.loads(meta.replace("URI", "ui://view/1"))
+
+
+@every_list
+@pytest.mark.parametrize("more", [{}, {"resources": "unprefixed"}, {"servers": {"a": {"prefix": ""}, "b": {}}}])
+def test_no_view_reads_like_another_servers(row: Method, more: dict[str, Any]) -> None:
+    rig = everything(**more)
+    text = '{"ENTRY":"x:1","_meta":{"ui":{"resourceUri":"ui://b/secret"}}}'
+    value = answer(rig.merged(message(row.name), [entries(row, "a", text)]))["result"][row.items][0]
+    assert value["_meta"] == {"ui": {"resourceUri": "ui://a/b/secret"}}
 
 
 def test_prompts_are_not_filtered_as_tools_are() -> None:
