@@ -61,7 +61,7 @@ class Upstreams(Protocol):
 
     def discard(self, server: str, session: UpstreamSession) -> None: ...
 
-    def post(self, server: str, session: UpstreamSession, body: bytes) -> None: ...
+    def post(self, server: str, session: UpstreamSession, body: bytes) -> bool: ...
 
 
 class Streams(Protocol):
@@ -127,6 +127,8 @@ class Exchange:
         self._expected: Expected | None = None
         self._response: CallResponse | None = None
         self._progress: tuple[str, bytes] | None = None
+        self._has_dropped = False
+        """Whether an answer to the server was dropped, of which the log was told."""
         self.decided = False
 
     def receive(self, raw: bytes) -> Answers:
@@ -248,8 +250,19 @@ class Exchange:
         piece = message.response_body
         out = response.feed(piece.body, end=piece.end_of_stream)
         for answer in out.up:
-            self._processor.upstreams.post(response.server, response.session, answer)
+            if not self._processor.upstreams.post(response.server, response.session, answer):
+                self._drop_answer(response.server)
         return [messages.response_piece(out.down)]
+
+    def _drop_answer(self, server: str) -> None:
+        """A server asks faster than it takes answers. Envoy sends on what it gets of a response, so waiting here would mean
+        holding it."""
+        self._processor.counters.add("mcp.answer_dropped", server=server)
+        if not self._has_dropped:
+            self._has_dropped = True
+            log.event(_LOG, logging.WARNING, "answers_dropped", {
+                "server": server, "reason": "it sends requests faster than it takes the answers",
+            })  # fmt: skip
 
     def closed(self) -> None:
         """The HTTP exchange is over, whoever ended it. To be called once."""

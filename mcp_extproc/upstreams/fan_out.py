@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 import orjson
@@ -34,6 +34,7 @@ from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.answers import Answers
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
 
@@ -67,6 +68,7 @@ class LegRunner:
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
         self._watched: dict[tuple[str, str], list[asyncio.Event]] = {}
         self._tasks = Tasks(log.logger("upstreams"))
+        self._answers = Answers(self._send_answer, self._tasks)
 
     async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
         """The outcomes, in the order of the legs. Cancelling this cancels every sub-request.
@@ -268,14 +270,21 @@ class LegRunner:
 
     def discard(self, server: str, session: UpstreamSession) -> None:
         """End a session with a server that turned out to be of no use, without anybody waiting for it."""
-        self._in_background("end_session", self._client.end(self._entries[server], session), server)
+        entry = self._entries[server]
+        ending = _quietly(self._client.end(entry, session), entry.discovery_timeout)
+        self._tasks.start("end_session", ending, server=server)
 
-    def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
-        """Send a message that nobody waits for: an answer of the gateway's own to a server's request."""
-        self._in_background("post", self._client.notify(self._entries[server], session, body), server)
+    def post(self, server: str, session: UpstreamSession, body: bytes) -> bool:
+        """Send an answer of the gateway's own to a server's request, if not too many wait already; whether it is sent."""
+        return self._answers.put(server, session, body)
 
-    def _in_background(self, name: str, work: Coroutine[Any, Any, None], server: str) -> None:
-        self._tasks.start(name, _quietly(work, self._entries[server].discovery_timeout), server=server)
+    async def answer(self, server: str, session: UpstreamSession, body: bytes) -> None:
+        """The same for whoever reads the server's stream: it waits while too many do, and nothing is lost."""
+        await self._answers.put_when_possible(server, session, body)
+
+    async def _send_answer(self, server: str, session: UpstreamSession, body: bytes) -> None:
+        entry = self._entries[server]
+        await _quietly(self._client.notify(entry, session, body), entry.discovery_timeout)
 
     async def close(self) -> None:
         """Give up what still runs by itself: sessions being opened or ended, answers to servers."""

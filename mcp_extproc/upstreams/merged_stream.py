@@ -183,20 +183,20 @@ class MergedStream:
             self._cursors[server] = Cursor(server, session_checksum(session), event.id)
             position = Position("", tuple(self._cursors.values()))
             id = self._services.identifiers.event_id(self._stream.view, position)
-        down = self._messages(server, session, event.data) if event.data else []
+        down = await self._messages(server, session, event.data) if event.data else []
         for message in down[:-1]:
             await self._deliver(render(SseEvent(message, event.event)))
         # Whoever resumes after the id must have seen all of the event.
         if down:
             await self._deliver(render(SseEvent(down[-1], event.event, id)))
 
-    def _messages(self, server: str, session: UpstreamSession, data: bytes) -> list[bytes]:
+    async def _messages(self, server: str, session: UpstreamSession, data: bytes) -> list[bytes]:
         """What the client gets of an event's data."""
         down = []
         for message in messages_in(data):
             relayed = self._stream.relay.message(server, session, message, None)
             if relayed.up is not None:
-                self._services.legs.post(server, session, relayed.up)
+                await self._services.legs.answer(server, session, relayed.up)
             if relayed.changed is not None:
                 self._tell_change({relayed.changed})
             if relayed.down is not None:

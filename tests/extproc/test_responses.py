@@ -89,6 +89,21 @@ async def test_a_ping_is_answered_without_the_client(rig: Rig[FakeUpstreams], fo
     assert rig.upstreams.posted == [("github", b'{"jsonrpc":"2.0","id":7,"result":{}}')]
 
 
+async def test_answers_that_a_server_does_not_take_are_dropped_and_counted(
+    rig: Rig[FakeUpstreams], forwarded: RawExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Envoy sends a response on as it comes, so nothing here can wait. The log is told once for each response."""
+    rig.upstreams.is_full = True
+    await send_head(forwarded, "text/event-stream")
+    pings = b"".join(b'data: {"jsonrpc":"2.0","id":%d,"method":"ping"}\n\n' % number for number in range(3))
+    await send_piece(forwarded, pings)
+    await send_piece(forwarded, pings)
+    assert rig.counters.value("mcp.answer_dropped", server="github") == 6
+    assert [record.getMessage() for record in caplog.records].count("answers_dropped") == 1
+    last = await send_piece(forwarded, b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n', end=True)
+    assert last == b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n'
+
+
 async def test_a_stream_without_an_answer_ends_with_an_error(forwarded: RawExchange) -> None:
     await send_head(forwarded, "text/event-stream")
     piece = await send_piece(forwarded, b": bye\n\n", end=True)

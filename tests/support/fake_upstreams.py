@@ -85,6 +85,8 @@ class FakeUpstreams:
     def __init__(self) -> None:
         self.discarded: list[tuple[str, UpstreamSession]] = []
         self.posted: list[tuple[str, bytes]] = []
+        self.is_full = False
+        """Whether no more is posted."""
         self._runs: asyncio.Queue[Work[tuple[Leg, ...], Sequence[Outcome]]] = asyncio.Queue()
         self._sessions: asyncio.Queue[Work[Lost, UpstreamSession | Failed]] = asyncio.Queue()
 
@@ -98,8 +100,11 @@ class FakeUpstreams:
     def discard(self, server: str, session: UpstreamSession) -> None:
         self.discarded.append((server, session))
 
-    def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
+    def post(self, server: str, session: UpstreamSession, body: bytes) -> bool:
+        if self.is_full:
+            return False
         self.posted.append((server, body))
+        return True
 
     async def next_run(self) -> Work[tuple[Leg, ...], Sequence[Outcome]]:
         """The next fan-out, once an exchange starts it."""

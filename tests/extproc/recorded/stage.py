@@ -59,8 +59,9 @@ class Servers:
     def discard(self, server: str, session: UpstreamSession) -> None:
         self.told[f"discard {server} {session.id}"] += 1
 
-    def post(self, server: str, session: UpstreamSession, body: bytes) -> None:
+    def post(self, server: str, session: UpstreamSession, body: bytes) -> bool:
         self.told[f"post {server} {body!r}"] += 1
+        return True
 
 
 def _outcome(leg: Leg) -> Outcome:

@@ -116,7 +116,7 @@ async def test_answers_and_ends_that_break(caplog: pytest.LogCaptureFixture) -> 
     rig.legs.post("a", upstream("a"), b"{}")
     rig.legs.discard("b", upstream("b"))
     await eventually(lambda: len(caplog.records) == 2, "both failures are logged")
-    assert failures(caplog) == [{"task": "post", "server": "a"}, {"task": "end_session", "server": "b"}]
+    assert failures(caplog) == [{"task": "answer", "server": "a"}, {"task": "end_session", "server": "b"}]
     known = replace(ref("a"), known=upstream("a"))
     assert len(await rig.legs.run([NotifyLeg("a", known, b"{}", deadline=DEADLINE)])) == 1
     assert rig.client.left("a") == 0
