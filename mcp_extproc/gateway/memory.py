@@ -109,8 +109,14 @@ class SessionMemory:
             self._settings[server, session.id or anchor] = settings
 
     def forget(self, server: str, anchor: str) -> UpstreamSession | None:
-        """A session opened late turned out to be no better than what it replaced. Returns it, if it was remembered."""
-        return self._late.pop((server, anchor), None)
+        """A session opened late turned out to be no better than what it replaced, which gets the settings back. Returns it, if
+        it was remembered."""
+        useless = self._late.pop((server, anchor), None)
+        if useless is not None:
+            settings = self._settings.pop((server, useless.id or anchor), None)
+            if settings is not None:
+                self._settings[server, anchor] = settings
+        return useless
 
     # -- Settings -------------------------------------------------------------------------------------------------------
 

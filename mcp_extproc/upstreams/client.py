@@ -33,14 +33,12 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.pauses import Pause
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 
 MAX_SESSION_ID_CHARS = 4096
 """Longest ``Mcp-Session-Id`` taken from a server: all of a client's fit into one token in one header."""
-
-DEFAULT_RETRY = 1.0
-"""Seconds before a stream is opened again, where the server named no time."""
 
 BROKEN = (aiohttp.ClientError, OSError)
 """What reading a stream may raise."""
@@ -81,8 +79,10 @@ class SessionLost(UpstreamError):
 class NoStream(UpstreamError):
     """The server has no stream for a GET."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, session: UpstreamSession) -> None:
         super().__init__("no_stream", f"answered HTTP {status} to a GET")
+        self.may_mean_session = status in (400, 404) and session.id is not None
+        """Whether it may not know the session. Only another request can tell: some without a stream say the same."""
 
 
 class UpstreamClient:
@@ -222,13 +222,12 @@ class UpstreamClient:
             context: of the request for whose sake it is opened.
 
         Raises:
-            SessionLost: the server does not know the session.
-            NoStream: it has no stream, or not this one.
+            NoStream: the server has no stream, or not this one, or does not know the session.
             UpstreamError: it is unreachable, or the stream broke.
         """
         async with self._exchange("GET", entry, session, None, context, last_event_id) as response:
             if response.status != 200 or not _is_stream(response):
-                raise NoStream(response.status)
+                raise NoStream(response.status, session)
             yield response.content.iter_any()
 
     def parser(self) -> SseParser:
@@ -290,7 +289,7 @@ class UpstreamClient:
         """The result from the stream of the request, or from those that go on where it ended (SEP-1699, polling)."""
         found = await reading.result_in(response.content.iter_any())
         while found is None and reading.last_event_id and reading.session is not None:
-            await asyncio.sleep(reading.retry)
+            await asyncio.sleep(reading.pause.next())
             reading.parser = self.parser()
             going_on = self.listen(reading.entry, reading.session, reading.last_event_id, context=reading.context)
             async with going_on as chunks:
@@ -321,7 +320,7 @@ class _StreamReading:
         self.context = context
         self.parser = client.parser()
         self.last_event_id = ""
-        self.retry = DEFAULT_RETRY
+        self.pause = Pause()
         self._client = client
         self._id = id
         self._size = 0
@@ -348,9 +347,10 @@ class _StreamReading:
         if event.id is not None:
             self.last_event_id = event.id
         if event.retry is not None:
-            self.retry = event.retry / 1000
+            self.pause.ask_for(event.retry)
         if not event.data:
             return None
+        self.pause.reset()
         found = _response_in(event.data, self._id)
         if found is None and self.session is not None and (answer := _own_answer(event.data)) is not None:
             # A server that does not take it may answer us all the same.
@@ -395,14 +395,15 @@ def _check_status(response: aiohttp.ClientResponse, method: str, session: Upstre
     if failure is not None:
         reason = "timeout" if "Timeout" in failure else "connect"
         raise UpstreamError(reason, f"is unreachable ({failure[:100]})")
+    if method == "GET" and session is not None:
+        if response.status in (409, 429):
+            # Another connection holds the stream (another worker's, or one that is about to be found dead), so try again.
+            raise UpstreamError("busy", f"answered HTTP {response.status}")
+        if 400 <= response.status < 500:
+            raise NoStream(response.status, session)
     # Examples of the TypeScript SDK answer 400 where the specification says 404.
     if response.status in (400, 404) and session is not None and session.id is not None:
         raise SessionLost
-    if method == "GET" and response.status in (409, 429):
-        # Another connection holds the stream (another worker's, or one that is about to be found dead), so try again.
-        raise UpstreamError("busy", f"answered HTTP {response.status}")
-    if method == "GET" and 400 <= response.status < 500:
-        raise NoStream(response.status)
     if not 200 <= response.status < 300:
         raise UpstreamError("status", f"answered HTTP {response.status}")
 

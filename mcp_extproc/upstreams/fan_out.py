@@ -106,15 +106,44 @@ class LegRunner:
         if current is not None and current.id != doubtful:
             return current
         session = UpstreamSession(ref.version, doubtful, frozenset())
-        asking = self._client.request(self._entries[ref.server], session, methods.PING.name, {}, context=need.context)
+        return session if await self._knows(ref.server, session, need.deadline, need.context) else None
+
+    async def _knows(self, server: str, session: UpstreamSession, deadline: float, context: RequestContext) -> bool:
+        """Ask a server whether it knows a session.
+
+        Raises:
+            UpstreamError: it does not say.
+        """
+        asking = self._client.request(self._entries[server], session, methods.PING.name, {}, context=context)
         try:
-            await _within(need.deadline, asking)
+            await _within(deadline, asking)
         except SessionLost:
-            return None
+            return False
         except UpstreamError as error:
             if error.reason != "error":  # a JSON-RPC error is an answer too
                 raise
-        return session
+        return True
+
+    async def has_lost(self, ref: SessionRef, session: UpstreamSession, context: RequestContext) -> bool:
+        """Whether a server does not know a session any more. What no server says to a lost one counts as knowing it.
+
+        Raises:
+            UpstreamError: it is unreachable.
+        """
+        if self._memory.current(ref) != session:
+            return True
+        try:
+            return not await self._knows(ref.server, session, self._entries[ref.server].discovery_timeout, context)
+        except UpstreamError as error:
+            if error.reason in ("connect", "timeout"):
+                raise
+            return False
+
+    def take_back(self, ref: SessionRef, given_up: UpstreamSession, replacement: UpstreamSession) -> None:
+        """A session was replaced for nothing: its replacement fares no better. It is in use again, and the other one ended."""
+        if self._memory.current(ref) == replacement:
+            self._memory.forget(ref.server, given_up.id or ref.anchor)
+            self.discard(ref.server, replacement)
 
     async def _run(self, leg: Leg) -> Outcome:
         if isinstance(leg, BatchLeg):

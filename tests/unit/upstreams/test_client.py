@@ -479,8 +479,9 @@ async def test_a_stream_is_asked_for_with_session_version_and_position(last: str
         (403, "text/plain", NoStream, "no_stream"),
         (200, "application/json", NoStream, "no_stream"),
         (202, SSE, NoStream, "no_stream"),
-        (404, "text/plain", SessionLost, "session_lost"),
-        (400, "text/plain", SessionLost, "session_lost"),
+        # Whether it means the session, only another request can tell.
+        (404, "text/plain", NoStream, "no_stream"),
+        (400, "text/plain", NoStream, "no_stream"),
         # Another connection holds the stream, or the server is busy: it may have one later.
         (409, "text/plain", UpstreamError, "busy"),
         (429, "text/plain", UpstreamError, "busy"),
@@ -495,6 +496,8 @@ async def test_gets_without_a_stream(status: int, content_type: str, kind: type[
             async with client.listen(ENTRY, upstream("a"), None):
                 pass
     assert (type(caught.value), caught.value.reason) == (kind, reason)
+    if isinstance(caught.value, NoStream):
+        assert caught.value.may_mean_session == (status in (400, 404))
 
 
 PRIMING = "id: {0}\nretry: 1\ndata:\n\n"
@@ -525,9 +528,10 @@ async def test_a_stream_without_a_last_id_is_not_asked_for_again(events: str) ->
     assert len(server.received) == 1
 
 
-async def test_a_stream_that_does_not_go_on_is_a_failure() -> None:
-    """So that nobody waits for ever."""
-    async with streaming((405, "text/plain", ""), on={LIST: raw(200, SSE, PRIMING.format(1))}) as (client, _):
+@pytest.mark.parametrize("status", [405, 404, 400])
+async def test_a_stream_that_does_not_go_on_is_a_failure(status: int) -> None:
+    """So that nobody waits for ever; nor is the session given up for it, which other requests use."""
+    async with streaming((status, "text/plain", ""), on={LIST: raw(200, SSE, PRIMING.format(1))}) as (client, _):
         reason, _ = await failure(client.request(ENTRY, upstream("a"), LIST, {}))
     assert reason == "no_stream"
 
