@@ -12,6 +12,7 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import MARKER_NAMESPACE, NAMESPACE, READ_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.wire import field, head, number_field, struct_of
@@ -211,10 +212,17 @@ def forward_headers(decision: Forward) -> bytes:
     return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
 
 
-@lru_cache(maxsize=4096)
+_parts: Bounded[ForwardPlan, tuple[bytes, bytes]] = Bounded(8192, 32 * MIB)
+
+
 def _known_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
     """The header mutation and the entries of the metadata that all requests of a plan share."""
-    return _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts.metadata())
+    known = _parts.get(plan)
+    if known is None:
+        known = mutation, entries = _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts.metadata())
+        # Twice: the plan holds about as much, and is kept with them.
+        _parts.keep(plan, known, 1024 + 2 * (len(mutation) + len(entries)))
+    return known
 
 
 def _id_entries(id: bytes) -> bytes:

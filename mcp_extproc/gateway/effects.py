@@ -13,6 +13,8 @@ class EndSession:
     """A client ended its session: from now on its token gets 404 at this worker."""
 
     caller: str
+    servers: tuple[SessionRef, ...]
+    """What was set in these is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)

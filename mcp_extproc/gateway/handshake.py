@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.endpoints import ServedEndpoint
@@ -16,10 +17,10 @@ from mcp_extproc.gateway.relay.server_messages import Relay
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.methods import LIST_CHANGED
-from mcp_extproc.mcp.sessions import BadToken, OpenedSession
+from mcp_extproc.mcp.sessions import BadToken, OpenedSession, size_of
 
-_MAX_CALLERS = 4096
-"""Callers kept between requests. One more, and all are made again as they come."""
+_MAX_CALLERS = 8192
+_MAX_CALLERS_BYTES = 32 * MIB
 
 
 class HandshakeCaller:
@@ -97,7 +98,7 @@ class HandshakeCallers:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._callers: dict[str, HandshakeCaller] = {}
+        self._callers: Bounded[str, HandshakeCaller] = Bounded(_MAX_CALLERS, _MAX_CALLERS_BYTES)
 
     def find(self, served: ServedEndpoint, token: str, now: float) -> HandshakeCaller:
         """The caller with this token.
@@ -111,7 +112,5 @@ class HandshakeCallers:
         caller = self._callers.get(opened.id)
         if caller is None or caller.opened is not opened:
             caller = HandshakeCaller(self._services, served, opened)
-            if len(self._callers) >= _MAX_CALLERS:
-                self._callers.clear()
-            self._callers[opened.id] = caller
+            self._callers.keep(opened.id, caller, size_of(token))
         return caller
