@@ -9,6 +9,17 @@ from mcp_extproc.gateway.legs import SessionRef
 
 
 @dataclass(frozen=True, slots=True)
+class BeginSession:
+    """A client's session begins. Nobody may ever end it, so those with servers are ended once its token has expired."""
+
+    caller: str
+    expires: float
+    """Unix time in seconds."""
+    servers: tuple[SessionRef, ...]
+    """All that may get one."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndSession:
     """A client ended its session: from now on its token gets 404 at this worker."""
 
@@ -62,5 +73,5 @@ class RememberOwners:
     """Unix time in seconds."""
 
 
-Effect = EndSession | EndStreams | SetLevel | Subscribe | Unsubscribe | RememberOwners
+Effect = BeginSession | EndSession | EndStreams | SetLevel | Subscribe | Unsubscribe | RememberOwners
 Effects = tuple[Effect, ...]

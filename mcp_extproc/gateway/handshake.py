@@ -10,7 +10,7 @@ from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
-from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.legs import SessionRef, ref_to
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.relay.server_messages import Relay
@@ -49,11 +49,7 @@ class HandshakeCaller:
         """See :class:`Caller`."""
         ref = self._refs.get(server)
         if ref is None:
-            session = self.opened.session
-            known = session.upstreams.get(server)
-            anchor = known.id if known is not None and known.id is not None else f"token {self.key}"
-            ref = SessionRef(server, anchor, known, session.version, session.client_flags, self.key)
-            self._refs[server] = ref
+            ref = self._refs[server] = ref_to(server, self.key, self.opened.session)
         return ref
 
     def offered(self, server: str) -> Flags | None:

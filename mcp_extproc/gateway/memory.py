@@ -9,6 +9,7 @@ from typing import Final
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.gateway.effects import (
+    BeginSession,
     Effect,
     EndSession,
     RememberOwners,
@@ -64,6 +65,7 @@ class SessionMemory:
 
     def __init__(self, capacity: int = 100_000) -> None:
         self._late: Bounded[tuple[str, str], UpstreamSession] = Bounded(capacity, _MAX_BYTES)
+        self._begun: Bounded[str, tuple[float, tuple[SessionRef, ...]]] = Bounded(capacity, _MAX_BYTES)
         self._ended: Bounded[str, bool] = Bounded(capacity, _MAX_BYTES)
         self._settings: Bounded[tuple[str, str], Settings] = Bounded(capacity, _MAX_BYTES)
         self._levels: Bounded[str, str] = Bounded(capacity, _MAX_BYTES)
@@ -75,6 +77,8 @@ class SessionMemory:
     def apply(self, effect: Effect) -> None:
         """Remember what a decision changed. What is none of memory's business is left alone."""
         match effect:
+            case BeginSession():
+                self.begin(effect.caller, effect.expires, effect.servers)
             case EndSession():
                 self.end(effect.caller, effect.servers)
             case SetLevel():
@@ -163,9 +167,28 @@ class SessionMemory:
 
     # -- Client sessions ------------------------------------------------------------------------------------------------
 
+    def begin(self, session_id: str, expires: float, servers: tuple[SessionRef, ...]) -> None:
+        """A client's session began here, for it to be ended at these servers when nobody can use it any more."""
+        size = sum(_ENTRY_BYTES + len(ref.anchor) for ref in servers)
+        self._begun.keep(session_id, (expires, servers), _ENTRY_BYTES + size)
+
+    def expired(self, now: float) -> list[tuple[str, UpstreamSession]]:
+        """Servers, and the sessions with them, of the clients' sessions that have expired since this was asked last. They are
+        forgotten here. All last for the same time, so the oldest expire first."""
+        found = []
+        while (oldest := next(iter(self._begun), None)) is not None:
+            begun = self._begun.get(oldest)
+            if begun is None or begun[0] > now:
+                break
+            current = [(ref, self.current(ref)) for ref in begun[1]]
+            found += [(ref.server, session) for ref, session in current if session is not None]
+            self.end(oldest, begun[1])
+        return found
+
     def end(self, session_id: str, servers: Iterable[SessionRef] = ()) -> None:
         """A client ended its session: from now on its token gets 404 here, and what it set at these servers is forgotten."""
         self._ended.keep(session_id, value=True, size=_ENTRY_BYTES)
+        self._begun.pop(session_id)
         self._levels.pop(session_id)
         self.forget_owners(session_id)
         for ref in servers:

@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -130,11 +131,19 @@ class UpstreamClient:
         }
         id = next(self._ids)
         body = _request(id, methods.INITIALIZE.name, params)
-        async with self._exchange("POST", entry, None, body, context) as response:
-            result = await self._result(response, id, entry, None, context)
-            session_id = response.headers.get("mcp-session-id")
-        session, instructions = _read_initialize(result, session_id)
-        await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
+        session_id = None
+        try:
+            async with self._exchange("POST", entry, None, body, context) as response:
+                session_id = response.headers.get("mcp-session-id")
+                result = await self._result(response, id, entry, None, context)
+            session, instructions = _read_initialize(result, session_id)
+            await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
+        except BaseException:
+            # It failed, the time is up, or the client is gone: the server would keep a session that nobody uses.
+            if session_id is not None and _may_be_sent(session_id):
+                abandoned = UpstreamSession(version, session_id, frozenset())
+                self._in_background("end_session", entry, partial(self.end, entry, abandoned, context=context))
+            raise
         return session, instructions
 
     async def request(
@@ -167,14 +176,15 @@ class UpstreamClient:
         """Let a server stop working for us (basic/utilities/cancellation; basic/lifecycle, Timeouts)."""
         reason = "The gateway no longer waits for the answer."
         body = _notification(methods.CANCELLED.name, {"requestId": id, "reason": reason})
-        self._tasks.start("tell_cancelled", self._notify_quietly(entry, session, body, context), server=entry.name)
+        self._in_background("tell_cancelled", entry, partial(self.notify, entry, session, body, context=context))
 
-    async def _notify_quietly(
-        self, entry: CatalogEntry, session: UpstreamSession, body: bytes, context: RequestContext
-    ) -> None:
-        with contextlib.suppress(UpstreamError, TimeoutError):
-            async with asyncio.timeout(entry.discovery_timeout):
-                await self.notify(entry, session, body, context=context)
+    def _in_background(self, name: str, entry: CatalogEntry, work: Callable[[], Awaitable[None]]) -> None:
+        async def quietly() -> None:
+            with contextlib.suppress(UpstreamError, TimeoutError):
+                async with asyncio.timeout(entry.discovery_timeout):
+                    await work()
+
+        self._tasks.start(name, quietly(), server=entry.name)
 
     async def notify(
         self, entry: CatalogEntry, session: UpstreamSession, body: bytes, *, context: RequestContext = NO_CONTEXT
@@ -474,12 +484,13 @@ def _read_initialize(raw: msgspec.Raw, session_id: str | None) -> tuple[Upstream
     version = jsontext.text_of(result["protocolVersion"]) if "protocolVersion" in result else None
     if version not in versions.SUPPORTED:
         raise UpstreamError("protocol", f"speaks protocol version {str(version)[:64]}, which is not served here")
-    if session_id is not None and (len(session_id) > MAX_SESSION_ID_CHARS or not _visible_ascii(session_id)):
+    if session_id is not None and not _may_be_sent(session_id):
         raise UpstreamError("protocol", "gave a session id that is too long or holds blanks or control characters")
     declared = _object(result.get("capabilities", msgspec.Raw(b"{}")), "list of capabilities")
     instructions = jsontext.text_of(result["instructions"]) if "instructions" in result else None
     return UpstreamSession(version, session_id, server_flags(declared)), instructions
 
 
-def _visible_ascii(text: str) -> bool:
-    return bool(text) and all("\x21" <= char <= "\x7e" for char in text)
+def _may_be_sent(session_id: str) -> bool:
+    """Whether it is visible ASCII, and not too long."""
+    return 0 < len(session_id) <= MAX_SESSION_ID_CHARS and all("\x21" <= char <= "\x7e" for char in session_id)

@@ -71,14 +71,27 @@ class LegRunner:
         self._answers = Answers(self._send_answer, self._tasks)
 
     async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
-        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request.
+        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request, and ends the sessions that were
+        opened: nobody will ever know of them.
 
         Raises:
             ExceptionGroup: a leg failed in a way that nobody expects. The others were cancelled.
         """
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._run(leg)) for leg in legs]
-        return [leg.result() for leg in running]
+        outcomes: list[Outcome | None] = [None] * len(legs)
+
+        async def run(index: int, leg: Leg) -> None:
+            outcomes[index] = await self._run(leg)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, leg in enumerate(legs):
+                    group.create_task(run(index, leg))
+        except BaseException:
+            for outcome in outcomes:
+                if isinstance(outcome, Opened):
+                    self.discard(outcome.server, outcome.session)
+            raise
+        return [outcome for outcome in outcomes if outcome is not None]
 
     async def session(self, need: NeedSession) -> UpstreamSession | Failed:
         """Open a session that is missing, or that the server lost."""
@@ -299,9 +312,12 @@ class LegRunner:
 
     def discard(self, server: str, session: UpstreamSession) -> None:
         """End a session with a server that turned out to be of no use, without anybody waiting for it."""
+        self._tasks.start("end_session", self.end(server, session), server=server)
+
+    async def end(self, server: str, session: UpstreamSession) -> None:
+        """End a session with a server, as far as the server can be reached."""
         entry = self._entries[server]
-        ending = _quietly(self._client.end(entry, session), entry.discovery_timeout)
-        self._tasks.start("end_session", ending, server=server)
+        await _quietly(self._client.end(entry, session), entry.discovery_timeout)
 
     def post(self, server: str, session: UpstreamSession, body: bytes) -> bool:
         """Send an answer of the gateway's own to a server's request, if not too many wait already; whether it is sent."""

@@ -5,7 +5,7 @@ At its bound each kind forgets the oldest first.
 
 from __future__ import annotations
 
-from mcp_extproc.gateway.effects import EndSession
+from mcp_extproc.gateway.effects import BeginSession, EndSession
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -281,3 +281,26 @@ def test_settings_go_back_with_a_session_that_is_taken_back() -> None:
     memory.replace("a", "first", upstream("a", id="second"))
     memory.forget("a", "first")
     assert settings(memory, "first") == ("info", [])
+
+
+# -- Sessions that nobody ends ---------------------------------------------------------------------------------------------
+
+
+def test_sessions_with_servers_outlive_no_token() -> None:
+    """The current ones: a server may have got another one, or its first, since the client's session began."""
+    memory = SessionMemory()
+    memory.apply(BeginSession("1", 100.0, (KNOWN, ref("b"), ref("c"))))
+    memory.apply(BeginSession("2", 200.0, (ref("c", upstream("c", id="other")),)))
+    memory.replace("a", "first", upstream("a", id="second"))
+    memory.replace("b", "token 1", upstream("b", id="late"))
+    assert memory.expired(99.0) == []
+    assert memory.expired(100.0) == [("a", upstream("a", id="second")), ("b", upstream("b", id="late"))]
+    assert memory.expired(100.0) == []
+    assert memory.expired(200.0) == [("c", upstream("c", id="other"))]
+
+
+def test_a_session_that_its_client_ended_is_not_ended_again() -> None:
+    memory = SessionMemory()
+    memory.apply(BeginSession("1", 100.0, (KNOWN,)))
+    memory.apply(EndSession("1", (KNOWN,)))
+    assert memory.expired(100.0) == []

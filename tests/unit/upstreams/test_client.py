@@ -15,6 +15,7 @@ from mcp_extproc.address import TcpAddress
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import NoStream, SessionLost, UpstreamClient, UpstreamError
 from tests.support.scripted import Handler, Received, ScriptedServer, fixed
+from tests.support.waiting import eventually
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
 
 PATH = "/p%20q?k=%2F"
@@ -335,6 +336,15 @@ async def test_whatever_a_server_says_to_the_end_of_a_session(status: int) -> No
 
     async with Ending() as server, UpstreamClient(TcpAddress("127.0.0.1", server.port), LIMITS) as client:
         await client.end(ENTRY, upstream("a"))
+
+
+async def test_a_session_that_is_not_confirmed_is_ended() -> None:
+    """Nobody will ever use it."""
+    async with asking(on={"notifications/initialized": raw(500, "text/plain", "")}) as (client, server):
+        reason, _ = await failure(client.initialize(ENTRY, LATEST, frozenset()))
+        assert reason == "status"
+        await eventually(lambda: not server.sessions, "the session is ended")
+    assert server.received[-1].headers["mcp-session-id"] == "scripted-1-1"
 
 
 # -- The answer to initialize -----------------------------------------------------------------------------------------------

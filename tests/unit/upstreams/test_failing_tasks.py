@@ -59,10 +59,11 @@ def failures(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 async def test_a_leg_that_breaks_ends_the_others() -> None:
     """They would go on for nobody: what breaks one leg ends the exchange."""
-    rig = Rig(FakeClient(a=[asyncio.Event()], b=[Bug()], c=[upstream("c")]))
+    rig = Rig(FakeClient(a=[asyncio.Event()], b=[Bug()], c=[upstream("c"), {}]))
     with pytest.raises(ExceptionGroup) as caught:
         await rig.legs.run([opening(server) for server in "abc"])
     assert [type(error) for error in caught.value.exceptions] == [Bug]
+    await eventually(lambda: rig.client.left("c") == 0, "the session that was opened is ended")
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
