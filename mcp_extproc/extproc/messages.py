@@ -185,7 +185,7 @@ def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = 
         more: namespaces for the metadata.
         mark: one more entry of the metadata.
     """
-    mutation, entries = _known_parts(decision.plan)
+    mutation, entries = _known_parts.get(decision.plan) or _new_parts(decision.plan)
     if decision.own_headers:
         mutation += _set_headers(decision.own_headers)
     if decision.id is not None:
@@ -212,17 +212,15 @@ def forward_headers(decision: Forward) -> bytes:
     return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
 
 
-_parts: Bounded[ForwardPlan, tuple[bytes, bytes]] = Bounded(8192, 32 * MIB)
+_known_parts: Bounded[ForwardPlan, tuple[bytes, bytes]] = Bounded(8192, 32 * MIB)
 
 
-def _known_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
+def _new_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
     """The header mutation and the entries of the metadata that all requests of a plan share."""
-    known = _parts.get(plan)
-    if known is None:
-        known = mutation, entries = _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts.metadata())
-        # Twice: the plan holds about as much, and is kept with them.
-        _parts.keep(plan, known, 1024 + 2 * (len(mutation) + len(entries)))
-    return known
+    parts = mutation, entries = _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts.metadata())
+    # Twice: the plan holds about as much, and is kept with them.
+    _known_parts.keep(plan, parts, 1024 + 2 * (len(mutation) + len(entries)))
+    return parts
 
 
 def _id_entries(id: bytes) -> bytes:
