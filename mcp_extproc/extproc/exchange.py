@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
@@ -36,8 +37,10 @@ _T = TypeVar("_T")
 Answers = list[bytes] | AsyncGenerator[bytes, None]
 """Serialized ``ProcessingResponse`` messages."""
 
-_MAX_KNOWN = 4096
-_MAX_KNOWN_BYTES = 8 * 1024
+_MAX_KNOWN = 8192
+_MAX_KNOWN_BYTES = 16 * MIB
+_MAX_HEAD_BYTES = 8 * 1024
+"""Longest head that is kept: longer ones repeat no more often, and cost more."""
 
 
 class Unexpected(Exception):
@@ -61,7 +64,7 @@ class Upstreams(Protocol):
 
     def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None: ...
 
-    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None: ...
+    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> bool: ...
 
 
 class Streams(Protocol):
@@ -99,8 +102,8 @@ class Processor:
         self.namespaces = messages.namespace_keys(gateway.config.more_namespaces)
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
         # forward_rules), and a server's answers too.
-        self.known_heads: dict[bytes, tuple[RequestHead, Visit, list[bytes]]] = {}
-        self.known_responses: dict[bytes, tuple[str, str]] = {}
+        self.known_heads: Bounded[bytes, tuple[RequestHead, Visit, list[bytes]]] = _known()
+        self.known_responses: Bounded[bytes, tuple[str, str]] = _known()
 
     def apply(self, effects: Effects) -> None:
         """Change what a decision changes beyond its own request."""
@@ -127,6 +130,9 @@ class Exchange:
         self._expected: Expected | None = None
         self._response: CallResponse | None = None
         self._progress: tuple[str, bytes] | None = None
+        self._undoing: Effects = ()
+        self._has_dropped = False
+        """Whether an answer to the server was dropped, of which the log was told."""
         self.decided = False
 
     def receive(self, raw: bytes) -> Answers:
@@ -237,6 +243,8 @@ class Exchange:
 
     def _on_response_head(self, status: str, content_type: str, expected: Expected) -> list[bytes]:
         self._expected = None
+        if status != "200":
+            self._undo()
         reading = expected.reading(status, content_type)
         self._processor.counters.add("mcp.response", reading=reading.name.lower())
         if reading is Reading.PASS:
@@ -248,11 +256,27 @@ class Exchange:
         assert self._head is not None
         piece = message.response_body
         out = response.feed(piece.body, end=piece.end_of_stream)
+        if out.is_refused:
+            self._undo()
         for answer in out.up:
-            self._processor.upstreams.post(
-                response.server, response.session, answer, context_of(self._head, response.id)
-            )
+            context = context_of(self._head, response.id)
+            if not self._processor.upstreams.post(response.server, response.session, answer, context):
+                self._drop_answer(response.server)
         return [messages.response_piece(out.down)]
+
+    def _undo(self) -> None:
+        self._processor.apply(self._undoing)
+        self._undoing = ()
+
+    def _drop_answer(self, server: str) -> None:
+        """A server asks faster than it takes answers. Envoy sends on what it gets of a response, so waiting here would mean
+        holding it."""
+        self._processor.counters.add("mcp.answer_dropped", server=server)
+        if not self._has_dropped:
+            self._has_dropped = True
+            log.event(_LOG, logging.WARNING, "answers_dropped", {
+                "server": server, "reason": "it sends requests faster than it takes the answers",
+            })  # fmt: skip
 
     def closed(self) -> None:
         """The HTTP exchange is over. To be called once."""
@@ -330,7 +354,7 @@ class Exchange:
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
-        self._expected = decision.response
+        self._expected, self._undoing = decision.response, decision.undoing
         if decision.progress is not None:
             self._progress = decision.progress
             self._processor.gateway.memory.started(*decision.progress)
@@ -367,8 +391,11 @@ def _visit_of(route: str) -> Visit:
     return Visit.SECOND if route.startswith(ACT_ROUTE) else Visit.ONLY
 
 
-def _remember(known: dict[bytes, _T], raw: bytes, what: _T) -> None:
-    if len(raw) <= _MAX_KNOWN_BYTES:
-        if len(known) >= _MAX_KNOWN:
-            known.clear()
-        known[raw] = what
+def _known() -> Bounded[bytes, _T]:
+    return Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
+
+
+def _remember(known: Bounded[bytes, _T], raw: bytes, what: _T) -> None:
+    if len(raw) <= _MAX_HEAD_BYTES:
+        # As bytes, and once more as text with something for each of its headers.
+        known.keep(raw, what, 1024 + 4 * len(raw))

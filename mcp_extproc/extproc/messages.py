@@ -12,6 +12,7 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import MARKER_NAMESPACE, MAX_MESSAGE_TIMEOUT, NAMESPACE, READ_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.wire import field, head, number_field, struct_of
@@ -184,7 +185,7 @@ def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = 
         more: namespaces for the metadata.
         mark: one more entry of the metadata.
     """
-    mutation, entries = _known_parts(decision.plan)
+    mutation, entries = _known_parts.get(decision.plan) or _new_parts(decision.plan)
     if decision.own_headers:
         mutation += _set_headers(decision.own_headers)
     if decision.id is not None:
@@ -211,10 +212,15 @@ def forward_headers(decision: Forward) -> bytes:
     return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
 
 
-@lru_cache(maxsize=4096)
-def _known_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
+_known_parts: Bounded[ForwardPlan, tuple[bytes, bytes]] = Bounded(8192, 32 * MIB)
+
+
+def _new_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
     """The header mutation and the entries of the metadata that all requests of a plan share."""
-    return _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts.metadata())
+    parts = mutation, entries = _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts.metadata())
+    # Twice: the plan holds about as much, and is kept with them.
+    _known_parts.keep(plan, parts, 1024 + 2 * (len(mutation) + len(entries)))
+    return parts
 
 
 def _id_entries(id: bytes) -> bytes:

@@ -66,6 +66,8 @@ class Forward(msgspec.Struct, frozen=True):
     progress: tuple[str, bytes] | None = None
     """Caller and progress token of the request, where it wants progress."""
     effects: Effects = ()
+    undoing: Effects = ()
+    """They take ``effects`` back where the server refuses the request, as far as its response is read."""
 
     def __repr__(self) -> str:
         return f"Forward({self.server!r}, {len(self.body)} bytes)"

@@ -9,10 +9,23 @@ from mcp_extproc.gateway.legs import SessionRef
 
 
 @dataclass(frozen=True, slots=True)
+class BeginSession:
+    """A client's session begins. Nobody may ever end it, so those with servers are ended once its token has expired."""
+
+    caller: str
+    expires: float
+    """Unix time in seconds."""
+    servers: tuple[SessionRef, ...]
+    """All that may get one."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndSession:
     """A client ended its session: from now on its token gets 404 at this worker."""
 
     caller: str
+    servers: tuple[SessionRef, ...]
+    """What was set in these is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,7 @@ class RememberOwners:
     """Unix time in seconds."""
 
 
-MemoryEffect = EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners
+MemoryEffect = BeginSession | EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners
 """For the worker's memory."""
 
 Effects = tuple[MemoryEffect | EndStreams, ...]

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
-from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.legs import SessionRef, ref_to
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay import reading
 from mcp_extproc.gateway.relay.identifiers import ClientView
@@ -19,12 +20,12 @@ from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.methods import LIST_CHANGED
-from mcp_extproc.mcp.sessions import BadToken, OpenedSession
+from mcp_extproc.mcp.sessions import BadToken, OpenedSession, size_of
 
 _SESSION_ID = "mcp-session-id"
 
-_MAX_CALLERS = 4096
-"""Callers kept between requests. One more, and all are made again as they come."""
+_MAX_CALLERS = 8192
+_MAX_CALLERS_BYTES = 32 * MIB
 
 
 class HandshakeCaller:
@@ -53,11 +54,7 @@ class HandshakeCaller:
         """See :class:`Caller`."""
         ref = self._refs.get(server)
         if ref is None:
-            session = self.opened.session
-            known = session.upstreams.get(server)
-            anchor = known.id if known is not None and known.id is not None else f"token {self.key}"
-            ref = SessionRef(server, anchor, known, session.version, session.client_flags, self.key)
-            self._refs[server] = ref
+            ref = self._refs[server] = ref_to(server, self.key, self.opened.session)
         return ref
 
     def offered(self, server: str) -> Flags | None:
@@ -91,7 +88,7 @@ class HandshakeCallers:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._callers: dict[str, HandshakeCaller] = {}
+        self._callers: Bounded[str, HandshakeCaller] = Bounded(_MAX_CALLERS, _MAX_CALLERS_BYTES)
 
     def find(self, served: ServedEndpoint, head: RequestHead, now: float) -> HandshakeCaller:
         """The caller that a request's token names.
@@ -109,7 +106,5 @@ class HandshakeCallers:
         caller = self._callers.get(opened.id)
         if caller is None or caller.opened is not opened:
             caller = HandshakeCaller(self._services, served, opened)
-            if len(self._callers) >= _MAX_CALLERS:
-                self._callers.clear()
-            self._callers[opened.id] = caller
+            self._callers.keep(opened.id, caller, size_of(token))
         return caller

@@ -6,9 +6,9 @@ obey (``x-envoy-*``, ``x-mcp-*``) are all left out without having to be known.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp import versions
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -29,11 +29,17 @@ CAPABILITIES: Final = "x-mcp-client-capabilities"
 sees it too, and knows it already."""
 
 
-@lru_cache(maxsize=4096)
+_removed: Bounded[tuple[tuple[str, ...], tuple[str, ...]], tuple[str, ...]] = Bounded(4096, 8 * MIB)
+
+
 def removed(names: tuple[str, ...], set_here: tuple[str, ...]) -> tuple[str, ...]:
     """The client's headers that have to go; those that are overwritten anyway need not."""
-    kept = PASSED.union(set_here)
-    return tuple(name for name in names if name not in kept)
+    known = _removed.get((names, set_here))
+    if known is None:
+        kept = PASSED.union(set_here)
+        known = tuple(name for name in names if name not in kept)
+        _removed.keep((names, set_here), known, 512 + sum(64 + len(name) for name in names))
+    return known
 
 
 def of_session(session: UpstreamSession) -> tuple[Headers, tuple[str, ...]]:

@@ -9,7 +9,7 @@ import msgspec
 
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
 from mcp_extproc.mcp.capabilities import Flags
-from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.sessions import Session, UpstreamSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class SessionRef:
     """
 
     server: str
-    anchor: str
+    anchor: str = field(repr=False)
+    """It may be an id, which opens the session to whoever has it."""
     known: UpstreamSession | None
     """As the token has it; ``None`` where it holds none."""
     version: str
@@ -30,6 +31,13 @@ class SessionRef:
     """What the client can be asked for; declared when a session has to be opened."""
     client: str = ""
     """Short name of the client's session; empty where it is not known."""
+
+
+def ref_to(server: str, client: str, session: Session) -> SessionRef:
+    """How to reach a server in the session of a client, named by the short name of its token."""
+    known = session.upstreams.get(server)
+    anchor = known.id if known is not None and known.id is not None else f"token {client}"
+    return SessionRef(server, anchor, known, session.version, session.client_flags, client)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar, assert_never
+from typing import Final, assert_never
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.gateway.effects import (
+    BeginSession,
     EndSession,
     MemoryEffect,
     RememberOwners,
@@ -20,23 +22,14 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 
 _MAX_CHAIN = 64
 _MAX_SUBSCRIPTIONS = 1000
+_MAX_SUBSCRIPTION_BYTES = 256 * 1024
+"""Of one session with one server."""
 
-_K = TypeVar("_K")
-_V = TypeVar("_V")
+_MAX_BYTES = 64 * MIB
+"""Of each kind of things that vary in size."""
 
-
-class _Bounded(OrderedDict[_K, _V], Generic[_K, _V]):
-    """A dictionary that forgets its oldest entries."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self._capacity = capacity
-
-    def __setitem__(self, key: _K, value: _V) -> None:
-        super().__setitem__(key, value)
-        self.move_to_end(key)
-        if len(self) > self._capacity:
-            self.popitem(last=False)
+_ENTRY_BYTES: Final = 512
+"""About what an entry holds besides the texts of strangers."""
 
 
 @dataclass(slots=True)
@@ -48,6 +41,20 @@ class Settings:
     subscriptions: dict[str, None] = field(default_factory=dict)
     """URIs as the server knows them."""
 
+    @property
+    def size(self) -> int:
+        """About how many bytes they hold."""
+        return _ENTRY_BYTES + sum(_uri_size(uri) for uri in self.subscriptions)
+
+    def subscribe(self, uri: str) -> None:
+        """One more URI. The oldest are forgotten where there are too many."""
+        self.subscriptions[uri] = None
+        size = self.size - _ENTRY_BYTES
+        while len(self.subscriptions) > _MAX_SUBSCRIPTIONS or size > _MAX_SUBSCRIPTION_BYTES:
+            oldest = next(iter(self.subscriptions))
+            del self.subscriptions[oldest]
+            size -= _uri_size(oldest)
+
 
 class SessionMemory:
     """Late legs (sessions opened after ``initialize``), settings and ended sessions; all bounded, the oldest forgotten first.
@@ -57,18 +64,23 @@ class SessionMemory:
     """
 
     def __init__(self, capacity: int = 100_000) -> None:
-        self._late: _Bounded[tuple[str, str], UpstreamSession] = _Bounded(capacity)
-        self._ended: _Bounded[str, None] = _Bounded(capacity)
-        self._settings: _Bounded[tuple[str, str], Settings] = _Bounded(capacity)
-        self._levels: _Bounded[str, str] = _Bounded(capacity)
-        self._owners: _Bounded[tuple[str, str], tuple[float, Mapping[str, str]]] = _Bounded(min(capacity, 1000))
+        self._late: Bounded[tuple[str, str], UpstreamSession] = Bounded(capacity, _MAX_BYTES)
+        self._begun: Bounded[str, tuple[float, tuple[SessionRef, ...]]] = Bounded(capacity, _MAX_BYTES)
+        self._ended: Bounded[str, bool] = Bounded(capacity, _MAX_BYTES)
+        self._settings: Bounded[tuple[str, str], Settings] = Bounded(capacity, _MAX_BYTES)
+        self._levels: Bounded[str, str] = Bounded(capacity, _MAX_BYTES)
+        self._owners: Bounded[tuple[str, str], tuple[float, Mapping[str, str]]] = Bounded(
+            min(capacity, 1000), _MAX_BYTES
+        )
         self._running: Counter[tuple[str, bytes]] = Counter()
 
     def apply(self, effect: MemoryEffect) -> None:
         """Remember what a decision changed."""
         match effect:
+            case BeginSession():
+                self.begin(effect.caller, effect.expires, effect.servers)
             case EndSession():
-                self.end(effect.caller)
+                self.end(effect.caller, effect.servers)
             case SetLevel():
                 for session in effect.servers:
                     self.set_level(session, effect.level)
@@ -105,14 +117,21 @@ class SessionMemory:
 
     def replace(self, server: str, anchor: str, session: UpstreamSession) -> None:
         """Remember a session opened late, under what it replaces. It inherits the settings."""
-        self._late[server, anchor] = session
-        settings = self._settings.pop((server, anchor), None)
-        if settings is not None:
-            self._settings[server, session.id or anchor] = settings
+        self._late.keep((server, anchor), session, _ENTRY_BYTES + len(anchor) + len(session.id or ""))
+        self._move_settings(server, anchor, session.id or anchor)
 
     def forget(self, server: str, anchor: str) -> UpstreamSession | None:
-        """A session opened late turned out to be no better than what it replaced. Returns it, if it was remembered."""
-        return self._late.pop((server, anchor), None)
+        """A session opened late turned out to be no better than what it replaced, which gets the settings back. Returns it, if
+        it was remembered."""
+        useless = self._late.pop((server, anchor))
+        if useless is not None:
+            self._move_settings(server, useless.id or anchor, anchor)
+        return useless
+
+    def _move_settings(self, server: str, anchor: str, new: str) -> None:
+        settings = self._settings.pop((server, anchor))
+        if settings is not None:
+            self._settings.keep((server, new), settings, settings.size)
 
     # -- Settings -------------------------------------------------------------------------------------------------------
 
@@ -122,30 +141,60 @@ class SessionMemory:
 
     def set_level(self, ref: SessionRef, level: str) -> None:
         """A client set its log level."""
-        self._settings_of(ref).level = level
+        settings = self._settings_of(ref)
+        settings.level = level
+        self._keep(ref, settings)
 
     def subscribe(self, ref: SessionRef, uri: str) -> None:
         """A client subscribed to a resource."""
-        subscriptions = self._settings_of(ref).subscriptions
-        subscriptions[uri] = None
-        if len(subscriptions) > _MAX_SUBSCRIPTIONS:
-            del subscriptions[next(iter(subscriptions))]
+        settings = self._settings_of(ref)
+        settings.subscribe(uri)
+        self._keep(ref, settings)
+
+    def is_subscribed(self, ref: SessionRef, uri: str) -> bool:
+        """Whether a client subscribed to a resource before."""
+        return uri in self._settings_of(ref).subscriptions
 
     def unsubscribe(self, ref: SessionRef, uri: str) -> None:
         """A client ended a subscription."""
-        self._settings_of(ref).subscriptions.pop(uri, None)
+        settings = self._settings_of(ref)
+        settings.subscriptions.pop(uri, None)
+        self._keep(ref, settings)
 
     def _settings_of(self, ref: SessionRef) -> Settings:
-        key = (ref.server, self._current(ref)[1])
-        settings = self._settings.get(key) or Settings()
-        self._settings[key] = settings
-        return settings
+        return self._settings.get((ref.server, self._current(ref)[1])) or Settings()
+
+    def _keep(self, ref: SessionRef, settings: Settings) -> None:
+        self._settings.keep((ref.server, self._current(ref)[1]), settings, settings.size)
 
     # -- Client sessions ------------------------------------------------------------------------------------------------
 
-    def end(self, session_id: str) -> None:
-        """A client ended its session: from now on its token gets 404 here."""
-        self._ended[session_id] = None
+    def begin(self, session_id: str, expires: float, servers: tuple[SessionRef, ...]) -> None:
+        """A client's session began here, for it to be ended at these servers when nobody can use it any more."""
+        size = sum(_ENTRY_BYTES + len(ref.anchor) for ref in servers)
+        self._begun.keep(session_id, (expires, servers), _ENTRY_BYTES + size)
+
+    def expired(self, now: float) -> list[tuple[str, UpstreamSession]]:
+        """Servers, and the sessions with them, of the clients' sessions that have expired since this was asked last. They are
+        forgotten here. All last for the same time, so the oldest expire first."""
+        found = []
+        while (oldest := next(iter(self._begun), None)) is not None:
+            begun = self._begun.get(oldest)
+            if begun is None or begun[0] > now:
+                break
+            current = [(ref, self.current(ref)) for ref in begun[1]]
+            found += [(ref.server, session) for ref, session in current if session is not None]
+            self.end(oldest, begun[1])
+        return found
+
+    def end(self, session_id: str, servers: Iterable[SessionRef] = ()) -> None:
+        """A client ended its session: from now on its token gets 404 here, and what it set at these servers is forgotten."""
+        self._ended.keep(session_id, value=True, size=_ENTRY_BYTES)
+        self._begun.pop(session_id)
+        self._levels.pop(session_id)
+        self.forget_owners(session_id)
+        for ref in servers:
+            self._settings.pop((ref.server, self._current(ref)[1]))
 
     def has_ended(self, session_id: str) -> bool:
         """Whether the client ended this session (at this worker)."""
@@ -153,7 +202,7 @@ class SessionMemory:
 
     def remember_level(self, session_id: str, level: str) -> None:
         """Log messages below this level are not passed on."""
-        self._levels[session_id] = level
+        self._levels.keep(session_id, level, _ENTRY_BYTES)
 
     def level(self, session_id: str) -> str | None:
         """The client's log level, if it set one."""
@@ -163,17 +212,18 @@ class SessionMemory:
 
     def owners(self, session_id: str, kind: str, now: float) -> Mapping[str, str] | None:
         """Names or URIs that exactly one server has, by its name; ``None`` where that is not known (any more)."""
-        until, owners = self._owners.get((session_id, kind), (0.0, None))
-        return owners if now < until else None
+        found = self._owners.get((session_id, kind))
+        return found[1] if found is not None and now < found[0] else None
 
     def remember_owners(self, session_id: str, kind: str, owners: Mapping[str, str], until: float) -> None:
         """Remember who has what, until a Unix time in seconds."""
-        self._owners[session_id, kind] = (until, owners)
+        size = _ENTRY_BYTES + sum(_uri_size(name) for name in owners)
+        self._owners.keep((session_id, kind), (until, owners), size)
 
     def forget_owners(self, session_id: str) -> None:
         """A list changed."""
         for key in [key for key in self._owners if key[0] == session_id]:
-            del self._owners[key]
+            self._owners.pop(key)
 
     # -- Requests under way -----------------------------------------------------------------------------------------------
 
@@ -190,3 +240,7 @@ class SessionMemory:
     def is_running(self, session_id: str, progress_token: bytes) -> bool:
         """Whether a request with this token is under way at this worker."""
         return (session_id, progress_token) in self._running
+
+
+def _uri_size(uri: str) -> int:
+    return 128 + len(uri)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.gateway.decision import ForwardPlan
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -32,18 +33,23 @@ Kind = tuple[str, str, str | None, tuple[str, ...], str | None]
 """Requests of a kind are forwarded alike. Key of the caller, method, the client's name for what is called, the names of the
 client's headers, and its version header."""
 
-_MAX_PLANS = 4096
+_MAX_PLANS = 8192
+_MAX_BYTES = 32 * MIB
+_PLAN_BYTES = 2048
+"""About what a plan holds besides the texts of its kind."""
 _MAX_KIND_CHARS = 4096
 
 
-class Plans(dict[Kind, CallPlan]):
-    """The plans of calls that were forwarded, for the next ones like them. One too many, and all are made again as they
-    come."""
+class Plans(Bounded[Kind, CallPlan]):
+    """The plans of calls that were forwarded, for the next ones like them."""
+
+    def __init__(self) -> None:
+        super().__init__(_MAX_PLANS, _MAX_BYTES)
 
     def remember(self, kind: Kind, plan: CallPlan) -> None:
         """Keep a plan, unless its key is larger than any honest client's."""
         _, _, name, headers, _ = kind
-        if len(name or "") + sum(map(len, headers)) <= _MAX_KIND_CHARS:
-            if len(self) >= _MAX_PLANS:
-                self.clear()
-            self[kind] = plan
+        chars = len(name or "") + sum(map(len, headers))
+        if chars <= _MAX_KIND_CHARS:
+            # The name is in headers and facts, too.
+            self.keep(kind, plan, _PLAN_BYTES + 4 * chars)

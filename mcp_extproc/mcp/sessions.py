@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sealing import derive_key, from_base64, to_base64
 
@@ -27,7 +27,8 @@ _TAG_BYTES = 16
 MAX_TOKEN_CHARS = 48 * 1024
 """Longest token looked at. Envoy takes 60 KiB of headers in all."""
 
-_MAX_REMEMBERED = 4096
+_MAX_REMEMBERED = 8192
+_MAX_REMEMBERED_BYTES = 32 * MIB
 _MAX_REMEMBERED_CHARS = 4096
 
 
@@ -94,7 +95,7 @@ class Sealer:
         keys = [_derive(text) for text in (secret, *previous)]
         self._key_id, self._aead = keys[0]
         self._by_id = dict(reversed(keys))
-        self._recent: OrderedDict[str, OpenedSession] = OrderedDict()
+        self._recent: Bounded[str, OpenedSession] = Bounded(_MAX_REMEMBERED, _MAX_REMEMBERED_BYTES)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Session).decode
 
@@ -121,7 +122,7 @@ class Sealer:
         if opened is None:
             opened = self._unseal(token)
             if len(token) <= _MAX_REMEMBERED_CHARS:
-                self._remember(token, opened)
+                self._recent.keep(token, opened, size_of(token))
         session = opened.session
         if session.expires <= now:
             raise BadToken("expired")
@@ -130,11 +131,6 @@ class Sealer:
         if session.principal != principal:
             raise BadToken("of another principal")
         return opened
-
-    def _remember(self, token: str, opened: OpenedSession) -> None:
-        self._recent[token] = opened
-        if len(self._recent) > _MAX_REMEMBERED:
-            self._recent.popitem(last=False)
 
     def _unseal(self, token: str) -> OpenedSession:
         try:
@@ -154,6 +150,11 @@ class Sealer:
         except (InvalidTag, msgspec.DecodeError):
             raise BadToken("tampered") from None
         return OpenedSession(_short_name(nonce), session)
+
+
+def size_of(token: str) -> int:
+    """About how many bytes a token and what was read from it hold."""
+    return 1024 + 4 * len(token)
 
 
 def _derive(secret: str) -> tuple[bytes, AESGCM]:

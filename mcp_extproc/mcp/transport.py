@@ -16,6 +16,9 @@ SSE = "text/event-stream"
 JSON_OR_SSE = f"{JSON}, {SSE}"
 """``Accept`` of a POST (Streamable HTTP, Sending Messages to the Server 2)."""
 
+_MAX_AUTHORITY_CHARS = 253 + len(".:65535")
+"""A name of the longest kind (RFC 1035 section 2.3.4), with a port. What is longer names nothing, and is not remembered."""
+
 _UTF8 = re.compile(r'charset=(utf-?8|"utf-?8")')
 
 
@@ -55,13 +58,17 @@ def accepts(accept: str, *wanted: str) -> bool:
     return all(next((offered[range_] for range_ in choice if range_ in offered), False) for choice in ranges)
 
 
-@lru_cache(maxsize=1024)
 def is_loopback_host(authority: str) -> bool:
     """Whether a ``Host`` names this machine itself, with or without a port.
 
     >>> is_loopback_host("localhost:1975"), is_loopback_host("[::1]"), is_loopback_host("localhost.evil.com")
     (True, True, False)
     """
+    return len(authority) <= _MAX_AUTHORITY_CHARS and _is_loopback_host(authority)
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback_host(authority: str) -> bool:
     try:
         parts = urlsplit(f"//{authority}")
         host = (parts.hostname or "").rstrip(".")

@@ -33,6 +33,7 @@ from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
+from mcp_extproc.upstreams.expiry import Expiry
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
 from mcp_extproc.upstreams.stream_services import StreamServices
@@ -98,6 +99,9 @@ async def worker(
         batches = await stack.enter_async_context(BatchClient(options.batches, config.limits))
         legs = LegRunner(client, batches, entries, memory, config.limits)
         stack.push_async_callback(legs.close)
+        expiry = Expiry(legs, memory, time.time)
+        expiry.start()
+        stack.push_async_callback(expiry.close)
         services = StreamServices(
             client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes
         )

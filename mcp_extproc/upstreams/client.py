@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -34,14 +35,12 @@ from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams import redirects
+from mcp_extproc.upstreams.pauses import Pause
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 
 MAX_SESSION_ID_CHARS = 4096
 """Longest ``Mcp-Session-Id`` taken from a server: all of a client's fit into one token in one header."""
-
-DEFAULT_RETRY = 1.0
-"""Seconds before a stream is opened again, where the server named no time."""
 
 BROKEN = (aiohttp.ClientError, OSError)
 """What reading a stream may raise."""
@@ -84,8 +83,10 @@ class SessionLost(UpstreamError):
 class NoStream(UpstreamError):
     """The server has no stream for a GET."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, session: UpstreamSession) -> None:
         super().__init__("no_stream", f"answered HTTP {status} to a GET")
+        self.may_mean_session = status in (400, 404) and session.id is not None
+        """Whether it may not know the session. Only another request can tell: some without a stream say the same."""
 
 
 class UpstreamClient:
@@ -133,11 +134,19 @@ class UpstreamClient:
         }
         id = next(self._ids)
         body = _request(id, methods.INITIALIZE.name, params)
-        async with self._exchange("POST", entry, None, body, context) as response:
-            result = await self._result(response, id, entry, None, context)
-            session_id = response.headers.get("mcp-session-id")
-        session, instructions = _read_initialize(result, session_id)
-        await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
+        session_id = None
+        try:
+            async with self._exchange("POST", entry, None, body, context) as response:
+                session_id = response.headers.get("mcp-session-id")
+                result = await self._result(response, id, entry, None, context)
+            session, instructions = _read_initialize(result, session_id)
+            await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
+        except BaseException:
+            # It failed, the time is up, or the client is gone: the server would keep a session that nobody uses.
+            if session_id is not None and _may_be_sent(session_id):
+                abandoned = UpstreamSession(version, session_id, frozenset())
+                self._in_background("end_session", entry, partial(self.end, entry, abandoned, context=context))
+            raise
         return session, instructions
 
     async def request(
@@ -170,14 +179,15 @@ class UpstreamClient:
         """Let a server stop working for us (basic/utilities/cancellation; basic/lifecycle, Timeouts)."""
         reason = "The gateway no longer waits for the answer."
         body = _notification(methods.CANCELLED.name, {"requestId": id, "reason": reason})
-        self._tasks.start("tell_cancelled", self._notify_quietly(entry, session, body, context), server=entry.name)
+        self._in_background("tell_cancelled", entry, partial(self.notify, entry, session, body, context=context))
 
-    async def _notify_quietly(
-        self, entry: CatalogEntry, session: UpstreamSession, body: bytes, context: RequestContext
-    ) -> None:
-        with contextlib.suppress(UpstreamError, TimeoutError):
-            async with asyncio.timeout(entry.discovery_timeout):
-                await self.notify(entry, session, body, context=context)
+    def _in_background(self, name: str, entry: CatalogEntry, work: Callable[[], Awaitable[None]]) -> None:
+        async def quietly() -> None:
+            with contextlib.suppress(UpstreamError, TimeoutError):
+                async with asyncio.timeout(entry.discovery_timeout):
+                    await work()
+
+        self._tasks.start(name, quietly(), server=entry.name)
 
     async def notify(
         self, entry: CatalogEntry, session: UpstreamSession, body: bytes, *, context: RequestContext = NO_CONTEXT
@@ -225,13 +235,12 @@ class UpstreamClient:
             context: of the request for whose sake it is opened.
 
         Raises:
-            SessionLost: the server does not know the session.
-            NoStream: it has no stream, or not this one.
+            NoStream: the server has no stream, or not this one, or does not know the session.
             UpstreamError: it is unreachable, or the stream broke.
         """
         async with self._exchange("GET", entry, session, None, context, last_event_id) as response:
             if response.status != 200 or not _is_stream(response):
-                raise NoStream(response.status)
+                raise NoStream(response.status, session)
             yield response.content.iter_any()
 
     def parser(self) -> SseParser:
@@ -299,7 +308,7 @@ class UpstreamClient:
         """The result from the stream of the request, or from those that go on where it ended (SEP-1699, polling)."""
         found = await reading.result_in(response.content.iter_any())
         while found is None and reading.last_event_id and reading.session is not None:
-            await asyncio.sleep(reading.retry)
+            await asyncio.sleep(reading.pause.next())
             reading.parser = self.parser()
             going_on = self.listen(reading.entry, reading.session, reading.last_event_id, context=reading.context)
             async with going_on as chunks:
@@ -330,7 +339,7 @@ class _StreamReading:
         self.context = context
         self.parser = client.parser()
         self.last_event_id = ""
-        self.retry = DEFAULT_RETRY
+        self.pause = Pause()
         self._client = client
         self._id = id
         self._size = 0
@@ -357,9 +366,10 @@ class _StreamReading:
         if event.id is not None:
             self.last_event_id = event.id
         if event.retry is not None:
-            self.retry = event.retry / 1000
+            self.pause.ask_for(event.retry)
         if not event.data:
             return None
+        self.pause.reset()
         found = _response_in(event.data, self._id)
         if found is None and self.session is not None and (answer := _own_answer(event.data)) is not None:
             # A server that does not take it may answer us all the same.
@@ -420,14 +430,15 @@ def _check_status(response: aiohttp.ClientResponse, method: str, session: Upstre
     if failure is not None:
         reason = "timeout" if "Timeout" in failure else "connect"
         raise UpstreamError(reason, f"is unreachable ({failure[:100]})")
+    if method == "GET" and session is not None:
+        if response.status in (409, 429):
+            # Another connection holds the stream (another worker's, or one that is about to be found dead), so try again.
+            raise UpstreamError("busy", f"answered HTTP {response.status}")
+        if 400 <= response.status < 500:
+            raise NoStream(response.status, session)
     # Examples of the TypeScript SDK answer 400 where the specification says 404.
     if response.status in (400, 404) and session is not None and session.id is not None:
         raise SessionLost(doubtful=response.status == 400)
-    if method == "GET" and response.status in (409, 429):
-        # Another connection holds the stream (another worker's, or one that is about to be found dead), so try again.
-        raise UpstreamError("busy", f"answered HTTP {response.status}")
-    if method == "GET" and 400 <= response.status < 500:
-        raise NoStream(response.status)
     if not 200 <= response.status < 300:
         raise UpstreamError("status", f"answered HTTP {response.status}")
 
@@ -498,12 +509,13 @@ def _read_initialize(raw: msgspec.Raw, session_id: str | None) -> tuple[Upstream
     version = jsontext.text_of(result["protocolVersion"]) if "protocolVersion" in result else None
     if version not in versions.OF_SERVERS:
         raise UpstreamError("protocol", f"speaks protocol version {str(version)[:64]}, which is not served here")
-    if session_id is not None and (len(session_id) > MAX_SESSION_ID_CHARS or not _visible_ascii(session_id)):
+    if session_id is not None and not _may_be_sent(session_id):
         raise UpstreamError("protocol", "gave a session id that is too long or holds blanks or control characters")
     declared = _object(result.get("capabilities", msgspec.Raw(b"{}")), "list of capabilities")
     instructions = jsontext.text_of(result["instructions"]) if "instructions" in result else None
     return UpstreamSession(version, session_id, server_flags(declared)), instructions
 
 
-def _visible_ascii(text: str) -> bool:
-    return bool(text) and all("\x21" <= char <= "\x7e" for char in text)
+def _may_be_sent(session_id: str) -> bool:
+    """Whether it is visible ASCII, and not too long."""
+    return 0 < len(session_id) <= MAX_SESSION_ID_CHARS and all("\x21" <= char <= "\x7e" for char in session_id)

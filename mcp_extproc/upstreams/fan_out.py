@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import orjson
@@ -30,11 +30,12 @@ from mcp_extproc.gateway.legs import (
     SessionRef,
 )
 from mcp_extproc.gateway.memory import SessionMemory, Settings
-from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.answers import Answers
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
 
@@ -79,16 +80,30 @@ class LegRunner:
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
         self._watched: dict[tuple[str, str], list[asyncio.Event]] = {}
         self._tasks = Tasks(log.logger("upstreams"))
+        self._answers = Answers(self._send_answer, self._tasks)
 
     async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
-        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request.
+        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request, and ends the sessions that were
+        opened: nobody will ever know of them.
 
         Raises:
             ExceptionGroup: a leg failed unexpectedly. The others were cancelled.
         """
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._run(leg)) for leg in legs]
-        return [leg.result() for leg in running]
+        outcomes: list[Outcome | None] = [None] * len(legs)
+
+        async def run(index: int, leg: Leg) -> None:
+            outcomes[index] = await self._run(leg)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, leg in enumerate(legs):
+                    group.create_task(run(index, leg))
+        except BaseException:
+            for outcome in outcomes:
+                if isinstance(outcome, Opened):
+                    self.discard(outcome.server, outcome.session, NO_CONTEXT)
+            raise
+        return [outcome for outcome in outcomes if outcome is not None]
 
     async def session(self, need: NeedSession) -> UpstreamSession | Failed:
         """Open a session that is missing, or that the server lost."""
@@ -116,15 +131,44 @@ class LegRunner:
         if current is not None and current.id != doubtful:
             return current
         session = UpstreamSession(ref.version, doubtful, frozenset())
-        asking = self._client.request(self._entries[ref.server], session, methods.PING.name, {}, context=need.context)
+        return session if await self._knows(ref.server, session, need.deadline, need.context) else None
+
+    async def _knows(self, server: str, session: UpstreamSession, deadline: float, context: RequestContext) -> bool:
+        """Ask a server whether it knows a session.
+
+        Raises:
+            UpstreamError: it does not say.
+        """
+        asking = self._client.request(self._entries[server], session, methods.PING.name, {}, context=context)
         try:
-            await _within(need.deadline, asking)
+            await _within(deadline, asking)
         except SessionLost:
-            return None
+            return False
         except UpstreamError as error:
             if error.reason != "error":  # a JSON-RPC error is an answer too
                 raise
-        return session
+        return True
+
+    async def has_lost(self, ref: SessionRef, session: UpstreamSession, context: RequestContext) -> bool:
+        """Whether a server does not know a session any more. What no server says to a lost one counts as knowing it.
+
+        Raises:
+            UpstreamError: it is unreachable.
+        """
+        if self._memory.current(ref) != session:
+            return True
+        try:
+            return not await self._knows(ref.server, session, self._entries[ref.server].discovery_timeout, context)
+        except UpstreamError as error:
+            if error.reason in ("connect", "timeout"):
+                raise
+            return False
+
+    def take_back(self, ref: SessionRef, given_up: UpstreamSession, replacement: UpstreamSession) -> None:
+        """A session was replaced for nothing: its replacement fares no better. It is in use again, and the other one ended."""
+        if self._memory.current(ref) == replacement:
+            self._memory.forget(ref.server, given_up.id or ref.anchor)
+            self.discard(ref.server, replacement, NO_CONTEXT)
 
     async def _run(self, leg: Leg) -> Outcome:
         pages = _Pages()
@@ -284,14 +328,24 @@ class LegRunner:
 
     def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None:
         """End a session with a server that turned out to be useless, in the background."""
-        self._in_background("end_session", self._client.end(self._entries[server], session, context=context), server)
+        self._tasks.start("end_session", self.end(server, session, context), server=server)
 
-    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None:
-        """Send a message in the background: an answer of the gateway's own to a server's request."""
-        self._in_background("post", self._client.notify(self._entries[server], session, body, context=context), server)
+    async def end(self, server: str, session: UpstreamSession, context: RequestContext = NO_CONTEXT) -> None:
+        """End a session with a server, as far as the server can be reached."""
+        entry = self._entries[server]
+        await _quietly(self._client.end(entry, session, context=context), entry.discovery_timeout)
 
-    def _in_background(self, name: str, work: Coroutine[Any, Any, None], server: str) -> None:
-        self._tasks.start(name, _quietly(work, self._entries[server].discovery_timeout), server=server)
+    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> bool:
+        """Send an answer of the gateway's own to a server's request, if not too many wait already; whether it is sent."""
+        return self._answers.put(server, session, body, context)
+
+    async def answer(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None:
+        """The same for whoever reads the server's stream: it waits while too many do, and nothing is lost."""
+        await self._answers.put_when_possible(server, session, body, context)
+
+    async def _send_answer(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None:
+        entry = self._entries[server]
+        await _quietly(self._client.notify(entry, session, body, context=context), entry.discovery_timeout)
 
     async def close(self) -> None:
         """Give up what still runs by itself: sessions being opened or ended, answers to servers."""

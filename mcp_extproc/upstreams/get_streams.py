@@ -125,7 +125,7 @@ class Streams:
                 chunk, reading = b"", False
             out = response.feed(chunk, end=not reading)
             for message in out.up:
-                self._services.legs.post(response.server, response.session, message, stream.context)
+                await self._services.legs.answer(response.server, response.session, message, stream.context)
             if out.down:
                 yield out.down
 

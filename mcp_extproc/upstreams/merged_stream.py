@@ -6,8 +6,6 @@ Each message goes to one listener, the newest (2025-11-25 basic/transports, Mult
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -22,8 +20,9 @@ from mcp_extproc.mcp.methods import LIST_CHANGED
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, render
 from mcp_extproc.tasks import Tasks
-from mcp_extproc.upstreams.client import BROKEN, DEFAULT_RETRY, NoStream, SessionLost, UpstreamError
+from mcp_extproc.upstreams.client import BROKEN, NoStream, UpstreamError
 from mcp_extproc.upstreams.listener import Listener
+from mcp_extproc.upstreams.pauses import Pause
 from mcp_extproc.upstreams.stream_services import StreamServices
 
 HEARTBEAT_SECONDS = 5.0
@@ -31,8 +30,6 @@ HEARTBEAT_SECONDS = 5.0
 
 BURST_SECONDS = 0.1
 """List changes within this time are sent as one."""
-
-_LONGEST_PAUSE = 30.0
 
 
 class MergedStream:
@@ -51,6 +48,8 @@ class MergedStream:
         self._stream = stream
         self._on_empty = on_empty
         self._cursors: dict[str, Cursor] = {}
+        self._given_up: dict[str, UpstreamSession] = {}
+        """By server: what the session replaced in which its stream is opened next."""
         self._pumps: list[asyncio.Task[None]] = []
         self._changed: set[str] = set()
         self._telling: asyncio.Task[None] | None = None
@@ -121,28 +120,15 @@ class MergedStream:
     async def _pump(self, ref: SessionRef) -> None:
         """Keep one server's stream open, through its restarts."""
         known = ref.known
-        pause = _Pause()
-        useless = 0
+        pause = Pause()
         while not self._services.memory.has_ended(self._stream.view.key):
-            session = None
             try:
                 session = await self._session(ref)
                 if known is None or session.id != known.id:
                     self._announce(session)
                 known = session
-                await self._read(ref, session, pause)
-                useless = 0
-            except NoStream:
-                if not self._cursors.pop(ref.server, None):
+                if not await self._follow(ref, session, pause):
                     return
-            except SessionLost:
-                # It may mean the event id and not the session, so the id goes first.
-                if self._cursors.pop(ref.server, None) is None:
-                    useless += 1
-                    if useless > 1:
-                        return  # a new session, and still no stream for it
-                    await self._replace(ref, session)
-                continue
             except UpstreamError as error:
                 if error.reason == "status":
                     self._cursors.pop(ref.server, None)
@@ -152,19 +138,43 @@ class MergedStream:
     async def _session(self, ref: SessionRef) -> UpstreamSession:
         return self._services.memory.current(ref) or await self._services.legs.reopen(ref, None, self._stream.context)
 
-    async def _replace(self, ref: SessionRef, lost: UpstreamSession | None) -> None:
-        with contextlib.suppress(UpstreamError):
-            await self._services.legs.reopen(ref, None if lost is None else lost.id, self._stream.context)
+    async def _follow(self, ref: SessionRef, session: UpstreamSession, pause: Pause) -> bool:
+        """Read a server's stream until it ends. Returns whether to open it again."""
+        try:
+            await self._read(ref, session, pause)
+        except NoStream as refusal:
+            # It may mean the event id, and not the stream or the session, so the id goes first.
+            if self._cursors.pop(ref.server, None) is not None:
+                return True
+            return refusal.may_mean_session and await self._renewed(ref, session)
+        self._given_up.pop(ref.server, None)
+        return True
 
-    async def _read(self, ref: SessionRef, session: UpstreamSession, pause: _Pause) -> None:
-        client, entry = self._services.client, self._services.entries[ref.server]
+    async def _renewed(self, ref: SessionRef, session: UpstreamSession) -> bool:
+        """Whether the server lost the session in which it refuses a stream, and has another one now.
+
+        A session is not given up for less: servers without a stream say the same, and a session may hold a client's work.
+        """
+        legs = self._services.legs
+        if not await legs.has_lost(ref, session, self._stream.context):
+            return False
+        given_up = self._given_up.pop(ref.server, None)
+        if given_up is not None:
+            legs.take_back(ref, given_up, session)
+            return False
+        await legs.reopen(ref, session.id, self._stream.context)
+        self._given_up[ref.server] = session
+        return True
+
+    async def _read(self, ref: SessionRef, session: UpstreamSession, pause: Pause) -> None:
+        client, entry, loop = self._services.client, self._services.entries[ref.server], asyncio.get_running_loop()
         cursor = self._cursors.get(ref.server)
         if cursor is not None and cursor.session != session_checksum(session):
             cursor = None
         last = None if cursor is None else cursor.event_id
         async with client.listen(entry, session, last, context=self._stream.context) as chunks:
-            pause.reset()
             parser = client.parser()
+            opened = loop.time()
             try:
                 async for chunk in chunks:
                     for event in parser.feed(chunk):
@@ -174,29 +184,33 @@ class MergedStream:
                 self._cursors.pop(ref.server, None)
             except BROKEN:
                 pass  # the usual end of a stream
+            finally:
+                pause.was_open(loop.time() - opened)
 
-    async def _event(self, server: str, session: UpstreamSession, event: SseEvent, pause: _Pause) -> None:
+    async def _event(self, server: str, session: UpstreamSession, event: SseEvent, pause: Pause) -> None:
         if event.retry is not None:
-            pause.shortest = min(event.retry / 1000, _LONGEST_PAUSE)
+            pause.ask_for(event.retry)
+        if event.data:
+            pause.reset()
         id = None
         if event.id and len(event.id) <= MAX_UPSTREAM_ID_BYTES:
             self._cursors[server] = Cursor(server, session_checksum(session), event.id)
             position = Position("", tuple(self._cursors.values()))
             id = self._services.identifiers.event_id(self._stream.view, position)
-        down = self._messages(server, session, event.data) if event.data else []
+        down = await self._messages(server, session, event.data) if event.data else []
         for message in down[:-1]:
             await self._deliver(render(SseEvent(message, event.event)))
         # A client that resumes after the id must have received all of the event.
         if down:
             await self._deliver(render(SseEvent(down[-1], event.event, id)))
 
-    def _messages(self, server: str, session: UpstreamSession, data: bytes) -> list[bytes]:
+    async def _messages(self, server: str, session: UpstreamSession, data: bytes) -> list[bytes]:
         """What the client gets of an event's data."""
         down = []
         for message in messages_in(data):
             relayed = self._stream.relay.message(server, session, message, None)
             if relayed.up is not None:
-                self._services.legs.post(server, session, relayed.up, self._stream.context)
+                await self._services.legs.answer(server, session, relayed.up, self._stream.context)
             if relayed.changed is not None:
                 self._tell_change({relayed.changed})
             if relayed.down is not None:
@@ -233,20 +247,3 @@ class MergedStream:
             message = {"jsonrpc": "2.0", "method": LIST_CHANGED[kind]}
             await self._deliver(render(SseEvent(orjson.dumps(message))))
             self._changed.discard(kind)
-
-
-class _Pause:
-    """Time between two attempts: it grows while they fail, with some chance in it so that not all come at once."""
-
-    def __init__(self) -> None:
-        self.shortest = DEFAULT_RETRY
-        self._next = 0.0
-
-    def reset(self) -> None:
-        self._next = 0.0
-
-    def next(self) -> float:
-        """Seconds to wait now."""
-        seconds = max(self._next, self.shortest)
-        self._next = min(seconds * 2, _LONGEST_PAUSE)
-        return seconds * random.uniform(0.8, 1.0)  # noqa: S311 - no secret

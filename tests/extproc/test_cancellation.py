@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.gateway.legs import Listed
@@ -18,6 +20,7 @@ from tests.extproc.rig import GITHUB, REPAIR_FIELDS, REPAIR_ROUTE, WEATHER, Live
 from tests.support.fake_upstreams import FakeUpstreams, Held
 from tests.support.rawclient import DEADLINE, RawExchange, headers_message, kind, request_fields, rpc
 from tests.support.scripted import ScriptedServer
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -183,3 +186,22 @@ class TestEffects:
         refused = gone.receive(headers_message(fields, end_of_stream=True).SerializeToString())
         assert isinstance(refused, list)
         assert pb.ProcessingResponse.FromString(refused[0]).immediate_response.status.code == 404
+
+    async def test_of_initialize_leave_no_session_behind(self, subrequests: Subrequests) -> None:
+        """One server has opened a session, another one has not: the client that leaves never learns of it."""
+        server, held = subrequests.server, subrequests.held
+
+        async def one_answers(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+            return (
+                await held(request, message)
+                if request.headers["x-mcp-server"] == "weather"
+                else server._initialize(message)
+            )
+
+        server.on["initialize"] = one_answers
+        leaver = await subrequests.rig.waiting(initialize(), request_fields())
+        assert await held.reached(1) == {"weather"}
+        await eventually(lambda: server.calls("notifications/initialized"), "the other one is confirmed")
+        assert len(server.sessions) == 1
+        leaver.cancel()
+        await eventually(lambda: not server.sessions, "its session is ended")

@@ -94,6 +94,21 @@ async def test_a_ping_is_answered_without_the_client(rig: Rig[FakeUpstreams], fo
     assert [context.request_id for context in rig.upstreams.in_background] == [b"1"]
 
 
+async def test_answers_that_a_server_does_not_take_are_dropped_and_counted(
+    rig: Rig[FakeUpstreams], forwarded: RawExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Envoy sends a response on as it comes, so nothing here can wait. The log is told once for each response."""
+    rig.upstreams.is_full = True
+    await send_head(forwarded, "text/event-stream")
+    pings = b"".join(b'data: {"jsonrpc":"2.0","id":%d,"method":"ping"}\n\n' % number for number in range(3))
+    await send_piece(forwarded, pings)
+    await send_piece(forwarded, pings)
+    assert rig.counters.value("mcp.answer_dropped", server="github") == 6
+    assert [record.getMessage() for record in caplog.records].count("answers_dropped") == 1
+    last = await send_piece(forwarded, b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n', end=True)
+    assert last == b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n'
+
+
 async def test_a_stream_without_an_answer_ends_with_an_error(forwarded: RawExchange) -> None:
     await send_head(forwarded, "text/event-stream")
     piece = await send_piece(forwarded, b": bye\n\n", end=True)
@@ -104,3 +119,42 @@ async def test_a_stream_without_an_answer_ends_with_an_error(forwarded: RawExcha
 async def test_a_body_that_was_not_ordered_is_not_read(forwarded: RawExchange) -> None:
     await forwarded.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=b"{}", end_of_stream=True)))
     assert not (await forwarded.receive()).response_body.HasField("response")
+
+
+SUBSCRIBING = UpstreamSession("2025-11-25", "gh-1", frozenset({"resources", "resources.subscribe"}))
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "body", "is_kept"),
+    [
+        ("200", "application/json", b'{"jsonrpc":"2.0","id":1,"result":{}}', True),
+        ("200", "application/json", b'{"jsonrpc":"2.0","id":1,"error":{"code":-32002,"message":"no"}}', False),
+        ("200", "text/event-stream", b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n', True),
+        ("200", "text/event-stream", b'data: {"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"no"}}\n\n', False),
+        ("500", "text/plain", b"", False),
+    ],
+)
+async def test_a_subscription_lasts_if_the_server_agrees(
+    rig: Rig[FakeUpstreams], status: str, content_type: str, body: bytes, is_kept: bool
+) -> None:
+    """Otherwise a server that lost the session would be asked for what it has refused."""
+    body_of_request = b'{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"gh+x:1"}}'
+    tokens = rig.token(github=SUBSCRIBING, weather=WEATHER)
+    exchange = await rig.posted(body_of_request, rig.fields(mcp_session_id=tokens))
+    assert kind(await exchange.receive()) == "request_body"
+    await send_head(exchange, content_type, status)
+    if body:
+        await send_piece(exchange, body, end=True)
+    settings = rig.gateway.memory.settings("github", "gh-1")
+    assert settings is not None
+    assert [*settings.subscriptions] == (["x:1"] if is_kept else [])
+
+
+async def test_heads_that_are_remembered_count_for_all_they_hold(rig: Rig[FakeUpstreams]) -> None:
+    """By their bytes, which are bounded: each is another one, with nearly as many headers as one that is kept may have."""
+    names = {f"x-{'y' * 60}-{number}": "1" for number in range(90)}
+    for number in range(40):
+        await rig.asked([*rig.fields(), *names.items(), ("x-number", str(number))])
+    known = rig.processor.known_heads
+    assert 40 * 6_000 * 4 < known.size <= 16 << 20
+    assert len(known) == 40

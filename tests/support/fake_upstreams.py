@@ -88,6 +88,8 @@ class FakeUpstreams:
         self.posted: list[tuple[str, bytes]] = []
         self.in_background: list[RequestContext] = []
         """For whose sake something was posted or discarded."""
+        self.is_full = False
+        """Whether no more is posted."""
         self._runs: asyncio.Queue[Work[tuple[Leg, ...], Sequence[Outcome]]] = asyncio.Queue()
         self._sessions: asyncio.Queue[Work[Lost, UpstreamSession | Failed]] = asyncio.Queue()
 
@@ -102,9 +104,12 @@ class FakeUpstreams:
         self.in_background.append(context)
         self.discarded.append((server, session))
 
-    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None:
+    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> bool:
+        if self.is_full:
+            return False
         self.in_background.append(context)
         self.posted.append((server, body))
+        return True
 
     async def next_run(self) -> Work[tuple[Leg, ...], Sequence[Outcome]]:
         """The next fan-out, once an exchange starts it."""

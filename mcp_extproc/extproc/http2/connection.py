@@ -22,6 +22,7 @@ import msgspec
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.extproc.http2 import frames
 
 Headers = Mapping[str, str]
@@ -33,6 +34,7 @@ Fields = Iterable[tuple[bytes, bytes]]
 FORGIVEN_PER_SECOND = 100.0
 
 _MAX_KNOWN_BLOCKS = 256
+_MAX_KNOWN_BLOCKS_BYTES = MIB
 _MAX_KNOWN_BLOCK_BYTES = 2048
 """Limits for a block and its decoded form: a single byte can stand for a whole field."""
 _MAX_FORGOTTEN = 1024
@@ -189,7 +191,7 @@ class Connection:
         self._decoder = Decoder(max_header_list_size=self.limits.header_bytes)
         self._stands_alone = False
         """Whether blocks are independent of a dynamic table, so that the same bytes always mean the same."""
-        self._known_blocks: dict[bytes, Headers] = {}
+        self._known_blocks: Bounded[bytes, Headers] = Bounded(_MAX_KNOWN_BLOCKS, _MAX_KNOWN_BLOCKS_BYTES)
         self._table_update = b""
         """Prefix of the next header block that we send."""
         self._table_gone = False
@@ -501,9 +503,7 @@ class Connection:
             return known
         headers = _headers(self._decode(block))
         if headers is not None and max(len(block), _size(headers)) <= _MAX_KNOWN_BLOCK_BYTES:
-            if len(self._known_blocks) >= _MAX_KNOWN_BLOCKS:
-                self._known_blocks.clear()
-            self._known_blocks[block] = headers
+            self._known_blocks.keep(block, headers, len(block) + _size(headers))
         return headers
 
     def _decode(self, block: bytes) -> Fields:

@@ -34,6 +34,8 @@ class Out:
     down: bytes = b""
     up: list[bytes] = field(default_factory=list)
     """Answers to requests of the server that the client never sees."""
+    is_refused: bool = False
+    """Whether the request is answered with an error."""
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -175,6 +177,7 @@ class CallResponse:
             for message in messages_in(text)
         ]
         self._answered |= any(one.is_response for _, one in relayed)
+        out.is_refused |= any(one.is_error for _, one in relayed)
         out.up += [one.up for _, one in relayed if one.up is not None]
         return relayed
 

@@ -42,6 +42,8 @@ class Relayed:
     changed: str | None = None
     """The capability (``tools``, ``prompts``, ``resources``) whose lists changed. Several such messages may become one."""
     is_response: bool = False
+    is_error: bool = False
+    """Whether it is one that says that the request failed."""
 
 
 _DROPPED = Relayed()
@@ -97,7 +99,7 @@ class Relay:
             members = jsontext.split(text)
         if "error" in members and not ("result" in members and jsontext.is_null(members["error"])):
             edited = self._error(server, members["error"])
-            return Relayed(_with(text, members, "error", edited), is_response=True)
+            return Relayed(_with(text, members, "error", edited), is_response=True, is_error=True)
         row = methods.REQUESTS.get(call.method)
         if row is None:
             return Relayed(text, is_response=True)

@@ -13,6 +13,7 @@ from mcp_extproc.gateway.effects import Effects, Subscribe, Unsubscribe
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Failed, SessionRef
+from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.plans import CallPlan, Changes, Kind
 from mcp_extproc.gateway.policy import preview as policy_preview
 from mcp_extproc.gateway.relay import reading
@@ -100,6 +101,7 @@ def _to(ask: Inquiry, method: Method, what: Wanted, found: Target) -> Decision:
         token = progress_token(ask.request)
     except McpError as error:
         return replies.reject(error.about(ask.request.id), ask.facts)
+    undoing = _undone(ask.services.memory, effects)
 
     def resume(session: UpstreamSession | Failed) -> Decision:
         if isinstance(session, Failed):
@@ -108,7 +110,7 @@ def _to(ask: Inquiry, method: Method, what: Wanted, found: Target) -> Decision:
         if method.capability is not None and method.capability not in session.capabilities:
             return replies.reject(refusals.not_offered(method.name, entry.name).about(ask.request.id), ask.facts)
         plan = _plan(ask, method, entry, found.own, session, changes)
-        return _forwarded(ask.caller, ask.services, plan, ask.request, changes, token, effects)
+        return _forwarded(ask.caller, ask.services, plan, ask.request, changes, token, effects, undoing)
 
     session = ask.services.memory.current(ref)
     if session is not None:
@@ -123,6 +125,15 @@ def _subscription(method: Method, ref: SessionRef, uri: str) -> Effects:
         case Subscription.ENDS:
             return (Unsubscribe(ref, uri),)
     return ()
+
+
+def _undone(memory: SessionMemory, effects: Effects) -> Effects:
+    """A subscription that the server refuses ends again, unless it was there before."""
+    return tuple(
+        Unsubscribe(effect.session, effect.uri)
+        for effect in effects
+        if isinstance(effect, Subscribe) and not memory.is_subscribed(effect.session, effect.uri)
+    )
 
 
 def like_before(
@@ -179,6 +190,7 @@ def _forwarded(
     changes: Changes,
     token: bytes | None,
     effects: Effects = (),
+    undoing: Effects = (),
 ) -> Forward:
     id = id_at_servers(caller, request.id)
     mapped = id != request.id
@@ -192,13 +204,13 @@ def _forwarded(
             plan.session,
             Call(request.method, token),
             request.id,
-            plan.reads_json or mapped,
+            plan.reads_json or mapped or bool(undoing),
             services.limits.response_bytes,
             services.limits.event_bytes,
         )
     progress = None if token is None else (caller.key, token)
     length = (("content-length", str(len(body))),)
-    return Forward(plan.forward, body, length, request.id, response, progress, effects)
+    return Forward(plan.forward, body, length, request.id, response, progress, effects, undoing)
 
 
 def _new_plan(

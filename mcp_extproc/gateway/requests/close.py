@@ -24,4 +24,4 @@ def close(caller: Caller, head: RequestHead, facts: RequestFacts) -> FanOut:
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
         return Reply(204, b"", facts=facts, notes=replies.failure_notes(outcomes), effects=(EndStreams(caller.key),))
 
-    return FanOut(legs, answer, effects=(EndSession(caller.key),))
+    return FanOut(legs, answer, effects=(EndSession(caller.key, tuple(leg.session for leg in legs)),))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mcp_extproc import __version__
 from mcp_extproc.gateway import merge, refusals, replies
 from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.effects import BeginSession
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
-from mcp_extproc.gateway.legs import Opened, OpenLeg, Outcome
+from mcp_extproc.gateway.legs import Opened, OpenLeg, Outcome, ref_to
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, jsontext, versions
@@ -40,7 +42,7 @@ def initialize(
     def answer(outcomes: Sequence[Outcome], now: float) -> Reply:
         try:
             session = _session(services, served, head.principal, version, flags, facts, outcomes, now)
-            return _opened(services, session, request.id, facts, outcomes)
+            return _opened(services, served, session, request.id, facts, outcomes)
         except McpError as error:
             return replies.reject(error.about(request.id), facts, replies.failure_notes(outcomes))
 
@@ -82,7 +84,14 @@ def _session(
     )
 
 
-def _opened(services: Services, session: Session, id: bytes, facts: RequestFacts, outcomes: Sequence[Outcome]) -> Reply:
+def _opened(
+    services: Services,
+    served: ServedEndpoint,
+    session: Session,
+    id: bytes,
+    facts: RequestFacts,
+    outcomes: Sequence[Outcome],
+) -> Reply:
     failed = merge.failures(outcomes)
     token, session_id = services.sealer.seal(session)
     offered = [server.capabilities for server in session.upstreams.values()]
@@ -95,7 +104,9 @@ def _opened(services: Services, session: Session, id: bytes, facts: RequestFacts
     if text := merge.instructions([outcome for outcome in outcomes if isinstance(outcome, Opened)]):
         value["instructions"] = text
     facts = facts.but(session=session_id, unavailable=replies.names_of(failed))
-    return replies.result(id, value, facts, replies.failure_notes(outcomes), (("mcp-session-id", token),))
+    reply = replies.result(id, value, facts, replies.failure_notes(outcomes), (("mcp-session-id", token),))
+    refs = tuple(ref_to(name, session_id, session) for name in served.catalog.entries)
+    return replace(reply, effects=(BeginSession(session_id, session.expires, refs),))
 
 
 def _client_flags(request: Request, version: str) -> Flags:

@@ -199,15 +199,19 @@ async def test_a_server_that_dropped_a_stream_that_it_keeps(start: StartGateway)
             assert alpha.gets[-1].headers["last-event-id"] == f"{channel.name}/0"
 
 
-async def test_a_server_that_never_knows_its_session_is_left_alone(start: StartGateway) -> None:
-    """It answers 404 to every GET: one new session, and no more, or it would get a new one each second."""
+@pytest.mark.parametrize("status", [404, 400])
+async def test_a_server_without_streams_keeps_its_session(start: StartGateway, status: int) -> None:
+    """It says to every GET what others say to lost sessions. What the client does in the session goes on."""
     async with two(start) as (alpha, beta, gateway):
-        alpha.get_status = 404
-        async with listen(gateway, await gateway.initialize()) as events:
-            channel = await beta.opened()
-            await alpha.until(lambda: len(alpha.gets) == 2)
-            assert await _changes(events, channel) == ["resources/list_changed", "tools/list_changed"]
-            assert len(alpha.calls("initialize")) == 2
+        alpha.get_status = status
+        session = await gateway.initialize()
+        for _ in range(2):
+            asked = len(alpha.calls("ping"))
+            async with listen(gateway, session):
+                await beta.opened()
+                await alpha.until(lambda: len(alpha.calls("ping")) > asked)  # noqa: B023 - awaited here
+        assert (await gateway.rpc("tools/list", mcp_session_id=session)).status == 200
+        assert len(alpha.calls("initialize")) == len(alpha.sessions) == 1
 
 
 async def test_a_request_that_takes_too_long_is_cancelled(start: StartGateway) -> None:

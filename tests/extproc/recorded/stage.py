@@ -60,8 +60,9 @@ class Servers:
     def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None:
         self.told[f"discard {server} {session.id}"] += 1
 
-    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None:
+    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> bool:
         self.told[f"post {server} {body!r}"] += 1
+        return True
 
 
 def _outcome(leg: Leg) -> Outcome:

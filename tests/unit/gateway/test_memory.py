@@ -5,6 +5,7 @@ At its bound each kind forgets the oldest first.
 
 from __future__ import annotations
 
+from mcp_extproc.gateway.effects import BeginSession, EndSession
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -225,3 +226,81 @@ def test_nothing_is_left_of_requests_that_are_over() -> None:
     assert memory.is_running("1", b"7")
     memory.finished("1", b"7")
     assert not memory._running
+
+
+# -- Bytes ------------------------------------------------------------------------------------------------------------------
+
+
+LONG = "x:" + "y" * 10_000
+
+
+def test_subscriptions_of_a_session_are_bounded_in_bytes() -> None:
+    memory = SessionMemory()
+    for number in range(1000):
+        memory.subscribe(KNOWN, f"{LONG}{number}")
+    uris = settings(memory, "first")[1]
+    assert sum(map(len, uris)) <= 256 * 1024
+    assert uris[-1] == f"{LONG}999"
+
+
+def test_settings_of_all_sessions_are_bounded_in_bytes() -> None:
+    memory = SessionMemory()
+    for anchor in range(500):
+        for number in range(25):
+            memory.subscribe(ref(anchor=str(anchor)), f"{LONG}{number}")
+    assert memory._settings.size <= 64 << 20
+    assert settings(memory, "499")[1]
+    assert not settings(memory, "0")[1]
+
+
+def test_sessions_opened_late_are_bounded_in_bytes() -> None:
+    memory = SessionMemory()
+    for number in range(20_000):
+        memory.replace("a", str(number), upstream("a", id=f"{number}" + "y" * 4000))
+    assert memory._late.size <= 64 << 20
+    assert memory.current(ref(anchor="0")) is None
+
+
+def test_the_end_of_a_session_frees_what_was_set_in_it() -> None:
+    memory = SessionMemory()
+    memory.replace("b", "token 1", upstream("b", id="late"))
+    memory.subscribe(KNOWN, LONG)
+    memory.subscribe(ref("b"), LONG)
+    memory.remember_level("s", "info")
+    memory.remember_owners("s", "tools/list", {"x": "a"}, 100.0)
+    memory.apply(EndSession("s", (KNOWN, ref("b"))))
+    assert (memory.settings("a", "first"), memory.settings("b", "late")) == (None, None)
+    assert (memory.level("s"), memory.owners("s", "tools/list", 0.0)) == (None, None)
+    assert memory._settings.size == 0
+    assert memory.current(ref("b")) == upstream("b", id="late"), "it has still to be ended"
+
+
+def test_settings_go_back_with_a_session_that_is_taken_back() -> None:
+    memory = SessionMemory()
+    memory.set_level(KNOWN, "info")
+    memory.replace("a", "first", upstream("a", id="second"))
+    memory.forget("a", "first")
+    assert settings(memory, "first") == ("info", [])
+
+
+# -- Sessions that nobody ends ---------------------------------------------------------------------------------------------
+
+
+def test_sessions_with_servers_outlive_no_token() -> None:
+    """The current ones: a server may have got another one, or its first, since the client's session began."""
+    memory = SessionMemory()
+    memory.apply(BeginSession("1", 100.0, (KNOWN, ref("b"), ref("c"))))
+    memory.apply(BeginSession("2", 200.0, (ref("c", upstream("c", id="other")),)))
+    memory.replace("a", "first", upstream("a", id="second"))
+    memory.replace("b", "token 1", upstream("b", id="late"))
+    assert memory.expired(99.0) == []
+    assert memory.expired(100.0) == [("a", upstream("a", id="second")), ("b", upstream("b", id="late"))]
+    assert memory.expired(100.0) == []
+    assert memory.expired(200.0) == [("c", upstream("c", id="other"))]
+
+
+def test_a_session_that_its_client_ended_is_not_ended_again() -> None:
+    memory = SessionMemory()
+    memory.apply(BeginSession("1", 100.0, (KNOWN,)))
+    memory.apply(EndSession("1", (KNOWN,)))
+    assert memory.expired(100.0) == []

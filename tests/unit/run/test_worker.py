@@ -1,4 +1,4 @@
-"""One worker's end: all that it started ends with it, also where ending one of them breaks."""
+"""One worker: all that it started ends with it, also where ending one of them breaks; and what it does by itself."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Any, NoReturn
 
 import pytest
 
+from mcp_extproc.address import TcpAddress, UnixAddress
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.worker import WorkerOptions, worker
+from mcp_extproc.upstreams import expiry
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
+from tests.support.rawclient import RawClient, request_fields, rpc
+from tests.support.scripted import ScriptedServer
+from tests.support.waiting import eventually
 from tests.unit.gateway.support import config
 
 
@@ -48,3 +53,19 @@ async def test_streams_that_break_when_they_are_ended(monkeypatch: pytest.Monkey
     assert [type(error) for error in caught.value.exceptions] == [Bug]
     assert closed == ["legs", "client"]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_sessions_that_nobody_ends_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client never comes back: once its token has expired, the server's session is of no use."""
+    monkeypatch.setattr(expiry, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(expiry, "GRACE_SECONDS", -1e6)  # expired already
+    with tempfile.TemporaryDirectory(prefix="mcp") as directory:
+        async with ScriptedServer() as server:
+            options = WorkerOptions(UnixAddress(f"{directory}/s"), TcpAddress("127.0.0.1", server.port), None)
+            async with worker(config({"a": {}}), options, "s" * 32), RawClient(UnixAddress(f"{directory}/s")) as client:
+                exchange = client.exchange()
+                await exchange.send_headers(request_fields())
+                await exchange.receive()
+                await exchange.send_body(rpc("initialize", {"protocolVersion": "2025-11-25"}))
+                await eventually(lambda: [r for r in server.received if r.http_method == "DELETE"], "it is ended")
+            assert not server.sessions

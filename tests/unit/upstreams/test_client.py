@@ -15,6 +15,7 @@ from mcp_extproc.address import TcpAddress
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import NoStream, SessionLost, UpstreamClient, UpstreamError
 from tests.support.scripted import Handler, Received, ScriptedServer, fixed
+from tests.support.waiting import eventually
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
 
 PATH = "/p%20q?k=%2F"
@@ -339,6 +340,15 @@ async def test_whatever_a_server_says_to_the_end_of_a_session(status: int) -> No
         await client.end(ENTRY, upstream("a"))
 
 
+async def test_a_session_that_is_not_confirmed_is_ended() -> None:
+    """Nobody will ever use it."""
+    async with asking(on={"notifications/initialized": raw(500, "text/plain", "")}) as (client, server):
+        reason, _ = await failure(client.initialize(ENTRY, LATEST, frozenset()))
+        assert reason == "status"
+        await eventually(lambda: not server.sessions, "the session is ended")
+    assert server.received[-1].headers["mcp-session-id"] == "scripted-1-1"
+
+
 # -- The answer to initialize -----------------------------------------------------------------------------------------------
 
 
@@ -525,8 +535,9 @@ async def test_a_stream_is_asked_for_with_session_version_and_position(last: str
         (403, "text/plain", NoStream, "no_stream"),
         (200, "application/json", NoStream, "no_stream"),
         (202, SSE, NoStream, "no_stream"),
-        (404, "text/plain", SessionLost, "session_lost"),
-        (400, "text/plain", SessionLost, "session_lost"),
+        # Whether it means the session, only another request can tell.
+        (404, "text/plain", NoStream, "no_stream"),
+        (400, "text/plain", NoStream, "no_stream"),
         # Another connection holds the stream, or the server is busy: it may have one later.
         (409, "text/plain", UpstreamError, "busy"),
         (429, "text/plain", UpstreamError, "busy"),
@@ -541,6 +552,8 @@ async def test_gets_without_a_stream(status: int, content_type: str, kind: type[
             async with client.listen(ENTRY, upstream("a"), None):
                 pass
     assert (type(caught.value), caught.value.reason) == (kind, reason)
+    if isinstance(caught.value, NoStream):
+        assert caught.value.may_mean_session == (status in (400, 404))
 
 
 PRIMING = "id: {0}\nretry: 1\ndata:\n\n"
@@ -571,9 +584,10 @@ async def test_a_stream_without_a_last_id_is_not_asked_for_again(events: str) ->
     assert len(server.received) == 1
 
 
-async def test_a_stream_that_does_not_go_on_is_a_failure() -> None:
-    """So that nobody waits for ever."""
-    async with streaming((405, "text/plain", ""), on={LIST: raw(200, SSE, PRIMING.format(1))}) as (client, _):
+@pytest.mark.parametrize("status", [405, 404, 400])
+async def test_a_stream_that_does_not_go_on_is_a_failure(status: int) -> None:
+    """So that nobody waits for ever; nor is the session given up for it, which other requests use."""
+    async with streaming((status, "text/plain", ""), on={LIST: raw(200, SSE, PRIMING.format(1))}) as (client, _):
         reason, _ = await failure(client.request(ENTRY, upstream("a"), LIST, {}))
     assert reason == "no_stream"
 

@@ -59,10 +59,11 @@ def failures(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 async def test_a_leg_that_breaks_ends_the_others() -> None:
     """They would go on for nobody: what breaks one leg ends the exchange."""
-    rig = Rig(FakeClient(a=[asyncio.Event()], b=[Bug()], c=[upstream("c")]))
+    rig = Rig(FakeClient(a=[asyncio.Event()], b=[Bug()], c=[upstream("c"), {}]))
     with pytest.raises(ExceptionGroup) as caught:
         await rig.legs.run([opening(server) for server in "abc"])
     assert [type(error) for error in caught.value.exceptions] == [Bug]
+    await eventually(lambda: rig.client.left("c") == 0, "the session that was opened is ended")
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -116,7 +117,7 @@ async def test_answers_and_ends_that_break(caplog: pytest.LogCaptureFixture) -> 
     rig.legs.post("a", upstream("a"), b"{}", NO_CONTEXT)
     rig.legs.discard("b", upstream("b"), NO_CONTEXT)
     await eventually(lambda: len(caplog.records) == 2, "both failures are logged")
-    assert failures(caplog) == [{"task": "post", "server": "a"}, {"task": "end_session", "server": "b"}]
+    assert failures(caplog) == [{"task": "answer", "server": "a"}, {"task": "end_session", "server": "b"}]
     known = replace(ref("a"), known=upstream("a"))
     assert len(await rig.legs.run([NotifyLeg("a", known, b"{}", deadline=DEADLINE)])) == 1
     assert rig.client.left("a") == 0

@@ -30,6 +30,7 @@ from mcp_extproc.gateway.legs import (
 from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import Result, SessionLost, UpstreamError
+from tests.support.waiting import eventually
 from tests.unit.gateway.support import EVERYTHING, LATEST, NOW, SECRET, as_reply, head, message, upstream
 from tests.unit.upstreams.fake_client import DEADLINE, LOST, FakeClient, Rig, Step, need, page
 
@@ -588,3 +589,16 @@ async def test_closing_gives_up_what_runs_by_itself() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_sessions_that_nobody_learns_of_are_ended() -> None:
+    """Whoever asked for them is gone, while another server has not answered."""
+    client = FakeClient(a=[upstream("a"), {}], b=[asyncio.Event()])
+    legs = Rig(client).legs
+    asking = asyncio.create_task(legs.run([opening("a"), opening("b")]))
+    await eventually(lambda: client.left("a") == 1 and client.left("b") == 0, "one is open, and one waits")
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled()
+    await eventually(lambda: client.left("a") == 0, "it is ended")
+    assert client.asked[-1] == ("a", "end", "id of a")

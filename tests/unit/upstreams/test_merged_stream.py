@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, cast
+
+import pytest
 
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Reply, Stream
@@ -14,10 +16,15 @@ from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, SseEvent, SseParser, render
-from mcp_extproc.upstreams.client import NoStream
+from mcp_extproc.upstreams.batch_client import BatchClient
+from mcp_extproc.upstreams.client import NoStream, UpstreamClient
+from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
 from mcp_extproc.upstreams.stream_services import StreamServices
-from tests.unit.gateway.relay.support import LATEST, Rig, upstream
+from tests.support.waiting import eventually
+from tests.unit.gateway.relay.support import Rig as RelayRig
+from tests.unit.gateway.support import LATEST, upstream
+from tests.unit.upstreams.fake_client import LOST, FakeClient, Rig, Step
 
 SIZE = 16 * 1024
 
@@ -34,7 +41,7 @@ class Flood:
         self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None, *, context: RequestContext
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         if entry.name == "a":
-            raise NoStream(405)
+            raise NoStream(405, session)
         self.open += 1
         try:
             yield self._chunks()
@@ -56,7 +63,7 @@ class Bench:
     """Streams over one flood."""
 
     def __init__(self, stream_bytes: int = 64 << 20) -> None:
-        self.rig = Rig()
+        self.rig = RelayRig()
         self.flood = Flood()
         entries = self.rig.relay._catalog.entries
         client: Any = self.flood
@@ -167,3 +174,123 @@ async def test_a_stream_ends_after_so_many_bytes() -> None:
     async with bench.streams.open(bench.stream()) as chunks:
         assert not isinstance(chunks, Reply)
         assert len(await _numbers(chunks, 2)) == 2
+
+
+# -- Servers that refuse, or close what they opened -------------------------------------------------------------------------
+
+
+OLD = upstream("b", id="old")
+NEW = upstream("b", id="new")
+MESSAGE = render(SseEvent(b'{"jsonrpc":"2.0","method":"x"}'))
+
+
+class Opening(FakeClient):
+    """Server ``b`` answers each GET with the next of ``gets``: a status, or what it sends before it closes. After the last one
+    its stream stays open."""
+
+    def __init__(self, gets: Sequence[int | bytes], steps: Sequence[Step] = ()) -> None:
+        super().__init__(b=steps)
+        self._gets = list(gets)
+        self.sessions: list[str | None] = []
+        """Of each GET."""
+
+    @asynccontextmanager
+    async def listen(
+        self, entry: CatalogEntry, session: UpstreamSession, *_: object, **__: object
+    ) -> AsyncIterator[Any]:
+        self.sessions.append(session.id)
+        step = self._gets.pop(0) if self._gets else None
+        if isinstance(step, int):
+            raise NoStream(step, session)
+        yield self._chunks(step)
+
+    async def _chunks(self, text: bytes | None) -> AsyncIterator[bytes]:
+        if text is None:
+            await asyncio.Event().wait()
+        else:
+            yield text
+
+    def parser(self) -> SseParser:
+        return SseParser(1 << 20)
+
+
+class Legs(LegRunner):
+    """They do not wait, and record for how long they would have."""
+
+    waited: list[float]
+
+    async def wait_for_another(self, ref: SessionRef, session: UpstreamSession | None, seconds: float) -> None:
+        self.waited.append(seconds)
+        await asyncio.sleep(0)
+
+
+class Following:
+    """A client's stream over one server."""
+
+    def __init__(self, client: Opening) -> None:
+        self.client, self.relays = client, RelayRig()
+        rig = Rig(client)
+        self.memory, entries, limits = rig.memory, rig.legs._entries, rig.config.limits
+        sender = cast("UpstreamClient", client)
+        self.legs = Legs(sender, BatchClient(None, limits), entries, self.memory, limits)
+        self.waited = self.legs.waited = []
+        services = StreamServices(
+            sender, self.legs, entries, self.memory, self.relays.identifiers, lambda: 0.0, 1 << 20
+        )
+        self.streams = Streams(services)
+        self.ref = SessionRef("b", "old", OLD, LATEST, frozenset())
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Listen until this holds."""
+        asked = Stream(
+            self.relays.view, self.relays.relay, (self.ref,), {}, "", 1e9, Reply(405, b""), NOTHING, 1.0, NO_CONTEXT
+        )
+        async with self.streams.open(asked):
+            await eventually(condition, "the server was dealt with")
+        await self.streams.close()
+        await self.legs.close()
+
+
+@pytest.mark.parametrize("status", [404, 400])
+async def test_a_server_without_streams_keeps_its_session(status: int) -> None:
+    """Whatever it says to a GET, it still knows the session: a client's work may be in it."""
+    following = Following(Opening([status], [{}]))
+    await following.until(lambda: following.client.left("b") == 0)
+    assert following.client.asked == [("b", "ping", ("old", "{}"))]
+    assert following.client.sessions == ["old"]
+    assert following.memory.current(following.ref) == OLD
+
+
+@pytest.mark.parametrize("status", [404, 400])
+async def test_a_lost_session_is_replaced_and_listened_to(status: int) -> None:
+    following = Following(Opening([status], [LOST, NEW]))
+    await following.until(lambda: following.client.sessions == ["old", "new"])
+    assert following.memory.current(following.ref) == NEW
+
+
+async def test_a_session_is_kept_where_a_new_one_fares_no_better() -> None:
+    """The server says to a ping what it says to a GET. What the client set in the session is the session's again."""
+    following = Following(Opening([400, 400], [LOST, NEW, LOST, {}]))
+    following.memory.set_level(following.ref, "info")
+    await following.until(lambda: following.client.left("b") == 0)
+    assert following.client.asked[-1] == ("b", "end", "new")
+    assert following.memory.current(following.ref) == OLD
+    settings = following.memory.settings("b", "old")
+    assert settings is not None
+    assert settings.level == "info"
+    assert following.client.sessions == ["old", "new"]
+
+
+async def test_a_server_that_closes_each_stream_is_asked_less_and_less() -> None:
+    """Whatever it names: that it opens them proves nothing."""
+    following = Following(Opening([b"retry: 0\n\n"] * 6))
+    await following.until(lambda: len(following.client.sessions) == 7)
+    assert following.waited == sorted(following.waited)
+    assert sum(following.waited) > 0.5 + 1 + 2 + 4 + 8 + 16
+
+
+async def test_a_server_that_sends_something_each_time_is_asked_at_its_pace() -> None:
+    following = Following(Opening([b"retry: 0\n\n" + MESSAGE] * 6))
+    await following.until(lambda: len(following.client.sessions) == 7)
+    assert min(following.waited) >= 0.5
+    assert max(following.waited) < 1

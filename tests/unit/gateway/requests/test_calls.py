@@ -247,7 +247,7 @@ RESOURCES = ("resources", "tools")
 
 # (what it takes, whether the response is looked at, whether JSON is read)
 TOOLS_ONLY = {name: upstream(name, id=None) for name in "ab"}
-RESOURCES = {"b": upstream("b", id=None, capabilities=("tools", "resources"))}
+WITH_RESOURCES = {"b": upstream("b", id=None, capabilities=("tools", "resources"))}
 
 READ: list[tuple[str, dict[str, Any], bool, bool]] = [
     ("a server without sessions", {"config": ONE, "upstreams": STATELESS}, False, False),
@@ -259,16 +259,16 @@ READ: list[tuple[str, dict[str, Any], bool, bool]] = [
         False,
     ),
     # What a server writes must not read like another's, whatever it declares, and whatever is rewritten of its own.
-    ("several servers", {"upstreams": {**TOOLS_ONLY, **RESOURCES}}, True, True),
+    ("several servers", {"upstreams": {**TOOLS_ONLY, **WITH_RESOURCES}}, True, True),
     (
         "several servers, unprefixed",
-        {"config": config(resources="unprefixed"), "upstreams": {**TOOLS_ONLY, **RESOURCES}},
+        {"config": config(resources="unprefixed"), "upstreams": {**TOOLS_ONLY, **WITH_RESOURCES}},
         True,
         True,
     ),
     (
         "a server without prefix",
-        {"config": config({"a": {"prefix": ""}, "b": {}}), "upstreams": {**TOOLS_ONLY, **RESOURCES}},
+        {"config": config({"a": {"prefix": ""}, "b": {}}), "upstreams": {**TOOLS_ONLY, **WITH_RESOURCES}},
         True,
         True,
     ),
