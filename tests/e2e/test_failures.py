@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import Answer, TestGateway
-from tests.support.scripted import ScriptedServer, hang, raw, tool
+from tests.support.scripted import ScriptedServer, hang, raw, redirect, tool
 from tests.support.waiting import eventually
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
@@ -216,6 +216,10 @@ FAILING = (
     ("401", raw(401, "application/json", "{}"), "answered HTTP 401"),
     ("429", raw(429, "text/plain", "slow"), "answered HTTP 429"),
     ("redirect", raw(302, "text/html", ""), "answered HTTP 302"),
+    ("moved", redirect(307, "/mcp/"), "answered HTTP 307, a redirect to /mcp/, which calls do not follow"),
+    ("moved elsewhere", redirect(308, "https://b.example:8080/x"), "a redirect to https://b.example:8080/x, "),
+    ("moved with a secret", redirect(307, "/x?key=secret"), "answered HTTP 307 instead of an MCP message"),
+    ("moved, not in JSON", redirect(307, '/x","y":"'), "answered HTTP 307 instead of an MCP message"),
     ("202", raw(202, "application/json", ""), "answered HTTP 202"),
     ("silence", hang, "StreamIdleTimeout"),
 )
@@ -236,6 +240,18 @@ async def test_a_server_that_fails_a_call(start: StartGateway, alpha: ScriptedSe
             assert answer.headers["content-type"] == "application/json", what
             assert "www-authenticate" not in answer.headers, what
             assert (await gateway.send(PING, mcp_session_id=session)).result == {}, what
+
+
+async def test_a_server_that_redirects_to_another_path(start: StartGateway, alpha: ScriptedServer) -> None:
+    """The gateway's own requests follow; a call says what to configure."""
+    alpha.moved_to = "/mcp/?k=v%20w"
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        listed = (await gateway.rpc("tools/list", mcp_session_id=session)).result
+        assert listed["tools"]
+        assert "_meta" not in listed
+        assert "answered HTTP 307" in (await gateway.call(session, "alpha__echo")).error["message"]
+        assert {received.path for received in alpha.received} == {"/mcp", alpha.moved_to}
 
 
 async def test_a_server_that_is_down(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:

@@ -171,11 +171,8 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "header"),
         [
-            ("a\r\nx-admin: 1", "=?base64?YQ0KeC1hZG1pbjogMQ==?="),
-            ("nul\x00", "=?base64?bnVsAA==?="),
             ("naïve", "=?base64?bmHDr3Zl?="),
             ("\U0001f600", "=?base64?8J+YgA==?="),
-            (" blank ", "=?base64?IGJsYW5rIA==?="),
             ("=?base64?YQ==?=", "=?base64?PT9iYXNlNjQ/WVE9PT89?="),
             ("a b", "a b"),
         ],
@@ -187,6 +184,13 @@ class TestNames:
         assert json.loads(common(answer).body_mutation.body)["params"]["name"] == name
         assert facts(answer)["params"] == {"name": f"gh__{name}"}
         assert facts(answer)["tool"] == name
+
+    @pytest.mark.parametrize("name", ["a\r\nx-admin: 1", "nul\x00", " blank ", "x\u200b"])
+    async def test_what_a_server_may_take_for_another_name_is_unknown(self, rig: Rig[FakeUpstreams], name: str) -> None:
+        exchange = await rig.posted(call(f"gh__{name}"))
+        answer = await exchange.receive()
+        assert error_of(answer)["error"]["code"] == -32602
+        assert facts(answer)["params"] == {"name": f"gh__{name}"}
 
     async def test_half_a_character_is_refused(self, rig: Rig[FakeUpstreams]) -> None:
         """A lone surrogate can be written neither in a header nor in metadata."""

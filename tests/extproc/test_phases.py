@@ -11,6 +11,7 @@ from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.gateway.legs import CloseLeg, Done, Failed, Listed, ListLeg, NotifyLeg, Opened, OpenLeg
 from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
+from tests.extproc import rig as rigs
 from tests.extproc.rig import (
     FOR_A_SESSION,
     GITHUB,
@@ -18,6 +19,7 @@ from tests.extproc.rig import (
     REPAIR_ROUTE,
     WEATHER,
     Rig,
+    Transport,
     assert_more_time,
     call,
     initialize,
@@ -67,12 +69,18 @@ class TestCall:
         assert (await exchange.end()).name == "OK"
         assert rig.counters.snapshot() == {"mcp.forwarded{server=github}": 1}
 
-    async def test_of_servers_without_sessions_orders_no_response(self, rig: Rig[FakeUpstreams]) -> None:
-        """Nothing in a response can need rewriting, so that it passes by."""
+    async def test_of_one_server_without_sessions_orders_no_response(self, transport: Transport) -> None:
+        """Nothing in a response can need rewriting, so that it passes by. With several servers, links can."""
         plain = UpstreamSession("2025-11-25", None, frozenset({"tools"}))
-        exchange = rig.client.exchange()
-        await exchange.send_headers(rig.fields(mcp_session_id=rig.token(github=plain, weather=plain)))
-        assert await exchange.receive() == ASK_FOR_BODY
+        one = rigs.configuration(servers={"github": rigs.SERVERS["github"]})
+        for config, tokens, asked in (
+            (one, {"github": plain}, ASK_FOR_BODY),
+            (rigs.configuration(), {"github": plain, "weather": plain}, ASK_FOR_BODY_AND_HEAD),
+        ):
+            async with rigs.rig(transport, rigs.fakes, config) as rig:
+                exchange = rig.client.exchange()
+                await exchange.send_headers(rig.fields(mcp_session_id=rig.token(**tokens)))
+                assert await exchange.receive() == asked
 
     async def test_is_forwarded_with_the_servers_own_name_and_session(self, rig: Rig[FakeUpstreams]) -> None:
         body = call("gh__issue_read", number=7)

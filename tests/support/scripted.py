@@ -49,6 +49,8 @@ class ScriptedServer:
     on: dict[str, Handler] = field(default_factory=dict)
     get: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
     """What a GET gets."""
+    moved_to: str | None = None
+    """The path and query at which alone it answers; from others it redirects there."""
     received: list[Received] = field(default_factory=list)
     sessions: set[str] = field(default_factory=set)
     port: int = 0
@@ -97,6 +99,8 @@ class ScriptedServer:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append(Received(request.method, request.path_qs, headers, body))
+        if self.moved_to not in (None, request.path_qs):
+            return web.Response(status=307, headers={"location": self.moved_to or ""})
         session = headers.get("mcp-session-id")
         if request.method == "DELETE":
             known = session in self.sessions
@@ -168,6 +172,15 @@ async def hang(request: web.Request, message: dict[str, Any]) -> web.StreamRespo
     """Never answer."""
     await asyncio.Event().wait()
     raise AssertionError
+
+
+def redirect(status: int, location: str) -> Handler:
+    """Answer with where to ask instead."""
+
+    async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return web.Response(status=status, headers={"location": location})
+
+    return handler
 
 
 def raw(status: int, content_type: str, body: str) -> Handler:

@@ -98,11 +98,29 @@ def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
                     *(_failures_at_repair(server, _not(is_answer)) if fails_over else ()),
                     _policy(_all(by_envoy, _not(is_said)), _error_of(server, "failed: %RESPONSE_FLAGS_LONG%")),
                     _policy(
+                        _is_redirect(),
+                        _error_of(
+                            server,
+                            "answered HTTP %RESPONSE_CODE%, a redirect to %RESP(location)%, which calls do not follow: "
+                            "set it in the server's url",
+                        ),
+                    ),
+                    _policy(
                         _not(is_said), _error_of(server, "answered HTTP %RESPONSE_CODE% instead of an MCP message")
                     ),
                 ]
             )
         )
+    )
+
+
+def _is_redirect() -> _Predicate:
+    """One whose target can be repeated in JSON, and has no query or user in it, which may be credentials."""
+    plain = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=r"[A-Za-z0-9:/._~%\[\]-]{1,200}")
+    moved = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="30[78]")
+    return _all(
+        _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=moved)),
+        _input("location", HttpResponseHeaderMatchInput(header_name="location"), StringMatcher(safe_regex=plain)),
     )
 
 
