@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import Layout
 
 
+_MAX_CHARACTERS = 64 << 20
+"""Of a file that `text_of` reads. Envoys' configurations with scripts in them have a few MiB."""
+
+
 def served_from(file: Path, port: int | None) -> Loaded:
     """Load a configuration to serve, and set up logging."""
     served = load_file(file, port)
@@ -46,12 +50,15 @@ def text_of(file: TextIO) -> str:
     """A file's text.
 
     Raises:
-        ConfigError: it is not UTF-8.
+        ConfigError: it is not UTF-8, or too large.
     """
     try:
-        return file.read()
+        text = file.read(_MAX_CHARACTERS + 1)
     except UnicodeDecodeError:
         raise ConfigError(file.name, ["is not UTF-8: save the file in this encoding"]) from None
+    if len(text) > _MAX_CHARACTERS:
+        raise ConfigError(file.name, [f"is larger than {_MAX_CHARACTERS >> 20} MiB"])
+    return text
 
 
 def meeting(workers: int, extproc: tuple[Address, ...], upstreams: Address | None, batches: Address | None) -> Layout:

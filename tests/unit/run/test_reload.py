@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_extproc import tasks
-from mcp_extproc.config import ConfigError, Loaded, load
+from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
+from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.watched_files import Rendered
 from mcp_extproc.run import reload
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig
@@ -83,6 +85,19 @@ def clusters(directory: Path) -> set[str]:
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
+
+
+def test_a_start_renders_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[GatewayConfig] = []
+    render = watched_files.render
+
+    def counted(config: GatewayConfig, layout: Layout, directory: Path) -> Rendered:
+        rendered.append(config)
+        return render(config, layout, directory)
+
+    monkeypatch.setattr(watched_files, "render", counted)
+    stage = Stage(tmp_path)
+    assert rendered == [stage.live.served.config]
 
 
 async def test_the_same_text_again_changes_nothing(stage: Stage) -> None:
@@ -178,12 +193,14 @@ async def test_the_watcher_outlives_a_bug(stage: Stage, at_once: None, caplog: p
 
 
 async def test_a_number_that_envoy_can_not_have(stage: Stage, at_once: None, caplog: pytest.LogCaptureFixture) -> None:
-    """It is refused, and the next edit is taken up."""
+    """It is refused with its path, and the next edit is taken up."""
     stage.live.watch()
     servers = {"b": {"url": "http://b.example/mcp"}}
     cluster = {"name": "authz", "connect_timeout": "1s", "foo": 99999999999999999999}
     stage.file.write_text(json.dumps({"servers": servers, "envoy": {"clusters": [cluster]}}))
     await eventually(lambda: told(caplog, "config_refused"), "the watcher has got there")
+    [refused] = told(caplog, "config_refused")
+    assert str(refused["why"]).startswith(f"{stage.file}: envoy.clusters[0].foo: a whole number beyond 2^53")
     stage.write("b")
     await eventually(lambda: stage.workers.served, "the watcher has got there")
     assert stage.workers.served == [{"b"}]
