@@ -26,9 +26,9 @@ _MAX_CHARACTERS = 64 << 20
 """Of a file that `text_of` reads. Envoys' configurations with scripts in them have a few MiB."""
 
 
-def served_from(file: Path, port: int | None) -> Loaded:
+def served_from(file: Path, port: int | None, *, strict: bool) -> Loaded:
     """Load a configuration to serve, and set up logging."""
-    served = load_file(file, port)
+    served = load_file(file, port, strict=strict)
     log.configure(served.config.log.level, served.config.log.format)
     return served
 
@@ -38,9 +38,9 @@ def config_from(file: Path, port: int | None) -> GatewayConfig:
     return load_file(file, port).config
 
 
-def load_file(file: Path, port: int | None) -> Loaded:
+def load_file(file: Path, port: int | None, *, strict: bool = False) -> Loaded:
     """The same, with the file's text and format."""
-    loaded = load(file, os.environ).with_port(port)
+    loaded = load(file, os.environ, strict=strict).with_port(port)
     for warning in loaded.warnings:
         warn(warning)
     return loaded

@@ -23,6 +23,7 @@ from mcp_extproc.cli.options import (
     LISTEN,
     PORT,
     REPAIR,
+    STRICT,
     TLS_CERTIFICATE,
     TLS_CLIENT_CA,
     TLS_KEY,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @FILE
+@STRICT
 @LISTEN
 @UPSTREAMS
 @BATCHES
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
 )
 def serve(
     file: Path,
+    strict: bool,
     listen: tuple[Address, ...],
     upstreams: Address | None,
     batches: Address | None,
@@ -82,7 +85,7 @@ def serve(
     """Run only the ext_proc workers for FILE, behind an Envoy that you start."""
     if listen and workers is not None and workers != len(listen):
         raise click.UsageError(f"{workers} workers at {len(listen)} addresses: give --listen once for each worker")
-    served = served_from(file, port)
+    served = served_from(file, port, strict=strict)
     if envoy_config is not None:
         served.require_servers()
     layout = layout_in(workers or 1, directory=directory or envoy_config)

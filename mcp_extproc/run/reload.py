@@ -155,7 +155,7 @@ class LiveConfig:
                 After each of them, and any other exception, the configuration before goes on.
         """
         async with self._changing:
-            new = load(self._file, self._environ).with_port(self._port)
+            new = load(self._file, self._environ, strict=self.served.strict).with_port(self._port)
             if self._directory is not None:
                 new.require_servers()
             if new.text == self.served.text and not even_if_same:

@@ -156,6 +156,19 @@ async def test_a_file_that_is_wrong(stage: Stage) -> None:
     assert (stage.workers.known, stage.stamps()) == ([], before)
 
 
+async def test_a_strict_start_stays_strict(stage: Stage) -> None:
+    stage.live.served = replace(stage.live.served, strict=True)
+    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"command": "npx"}}
+    stage.file.write_text(json.dumps({"mcpServers": servers}))
+    with pytest.raises(ConfigError, match=r"mcpServers\.local"):
+        await stage.live.reload(even_if_same=False)
+    assert stage.workers.served == []
+    stage.live.served = replace(stage.live.served, strict=False)
+    await stage.live.reload(even_if_same=False)
+    assert stage.workers.served == [{"b"}]
+    await stage.live.close()
+
+
 # -- Watching -------------------------------------------------------------------------------------------------------------
 
 
