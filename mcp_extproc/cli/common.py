@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 from rich.console import Console
 
-from mcp_extproc.address import Address, parse_address
+from mcp_extproc.address import Address, default_directory, parse_address
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
 from mcp_extproc.telemetry import log
 
@@ -75,7 +75,7 @@ def meeting(workers: int, extproc: tuple[Address, ...], upstreams: Address | Non
 
 def layout_in(workers: int = 1, *, create: bool = True, directory: Path | None = None) -> Layout:
     """The default sockets, in the given directory, or in a private one."""
-    from mcp_extproc.envoy.layout import Layout, default_directory
+    from mcp_extproc.envoy.layout import Layout
 
     if directory is not None:
         layout = Layout.in_directory((made(directory) if create else directory).absolute(), workers)
@@ -84,7 +84,7 @@ def layout_in(workers: int = 1, *, create: bool = True, directory: Path | None =
         except ValueError as error:
             raise click.UsageError(f"--directory: {error}") from None
         return layout
-    directory = default_directory()
+    directory = Path(default_directory())
     if create:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()

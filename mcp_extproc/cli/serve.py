@@ -255,10 +255,6 @@ def health(addresses: tuple[Address, ...], directory: Path | None, workers: int,
 
     For a container's health check. ADDRESS is unix:PATH or HOST:PORT, as for `serve --listen`.
     """
-    from mcp_extproc.extproc.health import problem
+    from mcp_extproc.extproc.health import report
 
-    asked = addresses or layout_in(workers, create=False, directory=directory).extproc
-    problems = {str(address): problem(address, timeout) for address in asked}
-    for address, why in problems.items():
-        click.echo(f"{address}: {why or 'serving'}", err=why is not None)
-    sys.exit(1 if any(problems.values()) else 0)
+    sys.exit(report(addresses or layout_in(workers, create=False, directory=directory).extproc, timeout))
