@@ -1,9 +1,13 @@
-"""Addresses of the gateway's own sockets: ``unix:PATH`` or ``HOST:PORT``."""
+"""Addresses of the gateway's own sockets: ``unix:PATH`` or ``HOST:PORT``.
+
+Imports little, for the health check: named tuples, as importing `dataclasses` takes longer than a check.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _HOST_PORT = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})")
 
@@ -11,8 +15,7 @@ _MAX_UNIX_PATH = 107
 """Linux takes 108 bytes with the closing NUL (unix(7))."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(NamedTuple):
     """A Unix socket."""
 
     path: str
@@ -21,8 +24,7 @@ class UnixAddress:
         return f"unix:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
+class TcpAddress(NamedTuple):
     """A TCP socket. IPv6 hosts are held without brackets."""
 
     host: str
@@ -52,3 +54,14 @@ def parse_address(text: str) -> Address:
     if match is None or int(match["port"]) > 65535:
         raise ValueError(f"{text!r}: expected unix:/PATH or HOST:PORT, such as unix:/run/mcp.sock or 127.0.0.1:9002")
     return TcpAddress(match["literal"] or match["host"], int(match["port"]))
+
+
+def default_directory() -> str:
+    """The default directory of the sockets: ``$XDG_RUNTIME_DIR/mcp-extproc``, or ``/tmp/mcp-extproc-UID``."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return f"{runtime}/mcp-extproc" if runtime else f"/tmp/mcp-extproc-{os.getuid()}"  # noqa: S108 - made 0700 and checked
+
+
+def worker_addresses(directory: str, workers: int) -> tuple[UnixAddress, ...]:
+    """The default addresses of the workers whose sockets are in a directory."""
+    return tuple(UnixAddress(f"{directory}/extproc-{number}.sock") for number in range(workers))

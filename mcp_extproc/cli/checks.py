@@ -15,17 +15,18 @@ from rich.console import Console
 from rich.table import Table
 
 from mcp_extproc.cli.common import complain, escape, warn
-from mcp_extproc.cli.options import ENVOY, FILE
+from mcp_extproc.cli.options import ENVOY, FILE, STRICT
 from mcp_extproc.config import ConfigError, Loaded, load
 
 
 @click.command()
 @FILE
+@STRICT
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def validate(file: Path, as_json: bool) -> None:
+def validate(file: Path, strict: bool, as_json: bool) -> None:
     """Check FILE without starting anything."""
     try:
-        loaded = load(file, os.environ)
+        loaded = load(file, os.environ, strict=strict)
     except ConfigError as error:
         if not as_json:
             raise
@@ -44,9 +45,10 @@ def validate(file: Path, as_json: bool) -> None:
 
 @click.command()
 @FILE
+@STRICT
 @ENVOY
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
+def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> None:
     """Connect to all servers of FILE, and check their names: collisions, names that are too long, filters without a match.
 
     A temporary Envoy is started for this. Exit code 0: no problems; 1: problems; 2: FILE is invalid.
@@ -56,7 +58,7 @@ def check(file: Path, envoy_path: str | None, as_json: bool) -> None:
     from mcp_extproc.run.process import StartError
 
     try:
-        loaded = load(file, os.environ)
+        loaded = load(file, os.environ, strict=strict)
         loaded.require_servers()
     except ConfigError as error:
         if not as_json:

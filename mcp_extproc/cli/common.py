@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 from rich.console import Console
 
-from mcp_extproc.address import Address, parse_address
+from mcp_extproc.address import Address, default_directory, parse_address
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
 from mcp_extproc.telemetry import log
 
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import Layout
 
 
-def served_from(file: Path, port: int | None) -> Loaded:
+_MAX_CHARACTERS = 64 << 20
+"""Of a file that `text_of` reads. Envoys' configurations with scripts in them have a few MiB."""
+
+
+def served_from(file: Path, port: int | None, *, strict: bool) -> Loaded:
     """Load a configuration to serve, and set up logging."""
-    served = load_file(file, port)
+    served = load_file(file, port, strict=strict)
     log.configure(served.config.log.level, served.config.log.format)
     return served
 
@@ -34,9 +38,9 @@ def config_from(file: Path, port: int | None) -> GatewayConfig:
     return load_file(file, port).config
 
 
-def load_file(file: Path, port: int | None) -> Loaded:
+def load_file(file: Path, port: int | None, *, strict: bool = False) -> Loaded:
     """The same, with the file's text and format."""
-    loaded = load(file, os.environ).with_port(port)
+    loaded = load(file, os.environ, strict=strict).with_port(port)
     for warning in loaded.warnings:
         warn(warning)
     return loaded
@@ -46,12 +50,15 @@ def text_of(file: TextIO) -> str:
     """A file's text.
 
     Raises:
-        ConfigError: it is not UTF-8.
+        ConfigError: it is not UTF-8, or too large.
     """
     try:
-        return file.read()
+        text = file.read(_MAX_CHARACTERS + 1)
     except UnicodeDecodeError:
         raise ConfigError(file.name, ["is not UTF-8: save the file in this encoding"]) from None
+    if len(text) > _MAX_CHARACTERS:
+        raise ConfigError(file.name, [f"is larger than {_MAX_CHARACTERS >> 20} MiB"])
+    return text
 
 
 def meeting(workers: int, extproc: tuple[Address, ...], upstreams: Address | None, batches: Address | None) -> Layout:
@@ -68,7 +75,7 @@ def meeting(workers: int, extproc: tuple[Address, ...], upstreams: Address | Non
 
 def layout_in(workers: int = 1, *, create: bool = True, directory: Path | None = None) -> Layout:
     """The default sockets, in the given directory, or in a private one."""
-    from mcp_extproc.envoy.layout import Layout, default_directory
+    from mcp_extproc.envoy.layout import Layout
 
     if directory is not None:
         layout = Layout.in_directory((made(directory) if create else directory).absolute(), workers)
@@ -77,7 +84,7 @@ def layout_in(workers: int = 1, *, create: bool = True, directory: Path | None =
         except ValueError as error:
             raise click.UsageError(f"--directory: {error}") from None
         return layout
-    directory = default_directory()
+    directory = Path(default_directory())
     if create:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()

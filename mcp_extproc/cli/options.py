@@ -106,6 +106,9 @@ TLS_CERTIFICATE = click.option(
 )
 TLS_KEY = click.option("--tls-key", type=PEM, help="TLS: its private key, in PEM, not encrypted.")
 TLS_CLIENT_CA = click.option("--tls-client-ca", type=PEM, help="TLS: require client certificates issued by this CA.")
+STRICT = click.option(
+    "--strict", is_flag=True, help="Refuse a FILE with servers that can't be served. Default: leave them out, and warn."
+)
 DRAIN_SECONDS = click.option(
     "--drain-seconds",
     type=click.FloatRange(0, 86_400),

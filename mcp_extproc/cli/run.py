@@ -17,13 +17,14 @@ from rich.table import Table
 
 from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, escape, served_from, until_told_to_stop
-from mcp_extproc.cli.options import ENVOY, FILE, PORT
+from mcp_extproc.cli.options import ENVOY, FILE, PORT, STRICT
 from mcp_extproc.config import GatewayConfig, Loaded
 
 
 @click.command()
 @FILE
 @PORT
+@STRICT
 @ENVOY
 @click.option("--json", "as_json", is_flag=True, help="When ready, print one JSON object instead of a table.")
 @click.option(
@@ -33,7 +34,15 @@ from mcp_extproc.config import GatewayConfig, Loaded
     help="Number of worker processes, about 80 MB each. Default: one for each core.",
 )
 @click.option("--check", "checks", is_flag=True, help="Run `check` first, and serve only if there are no problems.")
-def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool, workers: int | None, checks: bool) -> None:
+def run(
+    file: Path,
+    port: int | None,
+    strict: bool,
+    envoy_path: str | None,
+    as_json: bool,
+    workers: int | None,
+    checks: bool,
+) -> None:
     """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C.
 
     Changes of FILE are applied without a restart. SIGHUP replaces the workers, one after the other. Neither loses a call.
@@ -42,7 +51,7 @@ def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool, wor
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
 
-    served = served_from(file, port)
+    served = served_from(file, port, strict=strict)
     served.require_servers()
     try:
         envoy = supported_envoy(envoy_path)

@@ -23,6 +23,7 @@ from mcp_extproc.cli.options import (
     LISTEN,
     PORT,
     REPAIR,
+    STRICT,
     TLS_CERTIFICATE,
     TLS_CLIENT_CA,
     TLS_KEY,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @FILE
+@STRICT
 @LISTEN
 @UPSTREAMS
 @BATCHES
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
 )
 def serve(
     file: Path,
+    strict: bool,
     listen: tuple[Address, ...],
     upstreams: Address | None,
     batches: Address | None,
@@ -82,7 +85,7 @@ def serve(
     """Run only the ext_proc workers for FILE, behind an Envoy that you start."""
     if listen and workers is not None and workers != len(listen):
         raise click.UsageError(f"{workers} workers at {len(listen)} addresses: give --listen once for each worker")
-    served = served_from(file, port)
+    served = served_from(file, port, strict=strict)
     if envoy_config is not None:
         served.require_servers()
     layout = layout_in(workers or 1, directory=directory or envoy_config)
@@ -252,10 +255,6 @@ def health(addresses: tuple[Address, ...], directory: Path | None, workers: int,
 
     For a container's health check. ADDRESS is unix:PATH or HOST:PORT, as for `serve --listen`.
     """
-    from mcp_extproc.extproc.health import problem
+    from mcp_extproc.extproc.health import report
 
-    asked = addresses or layout_in(workers, create=False, directory=directory).extproc
-    problems = {str(address): problem(address, timeout) for address in asked}
-    for address, why in problems.items():
-        click.echo(f"{address}: {why or 'serving'}", err=why is not None)
-    sys.exit(1 if any(problems.values()) else 0)
+    sys.exit(report(addresses or layout_in(workers, create=False, directory=directory).extproc, timeout))

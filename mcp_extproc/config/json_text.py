@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -11,17 +12,17 @@ from mcp_extproc.config.config_error import ConfigError, Problem, field
 
 
 def parse_json(text: str, name: str) -> Any:
-    """Dicts, lists and scalars from JSON (RFC 8259, no comments, no NaN).
+    """Dicts, lists and scalars from JSON (RFC 8259, no NaN), or from JSON with comments and trailing commas.
 
     Raises:
         ConfigError: the text is not JSON, contains a duplicate key, or is nested deeper than `DEPTH`.
     """
     problem: Problem | str | None
     try:
-        data = json.loads(text, object_pairs_hook=_Object, parse_constant=_refuse_constant)
+        data = _parsed(text)
         problem = _first_problem(data)
     except json.JSONDecodeError as error:
-        problem = _explain(text, error)
+        problem = _explain(error)
     except RecursionError:
         problem = _TOO_DEEP
     except ValueError as error:
@@ -32,6 +33,38 @@ def parse_json(text: str, name: str) -> Any:
 
 
 _TOO_DEEP = f"nested more than {DEPTH} levels deep"
+
+
+# Each pattern takes a string as a whole (possessive), even one without an end, so that nothing inside it matches.
+_STRING_OR_COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*+"?+|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
+_VALUE_AND_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*+"?+|[^\s",:\[{])(\s*),(?=\s*[\]}])|"(?:[^"\\\n]|\\.)*+"?+')
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return _read(text)
+    except json.JSONDecodeError:
+        plain = _VALUE_AND_COMMA.sub(_without_comma, _STRING_OR_COMMENT.sub(_without_comment, text))
+        if plain == text:
+            raise
+    # Outside the except block: the parser's exception contains the text and must not be chained.
+    return _read(plain)
+
+
+def _read(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_Object, parse_constant=_refuse_constant)
+
+
+def _without_comment(match: re.Match[str]) -> str:
+    """Blanks, so that the places in errors stay right."""
+    found = match[0]
+    if found.startswith('"') or (found.startswith("/*") and not found.endswith("*/", 2)):
+        return found
+    return re.sub(r"[^\n]", " ", found)
+
+
+def _without_comma(match: re.Match[str]) -> str:
+    return match[0] if match[1] is None else f"{match[1]}{match[2]} "
 
 
 class _Refused(ValueError):
@@ -69,11 +102,11 @@ def _first_problem(data: Any) -> Problem | None:
     return Problem(_TOO_DEEP) if any(isinstance(value, dict | list) for _, value in level) else None
 
 
-def _explain(text: str, error: json.JSONDecodeError) -> str:
+def _explain(error: json.JSONDecodeError) -> str:
     where = f"line {error.lineno}, column {error.colno}: "
-    rest = text[error.pos :].lstrip()
-    if rest.startswith(("//", "/*")):
-        return where + "JSON has no comments: remove what begins with // or /*"
+    rest = error.doc[error.pos :].lstrip()
+    if rest.startswith("/*"):
+        return where + "a comment without an end: close it with */"
     if rest.startswith(("}", "]")) or "trailing comma" in error.msg:
         return where + "not JSON: a comma or a value is missing or too many before this place"
     return where + f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"

@@ -23,13 +23,15 @@ class Loaded:
 
     config: GatewayConfig
     warnings: tuple[str, ...]
-    """One sentence for each key of the file that has no effect."""
+    """One sentence for each key of the file that has no effect, and each server that is left out."""
     source: Literal["native", "mcp-servers"]
     """The format of the file."""
     name: str
     """The file's name in error messages."""
     text: str = field(repr=False)
     """Content of the file. It may contain secrets."""
+    strict: bool = False
+    """Whether a server that can't be served is an error. Otherwise it is left out."""
 
     def require_servers(self) -> None:
         """Check that there is an endpoint to serve.
@@ -48,26 +50,28 @@ class Loaded:
         return replace(self, config=self.config.model_copy(update={"listen": listen}))
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Loaded:
+def load(path: Path, environ: Mapping[str, str], *, strict: bool = False) -> Loaded:
     """Read a configuration file: native YAML (or JSON), or mcp-servers.json.
 
     Args:
         path: the file.
         environ: where ``${VAR}`` is looked up, normally `os.environ`.
+        strict: refuse a file with a server that can't be served.
 
     Raises:
         ConfigError: the file can't be read or is invalid.
     """
-    return loads(_read(path), str(path), environ)
+    return loads(_read(path), str(path), environ, strict=strict)
 
 
-def loads(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
+def loads(text: str, name: str, environ: Mapping[str, str], *, strict: bool = False) -> Loaded:
     """Read a configuration from text.
 
     Args:
         text: the content.
-        name: the name in error messages. If it ends in ``.json``, the text has to be JSON.
+        name: the name in error messages. If it ends in ``.json`` or ``.jsonc``, the text has to be JSON.
         environ: where ``${VAR}`` is looked up, normally `os.environ`.
+        strict: refuse a text with a server that can't be served.
 
     Raises:
         ConfigError: the text is invalid.
@@ -84,9 +88,11 @@ def loads(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
         raise ConfigError(name, ["expected a mapping with a key servers (native) or mcpServers at the top"])
     table = table_of(data, is_json=is_json)
     if table is None:
-        return Loaded(read_native(data, name, environ), (), "native", name, text)
-    config, warnings = read_mcp_servers(data, table, name, environ)
-    return Loaded(config, warnings, "mcp-servers", name, text)
+        return Loaded(read_native(data, name, environ), (), "native", name, text, strict)
+    read = read_mcp_servers(data, table, name, environ)
+    if strict and read.left_out:
+        raise ConfigError(name, read.left_out)
+    return Loaded(read.config, read.warnings, "mcp-servers", name, text, strict)
 
 
 _NO_SERVERS = (
@@ -99,9 +105,9 @@ _TOO_LARGE = f"is larger than {FILE_BYTES >> 20} MiB"
 
 def _parse(text: str, name: str) -> tuple[Any, bool]:
     """The data, and whether the text is JSON."""
-    if name.lower().endswith(".json"):
+    if name.lower().endswith((".json", ".jsonc")):
         return parse_json(text, name), True
-    if text.lstrip().startswith("{"):
+    if text.lstrip().startswith(("{", "//", "/*")):
         try:
             return parse_json(text, name), True
         except ConfigError:

@@ -1,7 +1,7 @@
 """mcp-servers.json, the configuration file of agents: ``{"mcpServers": {"<name>": {...}}}``.
 
-Claude Code, Claude Desktop, Cursor and Gemini CLI write it with small differences; in VS Code's the top-level key is
-``servers``. Every key is either supported, or reported in a warning or an error. None is ignored silently.
+Claude Code, Claude Desktop, Cursor, Windsurf and Gemini CLI write it with small differences; in VS Code's the top-level key
+is ``servers``. Every key is either supported, or reported in a warning or an error. None is ignored silently.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -22,15 +22,19 @@ _STREAMABLE_HTTP: Final = ("http", "streamable-http", "streamable_http", "stream
 
 KEYS: Final[Mapping[str, str]] = {
     "type": f"Transport: {', '.join(f'`{alias}`' for alias in _STREAMABLE_HTTP)}, empty or absent, which all mean "
-    "Streamable HTTP. Anything else is an error.",
+    "Streamable HTTP. Servers with anything else are left out.",
     "url": "The server's endpoint, http or https, path and query included.",
-    "httpUrl": "The same as `url` (Gemini CLI's name for a Streamable HTTP endpoint). Give only one of the two.",
+    "httpUrl": "The same as `url` (Gemini CLI's name for a Streamable HTTP endpoint). Give only one of the three.",
+    "serverUrl": "The same as `url` (Windsurf's name).",
     "headers": "Headers sent to the server with every request.",
     "includeTools": "Exact names of the tools that are offered, without prefix. `*` offers all.",
     "tools": "The same as `includeTools`. If both are given, they are combined.",
     "excludeTools": "Exact names of tools that are never offered. Takes precedence over the other two.",
+    "disabledTools": "The same as `excludeTools`. If both are given, they are combined.",
     "timeout": "Idle timeout of a call, in milliseconds.",
     "disabled": "`true` leaves the server out, with a warning.",
+    "enabled": "`false` does the same.",
+    "isActive": "`false` does the same.",
 }
 """The supported keys, with their meaning."""
 
@@ -38,6 +42,14 @@ CLIENT_KEYS: Final = (
     "alwaysAllow", "args", "cwd", "description", "env", "envFile", "headersHelper", "oauth", "trust",
 )  # fmt: skip
 """Keys for agents or child processes, without meaning for the gateway."""
+
+_URLS: Final = ("url", "httpUrl", "serverUrl")
+_TOOLS: Final = {
+    "includeTools": "include", "tools": "include", "excludeTools": "exclude", "disabledTools": "exclude",
+}  # fmt: skip
+_SWITCHES: Final = {"disabled": True, "enabled": False, "isActive": False}
+"""Keys that turn a server off, with the value that does."""
+_SWITCHES_AND_TYPE: Final = ("type", *_SWITCHES)
 
 _STDIO = (
     "is started with a command (stdio), but the gateway supports only HTTP: "
@@ -68,10 +80,18 @@ def table_of(data: Any, *, is_json: bool) -> str | None:
     return "servers" if "inputs" in data or typical else None
 
 
-def read_mcp_servers(
-    data: Mapping[str, Any], table: str, name: str, environ: Mapping[str, str]
-) -> tuple[GatewayConfig, tuple[str, ...]]:
-    """The configuration in parsed data, and warnings about keys without effect.
+class McpServers(NamedTuple):
+    """Content of a file."""
+
+    config: GatewayConfig
+    warnings: tuple[str, ...]
+    """About keys without effect and servers that are left out."""
+    left_out: tuple[Problem, ...]
+    """Servers that the gateway can't serve, without those that are disabled."""
+
+
+def read_mcp_servers(data: Mapping[str, Any], table: str, name: str, environ: Mapping[str, str]) -> McpServers:
+    """The configuration in parsed data. Servers with another transport than the gateway's are left out.
 
     Args:
         data: the whole file.
@@ -80,13 +100,14 @@ def read_mcp_servers(
         environ: where variables are looked up.
 
     Raises:
-        ConfigError: lists all unsupported entries and invalid values.
+        ConfigError: lists all invalid values, or the unsupported entries if there are no others.
     """
     reader = _Reader(table, environ)
     reader.read(data)
     if not reader.problems:
         try:
-            return GatewayConfig(servers=reader.servers), tuple(reader.warnings)
+            config = GatewayConfig(servers=reader.servers)
+            return McpServers(config, tuple(reader.warnings), tuple(reader.left_out))
         except ValidationError as error:
             reader.problems = problems_of(error, GatewayConfig)
     raise ConfigError(name, reader.problems)
@@ -101,6 +122,7 @@ class _Reader:
         self.servers: dict[str, Server] = {}
         self.warnings: list[str] = []
         self.problems: list[Problem] = []
+        self.left_out: list[Problem] = []
 
     def read(self, data: Mapping[str, Any]) -> None:
         if "servers" in data and "mcpServers" in data:
@@ -113,7 +135,9 @@ class _Reader:
             return
         for name, entry in entries.items():
             self._read_entry(name, entry)
-        if not self.servers and not self.problems:
+        if not self.servers and not self.problems and self.left_out:
+            self.problems = self.left_out
+        elif not self.servers and not self.problems:
             what = "every server is disabled: enable" if entries else "there is no server: add"
             self._problem((self.table,), f"{what} at least one")
 
@@ -131,19 +155,23 @@ class _Reader:
         if not isinstance(entry, dict):
             self._problem(path, 'expected an object such as {"url": "https://..."}')
             return
-        disabled = entry.get("disabled", False)
-        if not isinstance(disabled, bool):
-            self._problem((*path, "disabled"), "expected true or false")
-        elif disabled:
+        if self._is_off(path, entry):
             self.warnings.append(f"{field(path)}: disabled, so it is left out")
+            return
+        if problem := _transport_problem(entry):
+            self.left_out.append(Problem(problem, field(path)))
+            self.warnings.append(f"{field(path)}: is left out, as it {problem}")
             return
         if problem := _name_problem(name):
             self._problem(path, problem)
-        if problem := _transport_problem(entry):
-            self._problem(path, problem)
-            return
         self._name_ignored(path, entry)
         self._read_server(path, entry)
+
+    def _is_off(self, path: tuple[str, str], entry: Mapping[str, Any]) -> bool:
+        for key in _SWITCHES:
+            if not isinstance(entry.get(key, False), bool):
+                self._problem((*path, key), "expected true or false")
+        return any(entry.get(key) is off for key, off in _SWITCHES.items())
 
     def _name_ignored(self, path: tuple[str, str], entry: Mapping[str, Any]) -> None:
         if client := [key for key in CLIENT_KEYS if key in entry]:
@@ -154,14 +182,16 @@ class _Reader:
     def _read_server(self, path: tuple[str, str], entry: Mapping[str, Any]) -> None:
         # Only supported keys: elsewhere, a variable that only an agent sets is not an error.
         before = len(self.problems)
-        honoured = {key: value for key, value in entry.items() if key in KEYS and key not in ("type", "disabled")}
+        honoured = {key: value for key, value in entry.items() if key in KEYS and key not in _SWITCHES_AND_TYPE}
         values = substitute(honoured, self.environ, self.problems, path)
         wanted: dict[str, Any] = {"tools": self._tools(path, values)}
-        if (url := values.get("url", values.get("httpUrl"))) is None:
+        written = [key for key in _URLS if values.get(key) is not None]
+        if not written:
             self._problem((*path, "url"), "required, but missing: give the server's endpoint")
-        elif "url" in values and "httpUrl" in values:
-            self._problem(path, "url and httpUrl are both given: keep one of them")
-        wanted["url"] = url
+        elif len(written) > 1:
+            self._problem(path, f"{' and '.join(written)} are given: keep one of them")
+        else:
+            wanted["url"] = values[written[0]]
         if values.get("headers") is not None:
             wanted["headers"] = values["headers"]
         if values.get("timeout") is not None:
@@ -171,16 +201,15 @@ class _Reader:
         try:
             self.servers[path[1]] = Server.model_validate(wanted)
         except ValidationError as error:
-            written = "url" if "url" in values else "httpUrl"
             url_path = field((*path, "url"))
             self.problems += [
-                replace(problem, path=field((*path, written))) if problem.path == url_path else problem
+                replace(problem, path=field((*path, written[0]))) if problem.path == url_path else problem
                 for problem in problems_of(error, Server, path)
             ]
 
     def _tools(self, path: tuple[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, list[str]] = {"include": [], "exclude": []}
-        for key, side in (("includeTools", "include"), ("tools", "include"), ("excludeTools", "exclude")):
+        for key, side in _TOOLS.items():
             names = values.get(key)
             if names is None:
                 continue

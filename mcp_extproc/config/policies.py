@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.envoy_message import Raw, RawMessage
 from mcp_extproc.config.values import HeaderName, Seconds, WholeNumber
 
 NATIVE_NAMESPACE = "envoy.filters.http.mcp"
@@ -29,9 +30,6 @@ _TYPE = re.compile(r"[^/\s]*/[A-Za-z_][A-Za-z0-9_.]*")
 _TYPE_HINT = "@type names its message, such as type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _METHOD = re.compile(r"[A-Za-z0-9_$./-]{1,128}")
-
-Raw = Mapping[str, Any]
-"""An Envoy API message, in the notation of Envoy's documentation."""
 
 
 # -- Envoy's own filters ------------------------------------------------------------------------------------------------
@@ -79,9 +77,9 @@ def _per_filter(value: dict[str, Raw]) -> dict[str, Raw]:
     return value
 
 
-RawFilter = Annotated[Mapping[str, Any], AfterValidator(_filter)]
-RawCluster = Annotated[Mapping[str, Any], AfterValidator(_cluster)]
-PerFilterConfig = Annotated[Mapping[str, Mapping[str, Any]], AfterValidator(_per_filter)]
+RawFilter = Annotated[RawMessage, AfterValidator(_filter)]
+RawCluster = Annotated[RawMessage, AfterValidator(_cluster)]
+PerFilterConfig = Annotated[Mapping[str, RawMessage], AfterValidator(_per_filter)]
 """A route's ``typed_per_filter_config``: a message with ``@type`` for each filter name."""
 
 
@@ -107,7 +105,7 @@ class Principal(Model):
 
 class EnvoyConfig(Model):
     """Envoy filters around the gateway's, in the notation of Envoy's documentation. They are copied into Envoy's configuration
-    verbatim, secrets included."""
+    verbatim, secrets included. Whole numbers beyond 2^53 have to be in quotes, as in protobuf's JSON."""
 
     http_filters_before: tuple[RawFilter, ...] = Field(default=(), repr=False)
     """Filters in front of the gateway's, for authentication, such as jwt_authn. A request that they reject never reaches the

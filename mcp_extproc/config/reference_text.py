@@ -191,7 +191,7 @@ A default can't contain `}` or another variable. Variables also work where a num
 MCP_SERVERS: Final = """\
 ## mcp-servers.json
 
-The file that Claude Code, Claude Desktop, Cursor and Gemini CLI use:
+The file that Claude Code, Claude Desktop, Cursor, Windsurf and Gemini CLI use:
 
 ```json
 {
@@ -213,13 +213,15 @@ another name. The keys of a server:
 MCP_SERVERS_REST: Final = """\
 Nothing is ignored silently:
 
-- A server with `command` or `"type": "stdio"`, with `"type": "sse"` or with any other type is an error. The error lists all of
-  them. `"disabled": true` leaves a server out, and its other keys are not read.
+- A server with `command` or `"type": "stdio"`, with `"type": "sse"` or with any other type can't be served. It is left out,
+  with a warning that names it and the reason. With `--strict` (`run`, `serve`, `validate`, `check`) such a file is invalid.
+- A server that is left out or disabled is not read any further. Wrong values of the others are errors.
 - Some keys are for agents only: {ignored}.
   They have no effect, and one warning for each server lists those that are present. Another one lists unknown keys.
-- A file without servers, or with only disabled ones, is an error. So are duplicate keys.
-- JSON has no comments and no trailing commas. For comments, write the same keys as YAML, beginning with `mcpServers:`, in a
-  file whose name does not end in `.json`.
+- A file of which no server is left is an error. So are duplicate keys.
+
+Comments (`//`, `/* */`) and trailing commas are read, as by VS Code and Cursor. The same keys can be written as YAML,
+beginning with `mcpServers:`, in a file whose name does not end in `.json` or `.jsonc`.
 
 In VS Code's file the servers are under `servers`. A JSON file is read as VS Code's if it has no other top-level keys than
 `servers` and `inputs`, and either has `inputs` or an entry with `type` or `command`. Any other file with `servers` is native.

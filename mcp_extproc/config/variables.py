@@ -19,22 +19,41 @@ _EXPRESSION = re.compile(r"(?:env:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<def
 def substitute(
     value: Any, environ: Mapping[str, str], problems: list[Problem], path: tuple[str | int, ...] = ()
 ) -> Any:
-    """A copy of parsed data with the variables in its text values replaced. Keys and other types stay as they are.
+    """A copy of parsed data with the variables in its text values replaced. Keys and other types stay as they are. All text
+    is checked to be Unicode, which escapes in JSON and YAML, and the environment, need not be.
 
     Args:
         value: dicts, lists and scalars, of bounded depth.
         environ: the environment.
-        problems: receives one problem for each variable that can't be replaced, with the names of the variable and the
-            field, without values. The text then stays as it is.
+        problems: receives one problem for each variable that can't be replaced and each text that is not Unicode, with the
+            names of the variable and the field, without values. The text then stays as it is.
         path: path of `value` in the file.
     """
     if isinstance(value, str):
-        return _replaced(value, environ, problems, path)
+        text = _replaced(value, environ, problems, path)
+        if not _is_unicode(text):
+            problems.append(Problem(_NOT_UNICODE, field(path)))
+        return text
     if isinstance(value, dict):
+        problems += [
+            Problem("the key is not valid Unicode", field((*path, key))) for key in value if not _is_unicode(key)
+        ]
         return {key: substitute(item, environ, problems, (*path, key)) for key, item in value.items()}
     if isinstance(value, list):
         return [substitute(item, environ, problems, (*path, index)) for index, item in enumerate(value)]
     return value
+
+
+_NOT_UNICODE = "expected text that is valid Unicode"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether there are no lone surrogates, which can't be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _replaced(text: str, environ: Mapping[str, str], problems: list[Problem], path: Sequence[str | int]) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_extproc.address import Address, UnixAddress
+from mcp_extproc.address import Address, UnixAddress, worker_addresses
 from mcp_extproc.contract import MARKER_NAMESPACE as MARKER_NAMESPACE
 
 LISTENER = "mcp"
@@ -85,15 +84,9 @@ class Layout:
     def in_directory(cls, directory: Path, workers: int = 1) -> Layout:
         """All sockets in one directory."""
         return cls(
-            extproc=tuple(UnixAddress(str(directory / f"extproc-{number}.sock")) for number in range(workers)),
+            extproc=worker_addresses(str(directory), workers),
             upstreams=UnixAddress(str(directory / "upstreams.sock")),
             repair=UnixAddress(str(directory / "repair.sock")),
             batches=UnixAddress(str(directory / "batches.sock")),
             admin=UnixAddress(str(directory / "admin.sock")),
         )
-
-
-def default_directory() -> Path:
-    """The default directory of the sockets: ``$XDG_RUNTIME_DIR/mcp-extproc``, or ``/tmp/mcp-extproc-UID``."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime, "mcp-extproc") if runtime else Path(f"/tmp/mcp-extproc-{os.getuid()}")  # noqa: S108 - made 0700 and checked

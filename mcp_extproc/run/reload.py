@@ -78,6 +78,7 @@ class LiveConfig:
         self._asked = asyncio.Event()
         self._leaving: dict[str, Server] = {}
         """Servers that are not configured any more, and that Envoy still knows: there may be calls to them under way."""
+        self._last_rendered: tuple[GatewayConfig, Rendered] | None = None
         self._tasks = Tasks(_LOG)
         self._tidying: asyncio.Task[None] | None = None
 
@@ -154,7 +155,7 @@ class LiveConfig:
                 After each of them, and any other exception, the configuration before goes on.
         """
         async with self._changing:
-            new = load(self._file, self._environ).with_port(self._port)
+            new = load(self._file, self._environ, strict=self.served.strict).with_port(self._port)
             if self._directory is not None:
                 new.require_servers()
             if new.text == self.served.text and not even_if_same:
@@ -255,7 +256,10 @@ class LiveConfig:
         return None if self._admin is None else await self._admin.stats(pattern)
 
     def _rendered(self, config: GatewayConfig) -> Rendered:
-        return watched_files.render(config, self._layout, self._directory or Path())
+        """Envoy's files. Those of the last configuration are kept: rendering blocks for a good part of a second."""
+        if self._last_rendered is None or self._last_rendered[0] is not config:
+            self._last_rendered = config, watched_files.render(config, self._layout, self._directory or Path())
+        return self._last_rendered[1]
 
 
 def _with(config: GatewayConfig, leaving: Mapping[str, Server]) -> GatewayConfig:

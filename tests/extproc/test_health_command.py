@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import grpc
@@ -126,6 +127,48 @@ async def test_one_that_hangs() -> None:
     async with server:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         assert await ask(address, "--timeout", "0.2") == (1, f"{address}: no response in time\n")
+
+
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x50", b"\0" * 9])
+async def test_one_that_speaks_something_else(greeting: bytes) -> None:
+    """HTTP/1.1, TLS, and frames that do not begin with SETTINGS."""
+
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(other, "127.0.0.1", 0)
+    async with server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        said = f"{address}: there is no health service: it does not speak HTTP/2 without TLS\n"
+        assert await ask(address) == (1, said)
+
+
+async def test_it_imports_only_what_it_needs(transport: Transport, folder: Path) -> None:
+    """It runs every few seconds in each container."""
+    address = UnixAddress(f"{folder}/extproc-0.sock")
+    async with serving(transport, address):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-S", "-X", "importtime", "-m", "mcp_extproc", "health", "--directory", str(folder),
+            env={"PYTHONPATH": ":".join(sys.path)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(DEADLINE):
+            output, imports = await process.communicate()
+    assert output.decode() == f"{address}: serving\n"
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in imports.decode().splitlines()}
+    assert "mcp_extproc" in imported
+    assert imported & packages_distributions().keys() <= {"mcp_extproc"}
+    assert not imported & {"argparse", "asyncio", "inspect", "logging", "pathlib", "ssl"}
+
+
+@pytest.mark.parametrize("wrong", [("--timeout", "0"), ("--workers", "x"), ("--directory",), ("--nonsense",)])
+async def test_bad_options(wrong: tuple[str, ...]) -> None:
+    code, said = await ask(*wrong)
+    assert code == 2
+    assert wrong[0] in said
 
 
 async def test_a_bad_address() -> None:

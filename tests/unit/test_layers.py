@@ -34,7 +34,7 @@ BELOW: dict[str, set[str]] = {
     "run": {"envoy", "extproc", "upstreams", "gateway", "telemetry", "tasks"},
     "check": {"run", "envoy", "upstreams", "gateway", "mcp"},
     "cli": {"check", "run", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "extproc"},
     "__init__": set(),
 }
 

@@ -8,7 +8,9 @@ aliases are expanded.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -69,7 +71,7 @@ def read(text: str, name: str) -> Document:
         name: of the file, for errors.
 
     Raises:
-        ConfigError: it is neither, not a mapping, or has duplicate keys.
+        ConfigError: it is neither, not a mapping, has duplicate keys or what Envoy can't read, or exceeds a bound above.
     """
     write = to_json if text.lstrip().startswith("{") else to_yaml
     try:
@@ -95,6 +97,10 @@ def _mapping(data: Any, name: str) -> dict[str, Any]:
     return data
 
 
+_TOO_DEEP = f"nested more than {_MAX_DEPTH} levels deep"
+_TOO_MANY = f"more than {_MAX_VALUES} values, counting aliases at each use"
+
+
 class _Unusable(ValueError):
     """``str()`` is the reason why a text can't be parsed."""
 
@@ -103,16 +109,70 @@ class _Unusable(ValueError):
 
 
 def _from_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_object)
+    """Dicts, lists and scalars that :func:`to_json` can write again.
+
+    Raises:
+        JSONDecodeError: it is not JSON.
+        _Unusable: it is, and can't be used.
+    """
+    try:
+        data = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise _Unusable(_TOO_DEEP) from None
+    except (json.JSONDecodeError, _Unusable):
+        raise
+    except ValueError:  # Python's limit for whole numbers, 4300 digits
+        raise _Unusable("a number has too many digits") from None
+    _check(data)
+    return data
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise _Unusable(f"the key {quoted(twice)} is given twice in one object")
     return found
+
+
+def _refuse_constant(constant: str) -> None:
+    raise _Unusable(f"{constant} is not a JSON number")
+
+
+def _check(data: Any) -> None:
+    """Level by level, as recursion would need a bound of its own.
+
+    Raises:
+        _Unusable: it exceeds a bound, or has a value that JSON accepts and Envoy does not.
+    """
+    level, depth, values = [data], 0, 0
+    while level:
+        values += len(level)
+        if values > _MAX_VALUES:
+            raise _Unusable(_TOO_MANY)
+        if depth > _MAX_DEPTH:
+            raise _Unusable(_TOO_DEEP)
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += value.values()
+                for key in value:
+                    _check_text(key)
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, str):
+                _check_text(value)
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise _Unusable("a number is too large")
+        level, depth = inner, depth + 1
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _Unusable("an escape such as \\ud800 stands for half a character: use the whole pair") from None
 
 
 def to_json(data: Any) -> str:
@@ -138,7 +198,7 @@ def from_yaml(text: str) -> Any:
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
         raise _Unusable(f"{place}not YAML: {error.problem or error.context}") from None
     except RecursionError:
-        raise _Unusable(f"nested more than {_MAX_DEPTH} levels deep") from None
+        raise _Unusable(_TOO_DEEP) from None
     return None if node is None else _Reader().value(node, 0)
 
 
@@ -149,9 +209,9 @@ class _Reader:
     def value(self, node: Node, depth: int) -> Any:
         self._values += 1
         if depth > _MAX_DEPTH:
-            raise _Unusable(f"{_place(node)}nested more than {_MAX_DEPTH} levels deep, or an alias of itself")
+            raise _Unusable(f"{_place(node)}{_TOO_DEEP}, or an alias of itself")
         if self._values > _MAX_VALUES:
-            raise _Unusable(f"more than {_MAX_VALUES} values, counting aliases at each use")
+            raise _Unusable(_TOO_MANY)
         if isinstance(node, MappingNode):
             return self._mapping(node, depth)
         if isinstance(node, SequenceNode):

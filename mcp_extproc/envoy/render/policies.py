@@ -23,6 +23,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 from envoy_data_plane.google.protobuf import Any
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.envoy_message import Raw
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
 from mcp_extproc.envoy.layout import LISTENER
 from mcp_extproc.envoy.render import rate_limits, verbatim
@@ -75,7 +76,7 @@ def clusters(config: GatewayConfig, *, judges_first: bool) -> list[Cluster]:
     ]
 
 
-def _raw(item: verbatim.Raw) -> HttpFilter:
+def _raw(item: Raw) -> HttpFilter:
     return HttpFilter(name=item["name"], typed_config=verbatim.typed(item.get("typed_config", item.get("typedConfig"))))
 
 
@@ -138,7 +139,7 @@ def _judged(config: GatewayConfig, server: str | None) -> Route:
     )
 
 
-def _per_filter(configs: Mapping[str, verbatim.Raw]) -> dict[str, Any]:
+def _per_filter(configs: Mapping[str, Raw]) -> dict[str, Any]:
     return {name: verbatim.typed(config) for name, config in configs.items()}
 
 

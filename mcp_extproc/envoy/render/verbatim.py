@@ -6,7 +6,6 @@ has to know the type, and nothing is lost or reinterpreted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,7 @@ from envoy_data_plane.google.protobuf import Any as ProtoAny
 from envoy_data_plane.google.protobuf import Struct
 from envoy_data_plane.message_pool import default_message_pool
 
-Raw = Mapping[str, Any]
-"""A message in the notation of Envoy's documentation."""
+from mcp_extproc.config.envoy_message import MAX_WHOLE_NUMBER, Raw
 
 _RAW_CLUSTER = "mcp_extproc.raw"
 _TYPED_STRUCT = "type.googleapis.com/xds.type.v3.TypedStruct"
@@ -72,4 +70,6 @@ def _numbers(data: Any) -> Any:
         return {key: _numbers(value) for key, value in data.items()}
     if isinstance(data, list):
         return [_numbers(item) for item in data]
-    return int(data) if isinstance(data, float) and data.is_integer() else data
+    if isinstance(data, float) and data.is_integer() and abs(data) <= MAX_WHOLE_NUMBER:
+        return int(data)
+    return data

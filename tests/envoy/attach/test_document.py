@@ -94,6 +94,15 @@ def test_yaml_in_braces_is_yaml() -> None:
         ("a: 1\n---\nb: 2\n", "line 2"),
         ("[a]: 1\n", "a key is not text"),
         ("a: \x07\n", "not allowed in YAML"),
+        ('{"a": ' * 201 + "1" + "}" * 201, "nested more than 200 levels deep"),
+        ('{"a": ' * 100_000 + "1" + "}" * 100_000, "nested more than 200 levels deep"),
+        ("a: " + "[" * 100_000, "nested more than 200 levels deep"),
+        (f'{{"a": [{"1," * 2_000_000}1]}}', "more than 2000000 values"),
+        (f'{{"a": {"9" * 5000}}}', "a number has too many digits"),
+        ('{"a": 1e999}', "a number is too large"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": ["\\ud800"]}', "half a character"),
+        ('{"a": {"\\ud800": 1}}', "half a character"),
     ],
 )
 def test_what_can_not_be_read(text: str, says: str) -> None:
@@ -101,6 +110,12 @@ def test_what_can_not_be_read(text: str, says: str) -> None:
         document.read(text, "envoy.yaml")
     assert str(caught.value).startswith("envoy.yaml: ")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['{"a": ' * 200 + "1" + "}" * 200 + "\n", "{a: " * 200 + "1" + "}" * 200 + "\n"])
+def test_the_deepest_file_is_written_again(text: str) -> None:
+    read = document.read(text, "envoy")
+    assert document.read(read.write(read.data), "envoy").data == read.data
 
 
 def test_a_small_file_unfolds_to_no_end() -> None:

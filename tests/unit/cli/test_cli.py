@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from mcp_extproc import __version__
 from mcp_extproc.cli import cli
+from mcp_extproc.config import ConfigError
 from tests.support.processes import ROOT, envoy_that_says
 
 
@@ -73,6 +74,10 @@ def test_validate_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:
          "rate_limits[0].match.server"),
         ("gateway.yaml", "servers: {a: {url: 'http://a/', prefix: a__b}}\n", "servers.a"),
         ("gateway.yaml", "servers: {a: {url: '${NOT_SET_ANYWHERE}'}}\n", "servers.a.url"),
+        ("gateway.yaml", "servers: {a: {url: 'http://a/'}}\nenvoy: {clusters: [{name: x, foo: 99999999999999999999}]}\n",
+         "envoy.clusters[0].foo"),
+        ("gateway.yaml", 'servers: {a: {url: "http://a/"}}\nenvoy: {clusters: [{name: x, foo: "\\ud800"}]}\n',
+         "envoy.clusters[0].foo"),
         ("gateway.yaml", "servers: [\n", ""),
         ("mcp-servers.json", '{"mcpServers": {"a": {"httpUrl": "ftp://a/"}}}', "mcpServers.a.httpUrl"),
         ("mcp-servers.json", '{"mcpServers": {"a": {"url": "http://a/", "url": "http://b/"}}}', "mcpServers.a.url"),
@@ -90,6 +95,18 @@ def test_problems_in_json_have_the_path_of_the_field(
     assert problem["path"] == path
     assert problem["message"]
     assert not path or path not in problem["message"]
+
+
+@pytest.mark.parametrize("command", ["validate", "check", "run", "serve"])
+def test_strict_refuses_what_can_not_be_served(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "mcp-servers.json"
+    file.write_text('{"mcpServers": {"a": {"url": "http://a/"}, "local": {"command": "npx"}}}')
+    result = run(command, "--strict", str(file))
+    assert isinstance(result.exception, ConfigError)
+    assert [problem.path for problem in result.exception.problems] == ["mcpServers.local"]
+    result = run("validate", str(file))
+    assert result.exit_code == 0
+    assert "mcpServers.local: is left out" in result.stderr
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from mcp_extproc.config.json_text import parse_json
 from mcp_extproc.config.yaml_text import parse_yaml
 
 TOO_DEEP = f"nested more than {DEPTH} levels deep"
-NO_COMMENTS = "JSON has no comments: remove what begins with // or /*"
+UNCLOSED = "a comment without an end: close it with */"
 COMMA = "not JSON: a comma or a value is missing or too many before this place"
 
 
@@ -22,12 +22,11 @@ COMMA = "not JSON: a comma or a value is missing or too many before this place"
     [
         ('{"a": {"k": 1, "k": 2}}', "a.k: is given twice, remove one"),
         ('[{"a b": 1, "a b": 1}]', '[0]["a b"]: is given twice, remove one'),
-        ('{"a": 1, // why\n "b": 2}', f"line 1, column 10: {NO_COMMENTS}"),
-        ('{"a": 1 // why\n}', f"line 1, column 9: {NO_COMMENTS}"),
-        ('{\n  // why\n  "a": 1}', f"line 2, column 3: {NO_COMMENTS}"),
-        ("// why\n{}", f"line 1, column 1: {NO_COMMENTS}"),
-        ("{} // why", f"line 1, column 4: {NO_COMMENTS}"),
-        ('{"a": /* why */ 1}', f"line 1, column 7: {NO_COMMENTS}"),
+        ('{"a": 1, /* why\n "b": 2}', f"line 1, column 10: {UNCLOSED}"),
+        ('{"a": 1 /* why\n}', f"line 1, column 9: {UNCLOSED}"),
+        ("/*/ {}", f"line 1, column 1: {UNCLOSED}"),
+        ('// why\n{"a": /* two\nlines */ hidden}', "line 3, column 10: not JSON: expecting value"),
+        ('{"a": 1, // why\n "a": 2,}', "a: is given twice, remove one"),
         ('{"a": hidden}', "line 1, column 7: not JSON: expecting value"),
         ('{"a": "hidden', "line 1, column 7: not JSON: unterminated string starting at"),
         ('{"a": NaN}', "NaN is not a JSON number"),
@@ -45,11 +44,31 @@ def test_refused(text: str, problem: str) -> None:
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("text", ['{"a": 1,}', '{"a": [1,]}', '{"a": [1, 2,\n]}'])
-def test_a_trailing_comma_is_named_with_its_line(text: str) -> None:
+@pytest.mark.parametrize("text", ['{"a": [1,,]}', '{"a": [,]}', "{,}", '{"a":,}', '{"a": [1 /**/,/**/, /**/]}'])
+def test_a_comma_too_many_is_named_with_its_line(text: str) -> None:
     # The column differs between Python versions.
-    with pytest.raises(ConfigError, match=rf"^f: line \d, column \d+: {COMMA}$"):
+    with pytest.raises(ConfigError, match=r"^f: line 1, column \d+: not JSON: "):
         parse_json(text, "f")
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ('{"a": 1,}', {"a": 1}),
+        ('{"a": [1, "x",\n], // why\n}', {"a": [1, "x"]}),
+        ('{"a": [[1,],{"b": true , },],}', {"a": [[1], {"b": True}]}),
+        ("// why\n{} // why", {}),
+        ("/* why\n ** /*/ {} /**/", {}),
+        ('{"a": 1, // why, {"b": 2}\r\n "b": /* [ */ 2}', {"a": 1, "b": 2}),
+        (
+            '{"u": "http://x/*,]*/", "q": "\\",]//", /* " */ "e": "\\\\",}',
+            {"u": "http://x/*,]*/", "q": '",]//', "e": "\\"},
+        ),
+    ],
+)
+def test_comments_and_trailing_commas(text: str, data: Any) -> None:
+    """As in the files of VS Code and Cursor."""
+    assert parse_json(text, "f") == data
 
 
 def test_the_bound_on_depth_is_what_the_error_says() -> None:

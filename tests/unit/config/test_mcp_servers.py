@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.config import Loaded, loads
+from mcp_extproc.config import ConfigError, Loaded, loads
 from mcp_extproc.config.mcp_servers import CLIENT_KEYS, KEYS
 from tests.unit.config.support import error_of
 
@@ -25,7 +25,7 @@ def entry_error(entry: Any, name: str = "a", environ: Mapping[str, str] | None =
 
 
 @pytest.mark.parametrize("kind", ["http", "streamable-http", "streamable_http", "streamableHttp", "", None])
-@pytest.mark.parametrize("key", ["url", "httpUrl"])
+@pytest.mark.parametrize("key", ["url", "httpUrl", "serverUrl"])
 def test_types_and_url_keys(kind: str | None, key: str) -> None:
     loaded = load_entry({"type": kind, key: URL + "?k=v"})
     assert loaded.config.servers["a"].path_and_query == "/mcp?k=v"
@@ -44,10 +44,13 @@ def test_every_honoured_key() -> None:
         "includeTools": ["one", "two"],
         "tools": ["two", "three"],
         "excludeTools": ["two"],
+        "disabledTools": ["four", "two"],
         "timeout": 1500,
         "disabled": False,
+        "enabled": True,
+        "isActive": True,
     }
-    assert entry.keys() | {"httpUrl"} == KEYS.keys()
+    assert entry.keys() | {"httpUrl", "serverUrl"} == KEYS.keys()
     loaded = load_entry(entry, {"HOST": "h:1", "KEY": "k"})
     server = loaded.config.servers["a"]
     assert loaded.warnings == ()
@@ -57,7 +60,7 @@ def test_every_honoured_key() -> None:
         "X-Team": "platform",
         "x-other": "none",
     }
-    assert (server.tools.include, server.tools.exclude) == (("one", "two", "three"), ("two",))
+    assert (server.tools.include, server.tools.exclude) == (("one", "two", "three"), ("two", "four"))
     assert server.timeout == 1.5
 
 
@@ -90,6 +93,8 @@ def test_disabled_servers_are_left_out_and_named() -> None:
                 "a": {"url": URL},
                 "b": {"disabled": True, "command": "npx", "headers": {"X": "${NOPE}"}},
                 "c d": {"disabled": True},
+                "d": {"url": URL, "enabled": False},
+                "e": {"url": URL, "isActive": False, "disabled": False},
             }
         }
     )
@@ -98,6 +103,8 @@ def test_disabled_servers_are_left_out_and_named() -> None:
     assert loaded.warnings == (
         "mcpServers.b: disabled, so it is left out",
         'mcpServers["c d"]: disabled, so it is left out',
+        "mcpServers.d: disabled, so it is left out",
+        "mcpServers.e: disabled, so it is left out",
     )
 
 
@@ -145,7 +152,11 @@ UNKNOWN_TYPE = (
         ({"type": ["http"], "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
         ({}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
         ({"url": None}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
-        ({"url": URL, "httpUrl": URL}, "mcpServers.a: url and httpUrl are both given: keep one of them"),
+        ({"url": URL, "httpUrl": URL}, "mcpServers.a: url and httpUrl are given: keep one of them"),
+        ({"serverUrl": "ftp://x"}, "mcpServers.a.serverUrl: expected a URL that starts with http:// or https://"),
+        ({"url": URL, "enabled": 0}, "mcpServers.a.enabled: expected true or false"),
+        ({"url": URL, "isActive": None}, "mcpServers.a.isActive: expected true or false"),
+        ({"url": URL, "disabledTools": "x"}, "mcpServers.a.disabledTools: expected a list of tool names"),
         ({"url": "ftp://x"}, "mcpServers.a.url: expected a URL that starts with http:// or https://"),
         ({"httpUrl": "ftp://x"}, "mcpServers.a.httpUrl: expected a URL that starts with http:// or https://"),
         ({"url": 3}, "mcpServers.a.url: expected text (numbers, true and false in quotes)"),
@@ -209,13 +220,42 @@ def test_names_that_can_not_be_a_prefix(name: str, shown: str, problem: str) -> 
     assert entry_error({"url": URL}, name) == f"mcpServers{shown}: {problem}"
 
 
-def test_everything_that_is_wrong_is_in_one_error() -> None:
-    text = json.dumps(
-        {"mcpServers": {"f": {"command": "x"}, "s": {"type": "sse"}, "w": {"type": "ws"}, "n": {}, "ok": {"url": URL}}}
+NOT_SERVED = {"f": {"command": "x"}, "s": {"type": "sse"}, "w": {"type": "ws"}, "not a prefix": {"type": "stdio"}}
+
+
+def test_what_can_not_be_served_is_left_out_and_named() -> None:
+    loaded = loads(json.dumps({"mcpServers": {**NOT_SERVED, "ok": {"url": URL}}}), "m.json", {})
+    assert list(loaded.config.servers) == ["ok"]
+    assert loaded.warnings == (
+        f"mcpServers.f: is left out, as it {STDIO}",
+        f"mcpServers.s: is left out, as it {SSE}",
+        f"mcpServers.w: is left out, as it {UNKNOWN_TYPE}",
+        f'mcpServers["not a prefix"]: is left out, as it {STDIO}',
     )
-    assert error_of(text, "m.json") == (
+
+
+@pytest.mark.parametrize(
+    ("others", "strict"), [({}, False), ({"off": {"disabled": True}}, False), ({"ok": {"url": URL}}, True)]
+)
+def test_none_can_be_served_or_all_have_to_be(others: dict[str, Any], strict: bool) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(json.dumps({"mcpServers": {**NOT_SERVED, **others}}), "m.json", {}, strict=strict)
+    assert str(caught.value) == (
         f"m.json: 4 problems\n  mcpServers.f: {STDIO}\n  mcpServers.s: {SSE}\n  mcpServers.w: {UNKNOWN_TYPE}\n"
-        "  mcpServers.n.url: required, but missing: give the server's endpoint"
+        f'  mcpServers["not a prefix"]: {STDIO}'
+    )
+
+
+def test_strict_takes_what_is_disabled() -> None:
+    entries = {"a": {"url": URL}, "b": {"command": "x", "disabled": True}}
+    assert list(loads(json.dumps({"mcpServers": entries}), "f", {}, strict=True).config.servers) == ["a"]
+
+
+def test_everything_that_is_wrong_is_in_one_error() -> None:
+    text = json.dumps({"mcpServers": {**NOT_SERVED, "n": {}, "t": {"url": URL, "timeout": 0}, "ok": {"url": URL}}})
+    assert error_of(text, "m.json") == (
+        "m.json: 2 problems\n  mcpServers.n.url: required, but missing: give the server's endpoint\n"
+        "  mcpServers.t.timeout: expected milliseconds, a number such as 60000"
     )
 
 
@@ -239,5 +279,6 @@ def test_vscode() -> None:
     assert loaded.source == "mcp-servers"
     assert loaded.config.servers["a"].tools.include == ("x",)
     assert loaded.warnings == ("inputs: has no effect, since the gateway can't prompt; use ${VAR} instead",)
-    text = json.dumps({"servers": {"a": {"command": "x"}, "b": {"url": URL}}})
-    assert error_of(text, "mcp.json") == f"mcp.json: servers.a: {STDIO}"
+    text = f'// mine\n{{"servers": {{"a": {{"command": "x"}}, "b": {{"url": "{URL}"}},}}}}'
+    for name in ("mcp.json", "mcp.jsonc", "mcp"):
+        assert loads(text, name, {}).warnings == (f"servers.a: is left out, as it {STDIO}",)

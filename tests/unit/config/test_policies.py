@@ -158,3 +158,25 @@ def test_envoys_own_namespace_is_written_where_it_is_read() -> None:
 def test_keys_inside_of_lists_are_checked() -> None:
     with pytest.raises(ConfigError, match=r"rate_limits\[0\]\.request: unknown key, did you mean requests\?"):
         native("servers: {a: {url: http://a/}}\nrate_limits: [{request: 1}]", {})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (99999999999999999999, "foo: a whole number beyond 2^53"),
+        (-(2**53) - 1, "foo: a whole number beyond 2^53"),
+        ([{"bar": 2**64 - 1}], "foo[0].bar: a whole number beyond 2^53"),
+        (float("inf"), "foo: Envoy's configuration has no infinite numbers"),
+        (float("nan"), "foo: Envoy's configuration has no infinite numbers"),
+    ],
+)
+def test_numbers_that_can_not_reach_envoy(value: object, words: str) -> None:
+    """In every place that takes Envoy's messages, with the path of the number."""
+    config_of = {**PER_ROUTE, "foo": value}
+    assert words in problem(envoy={"clusters": [{"name": "authz", "foo": value}]})
+    assert f"typed_config.{words}" in problem(envoy={"http_filters": [{**RBAC, "typed_config": config_of}]})
+    assert f"typed_config.{words}" in problem(envoy={"http_filters_before": [{**RBAC, "typed_config": config_of}]})
+    per_filter = {RBAC["name"]: config_of}
+    assert words in problem(envoy={"http_filters": [RBAC], "typed_per_filter_config": per_filter})
+    servers = {"a": {"url": "http://a/mcp", "typed_per_filter_config": per_filter}}
+    assert words in problem(envoy={"http_filters": [RBAC]}, servers=servers)

@@ -94,3 +94,18 @@ def test_only_values_change() -> None:
 def test_text_without_braces_after_a_dollar_is_untouched(text: str) -> None:
     text = text.replace("${", "$ {")
     assert replaced(text) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ({"a": ["\ud800"]}, "a[0]: expected text that is valid Unicode"),
+        ({"a": "${BYTES}"}, "a: expected text that is valid Unicode"),
+        ({"a": {"\ud800": 1}}, r'a["\ud800"]: the key is not valid Unicode'),
+    ],
+)
+def test_text_that_is_not_unicode(value: Any, problem: str) -> None:
+    """From escapes in JSON and YAML, and from an environment with arbitrary bytes."""
+    problems: list[Problem] = []
+    substitute(value, {"BYTES": "\udcff"}, problems)
+    assert [str(found) for found in problems] == [problem]

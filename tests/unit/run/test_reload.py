@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_extproc import tasks
-from mcp_extproc.config import ConfigError, Loaded, load
+from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
+from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.watched_files import Rendered
 from mcp_extproc.run import reload
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig
@@ -85,6 +87,19 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
 
 
+def test_a_start_renders_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[GatewayConfig] = []
+    render = watched_files.render
+
+    def counted(config: GatewayConfig, layout: Layout, directory: Path) -> Rendered:
+        rendered.append(config)
+        return render(config, layout, directory)
+
+    monkeypatch.setattr(watched_files, "render", counted)
+    stage = Stage(tmp_path)
+    assert rendered == [stage.live.served.config]
+
+
 async def test_the_same_text_again_changes_nothing(stage: Stage) -> None:
     before = stage.stamps()
     stage.write("a")
@@ -141,6 +156,19 @@ async def test_a_file_that_is_wrong(stage: Stage) -> None:
     assert (stage.workers.known, stage.stamps()) == ([], before)
 
 
+async def test_a_strict_start_stays_strict(stage: Stage) -> None:
+    stage.live.served = replace(stage.live.served, strict=True)
+    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"command": "npx"}}
+    stage.file.write_text(json.dumps({"mcpServers": servers}))
+    with pytest.raises(ConfigError, match=r"mcpServers\.local"):
+        await stage.live.reload(even_if_same=False)
+    assert stage.workers.served == []
+    stage.live.served = replace(stage.live.served, strict=False)
+    await stage.live.reload(even_if_same=False)
+    assert stage.workers.served == [{"b"}]
+    await stage.live.close()
+
+
 # -- Watching -------------------------------------------------------------------------------------------------------------
 
 
@@ -178,12 +206,14 @@ async def test_the_watcher_outlives_a_bug(stage: Stage, at_once: None, caplog: p
 
 
 async def test_a_number_that_envoy_can_not_have(stage: Stage, at_once: None, caplog: pytest.LogCaptureFixture) -> None:
-    """It is refused, and the next edit is taken up."""
+    """It is refused with its path, and the next edit is taken up."""
     stage.live.watch()
     servers = {"b": {"url": "http://b.example/mcp"}}
     cluster = {"name": "authz", "connect_timeout": "1s", "foo": 99999999999999999999}
     stage.file.write_text(json.dumps({"servers": servers, "envoy": {"clusters": [cluster]}}))
     await eventually(lambda: told(caplog, "config_refused"), "the watcher has got there")
+    [refused] = told(caplog, "config_refused")
+    assert str(refused["why"]).startswith(f"{stage.file}: envoy.clusters[0].foo: a whole number beyond 2^53")
     stage.write("b")
     await eventually(lambda: stage.workers.served, "the watcher has got there")
     assert stage.workers.served == [{"b"}]
