@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,27 @@ async def test_envoy_dies(tmp_path: Path, alpha: ScriptedServer) -> None:
         assert process.returncode == 1
         assert b"Envoy ended with signal SIGKILL" in err
         await gone(children)
+
+
+def abstract_sockets_of(pid: int) -> list[str]:
+    """Names of a process's abstract Unix sockets (unix(7)), which every user of the machine can connect to."""
+    opened = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            opened.add(descriptor.readlink().name)
+    lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    return [line[7] for line in lines if len(line) > 7 and line[7].startswith("@") and f"socket:[{line[6]}]" in opened]
+
+
+async def test_no_other_user_can_take_the_listening_socket_over(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """Envoy's hot restart hands it to whoever connects to an abstract socket; and it leaves a file in /dev/shm."""
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    async with running(file, "--port", "0", "--json") as process:
+        await announced(process)
+        children = children_of(process.pid)
+        [envoy] = [pid for pid in children if "envoy" in Path(f"/proc/{pid}/comm").read_text()]
+        assert {name for pid in (process.pid, *children) for name in abstract_sockets_of(pid)} == set()
+        assert "/dev/shm" not in Path(f"/proc/{envoy}/maps").read_text()
 
 
 async def test_killed_outright_it_leaves_nobody_behind(tmp_path: Path, alpha: ScriptedServer) -> None:

@@ -77,7 +77,7 @@ async def serving(place: Place, *options: str) -> AsyncIterator[asyncio.subproce
 @asynccontextmanager
 async def envoy(place: Place) -> AsyncIterator[TestGateway]:
     """Envoy, once it serves, and a client of it."""
-    command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--use-dynamic-base-id", "--log-level", "error"]
+    command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--disable-hot-restart", "--log-level", "error"]
     log = place.directory / "envoy.log"
     async with (
         program(command, log=log) as process,
@@ -188,7 +188,7 @@ async def test_nothing_reaches_a_server_before_a_worker_is_ready(place: Place, a
     place.write(alpha=alpha.url)
     async with serving(place, "--workers", "1"):
         pass
-    command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--use-dynamic-base-id", "--log-level", "error"]
+    command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--disable-hot-restart", "--log-level", "error"]
     async with program(command, log=place.directory / "envoy.log"), aiohttp.ClientSession() as http:
         client = TestGateway(cast("StandaloneGateway", place), http, place.directory / "access.log")
         await eventually(
