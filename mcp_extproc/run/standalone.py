@@ -155,6 +155,7 @@ class StandaloneGateway:
         self._envoy = await self._start_envoy(self._directory / BOOTSTRAP)
         started.push_async_callback(end, self._envoy)
         started.push_async_callback(self._workers.stop_keeping)
+        await self._workers.open()
         await self._workers.start()
         await self._until_ready(self._envoy)
         started.push_async_callback(self._drain)
