@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 from rich.console import Console
+from rich.markup import escape as escape_markup
 
 from mcp_extproc.address import Address, parse_address
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.printable import printable
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import Layout
@@ -98,18 +100,23 @@ def made(directory: Path) -> Path:
 
 
 def escape(text: str) -> str:
-    """Escape rich's markup."""
-    return text.replace("[", r"\[")
+    """Text that may hold what strangers wrote, on one line: nothing in it is markup of rich, or an escape sequence."""
+    return escape_markup(printable(text))
 
 
 def warn(text: str) -> None:
     """Print a warning to standard error."""
-    Console(stderr=True).print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[yellow]warning:[/] {_lines(text)}", highlight=False, soft_wrap=True)
 
 
 def complain(text: str) -> None:
     """Print an error to standard error."""
-    Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[red]error:[/] {_lines(text)}", highlight=False, soft_wrap=True)
+
+
+def _lines(text: str) -> str:
+    """The same for a message of ours that has several lines."""
+    return "\n".join(map(escape, text.split("\n")))
 
 
 def until_told_to_stop(reload: Callable[[], None]) -> asyncio.Task[bool]:

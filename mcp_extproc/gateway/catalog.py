@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from mcp_extproc.config import Server, Tools
 from mcp_extproc.config.endpoint import Endpoint
+from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp.names import Names
 from mcp_extproc.mcp.uris import Uris
@@ -41,6 +42,8 @@ class CatalogEntry:
     """``:path`` of its endpoint, query included."""
     headers: Headers
     """Configured request headers, names in lower case. They hold credentials: never log them."""
+    redact: Redactor
+    """For what the server writes, wherever the gateway shows it."""
     tools: ToolFilter
     discovery_timeout: float
     """Seconds."""
@@ -107,6 +110,7 @@ def _entry(name: str, server: Server) -> CatalogEntry:
         name=name,
         path=server.path_and_query,
         headers=tuple((header.lower(), value.get_secret_value()) for header, value in server.headers.items()),
+        redact=Redactor((value.get_secret_value() for value in server.headers.values()), server.path_and_query),
         tools=ToolFilter(server.tools),
         discovery_timeout=server.discovery_timeout,
     )
