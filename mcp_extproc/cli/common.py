@@ -120,9 +120,27 @@ def _lines(text: str) -> str:
 
 
 def until_told_to_stop(reload: Callable[[], None]) -> asyncio.Task[bool]:
-    """A task that ends on Ctrl-C or SIGTERM. Calls ``reload`` on SIGHUP."""
+    """A task that ends on Ctrl-C, on SIGTERM, and when the terminal is closed. Calls ``reload`` on any other SIGHUP."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    # nohup(1) has it ignored: then it goes on without its terminal.
+    ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+
+    def hang_up() -> None:
+        if ends_with_terminal and not _has_terminal():
+            stop.set()
+        else:
+            reload()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     return asyncio.create_task(stop.wait())
+
+
+def _has_terminal() -> bool:
+    """Whether there is a controlling terminal. The kernel takes it away before it sends SIGHUP (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,10 @@ from mcp_extproc.config import GatewayConfig, Loaded
 )
 @click.option("--check", "checks", is_flag=True, help="Run `check` first, and serve only if there are no problems.")
 def run(file: Path, port: int | None, envoy_path: str | None, as_json: bool, workers: int | None, checks: bool) -> None:
-    """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C.
+    """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C, or until the
+    terminal is closed.
 
-    Changes of FILE are applied without a restart. SIGHUP replaces the workers, one after the other. Neither loses a call.
+    Changes of FILE are applied without a restart. `kill -HUP` replaces the workers, one after the other. Neither loses a call.
     """
     from mcp_extproc.envoy.version import EnvoyTooOld
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
@@ -81,7 +83,8 @@ async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json
         if ended.done():
             await ended
         ended.cancel()
-        console.print("Stopping", style="dim")
+        with suppress(OSError):  # the terminal is closed
+            console.print("Stopping", style="dim")
     finally:
         await gateway.__aexit__(None, None, None)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import pty
 import signal
 import socket
 import sys
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -202,6 +205,41 @@ async def test_killed_outright_it_leaves_nobody_behind(tmp_path: Path, alpha: Sc
         process.kill()
         await process.wait()
         await gone(children)
+
+
+def take_terminal() -> None:
+    """Make standard input the controlling terminal, as in a shell's window."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+async def test_a_terminal_that_is_closed_ends_it(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """Its SIGHUP is not the one that replaces the workers."""
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    master, slave = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *RUN, str(file), "--port", "0", "--json", "--workers", "1",
+        cwd=ROOT, stdin=slave, stdout=asyncio.subprocess.PIPE, stderr=slave,
+        start_new_session=True, preexec_fn=take_terminal,
+    )  # fmt: skip
+    os.close(slave)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(master, os.read, master, 1 << 16)  # the spinner needs a window
+    try:
+        await announced(process)
+        before = children_of(process.pid)
+        process.send_signal(signal.SIGHUP)
+        await eventually(lambda: children_of(process.pid) - before, "another worker")
+        assert process.returncode is None
+        children = before | children_of(process.pid)
+        loop.remove_reader(master)
+        os.close(master)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+        await gone(children)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.parametrize("wait_for", ["worker", "envoy"])
