@@ -65,19 +65,20 @@ async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json
     gateway = StandaloneGateway(file, served, envoy, session_secret(config, os.environ), workers=workers, port=port)
     stopped = until_told_to_stop(gateway.reload_soon)
     console = Console(stderr=True)
-    with console.status("Starting Envoy and the gateway"):
-        starting = asyncio.create_task(gateway.__aenter__())
-        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            await asyncio.wait({starting})
-            return
-        await starting
+    # No spinner: it would be broken by the workers' log, and takes standard output for itself.
+    _progress(console, "Starting Envoy and the gateway")
+    starting = asyncio.create_task(gateway.__aenter__())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return
+    await starting
     try:
-        with console.status("Connecting to the servers"):
-            asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
-            await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            asking.cancel() if not asking.done() else _announce(config, gateway.url, asking.result(), as_json)
+        _progress(console, "Connecting to the servers")
+        asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
+        await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        asking.cancel() if not asking.done() else _announce(config, gateway.url, asking.result(), as_json)
         ended = asyncio.create_task(gateway.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -87,6 +88,12 @@ async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json
             console.print("Stopping", style="dim")
     finally:
         await gateway.__aexit__(None, None, None)
+
+
+def _progress(console: Console, text: str) -> None:
+    """Tell who waits at a terminal what for."""
+    if console.is_terminal:
+        console.print(text, style="dim")
 
 
 def _cores() -> int:

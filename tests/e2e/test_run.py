@@ -223,7 +223,7 @@ async def test_a_terminal_that_is_closed_ends_it(tmp_path: Path, alpha: Scripted
     )  # fmt: skip
     os.close(slave)
     loop = asyncio.get_running_loop()
-    loop.add_reader(master, os.read, master, 1 << 16)  # the spinner needs a window
+    loop.add_reader(master, os.read, master, 1 << 16)  # what nobody reads fills the terminal
     try:
         await announced(process)
         before = children_of(process.pid)
