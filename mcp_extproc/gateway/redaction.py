@@ -38,7 +38,8 @@ class Redactor:
 
     def __call__(self, text: str, limit: int) -> str:
         """The first ``limit`` characters of a text without the secrets that begin in them. No more of it is looked at."""
-        pieces, position = [], 0
+        pieces: list[str] = []
+        position = 0
         for match in self._pattern.finditer(text, 0, limit + self._longest) if self._pattern is not None else ():
             if match.start() >= limit:
                 break
