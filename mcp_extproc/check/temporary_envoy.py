@@ -18,6 +18,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import to_json, upstreams_only
 from mcp_extproc.run.envoy_admin import Admin
+from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.process import StartError, end, ending, spawn
 
@@ -45,7 +46,7 @@ async def upstreams(config: GatewayConfig, envoy: str) -> AsyncIterator[tuple[Ad
         file.write_text(to_json(upstreams_only(config, layout)))
         with log.open("wb") as output:
             process = await spawn(
-                [envoy, "-c", str(file), "--log-level", "error", "--use-dynamic-base-id", "--concurrency", "1"],
+                [*command(envoy, file), "--log-level", "error", "--concurrency", "1"],
                 stderr=output.fileno(),
             )
         try:

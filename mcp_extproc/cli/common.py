@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 from rich.console import Console
+from rich.markup import escape as escape_markup
 
 from mcp_extproc.address import Address, default_directory, parse_address
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.printable import printable
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import Layout
@@ -105,24 +107,47 @@ def made(directory: Path) -> Path:
 
 
 def escape(text: str) -> str:
-    """Escape rich's markup."""
-    return text.replace("[", r"\[")
+    """Text that may hold what strangers wrote, on one line: nothing in it is markup of rich, or an escape sequence."""
+    return escape_markup(printable(text))
 
 
 def warn(text: str) -> None:
     """Print a warning to standard error."""
-    Console(stderr=True).print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[yellow]warning:[/] {_lines(text)}", highlight=False, soft_wrap=True)
 
 
 def complain(text: str) -> None:
     """Print an error to standard error."""
-    Console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[red]error:[/] {_lines(text)}", highlight=False, soft_wrap=True)
+
+
+def _lines(text: str) -> str:
+    """The same for a message of ours that has several lines."""
+    return "\n".join(map(escape, text.split("\n")))
 
 
 def until_told_to_stop(reload: Callable[[], None]) -> asyncio.Task[bool]:
-    """A task that ends on Ctrl-C or SIGTERM. Calls ``reload`` on SIGHUP."""
+    """A task that ends on Ctrl-C, on SIGTERM, and when the terminal is closed. Calls ``reload`` on any other SIGHUP."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    # nohup(1) has it ignored: then it goes on without its terminal.
+    ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+
+    def hang_up() -> None:
+        if ends_with_terminal and not _has_terminal():
+            stop.set()
+        else:
+            reload()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     return asyncio.create_task(stop.wait())
+
+
+def _has_terminal() -> bool:
+    """Whether there is a controlling terminal. The kernel takes it away before it sends SIGHUP (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,10 @@ def run(
     workers: int | None,
     checks: bool,
 ) -> None:
-    """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C.
+    """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C, or until the
+    terminal is closed.
 
-    Changes of FILE are applied without a restart. SIGHUP replaces the workers, one after the other. Neither loses a call.
+    Changes of FILE are applied without a restart. `kill -HUP` replaces the workers, one after the other. Neither loses a call.
     """
     from mcp_extproc.envoy.version import EnvoyTooOld
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
@@ -72,27 +74,35 @@ async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json
     gateway = StandaloneGateway(file, served, envoy, session_secret(config, os.environ), workers=workers, port=port)
     stopped = until_told_to_stop(gateway.reload_soon)
     console = Console(stderr=True)
-    with console.status("Starting Envoy and the gateway"):
-        starting = asyncio.create_task(gateway.__aenter__())
-        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            await asyncio.wait({starting})
-            return
-        await starting
+    # No spinner: it would be broken by the workers' log, and takes standard output for itself.
+    _progress(console, "Starting Envoy and the gateway")
+    starting = asyncio.create_task(gateway.__aenter__())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return
+    await starting
     try:
-        with console.status("Connecting to the servers"):
-            asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
-            await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            asking.cancel() if not asking.done() else _announce(config, gateway.url, asking.result(), as_json)
+        _progress(console, "Connecting to the servers")
+        asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
+        await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        asking.cancel() if not asking.done() else _announce(config, gateway.url, asking.result(), as_json)
         ended = asyncio.create_task(gateway.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             await ended
         ended.cancel()
-        console.print("Stopping", style="dim")
+        with suppress(OSError):  # the terminal is closed
+            console.print("Stopping", style="dim")
     finally:
         await gateway.__aexit__(None, None, None)
+
+
+def _progress(console: Console, text: str) -> None:
+    """Tell who waits at a terminal what for."""
+    if console.is_terminal:
+        console.print(text, style="dim")
 
 
 def _cores() -> int:

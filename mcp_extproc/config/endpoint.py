@@ -22,8 +22,8 @@ class Endpoint:
     """Unique; empty for the one that ``listen`` describes. Names of Envoy's routes are made of it."""
     path: str
     """Matched exactly."""
-    local_only: bool
-    """Whether only loopback ``Host`` headers are served (DNS rebinding)."""
+    hosts: frozenset[str] | None
+    """What ``Host`` may name besides this machine itself (DNS rebinding), in lower case; ``None`` for anything."""
     origins: tuple[str, ...] | None
     """Web origins that may call, in lower case; ``None`` for loopback ones."""
     servers: Mapping[str, Server]
@@ -45,7 +45,7 @@ def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
     main = Endpoint(
         name="",
         path=config.listen.path,
-        local_only=config.listen.is_loopback,
+        hosts=config.listen.hosts,
         origins=config.origins,
         servers=config.servers,
         prefixes=prefixes,

@@ -42,6 +42,7 @@ from mcp_extproc.config.values import HeaderName, HeaderValue, Regex, Seconds, S
 SERVER_NAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,46}[A-Za-z0-9])?"
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{0,48}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9_./:-]{1,8}")
+_HOST = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?):(\d{1,5})")
 
 # Set by the gateway or by HTTP itself on every upstream request (RFC 9110, MCP basic/transports).
@@ -61,13 +62,18 @@ class Listen(Model):
     """Where Envoy accepts MCP clients."""
 
     address: str = "127.0.0.1"
-    """IP address to listen on. On a loopback address, only loopback names in `Host` are accepted (DNS rebinding)."""
+    """IP address to listen on. On a loopback address, only loopback names in `Host` are accepted (DNS rebinding), and
+    `allowed_hosts`."""
 
     port: WholeNumber = Field(default=1975, ge=0, le=65535)
     """TCP port. 0 selects a free one."""
 
     path: str = "/mcp"
     """Path of the MCP endpoint, matched exactly."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names that `Host` may have, without port: `host.docker.internal` for clients in containers, or the name of a
+    tunnel. On an address that is not a loopback one, all names are accepted unless some are listed here."""
 
     tls: ListenTls | None = None
     """TLS to clients. Without it the listener uses plain HTTP."""
@@ -90,10 +96,23 @@ class Listen(Model):
             raise ValueError("expected an absolute path such as /mcp, without query or fragment")
         return value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.strip("[]").removesuffix(".").lower() for name in value)
+        if not all(_HOST.fullmatch(name) for name in names):
+            raise ValueError("expected host names without scheme, port and path, such as host.docker.internal")
+        return names
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
         return _is_loopback(self.address)
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """What ``Host`` may name besides this machine itself; ``None`` for anything."""
+        return frozenset(self.allowed_hosts) if self.allowed_hosts or self.is_loopback else None
 
 
 class Tools(Model):

@@ -83,6 +83,7 @@ listen:
   address: 0.0.0.0
   port: ${PORT:-1975}
   path: /mcp
+  allowed_hosts: [mcp.example.com]  # what Host may name; without it, anything on an address like this one
   tls:
     certificate: /etc/mcp/server.pem
     key: /etc/mcp/server.key

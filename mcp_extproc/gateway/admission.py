@@ -19,7 +19,7 @@ def check_place(head: RequestHead, endpoint: Endpoint) -> None:
     Raises:
         McpError: 403.
     """
-    if endpoint.local_only and not transport.is_loopback_host(head.headers.get("host", "")):
+    if endpoint.hosts is not None and not transport.host_allowed(head.headers.get("host", ""), endpoint.hosts):
         raise refusals.host()
     origin = head.headers.get("origin")
     if origin is not None and not transport.origin_allowed(origin, endpoint.origins):

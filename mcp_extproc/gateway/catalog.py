@@ -11,6 +11,7 @@ from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import Server, Tools
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.config.patterns import matcher
+from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp.names import Names, is_served
 from mcp_extproc.mcp.uris import Uris
@@ -44,6 +45,8 @@ class CatalogEntry:
     """``scheme://host:port`` of each replica, in lower case."""
     headers: Headers
     """Configured request headers, names in lower case. They hold credentials: never log them."""
+    redact: Redactor
+    """For what the server writes, wherever the gateway shows it."""
     tools: ToolFilter
     discovery_timeout: float
     """Seconds."""
@@ -111,6 +114,7 @@ def _entry(name: str, server: Server) -> CatalogEntry:
         path=server.path_and_query,
         origins=frozenset(_origin(server, host, port) for host, port in server.addresses),
         headers=tuple((header.lower(), value.get_secret_value()) for header, value in server.headers.items()),
+        redact=Redactor((value.get_secret_value() for value in server.headers.values()), server.path_and_query),
         tools=ToolFilter(server.tools),
         discovery_timeout=server.discovery_timeout,
     )

@@ -52,7 +52,7 @@ def accept_stream() -> McpError:
 def host() -> McpError:
     """DNS rebinding: a foreign name that resolves to this machine."""
     return _transport(
-        403, "host", "This host is not served here: a gateway on a loopback address answers to localhost."
+        403, "host", "This host is not served here: use localhost, or add the name to `listen.allowed_hosts`."
     )
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 JSON = "application/json"
 SSE = "text/event-stream"
@@ -16,8 +16,11 @@ SSE = "text/event-stream"
 JSON_OR_SSE = f"{JSON}, {SSE}"
 """``Accept`` of a POST (Streamable HTTP, Sending Messages to the Server 2)."""
 
-_MAX_AUTHORITY_CHARS = 253 + len(".:65535")
-"""A name of the longest kind (RFC 1035 section 2.3.4), with a port. What is longer names nothing, and is not remembered."""
+_AUTHORITY = re.compile(
+    r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\.?)(?::(?P<port>[0-9]{0,5}))?"
+)
+_MAX_AUTHORITY_CHARS = 262
+"""A host name of 255, a dot and a port."""
 
 _UTF8 = re.compile(r'charset=(utf-?8|"utf-?8")')
 
@@ -58,31 +61,45 @@ def accepts(accept: str, *wanted: str) -> bool:
     return all(next((offered[range_] for range_ in choice if range_ in offered), False) for choice in ranges)
 
 
-def is_loopback_host(authority: str) -> bool:
-    """Whether a ``Host`` names this machine itself, with or without a port.
+def host_of(authority: str) -> str | None:
+    """The host of a ``Host`` header, in lower case, without port, brackets and closing dot; ``None`` if it names no host.
 
-    >>> is_loopback_host("localhost:1975"), is_loopback_host("[::1]"), is_loopback_host("localhost.evil.com")
-    (True, True, False)
+    It is one host name or address, and nothing else: Envoy joins a second ``Host`` of a request to the first with a comma
+    (RFC 9110 section 7.2, RFC 1123 section 2.1).
+
+    >>> host_of("LocalHost:1975"), host_of("[::1]:80"), host_of("evil.example,localhost")
+    ('localhost', '::1', None)
     """
-    return len(authority) <= _MAX_AUTHORITY_CHARS and _is_loopback_host(authority)
+    found = _AUTHORITY.fullmatch(authority) if len(authority) <= _MAX_AUTHORITY_CHARS else None
+    if found is None or int(found["port"] or 0) > 65535:
+        return None
+    return (found["literal"] or found["name"]).lower()
 
 
 @lru_cache(maxsize=1024)
-def _is_loopback_host(authority: str) -> bool:
-    try:
-        parts = urlsplit(f"//{authority}")
-        host = (parts.hostname or "").rstrip(".")
-        _ = parts.port
-    except ValueError:
-        return False
-    if parts.username is not None or parts.path or parts.query or parts.fragment:
-        return False
+def is_loopback_host(host: str) -> bool:
+    """Whether a host, as :func:`host_of` finds it, is this machine itself.
+
+    >>> is_loopback_host("localhost"), is_loopback_host("::1"), is_loopback_host("localhost.evil.com")
+    (True, True, False)
+    """
     if host == "localhost" or host.endswith(".localhost"):
         return True  # RFC 6761 section 6.3
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def host_allowed(authority: str, allowed: Collection[str]) -> bool:
+    """Whether a ``Host`` names this machine itself, or one of these hosts.
+
+    Args:
+        authority: the header, possibly with a port.
+        allowed: further hosts, as :func:`host_of` finds them.
+    """
+    host = host_of(authority)
+    return host is not None and (host in allowed or is_loopback_host(host))
 
 
 def origin_allowed(origin: str, allowed: tuple[str, ...] | None) -> bool:
@@ -95,4 +112,4 @@ def origin_allowed(origin: str, allowed: tuple[str, ...] | None) -> bool:
     if allowed is not None:
         return "*" in allowed or origin.lower() in allowed
     scheme, separator, authority = origin.partition("://")
-    return separator != "" and scheme.lower() in ("http", "https") and is_loopback_host(authority)
+    return separator != "" and scheme.lower() in ("http", "https") and host_allowed(authority, ())

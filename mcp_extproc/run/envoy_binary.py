@@ -1,4 +1,4 @@
-"""Finding the Envoy binary, and asking which it is."""
+"""Finding the Envoy binary, asking which it is, and starting it."""
 
 from __future__ import annotations
 
@@ -61,6 +61,23 @@ def version_of(binary: str) -> Version | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return version_in(done.stdout.decode(errors="replace")) if done.returncode == 0 else None
+
+
+def command(binary: str, configuration: Path) -> list[str]:
+    """How an Envoy of ours is started.
+
+    Without hot restart, whose socket is abstract (unix(7)): it has no owner and no mode, and every user of the machine could
+    have the clients' listening socket handed over, or end Envoy.
+
+    Args:
+        binary: Envoy.
+        configuration: the file with its bootstrap.
+    """
+    return [
+        binary, "-c", str(configuration), "--disable-hot-restart",
+        # In files that it watches, Envoy passes over fields that it does not know: `rulez` would be a policy without rules.
+        "--reject-unknown-dynamic-fields",
+    ]  # fmt: skip
 
 
 def _bundled() -> str | None:

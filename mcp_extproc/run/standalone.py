@@ -21,6 +21,7 @@ from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
 from mcp_extproc.run.envoy_admin import Admin
+from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.process import StartError, end, ending, spawn
 from mcp_extproc.run.reload import LiveConfig
@@ -154,6 +155,7 @@ class StandaloneGateway:
         self._envoy = await self._start_envoy(self._directory / BOOTSTRAP)
         started.push_async_callback(end, self._envoy)
         started.push_async_callback(self._workers.stop_keeping)
+        await self._workers.open()
         await self._workers.start()
         await self._until_ready(self._envoy)
         started.push_async_callback(self._drain)
@@ -172,10 +174,9 @@ class StandaloneGateway:
     async def _start_envoy(self, configuration: Path) -> Process:
         with self._envoy_log.open("ab") as log_file:
             return await spawn(
-                [self._envoy_binary, "-c", str(configuration), "--log-level", "warning", "--use-dynamic-base-id",
+                [*command(self._envoy_binary, configuration), "--log-level", "warning",
                  # Calls appear in the access log immediately, not after ten seconds.
-                 "--file-flush-interval-msec", "100",
-                 "--concurrency", str(min(os.cpu_count() or 1, 4)), "--parent-shutdown-time-s", "1"],
+                 "--file-flush-interval-msec", "100", "--concurrency", str(min(os.cpu_count() or 1, 4))],
                 stderr=log_file.fileno(),
             )  # fmt: skip
 

@@ -23,6 +23,7 @@ import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from io import FileIO
 from itertools import count
@@ -30,6 +31,7 @@ from pathlib import Path
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Loaded
+from mcp_extproc.run import unix_sockets
 from mcp_extproc.run.process import KILL_SECONDS, StartError, end, end_all, ending, spawn, terminate
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
@@ -57,21 +59,25 @@ class _Seat:
         self.process: Process | None = None
         self.config: Loaded | None = None
         """The current worker."""
-        self.socket: Path | None = None
-        """The path of the worker's own socket, which is linked to the address."""
+        self.socket: tuple[int, int] | None = None
+        """Device and inode of the current worker's socket at a path."""
         self.changing = asyncio.Lock()
         self.leaving: list[Process] = []
         """Replaced workers that still have calls, the oldest first."""
         self.deaths = 0
         """Consecutive failures, each soon after the start."""
 
-    def open(self) -> None:
-        """Listen at a TCP address.
+    async def open(self) -> None:
+        """Listen at a TCP address. At a path, a worker listens once it is ready; until then nobody does.
 
         Raises:
             StartError: the address can't be used.
         """
         if isinstance(self.address, UnixAddress):
+            try:
+                await unix_sockets.require_free(Path(self.address.path))
+            except OSError as error:
+                raise StartError(str(error)) from None
             return
         try:
             [(family, _, _, _, where), *_] = socket.getaddrinfo(
@@ -83,12 +89,14 @@ class _Seat:
             raise StartError(f"cannot listen on {self.address}: {why}. Choose another address with --listen.") from None
 
     def close(self) -> None:
-        """Remove the socket at the address."""
+        """Remove the socket at the address, unless somebody else has put another one there by now."""
         if self.listening is not None:
             self.listening.close()
         if isinstance(self.address, UnixAddress) and self.socket is not None:
-            Path(self.address.path).unlink(missing_ok=True)
-            self.socket.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                path = Path(self.address.path)
+                if _identity(path) == self.socket:
+                    path.unlink()
 
     def pause(self, lived: float) -> float:
         """Seconds to wait before the next start of a worker that died after ``lived`` seconds."""
@@ -121,6 +129,15 @@ class Supervisor:
         """The current workers, in the order of their addresses."""
         return [seat.process.pid for seat in self._seats if seat.process is not None]
 
+    async def open(self) -> None:
+        """Take the addresses. Has to be done before :meth:`start`.
+
+        Raises:
+            StartError: one can't be used, as another process listens there.
+        """
+        for seat in self._seats:
+            await seat.open()
+
     async def start(self) -> None:
         """Start all workers, and wait until they serve.
 
@@ -128,8 +145,6 @@ class Supervisor:
             StartError: one can't serve.
             OSError: the system refuses a process, or a file for its socket.
         """
-        for seat in self._seats:
-            seat.open()
         try:
             async with asyncio.TaskGroup() as group:
                 for seat in self._seats:
@@ -202,13 +217,12 @@ class Supervisor:
             own = path.with_name(f"{path.name}.{next(self._numbers)}")
             process = await self._started(config, "--listen", f"unix:{own}")
             try:
-                _move(own, path)
+                own.rename(path)
+                seat.socket = _identity(path)
             except BaseException:
                 await end(process)
+                own.unlink(missing_ok=True)
                 raise
-            if seat.socket is not None:
-                seat.socket.unlink(missing_ok=True)
-            seat.socket = own
         else:
             assert seat.listening is not None
             number = seat.listening.fileno()
@@ -278,11 +292,9 @@ class Supervisor:
         seat.leaving.remove(process)
 
 
-def _move(socket: Path, path: Path) -> None:
-    # The worker's own socket path stays: the worker may still be about to set the file's mode.
-    link = socket.with_name(f"{socket.name}.link")
-    link.hardlink_to(socket)
-    link.rename(path)
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino
 
 
 async def _until_ready(process: Process, pipe: FileIO) -> None:

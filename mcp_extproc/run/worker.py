@@ -28,7 +28,7 @@ from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.run import open_files
+from mcp_extproc.run import open_files, unix_sockets
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
 from mcp_extproc.upstreams.batch_client import BatchClient
@@ -109,11 +109,11 @@ async def worker(
         processor = Processor(gateway, legs, streams, counters, time.time)
         server = TRANSPORTS[options.transport](processor, options.listen, config.limits.request_bytes, tls)
         if isinstance(options.listen, UnixAddress):
+            await unix_sockets.require_free(Path(options.listen.path))
             Path(options.listen.path).unlink(missing_ok=True)
-        await server.start()
+        with unix_sockets.only_for_us():
+            await server.start()
         stack.push_async_callback(_drain, server, streams, options.drain_seconds, hurry)
-        if isinstance(options.listen, UnixAddress):
-            Path(options.listen.path).chmod(0o600)
         yield counters
 
 

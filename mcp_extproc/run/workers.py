@@ -74,6 +74,8 @@ class Workers:
         """
         async with AsyncExitStack() as starting:
             starting.push_async_callback(self._workers.stop, self._stop_seconds)
+            # First, as another process that serves here would see its Envoy's files change.
+            await self._workers.open()
             # An Envoy that runs already, with what was served before, is ready for the new workers.
             if self._envoy_config is not None:
                 self._live.write_watched()

@@ -6,6 +6,7 @@ expected the log has where it was raised, and not its message, which may quote a
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -15,6 +16,8 @@ from types import TracebackType
 from typing import TextIO
 
 import orjson
+
+from mcp_extproc.telemetry.printable import printable
 
 _ROOT = "mcp_extproc"
 _FIELDS = "mcp_fields"
@@ -85,13 +88,21 @@ class _JsonFormatter(_Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=str).decode()
+        return _json(entry)
 
 
 def _plain(value: object) -> str:
     # One line for each event, even if a value comes from a server's response.
     text = str(value)
-    return orjson.dumps(text).decode() if not text or not text.isprintable() or " " in text or '"' in text else text
+    return _json(text) if not text or not text.isprintable() or " " in text or '"' in text else text
+
+
+def _json(value: object) -> str:
+    """JSON without a character that a terminal obeys. Between quotes, which is where they are, this means the same."""
+    try:
+        return printable(orjson.dumps(value, default=str).decode())
+    except TypeError:  # surrogates
+        return json.dumps(value, default=str)
 
 
 def _traces(error: BaseException) -> Iterator[str]:

@@ -34,6 +34,7 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.printable import printable
 from mcp_extproc.upstreams import redirects
 from mcp_extproc.upstreams.pauses import Pause
 
@@ -41,6 +42,9 @@ CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 
 MAX_SESSION_ID_CHARS = 4096
 """Longest ``Mcp-Session-Id`` taken from a server: all of a client's fit into one token in one header."""
+
+_MAX_MESSAGE_CHARS = 256
+"""Most of why a sub-request did not work out, a server's own words included."""
 
 BROKEN = (aiohttp.ClientError, OSError)
 """What reading a stream may raise."""
@@ -134,6 +138,12 @@ class UpstreamClient:
         }
         id = next(self._ids)
         body = _request(id, methods.INITIALIZE.name, params)
+        async with self._exchange("POST", entry, None, body, context) as response:
+            result = await self._result(response, id, entry, None, context)
+            session, instructions = _read_initialize(result, response.headers.get("mcp-session-id"))
+            if instructions is not None:
+                instructions = entry.redact(instructions, len(instructions))
+        await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
         session_id = None
         try:
             async with self._exchange("POST", entry, None, body, context) as response:
@@ -266,6 +276,16 @@ class UpstreamClient:
         if last_event_id is not None:
             headers["last-event-id"] = last_event_id
         try:
+            # The path is sent as configured, percent-encoding untouched.
+            url = URL(self._base + entry.path, encoded=True)
+            async with self._http.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
+                _check_status(response, method, session)
+                yield response
+        except UpstreamError as error:
+            # It may quote the server.
+            error.message = printable(entry.redact(error.message, _MAX_MESSAGE_CHARS))
+            error.args = (error.message,)
+            raise
             for path in (found := [entry.path]):
                 # The path is sent as configured, percent-encoding untouched.
                 url = URL(self._base + path, encoded=True)
@@ -494,7 +514,7 @@ def _error_answer(raw: msgspec.Raw) -> UpstreamError:
     error = _object(raw, "JSON-RPC error")
     code = bytes(error.get("code", msgspec.Raw(b"no code")))[:24].decode(errors="replace")
     text = jsontext.text_of(error["message"]) if "message" in error else None
-    return UpstreamError("error", f"answered with error {code}: {(text or 'no message')[:200]}")
+    return UpstreamError("error", f"answered with error {code}: {text or 'no message'}")
 
 
 def _object(raw: msgspec.Raw, what: str) -> jsontext.Members:

@@ -115,6 +115,8 @@ def _is_worker(pid: int) -> bool:
 def envoy_command(folder: Path) -> list[str]:
     """To start Envoy on the files that the gateway wrote."""
     return [find_envoy(), "-c", str(folder / "sockets" / "envoy.json"), "--log-level", "warning", "--concurrency", "2",
+            # Envoys of one hot restart meet at a socket in a folder of their own (docs/envoy.md).
+            "--socket-path", str(folder / "sockets" / "restart"),
             "--drain-time-s", "1", "--drain-strategy", "immediate", "--parent-shutdown-time-s", "3"]  # fmt: skip
 
 

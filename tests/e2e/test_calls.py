@@ -221,6 +221,12 @@ async def test_metadata_and_access_log(start: StartGateway, alpha: ScriptedServe
         refused = await gateway.logged(jsonrpc_request_id='"call-3"')
         assert refused["error.type"] == "unknown_tool"
         assert refused["rpc.response.status_code"] == -32602
+        await gateway.rpc(
+            "ping", id="ping-1", mcp_session_id=session, user_agent="agent " * 8_000, x_request_id="r" * 8_000
+        )
+        long = await gateway.logged(jsonrpc_request_id='"ping-1"')
+        assert long["user_agent"] == ("agent " * 8_000)[:256]
+        assert len(long["request_id"]) <= 128
         text = gateway.access_log.read_text()
         assert "hush" not in text
         assert session not in text

@@ -17,7 +17,7 @@ from h2.events import DataReceived, ResponseReceived, StreamEnded
 
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import TestGateway
-from tests.support.scripted import ScriptedServer
+from tests.support.scripted import ScriptedServer, raw
 from tests.support.tls import Authority
 from tests.support.waiting import eventually
 
@@ -169,6 +169,26 @@ async def test_old_and_idle_connections_are_closed(start: StartGateway, alpha: S
         writer.close()
         counter = "idle_timeout" if key == "idle_timeout" else "max_duration_reached"
         assert await gateway.local.stat(f"http.mcp.downstream_cx_{counter}") == 1
+
+
+async def test_clients_of_http_1_0(start: StartGateway, alpha: ScriptedServer) -> None:
+    """nginx speaks it by default. An answer ends where the connection does; chunks would be read as the answer."""
+    alpha.on["tools/call"] = raw(200, "text/event-stream", 'data: {"jsonrpc":"2.0","id":2,"result":{}}\n\n')
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        call = b'{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"alpha__echo","arguments":{}}}'
+        for body, answer in (
+            (PING, b'{"jsonrpc":"2.0","id":1,"result":{}}'),
+            (call, b'data: {"jsonrpc":"2.0","id":2,'),
+        ):
+            reader, writer = await connect(gateway)
+            told = head(gateway, len(body), f"mcp-session-id: {session}").replace(b"HTTP/1.1", b"HTTP/1.0")
+            writer.write(told + body)
+            got = await ended(reader)
+            writer.close()
+            assert got.split(b"\r\n", 1)[0].endswith(b" 200 OK"), got
+            assert b"transfer-encoding" not in got
+            assert got.partition(b"\r\n\r\n")[2].startswith(answer)
 
 
 async def test_expect_100_continue(start: StartGateway, alpha: ScriptedServer) -> None:

@@ -175,7 +175,7 @@ async def attached(folder: Path, filters: list[Any]) -> AsyncIterator[str]:
             serve = [*COMMAND, "serve", file]
             worker = await running.enter_async_context(program(serve, log=log, environment=environment))
             await logs(worker, log, "serving")
-            envoy = [find_envoy(), "-c", str(configuration), "--use-dynamic-base-id", "--log-level", "warning"]
+            envoy = [find_envoy(), "-c", str(configuration), "--disable-hot-restart", "--log-level", "warning"]
             await running.enter_async_context(http_server(envoy, port, log=folder / "envoy.log"))
             yield f"http://localhost:{port}/mcp"
 

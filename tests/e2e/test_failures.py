@@ -68,6 +68,7 @@ async def test_bad_heads(start: StartGateway, alpha: ScriptedServer) -> None:
         ("foreign origin", {"origin": "https://evil.example.com"}, 403),
         ("origin that looks local", {"origin": "http://localhost.evil.example.com"}, 403),
         ("foreign host", {"host": "evil.example.com"}, 403),
+        ("two hosts in one", {"host": "evil.example.com,x.localhost"}, 403),
         ("version", {"mcp_protocol_version": "1900-01-01"}, 400),
     ]
     async with start({"alpha": alpha.url}) as gateway:

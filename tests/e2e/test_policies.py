@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from mcp_extproc.run.process import StartError
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import ACCEPT, TestGateway
 from tests.support.native_mcp import native
@@ -474,3 +475,17 @@ async def test_faults(start: StartGateway, server: ScriptedServer) -> None:
         assert (answer.status, answer.json["id"], answer.error["data"]) == (200, "f", {"reason": "refused"})
         assert "FaultInjected" in answer.error["message"]
         assert (await gateway.call(session, "alpha__get_weather")).result["content"]
+
+
+async def test_a_misspelled_key_is_no_policy(start: StartGateway, alpha: ScriptedServer) -> None:
+    """In files that it watches, Envoy would pass over the key, and the policy would let everything pass."""
+    rbac = {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+            "rulez": {"action": "DENY", "policies": {"all": {"permissions": [{"any": True}]}}},
+        },
+    }
+    with pytest.raises(StartError, match="rulez"):
+        async with start({"alpha": alpha.url}, envoy={"http_filters": [rbac]}):
+            pass

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import pty
 import signal
 import socket
 import sys
+import termios
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +176,27 @@ async def test_envoy_dies(tmp_path: Path, alpha: ScriptedServer) -> None:
         await gone(children)
 
 
+def abstract_sockets_of(pid: int) -> list[str]:
+    """Names of a process's abstract Unix sockets (unix(7)), which every user of the machine can connect to."""
+    opened = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            opened.add(descriptor.readlink().name)
+    lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    return [line[7] for line in lines if len(line) > 7 and line[7].startswith("@") and f"socket:[{line[6]}]" in opened]
+
+
+async def test_no_other_user_can_take_the_listening_socket_over(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """Envoy's hot restart hands it to whoever connects to an abstract socket; and it leaves a file in /dev/shm."""
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    async with running(file, "--port", "0", "--json") as process:
+        await announced(process)
+        children = children_of(process.pid)
+        [envoy] = [pid for pid in children if "envoy" in Path(f"/proc/{pid}/comm").read_text()]
+        assert {name for pid in (process.pid, *children) for name in abstract_sockets_of(pid)} == set()
+        assert "/dev/shm" not in Path(f"/proc/{envoy}/maps").read_text()
+
+
 async def test_killed_outright_it_leaves_nobody_behind(tmp_path: Path, alpha: ScriptedServer) -> None:
     file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
     async with running(file, "--port", "0", "--json") as process:
@@ -181,6 +205,41 @@ async def test_killed_outright_it_leaves_nobody_behind(tmp_path: Path, alpha: Sc
         process.kill()
         await process.wait()
         await gone(children)
+
+
+def take_terminal() -> None:
+    """Make standard input the controlling terminal, as in a shell's window."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+async def test_a_terminal_that_is_closed_ends_it(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """Its SIGHUP is not the one that replaces the workers."""
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    master, slave = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *RUN, str(file), "--port", "0", "--json", "--workers", "1",
+        cwd=ROOT, stdin=slave, stdout=asyncio.subprocess.PIPE, stderr=slave,
+        start_new_session=True, preexec_fn=take_terminal,
+    )  # fmt: skip
+    os.close(slave)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(master, os.read, master, 1 << 16)  # what nobody reads fills the terminal
+    try:
+        await announced(process)
+        before = children_of(process.pid)
+        process.send_signal(signal.SIGHUP)
+        await eventually(lambda: children_of(process.pid) - before, "another worker")
+        assert process.returncode is None
+        children = before | children_of(process.pid)
+        loop.remove_reader(master)
+        os.close(master)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+        await gone(children)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.parametrize("wait_for", ["worker", "envoy"])

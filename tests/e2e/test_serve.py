@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -77,7 +78,7 @@ async def serving(place: Place, *options: str) -> AsyncIterator[asyncio.subproce
 @asynccontextmanager
 async def envoy(place: Place) -> AsyncIterator[TestGateway]:
     """Envoy, once it serves, and a client of it."""
-    command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--use-dynamic-base-id", "--log-level", "error"]
+    command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--disable-hot-restart", "--log-level", "error"]
     log = place.directory / "envoy.log"
     async with (
         program(command, log=log) as process,
@@ -188,7 +189,7 @@ async def test_nothing_reaches_a_server_before_a_worker_is_ready(place: Place, a
     place.write(alpha=alpha.url)
     async with serving(place, "--workers", "1"):
         pass
-    command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--use-dynamic-base-id", "--log-level", "error"]
+    command = [find_envoy(), "-c", str(place.shared / "envoy.json"), "--disable-hot-restart", "--log-level", "error"]
     async with program(command, log=place.directory / "envoy.log"), aiohttp.ClientSession() as http:
         client = TestGateway(cast("StandaloneGateway", place), http, place.directory / "access.log")
         await eventually(
@@ -216,6 +217,31 @@ async def test_an_address_that_is_taken(place: Place, alpha: ScriptedServer) -> 
     )
     assert code == 1
     assert f"cannot listen on 127.0.0.1:{alpha.port}: Address already in use" in err
+
+
+@pytest.mark.parametrize("options", [[], ["--workers", "2"], ["--workers", "1", "--envoy-config"]])
+async def test_a_second_one_in_the_same_directory(place: Place, alpha: ScriptedServer, options: list[str]) -> None:
+    """It is refused, and the first one goes on with its sockets and the files of its Envoy."""
+    place.write(alpha=alpha.url)
+    async with serving(place, "--workers", "1") as process:
+        before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in place.shared.iterdir()}
+        place.write(beta=alpha.url)
+        directory = [] if options[-1:] == ["--envoy-config"] else ["--directory"]
+        code, _, err = await serve_once(place, *options, *directory, str(place.shared))
+        assert code == 1
+        assert f"unix:{place.shared}/extproc-0.sock: another process listens there. Stop it" in " ".join(err.split())
+        await until_logged(place, "config_reloaded")
+        after = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in place.shared.iterdir()}
+        assert before.keys() == after.keys()
+        assert process.returncode is None
+    # What is left of one that was killed is in nobody's way.
+    stale = place.shared / "extproc-0.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(stale))
+        left.listen()
+    async with serving(place, "--workers", "1"):
+        pass
+    assert not stale.exists()
 
 
 async def test_workers_and_addresses_that_do_not_match(place: Place, alpha: ScriptedServer) -> None:

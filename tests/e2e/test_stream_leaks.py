@@ -113,7 +113,7 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             find_envoy(),
             "-c",
             str(file),
-            "--use-dynamic-base-id",
+            "--disable-hot-restart",
             "--log-level",
             "warning",
             "--concurrency",

@@ -79,7 +79,7 @@ class Stage:
         configuration = self._directory / f"envoy-{self._envoys}.json"
         configuration.write_text(printed.output)
         command = [
-            find_envoy(), "-c", str(configuration), "--use-dynamic-base-id", "--log-level", "warning",
+            find_envoy(), "-c", str(configuration), "--disable-hot-restart", "--log-level", "warning",
             "--concurrency", "1",
         ]  # fmt: skip
         log = self._directory / f"envoy-{self._envoys}.log"

@@ -64,7 +64,7 @@ async def native(
     port = free_port()
     file = folder / "native.json"
     file.write_text(json.dumps(bootstrap(port, filters, per_route, new_namespace=new_namespace)))
-    command = [find_envoy(), "-c", str(file), "--use-dynamic-base-id", "--log-level", "warning", "--concurrency", "1"]
+    command = [find_envoy(), "-c", str(file), "--disable-hot-restart", "--log-level", "warning", "--concurrency", "1"]
     log = folder / "native.log"
     async with http_server(command, port, log=log):
         yield f"http://127.0.0.1:{port}/mcp"

@@ -97,7 +97,7 @@ async def envoy(where: Place, text: str, port: int, name: str = "envoy") -> Asyn
     """A running Envoy that listens on a port."""
     file = where.folder / f"{name}.{'json' if text.startswith('{') else 'yaml'}"
     file.write_text(text)
-    command = [find_envoy(), "-c", str(file), "--use-dynamic-base-id", "--log-level", "warning", "--concurrency", "1",
+    command = [find_envoy(), "-c", str(file), "--disable-hot-restart", "--log-level", "warning", "--concurrency", "1",
                "--file-flush-interval-msec", "50"]  # fmt: skip
     async with http_server(command, port, log=where.folder / f"{name}.log") as process:
         yield process

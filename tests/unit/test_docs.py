@@ -182,6 +182,13 @@ def _parse(command: click.Command, arguments: list[str]) -> None:
         assert Path(context.params["file"]).exists()
 
 
+def test_envoys_are_started_without_an_abstract_socket() -> None:
+    """Every user of the machine can connect to that of hot restart."""
+    started = [words for _, words in commands("envoy") if "-c" in words]
+    assert len(started) >= 4
+    assert [words for words in started if "--disable-hot-restart" not in words] == []
+
+
 def test_inline_commands_exist() -> None:
     for document in DOCUMENTS:
         for code in _CODE.findall(prose(document)):

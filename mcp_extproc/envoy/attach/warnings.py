@@ -127,16 +127,18 @@ def _pages(behind: list[Object]) -> str | None:
 
 
 def _hosts(target: Target, hosts: list[Object], config: GatewayConfig) -> str | None:
-    if not config.listen.is_loopback:
+    listed = config.listen.hosts
+    if listed is None:
         return None
     address = str(get(object_at(object_at(target.listener, "address"), "socket_address"), "address", ""))
     local = address.startswith("127.") or address in ("::1", "localhost")
     domains = {str(domain) for host in hosts for domain in get(host, "domains", [])}
-    if local and domains <= {"*", "localhost", "localhost:*", "127.0.0.1", "[::1]"}:
+    if (local or listed) and domains <= {"*", "localhost", "localhost:*", "127.0.0.1", "[::1]", *listed}:
         return None
     return (
         f"listen.address of the gateway's configuration is {config.listen.address}, so that it accepts only hosts such as"
-        " localhost and rejects others with 403. Set it to 0.0.0.0, or to another address that is not local"
+        " localhost and rejects others with 403. Set it to 0.0.0.0, or to another address that is not local, or"
+        " list the names in listen.allowed_hosts"
     )
 
 

@@ -17,14 +17,14 @@ def _fact(path: str) -> str:
 
 FIELDS = {
     "start_time": "%START_TIME%",
-    "http_method": "%REQ(:METHOD)%",
+    "http_method": "%REQ(:METHOD):64%",
     "status": "%RESPONSE_CODE%",
     "duration_ms": "%DURATION%",
     "bytes_received": "%BYTES_RECEIVED%",
     "bytes_sent": "%BYTES_SENT%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
+    "request_id": "%REQ(X-REQUEST-ID):128%",
     "client_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
-    "user_agent": "%REQ(USER-AGENT)%",
+    "user_agent": "%REQ(USER-AGENT):256%",
     # Attribute names of the OpenTelemetry conventions for MCP, where there is one.
     "mcp.method.name": _fact("method"),
     "jsonrpc.request.id": _fact("id_json"),

@@ -133,7 +133,8 @@ def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnec
             # Some filters and services treat `x_mcp_server` as `x-mcp-server`.
             headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
         ),
-        http_protocol_options=Http1ProtocolOptions(),
+        # HTTP/1.0 is what some reverse proxies speak by default. The others get a 426 that they can't do anything with.
+        http_protocol_options=Http1ProtocolOptions(accept_http_10=True),
         request_timeout=seconds(_REQUEST_TIMEOUT),
         request_headers_timeout=seconds(_HEADERS_TIMEOUT),
     )

@@ -82,7 +82,7 @@ def refused(data: Data | None = None, *routes: str, **options: Any) -> str:
 def assert_envoy_takes(data: Data, folder: Path) -> None:
     file = folder / "envoy.json"
     file.write_text(json.dumps(data))
-    command = [find_envoy(), "--mode", "validate", "-c", str(file), "--use-dynamic-base-id", "--log-level", "error"]
+    command = [find_envoy(), "--mode", "validate", "-c", str(file), "--log-level", "error"]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert checked.returncode == 0, checked.stderr
 

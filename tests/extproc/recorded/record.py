@@ -173,7 +173,7 @@ class Stage:
         file = self.directory / "envoy.json"
         file.write_text(json.dumps(document))
         log = self.directory / "envoy.log"
-        command = [find_envoy(), "-c", str(file), "--use-dynamic-base-id", "--concurrency", "2",
+        command = [find_envoy(), "-c", str(file), "--disable-hot-restart", "--concurrency", "2",
                    "--log-level", "warning", "--parent-shutdown-time-s", "1"]  # fmt: skip
         async with program(command, log=log) as process:
             port = await comes_up(process, log, self._port, "Envoy listens")

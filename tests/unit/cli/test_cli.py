@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from mcp_extproc import __version__
-from mcp_extproc.cli import cli
+from mcp_extproc.cli import cli, common
 from mcp_extproc.config import ConfigError
 from tests.support.processes import ROOT, envoy_that_says
 
@@ -279,3 +280,15 @@ def test_an_envoy_that_is_too_old_is_not_started(command: str, file: Path, tmp_p
     assert done.returncode == 1
     assert f"Envoy 1.37.5 ({old}) is too old" in " ".join(done.stderr.split())
     assert "started" not in done.stderr
+
+
+@pytest.mark.parametrize("say", [common.warn, common.complain])
+def test_nothing_that_a_terminal_obeys_is_printed(
+    say: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But for the line breaks of our own messages."""
+    say("a\x1b[2J\u202e\r \\[red]b[/]\nsecond")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.partition(": ")[2] == "a\\u001b[2J\\u202e\\r \\[red]b[/]"
+    assert second == "second"
+    assert common.escape("a\nb") == "a\\nb"

@@ -259,6 +259,13 @@ def test_prefixes_that_can_not_be_told_apart(text: str, problem: str) -> None:
         ("separator: ' '", "separator: expected 1 to 8 characters out of A-Z a-z 0-9 _ . / : -"),
         ("separator: ''", "separator: expected 1 to 8 characters out of A-Z a-z 0-9 _ . / : -"),
         ("listen: {address: localhost}", "listen.address: expected an IP address such as 127.0.0.1, 0.0.0.0 or ::1"),
+        *[
+            (
+                f"listen: {{allowed_hosts: ['{host}']}}",
+                "listen.allowed_hosts: expected host names without scheme, port and path, such as host.docker.internal",
+            )
+            for host in ("http://a.example", "a.example:80", "a.example/mcp", "*.example", "*", "", "a,b", "a b")
+        ],
         ("listen: {port: 65536}", "listen.port: expected a number of at most 65535"),
         ("listen: {port: -1}", "listen.port: expected a number of at least 0"),
         ("listen: {port: true}", "listen.port: expected a whole number"),
@@ -306,6 +313,10 @@ def test_listen_and_origins() -> None:
     assert (config.listen.address, config.listen.is_loopback) == ("::", False)
     assert config.origins == ("http://app.example:3000", "*")
     assert native(ONE + "listen: {address: '::1'}").listen.is_loopback
+    listed = native(ONE + "listen: {allowed_hosts: [Host.Docker.Internal., '[FD00::1]']}").listen
+    assert listed.hosts == frozenset({"host.docker.internal", "fd00::1"})
+    assert native(ONE + "listen: {address: '::1'}").listen.hosts == frozenset()
+    assert native(ONE + "listen: {address: '::'}").listen.hosts is None
 
 
 def test_repr_shows_hosts_and_hides_the_rest() -> None:

@@ -61,6 +61,7 @@ REFUSED: list[tuple[str, str, dict[str, str | None], int, str]] = [
     ("DELETE", "/mcp", {"host": "example.com"}, 403, "host"),
     ("POST", "/mcp", {"host": None}, 403, "host"),
     ("POST", "/mcp", {"host": "localhost.example.com:1975"}, 403, "host"),
+    ("POST", "/mcp", {"host": "evil.com,x.localhost"}, 403, "host"),
     # No stream without a session, and not 404, which would end one.
     ("GET", "/mcp", {}, 405, "no_stream"),
     ("GET", "/mcp", {"last_event_id": "x"}, 405, "no_stream"),
@@ -134,6 +135,15 @@ def test_a_gateway_for_others_is_called_by_any_name() -> None:
     rig = Rig(config(listen={"address": "0.0.0.0"}))
     assert comes_in(rig, head(host="gateway.example.com"))
     assert as_reply(rig.gateway.admit(head(origin="https://example.com"), NOW)).status == 403
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_listed_hosts(address: str) -> None:
+    """This machine itself is among them on any address."""
+    rig = Rig(config(listen={"address": address, "allowed_hosts": ["Host.Docker.Internal"]}))
+    assert comes_in(rig, head(host="host.docker.internal:1975"))
+    assert comes_in(rig, head(host="localhost:1975"))
+    assert as_reply(rig.gateway.admit(head(host="gateway.example.com"), NOW)).status == 403
 
 
 def test_listed_origins() -> None:

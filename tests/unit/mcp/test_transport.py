@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_extproc.mcp.transport import JSON, SSE, accepts, is_loopback_host, media_type, origin_allowed
+from mcp_extproc.mcp.transport import JSON, SSE, accepts, host_allowed, media_type, origin_allowed
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,34 @@ FOREIGN = [
     "user@localhost", "@localhost", "localhost:x", "localhost:99999", "localhost/x", "localhost#x", "localhost?x=y",
     "localhost, example.com", "0.0.0.0", "[::]", "10.0.0.1", "192.168.0.1", "[fe80::1]", "[::1", "::1]", "127.0.0.1x", "1",
     "localhost example.com", "local host",
+    # Envoy joins several Host headers with commas.
+    "evil.com,x.localhost", "evil.com,.localhost", "evil.com, x.localhost", "evil.com;x.localhost", "evil.com\\.localhost",
+    "evil.com%2fx.localhost", "evil.com\x00.localhost", "evil.com\t.localhost", ".localhost", "a..localhost", "localhost..",
+    "[::1].localhost", "[::1]x", "\u0131.localhost", "localhost:\u0661", "a." * 130 + "localhost",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_hosts_that_are_this_machine(host: str) -> None:
-    assert is_loopback_host(host)
+    assert host_allowed(host, ())
 
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_hosts_that_are_not(host: str) -> None:
     """DNS rebinding: a foreign name whose address is this machine's."""
-    assert not is_loopback_host(host)
+    assert not host_allowed(host, ())
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("host.docker.internal", True), ("HOST.docker.internal:1975", True), ("host.docker.internal.", True),
+        ("[fd00::1]", True), ("localhost", True), ("docker.internal", False), ("x.host.docker.internal", False),
+        ("evil.com,host.docker.internal", False),
+    ],
+)  # fmt: skip
+def test_further_hosts(host: str, allowed: bool) -> None:
+    assert host_allowed(host, {"host.docker.internal", "fd00::1"}) is allowed
 
 
 @pytest.mark.parametrize(

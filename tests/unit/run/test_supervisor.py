@@ -118,7 +118,7 @@ async def test_a_worker_that_can_not_take_its_seat_is_ended(
 
     before = children.pids
     new = configuration(tmp_path, "b")
-    monkeypatch.setattr(supervisor, "_move", breaks)
+    monkeypatch.setattr(Path, "rename", breaks)
     with pytest.raises(OSError, match="No space left"):
         await children.restart(new)
     assert children.pids == before
@@ -133,3 +133,15 @@ async def test_a_start_that_the_system_refuses(tmp_path: Path) -> None:
         await children.start()
     await children.stop()
     assert {process.returncode is None for process, _ in children.started} <= {False}
+
+
+async def test_only_its_own_sockets_are_removed(tmp_path: Path) -> None:
+    """While the last calls of one gateway end, another one may have taken its place."""
+    children = Children(configuration(tmp_path), tmp_path)
+    await children.open()
+    await children.start()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.yaml", "b"]
+    (tmp_path / "other").touch()
+    (tmp_path / "other").rename(tmp_path / "a")
+    await children.stop()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.yaml"]

@@ -1,4 +1,4 @@
-"""What the log says of exceptions that nobody expected: where they were raised, and nothing that they quote."""
+"""The log: one line for each event, and of exceptions that nobody expected where they were raised, and nothing they quote."""
 
 from __future__ import annotations
 
@@ -97,3 +97,20 @@ def test_exceptions_that_led_to_each_other() -> None:
 
 def test_one_that_was_not_raised() -> None:
     assert logged(ValueError(SECRET)).endswith("task=pump\nbuiltins.ValueError\n")
+
+
+STRANGE = "a\x1b[2J\r\n\x7f\u202eb\u2066\u2028\u0085é\U000e0041"
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.parametrize("value", [STRANGE, [STRANGE], {STRANGE: STRANGE}, "a\ud800"])
+def test_nothing_that_a_terminal_obeys(format: str, value: object) -> None:
+    """Escape sequences, line breaks, and marks that turn text around."""
+    stream = io.StringIO()
+    log.configure("info", format, stream)
+    log.event(log.logger("test"), logging.INFO, "rejected", {"params": value})
+    text = stream.getvalue()
+    assert text.endswith("\n")
+    assert text[:-1].isprintable()
+    if format == "json":
+        assert json.loads(text)["params"] == value

@@ -287,6 +287,27 @@ async def test_answers_that_are_failures(handler: Handler, reason: str, message:
     assert "secret" not in found[1]
 
 
+async def test_what_a_server_says_is_shown_without_secrets_and_controls() -> None:
+    """Some servers repeat the credentials that they refuse."""
+    entry = catalog_of(
+        config(
+            {"a": {"url": "https://a.example/mcp?key=k-12345678", "headers": {"Authorization": "Bearer t-12345678"}}}
+        )
+    ).entries["a"]
+    said = "no Bearer t-12345678 at /mcp?key=k-12345678\n\x1b[2J\u202e" + "x" * 1000
+    error = {"code": -32000, "message": said}
+    shown = "no [redacted] at /mcp?[redacted]\\n\\u001b[2J\\u202exxx"
+    async with asking(on={LIST: fixed(error=error), "initialize": fixed(error=error)}) as (client, _):
+        for ask in (client.request(entry, upstream("a"), LIST, {}), client.initialize(entry, LATEST, frozenset())):
+            with pytest.raises(UpstreamError) as caught:
+                await ask
+            assert caught.value.message == str(caught.value)
+            assert caught.value.message.startswith(f"answered with error -32000: {shown}")
+            assert len(caught.value.message) < 350
+    async with asking(instructions="use t-12345678") as (client, _):
+        assert (await client.initialize(entry, LATEST, frozenset()))[1] == "use [redacted]"
+
+
 def refusing(status: int, **headers: str) -> Handler:
     async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         return web.Response(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()})
