@@ -68,7 +68,7 @@ coverage: $(READY) ## Run the fast tests and measure what they cover, child proc
 	$(BIN)/python -m tests.coverage_floor
 
 matrix: ## Run the fast tests on each Python from 3.11 to 3.13 that is installed
-	$(PYTHON) tests/matrix.py --venv $(VENV)
+	$(PYTHON) tests/matrix.py --venv $(VENV) $(ARGS)
 
 package: $(READY) ## Build the wheel, install it and serve; make run in an environment of its own
 	$(BIN)/python -m pytest tests/package $(ARGS)

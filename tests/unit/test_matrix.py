@@ -63,6 +63,7 @@ def test_what_was_left_out_is_said(machine: Path, monkeypatch: pytest.MonkeyPatc
         "Python 3.13: passed",
     ]
     assert [command[-1] for command in asked] == ["VENV=.venv-3.11", "VENV=.venv-3.13"]
+    assert all("ARGS=" in command for command in asked), "pytest does not get what the matrix was told"
 
 
 def test_a_failure_fails(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
