@@ -252,6 +252,6 @@ async def test_ctrl_c_during_the_start(tmp_path: Path, alpha: ScriptedServer, wa
         )
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
-            await process.communicate()
-        assert process.returncode == 0
+            _, err = await process.communicate()
+        assert process.returncode == 0, err
         await gone(children)
