@@ -26,6 +26,7 @@ from mcp_extproc.config import Limits
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.legs import Failed
+from mcp_extproc.gateway.relay.identifiers import is_resumable
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
 from mcp_extproc.mcp import jsontext, methods, transport, versions
 from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, server_flags
@@ -138,12 +139,6 @@ class UpstreamClient:
         }
         id = next(self._ids)
         body = _request(id, methods.INITIALIZE.name, params)
-        async with self._exchange("POST", entry, None, body, context) as response:
-            result = await self._result(response, id, entry, None, context)
-            session, instructions = _read_initialize(result, response.headers.get("mcp-session-id"))
-            if instructions is not None:
-                instructions = entry.redact(instructions, len(instructions))
-        await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
         session_id = None
         try:
             async with self._exchange("POST", entry, None, body, context) as response:
@@ -157,6 +152,8 @@ class UpstreamClient:
                 abandoned = UpstreamSession(version, session_id, frozenset())
                 self._in_background("end_session", entry, partial(self.end, entry, abandoned, context=context))
             raise
+        if instructions is not None:
+            instructions = entry.redact(instructions, len(instructions))
         return session, instructions
 
     async def request(
@@ -276,16 +273,6 @@ class UpstreamClient:
         if last_event_id is not None:
             headers["last-event-id"] = last_event_id
         try:
-            # The path is sent as configured, percent-encoding untouched.
-            url = URL(self._base + entry.path, encoded=True)
-            async with self._http.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
-                _check_status(response, method, session)
-                yield response
-        except UpstreamError as error:
-            # It may quote the server.
-            error.message = printable(entry.redact(error.message, _MAX_MESSAGE_CHARS))
-            error.args = (error.message,)
-            raise
             for path in (found := [entry.path]):
                 # The path is sent as configured, percent-encoding untouched.
                 url = URL(self._base + path, encoded=True)
@@ -297,6 +284,11 @@ class UpstreamClient:
                         continue
                     _check_status(response, method, session)
                     yield response
+        except UpstreamError as error:
+            # It may quote the server.
+            error.message = printable(entry.redact(error.message, _MAX_MESSAGE_CHARS))
+            error.args = (error.message,)
+            raise
         except BROKEN as error:
             raise UpstreamError("connect", f"could not be asked ({type(error).__name__})") from error
 
@@ -384,7 +376,7 @@ class _StreamReading:
 
     async def _event(self, event: SseEvent) -> msgspec.Raw | None:
         if event.id is not None:
-            self.last_event_id = event.id
+            self.last_event_id = event.id if is_resumable(event.id) else ""
         if event.retry is not None:
             self.pause.ask_for(event.retry)
         if not event.data:

@@ -39,6 +39,8 @@ from mcp_extproc.upstreams.answers import Answers
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
 
+_LOG = log.logger("upstreams")
+
 _T = TypeVar("_T")
 
 
@@ -79,7 +81,7 @@ class LegRunner:
         self._limits = limits
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
         self._watched: dict[tuple[str, str], list[asyncio.Event]] = {}
-        self._tasks = Tasks(log.logger("upstreams"))
+        self._tasks = Tasks(_LOG)
         self._answers = Answers(self._send_answer, self._tasks)
 
     async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
@@ -177,6 +179,9 @@ class LegRunner:
             return await _within(leg.deadline, work)
         except UpstreamError as error:
             return pages.cut_by(error) or error.failed(leg.server)
+        except Exception as error:  # noqa: BLE001 - whatever one server provokes must not cost the others' answers
+            log.failure(_LOG, "leg_failed", error, {"server": leg.server})
+            return UpstreamError("internal", "could not be asked: the gateway failed, its log says why").failed(leg.server)
 
     async def _asked(self, leg: OpenLeg | ListLeg | AskLeg | NotifyLeg | CloseLeg, pages: _Pages) -> Outcome:
         entry = self._entries[leg.server]
@@ -286,13 +291,13 @@ class LegRunner:
         entry = self._entries[ref.server]
         opening = self._client.initialize(entry, ref.version, ref.client_flags, context=context)
         session, _ = await _within(entry.discovery_timeout, opening)
+        settings = self._memory.settings(*key)
+        if settings is not None and not self._memory.has_ended(ref.client):
+            await _quietly(self._restore(entry, session, settings, context), entry.discovery_timeout)
+        # Last: the client may have ended its session at any time until here, and nothing else would end this one.
         if self._memory.has_ended(ref.client):
-            # Nothing else would end it.
             self.discard(ref.server, session, context)
             raise UpstreamError("ended", "is not needed any more: the client ended its session")
-        settings = self._memory.settings(*key)
-        if settings is not None:
-            await _quietly(self._restore(entry, session, settings, context), entry.discovery_timeout)
         self._memory.replace(*key, session)
         for replaced in self._watched.get(key, ()):
             replaced.set()

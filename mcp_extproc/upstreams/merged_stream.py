@@ -14,7 +14,7 @@ import orjson
 
 from mcp_extproc.gateway.decision import Stream
 from mcp_extproc.gateway.legs import SessionRef
-from mcp_extproc.gateway.relay.identifiers import MAX_UPSTREAM_ID_BYTES, Cursor, Position, session_checksum
+from mcp_extproc.gateway.relay.identifiers import Cursor, Position, is_resumable, session_checksum
 from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.methods import LIST_CHANGED
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -193,7 +193,7 @@ class MergedStream:
         if event.data:
             pause.reset()
         id = None
-        if event.id and len(event.id) <= MAX_UPSTREAM_ID_BYTES:
+        if event.id is not None and is_resumable(event.id):
             self._cursors[server] = Cursor(server, session_checksum(session), event.id)
             position = Position("", tuple(self._cursors.values()))
             id = self._services.identifiers.event_id(self._stream.view, position)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import logging
 from typing import Any, NoReturn
 
+import msgspec
 import pytest
 
 from mcp_extproc.extproc.exchange import Exchange
-from mcp_extproc.upstreams.client import UpstreamClient
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.upstreams.client import Result, UpstreamClient
 from tests.extproc import rig as rigs
 from tests.extproc.rig import LiveTasks, Rig, Transport, call
 from tests.support.fake_upstreams import FakeUpstreams
-from tests.support.rawclient import Ended, error_of, rpc
+from tests.support.rawclient import Ended, rpc
 from tests.support.scripted import ScriptedServer
 
 
@@ -26,30 +28,29 @@ def broken(*_: Any, **__: Any) -> NoReturn:
 
 
 async def test_a_leg(transport: Transport, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """One server's leg breaks while the other waits for its answer. That one is given up."""
+    """One server's leg breaks. The other's answer is passed on, and the client is told who is missing."""
 
-    async def request(_: UpstreamClient, entry: Any, *__: object, **___: object) -> NoReturn:
+    async def request(_: UpstreamClient, entry: Any, *__: object, **___: object) -> Result:
         if entry.name == "github":
             raise Bug
-        await asyncio.Event().wait()
-        raise AssertionError
+        body = b'{"tools":[{"name":"forecast","inputSchema":{"type":"object"}}]}'
+        return Result(jsontext.split(msgspec.Raw(body)), len(body), streamed=False)
 
     monkeypatch.setattr(UpstreamClient, "request", request)
     async with ScriptedServer() as server, rigs.real_legs(transport, server) as rig:
         live = LiveTasks()
         exchange = await rig.waiting(rpc("tools/list"))
-        error = error_of(await exchange.receive())
-        assert error["id"] == 1
-        assert error["error"]["code"] == -32603
-        assert "its log says why" in error["error"]["message"]
+        result = json.loads((await exchange.receive()).immediate_response.body)["result"]
+        assert [tool["name"] for tool in result["tools"]] == ["weather__forecast"]
+        [missing] = result["_meta"]["mcp-extproc/unavailable"]
+        assert (missing["server"], missing["reason"]) == ("github", "internal")
+        assert "its log says why" in missing["message"]
         assert (await exchange.end()).name == "OK"
         await live.ended()
         [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
-        assert record.getMessage() == "exchange_failed"
+        assert record.getMessage() == "leg_failed"
         assert record.exc_info is not None
-        group = record.exc_info[1]
-        assert isinstance(group, ExceptionGroup)
-        assert [type(error) for error in group.exceptions] == [Bug]
+        assert isinstance(record.exc_info[1], Bug)
         await rig.serves()
 
 

@@ -69,13 +69,15 @@ class TestCall:
         assert (await exchange.end()).name == "OK"
         assert rig.counters.snapshot() == {"mcp.forwarded{server=github}": 1}
 
-    async def test_of_one_server_without_sessions_orders_no_response(self, transport: Transport) -> None:
+    async def test_of_servers_without_sessions_orders_no_response(self, transport: Transport) -> None:
         """Nothing in a response can need rewriting, so that it passes by. With several servers, links can."""
         plain = UpstreamSession("2025-11-25", None, frozenset({"tools"}))
+        rich = UpstreamSession("2025-11-25", None, frozenset({"resources"}))
         one = rigs.configuration(servers={"github": rigs.SERVERS["github"]})
         for config, tokens, asked in (
             (one, {"github": plain}, ASK_FOR_BODY),
-            (rigs.configuration(), {"github": plain, "weather": plain}, ASK_FOR_BODY_AND_HEAD),
+            (rigs.configuration(), {"github": plain, "weather": plain}, ASK_FOR_BODY),
+            (rigs.configuration(), {"github": plain, "weather": rich}, ASK_FOR_BODY_AND_HEAD),
         ):
             async with rigs.rig(transport, rigs.fakes, config) as rig:
                 exchange = rig.client.exchange()

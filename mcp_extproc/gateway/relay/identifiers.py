@@ -107,6 +107,15 @@ class Identifiers:
             return None
 
 
+def is_resumable(event_id: str) -> bool:
+    """Whether a stream can be resumed after an event id of a server's: it goes back in a header (``Last-Event-ID``).
+
+    >>> is_resumable("a-1"), is_resumable(""), is_resumable("a\\x01b")
+    (True, False, False)
+    """
+    return 0 < len(event_id) <= MAX_UPSTREAM_ID_BYTES and all(char >= " " and char != "\x7f" for char in event_id)
+
+
 def session_checksum(session: UpstreamSession) -> int:
     """For :attr:`Cursor.session`."""
     return zlib.crc32((session.id or "").encode())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mcp_extproc.gateway.relay.identifiers import MAX_UPSTREAM_ID_BYTES, Cursor, Identifiers, Position, session_checksum
+from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, is_resumable, session_checksum
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
 from mcp_extproc.mcp import errors, transport, versions
 from mcp_extproc.mcp.envelope import messages_in
@@ -165,7 +165,7 @@ class CallResponse:
     def _event_id(self, event_id: str) -> str | None:
         if not event_id:
             return ""  # from here on the stream can't be resumed
-        if len(event_id) > MAX_UPSTREAM_ID_BYTES:
+        if not is_resumable(event_id):
             return None
         cursor = Cursor(self.server, session_checksum(self.session), event_id)
         return self._identifiers.event_id(self._relay.view, Position(self._call.method, (cursor,)))

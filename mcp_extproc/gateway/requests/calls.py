@@ -209,8 +209,10 @@ def _forwarded(
             services.limits.event_bytes,
         )
     progress = None if token is None else (caller.key, token)
-    length = (("content-length", str(len(body))),)
-    return Forward(plan.forward, body, length, request.id, response, progress, effects, undoing)
+    own: Headers = (("content-length", str(len(body))),)
+    if mapped and not plan.reads:
+        own = (*own, ("accept-encoding", "identity"))
+    return Forward(plan.forward, body, own, request.id, response, progress, effects, undoing)
 
 
 def _new_plan(

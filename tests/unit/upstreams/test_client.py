@@ -595,7 +595,16 @@ async def test_a_result_may_come_on_a_stream_that_goes_on_elsewhere() -> None:
     assert [received.headers["last-event-id"] for received in gets] == ["1", "2"]
 
 
-@pytest.mark.parametrize("events", ["data: {}\n\n", "id:\ndata: {}\n\n", PRIMING.format(1) + "id:\ndata: {}\n\n"])
+@pytest.mark.parametrize(
+    "events",
+    [
+        "data: {}\n\n",
+        "id:\ndata: {}\n\n",
+        PRIMING.format(1) + "id:\ndata: {}\n\n",
+        # No header can carry them.
+        *(PRIMING.format(1) + PRIMING.format(id) for id in ("a\x01b", "a\x7f", "a\tb", "x" * 1025)),
+    ],
+)
 async def test_a_stream_without_a_last_id_is_not_asked_for_again(events: str) -> None:
     async with streaming(on={LIST: raw(200, SSE, events)}) as (client, server):
         assert await failure(client.request(ENTRY, upstream("a"), LIST, {})) == (

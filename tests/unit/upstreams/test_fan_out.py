@@ -460,6 +460,23 @@ async def test_a_session_for_a_client_that_has_gone_is_ended_and_not_kept() -> N
     assert rig.memory.current(ref("a")) is None
 
 
+async def test_a_session_for_a_client_that_leaves_while_its_settings_are_told_is_ended() -> None:
+    telling = asyncio.Event()
+    client = FakeClient(a=[upstream("a", id="new", capabilities=EVERYTHING), telling, {}, {}])
+    rig = Rig(client)
+    rig.memory.set_level(ref("a", RICH), "info")
+    waiting = asyncio.create_task(rig.legs.session(need(ref("a", RICH), "id of a")))
+    await eventually(lambda: client.asked and client.asked[-1][1] == "logging/setLevel", "the level is told")
+    rig.memory.end("token 1")
+    telling.set()
+    outcome = await waiting
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "ended"
+    await eventually(lambda: client.left("a") == 0, "the session is ended")
+    assert client.asked[-1] == ("a", "end", "new")
+    assert rig.memory.settings("a", "new") is None
+
+
 # -- Settings that are told again -------------------------------------------------------------------------------------------
 
 RICH = upstream("a", capabilities=EVERYTHING)

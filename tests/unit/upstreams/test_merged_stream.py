@@ -35,6 +35,7 @@ class Flood:
     def __init__(self) -> None:
         self.taken = 0
         self.open = 0
+        self.id: str | None = None
 
     @asynccontextmanager
     async def listen(
@@ -52,7 +53,7 @@ class Flood:
         while True:
             text = b'{"method":"x","params":{"n":%d,"x":"%b"}}' % (self.taken, b"x" * SIZE)
             self.taken += 1
-            yield render(SseEvent(text))
+            yield render(SseEvent(text, id=self.id))
             await asyncio.sleep(0)
 
     def parser(self) -> SseParser:
@@ -106,6 +107,18 @@ async def test_little_is_held_for_a_client_that_does_not_read() -> None:
         assert await _numbers(chunks, held + 5) == list(range(held + 5))
     await asyncio.sleep(0)
     assert bench.streams.listeners == 0
+
+
+@pytest.mark.parametrize(("id", "passed"), [("7", True), ("a\x01b", False), ("a\x7f", False), ("x" * 5000, False)])
+async def test_an_event_id_that_no_header_can_carry_is_none(id: str, passed: bool) -> None:
+    """The event passes; nothing could ask the server to go on after it."""
+    bench = Bench()
+    bench.flood.id = id
+    async with bench.streams.open(bench.stream()) as chunks:
+        assert not isinstance(chunks, Reply)
+        event = await anext(chunk async for chunk in chunks if chunk != COMMENT)
+    assert b'"n":0' in event
+    assert (b"id:" in event) is passed
 
 
 async def test_a_newer_listener_goes_on_where_one_is_stuck() -> None:

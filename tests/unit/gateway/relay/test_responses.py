@@ -111,6 +111,13 @@ def test_event_ids_name_server_session_and_stream() -> None:
     assert second.id is None
 
 
+@pytest.mark.parametrize("id", ["a\x01b", "a\x7f", "x" * 5000], ids=["control", "delete", "long"])
+def test_event_ids_that_no_header_can_carry_are_none(id: str) -> None:
+    """Nothing could ask the server to go on after them."""
+    out = read(Rig().response(), event(notification("x"), id=id), event(result({})))
+    assert [one.id for one in events(out.down)] == [None, None]
+
+
 def test_an_array_has_its_id_at_its_end() -> None:
     """Whoever resumes after it must have seen all of it, and ids are unique."""
     found = events(read(Rig().response(), event([notification("x"), result({})], id="7")).down)

@@ -326,6 +326,16 @@ def test_an_id_that_was_changed_is_looked_for_in_json_too(id: str, reading: Read
     assert response.reading("200", "application/json") is reading
 
 
+@pytest.mark.parametrize(("id", "compresses"), [('"7"', False), ('"mcp-extproc:7"', False), ("7", True)])
+def test_the_server_does_not_compress_what_its_id_is_put_back_in(id: str, compresses: bool) -> None:
+    """Others share the plan and pass compressed."""
+    rig = Rig(upstreams={"a": upstream("a", id=None), "b": upstream("b")})
+    for id_, compressed in (("7", True), (id, compresses), ("7", True)):
+        body = f'{{"jsonrpc":"2.0","id":{id_},"method":"tools/call","params":{{"name":"a__x"}}}}'.encode()
+        forward = rig.forward(body)
+        assert ("accept-encoding" not in dict(forward.set_headers)) is compressed
+
+
 def test_the_server_does_not_compress_what_is_read() -> None:
     for rig in (Rig(), Rig(ONE, STATELESS)):
         forward = rig.call("a__x", accept_encoding="gzip")
