@@ -181,7 +181,7 @@ class LegRunner:
             return pages.cut_by(error) or error.failed(leg.server)
         except Exception as error:  # noqa: BLE001 - whatever one server provokes must not cost the others' answers
             log.failure(_LOG, "leg_failed", error, {"server": leg.server})
-            return UpstreamError("internal", "could not be asked: the gateway failed, its log says why").failed(leg.server)
+            return Failed(leg.server, "internal", "could not be asked: the gateway failed, its log says why")
 
     async def _asked(self, leg: OpenLeg | ListLeg | AskLeg | NotifyLeg | CloseLeg, pages: _Pages) -> Outcome:
         entry = self._entries[leg.server]
