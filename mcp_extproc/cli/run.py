@@ -63,6 +63,8 @@ def run(
     except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         complain(str(error))
         sys.exit(1)
+    except KeyboardInterrupt:  # before the signal handlers are set: as after it
+        sys.exit(0)
 
 
 async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:

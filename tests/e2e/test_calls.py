@@ -235,9 +235,12 @@ async def test_metadata_and_access_log(start: StartGateway, alpha: ScriptedServe
 async def test_strange_names_travel_encoded(start: StartGateway, alpha: ScriptedServer) -> None:
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
-        answer = await gateway.call(session, "alpha__naïve\r\nx-evil: 1")
+        # One that could end a header's line is no tool's name.
+        assert (await gateway.call(session, "alpha__naïve\r\nx-evil: 1")).error["code"] == -32602
+        assert alpha.calls("tools/call") == []
+        answer = await gateway.call(session, "alpha__naïve x-evil: 1")
         assert answer.status == 200
         got = alpha.calls("tools/call")[0]
-        assert got.message["params"]["name"] == "naïve\r\nx-evil: 1"
+        assert got.message["params"]["name"] == "naïve x-evil: 1"
         assert got.headers["mcp-name"].startswith("=?base64?")
         assert "x-evil" not in got.headers

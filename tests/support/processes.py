@@ -138,14 +138,6 @@ def children_of(pid: int) -> set[int]:
     return found
 
 
-def command_of(pid: int) -> list[bytes]:
-    """A process's arguments. Empty if it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
-
-
 def is_alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
     try:

@@ -135,12 +135,20 @@ async def test_a_single_servers_uris_stay_untouched(start: StartGateway, alpha: 
 async def test_a_server_without_prefix_among_others(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
 ) -> None:
-    """Its URIs stay, but for those that would be read at another server: these are not listed."""
+    """Its URIs stay, but for those that would be read at another server: these get its name in front."""
     mine = ["file:///a", "beta+file:///stolen", "ui://beta/stolen", "ui://view/1"]
     alpha.on["resources/list"] = fixed(result={"resources": [{"uri": uri, "name": uri} for uri in mine]})
     async with start({"alpha": {"url": alpha.url, "prefix": ""}, "beta": beta.url}) as gateway:
         session = await gateway.initialize()
-        assert (await _listed(gateway, session))[:3] == ["file:///a", "ui://view/1", "beta+file:///a"]
+        assert (await _listed(gateway, session))[:5] == [
+            "file:///a",
+            "alpha+beta+file:///stolen",
+            "ui://alpha/beta/stolen",
+            "ui://view/1",
+            "beta+file:///a",
+        ]
+        assert (await _read(gateway, session, "alpha+beta+file:///stolen"))[0]["text"] == "alpha"
+        assert (await _read(gateway, session, "ui://alpha/beta/stolen"))[0]["text"] == "alpha"
         assert (await _read(gateway, session, "file:///a"))[0] == {"uri": "file:///a", "text": "alpha"}
         assert (await _read(gateway, session, "ui://view/1"))[0]["text"] == "alpha"
         assert (await _read(gateway, session, "ui://beta/view/1"))[0]["text"] == "beta"
