@@ -12,6 +12,9 @@ OLDEST_ENVOY := 1.38.2
 # All but what Envoy's own MCP filter says, which 1.38 says elsewhere
 OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py tests/e2e/test_pass_through.py \
   tests/e2e/handshake/test_streams_get.py --deselect tests/e2e/test_pass_through.py::test_policies_see_what_envoys_own_filter_shows
+# Processes that start, change, die and end: what takes long, as each test waits for several starts
+LIFECYCLE_TESTS := $(addprefix tests/e2e/test_, check.py examples.py leaving.py reload.py resilience.py resilience_sticky.py \
+  run.py sdk_everything.py serve.py upgrades.py workers.py)
 # What `make fleet` serves beside
 LAST ?= $(shell git describe --tags --abbrev=0)
 # pytest-xdist: one process for each core
@@ -19,7 +22,7 @@ JOBS ?= auto
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy peers chaos test-compose fuzz bench docs golden protos build clean
+.PHONY: help run test lifecycle check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy peers chaos test-compose fuzz bench docs golden protos build clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +44,11 @@ $(READY): $(MADE) pyproject.toml
 run: $(RUN) ## Start Envoy, the gateway and two sample servers at http://localhost:1975/mcp
 	@exec $(BIN)/python examples/run.py $(ARGS)
 
-test: $(READY) lint ## Run linters, type checks and all tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(ARGS)
+test: $(READY) lint ## Run linters, type checks and all tests but the slow ones
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(addprefix --ignore=,$(LIFECYCLE_TESTS)) $(ARGS)
+
+lifecycle: $(READY) ## Run the tests of processes that start, change, die and end
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(LIFECYCLE_TESTS) $(ARGS)
 
 check: lint ## Run linters and type checks only
 
