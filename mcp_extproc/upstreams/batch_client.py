@@ -11,6 +11,7 @@ import orjson
 from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
 from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp import jsontext, transport
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.sse import EventTooLarge, SseParser
@@ -47,7 +48,7 @@ class BatchClient:
             return Failed("", "no_front_door", "batches are not set up")
         try:
             async with self._http.post(
-                self._base + leg.path, data=leg.body, headers=dict(leg.headers), allow_redirects=False
+                self._base + leg.path, data=leg.body, headers=_verbatim(leg.headers), allow_redirects=False
             ) as response:
                 return Answered(leg.server, response.status, await self._message(response, leg))
         except EventTooLarge:
@@ -86,5 +87,11 @@ class BatchClient:
         error = {"code": METHOD_NOT_FOUND, "message": "The call is part of a batch, whose client can't be asked."}
         body = orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "error": error})
         assert self._http is not None
-        async with self._http.post(self._base + leg.path, data=body, headers=dict(leg.headers), allow_redirects=False):
+        fields = _verbatim(leg.headers)
+        async with self._http.post(self._base + leg.path, data=body, headers=fields, allow_redirects=False):
             pass
+
+
+def _verbatim(headers: Headers) -> dict[str, str]:
+    """Headers as aiohttp, which encodes as UTF-8, writes the bytes that the client sent. Here each byte is a character."""
+    return {name: value.encode("latin-1").decode("utf-8") for name, value in headers}

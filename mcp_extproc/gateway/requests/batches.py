@@ -106,4 +106,12 @@ def _response(request: Request, text: bytes) -> bytes | None:
 
 
 def _headers(head: RequestHead) -> Headers:
-    return tuple((name, value) for name, value in head.headers.items() if name not in _NOT_COPIED)
+    """What each message is sent with: what the batch had, byte for byte, as policies judge these bytes."""
+    copied = tuple((name, value) for name, value in head.headers.items() if name not in _NOT_COPIED)
+    for name, value in copied:
+        try:
+            value.encode("latin-1").decode("utf-8")
+        except UnicodeDecodeError:
+            # The client for sub-requests writes text, which it encodes as UTF-8.
+            raise refusals.batch(f"its header {name} is not UTF-8") from None
+    return copied

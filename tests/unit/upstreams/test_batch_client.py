@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -59,6 +61,22 @@ async def test_a_message_goes_as_the_client_that_it_came_from() -> None:
     [(path, headers, body)] = door.received
     assert (path, body) == ("/tools", LEG.body)
     assert set(SENT) <= headers.items()
+
+
+async def test_headers_go_byte_for_byte() -> None:
+    """Policies of Envoy's judge these bytes."""
+    got: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with BatchClient(TcpAddress("127.0.0.1", port), CONFIG.limits) as front:
+            await front.send(replace(LEG, headers=(*SENT, ("x-team", "caf\xc3\xa9"))))
+    assert b"x-team: caf\xc3\xa9\r\n" in got[0]
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,14 @@ def test_a_request_without_an_answer_gets_an_error_with_its_id(outcome: Outcome,
 INITIALIZE = message("initialize", {"protocolVersion": OLD})
 
 
+def test_a_batch_with_a_header_that_can_not_go_on_as_it_is() -> None:
+    """A policy on its exact bytes would not see them at the single messages."""
+    assert front_legs(RIG.fan_out(batch(PING), RIG.head(x_team="caf\xc3\xa9")))
+    reply = RIG.reply(batch(PING), RIG.head(x_team="caf\xe9"))
+    assert (reply.status, code(reply), reply.facts.metadata()["error_reason"]) == (400, -32600, "invalid_batch")
+    assert answer(reply)["error"]["message"].endswith("its header x-team is not UTF-8.")
+
+
 @pytest.mark.parametrize(
     "bodies",
     [
