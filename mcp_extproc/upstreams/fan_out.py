@@ -85,11 +85,8 @@ class LegRunner:
         self._answers = Answers(self._send_answer, self._tasks)
 
     async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
-        """The outcomes, in the order of the legs. Cancelling this cancels every sub-request, and ends the sessions that were
-        opened: nobody will ever know of them.
-
-        Raises:
-            ExceptionGroup: a leg failed unexpectedly. The others were cancelled.
+        """The outcomes, in the order of the legs. One that fails unexpectedly is :class:`Failed` (``internal``), and logged.
+        Cancelling this cancels every sub-request, and ends the sessions that were opened: nobody will ever know of them.
         """
         outcomes: list[Outcome | None] = [None] * len(legs)
 
