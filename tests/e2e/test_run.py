@@ -152,6 +152,16 @@ async def test_an_envoy_that_does_not_start(tmp_path: Path, alpha: ScriptedServe
     assert "nowhere" in err
 
 
+async def test_an_envoy_that_refuses_the_listener(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """It goes on without, and says why only in a warning."""
+    missing = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    file = write(tmp_path, {"servers": {"alpha": {"url": alpha.url}}, "listen": {"port": free_port(), "tls": missing}})
+    code, _, err = await finished(file)
+    assert code == 1
+    assert "Envoy does not listen: " in err
+    assert str(tmp_path / "key.pem") in err
+
+
 async def test_what_can_not_be_served_stops_the_start(tmp_path: Path) -> None:
     file = write(tmp_path, {"mcpServers": {
         "files": {"command": "npx", "args": ["server"]}, "old": {"type": "sse", "url": "http://localhost/sse"},
