@@ -89,16 +89,21 @@ _ENDS_OF_BODY: Final = (b"", number_field(2, 1))
 def read_head(headers: pb.HttpHeaders) -> RequestHead:
     """The request headers of a message."""
     fields: dict[str, str] = {}
+    repeated: dict[str, tuple[str, ...]] = {}
     for header in headers.headers.headers:
         value = (header.raw_value or header.value.encode()).decode("latin-1")
         name = header.key.lower()
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        if name in fields:
+            repeated[name] = (*repeated.get(name, (fields[name],)), value)
+            value = f"{fields[name]}, {value}"
+        fields[name] = value
     # HTTP/2 allows both. Envoy routes by the pseudo-header, so that one is checked.
     fields["host"] = fields.pop(":authority", fields.get("host", ""))
+    repeated.pop("host", None)
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
     for name in [name for name in fields if name.startswith(":")]:
         del fields[name]
-    return RequestHead(method, path, fields)
+    return RequestHead(method, path, fields, repeated=repeated)
 
 
 def response_header(message: pb.ProcessingRequest, name: str) -> str:

@@ -29,6 +29,8 @@ class RequestHead:
     """By lower-case name, without pseudo headers but with ``host``; repeated ones joined by a comma."""
     principal: str = ""
     """Hash of who sent it, as Envoy proved it; empty where nobody is authenticated."""
+    repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The single values of the headers that are there more than once. Envoy's policies match each by itself."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:

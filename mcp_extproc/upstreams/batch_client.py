@@ -92,6 +92,6 @@ class BatchClient:
             pass
 
 
-def _verbatim(headers: Headers) -> dict[str, str]:
+def _verbatim(headers: Headers) -> list[tuple[str, str]]:
     """Headers as aiohttp, which encodes as UTF-8, writes the bytes that the client sent. Here each byte is a character."""
-    return {name: value.encode("latin-1").decode("utf-8") for name, value in headers}
+    return [(name, value.encode("latin-1").decode("utf-8")) for name, value in headers]

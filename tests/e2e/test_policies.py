@@ -327,6 +327,32 @@ async def test_a_batch_can_not_make_up_an_address(start: StartGateway, server: S
             assert (got if body is message else got[0])["error"] == DENIED
 
 
+async def test_a_batch_does_not_change_what_headers_say(start: StartGateway, server: ScriptedServer) -> None:
+    """Neither bytes beyond ASCII nor headers that are there twice: a rule for an exact value holds for each message."""
+    rules = {"action": "DENY", "policies": {"team": {
+        "permissions": [
+            {"and_rules": {"rules": [
+                is_(OLD, "method", "tools/call"),
+                {"header": {"name": "x-team", "string_match": {"exact": value}}},
+            ]}}
+            for value in ("caf\xe9", "b", "c, d")
+        ],
+        "principals": [{"any": True}],
+    }}}  # fmt: skip
+    async with start({"alpha": server.url}, envoy={"http_filters": [rbac(rules)]}) as gateway:
+        session = await gateway.initialize("2025-03-26")
+        message = request("tools/call", {"name": "alpha__delete"})
+        for sent, denied in ((["caf\xe9"], True), (["a", "b"], True), (["c, d"], True), (["c", "d"], False)):
+            for body in (message, [message]):
+                headers = [
+                    ("content-type", "application/json"), ("accept", ACCEPT), ("mcp-session-id", session),
+                    *(("x-team", value) for value in sent),
+                ]  # fmt: skip
+                async with gateway.http.post(gateway.url, data=json.dumps(body), headers=headers) as response:
+                    got = await response.json()
+                assert ((got if body is message else got[0]).get("error") == DENIED) is denied, (sent, got)
+
+
 async def test_a_policy_for_one_server(start: StartGateway, server: ScriptedServer, beta: ScriptedServer) -> None:
     """``typed_per_filter_config`` of a server, in front of the endpoint's."""
     beta.pages = [[tool("delete")]]

@@ -106,8 +106,13 @@ def _response(request: Request, text: bytes) -> bytes | None:
 
 
 def _headers(head: RequestHead) -> Headers:
-    """What each message is sent with: what the batch had, byte for byte, as policies judge these bytes."""
-    copied = tuple((name, value) for name, value in head.headers.items() if name not in _NOT_COPIED)
+    """What each message is sent with: what the batch had, byte for byte and as often, as policies judge each value."""
+    copied = tuple(
+        (name, value)
+        for name, joined in head.headers.items()
+        if name not in _NOT_COPIED
+        for value in head.repeated.get(name, (joined,))
+    )
     for name, value in copied:
         try:
             value.encode("latin-1").decode("utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,6 +140,17 @@ def test_a_request_without_an_answer_gets_an_error_with_its_id(outcome: Outcome,
 
 
 INITIALIZE = message("initialize", {"protocolVersion": OLD})
+
+
+def test_headers_that_are_there_twice_stay_so() -> None:
+    """Envoy's policies match each value by itself."""
+    one = RIG.head(x_team="a, b", x_other="a, b")
+    [leg] = front_legs(RIG.fan_out(batch(PING), replace(one, repeated={"x-team": ("a", "b")})))
+    assert [field for field in leg.headers if field[0].startswith("x-")] == [
+        ("x-team", "a"),
+        ("x-team", "b"),
+        ("x-other", "a, b"),
+    ]
 
 
 def test_a_batch_with_a_header_that_can_not_go_on_as_it_is() -> None:
