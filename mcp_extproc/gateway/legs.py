@@ -91,8 +91,8 @@ class BatchLeg(_Leg):
     """Send one message of a batch to the clients' endpoint, as a request of its own: policies there judge each by itself.
     Outcome: :class:`Answered`. No server is chosen yet."""
 
-    path: str
-    """Of the endpoint."""
+    path: str = field(repr=False)
+    """Of the endpoint, with the batch's query."""
     headers: Headers = field(repr=False)
     """They hold credentials: never log them."""
     body: bytes = field(repr=False)

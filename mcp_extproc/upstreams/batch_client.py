@@ -7,6 +7,7 @@ from typing import Self
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
@@ -48,7 +49,7 @@ class BatchClient:
             return Failed("", "no_front_door", "batches are not set up")
         try:
             async with self._http.post(
-                self._base + leg.path, data=leg.body, headers=_verbatim(leg.headers), allow_redirects=False
+                _url(self._base, leg), data=leg.body, headers=_verbatim(leg.headers), allow_redirects=False
             ) as response:
                 return Answered(leg.server, response.status, await self._message(response, leg))
         except EventTooLarge:
@@ -88,8 +89,13 @@ class BatchClient:
         body = orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "error": error})
         assert self._http is not None
         fields = _verbatim(leg.headers)
-        async with self._http.post(self._base + leg.path, data=body, headers=fields, allow_redirects=False):
+        async with self._http.post(_url(self._base, leg), data=body, headers=fields, allow_redirects=False):
             pass
+
+
+def _url(base: str, leg: BatchLeg) -> URL:
+    """Percent-encoding stays as the client sent it."""
+    return URL(base + leg.path, encoded=True)
 
 
 def _verbatim(headers: Headers) -> list[tuple[str, str]]:

@@ -42,9 +42,14 @@ def split(head: RequestHead, path: str, bodies: Sequence[bytes], max_depth: int,
         raise refusals.batch("requests and responses are not mixed in one")
     facts = facts.but(batch=len(bodies))
     headers, context = _headers(head), context_of(head)
+    _, mark, query = head.path.partition("?")
+    if not query.isascii():
+        raise refusals.batch("its query is not percent-encoded")
+    target = path + mark + query
     # Calls inside of a batch may last as long as any other call; Envoy's routes bound them.
     legs = tuple(
-        BatchLeg("", path, headers, message.body, deadline=MAX_MESSAGE_TIMEOUT, context=context) for message in messages
+        BatchLeg("", target, headers, message.body, deadline=MAX_MESSAGE_TIMEOUT, context=context)
+        for message in messages
     )
 
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:

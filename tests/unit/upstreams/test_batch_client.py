@@ -75,7 +75,8 @@ async def test_headers_go_byte_for_byte() -> None:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with BatchClient(TcpAddress("127.0.0.1", port), CONFIG.limits) as front:
-            await front.send(replace(LEG, headers=(*SENT, ("x-team", "caf\xc3\xa9"))))
+            await front.send(replace(LEG, path="/tools?a=%2f&b=x+y", headers=(*SENT, ("x-team", "caf\xc3\xa9"))))
+    assert got[0].startswith(b"POST /tools?a=%2f&b=x+y HTTP/1.1\r\n")
     assert b"x-team: caf\xc3\xa9\r\n" in got[0]
 
 

@@ -142,6 +142,14 @@ def test_a_request_without_an_answer_gets_an_error_with_its_id(outcome: Outcome,
 INITIALIZE = message("initialize", {"protocolVersion": OLD})
 
 
+def test_each_message_has_the_query_of_the_batch() -> None:
+    """A policy may read it."""
+    head = replace(RIG.head(), path="/mcp?team=a%2Fb")
+    assert [leg.path for leg in front_legs(RIG.fan_out(batch(PING, CALL), head))] == ["/mcp?team=a%2Fb"] * 2
+    reply = RIG.reply(batch(PING), replace(RIG.head(), path="/mcp?team=\xe9"))
+    assert (reply.status, code(reply)) == (400, -32600)
+
+
 def test_headers_that_are_there_twice_stay_so() -> None:
     """Envoy's policies match each value by itself."""
     one = RIG.head(x_team="a, b", x_other="a, b")
