@@ -22,6 +22,8 @@ NO_DECISION = "HTTP 504, -32603"
 """A worker has the call, and decides nothing for as long as Envoy waits."""
 SERVER_ERROR = "HTTP 200, -32603"
 """The call was forwarded, and its server gave no answer that is one. Or the worker that should read the answer is gone."""
+WORKER_ERRORS = frozenset({GATEWAY_ERROR, SERVER_ERROR, CUT_OFF})
+"""Of a worker that ends: before it decided, before the head of the answer, in an event stream that it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,9 @@ async def _replaced(stage: Stage, before: set[int]) -> None:
 
 
 FAULTS = (
-    Fault("kill -9 of a worker", _kill_a_worker, frozenset({GATEWAY_ERROR, SERVER_ERROR}), most=SESSIONS),
-    Fault("kill -9 of all workers", _kill_all_workers, frozenset({GATEWAY_ERROR, SERVER_ERROR})),
-    Fault("a worker is frozen (SIGSTOP)", _freeze_a_worker, frozenset({GATEWAY_ERROR, NO_DECISION, SERVER_ERROR})),
+    Fault("kill -9 of a worker", _kill_a_worker, WORKER_ERRORS, most=SESSIONS),
+    Fault("kill -9 of all workers", _kill_all_workers, WORKER_ERRORS),
+    Fault("a worker is frozen (SIGSTOP)", _freeze_a_worker, WORKER_ERRORS | {NO_DECISION}),
     Fault("kill -9 of a server", _kill_a_server, frozenset({SERVER_ERROR, CUT_OFF}), spares="beta"),
     Fault("a server is frozen (SIGSTOP)", _freeze_a_server, frozenset({SERVER_ERROR, CUT_OFF}), spares="beta"),
     Fault("a server answers garbage", _answer_garbage, frozenset({SERVER_ERROR, CUT_OFF}), spares="beta"),

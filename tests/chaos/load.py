@@ -21,7 +21,8 @@ SESSIONS = 8
 SERVERS = ("alpha", "beta")
 
 CUT_OFF = "an event stream that breaks"
-"""The server began one, and said no more for too long. Clients see that it is not complete, and can ask for the rest."""
+"""It began, and the server said no more for too long, or the worker that reads it is gone. Clients see that it is not
+complete, and can ask for the rest."""
 
 _PAUSE = 0.02
 """Seconds between a session's calls."""

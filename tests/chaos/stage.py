@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -63,13 +64,19 @@ class Stage:
     """All that runs."""
 
     def __init__(
-        self, folder: Path, gateway: asyncio.subprocess.Process, envoy: Part, servers: dict[str, Part]
+        self,
+        folder: Path,
+        sockets: Path,
+        gateway: asyncio.subprocess.Process,
+        envoy: Part,
+        servers: dict[str, Part],
     ) -> None:
         self.folder = folder
+        self.sockets = sockets
         self.gateway = gateway
         self.envoy = envoy
         self.servers = servers
-        self.admin = Admin(UnixAddress(str(folder / "sockets" / "admin.sock")))
+        self.admin = Admin(UnixAddress(str(sockets / "admin.sock")))
 
     @property
     def workers(self) -> list[int]:
@@ -80,7 +87,7 @@ class Stage:
         """Envoy's hot restart: a new one takes over the sockets, and the old one ends once its requests had their time."""
         old = self.envoy.process
         base = ["--base-id", (self.folder / BASE_ID).read_text().strip()]
-        await self.envoy.start([*envoy_command(self.folder), *base, "--restart-epoch", "1"])
+        await self.envoy.start([*envoy_command(self.sockets), *base, "--restart-epoch", "1"])
         assert old is not None
         async with asyncio.timeout(30):
             assert await old.wait() == 0
@@ -112,20 +119,20 @@ def _is_worker(pid: int) -> bool:
     return command[0] == sys.executable.encode() and b"worker" in command and is_alive(pid)
 
 
-def envoy_command(folder: Path) -> list[str]:
+def envoy_command(sockets: Path) -> list[str]:
     """To start Envoy on the files that the gateway wrote."""
-    return [find_envoy(), "-c", str(folder / "sockets" / "envoy.json"), "--log-level", "warning", "--concurrency", "2",
+    return [find_envoy(), "-c", str(sockets / "envoy.json"), "--log-level", "warning", "--concurrency", "2",
             # Envoys of one hot restart meet at a socket in a folder of their own (docs/envoy.md).
-            "--socket-path", str(folder / "sockets" / "restart"),
+            "--socket-path", str(sockets / "restart"),
             "--drain-time-s", "1", "--drain-strategy", "immediate", "--parent-shutdown-time-s", "3"]  # fmt: skip
 
 
 @asynccontextmanager
 async def stage(folder: Path) -> AsyncIterator[tuple[Stage, TestClient]]:
     """Start all; afterwards nothing of it is left."""
-    sockets = folder / "sockets"
-    sockets.mkdir(mode=0o700)
     async with AsyncExitStack() as stack:
+        # Not in the test's folder, whose path may be long: the hot restart appends 40 characters, and a socket's path has 108.
+        sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-")))
         servers = {}
         for name in SERVERS:
             port = free_port()
@@ -141,11 +148,11 @@ async def stage(folder: Path) -> AsyncIterator[tuple[Stage, TestClient]]:
         gateway = await stack.enter_async_context(program(command, log=log, environment=environment))
         await there(gateway, log, sockets / "envoy.json")
         first = ["--use-dynamic-base-id", "--base-id-path", str(folder / BASE_ID)]
-        envoy = Part([*envoy_command(folder), *first], port, folder / "envoy.log")
+        envoy = Part([*envoy_command(sockets), *first], port, folder / "envoy.log")
         stack.push_async_callback(envoy.end, signal.SIGKILL)
         await envoy.start()
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        running = Stage(folder, gateway, envoy, servers)
+        running = Stage(folder, sockets, gateway, envoy, servers)
         children = children_of(gateway.pid)
         try:
             yield running, TestClient(f"http://127.0.0.1:{port}/mcp", http)
