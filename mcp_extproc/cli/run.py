@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, escape, served_from, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, FILE, PORT, STRICT
 from mcp_extproc.config import GatewayConfig, Loaded
+from mcp_extproc.telemetry.access_line import AccessLines
 
 
 @click.command()
@@ -69,11 +71,14 @@ def run(
 
 async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:
     from mcp_extproc.run.standalone import StandaloneGateway
-    from mcp_extproc.run.worker import session_secret
+    from mcp_extproc.run.worker import configured_secret
     from mcp_extproc.upstreams.probe import probe
 
     config = served.config
-    gateway = StandaloneGateway(file, served, envoy, session_secret(config, os.environ), workers=workers, port=port)
+    # A random one is as good here: there is one gateway, and its sessions end with it.
+    secret = configured_secret(config, os.environ) or secrets.token_urlsafe(32)
+    show = _show_to_read() if sys.stdout.isatty() and not as_json else None
+    gateway = StandaloneGateway(file, served, envoy, secret, workers=workers, port=port, show=show)
     stopped = until_told_to_stop(gateway.reload_soon)
     console = Console(stderr=True)
     # No spinner: it would be broken by the workers' log, and takes standard output for itself.
@@ -105,6 +110,17 @@ def _progress(console: Console, text: str) -> None:
     """Tell who waits at a terminal what for."""
     if console.is_terminal:
         console.print(text, style="dim")
+
+
+def _show_to_read() -> Callable[[bytes], None]:
+    """Prints what Envoy writes to its access log, one line for each request."""
+    lines = AccessLines()
+
+    def show(part: bytes) -> None:
+        sys.stdout.writelines(f"{line}\n" for line in lines.feed(part))
+        sys.stdout.flush()
+
+    return show
 
 
 def _cores() -> int:

@@ -169,7 +169,7 @@ def worker(
 ) -> None:
     """One worker of `run` or `serve`. It reads its configuration from standard input; NAME is the file's name."""
     config = loads(sys.stdin.buffer.read().decode(), name, os.environ).config
-    log.configure(config.log.level, config.log.format)
+    log.configure(config.log.level, config.log.format, calm=True)
 
     def tell() -> None:
         os.write(ready, b"1")

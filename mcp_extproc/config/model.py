@@ -455,14 +455,14 @@ class Limits(Model):
 class Log(Model):
     """Logging. Bodies and credentials are never logged."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """Minimum level of the gateway's own log (standard error)."""
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    """Minimum level of the gateway's own log (standard error). Default: `info`; in a terminal, `warning` for workers."""
 
-    format: Literal["text", "json"] = "text"
-    """Format of the gateway's own log."""
+    format: Literal["text", "json"] | None = None
+    """Format of the gateway's own log. Default: text in a terminal, JSON otherwise."""
 
     access: str = "/dev/stdout"
-    """File of Envoy's access log, one JSON object per request. Empty: no access log."""
+    """File of Envoy's access log, one JSON object per request; on the terminal of `run`, one line to read. Empty: none."""
 
 
 class _NoServers(dict[str, Any]):

@@ -66,8 +66,9 @@ def _or_variable(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_scalar(choice: dict[str, Any]) -> bool:
-    """Whether a choice is a number, a duration or a size: anything but free text, for which a variable needs no exception."""
-    return choice.get("type") in ("integer", "number", "boolean") or "pattern" in choice or "anyOf" in choice
+    """Whether a choice is a number, a duration, a size or a word of a list: anything but free text, for which a variable needs
+    no exception."""
+    return choice.get("type") in ("integer", "number", "boolean") or not {"pattern", "anyOf", "enum"}.isdisjoint(choice)
 
 
 def reference_markdown() -> str:

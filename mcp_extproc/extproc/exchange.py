@@ -372,7 +372,7 @@ class Exchange:
         if decision.facts.error is not None:
             counters.add("mcp.rejected", reason=decision.facts.error[1])
             facts = decision.facts.metadata()
-            log.event(_LOG, logging.INFO, "rejected", {name: facts[name] for name in _LOGGED if name in facts})
+            log.event(_LOG, logging.DEBUG, "rejected", {name: facts[name] for name in _LOGGED if name in facts})
         else:
             counters.add("mcp.answered")
         for note in decision.notes:

@@ -25,6 +25,7 @@ async def spawn(
     *,
     environment: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
+    stdout: int | None = None,
     stderr: int | None = None,
     descriptors: Collection[int] = (),
 ) -> Process:
@@ -34,6 +35,7 @@ async def spawn(
         command: the program and its arguments.
         environment: variables added to our own.
         stdin: content of its standard input.
+        stdout: file descriptor of its standard output, or ``asyncio.subprocess.PIPE``; ours by default.
         stderr: file descriptor of its standard error; ours by default.
         descriptors: further file descriptors to inherit, with the same numbers.
     """
@@ -41,6 +43,7 @@ async def spawn(
         *command,
         env={**os.environ, **(environment or {})},
         stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+        stdout=stdout,
         stderr=stderr,
         pass_fds=tuple(descriptors),
         # Ctrl-C reaches only the parent, which ends the children in order.

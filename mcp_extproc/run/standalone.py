@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import socket
 import tempfile
 import time
 from asyncio.subprocess import Process
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,8 @@ from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.process import StartError, end, ending, spawn
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.supervisor import Supervisor
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
 
 START_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
@@ -34,7 +38,14 @@ DRAIN_SECONDS = 5.0
 LEAVING_SECONDS = 300.0
 """Seconds for a replaced worker to finish calls whose responses it reads."""
 
+SHOW_SECONDS = 1.0
+"""For the last of what Envoy wrote to be shown, once it has ended."""
+
+_SHOW_BYTES = 1 << 16
+
 _POLL_SECONDS = 0.02
+
+_LOG = log.logger("standalone")
 
 
 class StandaloneGateway:
@@ -49,6 +60,7 @@ class StandaloneGateway:
         workers: number of workers.
         port: port for clients, instead of the configuration's.
         leaving_seconds: time for a replaced worker to finish its calls.
+        show: given what Envoy writes to its standard output, as it comes, in a thread; it may block. Default: it is ours.
     """
 
     def __init__(
@@ -61,6 +73,7 @@ class StandaloneGateway:
         workers: int = 1,
         port: int | None = None,
         leaving_seconds: float = LEAVING_SECONDS,
+        show: Callable[[bytes], object] | None = None,
     ) -> None:
         self._envoy_binary = envoy
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-extproc-"))
@@ -69,6 +82,8 @@ class StandaloneGateway:
         assert self.layout.admin is not None
         self._admin = Admin(self.layout.admin)
         self._envoy: Process | None = None
+        self._show = show
+        self._tasks = Tasks(_LOG)
         self._workers = Supervisor(
             served,
             [
@@ -153,6 +168,9 @@ class StandaloneGateway:
         # First who would start workers again, then Envoy: with its workers gone it would answer 503 to what still comes in.
         started.push_async_callback(self._workers.stop)
         self._envoy = await self._start_envoy(self._directory / BOOTSTRAP)
+        if self._show is not None:
+            showing = self._tasks.start("show", self._show_output(self._envoy, self._show))
+            started.push_async_callback(asyncio.wait, {showing}, timeout=SHOW_SECONDS)
         started.push_async_callback(end, self._envoy)
         started.push_async_callback(self._workers.stop_keeping)
         await self._workers.open()
@@ -177,8 +195,15 @@ class StandaloneGateway:
                 [*command(self._envoy_binary, configuration), "--log-level", "warning",
                  # Calls appear in the access log immediately, not after ten seconds.
                  "--file-flush-interval-msec", "100", "--concurrency", str(min(os.cpu_count() or 1, 4))],
-                stderr=log_file.fileno(),
+                stdout=None if self._show is None else asyncio.subprocess.PIPE, stderr=log_file.fileno(),
             )  # fmt: skip
+
+    async def _show_output(self, envoy: Process, show: Callable[[bytes], object]) -> None:
+        """Hand over what Envoy writes until it ends. Nobody who reads is no reason for Envoy to wait for ever."""
+        assert envoy.stdout is not None
+        while part := await envoy.stdout.read(_SHOW_BYTES):
+            with contextlib.suppress(OSError):  # the terminal is closed
+                await asyncio.to_thread(show, part)
 
     async def _is_ready(self) -> bool:
         """Whether Envoy listens and all workers are healthy."""

@@ -134,12 +134,17 @@ def serve(config: GatewayConfig, options: WorkerOptions, on_ready: Callable[[], 
     uvloop.run(_serve(config, options, session_secret(config, os.environ), on_ready))
 
 
-def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
-    """The configured secret, or the one that ``run`` generated for its workers, or a random one with a warning."""
+def configured_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str | None:
+    """The configured secret, or the one that ``run`` or ``serve`` generated for its workers."""
     if config.session.secret is not None:
         return config.session.secret.get_secret_value()
-    if handed_down := environ.get(SECRET_VARIABLE):
-        return handed_down
+    return environ.get(SECRET_VARIABLE) or None
+
+
+def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
+    """The configured secret, or the one that ``run`` generated for its workers, or a random one with a warning."""
+    if (secret := configured_secret(config, environ)) is not None:
+        return secret
     log.event(_LOG, logging.WARNING, "random_session_secret", {
         "effect": "sessions end with this process and are not shared with other workers",
         "remedy": "set session.secret",

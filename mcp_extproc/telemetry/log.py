@@ -47,19 +47,23 @@ def failure(log: logging.Logger, name: str, error: BaseException, fields: Mappin
     log.error(name, exc_info=error, extra={_FIELDS: fields or {}})
 
 
-def configure(level: str, format: str, stream: TextIO | None = None) -> None:
+def configure(level: str | None, format: str | None, stream: TextIO | None = None, *, calm: bool = False) -> None:
     """Send the gateway's log to ``stream`` (standard error by default).
 
     Args:
-        level: ``debug``, ``info``, ``warning`` or ``error``.
-        format: ``text`` or ``json``.
+        level: ``debug``, ``info``, ``warning`` or ``error``; ``None``: ``info``.
+        format: ``text`` or ``json``; ``None``: what suits the destination, text for people at a terminal.
         stream: the destination.
+        calm: at a terminal, the level is ``warning`` instead of ``info``: for one of several processes that people see as one.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_JsonFormatter() if format == "json" else _TextFormatter())
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    at_terminal = stream.isatty()
+    is_text = at_terminal if format is None else format == "text"
+    handler.setFormatter(_TextFormatter() if is_text else _JsonFormatter())
     root = logging.getLogger(_ROOT)
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    root.setLevel((level or ("warning" if calm and at_terminal else "info")).upper())
     root.propagate = False
 
 

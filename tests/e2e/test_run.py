@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import sys
@@ -16,8 +17,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from tests.support.gateway import TestClient
 from tests.support.processes import ROOT, children_of, free_port, gone
 from tests.support.scripted import ScriptedServer, tool
 from tests.support.waiting import eventually
@@ -250,6 +253,43 @@ async def test_a_terminal_that_is_closed_ends_it(tmp_path: Path, alpha: Scripted
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_a_request_is_one_line_in_a_terminal(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """And what its name holds does nothing to the terminal. Starting and stopping is told once, not by each process."""
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    master, slave = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *RUN, str(file), "--port", "0", "--workers", "2",
+        cwd=ROOT, env={**os.environ, "TERM": "dumb", "COLUMNS": "160"}, stdin=slave, stdout=slave, stderr=slave,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    shown = bytearray()
+    asyncio.get_running_loop().add_reader(master, lambda: shown.extend(os.read(master, 1 << 16)))
+    try:
+        serving = await eventually(lambda: re.search(rb"Serving at (\S+)\r", shown), "the address", seconds=60)
+        assert serving is not None
+        async with aiohttp.ClientSession() as http:
+            client = TestClient(serving[1].decode(), http)
+            session = await client.initialize()
+            await client.call(session, "alpha__echo\x1b[31m\u202e")
+        await eventually(lambda: b"tools/call" in shown, "the call's line")
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+    finally:
+        asyncio.get_running_loop().remove_reader(master)
+        os.close(master)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    lines = shown.decode().replace("\r", "").splitlines()
+    [call] = [line for line in lines if "tools/call" in line]
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d 200 +\d+ ms  tools/call alpha__echo\\u001b\[31m\\u202e error \w+ \(.*\)", call
+    ), call
+    assert not [line for line in lines if "{" in line or "info" in line or "warning" in line], lines
 
 
 @pytest.mark.parametrize("wait_for", ["first child", "envoy"])

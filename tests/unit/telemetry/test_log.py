@@ -99,6 +99,35 @@ def test_one_that_was_not_raised() -> None:
     assert logged(ValueError(SECRET)).endswith("task=pump\nbuiltins.ValueError\n")
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("calm", "shown"), [(False, ["stopped", "refused"]), (True, ["refused"])])
+def test_text_for_people_at_a_terminal(calm: bool, shown: list[str]) -> None:
+    terminal = Terminal()
+    log.configure(None, None, terminal, calm=calm)
+    log.event(log.logger("test"), logging.INFO, "stopped")
+    log.event(log.logger("test"), logging.WARNING, "refused")
+    assert [line.split()[2] for line in terminal.getvalue().splitlines()] == shown
+
+
+@pytest.mark.parametrize("calm", [False, True])
+def test_json_for_what_is_piped(calm: bool) -> None:
+    pipe = io.StringIO()
+    log.configure(None, None, pipe, calm=calm)
+    log.event(log.logger("test"), logging.INFO, "stopped")
+    assert json.loads(pipe.getvalue())["event"] == "stopped"
+
+
+def test_what_the_file_says_goes_before() -> None:
+    terminal = Terminal()
+    log.configure("debug", "json", terminal, calm=True)
+    log.event(log.logger("test"), logging.DEBUG, "met")
+    assert json.loads(terminal.getvalue())["event"] == "met"
+
+
 STRANGE = "a\x1b[2J\r\n\x7f\u202eb\u2066\u2028\u0085é\U000e0041"
 
 
