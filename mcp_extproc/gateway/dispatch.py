@@ -7,7 +7,7 @@ Envoy sends a request in two parts, and so there are two steps: :meth:`Gateway.a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway import admission, refusals, repair, replies
@@ -130,21 +130,31 @@ class Gateway:
             body: the whole body.
             now: Unix time in seconds.
         """
+        return self._read(head, body, now, self._decide)
+
+    def _read(
+        self,
+        head: RequestHead,
+        body: bytes,
+        now: float,
+        then: Callable[[ServedEndpoint, RequestHead, Message, float], Decision],
+    ) -> Decision:
+        """What a body is: refused, a batch, or one message, about which ``then`` decides."""
         try:
             served = self._endpoints.find(head)
-            self._check_size(body)
+            if len(body) > self.config.limits.request_bytes:
+                raise refusals.too_large(self.config.limits.request_bytes)
             if envelope.is_batch(body):
                 return self._batch(served, head, body, now)
             message = envelope.parse(body, self.config.limits.json_depth)
         except McpError as error:
             return _refused(error, NOTHING)
+        return then(served, head, message, now)
+
+    def _decide(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
         if isinstance(message, Request) and (forward := self._like_before(served, head, message, now)) is not None:
             return forward
         return self._message(served, head, message, now)
-
-    def _check_size(self, body: bytes) -> None:
-        if len(body) > self.config.limits.request_bytes:
-            raise refusals.too_large(self.config.limits.request_bytes)
 
     def _like_before(self, served: ServedEndpoint, head: RequestHead, request: Request, now: float) -> Forward | None:
         """The short way for calls like one that was forwarded before; ``None`` where the long one has to be taken."""
@@ -239,15 +249,7 @@ class Gateway:
             at its end where only the servers' lists say whose a name is. The messages of a batch are sent on one by one,
             and each is previewed by itself.
         """
-        try:
-            served = self._endpoints.find(head)
-            self._check_size(body)
-            if envelope.is_batch(body):
-                return self._batch(served, head, body, now)
-            message = envelope.parse(body, self.config.limits.json_depth)
-        except McpError as error:
-            return _refused(error, NOTHING)
-        return self._preview(served, head, message, now)
+        return self._read(head, body, now, self._preview)
 
     def _preview(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
         facts = preview.native_facts(message)

@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+MAX_EVENT_ID_CHARACTERS = 512
+"""Longest event id that a stream is resumed after: sealed, with those of other servers, it has to fit into a header."""
+
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
@@ -48,6 +51,15 @@ def render(event: SseEvent) -> bytes:
     if event.data is not None:
         lines += [b"data: " + line if line else b"data:" for line in event.data.split(b"\n")]
     return b"\n".join(lines) + b"\n\n" if lines else COMMENT
+
+
+def is_resumable(event_id: str) -> bool:
+    """Whether a stream can be resumed after an event id of a server's: it goes back in a header (``Last-Event-ID``).
+
+    >>> is_resumable("a-1"), is_resumable(""), is_resumable("a\\x01b")
+    (True, False, False)
+    """
+    return 0 < len(event_id) <= MAX_EVENT_ID_CHARACTERS and all(char >= " " and char != "\x7f" for char in event_id)
 
 
 class SseParser:

@@ -26,13 +26,12 @@ from mcp_extproc.config import Limits
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.legs import Failed
-from mcp_extproc.gateway.relay.identifiers import is_resumable
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
 from mcp_extproc.mcp import jsontext, methods, transport, versions
 from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, server_flags
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
+from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, is_resumable
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable

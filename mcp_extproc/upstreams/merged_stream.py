@@ -14,11 +14,11 @@ import orjson
 
 from mcp_extproc.gateway.decision import Stream
 from mcp_extproc.gateway.legs import SessionRef
-from mcp_extproc.gateway.relay.identifiers import Cursor, Position, is_resumable, session_checksum
+from mcp_extproc.gateway.relay.identifiers import Cursor, Position, session_checksum
 from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.methods import LIST_CHANGED
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, render
+from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, is_resumable, render
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.upstreams.client import BROKEN, NoStream, UpstreamError
 from mcp_extproc.upstreams.listener import Listener

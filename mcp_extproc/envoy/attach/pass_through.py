@@ -15,9 +15,6 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     HeaderForwardingRules,
     MetadataOptions,
     MetadataOptionsMetadataNamespaces,
-    ProcessingMode,
-    ProcessingModeBodySendMode,
-    ProcessingModeHeaderSendMode,
 )
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter, ResponseMapper
 from envoy_data_plane.envoy.type.matcher.v3 import (
@@ -37,7 +34,7 @@ from mcp_extproc.envoy.attach.target import Choice, Target
 from mcp_extproc.envoy.attach.warnings import unsafe_spellings
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, OWN
 from mcp_extproc.envoy.render.denials import denials
-from mcp_extproc.envoy.render.listeners import MESSAGE_TIMEOUT, before_anything_was_read
+from mcp_extproc.envoy.render.listeners import MESSAGE_TIMEOUT, before_anything_was_read, headers_first
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds, text_format
 from mcp_extproc.gateway.policy.inspect import READS
 
@@ -62,16 +59,7 @@ def filter_for(config: GatewayConfig) -> Object:
         ),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
-        processing_mode=ProcessingMode(
-            request_header_mode=ProcessingModeHeaderSendMode.SEND,
-            request_body_mode=ProcessingModeBodySendMode.NONE,
-            request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-            response_header_mode=ProcessingModeHeaderSendMode.SKIP,
-            response_body_mode=ProcessingModeBodySendMode.NONE,
-            response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-        ),
-        # Bodies are requested in the response to the headers. With a mode other than NONE, requests would lose their
-        # content-length.
+        processing_mode=headers_first(),
         allow_mode_override=True,
         message_timeout=seconds(MESSAGE_TIMEOUT),
         forward_rules=HeaderForwardingRules(

@@ -187,15 +187,8 @@ def ext_proc(layout: Layout, more_namespaces: Sequence[str], *, repairs: bool) -
         ),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
-        processing_mode=ProcessingMode(
-            request_header_mode=ProcessingModeHeaderSendMode.SEND,
-            response_header_mode=ProcessingModeHeaderSendMode.SKIP,
-            request_body_mode=ProcessingModeBodySendMode.NONE,
-            response_body_mode=ProcessingModeBodySendMode.NONE,
-            request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-            response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-        ),
-        # The response to the headers requests further parts: most requests need no response, and DELETE no body.
+        processing_mode=headers_first(),
+        # Most requests need no response, and DELETE no body.
         allow_mode_override=True,
         message_timeout=seconds(MESSAGE_TIMEOUT),
         max_message_timeout=seconds(MAX_MESSAGE_TIMEOUT),
@@ -218,6 +211,21 @@ def _session_key() -> HttpFilter:
     mutations = Mutations(request_mutations=[OneMutation(remove=SESSION_KEY), OneMutation(append=key)])
     return HttpFilter(
         name="envoy.filters.http.header_mutation", typed_config=any_of(HeaderMutation(mutations=mutations))
+    )
+
+
+def headers_first() -> ProcessingMode:
+    """Only the request's headers are sent unasked; the response to them requests further parts.
+
+    With another mode for bodies than NONE, requests would lose their content-length.
+    """
+    return ProcessingMode(
+        request_header_mode=ProcessingModeHeaderSendMode.SEND,
+        response_header_mode=ProcessingModeHeaderSendMode.SKIP,
+        request_body_mode=ProcessingModeBodySendMode.NONE,
+        response_body_mode=ProcessingModeBodySendMode.NONE,
+        request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
+        response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
     )
 
 

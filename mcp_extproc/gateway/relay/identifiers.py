@@ -14,7 +14,7 @@ from mcp_extproc.mcp.sealing import NotSealed, TextSealer
 from mcp_extproc.mcp.sessions import UpstreamSession
 
 MAX_UPSTREAM_ID_BYTES = 512
-"""Longest id, progress token or event id taken from a server: sealed, it travels in ids and headers."""
+"""Longest id or progress token taken from a server: sealed, it travels in ids."""
 
 _NUMERIC_ID_MARK = "mcp-extproc:"
 
@@ -105,15 +105,6 @@ class Identifiers:
             return _decode_position(self._sealer.open("event", key, event_id))
         except (NotSealed, msgspec.DecodeError):
             return None
-
-
-def is_resumable(event_id: str) -> bool:
-    """Whether a stream can be resumed after an event id of a server's: it goes back in a header (``Last-Event-ID``).
-
-    >>> is_resumable("a-1"), is_resumable(""), is_resumable("a\\x01b")
-    (True, False, False)
-    """
-    return 0 < len(event_id) <= MAX_UPSTREAM_ID_BYTES and all(char >= " " and char != "\x7f" for char in event_id)
 
 
 def session_checksum(session: UpstreamSession) -> int:

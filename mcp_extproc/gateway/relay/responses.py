@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, is_resumable, session_checksum
+from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, session_checksum
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
 from mcp_extproc.mcp import errors, transport, versions
 from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, render
+from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, is_resumable, render
 
 
 class Reading(enum.Enum):
