@@ -161,8 +161,8 @@ async def test_a_connection_takes_so_many_requests(start: StartGateway, alpha: S
 
 
 @pytest.mark.parametrize("key", ["idle_timeout", "max_connection_duration"])
-async def test_old_and_idle_connections_are_closed(start: StartGateway, alpha: ScriptedServer, key: str) -> None:
-    async with start({"alpha": alpha.url}, listen={"limits": {key: "300ms"}}) as gateway:
+async def test_old_and_idle_connections_are_closed(start_own: StartGateway, alpha: ScriptedServer, key: str) -> None:
+    async with start_own({"alpha": alpha.url}, listen={"limits": {key: "300ms"}}) as gateway:
         reader, writer = await connect(gateway)
         writer.write(head(gateway, len(INITIALIZE)) + INITIALIZE)
         assert (await ended(reader)).startswith(b"HTTP/1.1 200")
@@ -240,9 +240,9 @@ async def test_no_more_connections_than_configured(start: StartGateway, alpha: S
         assert answers.body.count(b'"result"') == 20
 
 
-async def test_envoy_that_is_short_of_memory(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_envoy_that_is_short_of_memory(start_own: StartGateway, alpha: ScriptedServer) -> None:
     """Beyond all thresholds nobody new gets in, and the admin interface says why."""
-    async with start({"alpha": alpha.url}, overload={"max_heap_size_bytes": "1MiB"}) as gateway:
+    async with start_own({"alpha": alpha.url}, overload={"max_heap_size_bytes": "1MiB"}) as gateway:
         for action in ("disable_http_keepalive", "stop_accepting_requests", "stop_accepting_connections"):
             gauge = f"overload.envoy.overload_actions.{action}.active"
             await eventually(partial(gateway.local.stat, gauge), f"{action} is active", until=lambda seen: seen == 1)

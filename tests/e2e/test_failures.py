@@ -396,9 +396,9 @@ async def test_servers_of_every_version(start: StartGateway) -> None:
                 assert server.calls("initialize")[0].message["params"]["capabilities"] == {"sampling": {}}
 
 
-async def test_a_killed_worker_comes_back(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_a_killed_worker_comes_back(start_own: StartGateway, alpha: ScriptedServer) -> None:
     """503 with a JSON-RPC body while no worker answers, nothing passes, then all is as before, sessions included."""
-    async with start({"alpha": alpha.url}) as gateway:
+    async with start_own({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         before = len(alpha.calls("tools/call"))
         gateway.signal_workers(signal.SIGKILL)
@@ -421,8 +421,8 @@ async def test_a_killed_worker_comes_back(start: StartGateway, alpha: ScriptedSe
         assert answer.result
 
 
-async def test_a_worker_killed_while_it_fans_out(start: StartGateway, alpha: ScriptedServer) -> None:
-    async with start({"alpha": alpha.url}) as gateway:
+async def test_a_worker_killed_while_it_fans_out(start_own: StartGateway, alpha: ScriptedServer) -> None:
+    async with start_own({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         alpha.on["tools/list"] = hang
         pending = asyncio.create_task(gateway.rpc("tools/list", mcp_session_id=session))
@@ -454,7 +454,7 @@ async def test_a_client_that_leaves_ends_its_sub_requests(start: StartGateway, a
         assert (await gateway.rpc("tools/list", mcp_session_id=session)).result
 
 
-async def test_stopping_while_calls_run(start: StartGateway, alpha: ScriptedServer) -> None:
+async def test_stopping_while_calls_run(start_own: StartGateway, alpha: ScriptedServer) -> None:
     """Running calls finish, new connections are refused, and no process or socket is left."""
     release = asyncio.Event()
 
@@ -465,7 +465,7 @@ async def test_stopping_while_calls_run(start: StartGateway, alpha: ScriptedServ
         return echo(message)
 
     alpha.on["tools/call"] = slow
-    manager = start({"alpha": alpha.url})
+    manager = start_own({"alpha": alpha.url})
     gateway: TestGateway = await manager.__aenter__()
     session = await gateway.initialize()
     calls = [asyncio.create_task(gateway.call(session, "alpha__echo", id=n)) for n in range(5)]

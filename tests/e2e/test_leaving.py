@@ -18,6 +18,12 @@ from tests.support.streaming import Events, calling, listen, two
 OK = {"content": [{"type": "text", "text": "ok"}]}
 
 
+@pytest.fixture
+def start(start_own: StartGateway) -> StartGateway:
+    """A gateway of each test's own: they replace and end its workers."""
+    return start_own
+
+
 async def is_cut_off(call: Events) -> None:
     """The stream of a call ends without its answer."""
     with pytest.raises(aiohttp.ClientError):

@@ -17,6 +17,12 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
+def start(start_own: StartGateway) -> StartGateway:
+    """A gateway of each test's own: Envoy keeps counts from one test to the next."""
+    return start_own
+
+
+@pytest.fixture
 async def server() -> AsyncIterator[ScriptedServer]:
     offers: dict[str, Any] = {"tools": {}, "prompts": {}}
     async with ScriptedServer("alpha", capabilities=offers, pages=[[tool("echo"), tool("slow")]]) as server:

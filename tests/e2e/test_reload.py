@@ -28,6 +28,12 @@ LISTENERS = "listener_manager.lds.update_success"
 REPLACED = "listener_manager.listener_modified"
 
 
+@pytest.fixture
+def start(start_own: StartGateway) -> StartGateway:
+    """A gateway of each test's own: they change its configuration."""
+    return start_own
+
+
 class Refusals(logging.Handler):
     """What the gateway's log says of configurations that it did not take."""
 

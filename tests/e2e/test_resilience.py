@@ -25,6 +25,12 @@ from tests.support.tls import Authority
 from tests.support.waiting import eventually
 
 
+@pytest.fixture
+def start(start_own: StartGateway) -> StartGateway:
+    """A gateway of each test's own: they read what Envoy counted and remembers."""
+    return start_own
+
+
 @asynccontextmanager
 async def group(count: int = 3, *, stateless: bool = True) -> AsyncIterator[list[ScriptedServer]]:
     """Replicas of one server. Those with sessions know each other's."""

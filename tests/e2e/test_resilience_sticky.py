@@ -26,6 +26,12 @@ NAMES = ("one", "two", "three")
 ACTIVE = "cluster.mcp/sdk.upstream_cx_active"
 
 
+@pytest.fixture
+def start(start_own: StartGateway) -> StartGateway:
+    """A gateway of each test's own: they read what Envoy counted and remembers."""
+    return start_own
+
+
 @dataclass
 class Replica:
     name: str

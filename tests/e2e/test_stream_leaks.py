@@ -187,11 +187,11 @@ async def test_listeners_leave_nothing_behind(rig: Rig, ended_first: bool) -> No
     await eventually(files, "no more files than before", until=lambda now: now <= opened)
 
 
-async def test_processes_may_open_as_many_files_as_the_system_allows(start: StartGateway) -> None:
+async def test_processes_may_open_as_many_files_as_the_system_allows(start_own: StartGateway) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
     try:
-        async with Quiet("alpha") as server, start({"alpha": server.url}) as gateway:
+        async with Quiet("alpha") as server, start_own({"alpha": server.url}) as gateway:
             for name, pid in gateway.local.pids.items():
                 assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard), name
     finally:

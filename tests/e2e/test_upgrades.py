@@ -36,6 +36,12 @@ OLD, NEW = "the secret that was there before all", "the secret that takes the pl
 OK = {"content": [{"type": "text", "text": "done"}]}
 
 
+@pytest.fixture
+def start(start_own: StartGateway) -> StartGateway:
+    """A gateway of each test's own: they end its workers."""
+    return start_own
+
+
 async def serves(sealing: TestClient, opening: TestClient, alpha: StreamingServer) -> None:
     """Assert that all that one gateway hands out is good at the other: a session, an id, a progress token, an event id."""
     session = await sealing.initialize(capabilities={"sampling": {}})

@@ -25,6 +25,12 @@ SESSIONS = 16
 WELL = "cluster.mcp_extproc.membership_healthy"
 
 
+@pytest.fixture
+def start(start_own: StartGateway) -> StartGateway:
+    """A gateway of each test's own: they end its workers."""
+    return start_own
+
+
 class Load:
     """Calls in many sessions at once, one after the other in each."""
 

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,13 @@ class TestClient:
 class TestGateway(TestClient):
     """A running gateway and a client of it."""
 
-    def __init__(self, local: StandaloneGateway, http: aiohttp.ClientSession, access_log: Path) -> None:
+    def __init__(
+        self, local: StandaloneGateway, http: aiohttp.ClientSession, access_log: Path, since: float = 0.0
+    ) -> None:
         super().__init__(local.url, http)
         self.local = local
         self.access_log = access_log
+        self._since = since
 
     @property
     def workers(self) -> list[int]:
@@ -115,19 +119,29 @@ class TestGateway(TestClient):
 
     async def logged(self, **fields: Any) -> dict[str, Any]:
         """The access log entry with these fields (underscores stand for dots), as soon as Envoy wrote it."""
-        return await access_log_entry(
-            self.access_log, {name.replace("_", "."): value for name, value in fields.items()}
-        )
+        dotted = {name.replace("_", "."): value for name, value in fields.items()}
+        return await access_log_entry(self.access_log, dotted, self._since)
 
 
-async def access_log_entry(log: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The first entry of an access log with these fields, as soon as Envoy wrote it."""
+async def access_log_entry(log: Path, fields: Mapping[str, Any], since: float = 0.0) -> dict[str, Any]:
+    """The first entry of an access log with these fields, as soon as Envoy wrote it.
+
+    Args:
+        log: the file.
+        fields: and their values.
+        since: requests that began before it are passed over, in seconds since 1970.
+    """
+    earliest = datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def entries() -> list[dict[str, Any]]:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def found(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [entry for entry in entries if all(entry.get(name) == value for name, value in fields.items())]
+        return [
+            entry for entry in entries
+            if all(entry.get(name) == value for name, value in fields.items())
+            and entry.get("start_time", earliest) >= earliest
+        ]  # fmt: skip
 
     return found(await eventually(entries, f"an entry of the access log with {dict(fields)}", until=found))[0]
 
@@ -161,5 +175,18 @@ async def gateway(
     local = StandaloneGateway(
         file, loaded, find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds=leaving_seconds
     )
-    async with local, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        yield TestGateway(local, http, access_log)
+    async with local, client_of(local, access_log) as client:
+        yield client
+
+
+@asynccontextmanager
+async def client_of(local: StandaloneGateway, access_log: Path, since: float = 0.0) -> AsyncIterator[TestGateway]:
+    """A client of a gateway that runs.
+
+    Args:
+        local: the gateway.
+        access_log: Envoy's.
+        since: when it began to serve this client, in seconds since 1970.
+    """
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        yield TestGateway(local, http, access_log, since)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+
+from tests.support import lasting_ports
 
 Handler = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -54,22 +57,26 @@ class ScriptedServer:
     received: list[Received] = field(default_factory=list)
     sessions: set[str] = field(default_factory=set)
     port: int = 0
-    _made: int = 0
+    """Where it listens. By default at a port that servers of this name have, one after the other."""
+    _lasting: bool = False
 
     async def __aenter__(self) -> Self:
+        if not self.port:
+            self.port = lasting_ports.take(self.name)
+            self._lasting = True
         app = web.Application(client_max_size=64 << 20)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+        if self._lasting:
+            lasting_ports.give_back(self.name, self.port)
 
     async def also_with_tls(self, context: ssl.SSLContext) -> int:
         """Listen at one more port, with TLS; returns it."""
@@ -137,8 +144,7 @@ class ScriptedServer:
             result["instructions"] = self.instructions
         response = answer(message, result=result)
         if not self.stateless:
-            self._made += 1
-            session = f"{self.name}-{self._made}-{len(self.received)}"
+            session = f"{self.name}-{secrets.token_hex(8)}"
             self.sessions.add(session)
             response.headers["mcp-session-id"] = session
         return response

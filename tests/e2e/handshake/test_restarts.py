@@ -208,8 +208,9 @@ async def test_a_server_without_streams_keeps_its_session(start: StartGateway, s
         for _ in range(2):
             asked = len(alpha.calls("ping"))
             async with listen(gateway, session):
-                await beta.opened()
+                channel = await beta.opened()
                 await alpha.until(lambda: len(alpha.calls("ping")) > asked)  # noqa: B023 - awaited here
+            await channel.left()
         assert (await gateway.rpc("tools/list", mcp_session_id=session)).status == 200
         assert len(alpha.calls("initialize")) == len(alpha.sessions) == 1
 

@@ -324,9 +324,9 @@ class PollingServer(StreamingServer):
         return response
 
 
-async def test_another_worker_resumes_too(start: StartGateway) -> None:
+async def test_another_worker_resumes_too(start_own: StartGateway) -> None:
     """Event ids say all that is needed: the worker that made them may be dead."""
-    async with two(start, keeps_events=True) as (alpha, _, gateway):
+    async with two(start_own, keeps_events=True) as (alpha, _, gateway):
         session = await gateway.initialize()
         async with listen(gateway, session) as events, calling(gateway, session, "alpha__stream") as call:
             standing, channel = await alpha.opened(), await alpha.called()

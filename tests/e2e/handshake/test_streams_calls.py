@@ -227,7 +227,7 @@ async def _messages_for(gateway: TestGateway, session: str, name: str) -> int:
 
 
 async def test_answers_that_need_no_reading_pass_python_by(
-    start: StartGateway, capfd: pytest.CaptureFixture[str]
+    start_own: StartGateway, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """By the filter's own counters, and by the worker's: JSON answers, and all answers of servers without sessions."""
     async with (
@@ -237,11 +237,11 @@ async def test_answers_that_need_no_reading_pass_python_by(
     ):
         for server in (alpha, beta, gamma):
             server.on["tools/call"] = _echo_in_events if server is not gamma else _echo_in_json
-        async with start({"beta": beta.url}) as gateway:
+        async with start_own({"beta": beta.url}) as gateway:
             # Request headers and body, and nothing of the response.
             assert await _messages_for(gateway, await gateway.initialize(), "beta__echo") == 2
         assert "mcp.response" not in capfd.readouterr().err
-        async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
+        async with start_own({"alpha": alpha.url, "beta": beta.url}) as gateway:
             session = await gateway.initialize()
             # And the head of the response, which is ordered before it is known whose it will be.
             assert await _messages_for(gateway, session, "beta__echo") == 3
@@ -251,7 +251,7 @@ async def test_answers_that_need_no_reading_pass_python_by(
             assert await _messages_for(gateway, session, "alpha__echo") > 3  # its events have ids
         # What beta answers is not looked at, and alpha's JSON not read.
         assert _readings(capfd.readouterr().err) == {"pass": "1", "events": "1"}
-        async with start({"beta": beta.url, "gamma": gamma.url}) as gateway:
+        async with start_own({"beta": beta.url, "gamma": gamma.url}) as gateway:
             session = await gateway.initialize()
             assert await _messages_for(gateway, session, "gamma__echo") > 3  # it holds URIs
             assert await _messages_for(gateway, session, "beta__echo") > 3  # what it writes may read like gamma's

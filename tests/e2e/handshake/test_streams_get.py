@@ -283,9 +283,9 @@ async def test_a_session_that_expires_ends_its_streams(start: StartGateway) -> N
             assert gone.status == 404
 
 
-async def test_a_worker_told_to_stop_ends_streams_at_once(start: StartGateway) -> None:
+async def test_a_worker_told_to_stop_ends_streams_at_once(start_own: StartGateway) -> None:
     """Clients open them again elsewhere, while calls get their time to finish."""
-    async with two(start) as (alpha, _, gateway), listen(gateway, await gateway.initialize()) as events:
+    async with two(start_own) as (alpha, _, gateway), listen(gateway, await gateway.initialize()) as events:
         channel = await alpha.opened()
         await channel.log("before")
         await events.message()

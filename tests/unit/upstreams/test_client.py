@@ -65,7 +65,8 @@ async def test_initialize_and_what_follows_it() -> None:
     """No session and no version before there are any."""
     async with asking() as (client, server):
         session, instructions = await client.initialize(ENTRY, "2025-06-18", frozenset({"sampling", "sampling.tools"}))
-    assert session == UpstreamSession("2025-06-18", "scripted-1-1", frozenset({"tools"}))
+    [known] = server.sessions
+    assert session == UpstreamSession("2025-06-18", known, frozenset({"tools"}))
     assert instructions is None
     first, second = server.received
     assert (first.http_method, first.path, second.path) == ("POST", PATH, PATH)
@@ -79,7 +80,7 @@ async def test_initialize_and_what_follows_it() -> None:
         "accept": "application/json, text/event-stream",
     }
     assert second.message == {"jsonrpc": "2.0", "method": "notifications/initialized"}
-    assert (second.headers["mcp-session-id"], second.headers["mcp-protocol-version"]) == ("scripted-1-1", "2025-06-18")
+    assert (second.headers["mcp-session-id"], second.headers["mcp-protocol-version"]) == (known, "2025-06-18")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,9 @@ async def test_a_session_that_is_not_confirmed_is_ended() -> None:
         reason, _ = await failure(client.initialize(ENTRY, LATEST, frozenset()))
         assert reason == "status"
         await eventually(lambda: not server.sessions, "the session is ended")
-    assert server.received[-1].headers["mcp-session-id"] == "scripted-1-1"
+    told, ended = server.received[-2:]
+    assert ended.http_method == "DELETE"
+    assert ended.headers["mcp-session-id"] == told.headers["mcp-session-id"]
 
 
 # -- The answer to initialize -----------------------------------------------------------------------------------------------
