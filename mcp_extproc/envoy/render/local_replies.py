@@ -179,6 +179,7 @@ def local_replies(config: GatewayConfig) -> LocalReplyConfig:
             *denials(config),
             _too_large(config),
             _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {paths}."),
+            _too_slow(),
             *([_overloaded()] if config.overload.max_heap_size_bytes is not None else []),
             *_failures(),
         ]
@@ -205,6 +206,11 @@ def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
 def _too_large(config: GatewayConfig) -> ResponseMapper:
     limit = config.limits.request_bytes
     return _mapper(413, errors.INVALID_REQUEST, f"The body is larger than the {limit} bytes allowed.")
+
+
+def _too_slow() -> ResponseMapper:
+    message = "The request did not arrive in time: see `listen.limits.request_timeout` in the gateway's configuration."
+    return _mapper(408, errors.INVALID_REQUEST, message)
 
 
 def _overloaded() -> ResponseMapper:
