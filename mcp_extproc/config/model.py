@@ -447,9 +447,20 @@ class Limits(Model):
     event_bytes: Size = 10 << 20
     """Maximum size of an event in a server's event stream. A larger event ends the stream."""
 
-    stream_bytes: Size = 16 << 20
+    stream_bytes: Size = 1 << 20
     """Bytes after which a GET stream ends and the client opens the next one. This bounds what Envoy buffers for a client that
     does not read."""
+
+    unread_bytes: Size = 64 << 20
+    """Bytes of all GET streams of a worker that Envoy may have buffered. They count until the client is gone, and for
+    `listen.limits.unread_timeout` after the stream has ended. A session gets at most a quarter of what is left, and always
+    64 KiB; above that its streams end, and then its servers wait."""
+
+    streams: WholeNumber = Field(default=10_000, ge=1, le=1_000_000)
+    """Maximum number of open GET streams of a worker. Above it: 429. A principal gets at most a quarter."""
+
+    session_streams: WholeNumber = Field(default=32, ge=1, le=10_000)
+    """Maximum number of open GET streams of a session. One more ends the oldest."""
 
 
 class Log(Model):

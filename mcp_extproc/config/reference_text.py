@@ -112,7 +112,10 @@ limits:
   json_depth: 100
   batch_messages: 50
   event_bytes: 10MiB
-  stream_bytes: 16MiB
+  stream_bytes: 1MiB
+  unread_bytes: 64MiB
+  streams: 10000
+  session_streams: 32
 
 log:
   level: info

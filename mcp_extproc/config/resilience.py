@@ -184,7 +184,7 @@ class ListenTls(Model):
 
 
 class ListenLimits(Model):
-    """Limits of the listener for clients. The defaults are Envoy's."""
+    """Limits of the listener for clients."""
 
     max_request_headers_kb: WholeNumber | None = Field(default=None, ge=1, le=8192)
     """Maximum size of request headers, in KiB. Above it: 431. Default: 60."""
@@ -195,8 +195,22 @@ class ListenLimits(Model):
     per_connection_buffer_limit_bytes: Size | None = None
     """Bytes that Envoy buffers for each connection before it stops reading. Default: 1MiB."""
 
-    idle_timeout: Seconds | None = Field(default=None, ge=0.001)
-    """Idle time after which a connection is closed. Default: 1h."""
+    idle_timeout: Seconds = Field(default=300.0, ge=0.001)
+    """Idle time after which a connection without a request is closed."""
+
+    request_headers_timeout: Seconds = Field(default=15.0, ge=0.001)
+    """Deadline of a request's headers, from their first byte on, and of a TLS handshake. After it: 408, or the connection is
+    closed."""
+
+    request_timeout: Seconds = Field(default=60.0, ge=0.001)
+    """Deadline of a whole request, body included. After it: 408."""
+
+    unread_timeout: Seconds = Field(default=60.0, ge=1)
+    """How long a client may take nothing of what is sent to it. Then its connection is closed. Over HTTP/2, where a connection
+    may be read and an answer not, the answer is reset so long after its end."""
+
+    max_concurrent_streams: WholeNumber = Field(default=100, ge=1, le=2**31 - 1)
+    """Maximum number of concurrent requests of an HTTP/2 connection. Clients wait, or open another."""
 
     max_connection_duration: Seconds | None = Field(default=None, ge=0.001)
     """Age at which a connection is closed; its requests and streams get 5 s to finish. Default: no limit."""
@@ -208,9 +222,11 @@ class ListenLimits(Model):
 class Overload(Model):
     """Envoy's overload manager, which applies to the whole Envoy process."""
 
-    max_active_downstream_connections: WholeNumber | None = Field(default=None, ge=1, le=MAX_COUNT)
-    """Maximum number of client connections. Further ones are closed immediately. Default: no limit."""
+    max_active_downstream_connections: WholeNumber = Field(default=10_000, ge=1, le=MAX_COUNT)
+    """Maximum number of client connections. Further ones are closed immediately. Each takes a file descriptor, as does each
+    connection to a server."""
 
     max_heap_size_bytes: Size | None = None
-    """Envoy's heap. At 90 % of it connections are closed after their request, at 95 % requests get 503, at 98 % no connections
-    are accepted. Default: no limit."""
+    """Envoy's heap. From 85 % of it on, HTTP/2 requests that hold more than 1 MiB are reset, the largest first; at 90 %
+    connections are closed after their request, at 95 % requests get 503, at 98 % no connections are accepted. Default: no
+    limit."""

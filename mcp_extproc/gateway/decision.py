@@ -161,6 +161,8 @@ class Stream:
     """Unix time in seconds at which the session, and with it the stream, ends."""
     refused: Reply
     """The answer where the stream can't be resumed."""
+    crowded: Reply
+    """The answer where there are too many streams."""
     facts: RequestFacts
     deadline: float
     """Seconds for a server to begin its stream, where it has to be there before ours begins."""

@@ -44,6 +44,12 @@ def stream(why: str) -> McpError:
     )
 
 
+def too_many_streams() -> McpError:
+    """A GET where others have all the streams that a worker, or the client's principal, may have (RFC 6585 section 4)."""
+    message = "Too many streams are open: see `limits.streams` in the gateway's configuration. Try again later."
+    return _transport(429, "too_many_streams", message, headers=(("retry-after", "5"),))
+
+
 def accept_stream() -> McpError:
     """A GET of a client that would not take an event stream."""
     return _transport(406, "accept", "Send Accept: text/event-stream; a GET is answered with an event stream.")

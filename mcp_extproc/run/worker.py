@@ -36,7 +36,10 @@ from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.expiry import Expiry
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
+from mcp_extproc.upstreams.open_streams import OpenStreams
 from mcp_extproc.upstreams.stream_services import StreamServices
+from mcp_extproc.upstreams.turns import Turns
+from mcp_extproc.upstreams.unread import Unread
 
 DRAIN_SECONDS = 10.0
 """Default time for running exchanges after SIGTERM, in seconds."""
@@ -102,9 +105,13 @@ async def worker(
         expiry = Expiry(legs, memory, time.time)
         expiry.start()
         stack.push_async_callback(expiry.close)
+        limits, unread_timeout = config.limits, config.listen.limits.unread_timeout
         services = StreamServices(
-            client, legs, entries, memory, gateway.identifiers, time.time, config.limits.stream_bytes
-        )
+            client, legs, entries, memory, gateway.identifiers, time.time,
+            Unread(limits.unread_bytes, limits.stream_bytes, unread_timeout, time.monotonic),
+            OpenStreams(limits.streams, limits.session_streams),
+            Turns(),
+        )  # fmt: skip
         streams = Streams(services)
         processor = Processor(gateway, legs, streams, counters, time.time)
         server = TRANSPORTS[options.transport](processor, options.listen, config.limits.request_bytes, tls)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 
 from mcp_extproc.gateway.decision import Reply, Stream
 from mcp_extproc.gateway.relay.identifiers import session_checksum
@@ -15,8 +16,11 @@ from mcp_extproc.mcp.sse import COMMENT
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.client import BROKEN, UpstreamError
+from mcp_extproc.upstreams.listener import Listener
 from mcp_extproc.upstreams.merged_stream import HEARTBEAT_SECONDS, MergedStream
+from mcp_extproc.upstreams.open_streams import TooManyStreams
 from mcp_extproc.upstreams.stream_services import StreamServices
+from mcp_extproc.upstreams.unread import Given
 
 
 class Streams:
@@ -30,26 +34,46 @@ class Streams:
         self._services = services
         self._tasks = Tasks(log.logger("streams"))
         self._merged: dict[str, MergedStream] = {}
-        self._waiting: set[asyncio.Timeout] = set()
+        self._rests: set[_Rest] = set()
         self._is_closing = False
 
     @asynccontextmanager
     async def open(self, stream: Stream) -> AsyncIterator[AsyncIterator[bytes] | Reply]:
         """The bytes of a stream, or the answer where there is none."""
-        if stream.method:
-            async with self._rest(stream) as rest:
-                yield rest
-            return
+        key, principal = stream.view.key, stream.context.principal
+        opening = _Rest() if stream.method else Listener()
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._services.open.one_more(key, principal, partial(self._replace, key, opening)))
+            except TooManyStreams:
+                yield stream.crowded
+                return
+            given = stack.enter_context(self._services.unread.stream(key))
+            if isinstance(opening, Listener):
+                yield given.counted(stack.enter_context(self._listening(stream, opening, given)))
+                return
+            async with self._rest(stream, opening, given) as rest:
+                yield rest if isinstance(rest, Reply) else given.counted(rest)
+
+    @contextmanager
+    def _listening(self, stream: Stream, listener: Listener, given: Given) -> Iterator[AsyncIterator[bytes]]:
         key = stream.view.key
         merged = self._merged.get(key)
         if merged is None:
             merged = self._merged[key] = MergedStream(
                 self._services, self._tasks, stream, lambda: self._merged.pop(key, None)
             )
-        with merged.listener(stream) as chunks:
+        with merged.chunks(stream, listener, given) as chunks:
             if self._is_closing:
                 merged.end()
             yield chunks
+
+    def _replace(self, key: str, stream: Listener | _Rest) -> None:
+        """End a session's stream, as a newer one takes its place."""
+        if isinstance(stream, _Rest):
+            stream.end()
+        elif (merged := self._merged.get(key)) is not None:
+            merged.replace(stream)
 
     def end(self, caller: str) -> None:
         """The client ended its session: so do its streams."""
@@ -65,9 +89,8 @@ class Streams:
     async def close(self) -> None:
         """End all streams, and from now on each that is opened; clients open them again elsewhere."""
         self._is_closing = True
-        for waiting in self._waiting:
-            if not waiting.expired():
-                waiting.reschedule(0)
+        for rest in self._rests:
+            rest.end()
         for merged in self._merged.values():
             merged.end()
         await self._tasks.close()
@@ -75,7 +98,7 @@ class Streams:
     # -- The rest of a call's stream --------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _rest(self, stream: Stream) -> AsyncIterator[AsyncIterator[bytes] | Reply]:
+    async def _rest(self, stream: Stream, rest: _Rest, given: Given) -> AsyncIterator[AsyncIterator[bytes] | Reply]:
         [ref] = stream.sources
         cursor, session = stream.cursors[ref.server], self._services.memory.current(ref)
         if session is None or session_checksum(session) != cursor.session:
@@ -92,7 +115,11 @@ class Streams:
             if chunks is None:
                 yield stream.refused
             else:
-                yield self._relayed(stream, chunks, self._reader(stream, ref.server, session))
+                self._rests.add(rest)
+                stack.callback(self._rests.discard, rest)
+                if self._is_closing:
+                    rest.end()
+                yield self._relayed(stream, rest.chunks(chunks, given), self._reader(stream, ref.server, session))
 
     def _reader(self, stream: Stream, server: str, session: UpstreamSession) -> CallResponse:
         expected = Expected(
@@ -111,30 +138,58 @@ class Streams:
     async def _relayed(
         self, stream: Stream, chunks: AsyncIterator[bytes], response: CallResponse
     ) -> AsyncIterator[bytes]:
-        reading = True
-        while reading:
-            try:
-                async with self._patience():
-                    chunk = await anext(chunks)
-            except TimeoutError:
-                if not self._is_closing:
-                    yield COMMENT
-                    continue
-                chunk, reading = b"", False
-            except (StopAsyncIteration, *BROKEN):
-                chunk, reading = b"", False
-            out = response.feed(chunk, end=not reading)
+        async for chunk in chunks:
+            if chunk is COMMENT:
+                yield COMMENT
+                continue
+            await self._services.turns.take(len(chunk))
+            out = response.feed(chunk, end=not chunk)
             for message in out.up:
                 await self._services.legs.answer(response.server, response.session, message, stream.context)
             if out.down:
                 yield out.down
 
+
+class _Rest:
+    """Somebody who waits for the rest of a call's stream."""
+
+    def __init__(self) -> None:
+        self._is_ended = False
+        self._waiting: asyncio.Timeout | None = None
+
+    def end(self) -> None:
+        """Let it be over, soon."""
+        self._is_ended = True
+        if self._waiting is not None and not self._waiting.expired():
+            self._waiting.reschedule(0)
+
+    async def chunks(self, chunks: AsyncIterator[bytes], given: Given) -> AsyncIterator[bytes]:
+        """The chunks of a server's stream, :data:`COMMENT` where there is none for a while, and an empty one at its end.
+
+        It breaks off where its client was given enough for now, and asks for the rest of the rest.
+        """
+        while not given.is_full:
+            try:
+                async with self._patience():
+                    chunk = await (anext(chunks) if given.has_room else _nothing())
+            except TimeoutError:
+                chunk = b"" if self._is_ended else COMMENT
+            except (StopAsyncIteration, *BROKEN):
+                chunk = b""
+            yield chunk
+            if not chunk:
+                return
+
     @asynccontextmanager
     async def _patience(self) -> AsyncIterator[None]:
-        """Time for one read; at the end of the worker there is none."""
-        async with asyncio.timeout(0 if self._is_closing else HEARTBEAT_SECONDS) as waiting:
-            self._waiting.add(waiting)
+        """Time for one read; there is none where it is to end."""
+        async with asyncio.timeout(0 if self._is_ended else HEARTBEAT_SECONDS) as self._waiting:
             try:
                 yield
             finally:
-                self._waiting.discard(waiting)
+                self._waiting = None
+
+
+async def _nothing() -> bytes:
+    await asyncio.Event().wait()
+    raise AssertionError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-_HELD_BYTES = 256 * 1024
+_HELD_BYTES = 64 * 1024
 """Most held for a client that reads slowly, but for one event of any size; then servers have to wait."""
 
 
@@ -39,6 +39,11 @@ class Listener:
         self._size -= len(chunk)
         self.wake()
         return chunk
+
+    async def over(self) -> None:
+        """Until nothing more comes. What is there stays."""
+        while not self._ended:
+            await self.moved()
 
     def rest(self) -> list[bytes]:
         """Take out all that was not sent."""

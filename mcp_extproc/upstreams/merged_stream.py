@@ -24,6 +24,7 @@ from mcp_extproc.upstreams.client import BROKEN, NoStream, UpstreamError
 from mcp_extproc.upstreams.listener import Listener
 from mcp_extproc.upstreams.pauses import Pause
 from mcp_extproc.upstreams.stream_services import StreamServices
+from mcp_extproc.upstreams.unread import Given
 
 HEARTBEAT_SECONDS = 5.0
 """Longest silence towards a client: some end streams that are idle for ten seconds."""
@@ -59,28 +60,25 @@ class MergedStream:
             self._tell_change(set(stream.changed))
 
     @contextmanager
-    def listener(self, stream: Stream) -> Iterator[AsyncIterator[bytes]]:
-        """Listen: the merged stream."""
-        listener = Listener()
+    def chunks(self, stream: Stream, listener: Listener, given: Given) -> Iterator[AsyncIterator[bytes]]:
+        """The merged stream, for a client that listens."""
         self._attach(listener, stream.cursors)
         try:
-            yield self._chunks(listener, stream.expires)
+            yield self._chunks(listener, stream.expires, given)
         finally:
             self._detach(listener)
 
-    async def _chunks(self, listener: Listener, expires: float) -> AsyncIterator[bytes]:
-        sent = 0
+    async def _chunks(self, listener: Listener, expires: float, given: Given) -> AsyncIterator[bytes]:
         while (left := expires - self._services.clock()) > 0:
-            if sent > self._services.stream_bytes:
-                return  # Envoy may hold all of it for a client that does not read; one that does comes back
+            if given.is_full:
+                return  # a client that reads comes back
             try:
                 async with asyncio.timeout(min(HEARTBEAT_SECONDS, left)):
-                    chunk = await listener.get()
+                    chunk = await (listener.get() if given.has_room else listener.over())
             except TimeoutError:
                 chunk = COMMENT
             if chunk is None:
                 return
-            sent += len(chunk)
             yield chunk
 
     def _attach(self, listener: Listener, cursors: Mapping[str, Cursor]) -> None:
@@ -109,6 +107,12 @@ class MergedStream:
         for task in (*self._pumps, self._telling):
             if task is not None:
                 task.cancel()
+
+    def replace(self, listener: Listener) -> None:
+        """End a listener's stream, as a newer one takes its place. The newest gets what it has not sent."""
+        if self.listeners[-1] is not listener:
+            self.listeners[-1].put(*listener.rest())
+        listener.end()
 
     def end(self) -> None:
         """End the stream of every listener."""
@@ -188,6 +192,7 @@ class MergedStream:
                 pause.was_open(loop.time() - opened)
 
     async def _event(self, server: str, session: UpstreamSession, event: SseEvent, pause: Pause) -> None:
+        await self._services.turns.take(len(event.data or b""))
         if event.retry is not None:
             pause.ask_for(event.retry)
         if event.data:

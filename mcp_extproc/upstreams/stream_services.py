@@ -10,6 +10,9 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import Identifiers
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
+from mcp_extproc.upstreams.open_streams import OpenStreams
+from mcp_extproc.upstreams.turns import Turns
+from mcp_extproc.upstreams.unread import Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +31,9 @@ class StreamServices:
     """Seals event ids."""
     clock: Callable[[], float]
     """Unix time in seconds."""
-    stream_bytes: int
-    """After which the stream of a GET ends."""
+    unread: Unread
+    """What Envoy may have of streams that nobody reads."""
+    open: OpenStreams
+    """How many there are."""
+    turns: Turns
+    """Who may work on what a server sent."""

@@ -9,7 +9,7 @@ from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import UPSTREAMS_LISTENER, Layout, cluster_name
 from mcp_extproc.envoy.render.clusters import clusters
-from mcp_extproc.envoy.render.downstream import is_limited, overload_manager
+from mcp_extproc.envoy.render.downstream import overload_manager
 from mcp_extproc.envoy.render.listeners import listeners
 from mcp_extproc.envoy.render.typed import envoy_address
 from mcp_extproc.envoy.render.verbatim import written_out
@@ -18,7 +18,7 @@ from mcp_extproc.envoy.render.verbatim import written_out
 def bootstrap(config: GatewayConfig, layout: Layout) -> Bootstrap:
     """A complete Envoy in front of the gateway."""
     return Bootstrap(
-        admin=_admin(config, layout.admin) if layout.admin is not None else None,
+        admin=_admin(layout.admin) if layout.admin is not None else None,
         overload_manager=overload_manager(config.overload),
         static_resources=BootstrapStaticResources(
             listeners=listeners(config, layout),
@@ -31,7 +31,7 @@ def upstreams_only(config: GatewayConfig, layout: Layout) -> Bootstrap:
     """The part of Envoy that faces the servers: their clusters, and the private listener for sub-requests."""
     wanted = {cluster_name(name) for name in config.servers}
     return Bootstrap(
-        admin=_admin(config, layout.admin) if layout.admin is not None else None,
+        admin=_admin(layout.admin) if layout.admin is not None else None,
         static_resources=BootstrapStaticResources(
             listeners=[item for item in listeners(config, layout) if item.name == UPSTREAMS_LISTENER],
             clusters=[item for item in clusters(config, layout, judges_first=False) if item.name in wanted],
@@ -39,9 +39,9 @@ def upstreams_only(config: GatewayConfig, layout: Layout) -> Bootstrap:
     )
 
 
-def _admin(config: GatewayConfig, address: Address) -> Admin:
+def _admin(address: Address) -> Admin:
     # The admin interface stays reachable when Envoy accepts no more connections.
-    return Admin(address=envoy_address(address), ignore_global_conn_limit=is_limited(config.overload))
+    return Admin(address=envoy_address(address), ignore_global_conn_limit=True)
 
 
 def to_json(message: Bootstrap) -> str:

@@ -16,6 +16,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     RetryPolicy,
     RetryPolicyRetryHostPredicate,
+    SocketOptionsOverride,
 )
 from envoy_data_plane.envoy.config.listener.v3 import AdditionalAddress, Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
@@ -61,11 +62,6 @@ from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header, 
 MESSAGE_TIMEOUT = 5.0
 """Seconds that a worker has for each message. Most take microseconds; fan-outs request more (``max_message_timeout``)."""
 
-_REQUEST_TIMEOUT = 60.0
-"""Seconds for a client to send its whole request."""
-
-_HEADERS_TIMEOUT = 15.0
-
 _SESSION_KEY_CHARS = 24
 """Length of the prefix of a session token that contains its nonce, which is unique and reveals nothing."""
 
@@ -75,7 +71,10 @@ def listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
     clients = _clients(config, layout)
     if config.counts_locally and config.listen.tls is None:  # Workers use no TLS on Unix sockets.
         # One listener with two addresses: a separate listener for batches would have its own rate limit buckets.
-        clients.additional_addresses = [AdditionalAddress(address=envoy_address(layout.batches))]
+        # A Unix socket has none of TCP's options.
+        clients.additional_addresses = [
+            AdditionalAddress(address=envoy_address(layout.batches), socket_options=SocketOptionsOverride())
+        ]
         return [clients, *own_listeners(config, layout)]
     return [clients, *own_listeners(config, layout), _batches(config, layout)]
 
@@ -114,7 +113,7 @@ def _batches(config: GatewayConfig, layout: Layout) -> Listener:
         # The client's address is the last in x-forwarded-for, from its original request.
         manager.use_remote_address = False
     listener = _listener(BATCHES_LISTENER, layout.batches, manager)
-    downstream.exempt(listener, config.overload)
+    downstream.exempt(listener)
     return listener
 
 
@@ -135,15 +134,13 @@ def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnec
         ),
         # HTTP/1.0 is what some reverse proxies speak by default. The others get a 426 that they can't do anything with.
         http_protocol_options=Http1ProtocolOptions(accept_http_10=True),
-        request_timeout=seconds(_REQUEST_TIMEOUT),
-        request_headers_timeout=seconds(_HEADERS_TIMEOUT),
     )
 
 
 def _upstreams(config: GatewayConfig, layout: Layout) -> Listener:
     filters = sticky.sub_request_filters(config)
     routing = routes.upstream_routes(config)
-    return _private(config, UPSTREAMS_LISTENER, layout.upstreams, routing, filters, local_replies.failure_headers())
+    return _private(UPSTREAMS_LISTENER, layout.upstreams, routing, filters, local_replies.failure_headers())
 
 
 def _repair(config: GatewayConfig, layout: Layout) -> Listener:
@@ -156,7 +153,7 @@ def _repair(config: GatewayConfig, layout: Layout) -> Listener:
         *sticky.sub_request_filters(config),
     ]
     local = local_replies.repair_replies() if any(map(resilience.fails_over, servers)) else None
-    return _private(config, REPAIR_LISTENER, layout.repair, routes.repair_routes(config), filters, local)
+    return _private(REPAIR_LISTENER, layout.repair, routes.repair_routes(config), filters, local)
 
 
 def whole_bodies(config: GatewayConfig) -> Buffer:
@@ -265,7 +262,6 @@ def _what_the_worker_sees(layout: Layout) -> HeaderForwardingRules:
 
 
 def _private(
-    config: GatewayConfig,
     name: str,
     address: Address,
     route_config: RouteConfiguration,
@@ -284,7 +280,7 @@ def _private(
         stream_idle_timeout=ZERO,
     )
     listener = _listener(name, address, manager)
-    downstream.exempt(listener, config.overload)
+    downstream.exempt(listener)
     return listener
 
 

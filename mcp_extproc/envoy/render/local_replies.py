@@ -52,7 +52,6 @@ from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE
 from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
 from mcp_extproc.envoy.render.denials import denials
-from mcp_extproc.envoy.render.downstream import is_limited
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
 from mcp_extproc.mcp import errors, transport
 
@@ -180,7 +179,8 @@ def local_replies(config: GatewayConfig) -> LocalReplyConfig:
             *denials(config),
             _too_large(config),
             _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {paths}."),
-            *([_overloaded()] if is_limited(config.overload) else []),
+            _too_slow(),
+            *([_overloaded()] if config.overload.max_heap_size_bytes is not None else []),
             *_failures(),
         ]
     )
@@ -206,6 +206,11 @@ def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
 def _too_large(config: GatewayConfig) -> ResponseMapper:
     limit = config.limits.request_bytes
     return _mapper(413, errors.INVALID_REQUEST, f"The body is larger than the {limit} bytes allowed.")
+
+
+def _too_slow() -> ResponseMapper:
+    message = "The request did not arrive in time: see `listen.limits.request_timeout` in the gateway's configuration."
+    return _mapper(408, errors.INVALID_REQUEST, message)
 
 
 def _overloaded() -> ResponseMapper:

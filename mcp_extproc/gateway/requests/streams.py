@@ -37,6 +37,7 @@ def open_stream(services: Services, caller: Caller, head: RequestHead, facts: Re
         method=method,
         expires=caller.expires,
         refused=replies.reject(refusals.stream("it is over, or its server does not keep it"), facts),
+        crowded=replies.reject(refusals.too_many_streams(), facts),
         facts=facts,
         deadline=max(entry.discovery_timeout for entry in servers.values()) if servers else 0.0,
         context=context_of(head),

@@ -9,6 +9,7 @@ from typing import Any, cast
 import msgspec
 import orjson
 
+from mcp_extproc.config.model import Limits
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Decision, NeedSession
 from mcp_extproc.gateway.legs import Failed, SessionRef
@@ -20,6 +21,11 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import Result, SessionLost, UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
+from mcp_extproc.upstreams.open_streams import OpenStreams
+from mcp_extproc.upstreams.stream_services import StreamServices
+from mcp_extproc.upstreams.turns import Turns
+from mcp_extproc.upstreams.unread import Unread
+from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import catalog_of, config
 
 Step = UpstreamSession | dict[str, Any] | Exception | asyncio.Event
@@ -85,6 +91,23 @@ class FakeClient:
         self.contexts.append(context)
         self.asked.append((entry.name, "end", session.id))
         await self._next(entry.name)
+
+
+def stream_services(
+    client: UpstreamClient,
+    legs: LegRunner,
+    memory: SessionMemory,
+    relays: RelayRig,
+    limits: Limits | None = None,
+) -> StreamServices:
+    """What streams over a client are made with, at a time that stands still."""
+    limits = limits or Limits()
+    return StreamServices(
+        client, legs, relays.relay._catalog.entries, memory, relays.identifiers, lambda: 0.0,
+        Unread(limits.unread_bytes, limits.stream_bytes, 60.0, lambda: 0.0),
+        OpenStreams(limits.streams, limits.session_streams),
+        Turns(),
+    )  # fmt: skip
 
 
 class Rig:

@@ -24,11 +24,10 @@ from mcp_extproc.upstreams.answers import (
 )
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.get_streams import Streams
-from mcp_extproc.upstreams.stream_services import StreamServices
 from tests.support.waiting import eventually, stays
 from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import LATEST, upstream
-from tests.unit.upstreams.fake_client import DEADLINE, FakeClient, Rig, page
+from tests.unit.upstreams.fake_client import DEADLINE, FakeClient, Rig, page, stream_services
 
 PINGS = 30_000
 
@@ -135,18 +134,11 @@ class Pinging(FakeClient):
 async def test_a_flood_of_pings_is_read_as_fast_as_its_server_takes_the_answers() -> None:
     client = Pinging(b=[page("x")])
     rig, relays = Rig(client), RelayRig()
-    services = StreamServices(
-        cast("UpstreamClient", client),
-        rig.legs,
-        rig.legs._entries,
-        rig.memory,
-        relays.identifiers,
-        lambda: 0.0,
-        1 << 20,
-    )
-    streams = Streams(services)
+    streams = Streams(stream_services(cast("UpstreamClient", client), rig.legs, rig.memory, relays))
     ref = SessionRef("a", "a", upstream("a"), LATEST, frozenset())
-    asked = Stream(relays.view, relays.relay, (ref,), {}, "", 1e9, Reply(405, b""), NOTHING, 1.0, NO_CONTEXT)
+    asked = Stream(
+        relays.view, relays.relay, (ref,), {}, "", 1e9, Reply(405, b""), Reply(429, b""), NOTHING, 1.0, NO_CONTEXT
+    )
     async with streams.open(asked):
         read = await stays(lambda: client.asked_for, 0.1)
         assert 0 < read <= MAX_QUEUED + MAX_RUNNING + 1, "reading goes on without end"

@@ -21,12 +21,11 @@ from mcp_extproc.mcp.sse import COMMENT, SseEvent, SseParser, render
 from mcp_extproc.upstreams import merged_stream
 from mcp_extproc.upstreams.client import UpstreamClient, UpstreamError
 from mcp_extproc.upstreams.get_streams import Streams
-from mcp_extproc.upstreams.stream_services import StreamServices
 from tests.support.scripted import ScriptedServer, hang
 from tests.support.waiting import eventually
 from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
-from tests.unit.upstreams.fake_client import DEADLINE, FakeClient, Rig, need
+from tests.unit.upstreams.fake_client import DEADLINE, FakeClient, Rig, need, stream_services
 
 FLAGS = frozenset({"roots"})
 
@@ -178,13 +177,12 @@ class Listening:
 
     def __init__(self, client: Any, changed: frozenset[str] = frozenset()) -> None:
         rig = RelayRig()
-        entries, legs = rig.relay._catalog.entries, None
-        services = StreamServices(
-            client, legs, entries, rig.memory, rig.identifiers, lambda: 0.0, 1 << 20  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.streams = Streams(services)
+        legs: Any = None
+        self.streams = Streams(stream_services(client, legs, rig.memory, rig))
         refs = (SessionRef("b", "b", upstream("b"), LATEST, frozenset()),)
-        self.asked = Stream(rig.view, rig.relay, refs, {}, "", 1e9, Reply(405, b""), NOTHING, 1.0, NO_CONTEXT, changed)
+        self.asked = Stream(
+            rig.view, rig.relay, refs, {}, "", 1e9, Reply(405, b""), Reply(429, b""), NOTHING, 1.0, NO_CONTEXT, changed
+        )
 
     async def next(self) -> bytes:
         """The first message that the client gets."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from mcp_extproc.config.model import Limits
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Reply, Stream
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, SseEvent, SseParser, render
@@ -20,11 +24,11 @@ from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import NoStream, UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
-from mcp_extproc.upstreams.stream_services import StreamServices
+from mcp_extproc.upstreams.unread import LEAST_BYTES
 from tests.support.waiting import eventually
 from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import LATEST, upstream
-from tests.unit.upstreams.fake_client import LOST, FakeClient, Rig, Step
+from tests.unit.upstreams.fake_client import LOST, FakeClient, Rig, Step, stream_services
 
 SIZE = 16 * 1024
 
@@ -63,20 +67,21 @@ class Flood:
 class Bench:
     """Streams over one flood."""
 
-    def __init__(self, stream_bytes: int = 64 << 20) -> None:
+    def __init__(self, **limits: Any) -> None:
         self.rig = RelayRig()
         self.flood = Flood()
-        entries = self.rig.relay._catalog.entries
         client: Any = self.flood
         legs: Any = None
-        services = StreamServices(
-            client, legs, entries, self.rig.memory, self.rig.identifiers, lambda: 0.0, stream_bytes
+        services = stream_services(
+            client, legs, self.rig.memory, self.rig, Limits(**{"stream_bytes": 64 << 20} | limits)
         )
         self.streams = Streams(services)
 
     def stream(self) -> Stream:
         refs = tuple(SessionRef(name, name, upstream(name), LATEST, frozenset()) for name in ("a", "b"))
-        return Stream(self.rig.view, self.rig.relay, refs, {}, "", 1e9, Reply(405, b""), NOTHING, 1.0, NO_CONTEXT)
+        return Stream(
+            self.rig.view, self.rig.relay, refs, {}, "", 1e9, Reply(405, b""), Reply(429, b""), NOTHING, 1.0, NO_CONTEXT
+        )
 
 
 async def _numbers(chunks: AsyncIterator[bytes], count: int) -> list[int]:
@@ -189,6 +194,47 @@ async def test_a_stream_ends_after_so_many_bytes() -> None:
         assert len(await _numbers(chunks, 2)) == 2
 
 
+async def test_servers_wait_for_a_client_that_leaves_all_unread() -> None:
+    """Its streams end, one after the other, and the next ones are given nothing more for now."""
+    bench = Bench(stream_bytes=4 * SIZE, unread_bytes=4 * LEAST_BYTES)
+    given = 0
+    for _ in range(20):
+        async with bench.streams.open(bench.stream()) as chunks:
+            assert not isinstance(chunks, Reply)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    async for chunk in chunks:
+                        given += len(chunk)
+                        assert given <= LEAST_BYTES + 2 * SIZE
+        await _settle(bench)
+    assert given >= LEAST_BYTES
+
+
+async def test_one_stream_too_many_ends_the_oldest() -> None:
+    """A client that comes back before it is known to be gone gets a new one, and what the old one had not sent."""
+    bench = Bench(session_streams=2)
+    async with bench.streams.open(bench.stream()) as oldest, AsyncExitStack() as newer:
+        assert not isinstance(oldest, Reply)
+        await _settle(bench)
+        for _ in range(2):
+            newest = await newer.enter_async_context(bench.streams.open(bench.stream()))
+            assert not isinstance(newest, Reply)
+        await _settle(bench)
+        assert [chunk async for chunk in oldest] == []
+        await newer.aclose()
+    assert bench.streams.listeners == 0
+
+
+async def test_one_stream_too_many_of_all_is_refused() -> None:
+    bench = Bench(streams=1)
+    async with bench.streams.open(bench.stream()):
+        other = replace(bench.stream(), view=ClientView("other", LATEST, frozenset()))
+        async with bench.streams.open(other) as refused:
+            assert refused is other.crowded
+    async with bench.streams.open(other) as chunks:
+        assert not isinstance(chunks, Reply)
+
+
 # -- Servers that refuse, or close what they opened -------------------------------------------------------------------------
 
 
@@ -247,16 +293,23 @@ class Following:
         sender = cast("UpstreamClient", client)
         self.legs = Legs(sender, BatchClient(None, limits), entries, self.memory, limits)
         self.waited = self.legs.waited = []
-        services = StreamServices(
-            sender, self.legs, entries, self.memory, self.relays.identifiers, lambda: 0.0, 1 << 20
-        )
-        self.streams = Streams(services)
+        self.streams = Streams(stream_services(sender, self.legs, self.memory, self.relays))
         self.ref = SessionRef("b", "old", OLD, LATEST, frozenset())
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Listen until this holds."""
         asked = Stream(
-            self.relays.view, self.relays.relay, (self.ref,), {}, "", 1e9, Reply(405, b""), NOTHING, 1.0, NO_CONTEXT
+            self.relays.view,
+            self.relays.relay,
+            (self.ref,),
+            {},
+            "",
+            1e9,
+            Reply(405, b""),
+            Reply(429, b""),
+            NOTHING,
+            1.0,
+            NO_CONTEXT,
         )
         async with self.streams.open(asked):
             await eventually(condition, "the server was dealt with")
