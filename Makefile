@@ -22,7 +22,7 @@ JOBS ?= auto
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lifecycle check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy peers chaos test-compose fuzz bench docs golden protos build clean
+.PHONY: help run test lifecycle check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy peers browser chaos test-compose fuzz bench docs golden protos build clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,10 @@ oldest-envoy: $(READY) ## Run the tests of the rendered configuration with the o
 peers: $(READY) ## Test with nghttp2's clients, envoyproxy/ratelimit (apt: nghttp2-client redis-server golang) and a short fuzzing
 	$(PIP) install --editable '.[fuzz]'
 	$(BIN)/python -m pytest tests/peers $(ARGS)
+
+browser: $(READY) ## Test with pages in Chromium (apt: chromium), the MCP Inspector's among them
+	$(PIP) install --editable '.[browser]'
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 chaos: $(READY) ## Kill, freeze and replace parts of a gateway under load
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
