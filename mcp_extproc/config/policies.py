@@ -17,8 +17,8 @@ NATIVE_NAMESPACE = "envoy.filters.http.mcp"
 """Metadata namespace of Envoy's own MCP filter since 1.38; before that, ``mcp_proxy``."""
 
 OWN_FILTERS = frozenset({
-    "envoy.filters.http.buffer", "envoy.filters.http.custom_response", "envoy.filters.http.ext_proc",
-    "envoy.filters.http.router",
+    "envoy.filters.http.buffer", "envoy.filters.http.cors", "envoy.filters.http.custom_response",
+    "envoy.filters.http.ext_proc", "envoy.filters.http.router",
 })  # fmt: skip
 """Names of the filters that the gateway renders itself, besides those that begin with ``mcp_``."""
 

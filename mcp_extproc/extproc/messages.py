@@ -308,7 +308,8 @@ _READ_MARK = field(1, field(1, MARKER_NAMESPACE.encode()) + field(2, field(5, st
 
 def stream_head(facts: RequestFacts, more: NamespaceKeys = ()) -> bytes:
     """Begin to answer the request here with an event stream."""
-    fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-cache"))
+    # Chromium sends a DELETE twice if it could have stored a stream of the same URL that was aborted before.
+    fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-store"))
     headers = pb.HeaderMap(headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields])
     streamed = pb.StreamedImmediateResponse(headers_response=pb.HttpHeaders(headers=headers))
     head = pb.ProcessingResponse(streamed_immediate_response=streamed).SerializeToString()

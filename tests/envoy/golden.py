@@ -27,6 +27,7 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
         {
             "listen": {"address": "0.0.0.0", "port": 8080, "path": "/tools/mcp"},
             "limits": {"request_bytes": "1MiB"},
+            "origins": ["https://app.example.com", "http://localhost:6274"],
             "servers": {
                 "local": {"url": "http://localhost:3001/mcp?key=hush", "headers": {"x-api-key": "hush"}},
                 "remote": {"url": "https://mcp.example.com/v1", "timeout": "10m", "connect_timeout": "2s"},

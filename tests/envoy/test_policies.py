@@ -25,6 +25,7 @@ RBAC = {
 UNKNOWN = {"name": "acme", "typed_config": {"@type": "type.googleapis.com/acme.Filter", "some_key": [1, 2.5, None, ""]}}
 FAULT = {"name": "envoy.filters.http.fault", "typed_config": {"@type": f"{TYPE}.fault.v3.HTTPFault"}}
 CLUSTER = {"name": "authz", "type": "STATIC", "connect_timeout": "1s", "load_assignment": {"cluster_name": "authz"}}
+BROWSERS = ["envoy.filters.http.cors", "mcp_origin"]
 OURS = ["envoy.filters.http.custom_response", "envoy.filters.http.buffer"]
 EXT_PROC, ROUTER = "envoy.filters.http.ext_proc", "envoy.filters.http.router"
 LIMIT = {"by": ["tool"], "requests": 1, "per": "minute"}
@@ -73,6 +74,7 @@ def names(manager: dict[str, Any]) -> list[str]:
 def test_the_order_of_the_filters(tmp_path: Path, sections: Any, chain: list[str]) -> None:
     resources = rendered(tmp_path, **sections)
     found = managers(resources)
+    chain = [*BROWSERS, *chain]
     assert names(found["mcp"]) == chain
     if "mcp_batches" in found:
         assert names(found["mcp_batches"]) == chain
@@ -89,7 +91,7 @@ def test_word_for_word(tmp_path: Path) -> None:
     """Types that only Envoy knows, too."""
     envoy = {"http_filters": [RBAC, UNKNOWN], "clusters": [CLUSTER]}
     resources = rendered(tmp_path, envoy=envoy)
-    [rbac, unknown] = managers(resources)["mcp"]["httpFilters"][3:5]
+    [rbac, unknown] = managers(resources)["mcp"]["httpFilters"][5:7]
     assert rbac == {"name": RBAC["name"], "typedConfig": RBAC["typed_config"]}
     assert unknown == {"name": UNKNOWN["name"], "typedConfig": UNKNOWN["typed_config"]}
     assert CLUSTER in resources["clusters"]
@@ -109,7 +111,7 @@ def test_without_policies_nothing_is_added(tmp_path: Path) -> None:
     resources = rendered(tmp_path)
     routes = managers(resources)["mcp"]["routeConfig"]["virtualHosts"][0]["routes"]
     assert [route["name"] for route in routes] == ["mcp/a", "mcp/endpoint", "mcp/other"]
-    assert [cluster["name"] for cluster in resources["clusters"]] == ["mcp/a", "mcp_extproc"]
+    assert [cluster["name"] for cluster in resources["clusters"]] == ["mcp/a", "mcp_extproc", "mcp_nowhere"]
     assert "requestAttributes" not in json.dumps(managers(resources)["mcp"])
 
 
@@ -126,7 +128,7 @@ def test_a_request_that_passed_undecided_goes_nowhere(tmp_path: Path) -> None:
     ]
     keys = [[m["path"][0]["key"] for m in route["match"].get("dynamicMetadata", [])] for route in routes]
     assert keys == [["server", "forwarded"], ["shown", "server"], ["shown"], [], []]
-    assert [route["route"]["cluster"] for route in routes[:3]] == ["mcp/a", "mcp_nowhere", "mcp_nowhere"]
+    assert [route["route"]["cluster"] for route in routes[:4]] == ["mcp/a", *["mcp_nowhere"] * 3]
     [nowhere] = [cluster for cluster in resources["clusters"] if cluster["name"] == "mcp_nowhere"]
     assert "loadAssignment" not in nowhere
     assert set(routes[-1]["typedPerFilterConfig"]) == {"mcp_judge", EXT_PROC}

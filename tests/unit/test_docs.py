@@ -125,12 +125,15 @@ def test_the_samples_configurations_load(name: str) -> None:
     assert loaded.config.servers["dates"].addresses == (("127.0.0.1", 3002),)
 
 
+OWN_FILTERS = ["cors", "mcp_origin", "custom_response", "buffer", "ext_proc"]
+
+
 def with_filters(configuration: dict[str, Any], filters: list[Any]) -> dict[str, Any]:
     """A bootstrap with more HTTP filters, in the place that the documentation gives them."""
     [clients] = [item for item in configuration["staticResources"]["listeners"] if item["name"] == "mcp"]
     chain = clients["filterChains"][0]["filters"][0]["typedConfig"]["httpFilters"]
-    assert [item["name"].rpartition(".")[2] for item in chain] == ["custom_response", "buffer", "ext_proc", "router"]
-    chain[3:3] = filters
+    assert [item["name"].rpartition(".")[2] for item in chain] == [*OWN_FILTERS, "router"]
+    chain[-1:-1] = filters
     return configuration
 
 

@@ -111,7 +111,7 @@ def _add_to_manager(target: Target, hosts: list[Object], parts: Pieces, where: P
     # From the end, so that indexes stay valid.
     extend(target.manager, "http_filters", parts.last_filters, at=where.last)
     extend(target.manager, "http_filters", parts.filters, at=where.first)
-    extend(target.manager, "http_filters", [parts.marker], at=0)
+    extend(target.manager, "http_filters", parts.first_filters, at=0)
     for host in hosts:
         extend(host, "routes", parts.routes, at=0)
         extend(host, "rate_limits", parts.rate_limits)

@@ -30,9 +30,6 @@ _TO_THE_SERVER = frozenset({
 })  # fmt: skip
 """Filters that process the request as the server will receive it."""
 
-BROWSERS = frozenset({"cors", "csrf"})
-"""Filters that respond to or reject browser requests, and so come first."""
-
 
 @dataclass(frozen=True, slots=True)
 class Places:

@@ -25,7 +25,7 @@ _PLACES = {
     "first_http_filters": "http_filters of the HTTP connection manager: in front of all others.",
     "http_filters": (
         "http_filters of the HTTP connection manager: behind the last filter that authenticates (jwt_authn, oauth2,\n"
-        "# basic_auth, api_key_auth) and behind cors; in front of rbac, ext_authz, ratelimit and router."
+        "# basic_auth, api_key_auth); in front of rbac, ext_authz, ratelimit and router."
     ),
     "last_http_filters": (
         "http_filters of the HTTP connection manager: behind rbac, ext_authz, ratelimit and all other policies; in front of\n"
@@ -65,7 +65,7 @@ def _endpoint(config: GatewayConfig, layout: Layout) -> dict[str, Any]:
     judges_first = config.envoy.policies == "all"
     parts = pieces(config, layout, judges_first=judges_first)
     return {
-        "first_http_filters": [parts.marker],
+        "first_http_filters": parts.first_filters,
         "http_filters": parts.filters,
         "last_http_filters": parts.last_filters,
         "routes": parts.routes,
@@ -82,7 +82,7 @@ def _batches(parts: Pieces, layout: Layout) -> Object:
     manager: Object = {
         "@type": f"type.googleapis.com/{MANAGER}",
         "route_config": {"name": BATCHES_LISTENER},
-        "http_filters": [parts.marker, *parts.filters, *parts.last_filters, router],
+        "http_filters": [*parts.first_filters, *parts.filters, *parts.last_filters, router],
         "local_reply_config": {"mappers": parts.mappers},
     }
     network_filter: Object = {"name": "envoy.filters.network.http_connection_manager"}

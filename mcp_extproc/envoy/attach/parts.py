@@ -23,7 +23,7 @@ from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE
 from mcp_extproc.envoy.attach.fields import Object, get, plain
 from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN, Layout
-from mcp_extproc.envoy.render import local_replies, policies, rate_limits, routes
+from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, routes
 from mcp_extproc.envoy.render.clusters import clusters, extproc_cluster
 from mcp_extproc.envoy.render.listeners import client_filters, own_listeners
 from mcp_extproc.envoy.render.typed import any_of, header
@@ -37,8 +37,9 @@ _GENERAL = ("envoy.filters.http.", "mcp_")
 class Pieces:
     """Parts by place."""
 
-    marker: Object
-    """The first HTTP filter: it marks requests to the endpoint, for :attr:`mappers`."""
+    first_filters: list[Object]
+    """The first HTTP filters. One marks requests to the endpoint, for :attr:`mappers`; the others are for browsers, whose
+    preflights have no credentials."""
     filters: list[Object]
     """HTTP filters behind authentication and in front of policies."""
     last_filters: list[Object]
@@ -71,10 +72,11 @@ def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Piec
     names = _own_names([item["name"] for item in filters])
     marker = plain(_marker())
     attached = [_disabled(item, names[item["name"]]) for item in filters]
+    browsers = len(cors.filters())
     first = [item["name"] for item in filters].index(policies.JUDGE) + 1 if judges_first else len(filters)
     return Pieces(
-        marker=_disabled(marker, marker["name"]),
-        filters=attached[:first],
+        first_filters=[_disabled(marker, marker["name"]), *attached[:browsers]],
+        filters=attached[browsers:first],
         last_filters=attached[first:],
         routes=[
             *(_no_upgrades(endpoint, marker["name"]) for endpoint in endpoints(config)),
@@ -82,7 +84,7 @@ def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Piec
         ],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],
-        clusters=[_cluster(plain(item)) for item in clusters(config, layout, judges_first=judges_first)],
+        clusters=[_cluster(plain(item)) for item in clusters(config, layout)],
         listeners=[plain(listener) for listener in own_listeners(config, layout)],
     )
 

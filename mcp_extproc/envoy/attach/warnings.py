@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.attach.fields import Object, camel, get, is_true, object_at, objects, words
-from mcp_extproc.envoy.attach.filter_order import BROWSERS, JUDGES, Places, filter_name, kinds
+from mcp_extproc.envoy.attach.filter_order import JUDGES, Places, filter_name, kinds
 from mcp_extproc.envoy.attach.target import Target
 
 _OF_THE_CONNECTION = frozenset(
@@ -120,10 +120,10 @@ def _drops_token(item: Object) -> bool:
 
 
 def _pages(behind: list[Object]) -> str | None:
-    named = [filter_name(item) for item in behind if BROWSERS & kinds(item)]
+    named = [filter_name(item) for item in behind if "csrf" in kinds(item)]
     if not named:
         return None
-    return f"{', '.join(named)} comes after the gateway, which answers OPTIONS with 405: pages need it first"
+    return f"{', '.join(named)} comes after the gateway, which answers initialize and lists before it: move it to the front"
 
 
 def _hosts(target: Target, hosts: list[Object], config: GatewayConfig) -> str | None:

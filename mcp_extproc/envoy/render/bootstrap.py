@@ -22,7 +22,7 @@ def bootstrap(config: GatewayConfig, layout: Layout) -> Bootstrap:
         overload_manager=overload_manager(config.overload),
         static_resources=BootstrapStaticResources(
             listeners=listeners(config, layout),
-            clusters=clusters(config, layout, judges_first=config.judges_first),
+            clusters=clusters(config, layout),
         ),
     )
 
@@ -34,7 +34,7 @@ def upstreams_only(config: GatewayConfig, layout: Layout) -> Bootstrap:
         admin=_admin(layout.admin) if layout.admin is not None else None,
         static_resources=BootstrapStaticResources(
             listeners=[item for item in listeners(config, layout) if item.name == UPSTREAMS_LISTENER],
-            clusters=[item for item in clusters(config, layout, judges_first=False) if item.name in wanted],
+            clusters=[item for item in clusters(config, layout) if item.name in wanted],
         ),
     )
 

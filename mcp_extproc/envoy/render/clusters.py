@@ -66,10 +66,10 @@ _EJECTION = 1.0
 _EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 
-def clusters(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> list[Cluster]:
-    """All clusters. ``judges_first``: whether policies apply before a request is processed, in two passes."""
+def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
+    """All clusters."""
     servers = [_server_cluster(name, server, layout) for name, server in config.servers.items()]
-    return [*servers, extproc_cluster(layout), *policies.clusters(config, judges_first=judges_first)]
+    return [*servers, extproc_cluster(layout), *policies.clusters(config)]
 
 
 def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:

@@ -55,7 +55,7 @@ from mcp_extproc.envoy.layout import (
     UPSTREAMS_LISTENER,
     Layout,
 )
-from mcp_extproc.envoy.render import downstream, local_replies, policies, resilience, routes, sticky
+from mcp_extproc.envoy.render import cors, downstream, local_replies, policies, resilience, routes, sticky
 from mcp_extproc.envoy.render.access_log import access_log
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header, seconds
 
@@ -85,9 +85,10 @@ def own_listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
 
 
 def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> list[HttpFilter]:
-    """The gateway's HTTP filters on the clients' listener together with the configured ones, in their order. A router
-    follows them."""
+    """The gateway's HTTP filters on the clients' listener together with the configured ones, in their order: first those
+    for browsers. A router follows them."""
     ours = [
+        *cors.filters(),
         HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
         HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
         *([_session_key()] if layout.shares_sessions else []),

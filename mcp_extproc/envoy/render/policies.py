@@ -26,14 +26,14 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.envoy_message import Raw
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
 from mcp_extproc.envoy.layout import LISTENER
-from mcp_extproc.envoy.render import rate_limits, verbatim
+from mcp_extproc.envoy.render import cors, rate_limits, verbatim
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
 JUDGE = "mcp_judge"
 """Name of the filter of the first pass."""
 
 NOWHERE = "mcp_nowhere"
-"""A cluster without endpoints."""
+"""A cluster without endpoints. Filters such as cors and ratelimit ignore requests whose route is a direct response."""
 
 _ROUTE_NAME = "xds.route_name"
 
@@ -66,11 +66,10 @@ def around(
     return found
 
 
-def clusters(config: GatewayConfig, *, judges_first: bool) -> list[Cluster]:
+def clusters(config: GatewayConfig) -> list[Cluster]:
     """The clusters for these filters and routes."""
-    nowhere = Cluster(name=NOWHERE, type=ClusterDiscoveryType.STATIC, connect_timeout=seconds(1))
     return [
-        *([nowhere] if judges_first else []),
+        Cluster(name=NOWHERE, type=ClusterDiscoveryType.STATIC, connect_timeout=seconds(1)),
         *rate_limits.clusters(config),
         *map(verbatim.cluster, config.envoy.clusters),
     ]
@@ -133,8 +132,8 @@ def _judged(config: GatewayConfig, server: str | None) -> Route:
     return Route(
         name=f"{ACT_ROUTE}{server or 'endpoint'}",
         match=RouteMatch(prefix="/", dynamic_metadata=metadata),
-        # Filters such as ratelimit ignore requests whose route is a direct response.
         route=RouteAction(cluster=NOWHERE),
+        response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
         typed_per_filter_config=configs,
     )
 

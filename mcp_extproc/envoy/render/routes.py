@@ -31,7 +31,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import NAMESPACE, REPAIR_ROUTE, SERVER_HEADER
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, cluster_name, repair_host
-from mcp_extproc.envoy.render import local_replies, policies, rate_limits, resilience, sticky
+from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, resilience, sticky
 from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 
@@ -173,7 +173,8 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
         route=action,
         request_headers_to_remove=[SERVER_HEADER],
         # SDKs adopt a session id from any response, so only the gateway's own may reach them.
-        response_headers_to_remove=["mcp-session-id", "set-cookie", "www-authenticate"],
+        response_headers_to_remove=["mcp-session-id", "set-cookie", "www-authenticate", *cors.SERVERS_OWN],
+        response_headers_to_add=[cors.TO_THE_CALLER],
         typed_per_filter_config={
             CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),
             **sticky.on_call_route(server),
@@ -194,11 +195,13 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
 
 
 def _endpoint_route(endpoint: Endpoint) -> Route:
-    # Never answers: the gateway replies, or chooses another route. A request that passed it undecided would end here.
+    # The gateway replies, or chooses another route. A request that passed it undecided would end here.
     return Route(
         name=f"{_ENDPOINT}/{endpoint.name}" if endpoint.name else _ENDPOINT,
         match=RouteMatch(path=endpoint.path),
-        direct_response=DirectResponseAction(status=500),
+        route=RouteAction(cluster=policies.NOWHERE),
+        response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
+        typed_per_filter_config=cors.policy(endpoint),
     )
 
 

@@ -170,9 +170,11 @@ def test_json_stays_json_and_the_others_spelling_works() -> None:
 
 def test_without_policies_one_visit_is_enough() -> None:
     assert names(manager_of(loaded(attached(bootstrap())))) == [
-        "mcp/marker", "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "router",
+        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "router",
     ]  # fmt: skip
 
+
+FIRST = ["mcp/marker", "mcp/cors", "mcp/origin"]
 
 ORDERS: list[tuple[str, str]] = [
     # What is there: what it becomes. J looks at requests for policies, M decides and forwards.
@@ -197,15 +199,15 @@ ORDERS: list[tuple[str, str]] = [
 @pytest.mark.parametrize(("there", "expected"), ORDERS, ids=[there for there, _ in ORDERS])
 def test_the_order_of_filters(there: str, expected: str) -> None:
     found = names(manager_of(loaded(attached(bootstrap(*there.split())))))
-    assert found[0] == "mcp/marker"
+    assert found[:3] == FIRST
     ours = {"mcp/custom_response": "", "mcp/buffer": "", "mcp/judge": "J", "mcp/ext_proc": "M"}
-    assert " ".join(filter(None, (ours.get(name, name) for name in found[1:]))) == expected
+    assert " ".join(filter(None, (ours.get(name, name) for name in found[3:]))) == expected
 
 
 def test_a_filter_that_reads_what_the_gateway_writes_is_a_policy() -> None:
     script = http_filter("lua", default_source_code={"inline_string": "handle:metadata():get('mcp_proxy')"})
     assert names(manager_of(loaded(attached(bootstrap("lua", script, "router"))))) == [
-        "mcp/marker", "lua", "mcp/custom_response", "mcp/buffer", "mcp/judge", "lua", "mcp/ext_proc", "router",
+        *FIRST, "lua", "mcp/custom_response", "mcp/buffer", "mcp/judge", "lua", "mcp/ext_proc", "router",
     ]  # fmt: skip
 
 
@@ -213,7 +215,7 @@ def test_calls_only() -> None:
     """``policies: calls`` has them see what is forwarded, and the warning says what they do not see."""
     result = attached(bootstrap("rbac", "router"), gateway(envoy={"policies": "calls"}))
     assert names(manager_of(loaded(result))) == [
-        "mcp/marker", "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "rbac", "router",
+        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "rbac", "router",
     ]  # fmt: skip
     assert any("their.rbac applies to calls only" in warning for warning in result.warnings)
 
@@ -436,7 +438,7 @@ WARNINGS: list[tuple[str, Data, GatewayConfig, str]] = [
     ("paths", bootstrap(normalize_path=False), gateway(), "normalize_path"),
     ("slashes", bootstrap(merge_slashes=None), gateway(), "//y"),
     ("escaped", bootstrap(path_with_escaped_slashes_action="KEEP_UNCHANGED"), gateway(), "REJECT_REQUEST"),
-    ("cors", bootstrap("rbac", "cors", "router"), gateway(), "OPTIONS with 405"),
+    ("csrf", bootstrap("rbac", "csrf", "router"), gateway(), "their.csrf comes after the gateway"),
     ("tokens", bootstrap(JWT, "router"), gateway(), "forward: true"),
     ("hosts", bootstrap(), gateway(listen={}), "listen.address"),
     ("long", bootstrap(common_http_protocol_options={"max_stream_duration": "60s"}), gateway(), "max_stream_duration"),
@@ -553,7 +555,7 @@ def test_what_is_configured_is_attached_with_names_of_ours() -> None:
     result = loaded(attached(EXISTING, RICH, API))
     found = names(manager_of(result, 1))
     assert [name for name in found if name.startswith("mcp/")] == [
-        "mcp/marker", "mcp/custom_response", "mcp/their.lua", "mcp/buffer", "mcp/judge", "mcp/ext_authz", "mcp/rate_limit/0",
+        *FIRST, "mcp/custom_response", "mcp/their.lua", "mcp/buffer", "mcp/judge", "mcp/ext_authz", "mcp/rate_limit/0",
         "mcp/rate_limit_numbers", "mcp/rate_limit", "mcp/ext_proc", "mcp/sticky_session", "mcp/stateful_session",
     ]  # fmt: skip
     assert found.index("envoy.filters.http.rbac") in range(found.index("mcp/judge"), found.index("mcp/ext_authz"))

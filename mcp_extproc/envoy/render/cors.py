@@ -1,0 +1,80 @@
+"""Pages in a browser: Envoy's CORS filter, for the pages that may call (``origins``).
+
+The filter only tells a browser what a page may read. Whether a page may call at all is checked by the worker, for every
+request (:mod:`mcp_extproc.gateway.admission`).
+
+Source: Fetch Standard, sections 3.3 (HTTP extensions) and 4.9 (CORS-preflight fetch).
+"""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors, CorsPolicy
+from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata.v3 import Config as HeaderToMetadata
+from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata.v3 import ConfigKeyValuePair, ConfigRule
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.google.protobuf import Any
+
+from mcp_extproc.config.endpoint import Endpoint
+from mcp_extproc.contract import MARKER_NAMESPACE
+from mcp_extproc.envoy.render.typed import any_of, header
+
+CORS = "envoy.filters.http.cors"
+
+LOOPBACK_ORIGIN = r"(?i)https?://(?:(?:(?:[a-z0-9_-]+\.)*localhost|127(?:\.[0-9]{1,3}){3})\.?|\[::1\])(?::[0-9]{1,5})?"
+"""What the worker allows by default, as far as browsers write it (:func:`mcp_extproc.mcp.transport.origin_allowed`)."""
+
+_METHODS = "GET, POST, DELETE"
+
+_EXPOSED = "mcp-session-id, www-authenticate, retry-after"
+"""Response headers that clients act on. Without it a page sees only a few, such as ``content-type``."""
+
+_MAX_AGE = "7200"
+"""Seconds for which a browser need not ask again; Chromium keeps answers no longer."""
+
+SERVERS_OWN = ["access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"]
+"""Headers by which a server would allow pages more than ``origins`` does."""
+
+_ORIGIN = "origin"
+"""In :data:`mcp_extproc.contract.MARKER_NAMESPACE`: the page's origin, which Envoy 1.40 does not tell from the request's
+headers where it needs it."""
+
+TO_THE_CALLER = header("access-control-allow-origin", f"%DYNAMIC_METADATA({MARKER_NAMESPACE}:{_ORIGIN})%")
+"""For routes to servers, which no request of a page that may not call gets: ``custom_response`` replaces a server's response
+without another run through the filters."""
+
+DEPENDS_ON_ORIGIN = header("vary", "origin")
+"""For routes where the gateway itself answers: caches may keep a 404 or 405 that answers a GET."""
+
+
+def filters() -> list[HttpFilter]:
+    """The filters, in front of all that may refuse a request: preflights have no credentials, and pages can read errors."""
+    to_metadata = ConfigKeyValuePair(metadata_namespace=MARKER_NAMESPACE, key=_ORIGIN)
+    rule = ConfigRule(header="origin", on_header_present=to_metadata)
+    return [
+        HttpFilter(name=CORS, typed_config=any_of(Cors())),
+        HttpFilter(name="mcp_origin", typed_config=any_of(HeaderToMetadata(request_rules=[rule]))),
+    ]
+
+
+def policy(endpoint: Endpoint) -> dict[str, Any]:
+    """The configuration of the filter for an endpoint's first route. Envoy ignores it on a direct response."""
+    cors = CorsPolicy(
+        allow_origin_string_match=_origins(endpoint.origins),
+        allow_methods=_METHODS,
+        # The names that were asked for: headers for credentials, for tracing, and of `Mcp-Param-*` have any name.
+        allow_headers="*",
+        expose_headers=_EXPOSED,
+        max_age=_MAX_AGE,
+        # A page of a public address that calls a private one. Only pages of allowed origins pass a preflight.
+        allow_private_network_access=True,
+        # Otherwise the worker, or a filter that authenticates, would get those of other origins.
+        forward_not_matching_preflights=False,
+    )
+    return {CORS: any_of(cors)}
+
+
+def _origins(allowed: tuple[str, ...] | None) -> list[StringMatcher]:
+    if allowed is None:
+        return [StringMatcher(safe_regex=RegexMatcher(regex=LOOPBACK_ORIGIN))]
+    return [StringMatcher(exact=origin, ignore_case=True) for origin in allowed]
