@@ -132,6 +132,16 @@ async def over_http2(
                         return status, body[:34]
 
 
+async def test_a_handshake_that_does_not_come(start: StartGateway, alpha: ScriptedServer, tmp_path: Path) -> None:
+    Authority(tmp_path)
+    listen = tls_files(tmp_path) | {"limits": {"request_headers_timeout": "300ms"}}
+    async with start({"alpha": alpha.url}, listen=listen) as gateway:
+        reader, writer = await connect(gateway)
+        assert await ended(reader) == b""
+        writer.close()
+        assert await gateway.local.stat("listener.127.0.0.1_0.downstream_cx_transport_socket_connect_timeout") == 1
+
+
 # -- Limits ---------------------------------------------------------------------------------------------------------------
 
 

@@ -70,6 +70,7 @@ def test_the_list_names_tests_that_exist() -> None:
 # -- How they wait --------------------------------------------------------------------------------------------------------
 
 POLLS_BY_HAND = {
+    "tests/chaos/connections.py": "clients that pause between two pieces of a request",
     "tests/compose/docker.py": "it starts containers before there is an event loop",
     "tests/compose/traffic.py": "callers that pause between calls",
     "tests/extproc/http2rig.py": "it counts turns of the loop",
@@ -77,6 +78,7 @@ POLLS_BY_HAND = {
     "tests/support/waiting.py": "the helper itself",
     "tests/unit/upstreams/test_fan_out.py": "turns of the loop",
     "tests/unit/upstreams/test_merged_stream.py": "turns of the loop",
+    "tests/unit/upstreams/test_turns.py": "turns of the loop",
 }
 """Loops that sleep, and why. All others wait with ``eventually``, which says what it waited for and what it saw last."""
 

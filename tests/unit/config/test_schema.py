@@ -120,7 +120,7 @@ A = {"url": "http://a/"}
         ({"servers": {"a": A}, "log": {"level": "loud"}}, False),
         ({"servers": {"a": {**A, "max_requests_per_connection": 0}}}, False),
         ({"servers": {"a": {**A, "max_requests_per_connection": 2**32}}}, False),
-        ({"servers": {"a": A}, "listen": {"limits": {"idle_timeout": 0.0001}}}, False),
+        ({"servers": {"a": A}, "listen": {"limits": {"max_connection_duration": 0.0001}}}, False),
         ({"servers": {"a": A}, "listen": {"limits": {"max_headers_count": 100_001}}}, False),
         ({"servers": {"a": A}, "listen": {"limits": {"max_headers_count": "${N}", "idle_timeout": "${T}"}}}, True),
     ],
