@@ -15,7 +15,8 @@ from mcp_extproc.cli import checks, envoy, run, serve
 from mcp_extproc.cli.common import complain
 from mcp_extproc.config import ConfigError
 
-# Importing Envoy's configuration types takes half a second, gRPC a tenth, so each command imports only what it needs.
+# Importing Envoy's configuration types takes half a second, gRPC and rich a tenth each, so each command imports only what it
+# needs: a worker above all, as a restart is as long as its imports.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,15 +8,16 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from mcp_extproc.cli.common import complain, escape, warn
 from mcp_extproc.cli.options import ENVOY, FILE, STRICT
 from mcp_extproc.config import ConfigError, Loaded, load
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
@@ -53,6 +54,8 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
 
     A temporary Envoy is started for this. Exit code 0: no problems; 1: problems; 2: FILE is invalid.
     """
+    from rich.console import Console
+
     from mcp_extproc.envoy.version import EnvoyTooOld
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
@@ -76,6 +79,9 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
 
 def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> bool:
     """Check the servers and print the report. Returns whether there are no problems."""
+    from rich.console import Console
+    from rich.table import Table
+
     from mcp_extproc.check.report import check as check_servers
 
     with Console(stderr=True).status("Connecting to the servers"):

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
-from rich.console import Console
-from rich.markup import escape as escape_markup
 
 from mcp_extproc.address import Address, default_directory, parse_address
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
@@ -108,17 +106,25 @@ def made(directory: Path) -> Path:
 
 def escape(text: str) -> str:
     """Text that may hold what strangers wrote, on one line: nothing in it is markup of rich, or an escape sequence."""
+    from rich.markup import escape as escape_markup
+
     return escape_markup(printable(text))
 
 
 def warn(text: str) -> None:
     """Print a warning to standard error."""
-    Console(stderr=True).print(f"[yellow]warning:[/] {_lines(text)}", highlight=False, soft_wrap=True)
+    _print_error(f"[yellow]warning:[/] {_lines(text)}")
 
 
 def complain(text: str) -> None:
     """Print an error to standard error."""
-    Console(stderr=True).print(f"[red]error:[/] {_lines(text)}", highlight=False, soft_wrap=True)
+    _print_error(f"[red]error:[/] {_lines(text)}")
+
+
+def _print_error(markup: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(markup, highlight=False, soft_wrap=True)
 
 
 def _lines(text: str) -> str:

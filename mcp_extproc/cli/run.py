@@ -11,17 +11,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, escape, served_from, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, FILE, PORT, STRICT
 from mcp_extproc.config import GatewayConfig, Loaded
 from mcp_extproc.telemetry.access_line import AccessLines
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
@@ -51,6 +52,8 @@ def run(
 
     Changes of FILE are applied without a restart. `kill -HUP` replaces the workers, one after the other. Neither loses a call.
     """
+    from rich.console import Console
+
     from mcp_extproc.envoy.version import EnvoyTooOld
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
@@ -70,6 +73,8 @@ def run(
 
 
 async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:
+    from rich.console import Console
+
     from mcp_extproc.run.standalone import StandaloneGateway
     from mcp_extproc.run.worker import configured_secret
     from mcp_extproc.upstreams.probe import probe
@@ -132,6 +137,9 @@ def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json:
     if as_json:
         print(json.dumps({"url": url, "servers": [asdict(status) for status in statuses]}), flush=True)  # noqa: T201
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("server", "state", "protocol", "tools", "prefix"):
         table.add_column(column, justify="right" if column == "tools" else "left", overflow="fold")

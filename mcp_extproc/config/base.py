@@ -6,6 +6,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Model(BaseModel):
-    """A section: immutable, and unknown keys are errors."""
+    """A section: immutable, and unknown keys are errors.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    The docstrings of its fields are read where they are needed (:mod:`mcp_extproc.config.docstrings`). Pydantic would read
+    them whenever a class is made, which takes longer than anything else when a worker starts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from mcp_extproc.config import bounds, reference_text
+from mcp_extproc.config.docstrings import field_docstrings
 from mcp_extproc.config.mcp_servers import CLIENT_KEYS, KEYS
 from mcp_extproc.config.model import SERVER_NAME_PATTERN, GatewayConfig
 from mcp_extproc.config.problems import is_list, is_mapping, section_of
@@ -41,12 +42,22 @@ def _standard(schema: Any) -> Any:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the native format, before variables are replaced."""
     schema: dict[str, Any] = _standard(GatewayConfig.model_json_schema())
+    sections = {model.__name__: model for _, model in _sections(GatewayConfig)}
+    _describe(schema, GatewayConfig)
+    for name, section in schema["$defs"].items():
+        _describe(section, sections[name])
     schema["properties"]["servers"] |= {"minProperties": 1, "propertyNames": {"pattern": f"^{SERVER_NAME_PATTERN}$"}}
     schema["required"] = []
     schema["anyOf"] = [{"required": ["servers"]}, {"required": ["pass_through"]}]
     schema["$defs"]["Server"]["oneOf"] = [{"required": ["url"]}, {"required": ["endpoints"]}]
     schema["$defs"] = {name: _with_variables(section) for name, section in schema["$defs"].items()}
     return {"$schema": _DIALECT, **_with_variables(schema), "title": "mcp-extproc configuration"}
+
+
+def _describe(section: dict[str, Any], model: type[BaseModel]) -> None:
+    """Add what the model's fields mean."""
+    for name, meaning in field_docstrings(model).items():
+        section["properties"][name]["description"] = meaning
 
 
 def _with_variables(section: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +111,8 @@ def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, typ
 
 def _section(title: str, model: type[BaseModel]) -> str:
     properties = _standard(model.model_json_schema(mode="validation")["properties"])
-    rows = [_row(name, info, properties[name]) for name, info in model.model_fields.items()]
+    meanings = field_docstrings(model)
+    rows = [_row(name, info, properties[name], meanings[name]) for name, info in model.model_fields.items()]
     heading = f"### `{title}`" if title else "### Top level"
     return f"{heading}\n\n{_one_line(model.__doc__ or '')}\n\n{_table(('key', 'type', 'default', 'meaning'), rows)}"
 
@@ -109,8 +121,8 @@ def _section(title: str, model: type[BaseModel]) -> str:
 _DEFAULT_IN_WORDS = re.compile(r" ?Default: (?P<words>.+?)\.(?= |$)")
 
 
-def _row(name: str, info: FieldInfo, schema: dict[str, Any]) -> tuple[str, str, str, str]:
-    meaning = _one_line(info.description or "")
+def _row(name: str, info: FieldInfo, schema: dict[str, Any], meaning: str) -> tuple[str, str, str, str]:
+    meaning = _one_line(meaning)
     default = _default(info, schema)
     if in_words := _DEFAULT_IN_WORDS.search(meaning):
         default = in_words["words"]

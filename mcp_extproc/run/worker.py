@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -24,7 +25,6 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.extproc.certificates import Certificates, TlsFiles
 from mcp_extproc.extproc.exchange import Processor
-from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
@@ -41,11 +41,14 @@ from mcp_extproc.upstreams.stream_services import StreamServices
 from mcp_extproc.upstreams.turns import Turns
 from mcp_extproc.upstreams.unread import Unread
 
+if TYPE_CHECKING:
+    from mcp_extproc.extproc.grpcio_transport import GrpcioServer
+
 DRAIN_SECONDS = 10.0
 """Default time for running exchanges after SIGTERM, in seconds."""
 
-TRANSPORTS: Mapping[str, type[Http2Server | GrpcioServer]] = {"http2": Http2Server, "grpcio": GrpcioServer}
-"""Transports by name: the lean one, and grpc.aio as the reference."""
+TRANSPORTS = ("http2", "grpcio")
+"""Names of the transports: the lean one, and grpc.aio as the reference."""
 
 DEFAULT_TRANSPORT = "http2"
 
@@ -114,7 +117,7 @@ async def worker(
         )  # fmt: skip
         streams = Streams(services)
         processor = Processor(gateway, legs, streams, counters, time.time)
-        server = TRANSPORTS[options.transport](processor, options.listen, config.limits.request_bytes, tls)
+        server = transport(options.transport)(processor, options.listen, config.limits.request_bytes, tls)
         if isinstance(options.listen, UnixAddress):
             await unix_sockets.require_free(Path(options.listen.path))
             Path(options.listen.path).unlink(missing_ok=True)
@@ -122,6 +125,15 @@ async def worker(
             await server.start()
         stack.push_async_callback(_drain, server, streams, options.drain_seconds, hurry)
         yield counters
+
+
+def transport(name: str) -> type[Http2Server | GrpcioServer]:
+    """The transport with a name in :data:`TRANSPORTS`. gRPC, which takes long to import, only where it is used."""
+    if name == "http2":
+        return Http2Server
+    from mcp_extproc.extproc.grpcio_transport import GrpcioServer
+
+    return GrpcioServer
 
 
 def serve(config: GatewayConfig, options: WorkerOptions, on_ready: Callable[[], object] = lambda: None) -> None:

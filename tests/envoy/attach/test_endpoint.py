@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
 import subprocess
@@ -80,8 +81,14 @@ def attached(
     return attach(text, "envoy.yaml", config or gateway(), layout, choice or Choice())
 
 
+@functools.cache
+def in_the_example() -> Attached:
+    """What several tests begin with."""
+    return attach(EXISTING, "envoy.yaml", gateway(), LAYOUT, API)
+
+
 def loaded(result: Attached) -> Data:
-    data: Data = yaml.safe_load(result.text)
+    data: Data = json.loads(result.text) if result.text.startswith("{") else yaml.safe_load(result.text)
     return data
 
 
@@ -115,17 +122,17 @@ def _without_ours(data: Data) -> Data:
 
 def test_everything_else_stays() -> None:
     original = yaml.safe_load(EXISTING)
-    result = loaded(attached(EXISTING, choice=API))
+    result = loaded(in_the_example())
     assert result != original
     assert _without_ours(result) == original
     # Order of keys, too, and how values are written.
     kept = [line for line in EXISTING.splitlines() if not line.lstrip().startswith("#")]
-    remaining = iter(attached(EXISTING, choice=API).text.splitlines())
+    remaining = iter(in_the_example().text.splitlines())
     assert [line for line in kept if line not in remaining] == []
 
 
 def test_a_second_time_changes_nothing() -> None:
-    once = attached(EXISTING, choice=API)
+    once = in_the_example()
     assert attached(once.text, choice=API) == once
 
 
@@ -140,7 +147,7 @@ def test_a_second_time_changes_nothing() -> None:
     ids=["servers", "path", "policies", "limits"],
 )
 def test_a_changed_configuration_replaces_what_was_added(config: GatewayConfig) -> None:
-    once = attached(EXISTING, choice=API)
+    once = in_the_example()
     again = attached(once.text, config, API)
     assert again.text == attached(EXISTING, config, API).text
     assert attached(again.text, choice=API).text == once.text
@@ -148,7 +155,7 @@ def test_a_changed_configuration_replaces_what_was_added(config: GatewayConfig) 
 
 def test_it_moves_to_another_place() -> None:
     www = Choice("https", None, ("status",))
-    once = attached(EXISTING, choice=API)
+    once = in_the_example()
     assert attached(once.text, choice=www).text == attached(EXISTING, choice=www).text
 
 
@@ -243,7 +250,7 @@ def test_several_virtual_hosts() -> None:
 
 
 def test_the_listener_for_batches_is_a_copy() -> None:
-    result = loaded(attached(EXISTING, choice=API))
+    result = loaded(in_the_example())
     clients, batches = manager_of(result, 1), manager_of(result, -1)
     assert result["static_resources"]["listeners"][-1]["name"] == "mcp_batches"
     assert batches["http_filters"] == clients["http_filters"]
@@ -405,7 +412,7 @@ def test_choices_that_are_none(choice: Choice, says: str) -> None:
 
 
 def test_a_virtual_host_chooses_the_listener() -> None:
-    assert attached(EXISTING, choice=Choice(None, None, ("api",))).text == attached(EXISTING, choice=API).text
+    assert attached(EXISTING, choice=Choice(None, None, ("api",))).text == in_the_example().text
 
 
 def test_filter_chains() -> None:
@@ -560,7 +567,7 @@ def test_what_is_configured_is_attached_with_names_of_ours() -> None:
     ]  # fmt: skip
     assert found.index("envoy.filters.http.rbac") in range(found.index("mcp/judge"), found.index("mcp/ext_authz"))
     assert "authz" in [cluster["name"] for cluster in result["static_resources"]["clusters"]]
-    assert attached(attached(EXISTING, RICH, API).text, choice=API).text == attached(EXISTING, choice=API).text
+    assert attached(attached(EXISTING, RICH, API).text, choice=API).text == in_the_example().text
 
 
 # -- Fragments ----------------------------------------------------------------------------------------------------------------

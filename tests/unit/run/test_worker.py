@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +16,7 @@ import pytest
 from mcp_extproc.address import TcpAddress, UnixAddress
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.worker import TRANSPORTS, WorkerOptions, worker
+from mcp_extproc.run.worker import transport as transport_of
 from mcp_extproc.upstreams import expiry
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
@@ -28,10 +31,20 @@ class Bug(Exception):
     """Nobody expects it."""
 
 
-@pytest.mark.parametrize("transport", sorted(TRANSPORTS))
+def test_a_worker_imports_no_more_than_it_uses() -> None:
+    """It takes most of the time of a start, and of a restart."""
+    code = (
+        "import sys, mcp_extproc.cli, mcp_extproc.run.worker; print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"aiohttp", "pydantic"} <= set(done.stdout.split())
+    assert {"envoy_data_plane", "grpc", "rich"}.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_nobody_else_can_ever_connect(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket has its mode when it appears, whatever the umask."""
-    kind, modes = TRANSPORTS[transport], []
+    kind, modes = transport_of(transport), []
     start = kind.start
 
     async def started(self: Any) -> None:

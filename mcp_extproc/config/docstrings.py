@@ -1,0 +1,30 @@
+"""The docstrings below the fields of a model, from its source."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from itertools import pairwise
+from textwrap import dedent
+
+
+@cache
+def field_docstrings(model: type) -> Mapping[str, str]:
+    """The text below each field of a class.
+
+    Raises:
+        OSError: the source of the class can't be read.
+    """
+    [definition] = ast.parse(dedent(inspect.getsource(model))).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
