@@ -309,7 +309,7 @@ async def test_pages_at_the_endpoint_and_elsewhere(tmp_path: Path, alpha: Script
         client = running.client
 
         async def preflight(path: str, origin: str) -> tuple[int, dict[str, str]]:
-            asked = {"origin": origin, "access_control_request_method": "POST"}
+            asked: dict[str, Any] = {"origin": origin, "access_control_request_method": "POST"}
             answer = await client.send(path, method="OPTIONS", **asked)
             return answer.status, _cors(answer)
 

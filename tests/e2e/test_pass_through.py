@@ -404,7 +404,7 @@ async def test_pages_are_up_to_the_listener(tmp_path: Path) -> None:
     types, origin = "type.googleapis.com/envoy.extensions.filters.http.cors.v3", "https://app.example.com"
     cors = {"name": "cors", "typed_config": {"@type": f"{types}.Cors"}}
     policy = {"@type": f"{types}.CorsPolicy", "allow_origin_string_match": [{"exact": origin}], "allow_methods": "POST"}
-    asked = {"origin": origin, "access_control_request_method": "POST"}
+    asked: dict[str, Any] = {"origin": origin, "access_control_request_method": "POST"}
     options = ("--pass-through", "mcp", "--pass-through-host", "whole")
     async with edge(
         tmp_path, ONLY, *options, filters=(cors, RBAC), typed_per_filter_config={"cors": policy}
