@@ -277,6 +277,62 @@ async def test_calls_only_by_configuration(tmp_path: Path, alpha: ScriptedServer
         assert denied(await running.client.call("alpha__delete"))
 
 
+# -- Pages in a browser ----------------------------------------------------------------------------------------------------
+
+APP, PARTNER, BOTH = "https://app.example.com", "https://partner.example.com", "https://both.example.com"
+THEIR_PAGES = EXISTING.replace(
+    "            - name: api\n",
+    f"""\
+            - name: api
+              typed_per_filter_config:
+                envoy.filters.http.cors:
+                  "@type": type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy
+                  allow_origin_string_match: [{{exact: "{PARTNER}"}}, {{exact: "{BOTH}"}}]
+                  allow_methods: GET
+                  expose_headers: x-web
+                  allow_credentials: true
+""",
+)
+"""The listener's own cors filter has a policy for the virtual host."""
+
+
+def _cors(answer: Answer) -> dict[str, str]:
+    names = ("origin", "methods", "credentials")
+    return {name: answer.headers[f"access-control-allow-{name}"] for name in names
+            if f"access-control-allow-{name}" in answer.headers}  # fmt: skip
+
+
+async def test_pages_at_the_endpoint_and_elsewhere(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """``origins`` decides at the endpoint, the listener's own filter for all else."""
+    servers = {"alpha": {"url": alpha.url}}
+    async with shop(tmp_path, servers, THEIR_PAGES, origins=[APP, BOTH]) as running:
+        client = running.client
+
+        async def preflight(path: str, origin: str) -> tuple[int, dict[str, str]]:
+            asked: dict[str, Any] = {"origin": origin, "access_control_request_method": "POST"}
+            answer = await client.send(path, method="OPTIONS", **asked)
+            return answer.status, _cors(answer)
+
+        methods = {"methods": "GET, POST, DELETE"}
+        assert await preflight("/mcp", APP) == (200, {"origin": APP, **methods})
+        assert await preflight("/mcp", PARTNER) == (200, methods)
+        assert await preflight("/", PARTNER) == (200, {"origin": PARTNER, "methods": "GET", "credentials": "true"})
+        assert await preflight("/", APP) == (200, {})
+        assert running.site.paths == ["/"], "the one of a page that the listener does not know"
+        assert await running.streams() == 0
+
+        await client.initialize(origin=APP)
+        called = await client.call("alpha__echo", origin=APP)
+        assert _cors(called) == {"origin": APP}
+        both = await client.call("alpha__echo", origin=BOTH)
+        assert _cors(both) == {"origin": BOTH, "credentials": "true"}
+        assert both.headers["access-control-expose-headers"].startswith("mcp-session-id")
+        denied_to_app = await client.call("alpha__delete", origin=APP)
+        assert denied(denied_to_app)
+        assert _cors(denied_to_app) == {"origin": APP}
+        assert (await client.rpc("ping", origin=PARTNER)).status == 403
+
+
 # -- What goes wrong ------------------------------------------------------------------------------------------------------
 
 

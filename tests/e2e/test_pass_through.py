@@ -399,6 +399,28 @@ async def test_nothing_passes_without_a_worker(tmp_path: Path, config: dict[str,
         assert (await post(running, "/other", rpc("ping"))).status == 200
 
 
+async def test_pages_are_up_to_the_listener(tmp_path: Path) -> None:
+    """Its cors filter, in front, answers their preflights, and nothing is added. Without a policy they reach the server."""
+    types, origin = "type.googleapis.com/envoy.extensions.filters.http.cors.v3", "https://app.example.com"
+    cors = {"name": "cors", "typed_config": {"@type": f"{types}.Cors"}}
+    policy = {"@type": f"{types}.CorsPolicy", "allow_origin_string_match": [{"exact": origin}], "allow_methods": "POST"}
+    asked: dict[str, Any] = {"origin": origin, "access_control_request_method": "POST"}
+    options = ("--pass-through", "mcp", "--pass-through-host", "whole")
+    async with edge(
+        tmp_path, ONLY, *options, filters=(cors, RBAC), typed_per_filter_config={"cors": policy}
+    ) as running:
+        told = await running.client.send("/mcp", method="OPTIONS", host="whole.test", **asked)
+        assert (told.status, told.headers["access-control-allow-origin"]) == (200, origin)
+        assert await running.streams() == 0
+        denied = await post(running, "/mcp", rpc("tools/call", {"name": "delete"}), host="whole.test", origin=origin)
+        assert "reason" in denied.json["error"]["data"]
+        assert denied.headers["access-control-allow-origin"] == origin
+        other = await running.client.send("/mcp", method="OPTIONS", **asked)
+        assert "access-control-allow-origin" not in other.headers
+        assert other.status == 200
+        assert [got.http_method for got in running.service.received] == ["OPTIONS"]
+
+
 async def test_other_refusals_look_as_before(tmp_path: Path) -> None:
     """A server that is down, behind Envoy: that is for the listener's owner to word."""
     async with edge(tmp_path, ONLY, "--pass-through", "anywhere") as running:
