@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from mcp_extproc.slices import Slices
 from mcp_extproc.telemetry import log
 
 RESTART_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -22,6 +23,16 @@ STEADY_SECONDS = 60.0
 """A task that ran for longer before it failed starts at the first pause again."""
 
 _T = TypeVar("_T")
+
+
+async def in_slices(work: Slices[_T]) -> _T:
+    """The result of work that would keep others waiting if it were done at once. They run between its slices."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        await asyncio.sleep(0)
 
 
 class Tasks:

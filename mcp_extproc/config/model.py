@@ -428,6 +428,10 @@ class Limits(Model):
     request_bytes: Size = 4 << 20
     """Maximum request body. Above it clients get 413. Envoy's buffer and gRPC's messages have the same limit."""
 
+    held_bytes: Size = Field(default=256 << 20, ge=1 << 20)
+    """Maximum that a worker holds at a time of the answers it reads: lists to be merged, responses in which it rewrites URIs,
+    events that are not complete. One session or principal gets a quarter; what does not fit waits, or is refused (`busy`)."""
+
     response_bytes: Size = 16 << 20
     """Maximum response that the gateway reads from one server: all pages of a list that it merges, or a JSON response in which
     it rewrites URIs. Other responses are not read."""
@@ -440,6 +444,10 @@ class Limits(Model):
 
     json_depth: WholeNumber = Field(default=100, ge=8, le=500)
     """Maximum nesting depth of a request's JSON."""
+
+    json_members: WholeNumber = Field(default=100_000, ge=1000)
+    """Maximum number of members of objects and elements of arrays, nested ones included, in a request, in an entry of a
+    server's list, and in a response or event that the gateway reads; ten times as many in a page of a list."""
 
     batch_messages: WholeNumber = Field(default=50, ge=1, le=1000)
     """Maximum number of messages in a JSON-RPC batch (2025-03-26 only)."""

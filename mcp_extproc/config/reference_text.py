@@ -106,10 +106,12 @@ session:
 
 limits:
   request_bytes: 4MiB
+  held_bytes: 256MiB
   response_bytes: 16MiB
   list_items: 10000
   list_pages: 100
   json_depth: 100
+  json_members: 100000
   batch_messages: 50
   event_bytes: 10MiB
   stream_bytes: 1MiB

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing
 from typing import Protocol, TypeVar
 
 from mcp_extproc.bounded import MIB, Bounded
@@ -23,10 +23,13 @@ from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Effects, EndStreams
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
-from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Reading
+from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Out, Reading
 from mcp_extproc.gateway.request import RequestContext, RequestHead, context_of
+from mcp_extproc.held import HeldBytes, Holding, Part
 from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.slices import Slices
+from mcp_extproc.tasks import in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
 
@@ -36,6 +39,9 @@ _T = TypeVar("_T")
 
 Answers = list[bytes] | AsyncGenerator[bytes, None]
 """Serialized ``ProcessingResponse`` messages."""
+
+_LARGE = 256 * 1024
+"""Bytes of a body that is decided in slices. Smaller ones take a few milliseconds at worst."""
 
 _MAX_KNOWN = 8192
 _MAX_KNOWN_BYTES = 16 * MIB
@@ -58,7 +64,10 @@ class Visit(enum.Enum):
 class Upstreams(Protocol):
     """Who runs the legs of fan-outs (see :class:`mcp_extproc.upstreams.fan_out.LegRunner`)."""
 
-    async def run(self, legs: tuple[Leg, ...]) -> list[Outcome]: ...
+    @property
+    def held(self) -> HeldBytes: ...
+
+    async def run(self, legs: tuple[Leg, ...], holding: Holding) -> list[Outcome]: ...
 
     async def session(self, need: NeedSession) -> UpstreamSession | Failed: ...
 
@@ -129,6 +138,8 @@ class Exchange:
         self._repairing: Forward | None = None
         self._expected: Expected | None = None
         self._response: CallResponse | None = None
+        self._held: Part | None = None
+        """What is held of the response."""
         self._progress: tuple[str, bytes] | None = None
         self._undoing: Effects = ()
         self._has_dropped = False
@@ -224,7 +235,24 @@ class Exchange:
         assert self._head is not None
         # BUFFERED: one message holds the whole body, also where trailers follow and end_of_stream is not set.
         self._body = body
+        if len(body) > _LARGE:
+            return self._in_slices(self._head, body)
         return self._carry_out(self._decision(self._head, body))
+
+    async def _in_slices(self, head: RequestHead, body: bytes) -> AsyncGenerator[bytes, None]:
+        gateway = self._processor.gateway
+        decision: Decision | None = await in_slices(gateway.refusing(body))
+        if decision is None:
+            decide = gateway.preview_checked if self._visit is Visit.FIRST else gateway.decide_checked
+            decision = decide(head, body, self._processor.clock())
+        answers = self._carry_out(decision)
+        if isinstance(answers, list):
+            for answer in answers:
+                yield answer
+            return
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
 
     def _decision(self, head: RequestHead, body: bytes) -> Decision:
         gateway, now = self._processor.gateway, self._processor.clock()
@@ -250,12 +278,29 @@ class Exchange:
         if reading is Reading.PASS:
             return [messages.GO_ON["response_headers"]]
         self._response = CallResponse(expected, reading)
+        self._held = self._processor.upstreams.held.holding(self._holder(expected.relay.view.key)).part()
         return [messages.READ_RESPONSE_BODY]
 
-    def _on_response_body(self, message: pb.ProcessingRequest, response: CallResponse) -> list[bytes]:
-        assert self._head is not None
+    def _on_response_body(self, message: pb.ProcessingRequest, response: CallResponse) -> Answers:
+        assert self._held is not None
         piece = message.response_body
-        out = response.feed(piece.body, end=piece.end_of_stream)
+        if not piece.end_of_stream and not self._held.keep(response.held + len(piece.body)):
+            return self._relayed(response, response.give_up())
+        reading = response.feeding(piece.body, end=piece.end_of_stream)
+        try:
+            next(reading)
+        except StopIteration as done:
+            return self._relayed(response, done.value)
+        return self._relayed_in_slices(response, reading)
+
+    async def _relayed_in_slices(self, response: CallResponse, reading: Slices[Out]) -> AsyncGenerator[bytes, None]:
+        for answer in self._relayed(response, await in_slices(reading)):
+            yield answer
+
+    def _relayed(self, response: CallResponse, out: Out) -> list[bytes]:
+        assert self._head is not None
+        assert self._held is not None
+        self._held.keep(response.held)
         if out.is_refused:
             self._undo()
         for answer in out.up:
@@ -280,6 +325,8 @@ class Exchange:
 
     def closed(self) -> None:
         """The HTTP exchange is over. To be called once."""
+        if self._held is not None:
+            self._held.keep(0)
         if self._progress is not None:
             self._processor.gateway.memory.finished(*self._progress)
 
@@ -296,7 +343,7 @@ class Exchange:
 
     def _request_id(self) -> bytes | None:
         try:
-            message = envelope.parse(self._body or b"", self._processor.gateway.config.limits.json_depth)
+            message = envelope.read(self._body or b"")
         except Exception:  # noqa: BLE001 - reading may be what broke
             return None
         return message.id if isinstance(message, envelope.Request) else None
@@ -313,21 +360,29 @@ class Exchange:
         yield messages.more_time(decision.patience)
         upstreams = self._processor.upstreams
         following: Decision = decision
-        while not isinstance(following, Forward | Reply | Preview):
-            match following:
-                case Stream():
-                    async with self._processor.streams.open(following) as opened:
-                        if not isinstance(opened, Reply):
-                            async for answer in self._stream(following, opened):
-                                yield answer
-                            return
-                    following = opened
-                case FanOut():
-                    following = following.merge(await upstreams.run(following.legs), self._processor.clock())
-                case NeedSession():
-                    following = following.resume(await upstreams.session(following))
-            self._processor.apply(following.effects)
-        yield self._answer(following)
+        with ExitStack() as held:  # until the answer that was made of it is sent
+            while not isinstance(following, Forward | Reply | Preview):
+                match following:
+                    case Stream():
+                        async with self._processor.streams.open(following) as opened:
+                            if not isinstance(opened, Reply):
+                                async for answer in self._stream(following, opened):
+                                    yield answer
+                                return
+                        following = opened
+                    case FanOut():
+                        holding = held.enter_context(upstreams.held.holding(self._holder(following.caller)))
+                        outcomes = await upstreams.run(following.legs, holding)
+                        following = await in_slices(following.merging(outcomes, self._processor.clock()))
+                    case NeedSession():
+                        following = following.resume(await upstreams.session(following))
+                self._processor.apply(following.effects)
+            yield self._answer(following)
+
+    def _holder(self, caller: str) -> str:
+        """Who has to share what is held: a principal, or else a session. Those who have neither share with each other."""
+        assert self._head is not None
+        return self._head.principal or caller
 
     async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         head = messages.stream_head(decision.facts, self._processor.namespaces)

@@ -16,9 +16,25 @@ from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Relay
 from mcp_extproc.gateway.request import Headers, RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.slices import Slices, whole
 
 MARGIN: Final = 5.0
 """Seconds that the work between two steps may take, on a machine that is busy."""
+
+
+Merge = Callable[[Sequence[Outcome], float], "Decision"]
+Merging = Callable[[Sequence[Outcome], float], Slices["Decision"]]
+"""Takes the outcomes of legs and the Unix time in seconds."""
+
+
+def in_one_slice(merge: Merge) -> Merging:
+    """A merger for outcomes that are small."""
+
+    def merging(outcomes: Sequence[Outcome], now: float) -> Slices[Decision]:
+        return merge(outcomes, now)
+        yield  # makes it a generator
+
+    return merging
 
 
 class NeedBody(msgspec.Struct, frozen=True):
@@ -107,15 +123,20 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """Several servers are asked at once; then ``merge`` makes one answer of their outcomes (in the order of the legs)."""
+    """Several servers are asked at once; then one answer is made of their outcomes (in the order of the legs)."""
 
     legs: tuple[Leg, ...]
-    merge: Callable[[Sequence[Outcome], float], Decision]
-    """Takes the outcomes and the Unix time in seconds."""
+    merging: Merging
+    caller: str = ""
+    """Key of the caller; empty where it has none yet."""
     effects: Effects = ()
     """They precede the legs."""
     further: float = 0.0
     """Seconds for what may have to follow once the outcomes are there."""
+
+    def merge(self, outcomes: Sequence[Outcome], now: float) -> Decision:
+        """The answer, at once."""
+        return whole(self.merging(outcomes, now))
 
     @property
     def patience(self) -> float:
@@ -170,6 +191,11 @@ class Stream:
     changed: frozenset[str] = frozenset()
     """Kinds of lists (``tools``, …) that are not what they were when the session began: the configuration has changed."""
     effects: Effects = ()
+
+    @property
+    def holder(self) -> str:
+        """Who has to share what is held of it."""
+        return self.context.principal or self.view.key
 
     @property
     def patience(self) -> float:

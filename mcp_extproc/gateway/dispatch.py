@@ -27,10 +27,12 @@ from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import envelope, methods, versions
 from mcp_extproc.mcp.envelope import Message, Notification, Request, Response
 from mcp_extproc.mcp.errors import McpError
+from mcp_extproc.mcp.jsontext import TooManyMembers
 from mcp_extproc.mcp.methods import Handling
 from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from mcp_extproc.mcp.sealing import TextSealer
 from mcp_extproc.mcp.sessions import BadToken, Sealer
+from mcp_extproc.slices import Slices
 
 _SESSION_ID = "mcp-session-id"
 
@@ -130,6 +132,34 @@ class Gateway:
             body: the whole body.
             now: Unix time in seconds.
         """
+        return self._refusal(body) or self.decide_checked(head, body, now)
+
+    def refusing(self, body: bytes) -> Slices[Reply | None]:
+        """The answer to a body that is not worth reading, or ``None`` for one that is, in slices: a large one takes its time,
+        and others may run between two of them. Then comes :meth:`decide_checked` or :meth:`preview_checked`."""
+        limits = self.config.limits
+        try:
+            self._check_size(body)
+            yield from envelope.checking(body, limits.json_depth, limits.json_members)
+        except McpError as error:
+            return _refused(error, NOTHING)
+        return None
+
+    def _refusal(self, body: bytes) -> Reply | None:
+        limits = self.config.limits
+        try:
+            self._check_size(body)
+            envelope.check(body, limits.json_depth, limits.json_members)
+        except McpError as error:
+            return _refused(error, NOTHING)
+        return None
+
+    def _check_size(self, body: bytes) -> None:
+        if len(body) > self.config.limits.request_bytes:
+            raise refusals.too_large(self.config.limits.request_bytes)
+
+    def decide_checked(self, head: RequestHead, body: bytes, now: float) -> Decision:
+        """The same for a body that is not refused."""
         return self._read(head, body, now, self._decide)
 
     def _read(
@@ -142,11 +172,9 @@ class Gateway:
         """What a body is: refused, a batch, or one message, about which ``then`` decides."""
         try:
             served = self._endpoints.find(head)
-            if len(body) > self.config.limits.request_bytes:
-                raise refusals.too_large(self.config.limits.request_bytes)
             if envelope.is_batch(body):
                 return self._batch(served, head, body, now)
-            message = envelope.parse(body, self.config.limits.json_depth)
+            message = envelope.read(body)
         except McpError as error:
             return _refused(error, NOTHING)
         return then(served, head, message, now)
@@ -188,7 +216,7 @@ class Gateway:
                     return notifications.notification(self._services, caller, head, message, facts)
                 case Response():
                     return notifications.response(self._services, caller, head, message, facts)
-        except (McpError, BadToken) as error:
+        except (McpError, BadToken, TooManyMembers) as error:
             return _refused(error, facts, _id_of(message))
 
     def _opening(
@@ -215,7 +243,7 @@ class Gateway:
     def _batch(self, served: ServedEndpoint, head: RequestHead, body: bytes, now: float) -> Decision:
         limits, facts = self.config.limits, NOTHING
         try:
-            bodies = envelope.split_batch(body, limits.json_depth, limits.batch_messages)
+            bodies = envelope.split_batch(body, limits.batch_messages)
             if _SESSION_ID not in head.headers:
                 raise envelope.no_batch()
             admission.check_version_header(head)
@@ -223,7 +251,7 @@ class Gateway:
             facts = caller.described(facts)
             if caller.view.version != versions.V_2025_03_26:
                 raise envelope.no_batch()
-            return batches.split(head, served.endpoint.path, bodies, limits.json_depth, facts)
+            return batches.split(head, served.endpoint.path, bodies, facts)
         except (McpError, BadToken) as error:
             return _refused(error, facts)
 
@@ -249,11 +277,16 @@ class Gateway:
             at its end where only the servers' lists say whose a name is. The messages of a batch are sent on one by one,
             and each is previewed by itself.
         """
+        return self._refusal(body) or self.preview_checked(head, body, now)
+
+    def preview_checked(self, head: RequestHead, body: bytes, now: float) -> Decision:
+        """The same for a body that :meth:`refusing` lets pass."""
         return self._read(head, body, now, self._preview)
 
     def _preview(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
-        facts = preview.native_facts(message)
+        facts = NOTHING
         try:
+            facts = preview.native_facts(message)
             if not isinstance(message, Response):
                 admission.check_era(head, message)
                 if methods.opens_session(message.method):
@@ -267,7 +300,7 @@ class Gateway:
                 return preview.show(head, facts)
             assert isinstance(message, Request)
             return calls.preview(Inquiry(head, message, caller, self._services, facts, now), method)
-        except (McpError, BadToken) as error:
+        except (McpError, BadToken, TooManyMembers) as error:
             if isinstance(error, McpError) and error.status == 200:
                 # A refusal reveals something of what is there: policies come first.
                 return preview.show(head, facts)
@@ -297,7 +330,9 @@ def _request(ask: Inquiry) -> Decision:
             raise AssertionError(f"{ask.request.method} is handled before a session is looked for")
 
 
-def _refused(error: McpError | BadToken, facts: RequestFacts, id: bytes | None = None) -> Reply:
+def _refused(error: McpError | BadToken | TooManyMembers, facts: RequestFacts, id: bytes | None = None) -> Reply:
+    if isinstance(error, TooManyMembers):
+        error = envelope.too_many_members(f'"params" holds {error}')
     if isinstance(error, BadToken):
         return replies.reject(refusals.session_unknown().about(id), facts.but(session_error=str(error)))
     return replies.reject(error.about(id) if id is not None else error, facts)

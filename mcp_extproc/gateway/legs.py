@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import Session, UpstreamSession
+
+NO_ROOM: Final = "no_room"
+""":attr:`Failed.reason` where the gateway itself may hold no more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ import orjson
 from mcp_extproc.gateway.facts import Note
 from mcp_extproc.gateway.legs import Failed, Listed, Opened, Outcome
 from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.jsontext import TooManyMembers
 from mcp_extproc.mcp.methods import Entry
 from mcp_extproc.mcp.names import is_plain
+from mcp_extproc.slices import Slices
 
 UNAVAILABLE_KEY = "mcp-extproc/unavailable"
 """Member of ``_meta`` that names the servers missing from a merged answer, and why."""
@@ -25,6 +27,25 @@ MAX_NOTED_CHARS = 128
 
 Owners = Mapping[str, str]
 """Server by name or URI."""
+
+_SLICE = 64 * 1024
+_ENTRY = 1024
+"""About as much text as takes the time that an entry takes besides its length."""
+
+
+class Pace:
+    """Tells when so many entries were worked on that others may run: after some milliseconds."""
+
+    def __init__(self) -> None:
+        self._left = _SLICE
+
+    def is_slice(self, raw: msgspec.Raw) -> bool:
+        """Whether a slice is full, with this entry."""
+        self._left -= _ENTRY + memoryview(raw).nbytes
+        if self._left > 0:
+            return False
+        self._left = _SLICE
+        return True
 
 
 def failures(outcomes: Sequence[Outcome]) -> list[Failed]:
@@ -68,7 +89,7 @@ def entries(
     visible: Callable[[str, str], str | None],
     adapt: Callable[[str, bytes], bytes],
     limit: int,
-) -> tuple[list[orjson.Fragment], list[Note]]:
+) -> Slices[tuple[list[orjson.Fragment], list[Note]]]:
     """The entries of all lists under their client-visible names or URIs, in the order of the legs, verbatim but for these.
 
     Args:
@@ -81,7 +102,10 @@ def entries(
     merged: list[orjson.Fragment] = []
     left_out = _LeftOut()
     seen: set[str] = set()
-    for server, raw in _listed(outcomes):
+    pace = Pace()
+    for server, raw in listed(outcomes):
+        if pace.is_slice(raw):
+            yield
         known = _known_by(raw, entry)
         if known is None:
             left_out.count("entry_without_name", server)
@@ -98,9 +122,14 @@ def entries(
             continue
         if len(merged) >= limit:
             return merged, [*left_out.notes(), Note("list_too_long", {"limit": limit, "server": server})]
-        seen.add(shown)
         text = bytes(raw) if shown == name else _renamed(bytes(raw), members, entry, shown)
-        merged.append(orjson.Fragment(adapt(server, text)))
+        try:
+            adapted = adapt(server, text)
+        except TooManyMembers:
+            left_out.count("entry_too_large", server)
+            continue
+        seen.add(shown)
+        merged.append(orjson.Fragment(adapted))
     return merged, left_out.notes()
 
 
@@ -130,8 +159,8 @@ class _LeftOut:
         return {} if name is None else {"visible_name": name}
 
 
-def owners(outcomes: Sequence[Outcome], entry: Entry, offered: Callable[[str, str], bool]) -> dict[str, str]:
-    """The names or URIs that exactly one server lists, each with that server.
+def owners(outcomes: Sequence[Outcome], entry: Entry, offered: Callable[[str, str], bool]) -> Slices[dict[str, str]]:
+    """The names or URIs that exactly one server lists, each with that server. Found in slices, as :func:`entries`.
 
     Args:
         outcomes: of list legs.
@@ -139,14 +168,18 @@ def owners(outcomes: Sequence[Outcome], entry: Entry, offered: Callable[[str, st
         offered: whether a server's name may be seen at all.
     """
     found: dict[str, set[str]] = {}
-    for server, raw in _listed(outcomes):
+    pace = Pace()
+    for server, raw in listed(outcomes):
+        if pace.is_slice(raw):
+            yield
         known = _known_by(raw, entry)
         if known is not None and offered(server, known[1]):
             found.setdefault(known[1], set()).add(server)
     return {name: next(iter(servers)) for name, servers in found.items() if len(servers) == 1}
 
 
-def _listed(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, msgspec.Raw]]:
+def listed(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, msgspec.Raw]]:
+    """All entries, each with its server."""
     for outcome in outcomes:
         if isinstance(outcome, Listed):
             for raw in outcome.items:
@@ -154,7 +187,10 @@ def _listed(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, msgspec.Raw]]:
 
 
 def _known_by(raw: msgspec.Raw, entry: Entry) -> tuple[jsontext.Members, str] | None:
-    members = jsontext.object_of(raw)
+    try:
+        members = jsontext.object_of(raw)
+    except TooManyMembers:
+        return None
     name = None if members is None else jsontext.text_in(members, entry.value)
     return (members, name) if members is not None and name else None
 

@@ -202,5 +202,11 @@ def no_answer(what: str) -> McpError:
     return McpError(INTERNAL_ERROR, f"No answer: {what}.", reason="upstream_unavailable")
 
 
+def busy(what: str) -> McpError:
+    """What would have to be held is more than there is room for."""
+    why = "the gateway holds as much as it may for this client, or for all (limits.held_bytes)"
+    return McpError(INTERNAL_ERROR, f"The gateway is busy: {what}, as {why}. Try again.", reason="busy")
+
+
 def _transport(status: int, reason: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> McpError:
     return McpError(INVALID_REQUEST, message, reason=reason, status=status, headers=headers)

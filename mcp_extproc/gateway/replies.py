@@ -8,7 +8,7 @@ from dataclasses import replace
 from mcp_extproc.gateway import merge, refusals
 from mcp_extproc.gateway.decision import Reply
 from mcp_extproc.gateway.facts import Note, RequestFacts
-from mcp_extproc.gateway.legs import Failed, Outcome
+from mcp_extproc.gateway.legs import NO_ROOM, Failed, Outcome
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.errors import McpError
@@ -50,6 +50,8 @@ def nobody_answered(outcomes: Sequence[Outcome], id: bytes, facts: RequestFacts)
 
 def all_failed(failed: Sequence[Failed]) -> McpError:
     """The error for a request that no server answered."""
+    if failed and all(f.reason == NO_ROOM for f in failed):
+        return refusals.busy("no server's answer was read")
     return refusals.no_answer(merge.summary(failed) or "no server has been asked")
 
 

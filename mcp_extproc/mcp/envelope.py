@@ -9,7 +9,7 @@ Sources: JSON-RPC 2.0; MCP 2025-11-25 basic/index (Messages) and basic/transport
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,7 +17,7 @@ import orjson
 
 from mcp_extproc.mcp import errors, jsontext
 from mcp_extproc.mcp.errors import McpError
-from mcp_extproc.mcp.jsontext import DuplicateMember, Members, NotJson
+from mcp_extproc.mcp.jsontext import DuplicateMember, Members, NotJson, TooManyMembers
 from mcp_extproc.mcp.methods import GUARDED_PARAMS
 
 MAX_ID_BYTES = 1024
@@ -56,9 +56,12 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
         """An object in ``params``, or ``None`` where it is absent or no object.
 
         Raises:
-            McpError: it has two meanings, as of :func:`parse`.
+            McpError: it has two meanings or too many members, as of :func:`parse`.
         """
-        members = jsontext.object_in(self.params, name)
+        try:
+            members = jsontext.object_in(self.params, name)
+        except TooManyMembers as error:
+            raise too_many_members(f'"{name}" is {error}') from None
         if members is not None:
             _refuse_second_meanings(self.params[name], members, _INNER_NAMES.get(name, GUARDED_PARAMS))
         return members
@@ -150,16 +153,12 @@ def messages_in(text: bytes) -> list[bytes]:
     return [text] if elements is None else [bytes(element) for element in elements]
 
 
-def split_batch(body: bytes, max_depth: int, max_messages: int) -> list[bytes]:
-    """The messages of a batch, unread.
+def split_batch(body: bytes, max_messages: int) -> list[bytes]:
+    """The messages of a batch that passed :func:`check`, unread.
 
     Raises:
         McpError: 400 with -32700 or -32600.
     """
-    try:
-        jsontext.check_text(body, max_depth)
-    except NotJson as error:
-        raise _not_json(error) from None
     messages = jsontext.elements_of(body)
     if messages is None:
         raise _not_an_object(body)
@@ -173,16 +172,58 @@ def no_batch() -> McpError:
     return _invalid("batches are not accepted: send one message in each POST")
 
 
-def parse(body: bytes, max_depth: int) -> Message:
-    """Read one message.
+def too_many_members(what: str) -> McpError:
+    """JSON with so many members that reading it would keep others waiting."""
+    return _invalid(what, reason="too_many_members")
+
+
+def check(body: bytes, max_depth: int, max_members: int) -> None:
+    """Refuse what is not worth reading, a message or a batch.
 
     Raises:
-        McpError: 400 with -32700 (not JSON) or -32600 (not a JSON-RPC message, or one with two meanings); ``id`` is set
-            where it was valid.
+        McpError: 400 with -32700 (no UTF-8, or nested too deeply) or -32600 (``too_many_members``).
     """
     try:
-        jsontext.check_text(body, max_depth)
+        jsontext.check_text(body, max_depth, max_members)
+    except NotJson as error:
+        raise _not_worth_reading(error) from None
+
+
+def checking(body: bytes, max_depth: int, max_members: int) -> Iterator[None]:
+    """The same in slices: others may run between two of them."""
+    try:
+        yield from jsontext.checking(body, max_depth, max_members)
+    except NotJson as error:
+        raise _not_worth_reading(error) from None
+
+
+def _not_worth_reading(error: NotJson) -> McpError:
+    if isinstance(error, TooManyMembers):
+        return too_many_members(f"it has {error} (limits.json_members)")
+    return _not_json(error)
+
+
+def parse(body: bytes, max_depth: int, max_members: int) -> Message:
+    """Check and read one message.
+
+    Raises:
+        McpError: as of :func:`check` and :func:`read`.
+    """
+    check(body, max_depth, max_members)
+    return read(body)
+
+
+def read(body: bytes) -> Message:
+    """Read one message that passed :func:`check`, or is a part of a batch that did.
+
+    Raises:
+        McpError: 400 with -32700 (not JSON) or -32600 (not a JSON-RPC message, or one with two meanings or too many
+            members); ``id`` is set where it was valid.
+    """
+    try:
         members = jsontext.split(body)
+    except TooManyMembers as error:
+        raise too_many_members(f"it is {error}") from None
     except NotJson as error:
         raise _not_json(error) from None
     except TypeError:
@@ -230,6 +271,8 @@ def _read_params(members: Members) -> tuple[Members, bool]:
         return {}, True
     try:
         params = jsontext.split(raw)
+    except TooManyMembers as error:
+        raise too_many_members(f'"params" is {error}') from None
     except TypeError:
         raise _invalid('"params" has to be an object') from None
     return params, _refuse_second_meanings(raw, params, GUARDED_PARAMS)

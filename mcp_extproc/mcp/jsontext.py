@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
 import msgspec
+
+from mcp_extproc.slices import Slices
 
 Members = dict[str, msgspec.Raw]
 """An object's members in order, each value as its original JSON text."""
@@ -23,32 +26,89 @@ _encode = msgspec.json.Encoder().encode
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _KEY = re.compile(rb'[ \t\n\r]*("(?:[^"\\]|\\.)*+")[ \t\n\r]*:[ \t\n\r]*')
 _AFTER_VALUE = re.compile(rb"[ \t\n\r]*([,}])")
-_OTHER_THAN_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
+_OTHER_THAN_STRUCTURE = bytes(set(range(256)) - set(b'{}[],"'))
 _BRACKET_STEPS = bytes.maketrans(b"{[}]", bytes([1, 1, 255, 255]))
 _STRINGS = re.compile(rb'"[^"]*"')
+
+MAX_OWN_MEMBERS = 1000
+"""Most members of an object that is taken apart here, its values' members not counted. MCP's own objects have a dozen."""
+
+MAX_EDITED_ELEMENTS = 10_000
+"""Most elements of an array in which each element is taken apart."""
+
+_MANY_ELEMENTS = 100_000
+"""An array of as many is decoded in some ten milliseconds. The other way has to be prepared, once, which takes longer."""
+
+_SLICE_BYTES = 256 * 1024
+"""Of a text that is scanned in slices: a slice of the worst of them takes some 5 ms."""
+
+_NARROW_BYTES = 16 * 1024
+"""Texts up to this size have few members, whatever they are."""
 
 
 class NotJson(ValueError):
     """The text is not JSON as RFC 8259 has it, or nests too deeply. ``str()`` is the reason, without the text itself."""
 
 
+class TooManyMembers(NotJson):
+    """It may be JSON, but has more members than are read. ``str()`` is how many that are."""
+
+
+class _TooWide(Exception):
+    """No ``ValueError``, so that the decoder lets it pass."""
+
+
+class _Name(str):
+    """A member's name for the decoder, which calls back for each of them."""
+
+    __slots__ = ()
+
+
 class DuplicateMember(ValueError):
     """An object names a member twice, so that two readers could see two meanings. ``str()`` is the member's name."""
 
 
-def check_text(text: bytes, max_depth: int) -> None:
-    """Check what the tokenizer does not: UTF-8 (RFC 8259 section 8.1) and nesting.
+def check_text(text: bytes, max_depth: int, max_members: int) -> None:
+    """Check what the tokenizer does not: UTF-8 (RFC 8259 section 8.1), nesting, and how many members there are.
 
     Raises:
+        TooManyMembers: it has more than ``max_members``, as :attr:`Scan.members` counts them.
         NotJson: the text is no UTF-8 or nests deeper than ``max_depth``.
     """
+    _check_encoding(text)
+    if _has_to_be_scanned(text, max_depth, max_members):
+        for _ in _scanning(text, max_depth, max_members):
+            pass
+
+
+def checking(text: bytes, max_depth: int, max_members: int) -> Iterator[None]:
+    """The same in slices: others may run between two of them."""
+    _check_encoding(text)
+    if _has_to_be_scanned(text, max_depth, max_members):
+        yield
+        yield from _scanning(text, max_depth, max_members)
+
+
+def _check_encoding(text: bytes) -> None:
     if not text.isascii():
         try:
             text.decode("utf-8")
         except UnicodeDecodeError as error:
             raise NotJson(f"invalid UTF-8 at byte {error.start}") from None
-    if _has_more_brackets(text, max_depth) and depth(text) > max_depth:
-        raise NotJson(f"nested deeper than {max_depth} levels")
+
+
+def _has_to_be_scanned(text: bytes, max_depth: int, max_members: int) -> bool:
+    return _has_more_brackets(text, max_depth) or _has_more_commas(text, max_members - max_depth)
+
+
+def _scanning(text: bytes, max_depth: int, max_members: int) -> Iterator[None]:
+    scan = Scan(max_members)
+    for start in range(0, len(text), _SLICE_BYTES):
+        if start:
+            yield
+        scan.feed(text[start : start + _SLICE_BYTES])
+        if scan.deepest > max_depth:
+            raise NotJson(f"nested deeper than {max_depth} levels")
 
 
 def _has_more_brackets(text: bytes, most: int) -> bool:
@@ -62,29 +122,111 @@ def _has_more_brackets(text: bytes, most: int) -> bool:
     return most < 0
 
 
+def _has_more_commas(text: bytes, most: int) -> bool:
+    """Whether there are more of them, in strings or not. In a text that is as short nothing is counted."""
+    return len(text) > most and text.count(b",") > most
+
+
+class Scan:
+    """Counts what a JSON text consists of while it comes in pieces, which may end anywhere. Linear, and mostly in C.
+
+    Args:
+        max_members: where it gives up.
+    """
+
+    def __init__(self, max_members: int) -> None:
+        self.members = 0
+        """Members of objects and elements of arrays, at all levels. Empty ones count as one."""
+        self.deepest = 0
+        """How deeply valid JSON nests."""
+        self._max = max_members
+        self._depth = 0
+        self._in_string = False
+        self._cut_escape = b""
+        self._waiting: bytearray | None = bytearray()
+
+    def feed(self, piece: bytes) -> None:
+        """Count the next piece.
+
+        Raises:
+            TooManyMembers: there are more than may be.
+        """
+        structure = self._outside_strings(piece)
+        # Each container has a first member, or counts as one, and each comma stands before another member.
+        self.members += structure.count(b",") + structure.count(b"{") + structure.count(b"[")
+        if self.members > self._max:
+            raise TooManyMembers(f"more than {self._max} members")
+        brackets = structure.translate(_BRACKET_STEPS, b",")
+        depths = list(accumulate(memoryview(brackets).cast("b"), initial=self._depth))
+        self.deepest, self._depth = max(self.deepest, *depths), depths[-1]
+
+    def feed_late(self, piece: bytes) -> None:
+        """The same for texts most of which are short: nothing is counted before there are bytes enough for too many.
+
+        Raises:
+            TooManyMembers: there are more than may be.
+        """
+        if self._waiting is not None:
+            self._waiting += piece
+            if len(self._waiting) <= self._max:
+                return
+            piece, self._waiting = bytes(self._waiting), None
+        self.feed(piece)
+
+    def _outside_strings(self, piece: bytes) -> bytes:
+        """The brackets and commas that are no part of a string."""
+        piece = self._cut_escape + piece
+        self._cut_escape = b"\\" if (len(piece) - len(piece.rstrip(b"\\"))) % 2 else b""
+        if self._cut_escape:
+            piece = piece[:-1]
+        if b"\\" in piece:
+            # Escapes go first, in pairs from the left, so that no escaped quote is taken for the end of a string.
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+        left = piece.translate(None, _OTHER_THAN_STRUCTURE)
+        if self._in_string:
+            left = b'"' + left
+        self._in_string = left.count(b'"') % 2 == 1
+        if self._in_string:
+            left += b'"'
+        return _STRINGS.sub(b"", left.replace(b'""', b""))
+
+
+def has_more_members(text: bytes, most: int) -> Slices[bool]:
+    """Whether there are more members than may be, as :attr:`Scan.members` counts them. Counted in slices: others may run
+    between two of them."""
+    if len(text) <= most or sum(map(text.count, (b",", b"{", b"["))) <= most:
+        return False
+    scan = Scan(most)
+    for start in range(0, len(text), _SLICE_BYTES):
+        yield
+        try:
+            scan.feed(text[start : start + _SLICE_BYTES])
+        except TooManyMembers:
+            return True
+    return False
+
+
 def depth(text: bytes) -> int:
-    """How deeply valid JSON nests. Linear, and mostly in C: only brackets outside of strings are counted.
+    """How deeply valid JSON nests: only brackets outside of strings are counted.
 
     >>> depth(b'{"a": [1, {"b": "[[["}]}')
     3
     """
-    if b"\\" in text:
-        # Escapes go first, in pairs from the left, so that no escaped quote is taken for the end of a string.
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = text.translate(None, _OTHER_THAN_BRACKETS).replace(b'""', b"")
-    brackets = _STRINGS.sub(b"", brackets)
-    return max(accumulate(memoryview(brackets.translate(_BRACKET_STEPS)).cast("b")), default=0)
+    scan = Scan(len(text))
+    scan.feed(text)
+    return scan.deepest
 
 
 def split(text: bytes | msgspec.Raw) -> Members:
     """The members of a JSON object.
 
     Raises:
+        TooManyMembers: it has more than are taken apart.
         NotJson: not JSON.
         TypeError: JSON, but no object.
     """
     try:
-        return _decode_members(text)
+        members = _decode_members(text) if memoryview(text).nbytes <= _NARROW_BYTES else _split_large(text)
     except msgspec.ValidationError:
         raise TypeError("not an object") from None
     except UnicodeDecodeError as error:
@@ -93,6 +235,26 @@ def split(text: bytes | msgspec.Raw) -> Members:
         raise NotJson("nested too deeply") from None
     except msgspec.DecodeError as error:
         raise NotJson(why_malformed(text, error)) from None
+    except _TooWide:
+        members = None
+    if members is None or len(members) > MAX_OWN_MEMBERS:
+        raise TooManyMembers(f"an object with more than {MAX_OWN_MEMBERS} members")
+    return members
+
+
+def _split_large(text: bytes | msgspec.Raw) -> Members:
+    """The same, given up at the first member too many: a dictionary of a million takes a second."""
+    seen = 0
+
+    def named(_: type, name: str) -> _Name:
+        nonlocal seen
+        seen += 1
+        if seen > MAX_OWN_MEMBERS:
+            raise _TooWide
+        return _Name(name)
+
+    members = msgspec.json.decode(text, type=dict[_Name, msgspec.Raw], dec_hook=named)
+    return {str(name): raw for name, raw in members.items()}
 
 
 def why_malformed(text: bytes | msgspec.Raw, error: Exception) -> str:
@@ -121,9 +283,15 @@ def is_null(raw: msgspec.Raw) -> bool:
 
 
 def object_of(raw: msgspec.Raw | bytes) -> Members | None:
-    """The members of the object that this JSON text is, or ``None`` where it is something else."""
+    """The members of the object that this JSON text is, or ``None`` where it is something else.
+
+    Raises:
+        TooManyMembers: as of :func:`split`. Whoever took that for no object would pass over what a server sees.
+    """
     try:
         return split(raw)
+    except TooManyMembers:
+        raise
     except (TypeError, NotJson):
         return None
 
@@ -236,6 +404,9 @@ def edit(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str])
 
     What is not on the way to such a place stays as it was written; objects and arrays on the way are written compactly.
     Places that do not exist, or hold something else than expected, are left alone.
+
+    Raises:
+        TooManyMembers: an object or an array on the way has more than are taken apart.
     """
     if where is None:
         before = text_of(text)
@@ -259,10 +430,31 @@ def _edit_each(text: bytes | msgspec.Raw, where: Places, change: Callable[[str],
     elements = elements_of(text)
     if elements is None:
         return edit(text, where, change)
+    if len(elements) > MAX_EDITED_ELEMENTS:
+        raise TooManyMembers(f"an array with more than {MAX_EDITED_ELEMENTS} elements")
     edited = [edit(element, where, change) for element in elements]
     if all(element is None for element in edited):
         return None
     return b"[%b]" % b",".join(bytes(old) if new is None else new for old, new in zip(elements, edited, strict=True))
+
+
+def first_elements(text: bytes | msgspec.Raw, most: int) -> list[msgspec.Raw] | None:
+    """The same up to a number of them. The others are checked, but cost little, however many they are."""
+    if memoryview(text).nbytes <= _NARROW_BYTES or bytes(text).count(b",") <= _MANY_ELEMENTS or most > _MANY_ELEMENTS:
+        elements = elements_of(text)
+        return None if elements is None else elements[:most]
+    try:
+        found = msgspec.json.decode(text, type=_array_of(most))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return [element for element in msgspec.structs.astuple(found) if element is not msgspec.UNSET]
+
+
+@lru_cache(maxsize=4)
+def _array_of(size: int) -> type[msgspec.Struct]:
+    """An array as a structure with so many fields: the decoder passes over what is behind them."""
+    field = (msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)
+    return msgspec.defstruct("_Array", [(f"_{index}", *field) for index in range(size)], array_like=True)
 
 
 def elements_of(text: bytes | msgspec.Raw) -> list[msgspec.Raw] | None:

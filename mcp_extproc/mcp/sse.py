@@ -81,6 +81,11 @@ class SseParser:
         self._id: str | None = None
         self._retry: int | None = None
 
+    @property
+    def held(self) -> int:
+        """Bytes of an event that is not complete."""
+        return self._pending_size + self._data_size
+
     def feed(self, chunk: bytes) -> Iterator[SseEvent]:
         """The events that this chunk completes. All have to be taken before the next chunk is given.
 

@@ -95,7 +95,7 @@ async def worker(
         OSError: ``options.listen`` can't be used.
         TlsError: the files of ``options.tls`` can't be used.
     """
-    counters = Counters()
+    counters, limits = Counters(), config.limits
     memory = SessionMemory()
     gateway = Gateway(config, secret, memory)
     entries = gateway.servers
@@ -108,12 +108,14 @@ async def worker(
         expiry = Expiry(legs, memory, time.time)
         expiry.start()
         stack.push_async_callback(expiry.close)
-        limits, unread_timeout = config.limits, config.listen.limits.unread_timeout
+        unread_timeout = config.listen.limits.unread_timeout
         services = StreamServices(
             client, legs, entries, memory, gateway.identifiers, time.time,
             Unread(limits.unread_bytes, limits.stream_bytes, unread_timeout, time.monotonic),
             OpenStreams(limits.streams, limits.session_streams),
             Turns(),
+            limits.json_members,
+            legs.held,
         )  # fmt: skip
         streams = Streams(services)
         processor = Processor(gateway, legs, streams, counters, time.time)

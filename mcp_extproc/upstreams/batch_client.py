@@ -13,10 +13,16 @@ from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
 from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
 from mcp_extproc.gateway.request import Headers
+from mcp_extproc.held import Holding, Part
 from mcp_extproc.mcp import jsontext, transport
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
+from mcp_extproc.mcp.jsontext import Scan, TooManyMembers
 from mcp_extproc.mcp.sse import EventTooLarge, SseParser
-from mcp_extproc.upstreams.client import http_session
+from mcp_extproc.upstreams.client import PAGE_ENTRIES, http_session
+
+
+class _Busy(Exception):
+    """No more may be held."""
 
 
 class BatchClient:
@@ -43,25 +49,30 @@ class BatchClient:
         if self._http is not None:
             await self._http.close()
 
-    async def send(self, leg: BatchLeg) -> Outcome:
-        """The answer to one message."""
+    async def send(self, leg: BatchLeg, holding: Holding) -> Outcome:
+        """The answer to one message. ``holding`` has what is read of it."""
         if self._http is None:
             return Failed("", "no_front_door", "batches are not set up")
         try:
             async with self._http.post(
                 _url(self._base, leg), data=leg.body, headers=_verbatim(leg.headers), allow_redirects=False
             ) as response:
-                return Answered(leg.server, response.status, await self._message(response, leg))
-        except EventTooLarge:
+                return Answered(leg.server, response.status, await self._message(response, leg, holding))
+        except (EventTooLarge, TooManyMembers):
             return Failed("", "too_large", "the answer is too large")
+        except _Busy:
+            return Failed("", "no_room", "the gateway holds as much as it may for this client (limits.held_bytes)")
         except (aiohttp.ClientError, OSError) as error:
             return Failed("", "connect", f"the gateway could not be asked ({type(error).__name__})")
 
-    async def _message(self, response: aiohttp.ClientResponse, leg: BatchLeg) -> bytes:
+    async def _message(self, response: aiohttp.ClientResponse, leg: BatchLeg, holding: Holding) -> bytes:
+        held = holding.part()
         if transport.media_type(response.headers.get("content-type", "")) != transport.SSE:
-            body = bytearray()
+            body, scan = bytearray(), Scan(PAGE_ENTRIES * self._limits.json_members)
             async for chunk in response.content.iter_any():
                 body += chunk
+                _hold(held, len(body))
+                scan.feed_late(chunk)
                 if len(body) > self._limits.response_bytes:
                     raise EventTooLarge
             return bytes(body)
@@ -70,6 +81,7 @@ class BatchClient:
             for event in parser.feed(chunk):
                 if event.data and await self._is_response(event.data, leg):
                     return event.data
+            _hold(held, parser.held)
         return b""
 
     async def _is_response(self, text: bytes, leg: BatchLeg) -> bool:
@@ -91,6 +103,11 @@ class BatchClient:
         fields = _verbatim(leg.headers)
         async with self._http.post(_url(self._base, leg), data=body, headers=fields, allow_redirects=False):
             pass
+
+
+def _hold(part: Part, size: int) -> None:
+    if not part.keep(size):
+        raise _Busy
 
 
 def _url(base: str, leg: BatchLeg) -> URL:

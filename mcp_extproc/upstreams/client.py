@@ -27,12 +27,14 @@ from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.legs import Failed
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
+from mcp_extproc.held import Holding
 from mcp_extproc.mcp import jsontext, methods, transport, versions
 from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, server_flags
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
+from mcp_extproc.mcp.jsontext import Scan, TooManyMembers
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, is_resumable
-from mcp_extproc.tasks import Tasks
+from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 from mcp_extproc.upstreams import redirects
@@ -50,6 +52,12 @@ BROKEN = (aiohttp.ClientError, OSError)
 """What reading a stream may raise."""
 
 _CHUNK = 64 * 1024
+
+PAGE_ENTRIES = 10
+"""A page of a list may have as many times the members that one of its entries may have."""
+
+NOT_HELD = "was not read: the gateway holds as much as it may for this client, or for all (limits.held_bytes)"
+"""Why a leg fails for reasons of our own."""
 
 
 class Result(NamedTuple):
@@ -121,9 +129,22 @@ class UpstreamClient:
         await self._http.close()
 
     async def initialize(
-        self, entry: CatalogEntry, version: str, client_flags: Flags, *, context: RequestContext = NO_CONTEXT
+        self,
+        entry: CatalogEntry,
+        version: str,
+        client_flags: Flags,
+        *,
+        context: RequestContext = NO_CONTEXT,
+        holding: Holding | None = None,
     ) -> tuple[UpstreamSession, str | None]:
         """Open a session with a server and confirm it.
+
+        Args:
+            entry: the server.
+            version: of the protocol, to ask for.
+            client_flags: what the client can be asked for.
+            context: the request for whose sake it is opened.
+            holding: has what is read of the answer; ``None`` where nobody is served.
 
         Returns:
             The session, and the server's instructions.
@@ -142,7 +163,7 @@ class UpstreamClient:
         try:
             async with self._exchange("POST", entry, None, body, context) as response:
                 session_id = response.headers.get("mcp-session-id")
-                result = await self._result(response, id, entry, None, context)
+                result = await self._result(response, _Wanted(self, entry, None, id, context, holding))
             session, instructions = _read_initialize(result, session_id)
             await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
         except BaseException:
@@ -163,8 +184,17 @@ class UpstreamClient:
         params: object,
         *,
         context: RequestContext = NO_CONTEXT,
+        holding: Holding | None = None,
     ) -> Result:
         """Send a request and wait for its result.
+
+        Args:
+            entry: the server.
+            session: with it.
+            method: of the request.
+            params: of the request.
+            context: the request for whose sake it is sent.
+            holding: has what is read of the answer; ``None`` where nobody is served.
 
         Raises:
             SessionLost: the server answers 404, or 400, to a session.
@@ -173,7 +203,7 @@ class UpstreamClient:
         id = next(self._ids)
         try:
             async with self._exchange("POST", entry, session, _request(id, method, params), context) as response:
-                result = await self._result(response, id, entry, session, context)
+                result = await self._result(response, _Wanted(self, entry, session, id, context, holding))
                 streamed = _is_stream(response)
         except asyncio.CancelledError:
             # The result is no longer needed: the time is up, or the client is gone.
@@ -291,51 +321,57 @@ class UpstreamClient:
         except BROKEN as error:
             raise UpstreamError("connect", f"could not be asked ({type(error).__name__})") from error
 
-    async def _result(
-        self,
-        response: aiohttp.ClientResponse,
-        id: str,
-        entry: CatalogEntry,
-        session: UpstreamSession | None,
-        context: RequestContext,
-    ) -> msgspec.Raw:
+    async def _result(self, response: aiohttp.ClientResponse, wanted: _Wanted) -> msgspec.Raw:
         if _is_stream(response):
-            return await self._result_from_streams(response, _StreamReading(self, entry, session, id, context))
+            return await self._result_from_streams(response, wanted)
         kind = transport.media_type(response.headers.get("content-type", ""))
         if response.status != 200 or kind != transport.JSON:
             raise UpstreamError(
                 "protocol", f"answered HTTP {response.status} with {kind or 'no content type'}, not with JSON"
             )
-        body = bytearray()
+        body, scan = bytearray(), Scan(self._most_members)
         async for chunk in response.content.iter_chunked(_CHUNK):
+            wanted.came(chunk)
             body += chunk
-            self.check_size(len(body))
-        found = _response_in(bytes(body), id)
+            wanted.hold(len(body))
+            try:
+                scan.feed_late(chunk)
+            except TooManyMembers:
+                raise self._too_many_members() from None
+        found = _response_in(bytes(body), wanted.id)
         if found is None:
             raise UpstreamError("protocol", "answered with JSON that is no response to the request")
         return found
 
-    async def _result_from_streams(self, response: aiohttp.ClientResponse, reading: _StreamReading) -> msgspec.Raw:
+    async def _result_from_streams(self, response: aiohttp.ClientResponse, wanted: _Wanted) -> msgspec.Raw:
         """The result from the stream of the request, or from those that go on where it ended (SEP-1699, polling)."""
+        reading = _StreamReading(self, wanted)
         found = await reading.result_in(response.content.iter_any())
-        while found is None and reading.last_event_id and reading.session is not None:
+        while found is None and reading.last_event_id and wanted.session is not None:
             await asyncio.sleep(reading.pause.next())
             reading.parser = self.parser()
-            going_on = self.listen(reading.entry, reading.session, reading.last_event_id, context=reading.context)
+            going_on = self.listen(wanted.entry, wanted.session, reading.last_event_id, context=wanted.context)
             async with going_on as chunks:
                 found = await reading.result_in(chunks)
         if found is None:
             raise UpstreamError("protocol", "ended its stream without an answer")
         return found
 
-    def check_size(self, size: int) -> None:
-        """Refuse what is larger than may be read."""
-        if size > self.limits.response_bytes:
-            raise UpstreamError("too_large", f"answered with more than {self.limits.response_bytes} bytes")
+    async def check_members(self, text: bytes) -> None:
+        """Refuse an event that has too many members to be read."""
+        if await in_slices(jsontext.has_more_members(text, self._most_members)):
+            raise self._too_many_members()
+
+    def _too_many_members(self) -> UpstreamError:
+        return UpstreamError("too_large", f"answered with more than {self._most_members} members")
+
+    @property
+    def _most_members(self) -> int:
+        return PAGE_ENTRIES * self.limits.json_members
 
 
-class _StreamReading:
-    """Looks for one response in the streams that may carry it, and answers what the server asks meanwhile."""
+class _Wanted:
+    """The response to one request of ours, before and while it is read."""
 
     def __init__(
         self,
@@ -344,26 +380,56 @@ class _StreamReading:
         session: UpstreamSession | None,
         id: str,
         context: RequestContext,
+        holding: Holding | None,
     ) -> None:
         self.entry = entry
         self.session = session
+        self.id = id
         self.context = context
+        self._most = client.limits.response_bytes
+        self._held = None if holding is None else holding.part()
+        self._size = 0
+
+    def came(self, chunk: bytes) -> None:
+        """More was read.
+
+        Raises:
+            UpstreamError: it is more than may be read.
+        """
+        self._size += len(chunk)
+        if self._size > self._most:
+            raise UpstreamError("too_large", f"answered with more than {self._most} bytes")
+
+    def hold(self, size: int) -> None:
+        """So much of it is held.
+
+        Raises:
+            UpstreamError: it is more than may be held.
+        """
+        if self._held is not None and not self._held.keep(size):
+            raise UpstreamError("no_room", NOT_HELD)
+
+
+class _StreamReading:
+    """Looks for one response in the streams that may carry it, and answers what the server asks meanwhile."""
+
+    def __init__(self, client: UpstreamClient, wanted: _Wanted) -> None:
         self.parser = client.parser()
         self.last_event_id = ""
         self.pause = Pause()
         self._client = client
-        self._id = id
-        self._size = 0
+        self._wanted = wanted
 
     async def result_in(self, chunks: AsyncIterator[bytes]) -> msgspec.Raw | None:
         """The result, or ``None`` where the stream ends before."""
         try:
             async for chunk in chunks:
-                self._size += len(chunk)
-                self._client.check_size(self._size)
+                self._wanted.came(chunk)
                 for event in self.parser.feed(chunk):
                     if (found := await self._event(event)) is not None:
+                        self._wanted.hold(len(event.data or b""))
                         return found
+                self._wanted.hold(self.parser.held)
         except EventTooLarge as error:
             raise UpstreamError("too_large", f"sent an event that is too large: {error}") from None
         except BROKEN:
@@ -381,11 +447,13 @@ class _StreamReading:
         if not event.data:
             return None
         self.pause.reset()
-        found = _response_in(event.data, self._id)
-        if found is None and self.session is not None and (answer := _own_answer(event.data)) is not None:
+        await self._client.check_members(event.data)
+        wanted = self._wanted
+        found = _response_in(event.data, wanted.id)
+        if found is None and wanted.session is not None and (answer := _own_answer(event.data)) is not None:
             # A server that does not take it may answer us all the same.
             with contextlib.suppress(UpstreamError):
-                await self._client.notify(self.entry, self.session, answer, context=self.context)
+                await self._client.notify(wanted.entry, wanted.session, answer, context=wanted.context)
         return found
 
 

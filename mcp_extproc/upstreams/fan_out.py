@@ -31,23 +31,28 @@ from mcp_extproc.gateway.legs import (
 )
 from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
+from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.tasks import Tasks
+from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.answers import Answers
 from mcp_extproc.upstreams.batch_client import BatchClient
-from mcp_extproc.upstreams.client import SessionLost, UpstreamClient, UpstreamError
+from mcp_extproc.upstreams.client import NOT_HELD, SessionLost, UpstreamClient, UpstreamError
 
 _LOG = log.logger("upstreams")
 
 _T = TypeVar("_T")
 
+_UNKNOWN_LIST = 16 * 1024
+"""How large a list is taken to be before it was read once."""
+
 
 class _Pages:
     """What was read of a list, for the case that its next page does not come."""
 
-    def __init__(self) -> None:
+    def __init__(self, holding: Holding) -> None:
+        self.holding = holding
         self.listed: Listed | None = None
 
     def cut_by(self, error: UpstreamError) -> Listed | None:
@@ -83,15 +88,38 @@ class LegRunner:
         self._watched: dict[tuple[str, str], list[asyncio.Event]] = {}
         self._tasks = Tasks(_LOG)
         self._answers = Answers(self._send_answer, self._tasks)
+        self._sizes: dict[tuple[str, str], int] = {}
+        """Of the lists that were read last, by server and method."""
+        self.held = HeldBytes(limits.held_bytes)
+        """What this worker holds of answers."""
 
-    async def run(self, legs: Sequence[Leg]) -> list[Outcome]:
+    async def run(self, legs: Sequence[Leg], holding: Holding | None = None) -> list[Outcome]:
         """The outcomes, in the order of the legs. One that fails unexpectedly is :class:`Failed` (``internal``), and logged.
         Cancelling this cancels every sub-request, and ends the sessions that were opened: nobody will ever know of them.
+
+        Args:
+            legs: what the servers are asked.
+            holding: has what is read of their answers, until whoever asks is done with it; ``None`` where nobody is served.
         """
+        if holding is None:
+            with self.held.holding("nobody") as own:
+                return await self.run(legs, own)
+        lists = [leg for leg in legs if isinstance(leg, ListLeg)]
+        size = min(sum(self._sizes.get((leg.server, leg.method), _UNKNOWN_LIST) for leg in lists), holding.most)
+        if holding.reserve(size):
+            return await self._run_all(legs, holding)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if not await _reserved(holding, size, max(leg.deadline for leg in lists)):
+            return [Failed(leg.server, "no_room", NOT_HELD) for leg in legs]
+        waited = loop.time() - began
+        return await self._run_all([replace(leg, deadline=leg.deadline - waited) for leg in legs], holding)
+
+    async def _run_all(self, legs: Sequence[Leg], holding: Holding) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(legs)
 
         async def run(index: int, leg: Leg) -> None:
-            outcomes[index] = await self._run(leg)
+            outcomes[index] = await self._run(leg, holding)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -138,9 +166,11 @@ class LegRunner:
         Raises:
             UpstreamError: it does not say.
         """
-        asking = self._client.request(self._entries[server], session, methods.PING.name, {}, context=context)
+        entry = self._entries[server]
         try:
-            await _within(deadline, asking)
+            with self._holding_for(server) as own:
+                asking = self._client.request(entry, session, methods.PING.name, {}, context=context, holding=own)
+                await _within(deadline, asking)
         except SessionLost:
             return False
         except UpstreamError as error:
@@ -169,9 +199,9 @@ class LegRunner:
             self._memory.forget(ref.server, given_up.id or ref.anchor)
             self.discard(ref.server, replacement, NO_CONTEXT)
 
-    async def _run(self, leg: Leg) -> Outcome:
-        pages = _Pages()
-        work = self._batches.send(leg) if isinstance(leg, BatchLeg) else self._asked(leg, pages)
+    async def _run(self, leg: Leg, holding: Holding) -> Outcome:
+        pages = _Pages(holding)
+        work = self._batches.send(leg, holding) if isinstance(leg, BatchLeg) else self._asked(leg, pages)
         try:
             return await _within(leg.deadline, work)
         except UpstreamError as error:
@@ -184,30 +214,31 @@ class LegRunner:
         entry = self._entries[leg.server]
         match leg:
             case OpenLeg():
-                return await self._open(entry, leg)
+                return await self._open(entry, leg, pages.holding)
             case ListLeg():
                 return await self._list(entry, leg, pages)
             case AskLeg():
-                return await self._ask(entry, leg)
+                return await self._ask(entry, leg, pages.holding)
             case NotifyLeg():
                 return await self._notify(entry, leg)
             case CloseLeg():
                 return await self._close(entry, leg)
 
-    async def _open(self, entry: CatalogEntry, leg: OpenLeg) -> Opened:
-        session, instructions = await self._client.initialize(entry, leg.version, leg.client_flags, context=leg.context)
+    async def _open(self, entry: CatalogEntry, leg: OpenLeg, holding: Holding) -> Opened:
+        opening = self._client.initialize(entry, leg.version, leg.client_flags, context=leg.context, holding=holding)
+        session, instructions = await opening
         return Opened(leg.server, session, instructions)
 
-    async def _ask(self, entry: CatalogEntry, leg: AskLeg) -> Done:
+    async def _ask(self, entry: CatalogEntry, leg: AskLeg, holding: Holding) -> Done:
         session = self._memory.current(leg.session) or await self.reopen(leg.session, None, leg.context)
         if leg.capability not in session.capabilities:
             return Done(leg.server)
         params = orjson.Fragment(leg.params)
         try:
-            await self._client.request(entry, session, leg.method, params, context=leg.context)
+            await self._client.request(entry, session, leg.method, params, context=leg.context, holding=holding)
         except SessionLost:
             session = await self.reopen(leg.session, session.id, leg.context)
-            await self._client.request(entry, session, leg.method, params, context=leg.context)
+            await self._client.request(entry, session, leg.method, params, context=leg.context, holding=holding)
         return Done(leg.server)
 
     async def _notify(self, entry: CatalogEntry, leg: NotifyLeg) -> Done:
@@ -244,11 +275,16 @@ class LegRunner:
         size = 0
         for _ in range(self._limits.list_pages):
             params = {} if cursor is None else {"cursor": orjson.Fragment(bytes(cursor))}
-            result = await self._client.request(entry, session, leg.method, params, context=leg.context)
+            result = await self._client.request(
+                entry, session, leg.method, params, context=leg.context, holding=pages.holding
+            )
             size += result.size
-            items += _items(result.members, leg.items)
+            self._sizes[leg.server, leg.method] = size
+            found = _items(result.members, leg.items, self._limits.list_items + 1)
+            readable = [raw for raw in found if _is_short(raw, self._limits) or await self._is_readable(raw)]
+            items += readable
             cursor = _next_cursor(result.members)
-            cut = self._cut(size, len(items))
+            cut = self._cut(size, len(items), len(found) - len(readable))
             del items[self._limits.list_items :]
             if cut is None and cursor is not None and bytes(cursor) in seen:
                 cut = "repeats a page of its list"
@@ -258,8 +294,14 @@ class LegRunner:
             seen.add(bytes(cursor))
         return Listed(leg.server, items, f"has more than {self._limits.list_pages} pages", result.streamed)
 
-    def _cut(self, size: int, count: int) -> str | None:
+    async def _is_readable(self, entry: msgspec.Raw) -> bool:
+        """Whether an entry has no more members than may be read."""
+        return not await in_slices(jsontext.has_more_members(bytes(entry), self._limits.json_members))
+
+    def _cut(self, size: int, count: int, unread: int) -> str | None:
         """Why no more of a list is read."""
+        if unread:
+            return f"listed an entry with more than {self._limits.json_members} members"
         if size > self._limits.response_bytes:
             return f"listed more than {self._limits.response_bytes} bytes"
         if count > self._limits.list_items:
@@ -286,8 +328,9 @@ class LegRunner:
 
     async def _open_late(self, ref: SessionRef, key: tuple[str, str], context: RequestContext) -> UpstreamSession:
         entry = self._entries[ref.server]
-        opening = self._client.initialize(entry, ref.version, ref.client_flags, context=context)
-        session, _ = await _within(entry.discovery_timeout, opening)
+        with self._holding_for(ref.server) as own:
+            opening = self._client.initialize(entry, ref.version, ref.client_flags, context=context, holding=own)
+            session, _ = await _within(entry.discovery_timeout, opening)
         settings = self._memory.settings(*key)
         if settings is not None and not self._memory.has_ended(ref.client):
             await _quietly(self._restore(entry, session, settings, context), entry.discovery_timeout)
@@ -322,11 +365,21 @@ class LegRunner:
         """Send a server again what the client set for the whole session."""
         level, subscribe = methods.SET_LEVEL, methods.SUBSCRIBE
         if settings.level is not None and level.capability in session.capabilities:
-            await self._client.request(entry, session, level.name, {"level": settings.level}, context=context)
+            await self._set_again(entry, session, level.name, {"level": settings.level}, context)
         if subscribe.capability in session.capabilities:
             for uri in tuple(settings.subscriptions):
                 with contextlib.suppress(UpstreamError):  # the resource may be gone
-                    await self._client.request(entry, session, subscribe.name, {"uri": uri}, context=context)
+                    await self._set_again(entry, session, subscribe.name, {"uri": uri}, context)
+
+    async def _set_again(
+        self, entry: CatalogEntry, session: UpstreamSession, method: str, params: object, context: RequestContext
+    ) -> None:
+        with self._holding_for(entry.name) as own:
+            await self._client.request(entry, session, method, params, context=context, holding=own)
+
+    def _holding_for(self, server: str) -> Holding:
+        """For a short answer in which nobody shares but this server's other ones: several clients may wait for it."""
+        return self.held.holding(f"server {server}")
 
     def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None:
         """End a session with a server that turned out to be useless, in the background."""
@@ -354,6 +407,20 @@ class LegRunner:
         await self._tasks.close()
 
 
+async def _reserved(holding: Holding, size: int, seconds: float) -> bool:
+    """Wait until there is room for what was as large the last time; whether there is. Nothing is held meanwhile."""
+    reserved = asyncio.Event()
+    waiting = holding.wait(size, reserved.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await reserved.wait()
+    except TimeoutError:
+        return False
+    finally:
+        waiting.leave()
+    return True
+
+
 async def _within(seconds: float, work: Awaitable[_T]) -> _T:
     try:
         async with asyncio.timeout(seconds):
@@ -367,11 +434,16 @@ async def _quietly(work: Awaitable[None], seconds: float) -> None:
         await _within(seconds, work)
 
 
-def _items(result: jsontext.Members, name: str) -> list[msgspec.Raw]:
-    try:
-        return msgspec.json.decode(result[name], type=list[msgspec.Raw])
-    except (KeyError, msgspec.DecodeError):
-        raise UpstreamError("protocol", f"answered without a list of {name}") from None
+def _is_short(entry: msgspec.Raw, limits: Limits) -> bool:
+    """Whether it can't have too many members. That costs little, and most are."""
+    return memoryview(entry).nbytes <= limits.json_members
+
+
+def _items(result: jsontext.Members, name: str, most: int) -> list[msgspec.Raw]:
+    items = jsontext.first_elements(result[name], most) if name in result else None
+    if items is None:
+        raise UpstreamError("protocol", f"answered without a list of {name}")
+    return items
 
 
 def _next_cursor(result: jsontext.Members) -> msgspec.Raw | None:

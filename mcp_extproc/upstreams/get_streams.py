@@ -13,7 +13,7 @@ from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Reading
 from mcp_extproc.gateway.relay.server_messages import ANY_TOKEN, Call
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT
-from mcp_extproc.tasks import Tasks
+from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.client import BROKEN, UpstreamError
 from mcp_extproc.upstreams.listener import Listener
@@ -132,22 +132,27 @@ class Streams:
             reads_json=False,
             response_bytes=0,
             event_bytes=self._services.client.limits.event_bytes,
+            json_members=self._services.json_members,
         )
         return CallResponse(expected, Reading.EVENTS)
 
     async def _relayed(
         self, stream: Stream, chunks: AsyncIterator[bytes], response: CallResponse
     ) -> AsyncIterator[bytes]:
-        async for chunk in chunks:
-            if chunk is COMMENT:
-                yield COMMENT
-                continue
-            await self._services.turns.take(len(chunk))
-            out = response.feed(chunk, end=not chunk)
-            for message in out.up:
-                await self._services.legs.answer(response.server, response.session, message, stream.context)
-            if out.down:
-                yield out.down
+        with self._services.held.holding(stream.holder) as holding:
+            held = holding.part()
+            async for chunk in chunks:
+                if chunk is COMMENT:
+                    yield COMMENT
+                    continue
+                await self._services.turns.take(len(chunk))
+                out = await in_slices(response.feeding(chunk, end=not chunk))
+                for message in out.up:
+                    await self._services.legs.answer(response.server, response.session, message, stream.context)
+                if out.down:
+                    yield out.down
+                if not held.keep(response.held):
+                    return  # the client asks for the rest, after its last event
 
 
 class _Rest:

@@ -16,10 +16,11 @@ from mcp_extproc.gateway.decision import Stream
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.relay.identifiers import Cursor, Position, session_checksum
 from mcp_extproc.mcp.envelope import messages_in
+from mcp_extproc.mcp.jsontext import has_more_members
 from mcp_extproc.mcp.methods import LIST_CHANGED
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, is_resumable, render
-from mcp_extproc.tasks import Tasks
+from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.upstreams.client import BROKEN, NoStream, UpstreamError
 from mcp_extproc.upstreams.listener import Listener
 from mcp_extproc.upstreams.pauses import Pause
@@ -176,19 +177,23 @@ class MergedStream:
         if cursor is not None and cursor.session != session_checksum(session):
             cursor = None
         last = None if cursor is None else cursor.event_id
+        holding = self._services.held.holding(self._stream.holder)
         async with client.listen(entry, session, last, context=self._stream.context) as chunks:
-            parser = client.parser()
+            parser, held = client.parser(), holding.part()
             opened = loop.time()
             try:
                 async for chunk in chunks:
                     for event in parser.feed(chunk):
                         await self._event(ref.server, session, event, pause)
+                    if not held.keep(parser.held):
+                        return  # it is opened again, after the event before
             except EventTooLarge:
                 # A client that resumes after the event before would get it again.
                 self._cursors.pop(ref.server, None)
             except BROKEN:
                 pass  # the usual end of a stream
             finally:
+                holding.release()
                 pause.was_open(loop.time() - opened)
 
     async def _event(self, server: str, session: UpstreamSession, event: SseEvent, pause: Pause) -> None:
@@ -210,7 +215,9 @@ class MergedStream:
             await self._deliver(render(SseEvent(down[-1], event.event, id)))
 
     async def _messages(self, server: str, session: UpstreamSession, data: bytes) -> list[bytes]:
-        """What the client gets of an event's data."""
+        """What the client gets of an event's data. Nothing of one with too many members to be read."""
+        if await in_slices(has_more_members(data, self._services.json_members)):
+            return []
         down = []
         for message in messages_in(data):
             relayed = self._stream.relay.message(server, session, message, None)

@@ -16,6 +16,7 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.merge import entries
 from mcp_extproc.mcp import methods, versions
 from mcp_extproc.mcp.methods import Entry, Method
+from mcp_extproc.slices import whole
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
@@ -96,9 +97,8 @@ async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]
         tools = asked.lists.get("tools", Listed(asked.name, ())) if version is not None else asked.opened
         endpoint, catalog = served[asked.name]
         if isinstance(tools, Listed):
-            shown, _ = entries(
-                [tools], Entry.NAME, partial(catalog.visible, "tools"), _as_it_is, config.limits.list_items
-            )
+            visible = partial(catalog.visible, "tools")
+            shown, _ = whole(entries([tools], Entry.NAME, visible, _as_it_is, config.limits.list_items))
             count, problem = len(shown), tools.truncated
         elif isinstance(tools, Failed):
             problem = tools.message

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import Identifiers
+from mcp_extproc.held import HeldBytes
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.open_streams import OpenStreams
@@ -37,3 +38,7 @@ class StreamServices:
     """How many there are."""
     turns: Turns
     """Who may work on what a server sent."""
+    json_members: int
+    """Most members of an event."""
+    held: HeldBytes
+    """Of the worker."""

@@ -13,6 +13,7 @@ from aiohttp import web
 from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome, SessionRef
 from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.support.rawclient import DEADLINE
 
@@ -88,12 +89,13 @@ class FakeUpstreams:
         self.posted: list[tuple[str, bytes]] = []
         self.in_background: list[RequestContext] = []
         """For whose sake something was posted or discarded."""
+        self.held = HeldBytes(256 << 20)
         self.is_full = False
         """Whether no more is posted."""
         self._runs: asyncio.Queue[Work[tuple[Leg, ...], Sequence[Outcome]]] = asyncio.Queue()
         self._sessions: asyncio.Queue[Work[Lost, UpstreamSession | Failed]] = asyncio.Queue()
 
-    async def run(self, legs: tuple[Leg, ...]) -> list[Outcome]:
+    async def run(self, legs: tuple[Leg, ...], holding: Holding) -> list[Outcome]:
         outcomes = await _wait(self._runs, legs)
         return list(outcomes)
 

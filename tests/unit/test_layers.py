@@ -14,7 +14,7 @@ PACKAGE = "mcp_extproc"
 ROOT = Path(mcp_extproc.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
-SHARED = {"config", "contract", "address", "bounded"}
+SHARED = {"config", "contract", "address", "bounded", "held", "slices"}
 """Everything may read these."""
 
 # What each layer may import besides itself, SHARED, and the package's own `__init__` (its version).
@@ -23,6 +23,8 @@ BELOW: dict[str, set[str]] = {
     "contract": set(),
     "address": set(),
     "bounded": set(),
+    "held": set(),
+    "slices": set(),
     "config": set(),
     "telemetry": set(),
     "tasks": {"telemetry"},

@@ -24,6 +24,7 @@ from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.mcp import envelope, jsontext, methods, transport
 from mcp_extproc.mcp.envelope import Message, Request, Response
 from mcp_extproc.mcp.errors import McpError
+from mcp_extproc.mcp.jsontext import TooManyMembers
 from mcp_extproc.mcp.methods import Handling
 from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value, is_plain
 
@@ -125,13 +126,17 @@ def by_body(head: RequestHead, body: bytes, *, whole: bool, config: GatewayConfi
             raise refusals.not_held(len(body))
         if envelope.is_batch(body):
             raise refusals.unread_batch()
-        message = envelope.parse(body, config.limits.json_depth)
+        message = envelope.parse(body, config.limits.json_depth, config.limits.json_members)
         try:
             return _read(head, message)
-        except McpError as error:
-            raise error.about(message.id if isinstance(message, Request) else None) from None
+        except (McpError, TooManyMembers) as error:
+            raise _in_params(error).about(message.id if isinstance(message, Request) else None) from None
     except McpError as error:
         return _unread(error, head, config)
+
+
+def _in_params(error: McpError | TooManyMembers) -> McpError:
+    return error if isinstance(error, McpError) else envelope.too_many_members(f'"params" holds {error}')
 
 
 def _check_post(head: RequestHead, config: GatewayConfig) -> None:

@@ -11,12 +11,19 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, session_checksum
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
 from mcp_extproc.mcp import errors, transport, versions
 from mcp_extproc.mcp.envelope import messages_in
+from mcp_extproc.mcp.errors import McpError
+from mcp_extproc.mcp.jsontext import Scan, TooManyMembers, has_more_members
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, is_resumable, render
+from mcp_extproc.slices import Slices, whole
+
+_LARGE = 256 * 1024
+"""Bytes of a JSON answer that is read in a slice of its own."""
 
 
 class Reading(enum.Enum):
@@ -56,6 +63,8 @@ class Expected(msgspec.Struct, frozen=True):
     """Most bytes held of a JSON answer."""
     event_bytes: int
     """Most bytes held of an event."""
+    json_members: int
+    """Most members of a JSON answer, or of an event."""
 
     def reading(self, status: str, content_type: str) -> Reading:
         """How to read the body of a response with this head."""
@@ -85,57 +94,110 @@ class CallResponse:
         self._response_bytes = expected.response_bytes
         self._event_bytes = expected.event_bytes
         self._reading = reading
+        self._json_members = expected.json_members
         self._body = bytearray()
+        self._scan = Scan(expected.json_members)
         self._parser = SseParser(expected.event_bytes)
         self._broken = False
+        self._refusal = b""
         self._answered = False
         self._resumable = False
 
+    @property
+    def held(self) -> int:
+        """Bytes of what is not complete."""
+        return len(self._body) + self._parser.held
+
     def feed(self, chunk: bytes, *, end: bool) -> Out:
         """What the client gets for a piece of the body."""
-        return self._events(chunk, end=end) if self._reading is Reading.EVENTS else self._whole(chunk, end=end)
+        return whole(self.feeding(chunk, end=end))
+
+    def feeding(self, chunk: bytes, *, end: bool) -> Slices[Out]:
+        """The same in slices: others may run between two of them."""
+        if self._reading is Reading.EVENTS:
+            return self._events(chunk, end=end)
+        return self._whole(chunk, end=end)
+
+    def give_up(self) -> Out:
+        """What the client gets where no more of the body can be held. Nothing that comes after it is read."""
+        out = Out()
+        if not self._broken:
+            self._break(refusals.busy(f"the answer of server '{self.server}' was not read"), out)
+        return out
+
+    def _break(self, error: McpError, out: Out) -> None:
+        """It can't be read on."""
+        self._broken = True
+        self._body.clear()
+        self._parser = SseParser(self._event_bytes)
+        if self._reading is Reading.WHOLE:
+            self._refusal = self._rendered(error)
+        elif not self._answered:
+            self._answered = True
+            out.down += render(SseEvent(self._rendered(error)))
 
     # -- JSON -----------------------------------------------------------------------------------------------------------
 
-    def _whole(self, chunk: bytes, *, end: bool) -> Out:
+    def _whole(self, chunk: bytes, *, end: bool) -> Slices[Out]:
         if not self._broken:
             self._body += chunk
-            self._broken = len(self._body) > self._response_bytes
-            if self._broken:
-                self._body.clear()
+            try:
+                self._scan.feed_late(chunk)
+            except TooManyMembers:
+                self._break(
+                    self._error(f"answered with more than {self._json_members} members (limits.json_members)"), Out()
+                )
+        if not self._broken and len(self._body) > self._response_bytes:
+            self._break(
+                self._error(f"answered with more than {self._response_bytes} bytes (limits.response_bytes)"), Out()
+            )
         if not end:
             return Out()
         if self._broken:
-            return Out(self._error(f"answered with more than {self._response_bytes} bytes (limits.response_bytes)"))
-        return self._answers(bytes(self._body))
+            return Out(self._refusal)
+        if len(self._body) > _LARGE:
+            yield
+        body = bytes(self._body)
+        self._body.clear()
+        return self._answers(body)
 
     def _answers(self, body: bytes) -> Out:
         out = Out()
         down = [
             relayed.down for _, relayed in self._relayed(body, out) if relayed.is_response and relayed.down is not None
         ]
-        out.down = down[0] if self._answered else self._error("answered with JSON that is no response to the request")
+        nothing = self._error("answered with JSON that is no response to the request")
+        out.down = down[0] if self._answered else self._rendered(nothing)
         return out
 
     # -- Events ---------------------------------------------------------------------------------------------------------
 
-    def _events(self, chunk: bytes, *, end: bool) -> Out:
+    def _events(self, chunk: bytes, *, end: bool) -> Slices[Out]:
         out = Out()
         if not self._broken:
             try:
                 for event in self._parser.feed(chunk):
+                    if not (yield from self._is_readable(event, out)):
+                        break
                     self._event(event, out)
             except EventTooLarge:
-                self._broken = True
-                if not self._answered:
-                    self._fail(f"sent an event of more than {self._event_bytes} bytes (limits.event_bytes)", out)
+                self._break(
+                    self._error(f"sent an event of more than {self._event_bytes} bytes (limits.event_bytes)"), out
+                )
         if end and not self._broken:
             last = self._parser.finish()
-            if last is not None and last.data:
+            if last is not None and last.data and (yield from self._is_readable(last, out)):
                 self._event(last, out)
             if not (self._answered or self._resumable) and self.id is not None:
-                self._fail("ended its stream without an answer", out)
+                out.down += render(SseEvent(self._rendered(self._error("ended its stream without an answer"))))
         return out
+
+    def _is_readable(self, event: SseEvent, out: Out) -> Slices[bool]:
+        if event.data and (yield from has_more_members(event.data, self._json_members)):
+            self._break(
+                self._error(f"sent an event of more than {self._json_members} members (limits.json_members)"), out
+            )
+        return not self._broken
 
     def _event(self, event: SseEvent, out: Out) -> None:
         id = None if event.id is None else self._event_id(event.id)
@@ -183,11 +245,9 @@ class CallResponse:
 
     # -- Failures -------------------------------------------------------------------------------------------------------
 
-    def _fail(self, what: str, out: Out) -> None:
-        self._answered = True
-        out.down += render(SseEvent(self._error(what)))
-
-    def _error(self, what: str) -> bytes:
+    def _error(self, what: str) -> McpError:
         message = f"No answer: server '{self.server}' {what}."
-        error = errors.McpError(errors.INTERNAL_ERROR, message, reason="upstream_protocol", id=self.id)
-        return errors.render(error)
+        return McpError(errors.INTERNAL_ERROR, message, reason="upstream_protocol")
+
+    def _rendered(self, error: McpError) -> bytes:
+        return errors.render(error.about(self.id))

@@ -79,6 +79,14 @@ class Relay:
             members = jsontext.split(text)
         except (UnicodeDecodeError, TypeError, jsontext.NotJson):
             return _DROPPED
+        try:
+            return self._message(server, session, text, members, call)
+        except jsontext.TooManyMembers:
+            return _DROPPED  # what can't be read does not pass
+
+    def _message(
+        self, server: str, session: UpstreamSession, text: bytes, members: Members, call: Call | None
+    ) -> Relayed:
         if "method" not in members:
             return self._response(server, session.version, text, members, call)
         method = jsontext.text_of(members["method"])

@@ -12,9 +12,9 @@ import msgspec
 
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway import refusals, replies
-from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply, in_one_slice
 from mcp_extproc.gateway.facts import RequestFacts
-from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.gateway.legs import NO_ROOM, Answered, BatchLeg, Failed, Outcome
 from mcp_extproc.gateway.request import Headers, RequestHead, context_of
 from mcp_extproc.mcp import envelope, errors, jsontext, methods
 from mcp_extproc.mcp.envelope import Message, Request, Response
@@ -28,13 +28,13 @@ _NOT_COPIED = frozenset({
 })  # fmt: skip
 
 
-def split(head: RequestHead, path: str, bodies: Sequence[bytes], max_depth: int, facts: RequestFacts) -> FanOut:
+def split(head: RequestHead, path: str, bodies: Sequence[bytes], facts: RequestFacts) -> FanOut:
     """Send each message on by itself, and collect the answers.
 
     Raises:
         McpError: 400, for a batch that may not be.
     """
-    read = [_read(body, max_depth) for body in bodies]
+    read = [_read(body) for body in bodies]
     messages = [message for message in read if not isinstance(message, McpError)]
     if any(not isinstance(message, Response) and methods.opens_session(message.method) for message in messages):
         raise refusals.batch("initialize is not a part of one")
@@ -55,12 +55,12 @@ def split(head: RequestHead, path: str, bodies: Sequence[bytes], max_depth: int,
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
         return _collected(read, outcomes, facts)
 
-    return FanOut(legs, answer)
+    return FanOut(legs, in_one_slice(answer), facts.session or "")
 
 
-def _read(body: bytes, max_depth: int) -> Message | McpError:
+def _read(body: bytes) -> Message | McpError:
     try:
-        return envelope.parse(body, max_depth)
+        return envelope.read(body)
     except McpError as error:
         return error
 
@@ -90,6 +90,8 @@ def _answer(message: Message, outcome: Outcome) -> bytes:
         why = f"HTTP {outcome.status}, and no response to the request"
     else:
         why = outcome.message if isinstance(outcome, Failed) else "the gateway gave none"
+        if isinstance(outcome, Failed) and outcome.reason == NO_ROOM:
+            return errors.render(refusals.busy("the answer was not read").about(message.id))
     return errors.render(refusals.no_answer(why).about(message.id))
 
 

@@ -207,6 +207,7 @@ def _forwarded(
             plan.reads_json or mapped or bool(undoing),
             services.limits.response_bytes,
             services.limits.event_bytes,
+            services.limits.json_members,
         )
     progress = None if token is None else (caller.key, token)
     own: Headers = (("content-length", str(len(body))),)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mcp_extproc.gateway import replies
 from mcp_extproc.gateway.caller import Caller
-from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply, in_one_slice
 from mcp_extproc.gateway.effects import EndSession, EndStreams
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import CloseLeg, Outcome
@@ -24,4 +24,6 @@ def close(caller: Caller, head: RequestHead, facts: RequestFacts) -> FanOut:
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
         return Reply(204, b"", facts=facts, notes=replies.failure_notes(outcomes), effects=(EndStreams(caller.key),))
 
-    return FanOut(legs, answer, effects=(EndSession(caller.key, tuple(leg.session for leg in legs)),))
+    return FanOut(
+        legs, in_one_slice(answer), caller.key, effects=(EndSession(caller.key, tuple(leg.session for leg in legs)),)
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from mcp_extproc import __version__
 from mcp_extproc.gateway import merge, refusals, replies
-from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply, in_one_slice
 from mcp_extproc.gateway.effects import BeginSession
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
@@ -51,7 +51,7 @@ def initialize(
         OpenLeg(name, version, flags, deadline=entry.discovery_timeout, context=context)
         for name, entry in served.catalog.entries.items()
     )
-    return FanOut(legs, answer)
+    return FanOut(legs, in_one_slice(answer))
 
 
 def _session(

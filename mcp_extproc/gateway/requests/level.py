@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import orjson
 
 from mcp_extproc.gateway import merge, refusals, replies
-from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.decision import FanOut, Reply, in_one_slice
 from mcp_extproc.gateway.effects import SetLevel
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import AskLeg, Outcome
@@ -40,4 +40,9 @@ def set_level(ask: Inquiry, method: Method) -> FanOut:
         facts = ask.facts.but(unavailable=replies.names_of(merge.failures(outcomes)))
         return replies.result(ask.request.id, {}, facts, replies.failure_notes(outcomes))
 
-    return FanOut(legs, answer, effects=(SetLevel(caller.key, level, tuple(leg.session for leg in legs)),))
+    return FanOut(
+        legs,
+        in_one_slice(answer),
+        caller.key,
+        effects=(SetLevel(caller.key, level, tuple(leg.session for leg in legs)),),
+    )

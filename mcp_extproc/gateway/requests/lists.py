@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from mcp_extproc.gateway import merge, refusals, replies
 from mcp_extproc.gateway.caller import Caller
-from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, Reply, with_effects
+from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, with_effects
 from mcp_extproc.gateway.effects import RememberOwners
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
 from mcp_extproc.mcp import jsontext, methods
+from mcp_extproc.mcp.jsontext import TooManyMembers
 from mcp_extproc.mcp.methods import Entry, Method
 from mcp_extproc.mcp.uris import is_readable
+from mcp_extproc.slices import Slices
 
 OWNERS_SECONDS = 60.0
 """Seconds for which the owners of names and URIs without a prefix are remembered. A ``list_changed`` of a server ends it."""
@@ -28,16 +30,17 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
     if "cursor" in ask.request.params:
         raise refusals.invalid_cursor()
 
-    def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
+    def answer(outcomes: Sequence[Outcome], _: float) -> Slices[Decision]:
         if (refused := replies.nobody_answered(outcomes, ask.request.id, ask.facts)) is not None:
             return refused
         failed = merge.failures(outcomes)
         assert method.entry is not None
         assert method.items is not None
-        visible = _visible(ask.caller, method, outcomes)
-        entries, more = merge.entries(
+        visible = yield from _visible(ask.caller, method, outcomes)
+        entries, more = yield from merge.entries(
             outcomes, method.entry, visible, _adapt(ask.caller), ask.services.limits.list_items
         )
+        yield
         facts = ask.facts.but(unavailable=replies.names_of(failed))
         value = {method.items: entries, **merge.unavailable_meta(failed)}
         reply = replies.result(ask.request.id, value, facts, (*replies.failure_notes(outcomes), *more))
@@ -45,7 +48,7 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         streamed = [outcome.streamed for outcome in outcomes if isinstance(outcome, Listed)]
         return replies.as_stream(reply) if streamed and all(streamed) else reply
 
-    return FanOut(_legs(ask, method), answer)
+    return FanOut(_legs(ask, method), answer, ask.caller.key)
 
 
 def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callable[[str | None], Decision]) -> Decision:
@@ -67,9 +70,9 @@ def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callab
         server = owners.get(name) if method.entry is not Entry.TEMPLATE else _by_template(owners, name)
         return then(server) if server is not None else find_owner(ask, rest, name, then)
 
-    def fresh(outcomes: Sequence[Outcome], now: float) -> Decision:
+    def fresh(outcomes: Sequence[Outcome], now: float) -> Slices[Decision]:
         assert method.entry is not None
-        owners = merge.owners(outcomes, method.entry, _offered(ask.caller, method))
+        owners = yield from merge.owners(outcomes, method.entry, _offered(ask.caller, method))
         decision = look(owners)
         if merge.failures(outcomes):
             # With a server missing, a name may only seem to be one server's own: ask again next time.
@@ -83,7 +86,9 @@ def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callab
     legs = _legs(ask, method)
     # Further lists may have to be read, and a session be opened with the server that is found.
     steps = len(rest) + 2
-    return FanOut(legs, fresh, further=steps * max((leg.deadline + MARGIN for leg in legs), default=0.0))
+    return FanOut(
+        legs, fresh, ask.caller.key, further=steps * max((leg.deadline + MARGIN for leg in legs), default=0.0)
+    )
 
 
 def _legs(ask: Inquiry, method: Method) -> tuple[ListLeg, ...]:
@@ -99,7 +104,7 @@ def _legs(ask: Inquiry, method: Method) -> tuple[ListLeg, ...]:
     )  # fmt: skip
 
 
-def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Callable[[str, str], str | None]:
+def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Slices[Callable[[str, str], str | None]]:
     catalog = caller.catalog
     capability = method.capability or ""
     if method.entry is Entry.NAME:
@@ -108,15 +113,17 @@ def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Cal
         return lambda server, uri: _readable(catalog.uris.visible(server, uri))
     # Unprefixed: an entry of several servers is only unambiguous with its prefix.
     assert method.entry is not None
-    times = Counter(
-        uri
-        for outcome in outcomes
-        if isinstance(outcome, Listed)
-        for uri in {jsontext.text_at(raw, method.entry.value) for raw in outcome.items}
-    )
+    listed_by: dict[str | None, set[str]] = {}
+    pace = merge.Pace()
+    for server, raw in merge.listed(outcomes):
+        if pace.is_slice(raw):
+            yield
+        with contextlib.suppress(TooManyMembers):
+            listed_by.setdefault(jsontext.text_at(raw, method.entry.value), set()).add(server)
 
     def shown(server: str, uri: str) -> str | None:
-        return _readable((catalog.uris.visible if times[uri] == 1 else catalog.uris.prefixed)(server, uri))
+        alone = len(listed_by.get(uri, ())) == 1
+        return _readable((catalog.uris.visible if alone else catalog.uris.prefixed)(server, uri))
 
     return shown
 

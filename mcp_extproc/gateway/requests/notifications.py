@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mcp_extproc.gateway import replies
 from mcp_extproc.gateway.caller import Caller
-from mcp_extproc.gateway.decision import Decision, FanOut
+from mcp_extproc.gateway.decision import Decision, FanOut, in_one_slice
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import NotifyLeg
 from mcp_extproc.gateway.relay.identifiers import Owned, session_checksum
@@ -66,7 +66,11 @@ def _passed_on(caller: Caller, head: RequestHead, servers: Iterable[str], body: 
         NotifyLeg(name, caller.upstream(name), body, deadline=entries[name].discovery_timeout, context=context)
         for name in servers
     )
-    return FanOut(legs, lambda outcomes, _: replies.accepted(facts, replies.failure_notes(outcomes)))
+    return FanOut(
+        legs,
+        in_one_slice(lambda outcomes, _: replies.accepted(facts, replies.failure_notes(outcomes))),
+        caller.key,
+    )
 
 
 def _cancelled_at_servers(message: Notification, caller: Caller) -> bytes | None:

@@ -304,7 +304,6 @@ def test_an_answer_that_is_no_response_becomes_an_error(text: bytes, code: int) 
         RequestHead("POST", "/mcp", {}),
         "/mcp",
         [json.dumps(m).encode() for m in (_call(1), _ping(2), TOLD)],
-        50,
         NOTHING,
     )
     assert isinstance(decision, FanOut)
@@ -320,7 +319,7 @@ def test_an_answer_that_is_no_response_becomes_an_error(text: bytes, code: int) 
 def test_an_id_spelled_otherwise_is_the_same_id(id: bytes) -> None:
     """Servers write ids anew: ``"\\u0041"`` comes back as ``"A"``."""
     body = b'{"jsonrpc":"2.0","id":%b,"method":"ping"}' % id
-    decision = batches.split(RequestHead("POST", "/mcp", {}), "/mcp", [body], 50, NOTHING)
+    decision = batches.split(RequestHead("POST", "/mcp", {}), "/mcp", [body], NOTHING)
     assert isinstance(decision, FanOut)
     text = json.dumps({"jsonrpc": "2.0", "id": json.loads(id), "result": {}}).encode()
     reply = decision.merge([Answered("", 200, text)], 0.0)

@@ -31,6 +31,7 @@ from mcp_extproc.gateway.legs import (
 )
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.sessions import Sealer, UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
 from tests.extproc.recorded.recording import Recording
@@ -47,8 +48,9 @@ class Servers:
 
     told: Counter[str] = field(default_factory=Counter)
     """What servers were told without anybody waiting for it."""
+    held: HeldBytes = field(default_factory=lambda: HeldBytes(256 << 20))
 
-    async def run(self, legs: tuple[Leg, ...]) -> list[Outcome]:
+    async def run(self, legs: tuple[Leg, ...], holding: Holding) -> list[Outcome]:
         await asyncio.sleep(0)
         return [_outcome(leg) for leg in legs]
 

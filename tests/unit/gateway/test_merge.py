@@ -18,6 +18,7 @@ from mcp_extproc.gateway.legs import Done, Failed, Listed, Outcome
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.methods import Entry
 from mcp_extproc.mcp.names import is_plain
+from mcp_extproc.slices import whole
 from tests.unit.mcp.strategies import join_members, json_texts, other_members, spelled, tool_names
 
 FAILED = Failed("c", "connect", "is unreachable")
@@ -30,8 +31,8 @@ def listed(server: str, *entries: str | dict[str, Any], truncated: str | None = 
 
 def named(outcomes: Sequence[Outcome], limit: int = 1000) -> tuple[list[str], list[Note]]:
     """Merged entries as texts, under `<server>__<name>`; names that start with a minus sign are hidden."""
-    merged, notes = merge.entries(
-        outcomes, Entry.NAME, lambda s, n: None if n[0] == "-" else f"{s}__{n}", as_it_is, limit
+    merged, notes = whole(
+        merge.entries(outcomes, Entry.NAME, lambda s, n: None if n[0] == "-" else f"{s}__{n}", as_it_is, limit)
     )
     return [orjson.dumps(entry).decode() for entry in merged], notes
 
@@ -74,7 +75,7 @@ def test_definitions_stay_verbatim_but_for_the_name(
 
 def test_an_unchanged_name_leaves_every_byte() -> None:
     text = '{ "n\\u0061me" : "\\u0061" , "x": 1.50 }'
-    merged, _ = merge.entries([listed("s", text)], Entry.NAME, lambda _, name: name, as_it_is, 10)
+    merged, _ = whole(merge.entries([listed("s", text)], Entry.NAME, lambda _, name: name, as_it_is, 10))
     assert orjson.dumps(merged[0]).decode() == text
 
 
@@ -133,7 +134,7 @@ def test_what_the_log_gets_does_not_grow_with_what_servers_send(lists: list[list
 @pytest.mark.parametrize("entry", list(Entry))
 def test_entries_that_two_readers_take_for_different_ones_are_left_out_and_noted(entry: Entry) -> None:
     texts = [json.dumps({entry.value: name}) for name in ("x ", "\ty", "z\u200b", "plain one")]
-    merged, notes = merge.entries([listed("a", *texts)], entry, lambda _, name: name, as_it_is, 10)
+    merged, notes = whole(merge.entries([listed("a", *texts)], entry, lambda _, name: name, as_it_is, 10))
     assert [json.loads(orjson.dumps(one))[entry.value] for one in merged] == ["plain one"]
     assert notes == [Note("name_not_served", {"server": "a", "entries": 3})]
 
@@ -167,7 +168,7 @@ def test_a_definition_with_a_doubled_member_keeps_the_meaning_we_read() -> None:
 @pytest.mark.parametrize("entry", list(Entry))
 def test_each_kind_of_list_is_known_by_its_own_member(entry: Entry) -> None:
     text = json.dumps({other.value: f"{other.name} x" for other in Entry})
-    merged, notes = merge.entries([listed("s", text)], entry, lambda s, n: f"{s}+{n}", as_it_is, 10)
+    merged, notes = whole(merge.entries([listed("s", text)], entry, lambda s, n: f"{s}+{n}", as_it_is, 10))
     changed = {**json.loads(text), entry.value: f"s+{entry.name} x"}
     assert [json.loads(orjson.dumps(one)) for one in merged] == [changed]
     assert notes == []
@@ -178,7 +179,7 @@ def test_what_reads_differently_is_adapted_after_the_name_whether_that_changed_o
         return entry.replace(b"here", server.encode())
 
     outcomes = [listed("a", '{"name":"x","at":"here"}'), listed("b", '{"name":"same","at":"here"}')]
-    merged, _ = merge.entries(outcomes, Entry.NAME, lambda s, n: n if n == "same" else f"{s}__{n}", adapt, 10)
+    merged, _ = whole(merge.entries(outcomes, Entry.NAME, lambda s, n: n if n == "same" else f"{s}__{n}", adapt, 10))
     assert [orjson.dumps(one) for one in merged] == [b'{"name":"a__x","at":"a"}', b'{"name":"same","at":"b"}']
 
 
@@ -198,7 +199,7 @@ def test_tools_that_run_as_a_task_only_are_not_listed(execution: Any, shown: boo
     """Tasks are not offered. In lists of other things the member means nothing."""
     entry = {"name": "x", "uri": "x", "execution": execution}
     assert names([listed("a", entry)]) == (["a__x"] if shown else [])
-    merged, _ = merge.entries([listed("a", entry)], Entry.URI, lambda s, n: n, as_it_is, 10)
+    merged, _ = whole(merge.entries([listed("a", entry)], Entry.URI, lambda s, n: n, as_it_is, 10))
     assert len(merged) == 1
 
 
@@ -212,14 +213,14 @@ def test_owners_are_those_who_alone_list_something() -> None:
         listed("b", {"name": "y"}, {"name": "both"}, {"uri": "z"}),
         Done("d"),
     ]
-    owners = merge.owners(outcomes, Entry.NAME, lambda server, name: not (server == "a" and name[0] == "-"))
+    owners = whole(merge.owners(outcomes, Entry.NAME, lambda server, name: not (server == "a" and name[0] == "-")))
     assert owners == {"x": "a", "y": "b"}
-    assert merge.owners(outcomes, Entry.URI, lambda server, name: True) == {"z": "b"}
+    assert whole(merge.owners(outcomes, Entry.URI, lambda server, name: True)) == {"z": "b"}
 
 
 def test_what_a_server_hides_is_anothers() -> None:
     outcomes = [listed("a", {"name": "x"}), listed("b", {"name": "x"})]
-    assert merge.owners(outcomes, Entry.NAME, lambda server, name: server == "b") == {"x": "b"}
+    assert whole(merge.owners(outcomes, Entry.NAME, lambda server, name: server == "b")) == {"x": "b"}
 
 
 # -- What is missing ------------------------------------------------------------------------------------------------------

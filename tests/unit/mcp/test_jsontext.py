@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.jsontext import DuplicateMember, NotJson
+from mcp_extproc.slices import whole
 from tests.unit.mcp.strategies import blanks, join_members, json_texts, spelled
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.integers(0, 99), st.text('a,"\\[}é', max_size=4)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text('k,"{\\', max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
 
 
 def naive_depth(text: str) -> int:
@@ -53,10 +63,116 @@ def test_depths(text: bytes, levels: int) -> None:
     assert jsontext.depth(text) == levels
 
 
+def naive_members(value: Any) -> int:
+    """Members of objects and elements of arrays; empty ones count as one."""
+    if not isinstance(value, dict | list):
+        return 0
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return max(len(inner), 1) + sum(map(naive_members, inner))
+
+
+def scanned(text: bytes, size: int) -> jsontext.Scan:
+    scan = jsontext.Scan(len(text))
+    for start in range(0, len(text), size):
+        scan.feed(text[start : start + size])
+    return scan
+
+
+@given(json_values, st.integers(1, 7))
+def test_members_are_counted_wherever_the_text_is_cut(value: Any, size: int) -> None:
+    text = json.dumps(value, ensure_ascii=False)
+    scan = scanned(text.encode(), size)
+    assert (scan.members, scan.deepest) == (naive_members(value), naive_depth(text))
+
+
+@given(st.lists(st.text('["\\{},]ab\u00e9', max_size=12), max_size=4), st.integers(1, 5))
+def test_members_of_strings_full_of_commas_and_escapes(strings: list[str], size: int) -> None:
+    value = {"k,": strings, "[": [{'",': string} for string in strings]}
+    text = json.dumps(value)
+    scan = scanned(text.encode(), size)
+    assert (scan.members, scan.deepest) == (naive_members(value), naive_depth(text))
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" + b"1," * 1000 + b"1]", b"[" + b"[]," * 500 + b"1]", b'{"a":[' + b'{"b":1},' * 500 + b"1]}"]
+)
+def test_a_member_too_many(text: bytes) -> None:
+    count = naive_members(json.loads(text))
+    jsontext.check_text(text, 100, count)
+    assert not whole(jsontext.has_more_members(text, count))
+    with pytest.raises(jsontext.TooManyMembers, match=f"more than {count - 1} members"):
+        jsontext.check_text(text, 100, count - 1)
+    assert whole(jsontext.has_more_members(text, count - 1))
+
+
+def test_commas_of_texts_are_no_members() -> None:
+    text = json.dumps({"a": "b,[{" * 100_000 + '"\\', "c": [1]}).encode()
+    jsontext.check_text(text, 100, 1000)
+    assert not whole(jsontext.has_more_members(text, 1000))
+
+
+def test_a_large_text_is_checked_in_slices() -> None:
+    text = json.dumps(["b,[{" * 500_000]).encode()
+    slices = sum(1 for _ in jsontext.checking(text, 100, 1000))
+    assert slices > 5
+    assert sum(1 for _ in jsontext.checking(b"[1]", 100, 1000)) == 0
+
+
+def test_few_bytes_are_counted_only_if_more_come() -> None:
+    scan = jsontext.Scan(1000)
+    scan.feed_late(b'["' + b"," * 500)
+    scan.feed_late(b'",')
+    assert scan.members == 0
+    with pytest.raises(jsontext.TooManyMembers):
+        scan.feed_late(b"1," * 1000)
+
+
+@pytest.mark.parametrize("more", ["", '"filler":"' + "x" * 20_000 + '",'], ids=["short", "large"])
+def test_an_object_is_taken_apart_up_to_a_number_of_members(more: str) -> None:
+    most = jsontext.MAX_OWN_MEMBERS
+    names = [f"k{index}" for index in range(most - bool(more))]
+    texts = [more + ",".join(f'"{name}":1' for name in (*names, *over)) for over in ([], ["one"])]
+    fits, too_many = (b"{%b}" % text.encode() for text in texts)
+    assert list(jsontext.split(fits))[-len(names) :] == names
+    assert {type(name) for name in jsontext.split(fits)} == {str}
+    with pytest.raises(jsontext.TooManyMembers):
+        jsontext.split(too_many)
+    with pytest.raises(jsontext.TooManyMembers):
+        jsontext.object_of(too_many)
+
+
+def test_a_large_object_is_given_up_at_the_first_member_too_many() -> None:
+    """What comes after it is not even looked at."""
+    text = b"{" + b",".join(b'"%d":1' % index for index in range(5000)) + b",what is no JSON"
+    with pytest.raises(jsontext.TooManyMembers):
+        jsontext.split(text)
+
+
+def test_arrays_are_edited_up_to_a_number_of_elements() -> None:
+    places = jsontext.places("content[].uri")
+    elements = [b'{"uri":"a"}'] * jsontext.MAX_EDITED_ELEMENTS
+    fits = b'{"content":[%b]}' % b",".join(elements)
+    assert jsontext.edit(fits, places, str.upper) == fits.replace(b'"a"', b'"A"')
+    with pytest.raises(jsontext.TooManyMembers):
+        jsontext.edit(b'{"content":[%b]}' % b",".join([*elements, b"1"]), places, str.upper)
+
+
+@pytest.mark.parametrize("count", [3, 110_000])
+def test_the_first_elements_of_an_array(count: int) -> None:
+    """However many there are: beyond some thousands another way is taken."""
+    text = b"[" + b", ".join(b'{"a":%d}' % index for index in range(count)) + b"]"
+    expected = [b'{"a":%d}' % index for index in range(min(count, 100))]
+    found = jsontext.first_elements(text, 100)
+    assert found is not None
+    assert [bytes(raw) for raw in found] == expected
+    assert jsontext.first_elements(b'{"a":%b}' % text, 100) is None
+    assert jsontext.first_elements(text + b"]", 100) is None
+
+
 @pytest.mark.parametrize("text", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"abc\xe2\x82"])
 def test_text_has_to_be_utf8(text: bytes) -> None:
     with pytest.raises(NotJson, match="invalid UTF-8 at byte"):
-        jsontext.check_text(text, 10)
+        jsontext.check_text(text, 10, 1000)
 
 
 def test_nothing_of_the_text_is_repeated() -> None:

@@ -74,7 +74,7 @@ def calls(draw: st.DrawFn) -> Call:
 
 @given(calls(), tool_names)
 def test_every_byte_but_the_name_stays(call: Call, new: str) -> None:
-    request = parse(call.body, DEPTH)
+    request = parse(call.body, DEPTH, 100_000)
     assert isinstance(request, Request)
     assert (request.id, request.method, request.text("name")) == (call.id, "tools/call", call.name)
     assert bytes(request.params["arguments"]) == call.arguments
@@ -84,9 +84,9 @@ def test_every_byte_but_the_name_stays(call: Call, new: str) -> None:
 
 @given(calls(), tool_names)
 def test_the_new_message_reads_as_the_new_name(call: Call, new: str) -> None:
-    request = parse(call.body, DEPTH)
+    request = parse(call.body, DEPTH, 100_000)
     assert isinstance(request, Request)
-    again = parse(request.rewritten({"name": orjson.dumps(new)}), DEPTH)
+    again = parse(request.rewritten({"name": orjson.dumps(new)}), DEPTH, 100_000)
     assert isinstance(again, Request)
     assert (again.text("name"), again.id) == (new, call.id)
     assert {k: bytes(v) for k, v in again.params.items() if k != "name"} == {
@@ -97,11 +97,11 @@ def test_the_new_message_reads_as_the_new_name(call: Call, new: str) -> None:
 @given(calls(), tool_names, st.integers(-(10**30), 10**30) | tool_names)
 def test_the_id_can_be_changed_along_with_it(call: Call, new: str, id: int | str) -> None:
     """And it alone, too, byte for byte."""
-    request = parse(call.body, DEPTH)
+    request = parse(call.body, DEPTH, 100_000)
     assert isinstance(request, Request)
     text = json.dumps(id).encode()
     body = request.rewritten({"name": orjson.dumps(new)}, text)
-    again = parse(body, DEPTH)
+    again = parse(body, DEPTH, 100_000)
     assert isinstance(again, Request)
     assert (again.text("name"), again.id) == (new, text)
     assert request.rewritten({}, text) == again.rewritten({"name": call.name_text}, text)
@@ -112,11 +112,11 @@ def test_the_id_can_be_changed_along_with_it(call: Call, new: str, id: int | str
 @given(calls())
 def test_a_member_can_be_taken_out(call: Call) -> None:
     """The others keep their bytes, and so does what is around the parameters."""
-    request = parse(call.body, DEPTH)
+    request = parse(call.body, DEPTH, 100_000)
     assert isinstance(request, Request)
     for name in request.params:
         body = request.rewritten({name: None})
-        again = parse(body, DEPTH)
+        again = parse(body, DEPTH, 100_000)
         assert isinstance(again, Request)
         assert {key: bytes(raw) for key, raw in again.params.items()} == {
             key: bytes(raw) for key, raw in request.params.items() if key != name
@@ -164,14 +164,14 @@ def message(arguments: str, name: str = '"gh__x"') -> str:
     ],
 )
 def test_arguments_that_writers_of_json_change(arguments: str) -> None:
-    request = parse(message(arguments).encode(), DEPTH)
+    request = parse(message(arguments).encode(), DEPTH, 100_000)
     assert isinstance(request, Request)
     assert request.rewritten({"name": b'"x"'}) == message(arguments, '"x"').encode()
 
 
 @pytest.mark.parametrize("name", ["gh__x", "a\r\nb", "a\0b", "\u2028", '"', "\\", "\U0001f600", "=?base64?eA==?="])
 def test_names_of_any_characters(name: str) -> None:
-    request = parse(message("{}").encode(), DEPTH)
+    request = parse(message("{}").encode(), DEPTH, 100_000)
     assert isinstance(request, Request)
     body = request.rewritten({"name": orjson.dumps(name)})
     assert json.loads(body)["params"] == {"name": name, "arguments": {}}
@@ -181,6 +181,6 @@ def test_names_of_any_characters(name: str) -> None:
 
 def test_a_large_body_is_rewritten_byte_for_byte() -> None:
     arguments = json.dumps({"text": 'x"\\' * 300_000, "numbers": [0.1] * 10_000})
-    request = parse(message(arguments).encode(), DEPTH)
+    request = parse(message(arguments).encode(), DEPTH, 100_000)
     assert isinstance(request, Request)
     assert request.rewritten({"name": b'"x"'}) == message(arguments, '"x"').encode()

@@ -15,6 +15,7 @@ from mcp_extproc.gateway.decision import Decision, NeedSession
 from mcp_extproc.gateway.legs import Failed, SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
+from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -59,7 +60,13 @@ class FakeClient:
         return step
 
     async def initialize(
-        self, entry: CatalogEntry, version: str, client_flags: Flags, *, context: RequestContext = NO_CONTEXT
+        self,
+        entry: CatalogEntry,
+        version: str,
+        client_flags: Flags,
+        *,
+        context: RequestContext = NO_CONTEXT,
+        holding: Holding | None = None,
     ) -> tuple[UpstreamSession, str | None]:
         self.contexts.append(context)
         self.asked.append((entry.name, "initialize", version))
@@ -74,6 +81,7 @@ class FakeClient:
         params: object,
         *,
         context: RequestContext = NO_CONTEXT,
+        holding: Holding | None = None,
     ) -> Result:
         self.contexts.append(context)
         self.asked.append((entry.name, method, (session.id, orjson.dumps(params).decode())))
@@ -107,6 +115,8 @@ def stream_services(
         Unread(limits.unread_bytes, limits.stream_bytes, 60.0, lambda: 0.0),
         OpenStreams(limits.streams, limits.session_streams),
         Turns(),
+        limits.json_members,
+        HeldBytes(limits.held_bytes),
     )  # fmt: skip
 
 

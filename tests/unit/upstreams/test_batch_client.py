@@ -13,6 +13,7 @@ from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.upstreams.batch_client import BatchClient
 from tests.unit.gateway.support import config, message
 
@@ -50,9 +51,13 @@ async def listening(door: Door) -> AsyncIterator[BatchClient]:
         await runner.cleanup()
 
 
+def holding() -> Holding:
+    return HeldBytes(1 << 20).holding("")
+
+
 async def sent(door: Door) -> Outcome:
     async with listening(door) as front:
-        return await front.send(LEG)
+        return await front.send(LEG, holding())
 
 
 async def test_a_message_goes_as_the_client_that_it_came_from() -> None:
@@ -75,7 +80,10 @@ async def test_headers_go_byte_for_byte() -> None:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with BatchClient(TcpAddress("127.0.0.1", port), CONFIG.limits) as front:
-            await front.send(replace(LEG, path="/tools?a=%2f&b=x+y", headers=(*SENT, ("x-team", "caf\xc3\xa9"))))
+            await front.send(
+                replace(LEG, path="/tools?a=%2f&b=x+y", headers=(*SENT, ("x-team", "caf\xc3\xa9"))),
+                holding(),
+            )
     assert got[0].startswith(b"POST /tools?a=%2f&b=x+y HTTP/1.1\r\n")
     assert b"x-team: caf\xc3\xa9\r\n" in got[0]
 
@@ -127,11 +135,11 @@ async def test_a_door_that_is_closed() -> None:
     async with listening(Door(200, "application/json", b"")) as front:
         address = front._address
     async with BatchClient(address, CONFIG.limits) as front:
-        outcome = await front.send(LEG)
+        outcome = await front.send(LEG, holding())
     assert isinstance(outcome, Failed)
     assert outcome.reason == "connect"
 
 
 async def test_no_door() -> None:
     async with BatchClient(None, CONFIG.limits) as front:
-        assert await front.send(LEG) == Failed("", "no_front_door", "batches are not set up")
+        assert await front.send(LEG, holding()) == Failed("", "no_front_door", "batches are not set up")

@@ -12,6 +12,8 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
+from mcp_extproc.gateway.legs import NO_ROOM
+from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.client import NoStream, SessionLost, UpstreamClient, UpstreamError
 from tests.support.scripted import Handler, Received, ScriptedServer, fixed
@@ -286,6 +288,39 @@ async def test_answers_that_are_failures(handler: Handler, reason: str, message:
     assert found[0] == reason
     assert message in found[1]
     assert "secret" not in found[1]
+
+
+@pytest.mark.parametrize("handler", [body, stream])
+async def test_more_members_than_a_page_may_have(handler: Callable[[str], Handler]) -> None:
+    """Ten times those of an entry. Commas of its texts are none."""
+    text = '{"jsonrpc":"2.0","id":ID,"result":{"text":"%s","a":[%s]}}'
+    few, many = (handler(text % ("a,[" * 20_000, ",".join(["1"] * count))) for count in (9_000, 11_000))
+    limits = config(limits={"json_members": 1000}).limits
+    async with ScriptedServer(on={LIST: few, "prompts/list": many}) as server:
+        async with UpstreamClient(TcpAddress("127.0.0.1", server.port), limits) as client:
+            result = await client.request(ENTRY, upstream("a"), LIST, {})
+            assert len(json.loads(bytes(result.members["a"]))) == 9_000
+            found = await failure(client.request(ENTRY, upstream("a"), "prompts/list", {}))
+    assert found == ("too_large", "answered with more than 10000 members")
+
+
+@pytest.mark.parametrize("handler", [body, stream])
+async def test_an_answer_is_held_until_it_is_given_back(handler: Callable[[str], Handler]) -> None:
+    held = HeldBytes(4 << 20)
+    async with asking(on={LIST: handler('{"jsonrpc":"2.0","id":ID,"result":{"a":"%s"}}' % ("x" * 1000))}) as (
+        client,
+        _,
+    ):
+        with held.holding("a") as holding:
+            await client.request(ENTRY, upstream("a"), LIST, {}, holding=holding)
+            assert held.total > 1000
+            hog = held.holding("a")
+            assert hog.reserve(held.share - held.total)
+            found = await failure(client.request(ENTRY, upstream("a"), LIST, {}, holding=holding))
+            assert found[0] == NO_ROOM
+            assert "limits.held_bytes" in found[1]
+            hog.release()
+    assert held.total == 0
 
 
 async def test_what_a_server_says_is_shown_without_secrets_and_controls() -> None:

@@ -222,6 +222,17 @@ async def test_lists_are_bounded(
     assert client.left("a") == 0
 
 
+async def test_an_entry_with_too_many_members_is_left_out() -> None:
+    """And the list ends with its page, marked as truncated."""
+    large = {"name": "large", "x": [1] * 2000, "text": "a,b" * 2000}
+    fits = {"name": "fits", "x": [1] * 900, "text": "a,b" * 2000}
+    client = FakeClient(a=[{"tools": [{"name": "1"}, large, fits], "nextCursor": "x"}])
+    (listed,) = await Rig(client, {"json_members": 1000}).legs.run([listing("a", upstream("a"))])
+    assert names(listed) == ["1", "fits"]
+    assert isinstance(listed, Listed)
+    assert listed.truncated == "listed an entry with more than 1000 members"
+
+
 @pytest.mark.parametrize(
     ("step", "why"),
     [

@@ -39,6 +39,7 @@ class Flood:
     def __init__(self) -> None:
         self.taken = 0
         self.open = 0
+        self.opened = 0
         self.id: str | None = None
 
     @asynccontextmanager
@@ -48,6 +49,7 @@ class Flood:
         if entry.name == "a":
             raise NoStream(405, session)
         self.open += 1
+        self.opened += 1
         try:
             yield self._chunks()
         finally:
@@ -112,6 +114,26 @@ async def test_little_is_held_for_a_client_that_does_not_read() -> None:
         assert await _numbers(chunks, held + 5) == list(range(held + 5))
     await asyncio.sleep(0)
     assert bench.streams.listeners == 0
+
+
+async def test_events_that_are_not_complete_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream for which there is no room ends, and is opened again."""
+    bench = Bench()
+
+    async def halves() -> AsyncIterator[bytes]:
+        yield b"data: " + b"x" * SIZE
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bench.flood, "_chunks", halves)
+    held, holder = bench.streams._services.held, bench.stream().holder
+    async with bench.streams.open(bench.stream()):
+        await eventually(lambda: held.of(holder), "half an event is held", until=lambda size: size > SIZE)
+    await eventually(lambda: held.total, "it is given back", until=lambda size: size == 0)
+    with held.holding(holder) as hog:
+        assert hog.part().keep(held.share)
+        async with bench.streams.open(bench.stream()):
+            await eventually(lambda: bench.flood.open == 0 and bench.flood.opened > 1, "the stream ended")
+            assert held.total == held.share
 
 
 @pytest.mark.parametrize(("id", "passed"), [("7", True), ("a\x01b", False), ("a\x7f", False), ("x" * 5000, False)])

@@ -17,7 +17,7 @@ SAYS = {"jsonrpc": "2.0", "is_mcp_request": True, "status": "mcp_ok"}
 
 def facts(method: str, params: Any = None) -> dict[str, Any]:
     message = {"jsonrpc": "2.0", "id": 1, "method": method, **({} if params is None else {"params": params})}
-    found = preview.native_facts(envelope.parse(json.dumps(message).encode(), 100)).metadata()
+    found = preview.native_facts(envelope.parse(json.dumps(message).encode(), 100, 100_000)).metadata()
     assert found.items() >= SAYS.items()
     assert found["method"] == method
     return {name: value for name, value in found.items() if name not in {*SAYS, "method", "id", "id_json"}}
@@ -60,7 +60,7 @@ def test_params_by_method(method: str, params: Any, told: Any) -> None:
 def test_numbers_are_doubles_or_nothing() -> None:
     body = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b,"progress":0.5}}'
     for token, told in ((b"7", 7.0), (b"1" * 20, float("1" * 20)), (b"1" + b"0" * 400, None), (b'"t"', "t")):
-        params = preview.native_facts(envelope.parse(body % token, 100)).metadata()["params"]
+        params = preview.native_facts(envelope.parse(body % token, 100, 100_000)).metadata()["params"]
         assert params.get("progressToken") == told
         assert params["progress"] == 0.5
 
@@ -70,7 +70,7 @@ def test_long_names_are_cut() -> None:
 
 
 def test_answers_of_clients() -> None:
-    message = envelope.parse(b'{"jsonrpc":"2.0","id":9,"result":{}}', 100)
+    message = envelope.parse(b'{"jsonrpc":"2.0","id":9,"result":{}}', 100, 100_000)
     assert preview.native_facts(message).metadata() == {**SAYS, "id": 9, "id_json": "9", "method": "__jsonrpc_response"}
 
 

@@ -74,11 +74,12 @@ class Rig:
         reads_json: bool = True,
         response_bytes: int = 1 << 20,
         event_bytes: int = 1 << 20,
+        json_members: int = 100_000,
     ) -> Expected:
         """The response of server ``b``."""
         return Expected(
             self.relay, self.identifiers, "b", session or upstream(), call, id,
-            reads_json=reads_json, response_bytes=response_bytes, event_bytes=event_bytes,
+            reads_json=reads_json, response_bytes=response_bytes, event_bytes=event_bytes, json_members=json_members,
         )  # fmt: skip
 
 

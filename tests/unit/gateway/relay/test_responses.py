@@ -211,6 +211,49 @@ def test_json_over_the_limit() -> None:
     assert "limits.response_bytes" in answer["error"]["message"]
 
 
+@pytest.mark.parametrize("kind", ["application/json", SSE])
+def test_more_members_than_may_be_read(kind: str) -> None:
+    """Commas of its texts are none."""
+    expected = Rig().response(json_members=2000)
+    many = result({"content": [{"type": "text", "text": "a,b,[" * 2000, "n": [1] * 2000}]})
+    fewer = result({"content": [{"type": "text", "text": "a,b,[" * 2000, "n": [1] * 1900}]})
+    for message, passes in ((many, False), (fewer, True)):
+        body = json.dumps(message).encode()
+        text = b"data: " + body + b"\n\n" if kind == SSE else body
+        out = read(expected, *(text[start : start + 1000] for start in range(0, len(text), 1000)), kind=kind)
+        [answer] = messages(out) if kind == SSE else [json.loads(out.down)]
+        if passes:
+            assert answer == message
+        else:
+            assert (answer["id"], answer["error"]["code"]) == (1, -32603)
+            assert "more than 2000 members (limits.json_members)" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"content": [{"type": "resource_link", "uri": "ant+f:a"}] * 10_001},
+        {"content": [{"type": "resource_link", "uri": "ant+f:a", **{f"k{n}": 1 for n in range(1000)}}]},
+        {"content": [], "_meta": {"ui": {"resourceUri": "ui:a"}, **{f"k{n}": 1 for n in range(1000)}}},
+    ],
+    ids=["blocks", "members of a block", "members of _meta"],
+)
+def test_what_has_too_many_members_to_be_taken_apart_does_not_pass(value: Any) -> None:
+    """Unread, it could hold another server's URIs."""
+    out = read(Rig().response(), json.dumps(result(value)).encode(), kind="application/json")
+    assert json.loads(out.down)["error"]["code"] == -32603
+
+
+def test_nothing_is_held_of_what_is_given_up() -> None:
+    response = CallResponse(Rig().response(), Reading.WHOLE)
+    response.feed(b"{" * 1000, end=False)
+    assert response.held == 1000
+    assert response.give_up() == Out()
+    response.feed(b"{" * 1000, end=False)
+    assert response.held == 0
+    assert "limits.held_bytes" in json.loads(response.feed(b"", end=True).down)["error"]["message"]
+
+
 def test_json_arrays() -> None:
     body = json.dumps([notification("x"), request(1, "ping"), result({"a": 1})]).encode()
     out = read(Rig().response(), body, kind="application/json")
