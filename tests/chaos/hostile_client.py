@@ -1,0 +1,246 @@
+"""A client that means harm: ``python -m tests.chaos.hostile_client KIND URL``. It ends by itself, and prints what it did.
+
+Each kind does its worst for :data:`SECONDS`, and takes whatever answer it gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from urllib.parse import urlsplit
+
+import aiohttp
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+
+from tests.support.gateway import ACCEPT, Answer, TestClient
+
+SECONDS = 4.0
+
+_SMALL_BUFFER = 4096
+"""Bytes that the kernel takes for a client that reads nothing."""
+
+_LOST = (OSError, EOFError, aiohttp.ClientError, AssertionError)
+"""Whatever becomes of an attack: it goes on."""
+
+
+class Attacker:
+    """The client, and what it got.
+
+    Args:
+        url: of the gateway.
+        http: for its requests.
+    """
+
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.client = TestClient(url, http)
+        self.did: Counter[str] = Counter()
+        """How often it got which answer, or kept what."""
+
+    async def repeat(self, at_a_time: int, act: Callable[[str], Awaitable[Answer]]) -> None:
+        """Send something again and again, in so many sessions at once."""
+
+        async def one() -> None:
+            session = await self.client.initialize()
+            while True:
+                self.did["sent"] += 1
+                try:
+                    self.did[f"HTTP {(await act(session)).status}"] += 1
+                except _LOST as error:
+                    self.did[type(error).__name__] += 1
+
+        await asyncio.gather(*(one() for _ in range(at_a_time)))
+
+    async def keep(self, count: int, act: Callable[[], Awaitable[None]]) -> None:
+        """Begin something that lasts so often, and keep all of it."""
+
+        async def one() -> None:
+            try:
+                await act()
+                self.did["kept"] += 1
+            except _LOST as error:
+                self.did[type(error).__name__] += 1
+
+        await asyncio.gather(*(one() for _ in range(count)))
+        await asyncio.Event().wait()
+
+    def head(self, method: str, **headers: str) -> bytes:
+        """The head of a request, for a socket."""
+        parts = urlsplit(self.url)
+        fields = {"host": parts.netloc, **headers}
+        lines = [f"{method} {parts.path} HTTP/1.1", *(f"{k.replace('_', '-')}: {v}" for k, v in fields.items()), "", ""]
+        return "\r\n".join(lines).encode()
+
+    async def socket(self, first: bytes, *, buffer: int | None = None) -> tuple[socket.socket, bytes]:
+        """A connection that has sent something, and what it was answered at first."""
+        parts = urlsplit(self.url)
+        connection = socket.socket()
+        if buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connection, ("127.0.0.1", parts.port))
+        await loop.sock_sendall(connection, first)
+        return connection, await loop.sock_recv(connection, 256) if buffer is not None else b""
+
+
+def _call(name: str, arguments: object) -> bytes:
+    return json.dumps(
+        {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+    ).encode()
+
+
+async def lists(attacker: Attacker) -> None:
+    """Asks for the lists, ten at a time."""
+    await attacker.repeat(10, lambda session: attacker.client.rpc("tools/list", mcp_session_id=session))
+
+
+async def many_lists(attacker: Attacker) -> None:
+    """Asks for the lists, forty at a time."""
+    await attacker.repeat(40, lambda session: attacker.client.rpc("tools/list", mcp_session_id=session))
+
+
+async def long_names(attacker: Attacker) -> None:
+    """Calls names of 60 kB, which an expression of the operator's is matched with."""
+    body = _call("hostile__" + "a" * 60_000 + "!", {})
+    await attacker.repeat(10, lambda session: attacker.client.send(body, mcp_session_id=session))
+
+
+async def large_bodies(attacker: Attacker) -> None:
+    """Sends bodies as large as they may be, of as many members as fit in."""
+    body = _call("hostile__echo", {f"{number:x}": 0 for number in range(350_000)})
+    assert len(body) <= 4 << 20
+    await attacker.repeat(2, lambda session: attacker.client.send(body, mcp_session_id=session))
+
+
+async def memories(attacker: Attacker) -> None:
+    """Has the worker remember what it can: subscriptions, heads of requests, names, and new sessions for it."""
+
+    async def one(session: str) -> Answer:
+        client, word = attacker.client, os.urandom(8).hex()
+        headers = {f"x_{word}_{number}": "x" * 1000 for number in range(40)}
+        await client.rpc("resources/subscribe", {"uri": f"hostile+file:///{word}{'x' * 900}"}, mcp_session_id=session)
+        await client.rpc("tools/call", {"name": f"hostile__{word}", "arguments": {}}, mcp_session_id=session, **headers)
+        return await client.rpc("initialize", {"protocolVersion": "2025-11-25", "capabilities": {},
+                                               "clientInfo": {"name": word, "version": "0"}})  # fmt: skip
+
+    await attacker.repeat(20, one)
+
+
+async def streams(attacker: Attacker) -> None:
+    """Opens a hundred streams, and reads them."""
+
+    async def one() -> None:
+        session = await attacker.client.initialize()
+        fields = {"accept": "text/event-stream", "mcp-session-id": session}
+        response = await left.enter_async_context(attacker.client.http.get(attacker.url, headers=fields))
+        assert response.status == 200
+        readers.append(asyncio.create_task(_read(response)))
+
+    readers: list[asyncio.Task[None]] = []
+    async with AsyncExitStack() as left:
+        try:
+            await attacker.keep(100, one)
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def unread_streams(attacker: Attacker) -> None:
+    """Opens 200 streams with much to say, and reads none of them."""
+
+    async def one() -> None:
+        session = await attacker.client.initialize()
+        head = attacker.head("GET", accept="text/event-stream", mcp_session_id=session)
+        connection, answered = await attacker.socket(head, buffer=_SMALL_BUFFER)
+        assert answered.startswith(b"HTTP/1.1 200"), answered
+        kept.append(connection)
+
+    kept: list[socket.socket] = []
+    await attacker.keep(200, one)
+
+
+async def connections(attacker: Attacker) -> None:
+    """Opens 2,000 connections that say nothing, and 200 that begin to send a body."""
+
+    async def idle() -> None:
+        kept.append((await attacker.socket(b""))[0])
+
+    async def slow() -> None:
+        head = attacker.head("POST", accept=ACCEPT, content_type="application/json", content_length=str(4 << 20))
+        kept.append((await attacker.socket(head + b"{"))[0])
+
+    kept: list[socket.socket] = []
+    async with asyncio.TaskGroup() as group:
+        group.create_task(attacker.keep(2_000, idle))
+        group.create_task(attacker.keep(200, slow))
+
+
+async def resets(attacker: Attacker) -> None:
+    """Begins requests over HTTP/2, and resets each at once (CVE-2023-44487)."""
+    session = await attacker.client.initialize()
+    body = _call("hostile__echo", {})
+
+    async def one() -> None:
+        parts = urlsplit(attacker.url)
+        reader, writer = await asyncio.open_connection("127.0.0.1", parts.port)
+        connection = H2Connection(H2Configuration(header_encoding="utf-8"))
+        connection.initiate_connection()
+        fields = [(":method", "POST"), (":scheme", "http"), (":authority", parts.netloc), (":path", parts.path),
+                  ("accept", ACCEPT), ("content-type", "application/json"), ("mcp-session-id", session)]  # fmt: skip
+        try:
+            for stream in range(1, 100_001, 2):
+                connection.send_headers(stream, fields)
+                connection.send_data(stream, body, end_stream=True)
+                connection.reset_stream(stream, ErrorCodes.CANCEL)
+                writer.write(connection.data_to_send())
+                await writer.drain()
+                attacker.did["reset"] += 1
+                if reader.at_eof():
+                    break
+        finally:
+            writer.close()
+
+    async def again() -> None:
+        while True:
+            with suppress(*_LOST):
+                await one()
+            attacker.did["connections"] += 1
+
+    await asyncio.gather(*(again() for _ in range(5)))
+
+
+async def _read(response: aiohttp.ClientResponse) -> None:
+    async for _ in response.content.iter_any():
+        pass
+
+
+KINDS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
+    attack.__name__: attack
+    for attack in (
+        lists, many_lists, long_names, large_bodies, memories, streams, unread_streams, connections, resets,
+    )
+}  # fmt: skip
+
+
+async def _main(kind: str, url: str) -> None:
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http:
+        attacker = Attacker(url, http)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS):
+                await KINDS[kind](attacker)
+    print(json.dumps(attacker.did), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], sys.argv[2]))
