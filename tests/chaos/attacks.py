@@ -56,8 +56,8 @@ ATTACKS = (
     Attack("lists of 10 MiB, forty at a time", "many_lists", "large lists"),
     Attack("subscriptions, heads and sessions to be remembered", "memories"),
     Attack("a server closes a hundred streams, with `retry: 0`", "streams", "closing"),
-    Attack("2,000 idle connections and 200 slow bodies", "connections"),
-    Attack("200 streams with much to say that nobody reads", "unread_streams", "talking"),
+    Attack("2,000 idle connections, and 200 bodies that come slowly", "connections"),
+    Attack("1,000 streams with much to say, which nobody reads", "unread_streams", "talking"),
     Attack("HTTP/2 requests that are reset at once", "resets"),
 )  # fmt: skip
 

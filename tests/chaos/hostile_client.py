@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -20,12 +19,11 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 
+from tests.chaos import connections as held
+from tests.chaos import unread_streams as unread
 from tests.support.gateway import ACCEPT, Answer, TestClient
 
 SECONDS = 4.0
-
-_SMALL_BUFFER = 4096
-"""Bytes that the kernel takes for a client that reads nothing."""
 
 _LOST = (OSError, EOFError, aiohttp.ClientError, AssertionError)
 """Whatever becomes of an attack: it goes on."""
@@ -41,6 +39,7 @@ class Attacker:
 
     def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
         self.url = url
+        self.port = urlsplit(url).port or 80
         self.client = TestClient(url, http)
         self.did: Counter[str] = Counter()
         """How often it got which answer, or kept what."""
@@ -71,25 +70,6 @@ class Attacker:
 
         await asyncio.gather(*(one() for _ in range(count)))
         await asyncio.Event().wait()
-
-    def head(self, method: str, **headers: str) -> bytes:
-        """The head of a request, for a socket."""
-        parts = urlsplit(self.url)
-        fields = {"host": parts.netloc, **headers}
-        lines = [f"{method} {parts.path} HTTP/1.1", *(f"{k.replace('_', '-')}: {v}" for k, v in fields.items()), "", ""]
-        return "\r\n".join(lines).encode()
-
-    async def socket(self, first: bytes, *, buffer: int | None = None) -> tuple[socket.socket, bytes]:
-        """A connection that has sent something, and what it was answered at first."""
-        parts = urlsplit(self.url)
-        connection = socket.socket()
-        if buffer is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        connection.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(connection, ("127.0.0.1", parts.port))
-        await loop.sock_sendall(connection, first)
-        return connection, await loop.sock_recv(connection, 256) if buffer is not None else b""
 
 
 def _call(name: str, arguments: object) -> bytes:
@@ -156,33 +136,22 @@ async def streams(attacker: Attacker) -> None:
 
 
 async def unread_streams(attacker: Attacker) -> None:
-    """Opens 200 streams with much to say, and reads none of them."""
-
-    async def one() -> None:
-        session = await attacker.client.initialize()
-        head = attacker.head("GET", accept="text/event-stream", mcp_session_id=session)
-        connection, answered = await attacker.socket(head, buffer=_SMALL_BUFFER)
-        assert answered.startswith(b"HTTP/1.1 200"), answered
-        kept.append(connection)
-
-    kept: list[socket.socket] = []
-    await attacker.keep(200, one)
+    """Opens a thousand streams with much to say, and reads none of them."""
+    async with AsyncExitStack() as stack:
+        for _ in range(20):
+            flood = await stack.enter_async_context(unread.flood("127.0.0.1", attacker.port, 50, sessions=5))
+            attacker.did.update({f"HTTP {status}": count for status, count in flood.statuses.items()})
+        await asyncio.Event().wait()
 
 
 async def connections(attacker: Attacker) -> None:
-    """Opens 2,000 connections that say nothing, and 200 that begin to send a body."""
-
-    async def idle() -> None:
-        kept.append((await attacker.socket(b""))[0])
-
-    async def slow() -> None:
-        head = attacker.head("POST", accept=ACCEPT, content_type="application/json", content_length=str(4 << 20))
-        kept.append((await attacker.socket(head + b"{"))[0])
-
-    kept: list[socket.socket] = []
-    async with asyncio.TaskGroup() as group:
-        group.create_task(attacker.keep(2_000, idle))
-        group.create_task(attacker.keep(200, slow))
+    """Opens 2,000 connections that say nothing, and 200 that send a body slowly."""
+    async with (
+        held.flood("127.0.0.1", attacker.port, 2_000, held.IDLE),
+        held.flood("127.0.0.1", attacker.port, 200, held.BODY),
+    ):
+        attacker.did["connections"] += 2_200
+        await asyncio.Event().wait()
 
 
 async def resets(attacker: Attacker) -> None:
@@ -192,7 +161,7 @@ async def resets(attacker: Attacker) -> None:
 
     async def one() -> None:
         parts = urlsplit(attacker.url)
-        reader, writer = await asyncio.open_connection("127.0.0.1", parts.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", attacker.port)
         connection = H2Connection(H2Configuration(header_encoding="utf-8"))
         connection.initiate_connection()
         fields = [(":method", "POST"), (":scheme", "http"), (":authority", parts.netloc), (":path", parts.path),
