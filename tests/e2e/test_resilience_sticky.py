@@ -193,7 +193,7 @@ async def test_sessions_stay_with_their_replica_through_reloads(
         for servers in ({"sdk": section(group), **other}, {"sdk": section(group)}, {"sdk": section(group[1:])}):
             before = gateway.workers
             edit(tmp_path, servers)
-            calling = [asyncio.create_task(who(gateway, session)) for session in sessions for _ in range(3)]
+            calling = [asyncio.create_task(who(gateway, session, id)) for session in sessions for id in (11, 12, 13)]
             await eventually(
                 lambda before=before: set(before) & set(gateway.workers), "replaced", until=lambda left: not left,
                 seconds=60,
