@@ -194,13 +194,17 @@ async def test_sessions_stay_with_their_replica_through_reloads(
             before = gateway.workers
             edit(tmp_path, servers)
             calling = [asyncio.create_task(who(gateway, session, id)) for session in sessions for id in (11, 12, 13)]
-            await eventually(
-                lambda before=before: set(before) & set(gateway.workers), "replaced", until=lambda left: not left,
-                seconds=60,
-            )  # fmt: skip
+            await replaced(gateway, before)
             await asyncio.gather(*calling)
         after = {session: await who(gateway, session) for session in sessions}
         assert {s: home for s, home in after.items() if homes[s] != gone_name} == {
             s: home for s, home in homes.items() if home != gone_name
         }
         assert gone_name not in after.values()
+
+
+async def replaced(gateway: TestGateway, before: list[int]) -> None:
+    """Wait until no worker is in use that was there before."""
+    await eventually(
+        lambda: set(before) & set(gateway.workers), "workers are replaced", until=lambda left: not left, seconds=60
+    )
