@@ -52,7 +52,8 @@ ATTACKS = (
         "tools": {"includeRegex": ["^(a|aa)+$"]}}),
     Attack("names of 60 kB against a regular expression, in lists", "lists", "long names", section={
         "tools": {"includeRegex": ["^(a|aa)+$"]}}),
-    Attack("bodies of 4 MiB with 350,000 members", "large_bodies"),
+    Attack("bodies of 4 MiB with 350,000 members", "too_many_members"),
+    Attack("bodies of 4 MiB with 99,000 members", "large_bodies"),
     Attack("lists of 10 MiB, forty at a time", "many_lists", "large lists"),
     Attack("subscriptions, heads and sessions to be remembered", "memories"),
     Attack("a server closes a hundred streams, with `retry: 0`", "streams", "closing"),

@@ -95,10 +95,19 @@ async def long_names(attacker: Attacker) -> None:
     await attacker.repeat(10, lambda session: attacker.client.send(body, mcp_session_id=session))
 
 
-async def large_bodies(attacker: Attacker) -> None:
+async def too_many_members(attacker: Attacker) -> None:
     """Sends bodies as large as they may be, of as many members as fit in."""
-    body = _call("hostile__echo", {f"{number:x}": 0 for number in range(350_000)})
-    assert len(body) <= 4 << 20
+    await _bodies(attacker, {f"{number:x}": 0 for number in range(350_000)})
+
+
+async def large_bodies(attacker: Attacker) -> None:
+    """Sends bodies as large as they may be, of about as many members as they may have."""
+    await _bodies(attacker, {f"{number:x}": "x" * 28 for number in range(99_000)})
+
+
+async def _bodies(attacker: Attacker, arguments: object) -> None:
+    body = _call("hostile__echo", arguments)
+    assert 3 << 20 < len(body) <= 4 << 20
     await attacker.repeat(2, lambda session: attacker.client.send(body, mcp_session_id=session))
 
 
@@ -197,7 +206,7 @@ async def _read(response: aiohttp.ClientResponse) -> None:
 KINDS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     attack.__name__: attack
     for attack in (
-        lists, many_lists, long_names, large_bodies, memories, streams, unread_streams, connections, resets,
+        lists, many_lists, long_names, too_many_members, large_bodies, memories, streams, unread_streams, connections, resets,
     )
 }  # fmt: skip
 
