@@ -102,7 +102,7 @@ browser: $(READY) ## Test with pages in Chromium (apt: chromium), the MCP Inspec
 	$(PIP) install --editable '.[browser]'
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
-chaos: $(READY) ## Kill, freeze and replace parts of a gateway under load
+chaos: $(READY) ## Kill, freeze and replace parts of a gateway under load, and attack it
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
 
 test-compose: $(READY) ## Run `docker compose up` for real, kill the gateway while clients call, and take it down

@@ -17,6 +17,7 @@ from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import to_json, upstreams_only
+from mcp_extproc.envoy.watched_files import BOOTSTRAP, File, write
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
@@ -38,12 +39,13 @@ async def upstreams(config: GatewayConfig, envoy: str) -> AsyncIterator[tuple[Ad
 
     Raises:
         StartError: Envoy rejects the configuration.
+        OSError: its file can't be written.
     """
     with tempfile.TemporaryDirectory(prefix="mcp-extproc-") as place:
         directory = Path(place)
         layout = Layout.in_directory(directory)
-        file, log = directory / "envoy.json", directory / "envoy.log"
-        file.write_text(to_json(upstreams_only(config, layout)))
+        file, log = directory / BOOTSTRAP, directory / "envoy.log"
+        write(directory, File(BOOTSTRAP, to_json(upstreams_only(config, layout)).encode()))
         with log.open("wb") as output:
             process = await spawn(
                 [*command(envoy, file), "--log-level", "error", "--concurrency", "1"],

@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ConfigError as error:
         complain(str(error))
         sys.exit(2)
+    except OSError as error:  # a full disk, say
+        complain(str(error))
+        sys.exit(1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

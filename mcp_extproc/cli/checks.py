@@ -6,18 +6,21 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from mcp_extproc.cli.common import complain, escape, warn
+from mcp_extproc.cli.common import complain, escape, standard_output, warn
 from mcp_extproc.cli.options import ENVOY, FILE, STRICT
 from mcp_extproc.config import ConfigError, Loaded, load
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mcp_extproc.check.report import Report
 
 
 @click.command()
@@ -33,15 +36,14 @@ def validate(file: Path, strict: bool, as_json: bool) -> None:
             raise
         _exit_with_problems(error)
     if as_json:
-        print(json.dumps({"valid": True, "warnings": loaded.warnings, "servers": list(loaded.config.servers)}))  # noqa: T201
+        _print_json({"valid": True, "warnings": loaded.warnings, "servers": list(loaded.config.servers)})
         return
     for warning in loaded.warnings:
         warn(warning)
     count = len(loaded.config.servers)
-    if not count:
-        click.echo(f"{file}: valid, pass-through only")
-        return
-    click.echo(f"{file}: valid, {count} server{'s' if count != 1 else ''}: {', '.join(loaded.config.servers)}")
+    names = f"{count} server{'s' if count != 1 else ''}: {', '.join(loaded.config.servers)}"
+    with standard_output():
+        click.echo(f"{file}: valid, {names if count else 'pass-through only'}")
 
 
 @click.command()
@@ -71,7 +73,7 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
         fine = serves_well(loaded, supported_envoy(envoy_path), as_json, Console())
     except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         if as_json:
-            print(json.dumps({"valid": True, "error": str(error)}))  # noqa: T201
+            _print_json({"valid": True, "error": str(error)})
         complain(str(error))
         sys.exit(1)
     sys.exit(0 if fine else 1)
@@ -80,17 +82,24 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
 def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> bool:
     """Check the servers and print the report. Returns whether there are no problems."""
     from rich.console import Console
-    from rich.table import Table
 
     from mcp_extproc.check.report import check as check_servers
 
     with Console(stderr=True).status("Connecting to the servers"):
         report = asyncio.run(check_servers(loaded.config, envoy))
     if as_json:
-        print(json.dumps({"valid": True, "warnings": loaded.warnings, **asdict(report)}))  # noqa: T201
+        _print_json({"valid": True, "warnings": loaded.warnings, **asdict(report)})
         return not report.problems
     for warning in loaded.warnings:
         warn(warning)
+    with standard_output():
+        _print_report(loaded, report, console)
+    return not report.problems
+
+
+def _print_report(loaded: Loaded, report: Report, console: Console) -> None:
+    from rich.table import Table
+
     wrong = {problem.server for problem in report.problems}
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("server", "state", "protocol", "tools", "prompts", "resources", "prefix"):
@@ -107,13 +116,17 @@ def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> 
         console.print(f"[red]{problem.kind}[/]  {escape(about + problem.text)}", highlight=False, soft_wrap=True)
     count = len(report.problems)
     console.print(f"{count} problem{'s' if count != 1 else ''}" if count else "nothing is wrong", style="dim")
-    return not report.problems
 
 
 def _exit_with_problems(error: ConfigError) -> NoReturn:
     """Print the problems of a configuration as JSON, all of them."""
-    print(json.dumps({"valid": False, "problems": [asdict(problem) for problem in error.problems]}))  # noqa: T201
+    _print_json({"valid": False, "problems": [asdict(problem) for problem in error.problems]})
     sys.exit(2)
+
+
+def _print_json(result: Mapping[str, object]) -> None:
+    with standard_output():
+        click.echo(json.dumps(result))
 
 
 @click.command()
@@ -121,4 +134,5 @@ def schema() -> None:
     """Print the JSON Schema of the native configuration."""
     from mcp_extproc.config.schema import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    with standard_output():
+        click.echo(json.dumps(json_schema(), indent=2))

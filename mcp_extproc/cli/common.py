@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -111,6 +112,22 @@ def escape(text: str) -> str:
     return escape_markup(printable(text))
 
 
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """For printing the result of a command.
+
+    Raises:
+        OSError: it can't be written, as on a full disk. Says that it was standard output.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in its buffer would be written, and fail, once more at exit.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until then
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
 def warn(text: str) -> None:
     """Print a warning to standard error."""
     _print_error(f"[yellow]warning:[/] {_lines(text)}")
@@ -124,7 +141,8 @@ def complain(text: str) -> None:
 def _print_error(markup: str) -> None:
     from rich.console import Console
 
-    Console(stderr=True).print(markup, highlight=False, soft_wrap=True)
+    with suppress(OSError):  # the disk is full, or the terminal closed: nobody is left to be told, and all else goes on
+        Console(stderr=True).print(markup, highlight=False, soft_wrap=True)
 
 
 def _lines(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from mcp_extproc.address import Address, TcpAddress
-from mcp_extproc.cli.common import config_from, load_file, meeting, text_of, warn
+from mcp_extproc.cli.common import config_from, load_file, meeting, standard_output, text_of, warn
 from mcp_extproc.cli.options import (
     BATCHES,
     CONFIG,
@@ -75,7 +75,8 @@ def envoy_bootstrap(
     layout = replace(layout, repair=repair or layout.repair, admin=admin, extproc_tls=tls)
     served = load_file(file, port)
     served.require_servers()
-    click.echo(to_json(bootstrap(served.config, layout)), nl=False)
+    with standard_output():
+        click.echo(to_json(bootstrap(served.config, layout)), nl=False)
 
 
 def _extproc_tls(
@@ -158,7 +159,8 @@ def envoy_attach(
     attached = attach(text_of(existing), existing.name, config_from(config, None), layout, choice)
     for warning in attached.warnings:
         warn(warning)
-    click.echo(attached.text, nl=False)
+    with standard_output():
+        click.echo(attached.text, nl=False)
 
 
 @envoy.command("fragments")
@@ -179,4 +181,5 @@ def envoy_fragments(
     """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
     from mcp_extproc.envoy.attach.fragments import fragments
 
-    click.echo(fragments(config_from(config, None), meeting(workers, extproc, upstreams, batches)), nl=False)
+    with standard_output():
+        click.echo(fragments(config_from(config, None), meeting(workers, extproc, upstreams, batches)), nl=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import secrets
 import sys
@@ -16,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mcp_extproc.cli.checks import serves_well
-from mcp_extproc.cli.common import complain, escape, served_from, until_told_to_stop
+from mcp_extproc.cli.common import complain, escape, served_from, standard_output, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, FILE, PORT, STRICT
 from mcp_extproc.config import GatewayConfig, Loaded
+from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_LOG = log.logger("run")
 
 
 @click.command()
@@ -99,7 +103,7 @@ async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json
         _progress(console, "Connecting to the servers")
         asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
         await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        asking.cancel() if not asking.done() else _announce(config, gateway.url, asking.result(), as_json)
+        asking.cancel() if not asking.done() else _try_to_announce(config, gateway.url, asking.result(), as_json)
         ended = asyncio.create_task(gateway.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -133,9 +137,18 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _try_to_announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json: bool) -> None:
+    """It serves, whether or not anybody can be told."""
+    try:
+        with standard_output():
+            _announce(config, url, statuses, as_json)
+    except OSError as error:
+        log.event(_LOG, logging.WARNING, "not_announced", {"why": str(error)})
+
+
 def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"url": url, "servers": [asdict(status) for status in statuses]}), flush=True)  # noqa: T201
+        click.echo(json.dumps({"url": url, "servers": [asdict(status) for status in statuses]}))
         return
     from rich.console import Console
     from rich.table import Table

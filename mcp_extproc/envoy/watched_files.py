@@ -86,14 +86,18 @@ def write(directory: Path, file: File) -> bool:
         Whether it was written.
 
     Raises:
-        OSError: the file can't be written.
+        OSError: the file can't be written. It names the file, and the one before is still there.
     """
     path = directory / file.name
     if path.exists() and path.read_bytes() == file.text:
         return False
     new = path.with_name(f".{file.name}.new")
-    new.write_bytes(file.text)
-    new.replace(path)
+    try:
+        new.write_bytes(file.text)
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)  # half a file, of what may be the last space on the disk
+        raise OSError(error.errno, error.strerror, str(path)) from None
     return True
 
 

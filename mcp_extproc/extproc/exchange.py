@@ -182,6 +182,8 @@ class Exchange:
                 return self._on_response_headers(raw, message, self._expected)
             case "response_body" if self._response is not None:
                 return self._on_response_body(message, self._response)
+            case "response_trailers" if self._response is not None and not self._response.is_complete:
+                return self._on_early_trailers(self._response)
             case "request_trailers" | "response_headers" | "response_body" | "response_trailers" if self.decided:
                 return [messages.GO_ON[message.WhichOneof("request") or ""]]
             case kind:
@@ -293,11 +295,22 @@ class Exchange:
             return self._relayed(response, done.value)
         return self._relayed_in_slices(response, reading)
 
+    def _on_early_trailers(self, response: CallResponse) -> list[bytes]:
+        """The end of a response, which no piece of its body was said to be. Nothing can be added to the body any more."""
+        self._processor.counters.add("mcp.response_cut_off", server=response.server)
+        log.event(_LOG, logging.WARNING, "response_cut_off", {"server": response.server})
+        rest = self._passed_on(response, response.feed(b"", end=True))
+        return [messages.instead_of_response(rest, response.content_type)]
+
     async def _relayed_in_slices(self, response: CallResponse, reading: Slices[Out]) -> AsyncGenerator[bytes, None]:
         for answer in self._relayed(response, await in_slices(reading)):
             yield answer
 
     def _relayed(self, response: CallResponse, out: Out) -> list[bytes]:
+        return [messages.response_piece(self._passed_on(response, out))]
+
+    def _passed_on(self, response: CallResponse, out: Out) -> bytes:
+        """What the client gets; the server's own requests are answered."""
         assert self._head is not None
         assert self._held is not None
         self._held.keep(response.held)
@@ -307,7 +320,7 @@ class Exchange:
             context = context_of(self._head, response.id)
             if not self._processor.upstreams.post(response.server, response.session, answer, context):
                 self._drop_answer(response.server)
-        return [messages.response_piece(out.down)]
+        return out.down
 
     def _undo(self) -> None:
         self._processor.apply(self._undoing)

@@ -149,10 +149,12 @@ READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
         response=pb.CommonResponse(header_mutation=pb.HeaderMutation(remove_headers=["content-length"]))
     ),
     mode_override=pb.ProcessingMode(
-        response_header_mode=pb.ProcessingMode.SEND, response_body_mode=pb.ProcessingMode.STREAMED
+        response_header_mode=pb.ProcessingMode.SEND,
+        response_body_mode=pb.ProcessingMode.STREAMED,
+        response_trailer_mode=pb.ProcessingMode.SEND,
     ),
 ).SerializeToString()
-"""Stream the response body. Its length may change."""
+"""Stream the response body. Its length may change. Trailers, if there are any, are its end: no piece says so then."""
 
 GO_ON: Final = {
     "response_headers": pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString(),
@@ -246,6 +248,12 @@ def reply(decision: Reply, more: NamespaceKeys = ()) -> bytes:
     """Answer the request here."""
     reason = "answered" if decision.facts.error is None else decision.facts.error[1]
     return _immediate(decision, reason) + _metadata(decision.facts, more, _ANSWERED)
+
+
+def instead_of_response(body: bytes, content_type: str) -> bytes:
+    """Give the client this in place of the server's response. Where Envoy has sent a part of that already, it resets the
+    stream: the response does not look complete."""
+    return _immediate(Reply(200, body, (("content-type", content_type),)), "response_cut_off")
 
 
 def _immediate(decision: Reply, reason: str) -> bytes:

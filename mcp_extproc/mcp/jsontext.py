@@ -20,6 +20,7 @@ Members = dict[str, msgspec.Raw]
 
 _decode_members = msgspec.json.Decoder(Members).decode
 _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -275,6 +276,15 @@ def text_of(raw: msgspec.Raw | bytes) -> str | None:
         return _decode_text(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def is_json(text: bytes | bytearray) -> bool:
+    """Whether this is a whole JSON text, as far as its structure goes: characters in strings are not looked at."""
+    try:
+        _decode_any(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def is_null(raw: msgspec.Raw) -> bool:

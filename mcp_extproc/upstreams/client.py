@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import resource
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -58,6 +59,9 @@ PAGE_ENTRIES = 10
 
 NOT_HELD = "was not read: the gateway holds as much as it may for this client, or for all (limits.held_bytes)"
 """Why a leg fails for reasons of our own."""
+
+_SHARE_OF_STREAMS = 0.75
+"""Of the descriptors that this process may have."""
 
 
 class Result(NamedTuple):
@@ -119,6 +123,7 @@ class UpstreamClient:
 
     async def __aenter__(self) -> Self:
         self._http, self._base = http_session(self._address)
+        self._streams, _ = http_session(self._address, _most_streams())
         return self
 
     async def __aexit__(
@@ -127,6 +132,7 @@ class UpstreamClient:
         assert self._http is not None
         await self._tasks.close()
         await self._http.close()
+        await self._streams.close()
 
     async def initialize(
         self,
@@ -294,6 +300,7 @@ class UpstreamClient:
         last_event_id: str | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._http is not None, "used outside of its context"
+        http = self._http if method != "GET" else self._streams
         headers = dict((*context.headers, *_headers(entry, session, body)))
         if method == "GET":
             headers["accept"] = transport.SSE
@@ -305,9 +312,7 @@ class UpstreamClient:
             for path in (found := [entry.path]):
                 # The path is sent as configured, percent-encoding untouched.
                 url = URL(self._base + path, encoded=True)
-                async with self._http.request(
-                    method, url, data=body, headers=headers, allow_redirects=False
-                ) as response:
+                async with http.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
                     if (further := _redirected(response, entry, path)) is not None and len(found) <= redirects.MOST:
                         found.append(further)
                         continue
@@ -457,13 +462,18 @@ class _StreamReading:
         return found
 
 
-def http_session(address: Address) -> tuple[aiohttp.ClientSession, str]:
-    """A session for requests to a listener of Envoy's, and the start of their URLs."""
+def http_session(address: Address, connections: int = 0) -> tuple[aiohttp.ClientSession, str]:
+    """A session for requests to a listener of Envoy's, and the start of their URLs.
+
+    Args:
+        address: of the listener.
+        connections: most at a time, above which requests wait for one another; 0 for no bound.
+    """
     connector: aiohttp.BaseConnector
     if isinstance(address, UnixAddress):
-        connector, base = aiohttp.UnixConnector(address.path, limit=0), "http://localhost"
+        connector, base = aiohttp.UnixConnector(address.path, limit=connections), "http://localhost"
     else:
-        connector, base = aiohttp.TCPConnector(limit=0, use_dns_cache=True), f"http://{address}"
+        connector, base = aiohttp.TCPConnector(limit=connections, use_dns_cache=True), f"http://{address}"
     session = aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=None),  # each leg has a deadline of its own
@@ -473,6 +483,13 @@ def http_session(address: Address) -> tuple[aiohttp.ClientSession, str]:
         headers={"user-agent": f"mcp-extproc/{__version__}"},
     )
     return session, base
+
+
+def _most_streams() -> int:
+    """How many streams of servers there may be at a time; 0 for no bound. Each takes a descriptor for as long as its client
+    stays, and requests need some, too."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 0 if most == resource.RLIM_INFINITY else max(1, int(most * _SHARE_OF_STREAMS))
 
 
 def _headers(entry: CatalogEntry, session: UpstreamSession | None, body: bytes | None) -> Headers:

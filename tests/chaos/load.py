@@ -7,7 +7,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +39,8 @@ class Outcomes:
     """What became of the calls to one server."""
 
     answered: int = 0
+    seconds: list[float] = field(default_factory=list)
+    """How long each answered call took, in order."""
     failed: Counter[str] = field(default_factory=Counter)
     """By error."""
     refused: int = 0
@@ -50,8 +52,8 @@ class Outcomes:
 class Load:
     """Sessions that call one server after the other."""
 
-    def __init__(self, client: TestClient, sessions: list[str]) -> None:
-        self.of = {server: Outcomes() for server in SERVERS}
+    def __init__(self, client: TestClient, sessions: list[str], servers: Sequence[str] = SERVERS) -> None:
+        self.of = {server: Outcomes() for server in servers}
         self.last_failure = 0.0
         """Monotonic time in seconds; 0 where there was none."""
         self._client = client
@@ -64,6 +66,16 @@ class Load:
     def lost(self) -> list[str]:
         """Of all servers."""
         return [why for outcomes in self.of.values() for why in outcomes.lost]
+
+    @property
+    def refused(self) -> int:
+        """Of all servers."""
+        return sum(outcomes.refused for outcomes in self.of.values())
+
+    @property
+    def answered(self) -> int:
+        """Of all servers."""
+        return sum(outcomes.answered for outcomes in self.of.values())
 
     @property
     def failed(self) -> Counter[str]:
@@ -87,7 +99,7 @@ class Load:
         )  # fmt: skip
 
     async def _calls(self, session: str) -> None:
-        for server in itertools.cycle(SERVERS):
+        for server in itertools.cycle(self.of):
             if self._stopping:
                 return
             if await self._call(session, server):
@@ -98,7 +110,7 @@ class Load:
             await asyncio.sleep(_PAUSE)
 
     async def _call(self, session: str, server: str) -> bool:
-        number, outcomes = next(self._numbers), self.of[server]
+        number, outcomes, began = next(self._numbers), self.of[server], time.perf_counter()
         try:
             async with asyncio.timeout(_PATIENCE):
                 answer = await self._client.call(session, f"{server}__add", {"a": number, "b": 0}, id=number)
@@ -118,6 +130,7 @@ class Load:
             outcomes.failed[f"HTTP {answer.status}, {message['error']['code']}"] += 1
         elif message is not None and message["result"]["content"][0]["text"] == f"{server}: {number}":
             outcomes.answered += 1
+            outcomes.seconds.append(time.perf_counter() - began)
             return True
         else:
             outcomes.lost.append(f"HTTP {answer.status}: {answer.body[:200]!r}")
@@ -137,9 +150,9 @@ def _message(content_type: str, body: bytes) -> dict[str, Any] | None:
 
 
 @asynccontextmanager
-async def load(client: TestClient) -> AsyncIterator[Load]:
+async def load(client: TestClient, sessions: int = SESSIONS, servers: Sequence[str] = SERVERS) -> AsyncIterator[Load]:
     """Calls that go on for the time of the block."""
-    calls = Load(client, [await client.initialize() for _ in range(SESSIONS)])
+    calls = Load(client, [await client.initialize() for _ in range(sessions)], servers)
     async with asyncio.TaskGroup() as group:
         group.create_task(calls.run())
         try:

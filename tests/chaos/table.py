@@ -1,4 +1,4 @@
-"""The chaos table, measured and written into docs/resilience.md: ``python -m tests.chaos.table``."""
+"""The chaos tables, measured and written into docs/resilience.md: ``python -m tests.chaos.table [faults] [attacks]``."""
 
 from __future__ import annotations
 
@@ -6,60 +6,103 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from tests.chaos import attacks, run
+from tests.chaos.attacks import ATTACKS
 from tests.chaos.faults import FAULTS
-from tests.chaos.load import SERVERS, SESSIONS
-from tests.chaos.run import Result, run
+from tests.chaos.load import SESSIONS, Load
 
 PAGE = Path(__file__).parents[2] / "docs" / "resilience.md"
-BEGIN = "<!-- chaos: written by python -m tests.chaos.table -->\n"
-END = "<!-- end of chaos -->\n"
 
-COLUMNS = ("what happens", "answered", "failed", "lost", "calls fail for", "after it is over")
+Row = tuple[str, ...]
 
 
-def row(result: Result) -> tuple[str, ...]:
-    """A row of the table."""
+async def of_fault(fault: Any, folder: Path) -> tuple[Row, Load]:
+    """A row of the first table."""
+    result = await run.run(fault, folder)
     load = result.load
-    failed: Counter[str] = load.failed
-    lost = len(load.lost) + sum(load.of[server].refused for server in SERVERS)
-    return (
-        result.fault.name,
-        f"{sum(load.of[server].answered for server in SERVERS):,}",
-        ", ".join(f"{count} ({error})" for error, count in sorted(failed.items())) or "0",
-        str(lost),
-        f"{result.failing_seconds:.1f} s",
-        f"{result.recovery_seconds:.1f} s",
-    )
+    lost = len(load.lost) + load.refused
+    times = (f"{seconds:.1f} s" for seconds in (result.failing_seconds, result.recovery_seconds))
+    return (fault.name, f"{load.answered:,}", _failed(load), str(lost), *times), load
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
-    """In Markdown."""
-    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+async def of_attack(attack: Any, folder: Path) -> tuple[Row, Load]:
+    """A row of the second table."""
+    result = await attacks.run(attack, folder)
+    load = result.load
+    times = (f"{1000 * attacks.p99(seconds):.0f} ms" for seconds in (result.before, result.during))
+    failed = load.failed.total() + len(load.lost) + load.refused
+    return (attack.name, f"{load.answered:,}", str(failed), *times), load
 
 
-async def main() -> int:
-    """Run all, and write the page. Returns the exit code: 1 where a call was lost."""
-    console = Console(stderr=True)
-    rows, lost = [], 0
-    for fault in FAULTS:
-        with console.status(fault.name), tempfile.TemporaryDirectory(prefix="mcp-chaos-") as folder:
-            result = await run(fault, Path(folder))
-        rows.append(row(result))
-        lost += len(result.load.lost)
-        console.print(" | ".join(rows[-1]), highlight=False)
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    said = f"{SESSIONS} sessions, {len(os.sched_getaffinity(0))} cores.\n\n"
-    PAGE.write_text(before + BEGIN + "\n" + said + table(rows) + "\n" + END + after)
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the page.
+
+    Attributes:
+        columns: their names.
+        each: what each row is about.
+        row: measures one.
+        sessions: that make calls.
+    """
+
+    columns: Row
+    each: Sequence[Any]
+    row: Callable[[Any, Path], Awaitable[tuple[Row, Load]]]
+    sessions: int
+
+    async def measured(self, console: Console) -> tuple[str, int]:
+        """In Markdown, and how many calls were lost."""
+        rows, lost = [self.columns, tuple("---" for _ in self.columns)], 0
+        for one in self.each:
+            with console.status(one.name), tempfile.TemporaryDirectory(prefix="mcp-chaos-") as folder:
+                row, load = await self.row(one, Path(folder))
+            rows.append(row)
+            lost += len(load.lost)
+            console.print(" | ".join(row), highlight=False)
+        said = f"{self.sessions} sessions, {len(os.sched_getaffinity(0))} cores.\n\n"
+        return said + "".join(f"| {' | '.join(row)} |\n" for row in rows), lost
+
+
+TABLES: Mapping[str, Table] = {
+    "faults": Table(
+        ("what happens", "answered", "failed", "lost", "calls fail for", "after it is over"), FAULTS, of_fault, SESSIONS
+    ),
+    "attacks": Table(
+        ("attack", "answered", "failed", "p99 before", "p99 meanwhile"), ATTACKS, of_attack, attacks.SESSIONS
+    ),
+}
+
+
+def _failed(load: Load) -> str:
+    return ", ".join(f"{count} ({error})" for error, count in sorted(load.failed.items())) or "0"
+
+
+def write(name: str, table: str) -> None:
+    """Put a table between its marks on the page."""
+    begin, end = f"<!-- {name}: written by python -m tests.chaos.table -->\n", f"<!-- end of {name} -->\n"
+    before, found, rest = PAGE.read_text().partition(begin)
+    _, also_found, after = rest.partition(end)
+    assert found, f"{PAGE} has no {begin!r}"
+    assert also_found, f"{PAGE} has no {end!r}"
+    PAGE.write_text(f"{before}{begin}\n{table}\n{end}{after}")
+
+
+async def main(names: Sequence[str]) -> int:
+    """Measure, and write the page. Returns the exit code: 1 where a call was lost."""
+    console, lost = Console(stderr=True), 0
+    for name in names or TABLES:
+        table, lost_here = await TABLES[name].measured(console)
+        write(name, table)
+        lost += lost_here
     return 1 if lost else 0
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(asyncio.run(main(sys.argv[1:])))

@@ -1,4 +1,4 @@
-"""The chaos table as tests: every call gets one answer, its own, and in the end all are well."""
+"""The chaos tables as tests: every call gets one answer, its own, and who does no harm comes to none."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos import attacks
+from tests.chaos.attacks import ATTACKS, Attack
 from tests.chaos.faults import FAULTS, Fault
-from tests.chaos.load import SERVERS
 from tests.chaos.run import run
 
 
@@ -20,4 +21,12 @@ async def test_calls_while(fault: Fault, tmp_path: Path) -> None:
         assert load.failed.total() <= fault.most
     if fault.spares is not None:
         assert not load.of[fault.spares].failed
-    assert [load.of[server].refused for server in SERVERS] == [0, 0]
+    assert load.refused == 0
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+async def test_another_clients_calls_while(attack: Attack, tmp_path: Path) -> None:
+    result = await attacks.run(attack, tmp_path)
+    assert result.did, "nobody attacked"
+    assert result.during, "no call was answered meanwhile"
+    assert (result.load.failed, result.load.lost, result.load.refused) == ({}, [], 0)

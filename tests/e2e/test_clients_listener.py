@@ -11,13 +11,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, ResponseReceived, StreamEnded
+from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
 from tests.e2e.conftest import StartGateway
-from tests.support.gateway import TestGateway
-from tests.support.scripted import ScriptedServer, raw
+from tests.support.gateway import ACCEPT, TestGateway
+from tests.support.h2_front import Http2Front
+from tests.support.scripted import ScriptedServer, fixed, raw
 from tests.support.tls import Authority
 from tests.support.waiting import eventually
 
@@ -140,6 +142,61 @@ async def test_a_handshake_that_does_not_come(start: StartGateway, alpha: Script
         assert await ended(reader) == b""
         writer.close()
         assert await gateway.local.stat("listener.127.0.0.1_0.downstream_cx_transport_socket_connect_timeout") == 1
+
+
+@pytest.mark.parametrize("resources", [False, True], ids=["json passes", "json is read"])
+async def test_trailers_of_a_server(start: StartGateway, beta: ScriptedServer, resources: bool) -> None:
+    """Nothing of the answer is lost for them. An answer that they cut off does not look complete."""
+    answers = {"whole": fixed(result={"content": []}), "half": raw(200, "application/json", '{"jsonrpc": "2.0", "id"')}
+
+    async def called(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return await answers[message["params"]["name"]](request, message)
+
+    capabilities: dict[str, Any] = {"tools": {}, **({"resources": {}} if resources else {})}
+    async with (
+        ScriptedServer("alpha", capabilities=capabilities, on={"tools/call": called}) as behind,
+        Http2Front(behind.url, trailers=[("x-sum", "1")]) as front,
+        start({"alpha": {"url": f"http://127.0.0.1:{front.port}/mcp", "http2": True}, "beta": beta.url}) as gateway,
+    ):
+        session = await gateway.initialize()
+        assert (await gateway.call(session, "alpha__whole")).result == {"content": []}
+        reader, writer = await connect(gateway)
+        connection = H2Connection(H2Configuration(header_encoding="utf-8"))
+        connection.initiate_connection()
+        ends = {1: "alpha__whole", 3: "alpha__half"}
+        for stream, name in ends.items():
+            connection.send_headers(stream, [
+                (":method", "POST"), (":scheme", "http"), (":authority", f"localhost:{gateway.local.port}"),
+                (":path", "/mcp"), ("content-type", "application/json"), ("accept", ACCEPT), ("mcp-session-id", session),
+            ])  # fmt: skip
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": {}}}
+            connection.send_data(stream, json.dumps(message).encode(), end_stream=True)
+        writer.write(connection.data_to_send())
+        seen = await until_ended(reader, connection, set(ends))
+        writer.close()
+    whole, half = ([event for event in seen if getattr(event, "stream_id", None) == stream] for stream in ends)
+    assert json.loads(body_of(whole))["result"] == {"content": []}
+    assert any(isinstance(event, TrailersReceived) for event in whole)
+    if not resources:
+        assert body_of(half) == b'{"jsonrpc": "2.0", "id"'
+    elif not isinstance(half[-1], StreamReset):  # nothing of it was sent yet
+        assert json.loads(body_of(half))["error"]["code"] == -32603
+
+
+def body_of(events: list[Any]) -> bytes:
+    return b"".join(event.data or b"" for event in events if isinstance(event, DataReceived))
+
+
+async def until_ended(reader: asyncio.StreamReader, connection: H2Connection, streams: set[int]) -> list[Event]:
+    """All that happens until these streams have ended."""
+    seen: list[Event] = []
+    async with asyncio.timeout(20):
+        while streams:
+            for event in connection.receive_data(await reader.read(65536)):
+                seen.append(event)
+                if isinstance(event, StreamEnded | StreamReset):
+                    streams.discard(event.stream_id or 0)
+    return seen
 
 
 # -- Limits ---------------------------------------------------------------------------------------------------------------

@@ -256,3 +256,50 @@ async def test_clients_are_told_of_servers_that_come_and_go(start: StartGateway,
         await listed("second")
         edit(tmp_path, {"second": {"url": urls["second"], "tools": {"include": ["nothing"]}}})
         await listed()
+
+
+async def test_the_session_secret_is_rotated_under_load(
+    start: StartGateway, alpha: ScriptedServer, tmp_path: Path
+) -> None:
+    """In the three steps of docs/security.md, with two workers that take each of them one after the other."""
+    old, new = "o" * 32, "n" * 32
+    steps = (
+        {"secret": old, "previous_secrets": [new]},
+        {"secret": new, "previous_secrets": [old]},
+    )
+    async with start({"alpha": alpha.url}, workers=2, session={"secret": old}) as gateway:
+        first = await gateway.initialize()
+        opened: list[str] = []
+        async with load(gateway) as calls:
+            for step in steps:
+                before = gateway.workers
+                edit(tmp_path, {"alpha": alpha.url}, session=step)
+                opened += await opened_until_replaced(gateway, before)
+                await calls.more(50)
+        assert failures(calls) == []
+        opened += [await gateway.initialize() for _ in range(4)]
+        for session in (first, *opened):
+            assert (await gateway.call(session, "alpha__echo")).result
+
+        before = gateway.workers
+        edit(tmp_path, {"alpha": alpha.url}, session={"secret": new})
+        await opened_until_replaced(gateway, before)
+        await eventually(
+            lambda: gateway.call(first, "alpha__echo"), "it is unknown", until=lambda answer: answer.status == 404
+        )
+        for session in opened[-4:]:
+            assert (await gateway.call(session, "alpha__echo")).result
+
+
+async def opened_until_replaced(gateway: TestGateway, before: list[int]) -> list[str]:
+    """Sessions that were opened, and used at whatever worker, while workers were replaced."""
+    opened: list[str] = []
+
+    async def all_new() -> bool:
+        opened.append(await gateway.initialize())
+        for session in opened[-3:]:
+            assert (await gateway.call(session, "alpha__echo")).result
+        return not set(before) & set(gateway.workers)
+
+    await eventually(all_new, "all workers are replaced", seconds=60)
+    return opened

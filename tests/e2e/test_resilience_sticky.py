@@ -17,8 +17,10 @@ import pytest
 from aiohttp import ClientPayloadError
 
 from tests.e2e.conftest import StartGateway
+from tests.e2e.test_reload import edit
 from tests.support.gateway import Answer, TestGateway
 from tests.support.processes import free_port, gone, http_server, sdk_server
+from tests.support.scripted import ScriptedServer
 from tests.support.waiting import eventually
 
 NAMES = ("one", "two", "three")
@@ -178,3 +180,31 @@ async def test_a_session_without_an_address_in_it(start: StartGateway, tmp_path:
             homes = [await who(gateway, session) for _ in range(12)]
             # The replica that opened it may have been hit at first; any other opens a sticky one.
             assert len(set(homes[3:])) == 1
+
+
+async def test_sessions_stay_with_their_replica_through_reloads(
+    start: StartGateway, tmp_path: Path, alpha: ScriptedServer
+) -> None:
+    """Another server comes and goes, and a replica is taken out: its sessions alone begin again, elsewhere."""
+    async with replicas(tmp_path) as group, start({"sdk": section(group)}, workers=2) as gateway:
+        sessions = [await gateway.initialize() for _ in range(9)]
+        homes = {session: await who(gateway, session) for session in sessions}
+        gone_name, other = group[0].name, {"alpha": {"url": alpha.url}}
+        for servers in ({"sdk": section(group), **other}, {"sdk": section(group)}, {"sdk": section(group[1:])}):
+            before = gateway.workers
+            edit(tmp_path, servers)
+            calling = [asyncio.create_task(who(gateway, session, id)) for session in sessions for id in (11, 12, 13)]
+            await replaced(gateway, before)
+            await asyncio.gather(*calling)
+        after = {session: await who(gateway, session) for session in sessions}
+        assert {s: home for s, home in after.items() if homes[s] != gone_name} == {
+            s: home for s, home in homes.items() if home != gone_name
+        }
+        assert gone_name not in after.values()
+
+
+async def replaced(gateway: TestGateway, before: list[int]) -> None:
+    """Wait until no worker is in use that was there before."""
+    await eventually(
+        lambda: set(before) & set(gateway.workers), "workers are replaced", until=lambda left: not left, seconds=60
+    )

@@ -220,6 +220,31 @@ async def test_killed_outright_it_leaves_nobody_behind(tmp_path: Path, alpha: Sc
         await gone(children)
 
 
+async def test_output_and_logs_on_a_full_disk(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """It serves, though nobody is told of it, and nothing can be logged."""
+    port = free_port()
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}, "left out": {"command": "stdio"}}})
+    with Path("/dev/full").open("w") as full:
+        process = await asyncio.create_subprocess_exec(
+            *RUN, str(file), "--port", str(port), cwd=ROOT, stdout=full, stderr=full
+        )
+    try:
+        # The last thing that it does before it would say that it serves.
+        await eventually(lambda: alpha.calls("tools/list"), "it asks the server for its tools")
+        async with aiohttp.ClientSession() as http:
+            client = TestClient(f"http://127.0.0.1:{port}/mcp", http)
+            session = await client.initialize()
+            for n in range(20):
+                assert (await client.call(session, "alpha__echo", id=n)).result
+            assert (await client.call(session, "nobody__none", id=21)).error
+        assert process.returncode is None
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(30):
+            await process.wait()
+
+
 def take_terminal() -> None:
     """Make standard input the controlling terminal, as in a shell's window."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import File, Rendered, render, write
@@ -81,3 +83,12 @@ def test_only_what_changes_is_written_and_in_one_step(tmp_path: Path) -> None:
         assert before.read() == b"1", "the file was moved there, not written over"
     assert path.read_bytes() == b"2"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_can_not_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    """On a full disk. The error says which file, and half a file takes no space."""
+    write(tmp_path, File("cds.json", b"1"))
+    (tmp_path / ".cds.json.new").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/cds.json'"):
+        write(tmp_path, File("cds.json", b"2"))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"1"]

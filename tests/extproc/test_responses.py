@@ -11,7 +11,7 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT
 from tests.extproc.rig import Rig, call
 from tests.support.fake_upstreams import FakeUpstreams
-from tests.support.rawclient import RawExchange, header_map, kind
+from tests.support.rawclient import RawExchange, header_map, kind, reply_headers
 
 GITHUB = UpstreamSession("2025-11-25", "gh-1", frozenset({"tools", "resources"}))
 WEATHER = UpstreamSession("2025-11-25", "w-1", frozenset({"tools"}))
@@ -70,9 +70,40 @@ async def test_json_with_uris_is_rewritten_when_it_is_whole(forwarded: RawExchan
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": [link], "n": 1}}).encode()
     assert is_ordered(await send_head(forwarded, "application/json; charset=utf-8"))
     assert await send_piece(forwarded, body[:30]) == b""
-    assert await send_piece(forwarded, body[30:]) == b""
-    rewritten = json.loads(await send_piece(forwarded, b"", end=True))
+    rewritten = json.loads(await send_piece(forwarded, body[30:]))
     assert rewritten["result"] == {"content": [{**link, "uri": "gh+file:///a"}], "n": 1}
+    assert await send_piece(forwarded, b"", end=True) == b""
+    assert (await forwarded.end()).name == "OK"
+
+
+async def send_trailers(exchange: RawExchange) -> None:
+    await exchange.send(pb.ProcessingRequest(response_trailers=pb.HttpTrailers(trailers=header_map([("x-sum", "1")]))))
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+async def test_trailers_after_the_whole_answer(forwarded: RawExchange, content_type: str) -> None:
+    """No piece says then that it is the last, and Envoy takes nothing more of the body after them."""
+    assert (await send_head(forwarded, content_type)).mode_override.response_trailer_mode == pb.ProcessingMode.SEND
+    answer = b'{"jsonrpc":"2.0","id":1,"result":{}}'
+    whole = answer if content_type == "application/json" else b"data: " + answer + b"\n\n"
+    assert await send_piece(forwarded, whole[:20]) == b""
+    assert await send_piece(forwarded, whole[20:]) == whole
+    await send_trailers(forwarded)
+    assert kind(await forwarded.receive()) == "response_trailers"
+    assert (await forwarded.end()).name == "OK"
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+async def test_trailers_before_the_whole_answer(forwarded: RawExchange, content_type: str) -> None:
+    """The response would look complete otherwise: HTTP 200 without a body."""
+    await send_head(forwarded, content_type)
+    assert await send_piece(forwarded, b'data: {"jsonrpc"') == b""
+    await send_trailers(forwarded)
+    instead = (await forwarded.receive()).immediate_response
+    assert (instead.status.code, reply_headers(pb.ProcessingResponse(immediate_response=instead))) == (
+        200, {"content-type": content_type},
+    )  # fmt: skip
+    assert json.loads(instead.body.rpartition(b"data: ")[2])["error"]["code"] == -32603
     assert (await forwarded.end()).name == "OK"
 
 

@@ -31,6 +31,8 @@ class Http2Front:
     tls: ssl.SSLContext | None = None
     refuse: int = 0
     """So many of the next streams are refused (REFUSED_STREAM)."""
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+    """Of each answer."""
     pings: int = 0
     requests: int = 0
     alpn: list[str | None] = field(default_factory=list)
@@ -114,5 +116,7 @@ class Http2Front:
             answer = await got.read()
             passed = [(k.lower(), v) for k, v in got.headers.items() if k.lower() not in _OF_HTTP_1]
         connection.send_headers(stream, [(":status", str(got.status)), *passed])
-        connection.send_data(stream, answer, end_stream=True)
+        connection.send_data(stream, answer, end_stream=not self.trailers)
+        if self.trailers:
+            connection.send_headers(stream, self.trailers, end_stream=True)
         writer.write(connection.data_to_send())

@@ -384,6 +384,11 @@ def test_every_claim_is_in_the_evidence(document: str) -> None:
     assert claims
 
 
+def test_every_attack_is_in_the_evidence() -> None:
+    [tried], [evidence] = tables("security.md", "Tried"), tables("evidence.md", "Security: Tried")
+    assert [row[0] for row in evidence] == [row[0] for row in tried]
+
+
 def test_evidence_is_tests() -> None:
     rows = [row for heading in _sections("evidence.md") for table in tables("evidence.md", heading) for row in table]
     assert rows

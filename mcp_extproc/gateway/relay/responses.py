@@ -14,7 +14,7 @@ import msgspec
 from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, session_checksum
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
-from mcp_extproc.mcp import errors, transport, versions
+from mcp_extproc.mcp import errors, jsontext, transport, versions
 from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import Scan, TooManyMembers, has_more_members
@@ -24,6 +24,9 @@ from mcp_extproc.slices import Slices, whole
 
 _LARGE = 256 * 1024
 """Bytes of a JSON answer that is read in a slice of its own."""
+
+_MOST_LOOKS = 8
+"""How often a piece of JSON that may be the last is tried to be one, for each response: trying takes time."""
 
 
 class Reading(enum.Enum):
@@ -100,6 +103,7 @@ class CallResponse:
         self._parser = SseParser(expected.event_bytes)
         self._broken = False
         self._refusal = b""
+        self._looks = 0
         self._answered = False
         self._resumable = False
 
@@ -107,6 +111,16 @@ class CallResponse:
     def held(self) -> int:
         """Bytes of what is not complete."""
         return len(self._body) + self._parser.held
+
+    @property
+    def content_type(self) -> str:
+        """Of what the client gets."""
+        return transport.SSE if self._reading is Reading.EVENTS else transport.JSON
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the client has, or can still get, all that it waits for."""
+        return self._answered or self._resumable or self.id is None
 
     def feed(self, chunk: bytes, *, end: bool) -> Out:
         """What the client gets for a piece of the body."""
@@ -139,6 +153,8 @@ class CallResponse:
     # -- JSON -----------------------------------------------------------------------------------------------------------
 
     def _whole(self, chunk: bytes, *, end: bool) -> Slices[Out]:
+        if self._answered:
+            return Out()
         if not self._broken:
             self._body += chunk
             try:
@@ -151,15 +167,24 @@ class CallResponse:
             self._break(
                 self._error(f"answered with more than {self._response_bytes} bytes (limits.response_bytes)"), Out()
             )
-        if not end:
+        if not (end or self._seems_complete(chunk)):
             return Out()
         if self._broken:
+            self._answered = True
             return Out(self._refusal)
         if len(self._body) > _LARGE:
             yield
         body = bytes(self._body)
         self._body.clear()
         return self._answers(body)
+
+    def _seems_complete(self, chunk: bytes) -> bool:
+        """Whether the client can have its answer before the end of the body: where trailers follow, the last piece does not
+        say that it is the last, and nothing can be sent after it."""
+        if self._broken or not chunk.rstrip().endswith((b"}", b"]")) or self._looks == _MOST_LOOKS:
+            return self._broken
+        self._looks += 1
+        return jsontext.is_json(self._body)
 
     def _answers(self, body: bytes) -> Out:
         out = Out()
@@ -168,6 +193,7 @@ class CallResponse:
         ]
         nothing = self._error("answered with JSON that is no response to the request")
         out.down = down[0] if self._answered else self._rendered(nothing)
+        self._answered = True
         return out
 
     # -- Events ---------------------------------------------------------------------------------------------------------
@@ -188,7 +214,7 @@ class CallResponse:
             last = self._parser.finish()
             if last is not None and last.data and (yield from self._is_readable(last, out)):
                 self._event(last, out)
-            if not (self._answered or self._resumable) and self.id is not None:
+            if not self.is_complete:
                 out.down += render(SseEvent(self._rendered(self._error("ended its stream without an answer"))))
         return out
 

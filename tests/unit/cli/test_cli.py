@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -292,3 +293,39 @@ def test_nothing_that_a_terminal_obeys_is_printed(
     assert first.partition(": ")[2] == "a\\u001b[2J\\u202e\\r \\[red]b[/]"
     assert second == "second"
     assert common.escape("a\nb") == "a\\nb"
+
+
+# -- Full disks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["validate", "validate --json", "schema", "envoy bootstrap"])
+def test_a_result_that_can_not_be_written(command: str, file: Path) -> None:
+    arguments = [sys.executable, "-m", "mcp_extproc", *command.split(), *([] if command == "schema" else [str(file)])]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device: 'standard output'\n")
+
+
+def test_a_warning_that_can_not_be_written_stops_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mcp-servers.json"
+    path.write_text('{"mcpServers": {"a": {"command": "a"}, "b": {"url": "http://127.0.0.1:1/mcp"}}}')
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "mcp_extproc", "validate", str(path)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, timeout=60, check=False)
+    assert done.stdout == f"{path}: valid, 1 server: b\n"
+
+
+@pytest.mark.parametrize("command", ["run", "check", "serve --envoy-config ."])
+def test_a_disk_without_space_for_envoys_files(command: str, file: Path, tmp_path: Path) -> None:
+    """Files may have 1 KiB here; what is more fails as on a full disk, with another number."""
+    name, *options = command.split()
+    shell = f'ulimit -f 2; exec "{sys.executable}" -m mcp_extproc {name} "{file}" {" ".join(options)}'
+    # Half a file is what Python 3.11 would write of a module's bytecode, too, and read the next time.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        ["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 1
+    assert f"error: [Errno 27] File too large: '{tmp_path}/" in done.stderr
+    assert ".json'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -47,6 +48,40 @@ async def failure(ask: Awaitable[object]) -> tuple[str, str]:
     with pytest.raises(UpstreamError) as caught:
         await ask
     return caught.value.reason, caught.value.message
+
+
+# -- Descriptors ----------------------------------------------------------------------------------------------------------
+
+
+async def test_streams_leave_descriptors_for_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What clients have open for as long as they like is not to keep others from being served."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
+    opened = 0
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        nonlocal opened
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        opened += 1
+        await asyncio.Event().wait()
+        return response
+
+    async with asking(get=stream) as (client, _):
+        session, _ = await client.initialize(ENTRY, "2025-11-25", frozenset())
+
+        async def listen() -> None:
+            async with client.listen(ENTRY, session, None):
+                await asyncio.Event().wait()
+
+        listening = [asyncio.create_task(listen()) for _ in range(6)]
+        await eventually(lambda: opened, "as many streams as there may be", until=lambda count: count == 3)
+        await asyncio.gather(*(client.request(ENTRY, session, LIST, {}) for _ in range(8)))
+        assert opened == 3
+        listening[0].cancel()
+        await eventually(lambda: opened, "the next stream", until=lambda count: count == 4)
+        for task in listening:
+            task.cancel()
+        await asyncio.gather(*listening, return_exceptions=True)
 
 
 # -- What is sent ---------------------------------------------------------------------------------------------------------

@@ -196,12 +196,24 @@ def test_the_blank_line_that_servers_forget() -> None:
 
 @pytest.mark.parametrize("pieces", [1, 3, 1000])
 def test_json_is_read_when_complete(pieces: int) -> None:
+    """Also if nothing says so, as where trailers follow."""
     body = json.dumps(result({"content": [{"type": "resource_link", "uri": "f:a"}]})).encode()
     size = max(1, len(body) // pieces)
     response = CallResponse(Rig().response(), Reading.WHOLE)
-    for start in range(0, len(body), size):
-        assert response.feed(body[start : start + size], end=False) == Out()
-    assert json.loads(response.feed(b"", end=True).down)["result"]["content"][0]["uri"] == "bee+f:a"
+    *others, last = [response.feed(body[start : start + size], end=False) for start in range(0, len(body), size)]
+    assert others == [Out() for _ in others]
+    assert json.loads(last.down)["result"]["content"][0]["uri"] == "bee+f:a"
+    assert response.is_complete
+    assert response.feed(b"", end=True) == Out()
+
+
+def test_json_is_not_tried_for_ever() -> None:
+    """Each piece looks like the last one. Trying takes as long as what came so far is large."""
+    response = CallResponse(Rig().response(), Reading.WHOLE)
+    pieces = [b'{"jsonrpc":"2.0","id":1,"result":{"a":[{}', *(b",{}" for _ in range(20)), b"]}}"]
+    assert [response.feed(piece, end=False) for piece in pieces] == [Out() for _ in pieces]
+    assert not response.is_complete
+    assert json.loads(response.feed(b"", end=True).down)["result"] == {"a": [{}] * 21}
 
 
 def test_json_over_the_limit() -> None:
@@ -249,9 +261,10 @@ def test_nothing_is_held_of_what_is_given_up() -> None:
     response.feed(b"{" * 1000, end=False)
     assert response.held == 1000
     assert response.give_up() == Out()
-    response.feed(b"{" * 1000, end=False)
+    refused = response.feed(b"{" * 1000, end=False)
     assert response.held == 0
-    assert "limits.held_bytes" in json.loads(response.feed(b"", end=True).down)["error"]["message"]
+    assert "limits.held_bytes" in json.loads(refused.down)["error"]["message"]
+    assert response.feed(b"", end=True) == Out()
 
 
 def test_json_arrays() -> None:
