@@ -412,6 +412,8 @@ class _Wanted:
             UpstreamError: it is more than may be held.
         """
         if self._held is not None and not self._held.keep(size):
+            # At once: of many that grow at the same time, those that are left can go on.
+            self._held.keep(0)
             raise UpstreamError("no_room", NOT_HELD)
 
 

@@ -15,6 +15,7 @@ from mcp_extproc.config import Limits
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import NeedSession
 from mcp_extproc.gateway.legs import (
+    NO_ROOM,
     AskLeg,
     BatchLeg,
     CloseLeg,
@@ -275,9 +276,14 @@ class LegRunner:
         size = 0
         for _ in range(self._limits.list_pages):
             params = {} if cursor is None else {"cursor": orjson.Fragment(bytes(cursor))}
-            result = await self._client.request(
-                entry, session, leg.method, params, context=leg.context, holding=pages.holding
-            )
+            try:
+                result = await self._client.request(
+                    entry, session, leg.method, params, context=leg.context, holding=pages.holding
+                )
+            except UpstreamError as error:
+                if error.reason == NO_ROOM:
+                    self._sizes[leg.server, leg.method] = self._limits.response_bytes  # it may be as large
+                raise
             size += result.size
             self._sizes[leg.server, leg.method] = size
             found = _items(result.members, leg.items, self._limits.list_items + 1)

@@ -181,7 +181,7 @@ async def test_a_flood_of_lists_is_bounded_and_others_are_served(transport: Tran
         slow.gate.set()
         answers = await asyncio.gather(*flood)
         refused = [answer["error"] for answer in answers if "error" in answer]
-        assert refused
+        assert 0 < len(refused) < len(answers), "what is given up leaves room for the rest"
         assert {error["code"] for error in refused} == {-32603}
         assert all("busy" in error["message"] and "limits.held_bytes" in error["message"] for error in refused)
         await eventually(lambda: held.total, "all is given back", until=lambda total: total == 0)
