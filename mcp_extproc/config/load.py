@@ -46,7 +46,15 @@ class Loaded:
         """A copy with another port for clients, if one is given. :attr:`text` stays as it is."""
         if port is None:
             return self
-        listen = self.config.listen.model_copy(update={"port": port})
+        return self._listening(port=port)
+
+    def with_unread_timeout(self, seconds: float) -> Loaded:
+        """A copy with another ``listen.limits.unread_timeout``. :attr:`text` stays as it is."""
+        limits = self.config.listen.limits.model_copy(update={"unread_timeout": seconds})
+        return self._listening(limits=limits)
+
+    def _listening(self, **changes: object) -> Loaded:
+        listen = self.config.listen.model_copy(update=changes)
         return replace(self, config=self.config.model_copy(update={"listen": listen}))
 
 

@@ -207,7 +207,7 @@ class ListenLimits(Model):
 
     unread_timeout: Seconds = Field(default=60.0, ge=1)
     """How long a client may take nothing of what is sent to it. Then its connection is closed. Over HTTP/2, where a connection
-    may be read and an answer not, the answer is reset so long after its end."""
+    may be read and an answer not, the answer is reset so long after its end. A change takes a restart."""
 
     max_concurrent_streams: WholeNumber = Field(default=100, ge=1, le=2**31 - 1)
     """Maximum number of concurrent requests of an HTTP/2 connection. Clients wait, or open another."""

@@ -158,6 +158,7 @@ class LiveConfig:
             new = load(self._file, self._environ, strict=self.served.strict).with_port(self._port)
             if self._directory is not None:
                 new.require_servers()
+                new = self._with_the_same_socket(new)
             if new.text == self.served.text and not even_if_same:
                 return
             await self._stop_tidying()
@@ -168,6 +169,16 @@ class LiveConfig:
             self.served, self._leaving = new, leaving
             self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
             _tell(before, new)
+
+    def _with_the_same_socket(self, new: Loaded) -> Loaded:
+        """For another option of the listening socket Envoy would open another one, at another port if it chose that itself."""
+        running = self.served.config.listen.limits.unread_timeout
+        if new.config.listen.limits.unread_timeout == running:
+            return new
+        log.event(_LOG, logging.WARNING, "envoy_needs_restart", {
+            "why": "listen.limits.unread_timeout has changed, which is an option of the listening socket: restart all",
+        })  # fmt: skip
+        return new.with_unread_timeout(running)
 
     async def close(self) -> None:
         """Watch no more, and give up what is not done yet. What Envoy does not need any more stays."""

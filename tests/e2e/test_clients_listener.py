@@ -313,6 +313,8 @@ async def test_envoy_that_is_short_of_memory(start_own: StartGateway, alpha: Scr
         for action in ("disable_http_keepalive", "stop_accepting_requests", "stop_accepting_connections"):
             gauge = f"overload.envoy.overload_actions.{action}.active"
             await eventually(partial(gateway.local.stat, gauge), f"{action} is active", until=lambda seen: seen == 1)
+        gauge = "overload.envoy.overload_actions.reset_high_memory_stream.scale_percent"
+        await eventually(partial(gateway.local.stat, gauge), "streams are reset", until=lambda seen: seen == 100)
         reader, writer = await connect(gateway)  # the kernel's answer; Envoy does not take it from there
         writer.write(head(gateway, len(INITIALIZE)) + INITIALIZE)
         with pytest.raises(TimeoutError):

@@ -215,7 +215,9 @@ async def test_a_change_of_the_listener_loses_no_call(
         large = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"x":"%s"}}}' % (b"x" * 5000)
         assert (await gateway.send(large, mcp_session_id=session)).status == 200
         async with load(gateway) as calls:
-            edit(tmp_path, {"alpha": alpha.url}, limits={"request_bytes": 4096})
+            # A timeout of the socket is taken at the next start: another socket could have another port.
+            more = {"listen": {"port": 0, "limits": {"unread_timeout": "5s", "max_concurrent_streams": 5}}}
+            edit(tmp_path, {"alpha": alpha.url}, limits={"request_bytes": 4096}, **more)
             await eventually(
                 lambda: gateway.local.config.limits.request_bytes,
                 "the new limit holds",
@@ -223,6 +225,7 @@ async def test_a_change_of_the_listener_loses_no_call(
             )
             await calls.more(20)
         assert failures(calls) == []
+        assert gateway.local.config.listen.limits.unread_timeout == 60
         assert await gateway.local.stat(REPLACED) == 2, "that of clients and that of batches"
         assert (await gateway.send(large, mcp_session_id=session)).status == 413
 
