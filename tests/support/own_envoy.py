@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import sys
 import tempfile
@@ -16,11 +15,13 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from click.testing import CliRunner
 from yarl import URL
 
+from mcp_extproc.cli import cli
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.gateway import ACCEPT, Answer
-from tests.support.processes import ROOT, free_port, http_server, logs, program
+from tests.support.processes import free_port, http_server, logs, program
 from tests.support.tls import Authority
 
 COMMAND = [sys.executable, "-m", "mcp_extproc"]
@@ -67,15 +68,13 @@ async def place(folder: Path, *known_ports: int) -> AsyncIterator[Place]:
 
 
 async def printed(where: Place, *arguments: str, stdin: str = "") -> tuple[str, str]:
-    """What a command of ``mcp-extproc`` prints to both channels; it has to succeed."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT,
-        env={**os.environ, **where.environment},
-    )  # fmt: skip
-    out, err = await process.communicate(stdin.encode())
-    assert process.returncode == 0, err.decode()
-    return out.decode(), err.decode()
+    """What a command of ``mcp-extproc`` prints to both channels; it has to succeed.
+
+    It runs in this process, which has imported Envoy's types already. That takes a process longer than what the command does.
+    """
+    done = CliRunner().invoke(cli, arguments, input=stdin, env=where.environment)
+    assert done.exit_code == 0, done.output
+    return done.stdout, done.stderr
 
 
 @asynccontextmanager
