@@ -18,7 +18,7 @@ import click
 from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, escape, served_from, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, FILE, PORT, STRICT
-from mcp_extproc.config import GatewayConfig, Loaded
+from mcp_extproc.config import FileSource, GatewayConfig, Loaded, Source
 from mcp_extproc.telemetry.access_line import AccessLines
 
 if TYPE_CHECKING:
@@ -58,13 +58,14 @@ def run(
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
 
-    served = served_from(file, port, strict=strict)
+    source = FileSource(file, os.environ, strict=strict)
+    served = served_from(source, port)
     served.require_servers()
     try:
         envoy = supported_envoy(envoy_path)
         if checks and not serves_well(served, envoy, as_json=False, console=Console(stderr=True)):
             sys.exit(1)
-        asyncio.run(_run(file, served, port, envoy, as_json, workers or _cores()))
+        asyncio.run(_run(source, served, port, envoy, as_json, workers or _cores()))
     except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         complain(str(error))
         sys.exit(1)
@@ -72,7 +73,7 @@ def run(
         sys.exit(0)
 
 
-async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:
+async def _run(source: Source, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:
     from rich.console import Console
 
     from mcp_extproc.run.standalone import StandaloneGateway
@@ -83,7 +84,7 @@ async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json
     # A random one is as good here: there is one gateway, and its sessions end with it.
     secret = configured_secret(config, os.environ) or secrets.token_urlsafe(32)
     show = _show_to_read() if sys.stdout.isatty() and not as_json else None
-    gateway = StandaloneGateway(file, served, envoy, secret, workers=workers, port=port, show=show)
+    gateway = StandaloneGateway(source, served, envoy, secret, workers=workers, port=port, show=show)
     stopped = until_told_to_stop(gateway.reload_soon)
     console = Console(stderr=True)
     # No spinner: it would be broken by the workers' log, and takes standard output for itself.

@@ -30,8 +30,6 @@ class Loaded:
     """The file's name in error messages."""
     text: str = field(repr=False)
     """Content of the file. It may contain secrets."""
-    strict: bool = False
-    """Whether a server that can't be served is an error. Otherwise it is left out."""
 
     def require_servers(self) -> None:
         """Check that there is an endpoint to serve.
@@ -88,11 +86,11 @@ def loads(text: str, name: str, environ: Mapping[str, str], *, strict: bool = Fa
         raise ConfigError(name, ["expected a mapping with a key servers (native) or mcpServers at the top"])
     table = table_of(data, is_json=is_json)
     if table is None:
-        return Loaded(read_native(data, name, environ), (), "native", name, text, strict)
+        return Loaded(read_native(data, name, environ), (), "native", name, text)
     read = read_mcp_servers(data, table, name, environ)
     if strict and read.left_out:
         raise ConfigError(name, read.left_out)
-    return Loaded(read.config, read.warnings, "mcp-servers", name, text, strict)
+    return Loaded(read.config, read.warnings, "mcp-servers", name, text)
 
 
 _NO_SERVERS = (
