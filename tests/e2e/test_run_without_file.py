@@ -128,16 +128,37 @@ async def test_all_are_served_and_followed(home: Home, alpha: ScriptedServer, be
     assert b"t0ken" not in err
 
 
-async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedServer, beta: ScriptedServer) -> None:
-    before = home.state()
+@asynccontextmanager
+async def in_terminal(home: Home, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int, bytearray]]:
+    """The program, what types for it, and what it has shown."""
     master, slave = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        *RUN, cwd=home.project, env=home.environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        *RUN, *arguments, cwd=home.project, env=home.environment, stdin=slave, stdout=slave, stderr=slave,
+        start_new_session=True,
     )  # fmt: skip
     os.close(slave)
     shown = bytearray()
-    asyncio.get_running_loop().add_reader(master, lambda: shown.extend(os.read(master, 1 << 16)))
+
+    def read() -> None:
+        try:
+            shown.extend(os.read(master, 1 << 16))
+        except OSError:  # it has ended
+            asyncio.get_running_loop().remove_reader(master)
+
+    asyncio.get_running_loop().add_reader(master, read)
     try:
+        yield process, master, shown
+    finally:
+        asyncio.get_running_loop().remove_reader(master)
+        os.close(master)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedServer, beta: ScriptedServer) -> None:
+    before = home.state()
+    async with in_terminal(home) as (process, typing, shown):
         await eventually(lambda: b"[all]: " in shown, "the question", seconds=60)
         for row in (
             r"server +state +agent +file *",
@@ -146,20 +167,23 @@ async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedS
             r"old +left out: has type sse .*[^ ] +cursor +~/\.cursor/mcp\.json *",
         ):
             assert re.search(rf"^{row}\r$", shown.decode(), re.MULTILINE), (row, shown.decode())
-        os.write(master, b"emacs\n")
+        os.write(typing, b"emacs\n")
         await eventually(lambda: shown.count(b"[all]: ") == 2, "the question again")
         assert b"'emacs' is none of claude-code, cursor, all" in shown
-        os.write(master, b"cursor\n")
+        os.write(typing, b"cursor\n")
         await eventually(lambda: re.search(rb"Serving at (\S+)\r", shown), "the address", seconds=60)
         assert re.search(rb"notes +ready", shown), "alone, it has its own name"
         assert beta.calls("tools/list")
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             assert await process.wait() == 0
-    finally:
-        asyncio.get_running_loop().remove_reader(master)
-        os.close(master)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
     assert home.state() == before
+
+
+async def test_what_is_chosen_beforehand_is_shown_in_a_terminal(home: Home, beta: ScriptedServer) -> None:
+    async with in_terminal(home, "--from", "cursor", "--envoy", "nowhere") as (process, _, shown), asyncio.timeout(60):
+        assert await process.wait() == 1
+        await eventually(lambda: b"error: " in shown, "why it has ended")
+        assert re.search(rf"notes +HTTP: 127\.0\.0\.1:{beta.port} +cursor ".encode(), shown)
+        assert b"claude-code" not in shown
+        assert b"[all]: " not in shown

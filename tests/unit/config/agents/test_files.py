@@ -16,9 +16,8 @@ A = {"a": {"url": "http://a/mcp"}}
 
 
 def test_each_table_is_found_among_other_things(home: Home) -> None:
-    other = {"oauthAccount": {"token": "hush"}, "projects": {"/other": {"mcpServers": {"no": {}}}}}
-    local = {str(home.folder): {"history": [1], "mcpServers": {"local": {}}}}
-    home.write(".claude.json", {**other, "projects": {**other["projects"], **local}, "mcpServers": {"user": {}}})
+    projects = {"/other": {"mcpServers": {"no": {}}}, str(home.folder): {"history": [1], "mcpServers": {"local": {}}}}
+    home.write(".claude.json", {"oauthAccount": {"token": "hush"}, "projects": projects, "mcpServers": {"user": {}}})
     home.write("shop/.mcp.json", {"mcpServers": {"project": {}}})
     home.write("shop/.vscode/mcp.json", {"inputs": [], "servers": {"code": {}}})
     home.write(".gemini/settings.json", '{"theme": "x", // so\n "mcpServers": {"gem": {},},}')

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.config.agents.servers import FoundServer, Merged, merge
+from mcp_extproc.config.agents.servers import FoundServer, Merged, _at_home, merge
 from mcp_extproc.config.load import loads
 from tests.unit.config.agents.support import Home
 
@@ -130,3 +130,13 @@ def test_any_names_together_are_a_configuration(home: Home) -> None:
     text = json.dumps({"mcpServers": found.entries})
     assert list(loads(text, "merged", {}).config.servers) == list(found.entries)
     assert len(found.entries) == 3 * (len(names) - 1), "all but that which has no usable character"
+
+
+def test_commands_of_a_project_start_in_its_folder(home: Home) -> None:
+    """As the agents start them. What says its folder itself, and servers at an address, stay as they are."""
+    project, users = home.source("cursor").places
+    for entry in ({"command": "x"}, {"command": "x", "cwd": ""}):
+        assert _at_home(project, entry) == {"command": "x", "cwd": str(home.folder)}
+        assert _at_home(users, entry) is entry
+    for entry in ({"command": "x", "cwd": "sub"}, {"url": URL}):
+        assert _at_home(project, entry) is entry
