@@ -160,7 +160,7 @@ async def test_a_file_that_is_wrong(stage: Stage) -> None:
 @pytest.mark.parametrize("strict", [True, False])
 async def test_a_strict_start_stays_strict(tmp_path: Path, strict: bool) -> None:
     stage = Stage(tmp_path, strict=strict)
-    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"command": "npx"}}
+    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"type": "sse"}}
     stage.file.write_text(json.dumps({"mcpServers": servers}))
     with pytest.raises(ConfigError, match=r"mcpServers\.local") if strict else nullcontext():
         await stage.live.reload(even_if_same=False)
