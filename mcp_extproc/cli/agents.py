@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from mcp_extproc.cli.common import complain, escape
 from mcp_extproc.config.agents.files import AgentFile
@@ -78,6 +76,9 @@ def _asked(has: Sequence[str]) -> list[str]:
 
 def _show(source: AgentsSource, files: Sequence[AgentFile]) -> None:
     """Print a table of the servers, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("server", "state", "agent", "file"):
         table.add_column(column, overflow="fold")
