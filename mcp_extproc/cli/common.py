@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from mcp_extproc.address import Address, default_directory, parse_address
-from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
+from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded, Source
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 
@@ -27,9 +27,9 @@ _MAX_CHARACTERS = 64 << 20
 """Of a file that `text_of` reads. Envoys' configurations with scripts in them have a few MiB."""
 
 
-def served_from(file: Path, port: int | None, *, strict: bool) -> Loaded:
-    """Load a configuration to serve, and set up logging."""
-    served = load_file(file, port, strict=strict)
+def served_from(source: Source, port: int | None) -> Loaded:
+    """Load a configuration to serve, and set up logging. Warnings are printed."""
+    served = _loaded(source, port)
     log.configure(served.config.log.level, served.config.log.format)
     return served
 
@@ -39,9 +39,13 @@ def config_from(file: Path, port: int | None) -> GatewayConfig:
     return load_file(file, port).config
 
 
-def load_file(file: Path, port: int | None, *, strict: bool = False) -> Loaded:
+def load_file(file: Path, port: int | None) -> Loaded:
     """The same, with the file's text and format."""
-    loaded = load(file, os.environ, strict=strict).with_port(port)
+    return _loaded(FileSource(file, os.environ), port)
+
+
+def _loaded(source: Source, port: int | None) -> Loaded:
+    loaded = source.load().with_port(port)
     for warning in loaded.warnings:
         warn(warning)
     return loaded

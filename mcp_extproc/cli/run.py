@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mcp_extproc.cli.agents import of_agents
 from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, escape, served_from, standard_output, until_told_to_stop
-from mcp_extproc.cli.options import ENVOY, FILE, PORT, STRICT
-from mcp_extproc.config import GatewayConfig, Loaded
+from mcp_extproc.cli.options import ENVOY, PORT, STRICT
+from mcp_extproc.config import FileSource, GatewayConfig, Loaded, Source
+from mcp_extproc.config.agents.places import AGENTS
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
 
@@ -30,7 +32,16 @@ _LOG = log.logger("run")
 
 
 @click.command()
-@FILE
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--from",
+    "agents",
+    type=click.Choice(AGENTS),
+    multiple=True,
+    metavar="AGENT",
+    help=f"Serve the servers that this agent has, instead of FILE: {', '.join(AGENTS)}. Once for each.",
+)
+@click.option("--all", "every", is_flag=True, help="Serve those of all agents.")
 @PORT
 @STRICT
 @ENVOY
@@ -43,7 +54,9 @@ _LOG = log.logger("run")
 )
 @click.option("--check", "checks", is_flag=True, help="Run `check` first, and serve only if there are no problems.")
 def run(
-    file: Path,
+    file: Path | None,
+    agents: tuple[str, ...],
+    every: bool,
     port: int | None,
     strict: bool,
     envoy_path: str | None,
@@ -54,7 +67,10 @@ def run(
     """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C, or until the
     terminal is closed.
 
-    Changes of FILE are applied without a restart. `kill -HUP` replaces the workers, one after the other. Neither loses a call.
+    Without FILE, it serves what agents on this machine have: it shows their servers, and asks. Their files are not changed.
+
+    Changes of the files are applied without a restart. `kill -HUP` replaces the workers, one after the other. Neither loses a
+    call.
     """
     from rich.console import Console
 
@@ -62,13 +78,14 @@ def run(
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
 
-    served = served_from(file, port, strict=strict)
+    source = _source(file, agents, every, strict, as_json)
+    served = served_from(source, port)
     served.require_servers()
     try:
         envoy = supported_envoy(envoy_path)
         if checks and not serves_well(served, envoy, as_json=False, console=Console(stderr=True)):
             sys.exit(1)
-        asyncio.run(_run(file, served, port, envoy, as_json, workers or _cores()))
+        asyncio.run(_run(source, served, port, envoy, as_json, workers or _cores()))
     except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         complain(str(error))
         sys.exit(1)
@@ -76,7 +93,20 @@ def run(
         sys.exit(0)
 
 
-async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:
+def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool, as_json: bool) -> Source:
+    """What is served.
+
+    Raises:
+        UsageError: the options do not fit together, or an agent has no servers.
+    """
+    if sum((file is not None, bool(agents), every)) > 1:
+        raise click.UsageError("give one of FILE, --from and --all")
+    if file is not None:
+        return FileSource(file, os.environ, strict=strict)
+    return of_agents(agents, every=every, strict=strict, as_json=as_json)
+
+
+async def _run(source: Source, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:
     from rich.console import Console
 
     from mcp_extproc.run.standalone import StandaloneGateway
@@ -87,7 +117,7 @@ async def _run(file: Path, served: Loaded, port: int | None, envoy: str, as_json
     # A random one is as good here: there is one gateway, and its sessions end with it.
     secret = configured_secret(config, os.environ) or secrets.token_urlsafe(32)
     show = _show_to_read() if sys.stdout.isatty() and not as_json else None
-    gateway = StandaloneGateway(file, served, envoy, secret, workers=workers, port=port, show=show)
+    gateway = StandaloneGateway(source, served, envoy, secret, workers=workers, port=port, show=show)
     stopped = until_told_to_stop(gateway.reload_soon)
     console = Console(stderr=True)
     # No spinner: it would be broken by the workers' log, and takes standard output for itself.

@@ -31,7 +31,7 @@ from mcp_extproc.cli.options import (
     UPSTREAMS,
     AddressType,
 )
-from mcp_extproc.config import GatewayConfig, Loaded, loads
+from mcp_extproc.config import FileSource, GatewayConfig, Loaded, Source, loads
 from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def serve(
     """Run only the ext_proc workers for FILE, behind an Envoy that you start."""
     if listen and workers is not None and workers != len(listen):
         raise click.UsageError(f"{workers} workers at {len(listen)} addresses: give --listen once for each worker")
-    served = served_from(file, port, strict=strict)
+    source = FileSource(file, os.environ, strict=strict)
+    served = served_from(source, port)
     if envoy_config is not None:
         served.require_servers()
     layout = layout_in(workers or 1, directory=directory or envoy_config)
@@ -107,14 +108,14 @@ def serve(
     config_directory = made(envoy_config) if envoy_config is not None else None
     try:
         options = _for_workers(transport, tls, LEAVING_SECONDS if drain_seconds is None else drain_seconds)
-        asyncio.run(_serve(file, served, layout, options, config_directory, port, drain_seconds))
+        asyncio.run(_serve(source, served, layout, options, config_directory, port, drain_seconds))
     except (StartError, OSError) as error:
         complain(str(error))
         sys.exit(1)
 
 
 async def _serve(
-    file: Path,
+    source: Source,
     served: Loaded,
     layout: Layout,
     options: Sequence[str],
@@ -127,7 +128,7 @@ async def _serve(
 
     secret = session_secret(served.config, os.environ)
     stop_seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
-    serving = Workers(file, served, secret, layout, options, envoy_config, port, stop_seconds)
+    serving = Workers(source, served, secret, layout, options, envoy_config, port, stop_seconds)
     stopped = until_told_to_stop(serving.reload_soon)
     starting = asyncio.create_task(serving.__aenter__())
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -3,9 +3,11 @@
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.load import Loaded, load, loads
 from mcp_extproc.config.model import GatewayConfig, Limits, Listen, Log, Server, Session, Tools, UpstreamTls
+from mcp_extproc.config.source import FileSource, Source
 
 __all__ = [
     "ConfigError",
+    "FileSource",
     "GatewayConfig",
     "Limits",
     "Listen",
@@ -13,6 +15,7 @@ __all__ = [
     "Log",
     "Server",
     "Session",
+    "Source",
     "Tools",
     "UpstreamTls",
     "load",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mcp_extproc.config.bounds import DEPTH
@@ -17,19 +18,30 @@ def parse_json(text: str, name: str) -> Any:
     Raises:
         ConfigError: the text is not JSON, contains a duplicate key, or is nested deeper than `DEPTH`.
     """
-    problem: Problem | str | None
-    try:
-        data = _parsed(text)
-        problem = _first_problem(data)
-    except json.JSONDecodeError as error:
-        problem = _explain(error)
-    except RecursionError:
-        problem = _TOO_DEEP
-    except ValueError as error:
-        problem = str(error) if isinstance(error, _Refused) else "a number has too many digits"
-    if problem is None:
-        return data
-    raise ConfigError(name, [problem])
+    data = _parsed(text, name, _read)
+    if (problem := _first_problem(data)) is not None:
+        raise ConfigError(name, [problem])
+    return data
+
+
+def part_of_json(text: str, name: str, path: Sequence[str]) -> Any:
+    """What stands at a path in JSON that belongs to another program, or ``None``.
+
+    As that program would read it: of a key that is given twice, the last value counts. Nothing else is kept or checked, and
+    no error repeats any of it.
+
+    Args:
+        text: the whole, which may have comments and trailing commas.
+        name: the file's name, for errors.
+        path: keys, from the outermost.
+
+    Raises:
+        ConfigError: the text is not JSON.
+    """
+    part = _parsed(text, name, json.loads)
+    for key in path:
+        part = part.get(key) if isinstance(part, dict) else None
+    return part
 
 
 _TOO_DEEP = f"nested more than {DEPTH} levels deep"
@@ -40,15 +52,27 @@ _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*+"?+|//[^\n]*|/\*.*?(?:\*/|\
 _VALUE_AND_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*+"?+|[^\s",:\[{])(\s*),(?=\s*[\]}])|"(?:[^"\\\n]|\\.)*+"?+')
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, name: str, read: Callable[[str], Any]) -> Any:
     try:
-        return _read(text)
+        return _tolerant(text, read)
+    except json.JSONDecodeError as error:
+        problem = _explain(error)
+    except RecursionError:
+        problem = _TOO_DEEP
+    except ValueError as error:
+        problem = str(error) if isinstance(error, _Refused) else "a number has too many digits"
+    # Outside the except blocks: the parser's exception contains the text and must not be chained.
+    raise ConfigError(name, [problem])
+
+
+def _tolerant(text: str, read: Callable[[str], Any]) -> Any:
+    try:
+        return read(text)
     except json.JSONDecodeError:
         plain = _VALUE_AND_COMMA.sub(_without_comma, _STRING_OR_COMMENT.sub(_without_comment, text))
         if plain == text:
             raise
-    # Outside the except block: the parser's exception contains the text and must not be chained.
-    return _read(plain)
+    return read(plain)
 
 
 def _read(text: str) -> Any:

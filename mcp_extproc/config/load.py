@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from mcp_extproc.config.json_text import parse_json
 from mcp_extproc.config.mcp_servers import read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.native import read_native
+from mcp_extproc.config.text_file import text_in, too_large
 from mcp_extproc.config.yaml_text import parse_yaml
 
 
@@ -30,8 +30,6 @@ class Loaded:
     """The file's name in error messages."""
     text: str = field(repr=False)
     """Content of the file. It may contain secrets."""
-    strict: bool = False
-    """Whether a server that can't be served is an error. Otherwise it is left out."""
 
     def require_servers(self) -> None:
         """Check that there is an endpoint to serve.
@@ -69,7 +67,7 @@ def load(path: Path, environ: Mapping[str, str], *, strict: bool = False) -> Loa
     Raises:
         ConfigError: the file can't be read or is invalid.
     """
-    return loads(_read(path), str(path), environ, strict=strict)
+    return loads(text_in(path, FILE_BYTES), str(path), environ, strict=strict)
 
 
 def loads(text: str, name: str, environ: Mapping[str, str], *, strict: bool = False) -> Loaded:
@@ -96,11 +94,11 @@ def loads(text: str, name: str, environ: Mapping[str, str], *, strict: bool = Fa
         raise ConfigError(name, ["expected a mapping with a key servers (native) or mcpServers at the top"])
     table = table_of(data, is_json=is_json)
     if table is None:
-        return Loaded(read_native(data, name, environ), (), "native", name, text, strict)
+        return Loaded(read_native(data, name, environ), (), "native", name, text)
     read = read_mcp_servers(data, table, name, environ)
     if strict and read.left_out:
         raise ConfigError(name, read.left_out)
-    return Loaded(read.config, read.warnings, "mcp-servers", name, text, strict)
+    return Loaded(read.config, read.warnings, "mcp-servers", name, text)
 
 
 _NO_SERVERS = (
@@ -108,7 +106,7 @@ _NO_SERVERS = (
     " `mcp-extproc serve`, and select routes with `mcp-extproc envoy attach --pass-through`"
 )
 _EMPTY = "is empty: add at least one server under servers (native) or mcpServers"
-_TOO_LARGE = f"is larger than {FILE_BYTES >> 20} MiB"
+_TOO_LARGE = too_large(FILE_BYTES)
 
 
 def _parse(text: str, name: str) -> tuple[Any, bool]:
@@ -123,28 +121,3 @@ def _parse(text: str, name: str) -> tuple[Any, bool]:
             if '"mcpServers"' in text:
                 raise
     return parse_yaml(text, name), False
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES + 1)
-    except FileNotFoundError:
-        problem = "no such file"
-    except IsADirectoryError:
-        problem = "is a directory: name a file in it"
-    except PermissionError:
-        problem = "permission denied: change the file's permissions or its owner"
-    except OSError as error:
-        problem = f"can't be read: {os.strerror(error.errno) if error.errno else 'unknown reason'}"
-    except ValueError:
-        problem = "is not a valid file name"
-    else:
-        if len(content) > FILE_BYTES:
-            raise ConfigError(str(path), [_TOO_LARGE])
-        try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-        problem = f"line {line}: is not UTF-8: save the file in this encoding"
-    raise ConfigError(str(path), [problem])

@@ -171,7 +171,7 @@ class _Reader:
         for key in _SWITCHES:
             if not isinstance(entry.get(key, False), bool):
                 self._problem((*path, key), "expected true or false")
-        return any(entry.get(key) is off for key, off in _SWITCHES.items())
+        return is_off(entry)
 
     def _name_ignored(self, path: tuple[str, str], entry: Mapping[str, Any]) -> None:
         if client := [key for key in CLIENT_KEYS if key in entry]:
@@ -251,8 +251,21 @@ def _name_problem(name: str) -> str | None:
         problem = f"the name contains {separator}, which separates a server's name from a tool's"
     if problem is None:
         return None
-    usable = re.sub(r"[^A-Za-z0-9.-]+", "-", name.replace(separator, "-"))[:48].strip("-.")
+    usable = usable_name(name)
     return f"{problem}: rename the entry" + (f", for example to {usable}" if usable else "")
+
+
+def usable_name(name: str, longest: int = 48) -> str:
+    """A name's nearest one that a server can have, of at most so many characters; empty if there is none."""
+    separator = GatewayConfig.model_fields["separator"].default
+    if not server_name_problem(name) and separator not in name and len(name) <= longest:
+        return name
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name.replace(separator, "-"))[:longest].strip("-.")
+
+
+def is_off(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is turned off by a key of its own."""
+    return any(entry.get(key) is off for key, off in _SWITCHES.items())
 
 
 def _listed(keys: Iterable[str]) -> str:

@@ -15,6 +15,8 @@ INTRODUCTION: Final = """\
 - **mcp-servers.json**: the file that agents already use, with a top-level key `mcpServers`. It configures servers; all other
   options have their defaults. See [mcp-servers.json](#mcp-serversjson).
 
+`mcp-extproc run` without a file serves [what agents on this machine have](agents.md).
+
 `mcp-extproc validate FILE` checks a file without starting anything. `mcp-extproc schema` prints the JSON Schema of the
 native format; editors use it with `# yaml-language-server: $schema=PATH` in the first line of a file.
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, Server, load
+from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, Server, Source
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout, cluster_name
 from mcp_extproc.envoy.watched_files import File, Rendered
@@ -25,7 +24,7 @@ from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 POLL_SECONDS = 1.0
-"""Seconds between two checks of the file. A change is applied once the file is the same in two checks: a half-written
+"""Seconds between two checks of the source. A change is applied once the source is the same in two checks: a half-written
 file can be valid."""
 
 TAKE_SECONDS = 20.0
@@ -47,32 +46,29 @@ class LiveConfig:
     """The configuration in use.
 
     Args:
-        file: the configuration file.
+        source: of the configuration.
         served: its content at the start.
-        port: port for clients, instead of the file's.
+        port: port for clients, instead of the configuration's.
         workers: the workers that use it.
         layout: addresses of Envoy and the workers.
         directory: of the files that Envoy watches; ``None`` if Envoy is configured separately.
-        environ: for ``${VAR}``.
     """
 
     def __init__(
         self,
-        file: Path,
+        source: Source,
         served: Loaded,
         port: int | None,
         workers: Supervisor,
         layout: Layout,
         directory: Path | None,
-        environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.served = served
-        self._file = file
+        self._source = source
         self._port = port
         self._workers = workers
         self._layout = layout
         self._directory = directory
-        self._environ = environ
         self._admin = Admin(layout.admin) if layout.admin is not None else None
         self._changing = asyncio.Lock()
         self._asked = asyncio.Event()
@@ -104,18 +100,18 @@ class LiveConfig:
     # -- When ---------------------------------------------------------------------------------------------------------
 
     def reload_soon(self) -> None:
-        """Have :meth:`watch` replace the workers, whether the file has changed or not."""
+        """Have :meth:`watch` replace the workers, whether the configuration has changed or not."""
         self._asked.set()
 
     def watch(self) -> None:
-        """Take up what changes, until :meth:`close`. What can't be served is logged, and tried again once the file changes."""
+        """Take up what changes, until :meth:`close`. What can't be served is logged, and tried again after the next change."""
         self._tasks.keep("watch_config", self._watch)
 
     async def _watch(self) -> None:
         before = handled = None  # it may have changed since it was read
         while True:
             asked = await self._asked_within(POLL_SECONDS)
-            now = _signature(self._file)
+            now = self._source.signature()
             steady, before = now == before, now
             if asked or (self._directory is not None and steady and now != handled):
                 handled = now
@@ -135,17 +131,17 @@ class LiveConfig:
             await self.reload(even_if_same=asked)
         except (ConfigError, StartError, Refused, OSError) as error:
             log.event(_LOG, logging.ERROR, "config_refused", {"why": str(error), **_REFUSED})
-        except Exception as error:  # noqa: BLE001 - a bug of ours; the next version of the file may do without it
+        except Exception as error:  # noqa: BLE001 - a bug of ours; the next version may do without it
             why = f"the gateway failed to take it up ({type(error).__name__}); the trace says where"
             log.failure(_LOG, "config_refused", error, {"why": why, **_REFUSED})
 
     # -- How ----------------------------------------------------------------------------------------------------------
 
     async def reload(self, *, even_if_same: bool) -> None:
-        """Apply the current content of the file.
+        """Apply the present configuration.
 
         Args:
-            even_if_same: replace the workers even if the file has not changed.
+            even_if_same: replace the workers even if it has not changed.
 
         Raises:
             ConfigError: it is invalid.
@@ -155,7 +151,7 @@ class LiveConfig:
                 After each of them, and any other exception, the configuration before goes on.
         """
         async with self._changing:
-            new = load(self._file, self._environ, strict=self.served.strict).with_port(self._port)
+            new = self._source.load().with_port(self._port)
             if self._directory is not None:
                 new.require_servers()
                 new = self._with_the_same_socket(new)
@@ -296,12 +292,3 @@ def _tell(before: Loaded, new: Loaded) -> None:
         "removed": ",".join(name for name in was if name not in now),
         "changed": ",".join(name for name in now if name in was and now[name] != was[name]),
     })  # fmt: skip
-
-
-def _signature(file: Path) -> tuple[int, ...] | None:
-    """Changes with a file's content; ``None`` if there is no file."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

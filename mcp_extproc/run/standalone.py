@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mcp_extproc.config import GatewayConfig, Loaded
+from mcp_extproc.config import GatewayConfig, Loaded, Source
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
@@ -52,7 +52,7 @@ class StandaloneGateway:
     """Envoy and its workers. Use as an async context manager; leaving it ends all processes and removes their sockets.
 
     Args:
-        config_file: the configuration file.
+        source: of the configuration.
         served: its content.
         envoy: the Envoy binary.
         secret: seals session tokens.
@@ -65,7 +65,7 @@ class StandaloneGateway:
 
     def __init__(
         self,
-        config_file: Path,
+        source: Source,
         served: Loaded,
         envoy: str,
         secret: str,
@@ -97,7 +97,7 @@ class StandaloneGateway:
             self.layout.extproc,
             {SECRET_VARIABLE: secret},
         )
-        self._live = LiveConfig(config_file, served, port, self._workers, self.layout, self._directory)
+        self._live = LiveConfig(source, served, port, self._workers, self.layout, self._directory)
         self.port = served.config.listen.port
         """The TCP port for clients; known once started."""
 
@@ -145,7 +145,7 @@ class StandaloneGateway:
         raise StartError(f"Envoy ended with {ending(code)}: {complaint(self._envoy_log)}")
 
     async def restart_workers(self) -> None:
-        """Replace the workers by new ones with the current content of the configuration file, even if it has not
+        """Replace the workers by new ones with the present configuration, even if it has not
         changed. No call is lost.
 
         Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mcp_extproc.config import Loaded
+from mcp_extproc.config import Loaded, Source
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
@@ -24,7 +24,7 @@ class Workers:
     """The workers, and the files that their Envoy watches. Use as an async context manager; leaving it ends the workers.
 
     Args:
-        config_file: the configuration file.
+        source: of the configuration.
         served: its content.
         secret: seals session tokens.
         layout: addresses of Envoy and the workers, one for each worker.
@@ -36,7 +36,7 @@ class Workers:
 
     def __init__(
         self,
-        config_file: Path,
+        source: Source,
         served: Loaded,
         secret: str,
         layout: Layout,
@@ -54,7 +54,7 @@ class Workers:
             layout.extproc,
             {SECRET_VARIABLE: secret},
         )
-        self._live = LiveConfig(config_file, served, port, self._workers, layout, envoy_config)
+        self._live = LiveConfig(source, served, port, self._workers, layout, envoy_config)
 
     @property
     def pids(self) -> Sequence[int]:
@@ -62,7 +62,7 @@ class Workers:
         return self._workers.pids
 
     def reload_soon(self) -> None:
-        """Replace the workers by new ones with the current content of the configuration file."""
+        """Replace the workers by new ones with the present configuration."""
         self._live.reload_soon()
 
     async def __aenter__(self) -> Self:

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from mcp_extproc.config import load
+from mcp_extproc.config import FileSource
 from mcp_extproc.run.envoy_binary import find_envoy
 from mcp_extproc.run.standalone import LEAVING_SECONDS, StandaloneGateway
 from tests.support.waiting import eventually
@@ -170,10 +170,10 @@ async def gateway(
     }
     file = directory / "gateway.yaml"
     file.write_text(json.dumps(document))
-    loaded = load(file, environment or {})
+    source = FileSource(file, environment or {})
     workers = workers or int(os.environ.get("MCP_EXTPROC_WORKERS", "1"))
     local = StandaloneGateway(
-        file, loaded, find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds=leaving_seconds
+        source, source.load(), find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds=leaving_seconds
     )
     async with local, client_of(local, access_log) as client:
         yield client

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from mcp_extproc.cli import cli
 from mcp_extproc.config import GatewayConfig, load
+from mcp_extproc.config.agents.places import AGENTS, places
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.access_log import FIELDS
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
@@ -182,7 +183,8 @@ def _parse(command: click.Command, arguments: list[str]) -> None:
         assert found is not None
         _parse(found, rest)
     else:
-        assert Path(context.params["file"]).exists()
+        file = context.params["file"]
+        assert file is None or Path(file).exists()
 
 
 def test_envoys_are_started_without_an_abstract_socket() -> None:
@@ -360,6 +362,18 @@ def test_every_listener_and_filter_is_told(tmp_path: Path) -> None:
     }
     [host] = manager["mcp"]["routeConfig"]["virtualHosts"]
     assert [codes(row[0])[0].replace("<server>", "notes") for row in routes] == [r["name"] for r in host["routes"]]
+
+
+def test_every_place_of_agents_is_told() -> None:
+    """In the order in which they are looked at."""
+    found: dict[str, tuple[list[str], list[str]]] = {agent: ([], []) for agent in AGENTS}
+    for place in places(Path("~"), Path(), {}, "linux"):
+        found[place.agent][0 if place.project is not None else 1].append(str(place.path))
+    told = {
+        codes(agent)[0]: ([word for word in codes(project) if word != "projects"], codes(user))
+        for agent, project, user in tables("agents.md", "Where it looks")[0]
+    }
+    assert told == found
 
 
 # -- Evidence -------------------------------------------------------------------------------------------------------------

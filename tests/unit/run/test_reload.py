@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_extproc import tasks
-from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
+from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import Rendered
@@ -56,14 +57,14 @@ class Workers:
 
 
 class Stage:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, strict: bool = False) -> None:
         self.file = directory / "gateway.yaml"
         self.files = directory
         self.write("a")
         self.workers = Workers(directory)
         layout = replace(Layout.in_directory(directory), admin=None)
-        served = load(self.file, {})
-        self.live = LiveConfig(self.file, served, None, cast("Supervisor", self.workers), layout, directory, {})
+        source = FileSource(self.file, {}, strict=strict)
+        self.live = LiveConfig(source, source.load(), None, cast("Supervisor", self.workers), layout, directory)
         self.live.write_watched()
         self.live.write_bootstrap()
 
@@ -156,16 +157,14 @@ async def test_a_file_that_is_wrong(stage: Stage) -> None:
     assert (stage.workers.known, stage.stamps()) == ([], before)
 
 
-async def test_a_strict_start_stays_strict(stage: Stage) -> None:
-    stage.live.served = replace(stage.live.served, strict=True)
-    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"command": "npx"}}
+@pytest.mark.parametrize("strict", [True, False])
+async def test_a_strict_start_stays_strict(tmp_path: Path, strict: bool) -> None:
+    stage = Stage(tmp_path, strict=strict)
+    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"type": "sse"}}
     stage.file.write_text(json.dumps({"mcpServers": servers}))
-    with pytest.raises(ConfigError, match=r"mcpServers\.local"):
+    with pytest.raises(ConfigError, match=r"mcpServers\.local") if strict else nullcontext():
         await stage.live.reload(even_if_same=False)
-    assert stage.workers.served == []
-    stage.live.served = replace(stage.live.served, strict=False)
-    await stage.live.reload(even_if_same=False)
-    assert stage.workers.served == [{"b"}]
+    assert stage.workers.served == ([] if strict else [{"b"}])
     await stage.live.close()
 
 
@@ -224,14 +223,14 @@ async def test_looking_at_the_file_breaks(
     stage: Stage, at_once: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     looks = iter([Bug(), Bug()])
-    look = reload._signature
+    look = FileSource.signature
 
-    def breaks(file: Path) -> object:
+    def breaks(source: FileSource) -> object:
         if (error := next(looks, None)) is not None:
             raise error
-        return look(file)
+        return look(source)
 
-    monkeypatch.setattr(reload, "_signature", breaks)
+    monkeypatch.setattr(FileSource, "signature", breaks)
     stage.live.watch()
     stage.write("b")
     await eventually(lambda: stage.workers.served, "the watcher has got there")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.config import Loaded, load
+from mcp_extproc.config import FileSource, Loaded, load
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig
@@ -60,7 +60,9 @@ class TestStandalone:
         envoy = tmp_path / "envoy"
         envoy.write_text("#!/bin/sh\nexec sleep 1000\n")
         envoy.chmod(0o700)
-        return StandaloneGateway(tmp_path / "gateway.yaml", served, str(envoy), "s" * 32, tmp_path / "envoy.log")
+        return StandaloneGateway(
+            FileSource(tmp_path / "gateway.yaml", {}), served, str(envoy), "s" * 32, tmp_path / "envoy.log"
+        )
 
     @staticmethod
     def assert_gone(gateway: StandaloneGateway) -> None:
@@ -106,7 +108,7 @@ class TestWorkers:
     @pytest.fixture
     def workers(self, served: Loaded, tmp_path: Path) -> Workers:
         layout = Layout.in_directory(tmp_path)
-        return Workers(tmp_path / "gateway.yaml", served, "s" * 32, layout, [], tmp_path, None, 0.0)
+        return Workers(FileSource(tmp_path / "gateway.yaml", {}), served, "s" * 32, layout, [], tmp_path, None, 0.0)
 
     @pytest.mark.parametrize("broken", ["write_watched", "start", "write_bootstrap"])
     async def test_what_does_not_start(

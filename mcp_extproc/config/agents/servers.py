@@ -1,0 +1,175 @@
+"""The servers of several agents as those of one gateway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from mcp_extproc.address import TcpAddress
+from mcp_extproc.config.agents.files import AgentFile
+from mcp_extproc.config.agents.places import Place
+from mcp_extproc.config.config_error import ConfigError, Problem, field, quoted
+from mcp_extproc.config.load import loads
+from mcp_extproc.config.mcp_servers import is_off, usable_name
+from mcp_extproc.config.model import Server
+from mcp_extproc.config.uri_words import scheme_word
+
+_SHOWN_PROBLEMS: Final = 3
+_SHOWN_CHARACTERS: Final = 100
+_COLUMN: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class FoundServer:
+    """One server in one agent's file."""
+
+    name: str
+    """In the file. Anybody may have written it."""
+    place: Place
+    state: Literal["served", "same", "hidden", "disabled", "left_out"]
+    """``same``: the gateway serves the same one from a place before. ``hidden``: the agent itself uses another one with this
+    name. ``left_out``: the gateway can't serve it."""
+    served_as: str | None = None
+    """The gateway's name of it, if it is served."""
+    about: str = ""
+    """What it is, or why it is not served; no values of the file that may be secret."""
+    renamed: str = ""
+    """Why the gateway's name of it is another one."""
+    problems: tuple[Problem, ...] = ()
+    """Why it is left out, and what to do."""
+
+    @property
+    def warning(self) -> str | None:
+        """One sentence for whoever expects it to be served under its name."""
+        where = f"{quoted(self.name)} ({self.place.agent}, {self.place.path})"
+        if self.state == "left_out":
+            return f"{where} is left out: {'; '.join(map(str, self.problems[:_SHOWN_PROBLEMS]))}"
+        if self.state == "disabled":
+            return f"{where}: disabled, so it is left out"
+        if self.renamed:
+            return f"{where} is served as {self.served_as}: {self.renamed}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """All servers of some files."""
+
+    servers: tuple[FoundServer, ...]
+    """In the order of the files."""
+    entries: Mapping[str, Any]
+    """Those that are served, by the gateway's names, as written."""
+
+
+def merge(files: Iterable[AgentFile], environ: Mapping[str, str]) -> Merged:
+    """The servers in files, each under a name of its own.
+
+    What several places have under one name, and is the same to the gateway, is served once. Of different ones, the first keeps
+    the name, and the others get their agent's appended. An agent with two uses the first itself.
+
+    Args:
+        files: in the order in which names are given.
+        environ: for ``${VAR}``.
+    """
+    merger = _Merger(environ)
+    for file in files:
+        for name, entry in file.entries.items():
+            merger.add(file.place, name, entry)
+    return Merged(tuple(merger.found), merger.entries)
+
+
+class _Merger:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.found: list[FoundServer] = []
+        self.entries: dict[str, Any] = {}
+        self._first: dict[tuple[str, str], Place] = {}
+        """By agent and name."""
+        self._alike: dict[str, list[tuple[Server, FoundServer]]] = {}
+        """What is served, by the name that it would have alone."""
+        self._words: set[str] = set()
+        """The names that are taken. URIs do not tell case apart."""
+
+    def add(self, place: Place, name: str, entry: Any) -> None:
+        first = self._first.setdefault((place.agent, name), place)
+        if first is not place:
+            self.found.append(FoundServer(name, place, "hidden", about=f"{place.agent} uses the one in {first.path}"))
+        elif isinstance(entry, dict) and is_off(entry):
+            self.found.append(FoundServer(name, place, "disabled"))
+        else:
+            self.found.append(self._judged(place, name, entry))
+
+    def _judged(self, place: Place, name: str, entry: Any) -> FoundServer:
+        wanted = usable_name(name)
+        try:
+            server = _checked(wanted, entry, self._environ)
+        except ConfigError as error:
+            about = _in_short(error.problems[0].message)
+            return FoundServer(name, place, "left_out", about=about, problems=error.problems)
+        alike = self._alike.setdefault(scheme_word(wanted), [])
+        for other, one in alike:
+            if other == server:
+                return FoundServer(name, place, "same", about=f"the same as that of {one.place.agent}")
+        served_as = self._free(wanted, place.agent)
+        renamed = _why_renamed(name, wanted, served_as, [one.place.agent for _, one in alike])
+        self._words.add(scheme_word(served_as))
+        self.entries[served_as] = _at_home(place, entry)
+        found = FoundServer(name, place, "served", served_as, _kind(entry, server), renamed)
+        alike.append((server, found))
+        return found
+
+    def _free(self, wanted: str, agent: str) -> str:
+        name, number = wanted, 1
+        while scheme_word(name) in self._words:
+            end = f"-{agent}" if number == 1 else f"-{agent}-{number}"
+            name, number = usable_name(wanted, 48 - len(end)) + end, number + 1
+        return name
+
+
+def _checked(name: str, entry: Any, environ: Mapping[str, str]) -> Server:
+    """What the gateway makes of an entry alone.
+
+    Raises:
+        ConfigError: nothing. Paths in it begin in the entry.
+    """
+    if not name:
+        raise ConfigError("", ["the name has no character that a server's may have: rename it in the agent"])
+    try:
+        return loads(json.dumps({"mcpServers": {name: entry}}), name, environ).config.servers[name]
+    except ConfigError as error:
+        start = field(("mcpServers", name))
+        problems = [Problem(one.message, one.path.removeprefix(start).removeprefix(".")) for one in error.problems]
+    except RecursionError:
+        problems = [Problem("nested too deep")]
+    raise ConfigError(name, problems)
+
+
+def _in_short(message: str) -> str:
+    """What is wrong, without what to do, for a column of a table."""
+    return message if len(message) <= _COLUMN else message.partition(": ")[0]
+
+
+def _at_home(place: Place, entry: Any) -> Any:
+    """An entry, with the folder in which the agent starts its command, where that is the project's."""
+    if place.project is None or not isinstance(entry.get("command"), str) or entry.get("cwd"):
+        return entry
+    return {**entry, "cwd": str(place.project)}
+
+
+def _why_renamed(name: str, wanted: str, served_as: str, owners: Sequence[str]) -> str:
+    if name == served_as:
+        return ""
+    if owners:
+        return f"{owners[0]} has another one of this name"
+    return "names of servers are prefixes of tools' names here" if name != wanted else "the name is taken"
+
+
+def _kind(entry: Mapping[str, Any], server: Server) -> str:
+    """For a person who judges it: the program that is started, or the address."""
+    command = entry.get("command")
+    if isinstance(command, str):
+        return f"stdio: {command[:_SHOWN_CHARACTERS]}"
+    host, port = server.addresses[0]
+    return f"HTTP: {TcpAddress(host, port)}"

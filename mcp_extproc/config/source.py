@@ -1,0 +1,68 @@
+"""Where a configuration comes from: what is read, and what is watched for a change of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from mcp_extproc.config.load import Loaded, load
+
+
+class Source(Protocol):
+    """One configuration, read as often as it changes."""
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths in it start."""
+
+    def load(self) -> Loaded:
+        """The present configuration.
+
+        Raises:
+            ConfigError: it can't be read, or is invalid.
+        """
+
+    def signature(self) -> Hashable:
+        """Changes with what :meth:`load` reads. Nothing is read for it."""
+
+
+class FileSource:
+    """One file that the operator named.
+
+    Args:
+        path: the file.
+        environ: for ``${VAR}``.
+        strict: refuse a file with a server that can't be served.
+    """
+
+    def __init__(self, path: Path, environ: Mapping[str, str], *, strict: bool = False) -> None:
+        self._path = path
+        self._environ = environ
+        self._strict = strict
+
+    @property
+    def folder(self) -> Path:
+        """That of the file."""
+        return self._path.absolute().parent
+
+    def load(self) -> Loaded:
+        """Its content.
+
+        Raises:
+            ConfigError: it can't be read, or is invalid.
+        """
+        return load(self._path, self._environ, strict=self._strict)
+
+    def signature(self) -> Hashable:
+        """Changes with the file's content."""
+        return file_signature(self._path)
+
+
+def file_signature(path: Path) -> tuple[int, ...] | None:
+    """Changes with a file's content; ``None`` if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

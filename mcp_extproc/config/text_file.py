@@ -1,0 +1,47 @@
+"""Text from files that people edit. Errors say why there is none, and what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mcp_extproc.config.config_error import ConfigError
+
+
+def text_in(path: Path, max_bytes: int) -> str:
+    """A file's text.
+
+    Args:
+        path: the file.
+        max_bytes: its largest size.
+
+    Raises:
+        ConfigError: there is none, or it is not UTF-8 or too large.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except FileNotFoundError:
+        problem = "no such file"
+    except IsADirectoryError:
+        problem = "is a directory: name a file in it"
+    except PermissionError:
+        problem = "permission denied: change the file's permissions or its owner"
+    except OSError as error:
+        problem = f"can't be read: {os.strerror(error.errno) if error.errno else 'unknown reason'}"
+    except ValueError:
+        problem = "is not a valid file name"
+    else:
+        if len(content) > max_bytes:
+            raise ConfigError(str(path), [too_large(max_bytes)])
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+        problem = f"line {line}: is not UTF-8: save the file in this encoding"
+    raise ConfigError(str(path), [problem])
+
+
+def too_large(max_bytes: int) -> str:
+    """What is wrong with a larger file."""
+    return f"is larger than {max_bytes >> 20} MiB"

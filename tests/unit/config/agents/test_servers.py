@@ -1,0 +1,142 @@
+"""Servers of several agents, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from mcp_extproc.config.agents.servers import FoundServer, Merged, _at_home, merge
+from mcp_extproc.config.load import loads
+from tests.unit.config.agents.support import Home
+
+URL = "http://notes.example/mcp"
+
+
+def merged(home: Home, environ: Mapping[str, str] | None = None) -> Merged:
+    return merge(home.files(), environ or {})
+
+
+def rows(found: Merged) -> list[tuple[str, str, str, str | None]]:
+    return [(server.name, server.place.agent, server.state, server.served_as) for server in found.servers]
+
+
+def only(found: Merged) -> FoundServer:
+    [server] = found.servers
+    return server
+
+
+def test_different_ones_under_one_name(home: Home) -> None:
+    home.servers("shop/.cursor/mcp.json", notes="http://project.example/mcp")
+    home.servers(".gemini/settings.json", notes={"httpUrl": "http://gemini.example/mcp"})
+    home.servers(".codeium/windsurf/mcp_config.json", Notes={"serverUrl": URL})
+    found = merged(home)
+    assert rows(found) == [
+        ("notes", "cursor", "served", "notes"),
+        ("Notes", "windsurf", "served", "Notes-windsurf"),
+        ("notes", "gemini", "served", "notes-gemini"),
+    ]
+    assert list(found.entries) == ["notes", "Notes-windsurf", "notes-gemini"]
+    why = "cursor has another one of this name"
+    assert [server.warning for server in found.servers] == [
+        None,
+        f"Notes (windsurf, {home.path}/.codeium/windsurf/mcp_config.json) is served as Notes-windsurf: {why}",
+        f"notes (gemini, {home.path}/.gemini/settings.json) is served as notes-gemini: {why}",
+    ]
+
+
+def test_the_same_one_is_served_once(home: Home) -> None:
+    """Though each agent writes it in its own way."""
+    home.write("shop/.vscode/mcp.json", {"servers": {"notes": {"type": "http", "url": URL}}})
+    home.servers(".gemini/settings.json", notes={"httpUrl": "${NOTES}", "trust": True})
+    home.servers(".codeium/windsurf/mcp_config.json", notes={"serverUrl": URL, "disabled": False})
+    found = merged(home, {"NOTES": URL})
+    assert rows(found) == [
+        ("notes", "vscode", "served", "notes"), ("notes", "windsurf", "same", None), ("notes", "gemini", "same", None),
+    ]  # fmt: skip
+    assert found.servers[1].about == "the same as that of vscode"
+    assert found.entries == {"notes": {"type": "http", "url": URL}}
+
+
+def test_an_agent_uses_the_nearer_of_its_own(home: Home) -> None:
+    home.write(
+        "shop/.mcp.json", {"mcpServers": {"notes": {"url": "http://project.example/mcp"}, "off": {"disabled": True}}}
+    )
+    home.servers(".claude.json", notes=URL, off=URL)
+    found = merged(home)
+    assert rows(found) == [
+        ("notes", "claude-code", "served", "notes"), ("off", "claude-code", "disabled", None),
+        ("notes", "claude-code", "hidden", None), ("off", "claude-code", "hidden", None),
+    ]  # fmt: skip
+    assert found.servers[2].about == f"claude-code uses the one in {home.folder}/.mcp.json"
+
+
+def test_a_name_that_is_taken_twice(home: Home) -> None:
+    home.write("shop/.mcp.json", {"mcpServers": {"a": {"url": "http://1/"}, "a-cursor": {"url": "http://2/"}}})
+    home.servers(".cursor/mcp.json", a="http://3/", A="http://4/")
+    assert [name for *_, name in rows(merged(home))] == ["a", "a-cursor", "a-cursor-2", "A-cursor-3"]
+
+
+def test_names_that_can_not_be_prefixes(home: Home) -> None:
+    long = "x" * 60
+    home.servers(".claude.json", **{long: "http://0/"})
+    home.servers(
+        ".cursor/mcp.json", **{"My Server": "http://1/", "a__b": "http://2/", long: "http://3/", "!?": "http://4/"}
+    )
+    found = merged(home)
+    assert [name for *_, name in rows(found)] == ["x" * 48, "My-Server", "a-b", "x" * 41 + "-cursor", None]
+    assert found.servers[1].renamed == "names of servers are prefixes of tools' names here"
+    assert "rename it in the agent" in str(found.servers[4].warning)
+
+
+@pytest.mark.parametrize(("entry", "about", "problem"), [
+    ({"type": "ws", "url": "http://hush/"}, "has an unknown type", "has an unknown type: expected one of "),
+    ({"url": URL, "headers": {"A": "hush ${TOKEN}"}}, "the environment variable TOKEN is not set",
+     "headers.A: the environment variable TOKEN is not set: set it, or give a default"),
+    ({"url": "${input:hush}"}, "${input:...} is a prompt, and the gateway can't prompt", "url: ${input:...} is a prompt"),
+    ({"url": "hush"}, "expected a URL that starts with http:// or https://", "url: expected a URL that starts with http"),
+    ({"url": URL, "x": float("nan")}, "NaN is not a JSON number", "NaN"),
+    ({"url": URL, "x": "hush" * (1 << 20)}, "is larger than 1 MiB", "is larger"),
+    ("hush", "expected an object such as {\"url\": \"https://...\"}", "expected an object"),
+])  # fmt: skip
+def test_what_is_left_out_says_why(home: Home, entry: Any, about: str, problem: str) -> None:
+    """The others are served. Nothing that may be secret is repeated."""
+    home.servers(".cursor/mcp.json", fine=URL)
+    home.write(".gemini/settings.json", {"mcpServers": {"wrong": entry}})
+    found = merged(home)
+    assert rows(found) == [("fine", "cursor", "served", "fine"), ("wrong", "gemini", "left_out", None)]
+    wrong = found.servers[1]
+    assert wrong.about == about
+    assert wrong.warning is not None
+    assert wrong.warning.startswith(f"wrong (gemini, {home.path}/.gemini/settings.json) is left out: {problem}")
+    assert "hush" not in wrong.warning
+
+
+def test_what_a_server_is(home: Home) -> None:
+    home.servers(".cursor/mcp.json", a={"url": "https://h.example/${KEY}?k=${KEY}", "headers": {"A": "${KEY}"}})
+    found = merged(home, {"KEY": "hush"})
+    assert only(found).about == "HTTP: h.example:443"
+    assert "hush" not in repr(found.servers)
+    assert found.entries["a"]["headers"] == {"A": "${KEY}"}
+
+
+def test_any_names_together_are_a_configuration(home: Home) -> None:
+    names = ["a", "A", "a.b", "a-b", "a_b", "7", "s-7", "x" * 48, "x" * 47 + "y", "a b", "ä", "a__b", "notes-cursor"]
+    for number, file in enumerate((".cursor/mcp.json", ".gemini/settings.json", ".claude.json")):
+        home.servers(file, **{name: f"http://{number}/{index}" for index, name in enumerate(names)})
+    found = merged(home)
+    text = json.dumps({"mcpServers": found.entries})
+    assert list(loads(text, "merged", {}).config.servers) == list(found.entries)
+    assert len(found.entries) == 3 * (len(names) - 1), "all but that which has no usable character"
+
+
+def test_commands_of_a_project_start_in_its_folder(home: Home) -> None:
+    """As the agents start them. What says its folder itself, and servers at an address, stay as they are."""
+    project, users = home.source("cursor").places
+    for entry in ({"command": "x"}, {"command": "x", "cwd": ""}):
+        assert _at_home(project, entry) == {"command": "x", "cwd": str(home.folder)}
+        assert _at_home(users, entry) is entry
+    for entry in ({"command": "x", "cwd": "sub"}, {"url": URL}):
+        assert _at_home(project, entry) is entry

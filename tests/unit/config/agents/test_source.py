@@ -1,0 +1,75 @@
+"""A configuration that several files make."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mcp_extproc.config import ConfigError, loads
+from tests.unit.config.agents.support import Home
+
+URL = "http://a.example/mcp"
+
+
+def test_what_the_workers_are_told(home: Home) -> None:
+    """The servers that were chosen, with their variables; and nothing else of the files."""
+    home.write(".cursor/mcp.json", {"hush": 1, "mcpServers": {"a": {"url": URL, "headers": {"A": "${KEY}"}}}})
+    home.servers(".gemini/settings.json", b=URL)
+    loaded = home.source("cursor", environ={"KEY": "hush"}).load()
+    assert json.loads(loaded.text) == {"mcpServers": {"a": {"url": URL, "headers": {"A": "${KEY}"}}}}
+    assert (loaded.name, loaded.source) == ("the servers of cursor", "mcp-servers")
+    assert loads(loaded.text, loaded.name, {"KEY": "hush"}).config == loaded.config
+    assert list(home.source(environ={"KEY": ""}).load().config.servers) == ["a", "b"]
+
+
+def test_what_is_left_out_is_a_warning(home: Home) -> None:
+    home.servers(".cursor/mcp.json", a=URL, old={"type": "sse"}, off={"disabled": True, "url": URL})
+    home.write(".gemini/settings.json", "{")
+    warnings = home.source().load().warnings
+    assert [warning.partition(" (")[0] for warning in warnings] == [f"{home.path}/.gemini/settings.json", "old", "off"]
+
+
+@pytest.mark.parametrize("entry", [{"type": "sse"}, {"url": "${MISSING}"}])
+def test_strict(home: Home, entry: dict[str, str]) -> None:
+    home.servers(".cursor/mcp.json", a=URL, wrong=entry)
+    assert list(home.source().load().config.servers) == ["a"]
+    with pytest.raises(ConfigError, match=r"the servers of cursor: wrong \(cursor, .*mcp\.json\) is left out: "):
+        home.source(strict=True).load()
+    home.servers(".cursor/mcp.json", a=URL, off={"disabled": True, "url": URL})
+    assert list(home.source(strict=True).load().config.servers) == ["a"]
+    home.write(".gemini/settings.json", "{")
+    with pytest.raises(ConfigError, match=r"settings\.json: line 1"):
+        home.source(strict=True).load()
+
+
+def test_nothing_to_serve(home: Home) -> None:
+    with pytest.raises(ConfigError, match="the agents' servers: there is none to serve"):
+        home.source().load()
+    home.servers(".cursor/mcp.json", old={"type": "sse"})
+    with pytest.raises(ConfigError, match=r"the servers of cursor: old .* is left out"):
+        home.source().load()
+
+
+def test_a_file_that_is_being_written_takes_no_servers_away(home: Home) -> None:
+    home.servers(".cursor/mcp.json", a=URL)
+    home.write(".gemini/settings.json", "{")
+    source = home.source()
+    source.load()
+    home.write(".cursor/mcp.json", '{"mcpServers": {"a"')
+    with pytest.raises(ConfigError, match=r"cursor/mcp\.json: line 1"):
+        source.load()
+    home.servers(".cursor/mcp.json", b=URL)
+    assert list(source.load().config.servers) == ["b"]
+
+
+def test_any_file_of_the_chosen_agents_is_watched(home: Home) -> None:
+    source = home.source("cursor", "gemini")
+    seen = [source.signature()]
+    for file in (".cursor/mcp.json", "shop/.cursor/mcp.json", ".gemini/settings.json", "shop/.gemini/settings.json"):
+        home.servers(file, a=URL)
+        seen.append(source.signature())
+    assert len(set(seen)) == 5
+    home.servers(".codeium/windsurf/mcp_config.json", a=URL)
+    assert source.signature() == seen[-1]
+    assert source.folder == home.folder
