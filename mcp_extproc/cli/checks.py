@@ -85,7 +85,7 @@ def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> 
     from mcp_extproc.check.report import check as check_servers
 
     with Console(stderr=True).status("Connecting to the servers"):
-        report = asyncio.run(check_servers(loaded.config, envoy))
+        report = asyncio.run(check_servers(loaded.config, Path(loaded.name).absolute().parent, envoy))
     if as_json:
         print(json.dumps({"valid": True, "warnings": loaded.warnings, **asdict(report)}))  # noqa: T201
         return not report.problems

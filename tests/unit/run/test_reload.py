@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_extproc import tasks
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import Rendered
 from mcp_extproc.run import reload
+from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig
 from tests.support.waiting import eventually
@@ -63,7 +65,8 @@ class Stage:
         self.workers = Workers(directory)
         layout = replace(Layout.in_directory(directory), admin=None)
         served = load(self.file, {})
-        self.live = LiveConfig(self.file, served, None, cast("Supervisor", self.workers), layout, directory, {})
+        bridge = Bridge(UnixAddress(str(directory / "bridge.sock")), directory)
+        self.live = LiveConfig(self.file, served, None, cast("Supervisor", self.workers), bridge, layout, directory, {})
         self.live.write_watched()
         self.live.write_bootstrap()
 
@@ -158,7 +161,7 @@ async def test_a_file_that_is_wrong(stage: Stage) -> None:
 
 async def test_a_strict_start_stays_strict(stage: Stage) -> None:
     stage.live.served = replace(stage.live.served, strict=True)
-    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"command": "npx"}}
+    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"type": "sse"}}
     stage.file.write_text(json.dumps({"mcpServers": servers}))
     with pytest.raises(ConfigError, match=r"mcpServers\.local"):
         await stage.live.reload(even_if_same=False)
