@@ -11,6 +11,7 @@ import signal
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.environment import NotStarted, environment, program
@@ -78,7 +79,7 @@ class Child:
         reports: where it is reported.
     """
 
-    def __init__(self, process: Process, mark: str, spec: StdioServer, reports: Reports) -> None:
+    def __init__(self, process: _Process, mark: str, spec: StdioServer, reports: Reports) -> None:
         self._process = process
         self._mark = mark
         self._spec = spec
@@ -107,7 +108,7 @@ class Child:
         path = program(spec, variables)
         try:
             with processes.WAITED.starting():
-                process = await asyncio.create_subprocess_exec(
+                process = await _spawn(
                     path, *spec.command[1:],
                     env={**variables, processes.MARK: mark}, cwd=spec.cwd, stdin=PIPE, stdout=PIPE, stderr=PIPE,
                     start_new_session=True, preexec_fn=processes.ending_with_parent(os.getpid()),
@@ -186,7 +187,7 @@ class Child:
     # -- Its end --------------------------------------------------------------------------------------------------------
 
     async def _wait(self) -> None:
-        await self._process.wait()
+        await self._process.exited.wait()
         if self._ending is None:
             self._ending = self._tasks.start("end_child", self._end(), server=self._reports.name)
 
@@ -198,7 +199,7 @@ class Child:
         processes.send(signal.SIGTERM, strays)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
-                await self._process.wait()
+                await self._process.exited.wait()
                 while self._is_group_left() or strays:
                     await asyncio.sleep(_POLL_SECONDS)
                     strays = self._strays()
@@ -208,13 +209,14 @@ class Child:
                 while strays := self._strays():
                     processes.send(signal.SIGKILL, strays)
                     await asyncio.sleep(_POLL_SECONDS)
-        code = await self._process.wait()
+        await self._process.exited.wait()
         # What is left in the pipes. Somebody who is not below us may hold them open.
         _, late = await asyncio.wait(self._readers, timeout=GRACE_SECONDS)
         for task in late:
             task.cancel()
+        self._process.close()
         processes.WAITED.pids.discard(self.pid)
-        self._report(code)
+        self._report(self._process.returncode or 0)
         self.ended.set()
 
     def _is_group_left(self) -> bool:
@@ -246,6 +248,31 @@ class Child:
             self._reports.event(
                 logging.WARNING, "child_ended", {"pid": self.pid, "exit": how, "last_lines": " | ".join(lines)}
             )
+
+
+class _Process(Process):
+    """``wait`` returns only when the pipes are closed too, which a child's own children may keep open."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _Protocol) -> None:
+        super().__init__(transport, protocol, asyncio.get_running_loop())
+        self.exited = protocol.exited
+        """Set once it has ended."""
+        self.close = transport.close
+        """Closes our ends of the pipes."""
+
+
+class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
+    def __init__(self) -> None:
+        super().__init__(limit=_CHUNK, loop=asyncio.get_running_loop())
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
+
+
+async def _spawn(*command: str, **options: Any) -> _Process:
+    return _Process(*await asyncio.get_running_loop().subprocess_exec(_Protocol, *command, **options))
 
 
 async def _chunks(pipe: asyncio.StreamReader) -> AsyncIterator[bytes]:

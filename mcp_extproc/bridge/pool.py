@@ -28,7 +28,7 @@ _STREAM_BYTES = 1 << 20
 _UNREAD_SECONDS = 30.0
 """Time for a client to read on. Then its stream is given up, as others of its session wait for it."""
 
-_CANCELLED_SECONDS = 5.0
+_CANCELLED_SECONDS = 1.0
 """Time for the answer to a cancelled call: some servers send one, others never (2025-11-25 basic/utilities/cancellation)."""
 
 _SWEEP_SECONDS = 5.0

@@ -24,7 +24,10 @@ _TCP = Layout(
 
 CASES: dict[str, tuple[dict[str, Any], Layout]] = {
     "one-server": ({"servers": {"notes": {"url": "http://127.0.0.1:3001/mcp", "prefix": ""}}}, _SOCKETS),
-    "stdio": ({"servers": {"local": {"command": ["npx", "-y", "some-server", "--key=hush"], "env": {"KEY": "hush"}}}}, _SOCKETS),
+    "stdio": (
+        {"servers": {"local": {"command": ["npx", "-y", "server", "--key=hush"], "env": {"KEY": "hush"}}}},
+        _SOCKETS,
+    ),
     "several-servers": (
         {
             "listen": {"address": "0.0.0.0", "port": 8080, "path": "/tools/mcp"},
