@@ -27,6 +27,7 @@ GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL."""
 
 _CHUNK = 1 << 16
+_REASON_CHARACTERS = 200
 _POLL_SECONDS = 0.02
 _UNREAD_MESSAGES = 2
 """As many requests of the largest size may wait for a child that does not read."""
@@ -240,9 +241,8 @@ class Child:
     def _report(self, code: int) -> None:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self.ending_text = f"ended with {how}"
-        if self._said.last:
-            last = self._said.last[-1][:200]
-            self.ending_text += f": {self._reports.redact(last, len(last))}"
+        if reason := self._said.reason.strip():
+            self.ending_text += f": {self._reports.redact(reason, _REASON_CHARACTERS)}"
         if not self.was_asked:
             lines = [self._reports.redact(line, len(line)) for line in self._said.last]
             self._reports.event(

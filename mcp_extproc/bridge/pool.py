@@ -43,7 +43,7 @@ class Unavailable(McpError):
     """A server can't be used now."""
 
     def __init__(self, server: str, why: str, id: bytes | None) -> None:
-        super().__init__(INTERNAL_ERROR, f"The server {server} {why}.", reason="stdio_unavailable", id=id)
+        super().__init__(INTERNAL_ERROR, f"The server {server} {why}", reason="stdio_unavailable", id=id)
 
 
 class Process:
@@ -177,6 +177,8 @@ class Pool:
         """Started before anybody asked."""
         self._tasks = Tasks(_LOG)
         self._starting = asyncio.Lock()
+        self._proven = asyncio.Event()
+        """Set once a child has answered, or has failed to."""
         self._is_leaving = False
 
     def begin(self) -> None:
@@ -206,6 +208,7 @@ class Pool:
         Raises:
             McpError: no child could be started, or it did not answer.
         """
+        await self._first_one(initialize)
         process = await self._process_for(initialize)
         process.waiting += 1
         try:
@@ -253,7 +256,7 @@ class Pool:
 
     async def _process_for(self, initialize: Request) -> Process:
         """A child that gets, or has got, such an ``initialize``."""
-        params = bytes(initialize.members.get("params", b"{}"))
+        params = _params(initialize)
         async with self._starting:
             for process in self._processes:
                 if process.is_for(params):
@@ -269,6 +272,21 @@ class Pool:
             raise Unavailable(self.name, str(error), initialize.id) from None
         process.asked = time.monotonic()
         return process
+
+    async def _first_one(self, initialize: Request) -> None:
+        """Wait until a first child has answered, if one is starting: several at once would download the same."""
+        params = _params(initialize)
+        asked = [process for process in self._processes if process.handshake is not None and not process.answer.done()]
+        if self._proven.is_set() or not asked or any(process.is_for(params) for process in asked):
+            return
+        try:
+            async with asyncio.timeout(self.spec.answer_within):
+                await self._proven.wait()
+        except TimeoutError:
+            raise self._still_starting(asked[0], initialize.id) from None
+
+    def _still_starting(self, process: Process, id: bytes | None) -> Unavailable:
+        return Unavailable(self.name, f"is still starting, since {time.monotonic() - process.asked:.0f} s", id)
 
     async def _start(self, id: bytes | None) -> Process:
         if self._is_leaving:
@@ -313,6 +331,7 @@ class Pool:
         finally:
             gone.cancel()
         if process.answer.done():
+            self._proven.set()
             return process.answer.result()
         if process.child.ended.is_set():
             raise Unavailable(self.name, process.child.ending_text, initialize.id)
@@ -322,7 +341,7 @@ class Pool:
             why = f"has not answered within {self.spec.start_timeout:g} s (start_timeout)"
             self._backoff.failed(time.monotonic(), why)
             raise Unavailable(self.name, why, initialize.id)
-        raise Unavailable(self.name, f"is still starting, since {seconds:.0f} s", initialize.id)
+        raise self._still_starting(process, initialize.id)
 
     async def _see_off(self, process: Process, child: Child) -> None:
         await child.ended.wait()
@@ -334,6 +353,7 @@ class Pool:
             conversation.end(why)
         for id in [id for id, session in self._sessions.items() if session.process is process]:
             del self._sessions[id]
+        self._proven.set()
         self._learn(process, child)
         self._warm_soon()
 
@@ -388,6 +408,10 @@ class Pool:
             return False
         late = process.handshake is not None and time.monotonic() - process.asked > self.spec.start_timeout
         return self._is_leaving or (late and not isinstance(process.sharing, Shared))
+
+
+def _params(initialize: Request) -> bytes:
+    return bytes(initialize.members.get("params", b"{}"))
 
 
 def problem_of(spec: StdioServer) -> str | None:

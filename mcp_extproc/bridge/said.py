@@ -19,6 +19,9 @@ _PER_SECOND = 5.0
 _LINE_BYTES = 4 * LINE_CHARACTERS
 _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 
+_ERROR = re.compile(r"\w*(?:error|exception)\b|\b(?:fatal|panic)\b", re.IGNORECASE)
+"""Runtimes write more after it: a stack, their version."""
+
 
 def plain(text: str) -> str:
     r"""Text without escape sequences (ECMA-48), everything else that is not printable escaped.
@@ -36,6 +39,12 @@ class Said:
         self._pending = b""
         self.last: deque[str] = deque(maxlen=KEPT_LINES)
         """The last lines."""
+        self._error = ""
+
+    @property
+    def reason(self) -> str:
+        """The line that most probably says why it ended: the last one that speaks of an error, else the last one."""
+        return self._error or (self.last[-1] if self.last else "")
 
     def feed(self, chunk: bytes) -> list[str]:
         """The lines that a chunk completes. Of a long one the beginning is one line, and the rest is none."""
@@ -57,6 +66,8 @@ class Said:
         if not text:
             return []
         self.last.append(text)
+        if _ERROR.search(text):
+            self._error = text
         return [text]
 
 

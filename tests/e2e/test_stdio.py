@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SERVER = [sys.executable, "-S", "-E", str(ROOT / "tests" / "support" / "stdio_server.py")]
-CAPABILITIES = {"sampling": {}, "elicitation": {}, "roots": {}}
+CAPABILITIES: dict[str, Any] = {"sampling": {}, "elicitation": {}, "roots": {}}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

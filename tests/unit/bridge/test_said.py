@@ -36,6 +36,15 @@ def test_the_last_lines_are_kept() -> None:
     assert list(said.last) == [str(number) for number in range(100 - KEPT_LINES, 100)]
 
 
+def test_the_line_that_says_why() -> None:
+    said = Said()
+    assert said.reason == ""
+    said.feed(b"starting\nstopping\n")
+    assert said.reason == "stopping"
+    said.feed(b"ModuleNotFoundError: No module named 'x'\n" + b"  at y\n" * 50 + b"Node.js v22\n")
+    assert said.reason == "ModuleNotFoundError: No module named 'x'"
+
+
 def test_an_allowance() -> None:
     allowance = Allowance(0)
     taken = sum(allowance.takes(0) for _ in range(1000))
