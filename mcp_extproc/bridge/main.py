@@ -37,6 +37,9 @@ def serve(listening: socket.socket, answers: int) -> None:
         answers: descriptor to which a line is written for each that came on standard input, once it is in effect.
     """
     processes.adopt_orphans()
+    if sys.version_info < (3, 12):
+        # Later the default; before, there is a thread for each child.
+        asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     asyncio.run(_serve(listening, answers))
 
 
