@@ -14,11 +14,11 @@ from mcp_extproc.telemetry import log
 @click.option(
     "--answers", type=int, metavar="DESCRIPTOR", required=True, help="Receives a line for each on standard input."
 )
-@click.option("--log-level", required=True)
-@click.option("--log-format", required=True)
-def bridge(inherited: int, answers: int, log_level: str, log_format: str) -> None:
+@click.option("--log-level")
+@click.option("--log-format")
+def bridge(inherited: int, answers: int, log_level: str | None, log_format: str | None) -> None:
     """The stdio servers of `run` or `serve`, which it is told of on standard input."""
     from mcp_extproc.bridge.main import serve
 
-    log.configure(log_level, log_format)
+    log.configure(log_level, log_format, calm=True)
     serve(socket.socket(fileno=inherited), answers)

@@ -85,7 +85,8 @@ class Bridge:
             if self._running is None and not servers:
                 return
             self._servers = servers
-            self._log_options = ["--log-level", config.log.level, "--log-format", config.log.format]
+            options = {"--log-level": config.log.level, "--log-format": config.log.format}
+            self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
             if self._running is None:
                 await self._listen()
                 await self._start()

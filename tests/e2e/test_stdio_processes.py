@@ -114,7 +114,8 @@ async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
             _, err = await process.communicate()
-    assert "server_cannot_start server=absent" in err.decode()
+    events = [json.loads(line) for line in err.decode().splitlines() if line.startswith("{")]
+    assert [event["server"] for event in events if event["event"] == "server_cannot_start"] == ["absent"]
 
 
 async def test_a_start_that_fails_leaves_nobody(tmp_path: Path) -> None:
