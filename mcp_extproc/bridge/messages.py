@@ -19,7 +19,8 @@ _PROGRESS = next(
     row.name for row in methods.SERVER_NOTIFICATIONS.values() if row.relaying is methods.Relaying.BY_PROGRESS
 )
 _MAX_DEPTH = 1000
-"""The gateway and clients have lower bounds of their own."""
+_MAX_MEMBERS = 1_000_000
+"""The gateway and clients have lower bounds of their own, for both."""
 
 _LISTS_CHANGED = frozenset(methods.LIST_CHANGED.values())
 
@@ -70,9 +71,13 @@ def read(line: bytes) -> list[Incoming] | None:
 
 def _read_one(text: bytes) -> Incoming | None:
     try:
-        jsontext.check_text(text, _MAX_DEPTH)
+        jsontext.check_text(text, _MAX_DEPTH, _MAX_MEMBERS)
+        return _read_checked(text)
     except jsontext.NotJson:
         return None
+
+
+def _read_checked(text: bytes) -> Incoming | None:
     members = jsontext.object_of(text)
     if members is None or jsontext.text_in(members, "jsonrpc") != "2.0":
         return None

@@ -22,7 +22,6 @@ from mcp_extproc.mcp.errors import INVALID_REQUEST, McpError
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
-_MAX_DEPTH = 1000
 _SESSION = "mcp-session-id"
 _LOG = log.logger("bridge")
 
@@ -76,7 +75,7 @@ class Bridge:
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         pool = self._pool(request)
-        message = envelope.parse(await request.read(), _MAX_DEPTH)
+        message = envelope.read(await request.read())
         if isinstance(message, Request) and message.method == methods.INITIALIZE.name:
             return await _initialize(pool, message)
         session = self._session(request, message)

@@ -23,7 +23,7 @@ def message(**members: Any) -> Incoming:
 def request(id: Any, token: Any = None) -> Request:
     params = {} if token is None else {"_meta": {"progressToken": token}}
     found = envelope.parse(
-        json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).encode(), 9
+        json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).encode(), 9, 1000
     )
     assert isinstance(found, Request)
     return found

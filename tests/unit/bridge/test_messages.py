@@ -59,7 +59,7 @@ def test_keys() -> None:
 
 
 def parsed(body: bytes) -> envelope.Message:
-    return envelope.parse(body, 100)
+    return envelope.parse(body, 100, 1000)
 
 
 def test_what_clients_refer_to() -> None:

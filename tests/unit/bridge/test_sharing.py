@@ -16,7 +16,7 @@ def message(**members: Any) -> Incoming:
 
 
 def from_client(**members: Any) -> envelope.Message:
-    return envelope.parse(json.dumps({"jsonrpc": "2.0", **members}).encode(), 20)
+    return envelope.parse(json.dumps({"jsonrpc": "2.0", **members}).encode(), 20, 1000)
 
 
 def call(id: Any, token: Any = None) -> envelope.Message:
@@ -116,7 +116,7 @@ def test_a_child_of_ones_own_gets_every_byte() -> None:
     conversation = Conversation(1000)
     private = Private(conversation)
     body = b'{ "jsonrpc" : "2.0","id":1 , "method":"x","params":{"_meta":{"progressToken":1}}}'
-    assert private.outgoing(conversation, envelope.parse(body, 9)) == body
+    assert private.outgoing(conversation, envelope.parse(body, 9, 1000)) == body
     said = message(id=1, result={})
     assert list(private.incoming(said)) == [(conversation, said)]
     assert private.owner(b"1") == (conversation, b"1")
