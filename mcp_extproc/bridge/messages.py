@@ -104,7 +104,10 @@ def key_of(raw: bytes) -> Key:
 
 def token_of(request: envelope.Request) -> bytes | None:
     """JSON text of the token under which a request wants to hear of its progress."""
-    meta = jsontext.object_in(request.params, "_meta")
+    try:
+        meta = jsontext.object_in(request.params, "_meta")
+    except jsontext.NotJson:
+        return None  # it has more members than are taken apart, and goes on as it is
     return None if meta is None else envelope.read_id(meta.get("progressToken"))
 
 
