@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mcp_extproc.check import tool_names
 from mcp_extproc.check.causes import causes
@@ -43,17 +44,18 @@ class Report:
     problems: Sequence[Problem]
 
 
-async def check(config: GatewayConfig, envoy: str) -> Report:
+async def check(config: GatewayConfig, folder: Path, envoy: str) -> Report:
     """Connect to every server, and check its lists.
 
     Args:
         config: the whole configuration.
+        folder: of its file.
         envoy: the Envoy binary.
 
     Raises:
         StartError: Envoy rejects the configuration.
     """
-    async with upstreams(config, envoy) as (address, admin):
+    async with upstreams(config, folder, envoy) as (address, admin):
         surveyed = await survey(config, address, list(_KINDS))
         silent = [
             asked.name for asked in surveyed if isinstance(asked.opened, Failed) and asked.opened.reason == "connect"

@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mcp_extproc.address import Address
+from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import to_json, upstreams_only
 from mcp_extproc.envoy.watched_files import BOOTSTRAP, File, write
+from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
@@ -30,11 +31,12 @@ _POLL_SECONDS = 0.02
 
 
 @asynccontextmanager
-async def upstreams(config: GatewayConfig, envoy: str) -> AsyncIterator[tuple[Address, Admin]]:
+async def upstreams(config: GatewayConfig, folder: Path, envoy: str) -> AsyncIterator[tuple[Address, Admin]]:
     """The address of a running Envoy's private listener, and its admin interface.
 
     Args:
         config: the servers.
+        folder: of the configuration's file.
         envoy: the Envoy binary.
 
     Raises:
@@ -44,14 +46,18 @@ async def upstreams(config: GatewayConfig, envoy: str) -> AsyncIterator[tuple[Ad
     with tempfile.TemporaryDirectory(prefix="mcp-extproc-") as place:
         directory = Path(place)
         layout = Layout.in_directory(directory)
+        assert isinstance(layout.bridge, UnixAddress)
+        bridge = Bridge(layout.bridge, folder)
         file, log = directory / BOOTSTRAP, directory / "envoy.log"
         write(directory, File(BOOTSTRAP, to_json(upstreams_only(config, layout)).encode()))
-        with log.open("wb") as output:
-            process = await spawn(
-                [*command(envoy, file), "--log-level", "error", "--concurrency", "1"],
-                stderr=output.fileno(),
-            )
+        process = None
         try:
+            await bridge.serve(config)
+            with log.open("wb") as output:
+                process = await spawn(
+                    [*command(envoy, file), "--log-level", "error", "--concurrency", "1"],
+                    stderr=output.fileno(),
+                )
             assert layout.admin is not None
             admin, deadline = Admin(layout.admin), time.monotonic() + START_SECONDS
             while await admin.ask("GET", "/ready") is None:
@@ -63,3 +69,4 @@ async def upstreams(config: GatewayConfig, envoy: str) -> AsyncIterator[tuple[Ad
             yield layout.upstreams, admin
         finally:
             await end(process)
+            await bridge.stop()

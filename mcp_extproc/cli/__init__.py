@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from mcp_extproc import __version__
-from mcp_extproc.cli import checks, envoy, run, serve
+from mcp_extproc.cli import bridge, checks, envoy, run, serve
 from mcp_extproc.cli.common import complain
 from mcp_extproc.config import ConfigError
 
@@ -38,6 +38,6 @@ def cli() -> None:
 
 
 for _command in (
-    run.run, serve.serve, serve.worker, serve.health, checks.validate, checks.check, envoy.envoy, checks.schema
+    run.run, serve.serve, serve.worker, bridge.bridge, serve.health, checks.validate, checks.check, envoy.envoy, checks.schema
 ):  # fmt: skip
     cli.add_command(_command)

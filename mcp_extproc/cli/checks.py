@@ -86,7 +86,7 @@ def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> 
     from mcp_extproc.check.report import check as check_servers
 
     with Console(stderr=True).status("Connecting to the servers"):
-        report = asyncio.run(check_servers(loaded.config, envoy))
+        report = asyncio.run(check_servers(loaded.config, Path(loaded.name).absolute().parent, envoy))
     if as_json:
         _print_json({"valid": True, "warnings": loaded.warnings, **asdict(report)})
         return not report.problems

@@ -21,11 +21,16 @@ from mcp_extproc.config.variables import substitute
 _STREAMABLE_HTTP: Final = ("http", "streamable-http", "streamable_http", "streamableHttp")
 
 KEYS: Final[Mapping[str, str]] = {
-    "type": f"Transport: {', '.join(f'`{alias}`' for alias in _STREAMABLE_HTTP)}, empty or absent, which all mean "
-    "Streamable HTTP. Servers with anything else are left out.",
+    "type": f"Transport: {', '.join(f'`{alias}`' for alias in _STREAMABLE_HTTP)} mean Streamable HTTP, `stdio` a command. "
+    "Empty or absent: whatever fits the other keys. Servers with anything else are left out.",
     "url": "The server's endpoint, http or https, path and query included.",
     "httpUrl": "The same as `url` (Gemini CLI's name for a Streamable HTTP endpoint). Give only one of the three.",
     "serverUrl": "The same as `url` (Windsurf's name).",
+    "command": "Program of a [stdio server](stdio.md), which is started here. Not beside a URL.",
+    "args": "Its arguments.",
+    "env": "Its environment variables, besides [a few of the gateway's](stdio.md#environment).",
+    "envFile": "File with more variables, `NAME=value` on each line. A relative path starts at this file's folder.",
+    "cwd": "Its working directory. A relative path starts at this file's folder. Default: that of the gateway.",
     "headers": "Headers sent to the server with every request.",
     "includeTools": "Exact names of the tools that are offered, without prefix. `*` offers all.",
     "tools": "The same as `includeTools`. If both are given, they are combined.",
@@ -39,35 +44,32 @@ KEYS: Final[Mapping[str, str]] = {
 """The supported keys, with their meaning."""
 
 CLIENT_KEYS: Final = (
-    "alwaysAllow", "args", "cwd", "description", "env", "envFile", "headersHelper", "oauth", "trust",
+    "alwaysAllow", "description", "headersHelper", "oauth", "trust",
 )  # fmt: skip
-"""Keys for agents or child processes, without meaning for the gateway."""
+"""Keys for agents, without meaning for the gateway."""
 
 _URLS: Final = ("url", "httpUrl", "serverUrl")
+_OF_COMMANDS: Final = {"env": "env", "envFile": "env_file", "cwd": "cwd"}
+"""Keys of commands alone, besides ``args``, with our names."""
+_OF_URLS: Final = ("headers",)
+"""Keys of servers with a URL alone."""
 _TOOLS: Final = {
     "includeTools": "include", "tools": "include", "excludeTools": "exclude", "disabledTools": "exclude",
 }  # fmt: skip
 _SWITCHES: Final = {"disabled": True, "enabled": False, "isActive": False}
 """Keys that turn a server off, with the value that does."""
-_SWITCHES_AND_TYPE: Final = ("type", *_SWITCHES)
 
-_STDIO = (
-    "is started with a command (stdio), but the gateway supports only HTTP: "
-    'run the server with Streamable HTTP and give its url, or set "disabled": true'
-)
 _SSE = (
     "has type sse (HTTP+SSE of protocol 2024-11-05), but the gateway supports only Streamable HTTP: "
     'use the server\'s Streamable HTTP endpoint with "type": "http", or set "disabled": true'
 )
-
-_VSCODE_ENTRY = frozenset({"type", "command"})
 
 
 def table_of(data: Any, *, is_json: bool) -> str | None:
     """The top-level key of the servers in this format, or None if the data is in another format.
 
     ``servers`` is also a key of the native format. It is VS Code's in a JSON file with no other top-level key than ``inputs``,
-    if there are ``inputs`` or an entry has a ``type`` or a ``command``, which native entries never have.
+    if there are ``inputs`` or an entry has a ``type`` or a command that is text, which native entries never have.
     """
     if not isinstance(data, dict):
         return None
@@ -76,7 +78,10 @@ def table_of(data: Any, *, is_json: bool) -> str | None:
     servers = data.get("servers")
     if not is_json or not isinstance(servers, dict) or not data.keys() <= {"servers", "inputs"}:
         return None
-    typical = any(isinstance(entry, dict) and not _VSCODE_ENTRY.isdisjoint(entry) for entry in servers.values())
+    typical = any(
+        isinstance(entry, dict) and ("type" in entry or isinstance(entry.get("command"), str))
+        for entry in servers.values()
+    )
     return "servers" if "inputs" in data or typical else None
 
 
@@ -174,6 +179,10 @@ class _Reader:
         return is_off(entry)
 
     def _name_ignored(self, path: tuple[str, str], entry: Mapping[str, Any]) -> None:
+        misplaced = _OF_URLS if _is_command(entry) else ("command", "args", *_OF_COMMANDS)
+        if unused := [key for key in misplaced if key in entry]:
+            kind = "a command" if _is_command(entry) else "a URL"
+            self.warnings.append(f"{field(path)}: keys without effect for a server with {kind}: {_listed(unused)}")
         if client := [key for key in CLIENT_KEYS if key in entry]:
             self.warnings.append(f"{field(path)}: keys for agents have no effect here: {_listed(client)}")
         if unknown := [key for key in entry if key not in KEYS and key not in CLIENT_KEYS]:
@@ -182,9 +191,38 @@ class _Reader:
     def _read_server(self, path: tuple[str, str], entry: Mapping[str, Any]) -> None:
         # Only supported keys: elsewhere, a variable that only an agent sets is not an error.
         before = len(self.problems)
-        honoured = {key: value for key, value in entry.items() if key in KEYS and key not in _SWITCHES_AND_TYPE}
+        honoured = {key: value for key, value in entry.items() if key in KEYS and key not in _SWITCHES}
         values = substitute(honoured, self.environ, self.problems, path)
         wanted: dict[str, Any] = {"tools": self._tools(path, values)}
+        if _is_command(entry):
+            wanted |= self._command(path, values)
+        else:
+            wanted |= self._url(path, values)
+        if values.get("timeout") is not None:
+            wanted["timeout"] = self._seconds(path, values["timeout"])
+        if len(self.problems) > before:
+            return
+        try:
+            self.servers[path[1]] = Server.model_validate(wanted)
+        except ValidationError as error:
+            self.problems += [_as_written(problem, path, values) for problem in problems_of(error, Server, path)]
+
+    def _command(self, path: tuple[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+        if written := [key for key in _URLS if values.get(key) is not None]:
+            self._problem(path, f"command and {written[0]} are given: keep one of them")
+        elif values.get("type") in _STREAMABLE_HTTP:
+            self._problem((*path, "type"), "command is given, which is a server of type stdio")
+        command, args = values.get("command"), values.get("args")
+        if not isinstance(command, str) or not command:
+            self._problem((*path, "command"), "required, but missing: give the program's name or path")
+        if args is not None and not (isinstance(args, list) and all(isinstance(word, str) for word in args)):
+            self._problem((*path, "args"), "expected a list of texts")
+            args = None
+        found = {ours: values[key] for key, ours in _OF_COMMANDS.items() if values.get(key) is not None}
+        return {**found, "command": [command, *(args or ())]}
+
+    def _url(self, path: tuple[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+        wanted: dict[str, Any] = {}
         written = [key for key in _URLS if values.get(key) is not None]
         if not written:
             self._problem((*path, "url"), "required, but missing: give the server's endpoint")
@@ -194,18 +232,7 @@ class _Reader:
             wanted["url"] = values[written[0]]
         if values.get("headers") is not None:
             wanted["headers"] = values["headers"]
-        if values.get("timeout") is not None:
-            wanted["timeout"] = self._seconds(path, values["timeout"])
-        if len(self.problems) > before:
-            return
-        try:
-            self.servers[path[1]] = Server.model_validate(wanted)
-        except ValidationError as error:
-            url_path = field((*path, "url"))
-            self.problems += [
-                replace(problem, path=field((*path, written[0]))) if problem.path == url_path else problem
-                for problem in problems_of(error, Server, path)
-            ]
+        return wanted
 
     def _tools(self, path: tuple[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, list[str]] = {"include": [], "exclude": []}
@@ -235,13 +262,24 @@ class _Reader:
 def _transport_problem(entry: Mapping[str, Any]) -> str | None:
     """Why an entry's transport is not supported, or None."""
     kind = entry.get("type")
-    if kind == "stdio" or entry.get("command") is not None:
-        return _STDIO
     if kind == "sse":
         return _SSE
-    if kind is None or kind == "" or kind in _STREAMABLE_HTTP:
+    if kind is None or kind == "" or kind == "stdio" or kind in _STREAMABLE_HTTP:
         return None
-    return f'has an unknown type: expected one of {", ".join(_STREAMABLE_HTTP)}, or set "disabled": true'
+    return f'has an unknown type: expected one of stdio, {", ".join(_STREAMABLE_HTTP)}, or set "disabled": true'
+
+
+def _is_command(entry: Mapping[str, Any]) -> bool:
+    return entry.get("type") == "stdio" or entry.get("command") is not None
+
+
+def _as_written(problem: Problem, path: tuple[str, str], values: Mapping[str, Any]) -> Problem:
+    """A problem of the native format, under the key that stands in the file."""
+    written = {"url": next((key for key in _URLS if values.get(key) is not None), "url"), "env_file": "envFile"}
+    for ours, theirs in written.items():
+        if problem.path == field((*path, ours)):
+            return replace(problem, path=field((*path, theirs)))
+    return problem
 
 
 def _name_problem(name: str) -> str | None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
@@ -208,17 +208,71 @@ def server_name_problem(name: str) -> str | None:
     )
 
 
+ONLY_STDIO: Final = frozenset({
+    "env", "env_file", "cwd", "inherit_env", "sharing", "max_processes", "start_timeout"
+})  # fmt: skip
+"""Keys of a server that is a command."""
+
+ONLY_HTTP: Final = frozenset({
+    "path", "headers", "connect_timeout", "tls", "http2", "max_requests_per_connection", "load_balancing", "sticky_sessions",
+    "dns", "health_check", "outlier_detection", "retries", "keepalive",
+})  # fmt: skip
+"""Keys of a server at an address."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+
+
+def variable_problem(name: str) -> str | None:
+    """Why this is no name of an environment variable that a child may get, or None. The name is not repeated."""
+    if not _VARIABLE.fullmatch(name):
+        return "expected names of environment variables: letters, digits and _, beginning with no digit"
+    if name.startswith("MCP_EXTPROC_"):
+        return "variables that begin with MCP_EXTPROC_ are the gateway's own"
+    return None
+
+
 class Server(Model):
-    """One MCP server (Streamable HTTP)."""
+    """One MCP server: at an address (Streamable HTTP), or a command that is started here (stdio)."""
 
     url: str | None = None
-    """The server's endpoint, http or https, path and query included. Either `url` or `endpoints`."""
+    """The server's endpoint, http or https, path and query included. Either `url`, `endpoints` or `command`."""
 
     endpoints: tuple[Authority, ...] = ()
     """`host:port` of each replica of the server, load-balanced by Envoy. Plain HTTP unless `tls` is given."""
 
     path: str | None = None
     """Path and query at the `endpoints`. Default: `/mcp`. Not allowed with `url`, which has its own."""
+
+    command: tuple[SecretStr, ...] | None = Field(default=None, min_length=1)
+    """Program and arguments of a [stdio server](stdio.md), such as `[npx, -y, "@modelcontextprotocol/server-memory"]`. The
+    program is looked for in the child's `PATH`; a relative path with a slash starts at `cwd`. Arguments are never printed."""
+
+    env: Mapping[str, SecretStr] = Field(default_factory=dict, validate_default=True)
+    """With `command`: environment variables of the child, besides [a few of the gateway's](stdio.md#environment). They win
+    over all others. Their values are never printed."""
+
+    env_file: str | None = Field(default=None, min_length=1)
+    """With `command`: file with more variables, `NAME=value` on each line. A relative path starts at the configuration's
+    folder. It is read again for each child."""
+
+    cwd: str | None = Field(default=None, min_length=1)
+    """With `command`: working directory of the child. A relative path starts at the configuration's folder. Default: that of
+    the gateway."""
+
+    inherit_env: tuple[str, ...] = ()
+    """With `command`: names of further variables of the gateway that the child gets."""
+
+    sharing: Literal["session", "shared"] = "session"
+    """With `command`: `session` starts a child for each session, `shared` one child for all. Only stateless servers may be
+    shared: clients see each other's effects. A shared server can't ask clients, and its log messages reach none."""
+
+    max_processes: WholeNumber = Field(default=50, ge=1, le=10_000)
+    """With `command`: maximum number of children at a time, over all sessions. Beyond it, a new session gets an error that
+    names the server."""
+
+    start_timeout: Seconds = 30.0
+    """With `command`: deadline of a child's answer to `initialize`. Sessions wait for it no longer than `discovery_timeout`: a
+    server that takes longer joins them when it is ready."""
 
     headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict, validate_default=True)
     """Headers sent to the server with every request, such as credentials. Their values are never printed."""
@@ -246,9 +300,10 @@ class Server(Model):
     http2: bool = False
     """Use HTTP/2 to the server: with TLS by ALPN, without TLS by prior knowledge (h2c)."""
 
-    idle_timeout: Seconds = Field(default=4.0, ge=0.001)
-    """How long an unused connection is kept open. Common servers close idle connections after 5 s; a request sent at that
-    moment fails."""
+    idle_timeout: Seconds | None = Field(default=None, ge=0.001)
+    """How long an unused connection is kept open; default `4s`. Common servers close idle connections after 5 s; a request
+    sent at that moment fails. With `command`: how long a child lives without a running call or an open stream; default `10m`.
+    After that, its session is opened again by the next request."""
 
     max_requests_per_connection: WholeNumber | None = Field(default=None, ge=1, le=MAX_COUNT)
     """Requests after which a connection is closed. Default: no limit."""
@@ -336,10 +391,32 @@ class Server(Model):
             raise ValueError("expected at most 48 characters out of A-Z a-z 0-9 _ . -")
         return value
 
+    @field_validator("env")
+    @classmethod
+    def _env(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name in value:
+            if problem := variable_problem(name):
+                raise ValueError(problem)
+        return freeze(dict(value))
+
+    @field_validator("inherit_env")
+    @classmethod
+    def _inherit_env(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if problem := variable_problem(name):
+                raise ValueError(problem)
+        return value
+
     @model_validator(mode="after")
     def _one_target(self) -> Server:
-        if (self.url is None) == (not self.endpoints):
-            raise ValueError("give either url or endpoints")
+        if sum((self.url is not None, bool(self.endpoints), self.command is not None)) != 1:
+            raise ValueError("give either url, endpoints or command")
+        if self.command is not None and not self.command[0].get_secret_value():
+            raise PlacedError(("command", 0), "expected the name or the path of a program")
+        if unused := sorted(self.model_fields_set & (ONLY_STDIO if self.command is None else ONLY_HTTP)):
+            raise PlacedError(
+                (unused[0],), "requires command" if self.command is None else "has no meaning with command"
+            )
         if self.url is not None and self.path is not None:
             raise ValueError("path requires endpoints; with url, the path is part of the URL")
         if self.url is not None and self.tls is not None and not self.url.startswith("https:"):
@@ -358,8 +435,25 @@ class Server(Model):
                 yield name, f"{parts.scheme}://{parts.netloc}/..."
             elif name == "path" and self.path is not None:
                 yield name, "/..."
+            elif name == "command" and self.command is not None:
+                yield name, (self.command[0].get_secret_value(), "...")
             else:
                 yield name, value
+
+    @property
+    def connection_idle_timeout(self) -> float:
+        """How long Envoy keeps an unused connection, in seconds."""
+        return 4.0 if self.idle_timeout is None or self.command is not None else self.idle_timeout
+
+    @property
+    def child_idle_timeout(self) -> float:
+        """How long a child of a stdio server lives unused, in seconds."""
+        return 600.0 if self.idle_timeout is None else self.idle_timeout
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Configured values that may be secret, and that the server knows: what it writes may repeat them."""
+        return tuple(value.get_secret_value() for value in (*self.headers.values(), *self.env.values()))
 
     @property
     def uses_tls(self) -> bool:
@@ -373,7 +467,9 @@ class Server(Model):
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
-        """Host (IPv6 without brackets) and port of each replica."""
+        """Host (IPv6 without brackets) and port of each replica; none of a command."""
+        if self.command is not None:
+            return ()
         if self.url is None:
             pairs = (endpoint.rsplit(":", 1) for endpoint in self.endpoints)
             return tuple((host.strip("[]"), int(port)) for host, port in pairs)
@@ -383,6 +479,8 @@ class Server(Model):
     @property
     def authority(self) -> str:
         """The `Host` header sent to the server: the URL's host, or the first endpoint."""
+        if self.command is not None:
+            return "localhost"
         return self.endpoints[0] if self.url is None else urlsplit(self.url).netloc
 
     @property

@@ -32,6 +32,7 @@ _EXPECTED: Mapping[str, str] = {
     "mapping_type": "expected a mapping (key: value)",
     "dict_type": "expected a mapping (key: value)",
     "tuple_type": "expected a list",
+    "too_short": "expected a list that is not empty",
     "greater_than_equal": "expected a number of at least {ge}",
     "less_than_equal": "expected a number of at most {le}",
     "literal_error": "expected {expected}",

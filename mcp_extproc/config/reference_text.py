@@ -81,6 +81,18 @@ servers:
       envoy.filters.http.rbac:
         "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute
 
+  # A stdio server: a command that is started here, for each session.
+  files:
+    command: [npx, -y, "@modelcontextprotocol/server-filesystem", /data]
+    env: {NODE_OPTIONS: --max-old-space-size=256}
+    env_file: files.env
+    cwd: /data
+    inherit_env: [SSH_AUTH_SOCK]
+    sharing: session
+    max_processes: 20
+    start_timeout: 1m
+    idle_timeout: 5m
+
 listen:
   address: 0.0.0.0
   port: ${PORT:-1975}
@@ -221,8 +233,9 @@ another name. The keys of a server:
 MCP_SERVERS_REST: Final = """\
 Nothing is ignored silently:
 
-- A server with `command` or `"type": "stdio"`, with `"type": "sse"` or with any other type can't be served. It is left out,
-  with a warning that names it and the reason. With `--strict` (`run`, `serve`, `validate`, `check`) such a file is invalid.
+- A server with `"type": "sse"` or with a type that is not named above can't be served. It is left out, with a warning that
+  names it and the reason. With `--strict` (`run`, `serve`, `validate`, `check`) such a file is invalid.
+- `command` and a URL in one server are an error.
 - A server that is left out or disabled is not read any further. Wrong values of the others are errors.
 - Some keys are for agents only: {ignored}.
   They have no effect, and one warning for each server lists those that are present. Another one lists unknown keys.
@@ -232,7 +245,8 @@ Comments (`//`, `/* */`) and trailing commas are read, as by VS Code and Cursor.
 beginning with `mcpServers:`, in a file whose name does not end in `.json` or `.jsonc`.
 
 In VS Code's file the servers are under `servers`. A JSON file is read as VS Code's if it has no other top-level keys than
-`servers` and `inputs`, and either has `inputs` or an entry with `type` or `command`. Any other file with `servers` is native.
+`servers` and `inputs`, and either has `inputs` or an entry with `type` or with a `command` that is text. Any other file with
+`servers` is native.
 `inputs` has no effect, with a warning; `${{input:...}}` is an error.
 """
 

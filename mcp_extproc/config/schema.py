@@ -49,7 +49,7 @@ def json_schema() -> dict[str, Any]:
     schema["properties"]["servers"] |= {"minProperties": 1, "propertyNames": {"pattern": f"^{SERVER_NAME_PATTERN}$"}}
     schema["required"] = []
     schema["anyOf"] = [{"required": ["servers"]}, {"required": ["pass_through"]}]
-    schema["$defs"]["Server"]["oneOf"] = [{"required": ["url"]}, {"required": ["endpoints"]}]
+    schema["$defs"]["Server"]["oneOf"] = [{"required": ["url"]}, {"required": ["endpoints"]}, {"required": ["command"]}]
     schema["$defs"] = {name: _with_variables(section) for name, section in schema["$defs"].items()}
     return {"$schema": _DIALECT, **_with_variables(schema), "title": "mcp-extproc configuration"}
 

@@ -70,6 +70,8 @@ class Layout:
     """Envoy's private listener for requests whose session a server lost."""
     batches: Address
     """Envoy's private listener for the messages of batches, with the same filters as the clients' listener."""
+    bridge: Address
+    """The process that runs stdio servers."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
     extproc_tls: ExtprocTls | None = None
@@ -88,5 +90,6 @@ class Layout:
             upstreams=UnixAddress(str(directory / "upstreams.sock")),
             repair=UnixAddress(str(directory / "repair.sock")),
             batches=UnixAddress(str(directory / "batches.sock")),
+            bridge=UnixAddress(str(directory / "bridge.sock")),
             admin=UnixAddress(str(directory / "admin.sock")),
         )

@@ -101,20 +101,32 @@ def _checksum(endpoint: Endpoint) -> int:
         endpoint.separator,
         endpoint.resources,
         [
-            (name, endpoint.prefixes[name], server.addresses, server.path_and_query, server.tools.model_dump())
+            (name, endpoint.prefixes[name], server.addresses, _target(server), server.tools.model_dump())
             for name, server in endpoint.servers.items()
         ],
     )
     return zlib.crc32(repr(offer).encode())
 
 
+def _target(server: Server) -> object:
+    """What a server is, besides its addresses."""
+    if server.command is None:
+        return server.path_and_query
+    return [word.get_secret_value() for word in server.command]
+
+
+def path_of(name: str, server: Server) -> str:
+    """``:path`` of requests to a server, query included. Commands share the bridge's socket, each at a path of its own."""
+    return server.path_and_query if server.command is None else f"/{name}"
+
+
 def _entry(name: str, server: Server) -> CatalogEntry:
     return CatalogEntry(
         name=name,
-        path=server.path_and_query,
+        path=path_of(name, server),
         origins=frozenset(_origin(server, host, port) for host, port in server.addresses),
         headers=tuple((header.lower(), value.get_secret_value()) for header, value in server.headers.items()),
-        redact=Redactor((value.get_secret_value() for value in server.headers.values()), server.path_and_query),
+        redact=Redactor(server.secrets, "" if server.command is not None else server.path_and_query),
         tools=ToolFilter(server.tools),
         discovery_timeout=server.discovery_timeout,
     )

@@ -10,6 +10,7 @@ import signal
 from asyncio.subprocess import Process
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from mcp_extproc.bridge.processes import WAITED
 from mcp_extproc.run import open_files
 
 KILL_SECONDS = 5.0
@@ -25,6 +26,7 @@ async def spawn(
     *,
     environment: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
+    keep_stdin: bool = False,
     stdout: int | None = None,
     stderr: int | None = None,
     descriptors: Collection[int] = (),
@@ -35,21 +37,24 @@ async def spawn(
         command: the program and its arguments.
         environment: variables added to our own.
         stdin: content of its standard input.
+        keep_stdin: leave its standard input open, to write more.
         stdout: file descriptor of its standard output, or ``asyncio.subprocess.PIPE``; ours by default.
         stderr: file descriptor of its standard error; ours by default.
         descriptors: further file descriptors to inherit, with the same numbers.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env={**os.environ, **(environment or {})},
-        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-        stdout=stdout,
-        stderr=stderr,
-        pass_fds=tuple(descriptors),
-        # Ctrl-C reaches only the parent, which ends the children in order.
-        start_new_session=True,
-        preexec_fn=_prepare,
-    )
+    with WAITED.starting():
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env={**os.environ, **(environment or {})},
+            stdin=asyncio.subprocess.DEVNULL if stdin is None and not keep_stdin else asyncio.subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=tuple(descriptors),
+            # Ctrl-C reaches only the parent, which ends the children in order.
+            start_new_session=True,
+            preexec_fn=_prepare,
+        )
+        WAITED.pids.add(process.pid)
     if stdin is not None:
         assert process.stdin is not None
         # A child that ended before it read everything is handled by its waiter.

@@ -17,6 +17,7 @@ from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, Server, Sourc
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout, cluster_name
 from mcp_extproc.envoy.watched_files import File, Rendered
+from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.supervisor import Supervisor
@@ -50,6 +51,7 @@ class LiveConfig:
         served: its content at the start.
         port: port for clients, instead of the configuration's.
         workers: the workers that use it.
+        bridge: runs its stdio servers.
         layout: addresses of Envoy and the workers.
         directory: of the files that Envoy watches; ``None`` if Envoy is configured separately.
     """
@@ -60,6 +62,7 @@ class LiveConfig:
         served: Loaded,
         port: int | None,
         workers: Supervisor,
+        bridge: Bridge,
         layout: Layout,
         directory: Path | None,
     ) -> None:
@@ -67,6 +70,7 @@ class LiveConfig:
         self._source = source
         self._port = port
         self._workers = workers
+        self._bridge = bridge
         self._layout = layout
         self._directory = directory
         self._admin = Admin(layout.admin) if layout.admin is not None else None
@@ -187,9 +191,11 @@ class LiveConfig:
 
     async def _bring_in(self, new: Loaded, leaving: Mapping[str, Server]) -> None:
         try:
+            await self._bridge.serve(_with(new.config, leaving))
             await self._install(self._rendered(_with(new.config, leaving)).watched)
             await self._workers.restart(new)
         except Exception:
+            await self._bridge.serve(_with(self.served.config, self._leaving))
             if self._directory is not None:
                 for part in _removing(self._rendered(_with(self.served.config, self._leaving))):
                     watched_files.write(self._directory, part)
@@ -206,6 +212,7 @@ class LiveConfig:
                 for name in [name for name in self._leaving if await self._is_idle(name)]:
                     del self._leaving[name]
                 await self._install([self._rendered(_with(config, self._leaving)).clusters])
+                await self._bridge.serve(_with(config, self._leaving))
                 if self._leaving:
                     await asyncio.sleep(POLL_SECONDS)
             if self._directory is not None and watched_files.write(self._directory, rendered.bootstrap):
@@ -213,7 +220,7 @@ class LiveConfig:
                     "why": "settings that Envoy reads only when it starts have changed",
                     "file": self._directory / watched_files.BOOTSTRAP,
                 })  # fmt: skip
-        except (Refused, OSError) as error:
+        except (Refused, StartError, OSError) as error:
             log.event(_LOG, logging.ERROR, "envoy_config_not_tidied", {"why": str(error)})
 
     async def _is_idle(self, server: str) -> bool:

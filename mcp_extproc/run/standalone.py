@@ -17,11 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig, Loaded, Source
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
+from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
@@ -97,7 +99,9 @@ class StandaloneGateway:
             self.layout.extproc,
             {SECRET_VARIABLE: secret},
         )
-        self._live = LiveConfig(source, served, port, self._workers, self.layout, self._directory)
+        assert isinstance(self.layout.bridge, UnixAddress)
+        self._bridge = Bridge(self.layout.bridge, source.folder)
+        self._live = LiveConfig(source, served, port, self._workers, self._bridge, self.layout, self._directory)
         self.port = served.config.listen.port
         """The TCP port for clients; known once started."""
 
@@ -113,10 +117,11 @@ class StandaloneGateway:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The child processes: ``envoy``, ``worker``, ``worker-2`` and so on."""
+        """The child processes: ``envoy``, ``bridge`` if there are stdio servers, ``worker``, ``worker-2`` and so on."""
         envoy = {"envoy": self._envoy.pid} if self._envoy is not None else {}
         workers = enumerate(self._workers.pids, 1)
-        return envoy | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
+        bridge = {"bridge": self._bridge.pid} if self._bridge.pid is not None else {}
+        return envoy | bridge | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
@@ -165,6 +170,9 @@ class StandaloneGateway:
         _check_port_is_free(self._live.served.config)
         self._live.write_watched()
         self._live.write_bootstrap()
+        started.push_async_callback(self._bridge.stop)
+        await self._bridge.serve(self._live.served.config)
+        self._require_a_server()
         # First who would start workers again, then Envoy: with its workers gone it would answer 503 to what still comes in.
         started.push_async_callback(self._workers.stop)
         self._envoy = await self._start_envoy(self._directory / BOOTSTRAP)
@@ -179,6 +187,12 @@ class StandaloneGateway:
         started.push_async_callback(self._drain)
         started.push_async_callback(self._live.close)
         self._live.watch()
+
+    def _require_a_server(self) -> None:
+        unusable = self._bridge.unusable
+        if unusable.keys() == self._live.served.config.servers.keys():
+            problems = "".join(f"\n  {name}: {problem}" for name, problem in unusable.items())
+            raise StartError(f"no server can be started:{problems}")
 
     async def _until_ready(self, envoy: Process) -> None:
         deadline = time.monotonic() + START_SECONDS

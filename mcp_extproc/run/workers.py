@@ -9,10 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import Loaded, Source
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
+from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.telemetry import log
@@ -54,7 +56,9 @@ class Workers:
             layout.extproc,
             {SECRET_VARIABLE: secret},
         )
-        self._live = LiveConfig(source, served, port, self._workers, layout, envoy_config)
+        assert isinstance(layout.bridge, UnixAddress)
+        self._bridge = Bridge(layout.bridge, source.folder)
+        self._live = LiveConfig(source, served, port, self._workers, self._bridge, layout, envoy_config)
 
     @property
     def pids(self) -> Sequence[int]:
@@ -73,10 +77,12 @@ class Workers:
             OSError: the files can't be written.
         """
         async with AsyncExitStack() as starting:
+            starting.push_async_callback(self._bridge.stop)
             starting.push_async_callback(self._workers.stop, self._stop_seconds)
             # First, as another process that serves here would see its Envoy's files change.
             await self._workers.open()
             # An Envoy that runs already, with what was served before, is ready for the new workers.
+            await self._bridge.serve(self._live.served.config)
             if self._envoy_config is not None:
                 self._live.write_watched()
             await self._workers.start()

@@ -112,7 +112,10 @@ def _has(ref: SessionRef, row: Method) -> bool:
 
 
 def address_of(config: GatewayConfig, server: str) -> str:
-    """``host:port`` of a server, of the first replica where there are several."""
+    """``host:port`` of a server, of the first replica where there are several; of a stdio server its program."""
+    command = config.servers[server].command
+    if command is not None:
+        return command[0].get_secret_value()
     host, port = config.servers[server].addresses[0]
     return str(TcpAddress(host, port))
 

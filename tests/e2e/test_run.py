@@ -167,7 +167,7 @@ async def test_an_envoy_that_refuses_the_listener(tmp_path: Path, alpha: Scripte
 
 async def test_what_can_not_be_served_stops_the_start(tmp_path: Path) -> None:
     file = write(tmp_path, {"mcpServers": {
-        "files": {"command": "npx", "args": ["server"]}, "old": {"type": "sse", "url": "http://localhost/sse"},
+        "files": {"type": "websocket", "url": "ws://localhost"}, "old": {"type": "sse", "url": "http://localhost/sse"},
     }})  # fmt: skip
     code, _, err = await finished(file)
     assert code == 2

@@ -612,25 +612,27 @@ async def test_a_server_that_comes_late(tmp_path: Path, person: Person) -> None:
 # -- Foreign servers and clients ----------------------------------------------------------------------------------------
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mixed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestGateway]:
-    """Two servers on the Python SDK, and the reference server of the TypeScript SDK."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["http", "stdio"])
+async def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestGateway]:
+    """Two servers on the Python SDK, and the reference server of the TypeScript SDK, at an address or as a command."""
     logs = tmp_path_factory.mktemp("mixed")
     ports = {name: free_port() for name in ("first", "second", "everything")}
     everything = [node(), str(package("@modelcontextprotocol/server-everything") / "dist" / "index.js")]
-    urls = {name: f"http://localhost:{port}/mcp" for name, port in ports.items()}
-    async with (
-        running("first", ports["first"], logs),
-        running("second", ports["second"], logs),
-        http_server(
-            [*everything, "streamableHttp"],
-            ports["everything"],
-            log=logs / "everything.log",
-            environment={"PORT": str(ports["everything"])},
-        ),
-        start_gateway(logs, urls) as gateway,
-    ):
-        yield gateway
+    servers: dict[str, Any] = {name: f"http://localhost:{port}/mcp" for name, port in ports.items()}
+    async with AsyncExitStack() as stack:
+        for name in PAIR:
+            await stack.enter_async_context(running(name, ports[name], logs))
+        if request.param == "stdio":
+            servers["everything"] = {"command": [*everything, "stdio"]}
+        else:
+            server = http_server(
+                [*everything, "streamableHttp"],
+                ports["everything"],
+                log=logs / "everything.log",
+                environment={"PORT": str(ports["everything"])},
+            )
+            await stack.enter_async_context(server)
+        yield await stack.enter_async_context(start_gateway(logs, servers))
 
 
 async def test_a_foreign_server_among_others(mixed: TestGateway, person: Person) -> None:

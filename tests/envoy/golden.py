@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mcp_extproc.address import TcpAddress, parse_address
+from mcp_extproc.address import TcpAddress, UnixAddress, parse_address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import ExtprocTls, Layout
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
@@ -19,10 +19,15 @@ _TCP = Layout(
     TcpAddress("127.0.0.1", 9003),
     TcpAddress("127.0.0.1", 9004),
     TcpAddress("127.0.0.1", 9901),
+    UnixAddress("/run/mcp-extproc/bridge.sock"),
 )
 
 CASES: dict[str, tuple[dict[str, Any], Layout]] = {
     "one-server": ({"servers": {"notes": {"url": "http://127.0.0.1:3001/mcp", "prefix": ""}}}, _SOCKETS),
+    "stdio": (
+        {"servers": {"local": {"command": ["npx", "-y", "server", "--key=hush"], "env": {"KEY": "hush"}}}},
+        _SOCKETS,
+    ),
     "several-servers": (
         {
             "listen": {"address": "0.0.0.0", "port": 8080, "path": "/tools/mcp"},

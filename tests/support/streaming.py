@@ -416,10 +416,16 @@ async def listen(
 
 @asynccontextmanager
 async def calling(
-    gateway: TestClient, session: str, name: str, *, id: Any = 1, meta: Mapping[str, Any] | None = None
+    gateway: TestClient,
+    session: str,
+    name: str,
+    *,
+    id: Any = 1,
+    meta: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Events]:
     """A call of a tool whose answer is read as a stream. Leaving it drops the connection."""
-    params: dict[str, Any] = {"name": name, "arguments": {}}
+    params: dict[str, Any] = {"name": name, "arguments": arguments or {}}
     if meta is not None:
         params["_meta"] = meta
     body = json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).encode()

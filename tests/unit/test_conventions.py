@@ -75,6 +75,7 @@ POLLS_BY_HAND = {
     "tests/compose/traffic.py": "callers that pause between calls",
     "tests/extproc/http2rig.py": "it counts turns of the loop",
     "tests/extproc/recorded/replay.py": "it counts turns of the loop",
+    "tests/support/stdio_server.py": "a program of its own, without an event loop",
     "tests/support/waiting.py": "the helper itself",
     "tests/unit/upstreams/test_fan_out.py": "turns of the loop",
     "tests/unit/upstreams/test_merged_stream.py": "turns of the loop",

@@ -82,7 +82,7 @@ def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:
         load_assignment=ClusterLoadAssignment(
             cluster_name=cluster_name(name),
             endpoints=[
-                LocalityLbEndpoints(lb_endpoints=[_replica(server, host, port) for host, port in server.addresses]),
+                LocalityLbEndpoints(lb_endpoints=_replicas(server, layout)),
                 # Gets only retries: requests for which the server's response indicates a lost session (docs/design.md).
                 LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)]),
             ],
@@ -104,10 +104,18 @@ def _http_options(server: Server) -> HttpProtocolOptions:
         explicit.http_protocol_options = Http1ProtocolOptions()
     return HttpProtocolOptions(
         common_http_protocol_options=CommonHttpProtocolOptions(
-            idle_timeout=seconds(server.idle_timeout), max_requests_per_connection=server.max_requests_per_connection
+            idle_timeout=seconds(server.connection_idle_timeout),
+            max_requests_per_connection=server.max_requests_per_connection,
         ),
         explicit_http_config=explicit,
     )
+
+
+def _replicas(server: Server, layout: Layout) -> list[LbEndpoint]:
+    if server.command is not None:
+        # One process has the children of all stdio servers; the path says which server is meant.
+        return [LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=envoy_address(layout.bridge)))]
+    return [_replica(server, host, port) for host, port in server.addresses]
 
 
 def _replica(server: Server, host: str, port: int) -> LbEndpoint:

@@ -50,7 +50,8 @@ def test_every_honoured_key() -> None:
         "enabled": True,
         "isActive": True,
     }
-    assert entry.keys() | {"httpUrl", "serverUrl"} == KEYS.keys()
+    of_commands = {"command", "args", "env", "envFile", "cwd"}
+    assert entry.keys() | {"httpUrl", "serverUrl"} | of_commands == KEYS.keys()
     loaded = load_entry(entry, {"HOST": "h:1", "KEY": "k"})
     server = loaded.config.servers["a"]
     assert loaded.warnings == ()
@@ -111,10 +112,7 @@ def test_disabled_servers_are_left_out_and_named() -> None:
 def test_keys_without_effect_are_named_once_per_server() -> None:
     entry: dict[str, Any] = {"url": URL, "zzz": 1, "a\nb": 2} | dict.fromkeys(CLIENT_KEYS, "${NOPE}")
     assert load_entry(entry).warnings == (
-        (
-            "mcpServers.a: keys for agents have no effect here: alwaysAllow, args, cwd, description, env, envFile, "
-            "headersHelper, oauth, trust"
-        ),
+        ("mcpServers.a: keys for agents have no effect here: alwaysAllow, description, headersHelper, oauth, trust"),
         'mcpServers.a: unknown keys have no effect: zzz, "a\\nb"',
     )
 
@@ -127,16 +125,13 @@ def test_other_top_level_keys_are_named() -> None:
     )
 
 
-STDIO = (
-    "is started with a command (stdio), but the gateway supports only HTTP: "
-    'run the server with Streamable HTTP and give its url, or set "disabled": true'
-)
 SSE = (
     "has type sse (HTTP+SSE of protocol 2024-11-05), but the gateway supports only Streamable HTTP: "
     'use the server\'s Streamable HTTP endpoint with "type": "http", or set "disabled": true'
 )
+TEXT = "expected text (numbers, true and false in quotes)"
 UNKNOWN_TYPE = (
-    "has an unknown type: expected one of http, streamable-http, streamable_http, streamableHttp, "
+    "has an unknown type: expected one of stdio, http, streamable-http, streamable_http, streamableHttp, "
     'or set "disabled": true'
 )
 
@@ -144,9 +139,18 @@ UNKNOWN_TYPE = (
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        ({"command": "npx", "args": ["-y", "x"]}, f"mcpServers.a: {STDIO}"),
-        ({"command": "npx", "url": URL}, f"mcpServers.a: {STDIO}"),
-        ({"type": "stdio", "url": URL}, f"mcpServers.a: {STDIO}"),
+        ({"command": "npx", "url": URL}, "mcpServers.a: command and url are given: keep one of them"),
+        ({"command": "npx", "type": "http"}, "mcpServers.a.type: command is given, which is a server of type stdio"),
+        ({"type": "stdio"}, "mcpServers.a.command: required, but missing: give the program's name or path"),
+        ({"command": ["npx"]}, "mcpServers.a.command: required, but missing: give the program's name or path"),
+        ({"command": "npx", "args": "-y"}, "mcpServers.a.args: expected a list of texts"),
+        ({"command": "npx", "env": {"PORT": 1}}, f"mcpServers.a.env.PORT: {TEXT}"),
+        (
+            {"command": "npx", "env": {"A=hush": "1"}},
+            "mcpServers.a.env: expected names of environment variables: letters, digits and _, beginning with no digit",
+        ),
+        ({"command": "npx", "envFile": 1}, f"mcpServers.a.envFile: {TEXT}"),
+        ({"command": "npx", "cwd": ""}, "mcpServers.a.cwd: expected text that is not empty"),
         ({"type": "sse", "url": URL}, f"mcpServers.a: {SSE}"),
         ({"type": "ws", "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
         ({"type": ["http"], "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
@@ -220,17 +224,16 @@ def test_names_that_can_not_be_a_prefix(name: str, shown: str, problem: str) -> 
     assert entry_error({"url": URL}, name) == f"mcpServers{shown}: {problem}"
 
 
-NOT_SERVED = {"f": {"command": "x"}, "s": {"type": "sse"}, "w": {"type": "ws"}, "not a prefix": {"type": "stdio"}}
+NOT_SERVED = {"s": {"type": "sse"}, "w": {"type": "ws"}, "not a prefix": {"type": "sse"}}
 
 
 def test_what_can_not_be_served_is_left_out_and_named() -> None:
     loaded = loads(json.dumps({"mcpServers": {**NOT_SERVED, "ok": {"url": URL}}}), "m.json", {})
     assert list(loaded.config.servers) == ["ok"]
     assert loaded.warnings == (
-        f"mcpServers.f: is left out, as it {STDIO}",
         f"mcpServers.s: is left out, as it {SSE}",
         f"mcpServers.w: is left out, as it {UNKNOWN_TYPE}",
-        f'mcpServers["not a prefix"]: is left out, as it {STDIO}',
+        f'mcpServers["not a prefix"]: is left out, as it {SSE}',
     )
 
 
@@ -241,8 +244,8 @@ def test_none_can_be_served_or_all_have_to_be(others: dict[str, Any], strict: bo
     with pytest.raises(ConfigError) as caught:
         loads(json.dumps({"mcpServers": {**NOT_SERVED, **others}}), "m.json", {}, strict=strict)
     assert str(caught.value) == (
-        f"m.json: 4 problems\n  mcpServers.f: {STDIO}\n  mcpServers.s: {SSE}\n  mcpServers.w: {UNKNOWN_TYPE}\n"
-        f'  mcpServers["not a prefix"]: {STDIO}'
+        f"m.json: 3 problems\n  mcpServers.s: {SSE}\n  mcpServers.w: {UNKNOWN_TYPE}\n"
+        f'  mcpServers["not a prefix"]: {SSE}'
     )
 
 
@@ -281,4 +284,41 @@ def test_vscode() -> None:
     assert loaded.warnings == ("inputs: has no effect, since the gateway can't prompt; use ${VAR} instead",)
     text = f'// mine\n{{"servers": {{"a": {{"command": "x"}}, "b": {{"url": "{URL}"}},}}}}'
     for name in ("mcp.json", "mcp.jsonc", "mcp"):
-        assert loads(text, name, {}).warnings == (f"servers.a: is left out, as it {STDIO}",)
+        loaded = loads(text, name, {})
+        assert (loaded.source, list(loaded.config.servers)) == ("mcp-servers", ["a", "b"])
+
+
+def test_a_native_file_in_json_is_none_of_vscodes() -> None:
+    loaded = loads('{"servers": {"a": {"command": ["x"]}}}', "gateway.json", {})
+    assert loaded.source == "native"
+
+
+def test_a_command() -> None:
+    entry = {
+        "type": "stdio",
+        "command": "${PROGRAM:-npx}",
+        "args": ["-y", "@scope/server", "${KEY}"],
+        "env": {"TOKEN": "${KEY}", "MODE": "x"},
+        "envFile": ".env",
+        "cwd": "/data",
+        "includeTools": ["one"],
+        "timeout": 1500,
+    }
+    loaded = load_entry(entry, {"KEY": "hush-hush"})
+    server = loaded.config.servers["a"]
+    assert loaded.warnings == ()
+    assert server.command is not None
+    assert [word.get_secret_value() for word in server.command] == ["npx", "-y", "@scope/server", "hush-hush"]
+    assert {name: value.get_secret_value() for name, value in server.env.items()} == {"TOKEN": "hush-hush", "MODE": "x"}
+    assert (server.env_file, server.cwd, server.timeout) == (".env", "/data", 1.5)
+    assert server.secrets == ("hush-hush", "x")
+    assert "hush" not in repr(server)
+
+
+def test_keys_of_the_other_kind_are_named() -> None:
+    assert load_entry({"command": "npx", "headers": {"A": "${NOPE}"}}, {"NOPE": "1"}).warnings == (
+        "mcpServers.a: keys without effect for a server with a command: headers",
+    )
+    assert load_entry({"url": URL, "args": ["x"], "cwd": "/"}).warnings == (
+        "mcpServers.a: keys without effect for a server with a URL: args, cwd",
+    )

@@ -93,11 +93,25 @@ def test_bad_endpoints(endpoint: str) -> None:
     )
 
 
+OURS = "variables that begin with MCP_EXTPROC_ are the gateway's own"
+
+
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
-        ("prefix: x", "servers.a: give either url or endpoints"),
-        ("url: 'http://a/', endpoints: ['a:1']", "servers.a: give either url or endpoints"),
+        ("prefix: x", "servers.a: give either url, endpoints or command"),
+        ("url: 'http://a/', endpoints: ['a:1']", "servers.a: give either url, endpoints or command"),
+        ("url: 'http://a/', command: [x]", "servers.a: give either url, endpoints or command"),
+        ("command: []", "servers.a.command: expected a list that is not empty"),
+        ("command: [x, 1]", "servers.a.command[1]: expected text (numbers, true and false in quotes)"),
+        ("command: ['']", "servers.a.command[0]: expected the name or the path of a program"),
+        ("command: [x], headers: {a: b}", "servers.a.headers: has no meaning with command"),
+        ("command: [x], sticky_sessions: true", "servers.a.sticky_sessions: has no meaning with command"),
+        ("command: [x], env: {MCP_EXTPROC_CHILD: a}", f"servers.a.env: {OURS}"),
+        ("command: [x], inherit_env: [MCP_EXTPROC_SESSION_SECRET]", f"servers.a.inherit_env: {OURS}"),
+        ("command: [x], sharing: all", "servers.a.sharing: expected 'session' or 'shared'"),
+        ("command: [x], max_processes: 0", "servers.a.max_processes: expected a number of at least 1"),
+        ("url: 'http://a/', cwd: /", "servers.a.cwd: requires command"),
         ("url: 'http://a/', path: /x", "servers.a: path requires endpoints; with url, the path is part of the URL"),
         ("url: 'http://a/', tls: {}", "servers.a: tls requires an https URL"),
         ("endpoints: ['a:1', 'a:1']", "servers.a: an endpoint is listed twice"),

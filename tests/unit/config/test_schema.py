@@ -34,7 +34,7 @@ def test_the_module_prints_the_document() -> None:
 
 def test_the_example_loads_and_is_complete() -> None:
     config = native(EXAMPLE, ENVIRON)
-    assert list(config.servers) == ["github", "tickets", "local"]
+    assert list(config.servers) == ["github", "tickets", "local", "files"]
     data = yaml.safe_load(EXAMPLE)
     assert data.keys() == GatewayConfig.model_fields.keys()
     for section in ("listen", "session", "limits", "log"):
@@ -113,6 +113,10 @@ A = {"url": "http://a/"}
         ({"servers": {"a b": A}}, False),
         ({"servers": {"a": {}}}, False),
         ({"servers": {"a": {**A, "endpoints": ["a:1"]}}}, False),
+        ({"servers": {"a": {"command": ["npx"], "env": {"A": "${B}"}, "sharing": "shared"}}}, True),
+        ({"servers": {"a": {**A, "command": ["npx"]}}}, False),
+        ({"servers": {"a": {"command": []}}}, False),
+        ({"servers": {"a": {"command": "npx"}}}, False),
         ({"servers": {"a": {**A, "timeout": "soon"}}}, False),
         ({"servers": {"a": {**A, "header": {}}}}, False),
         ({"servers": {"a": A}, "listen": {"port": "x"}}, False),
@@ -132,7 +136,7 @@ def test_the_schema_agrees_with_the_model(data: Any, valid: bool, validator: Any
 def test_the_schema_has_no_keywords_of_pydantics_own() -> None:
     known = {
         "$ref", "additionalProperties", "anyOf", "const", "default", "description", "enum", "examples", "exclusiveMinimum",
-        "format", "items", "maximum", "minLength", "minProperties", "minimum", "oneOf", "pattern", "properties",
+        "format", "items", "maximum", "minItems", "minLength", "minProperties", "minimum", "oneOf", "pattern", "properties",
         "propertyNames", "required", "title", "type", "writeOnly",
     }  # fmt: skip
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_extproc import tasks
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import Rendered
 from mcp_extproc.run import reload
+from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig
 from tests.support.waiting import eventually
@@ -64,7 +66,9 @@ class Stage:
         self.workers = Workers(directory)
         layout = replace(Layout.in_directory(directory), admin=None)
         source = FileSource(self.file, {}, strict=strict)
-        self.live = LiveConfig(source, source.load(), None, cast("Supervisor", self.workers), layout, directory)
+        bridge = Bridge(UnixAddress(str(directory / "bridge.sock")), directory)
+        workers = cast("Supervisor", self.workers)
+        self.live = LiveConfig(source, source.load(), None, workers, bridge, layout, directory)
         self.live.write_watched()
         self.live.write_bootstrap()
 
@@ -80,7 +84,7 @@ class Stage:
 
 def clusters(directory: Path) -> set[str]:
     resources = json.loads((directory / "cds.json").read_text())["resources"]
-    return {cluster["name"].removeprefix("mcp/") for cluster in resources} - {"mcp_extproc"}
+    return {cluster["name"].removeprefix("mcp/") for cluster in resources} - {"mcp_extproc", "mcp_nowhere"}
 
 
 @pytest.fixture

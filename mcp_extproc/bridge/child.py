@@ -1,0 +1,280 @@
+"""One child: a stdio server's process, its pipes, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from mcp_extproc.bridge import processes
+from mcp_extproc.bridge.environment import NotStarted, environment, program
+from mcp_extproc.bridge.lines import Lines, TooLong, as_line
+from mcp_extproc.bridge.messages import Incoming, read
+from mcp_extproc.bridge.said import Allowance, Said, plain
+from mcp_extproc.bridge.spec import StdioServer
+from mcp_extproc.gateway.redaction import Redactor
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
+
+GRACE_SECONDS = 2.0
+"""Between SIGTERM and SIGKILL."""
+
+_CHUNK = 1 << 16
+_REASON_CHARACTERS = 200
+_POLL_SECONDS = 0.02
+_UNREAD_MESSAGES = 2
+"""As many requests of the largest size may wait for a child that does not read."""
+
+_LOG = log.logger("bridge")
+_NUMBERS = itertools.count(1)
+
+Receive = Callable[[Incoming | TooLong], Awaitable[None]]
+"""Takes what a child writes. While it waits, nothing more is read."""
+
+
+class NotRead(Exception):
+    """A child does not read its input, or has ended."""
+
+
+class Reports:
+    """The log of one server's children.
+
+    Args:
+        name: of the server.
+        spec: its secrets are taken out of what is logged.
+    """
+
+    def __init__(self, name: str, spec: StdioServer) -> None:
+        self.name = name
+        self.redact = Redactor(spec.env.values(), "")
+        self._allowance = Allowance(time.monotonic())
+
+    def event(self, level: int, name: str, fields: Mapping[str, object]) -> None:
+        """Something that children do rarely."""
+        log.event(_LOG, level, name, {"server": self.name, **fields})
+
+    def line(self, level: int, event: str, pid: int, text: str) -> None:
+        """Something that they may do without end."""
+        if not self._allowance.takes(time.monotonic()):
+            return
+        fields: dict[str, object] = {"pid": pid, "line": self.redact(text, len(text))}
+        if left_out := self._allowance.taken_left_out():
+            fields["lines_left_out"] = left_out
+        self.event(level, event, fields)
+
+
+class Child:
+    """A running child.
+
+    Args:
+        process: its process.
+        mark: its mark in the table of processes.
+        spec: what it is a child of.
+        reports: where it is reported.
+    """
+
+    def __init__(self, process: _Process, mark: str, spec: StdioServer, reports: Reports) -> None:
+        self._process = process
+        self._mark = mark
+        self._spec = spec
+        self._reports = reports
+        self._said = Said()
+        self._ending: asyncio.Task[None] | None = None
+        self._tasks = Tasks(_LOG)
+        self._readers: list[asyncio.Task[None]] = []
+        self.pid = process.pid
+        self.ended = asyncio.Event()
+        """Set once it is gone, with all below it."""
+        self.ending_text = ""
+        """How it ended, as a clause for people."""
+        self.was_asked = False
+        """Whether it ended because it was told to."""
+
+    @classmethod
+    async def start(cls, spec: StdioServer, reports: Reports, receive: Receive) -> Child:
+        """Start one.
+
+        Raises:
+            NotStarted: it can't be started.
+        """
+        mark = f"{os.getpid()}.{next(_NUMBERS)}"
+        variables = environment(spec, os.environ)
+        path = program(spec, variables)
+        try:
+            with processes.WAITED.starting():
+                process = await _spawn(
+                    path, *spec.command[1:],
+                    env={**variables, processes.MARK: mark}, cwd=spec.cwd, stdin=PIPE, stdout=PIPE, stderr=PIPE,
+                    start_new_session=True, preexec_fn=processes.ending_with_parent(os.getpid()),
+                )  # fmt: skip
+                processes.WAITED.pids.add(process.pid)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
+            raise NotStarted(f"it can't be started: {why}") from None
+        child = cls(process, mark, spec, reports)
+        child._begin(receive)
+        reports.event(logging.DEBUG, "child_started", {"pid": child.pid})
+        return child
+
+    def _begin(self, receive: Receive) -> None:
+        name = self._reports.name
+        self._readers = [
+            self._tasks.start("read_child", self._read(receive), server=name),
+            self._tasks.start("read_child_errors", self._read_errors(), server=name),
+        ]
+        self._tasks.start("wait_for_child", self._wait(), server=name)
+
+    def write(self, message: bytes) -> None:
+        """Send it a message.
+
+        Raises:
+            NotRead: it does not read, or has ended. ``str()`` is a clause that says which.
+        """
+        pipe = self._process.stdin
+        if pipe is None or pipe.is_closing() or self._ending is not None:
+            raise NotRead("has ended")
+        if pipe.transport.get_write_buffer_size() > _UNREAD_MESSAGES * self._spec.request_bytes:
+            raise NotRead("does not read its input")
+        pipe.write(as_line(message))
+
+    async def end(self) -> None:
+        """End it and all below it: SIGTERM, then SIGKILL."""
+        if self._ending is None:
+            self.was_asked = True
+            self._ending = self._tasks.start("end_child", self._end(), server=self._reports.name)
+        await asyncio.shield(self._ending)
+
+    # -- What it writes -------------------------------------------------------------------------------------------------
+
+    async def _read(self, receive: Receive) -> None:
+        assert self._process.stdout is not None
+        lines = Lines(self._spec.event_bytes)
+        async for chunk in _chunks(self._process.stdout):
+            for line in lines.feed(chunk):
+                await self._take(line, receive)
+
+    async def _take(self, line: bytes | TooLong, receive: Receive) -> None:
+        if isinstance(line, TooLong):
+            self._reports.line(
+                logging.WARNING, "stdout_line_too_long", self.pid, f"over {self._spec.event_bytes} bytes"
+            )
+            await receive(line)
+            return
+        messages = read(line)
+        if messages is None:
+            text = plain(line[:2000].decode(errors="replace"))[:200]
+            self._reports.line(logging.WARNING, "stdout_is_no_message", self.pid, text)
+            return
+        for message in messages:
+            await receive(message)
+
+    async def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        async for chunk in _chunks(self._process.stderr):
+            self._log(self._said.feed(chunk))
+        self._log(self._said.finish())
+
+    def _log(self, lines: list[str]) -> None:
+        for line in lines:
+            self._reports.line(logging.INFO, "stderr", self.pid, line)
+
+    # -- Its end --------------------------------------------------------------------------------------------------------
+
+    async def _wait(self) -> None:
+        await self._process.exited.wait()
+        if self._ending is None:
+            self._ending = self._tasks.start("end_child", self._end(), server=self._reports.name)
+
+    async def _end(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        processes.send_to_group(signal.SIGTERM, self.pid)
+        strays = self._strays()
+        processes.send(signal.SIGTERM, strays)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self._process.exited.wait()
+                while self._is_group_left() or strays:
+                    await asyncio.sleep(_POLL_SECONDS)
+                    strays = self._strays()
+        processes.send_to_group(signal.SIGKILL, self.pid)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_SECONDS):
+                while strays := self._strays():
+                    processes.send(signal.SIGKILL, strays)
+                    await asyncio.sleep(_POLL_SECONDS)
+        await self._process.exited.wait()
+        # What is left in the pipes. Somebody who is not below us may hold them open.
+        _, late = await asyncio.wait(self._readers, timeout=GRACE_SECONDS)
+        for task in late:
+            task.cancel()
+        self._process.close()
+        processes.WAITED.pids.discard(self.pid)
+        self._report(self._process.returncode or 0)
+        self.ended.set()
+
+    def _is_group_left(self) -> bool:
+        processes.WAITED.reap_others()
+        try:
+            os.killpg(self.pid, 0)
+        except OSError:
+            return False
+        return True
+
+    def _strays(self) -> list[int]:
+        """Processes below us that came from this child, and are not in its group."""
+        all_ = processes.table()
+        candidates = (
+            pid
+            for pid in processes.below(os.getpid(), all_)
+            if all_[pid].group != self.pid and not all_[pid].is_zombie and pid not in processes.WAITED.pids
+        )
+        return processes.marked(self._mark, candidates)
+
+    def _report(self, code: int) -> None:
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self.ending_text = f"ended with {how}"
+        if reason := self._said.reason.strip():
+            self.ending_text += f": {self._reports.redact(reason, _REASON_CHARACTERS)}"
+        if not self.was_asked:
+            lines = [self._reports.redact(line, len(line)) for line in self._said.last]
+            self._reports.event(
+                logging.WARNING, "child_ended", {"pid": self.pid, "exit": how, "last_lines": " | ".join(lines)}
+            )
+
+
+class _Process(Process):
+    """``wait`` returns only when the pipes are closed too, which a child's own children may keep open."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _Protocol) -> None:
+        super().__init__(transport, protocol, asyncio.get_running_loop())
+        self.exited = protocol.exited
+        """Set once it has ended."""
+        self.close = transport.close
+        """Closes our ends of the pipes."""
+
+
+class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
+    def __init__(self) -> None:
+        super().__init__(limit=_CHUNK, loop=asyncio.get_running_loop())
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
+
+
+async def _spawn(*command: str, **options: Any) -> _Process:
+    return _Process(*await asyncio.get_running_loop().subprocess_exec(_Protocol, *command, **options))
+
+
+async def _chunks(pipe: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while chunk := await pipe.read(_CHUNK):
+        yield chunk

@@ -1,0 +1,108 @@
+"""What a child gets: few variables of ours, then those that the operator wrote; and the program that its command names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from mcp_extproc.bridge.spec import StdioServer
+
+_MINIMAL = frozenset({
+    "PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "TERM",
+    # how the network is reached
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
+})  # fmt: skip
+
+_FILE_BYTES = 1 << 20
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+_QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*)\"\s*(?:#.*)?|'([^']*)'\s*(?:#.*)?")
+_COMMENT = re.compile(r"(?:^|\s+)#.*")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+class NotStarted(Exception):
+    """A child can't be started. ``str()`` is one clause that says why, and holds no value."""
+
+
+def environment(server: StdioServer, ours: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a child.
+
+    Args:
+        server: the server.
+        ours: variables of this process.
+
+    Raises:
+        NotStarted: the file of variables can't be used.
+    """
+    inherited = {
+        name: value
+        for name, value in ours.items()
+        if name in _MINIMAL or name.startswith("LC_") or name in server.inherit_env
+    }
+    return {**inherited, **(_of_file(Path(server.env_file)) if server.env_file is not None else {}), **server.env}
+
+
+def program(server: StdioServer, variables: Mapping[str, str]) -> str:
+    """The path of the program that a command names, found with the child's own ``PATH``.
+
+    Raises:
+        NotStarted: there is none, or the working directory is missing.
+    """
+    folder = Path(server.cwd) if server.cwd is not None else Path.cwd()
+    if not folder.is_dir():
+        raise NotStarted("its working directory (cwd) does not exist")
+    command = server.command[0]
+    named = str(folder / command) if "/" in command else command
+    found = shutil.which(named, path=variables.get("PATH", ""))
+    if found is None:
+        raise NotStarted(
+            f"the command {Path(command).name} was not found: install it, or give its full path"
+            if "/" not in command
+            else f"{command} is not an executable program"
+        )
+    return found
+
+
+def _of_file(path: Path) -> dict[str, str]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_BYTES + 1)
+        if len(content) > _FILE_BYTES:
+            raise NotStarted(f"its env_file is larger than {_FILE_BYTES >> 20} MiB")
+        return read_env_file(content.decode())
+    except OSError as error:
+        raise NotStarted(f"its env_file can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise NotStarted("its env_file is not UTF-8") from None
+
+
+def read_env_file(text: str) -> dict[str, str]:
+    r"""The variables in a ``.env`` file: ``NAME=value`` on each line, values possibly quoted, ``#`` for comments.
+
+    >>> read_env_file('A=1 # one\nexport B="x\\ny"\n\nC=\'$A\'')
+    {'A': '1', 'B': 'x\ny', 'C': '$A'}
+
+    Raises:
+        NotStarted: a line is something else.
+    """
+    found = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _ASSIGNMENT.fullmatch(line)
+        if match is None or "\0" in line:
+            raise NotStarted(f"its env_file is wrong in line {number}: expected NAME=value")
+        found[match[1]] = _value(match[2])
+    return found
+
+
+def _value(text: str) -> str:
+    quoted = _QUOTED.fullmatch(text)
+    if quoted is None:
+        return _COMMENT.sub("", text)
+    if quoted[2] is not None:
+        return quoted[2]
+    return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), quoted[1])

@@ -1,0 +1,83 @@
+"""The framing of the stdio transport: one JSON-RPC message on each line.
+
+Source: MCP 2025-11-25 basic/transports (stdio): messages are delimited by newlines and hold none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_ENDS = 4096
+"""Bytes that are kept of each end of a line that is too long: the envelope of a response stands at one of them."""
+
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+_ID = rb'"id"\s*:\s*(-?[0-9]{1,20}|"(?:[^"\\]|\\.){0,1024}")'
+_VERSION = rb'"jsonrpc"\s*:\s*"2\.0"'
+_ID_AT_START = re.compile(rb"\s*\{\s*(?:" + _VERSION + rb"\s*,\s*)?" + _ID + rb"\s*,")
+_ID_AT_END = re.compile(_ID + rb"\s*(?:,\s*" + _VERSION + rb"\s*)?\}\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """A line that was larger than the bound. It is skipped."""
+
+    start: bytes
+    end: bytes
+
+    @property
+    def id(self) -> bytes | None:
+        """The JSON text of the message's id, where the ends of the line show it.
+
+        Both places are members of the outermost object: nothing was opened before the one, and nothing is closed between
+        the other and the end of the line.
+        """
+        found = _ID_AT_START.match(self.start) or _ID_AT_END.search(self.end)
+        return None if found is None else found[1]
+
+
+class Lines:
+    """An incremental reader. Chunks may end anywhere.
+
+    Args:
+        max_bytes: most bytes of a line.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max = max_bytes
+        self._pending = bytearray()
+        self._start: bytes | None = None
+        """Of a line that is too long already. What is pending is the last of it then."""
+
+    def feed(self, chunk: bytes) -> Iterator[bytes | TooLong]:
+        """The lines that a chunk completes, without their ends and without empty ones."""
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            self._add(piece)
+            yield from self._take()
+        self._add(rest)
+
+    def _add(self, piece: bytes) -> None:
+        if self._start is None and len(self._pending) + len(piece) <= self._max:
+            self._pending += piece
+            return
+        if self._start is None:
+            self._start = bytes((self._pending + piece[:_ENDS])[:_ENDS])
+        self._pending += piece[-_ENDS:]
+        del self._pending[:-_ENDS]
+
+    def _take(self) -> Iterator[bytes | TooLong]:
+        pending, start = bytes(self._pending), self._start
+        self._pending.clear()
+        self._start = None
+        if start is not None:
+            yield TooLong(start, pending)
+        elif line := pending.translate(_LINE_BREAKS).strip(b" \t"):
+            yield line
+
+
+def as_line(message: bytes) -> bytes:
+    """A JSON text as a line. In JSON, line breaks stand only between tokens, where a blank means the same."""
+    return message.translate(_LINE_BREAKS) + b"\n"

@@ -1,0 +1,130 @@
+"""What children write, read as far as it takes to know whom it is for."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from mcp_extproc.mcp import envelope, errors, jsontext, methods
+from mcp_extproc.mcp.errors import McpError
+from mcp_extproc.mcp.jsontext import Members
+
+Key = tuple[type, int | str]
+"""An id or a progress token, to compare: ``1`` and ``"1"`` differ, two spellings of one string do not."""
+
+_PROGRESS = next(
+    row.name for row in methods.SERVER_NOTIFICATIONS.values() if row.relaying is methods.Relaying.BY_PROGRESS
+)
+_MAX_DEPTH = 1000
+_MAX_MEMBERS = 1_000_000
+"""The gateway and clients have lower bounds of their own, for both."""
+
+_LISTS_CHANGED = frozenset(methods.LIST_CHANGED.values())
+
+
+class Kind(enum.Enum):
+    """What a message is."""
+
+    RESPONSE = enum.auto()
+    REQUEST = enum.auto()
+    NOTIFICATION = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message of a child."""
+
+    kind: Kind
+    text: bytes = field(repr=False)
+    """Byte for byte as it was written."""
+    members: Members = field(repr=False)
+    method: str | None = None
+    id: bytes | None = None
+    """JSON text of the id."""
+    progress: bytes | None = None
+    """JSON text of the token of a notification of progress."""
+
+    @property
+    def changes_lists(self) -> bool:
+        """Whether it says that a list changed, which concerns everybody."""
+        return self.method in _LISTS_CHANGED
+
+    def with_id(self, id: bytes) -> Incoming:
+        """The same under another id."""
+        return replace(self, text=envelope.with_id(self.text, self.members, id), id=id)
+
+    def with_progress(self, token: bytes) -> Incoming:
+        """The same with another progress token."""
+        params = jsontext.split(self.members["params"])
+        raw = jsontext.join({**params, "progressToken": msgspec.Raw(token)})
+        return replace(self, text=jsontext.join({**self.members, "params": msgspec.Raw(raw)}), progress=token)
+
+
+def read(line: bytes) -> list[Incoming] | None:
+    """The messages on a line, which at 2025-03-26 may be several; ``None`` where something is no message."""
+    found = [_read_one(text) for text in envelope.messages_in(line)]
+    return None if None in found else [message for message in found if message is not None]
+
+
+def _read_one(text: bytes) -> Incoming | None:
+    try:
+        jsontext.check_text(text, _MAX_DEPTH, _MAX_MEMBERS)
+        return _read_checked(text)
+    except jsontext.NotJson:
+        return None
+
+
+def _read_checked(text: bytes) -> Incoming | None:
+    members = jsontext.object_of(text)
+    if members is None or jsontext.text_in(members, "jsonrpc") != "2.0":
+        return None
+    id = envelope.read_id(members.get("id"))
+    method = jsontext.text_in(members, "method")
+    if method is None:
+        answers = "result" in members or "error" in members
+        return Incoming(Kind.RESPONSE, text, members, id=id) if answers and id is not None else None
+    if "id" in members:
+        return Incoming(Kind.REQUEST, text, members, method, id) if id is not None else None
+    return Incoming(Kind.NOTIFICATION, text, members, method, progress=_progress_of(method, members))
+
+
+def _progress_of(method: str, members: Members) -> bytes | None:
+    params = jsontext.object_in(members, "params") if method == _PROGRESS else None
+    return envelope.read_id(params.get("progressToken")) if params is not None else None
+
+
+def key_of(raw: bytes) -> Key:
+    """An id or token, to compare."""
+    value: int | str = json.loads(raw)  # integers of any length, which the others have not
+    return type(value), value
+
+
+def token_of(request: envelope.Request) -> bytes | None:
+    """JSON text of the token under which a request wants to hear of its progress."""
+    try:
+        meta = jsontext.object_in(request.params, "_meta")
+    except jsontext.NotJson:
+        return None  # it has more members than are taken apart, and goes on as it is
+    return None if meta is None else envelope.read_id(meta.get("progressToken"))
+
+
+def cancelled_id(message: envelope.Message) -> bytes | None:
+    """JSON text of the id of the request that a notification cancels."""
+    if not isinstance(message, envelope.Notification) or message.method != methods.CANCELLED.name:
+        return None
+    return envelope.read_id(message.params.get("requestId"))
+
+
+def failure(id: bytes | None, message: str) -> bytes:
+    """The answer to a request that a server will not answer."""
+    return errors.render(McpError(errors.INTERNAL_ERROR, message, reason="stdio", id=id))
+
+
+def unsupported(id: bytes) -> bytes:
+    """The answer to a request of a server that nobody is there for."""
+    return errors.render(
+        McpError(errors.METHOD_NOT_FOUND, "There is no client that could be asked.", reason="stdio", id=id)
+    )

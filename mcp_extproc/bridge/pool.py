@@ -1,0 +1,423 @@
+"""The children of one stdio server, and the sessions that they serve."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from contextlib import suppress
+from typing import Any
+
+from mcp_extproc.bridge.backoff import Backoff
+from mcp_extproc.bridge.child import Child, NotRead, Reports
+from mcp_extproc.bridge.conversation import Conversation, Stream
+from mcp_extproc.bridge.environment import NotStarted, environment, program
+from mcp_extproc.bridge.lines import TooLong
+from mcp_extproc.bridge.messages import Incoming, Kind, cancelled_id, key_of
+from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
+from mcp_extproc.bridge.spec import StdioServer
+from mcp_extproc.mcp.envelope import Message, Request
+from mcp_extproc.mcp.errors import INTERNAL_ERROR, McpError
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
+
+_STREAM_BYTES = 1 << 20
+"""Bytes that may wait for a client that does not read, before its server has to."""
+
+_UNREAD_SECONDS = 30.0
+"""Time for a client to read on. Then its stream is given up, as others of its session wait for it."""
+
+_CANCELLED_SECONDS = 1.0
+"""Time for the answer to a cancelled call: some servers send one, others never (2025-11-25 basic/utilities/cancellation)."""
+
+_SWEEP_SECONDS = 5.0
+
+STEADY_SECONDS = 10.0
+"""A child that ended by itself sooner after its start counts as a failure, whatever it did before."""
+
+_LOG = log.logger("bridge")
+
+
+class Unavailable(McpError):
+    """A server can't be used now."""
+
+    def __init__(self, server: str, why: str, id: bytes | None) -> None:
+        super().__init__(INTERNAL_ERROR, f"The server {server} {why}", reason="stdio_unavailable", id=id)
+
+
+class Process:
+    """A child from its start on: before its answer to ``initialize``, and after."""
+
+    def __init__(self, sharing: Sharing) -> None:
+        self.sharing = sharing
+        self.child: Child | None = None
+        self.handshake: bytes | None = None
+        """Text of ``params`` of the ``initialize`` that it was sent."""
+        self.handshake_id: bytes | None = None
+        """The id of that as the child knows it, until it is answered."""
+        self.answer: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
+        self.started = self.asked = time.monotonic()
+        self.waiting = 0
+        """Requests that wait for its answer to ``initialize``."""
+        self.is_claimed = False
+        """Whether it belongs to a session alone."""
+
+    def is_for(self, params: bytes) -> bool:
+        """Whether it is starting, or has started, for whoever asks with these ``params`` of ``initialize``."""
+        if isinstance(self.sharing, Shared):
+            return self.handshake is not None
+        # It was asked already, and whoever asked has left before it had answered.
+        return self.handshake == params and not self.is_claimed and not self.waiting
+
+    def conversation(self, waiting_bytes: int) -> Conversation:
+        """That of a new session."""
+        if isinstance(self.sharing, Shared):
+            self.sharing.conversations.append(Conversation(waiting_bytes))
+        self.is_claimed = True
+        return self.sharing.conversations[-1]
+
+    async def receive(self, message: Incoming | TooLong) -> None:
+        """Take what the child writes to whom it is for."""
+        if isinstance(message, TooLong):
+            self._too_long(message)
+        elif self._is_handshake(message):
+            self.handshake_id = None
+            if not self.answer.done():
+                self.answer.set_result(message)
+        else:
+            await self._deliver(message)
+
+    def _is_handshake(self, message: Incoming) -> bool:
+        if message.kind is not Kind.RESPONSE or message.id is None or self.handshake_id is None:
+            return False
+        return key_of(message.id) == key_of(self.handshake_id)
+
+    async def _deliver(self, message: Incoming) -> None:
+        for delivery in self.sharing.incoming(message):
+            if isinstance(delivery, bytes):
+                self._answer(delivery)
+                continue
+            conversation, theirs = delivery
+            stream = conversation.destination(theirs)
+            for answer in conversation.receive(theirs):
+                self._answer(answer)
+            if stream is not None and stream.size > _STREAM_BYTES:
+                await _give_up_unread(conversation, stream)
+
+    def _answer(self, text: bytes) -> None:
+        if self.child is not None:
+            with suppress(NotRead):
+                self.child.write(text)
+
+    def _too_long(self, line: TooLong) -> None:
+        owner = None if line.id is None else self.sharing.owner(line.id)
+        if owner is not None:
+            conversation, id = owner
+            conversation.fail(id, "The server's answer is larger than limits.event_bytes.")
+
+
+async def _give_up_unread(conversation: Conversation, stream: Stream) -> None:
+    try:
+        async with asyncio.timeout(_UNREAD_SECONDS):
+            await stream.room(_STREAM_BYTES)
+    except TimeoutError:
+        conversation.leave(stream)
+        stream.end()
+
+
+class Session:
+    """One session of a client with the server."""
+
+    def __init__(self, id: str, process: Process, conversation: Conversation) -> None:
+        self.id = id
+        self.process = process
+        self.conversation = conversation
+        self.used = time.monotonic()
+
+    def send(self, message: Message) -> None:
+        """Send the client's message to the child.
+
+        Raises:
+            NotRead: it does not read, or has ended.
+        """
+        self.used = time.monotonic()
+        text = self.process.sharing.outgoing(self.conversation, message)
+        if text is not None:
+            assert self.process.child is not None
+            self.process.child.write(text)
+        cancelled = cancelled_id(message)
+        if cancelled is not None:
+            asyncio.get_running_loop().call_later(
+                _CANCELLED_SECONDS, self.conversation.fail, cancelled, "The call was cancelled."
+            )
+
+    def leave(self, stream: Stream) -> None:
+        """Nobody reads a stream any more."""
+        self.used = time.monotonic()
+        self.conversation.leave(stream)
+
+
+class Pool:
+    """All of one server.
+
+    Args:
+        name: of the server.
+        spec: how its children are started.
+    """
+
+    def __init__(self, name: str, spec: StdioServer) -> None:
+        self.name = name
+        self.spec = spec
+        self._reports = Reports(name, spec)
+        self._backoff = Backoff()
+        self._sessions: dict[str, Session] = {}
+        self._processes: list[Process] = []
+        self._spare: Process | None = None
+        """Started before anybody asked."""
+        self._tasks = Tasks(_LOG)
+        self._starting = asyncio.Lock()
+        self._proven = asyncio.Event()
+        """Set once a child has answered, or has failed to."""
+        self._is_leaving = False
+
+    def begin(self) -> None:
+        """Have a first child started."""
+        self._tasks.keep("sweep_sessions", self._sweep, server=self.name)
+        self._warm_soon()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no child, and none to come."""
+        return self._is_leaving and not self._processes
+
+    def session(self, id: str) -> Session | None:
+        """The session with an id, unless it is over."""
+        session = self._sessions.get(id)
+        return None if session is None or (self._is_leaving and not session.conversation.has_calls) else session
+
+    async def open(self, initialize: Request) -> tuple[str, bytes]:
+        """Begin a session.
+
+        Args:
+            initialize: the client's.
+
+        Returns:
+            Its id, and the text of the server's answer. The session is over at once where that is an error.
+
+        Raises:
+            McpError: no child could be started, or it did not answer.
+        """
+        await self._first_one(initialize)
+        process = await self._process_for(initialize)
+        process.waiting += 1
+        try:
+            answer = await self._answered(process, initialize)
+        finally:
+            process.waiting -= 1
+        text = answer.with_id(initialize.id).text
+        if "result" not in answer.members:
+            self._end_soon(process)
+            return "", text
+        session = Session(secrets.token_urlsafe(24), process, process.conversation(self.spec.event_bytes))
+        self._sessions[session.id] = session
+        self._warm_soon()
+        return session.id, text
+
+    def close(self, session: Session) -> None:
+        """End a session, and its child where nobody else uses it."""
+        if self._sessions.pop(session.id, None) is None:
+            return
+        process = session.process
+        session.conversation.end(f"The session with the server {self.name} has ended.")
+        process.sharing.leave(session.conversation)
+        if isinstance(process.sharing, Private):
+            self._end_soon(process)
+
+    def retire(self) -> None:
+        """Begin no more sessions, and end each once no call of it runs."""
+        self._is_leaving = True
+        for session in self._sessions.values():
+            session.conversation.stop_listening()
+        self._close_unused()
+
+    async def end(self) -> None:
+        """End all children, and what runs in them."""
+        self._is_leaving = True
+        for session in list(self._sessions.values()):
+            session.conversation.end(f"The server {self.name} is not served any more.")
+        self._sessions.clear()
+        async with self._starting:
+            children = [process.child for process in self._processes if process.child is not None]
+        await asyncio.gather(*(child.end() for child in children))
+        await self._tasks.close()
+
+    # -- Children -------------------------------------------------------------------------------------------------------
+
+    async def _process_for(self, initialize: Request) -> Process:
+        """A child that gets, or has got, such an ``initialize``."""
+        params = _params(initialize)
+        async with self._starting:
+            for process in self._processes:
+                if process.is_for(params):
+                    return process
+            process = self._take_spare() or await self._start(initialize.id)
+        is_shared = isinstance(process.sharing, Shared)
+        process.handshake = params
+        process.handshake_id = b"0" if is_shared else initialize.id
+        assert process.child is not None
+        try:
+            process.child.write(without_capabilities(initialize) if is_shared else initialize.body)
+        except NotRead as error:
+            raise Unavailable(self.name, str(error), initialize.id) from None
+        process.asked = time.monotonic()
+        return process
+
+    async def _first_one(self, initialize: Request) -> None:
+        """Wait until a first child has answered, if one is starting: several at once would download the same."""
+        params = _params(initialize)
+        asked = [process for process in self._processes if process.handshake is not None and not process.answer.done()]
+        if self._proven.is_set() or not asked or any(process.is_for(params) for process in asked):
+            return
+        try:
+            async with asyncio.timeout(self.spec.answer_within):
+                await self._proven.wait()
+        except TimeoutError:
+            raise self._still_starting(asked[0], initialize.id) from None
+
+    def _still_starting(self, process: Process, id: bytes | None) -> Unavailable:
+        return Unavailable(self.name, f"is still starting, since {time.monotonic() - process.asked:.0f} s", id)
+
+    async def _start(self, id: bytes | None) -> Process:
+        if self._is_leaving:
+            raise Unavailable(self.name, "is not served any more", id)
+        if (seconds := self._backoff.wait(time.monotonic())) > 0:
+            raise Unavailable(self.name, f"{self._backoff.why}; it is started again in {seconds:.0f} s", id)
+        if len(self._processes) >= self.spec.max_processes:
+            raise Unavailable(
+                self.name, f"has all of its {self.spec.max_processes} processes in use (max_processes)", id
+            )
+        sharing: Sharing = Shared() if self.spec.sharing == "shared" else Private(Conversation(self.spec.event_bytes))
+        process = Process(sharing)
+        self._processes.append(process)
+        try:
+            process.child = await Child.start(self.spec, self._reports, process.receive)
+        except NotStarted as error:
+            self._processes.remove(process)
+            why = f"can't be started: {error}"
+            self._backoff.failed(time.monotonic(), why)
+            raise Unavailable(self.name, why, id) from None
+        except BaseException:
+            self._processes.remove(process)
+            raise
+        self._tasks.start("see_off_child", self._see_off(process, process.child), server=self.name)
+        return process
+
+    def _take_spare(self) -> Process | None:
+        spare, self._spare = self._spare, None
+        return spare
+
+    async def _answered(self, process: Process, initialize: Request) -> Incoming:
+        """A child's answer to ``initialize``. A child that is late goes on starting, for whoever asks the same again."""
+        assert process.child is not None
+        left = process.asked + self.spec.start_timeout - time.monotonic()
+        gone = asyncio.ensure_future(process.child.ended.wait())
+        either: set[asyncio.Future[Any]] = {process.answer, gone}
+        try:
+            await asyncio.wait(
+                either, timeout=min(self.spec.answer_within, max(left, 0)),
+                return_when=asyncio.FIRST_COMPLETED,
+            )  # fmt: skip
+        finally:
+            gone.cancel()
+        if process.answer.done():
+            self._proven.set()
+            return process.answer.result()
+        if process.child.ended.is_set():
+            raise Unavailable(self.name, process.child.ending_text, initialize.id)
+        seconds = time.monotonic() - process.asked
+        if seconds >= self.spec.start_timeout:
+            self._end_soon(process)
+            why = f"has not answered within {self.spec.start_timeout:g} s (start_timeout)"
+            self._backoff.failed(time.monotonic(), why)
+            raise Unavailable(self.name, why, initialize.id)
+        raise self._still_starting(process, initialize.id)
+
+    async def _see_off(self, process: Process, child: Child) -> None:
+        await child.ended.wait()
+        self._processes.remove(process)
+        if self._spare is process:
+            self._spare = None
+        why = f"The server {self.name} {child.ending_text}."
+        for conversation in process.sharing.conversations:
+            conversation.end(why)
+        for id in [id for id, session in self._sessions.items() if session.process is process]:
+            del self._sessions[id]
+        self._proven.set()
+        self._learn(process, child)
+        self._warm_soon()
+
+    def _learn(self, process: Process, child: Child) -> None:
+        now = time.monotonic()
+        if child.was_asked:
+            return
+        if process.answer.done() and now - process.started > STEADY_SECONDS:
+            self._backoff.worked()
+        else:
+            self._backoff.failed(now, child.ending_text)
+
+    def _end_soon(self, process: Process) -> None:
+        if process.child is not None:
+            self._tasks.start("end_child", process.child.end(), server=self.name)
+
+    # -- The spare one --------------------------------------------------------------------------------------------------
+
+    def _warm_soon(self) -> None:
+        if not self._is_leaving:
+            self._tasks.start("warm_child", self._warm(), server=self.name)
+
+    async def _warm(self) -> None:
+        """Have one child that waits for a session, if there is room for it."""
+        await asyncio.sleep(self._backoff.wait(time.monotonic()))
+        async with self._starting:
+            is_needed = self._spare is None and (self.spec.sharing == "session" or not self._processes)
+            if is_needed and not self._is_leaving and len(self._processes) < self.spec.max_processes:
+                with suppress(McpError):
+                    self._spare = await self._start(None)
+
+    # -- Sessions that nobody uses --------------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(min(self.spec.idle_timeout / 4, _SWEEP_SECONDS))
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        before = time.monotonic() - self.spec.idle_timeout
+        for session in list(self._sessions.values()):
+            is_idle = not session.conversation.is_used and session.used < before
+            if is_idle or (self._is_leaving and not session.conversation.has_calls):
+                self.close(session)
+        for process in self._processes:
+            if self._is_forgotten(process):
+                self._end_soon(process)
+
+    def _is_forgotten(self, process: Process) -> bool:
+        """Whether a child has nobody, and will have nobody."""
+        if process.waiting or (process.sharing.conversations and process.is_claimed):
+            return False
+        late = process.handshake is not None and time.monotonic() - process.asked > self.spec.start_timeout
+        return self._is_leaving or (late and not isinstance(process.sharing, Shared))
+
+
+def _params(initialize: Request) -> bytes:
+    return bytes(initialize.members.get("params", b"{}"))
+
+
+def problem_of(spec: StdioServer) -> str | None:
+    """Why no child of a server can be started, as a clause; ``None`` if one can."""
+    try:
+        program(spec, environment(spec, os.environ))
+    except NotStarted as error:
+        return str(error)
+    return None

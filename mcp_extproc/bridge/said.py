@@ -1,0 +1,100 @@
+"""What children write for people, on its way to our log: on one line each, without what a terminal obeys, and not too much."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+from mcp_extproc.telemetry.printable import printable
+
+LINE_CHARACTERS = 500
+"""Of a line that are kept."""
+
+KEPT_LINES = 10
+"""Last lines, for the report of an exit."""
+
+_BURST = 20.0
+_PER_SECOND = 5.0
+
+_LINE_BYTES = 4 * LINE_CHARACTERS
+_CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+
+_ERROR = re.compile(r"\w*(?:error|exception)\b|\b(?:fatal|panic)\b", re.IGNORECASE)
+"""Runtimes write more after it: a stack, their version."""
+
+
+def plain(text: str) -> str:
+    r"""Text without escape sequences (ECMA-48), everything else that is not printable escaped.
+
+    >>> plain("\x1b[31mred\x1b[0m\tand \x1b]0;title\x07more")
+    'red\\tand more'
+    """
+    return printable(_CONTROL_SEQUENCE.sub("", text))[:LINE_CHARACTERS]
+
+
+class Said:
+    """The lines of one child's standard error."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self.last: deque[str] = deque(maxlen=KEPT_LINES)
+        """The last lines."""
+        self._error = ""
+
+    @property
+    def reason(self) -> str:
+        """The line that most probably says why it ended: the last one that speaks of an error, else the last one."""
+        return self._error or (self.last[-1] if self.last else "")
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """The lines that a chunk completes. Of a long one the beginning is one line, and the rest is none."""
+        lines = []
+        *ended, rest = chunk.replace(b"\r", b"\n").split(b"\n")
+        for piece in ended:
+            lines += self._end(piece)
+        self._pending += rest[: max(0, _LINE_BYTES - len(self._pending))]
+        return lines
+
+    def finish(self) -> list[str]:
+        """The line that the end of the stream cut off."""
+        return self._end(b"")
+
+    def _end(self, piece: bytes) -> list[str]:
+        raw = (self._pending + piece)[:_LINE_BYTES]
+        self._pending = b""
+        text = plain(raw.decode(errors="replace")).rstrip()
+        if not text:
+            return []
+        self.last.append(text)
+        if _ERROR.search(text):
+            self._error = text
+        return [text]
+
+
+class Allowance:
+    """How many lines of one server may be logged: a few at once, and some in each second.
+
+    Args:
+        now: seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._left = _BURST
+        self._since = now
+        self.left_out = 0
+        """Lines since the last one that was logged."""
+
+    def takes(self, now: float) -> bool:
+        """Whether one more may be logged."""
+        self._left = min(_BURST, self._left + (now - self._since) * _PER_SECOND)
+        self._since = now
+        if self._left < 1:
+            self.left_out += 1
+            return False
+        self._left -= 1
+        return True
+
+    def taken_left_out(self) -> int:
+        """Lines that were left out since this was asked last."""
+        count, self.left_out = self.left_out, 0
+        return count

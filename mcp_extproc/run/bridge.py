@@ -1,0 +1,227 @@
+"""The bridge, which runs stdio servers: a process of its own, started when there is such a server, and restarted.
+
+The supervisor owns the listening socket, so connections wait while the process is replaced. The process gets its servers over
+a pipe, and ends when the pipe does. What it leaves behind when it is killed is adopted and ended here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from mcp_extproc.address import UnixAddress
+from mcp_extproc.bridge import processes
+from mcp_extproc.bridge.pool import problem_of
+from mcp_extproc.bridge.spec import StdioServer, Told, stdio_servers
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.run import unix_sockets
+from mcp_extproc.run.process import StartError, end, ending, spawn
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+"""It has children to end, which have some seconds for that themselves."""
+
+_BACKLOG = 1024
+_RESTART_SECONDS = (0.1, 0.5, 2.0)
+_STEADY_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+_LOG = log.logger("bridge")
+
+
+class Bridge:
+    """The process, while there are stdio servers.
+
+    Args:
+        address: where Envoy connects.
+        folder: of the configuration's file.
+    """
+
+    def __init__(self, address: UnixAddress, folder: Path) -> None:
+        self._path = Path(address.path)
+        self._folder = folder
+        self._listening: socket.socket | None = None
+        self._servers: Mapping[str, StdioServer] = {}
+        self._log_options: Sequence[str] = ()
+        self._running: _Running | None = None
+        self._changing = asyncio.Lock()
+        self._tasks = Tasks(_LOG)
+        self._deaths = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return None if self._running is None else self._running.process.pid
+
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """Servers whose command can't be started, and why."""
+        problems = {name: problem_of(server) for name, server in self._servers.items()}
+        return {name: problem for name, problem in problems.items() if problem is not None}
+
+    async def serve(self, config: GatewayConfig) -> None:
+        """Have it serve a configuration's stdio servers, from now on. Children of unchanged ones go on.
+
+        Raises:
+            StartError: it does not start.
+            OSError: it can't be started, or its socket can't be made.
+        """
+        async with self._changing:
+            servers = stdio_servers(config, self._folder)
+            _warn_of(servers, self._servers)
+            if self._running is None and not servers:
+                return
+            self._servers = servers
+            options = {"--log-level": config.log.level, "--log-format": config.log.format}
+            self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
+            if self._running is None:
+                await self._listen()
+                await self._start()
+                self._tasks.keep("keep_bridge", self._keep)
+            else:
+                await self._tell(self._running)
+
+    async def stop_keeping(self) -> None:
+        """From now on it is not started again when it dies."""
+        await self._tasks.close()
+
+    async def stop(self) -> None:
+        """End it, and all children."""
+        await self.stop_keeping()
+        if self._running is not None:
+            self._running.hang_up()
+            await end(self._running.process, STOP_SECONDS)
+            await _end_orphans(self._running.process.pid)
+            self._running.close()
+            self._running = None
+        if self._listening is not None:
+            self._listening.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _listen(self) -> None:
+        await unix_sockets.require_free(self._path)
+        self._path.unlink(missing_ok=True)
+        self._listening = socket.socket(socket.AF_UNIX)
+        with unix_sockets.only_for_us():
+            self._listening.bind(str(self._path))
+        self._listening.listen(_BACKLOG)
+
+    async def _start(self) -> None:
+        assert self._listening is not None
+        processes.adopt_orphans()
+        self._running = await _Running.start(self._listening, self._log_options)
+        # Whoever connects meanwhile waits.
+        await self._running.tell(Told(dict(self._servers)))
+
+    async def _tell(self, running: _Running) -> None:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await running.tell(Told(dict(self._servers)))
+                await running.follows()
+        except TimeoutError:
+            raise StartError(f"the bridge was not ready within {START_SECONDS:g} s") from None
+
+    async def _keep(self) -> None:
+        while True:
+            running, started = self._running, time.monotonic()
+            assert running is not None
+            code = await running.process.wait()
+            await _end_orphans(running.process.pid)
+            lived = time.monotonic() - started
+            self._deaths = 1 if lived > _STEADY_SECONDS else min(self._deaths + 1, len(_RESTART_SECONDS))
+            pause = _RESTART_SECONDS[self._deaths - 1]
+            died = {"pid": running.process.pid, "exit": ending(code), "restart_in_seconds": pause}
+            log.event(_LOG, logging.ERROR, "bridge_died", died)
+            await asyncio.sleep(pause)
+            async with self._changing:
+                running.close()
+                await self._start()
+
+
+class _Running:
+    """One process of the bridge, with its pipes."""
+
+    def __init__(self, process: Process, answers: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
+        self.process = process
+        self._answers = answers
+        self._unanswered = 0
+        self._transport = transport
+
+    @classmethod
+    async def start(cls, listening: socket.socket, log_options: Sequence[str]) -> _Running:
+        number = listening.fileno()
+        theirs, ours = os.pipe()
+        try:
+            process = await spawn(
+                [sys.executable, "-m", "mcp_extproc", "bridge", "--inherited", str(number), "--answers", str(ours),
+                 *log_options],
+                descriptors=[number, ours],
+                keep_stdin=True,
+            )  # fmt: skip
+        finally:
+            os.close(ours)
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(theirs, "rb", buffering=0)
+        )
+        return cls(process, reader, transport)
+
+    async def tell(self, told: Told) -> None:
+        """Tell it something."""
+        assert self.process.stdin is not None
+        self._unanswered += 1
+        with suppress(ConnectionError):
+            self.process.stdin.write(msgspec.json.encode(told) + b"\n")
+            await self.process.stdin.drain()
+
+    async def follows(self) -> None:
+        """Wait until everything that it was told is in effect.
+
+        Raises:
+            StartError: it has ended.
+        """
+        while self._unanswered:
+            if not await self._answers.readline():
+                code = await self.process.wait()
+                raise StartError(f"the bridge ended with {ending(code)}; see its messages above")
+            self._unanswered -= 1
+
+    def hang_up(self) -> None:
+        """Say that nothing more is said, which ends it."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def close(self) -> None:
+        """Close the pipes."""
+        self.hang_up()
+        self._transport.close()
+
+
+def _warn_of(servers: Mapping[str, StdioServer], before: Mapping[str, StdioServer]) -> None:
+    """Name the new servers whose command can't be started: the gateway starts without them."""
+    for name, server in servers.items():
+        if server != before.get(name) and (problem := problem_of(server)) is not None:
+            log.event(_LOG, logging.WARNING, "server_cannot_start", {"server": name, "why": problem})
+
+
+async def _end_orphans(bridge: int) -> None:
+    """End what a bridge has left behind: the kernel ends its children, and hands theirs over to us."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOP_SECONDS):
+            while left := processes.marked(str(bridge), processes.below(os.getpid(), processes.table())):
+                processes.send(signal.SIGKILL, left)
+                await asyncio.sleep(_POLL_SECONDS)
+    processes.WAITED.reap_others()

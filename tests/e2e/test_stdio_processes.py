@@ -1,0 +1,163 @@
+"""Children of stdio servers, counted: none is left, however and whenever the gateway ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mcp_extproc.bridge.processes import MARK
+from tests.e2e.test_run import RUN, announced, finished, running, write
+from tests.support.gateway import TestClient
+from tests.support.processes import ROOT, children_of, gone, is_alive
+from tests.support.waiting import eventually
+
+SERVER = [sys.executable, "-S", "-E", str(ROOT / "tests" / "support" / "stdio_server.py")]
+
+
+def entry(*arguments: str, **keys: Any) -> dict[str, Any]:
+    return {"command": SERVER[0], "args": [*SERVER[1:], *arguments], **keys}
+
+
+@asynccontextmanager
+async def client(url: str) -> AsyncIterator[TestClient]:
+    async with aiohttp.ClientSession() as http:
+        yield TestClient(url, http)
+
+
+async def call(client: TestClient, session: str, name: str, **arguments: Any) -> Any:
+    answer = await client.call(session, name, arguments)
+    return json.loads(answer.result["content"][0]["text"])
+
+
+def named(pids: set[int], word: str) -> list[int]:
+    """Those of some processes with a word among their arguments."""
+    return [pid for pid in pids if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+async def test_the_gateway_ends(tmp_path: Path, number: signal.Signals) -> None:
+    file = write(tmp_path, {"mcpServers": {"good": entry("good"), "stubborn": entry("stubborn")}})
+    async with running(file, "--port", "0", "--json") as process:
+        url = (await announced(process))["url"]
+        async with client(url) as agent:
+            session = await agent.initialize()
+            left = [await call(agent, session, f"{name}__start", daemon=daemon)
+                    for name in ("good", "stubborn") for daemon in (False, True)]  # fmt: skip
+            everything = children_of(process.pid)
+            assert set(left) <= everything
+            assert all(map(is_alive, left))
+            process.send_signal(number)
+            async with asyncio.timeout(60):
+                await process.communicate()
+        await gone(everything)
+
+
+async def test_the_bridge_and_its_supervisor_are_killed_at_once(tmp_path: Path) -> None:
+    """The kernel ends the bridge's own children."""
+    file = write(tmp_path, {"mcpServers": {"good": entry("good")}})
+    async with running(file, "--port", "0", "--json") as process:
+        url = (await announced(process))["url"]
+        async with client(url) as agent:
+            session = await agent.initialize()
+            pid = await call(agent, session, "good__pid")
+            [bridge] = named(children_of(process.pid), "bridge")
+            everything = children_of(process.pid)
+            assert pid in everything
+            os.kill(process.pid, signal.SIGSTOP)  # it sees nothing of the bridge's end
+            os.kill(bridge, signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)
+            await process.wait()
+        await gone(everything)
+
+
+async def test_a_reload_that_removes_and_adds(tmp_path: Path) -> None:
+    def configure(**servers: Any) -> Path:
+        return write(tmp_path, {"mcpServers": servers})
+
+    file = configure(same=entry("good"), removed=entry("good"))
+    async with running(file, "--port", "0", "--json") as process, client((await announced(process))["url"]) as agent:
+        session = await agent.initialize()
+        same, removed = [await call(agent, session, f"{name}__pid") for name in ("same", "removed")]
+        configure(same=entry("good"), added=entry("good"))
+        await gone([removed])
+        assert await call(agent, session, "same__pid") == same
+
+        async def added() -> bool:
+            answer = await agent.rpc("tools/list", mcp_session_id=await agent.initialize())
+            return any(tool["name"] == "added__pid" for tool in answer.result["tools"])
+
+        await eventually(added, "the new server")
+        assert is_alive(same)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            await process.communicate()
+
+
+async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
+    """The start goes on without it, and names it."""
+    file = write(tmp_path, {"mcpServers": {"good": entry("good"), "absent": {"command": "nonsense"}}})
+    async with running(file, "--port", "0", "--json") as process:
+        ready = await announced(process)
+        states = {server["name"]: server["problem"] for server in ready["servers"]}
+        assert states["good"] is None
+        assert "the command nonsense was not found" in states["absent"]
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            _, err = await process.communicate()
+    events = [json.loads(line) for line in err.decode().splitlines() if line.startswith("{")]
+    assert [event["server"] for event in events if event["event"] == "server_cannot_start"] == ["absent"]
+
+
+async def test_a_start_that_fails_leaves_nobody(tmp_path: Path) -> None:
+    file = write(tmp_path, {"mcpServers": {"absent": {"command": "nonsense"}, "other": {"command": "/no/such"}}})
+    code, _, err = await finished(file, "--port", "0")
+    assert code == 1
+    assert "absent: the command nonsense was not found: install it, or give its full path" in err
+    assert "other: /no/such is not an executable program" in err
+    file = write(tmp_path, {"mcpServers": {"good": entry("good", env={"WHERE": str(tmp_path)})}})
+    envoy = tmp_path / "envoy"
+    envoy.write_text("#!/bin/sh\nexit 3\n")
+    envoy.chmod(0o755)
+    code, _, err = await finished(file, "--port", "0", "--envoy", str(envoy))
+    assert code == 1
+    assert "Envoy ended at start" in err
+    await eventually(lambda: _with(f"WHERE={tmp_path}"), "all children to end", until=lambda left: not left)
+
+
+def _with(variable: str) -> list[int]:
+    """Processes with a variable and our mark in their environment."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        try:
+            environment = (directory / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if variable.encode() in environment and any(each.startswith(f"{MARK}=".encode()) for each in environment):
+            found.append(int(directory.name))
+    return found
+
+
+async def test_check_reports_stdio_servers(tmp_path: Path) -> None:
+    file = write(tmp_path, {"mcpServers": {"good": entry("good"), "ends": entry("exit", "3")}})
+    command = [*RUN[:-1], "check", str(file), "--json"]
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    report = json.loads(out)
+    assert process.returncode == 1, err
+    assert {server["name"]: server["version"] for server in report["servers"]} == {"good": "2025-11-25", "ends": None}
+    [problem] = report["problems"]
+    assert (problem["kind"], problem["server"]) == ("unreachable", "ends")
+    assert "cannot start 3" in problem["text"]

@@ -1,0 +1,178 @@
+"""Which stream a message goes to. Everything here is a value."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mcp_extproc.bridge import conversation
+from mcp_extproc.bridge.conversation import MAX_CALLS, Conversation, Stream
+from mcp_extproc.bridge.messages import Incoming, read
+from mcp_extproc.mcp import envelope
+from mcp_extproc.mcp.envelope import Request
+from mcp_extproc.mcp.errors import McpError
+
+
+def message(**members: Any) -> Incoming:
+    [found] = read(json.dumps({"jsonrpc": "2.0", **members}).encode()) or []
+    return found
+
+
+def request(id: Any, token: Any = None) -> Request:
+    params = {} if token is None else {"_meta": {"progressToken": token}}
+    found = envelope.parse(
+        json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).encode(), 9, 1000
+    )
+    assert isinstance(found, Request)
+    return found
+
+
+def log(text: str) -> Incoming:
+    return message(method="notifications/message", params={"data": text})
+
+
+def progress(token: Any) -> Incoming:
+    return message(method="notifications/progress", params={"progressToken": token, "progress": 1})
+
+
+def taken(stream: Stream) -> list[bytes]:
+    found = []
+    while (text := stream.take()) is not None:
+        found.append(text)
+    return found
+
+
+class Stage:
+    def __init__(self, waiting_bytes: int = 10_000) -> None:
+        self.conversation = Conversation(waiting_bytes)
+
+    def call(self, id: Any, token: Any = None) -> Stream:
+        stream = Stream()
+        self.conversation.call(request(id, token), stream)
+        return stream
+
+    def listen(self) -> Stream:
+        stream = Stream()
+        self.conversation.listen(stream)
+        return stream
+
+    def say(self, *messages: Incoming) -> list[bytes]:
+        return [answer for one in messages for answer in self.conversation.receive(one)]
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_answers_go_to_their_calls(stage: Stage) -> None:
+    first, second = stage.call(1), stage.call("1")
+    to_second, to_first = message(id="1", result={"b": 1}), message(id=1, result={"a": 1})
+    stage.say(to_second, to_first)
+    assert (taken(first), taken(second)) == ([to_first.text], [to_second.text])
+    assert (first.ended, second.ended) == (True, True)
+    assert not stage.conversation.is_used
+
+
+def test_progress_goes_to_its_call_and_the_rest_to_the_common_stream(stage: Stage) -> None:
+    common, first, second = stage.listen(), stage.call(1, 0), stage.call(2, "0")
+    question = message(id=1, method="sampling/createMessage")
+    said = [progress(0), progress("0"), log("x"), question, progress("nobody's")]
+    stage.say(*said)
+    assert taken(first) == [said[0].text]
+    assert taken(second) == [said[1].text]
+    assert taken(common) == [said[2].text, question.text]
+
+
+def test_without_a_common_stream_a_running_call_has_it(stage: Stage) -> None:
+    call = stage.call(1)
+    told = log("x")
+    stage.say(told)
+    assert taken(call) == [told.text]
+
+
+def test_the_newest_stream_has_it_and_the_one_before_follows(stage: Stage) -> None:
+    older, newer = stage.listen(), stage.listen()
+    stage.say(log("1"))
+    stage.conversation.leave(newer)
+    stage.say(log("2"))
+    assert (len(taken(older)), len(taken(newer))) == (1, 1)
+
+
+def test_what_comes_too_early_waits(stage: Stage) -> None:
+    early = [log("1"), message(id=1, method="ping")]
+    assert stage.say(*early) == []
+    assert taken(stage.listen()) == [one.text for one in early]
+    stage.conversation.stop_listening()
+    stage.say(*early)
+    assert taken(stage.call(1)) == [one.text for one in early]
+
+
+def test_what_waits_is_bounded_and_questions_are_answered() -> None:
+    stage = Stage(waiting_bytes=500)
+    assert stage.say(message(id="q", method="roots/list")) == []
+    [answer] = stage.say(*(log("x" * 100) for _ in range(10)))
+    assert json.loads(answer)["id"] == "q"
+    assert json.loads(answer)["error"]["code"] == -32601
+    kept = taken(stage.listen())
+    assert 0 < sum(map(len, kept)) <= 500
+    assert stage.conversation.dropped == 11 - len(kept)
+
+
+def test_how_many_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "_MAX_WAITING", 3)
+    stage = Stage()
+    said = [log(str(number)) for number in range(5)]
+    stage.say(*said)
+    assert taken(stage.listen()) == [one.text for one in said[2:]]
+
+
+def test_a_client_that_left_does_not_cancel(stage: Stage) -> None:
+    call = stage.call(1, "t")
+    stage.conversation.leave(call)
+    assert not stage.conversation.is_used
+    with pytest.raises(McpError, match="not answered yet"):
+        stage.call(1)
+    stage.say(progress("t"), message(id=1, result={}))
+    assert taken(call) == []
+    again = stage.call(1)
+    stage.say(message(id=1, result={}))
+    assert len(taken(again)) == 1
+
+
+def test_answers_to_nobody_are_dropped(stage: Stage) -> None:
+    common = stage.listen()
+    assert stage.say(message(id=9, result={}), message(id=9, error={"code": 1, "message": ""})) == []
+    assert taken(common) == []
+
+
+def test_calls_are_bounded(stage: Stage) -> None:
+    for id in range(MAX_CALLS):
+        stage.call(id)
+    with pytest.raises(McpError, match=f"More than {MAX_CALLS}"):
+        stage.call("one more")
+
+
+def test_the_end(stage: Stage) -> None:
+    common, call = stage.listen(), stage.call("x")
+    stage.conversation.end("It is gone.")
+    [text] = taken(call)
+    assert json.loads(text) == {"jsonrpc": "2.0", "id": "x", "error": {"code": -32603, "message": "It is gone."}}
+    assert (common.ended, call.ended, stage.conversation.is_used) == (True, True, False)
+
+
+def test_a_token_given_twice_is_the_later_calls(stage: Stage) -> None:
+    first, second = stage.call(1, "t"), stage.call(2, "t")
+    stage.say(message(id=1, result={}), progress("t"))
+    assert (len(taken(first)), len(taken(second))) == (1, 1)
+
+
+async def test_taking_waits() -> None:
+    stream = Stream()
+    stream.put(b"a")
+    assert await stream.next() == b"a"
+    stream.end()
+    assert await stream.next() is None
+    await stream.room(0)

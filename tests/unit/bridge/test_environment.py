@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_extproc.bridge.environment import NotStarted, environment, program, read_env_file
+from mcp_extproc.bridge.spec import StdioServer
+from tests.unit.bridge.support import spec
+
+
+def test_few_variables_are_inherited_and_ours_win(tmp_path: Path) -> None:
+    file = tmp_path / "x.env"
+    file.write_text("A=file\nB=file\nHOME=/file\n")
+    ours = {
+        "PATH": "/bin", "HOME": "/root", "LC_ALL": "C", "https_proxy": "http://p", "SSL_CERT_FILE": "/ca",
+        "AWS_SECRET_ACCESS_KEY": "no", "MCP_EXTPROC_SESSION_SECRET": "no", "WANTED": "yes", "A": "no",
+    }  # fmt: skip
+    server = spec("good", env={"B": "env"}, env_file=str(file), inherit_env=("WANTED", "ABSENT"))
+    assert environment(server, ours) == {
+        "PATH": "/bin", "HOME": "/file", "LC_ALL": "C", "https_proxy": "http://p", "SSL_CERT_FILE": "/ca",
+        "WANTED": "yes", "A": "file", "B": "env",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "its env_file can't be read: No such file or directory"),
+        (b"A=1\nhush hush\n", "its env_file is wrong in line 2: expected NAME=value"),
+        (b"A=\xff", "its env_file is not UTF-8"),
+        (b"#" * (2 << 20), "its env_file is larger than 1 MiB"),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: bytes | None, why: str) -> None:
+    file = tmp_path / "x.env"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(NotStarted) as raised:
+        environment(spec("good", env_file=str(file)), {})
+    assert str(raised.value) == why
+
+
+def test_env_files() -> None:
+    text = '# c\n\nexport A = 1\nB=\'a # \\n b\' # c\nC="x \\"y\\" \\n"\nD=a#b c # d\r\nE=\n'
+    assert read_env_file(text) == {"A": "1", "B": "a # \\n b", "C": 'x "y" \n', "D": "a#b c", "E": ""}
+
+
+def test_programs(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+
+    def found(command: str, **options: Any) -> str:
+        server: StdioServer = spec("good", **options, command=(command,))
+        return program(server, {"PATH": str(tmp_path)})
+
+    assert found("tool") == found("./tool", cwd=str(tmp_path)) == found(str(tool)) == str(tool)
+    assert program(spec("good"), dict(os.environ)) == sys.executable
+    for command, options, why in (
+        ("nonsense", {}, "the command nonsense was not found: install it, or give its full path"),
+        ("/no/such", {}, "/no/such is not an executable program"),
+        ("tool", {"cwd": "/no/such"}, "its working directory (cwd) does not exist"),
+    ):
+        with pytest.raises(NotStarted) as raised:
+            found(command, **options)
+        assert str(raised.value) == why
