@@ -10,11 +10,11 @@ import os
 import signal
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from mcp_extproc.bridge import processes
-from mcp_extproc.bridge.environment import NotStarted, environment, program
+from mcp_extproc.bridge.environment import NotStarted, environment, own_variables, program
 from mcp_extproc.bridge.lines import Lines, TooLong, as_line
 from mcp_extproc.bridge.messages import Incoming, read
 from mcp_extproc.bridge.said import Allowance, Said, plain
@@ -54,7 +54,12 @@ class Reports:
     def __init__(self, name: str, spec: StdioServer) -> None:
         self.name = name
         self.redact = Redactor(spec.env.values(), "")
+        """For what children write."""
         self._allowance = Allowance(time.monotonic())
+
+    def hide(self, values: Iterable[str]) -> None:
+        """Take these out from now on: what a child was given."""
+        self.redact = Redactor(values, "")
 
     def event(self, level: int, name: str, fields: Mapping[str, object]) -> None:
         """Something that children do rarely."""
@@ -106,6 +111,8 @@ class Child:
         """
         mark = f"{os.getpid()}.{next(_NUMBERS)}"
         variables = environment(spec, os.environ)
+        # Its file of variables may have changed since the child before.
+        reports.hide(own_variables(spec).values())
         path = program(spec, variables)
         try:
             with processes.WAITED.starting():

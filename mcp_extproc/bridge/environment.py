@@ -42,7 +42,16 @@ def environment(server: StdioServer, ours: Mapping[str, str]) -> dict[str, str]:
         for name, value in ours.items()
         if name in _MINIMAL or name.startswith("LC_") or name in server.inherit_env
     }
-    return {**inherited, **(_of_file(Path(server.env_file)) if server.env_file is not None else {}), **server.env}
+    return {**inherited, **own_variables(server)}
+
+
+def own_variables(server: StdioServer) -> dict[str, str]:
+    """The variables that are written for a server alone. They may be secrets.
+
+    Raises:
+        NotStarted: the file of variables can't be used.
+    """
+    return {**(_of_file(Path(server.env_file)) if server.env_file is not None else {}), **server.env}
 
 
 def program(server: StdioServer, variables: Mapping[str, str]) -> str:

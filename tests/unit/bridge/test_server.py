@@ -506,9 +506,13 @@ async def test_what_a_child_left_behind_ends_too(stage: Stage, daemon: bool) -> 
     await gone([grandchild])
 
 
-async def test_what_it_writes_for_people(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("place", ["env", "env_file"])
+async def test_what_it_writes_for_people(tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str) -> None:
     caplog.set_level(logging.INFO)
-    async with serving(tmp_path, {"s": spec("good", env={"SECRET": "hush-hush"})}) as stage:
+    file = tmp_path / "variables"
+    file.write_text("SECRET=hush-hush\n")
+    options = {"env": {"SECRET": "hush-hush"}} if place == "env" else {"env_file": str(file)}
+    async with serving(tmp_path, {"s": spec("good", **options)}) as stage:
         client = await stage.session()
         assert await client.call("whisper", lines=1000) == "whispered"
         await client.raw_call("exit", code=1)
