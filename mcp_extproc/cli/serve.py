@@ -97,8 +97,8 @@ def serve(
         batches=batches or layout.batches,
     )
     tls = _tls_files(layout.extproc, tls_certificate, tls_key, tls_client_ca)
-    runs_commands = any(server.command is not None for server in served.config.servers.values())
-    if workers is None and envoy_config is None and len(layout.extproc) == 1 and not runs_commands:
+    needs_bridge = any(server.is_bridged for server in served.config.servers.values())
+    if workers is None and envoy_config is None and len(layout.extproc) == 1 and not needs_bridge:
         where = layout.extproc[0]
         _work(served.config, where, layout.upstreams, layout.batches, transport, tls, drain_seconds)
         return

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig, Loaded
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import SECRET_VARIABLE
@@ -99,8 +98,7 @@ class StandaloneGateway:
             self.layout.extproc,
             {SECRET_VARIABLE: secret},
         )
-        assert isinstance(self.layout.bridge, UnixAddress)
-        self._bridge = Bridge(self.layout.bridge, config_file.absolute().parent)
+        self._bridge = Bridge(self.layout, config_file.absolute().parent)
         self._live = LiveConfig(config_file, served, port, self._workers, self._bridge, self.layout, self._directory)
         self.port = served.config.listen.port
         """The TCP port for clients; known once started."""

@@ -497,9 +497,9 @@ def _redirected(response: aiohttp.ClientResponse, entry: CatalogEntry, path: str
     if response.status not in redirects.STATUSES or FAILURE_HEADER in response.headers:
         return None
     location = response.headers.get("location", "")
-    further = redirects.path_of(entry, path, location)
+    further = redirects.path_of(entry.origins, path, location)
     if further is None:
-        target = redirects.shown(entry, path, location)
+        target = redirects.shown(entry.origins, path, location)
         raise UpstreamError("status", f"answered HTTP {response.status}, a redirect to {target}, which is not followed")
     return further
 

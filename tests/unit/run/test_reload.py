@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_extproc import tasks
-from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, load
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
@@ -65,7 +64,7 @@ class Stage:
         self.workers = Workers(directory)
         layout = replace(Layout.in_directory(directory), admin=None)
         served = load(self.file, {})
-        bridge = Bridge(UnixAddress(str(directory / "bridge.sock")), directory)
+        bridge = Bridge(layout, directory)
         self.live = LiveConfig(self.file, served, None, cast("Supervisor", self.workers), bridge, layout, directory, {})
         self.live.write_watched()
         self.live.write_bootstrap()
