@@ -31,9 +31,7 @@ from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams import redirects
 from mcp_extproc.upstreams.client import BROKEN, http_session
-
-ENDPOINT = "endpoint"
-"""The event that names where messages go."""
+from mcp_extproc.upstreams.old_transport import ENDPOINT
 
 _MESSAGE = "message"
 

@@ -147,6 +147,7 @@ async def _serve(
 @click.argument("name")
 @click.option("--listen", type=AddressType(), help="Where to listen.")
 @click.option("--inherited", type=int, metavar="DESCRIPTOR", help="A listening socket.")
+@click.option("--sse", metavar="SERVER", multiple=True, help="A server that was found to speak HTTP+SSE.")
 @click.option("--ready", type=int, metavar="DESCRIPTOR", required=True, help="Receives a byte once the worker serves.")
 @UPSTREAMS
 @BATCHES
@@ -159,6 +160,7 @@ def worker(
     name: str,
     listen: Address | None,
     inherited: int | None,
+    sse: tuple[str, ...],
     ready: int,
     upstreams: Address,
     batches: Address,
@@ -169,7 +171,7 @@ def worker(
     drain_seconds: float | None,
 ) -> None:
     """One worker of `run` or `serve`. It reads its configuration from standard input; NAME is the file's name."""
-    config = loads(sys.stdin.buffer.read().decode(), name, os.environ).config
+    config = loads(sys.stdin.buffer.read().decode(), name, os.environ).with_sse(sse).config
     log.configure(config.log.level, config.log.format, calm=True)
 
     def tell() -> None:

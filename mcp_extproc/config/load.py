@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,8 @@ class Loaded:
     """Content of the file. It may contain secrets."""
     strict: bool = False
     """Whether a server that can't be served is an error. Otherwise it is left out."""
+    sse: frozenset[str] = frozenset()
+    """Servers that were found to speak HTTP+SSE. The text does not say so."""
 
     def require_servers(self) -> None:
         """Check that there is an endpoint to serve.
@@ -48,6 +50,10 @@ class Loaded:
             return self
         listen = self.config.listen.model_copy(update={"port": port})
         return replace(self, config=self.config.model_copy(update={"listen": listen}))
+
+    def with_sse(self, names: Collection[str]) -> Loaded:
+        """A copy in which these of the servers with ``transport: auto`` have ``sse``. :attr:`text` stays as it is."""
+        return replace(self, config=self.config.with_sse(names), sse=self.sse.union(names)) if names else self
 
 
 def load(path: Path, environ: Mapping[str, str], *, strict: bool = False) -> Loaded:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
@@ -459,7 +459,7 @@ class Server(Model):
     @property
     def connection_idle_timeout(self) -> float:
         """How long Envoy keeps an unused connection, in seconds."""
-        return 4.0 if self.idle_timeout is None or self.command is not None else self.idle_timeout
+        return 4.0 if self.idle_timeout is None else self.idle_timeout
 
     @property
     def child_idle_timeout(self) -> float:
@@ -742,6 +742,15 @@ class GatewayConfig(Model):
         return self.envoy.policies == "all" and (
             bool(self.envoy.http_filters) or any(not limit.only_calls for limit in self.rate_limits)
         )
+
+    def with_sse(self, names: Collection[str]) -> GatewayConfig:
+        """A copy in which these of the servers with ``transport: auto`` have ``sse``."""
+        found = {
+            name: server.model_copy(update={"transport": "sse"})
+            for name, server in self.servers.items()
+            if name in names and server.transport == "auto"
+        }
+        return self.model_copy(update={"servers": {**self.servers, **found}})
 
     @property
     def has_policies(self) -> bool:

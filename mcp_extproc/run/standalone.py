@@ -147,6 +147,10 @@ class StandaloneGateway:
         code = await self._envoy.wait()
         raise StartError(f"Envoy ended with {ending(code)}: {complaint(self._envoy_log)}")
 
+    async def transports_found(self) -> None:
+        """Wait until all servers have been asked what they speak, where the configuration does not say."""
+        await self._live.transports_found()
+
     async def restart_workers(self) -> None:
         """Replace the workers by new ones with the current content of the configuration file, even if it has not
         changed. No call is lost.

@@ -92,6 +92,14 @@ class SessionLost(UpstreamError):
         """Whether it may have been about something else: it answered 400."""
 
 
+class UnexpectedStatus(UpstreamError):
+    """The server answered with another status than one of success."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("status", f"answered HTTP {status}")
+        self.status = status
+
+
 class NoStream(UpstreamError):
     """The server has no stream for a GET."""
 
@@ -519,7 +527,7 @@ def _check_status(response: aiohttp.ClientResponse, method: str, session: Upstre
     if response.status in (400, 404) and session is not None and session.id is not None:
         raise SessionLost(doubtful=response.status == 400)
     if not 200 <= response.status < 300:
-        raise UpstreamError("status", f"answered HTTP {response.status}")
+        raise UnexpectedStatus(response.status)
 
 
 def _is_stream(response: aiohttp.ClientResponse) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -14,6 +15,8 @@ import pytest_asyncio
 from mcp.client.client import Client
 from mcp_types import ElicitRequestParams, ElicitResult, TextContent
 
+from tests.e2e.test_check import check
+from tests.e2e.test_run import announced, running, write
 from tests.support.gateway import TestGateway
 from tests.support.gateway import gateway as start
 from tests.support.processes import free_port, http_server
@@ -106,17 +109,17 @@ async def test_tls_and_credentials_reach_the_server(gateway: TestGateway) -> Non
 async def test_progress_reaches_its_call(gateway: TestGateway) -> None:
     steps = []
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
-        steps.append(done)
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
+        steps.append((progress, total, message))
 
     async with Client(gateway.url, mode="legacy") as client:
         result = await client.call_tool("old__count", {"to": 5}, progress_callback=progress)
         assert _text(result) == "old counted to 5"
-    assert steps == [1, 2, 3, 4, 5]
+    assert steps == [(step, 5, f"step {step}") for step in range(1, 6)]
 
 
 async def test_the_server_asks_the_client(gateway: TestGateway) -> None:
-    async def answer(_: Any, params: ElicitRequestParams) -> ElicitResult:
+    async def answer(context: Any, params: ElicitRequestParams) -> ElicitResult:
         assert params.message == "old: Really?"
         return ElicitResult(action="accept", content={"ok": True})
 
@@ -138,6 +141,29 @@ async def test_calls_of_many_sessions_at_once(gateway: TestGateway) -> None:
             return _text(await client.call_tool("old__add", {"a": number, "b": 0}))
 
     assert await asyncio.gather(*map(call, range(10))) == [f"old: {number}" for number in range(10)]
+
+
+async def test_a_server_without_a_type_is_served_as_what_it_speaks(stage: Stage, tmp_path: Path) -> None:
+    """A reload keeps what was found, and finds what is new."""
+    entries: dict[str, Any] = {"old": {"url": f"http://localhost:{stage.port}/sse"}}
+    file = write(tmp_path, {"mcpServers": entries})
+    async with running(file, "--port", "0", "--json", "--workers", "1") as process:
+        ready = await announced(process)
+        assert [(server["tools"], server["problem"]) for server in ready["servers"]] == [(6, None)]
+        write(tmp_path, {"mcpServers": {**entries, "again": {"url": f"http://127.0.0.1:{stage.port}/sse"}}})
+
+        async def servers() -> set[str]:
+            async with Client(ready["url"], mode="legacy") as client:
+                return {tool.name.partition("__")[0] for tool in (await client.list_tools()).tools}
+
+        await eventually(servers, "both servers", until=lambda seen: seen == {"old", "again"})
+
+
+async def test_check_finds_what_a_server_speaks(stage: Stage, tmp_path: Path) -> None:
+    file = write(tmp_path, {"mcpServers": {"old": {"url": f"http://localhost:{stage.port}/sse"}}})
+    code, out, _ = await check(file, "--json")
+    assert code == 0
+    assert json.loads(out)["servers"][0]["tools"] == 6
 
 
 async def test_a_restart_of_the_server_fails_running_calls_alone(stage: Stage, gateway: TestGateway) -> None:

@@ -52,6 +52,11 @@ from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
+_BRIDGE_HTTP_OPTIONS = HttpProtocolOptions(
+    common_http_protocol_options=CommonHttpProtocolOptions(idle_timeout=seconds(4.0)),
+    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions()),
+)
+
 _CHECK_INTERVAL = 0.5
 """Seconds between health checks of a worker. Dead ones are detected by the first request; these checks detect hanging
 ones."""
@@ -79,9 +84,8 @@ def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     repair = LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)])
     if not server.is_bridged:
         return [_at_addresses(cluster_name(name), server, repair)]
-    bridged = _cluster(
-        cluster_name(name), server, [LocalityLbEndpoints(lb_endpoints=[_bridge(server, layout)]), repair]
-    )
+    endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, layout)]), repair]
+    bridged = _cluster(cluster_name(name), server, endpoints, _BRIDGE_HTTP_OPTIONS)
     bridged.circuit_breakers = resilience.circuit_breakers(server.circuit_breakers)
     if server.command is not None:
         return [bridged]
@@ -90,7 +94,7 @@ def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     return [bridged, itself]
 
 
-def _cluster(name: str, server: Server, endpoints: list[LocalityLbEndpoints]) -> Cluster:
+def _cluster(name: str, server: Server, endpoints: list[LocalityLbEndpoints], options: HttpProtocolOptions) -> Cluster:
     return Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
@@ -98,13 +102,14 @@ def _cluster(name: str, server: Server, endpoints: list[LocalityLbEndpoints]) ->
         dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=seconds(server.connect_timeout),
         load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=endpoints),
-        typed_extension_protocol_options={_HTTP_OPTIONS: any_of(_http_options(server))},
+        typed_extension_protocol_options={_HTTP_OPTIONS: any_of(options)},
     )
 
 
 def _at_addresses(name: str, server: Server, *others: LocalityLbEndpoints) -> Cluster:
     replicas = [_replica(server, host, port) for host, port in server.addresses]
-    cluster = _cluster(name, server, [LocalityLbEndpoints(lb_endpoints=replicas), *others])
+    endpoints = [LocalityLbEndpoints(lb_endpoints=replicas), *others]
+    cluster = _cluster(name, server, endpoints, _http_options(server))
     cluster.transport_socket_matches = transport_socket_matches(server)
     if not _all_static(server):
         resilience.look_up(cluster, server.dns)

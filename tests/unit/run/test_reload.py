@@ -160,7 +160,7 @@ async def test_a_file_that_is_wrong(stage: Stage) -> None:
 
 async def test_a_strict_start_stays_strict(stage: Stage) -> None:
     stage.live.served = replace(stage.live.served, strict=True)
-    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"type": "sse"}}
+    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"type": "ws"}}
     stage.file.write_text(json.dumps({"mcpServers": servers}))
     with pytest.raises(ConfigError, match=r"mcpServers\.local"):
         await stage.live.reload(even_if_same=False)
