@@ -38,6 +38,9 @@ _MESSAGE = "message"
 _UNSENT_MESSAGES = 2
 """As many of the largest size may wait for a server that does not take them."""
 
+_MAX_UNSENT = 2000
+"""As many of any size."""
+
 _IN_ORDER_SECONDS = 1.0
 """How long a message waits until notifications and answers before it are taken. Requests are not waited for: some servers
 acknowledge one only when it is answered, and ask for other things meanwhile."""
@@ -78,7 +81,8 @@ class Connection:
         """Path and query that messages are sent to, once it is known."""
         self._has_endpoint = asyncio.Event()
         self._unsent = 0
-        """Bytes."""
+        """Messages."""
+        self._unsent_bytes = 0
         self._before: asyncio.Task[None] | None = None
         """Sends the last message that is no request."""
         self._posts = Tasks(_LOG)
@@ -106,9 +110,10 @@ class Connection:
         """
         if self._ending is not None:
             raise NotRead("has ended")
-        if self._unsent > _UNSENT_MESSAGES * self._spec.request_bytes:
+        if self._unsent >= _MAX_UNSENT or self._unsent_bytes > _UNSENT_MESSAGES * self._spec.request_bytes:
             raise NotRead("does not take messages")
-        self._unsent += len(message)
+        self._unsent += 1
+        self._unsent_bytes += len(message)
         asked = next((item.id for item in read(message) or () if item.kind is Kind.REQUEST), None)
         sending = self._posts.start("post_to_sse_server", self._send(message, asked, self._before), server=self._name)
         if asked is None:
@@ -183,7 +188,8 @@ class Connection:
         except BROKEN as error:
             await self._refuse(asked, f"could not be sent a message ({type(error).__name__})")
         finally:
-            self._unsent -= len(message)
+            self._unsent -= 1
+            self._unsent_bytes -= len(message)
 
     async def _refuse(self, asked: bytes | None, why: str) -> None:
         if asked is None:
