@@ -89,8 +89,8 @@ class Server:
         try:
             for chunk in self.send:
                 await response.write(chunk)
-            while (chunk := await self.more.get()) is not None:
-                await response.write(chunk)
+            while (more := await self.more.get()) is not None:
+                await response.write(more)
             await response.write_eof()
         finally:
             self.streams -= 1
