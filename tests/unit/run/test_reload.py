@@ -64,7 +64,7 @@ class Stage:
         self.workers = Workers(directory)
         layout = replace(Layout.in_directory(directory), admin=None)
         served = load(self.file, {})
-        bridge = Bridge(layout, directory)
+        self.bridge = bridge = Bridge(layout, directory)
         self.live = LiveConfig(self.file, served, None, cast("Supervisor", self.workers), bridge, layout, directory, {})
         self.live.write_watched()
         self.live.write_bootstrap()
@@ -250,6 +250,41 @@ async def test_tidying_breaks(stage: Stage, at_once: None, caplog: pytest.LogCap
     await stage.until_known("b")
     assert [fields["task"] for fields in told(caplog, "task_failed")] == ["tidy_envoy_config"] * 2
     await stage.live.close()
+
+
+async def test_a_server_that_speaks_sse_is_found_once_envoy_is_there(
+    stage: Stage, at_once: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And stays found as long as its address does. The bridge's process and Envoy: tests/e2e/test_sse.py."""
+    asked = []
+
+    async def speaking(config: GatewayConfig, address: object) -> frozenset[str]:
+        asked.append({name: server.transport for name, server in config.servers.items()})
+        return frozenset({"old"} if "auto" in asked[-1].values() else ())
+
+    monkeypatch.setattr(reload, "speaking_sse", speaking)
+    monkeypatch.setattr(stage.bridge, "serve", nothing)
+    stage.live.watch()
+    stage.file.write_text(json.dumps({"mcpServers": {"old": {"url": "http://old.example/sse"}}}))
+    await eventually(lambda: stage.workers.served, "the reload", until=lambda seen: seen == [{"old"}])
+    assert asked == [{"a": "streamable_http"}]
+    server = await asyncio.start_unix_server(lambda _, writer: writer.close(), stage.files / "upstreams.sock")
+    await stage.until_known("old", "old/sse", "a")
+    await eventually(lambda: stage.live.served.sse, "it is served", until=lambda names: names == {"old"})
+    assert [fields["server"] for fields in told(caplog, "server_speaks_sse")] == ["old"]
+    entries = {"old": {"url": "http://old.example/sse"}, "b": {"type": "http", "url": "http://b.example/mcp"}}
+    stage.file.write_text(json.dumps({"mcpServers": entries}))
+    await eventually(lambda: stage.workers.served[-1], "the reload", until=lambda names: names == {"old", "b"})
+    assert stage.live.served.sse == {"old"}
+    stage.file.write_text(json.dumps({"mcpServers": {"old": {"type": "http", "url": "http://new.example/sse"}}}))
+    await eventually(lambda: stage.live.served.sse, "it is elsewhere", until=lambda names: names == frozenset())
+    await stage.live.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def nothing(_: GatewayConfig) -> None:
+    """Instead of a process."""
 
 
 async def test_closing_ends_the_watcher(stage: Stage, at_once: None) -> None:
