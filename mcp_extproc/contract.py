@@ -19,6 +19,13 @@ ACT_ROUTE: Final = "mcp_act/"
 SERVER_HEADER: Final = "x-mcp-server"
 """Names the server of a request, for Envoy's rate limits and the private listener's routes. No server gets it."""
 
+OVER_SSE: Final = "/sse"
+"""In :data:`SERVER_HEADER`, and in the name of a cluster, behind the name of a server that speaks HTTP+SSE: the server itself,
+and not the bridge in front of it."""
+
+CONNECTION_HEADER: Final = "x-mcp-connection"
+"""On requests to a server that speaks HTTP+SSE: those of one connection go to one replica. No server gets it."""
+
 FAILURE_HEADER: Final = "x-mcp-upstream-failure"
 """Put by the private listener on answers of Envoy's own: what went wrong, such as ``UpstreamConnectionFailure``."""
 

@@ -10,9 +10,14 @@ LONGEST = 30.0
 
 
 class Backoff:
-    """Counts failures in a row: children that ended before they had answered ``initialize``."""
+    """Counts failures in a row: children that ended before they had answered ``initialize``.
 
-    def __init__(self) -> None:
+    Args:
+        longest: most seconds between two starts.
+    """
+
+    def __init__(self, longest: float = LONGEST) -> None:
+        self._longest = longest
         self._failures = 0
         self._until = 0.0
         self.why = ""
@@ -25,7 +30,7 @@ class Backoff:
             now: seconds.
             why: one clause.
         """
-        self._until = now + min(_FIRST * 2.0**self._failures, LONGEST)
+        self._until = now + min(_FIRST * 2.0**self._failures, self._longest)
         self._failures = min(self._failures + 1, 10)
         self.why = why
 

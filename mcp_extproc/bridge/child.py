@@ -10,13 +10,14 @@ import os
 import signal
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.environment import NotStarted, environment, own_variables, program
 from mcp_extproc.bridge.lines import Lines, TooLong, as_line
-from mcp_extproc.bridge.messages import Incoming, read
+from mcp_extproc.bridge.messages import read
+from mcp_extproc.bridge.peer import NotRead, Receive
 from mcp_extproc.bridge.said import Allowance, Said, plain
 from mcp_extproc.bridge.spec import StdioServer
 from mcp_extproc.gateway.redaction import Redactor
@@ -34,13 +35,6 @@ _UNREAD_MESSAGES = 2
 
 _LOG = log.logger("bridge")
 _NUMBERS = itertools.count(1)
-
-Receive = Callable[[Incoming | TooLong], Awaitable[None]]
-"""Takes what a child writes. While it waits, nothing more is read."""
-
-
-class NotRead(Exception):
-    """A child does not read its input, or has ended."""
 
 
 class Reports:

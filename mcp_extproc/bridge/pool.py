@@ -1,4 +1,4 @@
-"""The children of one stdio server, and the sessions that they serve."""
+"""The children of one stdio server, or the connections to one HTTP+SSE server, and the sessions that they serve."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 from mcp_extproc.bridge.backoff import Backoff
-from mcp_extproc.bridge.child import Child, NotRead, Reports
 from mcp_extproc.bridge.conversation import Conversation, Stream
 from mcp_extproc.bridge.environment import NotStarted, environment, program
 from mcp_extproc.bridge.lines import TooLong
 from mcp_extproc.bridge.messages import Incoming, Kind, cancelled_id, key_of
+from mcp_extproc.bridge.peer import NotRead, Peer, Start
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
-from mcp_extproc.bridge.spec import StdioServer
+from mcp_extproc.bridge.spec import Bridged, StdioServer
 from mcp_extproc.mcp.envelope import Message, Request
 from mcp_extproc.mcp.errors import INTERNAL_ERROR, McpError
 from mcp_extproc.tasks import Tasks
@@ -51,7 +51,7 @@ class Process:
 
     def __init__(self, sharing: Sharing) -> None:
         self.sharing = sharing
-        self.child: Child | None = None
+        self.child: Peer | None = None
         self.handshake: bytes | None = None
         """Text of ``params`` of the ``initialize`` that it was sent."""
         self.handshake_id: bytes | None = None
@@ -163,14 +163,15 @@ class Pool:
 
     Args:
         name: of the server.
-        spec: how its children are started.
+        spec: what holds for them.
+        start: starts one.
     """
 
-    def __init__(self, name: str, spec: StdioServer) -> None:
+    def __init__(self, name: str, spec: Bridged, start: Start) -> None:
         self.name = name
         self.spec = spec
-        self._reports = Reports(name, spec)
-        self._backoff = Backoff()
+        self._start_peer = start
+        self._backoff = Backoff(spec.longest_pause)
         self._sessions: dict[str, Session] = {}
         self._processes: list[Process] = []
         self._spare: Process | None = None
@@ -301,7 +302,7 @@ class Pool:
         process = Process(sharing)
         self._processes.append(process)
         try:
-            process.child = await Child.start(self.spec, self._reports, process.receive)
+            process.child = await self._start_peer(process.receive)
         except NotStarted as error:
             self._processes.remove(process)
             why = f"can't be started: {error}"
@@ -338,12 +339,12 @@ class Pool:
         seconds = time.monotonic() - process.asked
         if seconds >= self.spec.start_timeout:
             self._end_soon(process)
-            why = f"has not answered within {self.spec.start_timeout:g} s (start_timeout)"
+            why = f"has not answered within {self.spec.start_timeout:g} s ({self.spec.timeout_key})"
             self._backoff.failed(time.monotonic(), why)
             raise Unavailable(self.name, why, initialize.id)
         raise self._still_starting(process, initialize.id)
 
-    async def _see_off(self, process: Process, child: Child) -> None:
+    async def _see_off(self, process: Process, child: Peer) -> None:
         await child.ended.wait()
         self._processes.remove(process)
         if self._spare is process:
@@ -357,7 +358,7 @@ class Pool:
         self._learn(process, child)
         self._warm_soon()
 
-    def _learn(self, process: Process, child: Child) -> None:
+    def _learn(self, process: Process, child: Peer) -> None:
         now = time.monotonic()
         if child.was_asked:
             return
@@ -373,7 +374,7 @@ class Pool:
     # -- The spare one --------------------------------------------------------------------------------------------------
 
     def _warm_soon(self) -> None:
-        if not self._is_leaving:
+        if not self._is_leaving and self.spec.spares:
             self._tasks.start("warm_child", self._warm(), server=self.name)
 
     async def _warm(self) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP face: Streamable HTTP for each stdio server, at ``/<server>`` (MCP 2025-11-25 basic/transports).
+"""The HTTP face: Streamable HTTP for each server, at ``/<server>`` (MCP 2025-11-25 basic/transports).
 
 Only Envoy connects here. Who may call, and what a client may send, was decided before; so this checks what it takes to
 pass a message on, and no more.
@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from aiohttp import web
 
-from mcp_extproc.bridge.child import NotRead
+from mcp_extproc.bridge.child import Child, Reports
+from mcp_extproc.bridge.connection import Connection
 from mcp_extproc.bridge.conversation import Stream
+from mcp_extproc.bridge.peer import NotRead, Start
 from mcp_extproc.bridge.pool import Pool, Session, Unavailable
-from mcp_extproc.bridge.spec import StdioServer
+from mcp_extproc.bridge.spec import SseServer, StdioServer
 from mcp_extproc.mcp import envelope, errors, methods, sse, transport
 from mcp_extproc.mcp.envelope import Message, Request
 from mcp_extproc.mcp.errors import INVALID_REQUEST, McpError
@@ -27,7 +30,7 @@ _LOG = log.logger("bridge")
 
 
 class Bridge:
-    """All stdio servers."""
+    """All servers that speak another transport."""
 
     def __init__(self) -> None:
         self._pools: dict[str, Pool] = {}
@@ -35,7 +38,7 @@ class Bridge:
         """Of servers that were removed or changed, while calls of them run."""
         self._tasks = Tasks(_LOG)
 
-    def apply(self, servers: Mapping[str, StdioServer]) -> None:
+    def apply(self, servers: Mapping[str, StdioServer | SseServer]) -> None:
         """Serve these servers from now on. Children of unchanged ones go on."""
         self._leaving = [pool for pool in self._leaving if not pool.is_over]
         for name, pool in list(self._pools.items()):
@@ -44,7 +47,7 @@ class Bridge:
                 self._leave(pool, is_gone=name not in servers)
         for name, spec in servers.items():
             if name not in self._pools:
-                self._pools[name] = Pool(name, spec)
+                self._pools[name] = Pool(name, spec, _starting(name, spec))
                 self._pools[name].begin()
 
     def _leave(self, pool: Pool, *, is_gone: bool) -> None:
@@ -130,6 +133,14 @@ class Bridge:
             if (session := pool.session(id)) is not None:
                 return session
         raise _not_found("The session has ended.", about)
+
+
+def _starting(name: str, spec: StdioServer | SseServer) -> Start:
+    match spec:
+        case StdioServer():
+            return partial(Child.start, spec, Reports(name, spec))
+        case SseServer():
+            return partial(Connection.start, name, spec)
 
 
 def _not_found(why: str, id: bytes | None) -> McpError:

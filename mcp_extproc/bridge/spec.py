@@ -1,4 +1,4 @@
-"""One stdio server, as the bridge is told of it."""
+"""The servers behind the bridge, as it is told of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,43 @@ from typing import Literal
 
 import msgspec
 
+from mcp_extproc.address import Address
+from mcp_extproc.bridge.backoff import LONGEST
 from mcp_extproc.config import GatewayConfig, Server
+from mcp_extproc.gateway.catalog import headers_of, origins_of
 
 _PATIENCE = 0.8
 """Part of the deadline of ``initialize`` after which the bridge says itself that a server is still starting."""
 
+_UNUSED_SECONDS = 600.0
+"""After which a connection is closed that nobody uses."""
 
-class StdioServer(msgspec.Struct, frozen=True, kw_only=True):
-    """A server's command, and what its children may have. It travels over a pipe, as it holds secrets."""
+_UNLIMITED = 1 << 31
+
+
+class Bridged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What all of them have. It travels over a pipe, as it holds secrets."""
+
+    sharing: Literal["session", "shared"] = "session"
+    max_processes: int = _UNLIMITED
+    start_timeout: float
+    """Seconds from the start of a child, or of a connection, to its answer to ``initialize``."""
+    answer_within: float
+    """Seconds after which an ``initialize`` is told that it is still starting."""
+    idle_timeout: float
+    """Seconds."""
+    request_bytes: int
+    event_bytes: int
+    timeout_key: str = "start_timeout"
+    """The key of the configuration that sets ``start_timeout``."""
+    spares: int = 0
+    """How many are started before anybody asks."""
+    longest_pause: float = 0.0
+    """Most seconds until the next start after failed ones."""
+
+
+class StdioServer(Bridged, frozen=True, kw_only=True):
+    """A server's command, and what its children may have."""
 
     command: tuple[str, ...]
     env: dict[str, str]
@@ -25,26 +54,35 @@ class StdioServer(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str | None
     """Absolute."""
     inherit_env: tuple[str, ...]
-    sharing: Literal["session", "shared"]
-    max_processes: int
-    start_timeout: float
-    """Seconds from the start of a child to its answer to ``initialize``."""
-    answer_within: float
-    """Seconds after which an ``initialize`` is told that the child is still starting."""
-    idle_timeout: float
-    """Seconds."""
-    request_bytes: int
-    event_bytes: int
+    spares: int = 1
+    longest_pause: float = LONGEST
 
     def __repr__(self) -> str:
         """Without arguments and variables: both hold API keys."""
         return f"StdioServer({self.command[0]!r})"
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What the supervisor tells the bridge: all stdio servers, by name."""
+class SseServer(Bridged, frozen=True, kw_only=True):
+    """Where an HTTP+SSE server is reached."""
 
-    servers: dict[str, StdioServer]
+    upstreams: str
+    """Address of Envoy's private listener, through which it is reached."""
+    path: str
+    """Path and query of its event stream."""
+    origins: tuple[str, ...]
+    """``scheme://host:port`` of each replica: where its endpoint for messages may be."""
+    headers: tuple[tuple[str, str], ...]
+    """Sent with each request."""
+
+    def __repr__(self) -> str:
+        """Without path and headers: both hold API keys."""
+        return f"SseServer({self.origins!r})"
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the supervisor tells the bridge: all of its servers, by name."""
+
+    servers: dict[str, StdioServer | SseServer]
 
 
 def stdio_servers(config: GatewayConfig, folder: Path) -> Mapping[str, StdioServer]:
@@ -56,6 +94,31 @@ def stdio_servers(config: GatewayConfig, folder: Path) -> Mapping[str, StdioServ
     """
     return {
         name: _spec(server, config, folder) for name, server in config.servers.items() if server.command is not None
+    }
+
+
+def sse_servers(config: GatewayConfig, upstreams: Address) -> Mapping[str, SseServer]:
+    """The HTTP+SSE servers of a configuration.
+
+    Args:
+        config: the whole configuration.
+        upstreams: Envoy's private listener.
+    """
+    return {
+        name: SseServer(
+            upstreams=str(upstreams),
+            path=server.path_and_query,
+            origins=tuple(sorted(origins_of(server))),
+            headers=headers_of(server),
+            start_timeout=server.discovery_timeout * _PATIENCE,
+            timeout_key="discovery_timeout",
+            answer_within=server.discovery_timeout * _PATIENCE,
+            idle_timeout=_UNUSED_SECONDS,
+            request_bytes=config.limits.request_bytes,
+            event_bytes=config.limits.event_bytes,
+        )
+        for name, server in config.servers.items()
+        if server.transport == "sse"
     }
 
 

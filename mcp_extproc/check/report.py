@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcp_extproc.address import Address
 from mcp_extproc.check import tool_names
 from mcp_extproc.check.causes import causes
 from mcp_extproc.check.temporary_envoy import upstreams
@@ -14,6 +15,8 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.model import prefix_of
 from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp import jsontext
+from mcp_extproc.run.envoy_admin import Admin
+from mcp_extproc.upstreams.old_transport import speaking_sse
 from mcp_extproc.upstreams.probe import Survey, address_of, survey
 
 _KINDS = {"tools": "name", "prompts": "name", "resources": "uri"}
@@ -56,11 +59,15 @@ async def check(config: GatewayConfig, folder: Path, envoy: str) -> Report:
         StartError: Envoy rejects the configuration.
     """
     async with upstreams(config, folder, envoy) as (address, admin):
-        surveyed = await survey(config, address, list(_KINDS))
-        silent = [
-            asked.name for asked in surveyed if isinstance(asked.opened, Failed) and asked.opened.reason == "connect"
-        ]
-        return report(config, surveyed, await causes(admin, silent))
+        if not (found := await speaking_sse(config, address)):
+            return await _report(config, address, admin)
+    return await check(config.with_sse(found), folder, envoy)
+
+
+async def _report(config: GatewayConfig, address: Address, admin: Admin) -> Report:
+    surveyed = await survey(config, address, list(_KINDS))
+    silent = [asked.name for asked in surveyed if isinstance(asked.opened, Failed) and asked.opened.reason == "connect"]
+    return report(config, surveyed, await causes(admin, silent))
 
 
 def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[str, str]) -> Report:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mcp_extproc.address import Address, UnixAddress
+from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import to_json, upstreams_only
@@ -46,8 +46,7 @@ async def upstreams(config: GatewayConfig, folder: Path, envoy: str) -> AsyncIte
     with tempfile.TemporaryDirectory(prefix="mcp-extproc-") as place:
         directory = Path(place)
         layout = Layout.in_directory(directory)
-        assert isinstance(layout.bridge, UnixAddress)
-        bridge = Bridge(layout.bridge, folder)
+        bridge = Bridge(layout, folder)
         file, log = directory / BOOTSTRAP, directory / "envoy.log"
         write(directory, File(BOOTSTRAP, to_json(upstreams_only(config, layout)).encode()))
         process = None

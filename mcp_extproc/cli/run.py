@@ -28,6 +28,8 @@ from mcp_extproc.telemetry.access_line import AccessLines
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mcp_extproc.run.standalone import StandaloneGateway
+
 _LOG = log.logger("run")
 
 
@@ -111,11 +113,9 @@ async def _run(source: Source, served: Loaded, port: int | None, envoy: str, as_
 
     from mcp_extproc.run.standalone import StandaloneGateway
     from mcp_extproc.run.worker import configured_secret
-    from mcp_extproc.upstreams.probe import probe
 
-    config = served.config
     # A random one is as good here: there is one gateway, and its sessions end with it.
-    secret = configured_secret(config, os.environ) or secrets.token_urlsafe(32)
+    secret = configured_secret(served.config, os.environ) or secrets.token_urlsafe(32)
     show = _show_to_read() if sys.stdout.isatty() and not as_json else None
     gateway = StandaloneGateway(source, served, envoy, secret, workers=workers, port=port, show=show)
     stopped = until_told_to_stop(gateway.reload_soon)
@@ -131,9 +131,11 @@ async def _run(source: Source, served: Loaded, port: int | None, envoy: str, as_
     await starting
     try:
         _progress(console, "Connecting to the servers")
-        asking = asyncio.create_task(probe(config, gateway.layout.upstreams))
+        asking = asyncio.create_task(_statuses(gateway))
         await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        asking.cancel() if not asking.done() else _try_to_announce(config, gateway.url, asking.result(), as_json)
+        asking.cancel() if not asking.done() else _try_to_announce(
+            gateway.config, gateway.url, asking.result(), as_json
+        )
         ended = asyncio.create_task(gateway.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -143,6 +145,14 @@ async def _run(source: Source, served: Loaded, port: int | None, envoy: str, as_
             console.print("Stopping", style="dim")
     finally:
         await gateway.__aexit__(None, None, None)
+
+
+async def _statuses(gateway: StandaloneGateway) -> Sequence[Any]:
+    from mcp_extproc.upstreams.probe import probe
+
+    config = gateway.config
+    statuses, _ = await asyncio.gather(probe(config, gateway.layout.upstreams), gateway.transports_found())
+    return statuses if gateway.config is config else await probe(gateway.config, gateway.layout.upstreams)
 
 
 def _progress(console: Console, text: str) -> None:

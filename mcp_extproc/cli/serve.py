@@ -98,8 +98,8 @@ def serve(
         batches=batches or layout.batches,
     )
     tls = _tls_files(layout.extproc, tls_certificate, tls_key, tls_client_ca)
-    runs_commands = any(server.command is not None for server in served.config.servers.values())
-    if workers is None and envoy_config is None and len(layout.extproc) == 1 and not runs_commands:
+    needs_bridge = any(server.is_bridged for server in served.config.servers.values())
+    if workers is None and envoy_config is None and len(layout.extproc) == 1 and not needs_bridge:
         where = layout.extproc[0]
         _work(served.config, where, layout.upstreams, layout.batches, transport, tls, drain_seconds)
         return
@@ -148,6 +148,7 @@ async def _serve(
 @click.argument("name")
 @click.option("--listen", type=AddressType(), help="Where to listen.")
 @click.option("--inherited", type=int, metavar="DESCRIPTOR", help="A listening socket.")
+@click.option("--sse", metavar="SERVER", multiple=True, help="A server that was found to speak HTTP+SSE.")
 @click.option("--ready", type=int, metavar="DESCRIPTOR", required=True, help="Receives a byte once the worker serves.")
 @UPSTREAMS
 @BATCHES
@@ -160,6 +161,7 @@ def worker(
     name: str,
     listen: Address | None,
     inherited: int | None,
+    sse: tuple[str, ...],
     ready: int,
     upstreams: Address,
     batches: Address,
@@ -170,7 +172,7 @@ def worker(
     drain_seconds: float | None,
 ) -> None:
     """One worker of `run` or `serve`. It reads its configuration from standard input; NAME is the file's name."""
-    config = loads(sys.stdin.buffer.read().decode(), name, os.environ).config
+    config = loads(sys.stdin.buffer.read().decode(), name, os.environ).with_sse(sse).config
     log.configure(config.log.level, config.log.format, calm=True)
 
     def tell() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,8 @@ class Loaded:
     """The file's name in error messages."""
     text: str = field(repr=False)
     """Content of the file. It may contain secrets."""
+    sse: frozenset[str] = frozenset()
+    """Servers that were found to speak HTTP+SSE. The text does not say so."""
 
     def require_servers(self) -> None:
         """Check that there is an endpoint to serve.
@@ -54,6 +56,10 @@ class Loaded:
     def _listening(self, **changes: object) -> Loaded:
         listen = self.config.listen.model_copy(update=changes)
         return replace(self, config=self.config.model_copy(update={"listen": listen}))
+
+    def with_sse(self, names: Collection[str]) -> Loaded:
+        """A copy in which these of the servers with ``transport: auto`` have ``sse``. :attr:`text` stays as it is."""
+        return replace(self, config=self.config.with_sse(names), sse=self.sse.union(names)) if names else self
 
 
 def load(path: Path, environ: Mapping[str, str], *, strict: bool = False) -> Loaded:

@@ -21,9 +21,10 @@ from mcp_extproc.config.variables import substitute
 _STREAMABLE_HTTP: Final = ("http", "streamable-http", "streamable_http", "streamableHttp")
 
 KEYS: Final[Mapping[str, str]] = {
-    "type": f"Transport: {', '.join(f'`{alias}`' for alias in _STREAMABLE_HTTP)} mean Streamable HTTP, `stdio` a command. "
-    "Empty or absent: whatever fits the other keys. Servers with anything else are left out.",
-    "url": "The server's endpoint, http or https, path and query included.",
+    "type": f"Transport: {', '.join(f'`{alias}`' for alias in _STREAMABLE_HTTP)} mean Streamable HTTP, `sse` "
+    "[HTTP+SSE](sse.md), `stdio` a command. Empty or absent: whatever fits the other keys, and with `url` "
+    "[what the server speaks](sse.md#without-a-type). Servers with anything else are left out.",
+    "url": "The server's endpoint, http or https, path and query included. With `sse`, that of the event stream.",
     "httpUrl": "The same as `url` (Gemini CLI's name for a Streamable HTTP endpoint). Give only one of the three.",
     "serverUrl": "The same as `url` (Windsurf's name).",
     "command": "Program of a [stdio server](stdio.md), which is started here. Not beside a URL.",
@@ -59,10 +60,7 @@ _TOOLS: Final = {
 _SWITCHES: Final = {"disabled": True, "enabled": False, "isActive": False}
 """Keys that turn a server off, with the value that does."""
 
-_SSE = (
-    "has type sse (HTTP+SSE of protocol 2024-11-05), but the gateway supports only Streamable HTTP: "
-    'use the server\'s Streamable HTTP endpoint with "type": "http", or set "disabled": true'
-)
+_SSE: Final = "sse"
 
 
 def table_of(data: Any, *, is_json: bool) -> str | None:
@@ -210,7 +208,7 @@ class _Reader:
     def _command(self, path: tuple[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
         if written := [key for key in _URLS if values.get(key) is not None]:
             self._problem(path, f"command and {written[0]} are given: keep one of them")
-        elif values.get("type") in _STREAMABLE_HTTP:
+        elif values.get("type") in (*_STREAMABLE_HTTP, _SSE):
             self._problem((*path, "type"), "command is given, which is a server of type stdio")
         command, args = values.get("command"), values.get("args")
         if not isinstance(command, str) or not command:
@@ -229,7 +227,7 @@ class _Reader:
         elif len(written) > 1:
             self._problem(path, f"{' and '.join(written)} are given: keep one of them")
         else:
-            wanted["url"] = values[written[0]]
+            wanted |= {"url": values[written[0]], "transport": _transport(values, written[0])}
         if values.get("headers") is not None:
             wanted["headers"] = values["headers"]
         return wanted
@@ -262,11 +260,16 @@ class _Reader:
 def _transport_problem(entry: Mapping[str, Any]) -> str | None:
     """Why an entry's transport is not supported, or None."""
     kind = entry.get("type")
-    if kind == "sse":
-        return _SSE
-    if kind is None or kind == "" or kind == "stdio" or kind in _STREAMABLE_HTTP:
+    if kind is None or kind == "" or kind in ("stdio", _SSE) or kind in _STREAMABLE_HTTP:
         return None
-    return f'has an unknown type: expected one of stdio, {", ".join(_STREAMABLE_HTTP)}, or set "disabled": true'
+    return f'has an unknown type: expected one of stdio, sse, {", ".join(_STREAMABLE_HTTP)}, or set "disabled": true'
+
+
+def _transport(values: Mapping[str, Any], written: str) -> str:
+    """Gemini CLI means HTTP+SSE by ``url`` without a type, and Streamable HTTP by ``httpUrl``; others may mean either."""
+    if not values.get("type"):
+        return "streamable_http" if written == "httpUrl" else "auto"
+    return "sse" if values["type"] == _SSE else "streamable_http"
 
 
 def _is_command(entry: Mapping[str, Any]) -> bool:

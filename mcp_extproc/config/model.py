@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
@@ -214,10 +214,13 @@ ONLY_STDIO: Final = frozenset({
 """Keys of a server that is a command."""
 
 ONLY_HTTP: Final = frozenset({
-    "path", "headers", "connect_timeout", "tls", "http2", "max_requests_per_connection", "load_balancing", "sticky_sessions",
-    "dns", "health_check", "outlier_detection", "retries", "keepalive",
+    "path", "transport", "headers", "connect_timeout", "tls", "http2", "max_requests_per_connection", "load_balancing",
+    "sticky_sessions", "dns", "health_check", "outlier_detection", "retries", "keepalive",
 })  # fmt: skip
 """Keys of a server at an address."""
+
+ONLY_STREAMABLE_HTTP: Final = frozenset({"load_balancing", "sticky_sessions", "retries"})
+"""Keys of a server that speaks Streamable HTTP. With HTTP+SSE a session is a connection, which nothing can move or repeat."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 
@@ -232,7 +235,7 @@ def variable_problem(name: str) -> str | None:
 
 
 class Server(Model):
-    """One MCP server: at an address (Streamable HTTP), or a command that is started here (stdio)."""
+    """One MCP server: at an address (Streamable HTTP, or HTTP+SSE), or a command that is started here (stdio)."""
 
     url: str | None = None
     """The server's endpoint, http or https, path and query included. Either `url`, `endpoints` or `command`."""
@@ -241,7 +244,13 @@ class Server(Model):
     """`host:port` of each replica of the server, load-balanced by Envoy. Plain HTTP unless `tls` is given."""
 
     path: str | None = None
-    """Path and query at the `endpoints`. Default: `/mcp`. Not allowed with `url`, which has its own."""
+    """Path and query at the `endpoints`. Default: `/mcp`, with `transport: sse` `/sse`. Not allowed with `url`, which has its
+    own."""
+
+    transport: Literal["streamable_http", "sse", "auto"] = "streamable_http"
+    """`sse` is [HTTP+SSE](sse.md), the transport of protocol 2024-11-05: the `url` is that of the event stream. `auto` is what
+    an entry of mcp-servers.json without a `type` has: Streamable HTTP, unless `run` finds that the server speaks
+    [HTTP+SSE](sse.md#without-a-type)."""
 
     command: tuple[SecretStr, ...] | None = Field(default=None, min_length=1)
     """Program and arguments of a [stdio server](stdio.md), such as `[npx, -y, "@modelcontextprotocol/server-memory"]`. The
@@ -417,6 +426,8 @@ class Server(Model):
             raise PlacedError(
                 (unused[0],), "requires command" if self.command is None else "has no meaning with command"
             )
+        if self.transport != "streamable_http" and (unused := sorted(self.model_fields_set & ONLY_STREAMABLE_HTTP)):
+            raise PlacedError((unused[0],), f"has no meaning with transport: {self.transport}")
         if self.url is not None and self.path is not None:
             raise ValueError("path requires endpoints; with url, the path is part of the URL")
         if self.url is not None and self.tls is not None and not self.url.startswith("https:"):
@@ -441,9 +452,14 @@ class Server(Model):
                 yield name, value
 
     @property
+    def is_bridged(self) -> bool:
+        """Whether it speaks another transport than Streamable HTTP, so that a process of ours is between Envoy and it."""
+        return self.command is not None or self.transport == "sse"
+
+    @property
     def connection_idle_timeout(self) -> float:
         """How long Envoy keeps an unused connection, in seconds."""
-        return 4.0 if self.idle_timeout is None or self.command is not None else self.idle_timeout
+        return 4.0 if self.idle_timeout is None else self.idle_timeout
 
     @property
     def child_idle_timeout(self) -> float:
@@ -487,7 +503,7 @@ class Server(Model):
     def path_and_query(self) -> str:
         """Path and query of the endpoint, as configured."""
         if self.url is None:
-            return self.path or "/mcp"
+            return self.path or ("/sse" if self.transport == "sse" else "/mcp")
         parts = urlsplit(self.url)
         return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
@@ -726,6 +742,15 @@ class GatewayConfig(Model):
         return self.envoy.policies == "all" and (
             bool(self.envoy.http_filters) or any(not limit.only_calls for limit in self.rate_limits)
         )
+
+    def with_sse(self, names: Collection[str]) -> GatewayConfig:
+        """A copy in which these of the servers with ``transport: auto`` have ``sse``."""
+        found = {
+            name: server.model_copy(update={"transport": "sse"})
+            for name, server in self.servers.items()
+            if name in names and server.transport == "auto"
+        }
+        return self.model_copy(update={"servers": {**self.servers, **found}})
 
     @property
     def has_policies(self) -> bool:

@@ -93,6 +93,11 @@ servers:
     start_timeout: 1m
     idle_timeout: 5m
 
+  # A server that speaks HTTP+SSE, the transport of protocol 2024-11-05.
+  old:
+    url: https://old.example.com/sse
+    transport: sse
+
 listen:
   address: 0.0.0.0
   port: ${PORT:-1975}
@@ -233,7 +238,7 @@ another name. The keys of a server:
 MCP_SERVERS_REST: Final = """\
 Nothing is ignored silently:
 
-- A server with `"type": "sse"` or with a type that is not named above can't be served. It is left out, with a warning that
+- A server with a type that is not named above can't be served. It is left out, with a warning that
   names it and the reason. With `--strict` (`run`, `serve`, `validate`, `check`) such a file is invalid.
 - `command` and a URL in one server are an error.
 - A server that is left out or disabled is not read any further. Wrong values of the others are errors.

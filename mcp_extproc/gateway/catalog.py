@@ -110,22 +110,34 @@ def _checksum(endpoint: Endpoint) -> int:
 
 def _target(server: Server) -> object:
     """What a server is, besides its addresses."""
+    if server.transport == "sse":
+        return server.transport, server.path_and_query
     if server.command is None:
         return server.path_and_query
     return [word.get_secret_value() for word in server.command]
 
 
 def path_of(name: str, server: Server) -> str:
-    """``:path`` of requests to a server, query included. Commands share the bridge's socket, each at a path of its own."""
-    return server.path_and_query if server.command is None else f"/{name}"
+    """``:path`` of requests to a server, query included. Behind the bridge, each has a path of its own at the same socket."""
+    return f"/{name}" if server.is_bridged else server.path_and_query
+
+
+def origins_of(server: Server) -> frozenset[str]:
+    """``scheme://host:port`` of each replica, in lower case; none of a command."""
+    return frozenset(_origin(server, host, port) for host, port in server.addresses)
+
+
+def headers_of(server: Server) -> Headers:
+    """Configured request headers, names in lower case. They hold credentials: never log them."""
+    return tuple((header.lower(), value.get_secret_value()) for header, value in server.headers.items())
 
 
 def _entry(name: str, server: Server) -> CatalogEntry:
     return CatalogEntry(
         name=name,
         path=path_of(name, server),
-        origins=frozenset(_origin(server, host, port) for host, port in server.addresses),
-        headers=tuple((header.lower(), value.get_secret_value()) for header, value in server.headers.items()),
+        origins=frozenset() if server.is_bridged else origins_of(server),
+        headers=() if server.is_bridged else headers_of(server),
         redact=Redactor(server.secrets, "" if server.command is not None else server.path_and_query),
         tools=ToolFilter(server.tools),
         discovery_timeout=server.discovery_timeout,

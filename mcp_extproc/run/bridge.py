@@ -1,4 +1,5 @@
-"""The bridge, which runs stdio servers: a process of its own, started when there is such a server, and restarted.
+"""The bridge, which runs stdio servers and speaks HTTP+SSE: a process of its own, started when there is a server for it, and
+restarted.
 
 The supervisor owns the listening socket, so connections wait while the process is replaced. The process gets its servers over
 a pipe, and ends when the pipe does. What it leaves behind when it is killed is adopted and ended here.
@@ -23,8 +24,9 @@ import msgspec
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.pool import problem_of
-from mcp_extproc.bridge.spec import StdioServer, Told, stdio_servers
+from mcp_extproc.bridge.spec import SseServer, StdioServer, Told, sse_servers, stdio_servers
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run import unix_sockets
 from mcp_extproc.run.process import StartError, end, ending, spawn
 from mcp_extproc.tasks import Tasks
@@ -43,18 +45,21 @@ _LOG = log.logger("bridge")
 
 
 class Bridge:
-    """The process, while there are stdio servers.
+    """The process, while there are servers for it.
 
     Args:
-        address: where Envoy connects.
+        layout: where Envoy connects, and where it is reached itself.
         folder: of the configuration's file.
     """
 
-    def __init__(self, address: UnixAddress, folder: Path) -> None:
-        self._path = Path(address.path)
+    def __init__(self, layout: Layout, folder: Path) -> None:
+        assert isinstance(layout.bridge, UnixAddress)
+        self._path = Path(layout.bridge.path)
+        self._upstreams = layout.upstreams
         self._folder = folder
         self._listening: socket.socket | None = None
         self._servers: Mapping[str, StdioServer] = {}
+        self._sse_servers: Mapping[str, SseServer] = {}
         self._log_options: Sequence[str] = ()
         self._running: _Running | None = None
         self._changing = asyncio.Lock()
@@ -73,18 +78,18 @@ class Bridge:
         return {name: problem for name, problem in problems.items() if problem is not None}
 
     async def serve(self, config: GatewayConfig) -> None:
-        """Have it serve a configuration's stdio servers, from now on. Children of unchanged ones go on.
+        """Have it serve a configuration's stdio and HTTP+SSE servers, from now on. Children of unchanged ones go on.
 
         Raises:
             StartError: it does not start.
             OSError: it can't be started, or its socket can't be made.
         """
         async with self._changing:
-            servers = stdio_servers(config, self._folder)
+            servers, sse = stdio_servers(config, self._folder), sse_servers(config, self._upstreams)
             _warn_of(servers, self._servers)
-            if self._running is None and not servers:
+            if self._running is None and not servers and not sse:
                 return
-            self._servers = servers
+            self._servers, self._sse_servers = servers, sse
             options = {"--log-level": config.log.level, "--log-format": config.log.format}
             self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
             if self._running is None:
@@ -124,12 +129,15 @@ class Bridge:
         processes.adopt_orphans()
         self._running = await _Running.start(self._listening, self._log_options)
         # Whoever connects meanwhile waits.
-        await self._running.tell(Told(dict(self._servers)))
+        await self._running.tell(self._told())
+
+    def _told(self) -> Told:
+        return Told({**self._servers, **self._sse_servers})
 
     async def _tell(self, running: _Running) -> None:
         try:
             async with asyncio.timeout(START_SECONDS):
-                await running.tell(Told(dict(self._servers)))
+                await running.tell(self._told())
                 await running.follows()
         except TimeoutError:
             raise StartError(f"the bridge was not ready within {START_SECONDS:g} s") from None

@@ -10,9 +10,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
+from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, Server, Source
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout, cluster_name
@@ -23,6 +24,7 @@ from mcp_extproc.run.process import StartError
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.old_transport import speaking_sse
 
 POLL_SECONDS = 1.0
 """Seconds between two checks of the source. A change is applied once the source is the same in two checks: a half-written
@@ -33,6 +35,8 @@ TAKE_SECONDS = 20.0
 
 _TAKE_POLL_SECONDS = 0.02
 _WARMING = "cluster_manager.warming_clusters"
+
+_SAY_SO = 'give it "type": "sse" in mcp-servers.json, or transport: sse in YAML: then it is not asked again'
 
 _REFUSED = {"effect": "the configuration before goes on"}
 
@@ -81,6 +85,9 @@ class LiveConfig:
         self._last_rendered: tuple[GatewayConfig, Rendered] | None = None
         self._tasks = Tasks(_LOG)
         self._tidying: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        """Set when there may be servers that were not asked what they speak."""
+        self._found = asyncio.Event()
 
     def write_watched(self) -> None:
         """Write the files that Envoy watches.
@@ -110,6 +117,24 @@ class LiveConfig:
     def watch(self) -> None:
         """Take up what changes, until :meth:`close`. What can't be served is logged, and tried again after the next change."""
         self._tasks.keep("watch_config", self._watch)
+        if self._directory is not None:
+            self._tasks.keep("find_transports", self._find_transports)
+
+    async def transports_found(self) -> None:
+        """Wait until the servers that :meth:`watch` found have been asked what they speak."""
+        await self._found.wait()
+
+    async def _find_transports(self) -> None:
+        """Ask servers what they speak, at the start and after each change. Those behind an Envoy that is configured separately
+        are not asked: it could not be told of the answer."""
+        while True:
+            if _unknown(self.served.config) and not await _is_there(self._layout.upstreams):
+                await asyncio.sleep(POLL_SECONDS)  # Envoy has not started yet.
+                continue
+            await self._or_log(self.find_transports())
+            self._found.set()
+            await self._changed.wait()
+            self._changed.clear()
 
     async def _watch(self) -> None:
         before = handled = None  # it may have changed since it was read
@@ -131,8 +156,12 @@ class LiveConfig:
         return True
 
     async def _try_to_reload(self, asked: bool) -> None:
+        await self._or_log(self.reload(even_if_same=asked))
+        self._changed.set()
+
+    async def _or_log(self, change: Awaitable[None]) -> None:
         try:
-            await self.reload(even_if_same=asked)
+            await change
         except (ConfigError, StartError, Refused, OSError) as error:
             log.event(_LOG, logging.ERROR, "config_refused", {"why": str(error), **_REFUSED})
         except Exception as error:  # noqa: BLE001 - a bug of ours; the next version may do without it
@@ -161,14 +190,34 @@ class LiveConfig:
                 new = self._with_the_same_socket(new)
             if new.text == self.served.text and not even_if_same:
                 return
-            await self._stop_tidying()
-            before = self.served
-            known = {**self._leaving, **before.config.servers}
-            leaving = {name: server for name, server in known.items() if name not in new.config.servers}
-            await self._bring_in(new, leaving)
-            self.served, self._leaving = new, leaving
-            self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
-            _tell(before, new)
+            await self._take_up(new.with_sse(_still_sse(self.served, new)))
+
+    async def find_transports(self) -> None:
+        """Ask the servers with ``transport: auto`` what they speak, and serve those that speak HTTP+SSE as such. Others, and
+        those that can't be reached, stay as they are.
+
+        Raises:
+            Refused, StartError, OSError: as with :meth:`reload`.
+        """
+        asked = self.served.config
+        found = await speaking_sse(asked, self._layout.upstreams)
+        async with self._changing:
+            names = {name for name in found if self.served.config.servers.get(name) == asked.servers[name]}
+            if not names:
+                return
+            for name in sorted(names):
+                log.event(_LOG, logging.WARNING, "server_speaks_sse", {"server": name, "advice": _SAY_SO})
+            await self._take_up(self.served.with_sse(names))
+
+    async def _take_up(self, new: Loaded) -> None:
+        await self._stop_tidying()
+        before = self.served
+        known = {**self._leaving, **before.config.servers}
+        leaving = {name: server for name, server in known.items() if name not in new.config.servers}
+        await self._bring_in(new, leaving)
+        self.served, self._leaving = new, leaving
+        self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
+        _tell(before, new)
 
     def _with_the_same_socket(self, new: Loaded) -> Loaded:
         """For another option of the listening socket Envoy would open another one, at another port if it chose that itself."""
@@ -274,6 +323,30 @@ class LiveConfig:
         if self._last_rendered is None or self._last_rendered[0] is not config:
             self._last_rendered = config, watched_files.render(config, self._layout, self._directory or Path())
         return self._last_rendered[1]
+
+
+def _unknown(config: GatewayConfig) -> bool:
+    """Whether there are servers that have to be asked what they speak."""
+    return any(server.transport == "auto" for server in config.servers.values())
+
+
+async def _is_there(address: Address) -> bool:
+    """Whether somebody listens at an address."""
+    try:
+        if isinstance(address, UnixAddress):
+            _, writer = await asyncio.open_unix_connection(address.path)
+        else:
+            _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _still_sse(served: Loaded, new: Loaded) -> set[str]:
+    """Servers that were found to speak HTTP+SSE, and that are at the same place."""
+    was, now = served.config.servers, new.config.servers
+    return {name for name in served.sse if name in now and now[name].addresses == was[name].addresses}
 
 
 def _with(config: GatewayConfig, leaving: Mapping[str, Server]) -> GatewayConfig:

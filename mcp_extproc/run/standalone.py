@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig, Loaded, Source
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import SECRET_VARIABLE
@@ -99,8 +98,7 @@ class StandaloneGateway:
             self.layout.extproc,
             {SECRET_VARIABLE: secret},
         )
-        assert isinstance(self.layout.bridge, UnixAddress)
-        self._bridge = Bridge(self.layout.bridge, source.folder)
+        self._bridge = Bridge(self.layout, source.folder)
         self._live = LiveConfig(source, served, port, self._workers, self._bridge, self.layout, self._directory)
         self.port = served.config.listen.port
         """The TCP port for clients; known once started."""
@@ -148,6 +146,10 @@ class StandaloneGateway:
         assert self._envoy is not None
         code = await self._envoy.wait()
         raise StartError(f"Envoy ended with {ending(code)}: {complaint(self._envoy_log)}")
+
+    async def transports_found(self) -> None:
+        """Wait until all servers have been asked what they speak, where the configuration does not say."""
+        await self._live.transports_found()
 
     async def restart_workers(self) -> None:
         """Replace the workers by new ones with the present configuration, even if it has not

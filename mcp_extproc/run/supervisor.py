@@ -236,7 +236,7 @@ class Supervisor:
             try:
                 process = await spawn(
                     [sys.executable, "-m", "mcp_extproc", "worker", config.name,
-                     *where, "--ready", str(says_ready), *self._options],
+                     *_found(config), *where, "--ready", str(says_ready), *self._options],
                     environment=self._environment,
                     stdin=config.text.encode(),
                     descriptors=[*descriptors, says_ready],
@@ -290,6 +290,11 @@ class Supervisor:
     async def _see_off(self, seat: _Seat, process: Process) -> None:
         await process.wait()
         seat.leaving.remove(process)
+
+
+def _found(config: Loaded) -> list[str]:
+    """What a configuration's text does not say."""
+    return [argument for name in sorted(config.sse) for argument in ("--sse", name)]
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import Loaded, Source
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.layout import Layout
@@ -56,8 +55,7 @@ class Workers:
             layout.extproc,
             {SECRET_VARIABLE: secret},
         )
-        assert isinstance(layout.bridge, UnixAddress)
-        self._bridge = Bridge(layout.bridge, source.folder)
+        self._bridge = Bridge(layout, source.folder)
         self._live = LiveConfig(source, served, port, self._workers, self._bridge, layout, envoy_config)
 
     @property

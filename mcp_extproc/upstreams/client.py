@@ -96,6 +96,14 @@ class SessionLost(UpstreamError):
         """Whether it may have been about something else: it answered 400."""
 
 
+class UnexpectedStatus(UpstreamError):
+    """The server answered with another status than one of success."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("status", f"answered HTTP {status}")
+        self.status = status
+
+
 class NoStream(UpstreamError):
     """The server has no stream for a GET."""
 
@@ -516,9 +524,9 @@ def _redirected(response: aiohttp.ClientResponse, entry: CatalogEntry, path: str
     if response.status not in redirects.STATUSES or FAILURE_HEADER in response.headers:
         return None
     location = response.headers.get("location", "")
-    further = redirects.path_of(entry, path, location)
+    further = redirects.path_of(entry.origins, path, location)
     if further is None:
-        target = redirects.shown(entry, path, location)
+        target = redirects.shown(entry.origins, path, location)
         raise UpstreamError("status", f"answered HTTP {response.status}, a redirect to {target}, which is not followed")
     return further
 
@@ -538,7 +546,7 @@ def _check_status(response: aiohttp.ClientResponse, method: str, session: Upstre
     if response.status in (400, 404) and session is not None and session.id is not None:
         raise SessionLost(doubtful=response.status == 400)
     if not 200 <= response.status < 300:
-        raise UpstreamError("status", f"answered HTTP {response.status}")
+        raise UnexpectedStatus(response.status)
 
 
 def _is_stream(response: aiohttp.ClientResponse) -> bool:

@@ -28,6 +28,20 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
         {"servers": {"local": {"command": ["npx", "-y", "server", "--key=hush"], "env": {"KEY": "hush"}}}},
         _SOCKETS,
     ),
+    "sse": (
+        {
+            "log": {"access": ""},
+            "servers": {
+                "old": {
+                    "endpoints": ["10.0.0.7:8443", "old.internal:8443"], "transport": "sse", "tls": {"ca": "/etc/ca.pem"},
+                    "headers": {"x-key": "hush"}, "health_check": {}, "outlier_detection": {},
+                    "circuit_breakers": {"max_requests": 30}, "timeout": "1m", "idle_timeout": "1m", "http2": True,
+                },
+                "unknown": {"url": "http://10.0.0.10:3001/sse?key=hush", "transport": "auto"},
+            },
+        },
+        _SOCKETS,
+    ),
     "several-servers": (
         {
             "listen": {"address": "0.0.0.0", "port": 8080, "path": "/tools/mcp"},

@@ -33,7 +33,7 @@ BELOW: dict[str, set[str]] = {
     "upstreams": {"gateway", "mcp", "telemetry", "tasks"},
     "extproc": {"gateway", "mcp", "telemetry", "tasks"},
     "envoy": {"gateway", "mcp"},
-    "bridge": {"gateway", "mcp", "telemetry", "tasks"},
+    "bridge": {"upstreams", "gateway", "mcp", "telemetry", "tasks"},
     "run": {"bridge", "envoy", "extproc", "upstreams", "gateway", "telemetry", "tasks"},
     "check": {"run", "envoy", "upstreams", "gateway", "mcp"},
     "cli": {"check", "run", "bridge", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},

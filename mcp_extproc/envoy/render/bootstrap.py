@@ -7,6 +7,7 @@ from envoy_data_plane.envoy.config.bootstrap.v3 import Admin, Bootstrap, Bootstr
 
 from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import OVER_SSE
 from mcp_extproc.envoy.layout import UPSTREAMS_LISTENER, Layout, cluster_name
 from mcp_extproc.envoy.render.clusters import clusters
 from mcp_extproc.envoy.render.downstream import overload_manager
@@ -29,7 +30,7 @@ def bootstrap(config: GatewayConfig, layout: Layout) -> Bootstrap:
 
 def upstreams_only(config: GatewayConfig, layout: Layout) -> Bootstrap:
     """The part of Envoy that faces the servers: their clusters, and the private listener for sub-requests."""
-    wanted = {cluster_name(name) for name in config.servers}
+    wanted = {cluster_name(f"{name}{part}") for name in config.servers for part in ("", OVER_SSE)}
     return Bootstrap(
         admin=_admin(layout.admin) if layout.admin is not None else None,
         static_resources=BootstrapStaticResources(

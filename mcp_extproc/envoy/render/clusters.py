@@ -7,6 +7,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterCommonLbConfig,
     ClusterDiscoveryType,
     ClusterDnsLookupFamily,
+    ClusterLbPolicy,
     LoadBalancingPolicy,
     LoadBalancingPolicyPolicy,
     OutlierDetection,
@@ -43,12 +44,18 @@ from envoy_data_plane.google.protobuf import Struct
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig, Server
 from mcp_extproc.config.resilience import CircuitBreakers
+from mcp_extproc.contract import OVER_SSE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.render import policies, resilience, tls
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
 from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket_matches
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+_BRIDGE_HTTP_OPTIONS = HttpProtocolOptions(
+    common_http_protocol_options=CommonHttpProtocolOptions(idle_timeout=seconds(4.0)),
+    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions()),
+)
 
 _CHECK_INTERVAL = 0.5
 """Seconds between health checks of a worker. Dead ones are detected by the first request; these checks detect hanging
@@ -68,28 +75,42 @@ _EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
     """All clusters."""
-    servers = [_server_cluster(name, server, layout) for name, server in config.servers.items()]
+    servers = [cluster for name, server in config.servers.items() for cluster in _of_server(name, server, layout)]
     return [*servers, extproc_cluster(layout), *policies.clusters(config)]
 
 
-def _server_cluster(name: str, server: Server, layout: Layout) -> Cluster:
-    cluster = Cluster(
-        name=cluster_name(name),
+def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
+    # Gets only retries: requests for which the server's response indicates a lost session (docs/design.md).
+    repair = LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)])
+    if not server.is_bridged:
+        return [_at_addresses(cluster_name(name), server, repair)]
+    endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, layout)]), repair]
+    bridged = _cluster(cluster_name(name), server, endpoints, _BRIDGE_HTTP_OPTIONS)
+    bridged.circuit_breakers = resilience.circuit_breakers(server.circuit_breakers)
+    if server.command is not None:
+        return [bridged]
+    itself = _at_addresses(cluster_name(f"{name}{OVER_SSE}"), server)
+    itself.lb_policy = ClusterLbPolicy.RING_HASH
+    return [bridged, itself]
+
+
+def _cluster(name: str, server: Server, endpoints: list[LocalityLbEndpoints], options: HttpProtocolOptions) -> Cluster:
+    return Cluster(
+        name=name,
         type=ClusterDiscoveryType.STATIC,
         # For host names. Many servers listen only on IPv4, even if their name has both.
         dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=seconds(server.connect_timeout),
-        load_assignment=ClusterLoadAssignment(
-            cluster_name=cluster_name(name),
-            endpoints=[
-                LocalityLbEndpoints(lb_endpoints=_replicas(server, layout)),
-                # Gets only retries: requests for which the server's response indicates a lost session (docs/design.md).
-                LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)]),
-            ],
-        ),
-        transport_socket_matches=transport_socket_matches(server),
-        typed_extension_protocol_options={_HTTP_OPTIONS: any_of(_http_options(server))},
+        load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=endpoints),
+        typed_extension_protocol_options={_HTTP_OPTIONS: any_of(options)},
     )
+
+
+def _at_addresses(name: str, server: Server, *others: LocalityLbEndpoints) -> Cluster:
+    replicas = [_replica(server, host, port) for host, port in server.addresses]
+    endpoints = [LocalityLbEndpoints(lb_endpoints=replicas), *others]
+    cluster = _cluster(name, server, endpoints, _http_options(server))
+    cluster.transport_socket_matches = transport_socket_matches(server)
     if not _all_static(server):
         resilience.look_up(cluster, server.dns)
     resilience.add_to_cluster(cluster, server)
@@ -111,11 +132,9 @@ def _http_options(server: Server) -> HttpProtocolOptions:
     )
 
 
-def _replicas(server: Server, layout: Layout) -> list[LbEndpoint]:
-    if server.command is not None:
-        # One process has the children of all stdio servers; the path says which server is meant.
-        return [LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=envoy_address(layout.bridge)))]
-    return [_replica(server, host, port) for host, port in server.addresses]
+def _bridge(server: Server, layout: Layout) -> LbEndpoint:
+    # One process for all such servers; the path says which one is meant.
+    return LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=envoy_address(layout.bridge)))
 
 
 def _replica(server: Server, host: str, port: int) -> LbEndpoint:

@@ -146,7 +146,7 @@ def _upstreams(config: GatewayConfig, layout: Layout) -> Listener:
 
 def _repair(config: GatewayConfig, layout: Layout) -> Listener:
     servers = config.servers.values()
-    ejects = any(server.outlier_detection is not None for server in servers)
+    ejects = any(map(resilience.ejects_by_answers, servers))
     filters = [
         *([HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse()))] if ejects else []),
         *sticky.repair_filters(config),

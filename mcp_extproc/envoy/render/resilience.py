@@ -73,8 +73,13 @@ _TRIES = 20
 
 
 def fails_over(server: Server) -> bool:
-    """Whether replicas can be unavailable, so that a request may find none or be retried."""
-    return ejects(server) or server.safe_retries is not None
+    """Whether replicas can be unavailable, so that a request may find none or be retried. The bridge never is."""
+    return not server.is_bridged and (ejects(server) or server.safe_retries is not None)
+
+
+def ejects_by_answers(server: Server) -> bool:
+    """Whether answers of servers decide on who gets requests. Those of the bridge don't."""
+    return not server.is_bridged and server.outlier_detection is not None
 
 
 def ejects(server: Server) -> bool:
@@ -228,7 +233,12 @@ def hash_policy(server: Server) -> list[RouteActionHashPolicy]:
     """Hash policy of ``ring_hash``. Without the header, a replica is selected at random."""
     if server.load_balancing != "ring_hash":
         return []
-    return [RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name="mcp-session-id"))]
+    return by_header("mcp-session-id")
+
+
+def by_header(name: str) -> list[RouteActionHashPolicy]:
+    """Hash policy by which requests with one value of a header go to one replica."""
+    return [RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=name))]
 
 
 def sub_request_retries(server: Server) -> RetryPolicy | None:

@@ -29,7 +29,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints
-from mcp_extproc.contract import NAMESPACE, REPAIR_ROUTE, SERVER_HEADER
+from mcp_extproc.contract import CONNECTION_HEADER, NAMESPACE, OVER_SSE, REPAIR_ROUTE, SERVER_HEADER
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, cluster_name, repair_host
 from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, resilience, sticky
 from mcp_extproc.envoy.render.policies import EndpointRoutes
@@ -87,8 +87,9 @@ def upstream_routes(config: GatewayConfig) -> RouteConfiguration:
                 include_request_attempt_count=not any(map(resilience.fails_over, config.servers.values())),
                 routes=[
                     route
-                    for name in config.servers
-                    for route in (_sub_request(config, name, streams=True), _sub_request(config, name, streams=False))
+                    for name, server in config.servers.items()
+                    for render in ((_sub_request, _over_sse) if server.transport == "sse" else (_sub_request,))
+                    for route in (render(config, name, streams=True), render(config, name, streams=False))
                 ],
             )
         ],
@@ -113,6 +114,20 @@ def _sub_request(config: GatewayConfig, name: str, *, streams: bool) -> Route:
     )
 
 
+def _over_sse(config: GatewayConfig, name: str, *, streams: bool) -> Route:
+    """The bridge's own request to a server that speaks HTTP+SSE."""
+    route = _sub_request(config, name, streams=streams)
+    itself = f"{name}{OVER_SSE}"
+    route.name = f"{UPSTREAMS_LISTENER}/{itself}{'/streams' if streams else ''}"
+    assert route.match is not None
+    assert route.route is not None
+    route.match.headers[0] = HeaderMatcher(name=SERVER_HEADER, string_match=StringMatcher(exact=itself))
+    route.route.cluster = cluster_name(itself)
+    route.route.hash_policy = resilience.by_header(CONNECTION_HEADER)
+    route.request_headers_to_remove.append(CONNECTION_HEADER)
+    return route
+
+
 def repair_routes(config: GatewayConfig) -> RouteConfiguration:
     """Routes of the private listener for lost sessions: the same server again, with a new session."""
     return RouteConfiguration(
@@ -133,7 +148,7 @@ def _repair_route(config: GatewayConfig, name: str) -> Route:
     action = _to_server(config, name)
     action.retry_policy = resilience.direct_retries(server)
     failures = (
-        {CUSTOM_RESPONSE: any_of(local_replies.failures_of_repairs())} if server.outlier_detection is not None else {}
+        {CUSTOM_RESPONSE: any_of(local_replies.failures_of_repairs())} if resilience.ejects_by_answers(server) else {}
     )
     return Route(
         name=f"{REPAIR_ROUTE}{name}",

@@ -102,7 +102,7 @@ def test_problems_in_json_have_the_path_of_the_field(
 @pytest.mark.parametrize("command", ["validate", "check", "run", "serve"])
 def test_strict_refuses_what_can_not_be_served(command: str, tmp_path: Path) -> None:
     file = tmp_path / "mcp-servers.json"
-    file.write_text('{"mcpServers": {"a": {"url": "http://a/"}, "local": {"type": "sse"}}}')
+    file.write_text('{"mcpServers": {"a": {"url": "http://a/"}, "local": {"type": "ws"}}}')
     result = run(command, "--strict", str(file))
     assert isinstance(result.exception, ConfigError)
     assert [problem.path for problem in result.exception.problems] == ["mcpServers.local"]

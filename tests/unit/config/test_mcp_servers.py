@@ -125,13 +125,9 @@ def test_other_top_level_keys_are_named() -> None:
     )
 
 
-SSE = (
-    "has type sse (HTTP+SSE of protocol 2024-11-05), but the gateway supports only Streamable HTTP: "
-    'use the server\'s Streamable HTTP endpoint with "type": "http", or set "disabled": true'
-)
 TEXT = "expected text (numbers, true and false in quotes)"
 UNKNOWN_TYPE = (
-    "has an unknown type: expected one of stdio, http, streamable-http, streamable_http, streamableHttp, "
+    "has an unknown type: expected one of stdio, sse, http, streamable-http, streamable_http, streamableHttp, "
     'or set "disabled": true'
 )
 
@@ -141,6 +137,8 @@ UNKNOWN_TYPE = (
     [
         ({"command": "npx", "url": URL}, "mcpServers.a: command and url are given: keep one of them"),
         ({"command": "npx", "type": "http"}, "mcpServers.a.type: command is given, which is a server of type stdio"),
+        ({"command": "npx", "type": "sse"}, "mcpServers.a.type: command is given, which is a server of type stdio"),
+        ({"type": "sse"}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
         ({"type": "stdio"}, "mcpServers.a.command: required, but missing: give the program's name or path"),
         ({"command": ["npx"]}, "mcpServers.a.command: required, but missing: give the program's name or path"),
         ({"command": "npx", "args": "-y"}, "mcpServers.a.args: expected a list of texts"),
@@ -151,7 +149,6 @@ UNKNOWN_TYPE = (
         ),
         ({"command": "npx", "envFile": 1}, f"mcpServers.a.envFile: {TEXT}"),
         ({"command": "npx", "cwd": ""}, "mcpServers.a.cwd: expected text that is not empty"),
-        ({"type": "sse", "url": URL}, f"mcpServers.a: {SSE}"),
         ({"type": "ws", "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
         ({"type": ["http"], "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
         ({}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
@@ -224,16 +221,16 @@ def test_names_that_can_not_be_a_prefix(name: str, shown: str, problem: str) -> 
     assert entry_error({"url": URL}, name) == f"mcpServers{shown}: {problem}"
 
 
-NOT_SERVED = {"s": {"type": "sse"}, "w": {"type": "ws"}, "not a prefix": {"type": "sse"}}
+NOT_SERVED = {"s": {"type": "websocket"}, "w": {"type": "ws"}, "not a prefix": {"type": "ws"}}
 
 
 def test_what_can_not_be_served_is_left_out_and_named() -> None:
     loaded = loads(json.dumps({"mcpServers": {**NOT_SERVED, "ok": {"url": URL}}}), "m.json", {})
     assert list(loaded.config.servers) == ["ok"]
     assert loaded.warnings == (
-        f"mcpServers.s: is left out, as it {SSE}",
+        f"mcpServers.s: is left out, as it {UNKNOWN_TYPE}",
         f"mcpServers.w: is left out, as it {UNKNOWN_TYPE}",
-        f'mcpServers["not a prefix"]: is left out, as it {SSE}',
+        f'mcpServers["not a prefix"]: is left out, as it {UNKNOWN_TYPE}',
     )
 
 
@@ -244,8 +241,8 @@ def test_none_can_be_served_or_all_have_to_be(others: dict[str, Any], strict: bo
     with pytest.raises(ConfigError) as caught:
         loads(json.dumps({"mcpServers": {**NOT_SERVED, **others}}), "m.json", {}, strict=strict)
     assert str(caught.value) == (
-        f"m.json: 3 problems\n  mcpServers.s: {SSE}\n  mcpServers.w: {UNKNOWN_TYPE}\n"
-        f'  mcpServers["not a prefix"]: {SSE}'
+        f"m.json: 3 problems\n  mcpServers.s: {UNKNOWN_TYPE}\n  mcpServers.w: {UNKNOWN_TYPE}\n"
+        f'  mcpServers["not a prefix"]: {UNKNOWN_TYPE}'
     )
 
 
@@ -291,6 +288,22 @@ def test_vscode() -> None:
 def test_a_native_file_in_json_is_none_of_vscodes() -> None:
     loaded = loads('{"servers": {"a": {"command": ["x"]}}}', "gateway.json", {})
     assert loaded.source == "native"
+
+
+@pytest.mark.parametrize(
+    ("entry", "transport"),
+    [
+        ({"type": "sse", "url": URL}, "sse"),
+        ({"type": "http", "url": URL}, "streamable_http"),
+        ({"httpUrl": URL}, "streamable_http"),
+        ({"url": URL}, "auto"),
+        ({"type": "", "url": URL}, "auto"),
+        ({"serverUrl": URL}, "auto"),
+    ],
+)
+def test_transports(entry: dict[str, Any], transport: str) -> None:
+    assert load_entry(entry).config.servers["a"].transport == transport
+    assert load_entry(entry).warnings == ()
 
 
 def test_a_command() -> None:

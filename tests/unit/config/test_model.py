@@ -107,6 +107,13 @@ OURS = "variables that begin with MCP_EXTPROC_ are the gateway's own"
         ("command: ['']", "servers.a.command[0]: expected the name or the path of a program"),
         ("command: [x], headers: {a: b}", "servers.a.headers: has no meaning with command"),
         ("command: [x], sticky_sessions: true", "servers.a.sticky_sessions: has no meaning with command"),
+        ("command: [x], transport: sse", "servers.a.transport: has no meaning with command"),
+        ("url: 'http://a/', transport: ws", "servers.a.transport: expected 'streamable_http', 'sse' or 'auto'"),
+        ("url: 'http://a/', transport: sse, retries: {}", "servers.a.retries: has no meaning with transport: sse"),
+        (
+            "url: 'http://a/', transport: auto, sticky_sessions: true",
+            "servers.a.sticky_sessions: has no meaning with transport: auto",
+        ),
         ("command: [x], env: {MCP_EXTPROC_CHILD: a}", f"servers.a.env: {OURS}"),
         ("command: [x], inherit_env: [MCP_EXTPROC_SESSION_SECRET]", f"servers.a.inherit_env: {OURS}"),
         ("command: [x], sharing: all", "servers.a.sharing: expected 'session' or 'shared'"),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_extproc import tasks
-from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
@@ -66,7 +65,7 @@ class Stage:
         self.workers = Workers(directory)
         layout = replace(Layout.in_directory(directory), admin=None)
         source = FileSource(self.file, {}, strict=strict)
-        bridge = Bridge(UnixAddress(str(directory / "bridge.sock")), directory)
+        self.bridge = bridge = Bridge(layout, directory)
         workers = cast("Supervisor", self.workers)
         self.live = LiveConfig(source, source.load(), None, workers, bridge, layout, directory)
         self.live.write_watched()
@@ -164,7 +163,7 @@ async def test_a_file_that_is_wrong(stage: Stage) -> None:
 @pytest.mark.parametrize("strict", [True, False])
 async def test_a_strict_start_stays_strict(tmp_path: Path, strict: bool) -> None:
     stage = Stage(tmp_path, strict=strict)
-    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"type": "sse"}}
+    servers = {"b": {"url": "http://b.example/mcp"}, "local": {"type": "ws"}}
     stage.file.write_text(json.dumps({"mcpServers": servers}))
     with pytest.raises(ConfigError, match=r"mcpServers\.local") if strict else nullcontext():
         await stage.live.reload(even_if_same=False)
@@ -251,6 +250,41 @@ async def test_tidying_breaks(stage: Stage, at_once: None, caplog: pytest.LogCap
     await stage.until_known("b")
     assert [fields["task"] for fields in told(caplog, "task_failed")] == ["tidy_envoy_config"] * 2
     await stage.live.close()
+
+
+async def test_a_server_that_speaks_sse_is_found_once_envoy_is_there(
+    stage: Stage, at_once: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And stays found as long as its address does. The bridge's process and Envoy: tests/e2e/test_sse.py."""
+    asked = []
+
+    async def speaking(config: GatewayConfig, address: object) -> frozenset[str]:
+        asked.append({name: server.transport for name, server in config.servers.items()})
+        return frozenset({"old"} if "auto" in asked[-1].values() else ())
+
+    monkeypatch.setattr(reload, "speaking_sse", speaking)
+    monkeypatch.setattr(stage.bridge, "serve", nothing)
+    stage.live.watch()
+    stage.file.write_text(json.dumps({"mcpServers": {"old": {"url": "http://old.example/sse"}}}))
+    await eventually(lambda: stage.workers.served, "the reload", until=lambda seen: seen == [{"old"}])
+    assert asked == [{"a": "streamable_http"}]
+    server = await asyncio.start_unix_server(lambda _, writer: writer.close(), stage.files / "upstreams.sock")
+    await stage.until_known("old", "old/sse", "a")
+    await eventually(lambda: stage.live.served.sse, "it is served", until=lambda names: names == {"old"})
+    assert [fields["server"] for fields in told(caplog, "server_speaks_sse")] == ["old"]
+    entries = {"old": {"url": "http://old.example/sse"}, "b": {"type": "http", "url": "http://b.example/mcp"}}
+    stage.file.write_text(json.dumps({"mcpServers": entries}))
+    await eventually(lambda: stage.workers.served[-1], "the reload", until=lambda names: names == {"old", "b"})
+    assert stage.live.served.sse == {"old"}
+    stage.file.write_text(json.dumps({"mcpServers": {"old": {"type": "http", "url": "http://new.example/sse"}}}))
+    await eventually(lambda: stage.live.served.sse, "it is elsewhere", until=lambda names: names == frozenset())
+    await stage.live.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def nothing(_: GatewayConfig) -> None:
+    """Instead of a process."""
 
 
 async def test_closing_ends_the_watcher(stage: Stage, at_once: None) -> None:

@@ -16,7 +16,7 @@ from mcp_extproc.address import TcpAddress
 from mcp_extproc.gateway.legs import NO_ROOM
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.upstreams.client import NoStream, SessionLost, UpstreamClient, UpstreamError
+from mcp_extproc.upstreams.client import NoStream, SessionLost, UnexpectedStatus, UpstreamClient, UpstreamError
 from tests.support.scripted import Handler, Received, ScriptedServer, fixed
 from tests.support.waiting import eventually
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
@@ -635,8 +635,8 @@ async def test_a_stream_is_asked_for_with_session_version_and_position(last: str
         # Another connection holds the stream, or the server is busy: it may have one later.
         (409, "text/plain", UpstreamError, "busy"),
         (429, "text/plain", UpstreamError, "busy"),
-        (500, "text/plain", UpstreamError, "status"),
-        (302, "text/plain", UpstreamError, "status"),
+        (500, "text/plain", UnexpectedStatus, "status"),
+        (302, "text/plain", UnexpectedStatus, "status"),
     ],
 )
 async def test_gets_without_a_stream(status: int, content_type: str, kind: type[Exception], reason: str) -> None:

@@ -1,0 +1,264 @@
+"""One connection to an HTTP+SSE server: a GET whose event stream brings the server's messages, and a POST for each message to
+it. The connection is the session.
+
+Source: MCP 2024-11-05 basic/transports, HTTP with SSE. The server is reached through Envoy's private listener, which knows its
+addresses, TLS and limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from yarl import URL
+
+from mcp_extproc.address import parse_address
+from mcp_extproc.bridge.messages import Kind, failure, read
+from mcp_extproc.bridge.peer import NotRead, Receive
+from mcp_extproc.bridge.said import Allowance, plain
+from mcp_extproc.bridge.spec import SseServer
+from mcp_extproc.contract import CONNECTION_HEADER, FAILURE_HEADER, OVER_SSE, SERVER_HEADER
+from mcp_extproc.gateway.redaction import Redactor
+from mcp_extproc.mcp import transport
+from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams import redirects
+from mcp_extproc.upstreams.client import BROKEN, http_session
+from mcp_extproc.upstreams.old_transport import ENDPOINT
+
+_MESSAGE = "message"
+
+_UNSENT_MESSAGES = 2
+"""As many of the largest size may wait for a server that does not take them."""
+
+_MAX_UNSENT = 2000
+"""As many of any size."""
+
+_IN_ORDER_SECONDS = 1.0
+"""How long a message waits until notifications and answers before it are taken. Requests are not waited for: some servers
+acknowledge one only when it is answered, and ask for other things meanwhile."""
+
+_LINE_CHARACTERS = 200
+_LOG = log.logger("bridge")
+
+
+class _Failed(Exception):
+    """The server can't be used. ``str()`` is a clause that says why."""
+
+
+class _Unknown(_Failed):
+    """The server does not know the session."""
+
+
+class Connection:
+    """One session's connection.
+
+    Args:
+        name: of the server.
+        spec: where it is reached.
+        receive: takes the server's messages.
+    """
+
+    def __init__(self, name: str, spec: SseServer, receive: Receive) -> None:
+        self._name = name
+        self._spec = spec
+        self._receive = receive
+        self._http, self._base = http_session(parse_address(spec.upstreams))
+        self._headers = dict(
+            (*spec.headers, (SERVER_HEADER, f"{name}{OVER_SSE}"), (CONNECTION_HEADER, secrets.token_hex(8)))
+        )
+        self._origins = frozenset(spec.origins)
+        self._redact = Redactor((value for _, value in spec.headers), spec.path)
+        self._allowance = Allowance(time.monotonic())
+        self._endpoint = ""
+        """Path and query that messages are sent to, once it is known."""
+        self._has_endpoint = asyncio.Event()
+        self._unsent = 0
+        """Messages."""
+        self._unsent_bytes = 0
+        self._before: asyncio.Task[None] | None = None
+        """Sends the last message that is no request."""
+        self._posts = Tasks(_LOG)
+        self._tasks = Tasks(_LOG)
+        self._reading: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self.ended = asyncio.Event()
+        self.ending_text = ""
+        self.was_asked = False
+
+    @classmethod
+    async def start(cls, name: str, spec: SseServer, receive: Receive) -> Connection:
+        """Open one. Messages may be written at once."""
+        connection = cls(name, spec, receive)
+        connection._reading = connection._tasks.start(
+            "read_sse_stream", connection._listen(), server=name, on_failure=lambda: connection._end_soon("has failed")
+        )
+        return connection
+
+    def write(self, message: bytes) -> None:
+        """Send the server a message. Where it refuses a request, an error is received as the answer.
+
+        Raises:
+            NotRead: it does not take messages, or the connection has ended.
+        """
+        if self._ending is not None:
+            raise NotRead("has ended")
+        if self._unsent >= _MAX_UNSENT or self._unsent_bytes > _UNSENT_MESSAGES * self._spec.request_bytes:
+            raise NotRead("does not take messages")
+        self._unsent += 1
+        self._unsent_bytes += len(message)
+        asked = next((item.id for item in read(message) or () if item.kind is Kind.REQUEST), None)
+        sending = self._posts.start("post_to_sse_server", self._send(message, asked, self._before), server=self._name)
+        if asked is None:
+            self._before = sending
+
+    async def end(self) -> None:
+        """Close it."""
+        if self._ending is None:
+            self.was_asked = True
+            self._end_soon("has ended")
+        assert self._ending is not None
+        await asyncio.shield(self._ending)
+
+    # -- What the server sends ------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        try:
+            async with self._exchange("GET", self._spec.path, None) as response:
+                kind = transport.media_type(response.headers.get("content-type", ""))
+                if response.status != 200 or kind != transport.SSE:
+                    raise _Failed(f"answered HTTP {response.status} with {kind or 'no content type'}, not with events")
+                await self._read(response)
+            self._end_soon("has closed its event stream")
+        except _Failed as error:
+            self._end_soon(str(error))
+        except EventTooLarge:
+            self._end_soon("sent an event that is larger than limits.event_bytes")
+        except BROKEN as error:
+            self._end_soon(f"has lost its event stream ({type(error).__name__})")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> None:
+        parser = SseParser(self._spec.event_bytes)
+        async for chunk in response.content.iter_any():
+            for event in parser.feed(chunk):
+                await self._take(event, response.url.raw_path_qs)
+
+    async def _take(self, event: SseEvent, path: str) -> None:
+        if not event.data:
+            return
+        if event.event == ENDPOINT and not self._has_endpoint.is_set():
+            self._endpoint = endpoint(event.data, path, self._origins)
+            self._has_endpoint.set()
+        elif event.event == _MESSAGE:
+            messages = read(event.data)
+            if messages is None:
+                self._report_junk(event.data)
+            for message in messages or ():
+                await self._receive(message)
+
+    def _report_junk(self, data: bytes) -> None:
+        if self._allowance.takes(time.monotonic()):
+            text = plain(data[: 10 * _LINE_CHARACTERS].decode(errors="replace"))
+            fields = {"server": self._name, "data": self._redact(text, _LINE_CHARACTERS)}
+            log.event(_LOG, logging.WARNING, "event_is_no_message", fields)
+
+    # -- What it is sent ------------------------------------------------------------------------------------------------
+
+    async def _send(self, message: bytes, asked: bytes | None, before: asyncio.Task[None] | None) -> None:
+        try:
+            if before is not None:
+                await asyncio.wait({before}, timeout=_IN_ORDER_SECONDS)
+            await self._has_endpoint.wait()
+            async with self._exchange("POST", self._endpoint, message) as response:
+                if response.status == 404:
+                    raise _Unknown("does not know its session any more")
+                if not 200 <= response.status < 300:
+                    raise _Failed(f"answered HTTP {response.status} to a message")
+        except _Unknown as error:
+            self._end_soon(str(error))
+        except _Failed as error:
+            await self._refuse(asked, str(error))
+        except BROKEN as error:
+            await self._refuse(asked, f"could not be sent a message ({type(error).__name__})")
+        finally:
+            self._unsent -= 1
+            self._unsent_bytes -= len(message)
+
+    async def _refuse(self, asked: bytes | None, why: str) -> None:
+        if asked is None:
+            log.event(_LOG, logging.WARNING, "message_not_taken", {"server": self._name, "why": why})
+            return
+        for answer in read(failure(asked, f"The server {self._name} {why}.")) or ():
+            await self._receive(answer)
+
+    @asynccontextmanager
+    async def _exchange(self, method: str, path: str, body: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request, and those that it is redirected to within the server.
+
+        Raises:
+            _Failed: it redirects elsewhere, or Envoy does not reach it.
+        """
+        more = {"content-type": transport.JSON, "accept": "*/*"}
+        if body is None:
+            # Streams are read as they come; a compressor holds back what it has not filled a block with.
+            more = {"accept": transport.SSE, "accept-encoding": "identity", "cache-control": "no-cache"}
+        for target in (found := [path]):
+            # The path is sent as the server wrote it, percent-encoding untouched.
+            url = URL(self._base + target, encoded=True)
+            data = None if body is None else io.BytesIO(body)  # aiohttp warns of large bodies that are plain bytes
+            async with self._http.request(
+                method, url, data=data, headers=self._headers | more, allow_redirects=False
+            ) as response:
+                if (failed := response.headers.get(FAILURE_HEADER)) is not None:
+                    raise _Failed(f"is unreachable ({plain(failed[:100])})")
+                if response.status in redirects.STATUSES and len(found) <= redirects.MOST:
+                    found.append(self._redirected(target, response))
+                    continue
+                yield response
+
+    def _redirected(self, path: str, response: aiohttp.ClientResponse) -> str:
+        further = redirects.path_of(self._origins, path, response.headers.get("location", ""))
+        if further is None:
+            raise _Failed(f"answered HTTP {response.status}, a redirect to another origin, which is not followed")
+        return further
+
+    # -- Its end --------------------------------------------------------------------------------------------------------
+
+    def _end_soon(self, why: str) -> None:
+        if self._ending is None:
+            self.ending_text = why
+            self._ending = self._tasks.start("end_sse_connection", self._end(), server=self._name)
+
+    async def _end(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+        await self._posts.close()
+        await self._http.close()
+        if not self.was_asked:
+            log.event(_LOG, logging.INFO, "connection_ended", {"server": self._name, "why": self.ending_text})
+        self.ended.set()
+
+
+def endpoint(data: bytes, path: str, origins: frozenset[str]) -> str:
+    """Path and query that messages are sent to.
+
+    Args:
+        data: of the event that names it: a URI, which may be relative to that of the event stream.
+        path: of the event stream.
+        origins: of the server.
+
+    Raises:
+        _Failed: it is no URI, or leads away from the server: the configured credentials would go along.
+    """
+    found = redirects.path_of(origins, path, data.decode(errors="replace"))
+    if found is None:
+        raise _Failed("named an endpoint for messages that is not at its own origin, so it is not used")
+    return found

@@ -1,0 +1,70 @@
+"""Which servers speak HTTP+SSE, where the configuration does not say.
+
+Source: MCP 2025-11-25 basic/transports, Backwards Compatibility: ``initialize`` is refused, and a GET brings an event
+``endpoint``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mcp_extproc.address import Address
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.endpoints import Endpoints
+from mcp_extproc.mcp import versions
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.sse import EventTooLarge
+from mcp_extproc.upstreams.client import UnexpectedStatus, UpstreamClient, UpstreamError
+
+ENDPOINT = "endpoint"
+"""The first event of an HTTP+SSE server: where messages go (2024-11-05 basic/transports, HTTP with SSE)."""
+
+_REFUSED = (404, 405)
+
+_NO_SESSION = UpstreamSession(versions.V_2024_11_05, None, frozenset())
+
+
+async def speaking_sse(config: GatewayConfig, upstreams: Address) -> frozenset[str]:
+    """The servers with ``transport: auto`` that speak HTTP+SSE, and don't speak Streamable HTTP. One that can't be reached is
+    none of them.
+
+    Args:
+        config: all servers.
+        upstreams: Envoy's private listener.
+    """
+    entries = [
+        entry for name, entry in Endpoints(config).servers.items() if config.servers[name].transport == "auto"
+    ]  # fmt: skip
+    if not entries:
+        return frozenset()
+    async with UpstreamClient(upstreams, config.limits) as client:
+        found = await asyncio.gather(*(_speaks_sse(client, entry) for entry in entries))
+    return frozenset(entry.name for entry, speaks in zip(entries, found, strict=True) if speaks)
+
+
+async def _speaks_sse(client: UpstreamClient, entry: CatalogEntry) -> bool:
+    try:
+        async with asyncio.timeout(entry.discovery_timeout):
+            return await _refuses(client, entry) and await _names_an_endpoint(client, entry)
+    except (UpstreamError, EventTooLarge, TimeoutError):
+        return False
+
+
+async def _refuses(client: UpstreamClient, entry: CatalogEntry) -> bool:
+    try:
+        session, _ = await client.initialize(entry, versions.LATEST, frozenset())
+    except UnexpectedStatus as error:
+        return error.status in _REFUSED
+    await client.end(entry, session)
+    return False
+
+
+async def _names_an_endpoint(client: UpstreamClient, entry: CatalogEntry) -> bool:
+    parser = client.parser()
+    async with client.listen(entry, _NO_SESSION, None) as chunks:
+        async for chunk in chunks:
+            for event in parser.feed(chunk):
+                if event.data:
+                    return event.event == ENDPOINT
+    return False

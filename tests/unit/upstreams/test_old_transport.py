@@ -1,0 +1,101 @@
+"""Which answers make a server one that speaks HTTP+SSE."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from mcp_extproc.address import Address, TcpAddress
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.upstreams.old_transport import speaking_sse
+
+ENDPOINT = b": hello\n\nevent: endpoint\ndata: /messages?id=1\n\n"
+RESULT = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "x", "version": "1"}}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def config(transport: str = "auto") -> GatewayConfig:
+    server = {"url": "http://old.example/sse", "transport": transport, "discovery_timeout": "20s"}
+    return GatewayConfig.model_validate({"servers": {"old": server}})
+
+
+def status(number: int) -> Handler:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=number)
+
+    return answer
+
+
+def stream(events: bytes) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(events)
+        return response
+
+    return answer
+
+
+async def initialized(request: web.Request) -> web.Response:
+    message = await request.json()
+    return web.json_response({"jsonrpc": "2.0", "id": message.get("id"), "result": RESULT})
+
+
+@asynccontextmanager
+async def upstreams(post: Handler, get: Handler) -> AsyncIterator[tuple[Address, list[str]]]:
+    """Where a server is reached, and the methods that it was sent."""
+    asked = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.method)
+        assert request.headers["x-mcp-server"] == "old"
+        return await (get if request.method == "GET" else post)(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield TcpAddress(*runner.addresses[0][:2]), asked
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("refusal", [404, 405])
+async def test_it_refuses_initialize_and_names_an_endpoint(refusal: int) -> None:
+    async with upstreams(status(refusal), stream(ENDPOINT)) as (address, _):
+        assert await speaking_sse(config(), address) == {"old"}
+
+
+@pytest.mark.parametrize(
+    ("post", "get", "methods"),
+    [
+        (initialized, stream(ENDPOINT), ["POST", "POST"]),
+        (status(401), stream(ENDPOINT), ["POST"]),
+        (status(503), stream(ENDPOINT), ["POST"]),
+        (status(405), status(405), ["POST", "GET"]),
+        (status(405), stream(b"data: {}\n\n"), ["POST", "GET"]),
+        (status(405), stream(b": hello\n\n"), ["POST", "GET"]),
+        (status(405), stream(b"data: " + b"x" * (11 << 20)), ["POST", "GET"]),
+    ],
+)
+async def test_everything_else_is_streamable_http(post: Handler, get: Handler, methods: list[str]) -> None:
+    async with upstreams(post, get) as (address, asked):
+        assert await speaking_sse(config(), address) == frozenset()
+        assert asked == methods
+
+
+async def test_one_that_is_not_there() -> None:
+    assert await speaking_sse(config(), TcpAddress("127.0.0.1", 1)) == frozenset()
+
+
+@pytest.mark.parametrize("transport", ["streamable_http", "sse"])
+async def test_who_is_configured_is_not_asked(transport: str) -> None:
+    async with upstreams(status(405), stream(ENDPOINT)) as (address, asked):
+        assert await speaking_sse(config(transport), address) == frozenset()
+        assert asked == []
