@@ -110,7 +110,7 @@ class _Merger:
             return FoundServer(name, place, "left_out", about=about, problems=error.problems)
         alike = self._alike.setdefault(scheme_word(wanted), [])
         for other, one in alike:
-            if other == server:
+            if _is_same(other, server):
                 return FoundServer(name, place, "same", about=f"the same as that of {one.place.agent}")
         served_as = self._free(wanted, place.agent)
         renamed = _why_renamed(name, wanted, served_as, [one.place.agent for _, one in alike])
@@ -149,6 +149,13 @@ def _checked(name: str, entry: Any, environ: Mapping[str, str]) -> Server:
 def _in_short(message: str) -> str:
     """What is wrong, without what to do, for a column of a table."""
     return message if len(message) <= _COLUMN else message.partition(": ")[0]
+
+
+def _is_same(one: Server, other: Server) -> bool:
+    """Whether two entries are one server. Some agents write no transport; it is found later, and is the same then."""
+    if "auto" in (one.transport, other.transport):
+        one, other = (server.model_copy(update={"transport": "auto"}) for server in (one, other))
+    return one == other
 
 
 def _at_home(place: Place, entry: Any) -> Any:

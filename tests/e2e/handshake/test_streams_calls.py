@@ -260,7 +260,7 @@ async def test_answers_that_need_no_reading_pass_python_by(
 
 def _readings(log: str) -> dict[str, str]:
     """The worker's counts of what it did with responses, of its last line."""
-    return dict(re.findall(r"mcp\.response\{reading=(\w+)\}=(\d+)", log))
+    return dict(re.findall(r'"mcp\.response\{reading=(\w+)\}":(\d+)', log))
 
 
 async def _echo_in_json(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:

@@ -116,9 +116,9 @@ def test_a_choice_excludes_the_others(write: Write, arguments: tuple[str, ...]) 
 
 
 def test_a_choice_without_a_server_that_can_be_served(write: Write) -> None:
-    write(".cursor/mcp.json", {"mcpServers": {"old": {"type": "sse"}}})
+    write(".cursor/mcp.json", {"mcpServers": {"old": {"type": "ws"}}})
     for choice in (["--all"], ["--from", "cursor"]):
-        with pytest.raises(Exception, match=r"the servers of cursor: old .* is left out: has type sse"):
+        with pytest.raises(Exception, match=r"the servers of cursor: old .* is left out: has an unknown type"):
             CliRunner().invoke(cli, ["run", *choice], catch_exceptions=False)
 
 

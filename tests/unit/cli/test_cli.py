@@ -308,7 +308,7 @@ def test_a_result_that_can_not_be_written(command: str, file: Path) -> None:
 
 def test_a_warning_that_can_not_be_written_stops_nothing(tmp_path: Path) -> None:
     path = tmp_path / "mcp-servers.json"
-    path.write_text('{"mcpServers": {"a": {"command": "a"}, "b": {"url": "http://127.0.0.1:1/mcp"}}}')
+    path.write_text('{"mcpServers": {"a": {"type": "ws"}, "b": {"url": "http://127.0.0.1:1/mcp"}}}')
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "mcp_extproc", "validate", str(path)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, timeout=60, check=False)
