@@ -49,7 +49,10 @@ def of_agents(chosen: Collection[str], *, every: bool, strict: bool, as_json: bo
     picked = source.only(chosen) if chosen else source
     if terminal:
         _show(picked, files)
-    return picked if chosen or every else source.only(_asked(to_ask))
+    if chosen or every:
+        return picked
+    by_strangers = any(file.place.project is not None and file.entries for file in files)
+    return source.only(_asked(to_ask, default=None if by_strangers else "all"))
 
 
 def _machine() -> Machine:
@@ -59,8 +62,13 @@ def _machine() -> Machine:
         raise click.UsageError(f"there is no FILE, and no folder to look for those of agents: {error}") from None
 
 
-def _asked(has: Sequence[str]) -> list[str]:
-    """The agents that somebody names, of those that have servers."""
+def _asked(has: Sequence[str], default: str | None) -> list[str]:
+    """The agents that somebody names, of those that have servers.
+
+    Args:
+        has: those.
+        default: what Enter means; nothing where a project's files are among them, whose commands would be run.
+    """
 
     def read(text: str) -> list[str]:
         words = text.replace(",", " ").split()
@@ -69,7 +77,7 @@ def _asked(has: Sequence[str]) -> list[str]:
         return list(AGENTS if "all" in words else dict.fromkeys(words))
 
     picked: list[str] = click.prompt(
-        f"Serve those of ({', '.join(has)}; several, or all)", default="all", value_proc=read
+        f"Serve those of ({', '.join(has)}; several, or all)", default=default, value_proc=read
     )
     return picked
 

@@ -384,6 +384,7 @@ class Exchange:
                                 return
                         following = opened
                     case FanOut():
+                        held.close()  # of a fan-out before only the decision is left: who waits holds nothing
                         holding = held.enter_context(upstreams.held.holding(self._holder(following.caller)))
                         outcomes = await upstreams.run(following.legs, holding)
                         following = await in_slices(following.merging(outcomes, self._processor.clock()))

@@ -96,8 +96,9 @@ class Bridge:
                 await self._listen()
                 await self._start()
                 self._tasks.keep("keep_bridge", self._keep)
-            else:
+            elif self._running.process.returncode is None:
                 await self._tell(self._running)
+            # Otherwise the next process is told as soon as it is started.
 
     async def stop_keeping(self) -> None:
         """From now on it is not started again when it dies."""
@@ -196,15 +197,10 @@ class _Running:
             await self.process.stdin.drain()
 
     async def follows(self) -> None:
-        """Wait until everything that it was told is in effect.
-
-        Raises:
-            StartError: it has ended.
-        """
+        """Wait until everything that it was told is in effect, or it has ended: then the next process is told."""
         while self._unanswered:
             if not await self._answers.readline():
-                code = await self.process.wait()
-                raise StartError(f"the bridge ended with {ending(code)}; see its messages above")
+                return
             self._unanswered -= 1
 
     def hang_up(self) -> None:

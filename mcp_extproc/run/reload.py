@@ -156,8 +156,10 @@ class LiveConfig:
         return True
 
     async def _try_to_reload(self, asked: bool) -> None:
+        before = self.served
         await self._or_log(self.reload(even_if_same=asked))
-        self._changed.set()
+        if asked or self.served is not before:
+            self._changed.set()
 
     async def _or_log(self, change: Awaitable[None]) -> None:
         try:
@@ -244,10 +246,11 @@ class LiveConfig:
             await self._install(self._rendered(_with(new.config, leaving)).watched)
             await self._workers.restart(new)
         except Exception:
-            await self._bridge.serve(_with(self.served.config, self._leaving))
+            before = _with(self.served.config, self._leaving)
             if self._directory is not None:
-                for part in _removing(self._rendered(_with(self.served.config, self._leaving))):
+                for part in _removing(self._rendered(before)):
                     watched_files.write(self._directory, part)
+            await self._bridge.serve(before)
             raise
 
     async def _tidy(self) -> None:
@@ -346,7 +349,11 @@ async def _is_there(address: Address) -> bool:
 def _still_sse(served: Loaded, new: Loaded) -> set[str]:
     """Servers that were found to speak HTTP+SSE, and that are at the same place."""
     was, now = served.config.servers, new.config.servers
-    return {name for name in served.sse if name in now and now[name].addresses == was[name].addresses}
+    return {name for name in served.sse if name in now and _place(now[name]) == _place(was[name])}
+
+
+def _place(server: Server) -> tuple[object, ...]:
+    return server.url, server.endpoints, server.path
 
 
 def _with(config: GatewayConfig, leaving: Mapping[str, Server]) -> GatewayConfig:

@@ -71,7 +71,7 @@ class Unread:
         finally:
             mine.streams -= 1
             mine.open -= given.bytes
-            if given.is_ended:
+            if given.is_ended and given.bytes:
                 mine.ended += given.bytes
                 self._ended.append((self.clock() + self.seconds, session, given.bytes))
             else:

@@ -58,7 +58,7 @@ def home(tmp_path: Path, alpha: ScriptedServer, beta: ScriptedServer) -> Home:
     home = Home(tmp_path)
     home.write("shop/.mcp.json", {"mcpServers": {"notes": {"type": "http", "url": alpha.url}}})
     headers = {"Authorization": "Bearer ${NOTES_TOKEN:-t0ken}"}
-    old = {"type": "sse", "url": "http://127.0.0.1:1/sse"}
+    old = {"type": "ws", "url": "http://127.0.0.1:1/sse"}
     home.write(".cursor/mcp.json", {"mcpServers": {"notes": {"url": beta.url, "headers": headers}, "old": old}})
     return home
 
@@ -159,16 +159,16 @@ async def in_terminal(home: Home, *arguments: str) -> AsyncIterator[tuple[asynci
 async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     before = home.state()
     async with in_terminal(home) as (process, typing, shown):
-        await eventually(lambda: b"[all]: " in shown, "the question", seconds=60)
+        await eventually(lambda: b"or all): " in shown, "the question", seconds=60)
         for row in (
             r"server +state +agent +file *",
             rf"notes +HTTP: 127\.0\.0\.1:{alpha.port} +claude-code +\.mcp\.json *",
             rf"notes-cursor +HTTP: 127\.0\.0\.1:{beta.port} \(notes +cursor +~/\.cursor/mcp\.json *",
-            r"old +left out: has type sse .*[^ ] +cursor +~/\.cursor/mcp\.json *",
+            r"old +left out: has an unknown type.* +cursor +~/\.cursor/mcp\.json *",
         ):
             assert re.search(rf"^{row}\r$", shown.decode(), re.MULTILINE), (row, shown.decode())
         os.write(typing, b"emacs\n")
-        await eventually(lambda: shown.count(b"[all]: ") == 2, "the question again")
+        await eventually(lambda: shown.count(b"or all): ") == 2, "the question again")
         assert b"'emacs' is none of claude-code, cursor, all" in shown
         os.write(typing, b"cursor\n")
         await eventually(lambda: re.search(rb"Serving at (\S+)\r", shown), "the address", seconds=60)
@@ -186,4 +186,4 @@ async def test_what_is_chosen_beforehand_is_shown_in_a_terminal(home: Home, beta
         await eventually(lambda: b"error: " in shown, "why it has ended")
         assert re.search(rf"notes +HTTP: 127\.0\.0\.1:{beta.port} +cursor ".encode(), shown)
         assert b"claude-code" not in shown
-        assert b"[all]: " not in shown
+        assert b"or all): " not in shown

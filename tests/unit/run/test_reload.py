@@ -252,8 +252,13 @@ async def test_tidying_breaks(stage: Stage, at_once: None, caplog: pytest.LogCap
     await stage.live.close()
 
 
+@pytest.mark.parametrize("only_the_path", [True, False])
 async def test_a_server_that_speaks_sse_is_found_once_envoy_is_there(
-    stage: Stage, at_once: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    stage: Stage,
+    at_once: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    only_the_path: bool,
 ) -> None:
     """And stays found as long as its address does. The bridge's process and Envoy: tests/e2e/test_sse.py."""
     asked = []
@@ -276,7 +281,8 @@ async def test_a_server_that_speaks_sse_is_found_once_envoy_is_there(
     stage.file.write_text(json.dumps({"mcpServers": entries}))
     await eventually(lambda: stage.workers.served[-1], "the reload", until=lambda names: names == {"old", "b"})
     assert stage.live.served.sse == {"old"}
-    stage.file.write_text(json.dumps({"mcpServers": {"old": {"type": "http", "url": "http://new.example/sse"}}}))
+    elsewhere = "http://old.example/mcp" if only_the_path else "http://new.example/sse"
+    stage.file.write_text(json.dumps({"mcpServers": {"old": {"type": "http", "url": elsewhere}}}))
     await eventually(lambda: stage.live.served.sse, "it is elsewhere", until=lambda names: names == frozenset())
     await stage.live.close()
     server.close()

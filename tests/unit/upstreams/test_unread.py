@@ -54,6 +54,16 @@ async def test_what_ended_may_still_be_there_for_a_while() -> None:
     assert not bench.unread._sessions
 
 
+async def test_a_stream_that_was_given_nothing_leaves_nothing() -> None:
+    """Its session may be forgotten, or have come back, by the time at which its bytes would be."""
+    bench = Bench()
+    with bench.unread.stream("s") as given:
+        await end(given)
+    assert not bench.unread._sessions
+    bench.now = SECONDS
+    assert bench.unread.bytes == 0
+
+
 async def test_a_stream_ends_after_so_many_bytes() -> None:
     bench = Bench(stream_bytes=1000)
     with bench.unread.stream("s") as given:
