@@ -167,7 +167,7 @@ async def test_an_envoy_that_refuses_the_listener(tmp_path: Path, alpha: Scripte
 
 async def test_what_can_not_be_served_stops_the_start(tmp_path: Path) -> None:
     file = write(tmp_path, {"mcpServers": {
-        "files": {"type": "websocket", "url": "ws://localhost"}, "old": {"type": "sse", "url": "http://localhost/sse"},
+        "files": {"type": "websocket", "url": "ws://localhost"}, "old": {"type": "ws", "url": "ws://localhost"},
     }})  # fmt: skip
     code, _, err = await finished(file)
     assert code == 2
@@ -223,7 +223,7 @@ async def test_killed_outright_it_leaves_nobody_behind(tmp_path: Path, alpha: Sc
 async def test_output_and_logs_on_a_full_disk(tmp_path: Path, alpha: ScriptedServer) -> None:
     """It serves, though nobody is told of it, and nothing can be logged."""
     port = free_port()
-    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}, "left out": {"command": "stdio"}}})
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}, "left out": {"type": "ws"}}})
     with Path("/dev/full").open("w") as full:
         process = await asyncio.create_subprocess_exec(
             *RUN, str(file), "--port", str(port), cwd=ROOT, stdout=full, stderr=full
