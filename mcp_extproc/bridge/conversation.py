@@ -149,7 +149,8 @@ class Conversation:
         self._settle()
 
     def leave(self, stream: Stream) -> None:
-        """Nobody reads a stream any more."""
+        """Nobody reads a stream any more: whoever waits for room in it goes on."""
+        stream.end()
         self._streams = [other for other in self._streams if other is not stream]
         for call in self._calls.values():
             if call.stream is stream:

@@ -123,7 +123,6 @@ async def _give_up_unread(conversation: Conversation, stream: Stream) -> None:
             await stream.room(_STREAM_BYTES)
     except TimeoutError:
         conversation.leave(stream)
-        stream.end()
 
 
 class Session:
