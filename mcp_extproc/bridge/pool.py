@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from mcp_extproc.bridge.backoff import Backoff
-from mcp_extproc.bridge.conversation import Conversation, Stream
+from mcp_extproc.bridge.conversation import Call, Conversation, Stream
 from mcp_extproc.bridge.environment import NotStarted, environment, program
 from mcp_extproc.bridge.lines import TooLong
 from mcp_extproc.bridge.messages import Incoming, Kind, cancelled_id, key_of
@@ -114,7 +114,8 @@ class Process:
         owner = None if line.id is None else self.sharing.owner(line.id)
         if owner is not None:
             conversation, id = owner
-            conversation.fail(id, "The server's answer is larger than limits.event_bytes.")
+            if (call := conversation.running(id)) is not None:
+                conversation.fail(call, "The server's answer is larger than limits.event_bytes.")
 
 
 async def _give_up_unread(conversation: Conversation, stream: Stream) -> None:
@@ -146,10 +147,15 @@ class Session:
             assert self.process.child is not None
             self.process.child.write(text)
         cancelled = cancelled_id(message)
-        if cancelled is not None:
-            asyncio.get_running_loop().call_later(
-                _CANCELLED_SECONDS, self.conversation.fail, cancelled, "The call was cancelled."
-            )
+        call = None if cancelled is None else self.conversation.running(cancelled)
+        if call is not None:
+            asyncio.get_running_loop().call_later(_CANCELLED_SECONDS, self.fail, call, "The call was cancelled.")
+
+    def fail(self, call: Call, why: str) -> None:
+        """Answer a call with an error, unless it has an answer. One that comes later is nobody's."""
+        if self.conversation.running(call.id) is call:
+            self.process.sharing.forget(self.conversation, call.id)
+            self.conversation.fail(call, why)
 
     def leave(self, stream: Stream) -> None:
         """Nobody reads a stream any more."""

@@ -86,12 +86,12 @@ class Bridge:
             _send(pool, session, message)
             return web.Response(status=202)
         stream = Stream()
-        session.conversation.call(message, stream)
+        call = session.conversation.call(message, stream)
         try:
             try:
                 _send(pool, session, message)
             except McpError as error:
-                session.conversation.fail(message.id, error.message)
+                session.fail(call, error.message)
             return await _respond(request, stream)
         finally:
             session.leave(stream)
