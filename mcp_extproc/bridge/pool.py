@@ -394,7 +394,7 @@ class Pool:
     # -- Sessions that nobody uses --------------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
-        while True:
+        while not self.is_over:
             await asyncio.sleep(min(self.spec.idle_timeout / 4, _SWEEP_SECONDS))
             self._close_unused()
 

@@ -11,12 +11,13 @@ import pytest
 from mcp_extproc.bridge import pool
 from mcp_extproc.bridge.conversation import Conversation, Stream
 from mcp_extproc.bridge.messages import read
-from mcp_extproc.bridge.peer import NotRead
-from mcp_extproc.bridge.pool import Process, Session
+from mcp_extproc.bridge.peer import NotRead, Receive
+from mcp_extproc.bridge.pool import Pool, Process, Session
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.envelope import Request
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, eventually
+from tests.unit.bridge.support import spec
 
 
 class Player:
@@ -28,6 +29,7 @@ class Player:
         self.ended = asyncio.Event()
         self.ending_text = ""
         self.was_asked = False
+        self.receive: Receive
 
     def write(self, message: bytes) -> None:
         if not self.reads:
@@ -35,6 +37,7 @@ class Player:
         self.heard.append(json.loads(message))
 
     async def end(self) -> None:
+        self.was_asked = True
         self.ended.set()
 
 
@@ -76,6 +79,24 @@ async def answer_in(stream: Stream) -> Any:
     async with asyncio.timeout(PATIENCE):
         text = await stream.next()
     return None if text is None else json.loads(text)
+
+
+def pool_of(player: Player, **options: Any) -> Pool:
+    async def start(receive: Receive) -> Player:
+        player.receive = receive
+        return player
+
+    return Pool("s", spec("good", **options), start)
+
+
+async def test_nothing_is_left_of_a_pool_that_was_replaced() -> None:
+    player = Player()
+    replaced = pool_of(player, idle_timeout=0.01, max_processes=1)
+    replaced.begin()
+    await eventually(lambda: replaced._spare, "a spare child")
+    replaced.retire()
+    await eventually(lambda: not replaced._tasks._running, "its tasks are over")
+    assert replaced.is_over
 
 
 async def test_a_cancellation_is_of_one_call_and_not_of_the_next_with_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
