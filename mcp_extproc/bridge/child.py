@@ -10,16 +10,17 @@ import os
 import signal
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from mcp_extproc.bridge import processes
-from mcp_extproc.bridge.environment import NotStarted, environment, own_variables, program
+from mcp_extproc.bridge.environment import NotStarted, inherited, own_variables, program
 from mcp_extproc.bridge.lines import Lines, TooLong, as_line
 from mcp_extproc.bridge.messages import read
 from mcp_extproc.bridge.peer import NotRead, Receive
-from mcp_extproc.bridge.said import Allowance, Said, plain
+from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, Said, plain
 from mcp_extproc.bridge.spec import StdioServer
+from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
@@ -29,6 +30,7 @@ GRACE_SECONDS = 2.0
 
 _CHUNK = 1 << 16
 _REASON_CHARACTERS = 200
+_JUNK_CHARACTERS = 200
 _POLL_SECONDS = 0.02
 _UNREAD_MESSAGES = 2
 """As many requests of the largest size may wait for a child that does not read."""
@@ -42,28 +44,21 @@ class Reports:
 
     Args:
         name: of the server.
-        spec: its secrets are taken out of what is logged.
     """
 
-    def __init__(self, name: str, spec: StdioServer) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.redact = Redactor(spec.env.values(), "")
-        """For what children write."""
         self._allowance = Allowance(time.monotonic())
-
-    def hide(self, values: Iterable[str]) -> None:
-        """Take these out from now on: what a child was given."""
-        self.redact = Redactor(values, "")
 
     def event(self, level: int, name: str, fields: Mapping[str, object]) -> None:
         """Something that children do rarely."""
         log.event(_LOG, level, name, {"server": self.name, **fields})
 
     def line(self, level: int, event: str, pid: int, text: str) -> None:
-        """Something that they may do without end."""
+        """Something that they may do without end. The text has no secrets any more."""
         if not self._allowance.takes(time.monotonic()):
             return
-        fields: dict[str, object] = {"pid": pid, "line": self.redact(text, len(text))}
+        fields: dict[str, object] = {"pid": pid, "line": text}
         if left_out := self._allowance.taken_left_out():
             fields["lines_left_out"] = left_out
         self.event(level, event, fields)
@@ -76,15 +71,17 @@ class Child:
         process: its process.
         mark: its mark in the table of processes.
         spec: what it is a child of.
+        redact: takes out what it was given of secrets: its file of variables may be another one for the next.
         reports: where it is reported.
     """
 
-    def __init__(self, process: _Process, mark: str, spec: StdioServer, reports: Reports) -> None:
+    def __init__(self, process: _Process, mark: str, spec: StdioServer, redact: Redactor, reports: Reports) -> None:
         self._process = process
         self._mark = mark
         self._spec = spec
         self._reports = reports
-        self._said = Said()
+        self._redact = redact
+        self._said = Said(redact)
         self._ending: asyncio.Task[None] | None = None
         self._tasks = Tasks(_LOG)
         self._readers: list[asyncio.Task[None]] = []
@@ -104,9 +101,8 @@ class Child:
             NotStarted: it can't be started.
         """
         mark = f"{os.getpid()}.{next(_NUMBERS)}"
-        variables = environment(spec, os.environ)
-        # Its file of variables may have changed since the child before.
-        reports.hide(own_variables(spec).values())
+        own = own_variables(spec)
+        variables = {**inherited(spec, os.environ), **own}
         path = program(spec, variables)
         try:
             with processes.WAITED.starting():
@@ -118,8 +114,9 @@ class Child:
                 processes.WAITED.pids.add(process.pid)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
-            raise NotStarted(f"it can't be started: {why}") from None
-        child = cls(process, mark, spec, reports)
+            raise NotStarted(why or "unknown reason") from None
+        redact = Redactor((*own.values(), *secret_words(spec.command)), "")
+        child = cls(process, mark, spec, redact, reports)
         child._begin(receive)
         reports.event(logging.DEBUG, "child_started", {"pid": child.pid})
         return child
@@ -170,7 +167,7 @@ class Child:
             return
         messages = read(line)
         if messages is None:
-            text = plain(line[:2000].decode(errors="replace"))[:200]
+            text = self._redact(plain(line[:LOOKED_AT_BYTES].decode(errors="replace")), _JUNK_CHARACTERS)
             self._reports.line(logging.WARNING, "stdout_is_no_message", self.pid, text)
             return
         for message in messages:
@@ -243,12 +240,10 @@ class Child:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self.ending_text = f"ended with {how}"
         if reason := self._said.reason.strip():
-            self.ending_text += f": {self._reports.redact(reason, _REASON_CHARACTERS)}"
+            self.ending_text += f": {reason[:_REASON_CHARACTERS]}"
         if not self.was_asked:
-            lines = [self._reports.redact(line, len(line)) for line in self._said.last]
-            self._reports.event(
-                logging.WARNING, "child_ended", {"pid": self.pid, "exit": how, "last_lines": " | ".join(lines)}
-            )
+            lines = " | ".join(self._said.last)
+            self._reports.event(logging.WARNING, "child_ended", {"pid": self.pid, "exit": how, "last_lines": lines})
 
 
 class _Process(Process):

@@ -21,7 +21,7 @@ from yarl import URL
 from mcp_extproc.address import parse_address
 from mcp_extproc.bridge.messages import Kind, failure, read
 from mcp_extproc.bridge.peer import NotRead, Receive
-from mcp_extproc.bridge.said import Allowance, plain
+from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, plain
 from mcp_extproc.bridge.spec import SseServer
 from mcp_extproc.contract import CONNECTION_HEADER, FAILURE_HEADER, OVER_SSE, SERVER_HEADER
 from mcp_extproc.gateway.redaction import Redactor
@@ -165,7 +165,7 @@ class Connection:
 
     def _report_junk(self, data: bytes) -> None:
         if self._allowance.takes(time.monotonic()):
-            text = plain(data[: 10 * _LINE_CHARACTERS].decode(errors="replace"))
+            text = plain(data[:LOOKED_AT_BYTES].decode(errors="replace"))
             fields = {"server": self._name, "data": self._redact(text, _LINE_CHARACTERS)}
             log.event(_LOG, logging.WARNING, "event_is_no_message", fields)
 

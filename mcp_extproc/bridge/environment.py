@@ -37,12 +37,16 @@ def environment(server: StdioServer, ours: Mapping[str, str]) -> dict[str, str]:
     Raises:
         NotStarted: the file of variables can't be used.
     """
-    inherited = {
+    return {**inherited(server, ours), **own_variables(server)}
+
+
+def inherited(server: StdioServer, ours: Mapping[str, str]) -> dict[str, str]:
+    """The variables of this process that a child gets."""
+    return {
         name: value
         for name, value in ours.items()
         if name in _MINIMAL or name.startswith("LC_") or name in server.inherit_env
     }
-    return {**inherited, **own_variables(server)}
 
 
 def own_variables(server: StdioServer) -> dict[str, str]:

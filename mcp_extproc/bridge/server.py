@@ -138,7 +138,7 @@ class Bridge:
 def _starting(name: str, spec: StdioServer | SseServer) -> Start:
     match spec:
         case StdioServer():
-            return partial(Child.start, spec, Reports(name, spec))
+            return partial(Child.start, spec, Reports(name))
         case SseServer():
             return partial(Connection.start, name, spec)
 

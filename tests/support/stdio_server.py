@@ -104,8 +104,8 @@ def tool_big(size: int, **_: Any) -> Any:
     return "x" * size
 
 
-def tool_exit(code: int, **_: Any) -> Any:
-    print("last words", file=sys.stderr, flush=True)
+def tool_exit(code: int, words: str = "last words", **_: Any) -> Any:
+    print(words, file=sys.stderr, flush=True)
     os._exit(code)
 
 

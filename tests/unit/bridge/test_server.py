@@ -524,6 +524,28 @@ async def test_what_it_writes_for_people(tmp_path: Path, caplog: pytest.LogCaptu
     assert "hush" not in caplog.text
 
 
+async def test_a_running_child_keeps_its_secrets_when_the_file_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "variables"
+    file.write_text("SECRET=hush-hush\n")
+    server = spec("good", "--key", "open-sesame", env_file=str(file))
+    async with serving(tmp_path, {"s": server}) as stage:
+        before = await stage.session()
+        await eventually(lambda: len(children_of(os.getpid())) == 2, "the next one has the same")
+        file.write_text("SECRET=another-one\n")
+        await stage.session()
+        await eventually(lambda: len(children_of(os.getpid())) == 3, "the next one has another")
+        assert await before.call("whisper", lines=1) == "whispered"
+        assert (await before.raw_call("exit", code=1, words="open-sesame"))["error"]["message"].endswith(
+            ": [redacted]."
+        )
+    assert "line 0 [redacted]" in [fields["line"] for fields in logged(caplog, "stderr")]
+    assert "hush" not in caplog.text
+    assert "sesame" not in caplog.text
+
+
 # -- Its surroundings -----------------------------------------------------------------------------------------------------
 
 
