@@ -83,6 +83,8 @@ class Child:
         self._redact = redact
         self._said = Said(redact)
         self._ending: asyncio.Task[None] | None = None
+        self._why = ""
+        """Why it had to be ended, as a clause."""
         self._tasks = Tasks(_LOG)
         self._readers: list[asyncio.Task[None]] = []
         self.pid = process.pid
@@ -124,10 +126,15 @@ class Child:
     def _begin(self, receive: Receive) -> None:
         name = self._reports.name
         self._readers = [
-            self._tasks.start("read_child", self._read(receive), server=name),
-            self._tasks.start("read_child_errors", self._read_errors(), server=name),
+            self._tasks.start("read_child", self._read(receive), server=name, on_failure=self._unreadable),
+            self._tasks.start("read_child_errors", self._read_errors(), server=name, on_failure=self._unreadable),
         ]
         self._tasks.start("wait_for_child", self._wait(), server=name)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is no use for anything new."""
+        return self._ending is not None
 
     def write(self, message: bytes) -> None:
         """Send it a message.
@@ -146,7 +153,8 @@ class Child:
         """End it and all below it: SIGTERM, then SIGKILL."""
         if self._ending is None:
             self.was_asked = True
-            self._ending = self._tasks.start("end_child", self._end(), server=self._reports.name)
+            self._end_soon()
+        assert self._ending is not None
         await asyncio.shield(self._ending)
 
     # -- What it writes -------------------------------------------------------------------------------------------------
@@ -157,6 +165,11 @@ class Child:
         async for chunk in _chunks(self._process.stdout):
             for line in lines.feed(chunk):
                 await self._take(line, receive)
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self._process.exited.wait()
+        except TimeoutError:
+            self._end_soon("has closed its standard output")
 
     async def _take(self, line: bytes | TooLong, receive: Receive) -> None:
         if isinstance(line, TooLong):
@@ -187,10 +200,24 @@ class Child:
 
     async def _wait(self) -> None:
         await self._process.exited.wait()
+        self._end_soon()
+
+    def _unreadable(self) -> None:
+        """Nobody would read it any more, and its calls would have to run into their time-outs."""
+        self._end_soon("was ended, as what it wrote could not be read")
+
+    def _end_soon(self, why: str = "") -> None:
         if self._ending is None:
+            self._why = why
             self._ending = self._tasks.start("end_child", self._end(), server=self._reports.name)
 
     async def _end(self) -> None:
+        try:
+            await self._end_all()
+        finally:
+            self.ended.set()
+
+    async def _end_all(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
         processes.send_to_group(signal.SIGTERM, self.pid)
@@ -216,7 +243,6 @@ class Child:
         self._process.close()
         processes.WAITED.pids.discard(self.pid)
         self._report(self._process.returncode or 0)
-        self.ended.set()
 
     def _is_group_left(self) -> bool:
         processes.WAITED.reap_others()
@@ -237,8 +263,8 @@ class Child:
         return processes.marked(self._mark, candidates)
 
     def _report(self, code: int) -> None:
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self.ending_text = f"ended with {how}"
+        how = processes.ending(code)
+        self.ending_text = self._why or f"ended with {how}"
         if reason := self._said.reason.strip():
             self.ending_text += f": {reason[:_REASON_CHARACTERS]}"
         if not self.was_asked:

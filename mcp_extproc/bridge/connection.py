@@ -102,6 +102,11 @@ class Connection:
         )
         return connection
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is no use for anything new."""
+        return self._ending is not None
+
     def write(self, message: bytes) -> None:
         """Send the server a message. Where it refuses a request, an error is received as the answer.
 

@@ -109,6 +109,15 @@ def tool_exit(code: int, words: str = "last words", **_: Any) -> Any:
     os._exit(code)
 
 
+def tool_signal(number: int, **_: Any) -> Any:
+    os.kill(os.getpid(), number)
+
+
+def tool_silence(**_: Any) -> Any:
+    os.close(sys.stdout.fileno())
+    signal.pause()
+
+
 def tool_start(daemon: bool, **_: Any) -> Any:
     """A grandchild; as a daemon in a session of its own, and orphaned."""
     if not daemon:

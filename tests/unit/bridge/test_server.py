@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.bridge import child, pool, processes
+from mcp_extproc.bridge.child import Child
 from mcp_extproc.bridge.server import Bridge
 from mcp_extproc.bridge.spec import StdioServer
 from mcp_extproc.mcp.sse import SseParser
@@ -400,6 +401,31 @@ async def test_an_exit_in_a_call(stage: Stage, caplog: pytest.LogCaptureFixture)
     assert (await client.ask("ping"))["error"]["message"] == "The session has ended."
     assert await other.call("pid") > 0
     assert {fields["exit"] for fields in logged(caplog, "child_ended")} == {"exit code 9"}
+
+
+async def test_an_exit_by_a_signal_without_a_name(stage: Stage) -> None:
+    client = await stage.session()
+    answer = await client.raw_call("signal", number=40)
+    assert answer["error"]["message"] == "The server s ended with signal 40."
+
+
+async def test_a_server_that_writes_no_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its calls would run into their time-outs."""
+    monkeypatch.setattr(child, "GRACE_SECONDS", 0.1)
+    client = await stage.session()
+    answer = await client.raw_call("silence")
+    assert answer["error"]["message"] == "The server s has closed its standard output."
+
+
+async def test_a_server_that_cannot_be_read(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await stage.session()
+
+    async def broken(*_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(Child, "_take", broken)
+    answer = await client.raw_call("pid")
+    assert answer["error"]["message"] == "The server s was ended, as what it wrote could not be read."
 
 
 async def test_a_server_that_is_late(tmp_path: Path) -> None:
