@@ -16,6 +16,7 @@ from mcp_extproc.bridge.pool import Pool, Process, Session
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.envelope import Request
+from mcp_extproc.mcp.errors import McpError
 from tests.support.waiting import PATIENCE, eventually
 from tests.unit.bridge.support import spec
 
@@ -26,6 +27,7 @@ class Player:
     def __init__(self) -> None:
         self.heard: list[Any] = []
         self.reads = True
+        self.is_ending = False
         self.ended = asyncio.Event()
         self.ending_text = ""
         self.was_asked = False
@@ -38,7 +40,18 @@ class Player:
 
     async def end(self) -> None:
         self.was_asked = True
+        self.exit()
         self.ended.set()
+
+    def exit(self) -> None:
+        """What it has started may still run."""
+        self.is_ending = True
+
+    async def answer(self) -> None:
+        """To ``initialize``, once it is there."""
+        heard = await eventually(lambda: self.heard, "initialize")
+        for message in read(as_text(id=heard[0]["id"], result={})) or []:
+            await self.receive(message)
 
 
 class Stage:
@@ -81,8 +94,12 @@ async def answer_in(stream: Stream) -> Any:
     return None if text is None else json.loads(text)
 
 
-def pool_of(player: Player, **options: Any) -> Pool:
+def pool_of(*players: Player, **options: Any) -> Pool:
+    """A pool that starts these, in their order."""
+    following = iter(players)
+
     async def start(receive: Receive) -> Player:
+        player = next(following)
         player.receive = receive
         return player
 
@@ -97,6 +114,71 @@ async def test_nothing_is_left_of_a_pool_that_was_replaced() -> None:
     replaced.retire()
     await eventually(lambda: not replaced._tasks._running, "its tasks are over")
     assert replaced.is_over
+
+
+def initialize() -> Request:
+    request = envelope.parse(as_text(id="i", method="initialize", params={}), 9, 1000)
+    assert isinstance(request, Request)
+    return request
+
+
+async def opened(pool: Pool, player: Player) -> str:
+    (id, _), _ = await asyncio.gather(pool.open(initialize()), player.answer())
+    return id
+
+
+@pytest.mark.parametrize("sharing", ["session", "shared"])
+async def test_a_child_that_has_exited_is_no_use(sharing: str) -> None:
+    first, second = Player(), Player()
+    pool = pool_of(first, second, sharing=sharing, spares=0)
+    id = await opened(pool, first)
+    assert pool.session(id) is not None
+    first.exit()
+    assert pool.session(id) is None
+    assert pool.session(await opened(pool, second)) is not None
+    await pool.end()
+
+
+async def test_a_spare_child_that_has_exited_is_not_handed_out() -> None:
+    first, second = Player(), Player()
+    pool = pool_of(first, second, spares=1, max_processes=2)
+    pool.begin()
+    await eventually(lambda: pool._spare, "a spare child")
+    first.exit()
+    assert await opened(pool, second)
+    await pool.end()
+
+
+async def test_a_child_that_does_not_answer_fails_once() -> None:
+    pool = pool_of(Player(), sharing="shared", spares=0, start_timeout=0.05, answer_within=0.05)
+    answers = await asyncio.gather(*(pool.open(initialize()) for _ in range(5)), return_exceptions=True)
+    assert all("has not answered within" in str(answer) for answer in answers)
+    assert pool._backoff._failures == 1
+    await pool.end()
+
+
+async def test_a_child_that_worked_is_no_failure_in_a_row() -> None:
+    failing, working = Player(), Player()
+    pool = pool_of(failing, working, spares=0, longest_pause=0.0)
+    failing.ended.set()
+    with pytest.raises(McpError):
+        await pool.open(initialize())
+    await eventually(lambda: pool._backoff._failures, "a failure")
+    session = pool.session(await opened(pool, working))
+    assert session is not None
+    pool.close(session)
+    await eventually(lambda: not pool._backoff._failures, "failures that are over")
+    await pool.end()
+
+
+async def test_others_start_once_the_first_child_has_answered_though_nobody_waits_for_it() -> None:
+    player = Player()
+    pool = pool_of(player, spares=0, answer_within=0.01)
+    with pytest.raises(McpError, match="still starting"):
+        await pool.open(initialize())
+    await player.answer()
+    await eventually(pool._proven.is_set, "the server is known to answer")
+    await pool.end()
 
 
 async def test_a_cancellation_is_of_one_call_and_not_of_the_next_with_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
