@@ -16,13 +16,13 @@ from typing import Any
 from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.environment import NotStarted, inherited, own_variables, program
 from mcp_extproc.bridge.lines import Lines, TooLong, as_line
-from mcp_extproc.bridge.messages import read
+from mcp_extproc.bridge.messages import reading
 from mcp_extproc.bridge.peer import NotRead, Receive
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, Said, plain
 from mcp_extproc.bridge.spec import StdioServer
 from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.gateway.redaction import Redactor
-from mcp_extproc.tasks import Tasks
+from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 
 GRACE_SECONDS = 2.0
@@ -178,7 +178,7 @@ class Child:
             )
             await receive(line)
             return
-        messages = read(line)
+        messages = await in_slices(reading(line))
         if messages is None:
             text = self._redact(plain(line[:LOOKED_AT_BYTES].decode(errors="replace")), _JUNK_CHARACTERS)
             self._reports.line(logging.WARNING, "stdout_is_no_message", self.pid, text)

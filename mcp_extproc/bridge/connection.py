@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from mcp_extproc.address import parse_address
-from mcp_extproc.bridge.messages import Kind, failure, read
+from mcp_extproc.bridge.messages import Kind, failure, read, reading
 from mcp_extproc.bridge.peer import NotRead, Receive
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, plain
 from mcp_extproc.bridge.spec import SseServer
@@ -27,7 +27,7 @@ from mcp_extproc.contract import CONNECTION_HEADER, FAILURE_HEADER, OVER_SSE, SE
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.mcp import transport
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
-from mcp_extproc.tasks import Tasks
+from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams import redirects
 from mcp_extproc.upstreams.client import BROKEN, http_session
@@ -162,7 +162,7 @@ class Connection:
             self._endpoint = endpoint(event.data, path, self._origins)
             self._has_endpoint.set()
         elif event.event == _MESSAGE:
-            messages = read(event.data)
+            messages = await in_slices(reading(event.data))
             if messages is None:
                 self._report_junk(event.data)
             for message in messages or ():
