@@ -315,6 +315,19 @@ async def test_other_servers_and_methods(stage: Stage) -> None:
         assert got.status == 405
 
 
+async def test_a_fault_of_ours(stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Its message is not logged: it may quote anything."""
+
+    async def broken(*_: object) -> None:
+        raise ValueError("hush")
+
+    monkeypatch.setattr(pool.Pool, "open", broken)
+    async with stage.client().request("POST", {"jsonrpc": "2.0", "id": 1, "method": "initialize"}) as got:
+        assert (got.status, (await got.json())["error"]["code"]) == (500, -32603)
+    assert logged(caplog, "request_failed") == [{"server": "s"}]
+    assert not [record for record in caplog.records if record.name == "aiohttp.server"]
+
+
 # -- One for all ----------------------------------------------------------------------------------------------------------
 
 
