@@ -490,6 +490,10 @@ async def test_a_flood(tmp_path: Path) -> None:
         client = await stage.session("other")
         for _ in range(20):
             assert await client.call("pid") > 0
+        process, *_ = stage.bridge._pools["s"]._processes
+        [conversation] = process.sharing.conversations
+        await eventually(lambda: conversation.dropped > 1000, "what is over the bound is dropped")
+        assert conversation._waiting_size <= 50_000
         flooding.cancel()
 
 
@@ -502,6 +506,8 @@ async def test_a_client_that_does_not_read(stage: Stage, monkeypatch: pytest.Mon
         for _ in range(40):
             answer = await client.raw_call("say", method="notifications/message", params={"data": "x" * 100_000})
             assert "result" in (answer[-1] if isinstance(answer, list) else answer)
+        # What is about no call comes with a call once there is no stream for it.
+        assert isinstance(answer, list)
 
 
 async def test_a_server_that_does_not_read(tmp_path: Path) -> None:
