@@ -10,18 +10,19 @@ import os
 import signal
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from mcp_extproc.bridge import processes
-from mcp_extproc.bridge.environment import NotStarted, environment, own_variables, program
+from mcp_extproc.bridge.environment import NotStarted, inherited, own_variables, program
 from mcp_extproc.bridge.lines import Lines, TooLong, as_line
-from mcp_extproc.bridge.messages import read
+from mcp_extproc.bridge.messages import reading
 from mcp_extproc.bridge.peer import NotRead, Receive
-from mcp_extproc.bridge.said import Allowance, Said, plain
+from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, Said, plain
 from mcp_extproc.bridge.spec import StdioServer
+from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.gateway.redaction import Redactor
-from mcp_extproc.tasks import Tasks
+from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 
 GRACE_SECONDS = 2.0
@@ -29,6 +30,7 @@ GRACE_SECONDS = 2.0
 
 _CHUNK = 1 << 16
 _REASON_CHARACTERS = 200
+_JUNK_CHARACTERS = 200
 _POLL_SECONDS = 0.02
 _UNREAD_MESSAGES = 2
 """As many requests of the largest size may wait for a child that does not read."""
@@ -42,28 +44,21 @@ class Reports:
 
     Args:
         name: of the server.
-        spec: its secrets are taken out of what is logged.
     """
 
-    def __init__(self, name: str, spec: StdioServer) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.redact = Redactor(spec.env.values(), "")
-        """For what children write."""
         self._allowance = Allowance(time.monotonic())
-
-    def hide(self, values: Iterable[str]) -> None:
-        """Take these out from now on: what a child was given."""
-        self.redact = Redactor(values, "")
 
     def event(self, level: int, name: str, fields: Mapping[str, object]) -> None:
         """Something that children do rarely."""
         log.event(_LOG, level, name, {"server": self.name, **fields})
 
     def line(self, level: int, event: str, pid: int, text: str) -> None:
-        """Something that they may do without end."""
+        """Something that they may do without end. The text has no secrets any more."""
         if not self._allowance.takes(time.monotonic()):
             return
-        fields: dict[str, object] = {"pid": pid, "line": self.redact(text, len(text))}
+        fields: dict[str, object] = {"pid": pid, "line": text}
         if left_out := self._allowance.taken_left_out():
             fields["lines_left_out"] = left_out
         self.event(level, event, fields)
@@ -76,16 +71,20 @@ class Child:
         process: its process.
         mark: its mark in the table of processes.
         spec: what it is a child of.
+        redact: takes out what it was given of secrets: its file of variables may be another one for the next.
         reports: where it is reported.
     """
 
-    def __init__(self, process: _Process, mark: str, spec: StdioServer, reports: Reports) -> None:
+    def __init__(self, process: _Process, mark: str, spec: StdioServer, redact: Redactor, reports: Reports) -> None:
         self._process = process
         self._mark = mark
         self._spec = spec
         self._reports = reports
-        self._said = Said()
+        self._redact = redact
+        self._said = Said(redact)
         self._ending: asyncio.Task[None] | None = None
+        self._why = ""
+        """Why it had to be ended, as a clause."""
         self._tasks = Tasks(_LOG)
         self._readers: list[asyncio.Task[None]] = []
         self.pid = process.pid
@@ -104,9 +103,8 @@ class Child:
             NotStarted: it can't be started.
         """
         mark = f"{os.getpid()}.{next(_NUMBERS)}"
-        variables = environment(spec, os.environ)
-        # Its file of variables may have changed since the child before.
-        reports.hide(own_variables(spec).values())
+        own = own_variables(spec)
+        variables = {**inherited(spec, os.environ), **own}
         path = program(spec, variables)
         try:
             with processes.WAITED.starting():
@@ -118,8 +116,9 @@ class Child:
                 processes.WAITED.pids.add(process.pid)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
-            raise NotStarted(f"it can't be started: {why}") from None
-        child = cls(process, mark, spec, reports)
+            raise NotStarted(why or "unknown reason") from None
+        redact = Redactor((*own.values(), *secret_words(spec.command)), "")
+        child = cls(process, mark, spec, redact, reports)
         child._begin(receive)
         reports.event(logging.DEBUG, "child_started", {"pid": child.pid})
         return child
@@ -127,10 +126,15 @@ class Child:
     def _begin(self, receive: Receive) -> None:
         name = self._reports.name
         self._readers = [
-            self._tasks.start("read_child", self._read(receive), server=name),
-            self._tasks.start("read_child_errors", self._read_errors(), server=name),
+            self._tasks.start("read_child", self._read(receive), server=name, on_failure=self._unreadable),
+            self._tasks.start("read_child_errors", self._read_errors(), server=name, on_failure=self._unreadable),
         ]
         self._tasks.start("wait_for_child", self._wait(), server=name)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is no use for anything new."""
+        return self._ending is not None
 
     def write(self, message: bytes) -> None:
         """Send it a message.
@@ -149,7 +153,8 @@ class Child:
         """End it and all below it: SIGTERM, then SIGKILL."""
         if self._ending is None:
             self.was_asked = True
-            self._ending = self._tasks.start("end_child", self._end(), server=self._reports.name)
+            self._end_soon()
+        assert self._ending is not None
         await asyncio.shield(self._ending)
 
     # -- What it writes -------------------------------------------------------------------------------------------------
@@ -160,6 +165,11 @@ class Child:
         async for chunk in _chunks(self._process.stdout):
             for line in lines.feed(chunk):
                 await self._take(line, receive)
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self._process.exited.wait()
+        except TimeoutError:
+            self._end_soon("has closed its standard output")
 
     async def _take(self, line: bytes | TooLong, receive: Receive) -> None:
         if isinstance(line, TooLong):
@@ -168,9 +178,9 @@ class Child:
             )
             await receive(line)
             return
-        messages = read(line)
+        messages = await in_slices(reading(line))
         if messages is None:
-            text = plain(line[:2000].decode(errors="replace"))[:200]
+            text = self._redact(plain(line[:LOOKED_AT_BYTES].decode(errors="replace")), _JUNK_CHARACTERS)
             self._reports.line(logging.WARNING, "stdout_is_no_message", self.pid, text)
             return
         for message in messages:
@@ -190,10 +200,24 @@ class Child:
 
     async def _wait(self) -> None:
         await self._process.exited.wait()
+        self._end_soon()
+
+    def _unreadable(self) -> None:
+        """Nobody would read it any more, and its calls would have to run into their time-outs."""
+        self._end_soon("was ended, as what it wrote could not be read")
+
+    def _end_soon(self, why: str = "") -> None:
         if self._ending is None:
+            self._why = why
             self._ending = self._tasks.start("end_child", self._end(), server=self._reports.name)
 
     async def _end(self) -> None:
+        try:
+            await self._end_all()
+        finally:
+            self.ended.set()
+
+    async def _end_all(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
         processes.send_to_group(signal.SIGTERM, self.pid)
@@ -219,7 +243,6 @@ class Child:
         self._process.close()
         processes.WAITED.pids.discard(self.pid)
         self._report(self._process.returncode or 0)
-        self.ended.set()
 
     def _is_group_left(self) -> bool:
         processes.WAITED.reap_others()
@@ -240,15 +263,13 @@ class Child:
         return processes.marked(self._mark, candidates)
 
     def _report(self, code: int) -> None:
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self.ending_text = f"ended with {how}"
+        how = processes.ending(code)
+        self.ending_text = self._why or f"ended with {how}"
         if reason := self._said.reason.strip():
-            self.ending_text += f": {self._reports.redact(reason, _REASON_CHARACTERS)}"
+            self.ending_text += f": {reason[:_REASON_CHARACTERS]}"
         if not self.was_asked:
-            lines = [self._reports.redact(line, len(line)) for line in self._said.last]
-            self._reports.event(
-                logging.WARNING, "child_ended", {"pid": self.pid, "exit": how, "last_lines": " | ".join(lines)}
-            )
+            lines = " | ".join(self._said.last)
+            self._reports.event(logging.WARNING, "child_ended", {"pid": self.pid, "exit": how, "last_lines": lines})
 
 
 class _Process(Process):

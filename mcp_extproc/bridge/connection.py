@@ -19,15 +19,15 @@ import aiohttp
 from yarl import URL
 
 from mcp_extproc.address import parse_address
-from mcp_extproc.bridge.messages import Kind, failure, read
+from mcp_extproc.bridge.messages import Kind, failure, read, reading
 from mcp_extproc.bridge.peer import NotRead, Receive
-from mcp_extproc.bridge.said import Allowance, plain
+from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, plain
 from mcp_extproc.bridge.spec import SseServer
 from mcp_extproc.contract import CONNECTION_HEADER, FAILURE_HEADER, OVER_SSE, SERVER_HEADER
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.mcp import transport
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
-from mcp_extproc.tasks import Tasks
+from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams import redirects
 from mcp_extproc.upstreams.client import BROKEN, http_session
@@ -102,6 +102,11 @@ class Connection:
         )
         return connection
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is no use for anything new."""
+        return self._ending is not None
+
     def write(self, message: bytes) -> None:
         """Send the server a message. Where it refuses a request, an error is received as the answer.
 
@@ -157,7 +162,7 @@ class Connection:
             self._endpoint = endpoint(event.data, path, self._origins)
             self._has_endpoint.set()
         elif event.event == _MESSAGE:
-            messages = read(event.data)
+            messages = await in_slices(reading(event.data))
             if messages is None:
                 self._report_junk(event.data)
             for message in messages or ():
@@ -165,7 +170,7 @@ class Connection:
 
     def _report_junk(self, data: bytes) -> None:
         if self._allowance.takes(time.monotonic()):
-            text = plain(data[: 10 * _LINE_CHARACTERS].decode(errors="replace"))
+            text = plain(data[:LOOKED_AT_BYTES].decode(errors="replace"))
             fields = {"server": self._name, "data": self._redact(text, _LINE_CHARACTERS)}
             log.event(_LOG, logging.WARNING, "event_is_no_message", fields)
 

@@ -91,7 +91,9 @@ class Stream:
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
+    """A request that has no answer yet."""
+
     id: bytes
     token: Key | None
     stream: Stream | None
@@ -107,8 +109,8 @@ class Conversation:
 
     def __init__(self, waiting_bytes: int) -> None:
         self._waiting_bytes = waiting_bytes
-        self._calls: dict[Key, _Call] = {}
-        self._tokens: dict[Key, _Call] = {}
+        self._calls: dict[Key, Call] = {}
+        self._tokens: dict[Key, Call] = {}
         self._streams: list[Stream] = []
         """Opened by GET, the newest last."""
         self._waiting: deque[Incoming] = deque()
@@ -126,7 +128,7 @@ class Conversation:
         """Whether a client waits for an answer."""
         return any(call.stream is not None for call in self._calls.values())
 
-    def call(self, request: Request, stream: Stream) -> None:
+    def call(self, request: Request, stream: Stream) -> Call:
         """Note a request that is about to be sent. Its answer, and what else is about it, goes to ``stream``.
 
         Raises:
@@ -138,10 +140,11 @@ class Conversation:
         if len(self._calls) >= MAX_CALLS:
             raise TooManyCalls(request.id)
         token = token_of(request)
-        call = self._calls[key] = _Call(request.id, None if token is None else key_of(token), stream)
+        call = self._calls[key] = Call(request.id, None if token is None else key_of(token), stream)
         if call.token is not None:
             self._tokens[call.token] = call
         self._settle()
+        return call
 
     def listen(self, stream: Stream) -> None:
         """Send what is not about a call to a stream, and first of all what has waited for one."""
@@ -149,7 +152,8 @@ class Conversation:
         self._settle()
 
     def leave(self, stream: Stream) -> None:
-        """Nobody reads a stream any more."""
+        """Nobody reads a stream any more: whoever waits for room in it goes on."""
+        stream.end()
         self._streams = [other for other in self._streams if other is not stream]
         for call in self._calls.values():
             if call.stream is stream:
@@ -177,13 +181,14 @@ class Conversation:
             return self._wait(message)
         return []
 
-    def fail(self, id: bytes, why: str) -> bool:
-        """Answer one call with an error; whether there was one."""
-        call = self._calls.get(key_of(id))
-        if call is None:
-            return False
-        self._answer(call, failure(call.id, why))
-        return True
+    def running(self, id: bytes) -> Call | None:
+        """The call under an id."""
+        return self._calls.get(key_of(id))
+
+    def fail(self, call: Call, why: str) -> None:
+        """Answer a call with an error, unless it has an answer."""
+        if self.running(call.id) is call:
+            self._answer(call, failure(call.id, why))
 
     def end(self, why: str) -> None:
         """The server is gone: answer all calls with an error, and end all streams."""
@@ -199,7 +204,7 @@ class Conversation:
             stream.end()
         self._streams = []
 
-    def _call_of(self, message: Incoming) -> _Call | None:
+    def _call_of(self, message: Incoming) -> Call | None:
         if message.kind is Kind.RESPONSE and message.id is not None:
             return self._calls.get(key_of(message.id))
         return self._tokens.get(key_of(message.progress)) if message.progress is not None else None
@@ -210,7 +215,7 @@ class Conversation:
             return self._streams[-1]
         return next((call.stream for call in self._calls.values() if call.stream is not None), None)
 
-    def _answer(self, call: _Call, text: bytes) -> None:
+    def _answer(self, call: Call, text: bytes) -> None:
         del self._calls[key_of(call.id)]
         if call.token is not None and self._tokens.get(call.token) is call:
             del self._tokens[call.token]

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mcp_extproc.bridge.spec import StdioServer
+from mcp_extproc.config.config_error import ConfigError
+from mcp_extproc.config.text_file import is_there
 
 _MINIMAL = frozenset({
     "PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "TERM",
@@ -37,12 +39,16 @@ def environment(server: StdioServer, ours: Mapping[str, str]) -> dict[str, str]:
     Raises:
         NotStarted: the file of variables can't be used.
     """
-    inherited = {
+    return {**inherited(server, ours), **own_variables(server)}
+
+
+def inherited(server: StdioServer, ours: Mapping[str, str]) -> dict[str, str]:
+    """The variables of this process that a child gets."""
+    return {
         name: value
         for name, value in ours.items()
         if name in _MINIMAL or name.startswith("LC_") or name in server.inherit_env
     }
-    return {**inherited, **own_variables(server)}
 
 
 def own_variables(server: StdioServer) -> dict[str, str]:
@@ -77,11 +83,14 @@ def program(server: StdioServer, variables: Mapping[str, str]) -> str:
 
 def _of_file(path: Path) -> dict[str, str]:
     try:
+        is_there(path)
         with path.open("rb") as file:
             content = file.read(_FILE_BYTES + 1)
         if len(content) > _FILE_BYTES:
             raise NotStarted(f"its env_file is larger than {_FILE_BYTES >> 20} MiB")
         return read_env_file(content.decode())
+    except ConfigError:
+        raise NotStarted("its env_file is not a file") from None
     except OSError as error:
         raise NotStarted(f"its env_file can't be read: {error.strerror}") from None
     except UnicodeDecodeError:

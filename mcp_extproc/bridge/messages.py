@@ -11,6 +11,7 @@ import msgspec
 from mcp_extproc.mcp import envelope, errors, jsontext, methods
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import Members
+from mcp_extproc.slices import Slices, whole
 
 Key = tuple[type, int | str]
 """An id or a progress token, to compare: ``1`` and ``"1"`` differ, two spellings of one string do not."""
@@ -63,18 +64,25 @@ class Incoming:
         return replace(self, text=jsontext.join({**self.members, "params": msgspec.Raw(raw)}), progress=token)
 
 
+def reading(line: bytes) -> Slices[list[Incoming] | None]:
+    """The messages on a line, which at 2025-03-26 may be several; ``None`` where something is no message. Read in
+    slices: others may run between two of them."""
+    found = []
+    for text in envelope.messages_in(line):
+        try:
+            yield from jsontext.checking(text, _MAX_DEPTH, _MAX_MEMBERS)
+            message = _read_checked(text)
+        except jsontext.NotJson:
+            return None
+        if message is None:
+            return None
+        found.append(message)
+    return found
+
+
 def read(line: bytes) -> list[Incoming] | None:
-    """The messages on a line, which at 2025-03-26 may be several; ``None`` where something is no message."""
-    found = [_read_one(text) for text in envelope.messages_in(line)]
-    return None if None in found else [message for message in found if message is not None]
-
-
-def _read_one(text: bytes) -> Incoming | None:
-    try:
-        jsontext.check_text(text, _MAX_DEPTH, _MAX_MEMBERS)
-        return _read_checked(text)
-    except jsontext.NotJson:
-        return None
+    """The same at once."""
+    return whole(reading(line))
 
 
 def _read_checked(text: bytes) -> Incoming | None:

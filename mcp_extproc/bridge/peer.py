@@ -27,6 +27,11 @@ class Peer(Protocol):
     was_asked: bool
     """Whether it ended because it was told to."""
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is no use for anything new: its program has exited, or is told to, or its connection is closed."""
+        ...
+
     def write(self, message: bytes) -> None:
         """Send it a message.
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from mcp_extproc.bridge.backoff import Backoff
-from mcp_extproc.bridge.conversation import Conversation, Stream
+from mcp_extproc.bridge.conversation import Call, Conversation, Stream
 from mcp_extproc.bridge.environment import NotStarted, environment, program
 from mcp_extproc.bridge.lines import TooLong
 from mcp_extproc.bridge.messages import Incoming, Kind, cancelled_id, key_of
@@ -62,13 +62,27 @@ class Process:
         """Requests that wait for its answer to ``initialize``."""
         self.is_claimed = False
         """Whether it belongs to a session alone."""
+        self.is_given_up = False
+        """Whether it took too long to answer."""
 
     def is_for(self, params: bytes) -> bool:
         """Whether it is starting, or has started, for whoever asks with these ``params`` of ``initialize``."""
+        if self.is_ending:
+            return False
         if isinstance(self.sharing, Shared):
             return self.handshake is not None
         # It was asked already, and whoever asked has left before it had answered.
         return self.handshake == params and not self.is_claimed and not self.waiting
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its child is no use for anything new."""
+        return self.child is not None and self.child.is_ending
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether it has answered ``initialize``, and not with an error."""
+        return self.answer.done() and "result" in self.answer.result().members
 
     def conversation(self, waiting_bytes: int) -> Conversation:
         """That of a new session."""
@@ -114,7 +128,8 @@ class Process:
         owner = None if line.id is None else self.sharing.owner(line.id)
         if owner is not None:
             conversation, id = owner
-            conversation.fail(id, "The server's answer is larger than limits.event_bytes.")
+            if (call := conversation.running(id)) is not None:
+                conversation.fail(call, "The server's answer is larger than limits.event_bytes.")
 
 
 async def _give_up_unread(conversation: Conversation, stream: Stream) -> None:
@@ -123,7 +138,6 @@ async def _give_up_unread(conversation: Conversation, stream: Stream) -> None:
             await stream.room(_STREAM_BYTES)
     except TimeoutError:
         conversation.leave(stream)
-        stream.end()
 
 
 class Session:
@@ -147,10 +161,15 @@ class Session:
             assert self.process.child is not None
             self.process.child.write(text)
         cancelled = cancelled_id(message)
-        if cancelled is not None:
-            asyncio.get_running_loop().call_later(
-                _CANCELLED_SECONDS, self.conversation.fail, cancelled, "The call was cancelled."
-            )
+        call = None if cancelled is None else self.conversation.running(cancelled)
+        if call is not None:
+            asyncio.get_running_loop().call_later(_CANCELLED_SECONDS, self.fail, call, "The call was cancelled.")
+
+    def fail(self, call: Call, why: str) -> None:
+        """Answer a call with an error, unless it has an answer. One that comes later is nobody's."""
+        if self.conversation.running(call.id) is call:
+            self.process.sharing.forget(self.conversation, call.id)
+            self.conversation.fail(call, why)
 
     def leave(self, stream: Stream) -> None:
         """Nobody reads a stream any more."""
@@ -195,7 +214,9 @@ class Pool:
     def session(self, id: str) -> Session | None:
         """The session with an id, unless it is over."""
         session = self._sessions.get(id)
-        return None if session is None or (self._is_leaving and not session.conversation.has_calls) else session
+        if session is None or session.process.is_ending:
+            return None
+        return None if self._is_leaving and not session.conversation.has_calls else session
 
     async def open(self, initialize: Request) -> tuple[str, bytes]:
         """Begin a session.
@@ -300,6 +321,7 @@ class Pool:
             )
         sharing: Sharing = Shared() if self.spec.sharing == "shared" else Private(Conversation(self.spec.event_bytes))
         process = Process(sharing)
+        process.answer.add_done_callback(lambda _: self._proven.set())
         self._processes.append(process)
         try:
             process.child = await self._start_peer(process.receive)
@@ -316,7 +338,7 @@ class Pool:
 
     def _take_spare(self) -> Process | None:
         spare, self._spare = self._spare, None
-        return spare
+        return None if spare is None or spare.is_ending else spare
 
     async def _answered(self, process: Process, initialize: Request) -> Incoming:
         """A child's answer to ``initialize``. A child that is late goes on starting, for whoever asks the same again."""
@@ -332,15 +354,13 @@ class Pool:
         finally:
             gone.cancel()
         if process.answer.done():
-            self._proven.set()
             return process.answer.result()
         if process.child.ended.is_set():
             raise Unavailable(self.name, process.child.ending_text, initialize.id)
         seconds = time.monotonic() - process.asked
         if seconds >= self.spec.start_timeout:
-            self._end_soon(process)
             why = f"has not answered within {self.spec.start_timeout:g} s ({self.spec.timeout_key})"
-            self._backoff.failed(time.monotonic(), why)
+            self._give_up(process, why)
             raise Unavailable(self.name, why, initialize.id)
         raise self._still_starting(process, initialize.id)
 
@@ -360,12 +380,17 @@ class Pool:
 
     def _learn(self, process: Process, child: Peer) -> None:
         now = time.monotonic()
-        if child.was_asked:
-            return
-        if process.answer.done() and now - process.started > STEADY_SECONDS:
+        if process.has_worked and (child.was_asked or now - process.started > STEADY_SECONDS):
             self._backoff.worked()
-        else:
+        elif not child.was_asked:
             self._backoff.failed(now, child.ending_text)
+
+    def _give_up(self, process: Process, why: str) -> None:
+        """One failure, however many wait for it."""
+        if not process.is_given_up:
+            process.is_given_up = True
+            self._end_soon(process)
+            self._backoff.failed(time.monotonic(), why)
 
     def _end_soon(self, process: Process) -> None:
         if process.child is not None:
@@ -389,7 +414,7 @@ class Pool:
     # -- Sessions that nobody uses --------------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
-        while True:
+        while not self.is_over:
             await asyncio.sleep(min(self.spec.idle_timeout / 4, _SWEEP_SECONDS))
             self._close_unused()
 

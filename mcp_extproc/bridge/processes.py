@@ -93,6 +93,20 @@ def marked(mark: str, pids: Iterable[int]) -> list[int]:
     return found
 
 
+def ending(code: int) -> str:
+    """How a process ended, as text.
+
+    Args:
+        code: its exit code, or the negative number of the signal that ended it.
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"  # between SIGRTMIN and SIGRTMAX they have no names
+
+
 def send(number: signal.Signals, pids: Iterable[int]) -> None:
     """Send a signal to some processes."""
     for pid in pids:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections import deque
 
+from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.telemetry.printable import printable
 
 LINE_CHARACTERS = 500
 """Of a line that are kept."""
+
+LOOKED_AT_BYTES = 1 << 14
+"""Of a line that are looked at: a secret that begins in what is kept is found whole, if it is no longer."""
 
 KEPT_LINES = 10
 """Last lines, for the report of an exit."""
@@ -16,7 +20,6 @@ KEPT_LINES = 10
 _BURST = 20.0
 _PER_SECOND = 5.0
 
-_LINE_BYTES = 4 * LINE_CHARACTERS
 _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 
 _ERROR = re.compile(r"\w*(?:error|exception)\b|\b(?:fatal|panic)\b", re.IGNORECASE)
@@ -29,13 +32,18 @@ def plain(text: str) -> str:
     >>> plain("\x1b[31mred\x1b[0m\tand \x1b]0;title\x07more")
     'red\\tand more'
     """
-    return printable(_CONTROL_SEQUENCE.sub("", text))[:LINE_CHARACTERS]
+    return printable(_CONTROL_SEQUENCE.sub("", text))
 
 
 class Said:
-    """The lines of one child's standard error."""
+    """The lines of one child's standard error.
 
-    def __init__(self) -> None:
+    Args:
+        redact: takes the child's secrets out, before a line is cut.
+    """
+
+    def __init__(self, redact: Redactor) -> None:
+        self._redact = redact
         self._pending = b""
         self.last: deque[str] = deque(maxlen=KEPT_LINES)
         """The last lines."""
@@ -52,7 +60,7 @@ class Said:
         *ended, rest = chunk.replace(b"\r", b"\n").split(b"\n")
         for piece in ended:
             lines += self._end(piece)
-        self._pending += rest[: max(0, _LINE_BYTES - len(self._pending))]
+        self._pending += rest[: max(0, LOOKED_AT_BYTES - len(self._pending))]
         return lines
 
     def finish(self) -> list[str]:
@@ -60,9 +68,9 @@ class Said:
         return self._end(b"")
 
     def _end(self, piece: bytes) -> list[str]:
-        raw = (self._pending + piece)[:_LINE_BYTES]
+        raw = (self._pending + piece)[:LOOKED_AT_BYTES]
         self._pending = b""
-        text = plain(raw.decode(errors="replace")).rstrip()
+        text = self._redact(plain(raw.decode(errors="replace")), LINE_CHARACTERS).rstrip()
         if not text:
             return []
         self.last.append(text)

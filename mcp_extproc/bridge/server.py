@@ -21,7 +21,7 @@ from mcp_extproc.bridge.pool import Pool, Session, Unavailable
 from mcp_extproc.bridge.spec import SseServer, StdioServer
 from mcp_extproc.mcp import envelope, errors, methods, sse, transport
 from mcp_extproc.mcp.envelope import Message, Request
-from mcp_extproc.mcp.errors import INVALID_REQUEST, McpError
+from mcp_extproc.mcp.errors import INTERNAL_ERROR, INVALID_REQUEST, McpError
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
@@ -86,12 +86,12 @@ class Bridge:
             _send(pool, session, message)
             return web.Response(status=202)
         stream = Stream()
-        session.conversation.call(message, stream)
+        call = session.conversation.call(message, stream)
         try:
             try:
                 _send(pool, session, message)
             except McpError as error:
-                session.conversation.fail(message.id, error.message)
+                session.fail(call, error.message)
             return await _respond(request, stream)
         finally:
             session.leave(stream)
@@ -138,7 +138,7 @@ class Bridge:
 def _starting(name: str, spec: StdioServer | SseServer) -> Start:
     match spec:
         case StdioServer():
-            return partial(Child.start, spec, Reports(name, spec))
+            return partial(Child.start, spec, Reports(name))
         case SseServer():
             return partial(Connection.start, name, spec)
 
@@ -191,6 +191,16 @@ def _answering_errors(handler: _Handler) -> _Handler:
             return await handler(request)
         except McpError as error:
             log.event(_LOG, logging.DEBUG, "refused", {"reason": error.reason})
-            return web.Response(body=errors.render(error), status=error.status, content_type=transport.JSON)
+            return _refusal(error)
+        except (web.HTTPException, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - it is logged, and answered
+            # aiohttp would log its message, which may quote what a server or a client sent.
+            log.failure(_LOG, "request_failed", error, {"server": request.match_info["server"]})
+            return _refusal(McpError(INTERNAL_ERROR, "The bridge failed.", reason="internal", status=500))
 
     return answer
+
+
+def _refusal(error: McpError) -> web.Response:
+    return web.Response(body=errors.render(error), status=error.status, content_type=transport.JSON)

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from mcp_extproc.bridge.conversation import Conversation
-from mcp_extproc.bridge.messages import Incoming, Kind, cancelled_id, key_of, token_of, unsupported
+from mcp_extproc.bridge.messages import Incoming, Key, Kind, cancelled_id, key_of, token_of, unsupported
 from mcp_extproc.mcp import envelope, jsontext, methods
 from mcp_extproc.mcp.envelope import Message, Notification, Request, Response
 
@@ -36,6 +36,10 @@ class Sharing(Protocol):
 
     def owner(self, id: bytes) -> tuple[Conversation, bytes] | None:
         """Whose request the child knows under an id, and its own id."""
+        ...
+
+    def forget(self, conversation: Conversation, id: bytes) -> None:
+        """A session waits for the answer to a request no longer. Should it come, it is nobody's."""
         ...
 
     def leave(self, conversation: Conversation) -> None:
@@ -66,6 +70,9 @@ class Private:
         """The session."""
         return self._conversation, id
 
+    def forget(self, conversation: Conversation, id: bytes) -> None:
+        """The session knows its own calls."""
+
     def leave(self, conversation: Conversation) -> None:  # noqa: ARG002
         """The child ends with it."""
         self.conversations = []
@@ -85,6 +92,9 @@ class Shared:
     def __init__(self) -> None:
         self.conversations: list[Conversation] = []
         self._asked: dict[int, _Asked] = {}
+        """What sessions wait for, by the id that the child knows. So it is bounded as their calls are."""
+        self._ours: dict[tuple[Conversation, Key], int] = {}
+        """Those ids, by session and its own id."""
         self._numbers = count(1)
         self._was_told = False
         """Whether the child has had the notification that follows ``initialize``, of which it gets one."""
@@ -95,8 +105,10 @@ class Shared:
             return None  # nothing was asked
         if isinstance(message, Notification):
             return self._notification(conversation, message)
+        self.forget(conversation, message.id)
         number, token = next(self._numbers), token_of(message)
         self._asked[number] = _Asked(conversation, message.id, token)
+        self._ours[conversation, key_of(message.id)] = number
         ours = b"%d" % number
         return message.rewritten({} if token is None else {"_meta": _with_token(message, ours)}, ours)
 
@@ -107,11 +119,8 @@ class Shared:
         cancelled = cancelled_id(message)
         if cancelled is None:
             return message.body
-        wanted = key_of(cancelled)
-        for number, asked in self._asked.items():
-            if asked.conversation is conversation and key_of(asked.id) == wanted:
-                return message.rewritten({"requestId": b"%d" % number})
-        return None
+        number = self._ours.get((conversation, key_of(cancelled)))
+        return None if number is None else message.rewritten({"requestId": b"%d" % number})
 
     def incoming(self, message: Incoming) -> Iterator[Delivery | bytes]:
         """A response or progress to whoever asked; changes of lists to everybody."""
@@ -120,7 +129,7 @@ class Shared:
             is_ping = answered is not None and answered.relaying is methods.Relaying.ANSWER
             yield envelope.result(message.id, {}) if is_ping else unsupported(message.id)
         elif message.kind is Kind.RESPONSE and message.id is not None:
-            asked = self._asked.pop(_number(message.id), None)
+            asked = self._taken(_number(message.id))
             if asked is not None:
                 yield asked.conversation, message.with_id(asked.id)
         elif message.progress is not None:
@@ -133,13 +142,26 @@ class Shared:
 
     def owner(self, id: bytes) -> tuple[Conversation, bytes] | None:
         """Whoever asked."""
-        asked = self._asked.pop(_number(id), None)
+        asked = self._taken(_number(id))
         return None if asked is None else (asked.conversation, asked.id)
+
+    def forget(self, conversation: Conversation, id: bytes) -> None:
+        """Its answer would be taken for that of the next call under the same id."""
+        number = self._ours.get((conversation, key_of(id)))
+        if number is not None:
+            self._taken(number)
+
+    def _taken(self, number: int) -> _Asked | None:
+        asked = self._asked.pop(number, None)
+        if asked is not None:
+            del self._ours[asked.conversation, key_of(asked.id)]
+        return asked
 
     def leave(self, conversation: Conversation) -> None:
         """What it asked is answered to nobody."""
         self.conversations = [other for other in self.conversations if other is not conversation]
-        self._asked = {number: asked for number, asked in self._asked.items() if asked.conversation is not conversation}
+        for number in [number for number, asked in self._asked.items() if asked.conversation is conversation]:
+            self._taken(number)
 
 
 def _with_token(request: Request, token: bytes) -> bytes:

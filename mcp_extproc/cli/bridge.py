@@ -1,4 +1,4 @@
-"""``bridge``: the process that runs stdio servers. ``run`` and ``serve`` start it."""
+"""``bridge``: the process in front of stdio and HTTP+SSE servers. ``run`` and ``serve`` start it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mcp_extproc.telemetry import log
 @click.option("--log-level")
 @click.option("--log-format")
 def bridge(inherited: int, answers: int, log_level: str | None, log_format: str | None) -> None:
-    """The stdio servers of `run` or `serve`, which it is told of on standard input."""
+    """The stdio and HTTP+SSE servers of `run` or `serve`, which it is told of on standard input."""
     from mcp_extproc.bridge.main import serve
 
     log.configure(log_level, log_format, calm=True)

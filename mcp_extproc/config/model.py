@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from mcp_extproc.config import policies
 from mcp_extproc.config.base import Model
+from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.pass_through import PassThrough
 from mcp_extproc.config.policies import EnvoyConfig, Errors, Metadata, PerFilterConfig, RateLimit, RateLimitService
@@ -469,7 +470,9 @@ class Server(Model):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Configured values that may be secret, and that the server knows: what it writes may repeat them."""
-        return tuple(value.get_secret_value() for value in (*self.headers.values(), *self.env.values()))
+        words = [word.get_secret_value() for word in self.command or ()]
+        values = [value.get_secret_value() for value in (*self.headers.values(), *self.env.values())]
+        return (*values, *secret_words(words))
 
     @property
     def uses_tls(self) -> bool:

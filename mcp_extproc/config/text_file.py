@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from mcp_extproc.config.config_error import ConfigError
@@ -40,6 +41,23 @@ def text_in(path: Path, max_bytes: int) -> str:
             line = content.count(b"\n", 0, error.start) + 1
         problem = f"line {line}: is not UTF-8: save the file in this encoding"
     raise ConfigError(str(path), [problem])
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file to read. Opening what is none, such as a named pipe, could block.
+
+    Raises:
+        ConfigError: there is something else.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        return True  # reading it says why it can't be
+    if not stat.S_ISREG(mode):
+        raise ConfigError(str(path), ["is not a file"])
+    return True
 
 
 def too_large(max_bytes: int) -> str:

@@ -71,7 +71,7 @@ class Layout:
     batches: Address
     """Envoy's private listener for the messages of batches, with the same filters as the clients' listener."""
     bridge: Address
-    """The process that runs stdio servers."""
+    """The process in front of stdio and HTTP+SSE servers."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
     extproc_tls: ExtprocTls | None = None

@@ -11,6 +11,7 @@ from asyncio.subprocess import Process
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mcp_extproc.bridge.processes import WAITED
+from mcp_extproc.bridge.processes import ending as ending
 from mcp_extproc.run import open_files
 
 KILL_SECONDS = 5.0
@@ -92,11 +93,6 @@ def terminate(process: Process) -> None:
     """Send SIGTERM to a child if it still runs."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
-
-
-def ending(code: int) -> str:
-    """How a child ended, as text."""
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _prepare() -> None:

@@ -115,7 +115,7 @@ class StandaloneGateway:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The child processes: ``envoy``, ``bridge`` if there are stdio servers, ``worker``, ``worker-2`` and so on."""
+        """The child processes: ``envoy``, ``bridge`` if a server is behind it, ``worker``, ``worker-2`` and so on."""
         envoy = {"envoy": self._envoy.pid} if self._envoy is not None else {}
         workers = enumerate(self._workers.pids, 1)
         bridge = {"bridge": self._bridge.pid} if self._bridge.pid is not None else {}

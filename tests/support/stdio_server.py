@@ -104,9 +104,18 @@ def tool_big(size: int, **_: Any) -> Any:
     return "x" * size
 
 
-def tool_exit(code: int, **_: Any) -> Any:
-    print("last words", file=sys.stderr, flush=True)
+def tool_exit(code: int, words: str = "last words", **_: Any) -> Any:
+    print(words, file=sys.stderr, flush=True)
     os._exit(code)
+
+
+def tool_signal(number: int, **_: Any) -> Any:
+    os.kill(os.getpid(), number)
+
+
+def tool_silence(**_: Any) -> Any:
+    os.close(sys.stdout.fileno())
+    signal.pause()
 
 
 def tool_start(daemon: bool, **_: Any) -> Any:

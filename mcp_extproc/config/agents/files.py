@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from mcp_extproc.config.agents.places import Place
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.json_text import part_of_json
-from mcp_extproc.config.text_file import text_in
+from mcp_extproc.config.text_file import is_there, text_in
 
 FILE_BYTES: Final = 64 << 20
 """Maximum size of a file. Claude Code keeps the history of all projects beside its servers."""
@@ -48,7 +46,7 @@ def read_files(places: Iterable[Place]) -> list[AgentFile]:
 
 def _read(place: Place) -> AgentFile:
     try:
-        if not _is_there(place.path):
+        if not is_there(place.path):
             return AgentFile(place)
         text = text_in(place.path, FILE_BYTES)
         table = part_of_json(text.removeprefix("\ufeff"), str(place.path), place.table) if text.strip() else None
@@ -61,20 +59,3 @@ def _read(place: Place) -> AgentFile:
     if len(table) > MAX_SERVERS:
         return AgentFile(place, problem=f"{place.table[-1]}: there are more than {MAX_SERVERS} servers")
     return AgentFile(place, table)
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is a file to read. Opening what is none, such as a named pipe, could block.
-
-    Raises:
-        ConfigError: there is something else.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True  # reading it says why it can't be
-    if not stat.S_ISREG(mode):
-        raise ConfigError(str(path), ["is not a file"])
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from mcp_extproc.bridge.messages import Incoming, read
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.errors import McpError
+from tests.support.waiting import PATIENCE
 
 
 def message(**members: Any) -> Incoming:
@@ -167,6 +169,17 @@ def test_a_token_given_twice_is_the_later_calls(stage: Stage) -> None:
     first, second = stage.call(1, "t"), stage.call(2, "t")
     stage.say(message(id=1, result={}), progress("t"))
     assert (len(taken(first)), len(taken(second))) == (1, 1)
+
+
+@pytest.mark.parametrize("is_call", [True, False])
+async def test_nobody_waits_for_room_in_a_stream_that_nobody_reads(stage: Stage, is_call: bool) -> None:
+    stream = stage.call(1) if is_call else stage.listen()
+    stage.say(log("x" * 100))
+    waiting = asyncio.create_task(stream.room(10))
+    await asyncio.sleep(0)
+    stage.conversation.leave(stream)
+    async with asyncio.timeout(PATIENCE):
+        await waiting
 
 
 async def test_taking_waits() -> None:

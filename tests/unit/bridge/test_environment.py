@@ -44,6 +44,13 @@ def test_bad_files(tmp_path: Path, content: bytes | None, why: str) -> None:
     assert str(raised.value) == why
 
 
+def test_a_pipe_is_no_file_of_variables(tmp_path: Path) -> None:
+    """Opening it would block until somebody writes."""
+    os.mkfifo(tmp_path / "x.env")
+    with pytest.raises(NotStarted, match="its env_file is not a file"):
+        environment(spec("good", env_file=str(tmp_path / "x.env")), {})
+
+
 def test_env_files() -> None:
     text = '# c\n\nexport A = 1\nB=\'a # \\n b\' # c\nC="x \\"y\\" \\n"\nD=a#b c # d\r\nE=\n'
     assert read_env_file(text) == {"A": "1", "B": "a # \\n b", "C": 'x "y" \n', "D": "a#b c", "E": ""}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_extproc.bridge.messages import Kind, cancelled_id, key_of, read, token_of
+from mcp_extproc.bridge.messages import Kind, cancelled_id, key_of, read, reading, token_of
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.envelope import Request
 
@@ -37,6 +37,13 @@ def test_a_batch() -> None:
     found = read(b'[{"jsonrpc":"2.0","id":1,"result":1}, {"jsonrpc":"2.0","method":"x"}]')
     assert found is not None
     assert [message.kind for message in found] == [Kind.RESPONSE, Kind.NOTIFICATION]
+
+
+def test_a_large_message_is_read_in_slices() -> None:
+    line = b'{"jsonrpc":"2.0","id":1,"result":[%b]}' % b",".join([b"{}"] * 900_000)
+    slices = sum(1 for _ in reading(line))
+    assert slices > 10
+    assert read(line) is not None
 
 
 def test_progress() -> None:

@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.bridge import child, pool, processes
+from mcp_extproc.bridge.child import Child
 from mcp_extproc.bridge.server import Bridge
 from mcp_extproc.bridge.spec import StdioServer
 from mcp_extproc.mcp.sse import SseParser
@@ -314,6 +315,19 @@ async def test_other_servers_and_methods(stage: Stage) -> None:
         assert got.status == 405
 
 
+async def test_a_fault_of_ours(stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Its message is not logged: it may quote anything."""
+
+    async def broken(*_: object) -> None:
+        raise ValueError("hush")
+
+    monkeypatch.setattr(pool.Pool, "open", broken)
+    async with stage.client().request("POST", {"jsonrpc": "2.0", "id": 1, "method": "initialize"}) as got:
+        assert (got.status, (await got.json())["error"]["code"]) == (500, -32603)
+    assert logged(caplog, "request_failed") == [{"server": "s"}]
+    assert not [record for record in caplog.records if record.name == "aiohttp.server"]
+
+
 # -- One for all ----------------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +416,31 @@ async def test_an_exit_in_a_call(stage: Stage, caplog: pytest.LogCaptureFixture)
     assert {fields["exit"] for fields in logged(caplog, "child_ended")} == {"exit code 9"}
 
 
+async def test_an_exit_by_a_signal_without_a_name(stage: Stage) -> None:
+    client = await stage.session()
+    answer = await client.raw_call("signal", number=40)
+    assert answer["error"]["message"] == "The server s ended with signal 40."
+
+
+async def test_a_server_that_writes_no_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its calls would run into their time-outs."""
+    monkeypatch.setattr(child, "GRACE_SECONDS", 0.1)
+    client = await stage.session()
+    answer = await client.raw_call("silence")
+    assert answer["error"]["message"] == "The server s has closed its standard output."
+
+
+async def test_a_server_that_cannot_be_read(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await stage.session()
+
+    async def broken(*_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(Child, "_take", broken)
+    answer = await client.raw_call("pid")
+    assert answer["error"]["message"] == "The server s was ended, as what it wrote could not be read."
+
+
 async def test_a_server_that_is_late(tmp_path: Path) -> None:
     """Whoever asks first is told; the child goes on starting, and whoever asks the same again gets it."""
     ready = tmp_path / "ready"
@@ -451,6 +490,10 @@ async def test_a_flood(tmp_path: Path) -> None:
         client = await stage.session("other")
         for _ in range(20):
             assert await client.call("pid") > 0
+        process, *_ = stage.bridge._pools["s"]._processes
+        [conversation] = process.sharing.conversations
+        await eventually(lambda: conversation.dropped > 1000, "what is over the bound is dropped")
+        assert conversation._waiting_size <= 50_000
         flooding.cancel()
 
 
@@ -463,6 +506,8 @@ async def test_a_client_that_does_not_read(stage: Stage, monkeypatch: pytest.Mon
         for _ in range(40):
             answer = await client.raw_call("say", method="notifications/message", params={"data": "x" * 100_000})
             assert "result" in (answer[-1] if isinstance(answer, list) else answer)
+        # What is about no call comes with a call once there is no stream for it.
+        assert isinstance(answer, list)
 
 
 async def test_a_server_that_does_not_read(tmp_path: Path) -> None:
@@ -522,6 +567,28 @@ async def test_what_it_writes_for_people(tmp_path: Path, caplog: pytest.LogCaptu
     assert 0 < len(lines) < 200
     assert ended["last_lines"].endswith("line 999 [redacted] | last words")
     assert "hush" not in caplog.text
+
+
+async def test_a_running_child_keeps_its_secrets_when_the_file_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "variables"
+    file.write_text("SECRET=hush-hush\n")
+    server = spec("good", "--key", "open-sesame", env_file=str(file))
+    async with serving(tmp_path, {"s": server}) as stage:
+        before = await stage.session()
+        await eventually(lambda: len(children_of(os.getpid())) == 2, "the next one has the same")
+        file.write_text("SECRET=another-one\n")
+        await stage.session()
+        await eventually(lambda: len(children_of(os.getpid())) == 3, "the next one has another")
+        assert await before.call("whisper", lines=1) == "whispered"
+        assert (await before.raw_call("exit", code=1, words="open-sesame"))["error"]["message"].endswith(
+            ": [redacted]."
+        )
+    assert "line 0 [redacted]" in [fields["line"] for fields in logged(caplog, "stderr")]
+    assert "hush" not in caplog.text
+    assert "sesame" not in caplog.text
 
 
 # -- Its surroundings -----------------------------------------------------------------------------------------------------

@@ -75,6 +75,15 @@ def test_a_cancellation_is_of_ones_own_calls() -> None:
     assert two.send(two.one, cancel)["params"]["requestId"] == sent["id"]
 
 
+def test_the_newest_call_of_an_id_is_cancelled() -> None:
+    two = Two()
+    two.send(two.one, call(7))
+    two.shared.forget(two.one, b"7")
+    again = two.send(two.one, call(7))
+    cancel = from_client(method="notifications/cancelled", params={"requestId": 7})
+    assert two.send(two.one, cancel)["params"]["requestId"] == again["id"]
+
+
 def test_the_server_can_ask_nobody() -> None:
     two = Two()
     [refused] = two.receive(message(id=3, method="sampling/createMessage", params={}))

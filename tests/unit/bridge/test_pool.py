@@ -1,0 +1,219 @@
+"""Sessions and their processes, with a peer that the test plays. Real children: test_server.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from mcp_extproc.bridge import pool
+from mcp_extproc.bridge.conversation import Conversation, Stream
+from mcp_extproc.bridge.messages import read
+from mcp_extproc.bridge.peer import NotRead, Receive
+from mcp_extproc.bridge.pool import Pool, Process, Session
+from mcp_extproc.bridge.sharing import Private, Shared, Sharing
+from mcp_extproc.mcp import envelope
+from mcp_extproc.mcp.envelope import Request
+from mcp_extproc.mcp.errors import McpError
+from tests.support.waiting import PATIENCE, eventually
+from tests.unit.bridge.support import spec
+
+
+class Player:
+    """A peer that hears what the test reads, and says what the test writes."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.reads = True
+        self.is_ending = False
+        self.ended = asyncio.Event()
+        self.ending_text = ""
+        self.was_asked = False
+        self.receive: Receive
+
+    def write(self, message: bytes) -> None:
+        if not self.reads:
+            raise NotRead("does not read its input")
+        self.heard.append(json.loads(message))
+
+    async def end(self) -> None:
+        self.was_asked = True
+        self.exit()
+        self.ended.set()
+
+    def exit(self) -> None:
+        """What it has started may still run."""
+        self.is_ending = True
+
+    async def answer(self) -> None:
+        """To ``initialize``, once it is there."""
+        heard = await eventually(lambda: self.heard, "initialize")
+        for message in read(as_text(id=heard[0]["id"], result={})) or []:
+            await self.receive(message)
+
+
+class Stage:
+    """One session, and its peer."""
+
+    def __init__(self, sharing: Sharing) -> None:
+        self.process = Process(sharing)
+        self.process.child = self.peer = Player()
+        self.conversation = self.process.conversation(10_000)
+        self.session = Session("id", self.process, self.conversation)
+
+    def call(self, id: Any) -> Stream:
+        """As server.py sends one."""
+        request = envelope.parse(as_text(id=id, method="tools/call", params={}), 9, 1000)
+        assert isinstance(request, Request)
+        stream = Stream()
+        call = self.conversation.call(request, stream)
+        try:
+            self.session.send(request)
+        except NotRead as error:
+            self.session.fail(call, str(error))
+        return stream
+
+    def cancel(self, id: Any) -> None:
+        params = {"requestId": id}
+        self.session.send(envelope.parse(as_text(method="notifications/cancelled", params=params), 9, 1000))
+
+    async def say(self, **members: Any) -> None:
+        for message in read(as_text(**members)) or []:
+            await self.process.receive(message)
+
+
+def as_text(**members: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", **members}).encode()
+
+
+async def answer_in(stream: Stream) -> Any:
+    async with asyncio.timeout(PATIENCE):
+        text = await stream.next()
+    return None if text is None else json.loads(text)
+
+
+def pool_of(*players: Player, **options: Any) -> Pool:
+    """A pool that starts these, in their order."""
+    following = iter(players)
+
+    async def start(receive: Receive) -> Player:
+        player = next(following)
+        player.receive = receive
+        return player
+
+    return Pool("s", spec("good", **options), start)
+
+
+async def test_nothing_is_left_of_a_pool_that_was_replaced() -> None:
+    player = Player()
+    replaced = pool_of(player, idle_timeout=0.01, max_processes=1)
+    replaced.begin()
+    await eventually(lambda: replaced._spare, "a spare child")
+    replaced.retire()
+    await eventually(lambda: not replaced._tasks._running, "its tasks are over")
+    assert replaced.is_over
+
+
+def initialize() -> Request:
+    request = envelope.parse(as_text(id="i", method="initialize", params={}), 9, 1000)
+    assert isinstance(request, Request)
+    return request
+
+
+async def opened(pool: Pool, player: Player) -> str:
+    (id, _), _ = await asyncio.gather(pool.open(initialize()), player.answer())
+    return id
+
+
+@pytest.mark.parametrize("sharing", ["session", "shared"])
+async def test_a_child_that_has_exited_is_no_use(sharing: str) -> None:
+    first, second = Player(), Player()
+    pool = pool_of(first, second, sharing=sharing, spares=0)
+    id = await opened(pool, first)
+    assert pool.session(id) is not None
+    first.exit()
+    assert pool.session(id) is None
+    assert pool.session(await opened(pool, second)) is not None
+    await pool.end()
+
+
+async def test_a_spare_child_that_has_exited_is_not_handed_out() -> None:
+    first, second = Player(), Player()
+    pool = pool_of(first, second, spares=1, max_processes=2)
+    pool.begin()
+    await eventually(lambda: pool._spare, "a spare child")
+    first.exit()
+    assert await opened(pool, second)
+    await pool.end()
+
+
+async def test_a_child_that_does_not_answer_fails_once() -> None:
+    pool = pool_of(Player(), sharing="shared", spares=0, start_timeout=0.05, answer_within=0.05)
+    answers = await asyncio.gather(*(pool.open(initialize()) for _ in range(5)), return_exceptions=True)
+    assert all("has not answered within" in str(answer) for answer in answers)
+    assert pool._backoff._failures == 1
+    await pool.end()
+
+
+async def test_a_child_that_worked_is_no_failure_in_a_row() -> None:
+    failing, working = Player(), Player()
+    pool = pool_of(failing, working, spares=0, longest_pause=0.0)
+    failing.ended.set()
+    with pytest.raises(McpError):
+        await pool.open(initialize())
+    await eventually(lambda: pool._backoff._failures, "a failure")
+    session = pool.session(await opened(pool, working))
+    assert session is not None
+    pool.close(session)
+    await eventually(lambda: not pool._backoff._failures, "failures that are over")
+    await pool.end()
+
+
+async def test_others_start_once_the_first_child_has_answered_though_nobody_waits_for_it() -> None:
+    player = Player()
+    pool = pool_of(player, spares=0, answer_within=0.01)
+    with pytest.raises(McpError, match="still starting"):
+        await pool.open(initialize())
+    await player.answer()
+    await eventually(pool._proven.is_set, "the server is known to answer")
+    await pool.end()
+
+
+async def test_a_cancellation_is_of_one_call_and_not_of_the_next_with_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_CANCELLED_SECONDS", 0.01)
+    stage = Stage(Private(Conversation(10_000)))
+    first = stage.call(1)
+    stage.cancel(1)
+    await stage.say(id=1, result={"n": 1})
+    assert (await answer_in(first))["result"] == {"n": 1}
+    again, other = stage.call(1), stage.call(2)
+    stage.cancel(2)
+    # The time of the first cancellation was over before that of this one.
+    assert (await answer_in(other))["error"]["message"] == "The call was cancelled."
+    await stage.say(id=1, result={"n": 2})
+    assert (await answer_in(again))["result"] == {"n": 2}
+
+
+async def test_a_late_answer_is_not_that_of_the_next_call_with_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_CANCELLED_SECONDS", 0.01)
+    stage = Stage(Shared())
+    cancelled = stage.call(1)
+    stage.cancel(1)
+    assert "error" in await answer_in(cancelled)
+    again = stage.call(1)
+    first, _, second = (heard.get("id") for heard in stage.peer.heard)
+    await stage.say(id=first, result={"n": 1})
+    await stage.say(id=second, result={"n": 2})
+    assert (await answer_in(again))["result"] == {"n": 2}
+
+
+async def test_calls_that_a_shared_child_does_not_read_are_not_kept() -> None:
+    shared = Shared()
+    stage = Stage(shared)
+    stage.peer.reads = False
+    for _ in range(10):
+        assert (await answer_in(stage.call(1)))["error"]["message"] == "does not read its input"
+    assert not shared._asked
+    assert not shared._ours
