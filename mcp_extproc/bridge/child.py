@@ -90,7 +90,7 @@ class Child:
         self.pid = process.pid
         self.ended = asyncio.Event()
         """Set once it is gone, with all below it."""
-        self.ending_text = ""
+        self.ending_text = "has ended"
         """How it ended, as a clause for people."""
         self.was_asked = False
         """Whether it ended because it was told to."""

@@ -40,9 +40,9 @@ def test_a_batch() -> None:
 
 
 def test_a_large_message_is_read_in_slices() -> None:
-    line = b'{"jsonrpc":"2.0","id":1,"result":[%b]}' % b",".join([b"{}"] * 900_000)
+    line = b'{"jsonrpc":"2.0","id":1,"result":[%b]}' % b",".join([b"[]"] * 450_000)
     slices = sum(1 for _ in reading(line))
-    assert slices > 10
+    assert slices > 3
     assert read(line) is not None
 
 
