@@ -23,6 +23,9 @@ _MAX_DEPTH = 1000
 _MAX_MEMBERS = 1_000_000
 """The gateway and clients have lower bounds of their own, for both."""
 
+_MAX_MESSAGES = 1000
+"""Most in one batch."""
+
 _LISTS_CHANGED = frozenset(methods.LIST_CHANGED.values())
 
 
@@ -68,7 +71,10 @@ def reading(line: bytes) -> Slices[list[Incoming] | None]:
     """The messages on a line, which at 2025-03-26 may be several; ``None`` where something is no message. Read in
     slices: others may run between two of them."""
     found = []
-    for text in envelope.messages_in(line):
+    texts = envelope.messages_in(line)
+    if len(texts) > _MAX_MESSAGES:
+        return None
+    for text in texts:
         try:
             yield from jsontext.checking(text, _MAX_DEPTH, _MAX_MEMBERS)
             message = _read_checked(text)

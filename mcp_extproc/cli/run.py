@@ -166,8 +166,10 @@ def _show_to_read() -> Callable[[bytes], None]:
     lines = AccessLines()
 
     def show(part: bytes) -> None:
-        sys.stdout.writelines(f"{line}\n" for line in lines.feed(part))
-        sys.stdout.flush()
+        # Not by way of sys.stdout: whoever waits in there holds a lock that the interpreter needs to end.
+        text = "".join(f"{line}\n" for line in lines.feed(part)).encode()
+        while text:
+            text = text[os.write(sys.stdout.fileno(), text) :]
 
     return show
 

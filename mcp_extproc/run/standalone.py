@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import re
 import shutil
 import socket
 import tempfile
+import threading
 import time
 from asyncio.subprocess import Process
 from collections.abc import Callable
@@ -43,6 +45,7 @@ SHOW_SECONDS = 1.0
 """For the last of what Envoy wrote to be shown, once it has ended."""
 
 _SHOW_BYTES = 1 << 16
+_SHOW_PARTS = 16
 
 _POLL_SECONDS = 0.02
 
@@ -61,7 +64,8 @@ class StandaloneGateway:
         workers: number of workers.
         port: port for clients, instead of the configuration's.
         leaving_seconds: time for a replaced worker to finish its calls.
-        show: given what Envoy writes to its standard output, as it comes, in a thread; it may block. Default: it is ours.
+        show: given what Envoy writes to its standard output, as it comes, in a thread; it may block, and misses what comes
+            meanwhile. Default: it is ours.
     """
 
     def __init__(
@@ -180,6 +184,7 @@ class StandaloneGateway:
         self._envoy = await self._start_envoy(self._directory / BOOTSTRAP)
         if self._show is not None:
             showing = self._tasks.start("show", self._show_output(self._envoy, self._show))
+            started.push_async_callback(self._tasks.close)
             started.push_async_callback(asyncio.wait, {showing}, timeout=SHOW_SECONDS)
         started.push_async_callback(end, self._envoy)
         started.push_async_callback(self._workers.stop_keeping)
@@ -215,11 +220,24 @@ class StandaloneGateway:
             )  # fmt: skip
 
     async def _show_output(self, envoy: Process, show: Callable[[bytes], object]) -> None:
-        """Hand over what Envoy writes until it ends. Nobody who reads is no reason for Envoy to wait for ever."""
+        """Hand over what Envoy writes until it ends. It is read also while nobody reads the terminal, for which neither Envoy
+        nor our end waits; what does not fit is lost."""
         assert envoy.stdout is not None
+        parts: queue.Queue[bytes] = queue.Queue(_SHOW_PARTS)
+        # No task of an executor, which would be waited for at the end.
+        loop, shown = asyncio.get_running_loop(), asyncio.Event()
+
+        def over() -> None:
+            with contextlib.suppress(RuntimeError):  # nobody waits any more
+                loop.call_soon_threadsafe(shown.set)
+
+        threading.Thread(target=_showing, args=(parts, show, over), name="show", daemon=True).start()
         while part := await envoy.stdout.read(_SHOW_BYTES):
-            with contextlib.suppress(OSError):  # the terminal is closed
-                await asyncio.to_thread(show, part)
+            with contextlib.suppress(queue.Full):
+                parts.put_nowait(part)
+        with contextlib.suppress(queue.Full):
+            parts.put_nowait(b"")
+            await shown.wait()
 
     async def _is_ready(self) -> bool:
         """Whether Envoy listens and all workers are healthy."""
@@ -252,6 +270,13 @@ class StandaloneGateway:
             if not await self.stat(f"http.{LISTENER}.downstream_rq_active"):
                 return
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _showing(parts: queue.Queue[bytes], show: Callable[[bytes], object], over: Callable[[], object]) -> None:
+    while part := parts.get():
+        with contextlib.suppress(OSError):  # the terminal is closed
+            show(part)
+    over()
 
 
 def _check_port_is_free(config: GatewayConfig) -> None:

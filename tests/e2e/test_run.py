@@ -317,6 +317,32 @@ async def test_a_request_is_one_line_in_a_terminal(tmp_path: Path, alpha: Script
     assert not [line for line in lines if "{" in line or "info" in line or "warning" in line], lines
 
 
+async def test_a_terminal_that_nobody_reads_keeps_nothing_waiting(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """As after Ctrl-S: calls are answered, and it ends when it is told to."""
+    port = free_port()
+    file = write(tmp_path, {"servers": {"alpha": {"url": alpha.url}}, "listen": {"port": port}}, "gateway.yaml")
+    master, slave = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *RUN, str(file), "--workers", "1", cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
+    try:
+        await eventually(lambda: alpha.calls("tools/list"), "it asks the server for its tools", seconds=60)
+        async with aiohttp.ClientSession() as http:
+            client = TestClient(f"http://127.0.0.1:{port}/mcp", http)
+            session = await client.initialize()
+            for number in range(300):  # more lines than a terminal holds
+                assert (await client.call(session, "alpha__echo", id=number)).result
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+    finally:
+        os.close(master)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 @pytest.mark.parametrize("wait_for", ["first child", "envoy"])
 async def test_ctrl_c_during_the_start(tmp_path: Path, alpha: ScriptedServer, wait_for: str) -> None:
     """At any moment, also while Envoy is asked for its version."""

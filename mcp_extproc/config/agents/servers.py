@@ -159,10 +159,13 @@ def _is_same(one: Server, other: Server) -> bool:
 
 
 def _at_home(place: Place, entry: Any) -> Any:
-    """An entry, with the folder in which the agent starts its command, where that is the project's."""
-    if place.project is None or not isinstance(entry.get("command"), str) or entry.get("cwd"):
+    """An entry whose relative paths begin where its file does: in the project, or else beside the user's file. So a folder in
+    which somebody starts the gateway has no say in what the user's own servers are."""
+    if not isinstance(entry.get("command"), str):
         return entry
-    return {**entry, "cwd": str(place.project)}
+    folder = place.project or place.path.parent
+    paths = {"cwd": entry.get("cwd") or ".", "envFile": entry.get("envFile")}
+    return {**entry, **{key: str(folder / path) for key, path in paths.items() if isinstance(path, str)}}
 
 
 def _why_renamed(name: str, wanted: str, served_as: str, owners: Sequence[str]) -> str:

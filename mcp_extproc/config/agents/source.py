@@ -43,6 +43,8 @@ class AgentsSource:
         self._strict = strict
         every = places(machine.home, machine.folder, machine.environ, machine.platform)
         self.places: Sequence[Place] = [place for place in every if place.agent in agents]
+        self._of_project: Sequence[AgentFile] | None = None
+        """As they were read first."""
         self._were_read: frozenset[Path] = frozenset()
         """Files that the present configuration has servers of."""
 
@@ -53,11 +55,22 @@ class AgentsSource:
 
     def only(self, agents: Collection[str]) -> Self:
         """The same for some agents."""
-        return type(self)(self.machine, agents, strict=self._strict)
+        other = type(self)(self.machine, agents, strict=self._strict)
+        if self._of_project is not None:
+            other._of_project = [file for file in self._of_project if file.place.agent in agents]
+        return other
 
     def files(self) -> list[AgentFile]:
-        """The files that have servers, or can't be read."""
-        return read_files(self.places)
+        """The files that have servers, or can't be read.
+
+        Those of the project are read once: whoever chose them chose what was in them. What is written into the project later
+        (by a checkout, say) is not run unasked.
+        """
+        files = read_files(self.places)
+        if self._of_project is None:
+            self._of_project = [file for file in files if file.place.project is not None]
+        of_user = [file for file in files if file.place.project is None]
+        return sorted([*self._of_project, *of_user], key=lambda file: self.places.index(file.place))
 
     def merged(self, files: Sequence[AgentFile]) -> Merged:
         """The servers in such files."""
@@ -88,8 +101,8 @@ class AgentsSource:
         return replace(loaded, warnings=(*_warnings(files, merged), *loaded.warnings))
 
     def signature(self) -> Hashable:
-        """Changes with any of the files, also those that are not there yet."""
-        return tuple(file_signature(place.path) for place in self.places)
+        """Changes with any of the user's files, also those that are not there yet."""
+        return tuple(file_signature(place.path) for place in self.places if place.project is None)
 
 
 def _warnings(files: Sequence[AgentFile], merged: Merged) -> list[str]:

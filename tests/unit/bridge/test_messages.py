@@ -33,6 +33,12 @@ def test_what_is_no_message(line: bytes) -> None:
     assert read(line) is None
 
 
+def test_a_batch_without_end() -> None:
+    message = b'{"jsonrpc":"2.0","method":"x"}'
+    assert len(read(b"[" + b",".join([message] * 1000) + b"]") or []) == 1000
+    assert read(b"[" + b",".join([message] * 1001) + b"]") is None
+
+
 def test_a_batch() -> None:
     found = read(b'[{"jsonrpc":"2.0","id":1,"result":1}, {"jsonrpc":"2.0","method":"x"}]')
     assert found is not None

@@ -137,6 +137,8 @@ def test_commands_of_a_project_start_in_its_folder(home: Home) -> None:
     project, users = home.source("cursor").places
     for entry in ({"command": "x"}, {"command": "x", "cwd": ""}):
         assert _at_home(project, entry) == {"command": "x", "cwd": str(home.folder)}
-        assert _at_home(users, entry) is entry
-    for entry in ({"command": "x", "cwd": "sub"}, {"url": URL}):
-        assert _at_home(project, entry) is entry
+        assert _at_home(users, entry) == {"command": "x", "cwd": str(users.path.parent)}
+    entry = {"command": "x", "cwd": "sub", "envFile": ".env"}
+    for place, folder in ((project, home.folder), (users, users.path.parent)):
+        assert _at_home(place, entry) == {"command": "x", "cwd": f"{folder}/sub", "envFile": f"{folder}/.env"}
+        assert _at_home(place, {"url": URL}) == {"url": URL}

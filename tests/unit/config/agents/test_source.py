@@ -63,13 +63,31 @@ def test_a_file_that_is_being_written_takes_no_servers_away(home: Home) -> None:
     assert list(source.load().config.servers) == ["b"]
 
 
-def test_any_file_of_the_chosen_agents_is_watched(home: Home) -> None:
+def test_what_comes_into_the_project_later_is_nobodys_choice(home: Home) -> None:
+    """A checkout may bring a file, or another command in one, which would be run at once."""
+    home.servers("shop/.cursor/mcp.json", a=URL)
+    home.servers(".claude.json", u=URL)
+    source = home.source()
+    assert [file.place.agent for file in source.files()] == ["cursor", "claude-code"]
+    chosen = source.only(["cursor", "claude-code"])
+    before = chosen.signature()
+    home.servers("shop/.cursor/mcp.json", a={"command": "evil"})
+    home.write("shop/.mcp.json", {"mcpServers": {"b": {"command": "evil"}}})
+    assert chosen.signature() == before
+    assert {name: server.url for name, server in chosen.load().config.servers.items()} == {"a": URL, "u": URL}
+    home.servers(".claude.json", u=URL, v=URL)
+    assert chosen.signature() != before
+    assert sorted(chosen.load().config.servers) == ["a", "u", "v"]
+    assert home.source().load().config.servers["b"].command is not None
+
+
+def test_any_file_of_the_user_is_watched(home: Home) -> None:
     source = home.source("cursor", "gemini")
     seen = [source.signature()]
-    for file in (".cursor/mcp.json", "shop/.cursor/mcp.json", ".gemini/settings.json", "shop/.gemini/settings.json"):
+    for file in (".cursor/mcp.json", ".gemini/settings.json"):
         home.servers(file, a=URL)
         seen.append(source.signature())
-    assert len(set(seen)) == 5
+    assert len(set(seen)) == 3
     home.servers(".codeium/windsurf/mcp_config.json", a=URL)
     assert source.signature() == seen[-1]
     assert source.folder == home.folder
