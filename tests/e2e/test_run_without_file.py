@@ -163,7 +163,7 @@ async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedS
         for row in (
             r"server +state +agent +file *",
             rf"notes +HTTP: 127\.0\.0\.1:{alpha.port} +claude-code +\.mcp\.json *",
-            rf"notes-cursor +HTTP: 127\.0\.0\.1:{beta.port} \(notes +cursor +~/\.cursor/mcp\.json *",
+            rf"notes-cursor +HTTP: 127\.0\.0\.1:{beta.port} \(notes.* +cursor +~/\.cursor/mcp\.json *",
             r"old +left out: has an unknown type.* +cursor +~/\.cursor/mcp\.json *",
         ):
             assert re.search(rf"^{row}\r$", shown.decode(), re.MULTILINE), (row, shown.decode())
