@@ -11,7 +11,7 @@ from yarl import URL
 
 from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
-from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.gateway.legs import NO_ROOM, Answered, BatchLeg, Failed, Outcome
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.held import Holding, Part
 from mcp_extproc.mcp import jsontext, transport
@@ -61,7 +61,7 @@ class BatchClient:
         except (EventTooLarge, TooManyMembers):
             return Failed("", "too_large", "the answer is too large")
         except _Busy:
-            return Failed("", "no_room", "the gateway holds as much as it may for this client (limits.held_bytes)")
+            return Failed("", NO_ROOM, "the gateway holds as much as it may for this client (limits.held_bytes)")
         except (aiohttp.ClientError, OSError) as error:
             return Failed("", "connect", f"the gateway could not be asked ({type(error).__name__})")
 

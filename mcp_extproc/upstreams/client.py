@@ -26,7 +26,7 @@ from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Limits
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.legs import Failed
+from mcp_extproc.gateway.legs import NO_ROOM, Failed
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
 from mcp_extproc.held import Holding
 from mcp_extproc.mcp import jsontext, methods, transport, versions
@@ -422,7 +422,7 @@ class _Wanted:
         if self._held is not None and not self._held.keep(size):
             # At once: of many that grow at the same time, those that are left can go on.
             self._held.keep(0)
-            raise UpstreamError("no_room", NOT_HELD)
+            raise UpstreamError(NO_ROOM, NOT_HELD)
 
 
 class _StreamReading:

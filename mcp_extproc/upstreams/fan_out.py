@@ -112,7 +112,7 @@ class LegRunner:
         loop = asyncio.get_running_loop()
         began = loop.time()
         if not await _reserved(holding, size, max(leg.deadline for leg in lists)):
-            return [Failed(leg.server, "no_room", NOT_HELD) for leg in legs]
+            return [Failed(leg.server, NO_ROOM, NOT_HELD) for leg in legs]
         waited = loop.time() - began
         return await self._run_all([replace(leg, deadline=leg.deadline - waited) for leg in legs], holding)
 
