@@ -283,7 +283,7 @@ async def test_no_more_than_are_allowed(tmp_path: Path) -> None:
 
 
 async def test_nobody_uses_it(tmp_path: Path) -> None:
-    async with serving(tmp_path, {"s": spec("good", idle_timeout=0.2)}) as stage:
+    async with serving(tmp_path, {"s": spec("good", idle_timeout=1.0)}) as stage:
         used, unused = await stage.session(), await stage.session()
         pids = [await client.call("pid") for client in (used, unused)]
         async with used.listen():

@@ -29,7 +29,7 @@ from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import LATEST, upstream
 from tests.unit.upstreams.fake_client import DEADLINE, FakeClient, Rig, page, stream_services
 
-PINGS = 30_000
+PINGS = 10_000
 
 
 class Mailbox:
