@@ -47,7 +47,7 @@ def inherited(server: StdioServer, ours: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in ours.items()
-        if name in _MINIMAL or name.startswith("LC_") or name in server.inherit_env
+        if (name in _MINIMAL or name.startswith("LC_") or name in server.inherit_env) and name not in server.env
     }
 
 
@@ -57,7 +57,8 @@ def own_variables(server: StdioServer) -> dict[str, str]:
     Raises:
         NotStarted: the file of variables can't be used.
     """
-    return {**(_of_file(Path(server.env_file)) if server.env_file is not None else {}), **server.env}
+    written = {**(_of_file(Path(server.env_file)) if server.env_file is not None else {}), **server.env}
+    return {name: value for name, value in written.items() if value is not None}
 
 
 def program(server: StdioServer, variables: Mapping[str, str]) -> str:

@@ -47,8 +47,8 @@ class StdioServer(Bridged, frozen=True, kw_only=True):
     """A server's command, and what its children may have."""
 
     command: tuple[str, ...]
-    env: dict[str, str]
-    """It wins over all other variables."""
+    env: dict[str, str | None]
+    """It wins over all other variables. ``None`` takes one away."""
     env_file: str | None
     """Absolute."""
     cwd: str | None
@@ -126,7 +126,7 @@ def _spec(server: Server, config: GatewayConfig, folder: Path) -> StdioServer:
     assert server.command is not None
     return StdioServer(
         command=tuple(word.get_secret_value() for word in server.command),
-        env={name: value.get_secret_value() for name, value in server.env.items()},
+        env={name: None if value is None else value.get_secret_value() for name, value in server.env.items()},
         env_file=None if server.env_file is None else str((folder / server.env_file).absolute()),
         cwd=None if server.cwd is None else str((folder / server.cwd).absolute()),
         inherit_env=server.inherit_env,

@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 import click
 
 from mcp_extproc.cli.common import complain, escape
-from mcp_extproc.config.agents.files import AgentFile
+from mcp_extproc.config.agents.files import AgentFiles
 from mcp_extproc.config.agents.places import AGENTS
 from mcp_extproc.config.agents.source import AgentsSource, Machine
 from mcp_extproc.config.config_error import quoted
 from mcp_extproc.telemetry.printable import printable
 
 _STATES = {
-    "served": "[green]{}[/]", "same": "[dim]{}[/]", "hidden": "[dim]{}[/]", "disabled": "[dim]disabled[/]",
+    "served": "[green]{}[/]", "same": "[dim]{}[/]", "hidden": "[dim]{}[/]", "disabled": "[dim]disabled{}[/]",
     "left_out": "[red]left out: {}[/]",
 }  # fmt: skip
 
@@ -36,22 +36,22 @@ def of_agents(chosen: Collection[str], *, every: bool, strict: bool, as_json: bo
     """
     source = AgentsSource(_machine(), AGENTS, strict=strict)
     files = source.files()
-    has = list(dict.fromkeys(file.place.agent for file in files))
+    has = list(dict.fromkeys(file.place.agent for file in files.files))
     if missing := [agent for agent in chosen if agent not in has]:
         listed = f"There are those of {', '.join(has)}." if has else "No other agent has any."
         raise click.UsageError(
             f"there are no servers of {', '.join(missing)}. {listed}\n{_looked(source.only(missing))}"
         )
-    to_ask = list(dict.fromkeys(file.place.agent for file in files if file.entries))
+    to_ask = list(dict.fromkeys(file.place.agent for file in files.files if file.entries))
     terminal = not as_json and sys.stdout.isatty()
     if not has or not (chosen or every or (terminal and sys.stdin.isatty() and to_ask)):
         _leave(source, files, as_json)
     picked = source.only(chosen) if chosen else source
     if terminal:
-        _show(picked, files)
+        _show(picked, files.of(place.agent for place in picked.places))
     if chosen or every:
         return picked
-    by_strangers = any(file.place.project is not None and file.entries for file in files)
+    by_strangers = any(file.place.project is not None and file.entries for file in files.files)
     return source.only(_asked(to_ask, default=None if by_strangers else "all"))
 
 
@@ -82,7 +82,7 @@ def _asked(has: Sequence[str], default: str | None) -> list[str]:
     return picked
 
 
-def _show(source: AgentsSource, files: Sequence[AgentFile]) -> None:
+def _show(source: AgentsSource, files: AgentFiles) -> None:
     """Print a table of the servers, for people."""
     from rich.console import Console
     from rich.table import Table
@@ -90,26 +90,22 @@ def _show(source: AgentsSource, files: Sequence[AgentFile]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("server", "state", "agent", "file"):
         table.add_column(column, overflow="fold")
-    agents = {place.agent for place in source.places}
-    files = [file for file in files if file.place.agent in agents]
     for server in source.merged(files).servers:
-        state = _STATES[server.state].format(escape(server.about))
+        state = _STATES[server.state].format(escape(server.about.replace(f"{source.machine.home}/", "~/")))
         if server.renamed:
             state += f" [dim]({escape(f'{quoted(server.name)} there; {server.renamed}')})[/]"
         name = server.served_as or quoted(server.name)
         table.add_row(escape(name), state, server.place.agent, escape(_short(source, server.place.path)))
-    for file in files:
-        if file.problem is not None:
-            state = f"[red]{escape(file.problem)}[/]"
-            table.add_row("-", state, file.place.agent, escape(_short(source, file.place.path)))
+    for path, (agent, problem) in files.unread.items():
+        table.add_row("-", f"[red]{escape(problem)}[/]", agent, escape(_short(source, path)))
     Console().print(table)
 
 
-def _leave(source: AgentsSource, files: Sequence[AgentFile], as_json: bool) -> NoReturn:
+def _leave(source: AgentsSource, files: AgentFiles, as_json: bool) -> NoReturn:
     """Say what there is to choose, or where there is nothing, and exit."""
     if as_json:
         print(json.dumps(_findings(source, files)))  # noqa: T201
-    elif files:
+    elif files.files:
         what = "Choose with --from AGENT (once for each) or --all, or name a FILE."
         complain("\n".join(["there is no FILE. Agents have servers:", *_lines(source, files), what]))
     else:
@@ -117,9 +113,9 @@ def _leave(source: AgentsSource, files: Sequence[AgentFile], as_json: bool) -> N
     sys.exit(2)
 
 
-def _lines(source: AgentsSource, files: Sequence[AgentFile]) -> list[str]:
+def _lines(source: AgentsSource, files: AgentFiles) -> list[str]:
     rows = []
-    for file in files:
+    for file in files.files:
         count = f"{len(file.entries)} server{'s' if len(file.entries) != 1 else ''}"
         rows.append((file.place.agent, printable(_short(source, file.place.path)), file.problem or count))
     agent, path = (max(len(row[column]) for row in rows) for column in (0, 1))
@@ -131,11 +127,11 @@ def _looked(source: AgentsSource) -> str:
     return f"Looked at {', '.join(looked)}"
 
 
-def _findings(source: AgentsSource, files: Sequence[AgentFile]) -> dict[str, Any]:
+def _findings(source: AgentsSource, files: AgentFiles) -> dict[str, Any]:
     return {
         "files": [
             {"agent": file.place.agent, "path": str(file.place.path), "servers": len(file.entries), "problem": file.problem}
-            for file in files
+            for file in files.files
         ],
         "servers": [
             {

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
-_SHORTEST = 8
+_SHORTEST: Final = 8
 """Shorter words are more often ordinary ones."""
 
-_ASSIGNMENT = re.compile(r"-*[A-Za-z_][\w.-]*=(.*)", re.DOTALL)
-_PATH = re.compile(r"(?:\.{0,2}|~)/")
-_NAME = re.compile(r"(?:@[\w.-]+/)?[a-z][a-z_.-]*(?:(?:@|==)[\w.-]+)?")
+_ASSIGNMENT: Final = re.compile(r"(-*[A-Za-z_][\w.-]*=)(.*)", re.DOTALL)
+_PATH: Final = re.compile(r"(?:\.{0,2}|~)/")
+_NAME: Final = re.compile(r"(?:@[\w.-]+/)?[a-z][a-z_.-]*(?:(?:@|==)[\w.-]+)?")
 """Of a package, with its version; or a word. A key has digits or capitals."""
+
+_SECRETIVE: Final = re.compile(r"key|token|secret|pass|pwd|auth|cred|bearer", re.IGNORECASE)
+"""In names of what is no word that tells commands apart, however short."""
+
+_VARIABLE: Final = re.compile(r"\$\{(\w+)(?::-[^}]*)?\}")
+
+_HIDDEN: Final = "[redacted]"
+
+
+class _Word(NamedTuple):
+    start: str
+    """Up to ``=``, in an argument that has one behind a name."""
+    value: str
+    named_by: str
+    """What names the value: the start, or a long option before; empty if nothing does."""
+    may_be_secret: bool
 
 
 def secret_words(command: Sequence[str]) -> Iterator[str]:
@@ -21,17 +39,49 @@ def secret_words(command: Sequence[str]) -> Iterator[str]:
     >>> list(secret_words(["npx", "-y", "@scope/server-x", "--api-key", "open-sesame", "--token=hush-hush", "/data/2024", "db://u:pw@h"]))
     ['open-sesame', 'hush-hush', 'db://u:pw@h']
     """
+    return (word.value for word in _arguments(command) if word.may_be_secret and len(word.value) >= _SHORTEST)
+
+
+def shown_command(command: Sequence[str], longest: int) -> str:
+    """A command for a person who tells it from others, cut to so many characters. Values that may be secret are hidden: those
+    of :func:`secret_words`, and shorter ones whose name says so. Of a URL, its host is left; of a variable, its name.
+
+    >>> shown_command(["npx", "-y", "server-x", "--token", "hush", "https://h.example/k3y", "${KEY:-hush}"], 99)
+    'npx -y server-x --token [redacted] https://h.example/... ${KEY}'
+    """
+    text = " ".join([_VARIABLE.sub(r"${\1}", command[0]), *map(_shown, _arguments(command))])
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def _arguments(command: Sequence[str]) -> Iterator[_Word]:
     before = ""
     for word in command[1:]:
         assigned = _ASSIGNMENT.fullmatch(word)
-        value = word if assigned is None else assigned[1]
-        is_named = assigned is not None or before.startswith("--")
-        is_option = assigned is None and word.startswith("-")
-        if (
-            len(value) >= _SHORTEST
-            and not is_option
-            and not _PATH.match(value)
-            and (is_named or not _NAME.fullmatch(value))
-        ):
-            yield value
-        before = "" if assigned is not None else word
+        start, value = ("", word) if assigned is None else assigned.groups()
+        named_by = start or (before if before.startswith("--") else "")
+        is_option = not start and word.startswith("-")
+        ordinary = is_option or _PATH.match(value) or (not named_by and _NAME.fullmatch(value))
+        yield _Word(start, value, named_by or (before if before.startswith("-") else ""), not ordinary)
+        before = "" if start else word
+
+
+def _shown(word: _Word) -> str:
+    if _VARIABLE.fullmatch(word.value):
+        return word.start + _VARIABLE.sub(r"${\1}", word.value)
+    if _SECRETIVE.search(word.named_by) and not word.value.startswith("-"):
+        return word.start + _HIDDEN
+    if not word.may_be_secret or len(word.value) < _SHORTEST:
+        return word.start + word.value
+    return word.start + _host(word.value)
+
+
+def _host(value: str) -> str:
+    """A URL without what may be secret in it; of anything else, nothing."""
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return _HIDDEN
+    if parts.scheme not in ("http", "https") or not host:
+        return _HIDDEN
+    return f"{parts.scheme}://{host}{f':{port}' if port is not None else ''}/..."

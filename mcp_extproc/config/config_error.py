@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHOWN_KEY = 64
 _SHOWN_PROBLEMS = 20
+_SHOWN_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,10 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
+
+    def inside(self, section: str) -> Problem:
+        """The same, with a path that begins in a section."""
+        return replace(self, path=self.path.removeprefix(section).removeprefix("."))
 
 
 class PlacedError(ValueError):
@@ -57,6 +62,13 @@ class ConfigError(Exception):
         if len(self.problems) > _SHOWN_PROBLEMS:
             lines.append(f"  ... and {len(self.problems) - _SHOWN_PROBLEMS} more")
         return "\n".join(lines)
+
+
+def is_left_out(what: str, problems: Sequence[Problem]) -> str:
+    """The sentence for something that is left out, with the first of the reasons."""
+    more = len(problems) - _SHOWN_REASONS
+    reasons = "; ".join(map(str, problems[:_SHOWN_REASONS])) + (f"; and {more} more" if more > 0 else "")
+    return f"{what} is left out: {reasons}"
 
 
 def quoted(key: str) -> str:

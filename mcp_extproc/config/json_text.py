@@ -24,24 +24,25 @@ def parse_json(text: str, name: str) -> Any:
     return data
 
 
-def part_of_json(text: str, name: str, path: Sequence[str]) -> Any:
-    """What stands at a path in JSON that belongs to another program, or ``None``.
-
-    As that program would read it: of a key that is given twice, the last value counts. Nothing else is kept or checked, and
-    no error repeats any of it.
+def parse_foreign_json(text: str, name: str) -> Any:
+    """JSON that belongs to another program, as that program would read it: of a key that is given twice, the last value
+    counts. Nothing is checked, and no error repeats any of it.
 
     Args:
         text: the whole, which may have comments and trailing commas.
         name: the file's name, for errors.
-        path: keys, from the outermost.
 
     Raises:
         ConfigError: the text is not JSON.
     """
-    part = _parsed(text, name, json.loads)
+    return _parsed(text, name, json.loads)
+
+
+def part_at(data: Any, path: Sequence[str]) -> Any:
+    """What stands at a path of keys, from the outermost; ``None`` if nothing does."""
     for key in path:
-        part = part.get(key) if isinstance(part, dict) else None
-    return part
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
 
 
 _TOO_DEEP = f"nested more than {DEPTH} levels deep"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from mcp_extproc.config.bounds import FILE_BYTES
 from mcp_extproc.config.config_error import ConfigError
+from mcp_extproc.config.dialects import PLAIN, Dialect, dialect_of_file, plain_entry
 from mcp_extproc.config.json_text import parse_json
 from mcp_extproc.config.mcp_servers import read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
@@ -29,7 +31,7 @@ class Loaded:
     name: str
     """The file's name in error messages."""
     text: str = field(repr=False)
-    """Content of the file. It may contain secrets."""
+    """Content of the file, in an agent's file its servers in the way of mcp-servers.json. It may contain secrets."""
     sse: frozenset[str] = frozenset()
     """Servers that were found to speak HTTP+SSE. The text does not say so."""
 
@@ -63,7 +65,7 @@ class Loaded:
 
 
 def load(path: Path, environ: Mapping[str, str], *, strict: bool = False) -> Loaded:
-    """Read a configuration file: native YAML (or JSON), or mcp-servers.json.
+    """Read a configuration file: native YAML (or JSON), or mcp-servers.json, also as an agent writes it.
 
     Args:
         path: the file.
@@ -73,10 +75,13 @@ def load(path: Path, environ: Mapping[str, str], *, strict: bool = False) -> Loa
     Raises:
         ConfigError: the file can't be read or is invalid.
     """
-    return loads(text_in(path, FILE_BYTES), str(path), environ, strict=strict)
+    dialect = dialect_of_file(path, environ)
+    return loads(text_in(path, FILE_BYTES), str(path), environ, strict=strict, dialect=dialect)
 
 
-def loads(text: str, name: str, environ: Mapping[str, str], *, strict: bool = False) -> Loaded:
+def loads(
+    text: str, name: str, environ: Mapping[str, str], *, strict: bool = False, dialect: Dialect = PLAIN
+) -> Loaded:
     """Read a configuration from text.
 
     Args:
@@ -84,6 +89,7 @@ def loads(text: str, name: str, environ: Mapping[str, str], *, strict: bool = Fa
         name: the name in error messages. If it ends in ``.json`` or ``.jsonc``, the text has to be JSON.
         environ: where ``${VAR}`` is looked up, normally `os.environ`.
         strict: refuse a text with a server that can't be served.
+        dialect: how entries of mcp-servers.json are written.
 
     Raises:
         ConfigError: the text is invalid.
@@ -101,6 +107,9 @@ def loads(text: str, name: str, environ: Mapping[str, str], *, strict: bool = Fa
     table = table_of(data, is_json=is_json)
     if table is None:
         return Loaded(read_native(data, name, environ), (), "native", name, text)
+    if dialect is not PLAIN and isinstance(data[table], dict):
+        data = {**data, table: {key: plain_entry(entry, dialect, environ) for key, entry in data[table].items()}}
+        text = json.dumps(data)
     read = read_mcp_servers(data, table, name, environ)
     if strict and read.left_out:
         raise ConfigError(name, read.left_out)

@@ -257,9 +257,9 @@ class Server(Model):
     """Program and arguments of a [stdio server](stdio.md), such as `[npx, -y, "@modelcontextprotocol/server-memory"]`. The
     program is looked for in the child's `PATH`; a relative path with a slash starts at `cwd`. Arguments are never printed."""
 
-    env: Mapping[str, SecretStr] = Field(default_factory=dict, validate_default=True)
+    env: Mapping[str, SecretStr | None] = Field(default_factory=dict, validate_default=True)
     """With `command`: environment variables of the child, besides [a few of the gateway's](stdio.md#environment). They win
-    over all others. Their values are never printed."""
+    over all others; one that is `null` takes a variable away. Their values are never printed."""
 
     env_file: str | None = Field(default=None, min_length=1)
     """With `command`: file with more variables, `NAME=value` on each line. A relative path starts at the configuration's
@@ -403,7 +403,7 @@ class Server(Model):
 
     @field_validator("env")
     @classmethod
-    def _env(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    def _env(cls, value: dict[str, SecretStr | None]) -> dict[str, SecretStr | None]:
         for name in value:
             if problem := variable_problem(name):
                 raise ValueError(problem)
@@ -471,7 +471,8 @@ class Server(Model):
     def secrets(self) -> tuple[str, ...]:
         """Configured values that may be secret, and that the server knows: what it writes may repeat them."""
         words = [word.get_secret_value() for word in self.command or ()]
-        values = [value.get_secret_value() for value in (*self.headers.values(), *self.env.values())]
+        given = (*self.headers.values(), *self.env.values())
+        values = [value.get_secret_value() for value in given if value is not None]
         return (*values, *secret_words(words))
 
     @property

@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 
 from mcp_extproc.config import bounds, reference_text
 from mcp_extproc.config.docstrings import field_docstrings
-from mcp_extproc.config.mcp_servers import CLIENT_KEYS, KEYS
 from mcp_extproc.config.model import SERVER_NAME_PATTERN, GatewayConfig
 from mcp_extproc.config.problems import is_list, is_mapping, section_of
+from mcp_extproc.config.server_entry import CLIENT_KEYS, KEYS
 from mcp_extproc.config.values import MAX_SIZE, Seconds, Size
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

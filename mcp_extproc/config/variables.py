@@ -12,6 +12,8 @@ from typing import Any
 
 from mcp_extproc.config.config_error import Problem, field
 
+_OF_EDITORS = frozenset({"workspaceFolder", "workspaceFolderBasename", "userHome", "pathSeparator", "/"})
+
 # Between the braces: a POSIX name, optionally with the prefix "env:" (Cursor, VS Code) and a default.
 _EXPRESSION = re.compile(r"(?:env:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
 
@@ -76,6 +78,10 @@ def _looked_up(expression: str, environ: Mapping[str, str]) -> str:
     if expression.startswith("input:"):
         raise ValueError(
             "${input:...} is a prompt, and the gateway can't prompt: use ${VAR} and set it in the environment"
+        )
+    if expression in _OF_EDITORS:
+        raise ValueError(
+            f"${{{expression}}} is known in the mcp.json of Cursor (in .cursor) and VS Code (in .vscode) only: write the path"
         )
     match = _EXPRESSION.fullmatch(expression)
     if match is None or "${" in (match["default"] or ""):

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.config.agents.files import AgentFile
+from mcp_extproc.config.agents.files import AgentFiles, Switch
 from mcp_extproc.config.agents.places import Place
-from mcp_extproc.config.config_error import ConfigError, Problem, field, quoted
+from mcp_extproc.config.command_words import shown_command
+from mcp_extproc.config.config_error import ConfigError, Problem, field, is_left_out, quoted
+from mcp_extproc.config.dialects import Dialect, plain_entry
 from mcp_extproc.config.load import loads
-from mcp_extproc.config.mcp_servers import is_off, usable_name
 from mcp_extproc.config.model import Server
+from mcp_extproc.config.server_entry import is_off, usable_name
 from mcp_extproc.config.uri_words import scheme_word
 
-_SHOWN_PROBLEMS: Final = 3
 _SHOWN_CHARACTERS: Final = 100
 _COLUMN: Final = 60
 
@@ -45,9 +46,9 @@ class FoundServer:
         """One sentence for whoever expects it to be served under its name."""
         where = f"{quoted(self.name)} ({self.place.agent}, {self.place.path})"
         if self.state == "left_out":
-            return f"{where} is left out: {'; '.join(map(str, self.problems[:_SHOWN_PROBLEMS]))}"
+            return is_left_out(where, self.problems)
         if self.state == "disabled":
-            return f"{where}: disabled, so it is left out"
+            return f"{where}: disabled{self.about}, so it is left out"
         if self.renamed:
             return f"{where} is served as {self.served_as}: {self.renamed}"
         return None
@@ -60,29 +61,32 @@ class Merged:
     servers: tuple[FoundServer, ...]
     """In the order of the files."""
     entries: Mapping[str, Any]
-    """Those that are served, by the gateway's names, as written."""
+    """Those that are served, by the gateway's names, in the way of mcp-servers.json."""
 
 
-def merge(files: Iterable[AgentFile], environ: Mapping[str, str]) -> Merged:
+def merge(found: AgentFiles, environ: Mapping[str, str], dialect: Callable[[str], Dialect]) -> Merged:
     """The servers in files, each under a name of its own.
 
     What several places have under one name, and is the same to the gateway, is served once. Of different ones, the first keeps
     the name, and the others get their agent's appended. An agent with two uses the first itself.
 
     Args:
-        files: in the order in which names are given.
+        found: files in the order in which names are given.
         environ: for ``${VAR}``.
+        dialect: of an agent.
     """
-    merger = _Merger(environ)
-    for file in files:
+    merger = _Merger(environ, found.switches)
+    for file in found.files:
+        own = dialect(file.place.agent)
         for name, entry in file.entries.items():
-            merger.add(file.place, name, entry)
+            merger.add(file.place, name, plain_entry(entry, own, environ))
     return Merged(tuple(merger.found), merger.entries)
 
 
 class _Merger:
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], switches: Sequence[Switch]) -> None:
         self._environ = environ
+        self._switches = switches
         self.found: list[FoundServer] = []
         self.entries: dict[str, Any] = {}
         self._first: dict[tuple[str, str], Place] = {}
@@ -99,7 +103,19 @@ class _Merger:
         elif isinstance(entry, dict) and is_off(entry):
             self.found.append(FoundServer(name, place, "disabled"))
         else:
-            self.found.append(self._judged(place, name, entry))
+            self.found.append(self._switched(place, name) or self._judged(place, name, entry))
+
+    def _switched(self, place: Place, name: str) -> FoundServer | None:
+        """A server that an agent's lists turn off, or may turn off."""
+        about_it = [switch for switch in self._switches if switch.is_about(place)]
+        for switch in about_it:
+            if switch.named is not None and switch.named.turns_off(name):
+                return FoundServer(name, place, "disabled", about=f" by {switch.named.source}")
+        unread = [switch.place.path for switch in about_it if switch.problem is not None]
+        if not unread:
+            return None
+        problem = Problem(f"{unread[0]} says whether it is on, and can't be read: repair that file")
+        return FoundServer(name, place, "left_out", about=_in_short(problem.message), problems=(problem,))
 
     def _judged(self, place: Place, name: str, entry: Any) -> FoundServer:
         wanted = usable_name(name)
@@ -140,7 +156,7 @@ def _checked(name: str, entry: Any, environ: Mapping[str, str]) -> Server:
         return loads(json.dumps({"mcpServers": {name: entry}}), name, environ).config.servers[name]
     except ConfigError as error:
         start = field(("mcpServers", name))
-        problems = [Problem(one.message, one.path.removeprefix(start).removeprefix(".")) for one in error.problems]
+        problems = [one.inside(start) for one in error.problems]
     except RecursionError:
         problems = [Problem("nested too deep")]
     raise ConfigError(name, problems)
@@ -177,9 +193,9 @@ def _why_renamed(name: str, wanted: str, served_as: str, owners: Sequence[str]) 
 
 
 def _kind(entry: Mapping[str, Any], server: Server) -> str:
-    """For a person who judges it: the program that is started, or the address."""
+    """For a person who judges it: the command that is started, or the address."""
     command = entry.get("command")
     if isinstance(command, str):
-        return f"stdio: {command[:_SHOWN_CHARACTERS]}"
+        return f"stdio: {shown_command([command, *(entry.get('args') or ())], _SHOWN_CHARACTERS)}"
     host, port = server.addresses[0]
     return f"HTTP: {TcpAddress(host, port)}"

@@ -108,7 +108,7 @@ def test_strict_refuses_what_can_not_be_served(command: str, tmp_path: Path) -> 
     assert [problem.path for problem in result.exception.problems] == ["mcpServers.local"]
     result = run("validate", str(file))
     assert result.exit_code == 0
-    assert "mcpServers.local: is left out" in result.stderr
+    assert "mcpServers.local is left out" in result.stderr
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

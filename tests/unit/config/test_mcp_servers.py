@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.config import ConfigError, Loaded, loads
-from mcp_extproc.config.mcp_servers import CLIENT_KEYS, KEYS
+from mcp_extproc.config import ConfigError, Loaded, Server, loads
+from mcp_extproc.config.config_error import field
+from mcp_extproc.config.server_entry import CLIENT_KEYS, KEYS
 from tests.unit.config.support import error_of
 
 URL = "http://a.example/mcp"
@@ -19,13 +20,17 @@ def load_entry(entry: Mapping[str, Any], environ: Mapping[str, str] | None = Non
     return loaded
 
 
+def variables(server: Server) -> dict[str, str | None]:
+    return {name: None if value is None else value.get_secret_value() for name, value in server.env.items()}
+
+
 def entry_error(entry: Any, name: str = "a", environ: Mapping[str, str] | None = None) -> str:
     text = json.dumps({"mcpServers": {name: entry}})
     return error_of(text, "mcp-servers.json", environ).removeprefix("mcp-servers.json: ")
 
 
 @pytest.mark.parametrize("kind", ["http", "streamable-http", "streamable_http", "streamableHttp", "", None])
-@pytest.mark.parametrize("key", ["url", "httpUrl", "serverUrl"])
+@pytest.mark.parametrize("key", ["url", "httpUrl", "serverUrl", "baseUrl"])
 def test_types_and_url_keys(kind: str | None, key: str) -> None:
     loaded = load_entry({"type": kind, key: URL + "?k=v"})
     assert loaded.config.servers["a"].path_and_query == "/mcp?k=v"
@@ -50,8 +55,8 @@ def test_every_honoured_key() -> None:
         "enabled": True,
         "isActive": True,
     }
-    of_commands = {"command", "args", "env", "envFile", "cwd"}
-    assert entry.keys() | {"httpUrl", "serverUrl"} | of_commands == KEYS.keys()
+    of_commands = {"command", "args", "env", "envFile", "cwd", "sandboxEnabled"}
+    assert entry.keys() | {"httpUrl", "serverUrl", "baseUrl"} | of_commands == KEYS.keys()
     loaded = load_entry(entry, {"HOST": "h:1", "KEY": "k"})
     server = loaded.config.servers["a"]
     assert loaded.warnings == ()
@@ -65,16 +70,24 @@ def test_every_honoured_key() -> None:
     assert server.timeout == 1.5
 
 
-@pytest.mark.parametrize("value", [60000, 60000.0, "60000", "${T}"])
-def test_timeout_is_in_milliseconds(value: object) -> None:
-    assert load_entry({"url": URL, "timeout": value}, {"T": "60000"}).config.servers["a"].timeout == 60
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (60000, 60), (60000.0, 60), ("60000", 60), ("${T}", 60), (1000, 1), (999, 999), (60, 60), (0.5, 0.5), ("30s", 30),
+        ("250ms", 0.25),
+    ],
+)  # fmt: skip
+def test_timeouts_are_in_seconds_below_1000(value: object, seconds: float) -> None:
+    """Some agents write seconds, others milliseconds, and a plain file does not say whose it is."""
+    assert load_entry({"url": URL, "timeout": value}, {"T": "60000"}).config.servers["a"].timeout == seconds
 
 
-@pytest.mark.parametrize("value", [0, -1, "30s", "", True, [], {}, 1e300, 10**300])
+TIMEOUT = "expected milliseconds, seconds below 1000, or a duration: 60000, 60 or 60s"
+
+
+@pytest.mark.parametrize("value", [0, -1, "30 s", "", True, [], {}, 1e300, 10**300])
 def test_bad_timeouts(value: object) -> None:
-    assert entry_error({"url": URL, "timeout": value}) == (
-        "mcpServers.a.timeout: expected milliseconds, a number such as 60000"
-    )
+    assert entry_error({"url": URL, "timeout": value}) == f"mcpServers.a.timeout: {TIMEOUT}"
 
 
 def test_a_star_offers_all_tools() -> None:
@@ -126,6 +139,7 @@ def test_other_top_level_keys_are_named() -> None:
 
 
 TEXT = "expected text (numbers, true and false in quotes)"
+SANDBOX = "asks for a sandbox, and the gateway has none: put one into its command, or remove sandboxEnabled"
 UNKNOWN_TYPE = (
     "has an unknown type: expected one of stdio, sse, http, streamable-http, streamable_http, streamableHttp, "
     'or set "disabled": true'
@@ -142,7 +156,17 @@ UNKNOWN_TYPE = (
         ({"type": "stdio"}, "mcpServers.a.command: required, but missing: give the program's name or path"),
         ({"command": ["npx"]}, "mcpServers.a.command: required, but missing: give the program's name or path"),
         ({"command": "npx", "args": "-y"}, "mcpServers.a.args: expected a list of texts"),
-        ({"command": "npx", "env": {"PORT": 1}}, f"mcpServers.a.env.PORT: {TEXT}"),
+        ({"command": "npx", "env": {"DEBUG": True}}, f"mcpServers.a.env.DEBUG: {TEXT}"),
+        ({"command": "npx", "env": {"PORTS": [1]}}, f"mcpServers.a.env.PORTS: {TEXT}"),
+        ({"command": "npx", "sandboxEnabled": True}, f"mcpServers.a: {SANDBOX}"),
+        ({"command": "npx", "sandboxEnabled": "true"}, f"mcpServers.a: {SANDBOX}"),
+        (
+            {"command": "${workspaceFolder}/x"},
+            (
+                "mcpServers.a.command: ${workspaceFolder} is known in the mcp.json of Cursor (in .cursor) and VS Code "
+                "(in .vscode) only: write the path"
+            ),
+        ),
         (
             {"command": "npx", "env": {"A=hush": "1"}},
             "mcpServers.a.env: expected names of environment variables: letters, digits and _, beginning with no digit",
@@ -228,10 +252,46 @@ def test_what_can_not_be_served_is_left_out_and_named() -> None:
     loaded = loads(json.dumps({"mcpServers": {**NOT_SERVED, "ok": {"url": URL}}}), "m.json", {})
     assert list(loaded.config.servers) == ["ok"]
     assert loaded.warnings == (
-        f"mcpServers.s: is left out, as it {UNKNOWN_TYPE}",
-        f"mcpServers.w: is left out, as it {UNKNOWN_TYPE}",
-        f'mcpServers["not a prefix"]: is left out, as it {UNKNOWN_TYPE}',
+        f"mcpServers.s is left out: {UNKNOWN_TYPE}",
+        f"mcpServers.w is left out: {UNKNOWN_TYPE}",
+        f'mcpServers["not a prefix"] is left out: {UNKNOWN_TYPE}; {NAME}: rename the entry, for example to not-a-prefix',
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "why"),
+    [
+        ("My Server", {"url": URL}, f"{NAME}: rename the entry, for example to My-Server"),
+        (
+            "b", {"url": URL, "headers": {"Authorization": "Bearer ${NOPE}"}},
+            "headers.Authorization: the environment variable NOPE is not set: set it, or give a default with ${NOPE:-default}",
+        ),
+        ("b", {"headers": {}}, "url: required, but missing: give the server's endpoint"),
+        ("b", {"url": URL, "type": "tcp"}, UNKNOWN_TYPE),
+        ("b", {"url": URL, "type": "websocket"}, UNKNOWN_TYPE),
+        ("b", {"url": URL, "excludeTools": "rm"}, "excludeTools: expected a list of tool names"),
+        ("b", {"url": URL, "timeout": "soon"}, f"timeout: {TIMEOUT}"),
+        ("b", {"url": URL, "disabled": "yes"}, "disabled: expected true or false"),
+        ("b", {"command": "x", "args": {"a": 1}}, "args: expected a list of texts"),
+        ("b", ["npx"], 'expected an object such as {"url": "https://..."}'),
+        ("OK", {"url": URL}, "the name is that of ok in URIs, which ignore case and have - for _: rename one of them"),
+    ],
+)  # fmt: skip
+def test_whatever_is_wrong_with_one_leaves_the_others(name: str, entry: Any, why: str) -> None:
+    """Nothing of it is served: no server without a header that it should have, none with more tools."""
+    text = json.dumps({"mcpServers": {"ok": {"url": URL}, name: entry}})
+    loaded = loads(text, "m.json", {})
+    assert list(loaded.config.servers) == ["ok"]
+    assert loaded.warnings == (f"{field(('mcpServers', name))} is left out: {why}",)
+    with pytest.raises(ConfigError):
+        loads(text, "m.json", {}, strict=True)
+
+
+def test_a_warning_has_the_first_reasons() -> None:
+    entry = {"url": URL, "headers": {f"X-{number}": f"${{NOPE_{number}}}" for number in range(5)}}
+    loaded = loads(json.dumps({"mcpServers": {"ok": {"url": URL}, "b": entry}}), "m.json", {})
+    assert [f"NOPE_{number} is not set" in loaded.warnings[0] for number in range(4)] == [True, True, True, False]
+    assert loaded.warnings[0].endswith("; and 2 more")
 
 
 @pytest.mark.parametrize(
@@ -241,8 +301,9 @@ def test_none_can_be_served_or_all_have_to_be(others: dict[str, Any], strict: bo
     with pytest.raises(ConfigError) as caught:
         loads(json.dumps({"mcpServers": {**NOT_SERVED, **others}}), "m.json", {}, strict=strict)
     assert str(caught.value) == (
-        f"m.json: 3 problems\n  mcpServers.s: {UNKNOWN_TYPE}\n  mcpServers.w: {UNKNOWN_TYPE}\n"
-        f'  mcpServers["not a prefix"]: {UNKNOWN_TYPE}'
+        f"m.json: 4 problems\n  mcpServers.s: {UNKNOWN_TYPE}\n  mcpServers.w: {UNKNOWN_TYPE}\n"
+        f'  mcpServers["not a prefix"]: {UNKNOWN_TYPE}\n'
+        f'  mcpServers["not a prefix"]: {NAME}: rename the entry, for example to not-a-prefix'
     )
 
 
@@ -252,10 +313,11 @@ def test_strict_takes_what_is_disabled() -> None:
 
 
 def test_everything_that_is_wrong_is_in_one_error() -> None:
-    text = json.dumps({"mcpServers": {**NOT_SERVED, "n": {}, "t": {"url": URL, "timeout": 0}, "ok": {"url": URL}}})
-    assert error_of(text, "m.json") == (
-        "m.json: 2 problems\n  mcpServers.n.url: required, but missing: give the server's endpoint\n"
-        "  mcpServers.t.timeout: expected milliseconds, a number such as 60000"
+    entries = {"n": {}, "t": {"url": URL, "timeout": 0, "tools": "x"}, "off": {"disabled": True}}
+    assert error_of(json.dumps({"mcpServers": entries}), "m.json") == (
+        "m.json: 3 problems\n  mcpServers.n.url: required, but missing: give the server's endpoint\n"
+        "  mcpServers.t.tools: expected a list of tool names\n"
+        f"  mcpServers.t.timeout: {TIMEOUT}"
     )
 
 
@@ -267,6 +329,8 @@ def test_everything_that_is_wrong_is_in_one_error() -> None:
         ('{"mcpServers": null}', 'mcpServers: expected an object of servers, such as {"github": {"url": ...}}'),
         ('{"mcpServers": {}, "servers": {}}', "both mcpServers and servers are given: keep one of them"),
         ('{"mcpServers": {"a": {}, "a": {}}}', "mcpServers.a: is given twice, remove one"),
+        ('{"mcpServers": {"a": {}}, "mcp": {"excluded": "a"}}', "mcp.excluded: expected a list of servers' names"),
+        ('{"mcpServers": {"a": {}}, "mcp": ["a"]}', "mcp: expected an object with the lists allowed and excluded"),
     ],
 )
 def test_files_of_another_shape(text: str, problem: str) -> None:
@@ -322,7 +386,7 @@ def test_a_command() -> None:
     assert loaded.warnings == ()
     assert server.command is not None
     assert [word.get_secret_value() for word in server.command] == ["npx", "-y", "@scope/server", "hush-hush"]
-    assert {name: value.get_secret_value() for name, value in server.env.items()} == {"TOKEN": "hush-hush", "MODE": "x"}
+    assert variables(server) == {"TOKEN": "hush-hush", "MODE": "x"}
     assert (server.env_file, server.cwd, server.timeout) == (".env", "/data", 1.5)
     assert server.secrets == ("hush-hush", "x")
     assert "hush" not in repr(server)
@@ -334,4 +398,32 @@ def test_keys_of_the_other_kind_are_named() -> None:
     )
     assert load_entry({"url": URL, "args": ["x"], "cwd": "/"}).warnings == (
         "mcpServers.a: keys without effect for a server with a URL: args, cwd",
+    )
+
+
+def test_variables_of_a_command_are_numbers_or_taken_away() -> None:
+    """As VS Code's schema has them."""
+    env = {"PORT": 3000, "RATIO": 1.5, "BIG": 1e3, "TEXT": "1e3", "HOME": None}
+    server = load_entry({"command": "npx", "env": env}).config.servers["a"]
+    assert variables(server) == {"PORT": "3000", "RATIO": "1.5", "BIG": "1000", "TEXT": "1e3", "HOME": None}
+    assert server.secrets == ("3000", "1.5", "1000", "1e3")
+
+
+@pytest.mark.parametrize(
+    ("lists", "off"),
+    [
+        ({"excluded": ["b"]}, {"b": "mcp.excluded"}),
+        ({"excluded": [" B "]}, {"b": "mcp.excluded"}),
+        ({"allowed": ["a"]}, {"b": "mcp.allowed"}),
+        ({"allowed": ["a", "b"], "excluded": ["b"]}, {"b": "mcp.excluded"}),
+        ({"allowed": None, "serverCommand": "x"}, {}),
+        (None, {}),
+    ],
+)
+def test_gemini_clis_lists(lists: Any, off: dict[str, str]) -> None:
+    text = json.dumps({"mcpServers": {"a": {"url": URL}, "b": {"url": URL}}, "mcp": lists})
+    loaded = loads(text, "settings.json", {})
+    assert list(loaded.config.servers) == [name for name in ("a", "b") if name not in off]
+    assert loaded.warnings == tuple(
+        f"mcpServers.{name}: disabled by {by}, so it is left out" for name, by in off.items()
     )

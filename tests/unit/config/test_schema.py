@@ -10,10 +10,10 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from mcp_extproc.config.mcp_servers import CLIENT_KEYS, KEYS
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.reference_text import EXAMPLE
 from mcp_extproc.config.schema import json_schema, reference_markdown
+from mcp_extproc.config.server_entry import CLIENT_KEYS, KEYS
 from tests.unit.config.support import native
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"

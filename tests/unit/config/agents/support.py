@@ -39,4 +39,4 @@ class Home:
         return AgentsSource(machine, agents or AGENTS, strict=strict)
 
     def files(self, *agents: str) -> list[AgentFile]:
-        return read_files(self.source(*agents).places)
+        return list(read_files(self.source(*agents).places).files)

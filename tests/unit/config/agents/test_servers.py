@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.config.agents.servers import FoundServer, Merged, _at_home, merge
+from mcp_extproc.config.agents.servers import FoundServer, Merged, _at_home
 from mcp_extproc.config.load import loads
 from tests.unit.config.agents.support import Home
 
@@ -16,7 +16,8 @@ URL = "http://notes.example/mcp"
 
 
 def merged(home: Home, environ: Mapping[str, str] | None = None) -> Merged:
-    return merge(home.files(), environ or {})
+    source = home.source(environ=environ)
+    return source.merged(source.files())
 
 
 def rows(found: Merged) -> list[tuple[str, str, str, str | None]]:

@@ -68,7 +68,7 @@ def test_what_comes_into_the_project_later_is_nobodys_choice(home: Home) -> None
     home.servers("shop/.cursor/mcp.json", a=URL)
     home.servers(".claude.json", u=URL)
     source = home.source()
-    assert [file.place.agent for file in source.files()] == ["cursor", "claude-code"]
+    assert [file.place.agent for file in source.files().files] == ["cursor", "claude-code"]
     chosen = source.only(["cursor", "claude-code"])
     before = chosen.signature()
     home.servers("shop/.cursor/mcp.json", a={"command": "evil"})
