@@ -189,6 +189,7 @@ def _origin(value: str) -> str:
     value = value.lower()
     try:
         parts = urlsplit(value)
+        _ = parts.port  # up to 65535
     except ValueError:
         parts = urlsplit("")
     if value != "*" and (not parts.scheme or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}"):

@@ -21,8 +21,16 @@ from mcp_extproc.envoy.render.typed import any_of, header
 
 CORS = "envoy.filters.http.cors"
 
-LOOPBACK_ORIGIN = r"(?i)https?://(?:(?:(?:[a-z0-9_-]+\.)*localhost|127(?:\.[0-9]{1,3}){3})\.?|\[::1\])(?::[0-9]{1,5})?"
-"""What the worker allows by default, as far as browsers write it (:func:`mcp_extproc.mcp.transport.origin_allowed`)."""
+_OCTET = "25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9]"
+_PORT = "[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+"""Up to 65535."""
+
+LOOPBACK_ORIGINS = tuple(
+    rf"(?i)https?://{host}(?::(?:{_PORT}))?"
+    for host in (r"(?:[a-z0-9_-]+\.)*localhost\.?", rf"127(?:\.(?:{_OCTET})){{3}}\.?", r"\[::1\]")
+)
+"""What the worker allows by default, as far as browsers write it (:func:`mcp_extproc.mcp.transport.origin_allowed`). Envoy
+refuses an expression whose RE2 program has more than 100 instructions."""
 
 _METHODS = "GET, POST, DELETE"
 
@@ -76,5 +84,5 @@ def policy(endpoint: Endpoint) -> dict[str, Any]:
 
 def _origins(allowed: tuple[str, ...] | None) -> list[StringMatcher]:
     if allowed is None:
-        return [StringMatcher(safe_regex=RegexMatcher(regex=LOOPBACK_ORIGIN))]
+        return [StringMatcher(safe_regex=RegexMatcher(regex=origin)) for origin in LOOPBACK_ORIGINS]
     return [StringMatcher(exact=origin, ignore_case=True) for origin in allowed]

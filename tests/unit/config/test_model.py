@@ -302,6 +302,10 @@ def test_prefixes_that_can_not_be_told_apart(text: str, problem: str) -> None:
             ("origins[0]: expected an origin, scheme://host[:port], such as https://app.example.com"),
         ),
         (
+            "origins: ['http://localhost:99999']",
+            ("origins[0]: expected an origin, scheme://host[:port], such as https://app.example.com"),
+        ),
+        (
             "origins: ['*', 'http://[hidden']",
             ("origins[1]: expected an origin, scheme://host[:port], such as https://app.example.com"),
         ),
