@@ -26,6 +26,16 @@ def test_few_variables_are_inherited_and_ours_win(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_null_takes_a_variable_away(tmp_path: Path) -> None:
+    """Wherever it comes from."""
+    file = tmp_path / "x.env"
+    file.write_text("A=file\nB=file\n")
+    ours = {"PATH": "/bin", "LANG": "C", "WANTED": "yes"}
+    gone: dict[str, str | None] = {"LANG": None, "A": None, "WANTED": None, "ABSENT": None}
+    server = spec("good", env=gone, env_file=str(file), inherit_env=("WANTED",))
+    assert environment(server, ours) == {"PATH": "/bin", "B": "file"}
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mcp_extproc.cli import cli
+from mcp_extproc.cli.agents import _machine, _show
 from mcp_extproc.config.agents.places import AGENTS
+from mcp_extproc.config.agents.source import AgentsSource
 
 NO_SERVERS = """\
 Looked at ~/.claude.json, .mcp.json, .vscode/mcp.json, .cursor/mcp.json, .gemini/settings.json, \
@@ -145,3 +147,24 @@ def test_no_folder_of_the_users(write: Write, monkeypatch: pytest.MonkeyPatch) -
     result = run()
     assert result.exit_code == 2
     assert "Could not determine home directory" in result.stderr
+
+
+@pytest.mark.parametrize("columns", [60, 200])
+def test_the_table_tells_servers_apart(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    """With the arguments of their commands, at most as wide as the terminal, and with no key in it."""
+    names = [f"server-{number}" for number in range(3)]
+    entries = {name: {"command": "npx", "args": ["-y", name, "--api-key", "hush-hush"]} for name in names}
+    write(".gemini/settings.json", {"mcpServers": entries, "mcp": {"excluded": ["server-2"]}})
+    monkeypatch.setenv("COLUMNS", str(columns))
+    source = AgentsSource(_machine(), AGENTS)
+    _show(source, source.files())
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= columns
+    text = "".join(shown.split())
+    assert "hush" not in text
+    if columns == 200:
+        for name in names[:2]:
+            assert f"{name}stdio:npx-y{name}--api-key[redacted]gemini~/.gemini/settings.json" in text
+        assert "server-2disabledbyexcludedin~/.gemini/settings.jsongemini" in text

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.command_words import secret_words
+from mcp_extproc.config.command_words import secret_words, shown_command
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,9 @@ from mcp_extproc.config.command_words import secret_words
         (["-e", "API_TOKEN=open-sesame"], ["open-sesame"]),
         (["sk-ABCDEFGH1234"], ["sk-ABCDEFGH1234"]),
         (["postgresql://me:hush@db/x"], ["postgresql://me:hush@db/x"]),
+        (["ab12cd34", "deadbeef1234", "7f-abcdefgh"], ["ab12cd34", "deadbeef1234", "7f-abcdefgh"]),
         # What people have to read in errors.
+        (["@upstash/context7-mcp@latest", "context7-mcp", "n8n-mcp-server", "mcp-server-s3@1.2.3"], []),
         (["-y", "@modelcontextprotocol/server-memory", "mcp-server-time", "server-x@1.2.3", "server-y==1.2"], []),
         (["--directory", "/srv/Projects1/x", "./Server1.py", "~/Notes12", "--key", "short", "run"], []),
     ],
@@ -26,3 +28,27 @@ def test_values_among_arguments(arguments: list[str], secrets: list[str]) -> Non
 def test_a_server_knows_those_of_its_command() -> None:
     config = GatewayConfig.model_validate({"servers": {"s": {"command": ["x", "--key", "open-sesame"]}}})
     assert "open-sesame" in config.servers["s"].secrets
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["npx", "-y", "@modelcontextprotocol/server-memory"], "npx -y @modelcontextprotocol/server-memory"),
+        (["uvx", "mcp-server-git", "--repository", "/srv/Shop1"], "uvx mcp-server-git --repository /srv/Shop1"),
+        (["x", "--port", "3000", "--verbose"], "x --port 3000 --verbose"),
+        # However short, where its name says so.
+        (["x", "--password", "hush", "-e", "API_KEY=hush"], "x --password [redacted] -e API_KEY=[redacted]"),
+        (["x", "--api-key=hush-hush", "sk-HUSH1234"], "x --api-key=[redacted] [redacted]"),
+        (["x", "--header", "Authorization: Bearer hush"], "x --header [redacted]"),
+        (["mcp-remote", "https://h.example:8443/hush?k=hush"], "mcp-remote https://h.example:8443/..."),
+        (["mcp-remote", "--url=http://me:hush@h.example/"], "mcp-remote --url=http://h.example/..."),
+        (["x", "postgresql://me:hush@db/x", "https://[hush-hush"], "x [redacted] [redacted]"),
+        (["${PROGRAM:-hush}", "${KEY}", "${KEY:-hush}", "--token=${T}"], "${PROGRAM} ${KEY} ${KEY} --token=${T}"),
+    ],
+)
+def test_a_command_for_a_person(command: list[str], shown: str) -> None:
+    assert shown_command(command, 100) == shown
+
+
+def test_a_long_command_is_cut() -> None:
+    assert shown_command(["x", *["word"] * 100], 20) == "x word word word ..."

@@ -123,3 +123,35 @@ def test_loaded_is_a_value() -> None:
     assert loaded == Loaded(loaded.config, (), "native", loaded.name, loaded.text)
     with pytest.raises(AttributeError):
         loaded.warnings = ("x",)  # type: ignore[misc]
+
+
+def test_an_agents_file_is_read_as_the_agent_reads_it(tmp_path: Path) -> None:
+    """And the workers, who get the text and no place, read the same."""
+    path = tmp_path / "shop" / ".vscode" / "mcp.json"
+    path.parent.mkdir(parents=True)
+    entry = {"command": "${workspaceFolder}/x", "args": ["${env:KEY}"], "timeout": 90}
+    path.write_text(f'// mine\n{{"servers": {{"a": {json.dumps(entry)},}}, "inputs": []}}')
+    loaded = load(path, {"KEY": "hush"})
+    command = loaded.config.servers["a"].command
+    assert command is not None
+    assert [word.get_secret_value() for word in command] == [f"{tmp_path}/shop/x", "hush"]
+    assert loaded.config.servers["a"].timeout == 90
+    assert "hush" not in loaded.text
+    assert loads(loaded.text, loaded.name, {"KEY": "hush"}).config == loaded.config
+
+
+def test_a_gemini_settings_file(tmp_path: Path) -> None:
+    path = tmp_path / ".gemini" / "settings.json"
+    path.parent.mkdir()
+    servers = {
+        "a": {"httpUrl": "http://$HOST/", "timeout": 500},
+        "off": {"httpUrl": "http://b/"},
+        "c": {"url": "$NOPE"},
+    }
+    path.write_text(json.dumps({"theme": "x", "mcp": {"excluded": ["off"]}, "mcpServers": servers}))
+    loaded = load(path, {"HOST": "a"})
+    assert [(name, server.url, server.timeout) for name, server in loaded.config.servers.items()] == [
+        ("a", "http://a/", 0.5)
+    ]
+    assert [warning.partition(" ")[0] for warning in loaded.warnings[1:]] == ["mcpServers.off:", "mcpServers.c"]
+    assert loads(loaded.text, loaded.name, {"HOST": "a"}) == loaded

@@ -171,6 +171,22 @@ async def test_a_strict_start_stays_strict(tmp_path: Path, strict: bool) -> None
     await stage.live.close()
 
 
+async def test_a_server_that_becomes_unservable_is_left_out_and_named(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    urls = {"a": {"url": "http://a.example/mcp"}, "b": {"url": "http://b.example/mcp"}}
+    stage.file.write_text(json.dumps({"mcpServers": urls}))
+    await stage.live.reload(even_if_same=False)
+    stage.file.write_text(json.dumps({"mcpServers": {**urls, "b": {**urls["b"], "headers": {"A": "${NOT_SET}"}}}}))
+    with caplog.at_level("INFO"):
+        await stage.live.reload(even_if_same=False)
+    assert stage.workers.served == [{"a", "b"}, {"a"}]
+    [warning] = told(caplog, "config_warning")
+    assert str(warning["warning"]).startswith("mcpServers.b is left out: headers.A: the environment variable NOT_SET")
+    assert told(caplog, "config_reloaded")[-1]["removed"] == "b"
+    await stage.live.close()
+
+
 # -- Watching -------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config.agents import files
+from mcp_extproc.config.text_file import text_in
 from tests.unit.config.agents.support import Home
 
 A = {"a": {"url": "http://a/mcp"}}
@@ -113,3 +114,24 @@ def test_the_same_file_in_two_ways_counts_once(home: Home) -> None:
 def test_entries_are_not_printed(home: Home) -> None:
     home.servers(".cursor/mcp.json", a={"url": "http://a/mcp", "headers": {"Authorization": "hush"}})
     assert "hush" not in repr(home.files())
+
+
+def test_each_file_is_read_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claude Code's is large, and has servers for the user, for the project, and lists of what is off."""
+    home.write(
+        ".claude.json", {"projects": {str(home.folder): {"mcpServers": A, "disabledMcpServers": []}}, "mcpServers": A}
+    )
+    home.write(".gemini/settings.json", {"mcpServers": A, "mcp": {"allowed": ["a"], "excluded": []}})
+    read: list[Path] = []
+
+    def counted(path: Path, max_bytes: int) -> str:
+        read.append(path)
+        return text_in(path, max_bytes)
+
+    monkeypatch.setattr(files, "text_in", counted)
+    source = home.source()
+    assert read == [home.path / ".claude.json"], "the project's"
+    found = source.files()
+    assert sorted(read[1:]) == [home.path / ".claude.json", home.path / ".gemini" / "settings.json"]
+    assert len(found.files) == 3
+    assert [switch.named is not None for switch in found.switches] == [True, True, True]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_extproc.config.agents.places import AGENTS, places
+from mcp_extproc.config.agents.places import AGENTS, places, switch_places
 
 HOME, FOLDER = Path("/home/me"), Path("/home/me/work/shop")
 
@@ -67,3 +67,38 @@ def test_the_projects_come_first() -> None:
     of_project = [place.project is not None for place in places(HOME, FOLDER, {}, "linux")]
     assert of_project == sorted(of_project, reverse=True)
     assert {place.agent for place in places(HOME, FOLDER, {}, "linux")} == set(AGENTS)
+
+
+def lists_of(agent: str, environ: Mapping[str, str] | None = None) -> list[str]:
+    """What turns the agent's servers off, that of the project marked."""
+    return [
+        f"{place.path}{' (project)' if place.project else ''} {'.'.join(place.keys)}: {place.means}"
+        + (f" of {place.of}" if place.of else "")
+        for place in switch_places(HOME, FOLDER, environ or {})
+        if place.agent == agent
+    ]
+
+
+def test_what_claude_codes_user_turns_off() -> None:
+    approved = f"off of {FOLDER}/.mcp.json"
+    assert lists_of("claude-code") == [
+        f"/home/me/.claude.json projects.{FOLDER}.disabledMcpServers: off",
+        f"/home/me/.claude.json projects.{FOLDER}.disabledMcpjsonServers: {approved}",
+        f"/home/me/.claude/settings.json disabledMcpjsonServers: {approved}",
+        f"{FOLDER}/.claude/settings.json (project) disabledMcpjsonServers: {approved}",
+        f"{FOLDER}/.claude/settings.local.json (project) disabledMcpjsonServers: {approved}",
+    ]
+    moved = lists_of("claude-code", {"CLAUDE_CONFIG_DIR": "/elsewhere"})
+    assert [line.partition(" ")[0] for line in moved[:3]] == [
+        "/elsewhere/.claude.json", "/elsewhere/.claude.json", "/elsewhere/settings.json",
+    ]  # fmt: skip
+
+
+def test_what_gemini_clis_user_turns_off() -> None:
+    assert lists_of("gemini", {"GEMINI_CLI_HOME": "/g"}) == [
+        "/g/.gemini/mcp-server-enablement.json : states",
+        f"{FOLDER}/.gemini/settings.json (project) mcp.excluded: off",
+        f"{FOLDER}/.gemini/settings.json (project) mcp.allowed: only",
+        "/g/.gemini/settings.json mcp.excluded: off",
+        "/g/.gemini/settings.json mcp.allowed: only",
+    ]

@@ -143,3 +143,81 @@ def test_commands_of_a_project_start_in_its_folder(home: Home) -> None:
     for place, folder in ((project, home.folder), (users, users.path.parent)):
         assert _at_home(place, entry) == {"command": "x", "cwd": f"{folder}/sub", "envFile": f"{folder}/.env"}
         assert _at_home(place, {"url": URL}) == {"url": URL}
+
+
+def states(found: Merged) -> dict[str, str]:
+    return {server.name: server.state for server in found.servers}
+
+
+def test_what_claude_codes_user_turned_off_is_off(home: Home) -> None:
+    """By name in this folder, and of the project's own servers in any file of settings."""
+    home.write("shop/.mcp.json", {"mcpServers": {name: {"url": URL + name} for name in ("a", "b", "c", "d", "user")}})
+    here = {"disabledMcpServers": ["user", "a"], "disabledMcpjsonServers": ["b"], "enabledMcpjsonServers": ["b"]}
+    projects = {str(home.folder): here, "/other": {"disabledMcpServers": ["d"]}}
+    entries = {name: {"url": URL + "/" + name} for name in ("user", "mine")}
+    home.write(".claude.json", {"projects": projects, "mcpServers": entries})
+    home.write("shop/.claude/settings.local.json", {"disabledMcpjsonServers": ["c", "mine"]})
+    found = merged(home)
+    assert states(found) == {
+        "a": "disabled", "b": "disabled", "c": "disabled", "d": "served", "user": "hidden", "mine": "served",
+    }  # fmt: skip
+    assert found.servers[2].warning == (
+        f"c (claude-code, {home.folder}/.mcp.json): disabled by disabledMcpjsonServers in "
+        f"{home.folder}/.claude/settings.local.json, so it is left out"
+    )
+
+
+def test_what_gemini_clis_user_turned_off_is_off(home: Home) -> None:
+    """Every list counts: of the project and of the user."""
+    names = ("a", "b", "c", "d", "E")
+    home.write(
+        ".gemini/settings.json",
+        {
+            "mcp": {"excluded": ["a"], "allowed": ["a", "b", "c", "e"]},
+            "mcpServers": {name: {"url": URL + name} for name in names},
+        },
+    )
+    home.write("shop/.gemini/settings.json", {"mcp": {"excluded": ["b"]}})
+    home.write(".gemini/mcp-server-enablement.json", {"c": {"enabled": False}, "e": {"enabled": True}})
+    home.servers(".cursor/mcp.json", a="http://cursor.example/mcp")
+    assert [(server.name, server.place.agent, server.state) for server in merged(home).servers] == [
+        ("a", "cursor", "served"), ("a", "gemini", "disabled"), ("b", "gemini", "disabled"), ("c", "gemini", "disabled"),
+        ("d", "gemini", "disabled"), ("E", "gemini", "served"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["{", '{"mcp": {"excluded": "a"}}'])
+def test_a_list_that_can_not_be_read_may_turn_anything_off(home: Home, content: str) -> None:
+    home.servers(".gemini/settings.json", a=URL)
+    home.servers(".cursor/mcp.json", b="http://b.example/mcp")
+    file = home.write("shop/.gemini/settings.json", content)
+    found = merged(home)
+    assert states(found) == {"a": "left_out", "b": "served"}
+    assert f"{file} says whether it is on, and can't be read" in str(found.servers[1].warning)
+
+
+def test_each_agents_way_of_writing(home: Home) -> None:
+    """What comes out is mcp-servers.json: the workers read nothing else."""
+    home.servers(".gemini/settings.json", g={"httpUrl": URL, "headers": {"A": "$KEY"}, "timeout": 500})
+    home.servers("shop/.cursor/mcp.json", c={"command": "${workspaceFolder}/x", "args": ["$KEY"], "envFile": ".env"})
+    home.write("shop/.mcp.json", {"mcpServers": {"k": {"url": URL + "/k", "headers": {"A": "$KEY"}, "timeout": 500}}})
+    found = merged(home, {"KEY": "hush"})
+    assert found.entries == {
+        "k": {"url": URL + "/k", "headers": {"A": "$KEY"}, "timeout": None},
+        "c": {
+            "command": f"{home.folder}/x",
+            "args": ["$KEY"],
+            "envFile": f"{home.folder}/.env",
+            "cwd": str(home.folder),
+        },
+        "g": {"httpUrl": URL, "headers": {"A": "${KEY}"}, "timeout": "500ms"},
+    }
+    assert states(merged(home)) == {"k": "served", "c": "served", "g": "left_out"}, "without the variable"
+
+
+def test_commands_are_told_apart(home: Home) -> None:
+    memory = {"command": "npx", "args": ["-y", "@scope/server-memory", "--token", "hush", "${KEY:-hush}"]}
+    home.servers(".cursor/mcp.json", memory=memory, files={"command": "npx", "args": ["-y", "server-files", "/data"]})
+    assert [server.about for server in merged(home, {"KEY": "hush"}).servers] == [
+        "stdio: npx -y @scope/server-memory --token [redacted] ${KEY}", "stdio: npx -y server-files /data",
+    ]  # fmt: skip

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mcp_extproc.config import ConfigError, loads
+from mcp_extproc.config.agents import files
+from mcp_extproc.config.text_file import text_in
 from tests.unit.config.agents.support import Home
 
 URL = "http://a.example/mcp"
@@ -91,3 +94,49 @@ def test_any_file_of_the_user_is_watched(home: Home) -> None:
     home.servers(".codeium/windsurf/mcp_config.json", a=URL)
     assert source.signature() == seen[-1]
     assert source.folder == home.folder
+
+
+def test_what_is_frozen_is_not_read_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.servers("shop/.cursor/mcp.json", a=URL)
+    home.servers(".claude.json", u=URL)
+    chosen = home.source().only(["cursor", "claude-code"])
+    read: list[Path] = []
+
+    def counted(path: Path, max_bytes: int) -> str:
+        read.append(path)
+        return text_in(path, max_bytes)
+
+    monkeypatch.setattr(files, "text_in", counted)
+    for _ in range(2):
+        assert sorted(chosen.load().config.servers) == ["a", "u"]
+    assert read == [home.path / ".claude.json"] * 2
+
+
+def test_what_turns_a_server_off_is_followed(home: Home) -> None:
+    """A project's list is as it was chosen, as a checkout could turn a server on; a broken one turns nothing on either."""
+    home.write("shop/.mcp.json", {"mcpServers": {"p": {"url": URL + "/p"}}})
+    off = home.write("shop/.claude/settings.json", {"disabledMcpjsonServers": ["p"]})
+    home.servers(".gemini/settings.json", a=URL, b=URL + "/b")
+    source = home.source()
+    assert list(source.load().config.servers) == ["a", "b"]
+    before = source.signature()
+    off.write_text("{}")
+    assert source.signature() == before
+    assert list(source.load().config.servers) == ["a", "b"]
+    states = home.write(".gemini/mcp-server-enablement.json", {"a": {"enabled": False}})
+    assert source.signature() != before
+    assert list(source.load().config.servers) == ["b"]
+    states.write_text("{")
+    with pytest.raises(ConfigError, match=r"mcp-server-enablement\.json: line 1"):
+        source.load()
+
+
+def test_a_server_that_can_not_be_served_any_more_is_named(home: Home) -> None:
+    home.servers(".cursor/mcp.json", a=URL, b=URL + "/b")
+    source = home.source("cursor")
+    assert list(source.load().config.servers) == ["a", "b"]
+    home.servers(".cursor/mcp.json", a={"url": URL, "headers": {"A": "${GONE}"}}, b=URL + "/b")
+    loaded = source.load()
+    assert list(loaded.config.servers) == ["b"]
+    assert "a (cursor, " in loaded.warnings[0]
+    assert "is left out: headers.A: the environment variable GONE is not set" in loaded.warnings[0]
