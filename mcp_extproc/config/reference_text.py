@@ -202,7 +202,7 @@ file's structure. The content of a variable is not expanded again.
 
 | syntax | value |
 | --- | --- |
-| `${VAR}` | the environment variable, even if empty; an error if it is not set |
+| `${VAR}` | the environment variable, even if empty; an error if it is not set (in mcp-servers.json its server is left out) |
 | `${VAR:-default}` | the environment variable, or `default` if it is not set or empty |
 | `${env:VAR}`, `${env:VAR:-default}` | the same (the spelling of Cursor and VS Code) |
 | `$VAR`, `$` | unchanged |
@@ -216,7 +216,7 @@ A default can't contain `}` or another variable. Variables also work where a num
 MCP_SERVERS: Final = """\
 ## mcp-servers.json
 
-The file that Claude Code, Claude Desktop, Cursor, Windsurf and Gemini CLI use:
+The file that Claude Code, Claude Desktop, Cursor, Windsurf and Gemini CLI use, each [in its own way](agents.md#what-agents-write-differently):
 
 ```json
 {
@@ -231,20 +231,21 @@ The file that Claude Code, Claude Desktop, Cursor, Windsurf and Gemini CLI use:
 }
 ```
 
-A server's name is the prefix of its tools. A name that is not a valid prefix, or contains `__`, is an error that suggests
-another name. The keys of a server:
+A server's name is the prefix of its tools. The keys of a server:
 """
 
 MCP_SERVERS_REST: Final = """\
 Nothing is ignored silently:
 
-- A server with a type that is not named above can't be served. It is left out, with a warning that
-  names it and the reason. With `--strict` (`run`, `serve`, `validate`, `check`) such a file is invalid.
-- `command` and a URL in one server are an error.
-- A server that is left out or disabled is not read any further. Wrong values of the others are errors.
+- A server that can't be served is left out as a whole, with a warning that names it and the reason: an unknown `type`, a variable that is
+  not set, a value of a wrong type, a key that is missing, `command` and a URL in one server, or a name that is no valid prefix, contains `__` or
+  is that of a server before but for case. With `--strict` (`run`, `serve`, `validate`, `check`) such a file is invalid.
+- A [reload](resilience.md#a-change-of-the-configuration) does the same: a server that can't be served any more is removed, with a warning in the log.
+- Servers in `mcp.excluded` beside `mcpServers`, and with `mcp.allowed` those that are not in it (Gemini CLI), are disabled.
+- A server that is disabled is not read any further.
 - Some keys are for agents only: {ignored}.
   They have no effect, and one warning for each server lists those that are present. Another one lists unknown keys.
-- A file of which no server is left is an error. So are duplicate keys.
+- A file of which no server is left is an error; it says what is wrong with each. So are duplicate keys.
 
 Comments (`//`, `/* */`) and trailing commas are read, as by VS Code and Cursor. The same keys can be written as YAML,
 beginning with `mcpServers:`, in a file whose name does not end in `.json` or `.jsonc`.
@@ -252,7 +253,7 @@ beginning with `mcpServers:`, in a file whose name does not end in `.json` or `.
 In VS Code's file the servers are under `servers`. A JSON file is read as VS Code's if it has no other top-level keys than
 `servers` and `inputs`, and either has `inputs` or an entry with `type` or with a `command` that is text. Any other file with
 `servers` is native.
-`inputs` has no effect, with a warning; `${{input:...}}` is an error.
+`inputs` has no effect, with a warning; a server with `${{input:...}}` is left out.
 """
 
 LIMITS: Final = """\
