@@ -239,11 +239,11 @@ MCP_SERVERS_REST: Final = """\
 Nothing is ignored silently:
 
 - A server that can't be served is left out as a whole, with a warning that names it and the reason: an unknown `type`, a
-  variable that is not set, a value of a wrong type, a key that is missing, `command` and a URL in one server, or a name that is
-  no valid prefix, contains `__` or differs from that of a server before in case only. With `--strict` (`run`, `serve`,
+  variable that is not set, a value of a wrong type, a key that is missing, `command` and a URL in one server, or a name that
+  is no valid prefix, contains `__` or differs from that of a server before in case only. With `--strict` (`run`, `serve`,
   `validate`, `check`) such a file is invalid.
-- A [reload](resilience.md#a-change-of-the-configuration) does the same: a server that can't be served any more is removed, with
-  a warning in the log.
+- A [reload](resilience.md#a-change-of-the-configuration) does the same: a server that can't be served any more is removed,
+  with a warning in the log.
 - Servers in `mcp.excluded` beside `mcpServers`, and with `mcp.allowed` those that are not in it (Gemini CLI), are disabled.
 - A server that is disabled is not read any further.
 - Some keys are for agents only: {ignored}.

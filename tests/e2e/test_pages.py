@@ -167,8 +167,12 @@ async def test_preflights_are_answered_without_credentials_worker_or_server(page
 
 
 @pytest.mark.parametrize(
-    "origin", [STRANGER, "null", "http://localhost.evil.example", "https://app.example.com.evil.example"]
-)
+    "origin",
+    [
+        STRANGER, "null", "http://localhost.evil.example", "https://app.example.com.evil.example", "http://localhost:99999",
+        "http://127.0.0.256:3000",
+    ],
+)  # fmt: skip
 async def test_pages_that_may_not_call(page: Page, origin: str) -> None:
     answer = await page.preflight(origin=origin)
     assert (answer.status, cors(answer).get("allow-origin")) == (200, None)
