@@ -13,8 +13,11 @@ _SHORTEST: Final = 8
 _ASSIGNMENT: Final = re.compile(r"(-*[A-Za-z_][\w.-]*=)(.*)", re.DOTALL)
 _PATH: Final = re.compile(r"(?:\.{0,2}|~)/")
 _PART = r"[a-z]*+(?:\d{1,2}[a-z]*+)?"
-_NAME: Final = re.compile(rf"(?:@[\w.-]+/[\w.-]+|(?=[a-z]){_PART}(?:[-_.]{_PART})*)(?:(?:@|==)[\w.-]+)?")
-"""Of a package, with its version; or a word. A key has capitals, or digits in many places."""
+_WORD = rf"(?=[a-z]){_PART}(?:[-_.]{_PART})*"
+_NAME: Final = re.compile(
+    rf"(?:@[\w.-]+/[\w.-]+|{_WORD})(?:(?:@|==)[\w.-]+)?|{_WORD}(?:/{_WORD})+(?::[\w.-]+)?|[A-Z]+(?:_[A-Z]+)+"
+)
+"""Of a package or an image, with its version, or of a variable; or a word. A key has capitals, or digits in many places."""
 
 _SECRETIVE: Final = re.compile(r"key|token|secret|pass|pwd|auth|cred|bearer", re.IGNORECASE)
 """In names of what is no word that tells commands apart, however short."""

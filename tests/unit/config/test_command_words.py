@@ -16,6 +16,8 @@ from mcp_extproc.config.command_words import secret_words, shown_command
         (["postgresql://me:hush@db/x"], ["postgresql://me:hush@db/x"]),
         (["ab12cd34", "deadbeef1234", "7f-abcdefgh"], ["ab12cd34", "deadbeef1234", "7f-abcdefgh"]),
         # What people have to read in errors.
+        (["run", "-e", "GITHUB_TOKEN_NAME", "ghcr.io/github/github-mcp-server:v1", "mcp/postgres"], []),
+        (["AKIAIOSFODNNEXAMPLE", "admin:hush-hush"], ["AKIAIOSFODNNEXAMPLE", "admin:hush-hush"]),
         (["@upstash/context7-mcp@latest", "context7-mcp", "n8n-mcp-server", "mcp-server-s3@1.2.3"], []),
         (["-y", "@modelcontextprotocol/server-memory", "mcp-server-time", "server-x@1.2.3", "server-y==1.2"], []),
         (["--directory", "/srv/Projects1/x", "./Server1.py", "~/Notes12", "--key", "short", "run"], []),
