@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,11 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
 from bench.page import place, written
 from bench.plot import draw, panels
-from bench.report import as_json, print_memory, print_report, print_streams
+from bench.report import as_json, crowds_as_json, print_crowds, print_memory, print_report, print_streams
 from bench.rounds import Outcome, Plan, Rig
 from bench.sections import COMPARED, PLANNED, Wishes, plans
 from bench.streams import StreamOutcome, StreamPlan, hold
@@ -30,7 +33,7 @@ from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
 _OVERHEAD = 0.08
 """Overhead of a slice in seconds: connecting and warming up."""
 
-SECTIONS = (*PLANNED, "streams")
+SECTIONS = (*PLANNED, "stdio-sessions", "streams")
 
 
 class Listed(click.ParamType[Any]):
@@ -55,7 +58,8 @@ class Listed(click.ParamType[Any]):
     default=",".join(SECTIONS),
     show_default=True,
     help="What to measure: calls, calls answered by event streams, and lists, through all systems; "
-    "calls with one and with two workers, and open streams, through this gateway.",
+    "calls with one and with two workers, one server on stdio and on HTTP, many sessions of a stdio server, and open "
+    "streams, through this gateway.",
 )
 @click.option("--seconds", type=click.FloatRange(0.05, 60), default=0.3, show_default=True, help="Length of a slice.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Slices of each system.")
@@ -86,6 +90,20 @@ class Listed(click.ParamType[Any]):
     default="0,65536,1048576",
     show_default=True,
     help="Characters of ballast in the arguments of calls.",
+)
+@click.option(
+    "--stdio-sessions",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    help="Sessions of one stdio server.",
+)
+@click.option(
+    "--stdio-rounds",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="How often all of them begin and end.",
 )
 @click.option("--streams", type=click.IntRange(1, 20_000), default=500, show_default=True, help="Streams open at once.")
 @click.option(
@@ -121,6 +139,8 @@ def main(
     transports: tuple[str, ...],
     connections: tuple[int, ...],
     content: tuple[int, ...],
+    stdio_sessions: int,
+    stdio_rounds: int,
     streams: int,
     stream_rounds: int,
     idle_seconds: float,
@@ -130,7 +150,7 @@ def main(
     page: Path | None,
 ) -> None:
     """Compares the cost of requests through plain Envoy, Envoy's own MCP filters, and this gateway. Then measures the
-    gain of a second worker and the cost of open streams.
+    gain of a second worker, the cost of stdio servers, and that of open streams.
 
     Slices of the systems alternate over many rounds; ratios are taken within a round. Ends with status 1 if any response
     was wrong, or if a stream broke or leaked.
@@ -156,6 +176,7 @@ def main(
     console.print(f"{slices} slices, about {slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
     results: dict[str, Any] = {"about": about}
     outcomes: dict[str, Outcome] = {}
+    crowds: CrowdOutcome | None = None
     held: StreamOutcome | None = None
     try:
         for name, plan in planned.items():
@@ -164,12 +185,16 @@ def main(
             results[name] = as_json(outcome)
             if name in ("calls", "workers"):
                 print_memory(out, outcome.memory)
+        if "stdio-sessions" in sections:
+            crowds = _gather(CrowdPlan(stdio_sessions, stdio_rounds, seconds), binary, console)
+            print_crowds(out, crowds)
+            results["stdio-sessions"] = crowds_as_json(crowds)
         if "streams" in sections:
             held = _hold(StreamPlan(streams, stream_rounds, idle_seconds, transports[0]), binary, console)
             print_streams(out, held)
             results["streams"] = held
         if page is not None:
-            page.write_text(written(page.read_text(), about, outcomes, held))
+            page.write_text(written(page.read_text(), about, outcomes, crowds, held))
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     if json_file is not None:
@@ -186,29 +211,33 @@ def _check_page(page: Path) -> None:
         raise click.ClickException(f"{page}: {error}") from None
 
 
-def _run(plan: Plan, envoy: Path, console: Console) -> Outcome:
+@contextmanager
+def _at_work(console: Console, what: str, total: int) -> Iterator[tuple[Path, Callable[[int, str], None]]]:
+    """A directory, and a bar that is told how many of its steps are done and what the next one is."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with (
         tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory,
         Progress(*columns, console=console, transient=True) as progress,
     ):
-        task = progress.add_task("starting", total=plan.slices)
+        task = progress.add_task(what, total=total)
+        yield Path(directory), lambda done, what: progress.update(task, completed=done, description=what)
 
-        def on_slice(done: int, what: str) -> None:
-            progress.update(task, completed=done, description=what)
 
-        with Rig(plan, Path(directory), envoy) as rig:
-            return rig.run(on_slice)
+def _run(plan: Plan, envoy: Path, console: Console) -> Outcome:
+    with _at_work(console, "starting", plan.slices) as (directory, report), Rig(plan, directory, envoy) as rig:
+        return rig.run(report)
+
+
+def _gather(plan: CrowdPlan, envoy: Path, console: Console) -> CrowdOutcome:
+    what = f"{plan.sessions} sessions"
+    with _at_work(console, what, plan.rounds) as (directory, report):
+        return gather(plan, directory, envoy, lambda done: report(done, what))
 
 
 def _hold(plan: StreamPlan, envoy: Path, console: Console) -> StreamOutcome:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with (
-        tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory,
-        Progress(*columns, console=console, transient=True) as progress,
-    ):
-        task = progress.add_task(f"{plan.streams} streams", total=plan.rounds)
-        return hold(plan, Path(directory), envoy, lambda done: progress.update(task, completed=done))
+    what = f"{plan.streams} streams"
+    with _at_work(console, what, plan.rounds) as (directory, report):
+        return hold(plan, directory, envoy, lambda done: report(done, what))
 
 
 def _about(seconds: float, rounds: int, envoy: Path) -> dict[str, Any]:

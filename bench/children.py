@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 from bench.clock import family
 from bench.errors import BenchError
@@ -17,6 +17,18 @@ from bench.errors import BenchError
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _PATIENCE = 5.0
 """Seconds for a process to end after SIGTERM."""
+
+
+class Measured(Protocol):
+    """Processes with one line in the report."""
+
+    def pids(self) -> tuple[int, ...]:
+        """The current ones."""
+        ...
+
+    def check(self) -> None:
+        """Raises BenchError if one that must not end has ended."""
+        ...
 
 
 class Child:
@@ -105,6 +117,27 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class Part:
+    """Some of a child's processes.
+
+    Args:
+        child: the whole.
+        members: chooses from the process and its descendants.
+    """
+
+    def __init__(self, child: Child, members: Callable[[tuple[int, ...]], tuple[int, ...]]) -> None:
+        self._child = child
+        self._members = members
+
+    def pids(self) -> tuple[int, ...]:
+        """The current ones."""
+        return self._members(self._child.pids())
+
+    def check(self) -> None:
+        """Raises BenchError, with the end of the log, if the child has ended."""
+        self._child.check()
 
 
 def _open(pipe: IO[bytes] | None) -> IO[bytes]:

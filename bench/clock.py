@@ -30,14 +30,28 @@ def _process_clock(pid: int) -> float:
 
 def resident_bytes(pids: Iterable[int]) -> int:
     """Resident memory (VmRSS) of the processes together; shared pages count for each."""
-    return sum(_resident(pid) for pid in pids)
+    return sum(_field(Path(f"/proc/{pid}/status"), "VmRSS:") for pid in pids)
 
 
-def _resident(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+def proportional_bytes(pids: Iterable[int]) -> int:
+    """Memory of the processes together (PSS): of a page that n processes share, each has an n-th."""
+    return sum(_field(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") for pid in pids)
+
+
+def _field(file: Path, name: str) -> int:
+    """A size in bytes."""
+    for line in file.read_text().splitlines():
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
-    raise ProcessLookupError(f"process {pid} has no memory: it has ended")
+    raise ProcessLookupError(f"{file} has no {name}: the process has ended")
+
+
+def command_of(pid: int) -> list[bytes]:
+    """Program and arguments of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def family(pid: int) -> tuple[int, ...]:

@@ -5,30 +5,71 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import yaml
 
-from bench.children import Child
+from bench.children import Child, Measured, Part
+from bench.clock import command_of, family
 from bench.errors import BenchError
+from bench.slices import SERVER
 
 _COMMAND = Path(sys.executable).with_name("mcp-extproc")
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+STDIO_SERVER = (sys.executable, "-m", "bench.stdio_server")
+"""The command of the benchmark's stdio server, in the repository's folder."""
+
+_MOST_CHILDREN = 2000
+
+_PATIENCE = "2m"
+"""For children that start at the same time: with less, sessions would begin without them."""
+
+Server = Mapping[str, object]
+"""A server in the configuration."""
+
+
+def http_server(port: int) -> Server:
+    """A server at a loopback port."""
+    return {"url": f"http://127.0.0.1:{port}/mcp", "tools": _filter()}
+
+
+def stdio_server(sharing: str) -> Server:
+    """A server whose children the gateway starts.
+
+    Args:
+        sharing: `session` for one in each session, `shared` for one in all.
+    """
+    return {
+        "command": list(STDIO_SERVER),
+        "cwd": str(_REPOSITORY),
+        "sharing": sharing,
+        "max_processes": _MOST_CHILDREN,
+        "start_timeout": _PATIENCE,
+        "discovery_timeout": _PATIENCE,
+        "tools": _filter(),
+    }
+
+
+def _filter() -> dict[str, list[str]]:
+    """One that has to be evaluated for every name, and hides none of those measured."""
+    return {"exclude": ["delete_everything"], "excludeRegex": ["^admin_", "_internal$"]}
 
 
 class Gateway:
     """One gateway: its configuration file, the Envoy bootstrap rendered from it, and the workers."""
 
     def __init__(
-        self, directory: Path, port: int, servers: Mapping[str, int], transport: str = "http2", workers: int = 1
+        self, directory: Path, port: int, servers: Mapping[str, Server], transport: str = "http2", workers: int = 1
     ) -> None:
         """Writes the configuration.
 
         Args:
             directory: for the file, the sockets and the logs; created if missing, not shared.
             port: where Envoy listens.
-            servers: loopback ports of the MCP servers by name.
+            servers: the MCP servers by name.
             transport: value of `serve --transport`.
             workers: number of processes.
         """
@@ -39,7 +80,7 @@ class Gateway:
         self._sockets = [directory / f"worker{number}.sock" for number in range(1, workers + 1)]
         config = {
             "listen": {"port": port},
-            "servers": {name: _server(server) for name, server in servers.items()},
+            "servers": {name: dict(server) for name, server in servers.items()},
             "session": {"secret": "a secret for benchmarks, known to all"},
             "log": {"access": "", "level": "warning"},  # The other systems don't log accesses either.
         }
@@ -77,7 +118,20 @@ class Gateway:
         return Child(name, command, self._directory, environment=self._environment)
 
 
-def _server(port: int) -> dict[str, object]:
-    # A filter that has to be evaluated for every name, and hides none of those measured.
-    tools = {"exclude": ["delete_everything"], "excludeRegex": ["^admin_", "_internal$"]}
-    return {"url": f"http://127.0.0.1:{port}/mcp", "tools": tools}
+def with_bridge(serving: Child) -> dict[str, Measured]:
+    """What a `serve` for stdio servers consists of. Its supervisor, which does nothing during calls, is part of the worker."""
+    return {
+        "worker": Part(serving, _without_bridge),
+        "bridge": Part(serving, lambda pids: _bridge(pids)[:1]),
+        SERVER: Part(serving, lambda pids: _bridge(pids)[1:]),
+    }
+
+
+def _bridge(pids: Iterable[int]) -> tuple[int, ...]:
+    """The bridge and its children, or nothing while there is none."""
+    return next((family(pid) for pid in pids if b"bridge" in command_of(pid)), ())
+
+
+def _without_bridge(pids: Iterable[int]) -> tuple[int, ...]:
+    others = set(_bridge(pids))
+    return tuple(pid for pid in pids if pid not in others)

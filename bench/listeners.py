@@ -1,4 +1,4 @@
-"""Idle clients: a separate process with many sessions, each with a GET stream.
+"""Many clients: a separate process with many sessions, which make a call, or have a GET stream each.
 
     python -m bench.listeners
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -19,26 +20,31 @@ import uvloop
 
 from bench.errors import BenchError
 from bench.http1 import Message, Reader
+from bench.requests import header_lines
+from bench.tools import answer_text
 
 _VERSION = "2025-11-25"
 
-_AT_ONCE = 20
-"""Sessions that are opened or ended concurrently."""
+_TEXT = "hello"
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 """Deadline of an order, in seconds."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """An order."""
 
-    action: Literal["begin", "listen", "count", "hang_up", "end"]
-    """Begin sessions, open a stream in each, count the data on them since the last order, break them, or end all
-    sessions."""
+    action: Literal["begin", "call", "listen", "count", "hang_up", "end"]
+    """Begin sessions, call a tool in each, open a stream in each, count the data on them since the last order, break them, or
+    end all sessions."""
     port: int
     """The endpoint is http://127.0.0.1:port/mcp."""
     sessions: int = 0
     """Number of sessions to begin."""
+    at_once: int = 20
+    """Sessions that do something at the same time."""
+    tool: str = ""
+    """An `echo` to call."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +53,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     heartbeats: int = 0
     """Chunks received on all streams together since the last response."""
+    sessions: tuple[dict[str, str], ...] = ()
+    """Headers of all requests of each session."""
 
 
 class Listener:
@@ -54,11 +62,12 @@ class Listener:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._headers = ""
+        self.headers: dict[str, str] = {}
+        """Of all requests."""
         self._listening: asyncio.Task[None] | None = None
         self.heartbeats = 0
 
-    async def begin(self) -> None:
+    async def begin(self, _: Order) -> None:
         """Opens the session. Raises BenchError if the responses are not as expected."""
         await self._connect()
         params = {
@@ -70,11 +79,20 @@ class Listener:
         session = answer.header(b"mcp-session-id")
         if answer.status != 200 or session is None:
             raise BenchError(f"initialize got status {answer.status}, session {session!r}: {answer.body[:500]!r}")
-        self._headers = f"mcp-session-id: {session.decode()}\r\nmcp-protocol-version: {_VERSION}\r\n"
+        self.headers = {"mcp-session-id": session.decode(), "mcp-protocol-version": _VERSION}
         await self._post({"jsonrpc": "2.0", "method": "notifications/initialized"})
         self._disconnect()
 
-    async def listen(self) -> None:
+    async def call(self, order: Order) -> None:
+        """Calls a tool. Raises BenchError if the response is not as expected."""
+        await self._connect()
+        params = {"name": order.tool, "arguments": {"text": _TEXT}}
+        answer = await self._post({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params})
+        self._disconnect()
+        if answer.status != 200 or answer_text(_TEXT, "").encode() not in answer.body:
+            raise BenchError(f"tools/call got status {answer.status}: {answer.body[:500]!r}")
+
+    async def listen(self, _: Order) -> None:
         """Opens the stream. Raises BenchError if there is none."""
         await self._connect()
         self._send("GET", "accept: text/event-stream\r\n")
@@ -83,7 +101,7 @@ class Listener:
             raise BenchError(f"the GET got no stream: {head[:500]!r}")
         self._listening = asyncio.create_task(self._listen())
 
-    async def hang_up(self) -> None:
+    async def hang_up(self, _: Order) -> None:
         """Breaks the stream's connection. Raises BenchError if it had already ended."""
         self.check()
         if self._listening is not None:
@@ -91,7 +109,7 @@ class Listener:
             self._listening = None
         self._disconnect()
 
-    async def end(self) -> None:
+    async def end(self, _: Order) -> None:
         """Ends the session. Raises BenchError if the response is not as expected."""
         await self._connect()
         self._send("DELETE", "")
@@ -126,8 +144,8 @@ class Listener:
         return await self._answer()
 
     def _send(self, method: str, headers: str, body: bytes = b"") -> None:
-        head = f"{method} /mcp HTTP/1.1\r\nhost: 127.0.0.1:{self._port}\r\n{self._headers}{headers}\r\n"
-        self._writer.write(head.encode() + body)
+        head = f"{method} /mcp HTTP/1.1\r\nhost: 127.0.0.1:{self._port}\r\n{headers}"
+        self._writer.write(head.encode() + header_lines(self.headers) + b"\r\n" + body)
 
     async def _answer(self) -> Message:
         parser = Reader()
@@ -150,7 +168,9 @@ class Crowd:
                 if order.action == "begin":
                     self._listeners = [Listener(order.port) for _ in range(order.sessions)]
                 if order.action != "count":
-                    await _each([getattr(listener, order.action) for listener in self._listeners])
+                    steps = [partial(getattr(listener, order.action), order) for listener in self._listeners]
+                    await _each(steps, order.at_once)
+                sessions = tuple(listener.headers for listener in self._listeners)
                 if order.action == "end":
                     self._listeners = []
             for listener in self._listeners:
@@ -164,11 +184,11 @@ class Crowd:
         heard = sum(listener.heartbeats for listener in self._listeners)
         for listener in self._listeners:
             listener.heartbeats = 0
-        return Answer(heartbeats=heard)
+        return Answer(heartbeats=heard, sessions=sessions)
 
 
-async def _each(steps: list[Callable[[], Awaitable[None]]]) -> None:
-    turns = asyncio.Semaphore(_AT_ONCE)
+async def _each(steps: Sequence[Callable[[], Awaitable[None]]], at_once: int) -> None:
+    turns = asyncio.Semaphore(at_once)
 
     async def one(step: Callable[[], Awaitable[None]]) -> None:
         async with turns:

@@ -11,17 +11,20 @@ import asyncio
 import itertools
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import cast
+from typing import Protocol, Self, cast
 
 import msgspec
 import uvloop
 
 from bench.clock import cpu_seconds
+from bench.direct import DirectChild
 from bench.errors import BenchError
 from bench.http1 import Message, Reader
 from bench.requests import FIRST_ID, Request, header_lines, requests
-from bench.slices import Answer, Failure, Order, Result
+from bench.slices import SERVER, Answer, Failure, Order, Result
 from bench.stats import percentile
 
 _GRACE = 15.0
@@ -44,14 +47,66 @@ class Load:
         return next(self._ids), next(self._requests)
 
 
+class Wire(Protocol):
+    """How requests and responses look on a connection."""
+
+    def request(self, id: int, request: Request) -> bytes:
+        """The bytes of a request."""
+        ...
+
+    def answers(self, data: bytes) -> list[Message]:
+        """The responses that these bytes complete. Raises ValueError if they are none."""
+        ...
+
+
+class Http:
+    """Streamable HTTP.
+
+    Args:
+        session: header lines of all requests.
+    """
+
+    def __init__(self, session: bytes) -> None:
+        self._session = session
+        self._reader = Reader()
+
+    def request(self, id: int, request: Request) -> bytes:
+        """With its headers."""
+        return request.with_id(id, self._session)
+
+    def answers(self, data: bytes) -> list[Message]:
+        """With their headers."""
+        return self._reader.feed(data)
+
+
+class Lines:
+    """The stdio transport."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def request(self, id: int, request: Request) -> bytes:
+        """A line."""
+        return request.line(id)
+
+    def answers(self, data: bytes) -> list[Message]:
+        """Lines, as if HTTP had brought them."""
+        first, *rest = data.split(b"\n")
+        self._pieces.append(first)
+        if not rest:
+            return []
+        lines = [b"".join(self._pieces), *rest[:-1]]
+        self._pieces = [rest[-1]]
+        return [Message(b"HTTP/1.1 200 OK", line) for line in lines]
+
+
 class Connection(asyncio.Protocol):
     """One connection, with at most one call at a time."""
 
-    def __init__(self, load: Load, session: bytes) -> None:
+    def __init__(self, load: Load, wire: Wire) -> None:
         self._load = load
-        self._session = session
-        self._reader = Reader()
-        self._transport: asyncio.Transport
+        self._wire = wire
+        self._transport: asyncio.WriteTransport
         self._call: tuple[int, Request] | None = None
         self._sent = 0.0
         self._calls_left = 0
@@ -67,9 +122,9 @@ class Connection(asyncio.Protocol):
         self._calls_left = 0
         await self._run()
 
-    def close(self) -> None:
-        """Ends the connection."""
-        self._transport.abort()
+    def write_to(self, transport: asyncio.WriteTransport) -> None:
+        """Sends requests there from now on: pipes have one direction."""
+        self._transport = transport
 
     async def _run(self) -> None:
         self._done = asyncio.get_running_loop().create_future()
@@ -77,7 +132,7 @@ class Connection(asyncio.Protocol):
         await self._done
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = cast("asyncio.WriteTransport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the connection was closed under a call: {exc or 'end of stream'}")
@@ -85,14 +140,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
         try:
-            for answer in self._reader.feed(data):
+            for answer in self._wire.answers(data):
                 self._answered(answer, now)
         except (BenchError, ValueError) as error:
             self._fail(str(error))
 
     def _send(self) -> None:
         self._call = id, request = self._load.next_call()
-        data = request.with_id(id, self._session)
+        data = self._wire.request(id, request)
         self._sent = time.perf_counter()
         self._transport.write(data)
 
@@ -118,29 +173,53 @@ class Connection(asyncio.Protocol):
             self._done.set_exception(BenchError(reason))
 
 
-async def run(order: Order) -> Result:
-    """Runs one slice. Raises BenchError if a response is wrong or missing."""
+async def run(order: Order, children: Sequence[DirectChild] = ()) -> Result:
+    """Runs one slice.
+
+    Args:
+        order: the slice.
+        children: for each session one, if these are what it calls.
+
+    Raises:
+        BenchError: a response is wrong or missing.
+    """
     load = Load(order)
+    with ExitStack() as open_:
+        try:
+            async with asyncio.timeout(order.seconds + _GRACE):
+                connections = await (_piped(load, children, open_) if children else _connected(load, order, open_))
+                await asyncio.gather(*(connection.warm_up(order.warm_up) for connection in connections))
+                return await _measured(order, load, connections)
+        except TimeoutError:
+            raise BenchError(f"no answer within {order.seconds + _GRACE:.0f} s") from None
+        except OSError as error:
+            raise BenchError(f"connecting or reading a process's clock failed: {error}") from error
+
+
+async def _connected(load: Load, order: Order, open_: ExitStack) -> list[Connection]:
     loop = asyncio.get_running_loop()
-    connections: list[Connection] = []
-    try:
-        async with asyncio.timeout(order.seconds + _GRACE):
-            for headers in order.sessions:
-                new = partial(Connection, load, header_lines(headers))
-                _, connection = await loop.create_connection(new, "127.0.0.1", order.port)
-                connections.append(connection)
-            await asyncio.gather(*(connection.warm_up(order.warm_up) for connection in connections))
-            return await _measured(order, load, connections)
-    except TimeoutError:
-        raise BenchError(f"no answer within {order.seconds + _GRACE:.0f} s") from None
-    except OSError as error:
-        raise BenchError(f"connecting or reading a process's clock failed: {error}") from error
-    finally:
-        for connection in connections:
-            connection.close()
+    connections = []
+    for headers in order.sessions:
+        new = partial(Connection, load, Http(header_lines(headers)))
+        transport, connection = await loop.create_connection(new, "127.0.0.1", order.port)
+        open_.callback(transport.abort)
+        connections.append(connection)
+    return connections
 
 
-async def _measured(order: Order, load: Load, connections: list[Connection]) -> Result:
+async def _piped(load: Load, children: Sequence[DirectChild], open_: ExitStack) -> list[Connection]:
+    connections = []
+    for child in children:
+        connection = Connection(load, Lines())
+        reading, writing = await child.connect(connection)
+        open_.callback(reading.close)
+        open_.callback(writing.abort)
+        connection.write_to(writing)
+        connections.append(connection)
+    return connections
+
+
+async def _measured(order: Order, load: Load, connections: Sequence[Connection]) -> Result:
     cpu = {name: cpu_seconds(pids) for name, pids in order.clocks.items()}
     own = time.process_time()
     start = time.perf_counter()
@@ -160,15 +239,43 @@ async def _measured(order: Order, load: Load, connections: list[Connection]) -> 
     )
 
 
+class Client:
+    """Carries out orders. Children that it has started for one serve those after it, and end with the context."""
+
+    def __init__(self) -> None:
+        self._ending = ExitStack()
+        self._children: dict[tuple[str, ...], list[DirectChild]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ending.close()
+
+    def carry_out(self, order: Order) -> Answer:
+        """Runs a slice."""
+        try:
+            children = self._started(order) if order.command else []
+            own = {SERVER: tuple(child.pid for child in children)} if children else {}
+            order = msgspec.structs.replace(order, clocks=order.clocks | own)
+            return Answer(result=uvloop.run(run(order, children)))
+        except BenchError as error:
+            return Answer(failure=Failure(error=str(error)))
+
+    def _started(self, order: Order) -> list[DirectChild]:
+        children = self._children.setdefault(order.command, [])
+        while len(children) < len(order.sessions):
+            children.append(self._ending.enter_context(DirectChild(order.command)))
+        return children[: len(order.sessions)]
+
+
 def main() -> None:
     """Processes orders until the end of standard input."""
-    for line in sys.stdin.buffer:
-        try:
-            answer = Answer(result=uvloop.run(run(msgspec.json.decode(line, type=Order))))
-        except BenchError as error:
-            answer = Answer(failure=Failure(error=str(error)))
-        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
-        sys.stdout.buffer.flush()
+    with Client() as client:
+        for line in sys.stdin.buffer:
+            answer = client.carry_out(msgspec.json.decode(line, type=Order))
+            sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+            sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

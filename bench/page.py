@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from bench.crowds import CrowdOutcome
 from bench.errors import BenchError
-from bench.report import Comparison, Figures, figures, spread, title
+from bench.report import CROWD_HEADINGS, Comparison, Figures, crowd_rows, figures, spread, title
 from bench.rounds import Memory, Outcome, Scenario
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
@@ -49,10 +50,18 @@ GOALS = (
 """Goals relative to (c)."""
 
 
-def written(page: str, about: Mapping[str, Any], outcomes: Mapping[str, Outcome], held: StreamOutcome | None) -> str:
+def written(
+    page: str,
+    about: Mapping[str, Any],
+    outcomes: Mapping[str, Outcome],
+    crowds: CrowdOutcome | None,
+    held: StreamOutcome | None,
+) -> str:
     """The page with new figures. Raises BenchError if it has no place for them."""
     before, after = place(page)
-    blocks = [*_blocks(about, outcomes), *([] if held is None else [_streams(held)])]
+    blocks = [*_blocks(about, outcomes)]
+    blocks += [] if crowds is None else [_crowds(crowds)]
+    blocks += [] if held is None else [_streams(held)]
     return before + BEGIN + "\n\n" + "\n\n".join(blocks) + "\n\n" + END + after
 
 
@@ -143,6 +152,11 @@ def _memory(memory: Mapping[str, Mapping[str, Memory]]) -> str:
         for name, size in processes.items()
     ]
     return _table(("system", "process", "before", "after all slices"), rows)
+
+
+def _crowds(crowds: CrowdOutcome) -> str:
+    table = _table(CROWD_HEADINGS, crowd_rows(crowds))
+    return f"**{crowds.sessions} sessions of one stdio server**\n\n{table}"
 
 
 def _streams(held: StreamOutcome) -> str:

@@ -5,12 +5,13 @@ It has its own background, to be readable on dark and light pages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from bench.report import figures, title
 from bench.rounds import Outcome
+from bench.slices import SERVER
 from bench.systems import SYSTEMS
 
 _WIDTH = 860
@@ -21,7 +22,8 @@ _LONGEST = 420
 _ROW = 22
 _HEADING = 34
 _MARGIN = 18
-_COLOURS = {"envoy": "#7b8fa6", "worker": "#d9822b"}
+_COLOURS = {"envoy": "#7b8fa6", "worker": "#d9822b", "bridge": "#5c9e6f", SERVER: "#c9c2b8"}
+"""By the kind of process, in the order of the parts of a bar."""
 _STYLE = (
     "text { font: 13px system-ui, sans-serif; fill: #1f2933 } .heading { font-weight: 600 } .name { text-anchor: end }"
 )
@@ -32,17 +34,15 @@ class Bar:
     """One system under one load."""
 
     name: str
-    envoy: float
-    """CPU per request in microseconds."""
-    workers: float
-    """CPU of all workers per request, in microseconds."""
+    parts: Mapping[str, float]
+    """CPU per request in microseconds, by the kind of process."""
     ratio: float | None
     """Ratio of all CPU to that of Envoy's own router, if that was measured."""
 
     @property
     def total(self) -> float:
         """CPU of all processes."""
-        return self.envoy + self.workers
+        return sum(self.parts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,12 @@ def _bars(outcome: Outcome, index: int) -> list[Bar]:
     rows = figures([*outcome.results.values()][index])
     bars = []
     for system, row in rows.items():
-        workers = sum(cpu for name, cpu in row.cpu_us.items() if name.startswith("worker"))
+        parts = dict.fromkeys(_COLOURS, 0.0)
+        for process, cpu in row.cpu_us.items():
+            parts[process.partition(" ")[0]] += cpu  # "worker 2" is a worker
         ratio = row.ratios["router"].cpu if "router" in row.ratios else None
         name = f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}"
-        bars.append(Bar(name, row.cpu_us["envoy"], workers, ratio))
+        bars.append(Bar(name, parts, ratio))
     return bars
 
 
@@ -100,12 +102,13 @@ def _panel(panel: Panel, top: int) -> list[str]:
     scale = _LONGEST / max(bar.total for bar in panel.bars)
     for row, bar in enumerate(panel.bars):
         middle = top + _HEADING + _ROW * row
-        envoy, workers = bar.envoy * scale, bar.workers * scale
         lines.append(_text(_BARS - 10, middle + 14, "name", bar.name))
-        lines.append(_rectangle(_BARS, middle + 2, envoy, _ROW - 6, _COLOURS["envoy"]))
-        if workers:
-            lines.append(_rectangle(_BARS + envoy, middle + 2, workers, _ROW - 6, _COLOURS["worker"]))
-        lines.append(_text(_BARS + envoy + workers + 8, middle + 14, "", _figure(bar)))
+        left: float = _BARS
+        for kind in (kind for kind in _COLOURS if bar.parts.get(kind)):
+            length = bar.parts[kind] * scale
+            lines.append(_rectangle(left, middle + 2, length, _ROW - 6, _COLOURS[kind]))
+            left += length
+        lines.append(_text(left + 8, middle + 14, "", _figure(bar)))
     return lines
 
 

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bench.crowds import CrowdOutcome
 from bench.rounds import REFERENCES, Memory, Outcome, Plan, Scenario
 from bench.slices import Result
 from bench.stats import ratio, ratio_spread
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
-from bench.upstream import EVENTS
+from bench.tools import EVENTS
 
 UNCOUNTED = "upstream"
 """The process that is not included, because it is the same for all."""
@@ -144,11 +146,16 @@ def _times(reference: str) -> str:
 def title(plan: Plan, scenario: Scenario) -> str:
     """A load, as text."""
     what = {
-        "echo": f"tools/call, {f'{scenario.content:,} characters of arguments' if scenario.content else 'small'}",
+        "echo": f"tools/call{plan.subject}, {_size(scenario)}",
         "events": f"tools/call, answered by {EVENTS} events",
         "list": f"tools/list over {len(plan.servers)} servers with {plan.tools} tools each",
     }[scenario.kind]
     return f"{what}, {scenario.connections} connection{'s' if scenario.connections > 1 else ''}"
+
+
+def _size(scenario: Scenario) -> str:
+    sizes = {"arguments": scenario.content, "result": scenario.result}
+    return ", ".join(f"{size:,} characters of {what}" for what, size in sizes.items() if size) or "small"
 
 
 def _caption(systems: Mapping[str, Figures]) -> str:
@@ -178,6 +185,50 @@ def print_memory(console: Console, memory: Mapping[str, Mapping[str, Memory]]) -
                 f"{size.before / 1e6:.0f}",
                 f"{size.after / 1e6:.0f}",
             )
+    console.print(table)
+
+
+CROWD_HEADINGS = (
+    "sharing", "all answered after s", "calls/s", "p50 ms", "children",
+    "bridge MB", "with all MB", "KiB a session", "a child MB", "its PSS MB", "all PSS MB",
+)  # fmt: skip
+"""Of `crowd_rows`."""
+
+
+def crowd_rows(outcome: CrowdOutcome) -> list[tuple[str, ...]]:
+    """A row for each way of sharing."""
+    return [
+        (
+            sharing,
+            f"{crowd.seconds:.2f}",
+            f"{crowd.calls_per_second:,.0f}",
+            f"{crowd.p50 * 1e3:.1f}",
+            str(crowd.full.count),
+            _megabytes(crowd.before.bridge.resident),
+            _megabytes(crowd.full.bridge.resident),
+            f"{crowd.growth(outcome.sessions) / 1024:.0f}",
+            _megabytes(crowd.child.resident),
+            _megabytes(crowd.child.proportional),
+            _megabytes(crowd.full.children.proportional),
+        )
+        for sharing, crowd in outcome.crowds.items()
+    ]
+
+
+def crowds_as_json(outcome: CrowdOutcome) -> Any:
+    """The figures and the underlying results, as JSON."""
+    return msgspec.to_builtins(outcome) | {
+        "rows": [dict(zip(CROWD_HEADINGS, row, strict=True)) for row in crowd_rows(outcome)]
+    }
+
+
+def print_crowds(console: Console, outcome: CrowdOutcome) -> None:
+    """Time and memory of many sessions of one stdio server."""
+    table = Table(title=f"{outcome.sessions} sessions of one stdio server", title_justify="left")
+    for heading in CROWD_HEADINGS:
+        table.add_column(heading, justify="left" if heading == CROWD_HEADINGS[0] else "right")
+    for row in crowd_rows(outcome):
+        table.add_row(*row)
     console.print(table)
 
 
@@ -228,6 +279,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             {
                 "title": title(outcome.plan, scenario),
                 "content": scenario.content,
+                "result": scenario.result,
                 "connections": scenario.connections,
                 "systems": figures(results, outcome.plan.references),
                 "rounds": {system: [_round(result) for result in own] for system, own in results.items()},

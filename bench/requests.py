@@ -15,13 +15,10 @@ import orjson
 from bench.errors import BenchError
 from bench.http1 import Message
 from bench.slices import Order
-from bench.upstream import EVENTS, answer_text
+from bench.tools import EVENTS, answer_text, padding
 
 FIRST_ID = 100_000_000
 """All ids have the same number of digits, so that the length of a request is known in advance."""
-
-_LINE = 'def echo(text: str) -> str:\n    return "said: " + text  # \u00e4\n'
-"""The padding is source code: agents send it in bulk, and every line has something to escape."""
 
 _ID = "%d"
 """Placeholder for the id."""
@@ -56,6 +53,10 @@ class Request(ABC):
         start = b"%s%s\r\n%s" % (self._head, session, self._start)
         return (b"%d" % id).join((start, *self._rest))
 
+    def line(self, id: int) -> bytes:
+        """The request with this id as a line of the stdio transport."""
+        return (b"%d" % id).join((self._start, *self._rest)) + b"\n"
+
     def check(self, id: int, answer: Message) -> None:
         """Raises BenchError unless the response has the right status, id and content."""
         expected = self.expected(id)
@@ -82,13 +83,15 @@ class Echo(Request):
     """A tools/call of `echo`."""
 
     def __init__(self, order: Order, tool: str) -> None:
-        self.content = (_LINE * (order.content // len(_LINE) + 1))[: order.content]
-        arguments = {"text": _ID} | ({"content": self.content} if order.content else {})
+        self._content, self._result = padding(order.content), order.result
+        arguments: _Json = {"text": _ID} | ({"content": self._content} if order.content else {})
+        if order.result:
+            arguments["result"] = order.result
         super().__init__(order, "tools/call", {"name": tool, "arguments": arguments})
 
     def expected(self, id: int) -> object:
         """The text."""
-        return _content(id, self.content)
+        return _content(id, self._content, self._result)
 
     def found(self, id: int, body: bytes) -> object:
         """The text."""
@@ -149,8 +152,8 @@ def header_lines(headers: Mapping[str, str]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
 
 
-def _content(id: int, content: str) -> list[_Json]:
-    return [{"type": "text", "text": answer_text(str(id), content)}]
+def _content(id: int, content: str, result: int = 0) -> list[_Json]:
+    return [{"type": "text", "text": answer_text(str(id), content, result)}]
 
 
 def _result(id: int, message: _Json) -> _Json:

@@ -16,7 +16,8 @@ from bench.errors import BenchError
 from bench.session import open_session
 from bench.slices import Answer, Kind, Order, Result
 from bench.systems import SYSTEMS, Running, Stage
-from bench.upstream import COUNT, ECHO, Ports, tool_names
+from bench.tools import COUNT, ECHO, tool_names
+from bench.upstream import Ports
 
 REFERENCES = ("plain", "router")
 
@@ -32,6 +33,8 @@ class Scenario:
     """Characters of padding in the arguments."""
     connections: int
     kind: Kind = "echo"
+    result: int = 0
+    """Characters of padding in the results."""
 
     @property
     def warm_up(self) -> int:
@@ -55,6 +58,8 @@ class Plan:
     """Tools of each server."""
     references: tuple[str, ...] = REFERENCES
     """Systems to which the others are compared, if they take part; to the last one in more respects."""
+    subject: str = ""
+    """What distinguishes its calls from those of other plans, as an ending of "tools/call"."""
 
     @property
     def slices(self) -> int:
@@ -138,6 +143,8 @@ class Rig:
             self._sessions[name] = [self._handshake(name, running) for _ in range(sessions)]
 
     def _handshake(self, name: str, running: Running) -> dict[str, str]:
+        if running.command:
+            return {}  # The client does it, with each of its children.
         try:
             tools = SYSTEMS[name].tools(self._plan.servers, tool_names(self._plan.tools))
             return open_session(running.port, tools, lambda: self._check(name))
@@ -153,10 +160,12 @@ class Rig:
         measured = {"upstream": self._upstream, **running.processes}
         order = Order(
             port=running.port,
+            command=running.command,
             sessions=tuple(self._sessions[name][: scenario.connections]),
             kind=scenario.kind,
             tools=SYSTEMS[name].tools(self._plan.servers, _called(scenario, self._plan)),
             content=scenario.content,
+            result=scenario.result,
             warm_up=scenario.warm_up,
             seconds=self._plan.seconds,
             clocks={process: child.pids() for process, child in measured.items()},

@@ -11,8 +11,14 @@ from bench.systems import TRANSPORTS
 COMPARED = ("plain", "mcp", "router", "gateway")
 """Systems that can be selected; the last one represents this gateway on every selected transport."""
 
-PLANNED = ("calls", "events", "lists", "workers")
+PLANNED = ("calls", "events", "lists", "workers", "stdio")
 """Sections that consist of rounds."""
+
+_STDIO = ("http", "stdio", "shared", "direct")
+"""One server on its two transports, and on stdio without gateway. All are compared with `http`."""
+
+_RESULTS = (0, 65_536)
+"""Characters of padding in the results of a server on two transports."""
 
 _FEW, _MANY = 3, 30
 """Number of servers whose lists are merged."""
@@ -49,10 +55,13 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         servers: int = _FEW,
         tools: int = 2,
         references: tuple[str, ...] = REFERENCES,
+        subject: str = "",
     ) -> None:
         names = tuple(f"s{number}" for number in range(1, servers + 1))
         if systems:
-            found[name] = Plan(tuple(systems), scenarios, wishes.seconds, wishes.rounds, names, tools, references)
+            found[name] = Plan(
+                tuple(systems), scenarios, wishes.seconds, wishes.rounds, names, tools, references, subject
+            )
 
     for section in wishes.sections:
         if section == "calls":
@@ -68,6 +77,9 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         elif section == "workers" and gateways:
             own = [name for each in gateways for name in (each.gateway, each.workers)]
             add("workers", own, Scenario(0, busiest), references=(own[0],))
+        elif section == "stdio" and gateways:
+            scenarios = [Scenario(0, count, result=size) for size in _RESULTS for count in wishes.connections]
+            add("stdio", _STDIO, *scenarios, servers=1, references=("http",), subject=" of one server")
     return found
 
 

@@ -52,6 +52,18 @@ def open_session(port: int, tools: tuple[str, ...], check: Callable[[], None]) -
     return headers
 
 
+def close_session(port: int, headers: dict[str, str]) -> None:
+    """Ends a session. Raises BenchError if it was none."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+    try:
+        connection.request("DELETE", "/mcp", headers=headers)
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if status != 204:
+        raise BenchError(f"DELETE got status {status}")
+
+
 def _initialize(port: int) -> dict[str, str]:
     params = {
         "protocolVersion": _VERSION,

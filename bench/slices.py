@@ -9,12 +9,17 @@ import msgspec
 Kind = Literal["echo", "events", "list"]
 """The kind of request: a tools/call with a JSON or event stream response, or tools/list."""
 
+SERVER = "server"
+"""Name of the MCP server's clock, where what it costs differs between the systems."""
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One slice of load on one system."""
 
     port: int
     """The system's MCP endpoint is http://127.0.0.1:port/mcp."""
+    command: tuple[str, ...] = ()
+    """Instead of an endpoint: a stdio server, of which the client has a child of its own for each session."""
     sessions: tuple[dict[str, str], ...]
     """Headers of the sessions, each on its own keep-alive connection with one call at a time."""
     kind: Kind
@@ -22,11 +27,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Called in turn, or for a list: all names that must be in it."""
     content: int
     """Characters of padding in each call's arguments. With 0 a call is about 120 bytes."""
+    result: int = 0
+    """Characters of padding in each call's result."""
     warm_up: int
     """Calls of each connection before the clocks are read, to open Envoy's connections and fill caches."""
     seconds: float
     clocks: dict[str, tuple[int, ...]]
-    """Process ids whose CPU is read before and after the slice, by their names in the result."""
+    """Process ids whose CPU is read before and after the slice, by their names in the result. The client adds its own
+    children, as `SERVER`."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

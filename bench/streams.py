@@ -19,11 +19,12 @@ import msgspec
 from bench.children import Child
 from bench.clock import cpu_seconds, resident_bytes
 from bench.errors import BenchError
-from bench.gateway import Gateway
+from bench.gateway import Gateway, http_server
 from bench.listeners import Answer, Order
 from bench.session import open_session
-from bench.systems import Stage, free_port, prefixed
-from bench.upstream import Ports, tool_names
+from bench.systems import envoy_child, free_port, prefixed
+from bench.tools import tool_names
+from bench.upstream import Ports
 
 SERVERS = ("one", "two")
 
@@ -108,12 +109,11 @@ class _Rig:
         upstream = Ports.parse(self._upstream.read_line())
         self._upstream_port = upstream.sessions
         self._port = free_port()
-        servers = dict.fromkeys(SERVERS, upstream.sessions)
+        servers = {name: http_server(upstream.sessions) for name in SERVERS}
         gateway = Gateway(directory / "gateway", self._port, servers, plan.transport)
-        stage = Stage(children, directory, envoy, upstream, SERVERS)
         self._processes = {
             **gateway.start(children),
-            "envoy": stage.envoy_child("gateway", gateway.bootstrap()),
+            "envoy": children.enter_context(envoy_child(envoy, directory, "gateway", gateway.bootstrap())),
         }
         open_session(self._port, prefixed(SERVERS, tool_names(2)), self._check)
 

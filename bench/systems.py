@@ -12,9 +12,18 @@ from typing import NamedTuple
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 
 from bench import native
-from bench.children import Child
-from bench.gateway import Gateway
+from bench.children import Child, Measured
+from bench.gateway import STDIO_SERVER, Gateway, Server, http_server, stdio_server, with_bridge
+from bench.slices import SERVER
 from bench.upstream import Ports
+
+
+def envoy_child(binary: Path, directory: Path, name: str, bootstrap: str) -> Child:
+    """An Envoy with one worker thread, with its configuration and log in a directory."""
+    file = directory / f"{name}.json"
+    file.write_text(bootstrap)
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"]
+    return Child(f"envoy {name}", [binary, "-c", file, *options], directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +41,7 @@ class Stage:
 
     def envoy_child(self, name: str, bootstrap: str) -> Child:
         """An Envoy with one worker thread."""
-        file = self.directory / f"{name}.json"
-        file.write_text(bootstrap)
-        arguments: list[str | Path] = [
-            self.envoy,
-            "-c",
-            file,
-            "--concurrency",
-            "1",
-            "--disable-hot-restart",
-            "--log-level",
-            "warn",
-        ]
-        return self.children.enter_context(Child(f"envoy {name}", arguments, self.directory))
+        return self.children.enter_context(envoy_child(self.envoy, self.directory, name, bootstrap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +49,10 @@ class Running:
     """A started system, which may not respond yet."""
 
     port: int
-    processes: Mapping[str, Child]
-    """By their names in the report: `envoy`, and `worker` if there is one."""
+    processes: Mapping[str, Measured]
+    """By their names in the report: `envoy`, `worker` and others if there are any."""
+    command: tuple[str, ...] = ()
+    """Instead of a port: a stdio server, which the client starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +82,40 @@ def _native(name: str, render: Callable[[int, int, Sequence[str]], Bootstrap]) -
 def _gateway(name: str, transport: str, *, stateless: bool = False, workers: int = 1) -> Callable[[Stage], Running]:
     def start(stage: Stage) -> Running:
         port = free_port()
-        servers = dict.fromkeys(stage.servers, stage.upstream.stateless if stateless else stage.upstream.sessions)
+        upstream = stage.upstream.stateless if stateless else stage.upstream.sessions
+        servers = {server: http_server(upstream) for server in stage.servers}
         gateway = Gateway(stage.directory / name, port, servers, transport, workers)
         processes = gateway.start(stage.children)
         return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes})
 
     return start
+
+
+def _own_http(stage: Stage) -> Running:
+    """With an upstream of its own, whose CPU is that of one system."""
+    directory = stage.directory / "http-server"
+    directory.mkdir()
+    server = stage.children.enter_context(Child.module("bench.upstream", directory))
+    port = Ports.parse(server.read_line()).sessions
+    return _one_server(stage, "http", http_server(port), lambda serving: {"worker": serving, SERVER: server})
+
+
+def _stdio(sharing: str) -> Callable[[Stage], Running]:
+    return lambda stage: _one_server(stage, f"stdio-{sharing}", stdio_server(sharing), with_bridge)
+
+
+def _one_server(
+    stage: Stage, name: str, server: Server, processes: Callable[[Child], Mapping[str, Measured]]
+) -> Running:
+    """A gateway with one worker; `processes` tells what it consists of besides Envoy."""
+    port = free_port()
+    gateway = Gateway(stage.directory / name, port, dict.fromkeys(stage.servers, server))
+    serving = gateway.start(stage.children)["worker"]
+    return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes(serving)})
+
+
+def _direct(_: Stage) -> Running:
+    return Running(0, {}, STDIO_SERVER)
 
 
 def prefixed(servers: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -111,6 +138,10 @@ SYSTEMS: Mapping[str, System] = {
     "gateway": System("d", "this gateway", _gateway("d", "http2")),
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", stateless=True)),
     "workers": System("d", "two workers", _gateway("d-workers", "http2", workers=2)),
+    "http": System("f", "a server on HTTP", _own_http),
+    "stdio": System("g", "on stdio, a child for each session", _stdio("session")),
+    "shared": System("h", "on stdio, one child for all", _stdio("shared")),
+    "direct": System("i", "on stdio, without gateway", _direct, is_gateway=False),
     "grpcio": System("e", "this gateway on grpcio", _gateway("e", "grpcio")),
     "grpcio-stateless": System("e", "servers without sessions", _gateway("e-stateless", "grpcio", stateless=True)),
     "grpcio-workers": System("e", "two workers", _gateway("e-workers", "grpcio", workers=2)),

@@ -6,9 +6,8 @@ listens on two free loopback ports, prints them, and ends with its standard inpu
 2025-06-18: initialize, notifications, tools/list and tools/call. On the first port initialize returns a session id, which
 every later request must have; on the second there are no sessions.
 
-It lists the given number of tools, at least its two. `echo` returns its argument `text` and the length of its argument
-`content` as JSON, so that a client can check that a large request arrived completely, while responses stay small. `count`
-returns an event stream: progress notifications, one write each, then the result.
+It lists the given number of tools, at least its two (`bench.tools`). `count` returns an event stream, one write for each
+event.
 
 A GET gets a stream without events; `GET /streams` returns the number of open ones.
 """
@@ -17,27 +16,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import orjson
 import uvloop
 
 from bench.http1 import Message, Reader
-
-ECHO = "echo"
-COUNT = "count"
-
-EVENTS = 100
-"""Events in the stream of `count`; the last one is the result."""
+from bench.tools import Tools, counted, counts, error
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 """Head of the response to a GET, which has no content. That of `count` has the same start."""
 
 _END = b"0\r\n\r\n"
-
-_Json = dict[str, Any]
 
 
 class Ports(NamedTuple):
@@ -60,33 +52,6 @@ class Events(NamedTuple):
     pieces: list[bytes]
 
 
-def tool_names(count: int) -> tuple[str, ...]:
-    """Tool names of a server with this many tools."""
-    return (ECHO, COUNT, *(f"search_records_{number}" for number in range(count - 2)))
-
-
-def _tool(name: str) -> _Json:
-    # As long as the tools of well-known servers: 600 bytes, mostly descriptions of arguments.
-    text = {"type": "string", "description": "What to look for: words, or a phrase in quotation marks."}
-    size = {"type": "integer", "minimum": 1, "maximum": 100, "description": "How many to give at most. Default: 20."}
-    properties = {
-        "text": text,
-        "content": {"type": "string", "description": "Anything else, as long as it needs to be."},
-        "limit": size,
-        "order": {"type": "string", "enum": ["newest", "oldest", "best"], "description": "Which ones come first."},
-    }
-    return {
-        "name": name,
-        "description": "Says what it was given. Use it when you need to see that a request arrived, and how much of it.",
-        "inputSchema": {"type": "object", "properties": properties, "required": ["text"]},
-    }
-
-
-def answer_text(text: str, content: str) -> str:
-    """The result of `echo`."""
-    return f"{text}:{len(content)}"
-
-
 class Server:
     """Sessions and methods, without the network.
 
@@ -101,12 +66,7 @@ class Server:
         self._session_count = 0
         self.streams = 0
         """Number of open streams."""
-        listed = [_tool(name) for name in tool_names(tools)]
-        self._methods: dict[str, Callable[[_Json], _Json]] = {
-            "ping": lambda _: {},
-            "tools/list": lambda _: {"tools": listed},
-            "tools/call": _call,
-        }
+        self._tools = Tools(tools)
 
     def answer(self, request: Message) -> bytes | Events:
         """The complete response to a request."""
@@ -117,18 +77,18 @@ class Server:
             return self._without_message(method, request.header(b"mcp-session-id") or b"")
         message = orjson.loads(request.body)
         if message.get("method") == "initialize":
-            return self._initialize(message)
+            return self._initialize(self._tools.answer(message))
         if not self._stateless and request.header(b"mcp-session-id") not in self._sessions:
-            return _response(b"404 Not Found", _error(message.get("id"), -32001, "unknown session"))
+            return _response(b"404 Not Found", error(message.get("id"), -32001, "unknown session"))
         if "id" not in message:
             return _response(b"202 Accepted", b"")
-        if message["method"] == "tools/call" and message["params"]["name"] == COUNT:
-            return Events([STREAM, *map(_chunk, _events(message)), _END])
-        return _response(b"200 OK", self._result(message))
+        if counts(message):
+            return Events([STREAM, *map(_chunk, counted(message)), _END])
+        return _response(b"200 OK", self._tools.answer(message))
 
     def _without_message(self, method: bytes, session: bytes) -> bytes:
         if session not in self._sessions:
-            return _response(b"404 Not Found", _error(None, -32001, "unknown session"))
+            return _response(b"404 Not Found", error(None, -32001, "unknown session"))
         if method == b"DELETE":
             self._sessions.discard(session)
             return _response(b"204 No Content", b"")
@@ -136,13 +96,7 @@ class Server:
             return STREAM
         return _response(b"405 Method Not Allowed", b"", b"allow: GET, POST, DELETE\r\n")
 
-    def _initialize(self, message: _Json) -> bytes:
-        result = {
-            "protocolVersion": message["params"]["protocolVersion"],
-            "capabilities": {"tools": {}},
-            "serverInfo": {"name": "bench-upstream", "version": "1"},
-        }
-        body = orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result})
+    def _initialize(self, body: bytes) -> bytes:
         if self._stateless:
             return _response(b"200 OK", body)
         session = b"bench-%d" % self._session_count
@@ -150,42 +104,10 @@ class Server:
         self._sessions.add(session)
         return _response(b"200 OK", body, b"mcp-session-id: %s\r\n" % session)
 
-    def _result(self, message: _Json) -> bytes:
-        method = self._methods.get(message["method"])
-        if method is None:
-            return _error(message["id"], -32601, f"unknown method {message['method']}")
-        try:
-            result = method(message.get("params", {}))
-        except KeyError as error:
-            return _error(message["id"], -32602, f"unknown tool or missing argument {error}")
-        return orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result})
-
-
-def _call(params: _Json) -> _Json:
-    if params["name"] != ECHO:
-        raise KeyError(params["name"])
-    arguments = params["arguments"]
-    text = answer_text(arguments["text"], arguments.get("content", ""))
-    return {"content": [{"type": "text", "text": text}], "isError": False}
-
-
-def _events(message: _Json) -> Iterator[bytes]:
-    params = message["params"]
-    progress = {"progressToken": params["_meta"]["progressToken"], "total": EVENTS}
-    for done in range(1, EVENTS):
-        about = {**progress, "progress": done, "message": f"{done} of {EVENTS} records read"}
-        yield orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": about})
-    content = [{"type": "text", "text": answer_text(params["arguments"]["text"], "")}]
-    yield orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"content": content, "isError": False}})
-
 
 def _chunk(data: bytes) -> bytes:
     event = b"event: message\ndata: %s\n\n" % data
     return b"%x\r\n%s\r\n" % (len(event), event)
-
-
-def _error(id: object, code: int, message: str) -> bytes:
-    return orjson.dumps({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
 
 
 def _response(status: bytes, body: bytes, headers: bytes = b"") -> bytes:

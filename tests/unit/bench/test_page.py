@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.crowds import Crowd, CrowdOutcome, Sizes
+from bench.crowds import Memory as Memory_
+from bench.crowds import Round as Round_
 from bench.errors import BenchError
 from bench.page import BEGIN, END, GOALS, place, written
 from bench.report import Comparison
@@ -29,15 +32,15 @@ def outcome(*, worker: float) -> Outcome:
 
 
 def test_what_is_around_the_figures_stays() -> None:
-    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None)
+    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None, None)
     assert page.startswith(f"before\n{BEGIN}\n")
     assert page.endswith(f"{END}\nafter\n")
     assert "old" not in page
-    assert written(page, ABOUT, {"calls": outcome(worker=0.007)}, None) == page
+    assert written(page, ABOUT, {"calls": outcome(worker=0.007)}, None, None) == page
 
 
 def test_figures_and_goals() -> None:
-    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None)
+    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None, None)
     assert "| (d) this gateway | 700 | 0.70 | 1.00 | 1.00 | 2.00 | 50 | 10 | 1.20 | 0.20 |" in page
     assert "| CPU, small calls, 16 connections | \u2264 1.8 | 1.20 | yes |" in page
     assert "| of it the worker's | \u2264 0.35 | 0.20 | yes |" in page
@@ -48,7 +51,7 @@ def test_figures_and_goals() -> None:
 
 
 def test_goals_that_are_missed() -> None:
-    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.07)}, None)
+    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.07)}, None, None)
     assert "| CPU, small calls, 16 connections | \u2264 1.8 | 3.00 | **not yet** |" in page
 
 
@@ -65,10 +68,19 @@ def test_streams() -> None:
     sizes = {"worker": 1_000_000}
     rounds = [Round(open={"worker": 3_048_000}, closed={"worker": 2_000_000})]
     held = StreamOutcome(100, sizes, sizes, rounds, 10.0, {"worker": 0.05}, 100)
-    page = written(PAGE, ABOUT, {}, held)
+    page = written(PAGE, ABOUT, {}, None, held)
     assert "| worker | 0 KiB | 20 KiB | 50 \u00b5s/s |" in page
     assert "| worker, open |  | 3 |" in page
     assert "| worker, closed | 1 | 2 |" in page
+
+
+def test_many_sessions_of_a_stdio_server() -> None:
+    sizes = Sizes(Memory_(40_000_000, 0), Memory_(20_000_000, 10_000_000), 2)
+    calls = Result(calls=100, seconds=1.0, p50=0.001, p99=0.002, cpu={}, client_cpu=0.0)
+    crowds = CrowdOutcome(7, {"shared": Crowd(sizes, [Round_(1.5, sizes, calls)])})
+    page = written(PAGE, ABOUT, {}, crowds, None)
+    assert "**7 sessions of one stdio server**" in page
+    assert "| shared | 1.50 | 100 | 1.0 | 2 | 40.0 | 40.0 | 0 | 10.0 | 5.0 | 10.0 |" in page
 
 
 @pytest.mark.parametrize("page", ["", BEGIN, f"{END}\n{BEGIN}"])

@@ -28,14 +28,25 @@ def test_panels() -> None:
         "tools/call, small, 16 connections",
     ]
     router, workers = both[0].bars
-    assert (router.envoy, router.workers, router.ratio) == pytest.approx((100, 0, 1))
-    assert (workers.envoy, workers.workers, workers.ratio) == pytest.approx((100, 50, 1.5))
+    assert (router.parts["envoy"], router.parts["worker"], router.ratio) == pytest.approx((100, 0, 1))
+    assert (workers.parts["envoy"], workers.parts["worker"], workers.ratio) == pytest.approx((100, 50, 1.5))
+
+
+def test_a_stdio_server_and_its_bridge_are_parts() -> None:
+    plan = Plan(("direct", "stdio"), (Scenario(0, 1),), 1.0, 1, ("one",), 2)
+    direct = Result(calls=100, seconds=1.0, p50=1e-3, p99=1e-3, cpu={"upstream": 0, "server": 0.01}, client_cpu=1)
+    results = {"direct": [direct], "stdio": [result(0.01, worker=0.01, bridge=0.02, server=0.01)]}
+    (panel,) = panels(Outcome(plan, {plan.scenarios[0]: results}, {}))
+    assert panel.bars[0].parts == pytest.approx({"envoy": 0, "worker": 0, "bridge": 0, "server": 100})
+    assert panel.bars[1].parts == pytest.approx({"envoy": 100, "worker": 100, "bridge": 200, "server": 100})
+    assert panel.bars[0].ratio is None
 
 
 def test_bars_are_in_proportion() -> None:
-    slow, fast = Bar("slow", envoy=100, workers=300, ratio=4.0), Bar("a < b", envoy=50, workers=0, ratio=None)
+    slow = Bar("slow", {"envoy": 100, "worker": 300}, ratio=4.0)
+    fast = Bar("a < b", {"envoy": 50, "worker": 0}, ratio=None)
     root = ET.fromstring(draw([Panel("one", [slow, fast]), Panel("two", [fast])]))
-    widths = [float(bar.attrib["width"]) for bar in root.iter(f"{SVG}rect")][3:]  # after the background and the legend
+    widths = [float(bar.attrib["width"]) for bar in root.iter(f"{SVG}rect")][5:]  # after the background and the legend
     longest = widths[0] + widths[1]
     assert widths == pytest.approx([longest / 4, longest * 3 / 4, longest / 8, longest])
     texts = [text.text for text in root.iter(f"{SVG}text")]
@@ -45,7 +56,7 @@ def test_bars_are_in_proportion() -> None:
 
 
 def test_nothing_leaves_the_picture() -> None:
-    root = ET.fromstring(draw([Panel("one", [Bar("b", envoy=1, workers=2, ratio=None)] * 5)] * 3))
+    root = ET.fromstring(draw([Panel("one", [Bar("b", {"envoy": 1, "worker": 2}, ratio=None)] * 5)] * 3))
     for element in root:
         if "y" in element.attrib:
             assert 0 < float(element.attrib["y"]) < float(root.attrib["height"])

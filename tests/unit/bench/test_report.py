@@ -56,6 +56,7 @@ def test_several_workers_count_together() -> None:
     [
         (Scenario(0, 1), "tools/call, small, 1 connection"),
         (Scenario(65_536, 16), "tools/call, 65,536 characters of arguments, 16 connections"),
+        (Scenario(0, 1, result=65_536), "tools/call, 65,536 characters of result, 1 connection"),
         (Scenario(0, 16, "events"), "tools/call, answered by 100 events, 16 connections"),
         (Scenario(0, 1, "list"), "tools/list over 2 servers with 50 tools each, 1 connection"),
     ],
@@ -63,6 +64,11 @@ def test_several_workers_count_together() -> None:
 def test_title(scenario: Scenario, words: str) -> None:
     plan = Plan(("router",), (scenario,), 1.0, 1, ("one", "two"), 50)
     assert title(plan, scenario) == words
+
+
+def test_a_plan_with_a_subject_says_so() -> None:
+    plan = Plan(("stdio",), (Scenario(0, 1),), 1.0, 1, ("one",), 2, subject=" of one server")
+    assert title(plan, plan.scenarios[0]) == "tools/call of one server, small, 1 connection"
 
 
 def test_the_table_has_what_matters() -> None:

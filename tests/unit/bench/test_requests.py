@@ -9,7 +9,8 @@ from bench.errors import BenchError
 from bench.http1 import Message, Reader
 from bench.requests import Request, header_lines, requests
 from bench.slices import Kind, Order
-from bench.upstream import EVENTS, Events, Server, tool_names
+from bench.tools import EVENTS, tool_names
+from bench.upstream import Events, Server
 
 ID = 100_000_007
 

@@ -21,11 +21,16 @@ def test_all_sections() -> None:
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
         "workers": ("gateway", "workers"),
+        "stdio": ("http", "stdio", "shared", "direct"),
     }
     assert found["calls"].scenarios == (Scenario(0, 1), Scenario(0, 16), Scenario(65_536, 1), Scenario(65_536, 16))
-    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 30, 3]
+    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 30, 3, 1]
     assert found["lists of 30"].tools == 50
     assert found["workers"].references == ("gateway",)
+    assert found["stdio"].references == ("http",)
+    assert [(each.result, each.connections) for each in found["stdio"].scenarios] == [
+        (0, 1), (0, 16), (65_536, 1), (65_536, 16),
+    ]  # fmt: skip
 
 
 def test_both_transports_meet_in_one_plan() -> None:
