@@ -112,8 +112,9 @@ def _progress_of(method: str, members: Members) -> bytes | None:
 
 def key_of(raw: bytes) -> Key:
     """An id or token, to compare."""
-    value: int | str = json.loads(raw)  # integers of any length, which the others have not
-    return type(value), value
+    if raw[:1] != b'"':
+        return int, int(raw)
+    return str, str(json.loads(raw)) if b"\\" in raw else raw[1:-1].decode()
 
 
 def token_of(request: envelope.Request) -> bytes | None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcp_extproc.bridge.messages import Kind, cancelled_id, key_of, read, reading, token_of
 from mcp_extproc.mcp import envelope
@@ -69,6 +73,11 @@ def test_keys() -> None:
     assert key_of(b"1") != key_of(b'"1"')
     assert key_of(b'"\\u00e9"') == key_of('"é"'.encode())
     assert key_of(b"9" * 100) == (int, int("9" * 100))
+
+
+@given(st.integers() | st.text(), st.booleans())
+def test_a_key_is_the_value(value: int | str, ascii_only: bool) -> None:
+    assert key_of(json.dumps(value, ensure_ascii=ascii_only).encode()) == (type(value), value)
 
 
 def parsed(body: bytes) -> envelope.Message:
