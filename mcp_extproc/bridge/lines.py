@@ -53,11 +53,12 @@ class Lines:
 
     def feed(self, chunk: bytes) -> Iterator[bytes | TooLong]:
         """The lines that a chunk completes, without their ends and without empty ones."""
-        *ended, rest = chunk.split(b"\n")
-        for piece in ended:
-            self._add(piece)
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            self._add(chunk[start:end])
+            start = end + 1
             yield from self._take()
-        self._add(rest)
+        self._add(chunk[start:])
 
     def _add(self, piece: bytes) -> None:
         if self._start is None and len(self._pending) + len(piece) <= self._max:
@@ -74,10 +75,15 @@ class Lines:
         self._start = None
         if start is not None:
             yield TooLong(start, pending)
-        elif line := pending.translate(_LINE_BREAKS).strip(b" \t"):
+        elif line := _without_line_breaks(pending).strip(b" \t"):
             yield line
 
 
 def as_line(message: bytes) -> bytes:
     """A JSON text as a line. In JSON, line breaks stand only between tokens, where a blank means the same."""
-    return message.translate(_LINE_BREAKS) + b"\n"
+    return _without_line_breaks(message) + b"\n"
+
+
+def _without_line_breaks(text: bytes) -> bytes:
+    """With blanks instead. Most have none, which is found out many times faster than they are replaced."""
+    return text.translate(_LINE_BREAKS) if b"\n" in text or b"\r" in text else text
