@@ -190,7 +190,7 @@ def print_memory(console: Console, memory: Mapping[str, Mapping[str, Memory]]) -
 
 CROWD_HEADINGS = (
     "sharing", "all answered after s", "calls/s", "p50 ms", "children",
-    "bridge MB", "with all MB", "KiB a session", "a child MB", "its PSS MB", "all PSS MB",
+    "bridge MB", "PSS MB", "with all MB", "KiB a session", "a child MB", "its PSS MB", "all PSS MB",
 )  # fmt: skip
 """Of `crowd_rows`."""
 
@@ -205,6 +205,7 @@ def crowd_rows(outcome: CrowdOutcome) -> list[tuple[str, ...]]:
             f"{crowd.p50 * 1e3:.1f}",
             str(crowd.full.count),
             _megabytes(crowd.before.bridge.resident),
+            _megabytes(crowd.before.bridge.proportional),
             _megabytes(crowd.full.bridge.resident),
             f"{crowd.growth(outcome.sessions) / 1024:.0f}",
             _megabytes(crowd.child.resident),

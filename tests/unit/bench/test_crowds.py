@@ -50,7 +50,7 @@ def test_the_json_has_figures_and_rounds() -> None:
 
 
 def test_the_report_has_all_of_them() -> None:
-    expected = ("session", "4.00", "1,500", "4.0", "101", "40.0", "45.1", "50", "10.0", "2.5", "252.5")
+    expected = ("session", "4.00", "1,500", "4.0", "101", "40.0", "20.0", "45.1", "50", "10.0", "2.5", "252.5")
     assert crowd_rows(OUTCOME) == [expected]
     written = io.StringIO()
     print_crowds(Console(file=written, width=140), OUTCOME)

@@ -80,7 +80,7 @@ def test_many_sessions_of_a_stdio_server() -> None:
     crowds = CrowdOutcome(7, {"shared": Crowd(sizes, [Round_(1.5, sizes, calls)])})
     page = written(PAGE, ABOUT, {}, crowds, None)
     assert "**7 sessions of one stdio server**" in page
-    assert "| shared | 1.50 | 100 | 1.0 | 2 | 40.0 | 40.0 | 0 | 10.0 | 5.0 | 10.0 |" in page
+    assert "| shared | 1.50 | 100 | 1.0 | 2 | 40.0 | 0.0 | 40.0 | 0 | 10.0 | 5.0 | 10.0 |" in page
 
 
 @pytest.mark.parametrize("page", ["", BEGIN, f"{END}\n{BEGIN}"])
