@@ -1,17 +1,20 @@
-"""What a worker holds of servers' answers, bounded in bytes, for all who ask together and for each of them. Sans-IO.
+"""What a process holds of servers' answers, bounded in bytes, for all who ask together and for each of them. Sans-IO.
 
 Whoever reads an answer takes bytes as they come, and gives them back once what was made of them is sent. Nobody takes more
 than a share; so one client, whatever it asks for, leaves room for others. And the few bytes that others need are there also
 while several clients have all they may: the last part is kept for those who hold little.
 
 Waiting is for those who hold nothing yet (:meth:`Holding.wait`). Whoever holds something and gets no more has to give up:
-if such waited for each other, all would wait until their time is up.
+if such waited for each other, all would wait until their time is up. Where what is held goes away by itself, as clients read
+it, others may wait as well (:meth:`Part.wait`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -21,21 +24,28 @@ SHARE: Final = 4
 LITTLE: Final = 256
 """Only holders of less than this part of all get bytes of the last quarter."""
 
+MAX_WAITING: Final = 1000
+"""Most who wait at a time: whoever gives something back looks at all of them."""
+
 
 class HeldBytes:
-    """The bytes of a worker.
+    """The bytes of a process.
 
     Args:
-        most: of all together.
+        most: of all together. It may change: then what is held already stays.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.share = most // SHARE
-        """Most of one holder."""
         self._by_holder: Counter[str] = Counter()
         self._waiting: dict[Waiting, None] = {}
         self._total = 0
+        self._is_handing_over = False
+
+    @property
+    def share(self) -> int:
+        """Most of one holder."""
+        return self.most // SHARE
 
     @property
     def total(self) -> int:
@@ -70,13 +80,31 @@ class HeldBytes:
         if not self._by_holder[holder]:
             del self._by_holder[holder]
         self._total -= size
+        if not self._is_handing_over:
+            self._serve()
+
+    def _serve(self) -> None:
         # The first who came is the first who gets it; others pass who has to wait for its own share.
         for waiting in list(self._waiting):
             waiting.try_again()
 
-    def queue(self, waiting: Waiting) -> None:
-        """For :class:`Holding`."""
+    @contextmanager
+    def handing_over(self) -> Iterator[None]:
+        """For :class:`Part`: nobody who waits gets what is given back meanwhile."""
+        self._is_handing_over = True
+        try:
+            yield
+        finally:
+            self._is_handing_over = False
+            self._serve()
+
+    def queue(self, try_: Callable[[], bool], on_there: Callable[[], object]) -> Waiting | None:
+        """For :class:`Holding` and :class:`Part`: a place in the queue, unless it is too long."""
+        if len(self._waiting) >= MAX_WAITING:
+            return None
+        waiting = Waiting(self, try_, on_there)
         self._waiting[waiting] = None
+        return waiting
 
     def leave(self, waiting: Waiting) -> None:
         """For :class:`Waiting`."""
@@ -108,7 +136,7 @@ class Holding:
 
     def part(self) -> Part:
         """Something whose size changes while it is held."""
-        return Part(self)
+        return Part(self, self._bytes)
 
     def reserve(self, size: int) -> bool:
         """Take bytes that parts use later; whether they are there."""
@@ -128,17 +156,15 @@ class Holding:
             self._bytes.give_back(self._holder, -more)
         return True
 
-    def wait(self, size: int, on_reserved: Callable[[], object]) -> Waiting:
-        """Reserve bytes as soon as they are there. Only for who holds nothing.
+    def wait(self, size: int, on_reserved: Callable[[], object]) -> Waiting | None:
+        """Reserve bytes as soon as they are there; ``None`` where too many wait. Only for who holds nothing.
 
         Args:
             size: at most :attr:`most`.
             on_reserved: called then.
         """
         assert not self._taken, "who holds something must not wait"
-        waiting = Waiting(self._bytes, self, size, on_reserved)
-        self._bytes.queue(waiting)
-        return waiting
+        return self._bytes.queue(partial(self.reserve, size), on_reserved)
 
     def release(self) -> None:
         """Give everything back."""
@@ -148,9 +174,15 @@ class Holding:
 class Part:
     """Something that is held, as large as it is now."""
 
-    def __init__(self, holding: Holding) -> None:
+    def __init__(self, holding: Holding, bytes_: HeldBytes) -> None:
         self._holding = holding
+        self._bytes = bytes_
         self._size = 0
+
+    @property
+    def most(self) -> int:
+        """Most that it can ever hold."""
+        return self._holding.most
 
     def keep(self, size: int) -> bool:
         """Hold so many bytes from now on; whether they are there."""
@@ -159,21 +191,42 @@ class Part:
         self._size = size
         return True
 
+    def take_over(self, other: Part | None, size: int) -> bool:
+        """Hold so many bytes more, and the other, if there is one, that many less, or none: nobody gets them in between.
+        Whether they are there; if not, nothing changes."""
+        if other is None:
+            return self.keep(self._size + size)
+        with self._bytes.handing_over():
+            before = other._size
+            other.keep(max(0, before - size))
+            is_there = self.keep(self._size + size)
+            if not is_there:
+                other.keep(before)
+        return is_there
+
+    def wait(self, size: int, on_kept: Callable[[], object]) -> Waiting | None:
+        """Hold so many bytes as soon as they are there; ``None`` where too many wait. Only for who gives up after a while.
+
+        Args:
+            size: at most :attr:`most`.
+            on_kept: called then.
+        """
+        return self._bytes.queue(partial(self.keep, size), on_kept)
+
 
 class Waiting:
     """A place in the queue."""
 
-    def __init__(self, bytes_: HeldBytes, holding: Holding, size: int, on_reserved: Callable[[], object]) -> None:
+    def __init__(self, bytes_: HeldBytes, try_: Callable[[], bool], on_there: Callable[[], object]) -> None:
         self._bytes = bytes_
-        self._holding = holding
-        self._size = size
-        self._on_reserved = on_reserved
+        self._try = try_
+        self._on_there = on_there
 
     def try_again(self) -> None:
         """Something was given back."""
-        if self._holding.reserve(self._size):
+        if self._try():
             self.leave()
-            self._on_reserved()
+            self._on_there()
 
     def leave(self) -> None:
         """Wait no more."""

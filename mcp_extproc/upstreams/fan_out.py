@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -40,6 +41,7 @@ from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.answers import Answers
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import NOT_HELD, SessionLost, UpstreamClient, UpstreamError
+from mcp_extproc.upstreams.room import granted
 
 _LOG = log.logger("upstreams")
 
@@ -111,7 +113,7 @@ class LegRunner:
             return await self._run_all(legs, holding)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        if not await _reserved(holding, size, max(leg.deadline for leg in lists)):
+        if not await granted(partial(holding.wait, size), max(leg.deadline for leg in lists)):
             return [Failed(leg.server, NO_ROOM, NOT_HELD) for leg in legs]
         waited = loop.time() - began
         return await self._run_all([replace(leg, deadline=leg.deadline - waited) for leg in legs], holding)
@@ -411,20 +413,6 @@ class LegRunner:
     async def close(self) -> None:
         """Give up what still runs by itself: sessions being opened or ended, answers to servers."""
         await self._tasks.close()
-
-
-async def _reserved(holding: Holding, size: int, seconds: float) -> bool:
-    """Wait until there is room for what was as large the last time; whether there is. Nothing is held meanwhile."""
-    reserved = asyncio.Event()
-    waiting = holding.wait(size, reserved.set)
-    try:
-        async with asyncio.timeout(seconds):
-            await reserved.wait()
-    except TimeoutError:
-        return False
-    finally:
-        waiting.leave()
-    return True
 
 
 async def _within(seconds: float, work: Awaitable[_T]) -> _T:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_extproc import held as held_module
 from mcp_extproc.held import HeldBytes
 
 MOST = 1 << 20
@@ -112,10 +114,50 @@ def test_who_waits_no_more_gets_nothing() -> None:
     held, got = HeldBytes(MOST), list[str]()
     full = held.holding("a")
     full.part().keep(SHARE)
-    held.holding("a").wait(SHARE, lambda: got.append("a")).leave()
+    waiting = held.holding("a").wait(SHARE, lambda: got.append("a"))
+    assert waiting is not None
+    waiting.leave()
     full.release()
     assert got == []
     assert held.total == 0
+
+
+def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_module, "MAX_WAITING", 2)
+    held, got = HeldBytes(MOST), list[int]()
+    full = held.holding("a")
+    full.part().keep(SHARE)
+    waiting = [held.holding("a").wait(1, partial(got.append, number)) for number in range(3)]
+    assert waiting[2] is None
+    full.release()
+    assert got == [0, 1]
+
+
+def test_who_holds_something_may_wait_where_it_gives_up_after_a_while() -> None:
+    held, got = HeldBytes(MOST), list[bool]()
+    full, part = held.holding("a"), held.holding("a").part()
+    full.part().keep(SHARE - 10)
+    assert part.keep(10)
+    part.wait(100, lambda: got.append(True))
+    full.release()
+    assert got == [True]
+    assert held.total == 100
+
+
+def test_what_is_taken_over_is_nobody_elses_in_between() -> None:
+    """The one who waits would have it otherwise."""
+    held, got = HeldBytes(MOST), list[bool]()
+    for name in ("a", "b"):
+        held.holding(name).part().keep(SHARE)
+    reader, stream = held.holding("c").part(), held.holding("d").part()
+    reader.keep(SHARE)
+    held.holding("e").wait(SHARE // 2, lambda: got.append(True))
+    assert stream.take_over(reader, SHARE)
+    assert (held.of("c"), held.of("d"), got) == (0, SHARE, [])
+    assert not reader.take_over(stream, SHARE + 1)
+    assert (held.of("c"), held.of("d"), got) == (0, SHARE, [])
+    stream.keep(0)
+    assert got == [True]
 
 
 _steps = st.tuples(st.sampled_from("abcdef"), st.sampled_from([0, 100, SHARE // 3, SHARE, SHARE + 1, -1]))
