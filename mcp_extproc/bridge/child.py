@@ -10,18 +10,19 @@ import os
 import signal
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.environment import NotStarted, inherited, own_variables, program
-from mcp_extproc.bridge.lines import Lines, TooLong, as_line
+from mcp_extproc.bridge.lines import Lines, Skipped, as_line
 from mcp_extproc.bridge.messages import reading
-from mcp_extproc.bridge.peer import NotRead, Receive
+from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, kept
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, Said, plain
 from mcp_extproc.bridge.spec import StdioServer
 from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.gateway.redaction import Redactor
+from mcp_extproc.gateway.request import Headers
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 
@@ -31,7 +32,6 @@ GRACE_SECONDS = 2.0
 _CHUNK = 1 << 16
 _REASON_CHARACTERS = 200
 _JUNK_CHARACTERS = 200
-_POLL_SECONDS = 0.02
 _UNREAD_MESSAGES = 2
 """As many requests of the largest size may wait for a child that does not read."""
 
@@ -73,10 +73,14 @@ class Child:
         spec: what it is a child of.
         redact: takes out what it was given of secrets: its file of variables may be another one for the next.
         reports: where it is reported.
+        inbox: takes what it writes.
     """
 
-    def __init__(self, process: _Process, mark: str, spec: StdioServer, redact: Redactor, reports: Reports) -> None:
+    def __init__(
+        self, process: _Process, mark: str, spec: StdioServer, redact: Redactor, reports: Reports, inbox: Inbox
+    ) -> None:
         self._process = process
+        self._inbox = inbox
         self._mark = mark
         self._spec = spec
         self._reports = reports
@@ -96,7 +100,7 @@ class Child:
         """Whether it ended because it was told to."""
 
     @classmethod
-    async def start(cls, spec: StdioServer, reports: Reports, receive: Receive) -> Child:
+    async def start(cls, spec: StdioServer, reports: Reports, inbox: Inbox) -> Child:
         """Start one.
 
         Raises:
@@ -113,20 +117,21 @@ class Child:
                     env={**variables, processes.MARK: mark}, cwd=spec.cwd, stdin=PIPE, stdout=PIPE, stderr=PIPE,
                     start_new_session=True, preexec_fn=processes.ending_with_parent(os.getpid()),
                 )  # fmt: skip
-                processes.WAITED.pids.add(process.pid)
+                processes.WAITED.add(process)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
             raise NotStarted(why or "unknown reason") from None
         redact = Redactor((*own.values(), *secret_words(spec.command)), "")
-        child = cls(process, mark, spec, redact, reports)
-        child._begin(receive)
+        child = cls(process, mark, spec, redact, reports, inbox)
+        child._begin()
         reports.event(logging.DEBUG, "child_started", {"pid": child.pid})
         return child
 
-    def _begin(self, receive: Receive) -> None:
+    def _begin(self) -> None:
         name = self._reports.name
+        self._process.protocol.on_read = self._count_unread
         self._readers = [
-            self._tasks.start("read_child", self._read(receive), server=name, on_failure=self._unreadable),
+            self._tasks.start("read_child", self._read(), server=name, on_failure=self._unreadable),
             self._tasks.start("read_child_errors", self._read_errors(), server=name, on_failure=self._unreadable),
         ]
         self._tasks.start("wait_for_child", self._wait(), server=name)
@@ -136,8 +141,12 @@ class Child:
         """Whether it is no use for anything new."""
         return self._ending is not None
 
-    def write(self, message: bytes) -> None:
+    def write(self, message: bytes, context: Headers = ()) -> None:  # noqa: ARG002 - there are no headers
         """Send it a message.
+
+        Args:
+            message: its text.
+            context: reaches nobody.
 
         Raises:
             NotRead: it does not read, or has ended. ``str()`` is a clause that says which.
@@ -145,9 +154,19 @@ class Child:
         pipe = self._process.stdin
         if pipe is None or pipe.is_closing() or self._ending is not None:
             raise NotRead("has ended")
-        if pipe.transport.get_write_buffer_size() > _UNREAD_MESSAGES * self._spec.request_bytes:
+        unread = pipe.transport.get_write_buffer_size()
+        if unread > _UNREAD_MESSAGES * self._spec.request_bytes:
             raise NotRead("does not read its input")
+        if not self._inbox.unsent.keep(unread + len(message)):
+            raise NotRead(f"has not read its input, and {NO_ROOM}")
         pipe.write(as_line(message))
+        self._count_unread()
+
+    def _count_unread(self) -> None:
+        if self._process.stdin is not None:
+            unread = self._process.stdin.transport.get_write_buffer_size()
+            # Less is not told of.
+            self._inbox.unsent.keep(unread if unread > _CHUNK else 0)
 
     async def end(self) -> None:
         """End it and all below it: SIGTERM, then SIGKILL."""
@@ -159,24 +178,32 @@ class Child:
 
     # -- What it writes -------------------------------------------------------------------------------------------------
 
-    async def _read(self, receive: Receive) -> None:
+    async def _read(self) -> None:
         assert self._process.stdout is not None
         lines = Lines(self._spec.event_bytes)
-        async for chunk in _chunks(self._process.stdout):
-            for line in lines.feed(chunk):
-                await self._take(line, receive)
+        while await self._read_some(self._process.stdout, lines):
+            if not await kept(self._inbox.reading, lines.held):
+                lines.skip()
+                self._inbox.reading.keep(0)
         try:
             async with asyncio.timeout(GRACE_SECONDS):
                 await self._process.exited.wait()
         except TimeoutError:
             self._end_soon("has closed its standard output")
 
-    async def _take(self, line: bytes | TooLong, receive: Receive) -> None:
-        if isinstance(line, TooLong):
-            self._reports.line(
-                logging.WARNING, "stdout_line_too_long", self.pid, f"over {self._spec.event_bytes} bytes"
-            )
-            await receive(line)
+    async def _read_some(self, pipe: asyncio.StreamReader, lines: Lines) -> bool:
+        """The next lines; whether there was anything. A function of its own, so that the last one is not kept."""
+        chunk = await pipe.read(_CHUNK)
+        for line in lines.feed(chunk):
+            await self._take(line)
+        return bool(chunk)
+
+    async def _take(self, line: bytes | Skipped) -> None:
+        if isinstance(line, Skipped):
+            event = "stdout_line_refused" if line.found_no_room else "stdout_line_too_long"
+            why = NO_ROOM if line.found_no_room else f"over {self._spec.event_bytes} bytes (limits.event_bytes)"
+            self._reports.line(logging.WARNING, event, self.pid, why)
+            await self._inbox.receive(line)
             return
         messages = await in_slices(reading(line))
         if messages is None:
@@ -184,11 +211,11 @@ class Child:
             self._reports.line(logging.WARNING, "stdout_is_no_message", self.pid, text)
             return
         for message in messages:
-            await receive(message)
+            await self._inbox.receive(message)
 
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
-        async for chunk in _chunks(self._process.stderr):
+        while chunk := await self._process.stderr.read(_CHUNK):
             self._log(self._said.feed(chunk))
         self._log(self._said.finish())
 
@@ -221,46 +248,34 @@ class Child:
         if self._process.stdin is not None:
             self._process.stdin.close()
         processes.send_to_group(signal.SIGTERM, self.pid)
-        strays = self._strays()
-        processes.send(signal.SIGTERM, strays)
+        processes.send(signal.SIGTERM, await self._strays(0))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
                 await self._process.exited.wait()
-                while self._is_group_left() or strays:
-                    await asyncio.sleep(_POLL_SECONDS)
-                    strays = self._strays()
+                for pause in processes.pauses():
+                    if not await self._strays(pause) and not processes.is_group(self.pid):
+                        break
         processes.send_to_group(signal.SIGKILL, self.pid)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
-                while strays := self._strays():
+                for pause in processes.pauses():
+                    if not (strays := await self._strays(pause)):
+                        break
                     processes.send(signal.SIGKILL, strays)
-                    await asyncio.sleep(_POLL_SECONDS)
         await self._process.exited.wait()
         # What is left in the pipes. Somebody who is not below us may hold them open.
         _, late = await asyncio.wait(self._readers, timeout=GRACE_SECONDS)
         for task in late:
             task.cancel()
         self._process.close()
-        processes.WAITED.pids.discard(self.pid)
+        self._inbox.reading.keep(0)
+        self._inbox.unsent.keep(0)
         self._report(self._process.returncode or 0)
 
-    def _is_group_left(self) -> bool:
-        processes.WAITED.reap_others()
-        try:
-            os.killpg(self.pid, 0)
-        except OSError:
-            return False
-        return True
-
-    def _strays(self) -> list[int]:
-        """Processes below us that came from this child, and are not in its group."""
-        all_ = processes.table()
-        candidates = (
-            pid
-            for pid in processes.below(os.getpid(), all_)
-            if all_[pid].group != self.pid and not all_[pid].is_zombie and pid not in processes.WAITED.pids
-        )
-        return processes.marked(self._mark, candidates)
+    async def _strays(self, pause: float) -> list[int]:
+        """Processes below us that came from this child, and are not in its group: after a pause, or sooner."""
+        look = await processes.LOOKS.next(pause)
+        return [pid for pid in look.strays.get(self._mark, ()) if look.table[pid].group != self.pid]
 
     def _report(self, code: int) -> None:
         how = processes.ending(code)
@@ -279,6 +294,7 @@ class _Process(Process):
         super().__init__(transport, protocol, asyncio.get_running_loop())
         self.exited = protocol.exited
         """Set once it has ended."""
+        self.protocol = protocol
         self.close = transport.close
         """Closes our ends of the pipes."""
 
@@ -287,6 +303,12 @@ class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
     def __init__(self) -> None:
         super().__init__(limit=_CHUNK, loop=asyncio.get_running_loop())
         self.exited = asyncio.Event()
+        self.on_read: Callable[[], object] = lambda: None
+        """Called when the child has read most of what was waiting for it."""
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.on_read()
 
     def process_exited(self) -> None:
         super().process_exited()
@@ -295,8 +317,3 @@ class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
 
 async def _spawn(*command: str, **options: Any) -> _Process:
     return _Process(*await asyncio.get_running_loop().subprocess_exec(_Protocol, *command, **options))
-
-
-async def _chunks(pipe: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while chunk := await pipe.read(_CHUNK):
-        yield chunk

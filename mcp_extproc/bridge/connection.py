@@ -13,18 +13,19 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 from yarl import URL
 
 from mcp_extproc.address import parse_address
-from mcp_extproc.bridge.messages import Kind, failure, read, reading
-from mcp_extproc.bridge.peer import NotRead, Receive
+from mcp_extproc.bridge.messages import Key, Kind, failure, key_of, read, reading
+from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, kept
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, plain
 from mcp_extproc.bridge.spec import SseServer
 from mcp_extproc.contract import CONNECTION_HEADER, FAILURE_HEADER, OVER_SSE, SERVER_HEADER
 from mcp_extproc.gateway.redaction import Redactor
+from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp import transport
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
 from mcp_extproc.tasks import Tasks, in_slices
@@ -45,6 +46,18 @@ _IN_ORDER_SECONDS = 1.0
 """How long a message waits until notifications and answers before it are taken. Requests are not waited for: some servers
 acknowledge one only when it is answered, and ask for other things meanwhile."""
 
+_TAKEN_SECONDS = 30.0
+"""How long a server may take to acknowledge a notification or an answer."""
+
+_ACKNOWLEDGED_SECONDS = 1.0
+"""How long it may take to acknowledge a request that it has answered already."""
+
+_MOST_OPEN = 100
+"""Most requests that it has not acknowledged, and most other messages. Further ones wait."""
+
+_PATIENCE = 0.9
+"""Part of the server's time-out after which an open POST is closed: the call itself goes on. Envoy would fail it."""
+
 _LINE_CHARACTERS = 200
 _LOG = log.logger("bridge")
 
@@ -63,13 +76,13 @@ class Connection:
     Args:
         name: of the server.
         spec: where it is reached.
-        receive: takes the server's messages.
+        inbox: takes the server's messages.
     """
 
-    def __init__(self, name: str, spec: SseServer, receive: Receive) -> None:
+    def __init__(self, name: str, spec: SseServer, inbox: Inbox) -> None:
         self._name = name
         self._spec = spec
-        self._receive = receive
+        self._inbox = inbox
         self._http, self._base = http_session(parse_address(spec.upstreams))
         self._headers = dict(
             (*spec.headers, (SERVER_HEADER, f"{name}{OVER_SSE}"), (CONNECTION_HEADER, secrets.token_hex(8)))
@@ -85,6 +98,12 @@ class Connection:
         self._unsent_bytes = 0
         self._before: asyncio.Task[None] | None = None
         """Sends the last message that is no request."""
+        self._is_out_of_order = False
+        """Whether the server does not acknowledge in time, so that to wait for it is in vain."""
+        self._open_requests = asyncio.Semaphore(_MOST_OPEN)
+        self._open_others = asyncio.Semaphore(_MOST_OPEN)
+        self._asking: dict[Key, asyncio.Task[None]] = {}
+        """The open POSTs of requests, by id."""
         self._posts = Tasks(_LOG)
         self._tasks = Tasks(_LOG)
         self._reading: asyncio.Task[None] | None = None
@@ -94,9 +113,9 @@ class Connection:
         self.was_asked = False
 
     @classmethod
-    async def start(cls, name: str, spec: SseServer, receive: Receive) -> Connection:
+    async def start(cls, name: str, spec: SseServer, inbox: Inbox) -> Connection:
         """Open one. Messages may be written at once."""
-        connection = cls(name, spec, receive)
+        connection = cls(name, spec, inbox)
         connection._reading = connection._tasks.start(
             "read_sse_stream", connection._listen(), server=name, on_failure=lambda: connection._end_soon("has failed")
         )
@@ -107,8 +126,12 @@ class Connection:
         """Whether it is no use for anything new."""
         return self._ending is not None
 
-    def write(self, message: bytes) -> None:
+    def write(self, message: bytes, context: Headers = ()) -> None:
         """Send the server a message. Where it refuses a request, an error is received as the answer.
+
+        Args:
+            message: its text.
+            context: headers that go along.
 
         Raises:
             NotRead: it does not take messages, or the connection has ended.
@@ -117,12 +140,17 @@ class Connection:
             raise NotRead("has ended")
         if self._unsent >= _MAX_UNSENT or self._unsent_bytes > _UNSENT_MESSAGES * self._spec.request_bytes:
             raise NotRead("does not take messages")
+        if not self._inbox.unsent.keep(self._unsent_bytes + len(message)):
+            raise NotRead(f"has not taken all messages, and {NO_ROOM}")
         self._unsent += 1
         self._unsent_bytes += len(message)
         asked = next((item.id for item in read(message) or () if item.kind is Kind.REQUEST), None)
-        sending = self._posts.start("post_to_sse_server", self._send(message, asked, self._before), server=self._name)
+        work = self._send(message, context, asked, self._before)
+        sending = self._posts.start("post_to_sse_server", work, server=self._name)
         if asked is None:
             self._before = sending
+        else:
+            self._asking[key_of(asked)] = sending
 
     async def end(self) -> None:
         """Close it."""
@@ -136,7 +164,7 @@ class Connection:
 
     async def _listen(self) -> None:
         try:
-            async with self._exchange("GET", self._spec.path, None) as response:
+            async with self._exchange("GET", self._spec.path, None, ()) as response:
                 kind = transport.media_type(response.headers.get("content-type", ""))
                 if response.status != 200 or kind != transport.SSE:
                     raise _Failed(f"answered HTTP {response.status} with {kind or 'no content type'}, not with events")
@@ -152,8 +180,14 @@ class Connection:
     async def _read(self, response: aiohttp.ClientResponse) -> None:
         parser = SseParser(self._spec.event_bytes)
         async for chunk in response.content.iter_any():
-            for event in parser.feed(chunk):
-                await self._take(event, response.url.raw_path_qs)
+            await self._take_all(parser, chunk, response.url.raw_path_qs)
+            if not await kept(self._inbox.reading, parser.held):
+                raise _Failed(f"sent an event that was not read: {NO_ROOM}")
+
+    async def _take_all(self, parser: SseParser, chunk: bytes, path: str) -> None:
+        """A function of its own, so that the last event is not kept."""
+        for event in parser.feed(chunk):
+            await self._take(event, path)
 
     async def _take(self, event: SseEvent, path: str) -> None:
         if not event.data:
@@ -166,7 +200,15 @@ class Connection:
             if messages is None:
                 self._report_junk(event.data)
             for message in messages or ():
-                await self._receive(message)
+                if message.kind is Kind.RESPONSE and message.id is not None:
+                    self._acknowledge(message.id)
+                await self._inbox.receive(message)
+
+    def _acknowledge(self, id: bytes) -> None:
+        """A request is answered: its POST has nothing more to tell."""
+        sending = self._asking.get(key_of(id))
+        if sending is not None:
+            asyncio.get_running_loop().call_later(_ACKNOWLEDGED_SECONDS, sending.cancel)
 
     def _report_junk(self, data: bytes) -> None:
         if self._allowance.takes(time.monotonic()):
@@ -176,16 +218,18 @@ class Connection:
 
     # -- What it is sent ------------------------------------------------------------------------------------------------
 
-    async def _send(self, message: bytes, asked: bytes | None, before: asyncio.Task[None] | None) -> None:
+    async def _send(
+        self, message: bytes, context: Headers, asked: bytes | None, before: asyncio.Task[None] | None
+    ) -> None:
         try:
-            if before is not None:
-                await asyncio.wait({before}, timeout=_IN_ORDER_SECONDS)
+            if before is not None and not self._is_out_of_order:
+                done, _ = await asyncio.wait({before}, timeout=_IN_ORDER_SECONDS)
+                self._is_out_of_order = not done
             await self._has_endpoint.wait()
-            async with self._exchange("POST", self._endpoint, message) as response:
-                if response.status == 404:
-                    raise _Unknown("does not know its session any more")
-                if not 200 <= response.status < 300:
-                    raise _Failed(f"answered HTTP {response.status} to a message")
+            if asked is None:
+                await self._tell(message, context)
+            else:
+                await self._ask(message, context)
         except _Unknown as error:
             self._end_soon(str(error))
         except _Failed as error:
@@ -195,16 +239,46 @@ class Connection:
         finally:
             self._unsent -= 1
             self._unsent_bytes -= len(message)
+            self._inbox.unsent.keep(self._unsent_bytes)
+            if asked is not None and self._asking.get(key_of(asked)) is asyncio.current_task():
+                del self._asking[key_of(asked)]
+
+    async def _tell(self, message: bytes, context: Headers) -> None:
+        async with self._open_others:
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(_TAKEN_SECONDS):
+                    await self._post(message, context)
+            except TimeoutError:
+                raise _Failed(f"has not acknowledged a message within {_TAKEN_SECONDS:g} s") from None
+            if time.monotonic() - began < _IN_ORDER_SECONDS:
+                self._is_out_of_order = False
+
+    async def _ask(self, message: bytes, context: Headers) -> None:
+        async with self._open_requests:
+            # The answer may still come. Whoever waits for it has a time-out of its own.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._spec.timeout * _PATIENCE):
+                    await self._post(message, context)
+
+    async def _post(self, message: bytes, context: Headers) -> None:
+        async with self._exchange("POST", self._endpoint, message, context) as response:
+            if response.status == 404:
+                raise _Unknown("does not know its session any more")
+            if not 200 <= response.status < 300:
+                raise _Failed(f"answered HTTP {response.status} to a message")
 
     async def _refuse(self, asked: bytes | None, why: str) -> None:
         if asked is None:
             log.event(_LOG, logging.WARNING, "message_not_taken", {"server": self._name, "why": why})
             return
         for answer in read(failure(asked, f"The server {self._name} {why}.")) or ():
-            await self._receive(answer)
+            await self._inbox.receive(answer)
 
     @asynccontextmanager
-    async def _exchange(self, method: str, path: str, body: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _exchange(
+        self, method: str, path: str, body: bytes | None, context: Headers
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request, and those that it is redirected to within the server.
 
         Raises:
@@ -219,7 +293,7 @@ class Connection:
             url = URL(self._base + target, encoded=True)
             data = None if body is None else io.BytesIO(body)  # aiohttp warns of large bodies that are plain bytes
             async with self._http.request(
-                method, url, data=data, headers=self._headers | more, allow_redirects=False
+                method, url, data=data, headers=dict(context) | self._headers | more, allow_redirects=False
             ) as response:
                 if (failed := response.headers.get(FAILURE_HEADER)) is not None:
                     raise _Failed(f"is unreachable ({plain(failed[:100])})")
@@ -247,6 +321,7 @@ class Connection:
             await asyncio.wait({self._reading})
         await self._posts.close()
         await self._http.close()
+        self._inbox.reading.keep(0)
         if not self.was_asked:
             log.event(_LOG, logging.INFO, "connection_ended", {"server": self._name, "why": self.ending_text})
         self.ended.set()

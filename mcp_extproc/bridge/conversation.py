@@ -2,7 +2,9 @@
 
 In stdio nothing says which request a message is about, save a response's id and a progress token. So a message of neither
 kind goes to the stream that the client opened for such messages (GET), to that of a running call if there is none, and waits
-if there is no call either (MCP 2025-11-25 basic/transports, Streamable HTTP: each message goes on one stream).
+if there is no call either (MCP 2025-11-25 basic/transports, Streamable HTTP: each message goes on one stream). Log messages
+are mostly about a call that is running, and on another stream they could overtake its result, or be overtaken; so they go
+to such a call first.
 
 No I/O here: messages go in, and whoever writes a response takes them out of its stream.
 """
@@ -11,10 +13,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mcp_extproc.bridge.messages import Incoming, Key, Kind, failure, key_of, token_of, unsupported
+from mcp_extproc.bridge.peer import NO_ROOM
+from mcp_extproc.held import Holding, Part
+from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.errors import INVALID_REQUEST, McpError
 
@@ -43,22 +48,43 @@ class TooManyCalls(McpError):
 
 
 class Stream:
-    """Messages for one HTTP response, until somebody takes them."""
+    """Messages for one HTTP response, until they are written to it.
 
-    def __init__(self) -> None:
+    Args:
+        part: has what is held of them.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
         self._messages: deque[bytes] = deque()
+        self._written = 0
+        """Bytes of the message that was taken last: it is held until the next one is asked for."""
         self._more = asyncio.Event()
         self._less = asyncio.Event()
         self.size = 0
-        """Bytes that wait."""
+        """Bytes that wait, or are being written."""
         self.ended = False
         """Whether nothing more comes after what waits."""
+        self.on_cut: Callable[[], object] = lambda: None
+        """Called when it is given up before it is read."""
 
-    def put(self, message: bytes) -> None:
-        """Add a message."""
-        self._messages.append(message)
-        self.size += len(message)
-        self._more.set()
+    def put(self, message: bytes, source: Part | None = None) -> bool:
+        """Add a message, if there is room for it.
+
+        Args:
+            message: its text.
+            source: has what is held of it so far.
+        """
+        if not self._part.take_over(source, len(message)):
+            return False
+        self._add(message)
+        return True
+
+    def finish(self, last: bytes) -> None:
+        """Add a last message: a short one, for which there is always room."""
+        self._add(last)
+        self._part.keep(self.size)
+        self.end()
 
     def end(self) -> None:
         """Nothing more comes."""
@@ -66,21 +92,46 @@ class Stream:
         self._more.set()
         self._less.set()
 
+    def close(self) -> None:
+        """Nobody reads it any more."""
+        self._messages.clear()
+        self._written = self.size = 0
+        self._part.keep(0)
+        self.end()
+
+    def cut(self) -> None:
+        """Close it while somebody may still be reading: what was written already is given up, too."""
+        self.close()
+        self.on_cut()
+
+    @property
+    def is_answer_alone(self) -> bool:
+        """Whether one message is all that comes."""
+        return self.ended and len(self._messages) == 1
+
     def take(self) -> bytes | None:
-        """The next message, if there is one."""
+        """The next message, if there is one. It counts as held until the next is asked for."""
+        if self._written:
+            self.size -= self._written
+            self._written = 0
+            self._part.keep(self.size)
+            self._less.set()
         if not self._messages:
             return None
         message = self._messages.popleft()
-        self.size -= len(message)
-        self._less.set()
+        self._written = len(message)
         return message
 
     async def next(self) -> bytes | None:
         """The next message, as soon as there is one; ``None`` where none comes any more."""
-        while True:
+        while (message := self.take()) is None and not self.ended:
+            await self.something()
+        return message
+
+    async def something(self) -> None:
+        """Wait until there is a message, or none comes any more."""
+        while not self._messages and not self.ended:
             self._more.clear()
-            if (message := self.take()) is not None or self.ended:
-                return message
             await self._more.wait()
 
     async def room(self, max_bytes: int) -> None:
@@ -88,6 +139,11 @@ class Stream:
         while self.size > max_bytes and not self.ended:
             self._less.clear()
             await self._less.wait()
+
+    def _add(self, message: bytes) -> None:
+        self._messages.append(message)
+        self.size += len(message)
+        self._more.set()
 
 
 @dataclass(slots=True)
@@ -98,16 +154,22 @@ class Call:
     token: Key | None
     stream: Stream | None
     """``None`` once the client is gone: that does not cancel a call (basic/transports, Sending Messages 6)."""
+    is_clients_own: bool
+    """Whether the client wants to know what the server logs meanwhile. The gateway has requests of its own, which it does
+    not tell the client of."""
 
 
 class Conversation:
     """The calls and streams of one session.
 
     Args:
-        waiting_bytes: most bytes of messages that wait for a stream.
+        holding: has what is held of messages to the client.
+        waiting_bytes: most bytes of those that wait for a stream.
     """
 
-    def __init__(self, waiting_bytes: int) -> None:
+    def __init__(self, holding: Holding, waiting_bytes: int) -> None:
+        self._holding = holding
+        self._late = holding.part()
         self._waiting_bytes = waiting_bytes
         self._calls: dict[Key, Call] = {}
         self._tokens: dict[Key, Call] = {}
@@ -116,7 +178,7 @@ class Conversation:
         self._waiting: deque[Incoming] = deque()
         self._waiting_size = 0
         self.dropped = 0
-        """Messages that nobody was there for."""
+        """Messages that nobody was there for, or that there was no room for."""
 
     @property
     def is_used(self) -> bool:
@@ -127,6 +189,10 @@ class Conversation:
     def has_calls(self) -> bool:
         """Whether a client waits for an answer."""
         return any(call.stream is not None for call in self._calls.values())
+
+    def stream(self) -> Stream:
+        """For an HTTP response to the client."""
+        return Stream(self._holding.part())
 
     def call(self, request: Request, stream: Stream) -> Call:
         """Note a request that is about to be sent. Its answer, and what else is about it, goes to ``stream``.
@@ -140,7 +206,13 @@ class Conversation:
         if len(self._calls) >= MAX_CALLS:
             raise TooManyCalls(request.id)
         token = token_of(request)
-        call = self._calls[key] = Call(request.id, None if token is None else key_of(token), stream)
+        method = methods.REQUESTS.get(request.method)
+        call = self._calls[key] = Call(
+            request.id,
+            None if token is None else key_of(token),
+            stream,
+            method is not None and method.is_for_one_server,
+        )
         if call.token is not None:
             self._tokens[call.token] = call
         self._settle()
@@ -153,7 +225,7 @@ class Conversation:
 
     def leave(self, stream: Stream) -> None:
         """Nobody reads a stream any more: whoever waits for room in it goes on."""
-        stream.end()
+        stream.close()
         self._streams = [other for other in self._streams if other is not stream]
         for call in self._calls.values():
             if call.stream is stream:
@@ -164,22 +236,25 @@ class Conversation:
         call = self._call_of(message)
         if call is not None:
             return call.stream
-        return None if message.kind is Kind.RESPONSE or message.progress is not None else self._common()
+        if message.kind is Kind.RESPONSE or message.progress is not None:
+            return None
+        return (self._logging() if message.is_log else None) or self._common()
 
-    def receive(self, message: Incoming) -> list[bytes]:
-        """Take a message of the server to its stream. Returns what is to be answered to the server instead."""
-        call = self._call_of(message)
+    def receive(self, message: Incoming, source: Part | None = None) -> list[bytes]:
+        """Take a message of the server to its stream. Returns what is to be answered to the server instead.
+
+        Args:
+            message: of the server.
+            source: has what is held of it so far.
+        """
         if message.kind is Kind.RESPONSE:
-            if call is not None:
-                self._answer(call, message.text)
+            if (call := self._call_of(message)) is not None:
+                self._answer(call, message.text, source)
             return []
-        if call is not None and call.stream is not None:
-            call.stream.put(message.text)
-        elif message.progress is None and (stream := self._common()) is not None:
-            stream.put(message.text)
-        elif message.progress is None:
-            return self._wait(message)
-        return []
+        stream = self.destination(message)
+        if stream is not None:
+            return [] if stream.put(message.text, source) else self._drop([message])
+        return [] if message.progress is not None else self._wait(message, source)
 
     def running(self, id: bytes) -> Call | None:
         """The call under an id."""
@@ -188,15 +263,21 @@ class Conversation:
     def fail(self, call: Call, why: str) -> None:
         """Answer a call with an error, unless it has an answer."""
         if self.running(call.id) is call:
-            self._answer(call, failure(call.id, why))
+            self._end(call, failure(call.id, why))
+
+    def forget(self, call: Call) -> None:
+        """End a call without an answer, unless it has one: nobody waits for it."""
+        if self.running(call.id) is call:
+            self._end(call, None)
 
     def end(self, why: str) -> None:
         """The server is gone: answer all calls with an error, and end all streams."""
         for call in list(self._calls.values()):
-            self._answer(call, failure(call.id, why))
+            self._end(call, failure(call.id, why))
         self.stop_listening()
         self._waiting.clear()
         self._waiting_size = 0
+        self._late.keep(0)
 
     def stop_listening(self) -> None:
         """End the streams for what is about no call."""
@@ -215,32 +296,56 @@ class Conversation:
             return self._streams[-1]
         return next((call.stream for call in self._calls.values() if call.stream is not None), None)
 
-    def _answer(self, call: Call, text: bytes) -> None:
+    def _logging(self) -> Stream | None:
+        """Where log messages go while a call runs."""
+        calls = (call.stream for call in self._calls.values() if call.is_clients_own and call.stream is not None)
+        return next(calls, None)
+
+    def _answer(self, call: Call, text: bytes, source: Part | None) -> None:
+        if call.stream is None or call.stream.put(text, source):
+            self._end(call, None)
+        else:
+            self._end(call, failure(call.id, f"The server's answer was not kept: {NO_ROOM}."))
+
+    def _end(self, call: Call, last: bytes | None) -> None:
         del self._calls[key_of(call.id)]
         if call.token is not None and self._tokens.get(call.token) is call:
             del self._tokens[call.token]
-        if call.stream is not None:
-            call.stream.put(text)
+        if call.stream is not None and last is not None:
+            call.stream.finish(last)
+        elif call.stream is not None:
             call.stream.end()
 
-    def _wait(self, message: Incoming) -> list[bytes]:
+    def _wait(self, message: Incoming, source: Part | None) -> list[bytes]:
+        dropped: list[Incoming] = []
+        while not self._has_room(message, source):
+            if not self._waiting:
+                return self._drop([*dropped, message])
+            dropped.append(self._oldest())
         self._waiting.append(message)
         self._waiting_size += len(message.text)
-        dropped = []
-        while len(self._waiting) > _MAX_WAITING or self._waiting_size > self._waiting_bytes:
-            oldest = self._waiting.popleft()
-            self._waiting_size -= len(oldest.text)
-            dropped.append(oldest)
-        self.dropped += len(dropped)
-        return list(_answers(dropped))
+        return self._drop(dropped)
+
+    def _has_room(self, message: Incoming, source: Part | None) -> bool:
+        size = len(message.text)
+        if len(self._waiting) >= _MAX_WAITING or self._waiting_size + size > self._waiting_bytes:
+            return False
+        return self._late.take_over(source, size)
+
+    def _oldest(self) -> Incoming:
+        oldest = self._waiting.popleft()
+        self._waiting_size -= len(oldest.text)
+        self._late.keep(self._waiting_size)
+        return oldest
 
     def _settle(self) -> None:
         stream = self._common()
         while stream is not None and self._waiting:
             message = self._waiting.popleft()
             self._waiting_size -= len(message.text)
-            stream.put(message.text)
+            stream.put(message.text, self._late)
 
-
-def _answers(dropped: Iterable[Incoming]) -> Iterable[bytes]:
-    return (unsupported(message.id) for message in dropped if message.id is not None)
+    def _drop(self, messages: list[Incoming]) -> list[bytes]:
+        """What is to be answered to the server."""
+        self.dropped += len(messages)
+        return [unsupported(message.id) for message in messages if message.id is not None]

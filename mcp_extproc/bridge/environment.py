@@ -12,7 +12,7 @@ from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.text_file import is_there
 
 _MINIMAL = frozenset({
-    "PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "TERM",
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "TERM",
     # how the network is reached
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _ENDS = 4096
-"""Bytes that are kept of each end of a line that is too long: the envelope of a response stands at one of them."""
+"""Bytes that are kept of each end of a line that is skipped: the envelope of a response stands at one of them."""
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
@@ -21,11 +21,13 @@ _ID_AT_END = re.compile(_ID + rb"\s*(?:,\s*" + _VERSION + rb"\s*)?\}\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class TooLong:
-    """A line that was larger than the bound. It is skipped."""
+class Skipped:
+    """A line that was larger than the bound, or than what may be held now."""
 
     start: bytes
     end: bytes
+    found_no_room: bool
+    """Whether it was what may be held now."""
 
     @property
     def id(self) -> bytes | None:
@@ -49,9 +51,21 @@ class Lines:
         self._max = max_bytes
         self._pending = bytearray()
         self._start: bytes | None = None
-        """Of a line that is too long already. What is pending is the last of it then."""
+        """Of a line that is skipped. What is pending is the last of it then."""
+        self._found_no_room = False
 
-    def feed(self, chunk: bytes) -> Iterator[bytes | TooLong]:
+    @property
+    def held(self) -> int:
+        """Bytes of a line that is not complete."""
+        return len(self._pending)
+
+    def skip(self) -> None:
+        """There is no room for the line that is not complete."""
+        if self._start is None:
+            self._found_no_room = True
+            self._begin_to_skip(b"")
+
+    def feed(self, chunk: bytes) -> Iterator[bytes | Skipped]:
         """The lines that a chunk completes, without their ends and without empty ones."""
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
@@ -65,17 +79,25 @@ class Lines:
             self._pending += piece
             return
         if self._start is None:
-            self._start = bytes((self._pending + piece[:_ENDS])[:_ENDS])
-        self._pending += piece[-_ENDS:]
-        del self._pending[:-_ENDS]
+            self._begin_to_skip(piece)
+        else:
+            self._pending += piece[-_ENDS:]
+            del self._pending[:-_ENDS]
 
-    def _take(self) -> Iterator[bytes | TooLong]:
-        pending, start = bytes(self._pending), self._start
+    def _begin_to_skip(self, piece: bytes) -> None:
+        self._start = bytes(self._pending[:_ENDS] + piece[:_ENDS])[:_ENDS]
+        self._pending = (self._pending[-_ENDS:] + piece[-_ENDS:])[-_ENDS:]
+
+    def _take(self) -> Iterator[bytes | Skipped]:
+        if self._start is not None:
+            skipped = Skipped(self._start, bytes(self._pending), self._found_no_room)
+            self._start, self._found_no_room = None, False
+            self._pending.clear()
+            yield skipped
+            return
+        pending = bytes(self._pending)
         self._pending.clear()
-        self._start = None
-        if start is not None:
-            yield TooLong(start, pending)
-        elif line := _without_line_breaks(pending).strip(b" \t"):
+        if line := _without_line_breaks(pending).strip(b" \t"):
             yield line
 
 

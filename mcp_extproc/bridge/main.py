@@ -71,7 +71,7 @@ async def _obey(bridge: Bridge, site: web.SockSite, answers: int) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     serving = False
     while line := await reader.readline():
-        bridge.apply(msgspec.json.decode(line, type=Told).servers)
+        bridge.apply(msgspec.json.decode(line, type=Told))
         if not serving:
             # Not before: until it knows its servers, it would know none of their sessions.
             await site.start()

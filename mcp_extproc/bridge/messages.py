@@ -56,6 +56,12 @@ class Incoming:
         """Whether it says that a list changed, which concerns everybody."""
         return self.method in _LISTS_CHANGED
 
+    @property
+    def is_log(self) -> bool:
+        """Whether it is a log message."""
+        row = methods.SERVER_NOTIFICATIONS.get(self.method or "")
+        return row is not None and row.relaying is methods.Relaying.BY_LEVEL
+
     def with_id(self, id: bytes) -> Incoming:
         """The same under another id."""
         return replace(self, text=envelope.with_id(self.text, self.members, id), id=id)

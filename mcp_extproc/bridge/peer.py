@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
-from mcp_extproc.bridge.lines import TooLong
+from mcp_extproc.bridge.lines import Skipped
 from mcp_extproc.bridge.messages import Incoming
+from mcp_extproc.gateway.request import Headers
+from mcp_extproc.held import Part
+from mcp_extproc.upstreams.room import granted
 
-Receive = Callable[[Incoming | TooLong], Awaitable[None]]
-"""Takes what a peer writes. While it waits, nothing more is read."""
+ROOM_SECONDS = 30.0
+"""How long a peer has to wait for what was held before to be read by clients. Then what it writes is refused."""
+
+NO_ROOM = "the bridge holds as much as it may for one client, or for all (limits.held_bytes)"
+"""Why something is not kept."""
+
+
+class Inbox(Protocol):
+    """Takes what a peer writes, and knows what is held for its sake."""
+
+    reading: Part
+    """What it has written, until it is taken."""
+    unsent: Part
+    """What it has not read."""
+
+    async def receive(self, message: Incoming | Skipped) -> None:
+        """Take a message. While this waits, nothing more is read."""
+        ...
+
+
+async def kept(part: Part, size: int) -> bool:
+    """Hold so many bytes, as soon as clients have read enough of what is held; whether they have, in time."""
+    if part.keep(size):
+        return True
+    return size <= part.most and await granted(partial(part.wait, size), ROOM_SECONDS)
 
 
 class NotRead(Exception):
@@ -32,8 +59,12 @@ class Peer(Protocol):
         """Whether it is no use for anything new: its program has exited, or is told to, or its connection is closed."""
         ...
 
-    def write(self, message: bytes) -> None:
+    def write(self, message: bytes, context: Headers = ()) -> None:
         """Send it a message.
+
+        Args:
+            message: its text.
+            context: headers of the client's request that go along where there are headers.
 
         Raises:
             NotRead: it does not read, or has ended. ``str()`` is a clause that says which.
@@ -45,7 +76,7 @@ class Peer(Protocol):
         ...
 
 
-Start = Callable[[Receive], Awaitable[Peer]]
+Start = Callable[[Inbox], Awaitable[Peer]]
 """Starts one.
 
 Raises:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
 import os
 import secrets
 import time
@@ -12,11 +14,14 @@ from typing import Any
 from mcp_extproc.bridge.backoff import Backoff
 from mcp_extproc.bridge.conversation import Call, Conversation, Stream
 from mcp_extproc.bridge.environment import NotStarted, environment, program
-from mcp_extproc.bridge.lines import TooLong
+from mcp_extproc.bridge.lines import Skipped
 from mcp_extproc.bridge.messages import Incoming, Kind, cancelled_id, key_of
-from mcp_extproc.bridge.peer import NotRead, Peer, Start
+from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, NotRead, Peer, Start
+from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
 from mcp_extproc.bridge.spec import Bridged, StdioServer
+from mcp_extproc.gateway.request import Headers
+from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.envelope import Message, Request
 from mcp_extproc.mcp.errors import INTERNAL_ERROR, McpError
 from mcp_extproc.tasks import Tasks
@@ -25,17 +30,21 @@ from mcp_extproc.telemetry import log
 _STREAM_BYTES = 1 << 20
 """Bytes that may wait for a client that does not read, before its server has to."""
 
-_UNREAD_SECONDS = 30.0
+_UNREAD_SECONDS = ROOM_SECONDS
 """Time for a client to read on. Then its stream is given up, as others of its session wait for it."""
 
 _CANCELLED_SECONDS = 1.0
-"""Time for the answer to a cancelled call: some servers send one, others never (2025-11-25 basic/utilities/cancellation)."""
+"""Time for the answer to a cancelled call. Some servers send one; most don't, as the specification has it
+(2025-11-25 basic/utilities/cancellation, Behavior Requirements): then the call ends without an answer."""
 
 _SWEEP_SECONDS = 5.0
 
 STEADY_SECONDS = 10.0
 """A child that ended by itself sooner after its start counts as a failure, whatever it did before."""
 
+_TOO_LARGE = "is larger than limits.event_bytes allows: raise it, or have the server answer in parts"
+_FORGOTTEN = Incoming(Kind.RESPONSE, b"", {})
+_NUMBERS = itertools.count(1)
 _LOG = log.logger("bridge")
 
 
@@ -47,13 +56,19 @@ class Unavailable(McpError):
 
 
 class Process:
-    """A child from its start on: before its answer to ``initialize``, and after."""
+    """A child from its start on: before its answer to ``initialize``, and after.
 
-    def __init__(self, sharing: Sharing) -> None:
+    Args:
+        sharing: who uses it.
+        holding: has what is held for its sake.
+    """
+
+    def __init__(self, sharing: Sharing, holding: Holding) -> None:
         self.sharing = sharing
+        self.reading, self.unsent = holding.part(), holding.part()
         self.child: Peer | None = None
         self.handshake: bytes | None = None
-        """Text of ``params`` of the ``initialize`` that it was sent."""
+        """Hash of ``params`` of the ``initialize`` that it was sent."""
         self.handshake_id: bytes | None = None
         """The id of that as the child knows it, until it is answered."""
         self.answer: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
@@ -64,6 +79,8 @@ class Process:
         """Whether it belongs to a session alone."""
         self.is_given_up = False
         """Whether it took too long to answer."""
+        self.has_worked = False
+        """Whether it has answered ``initialize``, and not with an error."""
 
     def is_for(self, params: bytes) -> bool:
         """Whether it is starting, or has started, for whoever asks with these ``params`` of ``initialize``."""
@@ -79,24 +96,28 @@ class Process:
         """Whether its child is no use for anything new."""
         return self.child is not None and self.child.is_ending
 
-    @property
-    def has_worked(self) -> bool:
-        """Whether it has answered ``initialize``, and not with an error."""
-        return self.answer.done() and "result" in self.answer.result().members
+    def claim(self, conversation: Conversation | None) -> Conversation:
+        """That of a new session.
 
-    def conversation(self, waiting_bytes: int) -> Conversation:
-        """That of a new session."""
-        if isinstance(self.sharing, Shared):
-            self.sharing.conversations.append(Conversation(waiting_bytes))
+        Args:
+            conversation: its own, where all sessions share the child.
+        """
         self.is_claimed = True
+        if conversation is not None:
+            self.sharing.conversations.append(conversation)
+        else:
+            # Nobody else will ask for it.
+            self.answer = asyncio.get_running_loop().create_future()
+            self.answer.set_result(_FORGOTTEN)
         return self.sharing.conversations[-1]
 
-    async def receive(self, message: Incoming | TooLong) -> None:
+    async def receive(self, message: Incoming | Skipped) -> None:
         """Take what the child writes to whom it is for."""
-        if isinstance(message, TooLong):
-            self._too_long(message)
+        if isinstance(message, Skipped):
+            self._skipped(message)
         elif self._is_handshake(message):
             self.handshake_id = None
+            self.has_worked = "result" in message.members
             if not self.answer.done():
                 self.answer.set_result(message)
         else:
@@ -114,7 +135,12 @@ class Process:
                 continue
             conversation, theirs = delivery
             stream = conversation.destination(theirs)
-            for answer in conversation.receive(theirs):
+            if isinstance(self.sharing, Shared):
+                if stream is None or theirs.kind is Kind.RESPONSE or stream.size <= _STREAM_BYTES:
+                    conversation.receive(theirs, self.reading)
+                # Otherwise it is not told of further progress and changes: nobody waits for another session's client.
+                continue
+            for answer in conversation.receive(theirs, self.reading):
                 self._answer(answer)
             if stream is not None and stream.size > _STREAM_BYTES:
                 await _give_up_unread(conversation, stream)
@@ -124,12 +150,13 @@ class Process:
             with suppress(NotRead):
                 self.child.write(text)
 
-    def _too_long(self, line: TooLong) -> None:
+    def _skipped(self, line: Skipped) -> None:
         owner = None if line.id is None else self.sharing.owner(line.id)
         if owner is not None:
             conversation, id = owner
             if (call := conversation.running(id)) is not None:
-                conversation.fail(call, "The server's answer is larger than limits.event_bytes.")
+                why = f"was not read: {NO_ROOM}" if line.found_no_room else _TOO_LARGE
+                conversation.fail(call, f"The server's answer {why}.")
 
 
 async def _give_up_unread(conversation: Conversation, stream: Stream) -> None:
@@ -137,6 +164,7 @@ async def _give_up_unread(conversation: Conversation, stream: Stream) -> None:
         async with asyncio.timeout(_UNREAD_SECONDS):
             await stream.room(_STREAM_BYTES)
     except TimeoutError:
+        stream.cut()
         conversation.leave(stream)
 
 
@@ -149,8 +177,12 @@ class Session:
         self.conversation = conversation
         self.used = time.monotonic()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, context: Headers = ()) -> None:
         """Send the client's message to the child.
+
+        Args:
+            message: of the client.
+            context: headers of its request that go along.
 
         Raises:
             NotRead: it does not read, or has ended.
@@ -159,17 +191,22 @@ class Session:
         text = self.process.sharing.outgoing(self.conversation, message)
         if text is not None:
             assert self.process.child is not None
-            self.process.child.write(text)
+            self.process.child.write(text, context)
         cancelled = cancelled_id(message)
         call = None if cancelled is None else self.conversation.running(cancelled)
         if call is not None:
-            asyncio.get_running_loop().call_later(_CANCELLED_SECONDS, self.fail, call, "The call was cancelled.")
+            asyncio.get_running_loop().call_later(_CANCELLED_SECONDS, self._end_cancelled, call)
 
     def fail(self, call: Call, why: str) -> None:
         """Answer a call with an error, unless it has an answer. One that comes later is nobody's."""
         if self.conversation.running(call.id) is call:
             self.process.sharing.forget(self.conversation, call.id)
             self.conversation.fail(call, why)
+
+    def _end_cancelled(self, call: Call) -> None:
+        if self.conversation.running(call.id) is call:
+            self.process.sharing.forget(self.conversation, call.id)
+            self.conversation.forget(call)
 
     def leave(self, stream: Stream) -> None:
         """Nobody reads a stream any more."""
@@ -184,11 +221,15 @@ class Pool:
         name: of the server.
         spec: what holds for them.
         start: starts one.
+        held: what the bridge holds.
+        places: for children and connections of all servers.
     """
 
-    def __init__(self, name: str, spec: Bridged, start: Start) -> None:
+    def __init__(self, name: str, spec: Bridged, start: Start, held: HeldBytes, places: Places) -> None:
         self.name = name
         self.spec = spec
+        self._held = held
+        self._places = places
         self._start_peer = start
         self._backoff = Backoff(spec.longest_pause)
         self._sessions: dict[str, Session] = {}
@@ -218,11 +259,12 @@ class Pool:
             return None
         return None if self._is_leaving and not session.conversation.has_calls else session
 
-    async def open(self, initialize: Request) -> tuple[str, bytes]:
+    async def open(self, initialize: Request, context: Headers = ()) -> tuple[str, bytes]:
         """Begin a session.
 
         Args:
             initialize: the client's.
+            context: headers of its request that go along.
 
         Returns:
             Its id, and the text of the server's answer. The session is over at once where that is an error.
@@ -231,7 +273,7 @@ class Pool:
             McpError: no child could be started, or it did not answer.
         """
         await self._first_one(initialize)
-        process = await self._process_for(initialize)
+        process = await self._process_for(initialize, context)
         process.waiting += 1
         try:
             answer = await self._answered(process, initialize)
@@ -241,7 +283,8 @@ class Pool:
         if "result" not in answer.members:
             self._end_soon(process)
             return "", text
-        session = Session(secrets.token_urlsafe(24), process, process.conversation(self.spec.event_bytes))
+        conversation = self._conversation(self._holding()) if isinstance(process.sharing, Shared) else None
+        session = Session(secrets.token_urlsafe(24), process, process.claim(conversation))
         self._sessions[session.id] = session
         self._warm_soon()
         return session.id, text
@@ -276,7 +319,7 @@ class Pool:
 
     # -- Children -------------------------------------------------------------------------------------------------------
 
-    async def _process_for(self, initialize: Request) -> Process:
+    async def _process_for(self, initialize: Request, context: Headers) -> Process:
         """A child that gets, or has got, such an ``initialize``."""
         params = _params(initialize)
         async with self._starting:
@@ -289,7 +332,7 @@ class Pool:
         process.handshake_id = b"0" if is_shared else initialize.id
         assert process.child is not None
         try:
-            process.child.write(without_capabilities(initialize) if is_shared else initialize.body)
+            process.child.write(without_capabilities(initialize) if is_shared else initialize.body, context)
         except NotRead as error:
             raise Unavailable(self.name, str(error), initialize.id) from None
         process.asked = time.monotonic()
@@ -315,26 +358,37 @@ class Pool:
             raise Unavailable(self.name, "is not served any more", id)
         if (seconds := self._backoff.wait(time.monotonic())) > 0:
             raise Unavailable(self.name, f"{self._backoff.why}; it is started again in {seconds:.0f} s", id)
-        if len(self._processes) >= self.spec.max_processes:
-            raise Unavailable(
-                self.name, f"has all of its {self.spec.max_processes} processes in use (max_processes)", id
-            )
-        sharing: Sharing = Shared() if self.spec.sharing == "shared" else Private(Conversation(self.spec.event_bytes))
-        process = Process(sharing)
+        if len(self._processes) >= self.spec.most:
+            raise Unavailable(self.name, f"has all of its {self.spec.most} {self.spec.most_of}", id)
+        if not self._places.take(self.spec.descriptors):
+            raise Unavailable(self.name, f"can't be started: {NO_PLACE}", id)
+        holding = self._holding()
+        sharing: Sharing = Shared() if self.spec.sharing == "shared" else Private(self._conversation(holding))
+        process = Process(sharing, holding)
         process.answer.add_done_callback(lambda _: self._proven.set())
         self._processes.append(process)
         try:
-            process.child = await self._start_peer(process.receive)
+            process.child = await self._start_peer(process)
         except NotStarted as error:
-            self._processes.remove(process)
+            self._remove(process)
             why = f"can't be started: {error}"
             self._backoff.failed(time.monotonic(), why)
             raise Unavailable(self.name, why, id) from None
         except BaseException:
-            self._processes.remove(process)
+            self._remove(process)
             raise
         self._tasks.start("see_off_child", self._see_off(process, process.child), server=self.name)
         return process
+
+    def _holding(self) -> Holding:
+        return self._held.holding(f"{self.name} {next(_NUMBERS)}")
+
+    def _conversation(self, holding: Holding) -> Conversation:
+        return Conversation(holding, self.spec.event_bytes)
+
+    def _remove(self, process: Process) -> None:
+        self._processes.remove(process)
+        self._places.give_back(self.spec.descriptors)
 
     def _take_spare(self) -> Process | None:
         spare, self._spare = self._spare, None
@@ -366,7 +420,7 @@ class Pool:
 
     async def _see_off(self, process: Process, child: Peer) -> None:
         await child.ended.wait()
-        self._processes.remove(process)
+        self._remove(process)
         if self._spare is process:
             self._spare = None
         why = f"The server {self.name} {child.ending_text}."
@@ -407,7 +461,7 @@ class Pool:
         await asyncio.sleep(self._backoff.wait(time.monotonic()))
         async with self._starting:
             is_needed = self._spare is None and (self.spec.sharing == "session" or not self._processes)
-            if is_needed and not self._is_leaving and len(self._processes) < self.spec.max_processes:
+            if is_needed and not self._is_leaving and len(self._processes) < self.spec.most:
                 with suppress(McpError):
                     self._spare = await self._start(None)
 
@@ -437,7 +491,8 @@ class Pool:
 
 
 def _params(initialize: Request) -> bytes:
-    return bytes(initialize.members.get("params", b"{}"))
+    """Hash of them. They may be as large as any request, and are kept as long as the child."""
+    return hashlib.sha256(initialize.members.get("params", b"{}")).digest()
 
 
 def problem_of(spec: StdioServer) -> str | None:

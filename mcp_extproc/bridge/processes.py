@@ -7,17 +7,23 @@ is found by a variable in its environment. Linux gives orphans to the nearest pr
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 MARK: Final = "MCP_EXTPROC_CHILD"
-"""In the environment of each child: whose it is."""
+"""In the environment of each child: whose it is, as the bridge's process id, a dot, and a number."""
 
+_MARK_START = f"{MARK}=".encode()
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.5
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -81,16 +87,27 @@ def below(root: int, processes: Mapping[int, Process]) -> set[int]:
     return found
 
 
-def marked(mark: str, pids: Iterable[int]) -> list[int]:
-    """Those of some processes that have a mark, or one that begins with it and a dot."""
-    exact, start = f"{MARK}={mark}".encode(), f"{MARK}={mark}.".encode()
-    found = []
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            if any(variable == exact or variable.startswith(start) for variable in variables):
-                found.append(pid)
-    return found
+def mark_of(pid: int) -> str | None:
+    """The mark of a process; ``None`` where it has none, or has ended."""
+    with contextlib.suppress(OSError):
+        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if variable.startswith(_MARK_START):
+                return variable.removeprefix(_MARK_START).decode(errors="replace")
+    return None
+
+
+def of_bridge(bridge: int, pids: Iterable[int]) -> list[int]:
+    """Those of some processes that came from the children of a bridge."""
+    return [pid for pid in pids if (mark_of(pid) or "").startswith(f"{bridge}.")]
+
+
+def is_group(group: int) -> bool:
+    """Whether a group has processes. Its zombies count until they are collected."""
+    try:
+        os.killpg(group, 0)
+    except OSError:
+        return False
+    return True
 
 
 def ending(code: int) -> str:
@@ -120,12 +137,35 @@ def send_to_group(number: signal.Signals, group: int) -> None:
         os.killpg(group, number)
 
 
+class Awaited(Protocol):
+    """A child whose end somebody waits for."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which may be another one's after its end."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """``None`` until its end was seen."""
+        ...
+
+
 class Waited:
     """The children of this process whose end somebody waits for. All others are adopted orphans."""
 
     def __init__(self) -> None:
-        self.pids: set[int] = set()
+        self._children: list[Awaited] = []
         self._starting = 0
+
+    def add(self, child: Awaited) -> None:
+        """A child that was started."""
+        self._children = [child, *(other for other in self._children if other.returncode is None)]
+
+    @property
+    def pids(self) -> set[int]:
+        """Of those whose end was not seen yet."""
+        return {child.pid for child in self._children if child.returncode is None}
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
@@ -136,16 +176,80 @@ class Waited:
         finally:
             self._starting -= 1
 
-    def reap_others(self) -> None:
-        """Collect adopted orphans that have ended."""
+    def reap_others(self, processes: Mapping[int, Process]) -> None:
+        """Collect adopted orphans that have ended.
+
+        Args:
+            processes: all, as they are now.
+        """
         if self._starting:
             return
-        ours = os.getpid()
-        for pid, process in table().items():
-            if process.is_zombie and process.parent == ours and pid not in self.pids:
+        ours, waited = os.getpid(), self.pids
+        for pid, process in processes.items():
+            if process.is_zombie and process.parent == ours and pid not in waited:
                 with contextlib.suppress(OSError):
                     os.waitpid(pid, os.WNOHANG)
 
 
 WAITED: Final = Waited()
+"""Those of this process."""
+
+
+class Look:
+    """What there is below this process at a moment."""
+
+    def __init__(self) -> None:
+        self.table: Final = table()
+
+    @cached_property
+    def strays(self) -> Mapping[str, list[int]]:
+        """The processes that came from children and are none themselves, by their mark."""
+        waited = WAITED.pids
+        found: dict[str, list[int]] = {}
+        for pid in below(os.getpid(), self.table):
+            if not self.table[pid].is_zombie and pid not in waited and (mark := mark_of(pid)) is not None:
+                found.setdefault(mark, []).append(pid)
+        return found
+
+
+def pauses() -> Iterator[float]:
+    """Seconds before each look whether something is left: more and more, as what does not end soon takes its time."""
+    yield 0.0
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+class Looks:
+    """Looks that all share who wait for one: each goes through all processes of the machine."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[Look]] = []
+
+    async def next(self, pause: float) -> Look:
+        """Look after a pause, or sooner where somebody else looks. Orphans that have ended are collected then.
+
+        Args:
+            pause: seconds.
+        """
+        loop = asyncio.get_running_loop()
+        look: asyncio.Future[Look] = loop.create_future()
+        self._waiting.append(look)
+        timer = loop.call_later(pause, self._look)
+        try:
+            return await look
+        finally:
+            timer.cancel()
+
+    def _look(self) -> None:
+        waiting, self._waiting = [one for one in self._waiting if not one.done()], []
+        if waiting:
+            look = Look()
+            WAITED.reap_others(look.table)
+            for one in waiting:
+                one.set_result(look)
+
+
+LOOKS: Final = Looks()
 """Those of this process."""

@@ -13,12 +13,15 @@ from functools import partial
 
 from aiohttp import web
 
+from mcp_extproc.bridge import places
 from mcp_extproc.bridge.child import Child, Reports
 from mcp_extproc.bridge.connection import Connection
 from mcp_extproc.bridge.conversation import Stream
-from mcp_extproc.bridge.peer import NotRead, Start
+from mcp_extproc.bridge.peer import NO_ROOM, NotRead, Start
 from mcp_extproc.bridge.pool import Pool, Session, Unavailable
-from mcp_extproc.bridge.spec import SseServer, StdioServer
+from mcp_extproc.bridge.spec import SseServer, StdioServer, Told
+from mcp_extproc.gateway.request import Headers
+from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope, errors, methods, sse, transport
 from mcp_extproc.mcp.envelope import Message, Request
 from mcp_extproc.mcp.errors import INTERNAL_ERROR, INVALID_REQUEST, McpError
@@ -26,6 +29,13 @@ from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 _SESSION = "mcp-session-id"
+
+_PASSED = ("traceparent", "tracestate", "baggage", "x-request-id", "accept-language", "user-agent")
+"""Headers of a client's request that a server gets, where it gets headers: those of calls to Streamable HTTP servers."""
+
+_AT_ONCE = 1 << 16
+"""Bytes that are written at a time. So of what a client does not read there is one copy."""
+
 _LOG = log.logger("bridge")
 
 
@@ -36,10 +46,13 @@ class Bridge:
         self._pools: dict[str, Pool] = {}
         self._leaving: list[Pool] = []
         """Of servers that were removed or changed, while calls of them run."""
+        self._held = HeldBytes(0)
+        self._places = places.of_this_process()
         self._tasks = Tasks(_LOG)
 
-    def apply(self, servers: Mapping[str, StdioServer | SseServer]) -> None:
+    def apply(self, told: Told) -> None:
         """Serve these servers from now on. Children of unchanged ones go on."""
+        servers, self._held.most = told.servers, told.held_bytes
         self._leaving = [pool for pool in self._leaving if not pool.is_over]
         for name, pool in list(self._pools.items()):
             if servers.get(name) != pool.spec:
@@ -47,7 +60,7 @@ class Bridge:
                 self._leave(pool, is_gone=name not in servers)
         for name, spec in servers.items():
             if name not in self._pools:
-                self._pools[name] = Pool(name, spec, _starting(name, spec))
+                self._pools[name] = Pool(name, spec, _starting(name, spec), self._held, self._places)
                 self._pools[name].begin()
 
     def _leave(self, pool: Pool, *, is_gone: bool) -> None:
@@ -68,7 +81,8 @@ class Bridge:
         Args:
             request_bytes: most bytes of a request's body.
         """
-        app = web.Application(client_max_size=request_bytes)
+        self._request_bytes = request_bytes
+        app = web.Application()
         app.router.add_post("/{server}", _answering_errors(self._post))
         app.router.add_get("/{server}", _answering_errors(self._get), allow_head=False)
         app.router.add_delete("/{server}", _answering_errors(self._delete))
@@ -78,30 +92,60 @@ class Bridge:
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         pool = self._pool(request)
-        message = envelope.read(await request.read())
-        if isinstance(message, Request) and message.method == methods.INITIALIZE.name:
-            return await _initialize(pool, message)
-        session = self._session(request, message)
-        if not isinstance(message, Request):
-            _send(pool, session, message)
-            return web.Response(status=202)
-        stream = Stream()
-        call = session.conversation.call(message, stream)
+        sent = await self._sent(request, pool)
+        if isinstance(sent, web.Response):
+            return sent
+        session, stream = sent
         try:
-            try:
-                _send(pool, session, message)
-            except McpError as error:
-                session.fail(call, error.message)
             return await _respond(request, stream)
         finally:
             session.leave(stream)
 
+    async def _sent(self, request: web.Request, pool: Pool) -> web.Response | tuple[Session, Stream]:
+        """Send a message on. A function of its own, so that the message is not kept until it is answered.
+
+        Returns:
+            The response, or the stream that brings it.
+        """
+        message = envelope.read(await self._body(request))
+        context = tuple((name, value) for name in _PASSED if (value := request.headers.get(name)) is not None)
+        if isinstance(message, Request) and message.method == methods.INITIALIZE.name:
+            return await _initialize(pool, message, context)
+        session = self._session(request, message)
+        if not isinstance(message, Request):
+            _send(pool, session, message, context)
+            return web.Response(status=202)
+        stream = session.conversation.stream()
+        call = session.conversation.call(message, stream)
+        try:
+            _send(pool, session, message, context)
+        except McpError as error:
+            session.fail(call, error.message)
+        return session, stream
+
+    async def _body(self, request: web.Request) -> bytes:
+        """Of a request. aiohttp's own would be kept as long as the request.
+
+        Raises:
+            McpError: there is no room for it.
+        """
+        body = bytearray()
+        with self._held.holding(f"request {request.headers.get(_SESSION)}") as holding:
+            part = holding.part()
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > self._request_bytes:
+                    raise web.HTTPRequestEntityTooLarge(self._request_bytes, len(body))
+                if not part.keep(len(body)):
+                    raise McpError(INTERNAL_ERROR, f"The request was not read: {NO_ROOM}.", reason="busy")
+            return bytes(body)
+
     async def _get(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request, None)
-        stream = Stream()
+        stream = session.conversation.stream()
         session.conversation.listen(stream)
         try:
-            return await _as_events(request, stream, None)
+            return await _as_events(request, stream)
         finally:
             session.leave(stream)
 
@@ -147,35 +191,57 @@ def _not_found(why: str, id: bytes | None) -> McpError:
     return McpError(INVALID_REQUEST, why, reason="session_not_found", status=404, id=id)
 
 
-async def _initialize(pool: Pool, message: Request) -> web.Response:
-    session, text = await pool.open(message)
+async def _initialize(pool: Pool, message: Request, context: Headers) -> web.Response:
+    session, text = await pool.open(message, context)
     return _json(text, {_SESSION: session} if session else {})
 
 
-def _send(pool: Pool, session: Session, message: Message) -> None:
+def _send(pool: Pool, session: Session, message: Message, context: Headers) -> None:
     try:
-        session.send(message)
+        session.send(message, context)
     except NotRead as error:
         raise Unavailable(pool.name, str(error), message.id if isinstance(message, Request) else None) from None
 
 
 async def _respond(request: web.Request, stream: Stream) -> web.StreamResponse:
     """The answer as JSON where it is the first thing that comes, and else as the last one of an event stream."""
-    first = await stream.next()
-    if first is not None and stream.ended and not stream.size:
-        return _json(first, {})
-    return await _as_events(request, stream, first)
-
-
-async def _as_events(request: web.Request, stream: Stream, first: bytes | None) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-type": transport.SSE, "cache-control": "no-cache"})
+    await stream.something()
+    if not stream.is_answer_alone:
+        return await _as_events(request, stream)
+    if stream.size <= _AT_ONCE:
+        return _json(stream.take() or b"", {})
+    response = web.StreamResponse(headers={"content-type": transport.JSON})
+    response.content_length = stream.size
     await response.prepare(request)
-    message = first if first is not None else await stream.next()
-    while message is not None:
-        await response.write(sse.render(sse.SseEvent(message)))
-        message = await stream.next()
+    await _write(response, stream.take() or b"")
     await response.write_eof()
     return response
+
+
+async def _as_events(request: web.Request, stream: Stream) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": transport.SSE, "cache-control": "no-cache"})
+    await response.prepare(request)
+    stream.on_cut = request.transport.abort if request.transport is not None else stream.on_cut
+    while await _write_event(response, stream):
+        pass
+    await response.write_eof()
+    return response
+
+
+async def _write_event(response: web.StreamResponse, stream: Stream) -> bool:
+    """Write the next message; whether there was one. A function of its own, so that the last one is not kept."""
+    message = await stream.next()
+    if message is None:
+        return False
+    message = sse.render(sse.SseEvent(message))
+    await _write(response, message)
+    return True
+
+
+async def _write(response: web.StreamResponse, text: bytes) -> None:
+    whole = memoryview(text)
+    for start in range(0, len(text), _AT_ONCE):
+        await response.write(whole[start : start + _AT_ONCE])
 
 
 def _json(text: bytes, headers: Mapping[str, str]) -> web.Response:

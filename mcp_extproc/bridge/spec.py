@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -19,14 +19,18 @@ _PATIENCE = 0.8
 _UNUSED_SECONDS = 600.0
 """After which a connection is closed that nobody uses."""
 
-_UNLIMITED = 1 << 31
-
 
 class Bridged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What all of them have. It travels over a pipe, as it holds secrets."""
 
+    most_of: ClassVar[str]
+    """What :attr:`most` is a number of, and the key of the configuration that sets it."""
+    descriptors: ClassVar[int]
+    """Files that are open for each of them."""
+
     sharing: Literal["session", "shared"] = "session"
-    max_processes: int = _UNLIMITED
+    most: int
+    """Most children, or connections, at a time."""
     start_timeout: float
     """Seconds from the start of a child, or of a connection, to its answer to ``initialize``."""
     answer_within: float
@@ -45,6 +49,10 @@ class Bridged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class StdioServer(Bridged, frozen=True, kw_only=True):
     """A server's command, and what its children may have."""
+
+    most_of = "processes in use (max_processes)"
+    descriptors = 4
+    """Three pipes, and what tells of its end."""
 
     command: tuple[str, ...]
     env: dict[str, str | None]
@@ -65,6 +73,10 @@ class StdioServer(Bridged, frozen=True, kw_only=True):
 class SseServer(Bridged, frozen=True, kw_only=True):
     """Where an HTTP+SSE server is reached."""
 
+    most_of = "connections in use (max_sessions)"
+    descriptors = 2
+    """The event stream, and mostly one POST."""
+
     upstreams: str
     """Address of Envoy's private listener, through which it is reached."""
     path: str
@@ -73,6 +85,8 @@ class SseServer(Bridged, frozen=True, kw_only=True):
     """``scheme://host:port`` of each replica: where its endpoint for messages may be."""
     headers: tuple[tuple[str, str], ...]
     """Sent with each request."""
+    timeout: float
+    """Seconds that the server may have a request open without an answer."""
 
     def __repr__(self) -> str:
         """Without path and headers: both hold API keys."""
@@ -80,9 +94,12 @@ class SseServer(Bridged, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What the supervisor tells the bridge: all of its servers, by name."""
+    """What the supervisor tells the bridge."""
 
     servers: dict[str, StdioServer | SseServer]
+    """All, by name."""
+    held_bytes: int
+    """Most bytes of messages that it holds, of all servers and sessions together."""
 
 
 def stdio_servers(config: GatewayConfig, folder: Path) -> Mapping[str, StdioServer]:
@@ -110,6 +127,8 @@ def sse_servers(config: GatewayConfig, upstreams: Address) -> Mapping[str, SseSe
             path=server.path_and_query,
             origins=tuple(sorted(origins_of(server))),
             headers=headers_of(server),
+            most=server.max_sessions,
+            timeout=server.timeout,
             start_timeout=server.discovery_timeout * _PATIENCE,
             timeout_key="discovery_timeout",
             answer_within=server.discovery_timeout * _PATIENCE,
@@ -131,7 +150,7 @@ def _spec(server: Server, config: GatewayConfig, folder: Path) -> StdioServer:
         cwd=None if server.cwd is None else str((folder / server.cwd).absolute()),
         inherit_env=server.inherit_env,
         sharing=server.sharing,
-        max_processes=server.max_processes,
+        most=server.max_processes,
         start_timeout=server.start_timeout,
         answer_within=min(server.start_timeout, server.discovery_timeout * _PATIENCE),
         idle_timeout=server.child_idle_timeout,

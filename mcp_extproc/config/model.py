@@ -221,6 +221,9 @@ ONLY_HTTP: Final = frozenset({
 })  # fmt: skip
 """Keys of a server at an address."""
 
+ONLY_SSE: Final = frozenset({"max_sessions"})
+"""Keys of a server that speaks HTTP+SSE, or may be found to."""
+
 ONLY_STREAMABLE_HTTP: Final = frozenset({"load_balancing", "sticky_sessions", "retries"})
 """Keys of a server that speaks Streamable HTTP. With HTTP+SSE a session is a connection, which nothing can move or repeat."""
 
@@ -280,6 +283,10 @@ class Server(Model):
     max_processes: WholeNumber = Field(default=50, ge=1, le=10_000)
     """With `command`: maximum number of children at a time, over all sessions. Beyond it, a new session gets an error that
     names the server."""
+
+    max_sessions: WholeNumber = Field(default=1000, ge=1, le=100_000)
+    """With `transport: sse` or `auto`: maximum number of connections at a time, one for each session. Beyond it, a new session
+    gets an error that names the server."""
 
     start_timeout: Seconds = 30.0
     """With `command`: deadline of a child's answer to `initialize`. Sessions wait for it no longer than `discovery_timeout`: a
@@ -430,6 +437,8 @@ class Server(Model):
             )
         if self.transport != "streamable_http" and (unused := sorted(self.model_fields_set & ONLY_STREAMABLE_HTTP)):
             raise PlacedError((unused[0],), f"has no meaning with transport: {self.transport}")
+        if (self.command is not None or self.transport == "streamable_http") and self.model_fields_set & ONLY_SSE:
+            raise PlacedError((min(ONLY_SSE),), "requires transport: sse")
         if self.url is not None and self.path is not None:
             raise ValueError("path requires endpoints; with url, the path is part of the URL")
         if self.url is not None and self.tls is not None and not self.url.startswith("https:"):
@@ -497,6 +506,11 @@ class Server(Model):
         parts = urlsplit(self.url)
         return ((parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)),)
 
+    def over_sse(self) -> Server:
+        """A copy that speaks HTTP+SSE at the same place."""
+        path = None if self.url is not None else self.path_and_query
+        return self.model_copy(update={"transport": "sse", "path": path})
+
     @property
     def authority(self) -> str:
         """The `Host` header sent to the server: the URL's host, or the first endpoint."""
@@ -549,7 +563,8 @@ class Limits(Model):
 
     held_bytes: Size = Field(default=256 << 20, ge=1 << 20)
     """Maximum that a worker holds at a time of the answers it reads: lists to be merged, responses in which it rewrites URIs,
-    events that are not complete. One session or principal gets a quarter; what does not fit waits, or is refused (`busy`)."""
+    events that are not complete. One session or principal gets a quarter; what does not fit waits, or is refused (`busy`).
+    As much again for all stdio and HTTP+SSE servers together: [what they wrote and nobody has read](stdio.md#what-is-held)."""
 
     response_bytes: Size = 16 << 20
     """Maximum response that the gateway reads from one server: all pages of a list that it merges, or a JSON response in which
@@ -751,7 +766,7 @@ class GatewayConfig(Model):
     def with_sse(self, names: Collection[str]) -> GatewayConfig:
         """A copy in which these of the servers with ``transport: auto`` have ``sse``."""
         found = {
-            name: server.model_copy(update={"transport": "sse"})
+            name: server.over_sse()
             for name, server in self.servers.items()
             if name in names and server.transport == "auto"
         }

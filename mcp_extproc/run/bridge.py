@@ -39,7 +39,6 @@ STOP_SECONDS = 10.0
 _BACKLOG = 1024
 _RESTART_SECONDS = (0.1, 0.5, 2.0)
 _STEADY_SECONDS = 60.0
-_POLL_SECONDS = 0.02
 
 _LOG = log.logger("bridge")
 
@@ -60,6 +59,7 @@ class Bridge:
         self._listening: socket.socket | None = None
         self._servers: Mapping[str, StdioServer] = {}
         self._sse_servers: Mapping[str, SseServer] = {}
+        self._held_bytes = 0
         self._log_options: Sequence[str] = ()
         self._running: _Running | None = None
         self._changing = asyncio.Lock()
@@ -90,6 +90,7 @@ class Bridge:
             if self._running is None and not servers and not sse:
                 return
             self._servers, self._sse_servers = servers, sse
+            self._held_bytes = config.limits.held_bytes
             options = {"--log-level": config.log.level, "--log-format": config.log.format}
             self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
             if self._running is None:
@@ -133,7 +134,7 @@ class Bridge:
         await self._running.tell(self._told())
 
     def _told(self) -> Told:
-        return Told({**self._servers, **self._sse_servers})
+        return Told({**self._servers, **self._sse_servers}, self._held_bytes)
 
     async def _tell(self, running: _Running) -> None:
         try:
@@ -225,7 +226,9 @@ async def _end_orphans(bridge: int) -> None:
     """End what a bridge has left behind: the kernel ends its children, and hands theirs over to us."""
     with suppress(TimeoutError):
         async with asyncio.timeout(STOP_SECONDS):
-            while left := processes.marked(str(bridge), processes.below(os.getpid(), processes.table())):
+            for pause in processes.pauses():
+                look = await processes.LOOKS.next(pause)
+                left = processes.of_bridge(bridge, processes.below(os.getpid(), look.table))
+                if not left:
+                    return
                 processes.send(signal.SIGKILL, left)
-                await asyncio.sleep(_POLL_SECONDS)
-    processes.WAITED.reap_others()

@@ -55,7 +55,7 @@ async def spawn(
             start_new_session=True,
             preexec_fn=_prepare,
         )
-        WAITED.pids.add(process.pid)
+        WAITED.add(process)
     if stdin is not None:
         assert process.stdin is not None
         # A child that ended before it read everything is handled by its waiter.

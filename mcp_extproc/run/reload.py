@@ -353,7 +353,7 @@ def _still_sse(served: Loaded, new: Loaded) -> set[str]:
 
 
 def _place(server: Server) -> tuple[object, ...]:
-    return server.url, server.endpoints, server.path
+    return server.addresses, server.uses_tls, server.path_and_query
 
 
 def _with(config: GatewayConfig, leaving: Mapping[str, Server]) -> GatewayConfig:

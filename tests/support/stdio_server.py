@@ -91,8 +91,9 @@ def tool_ask(method: str, **_: Any) -> Any:
             return heard.get("result", heard.get("error"))
 
 
-def tool_until_cancelled(message: Any, **_: Any) -> Any:
-    notify("notifications/message", level="info", data="waiting")
+def tool_until_cancelled(message: Any, quiet: bool = False, **_: Any) -> Any:
+    if not quiet:
+        notify("notifications/message", level="info", data="waiting")
     while True:
         heard = hear()
         if heard.get("method") == "notifications/cancelled" and heard["params"]["requestId"] == message["id"]:

@@ -13,14 +13,16 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.bridge import connection
+from mcp_extproc.bridge import connection, peer
 from mcp_extproc.bridge.connection import Connection, endpoint
-from mcp_extproc.bridge.lines import TooLong
+from mcp_extproc.bridge.lines import Skipped
 from mcp_extproc.bridge.messages import Incoming
 from mcp_extproc.bridge.peer import NotRead
 from mcp_extproc.bridge.spec import Bridged, SseServer, sse_servers
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.held import HeldBytes
 from tests.support.waiting import eventually
+from tests.unit.bridge.support import HELD
 
 ORIGINS = frozenset({"https://old.example:443", "http://10.0.0.7:80"})
 ENDPOINT = b"event: endpoint\ndata: /messages?id=7\n\n"
@@ -115,8 +117,21 @@ class Stage:
         return self.peer.ending_text
 
 
+class Inbox:
+    """Takes what the server says."""
+
+    def __init__(self, held: HeldBytes | None = None) -> None:
+        holding = (held or HeldBytes(HELD)).holding("")
+        self.reading, self.unsent = holding.part(), holding.part()
+        self.received: list[Any] = []
+
+    async def receive(self, message: Incoming | Skipped) -> None:
+        assert isinstance(message, Incoming)
+        self.received.append(json.loads(message.text))
+
+
 @asynccontextmanager
-async def connected(server: Server, **options: Any) -> AsyncIterator[Stage]:
+async def connected(server: Server, held: HeldBytes | None = None, **options: Any) -> AsyncIterator[Stage]:
     app = web.Application()
     app.router.add_get("/{path:.*}", server.get)
     app.router.add_post("/{path:.*}", server.post)
@@ -125,15 +140,10 @@ async def connected(server: Server, **options: Any) -> AsyncIterator[Stage]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     host, port = runner.addresses[0][:2]
-    received: list[Any] = []
-
-    async def receive(message: Incoming | TooLong) -> None:
-        assert isinstance(message, Incoming)
-        received.append(json.loads(message.text))
-
-    peer = await Connection.start("old", spec(upstreams=f"{host}:{port}", **options), receive)
+    inbox = Inbox(held)
+    peer = await Connection.start("old", spec(upstreams=f"{host}:{port}", **options), inbox)
     try:
-        yield Stage(peer, received)
+        yield Stage(peer, inbox.received)
     finally:
         await peer.end()
         await runner.cleanup()
@@ -145,6 +155,8 @@ def spec(**options: Any) -> SseServer:
         "path": "/sse?key=hush-hush-1",
         "origins": ("http://old.example:80",),
         "headers": (("authorization", "Bearer hush-hush-2"),),
+        "most": 1000,
+        "timeout": 300.0,
         "start_timeout": 20.0,
         "answer_within": 20.0,
         "idle_timeout": 600.0,
@@ -280,9 +292,7 @@ async def test_no_event_stream(status: int, headers: dict[str, str], text: str) 
 
 
 async def test_nobody_listens() -> None:
-    async def receive(_: Incoming | TooLong) -> None: ...
-
-    peer = await Connection.start("old", spec(), receive)
+    peer = await Connection.start("old", spec(), Inbox())
     async with asyncio.timeout(30):
         await peer.ended.wait()
     assert peer.ending_text == "has lost its event stream (ClientConnectorError)"
@@ -353,6 +363,96 @@ async def test_notifications_stay_in_order_and_requests_hold_up_nobody() -> None
         await eventually(lambda: len(server.posts), "the others", until=lambda count: count == 4)
         assert [message["params"]["n"] for _, _, message in server.posts[1:]] == [1, 2, 3]
         free.set()
+
+
+async def test_a_server_that_acknowledges_late_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_IN_ORDER_SECONDS", 0.05)
+
+    async def take(message: Any) -> int:
+        await asyncio.sleep(0 if "id" in message else 3600)
+        return 202
+
+    server = Server(take=take)
+    async with connected(server) as stage:
+        stage.peer.write(tell(1))
+        stage.peer.write(ask(1))
+        await eventually(lambda: len(server.posts), "the request", until=lambda count: count == 2)
+        monkeypatch.setattr(connection, "_IN_ORDER_SECONDS", 3600.0)
+        stage.peer.write(tell(2))
+        stage.peer.write(ask(2))
+        await eventually(lambda: len(server.posts), "the others at once", until=lambda count: count == 4)
+
+
+async def test_a_message_that_is_never_acknowledged_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection, "_TAKEN_SECONDS", 0.05)
+
+    async def never(_: Any) -> int:
+        await asyncio.sleep(3600)
+        return 202
+
+    async with connected(Server(take=never)) as stage:
+        stage.peer.write(tell(1))
+        [fields] = await eventually(lambda: logged(caplog, "message_not_taken"), "its log entry")
+        assert fields["why"] == "has not acknowledged a message within 0.05 s"
+        await eventually(lambda: stage.peer._unsent, "nothing is left of it", until=lambda count: count == 0)
+
+
+async def test_only_so_many_requests_are_open_and_each_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others of the client's messages are not held up by them."""
+    monkeypatch.setattr(connection, "_MOST_OPEN", 2)
+    monkeypatch.setattr(connection, "_ACKNOWLEDGED_SECONDS", 0.0)
+
+    async def take(message: Any) -> int:
+        await asyncio.sleep(3600 if "id" in message else 0)
+        return 202
+
+    server = Server(take=take)
+    async with connected(server) as stage:
+        for id in (1, 2, 3):
+            stage.peer.write(ask(id))
+        stage.peer.write(tell(1))
+        seen = await eventually(lambda: list(server.posts), "what is sent", until=lambda seen: len(seen) == 3)
+        assert [message.get("id") for _, _, message in seen] == [1, 2, None]
+        server.more.put_nowait(b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n')
+        await eventually(lambda: server.posts[3:], "the third")
+        assert stage.received == [ANSWER]
+        await eventually(lambda: len(stage.peer._asking), "those that are open", until=lambda count: count == 2)
+
+
+async def test_an_open_request_ends_before_the_servers_time_is_up_and_its_call_goes_on() -> None:
+    async def never(_: Any) -> int:
+        await asyncio.sleep(3600)
+        return 202
+
+    async with connected(Server(take=never), timeout=0.05) as stage:
+        stage.peer.write(ask(1))
+        await eventually(lambda: stage.peer._unsent, "its POST is over", until=lambda count: count == 0)
+        assert stage.received == []
+        assert not stage.peer.is_ending
+
+
+async def test_headers_of_the_clients_request_go_along_and_configured_ones_win() -> None:
+    server = Server()
+    async with connected(server) as stage:
+        stage.peer.write(ask(1), (("traceparent", "00-a-b-01"), ("authorization", "the client's")))
+        [(_, headers, _)] = await eventually(lambda: server.posts, "the message")
+        assert (headers["traceparent"], headers["authorization"]) == ("00-a-b-01", "Bearer hush-hush-2")
+
+
+async def test_an_event_that_there_is_no_room_for_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "ROOM_SECONDS", 0.01)
+    event = b"data: " + b"x" * 50_000
+    async with connected(Server(send=[ENDPOINT, event]), held=HeldBytes(100_000)) as stage:
+        assert (await stage.ended()).startswith("sent an event that was not read: the bridge holds as much as it may")
+
+
+async def test_messages_that_there_is_no_room_for_are_refused() -> None:
+    async with connected(Server(send=[]), held=HeldBytes(100_000)) as stage:
+        stage.peer.write(tell(1) + b" " * 20_000)
+        with pytest.raises(NotRead, match="has not taken all messages, and the bridge holds as much as it may"):
+            stage.peer.write(tell(1) + b" " * 20_000)
 
 
 def test_what_the_bridge_is_told() -> None:

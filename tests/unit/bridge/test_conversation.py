@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.bridge import conversation
-from mcp_extproc.bridge.conversation import MAX_CALLS, Conversation, Stream
+from mcp_extproc.bridge import conversation as conversation_module
+from mcp_extproc.bridge.conversation import MAX_CALLS, Stream
 from mcp_extproc.bridge.messages import Incoming, read
+from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.errors import McpError
 from tests.support.waiting import PATIENCE
+from tests.unit.bridge.support import HELD, conversation
 
 
 def message(**members: Any) -> Incoming:
@@ -22,10 +24,10 @@ def message(**members: Any) -> Incoming:
     return found
 
 
-def request(id: Any, token: Any = None) -> Request:
+def request(id: Any, token: Any = None, method: str = "tools/call") -> Request:
     params = {} if token is None else {"_meta": {"progressToken": token}}
     found = envelope.parse(
-        json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).encode(), 9, 1000
+        json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).encode(), 9, 1000
     )
     assert isinstance(found, Request)
     return found
@@ -48,15 +50,16 @@ def taken(stream: Stream) -> list[bytes]:
 
 class Stage:
     def __init__(self, waiting_bytes: int = 10_000) -> None:
-        self.conversation = Conversation(waiting_bytes)
+        self.held = HeldBytes(HELD)
+        self.conversation = conversation(waiting_bytes, self.held)
 
-    def call(self, id: Any, token: Any = None) -> Stream:
-        stream = Stream()
-        self.conversation.call(request(id, token), stream)
+    def call(self, id: Any, token: Any = None, method: str = "tools/call") -> Stream:
+        stream = self.conversation.stream()
+        self.conversation.call(request(id, token, method), stream)
         return stream
 
     def listen(self) -> Stream:
-        stream = Stream()
+        stream = self.conversation.stream()
         self.conversation.listen(stream)
         return stream
 
@@ -81,11 +84,21 @@ def test_answers_go_to_their_calls(stage: Stage) -> None:
 def test_progress_goes_to_its_call_and_the_rest_to_the_common_stream(stage: Stage) -> None:
     common, first, second = stage.listen(), stage.call(1, 0), stage.call(2, "0")
     question = message(id=1, method="sampling/createMessage")
-    said = [progress(0), progress("0"), log("x"), question, progress("nobody's")]
+    changed = message(method="notifications/tools/list_changed")
+    said = [progress(0), progress("0"), changed, question, progress("nobody's")]
     stage.say(*said)
     assert taken(first) == [said[0].text]
     assert taken(second) == [said[1].text]
     assert taken(common) == [said[2].text, question.text]
+
+
+def test_log_messages_go_to_a_running_call_so_that_its_result_does_not_overtake_them(stage: Stage) -> None:
+    common, listing, call = stage.listen(), stage.call(1, method="tools/list"), stage.call(2)
+    before, result, after = log("before"), message(id=2, result={}), log("after")
+    stage.say(before, result, after)
+    assert taken(call) == [before.text, result.text]
+    assert taken(common) == [after.text]
+    assert taken(listing) == []
 
 
 def test_without_a_common_stream_a_running_call_has_it(stage: Stage) -> None:
@@ -98,9 +111,10 @@ def test_without_a_common_stream_a_running_call_has_it(stage: Stage) -> None:
 def test_the_newest_stream_has_it_and_the_one_before_follows(stage: Stage) -> None:
     older, newer = stage.listen(), stage.listen()
     stage.say(log("1"))
+    assert len(taken(newer)) == 1
     stage.conversation.leave(newer)
     stage.say(log("2"))
-    assert (len(taken(older)), len(taken(newer))) == (1, 1)
+    assert len(taken(older)) == 1
 
 
 def test_what_comes_too_early_waits(stage: Stage) -> None:
@@ -120,11 +134,12 @@ def test_what_waits_is_bounded_and_questions_are_answered() -> None:
     assert json.loads(answer)["error"]["code"] == -32601
     kept = taken(stage.listen())
     assert 0 < sum(map(len, kept)) <= 500
+    assert stage.held.total == 0
     assert stage.conversation.dropped == 11 - len(kept)
 
 
 def test_how_many_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "_MAX_WAITING", 3)
+    monkeypatch.setattr(conversation_module, "_MAX_WAITING", 3)
     stage = Stage()
     said = [log(str(number)) for number in range(5)]
     stage.say(*said)
@@ -182,10 +197,77 @@ async def test_nobody_waits_for_room_in_a_stream_that_nobody_reads(stage: Stage,
         await waiting
 
 
-async def test_taking_waits() -> None:
-    stream = Stream()
+async def test_taking_waits(stage: Stage) -> None:
+    stream = stage.listen()
     stream.put(b"a")
     assert await stream.next() == b"a"
     stream.end()
     assert await stream.next() is None
     await stream.room(0)
+
+
+def test_what_is_held_is_counted_until_it_is_written(stage: Stage) -> None:
+    told, answer = log("x"), message(id=1, result={})
+    assert stage.say(told) == []
+    assert stage.held.total == len(told.text)
+    call = stage.call(1)
+    stage.say(answer)
+    assert stage.held.total == call.size == len(told.text) + len(answer.text)
+    assert call.take() == told.text
+    assert stage.held.total == len(told.text) + len(answer.text)
+    assert call.take() == answer.text
+    assert stage.held.total == len(answer.text)
+    stage.conversation.leave(call)
+    assert stage.held.total == 0
+
+
+def test_answers_that_nobody_reads_are_bounded() -> None:
+    """Over the session's share of what may be held, a call fails; others have room."""
+    held = HeldBytes(1 << 20)
+    greedy, other = conversation(1 << 20, held, "greedy"), conversation(1 << 20, held, "other")
+    large = message(id=1, result={"x": "x" * 100_000})
+    answers = []
+    for _ in range(5):
+        answers.append(greedy.stream())
+        greedy.call(request(1), answers[-1])
+        greedy.receive(large)
+    texts = [taken(one) for one in answers]
+    assert texts[:2] == [[large.text], [large.text]]
+    for [text] in texts[2:]:
+        error = json.loads(text)["error"]["message"]
+        assert error.startswith("The server's answer was not kept:")
+        assert "limits.held_bytes" in error
+    stream = other.stream()
+    other.call(request(1), stream)
+    other.receive(large)
+    assert taken(stream) == [large.text]
+
+
+def test_what_waits_gives_way_where_there_is_no_room() -> None:
+    held = HeldBytes(1 << 20)
+    session = conversation(1 << 20, held)
+    large = [message(id=number, method="roots/list", params={"x": "x" * 100_000}) for number in range(4)]
+    answered = [json.loads(text)["id"] for one in large for text in session.receive(one)]
+    assert answered == [0, 1]
+    assert held.total == sum(len(one.text) for one in large[2:])
+    session.end("It is gone.")
+    assert held.total == 0
+
+
+def test_a_stream_that_is_cut_holds_nothing(stage: Stage) -> None:
+    stream = stage.listen()
+    cut = []
+    stream.on_cut = lambda: cut.append(True)
+    stage.say(message(method="notifications/tools/list_changed"))
+    assert stream.take() is not None
+    stream.cut()
+    assert (stage.held.total, stream.take(), cut) == (0, None, [True])
+
+
+def test_a_call_that_nobody_waits_for_ends_without_an_answer(stage: Stage) -> None:
+    stream = stage.conversation.stream()
+    call = stage.conversation.call(request(1), stream)
+    stage.conversation.forget(call)
+    assert (stream.ended, stream.take()) == (True, None)
+    stage.say(message(id=1, result={}))
+    assert stream.take() is None

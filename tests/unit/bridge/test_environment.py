@@ -17,12 +17,13 @@ def test_few_variables_are_inherited_and_ours_win(tmp_path: Path) -> None:
     file.write_text("A=file\nB=file\nHOME=/file\n")
     ours = {
         "PATH": "/bin", "HOME": "/root", "LC_ALL": "C", "https_proxy": "http://p", "SSL_CERT_FILE": "/ca",
+        "SHELL": "/bin/sh", "LOGNAME": "me",
         "AWS_SECRET_ACCESS_KEY": "no", "MCP_EXTPROC_SESSION_SECRET": "no", "WANTED": "yes", "A": "no",
     }  # fmt: skip
     server = spec("good", env={"B": "env"}, env_file=str(file), inherit_env=("WANTED", "ABSENT"))
     assert environment(server, ours) == {
         "PATH": "/bin", "HOME": "/file", "LC_ALL": "C", "https_proxy": "http://p", "SSL_CERT_FILE": "/ca",
-        "WANTED": "yes", "A": "file", "B": "env",
+        "SHELL": "/bin/sh", "LOGNAME": "me", "WANTED": "yes", "A": "file", "B": "env",
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.bridge.lines import Lines, TooLong, as_line
+from mcp_extproc.bridge.lines import Lines, Skipped, as_line
 
 
 @given(st.lists(st.binary(max_size=20).map(lambda raw: raw.replace(b"\n", b"")), max_size=5), st.data())
@@ -30,7 +30,7 @@ def test_a_line_over_the_bound_is_skipped(size: int, step: int) -> None:
     reader = Lines(10_000)
     found = [line for start in range(0, len(text), step) for line in reader.feed(text[start : start + step])]
     assert found[1:] == [b"next"]
-    assert isinstance(found[0], TooLong) == (size > 10_000)
+    assert isinstance(found[0], Skipped) == (size > 10_000)
     assert len(reader._pending) == 0
 
 
@@ -40,7 +40,7 @@ def test_little_is_kept_of_a_line_over_the_bound() -> None:
         assert list(reader.feed(b"x" * 10_000)) == []
     assert len(reader._pending) <= 10_000
     [line] = reader.feed(b"end\n")
-    assert isinstance(line, TooLong)
+    assert isinstance(line, Skipped)
     assert line.end.endswith(b"xend")
 
 
@@ -62,7 +62,7 @@ LONG = "x" * 20_000
 )
 def test_the_id_of_a_line_over_the_bound(text: str, id: bytes | None) -> None:
     [line] = Lines(10_000).feed(text.encode() + b"\n")
-    assert isinstance(line, TooLong)
+    assert isinstance(line, Skipped)
     assert line.id == id
 
 

@@ -11,14 +11,17 @@ import pytest
 from mcp_extproc.bridge import pool
 from mcp_extproc.bridge.conversation import Conversation, Stream
 from mcp_extproc.bridge.messages import read
-from mcp_extproc.bridge.peer import NotRead, Receive
+from mcp_extproc.bridge.peer import Inbox, NotRead
+from mcp_extproc.bridge.places import Places
 from mcp_extproc.bridge.pool import Pool, Process, Session
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing
+from mcp_extproc.gateway.request import Headers
+from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.errors import McpError
 from tests.support.waiting import PATIENCE, eventually
-from tests.unit.bridge.support import spec
+from tests.unit.bridge.support import HELD, conversation, spec
 
 
 class Player:
@@ -31,9 +34,9 @@ class Player:
         self.ended = asyncio.Event()
         self.ending_text = ""
         self.was_asked = False
-        self.receive: Receive
+        self.inbox: Inbox
 
-    def write(self, message: bytes) -> None:
+    def write(self, message: bytes, context: Headers = ()) -> None:
         if not self.reads:
             raise NotRead("does not read its input")
         self.heard.append(json.loads(message))
@@ -51,29 +54,36 @@ class Player:
         """To ``initialize``, once it is there."""
         heard = await eventually(lambda: self.heard, "initialize")
         for message in read(as_text(id=heard[0]["id"], result={})) or []:
-            await self.receive(message)
+            await self.inbox.receive(message)
 
 
 class Stage:
     """One session, and its peer."""
 
     def __init__(self, sharing: Sharing) -> None:
-        self.process = Process(sharing)
-        self.process.child = self.peer = Player()
-        self.conversation = self.process.conversation(10_000)
+        self.held = HeldBytes(HELD)
+        self.peer = Player()
+        self.process = Process(sharing, self.held.holding(""))
+        self.process.child = self.peer
+        self.conversation = self.process.claim(self.another() if isinstance(sharing, Shared) else None)
         self.session = Session("id", self.process, self.conversation)
 
-    def call(self, id: Any) -> Stream:
+    def call(self, id: Any, progress: Any = None) -> Stream:
         """As server.py sends one."""
-        request = envelope.parse(as_text(id=id, method="tools/call", params={}), 9, 1000)
+        params = {} if progress is None else {"_meta": {"progressToken": progress}}
+        request = envelope.parse(as_text(id=id, method="tools/call", params=params), 9, 1000)
         assert isinstance(request, Request)
-        stream = Stream()
+        stream = self.conversation.stream()
         call = self.conversation.call(request, stream)
         try:
             self.session.send(request)
         except NotRead as error:
             self.session.fail(call, str(error))
         return stream
+
+    def another(self) -> Conversation:
+        """That of a session of a shared child."""
+        return conversation(held=self.held)
 
     def cancel(self, id: Any) -> None:
         params = {"requestId": id}
@@ -94,21 +104,21 @@ async def answer_in(stream: Stream) -> Any:
     return None if text is None else json.loads(text)
 
 
-def pool_of(*players: Player, **options: Any) -> Pool:
+def pool_of(*players: Player, places: Places | None = None, **options: Any) -> Pool:
     """A pool that starts these, in their order."""
     following = iter(players)
 
-    async def start(receive: Receive) -> Player:
+    async def start(inbox: Inbox) -> Player:
         player = next(following)
-        player.receive = receive
+        player.inbox = inbox
         return player
 
-    return Pool("s", spec("good", **options), start)
+    return Pool("s", spec("good", **options), start, HeldBytes(HELD), places or Places(1000))
 
 
 async def test_nothing_is_left_of_a_pool_that_was_replaced() -> None:
     player = Player()
-    replaced = pool_of(player, idle_timeout=0.01, max_processes=1)
+    replaced = pool_of(player, idle_timeout=0.01, most=1)
     replaced.begin()
     await eventually(lambda: replaced._spare, "a spare child")
     replaced.retire()
@@ -141,7 +151,7 @@ async def test_a_child_that_has_exited_is_no_use(sharing: str) -> None:
 
 async def test_a_spare_child_that_has_exited_is_not_handed_out() -> None:
     first, second = Player(), Player()
-    pool = pool_of(first, second, spares=1, max_processes=2)
+    pool = pool_of(first, second, spares=1, most=2)
     pool.begin()
     await eventually(lambda: pool._spare, "a spare child")
     first.exit()
@@ -183,7 +193,7 @@ async def test_others_start_once_the_first_child_has_answered_though_nobody_wait
 
 async def test_a_cancellation_is_of_one_call_and_not_of_the_next_with_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_CANCELLED_SECONDS", 0.01)
-    stage = Stage(Private(Conversation(10_000)))
+    stage = Stage(Private(conversation()))
     first = stage.call(1)
     stage.cancel(1)
     await stage.say(id=1, result={"n": 1})
@@ -191,7 +201,7 @@ async def test_a_cancellation_is_of_one_call_and_not_of_the_next_with_its_id(mon
     again, other = stage.call(1), stage.call(2)
     stage.cancel(2)
     # The time of the first cancellation was over before that of this one.
-    assert (await answer_in(other))["error"]["message"] == "The call was cancelled."
+    assert await answer_in(other) is None
     await stage.say(id=1, result={"n": 2})
     assert (await answer_in(again))["result"] == {"n": 2}
 
@@ -201,12 +211,62 @@ async def test_a_late_answer_is_not_that_of_the_next_call_with_its_id(monkeypatc
     stage = Stage(Shared())
     cancelled = stage.call(1)
     stage.cancel(1)
-    assert "error" in await answer_in(cancelled)
+    assert await answer_in(cancelled) is None
     again = stage.call(1)
     first, _, second = (heard.get("id") for heard in stage.peer.heard)
     await stage.say(id=first, result={"n": 1})
     await stage.say(id=second, result={"n": 2})
     assert (await answer_in(again))["result"] == {"n": 2}
+
+
+async def test_a_client_that_does_not_read_holds_up_no_other_of_a_shared_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It misses progress and changes, and has its answer all the same."""
+    monkeypatch.setattr(pool, "_STREAM_BYTES", 1000)
+    monkeypatch.setattr(pool, "_UNREAD_SECONDS", 3600.0)
+    stage = Stage(Shared())
+    other = stage.another()
+    stage.process.claim(other)
+    listening, reading = stage.conversation.stream(), other.stream()
+    stage.conversation.listen(listening)
+    other.listen(reading)
+    call = stage.call(1, progress="t")
+    async with asyncio.timeout(PATIENCE):
+        for step in range(100):
+            await stage.say(method="notifications/tools/list_changed", params={"_meta": "x" * 100})
+            params = {"progressToken": 1, "progress": step, "message": "x" * 100}
+            await stage.say(method="notifications/progress", params=params)
+            assert (await answer_in(reading))["method"] == "notifications/tools/list_changed"
+        await stage.say(id=1, result={"n": 1})
+    assert 1000 < listening.size < 2000
+    assert 1000 < call.size < 2000
+    messages = [json.loads(text) for text in iter(call.take, None)]
+    assert messages[-1]["result"] == {"n": 1}
+
+
+async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_STREAM_BYTES", 1000)
+    monkeypatch.setattr(pool, "_UNREAD_SECONDS", 0.01)
+    stage = Stage(Private(conversation()))
+    listening, cut = stage.conversation.stream(), []
+    listening.on_cut = lambda: cut.append(True)
+    stage.conversation.listen(listening)
+    await stage.say(method="notifications/tools/list_changed", params={"_meta": "x" * 2000})
+    assert (cut, listening.ended, listening.size) == ([True], True, 0)
+
+
+async def test_no_more_than_there_are_descriptors_for() -> None:
+    places = Places(2 * spec("good").descriptors)
+    first, second, third = Player(), Player(), Player()
+    pool = pool_of(first, second, third, places=places, spares=0)
+    session = pool.session(await opened(pool, first))
+    assert session is not None
+    await opened(pool, second)
+    with pytest.raises(McpError, match="The server s can't be started: the bridge has as many files"):
+        await pool.open(initialize())
+    pool.close(session)
+    await eventually(lambda: places._left, "a place")
+    await opened(pool, third)
+    await pool.end()
 
 
 async def test_calls_that_a_shared_child_does_not_read_are_not_kept() -> None:

@@ -17,14 +17,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mcp_extproc.bridge import child, pool, processes
+from mcp_extproc.bridge import child, peer, pool, processes
 from mcp_extproc.bridge.child import Child
 from mcp_extproc.bridge.server import Bridge
-from mcp_extproc.bridge.spec import StdioServer
+from mcp_extproc.bridge.spec import StdioServer, Told
 from mcp_extproc.mcp.sse import SseParser
 from tests.support.processes import children_of, gone, is_alive
 from tests.support.waiting import eventually
-from tests.unit.bridge.support import spec
+from tests.unit.bridge.support import HELD, spec
 
 LATEST = "2025-11-25"
 
@@ -122,14 +122,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def serving(directory: Path, servers: Mapping[str, StdioServer]) -> AsyncIterator[Stage]:
+async def serving(directory: Path, servers: Mapping[str, StdioServer], held_bytes: int = HELD) -> AsyncIterator[Stage]:
     processes.adopt_orphans()
     bridge = Bridge()
     runner = web.AppRunner(bridge.application(1 << 22), handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     path = str(directory / "bridge.sock")
     await web.UnixSite(runner, path).start()
-    bridge.apply(servers)
+    bridge.apply(Told(dict(servers), held_bytes))
     try:
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path, limit=0)) as http:
             yield Stage(bridge, http)
@@ -216,15 +216,21 @@ async def test_the_server_asks(stage: Stage, listens: bool) -> None:
 
 
 async def test_cancellation(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server stops, and answers nothing, as the specification has it. Whoever waits is told."""
+    """The server stops, and answers nothing, as the specification has it. The response ends."""
     monkeypatch.setattr(pool, "_CANCELLED_SECONDS", 0.01)
     client = await stage.session()
-    async with client.listen() as stream:
-        call = asyncio.ensure_future(client.raw_call("until_cancelled", id="c"))
+    params = {"name": "until_cancelled", "arguments": {}}
+    async with client.request("POST", {"jsonrpc": "2.0", "id": "c", "method": "tools/call", "params": params}) as got:
+        stream = Stream(got)
         assert (await stream.next())["params"]["data"] == "waiting"
         assert await client.tell({"method": "notifications/cancelled", "params": {"requestId": "c"}}) == 202
-        answer = await call
-    assert (answer["id"], answer["error"]["message"]) == ("c", "The call was cancelled.")
+        assert await stream.next() is None
+    call = asyncio.ensure_future(client.raw_call("until_cancelled", id="d", quiet=True))
+    session = stage.bridge._pools["s"].session(client.session or "")
+    assert session is not None
+    await eventually(lambda: session.conversation.has_calls, "it is called")
+    assert await client.tell({"method": "notifications/cancelled", "params": {"requestId": "d"}}) == 202
+    assert await call == []
     assert await client.call("pid") > 0
 
 
@@ -253,7 +259,7 @@ async def test_each_session_has_its_child(stage: Stage) -> None:
 
 
 async def test_many_sessions_at_once(tmp_path: Path) -> None:
-    async with serving(tmp_path, {"s": spec("good", max_processes=30)}) as stage:
+    async with serving(tmp_path, {"s": spec("good", most=30)}) as stage:
         clients = await asyncio.gather(*(stage.session() for _ in range(20)))
         pids = await asyncio.gather(*(client.call("pid") for client in clients))
         assert len(set(pids)) == 20
@@ -269,7 +275,7 @@ async def test_one_is_ready_for_the_next_session(stage: Stage) -> None:
 
 
 async def test_no_more_than_are_allowed(tmp_path: Path) -> None:
-    async with serving(tmp_path, {"s": spec("good", max_processes=2), "other": spec("good")}) as stage:
+    async with serving(tmp_path, {"s": spec("good", most=2), "other": spec("good")}) as stage:
         first, _ = await stage.session(), await stage.session()
         third = stage.client()
         refused = await third.initialize()
@@ -478,9 +484,47 @@ async def test_an_answer_over_the_bound(tmp_path: Path, caplog: pytest.LogCaptur
         client = await stage.session()
         answer = await client.raw_call("big", id="b", size=100_000)
         assert answer["id"] == "b"
-        assert answer["error"]["message"] == "The server's answer is larger than limits.event_bytes."
+        assert answer["error"]["message"] == (
+            "The server's answer is larger than limits.event_bytes allows: raise it, or have the server answer in parts."
+        )
         assert len(await client.call("big", size=5_000)) == 5_000
     assert len(logged(caplog, "stdout_line_too_long")) == 1
+
+
+async def test_answers_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held is bounded: the child has to wait, and then the call fails. Once the others are read, calls work again."""
+    monkeypatch.setattr(peer, "ROOM_SECONDS", 0.05)
+    size = 5 << 20
+    async with serving(tmp_path, {"s": spec("good", event_bytes=size << 1)}, held_bytes=8 * size) as stage:
+        client = await stage.session()
+        body = {"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "big", "arguments": {"size": size}}}
+        async with client.request("POST", {**body, "id": 1}) as unread:
+            refused = await client.raw_call("big", id=2, size=size + 1000)
+            assert refused["id"] == 2
+            assert refused["error"]["message"].startswith("The server's answer was not read: the bridge holds as much")
+            assert stage.bridge._held.total <= 2 * size
+            assert len(json.loads((await unread.json())["result"]["content"][0]["text"])) == size
+        assert len(await client.call("big", size=size)) == size
+        await eventually(lambda: stage.bridge._held.total, "nothing is held", until=lambda total: total == 0)
+
+
+async def test_a_child_that_reads_late(tmp_path: Path) -> None:
+    """What waits for it is held, until it has read it."""
+    go = tmp_path / "go"
+    async with serving(tmp_path, {"s": spec("when", str(go), answer_within=0.1)}) as stage:
+        client = stage.client()
+        await client.ask("initialize", {"protocolVersion": LATEST, "capabilities": {}, "x": "x" * 500_000})
+        assert 300_000 < stage.bridge._held.total < 500_000
+        go.touch()
+        await eventually(lambda: stage.bridge._held.total, "it is read", until=lambda total: total == 0)
+
+
+async def test_a_request_that_there_is_no_room_for(tmp_path: Path) -> None:
+    async with serving(tmp_path, {"s": spec("good")}, held_bytes=1 << 20) as stage:
+        client = await stage.session()
+        answer = await client.raw_call("echo", text="x" * 300_000)
+        assert answer["error"]["message"].startswith("The request was not read: the bridge holds as much as it may")
+        assert await client.call("pid") > 0
 
 
 async def test_a_flood(tmp_path: Path) -> None:
@@ -614,7 +658,7 @@ async def test_a_change_leaves_the_others_alone(tmp_path: Path) -> None:
     async with serving(tmp_path, before) as stage:
         clients = {name: await stage.session(name) for name in before}
         pids = {name: await client.call("pid") for name, client in clients.items()}
-        stage.bridge.apply({"same": spec("good"), "changed": spec("good", env={"NEW": "1"})})
+        stage.bridge.apply(Told({"same": spec("good"), "changed": spec("good", env={"NEW": "1"})}, HELD))
         await gone([pids["changed"], pids["removed"]])
         assert await clients["same"].call("pid") == pids["same"]
         assert (await clients["changed"].ask("ping"))["error"]["message"] == "The session has ended."
@@ -629,7 +673,7 @@ async def test_a_call_outlives_a_change_of_its_server(stage: Stage) -> None:
     async with client.listen() as stream:
         call = asyncio.ensure_future(client.call("ask", method="roots/list"))
         assert (await stream.next())["method"] == "roots/list"
-        stage.bridge.apply({"s": spec("good", env={"NEW": "1"})})
+        stage.bridge.apply(Told({"s": spec("good", env={"NEW": "1"})}, HELD))
         assert await stream.next() is None
         assert await client.tell({"id": "question", "result": "still here"}) == 202
         assert await call == "still here"

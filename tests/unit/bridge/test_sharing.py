@@ -8,6 +8,7 @@ from mcp_extproc.bridge.messages import Incoming, read
 from mcp_extproc.bridge.sharing import Private, Shared, without_capabilities
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.envelope import Request
+from tests.unit.bridge.support import conversation
 
 
 def message(**members: Any) -> Incoming:
@@ -29,7 +30,7 @@ class Two:
 
     def __init__(self) -> None:
         self.shared = Shared()
-        self.one, self.other = Conversation(1000), Conversation(1000)
+        self.one, self.other = conversation(1000), conversation(1000)
         self.shared.conversations += [self.one, self.other]
 
     def send(self, conversation: Conversation, sent: envelope.Message) -> Any:
@@ -122,10 +123,10 @@ def test_a_session_that_ends() -> None:
 
 
 def test_a_child_of_ones_own_gets_every_byte() -> None:
-    conversation = Conversation(1000)
-    private = Private(conversation)
+    own = conversation(1000)
+    private = Private(own)
     body = b'{ "jsonrpc" : "2.0","id":1 , "method":"x","params":{"_meta":{"progressToken":1}}}'
-    assert private.outgoing(conversation, envelope.parse(body, 9, 1000)) == body
+    assert private.outgoing(own, envelope.parse(body, 9, 1000)) == body
     said = message(id=1, result={})
-    assert list(private.incoming(said)) == [(conversation, said)]
-    assert private.owner(b"1") == (conversation, b"1")
+    assert list(private.incoming(said)) == [(own, said)]
+    assert private.owner(b"1") == (own, b"1")
