@@ -30,7 +30,7 @@ from mcp_extproc.mcp import transport
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams import redirects
+from mcp_extproc.upstreams import old_transport, redirects
 from mcp_extproc.upstreams.client import BROKEN, http_session
 from mcp_extproc.upstreams.old_transport import ENDPOINT
 
@@ -64,6 +64,10 @@ _LOG = log.logger("bridge")
 
 class _Failed(Exception):
     """The server can't be used. ``str()`` is a clause that says why."""
+
+
+class _Unreachable(_Failed):
+    """Envoy has not reached it, or not the replica that it chose."""
 
 
 class _Unknown(_Failed):
@@ -164,11 +168,15 @@ class Connection:
 
     async def _listen(self) -> None:
         try:
-            async with self._exchange("GET", self._spec.path, None, ()) as response:
-                kind = transport.media_type(response.headers.get("content-type", ""))
-                if response.status != 200 or kind != transport.SSE:
-                    raise _Failed(f"answered HTTP {response.status} with {kind or 'no content type'}, not with events")
-                await self._read(response)
+            for left in range(old_transport.attempts(len(self._origins)) - 1, -1, -1):
+                try:
+                    await self._listen_to_a_replica()
+                    break
+                except _Unreachable:
+                    if not left:
+                        raise
+                    # Envoy chooses the replica by this.
+                    self._headers[CONNECTION_HEADER] = secrets.token_hex(8)
             self._end_soon("has closed its event stream")
         except _Failed as error:
             self._end_soon(str(error))
@@ -176,6 +184,13 @@ class Connection:
             self._end_soon("sent an event that is larger than limits.event_bytes")
         except BROKEN as error:
             self._end_soon(f"has lost its event stream ({type(error).__name__})")
+
+    async def _listen_to_a_replica(self) -> None:
+        async with self._exchange("GET", self._spec.path, None, ()) as response:
+            kind = transport.media_type(response.headers.get("content-type", ""))
+            if response.status != 200 or kind != transport.SSE:
+                raise _Failed(f"answered HTTP {response.status} with {kind or 'no content type'}, not with events")
+            await self._read(response)
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
         parser = SseParser(self._spec.event_bytes)
@@ -296,7 +311,7 @@ class Connection:
                 method, url, data=data, headers=dict(context) | self._headers | more, allow_redirects=False
             ) as response:
                 if (failed := response.headers.get(FAILURE_HEADER)) is not None:
-                    raise _Failed(f"is unreachable ({plain(failed[:100])})")
+                    raise _Unreachable(f"is unreachable ({plain(failed[:100])})")
                 if response.status in redirects.STATUSES and len(found) <= redirects.MOST:
                     found.append(self._redirected(target, response))
                     continue

@@ -7,6 +7,8 @@ Source: MCP 2025-11-25 basic/transports, Backwards Compatibility: ``initialize``
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
@@ -21,6 +23,11 @@ ENDPOINT = "endpoint"
 """The first event of an HTTP+SSE server: where messages go (2024-11-05 basic/transports, HTTP with SSE)."""
 
 _REFUSED = (404, 405)
+
+_MOST_ATTEMPTS = 10
+
+_NOT_REACHED = ("connect", "timeout")
+"""Why a question did not arrive."""
 
 _NO_SESSION = UpstreamSession(versions.V_2024_11_05, None, frozenset())
 
@@ -39,16 +46,41 @@ async def speaking_sse(config: GatewayConfig, upstreams: Address) -> frozenset[s
     if not entries:
         return frozenset()
     async with UpstreamClient(upstreams, config.limits) as client:
-        found = await asyncio.gather(*(_speaks_sse(client, entry) for entry in entries))
+        found = await asyncio.gather(*(
+            _speaks_sse(client, entry, len(config.servers[entry.name].addresses)) for entry in entries
+        ))  # fmt: skip
     return frozenset(entry.name for entry, speaks in zip(entries, found, strict=True) if speaks)
 
 
-async def _speaks_sse(client: UpstreamClient, entry: CatalogEntry) -> bool:
+async def _speaks_sse(client: UpstreamClient, entry: CatalogEntry, replicas: int) -> bool:
     try:
         async with asyncio.timeout(entry.discovery_timeout):
-            return await _refuses(client, entry) and await _names_an_endpoint(client, entry)
+            for question in (_refuses, _names_an_endpoint):
+                if not await _of_any_replica(partial(question, client, entry), attempts(replicas)):
+                    return False
+            return True
     except (UpstreamError, EventTooLarge, TimeoutError):
         return False
+
+
+def attempts(replicas: int) -> int:
+    """How often to ask until one of some replicas is reached. Envoy chooses one each time; some may be down."""
+    return 1 if replicas == 1 else min(2 * replicas, _MOST_ATTEMPTS)
+
+
+async def _of_any_replica(question: Callable[[], Awaitable[bool]], times: int) -> bool:
+    """What a replica says.
+
+    Raises:
+        UpstreamError: none could be asked.
+    """
+    for left in range(times - 1, -1, -1):
+        try:
+            return await question()
+        except UpstreamError as error:
+            if error.reason not in _NOT_REACHED or not left:
+                raise
+    return False
 
 
 async def _refuses(client: UpstreamClient, entry: CatalogEntry) -> bool:

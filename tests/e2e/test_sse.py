@@ -17,7 +17,7 @@ from mcp_types import ElicitRequestParams, ElicitResult, TextContent
 
 from tests.e2e.test_check import check
 from tests.e2e.test_run import announced, running, write
-from tests.support.gateway import TestGateway
+from tests.support.gateway import TestGateway, access_log_entry
 from tests.support.gateway import gateway as start
 from tests.support.processes import free_port, http_server
 from tests.support.tls import Authority
@@ -106,6 +106,24 @@ async def test_tls_and_credentials_reach_the_server(gateway: TestGateway) -> Non
         assert _text(await client.call_tool("safe__received", {"header": "x-mcp-connection"})) == "None"
 
 
+async def test_the_clients_trace_reaches_the_server(gateway: TestGateway) -> None:
+    sent = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=b", "baggage": "c=d",
+        "accept-language": "cy",
+    }  # fmt: skip
+    session = await gateway.initialize()
+
+    async def received(header: str) -> str:
+        params = {"name": "old__received", "arguments": {"header": header}}
+        fields = {name.replace("-", "_"): value for name, value in sent.items()}
+        answer = await gateway.rpc("tools/call", params, mcp_session_id=session, **fields)
+        return str(answer.result["content"][0]["text"])
+
+    assert {header: await received(header) for header in sent} == sent
+    id = await received("x-request-id")
+    assert (await access_log_entry(gateway.access_log, {"request_id": id}))["mcp.name"] == "old__received"
+
+
 async def test_progress_reaches_its_call(gateway: TestGateway) -> None:
     steps = []
 
@@ -157,6 +175,27 @@ async def test_a_server_without_a_type_is_served_as_what_it_speaks(stage: Stage,
                 return {tool.name.partition("__")[0] for tool in (await client.list_tools()).tools}
 
         await eventually(servers, "both servers", until=lambda seen: seen == {"old", "again"})
+
+
+async def test_replicas_without_a_type_are_served_as_what_they_speak_though_one_is_down(
+    stage: Stage, tmp_path: Path
+) -> None:
+    places = [f"127.0.0.1:{free_port()}", f"127.0.0.1:{stage.port}", f"127.0.0.1:{free_port()}"]
+    server = {
+        "endpoints": places,
+        "path": "/sse",
+        "transport": "auto",
+    }
+    file = write(tmp_path, {"servers": {"old": server}}, "gateway.yaml")
+    async with running(file, "--port", "0", "--json", "--workers", "1") as process:
+        ready = await announced(process)
+
+        async def sum_() -> str:
+            async with Client(ready["url"], mode="legacy") as client:
+                names = {tool.name for tool in (await client.list_tools()).tools}
+                return _text(await client.call_tool("old__add", {"a": 1, "b": 2})) if names else ""
+
+        await eventually(sum_, "a connection to the replica that is there", until=lambda text: text == "old: 3")
 
 
 async def test_check_finds_what_a_server_speaks(stage: Stage, tmp_path: Path) -> None:

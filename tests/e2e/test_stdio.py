@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -100,28 +100,27 @@ async def test_a_shared_server_can_ask_nobody(gateway: TestGateway) -> None:
 
 async def test_notifications_reach_the_clients_stream(gateway: TestGateway) -> None:
     session = await gateway.initialize()
-    async with listen(gateway, session) as stream:
-        await _said(gateway, session, "notifications/message", {"level": "error", "data": "x"}, stream.message)
-        await call(gateway, session, "one__say", method="notifications/tools/list_changed", params={})
-        while (await stream.message())["method"] != "notifications/tools/list_changed":
-            continue
-
-
-async def _said(
-    gateway: TestGateway, session: str, method: str, params: Any, message: Callable[[], Awaitable[Any]]
-) -> None:
-    """Have the server say something until the client hears of it: the stream of the server may open a little later."""
+    method = "notifications/tools/list_changed"
 
     async def talk() -> None:
         while True:
-            await gateway.call(session, "one__say", {"method": method, "params": params})
+            await gateway.call(session, "one__say", {"method": method, "params": {}})
 
-    talking = asyncio.create_task(talk())
-    try:
-        told = await message()
-    finally:
-        talking.cancel()
-    assert (told["method"], told["params"]["logger"]) == (method, "one")
+    async with listen(gateway, session) as stream:
+        talking = asyncio.create_task(talk())  # the stream of the server may open a little later
+        try:
+            assert (await stream.message())["method"] == method
+        finally:
+            talking.cancel()
+
+
+async def test_log_messages_come_before_the_result_also_where_the_client_listens(gateway: TestGateway) -> None:
+    session = await gateway.initialize()
+    arguments = {"method": "notifications/message", "params": {"level": "error", "data": "x"}}
+    async with listen(gateway, session), calling(gateway, session, "one__say", arguments=arguments) as stream:
+        told, answer = await stream.rest()
+    assert (told["method"], told["params"]["logger"]) == ("notifications/message", "one")
+    assert answer["id"] == 1
 
 
 async def test_cancellation(gateway: TestGateway) -> None:
@@ -160,8 +159,7 @@ async def test_a_child_that_dies_in_a_call(gateway: TestGateway) -> None:
 async def test_a_call_that_is_never_answered(gateway: TestGateway) -> None:
     """Timeouts are Envoy's, as for any server."""
     session = await gateway.initialize()
-    async with listen(gateway, session):
-        answer = await gateway.call(session, "other__until_cancelled")
+    answer = await gateway.call(session, "other__until_cancelled", {"quiet": True})
     assert answer.error["code"] == -32603
 
 

@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     LoadBalancingPolicyPolicy,
     OutlierDetection,
 )
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     HealthCheck,
@@ -32,6 +33,10 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LocalityLbEndpoints,
 )
 from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteActionHashPolicyHeader
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
+from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.load_balancing_policies.common.v3 import ConsistentHashingLbConfig
 from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
@@ -44,7 +49,7 @@ from envoy_data_plane.google.protobuf import Struct
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig, Server
 from mcp_extproc.config.resilience import CircuitBreakers
-from mcp_extproc.contract import OVER_SSE
+from mcp_extproc.contract import CONNECTION_HEADER, OVER_SSE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.render import policies, resilience, tls
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
@@ -83,13 +88,15 @@ def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     # Gets only retries: requests for which the server's response indicates a lost session (docs/design.md).
     repair = LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)])
     if not server.is_bridged:
-        return [_at_addresses(cluster_name(name), server, repair)]
+        return [_at_addresses(cluster_name(name), server, _http_options(server), repair)]
     endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, layout)]), repair]
     bridged = _cluster(cluster_name(name), server, endpoints, _BRIDGE_HTTP_OPTIONS)
     bridged.circuit_breakers = resilience.circuit_breakers(server.circuit_breakers)
     if server.command is not None:
         return [bridged]
-    itself = _at_addresses(cluster_name(f"{name}{OVER_SSE}"), server)
+    options = _http_options(server)
+    options.http_filters = _without(CONNECTION_HEADER)
+    itself = _at_addresses(cluster_name(f"{name}{OVER_SSE}"), server, options)
     itself.lb_policy = ClusterLbPolicy.RING_HASH
     return [bridged, itself]
 
@@ -106,10 +113,21 @@ def _cluster(name: str, server: Server, endpoints: list[LocalityLbEndpoints], op
     )
 
 
-def _at_addresses(name: str, server: Server, *others: LocalityLbEndpoints) -> Cluster:
+def _without(header: str) -> list[HttpFilter]:
+    """Filters that remove a header once the replica is chosen. A route would remove it before: the choice depends on it."""
+    removed = Mutations(request_mutations=[HeaderMutation(remove=header)])
+    return [
+        HttpFilter(
+            name="envoy.filters.http.header_mutation", typed_config=any_of(HeaderMutationFilter(mutations=removed))
+        ),
+        HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=any_of(UpstreamCodec())),
+    ]
+
+
+def _at_addresses(name: str, server: Server, options: HttpProtocolOptions, *others: LocalityLbEndpoints) -> Cluster:
     replicas = [_replica(server, host, port) for host, port in server.addresses]
     endpoints = [LocalityLbEndpoints(lb_endpoints=replicas), *others]
-    cluster = _cluster(name, server, endpoints, _http_options(server))
+    cluster = _cluster(name, server, endpoints, options)
     cluster.transport_socket_matches = transport_socket_matches(server)
     if not _all_static(server):
         resilience.look_up(cluster, server.dns)

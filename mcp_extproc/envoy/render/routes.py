@@ -124,7 +124,6 @@ def _over_sse(config: GatewayConfig, name: str, *, streams: bool) -> Route:
     route.match.headers[0] = HeaderMatcher(name=SERVER_HEADER, string_match=StringMatcher(exact=itself))
     route.route.cluster = cluster_name(itself)
     route.route.hash_policy = resilience.by_header(CONNECTION_HEADER)
-    route.request_headers_to_remove.append(CONNECTION_HEADER)
     return route
 
 

@@ -291,6 +291,28 @@ async def test_no_event_stream(status: int, headers: dict[str, str], text: str) 
         assert await stage.ended() == text
 
 
+@pytest.mark.parametrize("down", [3, 4])
+async def test_replicas_that_are_down_are_passed_over(down: int) -> None:
+    """Envoy chooses a replica by a header; messages go where the event stream is."""
+    server, asked = Server(), []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers["x-mcp-connection"])
+        if len(asked) == down:
+            server.answer = None
+        return web.Response(status=503, headers={"x-mcp-upstream-failure": "UpstreamConnectionFailure"})
+
+    server.answer = answer
+    async with connected(server, origins=("http://10.0.0.1:80", "http://10.0.0.2:80")) as stage:
+        if down == 4:
+            assert await stage.ended() == "is unreachable (UpstreamConnectionFailure)"
+        else:
+            stage.peer.write(ask(1))
+            [(_, headers, _)] = await eventually(lambda: server.posts, "the message")
+            assert headers["x-mcp-connection"] not in asked
+        assert len({*asked}) == down
+
+
 async def test_nobody_listens() -> None:
     peer = await Connection.start("old", spec(), Inbox())
     async with asyncio.timeout(30):

@@ -119,6 +119,12 @@ OURS = "variables that begin with MCP_EXTPROC_ are the gateway's own"
         ("command: [x], sharing: all", "servers.a.sharing: expected 'session' or 'shared'"),
         ("command: [x], max_processes: 0", "servers.a.max_processes: expected a number of at least 1"),
         ("url: 'http://a/', cwd: /", "servers.a.cwd: requires command"),
+        ("url: 'http://a/', max_sessions: 5", "servers.a.max_sessions: requires transport: sse"),
+        ("command: [x], max_sessions: 5", "servers.a.max_sessions: requires transport: sse"),
+        (
+            "url: 'http://a/', transport: auto, max_sessions: 0",
+            "servers.a.max_sessions: expected a number of at least 1",
+        ),
         ("url: 'http://a/', path: /x", "servers.a: path requires endpoints; with url, the path is part of the URL"),
         ("url: 'http://a/', tls: {}", "servers.a: tls requires an https URL"),
         ("endpoints: ['a:1', 'a:1']", "servers.a: an endpoint is listed twice"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -18,8 +19,9 @@ RESULT = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"n
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def config(transport: str = "auto") -> GatewayConfig:
-    server = {"url": "http://old.example/sse", "transport": transport, "discovery_timeout": "20s"}
+def config(transport: str = "auto", **place: Any) -> GatewayConfig:
+    place = place or {"url": "http://old.example/sse"}
+    server = {**place, "transport": transport, "discovery_timeout": "20s"}
     return GatewayConfig.model_validate({"servers": {"old": server}})
 
 
@@ -36,6 +38,19 @@ def stream(events: bytes) -> Handler:
         await response.prepare(request)
         await response.write(events)
         return response
+
+    return answer
+
+
+def unreachable(times: int, otherwise: Handler) -> Handler:
+    """Some replicas are down; Envoy chooses another one each time."""
+    left = [times]
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        left[0] -= 1
+        if left[0] >= 0:
+            return web.Response(status=503, headers={"x-mcp-upstream-failure": "UpstreamConnectionFailure"})
+        return await otherwise(request)
 
     return answer
 
@@ -92,6 +107,35 @@ async def test_everything_else_is_streamable_http(post: Handler, get: Handler, m
 
 async def test_one_that_is_not_there() -> None:
     assert await speaking_sse(config(), TcpAddress("127.0.0.1", 1)) == frozenset()
+
+
+@pytest.mark.parametrize("down", [1, 2, 5])
+async def test_replicas_that_are_down_are_passed_over(down: int) -> None:
+    replicas = {"endpoints": [f"10.0.0.{number}:80" for number in range(1, 4)]}
+    post, get = unreachable(down, status(405)), unreachable(down, stream(ENDPOINT))
+    async with upstreams(post, get) as (address, asked):
+        assert await speaking_sse(config(**replicas), address) == {"old"}
+        assert asked == ["POST"] * (down + 1) + ["GET"] * (down + 1)
+
+
+async def test_a_replica_that_speaks_streamable_http_is_found_though_others_are_down() -> None:
+    async with upstreams(unreachable(2, initialized), stream(ENDPOINT)) as (address, asked):
+        assert await speaking_sse(config(endpoints=["10.0.0.1:80", "10.0.0.2:80"]), address) == frozenset()
+        assert asked == ["POST"] * 4
+
+
+async def test_replicas_that_are_all_down_are_asked_only_so_often() -> None:
+    replicas = {"endpoints": [f"10.0.0.{number}:80" for number in range(1, 100)]}
+    async with upstreams(unreachable(1000, initialized), stream(ENDPOINT)) as (address, asked):
+        assert await speaking_sse(config(**replicas), address) == frozenset()
+        assert asked == ["POST"] * 10
+
+
+def test_what_was_asked_is_what_is_served() -> None:
+    """The default path of both transports differs."""
+    asked = config(endpoints=["10.0.0.1:80"])
+    found = asked.with_sse(["old"]).servers["old"]
+    assert (found.transport, found.path_and_query) == ("sse", asked.servers["old"].path_and_query)
 
 
 @pytest.mark.parametrize("transport", ["streamable_http", "sse"])

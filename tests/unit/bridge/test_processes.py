@@ -1,0 +1,62 @@
+"""Whose end is waited for, and how often is looked. What is found below real children: test_server.py."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import islice
+
+import pytest
+
+from mcp_extproc.bridge import processes
+from mcp_extproc.bridge.processes import Looks, Waited, pauses
+
+
+@dataclass
+class Child:
+    """A child, as the one who waits for it sees it."""
+
+    pid: int
+    returncode: int | None = None
+
+
+def test_nobody_waits_for_who_has_ended() -> None:
+    """Its number may be another one's by then: an orphan's, which would never be collected."""
+    waited = Waited()
+    children = [Child(pid) for pid in range(100)]
+    for child in children:
+        waited.add(child)
+        child.returncode = 0
+    running = Child(7)
+    waited.add(running)
+    assert waited.pids == {7}
+    assert waited._children == [running]
+
+
+async def test_one_look_is_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    monkeypatch.setattr(processes, "table", lambda: looked.append(True) or {})
+    looks = Looks()
+    found = await asyncio.gather(*(looks.next(pause) for pause in [0.0, *[3600.0] * 50]))
+    assert len({id(look) for look in found}) == len(looked) == 1
+
+
+async def test_nobody_looks_for_who_waits_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    monkeypatch.setattr(processes, "table", lambda: looked.append(True) or {})
+    looks = Looks()
+    waiting = asyncio.create_task(looks.next(0.0))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    looks._look()
+    assert looked == []
+
+
+def test_pauses_grow() -> None:
+    first, *others = islice(pauses(), 50)
+    assert first == 0.0
+    assert others == sorted(others)
+    assert sum(others[:10]) < 3.0
+    assert others[-1] == 0.5

@@ -1,0 +1,28 @@
+"""Child processes of a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+
+from mcp_extproc.bridge.processes import WAITED
+from mcp_extproc.run.process import spawn
+
+
+async def test_a_child_is_waited_for_until_it_has_ended() -> None:
+    child = await spawn([sys.executable, "-S", "-c", "input()"], keep_stdin=True)
+    assert child.pid in WAITED.pids
+    assert child.stdin is not None
+    child.stdin.close()
+    await child.wait()
+    assert child.pid not in WAITED.pids
+
+
+async def test_a_child_may_open_many_files() -> None:
+    """The bridge needs four for each stdio session."""
+    soft = "import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    child = await spawn([sys.executable, "-S", "-c", soft], stdout=asyncio.subprocess.PIPE)
+    out, _ = await child.communicate()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert [int(number) for number in out.split()] == [hard, hard]
