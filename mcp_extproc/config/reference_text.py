@@ -97,6 +97,7 @@ servers:
   old:
     url: https://old.example.com/sse
     transport: sse
+    max_sessions: 200
 
 listen:
   address: 0.0.0.0

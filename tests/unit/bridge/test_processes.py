@@ -33,17 +33,27 @@ def test_nobody_waits_for_who_has_ended() -> None:
     assert waited._children == [running]
 
 
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Has one more element for each look at all processes."""
+    looked: list[bool] = []
+
+    def table() -> dict[int, processes.Process]:
+        looked.append(True)
+        return {}
+
+    monkeypatch.setattr(processes, "table", table)
+    return looked
+
+
 async def test_one_look_is_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = []
-    monkeypatch.setattr(processes, "table", lambda: looked.append(True) or {})
+    looked = looked_at(monkeypatch)
     looks = Looks()
     found = await asyncio.gather(*(looks.next(pause) for pause in [0.0, *[3600.0] * 50]))
     assert len({id(look) for look in found}) == len(looked) == 1
 
 
 async def test_nobody_looks_for_who_waits_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = []
-    monkeypatch.setattr(processes, "table", lambda: looked.append(True) or {})
+    looked = looked_at(monkeypatch)
     looks = Looks()
     waiting = asyncio.create_task(looks.next(0.0))
     await asyncio.sleep(0)

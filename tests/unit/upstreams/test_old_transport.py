@@ -111,7 +111,7 @@ async def test_one_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("down", [1, 2, 5])
 async def test_replicas_that_are_down_are_passed_over(down: int) -> None:
-    replicas = {"endpoints": [f"10.0.0.{number}:80" for number in range(1, 4)]}
+    replicas: dict[str, Any] = {"endpoints": [f"10.0.0.{number}:80" for number in range(1, 4)]}
     post, get = unreachable(down, status(405)), unreachable(down, stream(ENDPOINT))
     async with upstreams(post, get) as (address, asked):
         assert await speaking_sse(config(**replicas), address) == {"old"}
@@ -125,7 +125,7 @@ async def test_a_replica_that_speaks_streamable_http_is_found_though_others_are_
 
 
 async def test_replicas_that_are_all_down_are_asked_only_so_often() -> None:
-    replicas = {"endpoints": [f"10.0.0.{number}:80" for number in range(1, 100)]}
+    replicas: dict[str, Any] = {"endpoints": [f"10.0.0.{number}:80" for number in range(1, 100)]}
     async with upstreams(unreachable(1000, initialized), stream(ENDPOINT)) as (address, asked):
         assert await speaking_sse(config(**replicas), address) == frozenset()
         assert asked == ["POST"] * 10
