@@ -18,9 +18,13 @@ from mcp_extproc.bridge.connection import Connection, endpoint
 from mcp_extproc.bridge.lines import Skipped
 from mcp_extproc.bridge.messages import Incoming
 from mcp_extproc.bridge.peer import NotRead
+from mcp_extproc.bridge.places import Places
+from mcp_extproc.bridge.pool import Pool
 from mcp_extproc.bridge.spec import Bridged, SseServer, sse_servers
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.held import HeldBytes
+from mcp_extproc.mcp import envelope
+from mcp_extproc.mcp.errors import McpError
 from tests.support.waiting import eventually
 from tests.unit.bridge.support import HELD
 
@@ -475,6 +479,18 @@ async def test_messages_that_there_is_no_room_for_are_refused() -> None:
         stage.peer.write(tell(1) + b" " * 20_000)
         with pytest.raises(NotRead, match="has not taken all messages, and the bridge holds as much as it may"):
             stage.peer.write(tell(1) + b" " * 20_000)
+
+
+async def test_no_more_connections_than_are_allowed() -> None:
+    async def start(_: peer.Inbox) -> Connection:
+        raise AssertionError
+
+    body = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
+    request = envelope.parse(body, 9, 1000)
+    assert isinstance(request, envelope.Request)
+    pool = Pool("old", spec(most=0), start, HeldBytes(HELD), Places(1000))
+    with pytest.raises(McpError, match=r"The server old has all of its 0 connections in use \(max_sessions\)"):
+        await pool.open(request)
 
 
 def test_what_the_bridge_is_told() -> None:
