@@ -91,7 +91,7 @@ def accept() -> McpError:
 
 def too_large(limit: int) -> McpError:
     """A body over the limit, in bytes."""
-    return _transport(413, "too_large", f"The body is larger than the {limit} bytes allowed.")
+    return _transport(413, "too_large", f"The body is larger than the {limit} bytes allowed (limits.request_bytes).")
 
 
 def not_held(held: int) -> McpError:

@@ -36,7 +36,7 @@ class TestSize:
         assert answer.immediate_response.status.code == 413
         assert error["error"] == {
             "code": -32600,
-            "message": f"The body is larger than the {REQUEST_BYTES} bytes allowed.",
+            "message": f"The body is larger than the {REQUEST_BYTES} bytes allowed (limits.request_bytes).",
         }
         assert "id" not in error
         assert facts(answer) == {"error_code": -32600, "error_reason": "too_large", "answered": True}

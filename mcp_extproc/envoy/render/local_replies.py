@@ -205,7 +205,9 @@ def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
 
 def _too_large(config: GatewayConfig) -> ResponseMapper:
     limit = config.limits.request_bytes
-    return _mapper(413, errors.INVALID_REQUEST, f"The body is larger than the {limit} bytes allowed.")
+    return _mapper(
+        413, errors.INVALID_REQUEST, f"The body is larger than the {limit} bytes allowed (limits.request_bytes)."
+    )
 
 
 def _too_slow() -> ResponseMapper:
