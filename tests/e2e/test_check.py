@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.e2e.test_run import announced, finished, running, write
 from tests.support.processes import ROOT, free_port, http_server, sdk_server
+from tests.support.run_command import announced, finished, running, write
 from tests.support.scripted import ScriptedServer, tool
 from tests.support.tls import Authority
 

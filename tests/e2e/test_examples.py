@@ -21,6 +21,7 @@ from mcp_types import TextContent
 
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.processes import ROOT, children_of, free_port, gone, http_server, interrupt, logs, program
+from tests.support.run_command import announced, piped
 from tests.support.waiting import eventually
 from tests.unit.test_docs import blocks, with_filters
 
@@ -31,31 +32,8 @@ COMMAND = [sys.executable, "-m", "mcp_extproc"]
 @asynccontextmanager
 async def running(*arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """``examples/run.py``, as ``make run`` starts it."""
-    process = await asyncio.create_subprocess_exec(
-        *RUN, *arguments,
-        env={**os.environ, **environment},
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
+    async with piped([*RUN, *arguments], {**os.environ, **environment}) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    """What ``--json`` prints when everything serves."""
-    assert process.stdout is not None
-    async with asyncio.timeout(60):
-        while line := await process.stdout.readline():
-            entry: dict[str, Any] = json.loads(line)
-            if "url" in entry:
-                return entry
-    raise AssertionError(await process.stderr.read() if process.stderr else "")
 
 
 async def text_of(client: Client, name: str, **arguments: Any) -> str:
@@ -69,10 +47,10 @@ async def text_of(client: Client, name: str, **arguments: Any) -> str:
 async def test_make_run_serves_until_ctrl_c() -> None:
     """Both sample servers behind one URL; then one Ctrl-C, and no process is left."""
     async with running("--port", "0", "--json") as process:
-        announced = await ready(process)
-        states = {server["name"]: (server["problem"], server["tools"]) for server in announced["servers"]}
+        ready = await announced(process)
+        states = {server["name"]: (server["problem"], server["tools"]) for server in ready["servers"]}
         assert states == {"notes": (None, 3), "dates": (None, 4)}
-        async with Client(announced["url"]) as client:
+        async with Client(ready["url"]) as client:
             names = [tool.name for tool in (await client.list_tools()).tools]
             assert names == [
                 "notes__create", "notes__list", "notes__search",
@@ -101,9 +79,9 @@ async def test_make_run_serves_until_ctrl_c() -> None:
 
 async def test_the_samples_from_mcp_servers_json_and_the_tools_example() -> None:
     async with running("examples/mcp-servers.json", "--port", "0", "--json") as process:
-        announced = await ready(process)
+        ready = await announced(process)
         listing = await asyncio.create_subprocess_exec(
-            sys.executable, "examples/tools.py", announced["url"], cwd=ROOT, stdout=asyncio.subprocess.PIPE
+            sys.executable, "examples/tools.py", ready["url"], cwd=ROOT, stdout=asyncio.subprocess.PIPE
         )
         async with asyncio.timeout(60):
             out, _ = await listing.communicate()
@@ -144,7 +122,7 @@ async def test_a_port_that_is_taken() -> None:
 
 async def test_killed_outright_it_leaves_no_server_behind() -> None:
     async with running("--port", "0", "--json") as process:
-        await ready(process)
+        await announced(process)
         children = children_of(process.pid)
         process.send_signal(signal.SIGKILL)
         await process.wait()

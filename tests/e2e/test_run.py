@@ -4,71 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
 import pty
 import re
 import signal
 import socket
-import sys
 import termios
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.support.gateway import TestClient
 from tests.support.processes import ROOT, children_of, free_port, gone
+from tests.support.run_command import RUN, announced, finished, running, write
 from tests.support.scripted import ScriptedServer, tool
 from tests.support.waiting import eventually
-
-RUN = [sys.executable, "-m", "mcp_extproc", "run"]
-
-
-@asynccontextmanager
-async def running(file: Path, *options: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *RUN, str(file), *options,
-        env={**os.environ, "COLUMNS": "160", **environment},
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def finished(file: Path, *options: str, **environment: str) -> tuple[int, str, str]:
-    """Exit code and output of a run that ends by itself."""
-    async with running(file, *options, **environment) as process, asyncio.timeout(60):
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out.decode(), err.decode()
-
-
-async def announced(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    """What ``--json`` prints when the gateway is ready."""
-    assert process.stdout is not None
-    async with asyncio.timeout(60):
-        while line := await process.stdout.readline():
-            entry: dict[str, Any] = json.loads(line)
-            if "url" in entry:
-                return entry
-    raise AssertionError(await process.stderr.read() if process.stderr else "")
-
-
-def write(folder: Path, document: dict[str, Any], name: str = "mcp-servers.json") -> Path:
-    file = folder / name
-    file.write_text(json.dumps(document))
-    return file
 
 
 async def test_serves_an_existing_mcp_servers_file(tmp_path: Path, alpha: ScriptedServer) -> None:

@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,12 +16,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.support import run_command
 from tests.support.gateway import TestClient
 from tests.support.processes import ROOT
+from tests.support.run_command import announced, piped
 from tests.support.scripted import ScriptedServer
 from tests.support.waiting import eventually
 
-RUN = [sys.executable, "-m", "mcp_extproc", "run", "--port", "0", "--workers", "1"]
+RUN = [*run_command.RUN, "--port", "0", "--workers", "1"]
 
 
 class Home:
@@ -64,32 +65,14 @@ def home(tmp_path: Path, alpha: ScriptedServer, beta: ScriptedServer) -> Home:
 
 
 @asynccontextmanager
-async def piped(home: Home, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *RUN, *arguments, cwd=home.project, env=home.environment, stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    try:
+async def running(home: Home, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async with piped([*RUN, *arguments], home.environment, home.project) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def announced(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    """What ``--json`` prints when the gateway is ready."""
-    assert process.stdout is not None
-    async with asyncio.timeout(60):
-        line = await process.stdout.readline()
-    assert line, await process.stderr.read() if process.stderr else ""
-    found: dict[str, Any] = json.loads(line)
-    return found
 
 
 async def test_in_a_pipe_it_only_says_what_there_is(home: Home) -> None:
     before = home.state()
-    async with piped(home) as process, asyncio.timeout(60):
+    async with running(home) as process, asyncio.timeout(60):
         out, err = await process.communicate()
     assert (process.returncode, out) == (2, b"")
     assert re.search(rb"claude-code +\.mcp\.json +1 server\n", err)
@@ -101,7 +84,7 @@ async def test_in_a_pipe_it_only_says_what_there_is(home: Home) -> None:
 async def test_all_are_served_and_followed(home: Home, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     """Without a change of any file; and a change that an agent makes is taken up."""
     before = home.state()
-    async with piped(home, "--all", "--json") as process:
+    async with running(home, "--all", "--json") as process:
         ready = await announced(process)
         assert [(server["name"], server["problem"]) for server in ready["servers"]] == [
             ("notes", None), ("notes-cursor", None),

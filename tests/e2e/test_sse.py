@@ -16,10 +16,10 @@ from mcp.client.client import Client
 from mcp_types import ElicitRequestParams, ElicitResult, TextContent
 
 from tests.e2e.test_check import check
-from tests.e2e.test_run import announced, running, write
 from tests.support.gateway import TestGateway, access_log_entry
 from tests.support.gateway import gateway as start
 from tests.support.processes import free_port, http_server
+from tests.support.run_command import announced, running, write
 from tests.support.tls import Authority
 from tests.support.waiting import eventually
 

@@ -16,9 +16,9 @@ import aiohttp
 import pytest
 
 from mcp_extproc.bridge.processes import MARK
-from tests.e2e.test_run import RUN, announced, finished, running, write
 from tests.support.gateway import TestClient
 from tests.support.processes import ROOT, children_of, gone, is_alive
+from tests.support.run_command import RUN, announced, finished, running, write
 from tests.support.waiting import eventually
 
 SERVER = [sys.executable, "-S", "-E", str(ROOT / "tests" / "support" / "stdio_server.py")]

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,11 +18,11 @@ import aiohttp
 import pytest
 
 from tests.e2e.conftest import StartGateway
-from tests.e2e.test_run import announced, write
 from tests.releases import sealed
 from tests.support import gateway as support
 from tests.support.gateway import TestClient, TestGateway
 from tests.support.processes import ROOT
+from tests.support.run_command import RUN, announced, piped, write
 from tests.support.streaming import StreamingServer, calling, listen, reply
 from tests.support.waiting import eventually
 
@@ -133,19 +131,11 @@ def _of_version_2(text: str) -> str:
 async def running(folder: Path, name: str, source: str, document: Mapping[str, Any]) -> AsyncIterator[TestClient]:
     """``mcp-extproc run`` from a folder with the package, which may be another release's."""
     file = write(folder, {"listen": {"port": 0}, "log": {"access": ""}, **document}, f"{name}.yaml")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mcp_extproc", "run", str(file), "--json", "--workers", "1",
-        env={**os.environ, "PYTHONPATH": source}, cwd=folder,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    try:
+    command = [*RUN, str(file), "--json", "--workers", "1"]
+    async with piped(command, {**os.environ, "PYTHONPATH": source}, folder) as process:
         url = (await announced(process))["url"]
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             yield TestClient(url, http)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.communicate()
 
 
 async def test_two_releases_serve_each_others_sessions(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from mcp_extproc.config import ConfigError
 from tests.e2e.conftest import StartGateway
-from tests.e2e.test_run import announced, running, write
 from tests.support.gateway import Answer, TestClient, TestGateway
 from tests.support.processes import children_of, gone
+from tests.support.run_command import announced, running, write
 from tests.support.scripted import ScriptedServer, echo
 from tests.support.waiting import eventually
 
