@@ -45,16 +45,17 @@ def adopt_orphans() -> None:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def ending_with_parent(parent: int) -> Callable[[], None]:
-    """What a child runs before its program: from then on it is killed when its parent ends.
+def ending_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
+    """What a child runs before its program: from then on the kernel ends it when its parent ends (prctl(2), PR_SET_PDEATHSIG).
 
     Args:
         parent: its process id.
+        number: the signal that ends it.
     """
 
     def prepare() -> None:
         with contextlib.suppress(AttributeError):
-            _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+            _LIBC.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)  # it ended before
 

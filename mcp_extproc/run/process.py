@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from mcp_extproc.bridge.processes import WAITED
+from mcp_extproc.bridge.processes import WAITED, ending_with_parent
 from mcp_extproc.bridge.processes import ending as ending
 from mcp_extproc.run import open_files
 
@@ -53,7 +52,7 @@ async def spawn(
             pass_fds=tuple(descriptors),
             # Ctrl-C reaches only the parent, which ends the children in order.
             start_new_session=True,
-            preexec_fn=_prepare,
+            preexec_fn=_preparing(),
         )
         WAITED.add(process)
     if stdin is not None:
@@ -95,13 +94,12 @@ def terminate(process: Process) -> None:
         process.terminate()
 
 
-def _prepare() -> None:
-    """Runs in the child before its program starts."""
-    open_files.allow_many()
-    _die_with_parent()
+def _preparing() -> Callable[[], None]:
+    """What runs in the child before its program starts."""
+    ends_with_us = ending_with_parent(os.getpid(), signal.SIGTERM)
 
+    def prepare() -> None:
+        open_files.allow_many()
+        ends_with_us()
 
-def _die_with_parent() -> None:
-    """Have the kernel end the child when its parent is killed (prctl(2), PR_SET_PDEATHSIG)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    return prepare

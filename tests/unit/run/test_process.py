@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import sys
+
+import pytest
 
 from mcp_extproc.bridge.processes import WAITED
 from mcp_extproc.run.process import spawn
@@ -26,3 +29,12 @@ async def test_a_child_may_open_many_files() -> None:
     out, _ = await child.communicate()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert [int(number) for number in out.split()] == [hard, hard]
+
+
+async def test_a_child_whose_parent_has_died_before_it_could_notice_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel tells nobody of an end that came before it was asked to. Another process is taken for the parent here."""
+    monkeypatch.setattr(os, "getpid", os.getppid)
+    child = await spawn(["sh", "-c", "echo ran"], stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(30):
+        out, _ = await child.communicate()
+    assert (child.returncode, out) == (1, b"")
