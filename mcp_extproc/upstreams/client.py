@@ -104,6 +104,14 @@ class UnexpectedStatus(UpstreamError):
         self.status = status
 
 
+class StreamBusy(UpstreamError):
+    """Another connection holds the stream of a GET: another worker's, or one whose end the server has not noticed yet. It may
+    be free soon."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("busy", f"answered HTTP {status} to a GET")
+
+
 class NoStream(UpstreamError):
     """The server has no stream for a GET."""
 
@@ -285,6 +293,7 @@ class UpstreamClient:
             context: of the request for whose sake it is opened.
 
         Raises:
+            StreamBusy: not yet.
             NoStream: the server has no stream, or not this one, or does not know the session.
             UpstreamError: it is unreachable, or the stream broke.
         """
@@ -364,8 +373,9 @@ class UpstreamClient:
             await asyncio.sleep(reading.pause.next())
             reading.parser = self.parser()
             going_on = self.listen(wanted.entry, wanted.session, reading.last_event_id, context=wanted.context)
-            async with going_on as chunks:
-                found = await reading.result_in(chunks)
+            with contextlib.suppress(StreamBusy):
+                async with going_on as chunks:
+                    found = await reading.result_in(chunks)
         if found is None:
             raise UpstreamError("protocol", "ended its stream without an answer")
         return found
@@ -538,8 +548,7 @@ def _check_status(response: aiohttp.ClientResponse, method: str, session: Upstre
         raise UpstreamError(reason, f"is unreachable ({failure[:100]})")
     if method == "GET" and session is not None:
         if response.status in (409, 429):
-            # Another connection holds the stream (another worker's, or one that is about to be found dead), so try again.
-            raise UpstreamError("busy", f"answered HTTP {response.status}")
+            raise StreamBusy(response.status)
         if 400 <= response.status < 500:
             raise NoStream(response.status, session)
     # Examples of the TypeScript SDK answer 400 where the specification says 404.

@@ -15,10 +15,11 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams.client import BROKEN, UpstreamError
+from mcp_extproc.upstreams.client import BROKEN, StreamBusy, UpstreamError
 from mcp_extproc.upstreams.listener import Listener
 from mcp_extproc.upstreams.merged_stream import HEARTBEAT_SECONDS, MergedStream
 from mcp_extproc.upstreams.open_streams import TooManyStreams
+from mcp_extproc.upstreams.pauses import Pause
 from mcp_extproc.upstreams.stream_services import StreamServices
 from mcp_extproc.upstreams.unread import Given
 
@@ -104,12 +105,10 @@ class Streams:
         if session is None or session_checksum(session) != cursor.session:
             yield stream.refused
             return
-        entry = self._services.entries[ref.server]
-        listening = self._services.client.listen(entry, session, cursor.event_id, context=stream.context)
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(stream.deadline):
-                    chunks = await stack.enter_async_context(listening)
+                    chunks = await stack.enter_async_context(self._going_on(stream, ref.server, session))
             except (UpstreamError, TimeoutError):
                 chunks = None
             if chunks is None:
@@ -120,6 +119,29 @@ class Streams:
                 if self._is_closing:
                     rest.end()
                 yield self._relayed(stream, rest.chunks(chunks, given), self._reader(stream, ref.server, session))
+
+    @asynccontextmanager
+    async def _going_on(
+        self, stream: Stream, server: str, session: UpstreamSession
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A server's stream, after the event that the client had last. Where the server still sees the connection that broke,
+        it refuses another one for a while.
+
+        Raises:
+            UpstreamError: it refuses for good, or is unreachable.
+        """
+        services, pause = self._services, Pause()
+        entry, after = services.entries[server], stream.cursors[server].event_id
+        while True:
+            async with AsyncExitStack() as stack:
+                try:
+                    listening = services.client.listen(entry, session, after, context=stream.context)
+                    chunks = await stack.enter_async_context(listening)
+                except StreamBusy:
+                    await asyncio.sleep(pause.next())
+                    continue
+                yield chunks
+                return
 
     def _reader(self, stream: Stream, server: str, session: UpstreamSession) -> CallResponse:
         expected = Expected(

@@ -16,7 +16,15 @@ from mcp_extproc.address import TcpAddress
 from mcp_extproc.gateway.legs import NO_ROOM
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.upstreams.client import NoStream, SessionLost, UnexpectedStatus, UpstreamClient, UpstreamError
+from mcp_extproc.upstreams import pauses
+from mcp_extproc.upstreams.client import (
+    NoStream,
+    SessionLost,
+    StreamBusy,
+    UnexpectedStatus,
+    UpstreamClient,
+    UpstreamError,
+)
 from tests.support.scripted import Handler, Received, ScriptedServer, fixed
 from tests.support.waiting import eventually
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
@@ -633,8 +641,8 @@ async def test_a_stream_is_asked_for_with_session_version_and_position(last: str
         (404, "text/plain", NoStream, "no_stream"),
         (400, "text/plain", NoStream, "no_stream"),
         # Another connection holds the stream, or the server is busy: it may have one later.
-        (409, "text/plain", UpstreamError, "busy"),
-        (429, "text/plain", UpstreamError, "busy"),
+        (409, "text/plain", StreamBusy, "busy"),
+        (429, "text/plain", StreamBusy, "busy"),
         (500, "text/plain", UnexpectedStatus, "status"),
         (302, "text/plain", UnexpectedStatus, "status"),
     ],
@@ -666,6 +674,25 @@ async def test_a_result_may_come_on_a_stream_that_goes_on_elsewhere() -> None:
     assert bytes(result.members["tools"]) == b"[1.50]"
     gets = [received for received in server.received if received.http_method == "GET"]
     assert [received.headers["last-event-id"] for received in gets] == ["1", "2"]
+
+
+async def test_a_stream_whose_end_the_server_has_not_noticed_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As servers on the TypeScript SDK do: 409 while they see another connection of the same stream."""
+    monkeypatch.setattr(pauses, "SHORTEST_RETRY", 0.01)
+    gets = [(409, "text/plain", ""), (200, SSE, "placeholder")]
+    async with streaming(*gets, on={}) as (client, server):
+
+        async def closing(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+            server.gets[1] = (200, SSE, "data: " + RESULT.replace("ID", json.dumps(message["id"])) + "\n\n")
+            return web.Response(headers={"content-type": SSE}, body=PRIMING.format(1).encode())
+
+        server.on[LIST] = closing
+        result = await client.request(ENTRY, upstream("a"), LIST, {})
+    assert bytes(result.members["tools"]) == b"[1.50]"
+    gets_seen = [received for received in server.received if received.http_method == "GET"]
+    assert [received.headers["last-event-id"] for received in gets_seen] == ["1", "1"]
 
 
 @pytest.mark.parametrize(

@@ -16,19 +16,20 @@ from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Reply, Stream
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.legs import SessionRef
-from mcp_extproc.gateway.relay.identifiers import ClientView
+from mcp_extproc.gateway.relay.identifiers import ClientView, Cursor, session_checksum
 from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, SseEvent, SseParser, render
+from mcp_extproc.upstreams import pauses
 from mcp_extproc.upstreams.batch_client import BatchClient
-from mcp_extproc.upstreams.client import NoStream, UpstreamClient
+from mcp_extproc.upstreams.client import NoStream, StreamBusy, UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
 from mcp_extproc.upstreams.unread import LEAST_BYTES
 from tests.support.waiting import eventually
 from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import LATEST, upstream
-from tests.unit.upstreams.fake_client import LOST, FakeClient, Rig, Step, stream_services
+from tests.unit.upstreams.fake_client import DEADLINE, LOST, FakeClient, Rig, Step, stream_services
 
 SIZE = 16 * 1024
 
@@ -267,20 +268,25 @@ MESSAGE = render(SseEvent(b'{"jsonrpc":"2.0","method":"x"}'))
 
 class Opening(FakeClient):
     """Server ``b`` answers each GET with the next of ``gets``: a status, or what it sends before it closes. After the last one
-    its stream stays open."""
+    its stream stays open. At 409 it still sees another connection."""
 
     def __init__(self, gets: Sequence[int | bytes], steps: Sequence[Step] = ()) -> None:
         super().__init__(b=steps)
         self._gets = list(gets)
         self.sessions: list[str | None] = []
         """Of each GET."""
+        self.after: list[str | None] = []
+        """The event id in each."""
 
     @asynccontextmanager
     async def listen(
-        self, entry: CatalogEntry, session: UpstreamSession, *_: object, **__: object
+        self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None, **_: object
     ) -> AsyncIterator[Any]:
         self.sessions.append(session.id)
+        self.after.append(last_event_id)
         step = self._gets.pop(0) if self._gets else None
+        if step == 409:
+            raise StreamBusy(409)
         if isinstance(step, int):
             raise NoStream(step, session)
         yield self._chunks(step)
@@ -318,21 +324,25 @@ class Following:
         self.streams = Streams(stream_services(sender, self.legs, self.memory, self.relays))
         self.ref = SessionRef("b", "old", OLD, LATEST, frozenset())
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Listen until this holds."""
-        asked = Stream(
+    def asked(self, method: str = "", after: str | None = None) -> Stream:
+        """What the client asks for: all messages, or the rest of what a request's response was."""
+        return Stream(
             self.relays.view,
             self.relays.relay,
             (self.ref,),
-            {},
-            "",
+            {} if after is None else {"b": Cursor("b", session_checksum(OLD), after)},
+            method,
             1e9,
             Reply(405, b""),
             Reply(429, b""),
             NOTHING,
-            1.0,
+            DEADLINE,
             NO_CONTEXT,
         )
+
+    async def until(self, condition: Callable[[], object], after: str | None = None) -> None:
+        """Listen until this holds."""
+        asked = self.asked(after=after)
         async with self.streams.open(asked):
             await eventually(condition, "the server was dealt with")
         await self.streams.close()
@@ -367,6 +377,34 @@ async def test_a_session_is_kept_where_a_new_one_fares_no_better() -> None:
     assert settings is not None
     assert settings.level == "info"
     assert following.client.sessions == ["old", "new"]
+
+
+async def test_a_stream_that_another_connection_holds_is_asked_for_again_later() -> None:
+    """As servers on the TypeScript SDK say while they have not noticed the end of a connection (409). The position is kept."""
+    following = Following(Opening([409] * 6))
+    await following.until(lambda: len(following.client.sessions) == 7, after="17")
+    assert following.client.after == ["17"] * 7
+    assert following.waited == sorted(following.waited)
+    assert sum(following.waited) > 1 + 2 + 4 + 8 + 16
+
+
+async def test_the_rest_of_a_call_that_another_connection_holds_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client is back before the server has noticed that its connection broke."""
+    monkeypatch.setattr(pauses, "DEFAULT_RETRY", 0.01)
+    following = Following(Opening([409, 409, MESSAGE]))
+    async with following.streams.open(following.asked("tools/call", after="17")) as chunks:
+        assert not isinstance(chunks, Reply)
+        assert [chunk async for chunk in chunks if chunk != COMMENT] == [MESSAGE]
+    assert following.client.after == ["17"] * 3
+
+
+async def test_the_rest_of_a_call_is_refused_where_another_connection_holds_it_for_long() -> None:
+    following = Following(Opening([409] * 9))
+    asked = replace(following.asked("tools/call", after="17"), deadline=0.01)
+    async with following.streams.open(asked) as refused:
+        assert refused is asked.refused
 
 
 async def test_a_server_that_closes_each_stream_is_asked_less_and_less() -> None:
