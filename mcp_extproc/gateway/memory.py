@@ -67,6 +67,8 @@ class SessionMemory:
         self._late: Bounded[tuple[str, str], UpstreamSession] = Bounded(capacity, _MAX_BYTES)
         self._begun: Bounded[str, tuple[float, tuple[SessionRef, ...]]] = Bounded(capacity, _MAX_BYTES)
         self._ended: Bounded[str, bool] = Bounded(capacity, _MAX_BYTES)
+        self._ended_at: Bounded[tuple[str, str], bool] = Bounded(capacity, _MAX_BYTES)
+        """Sessions with servers that ended with the client's, by server and anchor."""
         self._settings: Bounded[tuple[str, str], Settings] = Bounded(capacity, _MAX_BYTES)
         self._levels: Bounded[str, str] = Bounded(capacity, _MAX_BYTES)
         self._owners: Bounded[tuple[str, str], tuple[float, Mapping[str, str]]] = Bounded(
@@ -118,6 +120,7 @@ class SessionMemory:
     def replace(self, server: str, anchor: str, session: UpstreamSession) -> None:
         """Remember a session opened late, under what it replaces. It inherits the settings."""
         self._late.keep((server, anchor), session, _ENTRY_BYTES + len(anchor) + len(session.id or ""))
+        self._ended_at.pop((server, session.id or anchor))
         self._move_settings(server, anchor, session.id or anchor)
 
     def forget(self, server: str, anchor: str) -> UpstreamSession | None:
@@ -173,6 +176,8 @@ class SessionMemory:
         """A client's session began here, for it to be ended at these servers when nobody can use it any more."""
         size = sum(_ENTRY_BYTES + len(ref.anchor) for ref in servers)
         self._begun.keep(session_id, (expires, servers), _ENTRY_BYTES + size)
+        for ref in servers:
+            self._ended_at.pop((ref.server, ref.anchor))  # some servers count, and begin anew when they restart
 
     def expired(self, now: float) -> list[tuple[str, UpstreamSession]]:
         """Servers, and the sessions with them, of the clients' sessions that have expired since this was asked last. They are
@@ -194,7 +199,14 @@ class SessionMemory:
         self._levels.pop(session_id)
         self.forget_owners(session_id)
         for ref in servers:
-            self._settings.pop((ref.server, self._current(ref)[1]))
+            key = (ref.server, self._current(ref)[1])
+            self._settings.pop(key)
+            self._ended_at.keep(key, value=True, size=_ENTRY_BYTES + len(key[1]))
+
+    def is_over(self, ref: SessionRef) -> bool:
+        """Whether the client that has a session with a server ended its own (at this worker). A request that Envoy sends again
+        does not name it, but the session with the server."""
+        return self.has_ended(ref.client) or (ref.server, self._current(ref)[1]) in self._ended_at
 
     def has_ended(self, session_id: str) -> bool:
         """Whether the client ended this session (at this worker)."""

@@ -340,10 +340,10 @@ class LegRunner:
             opening = self._client.initialize(entry, ref.version, ref.client_flags, context=context, holding=own)
             session, _ = await _within(entry.discovery_timeout, opening)
         settings = self._memory.settings(*key)
-        if settings is not None and not self._memory.has_ended(ref.client):
+        if settings is not None and not self._memory.is_over(ref):
             await _quietly(self._restore(entry, session, settings, context), entry.discovery_timeout)
         # Last: the client may have ended its session at any time until here, and nothing else would end this one.
-        if self._memory.has_ended(ref.client):
+        if self._memory.is_over(ref):
             self.discard(ref.server, session, context)
             raise UpstreamError("ended", "is not needed any more: the client ended its session")
         self._memory.replace(*key, session)

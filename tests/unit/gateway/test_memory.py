@@ -81,6 +81,28 @@ def test_ended_sessions() -> None:
     assert [memory.has_ended(session) for session in "123"] == [False, True, True]
 
 
+def test_a_session_with_a_server_is_over_with_the_clients() -> None:
+    """Also for whoever does not know whose it is."""
+    assert not KNOWN.client
+    memory = SessionMemory()
+    assert not memory.is_over(KNOWN)
+    memory.apply(EndSession("1", (KNOWN,)))
+    assert memory.is_over(KNOWN)
+    assert not memory.is_over(ref(anchor="other"))
+    memory.replace("a", "other", upstream("a", id="first"))
+    assert not memory.is_over(KNOWN), "the server has given the same id again"
+    memory.apply(EndSession("1", (KNOWN,)))
+    memory.apply(BeginSession("2", 100.0, (KNOWN,)))
+    assert not memory.is_over(KNOWN), "and again"
+
+
+def test_a_session_with_a_server_is_over_under_its_latest_id() -> None:
+    memory = SessionMemory()
+    memory.replace("a", "first", upstream("a", id="second"))
+    memory.apply(EndSession("1", (KNOWN,)))
+    assert memory.is_over(ref(known=upstream("a", id="second")))
+
+
 # -- Settings -------------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 
 from mcp_extproc.gateway.decision import FanOut, NeedSession, Reply
 from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.effects import EndSession
 from mcp_extproc.gateway.legs import (
     AskLeg,
     BatchLeg,
@@ -469,6 +471,27 @@ async def test_a_session_for_a_client_that_has_gone_is_ended_and_not_kept() -> N
         await asyncio.sleep(0)
     assert client.asked[-1] == ("a", "end", "new")
     assert rig.memory.current(ref("a")) is None
+
+
+@pytest.mark.parametrize("first", ["retry", "DELETE"])
+async def test_a_session_for_a_retry_of_envoys_ends_with_the_clients(first: str) -> None:
+    """The retry names the session that the server lost, and not whose it is (gateway/repair.py)."""
+    opened = asyncio.Event()
+    client = FakeClient(a=[opened, upstream("a", id="new"), {}])
+    rig = Rig(client)
+    known = ref("a", upstream("a", id="old"))
+    retried = replace(known, known=None, client="")
+    if first == "DELETE":
+        rig.memory.apply(EndSession("token 1", (known,)))
+    waiting = asyncio.create_task(rig.legs.session(need(retried, "old")))
+    await eventually(lambda: client.asked, "initialize")
+    rig.memory.apply(EndSession("token 1", (known,)))
+    opened.set()
+    outcome = await waiting
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "ended"
+    await eventually(lambda: client.left("a") == 0, "the session is ended")
+    assert client.asked[-1] == ("a", "end", "new")
 
 
 async def test_a_session_for_a_client_that_leaves_while_its_settings_are_told_is_ended() -> None:
