@@ -25,6 +25,9 @@ _VERSION = b"\x01"
 MAX_SEALED_CHARS = 8 * 1024
 """Longest sealed text looked at."""
 
+MAX_BLOB_BYTES = MAX_SEALED_CHARS * 3 // 4 - len(_VERSION) - 16
+"""Most bytes that seal to a text that is looked at. The last ones are AES-SIV's tag."""
+
 
 class NotSealed(ValueError):
     """A text that is none of ours: garbage, tampered with, of another session, or made for another purpose."""

@@ -204,6 +204,7 @@ class MergedStream:
             pause.reset()
         id = None
         if event.id is not None and is_resumable(event.id):
+            self._cursors.pop(server, None)  # the one that has moved last stands last
             self._cursors[server] = Cursor(server, session_checksum(session), event.id)
             position = Position("", tuple(self._cursors.values()))
             id = self._services.identifiers.event_id(self._stream.view, position)

@@ -10,7 +10,7 @@ import orjson
 
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags
-from mcp_extproc.mcp.sealing import NotSealed, TextSealer
+from mcp_extproc.mcp.sealing import MAX_BLOB_BYTES, NotSealed, TextSealer
 from mcp_extproc.mcp.sessions import UpstreamSession
 
 MAX_UPSTREAM_ID_BYTES = 512
@@ -19,6 +19,9 @@ MAX_UPSTREAM_ID_BYTES = 512
 _NUMERIC_ID_MARK = "mcp-extproc:"
 
 _encode = msgspec.msgpack.Encoder().encode
+
+_MOST_FOR_A_LENGTH = 4
+"""More bytes for the length of a long array in msgpack than for that of an empty one."""
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -36,7 +39,18 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     method: str
     """Of the request whose response the stream carries, or empty for the stream of a GET."""
     cursors: tuple[Cursor, ...]
-    """A merged stream is resumed at every server, so each id holds them all."""
+    """A merged stream is resumed at every server, so each id holds them all, the one that has moved last at the end."""
+
+    def fitting(self) -> Position:
+        """What of it fits into an event id: as many cursors as there is room for, those that have moved last first."""
+        room = MAX_BLOB_BYTES - len(_encode(Position(self.method, ()))) - _MOST_FOR_A_LENGTH
+        kept: list[Cursor] = []
+        for cursor in reversed(self.cursors):
+            size = len(_encode(cursor))
+            if size <= room:
+                kept.insert(0, cursor)
+                room -= size
+        return Position(self.method, tuple(kept))
 
 
 _decode_position = msgspec.msgpack.Decoder(Position).decode
@@ -96,8 +110,11 @@ class Identifiers:
             return None
 
     def event_id(self, view: ClientView, position: Position) -> str:
-        """An event id for the client."""
-        return self._sealer.seal("event", view.key, _encode(position))
+        """An event id for the client. It has to come back in a header, and so it holds no more than fits."""
+        blob = _encode(position)
+        if len(blob) > MAX_BLOB_BYTES:
+            blob = _encode(position.fitting())
+        return self._sealer.seal("event", view.key, blob)
 
     def position(self, key: str, event_id: str) -> Position | None:
         """What an event id means, or ``None`` for what is not ours."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -272,6 +273,7 @@ class Opening(FakeClient):
 
     def __init__(self, gets: Sequence[int | bytes], steps: Sequence[Step] = ()) -> None:
         super().__init__(b=steps)
+        self.limits = Limits()
         self._gets = list(gets)
         self.sessions: list[str | None] = []
         """Of each GET."""
@@ -386,6 +388,48 @@ async def test_a_stream_that_another_connection_holds_is_asked_for_again_later()
     assert following.client.after == ["17"] * 7
     assert following.waited == sorted(following.waited)
     assert sum(following.waited) > 1 + 2 + 4 + 8 + 16
+
+
+async def test_an_event_id_holds_the_positions_that_moved_last_and_fit() -> None:
+    """Ninety servers with long ids. A client that comes back resumes at those that fit, and with the others it begins anew."""
+    names = [f"s{number}" for number in range(90)]
+    rig = RelayRig(servers={name: {} for name in names})
+    events = {name: render(SseEvent(b'{"method":"%b"}' % name.encode(), id=f"{name}-{'x' * 500}")) for name in names}
+    after: dict[str, str | None] = {}
+
+    class Client:
+        parser = Flood.parser
+
+        @asynccontextmanager
+        async def listen(
+            self, entry: CatalogEntry, session: UpstreamSession, last_event_id: str | None, **_: object
+        ) -> AsyncIterator[AsyncIterator[bytes]]:
+            after[entry.name] = last_event_id
+            yield self._chunks(events.pop(entry.name, b""))
+
+        async def _chunks(self, text: bytes) -> AsyncIterator[bytes]:
+            yield text
+            await asyncio.Event().wait()
+
+    client, legs = cast("Any", Client()), cast("Any", None)
+    streams = Streams(stream_services(client, legs, rig.memory, rig))
+    refs = tuple(SessionRef(name, name, upstream(name), LATEST, frozenset()) for name in names)
+    asked = Stream(rig.view, rig.relay, refs, {}, "", 1e9, Reply(405, b""), Reply(429, b""), NOTHING, 1.0, NO_CONTEXT)
+    kept: dict[str, Cursor] = {}
+    async with streams.open(asked) as chunks:
+        assert not isinstance(chunks, Reply)
+        for _ in names:
+            [event] = SseParser(1 << 20).feed(await anext(chunk async for chunk in chunks if chunk != COMMENT))
+            position = rig.identifiers.position(rig.view.key, event.id or "")
+            assert position is not None
+            kept = {cursor.server: cursor for cursor in position.cursors}
+            assert json.loads(event.data or b"")["method"] == [*kept][-1]
+    assert 5 < len(kept) < 90
+    after.clear()
+    async with streams.open(replace(asked, cursors=kept)):
+        await eventually(lambda: len(after), "all are opened again", until=lambda count: count == 90)
+    assert {name for name, id in after.items() if id is not None} == kept.keys()
+    await streams.close()
 
 
 async def test_the_rest_of_a_call_that_another_connection_holds_is_asked_for_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +44,22 @@ def test_a_changed_character_is_noticed(position: Position, where: int, what: in
     letter = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[what]
     changed = sealed[:where] + letter + sealed[where + 1 :]
     assert rig.identifiers.position("s1", changed) == (position if changed == sealed else None)
+
+
+@given(st.lists(st.integers(0, 1024), min_size=1, max_size=70), st.sampled_from("é1🦑"))
+def test_a_position_that_is_too_long_for_a_header_keeps_what_has_moved_last(sizes: list[int], letter: str) -> None:
+    rig = Rig()
+    position = Position("", tuple(Cursor(f"server-{n}", n, letter * size) for n, size in enumerate(sizes)))
+    sealed = rig.identifiers.event_id(rig.view, position)
+    found = rig.identifiers.position("s1", sealed)
+    assert found is not None
+    assert len(sealed) <= MAX_SEALED_CHARS
+    assert found.cursors[-1] == position.cursors[-1]
+    left_out = [cursor for cursor in position.cursors if cursor not in found.cursors]
+    assert [cursor for cursor in position.cursors if cursor not in left_out] == [*found.cursors]
+    for cursor in left_out:
+        fuller = Position("", tuple(other for other in position.cursors if other == cursor or other in found.cursors))
+        assert len(rig.identifiers._sealer.seal("event", "s1", msgspec.msgpack.encode(fuller))) > MAX_SEALED_CHARS - 8
 
 
 @given(st.text(max_size=100))
