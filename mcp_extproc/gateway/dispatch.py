@@ -264,7 +264,10 @@ class Gateway:
             served = self._admitted(head)
             if head.method == "POST":
                 return NeedBody(and_response=False)
-            facts = self._caller(served, head, now).described(facts)
+            caller = self._caller(served, head, now)
+            facts = caller.described(facts)
+            if head.method == "GET":
+                facts = streams.described(self._services, caller, head, facts)
             return preview.show(head, facts)
         except (McpError, BadToken) as error:
             return _refused(error, facts)
@@ -297,7 +300,7 @@ class Gateway:
             facts = caller.described(facts)
             method = methods.REQUESTS.get(message.method) if isinstance(message, Request) else None
             if method is None or not method.is_for_one_server:
-                return preview.show(head, facts)
+                return preview.show(head, notifications.described(self._services, caller, message, facts))
             assert isinstance(message, Request)
             return calls.preview(Inquiry(head, message, caller, self._services, facts, now), method)
         except (McpError, BadToken, TooManyMembers) as error:

@@ -14,7 +14,7 @@ from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.gateway.requests import calls
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import envelope, methods
-from mcp_extproc.mcp.envelope import Notification, Response
+from mcp_extproc.mcp.envelope import Message, Notification, Response
 from mcp_extproc.mcp.methods import Handling
 
 
@@ -33,11 +33,10 @@ def notification(
             if body is not None:
                 return _passed_on(caller, head, caller.catalog.entries, body, facts)
         case Handling.BY_PROGRESS:
-            token = message.params.get("progressToken")
-            owner = None if token is None else _owner(services, "progress", caller, bytes(token))
+            owner = _progressing(services, caller, message)
             if owner is not None:
                 body = message.rewritten({"progressToken": owner.raw})
-                return _passed_on(caller, head, [owner.server], body, facts)
+                return _passed_on(caller, head, [owner.server], body, facts.but(server=owner.server))
     return replies.accepted(facts)
 
 
@@ -48,6 +47,23 @@ def response(services: Services, caller: Caller, head: RequestHead, message: Res
         return replies.accepted(facts)
     body = envelope.with_id(message.body, message.members, owner.raw)
     return _passed_on(caller, head, [owner.server], body, facts.but(server=owner.server))
+
+
+def described(services: Services, caller: Caller, message: Message, facts: RequestFacts) -> RequestFacts:
+    """The facts of a message that wants no answer, with the server that it is for, if it is for one."""
+    owner = None
+    if isinstance(message, Response):
+        owner = _owner(services, "request", caller, message.id)
+    elif isinstance(message, Notification):
+        method = methods.NOTIFICATIONS.get(message.method)
+        if method is not None and method.handling is Handling.BY_PROGRESS:
+            owner = _progressing(services, caller, message)
+    return facts if owner is None else facts.but(server=owner.server)
+
+
+def _progressing(services: Services, caller: Caller, message: Notification) -> Owned | None:
+    token = message.params.get("progressToken")
+    return None if token is None else _owner(services, "progress", caller, bytes(token))
 
 
 def _owner(services: Services, purpose: str, caller: Caller, raw: bytes) -> Owned | None:

@@ -20,12 +20,12 @@ def open_stream(services: Services, caller: Caller, head: RequestHead, facts: Re
     Raises:
         McpError: 405, the event id is none of this session's.
     """
-    position = _position(services, caller, head)
+    position = _resumed(services, caller, head)
+    facts = _described(facts, caller, position)
     method = "" if position is None else position.method
     cursors = {} if position is None else {cursor.server: cursor for cursor in position.cursors}
     servers = caller.catalog.entries
     if method:
-        facts = facts.but(resumes=method)
         servers = {name: entry for name, entry in servers.items() if name in cursors}
         if not servers:
             return replies.reject(refusals.stream("its server is gone"), facts)
@@ -45,12 +45,28 @@ def open_stream(services: Services, caller: Caller, head: RequestHead, facts: Re
     )
 
 
+def described(services: Services, caller: Caller, head: RequestHead, facts: RequestFacts) -> RequestFacts:
+    """The facts of a GET, with what it resumes. One that will be refused has none of it."""
+    return _described(facts, caller, _position(services, caller, head))
+
+
+def _described(facts: RequestFacts, caller: Caller, position: Position | None) -> RequestFacts:
+    if position is None or not position.method:
+        return facts
+    servers = (cursor.server for cursor in position.cursors)
+    return facts.but(
+        resumes=position.method, server=next((name for name in servers if name in caller.catalog.entries), None)
+    )
+
+
 def _position(services: Services, caller: Caller, head: RequestHead) -> Position | None:
     last = head.headers.get("last-event-id")
-    if not last:
-        return None
-    position = services.identifiers.position(caller.key, last)
-    if position is None:
+    return services.identifiers.position(caller.key, last) if last else None
+
+
+def _resumed(services: Services, caller: Caller, head: RequestHead) -> Position | None:
+    position = _position(services, caller, head)
+    if position is None and head.headers.get("last-event-id"):
         # Not 404, which ends sessions, and not a fresh stream, which would hide that messages are lost.
         raise refusals.stream("Last-Event-ID is none of this session's")
     return position

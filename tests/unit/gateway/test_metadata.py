@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import FanOut, Forward, NeedSession, Preview, Reply
+from mcp_extproc.gateway.decision import FanOut, Forward, NeedSession, Preview, Reply, Stream
 from mcp_extproc.gateway.relay.identifiers import Cursor, Position
 from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, as_reply, config, head, message, opened, upstream
@@ -225,3 +225,48 @@ def test_a_stream_that_can_not_be_resumed_has_its_facts() -> None:
     reply = RIG.get(last_event_id=gone)
     assert isinstance(reply, Reply)
     assert (reply.status, reply.facts.resumes) == (405, "tools/call")
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (("tools/call", "a"), {"resumes": "tools/call", "server": "a"}),
+        (("tools/call", "gone"), {"resumes": "tools/call"}),
+        (("", "a"), {}),
+        ("none of ours", {}),
+        (None, {}),
+    ],
+)
+def test_policies_are_told_what_a_stream_resumes(last: str | tuple[str, str] | None, told: dict[str, Any]) -> None:
+    """As the log is."""
+    if isinstance(last, tuple):
+        method, server = last
+        last = RIG.gateway.identifiers.event_id(RIG.view, Position(method, (Cursor(server, 1, "e"),)))
+    head = RIG.head("GET", accept="text/event-stream", last_event_id=last)
+    shown = RIG.gateway.preview_head(head, NOW)
+    assert isinstance(shown, Preview)
+    assert shown.facts.metadata() == {**SESSION, **told}
+    assert dict(shown.set_headers).get("x-mcp-server") == told.get("server")
+    decided = RIG.gateway.admit(head, NOW)
+    assert isinstance(decided, Stream | Reply)
+    assert decided.facts.metadata().items() >= told.items()
+
+
+@pytest.mark.parametrize(
+    ("body", "server"),
+    [
+        (b'{"jsonrpc":"2.0","id":REQUEST,"result":{}}', "b"),
+        (b'{"jsonrpc":"2.0","id":1,"result":{}}', None),
+        (b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":PROGRESS}}', "b"),
+        (message("notifications/progress", {"progressToken": 1}, id=None), None),
+        (message("notifications/progress", id=None), None),
+        (message("notifications/initialized", id=None), None),
+    ],
+)
+def test_policies_are_told_whose_a_message_without_an_answer_is(body: bytes, server: str | None) -> None:
+    for purpose in ("request", "progress"):
+        body = body.replace(purpose.upper().encode(), RIG.own(purpose, "b", b"1"))
+    shown = RIG.gateway.preview(RIG.head(), body, NOW)
+    assert isinstance(shown, Preview)
+    assert shown.facts.server == server
+    assert facts(body).get("server") == server
