@@ -25,6 +25,7 @@ from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.old_transport import speaking_sse
+from mcp_extproc.upstreams.probe import probe
 
 POLL_SECONDS = 1.0
 """Seconds between two checks of the source. A change is applied once the source is the same in two checks: a half-written
@@ -88,6 +89,8 @@ class LiveConfig:
         self._changed = asyncio.Event()
         """Set when there may be servers that were not asked what they speak."""
         self._found = asyncio.Event()
+        self._introduced: Mapping[str, Server] | None = None
+        """Servers of which it is known whether they answer: those of the start have a table."""
 
     def write_watched(self) -> None:
         """Write the files that Envoy watches.
@@ -133,8 +136,22 @@ class LiveConfig:
                 continue
             await self._or_log(self.find_transports())
             self._found.set()
+            await self._warn_of_silent_ones()
             await self._changed.wait()
             self._changed.clear()
+
+    async def _warn_of_silent_ones(self) -> None:
+        """Name the servers that a change brought and that do not answer: it is taken up without them."""
+        config, known = self.served.config, self._introduced
+        self._introduced = config.servers
+        if known is None or not await _is_there(self._layout.upstreams):
+            return
+        new = {name: server for name, server in config.servers.items() if known.get(name) != server}
+        asked = [] if not new else await probe(config.model_copy(update={"servers": new}), self._layout.upstreams)
+        for status in asked:
+            if status.problem is not None:
+                why = f"{status.address} {status.problem}"
+                log.event(_LOG, logging.WARNING, "server_unavailable", {"server": status.name, "why": why})
 
     async def _watch(self) -> None:
         before = handled = None  # it may have changed since it was read

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from aiohttp import web
 
 from mcp_extproc import tasks
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded
+from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import Rendered
@@ -313,3 +316,40 @@ async def test_closing_ends_the_watcher(stage: Stage, at_once: None) -> None:
     stage.live.watch()
     await stage.live.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_servers_of_a_change_that_do_not_answer_are_named_once(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the start are in its table."""
+    monkeypatch.setattr(reload, "POLL_SECONDS", 0.01)
+    asked: list[str] = []
+
+    async def unreachable(request: web.Request) -> web.Response:
+        asked.append(request.headers[SERVER_HEADER])
+        return web.Response(status=503, headers={FAILURE_HEADER: "UpstreamConnectionFailure"})
+
+    def named() -> list[dict[str, str]]:
+        found = [record for record in caplog.records if record.getMessage() == "server_unavailable"]
+        return [record.__dict__["mcp_fields"] for record in found]
+
+    app = web.Application()
+    app.router.add_post("/mcp", unreachable)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    upstreams = stage.live._layout.upstreams
+    assert isinstance(upstreams, UnixAddress)
+    await web.UnixSite(runner, upstreams.path).start()
+    try:
+        stage.live.watch()
+        await stage.live.transports_found()
+        stage.write("a", "b")
+        await eventually(named, "a warning")
+        stage.write("a", "b", "c")
+        await eventually(named, "another one", until=lambda seen: len(seen) == 2)
+        why = ".example:80 is unreachable (UpstreamConnectionFailure)"
+        assert named() == [{"server": name, "why": f"{name}{why}"} for name in "bc"]
+        assert asked == ["b", "c"]
+    finally:
+        await stage.live.close()
+        await runner.cleanup()
