@@ -15,7 +15,8 @@ import click
 
 from mcp_extproc.cli.common import complain, escape, standard_output, warn
 from mcp_extproc.cli.options import ENVOY, FILE, STRICT
-from mcp_extproc.config import ConfigError, Loaded, load
+from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, Loaded, load
+from mcp_extproc.config.named_files import missing_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,10 +36,12 @@ def validate(file: Path, strict: bool, as_json: bool) -> None:
         if not as_json:
             raise
         _exit_with_problems(error)
+    # Where it is checked need not be where it is served.
+    warnings = [*loaded.warnings, *(f"here, {problem}" for problem in missing_files(loaded.config))]
     if as_json:
-        _print_json({"valid": True, "warnings": loaded.warnings, "servers": list(loaded.config.servers)})
+        _print_json({"valid": True, "warnings": warnings, "servers": list(loaded.config.servers)})
         return
-    for warning in loaded.warnings:
+    for warning in warnings:
         warn(warning)
     count = len(loaded.config.servers)
     names = f"{count} server{'s' if count != 1 else ''}: {', '.join(loaded.config.servers)}"
@@ -63,7 +66,7 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
     from mcp_extproc.run.process import StartError
 
     try:
-        loaded = load(file, os.environ, strict=strict)
+        loaded = EnvoysSource(FileSource(file, os.environ, strict=strict)).load()
         loaded.require_servers()
     except ConfigError as error:
         if not as_json:

@@ -20,7 +20,7 @@ from mcp_extproc.cli.agents import of_agents
 from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, escape, served_from, standard_output, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, PORT, STRICT
-from mcp_extproc.config import FileSource, GatewayConfig, Loaded, Source
+from mcp_extproc.config import EnvoysSource, FileSource, GatewayConfig, Loaded, Source
 from mcp_extproc.config.agents.places import AGENTS
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
@@ -104,7 +104,7 @@ def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool,
     if sum((file is not None, bool(agents), every)) > 1:
         raise click.UsageError("give one of FILE, --from and --all")
     if file is not None:
-        return FileSource(file, os.environ, strict=strict)
+        return EnvoysSource(FileSource(file, os.environ, strict=strict))
     return of_agents(agents, every=every, strict=strict, as_json=as_json)
 
 

@@ -3,10 +3,11 @@
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.load import Loaded, load, loads
 from mcp_extproc.config.model import GatewayConfig, Limits, Listen, Log, Server, Session, Tools, UpstreamTls
-from mcp_extproc.config.source import FileSource, Source
+from mcp_extproc.config.source import EnvoysSource, FileSource, Source
 
 __all__ = [
     "ConfigError",
+    "EnvoysSource",
     "FileSource",
     "GatewayConfig",
     "Limits",

@@ -6,7 +6,9 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.load import Loaded, load
+from mcp_extproc.config.named_files import missing_files, named_files
 
 
 class Source(Protocol):
@@ -57,6 +59,39 @@ class FileSource:
     def signature(self) -> Hashable:
         """Changes with the file's content."""
         return file_signature(self._path)
+
+
+class EnvoysSource:
+    """A source for an Envoy on this machine, which reads the certificates and keys that the configuration names.
+
+    Args:
+        source: of the configuration.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._named: tuple[Path, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """That of the source."""
+        return self._source.folder
+
+    def load(self) -> Loaded:
+        """The present configuration.
+
+        Raises:
+            ConfigError: it can't be read, is invalid, or names a file that can't be read.
+        """
+        loaded = self._source.load()
+        self._named = tuple(path for _, path in named_files(loaded.config))
+        if problems := missing_files(loaded.config):
+            raise ConfigError(loaded.name, problems)
+        return loaded
+
+    def signature(self) -> Hashable:
+        """Changes with the source, and with a file that it names, so that one that was missing is noticed."""
+        return self._source.signature(), tuple(file_signature(path) for path in self._named)
 
 
 def file_signature(path: Path) -> tuple[int, ...] | None:

@@ -109,12 +109,21 @@ async def test_an_envoy_that_does_not_start(tmp_path: Path, alpha: ScriptedServe
 
 async def test_an_envoy_that_refuses_the_listener(tmp_path: Path, alpha: ScriptedServer) -> None:
     """It goes on without, and says why only in a warning."""
-    missing = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
-    file = write(tmp_path, {"servers": {"alpha": {"url": alpha.url}}, "listen": {"port": free_port(), "tls": missing}})
+    broken = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    for name in broken.values():
+        Path(name).write_text("none")
+    file = write(tmp_path, {"servers": {"alpha": {"url": alpha.url}}, "listen": {"port": free_port(), "tls": broken}})
     code, _, err = await finished(file)
     assert code == 1
     assert "Envoy does not listen: " in err
-    assert str(tmp_path / "key.pem") in err
+    assert str(tmp_path / "cert.pem") in err
+
+
+async def test_a_certificate_that_is_missing(tmp_path: Path) -> None:
+    file = write(tmp_path, {"servers": {"alpha": {"url": "https://a.example/mcp", "tls": {"ca": "nowhere/ca.pem"}}}})
+    code, _, err = await finished(file, "--port", "0")
+    assert code == 2
+    assert "servers.alpha.tls.ca: there is no such file" in err
 
 
 async def test_what_can_not_be_served_stops_the_start(tmp_path: Path) -> None:

@@ -69,6 +69,16 @@ def test_validate_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:
     }
 
 
+def test_validate_warns_of_files_that_envoy_could_not_read_here(tmp_path: Path) -> None:
+    """Where it is checked need not be where it is served."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text("servers: {a: {url: 'https://a.example/mcp', tls: {ca: /nowhere/ca.pem}}}")
+    result = run("validate", "--json", str(file))
+    assert result.exit_code == 0
+    [warning] = json.loads(result.output)["warnings"]
+    assert warning.startswith("here, servers.a.tls.ca: there is no such file")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "path"),
     [

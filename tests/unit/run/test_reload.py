@@ -15,7 +15,7 @@ from aiohttp import web
 
 from mcp_extproc import tasks
 from mcp_extproc.address import UnixAddress
-from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded
+from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, GatewayConfig, Loaded
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
@@ -353,3 +353,13 @@ async def test_servers_of_a_change_that_do_not_answer_are_named_once(
     finally:
         await stage.live.close()
         await runner.cleanup()
+
+
+async def test_a_certificate_that_envoy_can_not_read_leaves_the_configuration_before(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.live._source = EnvoysSource(stage.live._source)
+    before = stage.stamps()
+    stage.file.write_text(json.dumps({"servers": {"b": {"url": "https://b/mcp", "tls": {"ca": "/nowhere/ca.pem"}}}}))
+    with pytest.raises(ConfigError, match=r"servers\.b\.tls\.ca: there is no such file"):
+        await stage.live.reload(even_if_same=True)
+    assert (stage.workers.served, stage.stamps(), set(stage.live.served.config.servers)) == ([], before, {"a"})

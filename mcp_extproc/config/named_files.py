@@ -1,0 +1,49 @@
+"""Certificates and keys that a configuration names, and Envoy reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from mcp_extproc.config.config_error import Problem, field
+from mcp_extproc.config.model import GatewayConfig
+
+_OF_LISTEN = ("certificate", "key", "client_ca")
+_OF_SERVER = ("ca", "client_certificate", "client_key")
+
+_WHERE = "a relative path starts in the directory that the gateway is started in"
+
+
+def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
+    """Each file, with the path of the field that names it."""
+    yield from _named(config.listen.tls, _OF_LISTEN, "listen")
+    for name, server in config.servers.items():
+        yield from _named(server.tls, _OF_SERVER, "servers", name)
+
+
+def missing_files(config: GatewayConfig) -> list[Problem]:
+    """A problem for each file that a process of this user on this machine can't read. None is opened."""
+    found = ((place, _problem_of(path)) for place, path in named_files(config))
+    return [Problem(problem, place) for place, problem in found if problem is not None]
+
+
+def _named(section: BaseModel | None, names: tuple[str, ...], *at: str) -> Iterator[tuple[str, Path]]:
+    for name in names:
+        path = getattr(section, name, None)
+        if path is not None:
+            yield field([*at, "tls", name]), Path(path)
+
+
+def _problem_of(path: Path) -> str | None:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return f"there is no such file: correct the path ({_WHERE}), or put the file there"
+    except OSError as error:
+        return f"the file can't be read: {error.strerror}"
+    if path.is_dir():
+        return "is a directory: name the file in it"
+    return None if os.access(path, os.R_OK) else "the file can't be read: Permission denied"
