@@ -16,7 +16,7 @@ from typing import Any
 from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.environment import NotStarted, inherited, own_variables, program
 from mcp_extproc.bridge.lines import Lines, Skipped, as_line
-from mcp_extproc.bridge.messages import reading
+from mcp_extproc.bridge.messages import Outgoing, reading
 from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, kept
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, Said, plain
 from mcp_extproc.bridge.spec import StdioServer
@@ -141,11 +141,11 @@ class Child:
         """Whether it is no use for anything new."""
         return self._ending is not None
 
-    def write(self, message: bytes, context: Headers = ()) -> None:  # noqa: ARG002 - there are no headers
+    def write(self, message: Outgoing, context: Headers = ()) -> None:  # noqa: ARG002 - there are no headers
         """Send it a message.
 
         Args:
-            message: its text.
+            message: to the server.
             context: reaches nobody.
 
         Raises:
@@ -157,9 +157,9 @@ class Child:
         unread = pipe.transport.get_write_buffer_size()
         if unread > _UNREAD_MESSAGES * self._spec.request_bytes:
             raise NotRead("does not read its input")
-        if not self._inbox.unsent.keep(unread + len(message)):
+        if not self._inbox.unsent.keep(unread + len(message.text)):
             raise NotRead(f"has not read its input, and {NO_ROOM}")
-        pipe.write(as_line(message))
+        pipe.write(as_line(message.text))
         self._count_unread()
 
     def _count_unread(self) -> None:

@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from mcp_extproc.address import parse_address
-from mcp_extproc.bridge.messages import Key, Kind, failure, key_of, read, reading
+from mcp_extproc.bridge.messages import Key, Kind, Outgoing, failure, key_of, read, reading
 from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, kept
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, plain
 from mcp_extproc.bridge.spec import SseServer
@@ -130,11 +130,11 @@ class Connection:
         """Whether it is no use for anything new."""
         return self._ending is not None
 
-    def write(self, message: bytes, context: Headers = ()) -> None:
+    def write(self, message: Outgoing, context: Headers = ()) -> None:
         """Send the server a message. Where it refuses a request, an error is received as the answer.
 
         Args:
-            message: its text.
+            message: to the server.
             context: headers that go along.
 
         Raises:
@@ -144,17 +144,16 @@ class Connection:
             raise NotRead("has ended")
         if self._unsent >= _MAX_UNSENT or self._unsent_bytes > _UNSENT_MESSAGES * self._spec.request_bytes:
             raise NotRead("does not take messages")
-        if not self._inbox.unsent.keep(self._unsent_bytes + len(message)):
+        if not self._inbox.unsent.keep(self._unsent_bytes + len(message.text)):
             raise NotRead(f"has not taken all messages, and {NO_ROOM}")
         self._unsent += 1
-        self._unsent_bytes += len(message)
-        asked = next((item.id for item in read(message) or () if item.kind is Kind.REQUEST), None)
-        work = self._send(message, context, asked, self._before)
+        self._unsent_bytes += len(message.text)
+        work = self._send(message, context, self._before)
         sending = self._posts.start("post_to_sse_server", work, server=self._name)
-        if asked is None:
+        if message.id is None:
             self._before = sending
         else:
-            self._asking[key_of(asked)] = sending
+            self._asking[key_of(message.id)] = sending
 
     async def end(self) -> None:
         """Close it."""
@@ -233,18 +232,17 @@ class Connection:
 
     # -- What it is sent ------------------------------------------------------------------------------------------------
 
-    async def _send(
-        self, message: bytes, context: Headers, asked: bytes | None, before: asyncio.Task[None] | None
-    ) -> None:
+    async def _send(self, message: Outgoing, context: Headers, before: asyncio.Task[None] | None) -> None:
+        asked = message.id
         try:
             if before is not None and not self._is_out_of_order:
                 done, _ = await asyncio.wait({before}, timeout=_IN_ORDER_SECONDS)
                 self._is_out_of_order = not done
             await self._has_endpoint.wait()
             if asked is None:
-                await self._tell(message, context)
+                await self._tell(message.text, context)
             else:
-                await self._ask(message, context)
+                await self._ask(message.text, context)
         except _Unknown as error:
             self._end_soon(str(error))
         except _Failed as error:
@@ -253,7 +251,7 @@ class Connection:
             await self._refuse(asked, f"could not be sent a message ({type(error).__name__})")
         finally:
             self._unsent -= 1
-            self._unsent_bytes -= len(message)
+            self._unsent_bytes -= len(message.text)
             self._inbox.unsent.keep(self._unsent_bytes)
             if asked is not None and self._asking.get(key_of(asked)) is asyncio.current_task():
                 del self._asking[key_of(asked)]

@@ -1,4 +1,4 @@
-"""What children write, read as far as it takes to know whom it is for."""
+"""What servers and sessions write to each other, read as far as it takes to know whom it is for."""
 
 from __future__ import annotations
 
@@ -71,6 +71,15 @@ class Incoming:
         params = jsontext.split(self.members["params"])
         raw = jsontext.join({**params, "progressToken": msgspec.Raw(token)})
         return replace(self, text=jsontext.join({**self.members, "params": msgspec.Raw(raw)}), progress=token)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to a child."""
+
+    text: bytes = field(repr=False)
+    id: bytes | None = None
+    """JSON text of the id under which it wants an answer; ``None`` where it wants none."""
 
 
 def reading(line: bytes) -> Slices[list[Incoming] | None]:

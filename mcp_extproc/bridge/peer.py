@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from mcp_extproc.bridge.lines import Skipped
-from mcp_extproc.bridge.messages import Incoming
+from mcp_extproc.bridge.messages import Incoming, Outgoing
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.held import Part
 from mcp_extproc.upstreams.room import granted
@@ -59,11 +59,11 @@ class Peer(Protocol):
         """Whether it is no use for anything new: its program has exited, or is told to, or its connection is closed."""
         ...
 
-    def write(self, message: bytes, context: Headers = ()) -> None:
+    def write(self, message: Outgoing, context: Headers = ()) -> None:
         """Send it a message.
 
         Args:
-            message: its text.
+            message: to the server.
             context: headers of the client's request that go along where there are headers.
 
         Raises:

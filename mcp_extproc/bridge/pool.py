@@ -15,7 +15,7 @@ from mcp_extproc.bridge.backoff import Backoff
 from mcp_extproc.bridge.conversation import Call, Conversation, Stream
 from mcp_extproc.bridge.environment import NotStarted, environment, program
 from mcp_extproc.bridge.lines import Skipped
-from mcp_extproc.bridge.messages import Incoming, Kind, cancelled_id, key_of
+from mcp_extproc.bridge.messages import Incoming, Kind, Outgoing, cancelled_id, key_of
 from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, NotRead, Peer, Start
 from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
@@ -148,7 +148,7 @@ class Process:
     def _answer(self, text: bytes) -> None:
         if self.child is not None:
             with suppress(NotRead):
-                self.child.write(text)
+                self.child.write(Outgoing(text))
 
     def _skipped(self, line: Skipped) -> None:
         owner = None if line.id is None else self.sharing.owner(line.id)
@@ -188,10 +188,10 @@ class Session:
             NotRead: it does not read, or has ended.
         """
         self.used = time.monotonic()
-        text = self.process.sharing.outgoing(self.conversation, message)
-        if text is not None:
+        outgoing = self.process.sharing.outgoing(self.conversation, message)
+        if outgoing is not None:
             assert self.process.child is not None
-            self.process.child.write(text, context)
+            self.process.child.write(outgoing, context)
         cancelled = cancelled_id(message)
         call = None if cancelled is None else self.conversation.running(cancelled)
         if call is not None:
@@ -332,7 +332,8 @@ class Pool:
         process.handshake_id = b"0" if is_shared else initialize.id
         assert process.child is not None
         try:
-            process.child.write(without_capabilities(initialize) if is_shared else initialize.body, context)
+            text = without_capabilities(initialize) if is_shared else initialize.body
+            process.child.write(Outgoing(text, process.handshake_id), context)
         except NotRead as error:
             raise Unavailable(self.name, str(error), initialize.id) from None
         process.asked = time.monotonic()

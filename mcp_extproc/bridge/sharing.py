@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from mcp_extproc.bridge.conversation import Conversation
-from mcp_extproc.bridge.messages import Incoming, Key, Kind, cancelled_id, key_of, token_of, unsupported
+from mcp_extproc.bridge.messages import Incoming, Key, Kind, Outgoing, cancelled_id, key_of, token_of, unsupported
 from mcp_extproc.mcp import envelope, jsontext, methods
 from mcp_extproc.mcp.envelope import Message, Notification, Request, Response
 
@@ -26,7 +26,7 @@ class Sharing(Protocol):
 
     conversations: list[Conversation]
 
-    def outgoing(self, conversation: Conversation, message: Message) -> bytes | None:
+    def outgoing(self, conversation: Conversation, message: Message) -> Outgoing | None:
         """A client's message as the child gets it; ``None`` where it gets none."""
         ...
 
@@ -58,9 +58,9 @@ class Private:
         self._conversation = conversation
         self.conversations = [conversation]
 
-    def outgoing(self, conversation: Conversation, message: Message) -> bytes | None:  # noqa: ARG002
+    def outgoing(self, conversation: Conversation, message: Message) -> Outgoing | None:  # noqa: ARG002
         """The message itself."""
-        return message.body
+        return Outgoing(message.body, message.id if isinstance(message, Request) else None)
 
     def incoming(self, message: Incoming) -> Iterator[Delivery | bytes]:
         """To the session."""
@@ -99,7 +99,7 @@ class Shared:
         self._was_told = False
         """Whether the child has had the notification that follows ``initialize``, of which it gets one."""
 
-    def outgoing(self, conversation: Conversation, message: Message) -> bytes | None:
+    def outgoing(self, conversation: Conversation, message: Message) -> Outgoing | None:
         """The message with an id and a token of ours."""
         if isinstance(message, Response):
             return None  # nothing was asked
@@ -110,17 +110,18 @@ class Shared:
         self._asked[number] = _Asked(conversation, message.id, token)
         self._ours[conversation, key_of(message.id)] = number
         ours = b"%d" % number
-        return message.rewritten({} if token is None else {"_meta": _with_token(message, ours)}, ours)
+        changes = {} if token is None else {"_meta": _with_token(message, ours)}
+        return Outgoing(message.rewritten(changes, ours), ours)
 
-    def _notification(self, conversation: Conversation, message: Notification) -> bytes | None:
+    def _notification(self, conversation: Conversation, message: Notification) -> Outgoing | None:
         if message.method == methods.INITIALIZED.name:
             was_told, self._was_told = self._was_told, True
-            return None if was_told else message.body
+            return None if was_told else Outgoing(message.body)
         cancelled = cancelled_id(message)
         if cancelled is None:
-            return message.body
+            return Outgoing(message.body)
         number = self._ours.get((conversation, key_of(cancelled)))
-        return None if number is None else message.rewritten({"requestId": b"%d" % number})
+        return None if number is None else Outgoing(message.rewritten({"requestId": b"%d" % number}))
 
     def incoming(self, message: Incoming) -> Iterator[Delivery | bytes]:
         """A response or progress to whoever asked; changes of lists to everybody."""

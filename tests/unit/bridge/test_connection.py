@@ -16,17 +16,18 @@ from mcp_extproc.address import TcpAddress
 from mcp_extproc.bridge import connection, peer
 from mcp_extproc.bridge.connection import Connection, endpoint
 from mcp_extproc.bridge.lines import Skipped
-from mcp_extproc.bridge.messages import Incoming
+from mcp_extproc.bridge.messages import Incoming, Outgoing
 from mcp_extproc.bridge.peer import NotRead
 from mcp_extproc.bridge.places import Places
 from mcp_extproc.bridge.pool import Pool
+from mcp_extproc.bridge.sharing import Private
 from mcp_extproc.bridge.spec import Bridged, SseServer, sse_servers
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.errors import McpError
 from tests.support.waiting import eventually
-from tests.unit.bridge.support import HELD
+from tests.unit.bridge.support import HELD, conversation
 
 ORIGINS = frozenset({"https://old.example:443", "http://10.0.0.7:80"})
 ENDPOINT = b"event: endpoint\ndata: /messages?id=7\n\n"
@@ -170,12 +171,12 @@ def spec(**options: Any) -> SseServer:
     })  # fmt: skip
 
 
-def ask(id: int, method: str = "tools/list") -> bytes:
-    return json.dumps({"jsonrpc": "2.0", "id": id, "method": method}).encode()
+def ask(id: int) -> Outgoing:
+    return Outgoing(json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/list"}).encode(), b"%d" % id)
 
 
-def tell(number: int) -> bytes:
-    return json.dumps({"jsonrpc": "2.0", "method": "notifications/x", "params": {"n": number}}).encode()
+def tell(number: int) -> Outgoing:
+    return Outgoing(json.dumps({"jsonrpc": "2.0", "method": "notifications/x", "params": {"n": number}}).encode())
 
 
 def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
@@ -226,7 +227,7 @@ async def test_an_endpoint_elsewhere_ends_it() -> None:
 
 async def test_without_an_endpoint_only_so_much_is_kept() -> None:
     async with connected(Server(send=[])) as stage:
-        large = tell(1) + b" " * (1 << 16)
+        large = Outgoing(tell(1).text + b" " * (1 << 16))
         stage.peer.write(large)
         stage.peer.write(large)
         with pytest.raises(NotRead, match="does not take messages"):
@@ -348,6 +349,19 @@ async def test_a_request_that_is_refused_is_answered() -> None:
         [answer] = await eventually(lambda: stage.received, "the answer")
         assert (answer["id"], answer["error"]["message"]) == (5, "The server old answered HTTP 500 to a message.")
         assert not stage.peer.ended.is_set()
+
+
+async def test_a_request_that_is_refused_is_answered_however_many_members_it_has() -> None:
+    """What a client may send was decided before: here is no second bound, which would leave the client without an answer."""
+    many = b"0," * 1_000_001 + b"0"
+    message = envelope.read(b'{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"many":[%s]}}' % many)
+    own = conversation()
+    outgoing = Private(own).outgoing(own, message)
+    assert outgoing is not None
+    async with connected(Server()) as stage:
+        stage.peer.write(outgoing)  # more than aiohttp's server takes
+        [answer] = await eventually(lambda: stage.received, "the answer")
+        assert (answer["id"], answer["error"]["code"]) == (5, -32603)
 
 
 async def test_a_notification_that_is_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -476,9 +490,9 @@ async def test_an_event_that_there_is_no_room_for_ends_it(monkeypatch: pytest.Mo
 
 async def test_messages_that_there_is_no_room_for_are_refused() -> None:
     async with connected(Server(send=[]), held=HeldBytes(100_000)) as stage:
-        stage.peer.write(tell(1) + b" " * 20_000)
+        stage.peer.write(Outgoing(tell(1).text + b" " * 20_000))
         with pytest.raises(NotRead, match="has not taken all messages, and the bridge holds as much as it may"):
-            stage.peer.write(tell(1) + b" " * 20_000)
+            stage.peer.write(Outgoing(tell(1).text + b" " * 20_000))
 
 
 async def test_no_more_connections_than_are_allowed() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mcp_extproc.bridge import pool
 from mcp_extproc.bridge.conversation import Conversation, Stream
-from mcp_extproc.bridge.messages import read
+from mcp_extproc.bridge.messages import Outgoing, read
 from mcp_extproc.bridge.peer import Inbox, NotRead
 from mcp_extproc.bridge.places import Places
 from mcp_extproc.bridge.pool import Pool, Process, Session
@@ -36,10 +36,10 @@ class Player:
         self.was_asked = False
         self.inbox: Inbox
 
-    def write(self, message: bytes, context: Headers = ()) -> None:
+    def write(self, message: Outgoing, context: Headers = ()) -> None:
         if not self.reads:
             raise NotRead("does not read its input")
-        self.heard.append(json.loads(message))
+        self.heard.append(json.loads(message.text))
 
     async def end(self) -> None:
         self.was_asked = True

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from mcp_extproc.bridge.conversation import Conversation
-from mcp_extproc.bridge.messages import Incoming, read
+from mcp_extproc.bridge.messages import Incoming, Outgoing, read
 from mcp_extproc.bridge.sharing import Private, Shared, without_capabilities
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.envelope import Request
@@ -34,8 +34,8 @@ class Two:
         self.shared.conversations += [self.one, self.other]
 
     def send(self, conversation: Conversation, sent: envelope.Message) -> Any:
-        text = self.shared.outgoing(conversation, sent)
-        return None if text is None else json.loads(text)
+        outgoing = self.shared.outgoing(conversation, sent)
+        return None if outgoing is None else json.loads(outgoing.text)
 
     def receive(self, said: Incoming) -> list[Any]:
         return [
@@ -126,7 +126,7 @@ def test_a_child_of_ones_own_gets_every_byte() -> None:
     own = conversation(1000)
     private = Private(own)
     body = b'{ "jsonrpc" : "2.0","id":1 , "method":"x","params":{"_meta":{"progressToken":1}}}'
-    assert private.outgoing(own, envelope.parse(body, 9, 1000)) == body
+    assert private.outgoing(own, envelope.parse(body, 9, 1000)) == Outgoing(body, b"1")
     said = message(id=1, result={})
     assert list(private.incoming(said)) == [(own, said)]
     assert private.owner(b"1") == (own, b"1")
