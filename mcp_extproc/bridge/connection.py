@@ -8,7 +8,6 @@ addresses, TLS and limits.
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import secrets
 import time
@@ -16,7 +15,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import aiohttp
-from yarl import URL
 
 from mcp_extproc.address import parse_address
 from mcp_extproc.bridge.messages import Key, Kind, Outgoing, failure, key_of, read, reading
@@ -301,25 +299,14 @@ class Connection:
         if body is None:
             # Streams are read as they come; a compressor holds back what it has not filled a block with.
             more = {"accept": transport.SSE, "accept-encoding": "identity", "cache-control": "no-cache"}
-        for target in (found := [path]):
-            # The path is sent as the server wrote it, percent-encoding untouched.
-            url = URL(self._base + target, encoded=True)
-            data = None if body is None else io.BytesIO(body)  # aiohttp warns of large bodies that are plain bytes
-            async with self._http.request(
-                method, url, data=data, headers=dict(context) | self._headers | more, allow_redirects=False
-            ) as response:
+        target, headers = redirects.Target(self._base, path, self._origins), dict(context) | self._headers | more
+        try:
+            async with redirects.followed(self._http, method, target, headers, body) as response:
                 if (failed := response.headers.get(FAILURE_HEADER)) is not None:
                     raise _Unreachable(f"is unreachable ({plain(failed[:100])})")
-                if response.status in redirects.STATUSES and len(found) <= redirects.MOST:
-                    found.append(self._redirected(target, response))
-                    continue
                 yield response
-
-    def _redirected(self, path: str, response: aiohttp.ClientResponse) -> str:
-        further = redirects.path_of(self._origins, path, response.headers.get("location", ""))
-        if further is None:
-            raise _Failed(f"answered HTTP {response.status}, a redirect to another origin, which is not followed")
-        return further
+        except redirects.LeadsAway as error:
+            raise _Failed(self._redact(plain(str(error)), _LINE_CHARACTERS)) from None
 
     # -- Its end --------------------------------------------------------------------------------------------------------
 

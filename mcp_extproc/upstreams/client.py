@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 import msgspec
 import orjson
-from yarl import URL
 
 from mcp_extproc import __version__
 from mcp_extproc.address import Address, UnixAddress
@@ -325,19 +324,15 @@ class UpstreamClient:
             headers["accept-encoding"] = "identity"
         if last_event_id is not None:
             headers["last-event-id"] = last_event_id
+        target = redirects.Target(self._base, entry.path, entry.origins)
         try:
-            for path in (found := [entry.path]):
-                # The path is sent as configured, percent-encoding untouched.
-                url = URL(self._base + path, encoded=True)
-                async with http.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
-                    if (further := _redirected(response, entry, path)) is not None and len(found) <= redirects.MOST:
-                        found.append(further)
-                        continue
-                    _check_status(response, method, session)
-                    yield response
+            async with redirects.followed(http, method, target, headers, body) as response:
+                _check_status(response, method, session)
+                yield response
+        except redirects.LeadsAway as error:
+            raise UpstreamError("status", _quoting(entry, str(error))) from None
         except UpstreamError as error:
-            # It may quote the server.
-            error.message = printable(entry.redact(error.message, _MAX_MESSAGE_CHARS))
+            error.message = _quoting(entry, error.message)
             error.args = (error.message,)
             raise
         except BROKEN as error:
@@ -525,20 +520,9 @@ def _headers(entry: CatalogEntry, session: UpstreamSession | None, body: bytes |
     return tuple(fields)
 
 
-def _redirected(response: aiohttp.ClientResponse, entry: CatalogEntry, path: str) -> str | None:
-    """The path at the same server that an answer redirects to, if any.
-
-    Raises:
-        UpstreamError: it redirects to another server.
-    """
-    if response.status not in redirects.STATUSES or FAILURE_HEADER in response.headers:
-        return None
-    location = response.headers.get("location", "")
-    further = redirects.path_of(entry.origins, path, location)
-    if further is None:
-        target = redirects.shown(entry.origins, path, location)
-        raise UpstreamError("status", f"answered HTTP {response.status}, a redirect to {target}, which is not followed")
-    return further
+def _quoting(entry: CatalogEntry, message: str) -> str:
+    """What may quote the server."""
+    return printable(entry.redact(message, _MAX_MESSAGE_CHARS))
 
 
 def _check_status(response: aiohttp.ClientResponse, method: str, session: UpstreamSession | None) -> None:

@@ -3,9 +3,18 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import AsyncIterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from mcp_extproc.contract import FAILURE_HEADER
 
 STATUSES = (307, 308)
 
@@ -14,6 +23,53 @@ MOST = 3
 
 _LOCATION = re.compile(r"[\x21-\x7e]{1,4096}")
 _PORTS = {"http": 80, "https": 443}
+
+
+class LeadsAway(Exception):
+    """A server redirects to somewhere that is not its own. ``str()`` is a clause that says so, in part in its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes."""
+
+    base: str
+    """Start of the URL: the listener of Envoy's that leads to the server."""
+    path: str
+    """With its query, percent-encoded: it is sent so."""
+    origins: AbstractSet[str]
+    """Of the server."""
+
+
+@asynccontextmanager
+async def followed(
+    http: aiohttp.ClientSession, method: str, target: Target, headers: Mapping[str, str], body: bytes | None
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """The response to a request, or to the last of those that it is redirected to within the server.
+
+    Raises:
+        LeadsAway: it is redirected elsewhere.
+    """
+    for path in (found := [target.path]):
+        url = URL(target.base + path, encoded=True)
+        data = None if body is None else io.BytesIO(body)  # aiohttp warns of large bodies that are plain bytes
+        async with http.request(method, url, data=data, headers=headers, allow_redirects=False) as response:
+            if (further := _further(response, target.origins, path)) is not None and len(found) <= MOST:
+                found.append(further)
+                continue
+            yield response
+
+
+def _further(response: aiohttp.ClientResponse, origins: AbstractSet[str], path: str) -> str | None:
+    """The path that a response redirects to, if it is one of the server that does."""
+    if response.status not in STATUSES or FAILURE_HEADER in response.headers:
+        return None
+    location = response.headers.get("location", "")
+    further = path_of(origins, path, location)
+    if further is None:
+        to = shown(origins, path, location)
+        raise LeadsAway(f"answered HTTP {response.status}, a redirect to {to}, which is not followed")
+    return further
 
 
 def path_of(origins: AbstractSet[str], path: str, location: str) -> str | None:

@@ -283,8 +283,8 @@ async def test_its_end_closes_the_stream() -> None:
         (503, {"x-mcp-upstream-failure": "UpstreamConnectionFailure"}, "is unreachable (UpstreamConnectionFailure)"),
         (
             307,
-            {"location": "http://evil.example/sse"},
-            "answered HTTP 307, a redirect to another origin, which is not followed",
+            {"location": "http://evil.example/hush-hush-2?key=hush-hush-2"},
+            "answered HTTP 307, a redirect to http://evil.example/[redacted], which is not followed",
         ),
     ],
 )
