@@ -28,9 +28,9 @@ from mcp_extproc.mcp import transport
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams import old_transport, redirects
+from mcp_extproc.upstreams import http_sse, redirects
 from mcp_extproc.upstreams.client import BROKEN, http_session
-from mcp_extproc.upstreams.old_transport import ENDPOINT
+from mcp_extproc.upstreams.http_sse import ENDPOINT
 
 _MESSAGE = "message"
 
@@ -165,7 +165,7 @@ class Connection:
 
     async def _listen(self) -> None:
         try:
-            for left in range(old_transport.attempts(len(self._origins)) - 1, -1, -1):
+            for left in range(http_sse.attempts(len(self._origins)) - 1, -1, -1):
                 try:
                     await self._listen_to_a_replica()
                     break

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from mcp_extproc.bridge import processes
-from mcp_extproc.bridge.server import Bridge
+from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import Told
 from mcp_extproc.config.values import MAX_SIZE
 from mcp_extproc.telemetry import log
@@ -48,7 +48,7 @@ async def _serve(listening: socket.socket, answers: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    bridge = Bridge()
+    bridge = BridgeServer()
     runner = web.AppRunner(
         bridge.application(_REQUEST_BYTES), access_log=None, handler_cancellation=True, shutdown_timeout=0.1
     )
@@ -65,7 +65,7 @@ async def _serve(listening: socket.socket, answers: int) -> None:
     _end_what_is_left()
 
 
-async def _obey(bridge: Bridge, site: web.SockSite, answers: int) -> None:
+async def _obey(bridge: BridgeServer, site: web.SockSite, answers: int) -> None:
     """Do what is said on standard input, until it ends."""
     reader = asyncio.StreamReader(limit=MESSAGE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

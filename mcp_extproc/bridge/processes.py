@@ -31,7 +31,7 @@ with contextlib.suppress(OSError):
     _LIBC = ctypes.CDLL(None)
 
 
-class Process(NamedTuple):
+class ProcessEntry(NamedTuple):
     """A line of the table of processes."""
 
     parent: int
@@ -62,7 +62,7 @@ def ending_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> 
     return prepare
 
 
-def table() -> dict[int, Process]:
+def table() -> dict[int, ProcessEntry]:
     """All processes, as proc(5) shows them."""
     found = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 - many, and only names are needed
@@ -70,11 +70,11 @@ def table() -> dict[int, Process]:
             with contextlib.suppress(OSError, ValueError, IndexError):
                 # The name, in parentheses, may hold anything.
                 fields = Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2].split()
-                found[int(entry)] = Process(int(fields[1]), int(fields[2]), fields[0] == b"Z")
+                found[int(entry)] = ProcessEntry(int(fields[1]), int(fields[2]), fields[0] == b"Z")
     return found
 
 
-def below(root: int, processes: Mapping[int, Process]) -> set[int]:
+def below(root: int, processes: Mapping[int, ProcessEntry]) -> set[int]:
     """All processes below one."""
     children: dict[int, list[int]] = {}
     for pid, process in processes.items():
@@ -177,7 +177,7 @@ class Waited:
         finally:
             self._starting -= 1
 
-    def reap_others(self, processes: Mapping[int, Process]) -> None:
+    def reap_others(self, processes: Mapping[int, ProcessEntry]) -> None:
         """Collect adopted orphans that have ended.
 
         Args:

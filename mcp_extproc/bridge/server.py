@@ -39,7 +39,7 @@ _AT_ONCE = 1 << 16
 _LOG = log.logger("bridge")
 
 
-class Bridge:
+class BridgeServer:
     """All servers that speak another transport."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from mcp_extproc.config.model import prefix_of
 from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.run.envoy_admin import Admin
-from mcp_extproc.upstreams.old_transport import speaking_sse
+from mcp_extproc.upstreams.http_sse import speaking_sse
 from mcp_extproc.upstreams.probe import Survey, address_of, survey
 
 _KINDS = {"tools": "name", "prompts": "name", "resources": "uri"}

@@ -24,7 +24,7 @@ from mcp_extproc.run.process import StartError
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams.old_transport import speaking_sse
+from mcp_extproc.upstreams.http_sse import speaking_sse
 from mcp_extproc.upstreams.probe import probe
 
 POLL_SECONDS = 1.0

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from mcp_extproc.bridge import child, peer, pool, processes
 from mcp_extproc.bridge.child import Child
-from mcp_extproc.bridge.server import Bridge
+from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import StdioServer, Told
 from mcp_extproc.mcp.sse import SseParser
 from tests.support.processes import children_of, gone, is_alive
@@ -108,7 +108,7 @@ class Client:
 class Stage:
     """A bridge, and who uses it."""
 
-    def __init__(self, bridge: Bridge, http: aiohttp.ClientSession) -> None:
+    def __init__(self, bridge: BridgeServer, http: aiohttp.ClientSession) -> None:
         self.bridge = bridge
         self.http = http
 
@@ -124,7 +124,7 @@ class Stage:
 @asynccontextmanager
 async def serving(directory: Path, servers: Mapping[str, StdioServer], held_bytes: int = HELD) -> AsyncIterator[Stage]:
     processes.adopt_orphans()
-    bridge = Bridge()
+    bridge = BridgeServer()
     runner = web.AppRunner(bridge.application(1 << 22), handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     path = str(directory / "bridge.sock")

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.upstreams.old_transport import speaking_sse
+from mcp_extproc.upstreams.http_sse import speaking_sse
 
 ENDPOINT = b": hello\n\nevent: endpoint\ndata: /messages?id=1\n\n"
 RESULT = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "x", "version": "1"}}
