@@ -55,8 +55,8 @@ class Unavailable(McpError):
         super().__init__(INTERNAL_ERROR, f"The server {server} {why}", reason="stdio_unavailable", id=id)
 
 
-class Process:
-    """A child from its start on: before its answer to ``initialize``, and after.
+class Member:
+    """One of a pool, a child or a connection, from its start on: before its answer to ``initialize``, and after.
 
     Args:
         sharing: who uses it.
@@ -171,9 +171,9 @@ async def _give_up_unread(conversation: Conversation, stream: Stream) -> None:
 class Session:
     """One session of a client with the server."""
 
-    def __init__(self, id: str, process: Process, conversation: Conversation) -> None:
+    def __init__(self, id: str, member: Member, conversation: Conversation) -> None:
         self.id = id
-        self.process = process
+        self.member = member
         self.conversation = conversation
         self.used = time.monotonic()
 
@@ -188,10 +188,10 @@ class Session:
             NotRead: it does not read, or has ended.
         """
         self.used = time.monotonic()
-        outgoing = self.process.sharing.outgoing(self.conversation, message)
+        outgoing = self.member.sharing.outgoing(self.conversation, message)
         if outgoing is not None:
-            assert self.process.child is not None
-            self.process.child.write(outgoing, context)
+            assert self.member.child is not None
+            self.member.child.write(outgoing, context)
         cancelled = cancelled_id(message)
         call = None if cancelled is None else self.conversation.running(cancelled)
         if call is not None:
@@ -200,12 +200,12 @@ class Session:
     def fail(self, call: Call, why: str) -> None:
         """Answer a call with an error, unless it has an answer. One that comes later is nobody's."""
         if self.conversation.running(call.id) is call:
-            self.process.sharing.forget(self.conversation, call.id)
+            self.member.sharing.forget(self.conversation, call.id)
             self.conversation.fail(call, why)
 
     def _end_cancelled(self, call: Call) -> None:
         if self.conversation.running(call.id) is call:
-            self.process.sharing.forget(self.conversation, call.id)
+            self.member.sharing.forget(self.conversation, call.id)
             self.conversation.forget(call)
 
     def leave(self, stream: Stream) -> None:
@@ -233,8 +233,8 @@ class Pool:
         self._start_peer = start
         self._backoff = Backoff(spec.longest_pause)
         self._sessions: dict[str, Session] = {}
-        self._processes: list[Process] = []
-        self._spare: Process | None = None
+        self._members: list[Member] = []
+        self._spare: Member | None = None
         """Started before anybody asked."""
         self._tasks = Tasks(_LOG)
         self._starting = asyncio.Lock()
@@ -250,12 +250,12 @@ class Pool:
     @property
     def is_over(self) -> bool:
         """Whether there is no child, and none to come."""
-        return self._is_leaving and not self._processes
+        return self._is_leaving and not self._members
 
     def session(self, id: str) -> Session | None:
         """The session with an id, unless it is over."""
         session = self._sessions.get(id)
-        if session is None or session.process.is_ending:
+        if session is None or session.member.is_ending:
             return None
         return None if self._is_leaving and not session.conversation.has_calls else session
 
@@ -273,18 +273,18 @@ class Pool:
             McpError: no child could be started, or it did not answer.
         """
         await self._first_one(initialize)
-        process = await self._process_for(initialize, context)
-        process.waiting += 1
+        member = await self._member_for(initialize, context)
+        member.waiting += 1
         try:
-            answer = await self._answered(process, initialize)
+            answer = await self._answered(member, initialize)
         finally:
-            process.waiting -= 1
+            member.waiting -= 1
         text = answer.with_id(initialize.id).text
         if "result" not in answer.members:
-            self._end_soon(process)
+            self._end_soon(member)
             return "", text
-        conversation = self._conversation(self._holding()) if isinstance(process.sharing, Shared) else None
-        session = Session(secrets.token_urlsafe(24), process, process.claim(conversation))
+        conversation = self._conversation(self._holding()) if isinstance(member.sharing, Shared) else None
+        session = Session(secrets.token_urlsafe(24), member, member.claim(conversation))
         self._sessions[session.id] = session
         self._warm_soon()
         return session.id, text
@@ -293,11 +293,11 @@ class Pool:
         """End a session, and its child where nobody else uses it."""
         if self._sessions.pop(session.id, None) is None:
             return
-        process = session.process
+        member = session.member
         session.conversation.end(f"The session with the server {self.name} has ended.")
-        process.sharing.leave(session.conversation)
-        if isinstance(process.sharing, Private):
-            self._end_soon(process)
+        member.sharing.leave(session.conversation)
+        if isinstance(member.sharing, Private):
+            self._end_soon(member)
 
     def retire(self) -> None:
         """Begin no more sessions, and end each once no call of it runs."""
@@ -313,37 +313,37 @@ class Pool:
             session.conversation.end(f"The server {self.name} is not served any more.")
         self._sessions.clear()
         async with self._starting:
-            children = [process.child for process in self._processes if process.child is not None]
+            children = [member.child for member in self._members if member.child is not None]
         await asyncio.gather(*(child.end() for child in children))
         await self._tasks.close()
 
     # -- Children -------------------------------------------------------------------------------------------------------
 
-    async def _process_for(self, initialize: Request, context: Headers) -> Process:
+    async def _member_for(self, initialize: Request, context: Headers) -> Member:
         """A child that gets, or has got, such an ``initialize``."""
         params = _params(initialize)
         async with self._starting:
-            for process in self._processes:
-                if process.is_for(params):
-                    return process
-            process = self._take_spare() or await self._start(initialize.id)
-        is_shared = isinstance(process.sharing, Shared)
-        process.handshake = params
-        process.handshake_id = b"0" if is_shared else initialize.id
-        assert process.child is not None
+            for member in self._members:
+                if member.is_for(params):
+                    return member
+            member = self._take_spare() or await self._start(initialize.id)
+        is_shared = isinstance(member.sharing, Shared)
+        member.handshake = params
+        member.handshake_id = b"0" if is_shared else initialize.id
+        assert member.child is not None
         try:
             text = without_capabilities(initialize) if is_shared else initialize.body
-            process.child.write(Outgoing(text, process.handshake_id), context)
+            member.child.write(Outgoing(text, member.handshake_id), context)
         except NotRead as error:
             raise Unavailable(self.name, str(error), initialize.id) from None
-        process.asked = time.monotonic()
-        return process
+        member.asked = time.monotonic()
+        return member
 
     async def _first_one(self, initialize: Request) -> None:
         """Wait until a first child has answered, if one is starting: several at once would download the same."""
         params = _params(initialize)
-        asked = [process for process in self._processes if process.handshake is not None and not process.answer.done()]
-        if self._proven.is_set() or not asked or any(process.is_for(params) for process in asked):
+        asked = [member for member in self._members if member.handshake is not None and not member.answer.done()]
+        if self._proven.is_set() or not asked or any(member.is_for(params) for member in asked):
             return
         try:
             async with asyncio.timeout(self.spec.answer_within):
@@ -351,35 +351,35 @@ class Pool:
         except TimeoutError:
             raise self._still_starting(asked[0], initialize.id) from None
 
-    def _still_starting(self, process: Process, id: bytes | None) -> Unavailable:
-        return Unavailable(self.name, f"is still starting, since {time.monotonic() - process.asked:.0f} s", id)
+    def _still_starting(self, member: Member, id: bytes | None) -> Unavailable:
+        return Unavailable(self.name, f"is still starting, since {time.monotonic() - member.asked:.0f} s", id)
 
-    async def _start(self, id: bytes | None) -> Process:
+    async def _start(self, id: bytes | None) -> Member:
         if self._is_leaving:
             raise Unavailable(self.name, "is not served any more", id)
         if (seconds := self._backoff.wait(time.monotonic())) > 0:
             raise Unavailable(self.name, f"{self._backoff.why}; it is started again in {seconds:.0f} s", id)
-        if len(self._processes) >= self.spec.most:
+        if len(self._members) >= self.spec.most:
             raise Unavailable(self.name, f"has all of its {self.spec.most} {self.spec.most_of}", id)
         if not self._places.take(self.spec.descriptors):
             raise Unavailable(self.name, f"can't be started: {NO_PLACE}", id)
         holding = self._holding()
         sharing: Sharing = Shared() if self.spec.sharing == "shared" else Private(self._conversation(holding))
-        process = Process(sharing, holding)
-        process.answer.add_done_callback(lambda _: self._proven.set())
-        self._processes.append(process)
+        member = Member(sharing, holding)
+        member.answer.add_done_callback(lambda _: self._proven.set())
+        self._members.append(member)
         try:
-            process.child = await self._start_peer(process)
+            member.child = await self._start_peer(member)
         except NotStarted as error:
-            self._remove(process)
+            self._remove(member)
             why = f"can't be started: {error}"
             self._backoff.failed(time.monotonic(), why)
             raise Unavailable(self.name, why, id) from None
         except BaseException:
-            self._remove(process)
+            self._remove(member)
             raise
-        self._tasks.start("see_off_child", self._see_off(process, process.child), server=self.name)
-        return process
+        self._tasks.start("see_off_child", self._see_off(member, member.child), server=self.name)
+        return member
 
     def _holding(self) -> Holding:
         return self._held.holding(f"{self.name} {next(_NUMBERS)}")
@@ -387,20 +387,20 @@ class Pool:
     def _conversation(self, holding: Holding) -> Conversation:
         return Conversation(holding, self.spec.event_bytes)
 
-    def _remove(self, process: Process) -> None:
-        self._processes.remove(process)
+    def _remove(self, member: Member) -> None:
+        self._members.remove(member)
         self._places.give_back(self.spec.descriptors)
 
-    def _take_spare(self) -> Process | None:
+    def _take_spare(self) -> Member | None:
         spare, self._spare = self._spare, None
         return None if spare is None or spare.is_ending else spare
 
-    async def _answered(self, process: Process, initialize: Request) -> Incoming:
+    async def _answered(self, member: Member, initialize: Request) -> Incoming:
         """A child's answer to ``initialize``. A child that is late goes on starting, for whoever asks the same again."""
-        assert process.child is not None
-        left = process.asked + self.spec.start_timeout - time.monotonic()
-        gone = asyncio.ensure_future(process.child.ended.wait())
-        either: set[asyncio.Future[Any]] = {process.answer, gone}
+        assert member.child is not None
+        left = member.asked + self.spec.start_timeout - time.monotonic()
+        gone = asyncio.ensure_future(member.child.ended.wait())
+        either: set[asyncio.Future[Any]] = {member.answer, gone}
         try:
             await asyncio.wait(
                 either, timeout=min(self.spec.answer_within, max(left, 0)),
@@ -408,48 +408,48 @@ class Pool:
             )  # fmt: skip
         finally:
             gone.cancel()
-        if process.answer.done():
-            return process.answer.result()
-        if process.child.ended.is_set():
-            raise Unavailable(self.name, process.child.ending_text, initialize.id)
-        seconds = time.monotonic() - process.asked
+        if member.answer.done():
+            return member.answer.result()
+        if member.child.ended.is_set():
+            raise Unavailable(self.name, member.child.ending_text, initialize.id)
+        seconds = time.monotonic() - member.asked
         if seconds >= self.spec.start_timeout:
             why = f"has not answered within {self.spec.start_timeout:g} s ({self.spec.timeout_key})"
-            self._give_up(process, why)
+            self._give_up(member, why)
             raise Unavailable(self.name, why, initialize.id)
-        raise self._still_starting(process, initialize.id)
+        raise self._still_starting(member, initialize.id)
 
-    async def _see_off(self, process: Process, child: Peer) -> None:
+    async def _see_off(self, member: Member, child: Peer) -> None:
         await child.ended.wait()
-        self._remove(process)
-        if self._spare is process:
+        self._remove(member)
+        if self._spare is member:
             self._spare = None
         why = f"The server {self.name} {child.ending_text}."
-        for conversation in process.sharing.conversations:
+        for conversation in member.sharing.conversations:
             conversation.end(why)
-        for id in [id for id, session in self._sessions.items() if session.process is process]:
+        for id in [id for id, session in self._sessions.items() if session.member is member]:
             del self._sessions[id]
         self._proven.set()
-        self._learn(process, child)
+        self._learn(member, child)
         self._warm_soon()
 
-    def _learn(self, process: Process, child: Peer) -> None:
+    def _learn(self, member: Member, child: Peer) -> None:
         now = time.monotonic()
-        if process.has_worked and (child.was_asked or now - process.started > STEADY_SECONDS):
+        if member.has_worked and (child.was_asked or now - member.started > STEADY_SECONDS):
             self._backoff.worked()
         elif not child.was_asked:
             self._backoff.failed(now, child.ending_text)
 
-    def _give_up(self, process: Process, why: str) -> None:
+    def _give_up(self, member: Member, why: str) -> None:
         """One failure, however many wait for it."""
-        if not process.is_given_up:
-            process.is_given_up = True
-            self._end_soon(process)
+        if not member.is_given_up:
+            member.is_given_up = True
+            self._end_soon(member)
             self._backoff.failed(time.monotonic(), why)
 
-    def _end_soon(self, process: Process) -> None:
-        if process.child is not None:
-            self._tasks.start("end_child", process.child.end(), server=self.name)
+    def _end_soon(self, member: Member) -> None:
+        if member.child is not None:
+            self._tasks.start("end_child", member.child.end(), server=self.name)
 
     # -- The spare one --------------------------------------------------------------------------------------------------
 
@@ -461,8 +461,8 @@ class Pool:
         """Have one child that waits for a session, if there is room for it."""
         await asyncio.sleep(self._backoff.wait(time.monotonic()))
         async with self._starting:
-            is_needed = self._spare is None and (self.spec.sharing == "session" or not self._processes)
-            if is_needed and not self._is_leaving and len(self._processes) < self.spec.most:
+            is_needed = self._spare is None and (self.spec.sharing == "session" or not self._members)
+            if is_needed and not self._is_leaving and len(self._members) < self.spec.most:
                 with suppress(McpError):
                     self._spare = await self._start(None)
 
@@ -479,16 +479,16 @@ class Pool:
             is_idle = not session.conversation.is_used and session.used < before
             if is_idle or (self._is_leaving and not session.conversation.has_calls):
                 self.close(session)
-        for process in self._processes:
-            if self._is_forgotten(process):
-                self._end_soon(process)
+        for member in self._members:
+            if self._is_forgotten(member):
+                self._end_soon(member)
 
-    def _is_forgotten(self, process: Process) -> bool:
+    def _is_forgotten(self, member: Member) -> bool:
         """Whether a child has nobody, and will have nobody."""
-        if process.waiting or (process.sharing.conversations and process.is_claimed):
+        if member.waiting or (member.sharing.conversations and member.is_claimed):
             return False
-        late = process.handshake is not None and time.monotonic() - process.asked > self.spec.start_timeout
-        return self._is_leaving or (late and not isinstance(process.sharing, Shared))
+        late = member.handshake is not None and time.monotonic() - member.asked > self.spec.start_timeout
+        return self._is_leaving or (late and not isinstance(member.sharing, Shared))
 
 
 def _params(initialize: Request) -> bytes:

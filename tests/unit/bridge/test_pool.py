@@ -13,7 +13,7 @@ from mcp_extproc.bridge.conversation import Conversation, Stream
 from mcp_extproc.bridge.messages import Outgoing, read
 from mcp_extproc.bridge.peer import Inbox, NotRead
 from mcp_extproc.bridge.places import Places
-from mcp_extproc.bridge.pool import Pool, Process, Session
+from mcp_extproc.bridge.pool import Member, Pool, Session
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.held import HeldBytes
@@ -63,10 +63,10 @@ class Stage:
     def __init__(self, sharing: Sharing) -> None:
         self.held = HeldBytes(HELD)
         self.peer = Player()
-        self.process = Process(sharing, self.held.holding(""))
-        self.process.child = self.peer
-        self.conversation = self.process.claim(self.another() if isinstance(sharing, Shared) else None)
-        self.session = Session("id", self.process, self.conversation)
+        self.member = Member(sharing, self.held.holding(""))
+        self.member.child = self.peer
+        self.conversation = self.member.claim(self.another() if isinstance(sharing, Shared) else None)
+        self.session = Session("id", self.member, self.conversation)
 
     def call(self, id: Any, progress: Any = None) -> Stream:
         """As server.py sends one."""
@@ -91,7 +91,7 @@ class Stage:
 
     async def say(self, **members: Any) -> None:
         for message in read(as_text(**members)) or []:
-            await self.process.receive(message)
+            await self.member.receive(message)
 
 
 def as_text(**members: Any) -> bytes:
@@ -225,7 +225,7 @@ async def test_a_client_that_does_not_read_holds_up_no_other_of_a_shared_child(m
     monkeypatch.setattr(pool, "_UNREAD_SECONDS", 3600.0)
     stage = Stage(Shared())
     other = stage.another()
-    stage.process.claim(other)
+    stage.member.claim(other)
     listening, reading = stage.conversation.stream(), other.stream()
     stage.conversation.listen(listening)
     other.listen(reading)

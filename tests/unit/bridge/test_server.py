@@ -534,8 +534,8 @@ async def test_a_flood(tmp_path: Path) -> None:
         client = await stage.session("other")
         for _ in range(20):
             assert await client.call("pid") > 0
-        process, *_ = stage.bridge._pools["s"]._processes
-        [conversation] = process.sharing.conversations
+        member, *_ = stage.bridge._pools["s"]._members
+        [conversation] = member.sharing.conversations
         await eventually(lambda: conversation.dropped > 1000, "what is over the bound is dropped")
         assert conversation._waiting_size <= 50_000
         flooding.cancel()
