@@ -37,7 +37,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Has one more element for each look at all processes."""
     looked: list[bool] = []
 
-    def table() -> dict[int, processes.Process]:
+    def table() -> dict[int, processes.ProcessEntry]:
         looked.append(True)
         return {}
 
