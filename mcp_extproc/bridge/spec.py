@@ -25,6 +25,8 @@ _UNLIMITED = 1 << 31
 class Bridged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What all of them have. It travels over a pipe, as it holds secrets."""
 
+    authority: str
+    """``Host`` of requests to it."""
     sharing: Literal["session", "shared"] = "session"
     max_processes: int = _UNLIMITED
     start_timeout: float
@@ -106,6 +108,7 @@ def sse_servers(config: GatewayConfig, upstreams: Address) -> Mapping[str, SseSe
     """
     return {
         name: SseServer(
+            authority=server.authority,
             upstreams=str(upstreams),
             path=server.path_and_query,
             origins=tuple(sorted(origins_of(server))),
@@ -125,6 +128,7 @@ def sse_servers(config: GatewayConfig, upstreams: Address) -> Mapping[str, SseSe
 def _spec(server: Server, config: GatewayConfig, folder: Path) -> StdioServer:
     assert server.command is not None
     return StdioServer(
+        authority=server.authority,
         command=tuple(word.get_secret_value() for word in server.command),
         env={name: None if value is None else value.get_secret_value() for name, value in server.env.items()},
         env_file=None if server.env_file is None else str((folder / server.env_file).absolute()),

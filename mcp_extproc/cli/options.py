@@ -117,6 +117,12 @@ DRAIN_SECONDS = click.option(
 )
 UPSTREAMS = click.option("--upstreams", type=AddressType(), help="Envoy's private listener for sub-requests.")
 
+BRIDGE = click.option(
+    "--bridge",
+    type=AddressType(),
+    envvar="MCP_EXTPROC_BRIDGE",
+    help="Where `mcp-extproc bridge` runs the stdio servers, in another container say. Default: `serve` runs them itself.",
+)
 CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), required=True, help="The gateway's configuration, as for `serve`."
 )

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from mcp_extproc.config.load import Loaded, load
+from mcp_extproc.config.load import Loaded, Part, load, whole
 
 
 class Source(Protocol):
@@ -34,12 +34,14 @@ class FileSource:
         path: the file.
         environ: for ``${VAR}``.
         strict: refuse a file with a server that can't be served.
+        part: what is read of it.
     """
 
-    def __init__(self, path: Path, environ: Mapping[str, str], *, strict: bool = False) -> None:
+    def __init__(self, path: Path, environ: Mapping[str, str], *, strict: bool = False, part: Part = whole) -> None:
         self._path = path
         self._environ = environ
         self._strict = strict
+        self._part = part
 
     @property
     def folder(self) -> Path:
@@ -52,7 +54,7 @@ class FileSource:
         Raises:
             ConfigError: it can't be read, or is invalid.
         """
-        return load(self._path, self._environ, strict=self._strict)
+        return load(self._path, self._environ, strict=self._strict, part=self._part)
 
     def signature(self) -> Hashable:
         """Changes with the file's content."""

@@ -41,6 +41,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Struct
 
+from mcp_extproc.address import Address as OurAddress
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig, Server
 from mcp_extproc.config.resilience import CircuitBreakers
@@ -84,8 +85,11 @@ def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     repair = LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)])
     if not server.is_bridged:
         return [_at_addresses(cluster_name(name), server, repair)]
-    endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, layout)]), repair]
+    bridge = layout.bridge if server.command is None else layout.stdio_bridge
+    endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, bridge)]), repair]
     bridged = _cluster(cluster_name(name), server, endpoints, _BRIDGE_HTTP_OPTIONS)
+    if not _is_static(bridge):
+        bridged.type = ClusterDiscoveryType.STRICT_DNS
     bridged.circuit_breakers = resilience.circuit_breakers(server.circuit_breakers)
     if server.command is not None:
         return [bridged]
@@ -132,9 +136,9 @@ def _http_options(server: Server) -> HttpProtocolOptions:
     )
 
 
-def _bridge(server: Server, layout: Layout) -> LbEndpoint:
+def _bridge(server: Server, bridge: OurAddress) -> LbEndpoint:
     # One process for all such servers; the path says which one is meant.
-    return LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=envoy_address(layout.bridge)))
+    return LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=envoy_address(bridge)))
 
 
 def _replica(server: Server, host: str, port: int) -> LbEndpoint:
@@ -174,7 +178,7 @@ def extproc_cluster(layout: Layout) -> Cluster:
     shared = layout.shares_sessions
     return Cluster(
         name=EXTPROC_CLUSTER,
-        type=ClusterDiscoveryType.STATIC if _is_static(layout) else ClusterDiscoveryType.STRICT_DNS,
+        type=ClusterDiscoveryType.STATIC if _is_static(*layout.extproc) else ClusterDiscoveryType.STRICT_DNS,
         connect_timeout=seconds(1),
         circuit_breakers=resilience.circuit_breakers(CircuitBreakers()),
         load_assignment=ClusterLoadAssignment(
@@ -262,8 +266,8 @@ def _all_static(server: Server) -> bool:
     return all(host == "localhost" or tls.is_ip(host) for host, _ in server.addresses)
 
 
-def _is_static(layout: Layout) -> bool:
-    return all(tls.is_ip(worker.host) for worker in layout.extproc if isinstance(worker, TcpAddress))
+def _is_static(*addresses: OurAddress) -> bool:
+    return all(tls.is_ip(address.host) for address in addresses if isinstance(address, TcpAddress))
 
 
 def _authority(host: str, port: int) -> str:
