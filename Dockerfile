@@ -1,12 +1,15 @@
-# The gateway's workers, and the sample servers of docker-compose.yaml. Envoy is not in here: it has an image of its own.
+# The gateway's workers, the bridge with what stdio servers need, and the sample servers of docker-compose.yaml. Envoy is not in
+# here: it has an image of its own.
 #
 #   docker build -t mcp-extproc .
+#   docker build -t mcp-extproc-bridge --target bridge .
 #   docker build -t mcp-extproc-samples --target samples .
 #
 # BASE is any image with Python 3.11 or newer, its venv module and pip. The result needs no network, no writable file but
-# sockets in /run/mcp-extproc, and no privilege; it runs as the user 10001.
+# sockets in /run/mcp-extproc, and no privilege; it runs as the user 10001. NODE is any image with Node.js in /usr/local.
 
 ARG BASE=python:3.11-slim-bookworm
+ARG NODE=node:22-bookworm-slim
 
 
 FROM ${BASE} AS build
@@ -56,3 +59,30 @@ USER 10001:10001
 HEALTHCHECK --interval=5s --timeout=10s --start-period=30s --retries=3 CMD ["mcp-extproc", "health"]
 ENTRYPOINT ["mcp-extproc"]
 CMD ["serve", "/etc/mcp-extproc/gateway.yaml"]
+
+
+# The stages below are behind the gateway's, as builders without BuildKit build all stages before the one that is wanted.
+FROM ${NODE} AS node
+
+
+FROM gateway AS bridge
+USER 0:0
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
+COPY --from=node /usr/local/lib/node_modules/npm /usr/local/lib/node_modules/npm
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
+ && ln -s ../lib/node_modules/npm/bin/npx-cli.js /usr/local/bin/npx \
+ && python -m venv --without-pip /opt/uv \
+ && python -m pip --no-cache-dir --python /opt/uv/bin/python install --quiet --root-user-action ignore 'uv<1' \
+ && ln -s /opt/uv/bin/uv /opt/uv/bin/uvx /usr/local/bin/ \
+ && install -d -o 10001 -g 10001 -m 0700 /run/mcp-bridge /home/mcp
+# Where npx and uvx keep what they download.
+ENV HOME=/home/mcp
+WORKDIR /home/mcp
+USER 10001:10001
+HEALTHCHECK --interval=5s --timeout=10s --start-period=30s --retries=3 \
+  CMD ["mcp-extproc", "health", "--bridge", "unix:/run/mcp-bridge/bridge.sock"]
+CMD ["bridge", "/etc/mcp-extproc/gateway.yaml", "--listen", "unix:/run/mcp-bridge/bridge.sock"]
+
+
+# What a build without --target makes.
+FROM gateway

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -164,13 +165,17 @@ def test_a_bridge_elsewhere_has_the_commands(command: str, tmp_path: Path) -> No
     }  # fmt: skip
     result = run("envoy", command, *arguments[command], "--bridge", "bridge.internal:9100")
     assert result.exit_code == 0, result.output
-    document = yaml.safe_load(result.stdout)
-    resources = document.get("staticResources") or document["static_resources"]
-    clusters = {cluster["name"]: json.dumps(cluster) for cluster in resources["clusters"]}
+    clusters = {cluster["name"]: json.dumps(cluster) for cluster in _clusters(yaml.safe_load(result.stdout))}
     assert '"bridge.internal"' in clusters["mcp/time"]
     assert '"STRICT_DNS"' in clusters["mcp/time"]
     assert "bridge.sock" in clusters["mcp/old"]
     assert "bridge.internal" not in clusters["mcp/old"]
+
+
+def _clusters(document: dict[str, Any]) -> list[dict[str, Any]]:
+    found = document.get("clusters") or (document.get("staticResources") or document["static_resources"])["clusters"]
+    assert isinstance(found, list)
+    return found
 
 
 def test_schema() -> None:
