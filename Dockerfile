@@ -51,7 +51,8 @@ CMD ["notes.py", "--host", "0.0.0.0"]
 FROM ${BASE} AS gateway
 # The directory of sockets that `serve`, `envoy bootstrap` and `health` take by default is then /run/mcp-extproc.
 ENV PATH=/opt/mcp-extproc/bin:$PATH PYTHONDONTWRITEBYTECODE=1 XDG_RUNTIME_DIR=/run
-RUN install -d -o 10001 -g 10001 -m 0700 /run/mcp-extproc
+# The other two are for the bridge.
+RUN install -d -o 10001 -g 10001 -m 0700 /run/mcp-extproc /run/mcp-bridge /home/mcp
 COPY --from=build /opt/mcp-extproc /opt/mcp-extproc
 WORKDIR /
 USER 10001:10001
@@ -65,20 +66,22 @@ CMD ["serve", "/etc/mcp-extproc/gateway.yaml"]
 FROM ${NODE} AS node
 
 
-FROM gateway AS bridge
-USER 0:0
-COPY --from=node /usr/local/bin/node /usr/local/bin/node
-COPY --from=node /usr/local/lib/node_modules/npm /usr/local/lib/node_modules/npm
-RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
- && ln -s ../lib/node_modules/npm/bin/npx-cli.js /usr/local/bin/npx \
+FROM ${BASE} AS tools
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+COPY --from=node /usr/local/bin/node /tools/bin/node
+COPY --from=node /usr/local/lib/node_modules/npm /tools/lib/node_modules/npm
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /tools/bin/npm \
+ && ln -s ../lib/node_modules/npm/bin/npx-cli.js /tools/bin/npx \
  && python -m venv --without-pip /opt/uv \
- && python -m pip --no-cache-dir --python /opt/uv/bin/python install --quiet --root-user-action ignore 'uv<1' \
- && ln -s /opt/uv/bin/uv /opt/uv/bin/uvx /usr/local/bin/ \
- && install -d -o 10001 -g 10001 -m 0700 /run/mcp-bridge /home/mcp
+ && python -m pip --python /opt/uv/bin/python install --quiet 'uv<1' \
+ && cp /opt/uv/bin/uv /opt/uv/bin/uvx /tools/bin/
+
+
+FROM gateway AS bridge
+COPY --from=tools /tools /usr/local
 # Where npx and uvx keep what they download.
 ENV HOME=/home/mcp
 WORKDIR /home/mcp
-USER 10001:10001
 HEALTHCHECK --interval=5s --timeout=10s --start-period=30s --retries=3 \
   CMD ["mcp-extproc", "health", "--bridge", "unix:/run/mcp-bridge/bridge.sock"]
 CMD ["bridge", "/etc/mcp-extproc/gateway.yaml", "--listen", "unix:/run/mcp-bridge/bridge.sock"]

@@ -72,7 +72,7 @@ class Elsewhere:
 
 @pytest.fixture(params=["unix", "tcp"])
 def elsewhere(place: Place, request: pytest.FixtureRequest) -> Elsewhere:
-    """At a path, and at a port that Envoy knows by a name, as that of a container."""
+    """At a path, and at a port."""
     if request.param == "unix":
         return at_path(place)
     port = free_port()
@@ -90,18 +90,20 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def pid_of(client: TestGateway, session: str, server: str) -> int:
-    answer = await client.call(session, f"{server}__pid")
-    return int(json.loads(answer.result["content"][0]["text"]))
+    return _pid((await client.call(session, f"{server}__pid")).json)
 
 
-async def works(client: TestGateway, session: str, server: str) -> int:
-    """The child's process id, as soon as calls are answered."""
+async def works(client: TestGateway, session: str | None, server: str) -> int:
+    """The child's process id, as soon as calls are answered: of one session, or of new ones."""
 
-    async def called() -> int | None:
-        answer = (await client.call(session, f"{server}__pid")).json
-        return int(json.loads(answer["result"]["content"][0]["text"])) if "result" in answer else None
+    async def called() -> Any:
+        return (await client.call(session or await client.initialize(), f"{server}__pid")).json
 
-    return await eventually(called, f"calls to {server} work")
+    return _pid(await eventually(called, f"calls to {server} work", until=lambda answer: "result" in answer))
+
+
+def _pid(answer: Any) -> int:
+    return int(json.loads(answer["result"]["content"][0]["text"]))
 
 
 async def test_a_bridge_of_its_own(place: Place, alpha: ScriptedServer) -> None:
@@ -146,7 +148,7 @@ async def test_a_bridge_elsewhere(place: Place, elsewhere: Elsewhere, alpha: Scr
         assert not named(children_of(process.pid), "bridge-process")
         write(place, local=entry("good"), more=entry("good"), alpha=alpha.url)
         await until_logged(place, "config_reloaded")
-        second = await eventually(lambda: _in_a_new_session(client, "more"), "the new server is served")
+        second = await works(client, None, "more")
         assert second in children_of(bridge.pid)
         write(place, local=entry("good"), alpha=alpha.url)
         await gone([second])
@@ -158,11 +160,6 @@ async def test_a_bridge_elsewhere(place: Place, elsewhere: Elsewhere, alpha: Scr
         await _ends(bridge, signal.SIGTERM, code=0)
         answer = (await client.call(session, "alpha__echo", {"text": "hi"})).json
         assert "result" in answer, answer
-
-
-async def _in_a_new_session(client: TestGateway, server: str) -> int | None:
-    answer = (await client.call(await client.initialize(), f"{server}__pid")).json
-    return int(json.loads(answer["result"]["content"][0]["text"])) if "result" in answer else None
 
 
 def _told(place: Place) -> int:

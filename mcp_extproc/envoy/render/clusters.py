@@ -88,8 +88,6 @@ def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     bridge = layout.bridge if server.command is None else layout.stdio_bridge
     endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, bridge)]), repair]
     bridged = _cluster(cluster_name(name), server, endpoints, _BRIDGE_HTTP_OPTIONS)
-    if not _is_static(bridge):
-        bridged.type = ClusterDiscoveryType.STRICT_DNS
     bridged.circuit_breakers = resilience.circuit_breakers(server.circuit_breakers)
     if server.command is not None:
         return [bridged]
@@ -178,7 +176,7 @@ def extproc_cluster(layout: Layout) -> Cluster:
     shared = layout.shares_sessions
     return Cluster(
         name=EXTPROC_CLUSTER,
-        type=ClusterDiscoveryType.STATIC if _is_static(*layout.extproc) else ClusterDiscoveryType.STRICT_DNS,
+        type=ClusterDiscoveryType.STATIC if _is_static(layout) else ClusterDiscoveryType.STRICT_DNS,
         connect_timeout=seconds(1),
         circuit_breakers=resilience.circuit_breakers(CircuitBreakers()),
         load_assignment=ClusterLoadAssignment(
@@ -266,8 +264,8 @@ def _all_static(server: Server) -> bool:
     return all(host == "localhost" or tls.is_ip(host) for host, _ in server.addresses)
 
 
-def _is_static(*addresses: OurAddress) -> bool:
-    return all(tls.is_ip(address.host) for address in addresses if isinstance(address, TcpAddress))
+def _is_static(layout: Layout) -> bool:
+    return all(tls.is_ip(worker.host) for worker in layout.extproc if isinstance(worker, TcpAddress))
 
 
 def _authority(host: str, port: int) -> str:

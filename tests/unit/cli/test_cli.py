@@ -163,13 +163,15 @@ def test_a_bridge_elsewhere_has_the_commands(command: str, tmp_path: Path) -> No
     arguments = {
         "bootstrap": [str(file)], "attach": ["--config", str(file), str(existing)], "fragments": ["--config", str(file)],
     }  # fmt: skip
-    result = run("envoy", command, *arguments[command], "--bridge", "bridge.internal:9100")
+    result = run("envoy", command, *arguments[command], "--bridge", "10.0.0.7:9100")
     assert result.exit_code == 0, result.output
     clusters = {cluster["name"]: json.dumps(cluster) for cluster in _clusters(yaml.safe_load(result.stdout))}
-    assert '"bridge.internal"' in clusters["mcp/time"]
-    assert '"STRICT_DNS"' in clusters["mcp/time"]
+    assert '"10.0.0.7"' in clusters["mcp/time"]
     assert "bridge.sock" in clusters["mcp/old"]
-    assert "bridge.internal" not in clusters["mcp/old"]
+    assert "10.0.0.7" not in clusters["mcp/old"]
+    result = run("envoy", command, *arguments[command], "--bridge", "bridge:9100")
+    assert result.exit_code == 2
+    assert "bridge:9100: Envoy needs the IP address of the bridge, not a name" in result.output
 
 
 def _clusters(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 from mcp_extproc.config import Loaded
 from mcp_extproc.run import changes
 from mcp_extproc.run.changes import Changes
+from tests.support.waiting import eventually
 
 
 class Scripted:
@@ -59,7 +60,6 @@ async def test_asked_without_a_change() -> None:
     watched.ask()
     assert await watched.next() is True
     waiting = asyncio.create_task(watched.next())
-    while source.looks < 20:
-        await asyncio.sleep(0)
+    await eventually(lambda: source.looks, "more looks", until=lambda looks: looks >= 20)
     assert not waiting.done()
     waiting.cancel()
