@@ -76,7 +76,11 @@ class StandingBridge:
         new = self._source.load()
         if new.text == self._served.text and not even_if_same:
             return
-        await self._bridge.serve(new.config)
+        try:
+            await self._bridge.serve(new.config)
+        except Exception:
+            await self._bridge.serve(self._served.config)
+            raise
         self._served = new
         for warning in new.warnings:
             log.event(_LOG, logging.WARNING, "config_warning", {"warning": warning})
