@@ -1,12 +1,15 @@
-# The gateway's workers, and the sample servers of docker-compose.yaml. Envoy is not in here: it has an image of its own.
+# The gateway's workers, the bridge with what stdio servers need, and the sample servers of docker-compose.yaml. Envoy is not in
+# here: it has an image of its own.
 #
 #   docker build -t mcp-extproc .
+#   docker build -t mcp-extproc-bridge --target bridge .
 #   docker build -t mcp-extproc-samples --target samples .
 #
 # BASE is any image with Python 3.11 or newer, its venv module and pip. The result needs no network, no writable file but
-# sockets in /run/mcp-extproc, and no privilege; it runs as the user 10001.
+# sockets in /run/mcp-extproc, and no privilege; it runs as the user 10001. NODE is any image with Node.js in /usr/local.
 
 ARG BASE=python:3.11-slim-bookworm
+ARG NODE=node:22-bookworm-slim
 
 
 FROM ${BASE} AS build
@@ -48,7 +51,8 @@ CMD ["notes.py", "--host", "0.0.0.0"]
 FROM ${BASE} AS gateway
 # The directory of sockets that `serve`, `envoy bootstrap` and `health` take by default is then /run/mcp-extproc.
 ENV PATH=/opt/mcp-extproc/bin:$PATH PYTHONDONTWRITEBYTECODE=1 XDG_RUNTIME_DIR=/run
-RUN install -d -o 10001 -g 10001 -m 0700 /run/mcp-extproc
+# The other two are for the bridge.
+RUN install -d -o 10001 -g 10001 -m 0700 /run/mcp-extproc /run/mcp-bridge /home/mcp
 COPY --from=build /opt/mcp-extproc /opt/mcp-extproc
 WORKDIR /
 USER 10001:10001
@@ -56,3 +60,32 @@ USER 10001:10001
 HEALTHCHECK --interval=5s --timeout=10s --start-period=30s --retries=3 CMD ["mcp-extproc", "health"]
 ENTRYPOINT ["mcp-extproc"]
 CMD ["serve", "/etc/mcp-extproc/gateway.yaml"]
+
+
+# The stages below are behind the gateway's, as builders without BuildKit build all stages before the one that is wanted.
+FROM ${NODE} AS node
+
+
+FROM ${BASE} AS tools
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+COPY --from=node /usr/local/bin/node /tools/bin/node
+COPY --from=node /usr/local/lib/node_modules/npm /tools/lib/node_modules/npm
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /tools/bin/npm \
+ && ln -s ../lib/node_modules/npm/bin/npx-cli.js /tools/bin/npx \
+ && python -m venv --without-pip /opt/uv \
+ && python -m pip --python /opt/uv/bin/python install --quiet 'uv<1' \
+ && cp /opt/uv/bin/uv /opt/uv/bin/uvx /tools/bin/
+
+
+FROM gateway AS bridge
+COPY --from=tools /tools /usr/local
+# Where npx and uvx keep what they download.
+ENV HOME=/home/mcp
+WORKDIR /home/mcp
+HEALTHCHECK --interval=5s --timeout=10s --start-period=30s --retries=3 \
+  CMD ["mcp-extproc", "health", "--bridge", "unix:/run/mcp-bridge/bridge.sock"]
+CMD ["bridge", "/etc/mcp-extproc/gateway.yaml", "--listen", "unix:/run/mcp-bridge/bridge.sock"]
+
+
+# What a build without --target makes.
+FROM gateway

@@ -14,8 +14,8 @@ OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py test
   tests/e2e/test_slow_clients.py tests/e2e/handshake/test_streams_get.py \
   --deselect tests/e2e/test_pass_through.py::test_policies_see_what_envoys_own_filter_shows
 # Processes that start, change, die and end: what takes long, as each test waits for several starts
-LIFECYCLE_TESTS := $(addprefix tests/e2e/test_, check.py examples.py leaving.py reload.py resilience.py resilience_sticky.py \
-  run.py run_without_file.py sdk_everything.py serve.py stdio_processes.py upgrades.py workers.py)
+LIFECYCLE_TESTS := $(addprefix tests/e2e/test_, bridge.py check.py examples.py leaving.py reload.py resilience.py \
+  resilience_sticky.py run.py run_without_file.py sdk_everything.py serve.py stdio_processes.py upgrades.py workers.py)
 # What `make fleet` serves beside
 LAST ?= $(shell git describe --tags --abbrev=0)
 # pytest-xdist: one process for each core

@@ -129,7 +129,7 @@ def with_bridge(serving: Child) -> dict[str, Measured]:
 
 def _bridge(pids: Iterable[int]) -> tuple[int, ...]:
     """The bridge and its children, or nothing while there is none."""
-    return next((family(pid) for pid in pids if b"bridge" in command_of(pid)), ())
+    return next((family(pid) for pid in pids if b"bridge-process" in command_of(pid)), ())
 
 
 def _without_bridge(pids: Iterable[int]) -> tuple[int, ...]:

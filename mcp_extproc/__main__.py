@@ -13,7 +13,7 @@ from mcp_extproc.address import Address, default_directory, parse_address, worke
 def main() -> None:
     """Run the command, and exit with its code."""
     if sys.argv[1:2] == ["health"] and (asked := plain_health(sys.argv[2:])) is not None:
-        from mcp_extproc.extproc.health import report
+        from mcp_extproc.run.health import report
 
         sys.exit(report(*asked))
     from mcp_extproc.cli import main as run_command
@@ -21,8 +21,9 @@ def main() -> None:
     run_command()
 
 
-def plain_health(arguments: Sequence[str]) -> tuple[Sequence[Address], float] | None:
-    """The addresses and the timeout of a ``health`` command. ``None`` if it is not plain: the command line has to look at it.
+def plain_health(arguments: Sequence[str]) -> tuple[Sequence[Address], Address | None, float] | None:
+    """Workers' addresses, that of a bridge, and the timeout of a ``health`` command. ``None`` if it is not plain: the command
+    line has to look at it.
 
     Container managers run it every few seconds, and importing the command line costs ten times what the check does.
     """
@@ -30,6 +31,7 @@ def plain_health(arguments: Sequence[str]) -> tuple[Sequence[Address], float] | 
         "--directory": os.environ.get("MCP_EXTPROC_DIRECTORY", ""),
         "--workers": os.environ.get("MCP_EXTPROC_WORKERS", "") or "1",
         "--timeout": "2",
+        "--bridge": "",
     }
     given: list[Address] = []
     words = iter(arguments)
@@ -45,7 +47,10 @@ def plain_health(arguments: Sequence[str]) -> tuple[Sequence[Address], float] | 
         workers, timeout = int(options["--workers"]), float(options["--timeout"])
         if not (0 < workers <= 256 and 0 < timeout < math.inf):
             return None
-        return given or _default_addresses(options["--directory"], workers), timeout
+        bridge = parse_address(options["--bridge"]) if options["--bridge"] else None
+        if not given and bridge is None:
+            given += _default_addresses(options["--directory"], workers)
+        return given, bridge, timeout
     except (ValueError, StopIteration):
         return None
 

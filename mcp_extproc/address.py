@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from typing import NamedTuple
 
 _HOST_PORT = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})")
+_LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}")
 
 _MAX_UNIX_PATH = 107
 """Linux takes 108 bytes with the closing NUL (unix(7))."""
@@ -29,6 +31,11 @@ class TcpAddress(NamedTuple):
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it. Other names than ``localhost`` may be anybody's."""
+        return self.host in ("localhost", "::1") or _LOOPBACK.fullmatch(self.host) is not None
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -54,6 +61,28 @@ def parse_address(text: str) -> Address:
     if match is None or int(match["port"]) > 65535:
         raise ValueError(f"{text!r}: expected unix:/PATH or HOST:PORT, such as unix:/run/mcp.sock or 127.0.0.1:9002")
     return TcpAddress(match["literal"] or match["host"], int(match["port"]))
+
+
+def connected(address: Address, timeout: float) -> socket.socket:
+    """A connection to an address. Blocks.
+
+    Args:
+        address: where somebody listens.
+        timeout: seconds for each step, now and later.
+
+    Raises:
+        OSError: nobody does, or not in time (`TimeoutError`).
+    """
+    if isinstance(address, TcpAddress):
+        return socket.create_connection((address.host, address.port), timeout)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(address.path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def default_directory() -> str:

@@ -25,7 +25,6 @@ from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope, errors, methods, sse, transport
 from mcp_extproc.mcp.envelope import Message, Request
 from mcp_extproc.mcp.errors import INTERNAL_ERROR, INVALID_REQUEST, McpError
-from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 _SESSION = "mcp-session-id"
@@ -48,32 +47,24 @@ class BridgeServer:
         """Of servers that were removed or changed, while calls of them run."""
         self._held = HeldBytes(0)
         self._places = places.of_this_process()
-        self._tasks = Tasks(_LOG)
 
     def apply(self, told: Told) -> None:
-        """Serve these servers from now on. Children of unchanged ones go on."""
+        """Serve these servers from now on. Children of unchanged ones go on, those of others until no call of theirs runs."""
         servers, self._held.most = told.servers, told.held_bytes
         self._leaving = [pool for pool in self._leaving if not pool.is_over]
         for name, pool in list(self._pools.items()):
             if servers.get(name) != pool.spec:
                 del self._pools[name]
-                self._leave(pool, is_gone=name not in servers)
+                self._leaving.append(pool)
+                pool.retire()
         for name, spec in servers.items():
             if name not in self._pools:
                 self._pools[name] = Pool(name, spec, _starting(name, spec), self._held, self._places)
                 self._pools[name].begin()
 
-    def _leave(self, pool: Pool, *, is_gone: bool) -> None:
-        self._leaving.append(pool)
-        if is_gone:
-            self._tasks.start("end_server", pool.end(), server=pool.name)
-        else:
-            pool.retire()
-
     async def close(self) -> None:
         """End all children."""
         await asyncio.gather(*(pool.end() for pool in (*self._pools.values(), *self._leaving)))
-        await self._tasks.close()
 
     def application(self, request_bytes: int) -> web.Application:
         """What is served.
@@ -83,6 +74,7 @@ class BridgeServer:
         """
         self._request_bytes = request_bytes
         app = web.Application()
+        app.router.add_get("/", _alive, allow_head=False)
         app.router.add_post("/{server}", _answering_errors(self._post))
         app.router.add_get("/{server}", _answering_errors(self._get), allow_head=False)
         app.router.add_delete("/{server}", _answering_errors(self._delete))
@@ -91,8 +83,7 @@ class BridgeServer:
     # -- Requests -------------------------------------------------------------------------------------------------------
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
-        pool = self._pool(request)
-        sent = await self._sent(request, pool)
+        sent = await self._sent(request)
         if isinstance(sent, web.Response):
             return sent
         session, stream = sent
@@ -101,7 +92,7 @@ class BridgeServer:
         finally:
             session.leave(stream)
 
-    async def _sent(self, request: web.Request, pool: Pool) -> web.Response | tuple[Session, Stream]:
+    async def _sent(self, request: web.Request) -> web.Response | tuple[Session, Stream]:
         """Send a message on. A function of its own, so that the message is not kept until it is answered.
 
         Returns:
@@ -110,15 +101,15 @@ class BridgeServer:
         message = envelope.read(await self._body(request))
         context = tuple((name, value) for name in _PASSED if (value := request.headers.get(name)) is not None)
         if isinstance(message, Request) and message.method == methods.INITIALIZE.name:
-            return await _initialize(pool, message, context)
+            return await _initialize(self._pool(request), message, context)
         session = self._session(request, message)
         if not isinstance(message, Request):
-            _send(pool, session, message, context)
+            _send(_name(request), session, message, context)
             return web.Response(status=202)
         stream = session.conversation.stream()
         call = session.conversation.call(message, stream)
         try:
-            _send(pool, session, message, context)
+            _send(_name(request), session, message, context)
         except McpError as error:
             session.fail(call, error.message)
         return session, stream
@@ -156,15 +147,15 @@ class BridgeServer:
         return web.Response(status=204)
 
     def _pool(self, request: web.Request) -> Pool:
-        name = request.match_info["server"]
-        if name not in self._pools:
+        pool = self._pools.get(_name(request))
+        if pool is None or not _is_meant(pool, request):
             raise _not_found("There is no such server.", None)
-        return self._pools[name]
+        return pool
 
     def _named(self, request: web.Request) -> list[Pool]:
-        name = request.match_info["server"]
-        current = [self._pools[name]] if name in self._pools else []
-        return [*current, *(pool for pool in self._leaving if pool.name == name)]
+        name = _name(request)
+        named = (pool for pool in (*self._pools.values(), *self._leaving) if pool.name == name)
+        return [pool for pool in named if _is_meant(pool, request)]
 
     def _session(self, request: web.Request, message: Message | None) -> Session:
         id = request.headers.get(_SESSION)
@@ -177,6 +168,11 @@ class BridgeServer:
             if (session := pool.session(id)) is not None:
                 return session
         raise _not_found("The session has ended.", about)
+
+
+async def _alive(_: web.Request) -> web.Response:
+    """For health checks."""
+    return web.Response(status=204)
 
 
 def _starting(name: str, spec: StdioServer | SseServer) -> Start:
@@ -196,11 +192,21 @@ async def _initialize(pool: Pool, message: Request, context: Headers) -> web.Res
     return _json(text, {_SESSION: session} if session else {})
 
 
-def _send(pool: Pool, session: Session, message: Message, context: Headers) -> None:
+def _is_meant(pool: Pool, request: web.Request) -> bool:
+    """Whether a request comes from Envoy, which knows the server's authority. A page in a browser that calls a bridge at a TCP
+    port has the port's or its own in ``Host`` (CSRF, DNS rebinding)."""
+    return request.host == pool.spec.authority
+
+
+def _name(request: web.Request) -> str:
+    return request.match_info["server"]
+
+
+def _send(server: str, session: Session, message: Message, context: Headers) -> None:
     try:
         session.send(message, context)
     except NotRead as error:
-        raise Unavailable(pool.name, str(error), message.id if isinstance(message, Request) else None) from None
+        raise Unavailable(server, str(error), message.id if isinstance(message, Request) else None) from None
 
 
 async def _respond(request: web.Request, stream: Stream) -> web.StreamResponse:
@@ -262,7 +268,7 @@ def _answering_errors(handler: _Handler) -> _Handler:
             raise
         except Exception as error:  # noqa: BLE001 - it is logged, and answered
             # aiohttp would log its message, which may quote what a server or a client sent.
-            log.failure(_LOG, "request_failed", error, {"server": request.match_info["server"]})
+            log.failure(_LOG, "request_failed", error, {"server": _name(request)})
             return _refusal(McpError(INTERNAL_ERROR, "The bridge failed.", reason="internal", status=500))
 
     return answer

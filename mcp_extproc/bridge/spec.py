@@ -28,6 +28,8 @@ class Bridged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     descriptors: ClassVar[int]
     """Files that are open for each of them."""
 
+    authority: str
+    """``Host`` of requests to it."""
     sharing: Literal["session", "shared"] = "session"
     most: int
     """Most children, or connections, at a time."""
@@ -123,6 +125,7 @@ def sse_servers(config: GatewayConfig, upstreams: Address) -> Mapping[str, SseSe
     """
     return {
         name: SseServer(
+            authority=server.authority,
             upstreams=str(upstreams),
             path=server.path_and_query,
             origins=tuple(sorted(origins_of(server))),
@@ -144,6 +147,7 @@ def sse_servers(config: GatewayConfig, upstreams: Address) -> Mapping[str, SseSe
 def _spec(server: Server, config: GatewayConfig, folder: Path) -> StdioServer:
     assert server.command is not None
     return StdioServer(
+        authority=server.authority,
         command=tuple(word.get_secret_value() for word in server.command),
         env={name: None if value is None else value.get_secret_value() for name, value in server.env.items()},
         env_file=None if server.env_file is None else str((folder / server.env_file).absolute()),

@@ -38,6 +38,7 @@ def cli() -> None:
 
 
 for _command in (
-    run.run, serve.serve, serve.worker, bridge.bridge, serve.health, checks.validate, checks.check, envoy.envoy, checks.schema
+    run.run, serve.serve, serve.worker, bridge.bridge, bridge.bridge_process, serve.health,
+    checks.validate, checks.check, envoy.envoy, checks.schema,
 ):  # fmt: skip
     cli.add_command(_command)

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -66,7 +66,13 @@ def text_of(file: TextIO) -> str:
     return text
 
 
-def meeting(workers: int, extproc: tuple[Address, ...], upstreams: Address | None, batches: Address | None) -> Layout:
+def meeting(
+    workers: int,
+    extproc: tuple[Address, ...],
+    upstreams: Address | None,
+    batches: Address | None,
+    bridge: Address | None,
+) -> Layout:
     """The addresses shared by the user's own Envoy and the workers: the defaults, and those that were given."""
     default = layout_in(workers, create=False)
     return replace(
@@ -74,6 +80,7 @@ def meeting(workers: int, extproc: tuple[Address, ...], upstreams: Address | Non
         extproc=extproc or default.extproc,
         upstreams=upstreams or default.upstreams,
         batches=batches or default.batches,
+        bridge_elsewhere=bridge,
         admin=None,
     )
 
@@ -152,6 +159,27 @@ def _print_error(markup: str) -> None:
 def _lines(text: str) -> str:
     """The same for a message of ours that has several lines."""
     return "\n".join(map(escape, text.split("\n")))
+
+
+async def serve_until_told_to_stop(serving: AbstractAsyncContextManager[object], reload: Callable[[], None]) -> None:
+    """Start something, which may be given up meanwhile, and end it in order when told to.
+
+    Args:
+        serving: ends on leaving it.
+        reload: as for :func:`until_told_to_stop`.
+    """
+    stopped = until_told_to_stop(reload)
+    starting = asyncio.create_task(serving.__aenter__())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return
+    await starting
+    try:
+        await stopped
+    finally:
+        await serving.__aexit__(None, None, None)
 
 
 def until_told_to_stop(reload: Callable[[], None]) -> asyncio.Task[bool]:

@@ -12,6 +12,7 @@ from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.cli.common import config_from, load_file, meeting, standard_output, text_of, warn
 from mcp_extproc.cli.options import (
     BATCHES,
+    BRIDGE,
     CONFIG,
     EXTPROC,
     FILE,
@@ -41,6 +42,7 @@ def envoy() -> None:
 @UPSTREAMS
 @REPAIR
 @BATCHES
+@BRIDGE
 @click.option("--extproc-ca", metavar="FILE", help="Use TLS to `serve`, whose certificate is issued by this CA.")
 @click.option("--extproc-sni", metavar="NAME", help="The name in that certificate. Default: the HOST of --extproc.")
 @click.option(
@@ -58,6 +60,7 @@ def envoy_bootstrap(
     upstreams: Address | None,
     repair: Address | None,
     batches: Address | None,
+    bridge: Address | None,
     extproc_ca: str | None,
     extproc_sni: str | None,
     extproc_client_certificate: str | None,
@@ -70,7 +73,7 @@ def envoy_bootstrap(
     """
     from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 
-    layout = meeting(workers, extproc, upstreams, batches)
+    layout = meeting(workers, extproc, upstreams, batches, bridge)
     tls = _extproc_tls(extproc, extproc_ca, extproc_client_certificate, extproc_client_key, extproc_sni)
     layout = replace(layout, repair=repair or layout.repair, admin=admin, extproc_tls=tls)
     served = load_file(file, port)
@@ -131,6 +134,7 @@ def _extproc_tls(
 @EXTPROC
 @UPSTREAMS
 @BATCHES
+@BRIDGE
 @READING_ENVOY
 @READING_ENVOY_VERSION
 def envoy_attach(
@@ -145,6 +149,7 @@ def envoy_attach(
     extproc: tuple[Address, ...],
     upstreams: Address | None,
     batches: Address | None,
+    bridge: Address | None,
 ) -> None:
     """Print EXISTING, an Envoy bootstrap in YAML or JSON, with the gateway added to a listener.
 
@@ -154,7 +159,7 @@ def envoy_attach(
     from mcp_extproc.envoy.attach.endpoint import attach
     from mcp_extproc.envoy.attach.target import Choice
 
-    layout = meeting(workers, extproc, upstreams, batches)
+    layout = meeting(workers, extproc, upstreams, batches, bridge)
     choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts)
     attached = attach(text_of(existing), existing.name, config_from(config, None), layout, choice)
     for warning in attached.warnings:
@@ -169,6 +174,7 @@ def envoy_attach(
 @EXTPROC
 @UPSTREAMS
 @BATCHES
+@BRIDGE
 @READING_ENVOY
 @READING_ENVOY_VERSION
 def envoy_fragments(
@@ -177,9 +183,12 @@ def envoy_fragments(
     extproc: tuple[Address, ...],
     upstreams: Address | None,
     batches: Address | None,
+    bridge: Address | None,
 ) -> None:
     """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
     from mcp_extproc.envoy.attach.fragments import fragments
 
     with standard_output():
-        click.echo(fragments(config_from(config, None), meeting(workers, extproc, upstreams, batches)), nl=False)
+        click.echo(
+            fragments(config_from(config, None), meeting(workers, extproc, upstreams, batches, bridge)), nl=False
+        )

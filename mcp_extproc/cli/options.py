@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,20 @@ def _refuse_old(ctx: click.Context, param: click.Parameter, version: Version, wh
         require(version, whose)
     except EnvoyTooOld as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+def _refuse_name(ctx: click.Context, param: click.Parameter, address: Address | None) -> Address | None:
+    """Names would need STRICT_DNS clusters, which lose an endpoint at a Unix socket: the repair listener's."""
+    if not isinstance(address, TcpAddress):
+        return address
+    if address.host == "localhost":
+        return TcpAddress("127.0.0.1", address.port)
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        why = f"{address}: Envoy needs the IP address of the bridge, not a name. Or let both meet at a Unix socket."
+        raise click.BadParameter(why, ctx, param) from None
+    return address
 
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -117,6 +132,13 @@ DRAIN_SECONDS = click.option(
 )
 UPSTREAMS = click.option("--upstreams", type=AddressType(), help="Envoy's private listener for sub-requests.")
 
+BRIDGE = click.option(
+    "--bridge",
+    type=AddressType(),
+    envvar="MCP_EXTPROC_BRIDGE",
+    callback=_refuse_name,
+    help="Where `mcp-extproc bridge` runs the stdio servers, in another container say. Default: `serve` runs them itself.",
+)
 CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), required=True, help="The gateway's configuration, as for `serve`."
 )

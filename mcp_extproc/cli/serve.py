@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mcp_extproc.address import Address, UnixAddress
-from mcp_extproc.cli.common import complain, layout_in, made, served_from, until_told_to_stop
+from mcp_extproc.cli.common import complain, layout_in, made, serve_until_told_to_stop, served_from
 from mcp_extproc.cli.options import (
     BATCHES,
+    BRIDGE,
     DIRECTORY,
     DRAIN_SECONDS,
     FILE,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @LISTEN
 @UPSTREAMS
 @BATCHES
+@BRIDGE
 @TRANSPORT
 @TLS_CERTIFICATE
 @TLS_KEY
@@ -71,6 +73,7 @@ def serve(
     listen: tuple[Address, ...],
     upstreams: Address | None,
     batches: Address | None,
+    bridge: Address | None,
     transport: str,
     tls_certificate: Path | None,
     tls_key: Path | None,
@@ -96,9 +99,11 @@ def serve(
         upstreams=upstreams or layout.upstreams,
         repair=repair or layout.repair,
         batches=batches or layout.batches,
+        bridge_elsewhere=bridge,
     )
     tls = _tls_files(layout.extproc, tls_certificate, tls_key, tls_client_ca)
-    needs_bridge = any(server.is_bridged for server in served.config.servers.values())
+    bridged = [server for server in served.config.servers.values() if server.is_bridged]
+    needs_bridge = any(server.command is None or bridge is None for server in bridged)
     if workers is None and envoy_config is None and len(layout.extproc) == 1 and not needs_bridge:
         where = layout.extproc[0]
         _work(served.config, where, layout.upstreams, layout.batches, transport, tls, drain_seconds)
@@ -130,18 +135,7 @@ async def _serve(
     secret = session_secret(served.config, os.environ)
     stop_seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
     serving = Workers(source, served, secret, layout, options, envoy_config, port, stop_seconds)
-    stopped = until_told_to_stop(serving.reload_soon)
-    starting = asyncio.create_task(serving.__aenter__())
-    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        starting.cancel()
-        await asyncio.wait({starting})
-        return
-    await starting
-    try:
-        await stopped
-    finally:
-        await serving.__aexit__(None, None, None)
+    await serve_until_told_to_stop(serving, serving.reload_soon)
 
 
 @click.command(hidden=True)
@@ -254,11 +248,18 @@ def _tls_files(
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), default=2.0, help="Seconds to wait for each. Default: 2."
 )
-def health(addresses: tuple[Address, ...], directory: Path | None, workers: int, timeout: float) -> None:
+@click.option(
+    "--bridge", type=AddressType(), help="Check a bridge, at its `--listen`. Then no worker, unless at an ADDRESS."
+)
+def health(
+    addresses: tuple[Address, ...], directory: Path | None, workers: int, timeout: float, bridge: Address | None
+) -> None:
     """Check whether the workers at each ADDRESS accept requests: exit code 0 if all do, otherwise 1.
 
     For a container's health check. ADDRESS is unix:PATH or HOST:PORT, as for `serve --listen`.
     """
-    from mcp_extproc.extproc.health import report
+    from mcp_extproc.run.health import report
 
-    sys.exit(report(addresses or layout_in(workers, create=False, directory=directory).extproc, timeout))
+    if not addresses and bridge is None:
+        addresses = layout_in(workers, create=False, directory=directory).extproc
+    sys.exit(report(addresses, bridge, timeout))

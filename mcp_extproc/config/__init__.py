@@ -1,5 +1,6 @@
 """The operator's configuration, parsed and validated, as one immutable value."""
 
+from mcp_extproc.config.commands import only_commands
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.load import Loaded, load, loads
 from mcp_extproc.config.model import GatewayConfig, Limits, Listen, Log, Server, Session, Tools, UpstreamTls
@@ -21,4 +22,5 @@ __all__ = [
     "UpstreamTls",
     "load",
     "loads",
+    "only_commands",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -64,23 +64,39 @@ class Loaded:
         return replace(self, config=self.config.with_sse(names), sse=self.sse.union(names)) if names else self
 
 
-def load(path: Path, environ: Mapping[str, str], *, strict: bool = False) -> Loaded:
+Part = Callable[[dict[str, Any]], dict[str, Any]]
+"""What is read of the data of a file, in either format."""
+
+
+def whole(data: dict[str, Any]) -> dict[str, Any]:
+    """All of a file."""
+    return data
+
+
+def load(path: Path, environ: Mapping[str, str], *, strict: bool = False, part: Part = whole) -> Loaded:
     """Read a configuration file: native YAML (or JSON), or mcp-servers.json, also as an agent writes it.
 
     Args:
         path: the file.
         environ: where ``${VAR}`` is looked up, normally `os.environ`.
         strict: refuse a file with a server that can't be served.
+        part: what is read of it. What is not need not be valid, and its variables need not be set.
 
     Raises:
         ConfigError: the file can't be read or is invalid.
     """
     dialect = dialect_of_file(path, environ)
-    return loads(text_in(path, FILE_BYTES), str(path), environ, strict=strict, dialect=dialect)
+    return loads(text_in(path, FILE_BYTES), str(path), environ, strict=strict, dialect=dialect, part=part)
 
 
 def loads(
-    text: str, name: str, environ: Mapping[str, str], *, strict: bool = False, dialect: Dialect = PLAIN
+    text: str,
+    name: str,
+    environ: Mapping[str, str],
+    *,
+    strict: bool = False,
+    dialect: Dialect = PLAIN,
+    part: Part = whole,
 ) -> Loaded:
     """Read a configuration from text.
 
@@ -90,6 +106,7 @@ def loads(
         environ: where ``${VAR}`` is looked up, normally `os.environ`.
         strict: refuse a text with a server that can't be served.
         dialect: how entries of mcp-servers.json are written.
+        part: what is read of it.
 
     Raises:
         ConfigError: the text is invalid.
@@ -104,6 +121,7 @@ def loads(
         raise ConfigError(name, [_EMPTY])
     if not isinstance(data, dict):
         raise ConfigError(name, ["expected a mapping with a key servers (native) or mcpServers at the top"])
+    data = part(data)
     table = table_of(data, is_json=is_json)
     if table is None:
         return Loaded(read_native(data, name, environ), (), "native", name, text)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mcp_extproc.config.config_error import ConfigError
-from mcp_extproc.config.load import Loaded, load
+from mcp_extproc.config.load import Loaded, Part, load, whole
 from mcp_extproc.config.named_files import missing_files, named_files
 
 
@@ -36,12 +36,14 @@ class FileSource:
         path: the file.
         environ: for ``${VAR}``.
         strict: refuse a file with a server that can't be served.
+        part: what is read of it.
     """
 
-    def __init__(self, path: Path, environ: Mapping[str, str], *, strict: bool = False) -> None:
+    def __init__(self, path: Path, environ: Mapping[str, str], *, strict: bool = False, part: Part = whole) -> None:
         self._path = path
         self._environ = environ
         self._strict = strict
+        self._part = part
 
     @property
     def folder(self) -> Path:
@@ -54,7 +56,7 @@ class FileSource:
         Raises:
             ConfigError: it can't be read, or is invalid.
         """
-        return load(self._path, self._environ, strict=self._strict)
+        return load(self._path, self._environ, strict=self._strict, part=self._part)
 
     def signature(self) -> Hashable:
         """Changes with the file's content."""

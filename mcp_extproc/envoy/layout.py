@@ -71,11 +71,19 @@ class Layout:
     batches: Address
     """Envoy's private listener for the messages of batches, with the same filters as the clients' listener."""
     bridge: Address
-    """The process in front of stdio and HTTP+SSE servers."""
+    """The gateway's own bridge, in front of HTTP+SSE and stdio servers."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
     extproc_tls: ExtprocTls | None = None
     """TLS for workers at TCP addresses; plaintext by default."""
+    bridge_elsewhere: Address | None = None
+    """A bridge that somebody else runs, with the commands of stdio servers; by default the gateway's own has them. A TCP
+    address has an IP address as its host."""
+
+    @property
+    def stdio_bridge(self) -> Address:
+        """The bridge in front of stdio servers."""
+        return self.bridge if self.bridge_elsewhere is None else self.bridge_elsewhere
 
     @property
     def shares_sessions(self) -> bool:

@@ -8,11 +8,10 @@ Sources: grpc/doc/health-checking.md; gRPC over HTTP2 (PROTOCOL-HTTP2.md in grpc
 from __future__ import annotations
 
 import socket
-import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from mcp_extproc.address import Address, UnixAddress
+from mcp_extproc.address import Address, connected
 from mcp_extproc.extproc.http2 import frames
 
 _HEALTH = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -27,14 +26,6 @@ _MAX_BYTES = 65_535
 """Of the whole answer. A real one has about a hundred."""
 
 
-def report(addresses: Iterable[Address], timeout: float) -> int:
-    """Print what each worker says, and return the exit code: 0 if all accept requests, otherwise 1."""
-    problems = {str(address): problem(address, timeout) for address in addresses}
-    for address, why in problems.items():
-        print(f"{address}: {why or 'serving'}", file=sys.stderr if why else sys.stdout, flush=True)
-    return 1 if any(problems.values()) else 0
-
-
 def problem(address: Address, timeout: float) -> str | None:
     """Why a worker does not accept requests; ``None`` if it does. Blocks.
 
@@ -44,7 +35,7 @@ def problem(address: Address, timeout: float) -> str | None:
     """
     deadline = time.monotonic() + timeout
     try:
-        with _connected(address, timeout) as connection:
+        with connected(address, timeout) as connection:
             connection.sendall(_request())
             return _verdict(_frames(connection, deadline), connection)
     except TimeoutError:
@@ -57,19 +48,6 @@ def problem(address: Address, timeout: float) -> str | None:
 
 class _NotGrpcError(Exception):
     """The peer speaks something else."""
-
-
-def _connected(address: Address, timeout: float) -> socket.socket:
-    if not isinstance(address, UnixAddress):
-        return socket.create_connection((address.host, address.port), timeout)
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.settimeout(timeout)
-        connection.connect(address.path)
-    except OSError:
-        connection.close()
-        raise
-    return connection
 
 
 def _request() -> bytes:

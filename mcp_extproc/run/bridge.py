@@ -27,7 +27,7 @@ from mcp_extproc.bridge.pool import problem_of
 from mcp_extproc.bridge.spec import SseServer, StdioServer, Told, sse_servers, stdio_servers
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
-from mcp_extproc.run import unix_sockets
+from mcp_extproc.run.listening import listen
 from mcp_extproc.run.process import StartError, end, ending, spawn
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
@@ -36,7 +36,6 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 """It has children to end, which have some seconds for that themselves."""
 
-_BACKLOG = 1024
 _RESTART_SECONDS = (0.1, 0.5, 2.0)
 _STEADY_SECONDS = 60.0
 
@@ -47,13 +46,13 @@ class Bridge:
     """The process, while there are servers for it.
 
     Args:
-        layout: where Envoy connects, and where it is reached itself.
+        layout: where Envoy connects, where it is reached itself, and whether stdio servers are somebody else's.
         folder: of the configuration's file.
     """
 
     def __init__(self, layout: Layout, folder: Path) -> None:
-        assert isinstance(layout.bridge, UnixAddress)
-        self._path = Path(layout.bridge.path)
+        self._address = layout.bridge
+        self._has_stdio = layout.bridge_elsewhere is None
         self._upstreams = layout.upstreams
         self._folder = folder
         self._listening: socket.socket | None = None
@@ -85,21 +84,36 @@ class Bridge:
             OSError: it can't be started, or its socket can't be made.
         """
         async with self._changing:
-            servers, sse = stdio_servers(config, self._folder), sse_servers(config, self._upstreams)
-            _warn_of(servers, self._servers)
-            if self._running is None and not servers and not sse:
-                return
-            self._servers, self._sse_servers = servers, sse
-            self._held_bytes = config.limits.held_bytes
-            options = {"--log-level": config.log.level, "--log-format": config.log.format}
-            self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
+            self._note(config)
             if self._running is None:
-                await self._listen()
-                await self._start()
-                self._tasks.keep("keep_bridge", self._keep)
+                if self._servers or self._sse_servers:
+                    await self._begin()
             elif self._running.process.returncode is None:
                 await self._tell(self._running)
             # Otherwise the next process is told as soon as it is started.
+
+    async def begin(self, config: GatewayConfig) -> None:
+        """The same at the start, where it is to be there before there is any server for it.
+
+        Raises:
+            StartError, OSError: as with :meth:`serve`.
+        """
+        async with self._changing:
+            self._note(config)
+            await self._begin()
+
+    def _note(self, config: GatewayConfig) -> None:
+        servers = stdio_servers(config, self._folder) if self._has_stdio else {}
+        _warn_of(servers, self._servers)
+        self._servers, self._sse_servers = servers, sse_servers(config, self._upstreams)
+        self._held_bytes = config.limits.held_bytes
+        options = {"--log-level": config.log.level, "--log-format": config.log.format}
+        self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
+
+    async def _begin(self) -> None:
+        self._listening = await listen(self._address)
+        await self._start()
+        self._tasks.keep("keep_bridge", self._keep)
 
     async def stop_keeping(self) -> None:
         """From now on it is not started again when it dies."""
@@ -115,16 +129,10 @@ class Bridge:
             self._running.close()
             self._running = None
         if self._listening is not None:
+            # In this order: another one may listen there as soon as this one does not.
+            if isinstance(self._address, UnixAddress):
+                Path(self._address.path).unlink(missing_ok=True)
             self._listening.close()
-            self._path.unlink(missing_ok=True)
-
-    async def _listen(self) -> None:
-        await unix_sockets.require_free(self._path)
-        self._path.unlink(missing_ok=True)
-        self._listening = socket.socket(socket.AF_UNIX)
-        with unix_sockets.only_for_us():
-            self._listening.bind(str(self._path))
-        self._listening.listen(_BACKLOG)
 
     async def _start(self) -> None:
         assert self._listening is not None
@@ -176,7 +184,7 @@ class _Running:
         theirs, ours = os.pipe()
         try:
             process = await spawn(
-                [sys.executable, "-m", "mcp_extproc", "bridge", "--inherited", str(number), "--answers", str(ours),
+                [sys.executable, "-m", "mcp_extproc", "bridge-process", "--inherited", str(number), "--answers", str(ours),
                  *log_options],
                 descriptors=[number, ours],
                 keep_stdin=True,

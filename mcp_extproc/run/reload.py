@@ -19,6 +19,7 @@ from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout, cluster_name
 from mcp_extproc.envoy.watched_files import File, Rendered
 from mcp_extproc.run.bridge import Bridge
+from mcp_extproc.run.changes import POLL_SECONDS, Changes
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.supervisor import Supervisor
@@ -26,10 +27,6 @@ from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.http_sse import speaking_sse
 from mcp_extproc.upstreams.probe import probe
-
-POLL_SECONDS = 1.0
-"""Seconds between two checks of the source. A change is applied once the source is the same in two checks: a half-written
-file can be valid."""
 
 TAKE_SECONDS = 20.0
 """Deadline for Envoy to apply a file. Host names of new servers are resolved within this time."""
@@ -73,6 +70,7 @@ class LiveConfig:
     ) -> None:
         self.served = served
         self._source = source
+        self._changes = Changes(source)
         self._port = port
         self._workers = workers
         self._bridge = bridge
@@ -80,7 +78,6 @@ class LiveConfig:
         self._directory = directory
         self._admin = Admin(layout.admin) if layout.admin is not None else None
         self._changing = asyncio.Lock()
-        self._asked = asyncio.Event()
         self._leaving: dict[str, Server] = {}
         """Servers that are not configured any more, and that Envoy still knows: there may be calls to them under way."""
         self._last_rendered: tuple[GatewayConfig, Rendered] | None = None
@@ -115,7 +112,7 @@ class LiveConfig:
 
     def reload_soon(self) -> None:
         """Have :meth:`watch` replace the workers, whether the configuration has changed or not."""
-        self._asked.set()
+        self._changes.ask()
 
     def watch(self) -> None:
         """Take up what changes, until :meth:`close`. What can't be served is logged, and tried again after the next change."""
@@ -154,23 +151,10 @@ class LiveConfig:
                 log.event(_LOG, logging.WARNING, "server_unavailable", {"server": status.name, "why": why})
 
     async def _watch(self) -> None:
-        before = handled = None  # it may have changed since it was read
         while True:
-            asked = await self._asked_within(POLL_SECONDS)
-            now = self._source.signature()
-            steady, before = now == before, now
-            if asked or (self._directory is not None and steady and now != handled):
-                handled = now
+            asked = await self._changes.next()
+            if asked or self._directory is not None:
                 await self._try_to_reload(asked)
-
-    async def _asked_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._asked.wait()
-        except TimeoutError:
-            return False
-        self._asked.clear()
-        return True
 
     async def _try_to_reload(self, asked: bool) -> None:
         before = self.served

@@ -31,14 +31,13 @@ from pathlib import Path
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Loaded
-from mcp_extproc.run import unix_sockets
+from mcp_extproc.run import listening, unix_sockets
 from mcp_extproc.run.process import KILL_SECONDS, StartError, end, end_all, ending, spawn, terminate
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
 START_SECONDS = 30.0
 
-_BACKLOG = 1024
 _RESTART_SECONDS = (0.1, 0.5, 2.0)
 _STEADY_SECONDS = 60.0
 """A worker that ran for longer is restarted immediately."""
@@ -79,14 +78,7 @@ class _Seat:
             except OSError as error:
                 raise StartError(str(error)) from None
             return
-        try:
-            [(family, _, _, _, where), *_] = socket.getaddrinfo(
-                self.address.host, self.address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            self.listening = socket.create_server(where[:2], family=family, backlog=_BACKLOG)
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise StartError(f"cannot listen on {self.address}: {why}. Choose another address with --listen.") from None
+        self.listening = listening.at_port(self.address)
 
     def close(self) -> None:
         """Remove the socket at the address, unless somebody else has put another one there by now."""

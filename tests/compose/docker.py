@@ -25,8 +25,15 @@ LOCAL_DOCKER = ROOT.parent / "shared" / "tools" / "local-docker"
 BASE = "python:3.11-slim-bookworm"
 ENVOY = "envoyproxy/envoy:v1.40.0"
 GATEWAY = "mcp-extproc:test"
+BRIDGE = "mcp-extproc-bridge:test"
 SAMPLES = "mcp-extproc-samples:test"
 """Names of their own, so that a user's images stay as they are. They are kept: the next run builds only what changed."""
+
+NODE = "mcp-extproc-node:test"
+"""What the bridge's Node.js is taken from on a machine without a container registry."""
+
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+"""Of the base image, which such a machine has its own ones in. Node.js has to be told."""
 
 COMMAND_SECONDS = 900.0
 """For one command, the longest being a build that downloads everything."""
@@ -97,6 +104,14 @@ def require_engine() -> None:
         pytest.skip(f"NOTHING WAS TESTED, because no container can be run here. {why}")
 
 
+def require_node() -> None:
+    """See to it that there is an image with Node.js to build the bridge's from."""
+    if LOCAL_DOCKER.exists() and not _works("docker", "image", "inspect", NODE):
+        file = ROOT / "tests" / "compose" / "node.Dockerfile"
+        run("docker", "build", "--quiet", "--network", "host", "--tag", NODE, "--build-arg", f"BASE={BASE}",
+            "--file", str(file), str(file.parent), environment=_of_this_machine())  # fmt: skip
+
+
 def compose_command() -> tuple[str, ...]:
     """Compose 2 where it is there, else docker-compose.
 
@@ -131,6 +146,7 @@ class Stack:
         self._environment = {
             "MCP_PORT": str(self.port),
             "GATEWAY_IMAGE": GATEWAY,
+            "BRIDGE_IMAGE": BRIDGE,
             "SAMPLES_IMAGE": SAMPLES,
             **_of_this_machine(),
         }
@@ -180,9 +196,11 @@ class Stack:
 
 
 def _override(mounted: Path) -> Path:
-    """A second Compose file, by which the gateway gets another folder."""
+    """A second Compose file, by which the gateway and the bridge get another folder."""
     file = mounted.with_suffix(".override.yaml")
-    file.write_text(json.dumps({"services": {"gateway": {"volumes": [f"{mounted}:/etc/mcp-extproc:ro"]}}}))
+    folder = {"volumes": [f"{mounted}:/etc/mcp-extproc:ro"]}
+    bridge = {**folder, "environment": {"NODE_EXTRA_CA_CERTS": CERTIFICATES}}
+    file.write_text(json.dumps({"services": {"gateway": folder, "bridge": bridge}}))
     return file
 
 
@@ -190,7 +208,7 @@ def _of_this_machine() -> dict[str, str]:
     """Without a registry the builds need the machine's own network, and the builder that has it."""
     if not LOCAL_DOCKER.exists():
         return {}
-    return {"BUILD_NETWORK": "host", "DOCKER_BUILDKIT": "0", "COMPOSE_DOCKER_CLI_BUILD": "0"}
+    return {"BUILD_NETWORK": "host", "DOCKER_BUILDKIT": "0", "COMPOSE_DOCKER_CLI_BUILD": "0", "NODE": NODE}
 
 
 @contextmanager

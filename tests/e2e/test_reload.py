@@ -15,7 +15,7 @@ import pytest
 from mcp.client.client import Client
 from mcp_types import ToolListChangedNotification
 
-from mcp_extproc.run import reload
+from mcp_extproc.run import changes, reload
 from mcp_extproc.telemetry import log
 from tests.e2e.conftest import StartGateway
 from tests.e2e.test_workers import Load, load, until_known, until_served
@@ -61,7 +61,8 @@ def refusals() -> Iterator[Refusals]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "POLL_SECONDS", 0.1)
+    for module in (changes, reload):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.1)
 
 
 def edit(directory: Path, servers: Mapping[str, Any], **changes: Any) -> None:

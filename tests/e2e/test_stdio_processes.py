@@ -70,7 +70,7 @@ async def test_the_bridge_and_its_supervisor_are_killed_at_once(tmp_path: Path) 
         async with client(url) as agent:
             session = await agent.initialize()
             pid = await call(agent, session, "good__pid")
-            [bridge] = named(children_of(process.pid), "bridge")
+            [bridge] = named(children_of(process.pid), "bridge-process")
             everything = children_of(process.pid)
             assert pid in everything
             os.kill(process.pid, signal.SIGSTOP)  # it sees nothing of the bridge's end

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mcp_extproc.address import Address, TcpAddress, UnixAddress
+from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.gateway.dispatch import Gateway
@@ -164,7 +166,37 @@ async def test_it_imports_only_what_it_needs(transport: Transport, folder: Path)
     assert not imported & {"argparse", "asyncio", "inspect", "logging", "pathlib", "ssl"}
 
 
-@pytest.mark.parametrize("wrong", [("--timeout", "0"), ("--workers", "x"), ("--directory",), ("--nonsense",)])
+async def test_a_bridge(transport: Transport, folder: Path) -> None:
+    """It is asked alone, as it has a container of its own, or with the workers that are named."""
+    runner = web.AppRunner(BridgeServer().application(1024))
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, f"{folder}/b").start()
+        bridge, worker = f"unix:{folder}/b", UnixAddress(f"{folder}/w")
+        assert await ask("--bridge", bridge) == (0, f"{bridge}: serving\n")
+        assert await ask("--bridge", bridge, str(worker)) == (1, f"{bridge}: serving\n{worker}: nothing responds\n")
+        async with serving(transport, worker):
+            assert await ask(f"--bridge={bridge}", str(worker)) == (0, f"{bridge}: serving\n{worker}: serving\n")
+            assert await ask("--bridge", str(worker)) == (1, f"{worker}: it is no bridge\n")
+    finally:
+        await runner.cleanup()
+    assert await ask("--bridge", bridge) == (1, f"{bridge}: nothing responds\n")
+
+
+async def test_a_bridge_that_hangs() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert await ask("--bridge", address, "--timeout", "0.2") == (1, f"{address}: no response in time\n")
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--bridge", "nowhere"), ("--timeout", "0"), ("--workers", "x"), ("--directory",), ("--nonsense",)]
+)
 async def test_bad_options(wrong: tuple[str, ...]) -> None:
     code, said = await ask(*wrong)
     assert code == 2

@@ -53,3 +53,16 @@ def test_other_texts_are_refused_with_an_example(text: str) -> None:
 def test_a_path_too_long_for_the_kernel(path: str) -> None:
     with pytest.raises(ValueError, match="at most 107 bytes"):
         parse_address(f"unix:{path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_loopback"),
+    [
+        ("127.0.0.1:1", True), ("127.8.9.10:1", True), ("localhost:1", True), ("[::1]:1", True),
+        ("0.0.0.0:1", False), ("[::]:1", False), ("10.0.0.1:1", False), ("127.example.com:1", False), ("bridge:1", False),
+    ],
+)  # fmt: skip
+def test_who_reaches_it(text: str, is_loopback: bool) -> None:
+    address = parse_address(text)
+    assert isinstance(address, TcpAddress)
+    assert address.is_loopback is is_loopback

@@ -37,7 +37,7 @@ BELOW: dict[str, set[str]] = {
     "run": {"bridge", "envoy", "extproc", "upstreams", "gateway", "telemetry", "tasks"},
     "check": {"run", "envoy", "upstreams", "gateway", "mcp"},
     "cli": {"check", "run", "bridge", "extproc", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
-    "__main__": {"cli", "extproc"},
+    "__main__": {"cli", "run"},
     "__init__": set(),
 }
 

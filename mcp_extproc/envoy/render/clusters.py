@@ -46,6 +46,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Struct
 
+from mcp_extproc.address import Address as OurAddress
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig, Server
 from mcp_extproc.config.resilience import CircuitBreakers
@@ -89,7 +90,8 @@ def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     repair = LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)])
     if not server.is_bridged:
         return [_at_addresses(cluster_name(name), server, _http_options(server), repair)]
-    endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, layout)]), repair]
+    bridge = layout.bridge if server.command is None else layout.stdio_bridge
+    endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, bridge)]), repair]
     bridged = _cluster(cluster_name(name), server, endpoints, _BRIDGE_HTTP_OPTIONS)
     bridged.circuit_breakers = resilience.circuit_breakers(server.circuit_breakers)
     if server.command is not None:
@@ -150,9 +152,9 @@ def _http_options(server: Server) -> HttpProtocolOptions:
     )
 
 
-def _bridge(server: Server, layout: Layout) -> LbEndpoint:
+def _bridge(server: Server, bridge: OurAddress) -> LbEndpoint:
     # One process for all such servers; the path says which one is meant.
-    return LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=envoy_address(layout.bridge)))
+    return LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=envoy_address(bridge)))
 
 
 def _replica(server: Server, host: str, port: int) -> LbEndpoint:

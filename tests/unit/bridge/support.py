@@ -19,6 +19,7 @@ SERVER = str(ROOT / "tests" / "support" / "stdio_server.py")
 def spec(*arguments: str, **options: Any) -> StdioServer:
     """A server as tests/support/stdio_server.py takes it."""
     return StdioServer(**{
+        "authority": "localhost",
         "command": (sys.executable, "-S", "-E", SERVER, *arguments),
         "env": {},
         "env_file": None,

@@ -156,6 +156,7 @@ async def connected(server: Server, held: HeldBytes | None = None, **options: An
 
 def spec(**options: Any) -> SseServer:
     return SseServer(**{
+        "authority": "old.example",
         "upstreams": "127.0.0.1:1",
         "path": "/sse?key=hush-hush-1",
         "origins": ("http://old.example:80",),
@@ -522,7 +523,7 @@ def test_what_the_bridge_is_told() -> None:
     assert told.keys() == {"old"}
     old: Bridged = told["old"]
     assert old == spec(
-        upstreams="127.0.0.1:9003", path="/deep/sse?key=hush", headers=(("x-key", "hush"),),
+        authority="old.example:80", upstreams="127.0.0.1:9003", path="/deep/sse?key=hush", headers=(("x-key", "hush"),),
         origins=("http://10.0.0.7:81", "http://old.example:80"), start_timeout=4.0, answer_within=4.0,
         timeout_key="discovery_timeout", request_bytes=4 << 20, event_bytes=10 << 20,
     )  # fmt: skip

@@ -52,12 +52,12 @@ class Client:
 
     def __init__(self, http: aiohttp.ClientSession, server: str) -> None:
         self.http = http
-        self.url = f"http://bridge/{server}"
+        self.url = f"http://localhost/{server}"
         self.session: str | None = None
 
     @asynccontextmanager
-    async def request(self, method: str, message: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
-        headers = {} if self.session is None else {"mcp-session-id": self.session}
+    async def request(self, method: str, message: Any = None, **headers: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers |= {} if self.session is None else {"mcp-session-id": self.session}
         text = message if isinstance(message, bytes) else json.dumps(message).encode()
         data = None if message is None else io.BytesIO(text)  # aiohttp warns of large bodies that are plain bytes
         async with self.http.request(method, self.url, data=data, headers=headers) as response:
@@ -668,12 +668,26 @@ async def test_a_change_leaves_the_others_alone(tmp_path: Path) -> None:
             assert got.status == 404
 
 
-async def test_a_call_outlives_a_change_of_its_server(stage: Stage) -> None:
+@pytest.mark.parametrize("host", ["localhost:9100", "127.0.0.1:9100", "attacker.example"])
+async def test_a_page_in_a_browser_is_not_meant(stage: Stage, host: str) -> None:
+    """It has the bridge's own address, or a name that it made lead there; Envoy names the server."""
     client = await stage.session()
+    initialize, ping = ({"jsonrpc": "2.0", "id": 1, "method": method} for method in ("initialize", "ping"))
+    for method, message in (("POST", initialize), ("POST", ping), ("GET", None), ("DELETE", None)):
+        async with client.request(method, message, host=host) as got:
+            assert got.status == 404
+    assert await client.call("pid")
+
+
+@pytest.mark.parametrize("then", [{"s": spec("good", env={"NEW": "1"})}, {}], ids=["changed", "removed"])
+async def test_a_call_outlives_a_change_of_its_server(stage: Stage, then: dict[str, StdioServer]) -> None:
+    client = await stage.session()
+    pid = await client.call("pid")
     async with client.listen() as stream:
         call = asyncio.ensure_future(client.call("ask", method="roots/list"))
         assert (await stream.next())["method"] == "roots/list"
-        stage.bridge.apply(Told({"s": spec("good", env={"NEW": "1"})}, HELD))
+        stage.bridge.apply(Told({**then}, HELD))
         assert await stream.next() is None
         assert await client.tell({"id": "question", "result": "still here"}) == 202
         assert await call == "still here"
+    await gone([pid])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from mcp_extproc import __version__
@@ -148,6 +151,45 @@ def test_bootstrap_takes_every_address(file: Path) -> None:
         assert f'"/run/here/{name}"' in result.output
 
 
+@pytest.mark.parametrize("command", ["bootstrap", "attach", "fragments"])
+def test_a_bridge_elsewhere_has_the_commands(command: str, tmp_path: Path) -> None:
+    """HTTP+SSE servers stay with the gateway's own, which reaches them through Envoy."""
+    file, existing = tmp_path / "gateway.yaml", tmp_path / "envoy.yaml"
+    file.write_text(
+        "servers: {time: {command: [uvx, mcp-server-time]}, old: {url: 'http://a.example/sse', transport: sse}}"
+    )
+    types = "type.googleapis.com/envoy.extensions.filters"
+    router = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{types}.http.router.v3.Router"}}
+    manager = {
+        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "web",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
+        "http_filters": [router],
+    }
+    network = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    web = {"socket_address": {"address": "0.0.0.0", "port_value": 80}}
+    listener = {"name": "web", "address": web, "filter_chains": [{"filters": [network]}]}
+    existing.write_text(json.dumps({"static_resources": {"listeners": [listener]}}))
+    arguments = {
+        "bootstrap": [str(file)], "attach": ["--config", str(file), str(existing)], "fragments": ["--config", str(file)],
+    }  # fmt: skip
+    result = run("envoy", command, *arguments[command], "--bridge", "10.0.0.7:9100")
+    assert result.exit_code == 0, result.output
+    clusters = {cluster["name"]: json.dumps(cluster) for cluster in _clusters(yaml.safe_load(result.stdout))}
+    assert '"10.0.0.7"' in clusters["mcp/time"]
+    assert "bridge.sock" in clusters["mcp/old"]
+    assert "10.0.0.7" not in clusters["mcp/old"]
+    result = run("envoy", command, *arguments[command], "--bridge", "bridge:9100")
+    assert result.exit_code == 2
+    assert "bridge:9100: Envoy needs the IP address of the bridge, not a name" in result.output
+
+
+def _clusters(document: dict[str, Any]) -> list[dict[str, Any]]:
+    found = document.get("clusters") or (document.get("staticResources") or document["static_resources"])["clusters"]
+    assert isinstance(found, list)
+    return found
+
+
 def test_schema() -> None:
     document = json.loads(run("schema").output)
     assert "servers" in document["properties"]
@@ -164,6 +206,24 @@ def test_serve_says_where_it_can_not_listen(file: Path, tmp_path: Path) -> None:
     done = program("serve", str(file), "--listen", f"unix:{tmp_path}/no/such/folder.sock")
     assert done.returncode == 1
     assert "folder.sock" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bridge_that_can_not_start(file: Path, tmp_path: Path) -> None:
+    done = program("bridge", str(file), "--listen", f"unix:{tmp_path}/no/such/folder.sock")
+    assert done.returncode == 1
+    assert f"cannot listen on unix:{tmp_path}/no/such/folder.sock: No such file or directory" in done.stderr
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = program("bridge", str(file), "--listen", f"0.0.0.0:{port}")
+        assert done.returncode == 1
+        assert f"warning: 0.0.0.0:{port} can be reached from elsewhere, and whoever reaches it can use" in done.stderr
+        assert f"cannot listen on 0.0.0.0:{port}: Address already in use" in done.stderr
+        assert "warning" not in program("bridge", str(file), "--listen", f"127.0.0.1:{port}").stderr
+    file.write_text("servers: {time: {command: []}}")
+    done = program("bridge", str(file), "--listen", f"unix:{tmp_path}/b")
+    assert done.returncode == 2
+    assert "servers.time.command" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -20,7 +20,7 @@ from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import Rendered
-from mcp_extproc.run import reload
+from mcp_extproc.run import changes, reload
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig
@@ -195,7 +195,8 @@ async def test_a_server_that_becomes_unservable_is_left_out_and_named(
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "POLL_SECONDS", 0.01)
+    for module in (changes, reload):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(tasks, "RESTART_SECONDS", (0.01,))
 
 
