@@ -24,6 +24,7 @@ from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.turns import Turns
 
 GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL."""
@@ -73,10 +74,14 @@ class Child:
         spec: what it is a child of.
         redact: takes out what it was given of secrets: its file of variables may be another one for the next.
         reports: where it is reported.
+        turns: of all that is read of children.
     """
 
-    def __init__(self, process: _Process, mark: str, spec: StdioServer, redact: Redactor, reports: Reports) -> None:
+    def __init__(
+        self, process: _Process, mark: str, spec: StdioServer, redact: Redactor, reports: Reports, turns: Turns
+    ) -> None:
         self._process = process
+        self._turns = turns
         self._mark = mark
         self._spec = spec
         self._reports = reports
@@ -96,7 +101,7 @@ class Child:
         """Whether it ended because it was told to."""
 
     @classmethod
-    async def start(cls, spec: StdioServer, reports: Reports, receive: Receive) -> Child:
+    async def start(cls, spec: StdioServer, reports: Reports, turns: Turns, receive: Receive) -> Child:
         """Start one.
 
         Raises:
@@ -118,7 +123,7 @@ class Child:
             why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
             raise NotStarted(why or "unknown reason") from None
         redact = Redactor((*own.values(), *secret_words(spec.command)), "")
-        child = cls(process, mark, spec, redact, reports)
+        child = cls(process, mark, spec, redact, reports, turns)
         child._begin(receive)
         reports.event(logging.DEBUG, "child_started", {"pid": child.pid})
         return child
@@ -162,8 +167,8 @@ class Child:
     async def _read(self, receive: Receive) -> None:
         assert self._process.stdout is not None
         lines = Lines(self._spec.event_bytes)
-        async for chunk in _chunks(self._process.stdout):
-            for line in lines.feed(chunk):
+        async for piece in _pieces(self._process.stdout, self._turns):
+            for line in lines.feed(piece):
                 await self._take(line, receive)
         try:
             async with asyncio.timeout(GRACE_SECONDS):
@@ -188,8 +193,8 @@ class Child:
 
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
-        async for chunk in _chunks(self._process.stderr):
-            self._log(self._said.feed(chunk))
+        async for piece in _pieces(self._process.stderr, self._turns):
+            self._log(self._said.feed(piece))
         self._log(self._said.finish())
 
     def _log(self, lines: list[str]) -> None:
@@ -297,6 +302,9 @@ async def _spawn(*command: str, **options: Any) -> _Process:
     return _Process(*await asyncio.get_running_loop().subprocess_exec(_Protocol, *command, **options))
 
 
-async def _chunks(pipe: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def _pieces(pipe: asyncio.StreamReader, turns: Turns) -> AsyncIterator[bytes]:
+    """Lines, or parts of long ones: others have their turn in between."""
     while chunk := await pipe.read(_CHUNK):
-        yield chunk
+        for piece in chunk.splitlines(keepends=True):
+            await turns.take(len(piece))
+            yield piece

@@ -24,6 +24,7 @@ from mcp_extproc.mcp.envelope import Message, Request
 from mcp_extproc.mcp.errors import INTERNAL_ERROR, INVALID_REQUEST, McpError
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.turns import Turns
 
 _SESSION = "mcp-session-id"
 _LOG = log.logger("bridge")
@@ -36,6 +37,7 @@ class Bridge:
         self._pools: dict[str, Pool] = {}
         self._leaving: list[Pool] = []
         """Of servers that were removed or changed, while calls of them run."""
+        self._turns = Turns()
         self._tasks = Tasks(_LOG)
 
     def apply(self, servers: Mapping[str, StdioServer | SseServer]) -> None:
@@ -47,7 +49,7 @@ class Bridge:
                 self._leave(pool, is_gone=name not in servers)
         for name, spec in servers.items():
             if name not in self._pools:
-                self._pools[name] = Pool(name, spec, _starting(name, spec))
+                self._pools[name] = Pool(name, spec, _starting(name, spec, self._turns))
                 self._pools[name].begin()
 
     def _leave(self, pool: Pool, *, is_gone: bool) -> None:
@@ -135,10 +137,10 @@ class Bridge:
         raise _not_found("The session has ended.", about)
 
 
-def _starting(name: str, spec: StdioServer | SseServer) -> Start:
+def _starting(name: str, spec: StdioServer | SseServer, turns: Turns) -> Start:
     match spec:
         case StdioServer():
-            return partial(Child.start, spec, Reports(name))
+            return partial(Child.start, spec, Reports(name), turns)
         case SseServer():
             return partial(Connection.start, name, spec)
 
