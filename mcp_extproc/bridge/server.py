@@ -194,8 +194,10 @@ def _answering_errors(handler: _Handler) -> _Handler:
         except McpError as error:
             log.event(_LOG, logging.DEBUG, "refused", {"reason": error.reason})
             return _refusal(error)
-        except (web.HTTPException, ConnectionError):
+        except web.HTTPException:
             raise
+        except ConnectionError:
+            return web.Response()  # nobody is there to get it, and aiohttp would log a traceback
         except Exception as error:  # noqa: BLE001 - it is logged, and answered
             # aiohttp would log its message, which may quote what a server or a client sent.
             log.failure(_LOG, "request_failed", error, {"server": request.match_info["server"]})
