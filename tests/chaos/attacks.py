@@ -77,8 +77,8 @@ ATTACKS = (
     Attack("HTTP/2 requests that are reset at once", "resets", {"reset": 1_000}),
     Attack("children of a stdio server are killed in calls", "killed_children", {"killed": 4}, None),
     Attack("a stdio server takes 512 MB of memory", "hungry_children", {"bytes": 512 << 20}, None),
-    Attack("stdio servers flood their output with messages", "messages_of_children", {"bytes": 2 << 20}, None),
-    Attack("stdio servers flood their outputs with junk", "junk_of_children", {"bytes": 2 << 20}, None),
+    Attack("stdio servers flood their output with messages", "messages_of_children", {"bytes": 1 << 19}, None),
+    Attack("stdio servers flood their outputs with junk", "junk_of_children", {"bytes": 1 << 19}, None),
     Attack("stdio servers write lines without end", "lines_of_children", {"bytes": 20 << 20}, None),
 )  # fmt: skip
 
