@@ -10,10 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.gateway import Answer, TestGateway, gateway
 from tests.support.golang import built
 from tests.support.processes import free_port, http_server
 from tests.support.scripted import ScriptedServer, tool
+
+pytestmark = pytest.mark.timeout(900)  # it may have to be built
 
 SOURCE = "github.com/envoyproxy/ratelimit/src/service_cmd@v1.4.1-0.20260122083618-3fb702589d36"
 
