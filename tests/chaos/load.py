@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.gateway import TestClient
+from tests.support.gateway import Answer, TestClient
 from tests.support.waiting import eventually
 
 SESSIONS = 8
@@ -40,7 +40,7 @@ class Outcomes:
 
     answered: int = 0
     seconds: list[float] = field(default_factory=list)
-    """How long each answered call took, in order."""
+    """How long each answered call took."""
     failed: Counter[str] = field(default_factory=Counter)
     """By error."""
     refused: int = 0
@@ -81,6 +81,16 @@ class Load:
     def failed(self) -> Counter[str]:
         """Of all servers."""
         return sum((outcomes.failed for outcomes in self.of.values()), Counter())
+
+    @property
+    def seconds(self) -> list[float]:
+        """How long the answered calls took, of all servers; those since :meth:`forget_seconds`."""
+        return [seconds for outcomes in self.of.values() for seconds in outcomes.seconds]
+
+    def forget_seconds(self) -> None:
+        """Measure from now on."""
+        for outcomes in self.of.values():
+            outcomes.seconds.clear()
 
     async def run(self) -> None:
         """Call until told to stop."""
@@ -123,7 +133,7 @@ class Load:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             outcomes.lost.append(f"{type(error).__name__}: {error}")
             return False
-        message = _message(answer.headers.get("content-type", ""), answer.body)
+        message = message_in(answer)
         if message is None and answer.status != 200:
             outcomes.failed[f"HTTP {answer.status}"] += 1
         elif message is not None and "error" in message and message.get("id", number) == number:
@@ -137,9 +147,10 @@ class Load:
         return False
 
 
-def _message(content_type: str, body: bytes) -> dict[str, Any] | None:
-    """The JSON-RPC message in an answer, the last one of an event stream; ``None`` where there is none."""
-    if content_type.startswith("text/event-stream"):
+def message_in(answer: Answer) -> dict[str, Any] | None:
+    """The JSON-RPC response in an answer, the last message of an event stream; ``None`` where there is none."""
+    body = answer.body
+    if answer.headers.get("content-type", "").startswith("text/event-stream"):
         data = [line[5:] for line in body.splitlines() if line.startswith(b"data:") and line[5:].strip()]
         body = data[-1] if data else b""
     try:

@@ -9,7 +9,7 @@ import asyncio
 import json
 import operator
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,35 +17,28 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from mcp.client import ClientRequestContext
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolResult,
-    CreateMessageRequestParams,
-    CreateMessageResult,
     ElicitCompleteNotification,
-    ElicitRequestParams,
-    ElicitRequestURLParams,
-    ElicitResult,
     EmbeddedResource,
-    ListRootsResult,
-    LoggingMessageNotificationParams,
     PromptListChangedNotification,
     PromptReference,
     ResourceLink,
     ResourceListChangedNotification,
     ResourceTemplateReference,
     ResourceUpdatedNotification,
-    Root,
     TextContent,
     TextResourceContents,
     ToolListChangedNotification,
 )
 
+from tests.support import everything
 from tests.support.gateway import TestGateway
 from tests.support.gateway import gateway as start_gateway
 from tests.support.npm import node, package
+from tests.support.person import PATIENCE, Person, call, text
 from tests.support.processes import ROOT, free_port, http_server, program
 from tests.support.waiting import eventually
 from tests.support.wire import Wire
@@ -55,9 +48,6 @@ pytestmark = [
     # The 2026 version of the protocol has no handshake, and the SDK warns of what only older versions have.
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
 ]
-
-PATIENCE = 20.0
-"""Seconds for something that has to come. Nothing waits for so long when all is well."""
 
 FAMILIES: dict[str, dict[str, str | None]] = {
     "two": {"first": None, "second": None},
@@ -119,77 +109,6 @@ def version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return chosen
 
 
-class Person:
-    """Who sits in front of the client: answers servers, and notes what they say."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, str]] = []
-        """Ids and texts of servers' requests."""
-        self.urls: list[tuple[str, str | None]] = []
-        self.logs: list[LoggingMessageNotificationParams] = []
-        self.notifications: list[Any] = []
-        self.roots = ["file:///home"]
-        self.before_answer: Callable[[], Awaitable[None]] | None = None
-        self._news = asyncio.Event()
-
-    def client(self, url: str) -> Client:
-        return Client(
-            url,
-            mode="legacy",
-            cache=None,
-            sampling_callback=self._sample,
-            elicitation_callback=self._elicit,
-            list_roots_callback=self._roots,
-            logging_callback=self._log,
-            message_handler=self._note,
-        )
-
-    async def until(self, happened: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not happened():
-                self._news.clear()
-                await self._news.wait()
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        """The notifications of a kind so far."""
-        return [notification for notification in self.notifications if isinstance(notification, kind)]
-
-    async def _answering(self, context: ClientRequestContext, text: str) -> None:
-        self.asked.append((context.request_id, text))
-        self._news.set()
-        if self.before_answer is not None:
-            await self.before_answer()
-
-    async def _sample(self, context: ClientRequestContext, params: CreateMessageRequestParams) -> CreateMessageResult:
-        content = params.messages[0].content
-        assert isinstance(content, TextContent)
-        await self._answering(context, content.text)
-        return CreateMessageResult(
-            role="assistant", content=TextContent(type="text", text=f"<{content.text}>"), model="test"
-        )
-
-    async def _elicit(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-        await self._answering(context, params.message)
-        if isinstance(params, ElicitRequestURLParams):
-            self.urls.append((params.url, params.elicitation_id))
-            return ElicitResult(action="accept")
-        return ElicitResult(action="accept", content={"answer": f"<{params.message}>"})
-
-    async def _roots(self, context: ClientRequestContext) -> ListRootsResult:
-        await self._answering(context, "roots")
-        return ListRootsResult(roots=[Root(uri=uri) for uri in self.roots])
-
-    async def _log(self, params: LoggingMessageNotificationParams) -> None:
-        self.logs.append(params)
-        self._news.set()
-
-    async def _note(self, message: Any) -> None:
-        if isinstance(message, Exception):
-            raise message
-        self.notifications.append(message)
-        self._news.set()
-
-
 @pytest.fixture
 def person() -> Person:
     return Person()
@@ -214,17 +133,6 @@ async def client(family: Family, version: str, person: Person) -> AsyncIterator[
         yield opened.result()
     done.set()
     await living
-
-
-def text(result: CallToolResult) -> str:
-    [block] = result.content
-    assert isinstance(block, TextContent), block
-    assert not result.is_error, block.text
-    return block.text
-
-
-async def call(client: Client, name: str, **arguments: Any) -> str:
-    return text(await client.call_tool(name, arguments))
 
 
 async def call_all(client: Client, names: Iterable[str], tool: str, **arguments: Any) -> list[str]:
@@ -617,16 +525,16 @@ async def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """Two servers on the Python SDK, and the reference server of the TypeScript SDK, at an address or as a command."""
     logs = tmp_path_factory.mktemp("mixed")
     ports = {name: free_port() for name in ("first", "second", "everything")}
-    everything = [node(), str(package("@modelcontextprotocol/server-everything") / "dist" / "index.js")]
+    command = [node(), str(package("@modelcontextprotocol/server-everything") / "dist" / "index.js")]
     servers: dict[str, Any] = {name: f"http://localhost:{port}/mcp" for name, port in ports.items()}
     async with AsyncExitStack() as stack:
         for name in PAIR:
             await stack.enter_async_context(running(name, ports[name], logs))
         if request.param == "stdio":
-            servers["everything"] = {"command": [*everything, "stdio"]}
+            servers["everything"] = {"command": [*command, "stdio"]}
         else:
             server = http_server(
-                [*everything, "streamableHttp"],
+                [*command, "streamableHttp"],
                 ports["everything"],
                 log=logs / "everything.log",
                 environment={"PORT": str(ports["everything"])},
@@ -637,58 +545,9 @@ async def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 async def test_a_foreign_server_among_others(mixed: TestGateway, person: Person) -> None:
     async with person.client(mixed.url) as client:
-        prompt = await client.get_prompt("everything__args-prompt", {"city": "Berlin", "state": "BE"})
-        assert isinstance(prompt.messages[0].content, TextContent)
-        assert prompt.messages[0].content.text == "What's weather in Berlin, BE?"
-        told = await client.complete(
-            PromptReference(type="ref/prompt", name="everything__completable-prompt"),
-            {"name": "name", "value": "A"},
-            {"department": "Engineering"},
-        )
-        assert told.completion.values == ["Alice"]
-        await _resources_of_everything(client)
-        await _everything_asks(client, person)
+        await everything.answers(client, "everything")
+        await everything.asks(client, person, "everything")
         assert await call(client, "second__sample", prompt="x", own_stream=True) == "second heard: <second asks x>"
-
-
-async def _resources_of_everything(client: Client) -> None:
-    listed = {r.name: r.uri for r in (await client.list_resources()).resources}
-    [document] = (await client.read_resource(listed["architecture.md"])).contents
-    assert isinstance(document, TextResourceContents)
-    assert document.uri == listed["architecture.md"]
-    assert "Everything Server" in document.text
-    templates = {t.name: t.uri_template for t in (await client.list_resource_templates()).resource_templates}
-    template = templates["Dynamic Text Resource"]
-    told = await client.complete(
-        ResourceTemplateReference(type="ref/resource", uri=template), {"name": "resourceId", "value": "7"}
-    )
-    assert told.completion.values == ["7"]
-    [content] = (await client.read_resource(template.replace("{resourceId}", "7"))).contents
-    assert isinstance(content, TextResourceContents)
-    assert content.text.startswith("Resource 7: ")
-    links = (await client.call_tool("everything__get-resource-links", {"count": 2})).content[1:]
-    for link in links:
-        assert isinstance(link, ResourceLink)
-        assert (await client.read_resource(link.uri)).contents[0].uri == link.uri
-
-
-async def _everything_asks(client: Client, person: Person) -> None:
-    answer = await call(client, "everything__trigger-sampling-request", prompt="hi", maxTokens=10)
-    assert "<Resource trigger-sampling-request context: hi>" in answer
-    visited = await client.call_tool(
-        "everything__trigger-url-elicitation", {"url": "https://a.example/", "elicitationId": "elicitation-1"}
-    )
-    assert isinstance(visited.content[0], TextContent)
-    assert "Elicitation ID: elicitation-1\n" in visited.content[0].text
-    assert person.urls == [("https://a.example/", "everything:elicitation-1")]
-    # -32042: the URL in an error, whose elicitation id has to be the gateway's too.
-    with pytest.raises(MCPError) as raised:
-        await client.call_tool("everything__trigger-url-elicitation", {"url": "https://b.example/", "errorPath": True})
-    assert raised.value.error.code == -32042
-    [elicitation] = raised.value.error.data["elicitations"]
-    assert elicitation["elicitationId"].startswith("everything:")
-    roots = await call(client, "everything__get-roots-list")
-    assert "URI: file:///home" in roots
 
 
 async def test_a_foreign_client(tmp_path: Path) -> None:

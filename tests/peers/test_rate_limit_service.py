@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.gateway import Answer, TestGateway, gateway
-from tests.support.processes import ROOT, free_port, http_server
+from tests.support.golang import built
+from tests.support.processes import free_port, http_server
 from tests.support.scripted import ScriptedServer, tool
+
+pytestmark = pytest.mark.timeout(900)  # it may have to be built
 
 SOURCE = "github.com/envoyproxy/ratelimit/src/service_cmd@v1.4.1-0.20260122083618-3fb702589d36"
 
@@ -32,22 +34,6 @@ def program(name: str, hint: str) -> str:
     path = shutil.which(name)
     assert path is not None, f"{name} is missing: {hint}"
     return path
-
-
-def built() -> str:
-    """The service, built once for all tests below ``.cache/go``."""
-    cache = ROOT / ".cache" / "go"
-    cache.mkdir(parents=True, exist_ok=True)
-    binary = cache / "bin" / "service_cmd"
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes at once
-        done = cache / "built"
-        if not binary.exists() or not done.exists() or done.read_text() != SOURCE:
-            go = program("go", "install Go 1.23 or newer")
-            where = {**os.environ, "GOPATH": str(cache), "GOBIN": str(binary.parent), "GOFLAGS": "-modcacherw"}
-            subprocess.run([go, "install", SOURCE], env=where, check=True, timeout=900)
-            done.write_text(SOURCE)
-    return str(binary)
 
 
 @asynccontextmanager
@@ -68,7 +54,7 @@ async def service(folder: Path) -> AsyncIterator[int]:
         store = [*command, "--port", str(redis), "--dir", str(folder)]
         await running.enter_async_context(http_server(store, redis, log=folder / "redis.log"))
         log = folder / "ratelimit.log"
-        await running.enter_async_context(http_server([built()], port, log=log, environment=environment))
+        await running.enter_async_context(http_server([built(SOURCE)], port, log=log, environment=environment))
         yield port
 
 

@@ -55,6 +55,24 @@ async def program(
 
 
 @asynccontextmanager
+async def drained(pipe: asyncio.StreamReader | None, log: Path) -> AsyncIterator[None]:
+    """What a program writes to a pipe goes to ``log`` for the time of the block: nobody waits for room in it."""
+    assert pipe is not None
+
+    async def drain() -> None:
+        with log.open("wb", buffering=0) as file:
+            while chunk := await pipe.read(65536):
+                file.write(chunk)
+
+    draining = asyncio.create_task(drain())
+    try:
+        yield
+    finally:
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+
+
+@asynccontextmanager
 async def http_server(
     command: Sequence[str], port: int, *, log: Path, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:

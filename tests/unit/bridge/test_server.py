@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -331,6 +331,25 @@ async def test_a_fault_of_ours(stage: Stage, monkeypatch: pytest.MonkeyPatch, ca
     async with stage.client().request("POST", {"jsonrpc": "2.0", "id": 1, "method": "initialize"}) as got:
         assert (got.status, (await got.json())["error"]["code"]) == (500, -32603)
     assert logged(caplog, "request_failed") == [{"server": "s"}]
+    assert not [record for record in caplog.records if record.name == "aiohttp.server"]
+
+
+async def test_a_client_that_leaves_is_no_fault(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of ours, or of a server: while something is written to it, and it is not yet known that it is gone."""
+    client = await stage.session()
+    write = web.StreamResponse.write
+
+    async def left(response: web.StreamResponse, data: bytes) -> None:
+        if response.content_type == "text/event-stream":
+            raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+        await write(response, data)
+
+    monkeypatch.setattr(web.StreamResponse, "write", left)
+    with suppress(aiohttp.ClientError):
+        await client.raw_call("steps", meta={"progressToken": 1}, count=1)
+    assert (await client.raw_call("pid"))["id"] == 1
     assert not [record for record in caplog.records if record.name == "aiohttp.server"]
 
 

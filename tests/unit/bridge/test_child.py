@@ -1,0 +1,66 @@
+"""What a child writes, read line by line. Its life and its end: test_server.py."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+
+import pytest
+
+from mcp_extproc.bridge.child import Child, Reports
+from mcp_extproc.bridge.lines import Skipped
+from mcp_extproc.bridge.messages import Incoming
+from mcp_extproc.held import HeldBytes
+from mcp_extproc.upstreams.turns import Turns
+from tests.unit.bridge.support import HELD, spec
+
+LINES = 1000
+CHILDREN = 3
+MOST = 100
+"""In one round of the event loop, of all children: a few milliseconds' work."""
+
+
+class Rounds(Reports):
+    """Counts what happens in each round of the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__("flooding")
+        self.happened: Counter[int] = Counter()
+        holding = HeldBytes(HELD).holding("")
+        self.reading, self.unsent = holding.part(), holding.part()
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self._next()
+
+    def _next(self) -> None:
+        self._number += 1
+        self._handle = self._loop.call_soon(self._next)
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+    def line(self, level: int, event: str, pid: int, text: str) -> None:
+        self.happened[self._number] += 1
+
+    async def receive(self, message: Incoming | Skipped) -> None:
+        self.happened[self._number] += 1
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        """sys.stdout.write('{"jsonrpc":"2.0","method":"x"}\\n' * LINES)""",
+        """sys.stdout.write('junk\\n' * LINES)""",
+        """sys.stderr.write('said\\n' * LINES)""",
+    ],
+    ids=["messages", "junk", "stderr"],
+)
+async def test_others_have_their_turn_while_children_flood(writes: str) -> None:
+    rounds, turns = Rounds(), Turns()
+    command = (sys.executable, "-S", "-E", "-c", f"import sys\nLINES = {LINES}\n{writes}")
+    children = [await Child.start(spec(command=command), rounds, turns, rounds) for _ in range(CHILDREN)]
+    await asyncio.gather(*(child.ended.wait() for child in children))
+    rounds.stop()
+    assert rounds.happened.total() == CHILDREN * LINES
+    assert max(rounds.happened.values()) <= MOST
