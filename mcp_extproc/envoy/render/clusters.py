@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.cluster.v3 import (
+from mcp_extproc.address import TcpAddress
+from mcp_extproc.config import GatewayConfig, Server
+from mcp_extproc.config.resilience import CircuitBreakers
+from mcp_extproc.contract import OVER_SSE
+from mcp_extproc.envoy._api.config_cluster_v3 import (
     Cluster,
     ClusterCommonLbConfig,
     ClusterDiscoveryType,
@@ -12,7 +16,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     LoadBalancingPolicyPolicy,
     OutlierDetection,
 )
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc.envoy._api.config_core_v3 import (
     Address,
     HealthCheck,
     HealthCheckGrpcHealthCheck,
@@ -20,10 +24,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
     Metadata,
 )
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc.envoy._api.config_core_v3 import (
     HttpProtocolOptions as CommonHttpProtocolOptions,
 )
-from envoy_data_plane.envoy.config.endpoint.v3 import (
+from mcp_extproc.envoy._api.config_endpoint_v3 import (
     ClusterLoadAssignment,
     Endpoint,
     EndpointAdditionalAddress,
@@ -31,20 +35,14 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LbEndpoint,
     LocalityLbEndpoints,
 )
-from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteActionHashPolicyHeader
-from envoy_data_plane.envoy.extensions.load_balancing_policies.common.v3 import ConsistentHashingLbConfig
-from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
-from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+from mcp_extproc.envoy._api.config_route_v3 import RouteActionHashPolicy, RouteActionHashPolicyHeader
+from mcp_extproc.envoy._api.load_balancing_policies_common_v3 import ConsistentHashingLbConfig
+from mcp_extproc.envoy._api.load_balancing_policies_ring_hash_v3 import RingHash
+from mcp_extproc.envoy._api.type_v3 import Percent
+from mcp_extproc.envoy._api.upstreams_http_v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
 )
-from envoy_data_plane.envoy.type.v3 import Percent
-from envoy_data_plane.google.protobuf import Struct
-
-from mcp_extproc.address import TcpAddress
-from mcp_extproc.config import GatewayConfig, Server
-from mcp_extproc.config.resilience import CircuitBreakers
-from mcp_extproc.contract import OVER_SSE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.render import policies, resilience, tls
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
@@ -153,7 +151,7 @@ def _address(host: str, port: int) -> Address:
 
 
 def _repair_endpoint(name: str, server: Server, layout: Layout) -> LbEndpoint:
-    match = Struct.from_dict(REPAIR_MATCH)
+    match = dict(REPAIR_MATCH)
     filters = {"envoy.transport_socket_match": match}
     if server.safe_retries is not None:
         filters["envoy.lb"] = match
