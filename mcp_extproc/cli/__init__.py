@@ -43,8 +43,8 @@ class _Commands(UserDict[str, click.Command]):
 
 
 _MODULES = {
-    "run": "run", "serve": "serve", "worker": "serve", "bridge": "bridge", "health": "serve", "validate": "checks",
-    "check": "checks", "envoy": "envoy", "schema": "checks",
+    "run": "run", "serve": "serve", "worker": "serve", "nursery": "serve", "bridge": "bridge", "health": "serve",
+    "validate": "checks", "check": "checks", "schema": "checks", "envoy": "envoy",
 }  # fmt: skip
 """Where each command is, under its name."""
 

@@ -9,6 +9,7 @@ import os
 import signal
 from asyncio.subprocess import Process
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from mcp_extproc.bridge.processes import WAITED
 from mcp_extproc.bridge.processes import ending as ending
@@ -20,6 +21,69 @@ KILL_SECONDS = 5.0
 
 class StartError(Exception):
     """The gateway can't start. ``str()`` is the problem, its place, and what to do."""
+
+
+class Child(Protocol):
+    """A child process, as asyncio has it."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, or the negative number of the signal that ended it; ``None`` while it runs."""
+
+    async def wait(self) -> int:
+        """Wait for its end. Returns :attr:`returncode`."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+class Adopted:
+    """A child of ours that something else has started, or that was forked by hand. For an event loop that runs.
+
+    Args:
+        pid: its process id. It may have ended, but nobody has waited for it.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = asyncio.Event()
+        self._descriptor = os.pidfd_open(pid)
+        WAITED.pids.add(pid)
+        asyncio.get_running_loop().add_reader(self._descriptor, self._reap)
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        _, status = os.waitpid(self.pid, 0)
+        WAITED.pids.discard(self.pid)
+        self.returncode = os.waitstatus_to_exitcode(status)
+        self._ended.set()
+
+    async def wait(self) -> int:
+        """Wait for its end."""
+        await self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            signal.pidfd_send_signal(self._descriptor, number)
 
 
 async def spawn(
@@ -53,7 +117,7 @@ async def spawn(
             pass_fds=tuple(descriptors),
             # Ctrl-C reaches only the parent, which ends the children in order.
             start_new_session=True,
-            preexec_fn=_prepare,
+            preexec_fn=prepare,
         )
         WAITED.pids.add(process.pid)
     if stdin is not None:
@@ -64,7 +128,7 @@ async def spawn(
     return process
 
 
-async def end(process: Process | None, seconds: float = KILL_SECONDS) -> None:
+async def end(process: Child | None, seconds: float = KILL_SECONDS) -> None:
     """End a child: SIGTERM, then SIGKILL if it does not end."""
     if process is None or process.returncode is not None:
         return
@@ -77,7 +141,7 @@ async def end(process: Process | None, seconds: float = KILL_SECONDS) -> None:
         await process.wait()
 
 
-async def end_all(processes: Iterable[Process | None], seconds: float = KILL_SECONDS) -> None:
+async def end_all(processes: Iterable[Child | None], seconds: float = KILL_SECONDS) -> None:
     """End children side by side. What goes wrong with one is raised once all others have ended.
 
     Raises:
@@ -89,14 +153,14 @@ async def end_all(processes: Iterable[Process | None], seconds: float = KILL_SEC
         raise ExceptionGroup("children that could not be ended", errors)
 
 
-def terminate(process: Process) -> None:
+def terminate(process: Child) -> None:
     """Send SIGTERM to a child if it still runs."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
 
 
-def _prepare() -> None:
-    """Runs in the child before its program starts."""
+def prepare() -> None:
+    """What every child of ours does before anything else. Its parent has to be the one that it is to end with."""
     open_files.allow_many()
     _die_with_parent()
 
@@ -105,3 +169,9 @@ def _die_with_parent() -> None:
     """Have the kernel end the child when its parent is killed (prctl(2), PR_SET_PDEATHSIG)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def be_named(name: str) -> None:
+    """What ps(1) calls this process, whose command line may be that of another (prctl(2), PR_SET_NAME)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
