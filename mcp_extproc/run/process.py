@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import threading
 from asyncio.subprocess import Process
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -55,13 +56,19 @@ class Adopted:
         self.pid = pid
         self.returncode: int | None = None
         self._ended = asyncio.Event()
-        self._descriptor = os.pidfd_open(pid)
         WAITED.pids.add(pid)
-        asyncio.get_running_loop().add_reader(self._descriptor, self._reap)
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._watch, args=(loop,), name=f"wait-{pid}", daemon=True).start()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Not by a file descriptor (pidfd_open(2)): older systems, and some sandboxes, have none."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._reap)
 
     def _reap(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._descriptor)
-        os.close(self._descriptor)
+        # Until here the process id is nobody else's.
         _, status = os.waitpid(self.pid, 0)
         WAITED.pids.discard(self.pid)
         self.returncode = os.waitstatus_to_exitcode(status)
@@ -83,7 +90,7 @@ class Adopted:
 
     def _send(self, number: signal.Signals) -> None:
         if self.returncode is None:
-            signal.pidfd_send_signal(self._descriptor, number)
+            os.kill(self.pid, number)
 
 
 async def spawn(
