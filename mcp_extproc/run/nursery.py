@@ -19,7 +19,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NoReturn, Protocol
 
 import msgspec
@@ -64,12 +64,14 @@ class Nursery:
     async def start(cls, config: Loaded) -> Nursery:
         """Start the program."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with ExitStack() as unless_started, theirs:
+            unless_started.enter_context(ours)
             process = await spawn(
                 [*_program("nursery", config), "--connection", str(theirs.fileno())],
                 stdin=config.text.encode(),
                 descriptors=[theirs.fileno()],
             )
+            unless_started.pop_all()
         return cls(config, ours, process)
 
     async def worker(
@@ -93,6 +95,7 @@ class Nursery:
             except ConnectionError:
                 answer = b""
             if answer:
+                self._connection.send(b"1")  # without it, because whoever asked has given up, the worker does not begin
                 return Adopted(int(answer))
         code = await self._process.wait()
         raise StartError(f"the worker ended at start with {ending(code)}; see its messages above")
@@ -252,36 +255,48 @@ def serve(connection: socket.socket, work: Work, supervisor: int) -> NoReturn:
         if not message:
             os._exit(0)
         request = msgspec.json.decode(message, type=Request)
-        child = _fork(request, descriptors, connection, work, supervisor)
+        child, begins = _fork(request, descriptors, connection, work, supervisor)
+        if not child:  # the system has no more processes
+            os._exit(1)
         for descriptor in descriptors:
             os.close(descriptor)
-        with suppress(ConnectionError):
+        try:
             connection.send(str(child).encode())
+            os.write(begins, connection.recv(1))
+        except ConnectionError:
+            os._exit(0)
+        os.close(begins)
 
 
-def _fork(request: Request, descriptors: Sequence[int], connection: socket.socket, work: Work, supervisor: int) -> int:
-    """Start a worker below the supervisor: its parent, a process in between, is gone before it begins."""
+def _fork(
+    request: Request, descriptors: Sequence[int], connection: socket.socket, work: Work, supervisor: int
+) -> tuple[int, int]:
+    """A worker below the supervisor: its parent, a process in between, is gone by now. It begins when it is told to, by a byte
+    at the descriptor, and ends when that is closed before."""
     (pids, tells), (begin, begins) = os.pipe(), os.pipe()
     between = os.fork()
     if between == 0:
-        os.close(begins)
-        child = os.fork()
-        if child:
-            os.write(tells, str(child).encode())
-            os._exit(0)
-        connection.close()
-        os.close(pids)
-        os.close(tells)
-        os.read(begin, 1)  # its end
-        os.close(begin)
-        _live(request, descriptors, work, supervisor)
+        try:
+            os.close(begins)
+            child = os.fork()
+            if child:
+                os.write(tells, str(child).encode())
+                os._exit(0)
+            connection.close()
+            os.close(pids)
+            os.close(tells)
+            begun = os.read(begin, 1)
+            os.close(begin)
+            if begun:
+                _live(request, descriptors, work, supervisor)
+        finally:
+            os._exit(1)
     os.close(tells)
     os.close(begin)
     child = int(os.read(pids, 64) or 0)
     os.close(pids)
     os.waitpid(between, 0)
-    os.close(begins)
-    return child
+    return child, begins
 
 
 def _live(request: Request, descriptors: Sequence[int], work: Work, supervisor: int) -> NoReturn:

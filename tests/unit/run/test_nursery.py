@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,12 +15,14 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from mcp_extproc.bridge.processes import adopt_orphans
 from mcp_extproc.config import Loaded, load
 from mcp_extproc.contract import SECRET_VARIABLE
-from mcp_extproc.run.nursery import Nurseries, Nursery
-from mcp_extproc.run.process import Child, StartError, end
+from mcp_extproc.run.nursery import Nurseries, Nursery, Request
+from mcp_extproc.run.process import Adopted, Child, StartError, end
 from mcp_extproc.run.supervisor import _until_ready
 from tests.support.processes import ROOT, gone, name_of
 
@@ -219,6 +223,25 @@ async def test_the_secret_is_not_in_a_nursery(crew: Crew, served: Loaded) -> Non
     worker = await crew.start(served)
     for pid in (crew.nursery, worker.pid):
         assert SECRET.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+async def test_a_worker_that_nobody_waits_for_any_more_does_not_begin(served: Loaded, tmp_path: Path) -> None:
+    """Whoever asked was cancelled, and hung up."""
+    nursery = await Nursery.start(served)
+    words = ["--listen", f"unix:{tmp_path}/s", "--upstreams", "unix:/nowhere", "--batches", "unix:/nowhere"]
+    reads, writes = os.pipe()
+    request = Request(words, {}, ["--ready"])
+    nursery._connection.setblocking(False)
+    socket.send_fds(nursery._connection, [msgspec.json.encode(request)], [writes])
+    os.close(writes)
+    adopt_orphans()
+    async with asyncio.timeout(30):
+        worker = Adopted(int(await asyncio.get_running_loop().sock_recv(nursery._connection, 64)))
+    nursery._connection.close()
+    assert await worker.wait() == 1
+    assert await nursery._process.wait() == 0
+    assert os.read(reads, 1) == b""
+    os.close(reads)
 
 
 async def test_a_worker_that_is_killed(crew: Crew, served: Loaded) -> None:
