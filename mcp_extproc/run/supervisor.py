@@ -29,6 +29,7 @@ from pathlib import Path
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Loaded
+from mcp_extproc.contract import EJECTION
 from mcp_extproc.run import unix_sockets
 from mcp_extproc.run.nursery import Starter
 from mcp_extproc.run.process import KILL_SECONDS, Child, StartError, end, end_all, ending, terminate
@@ -41,6 +42,8 @@ _BACKLOG = 1024
 _RESTART_SECONDS = (0.1, 0.5, 2.0)
 _STEADY_SECONDS = 60.0
 """A worker that ran for longer is restarted immediately."""
+
+_APART_SECONDS = EJECTION
 
 _MAX_LEAVING = 2
 """Maximum for one address of replaced workers that still have calls. They use memory, so the oldest of more is ended."""
@@ -166,13 +169,10 @@ class Supervisor:
         self.config = config or before
         await self._starter.renew()
         try:
-            for seat in self._seats:
-                await self._replace(seat)
+            await self._replace_all(self._seats)
         except Exception:
             self.config = before
-            for seat in self._seats:
-                if seat.config is not before:
-                    await self._replace(seat)
+            await self._replace_all([seat for seat in self._seats if seat.config is not before])
             raise
 
     async def old_ones_gone(self) -> None:
@@ -200,6 +200,13 @@ class Supervisor:
                 seat.close()
 
     # -- One worker -----------------------------------------------------------------------------------------------------
+
+    async def _replace_all(self, seats: Sequence[_Seat]) -> None:
+        """One after the other, each when Envoy uses the one before again: the old one's connections have ended."""
+        for number, seat in enumerate(seats):
+            if number:
+                await asyncio.sleep(_APART_SECONDS)
+            await self._replace(seat)
 
     async def _replace(self, seat: _Seat) -> None:
         async with seat.changing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig, Server
 from mcp_extproc.config.resilience import CircuitBreakers
-from mcp_extproc.contract import OVER_SSE
+from mcp_extproc.contract import EJECTION, OVER_SSE
 from mcp_extproc.envoy._api.config_cluster_v3 import (
     Cluster,
     ClusterCommonLbConfig,
@@ -64,9 +64,6 @@ _CHECK_AGAIN = 0.1
 
 _CHECK_FAILURES = 2
 """Consecutive failures. A single one can be a check that met the worker's GOAWAY."""
-
-_EJECTION = 1.0
-"""Ejection time in seconds after failed connections; a successful health check ends it earlier."""
 
 _EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
@@ -249,8 +246,8 @@ def _outlier_detection() -> OutlierDetection:
         enforcing_local_origin_success_rate=0,
         enforcing_failure_percentage=0,
         interval=seconds(_CHECK_INTERVAL),
-        base_ejection_time=seconds(_EJECTION),
-        max_ejection_time=seconds(_EJECTION),
+        base_ejection_time=seconds(EJECTION),
+        max_ejection_time=seconds(EJECTION),
         # The default is 10 %: of two workers, none.
         max_ejection_percent=100,
     )

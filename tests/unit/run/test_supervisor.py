@@ -50,6 +50,7 @@ class Children(Supervisor):
 async def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Children]:
     monkeypatch.setattr(tasks, "RESTART_SECONDS", (0.01,))
     monkeypatch.setattr(supervisor, "_RESTART_SECONDS", (0.01,))
+    monkeypatch.setattr(supervisor, "_APART_SECONDS", 0.01)
     with tempfile.TemporaryDirectory(prefix="mcp") as directory:  # paths of sockets have to be short
         children = Children(configuration(tmp_path), Path(directory))
         await children.start()
