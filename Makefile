@@ -129,8 +129,9 @@ golden: $(READY) ## Regenerate the golden Envoy configurations and the picture o
 	$(BIN)/python -m tests.envoy.ready_made
 	$(BIN)/python -m tests.unit.picture
 
-protos: $(READY) ## Regenerate the ext_proc messages from protos/
+protos: $(READY) ## Regenerate the ext_proc messages from protos/, and Envoy's messages that are rendered
 	$(BIN)/python -m protos.generate
+	$(BIN)/python -m protos.envoy_types
 
 build: $(READY) ## Build the wheel and the source distribution in dist/
 	rm -rf build dist

@@ -26,6 +26,7 @@ from bench.plot import draw, panels
 from bench.report import as_json, crowds_as_json, print_crowds, print_memory, print_report, print_streams
 from bench.rounds import Outcome, Plan, Rig
 from bench.sections import COMPARED, PLANNED, Wishes, plans
+from bench.start import Start, measure, table
 from bench.streams import StreamOutcome, StreamPlan, hold
 from bench.systems import TRANSPORTS
 from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
@@ -33,7 +34,7 @@ from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
 _OVERHEAD = 0.08
 """Overhead of a slice in seconds: connecting and warming up."""
 
-SECTIONS = (*PLANNED, "stdio-sessions", "streams")
+SECTIONS = (*PLANNED, "stdio-sessions", "streams", "start")
 
 
 class Listed(click.ParamType[Any]):
@@ -58,8 +59,8 @@ class Listed(click.ParamType[Any]):
     default=",".join(SECTIONS),
     show_default=True,
     help="What to measure: calls, calls answered by event streams, and lists, through all systems; "
-    "calls with one and with two workers, one server on stdio and on HTTP, many sessions of a stdio server, and open "
-    "streams, through this gateway.",
+    "calls with one and with two workers, one server on stdio and on HTTP, many sessions of a stdio server, open streams, "
+    "and the start of `run`, through this gateway.",
 )
 @click.option("--seconds", type=click.FloatRange(0.05, 60), default=0.3, show_default=True, help="Length of a slice.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Slices of each system.")
@@ -178,6 +179,7 @@ def main(
     outcomes: dict[str, Outcome] = {}
     crowds: CrowdOutcome | None = None
     held: StreamOutcome | None = None
+    starts: list[Start] = []
     try:
         for name, plan in planned.items():
             outcomes[name] = outcome = _run(plan, binary, console)
@@ -193,8 +195,12 @@ def main(
             held = _hold(StreamPlan(streams, stream_rounds, idle_seconds, transports[0]), binary, console)
             print_streams(out, held)
             results["streams"] = held
+        if "start" in sections:
+            with tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory:
+                results["start"] = starts = measure(rounds, Path(directory), binary)
+            out.print(table(starts), markup=False, highlight=False)
         if page is not None:
-            page.write_text(written(page.read_text(), about, outcomes, crowds, held))
+            page.write_text(written(page.read_text(), about, outcomes, crowds, held, starts))
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     if json_file is not None:

@@ -7,9 +7,11 @@ chain.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap, BootstrapStaticResources
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost
@@ -24,8 +26,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManager,
     HttpFilter,
 )
-
-from mcp_extproc.envoy.render.typed import any_of, seconds, socket_address
+from envoy_data_plane.google.protobuf import Any
 
 _HOST = "127.0.0.1"
 
@@ -58,18 +59,18 @@ def routing(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
     backends = [
         McpRouterMcpBackend(name=name, mcp_cluster=McpRouterMcpCluster(cluster=name, path="/mcp")) for name in servers
     ]
-    router = HttpFilter(name="envoy.filters.http.mcp_router", typed_config=any_of(McpRouter(servers=backends)))
+    router = HttpFilter(name="envoy.filters.http.mcp_router", typed_config=Any.pack(McpRouter(servers=backends)))
     return _bootstrap(port, upstream, servers, [_mcp(), router])
 
 
 def _mcp() -> HttpFilter:
     # As a gateway would, reject requests that are not MCP, which also makes the filter parse each body completely.
     mcp = Mcp(traffic_mode=McpTrafficMode.REJECT_NO_MCP, max_request_body_size=_MAX_BODY)
-    return HttpFilter(name="envoy.filters.http.mcp", typed_config=any_of(mcp))
+    return HttpFilter(name="envoy.filters.http.mcp", typed_config=Any.pack(mcp))
 
 
 def _router() -> HttpFilter:
-    return HttpFilter(name="envoy.filters.http.router", typed_config=any_of(Router(suppress_envoy_headers=True)))
+    return HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(Router(suppress_envoy_headers=True)))
 
 
 def _bootstrap(port: int, upstream: int, servers: Sequence[str], filters: Sequence[HttpFilter]) -> Bootstrap:
@@ -89,23 +90,27 @@ def _listener(port: int, server: str, filters: Sequence[HttpFilter]) -> Listener
         use_remote_address=True,
     )
     chain = FilterChain(
-        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=any_of(manager))]
+        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))]
     )
     return Listener(
         name="mcp",
-        address=socket_address(_HOST, port),
+        address=_address(port),
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=_MAX_BODY,
     )
 
 
 def _cluster(name: str, port: int) -> Cluster:
-    endpoint = LbEndpoint(endpoint=Endpoint(address=socket_address(_HOST, port)))
+    endpoint = LbEndpoint(endpoint=Endpoint(address=_address(port)))
     return Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
-        connect_timeout=seconds(1),
+        connect_timeout=timedelta(seconds=1),
         load_assignment=ClusterLoadAssignment(
             cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
         ),
     )
+
+
+def _address(port: int) -> Address:
+    return Address(socket_address=SocketAddress(address=_HOST, port_value=port))

@@ -11,6 +11,7 @@ from bench.crowds import CrowdOutcome
 from bench.errors import BenchError
 from bench.report import CROWD_HEADINGS, Comparison, Figures, crowd_rows, figures, spread, title
 from bench.rounds import Memory, Outcome, Scenario
+from bench.start import Start, table
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
 
@@ -56,12 +57,14 @@ def written(
     outcomes: Mapping[str, Outcome],
     crowds: CrowdOutcome | None,
     held: StreamOutcome | None,
+    starts: Sequence[Start] = (),
 ) -> str:
     """The page with new figures. Raises BenchError if it has no place for them."""
     before, after = place(page)
     blocks = [*_blocks(about, outcomes)]
     blocks += [] if crowds is None else [_crowds(crowds)]
     blocks += [] if held is None else [_streams(held)]
+    blocks += [table(starts)] if starts else []
     return before + BEGIN + "\n\n" + "\n\n".join(blocks) + "\n\n" + END + after
 
 

@@ -7,11 +7,15 @@ import os
 import sys
 from collections.abc import Sequence
 
+from mcp_extproc import __version__
 from mcp_extproc.address import Address, default_directory, parse_address, worker_addresses
 
 
 def main() -> None:
     """Run the command, and exit with its code."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"mcp-extproc, version {__version__}\n")
+        return
     if sys.argv[1:2] == ["health"] and (asked := plain_health(sys.argv[2:])) is not None:
         from mcp_extproc.run.health import report
 

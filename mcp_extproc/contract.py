@@ -35,6 +35,10 @@ REPLICA_MARK: Final = ";UV:"
 MAX_MESSAGE_TIMEOUT: Final = 3600.0
 """Most seconds that a worker may ask Envoy to wait for one answer."""
 
+EJECTION: Final = 1.0
+"""Seconds for which Envoy may pass over a worker's address after connections to it have failed. A successful health check ends
+it earlier."""
+
 SECRET_VARIABLE: Final = "MCP_EXTPROC_SESSION_SECRET"  # noqa: S105 - the variable's name
 """Environment variable that carries a random session secret from ``run`` to its workers, restarted ones too."""
 

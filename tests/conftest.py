@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import cached_types
 from tests.support.dealing import Dealing
 
 # Some tests serve gRPC in their own process and start programs: gRPC's threads are not to come alive in the forks.
@@ -22,8 +21,6 @@ sys.dont_write_bytecode = False
 # Tests run side by side on slow machines, where taking long is no failure; and they leave nothing on disk.
 settings.register_profile("side by side", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("side by side")
-
-cached_types.install()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,39 +6,50 @@ Exit codes: 0 success, 1 the gateway failed, 2 the command line or the configura
 from __future__ import annotations
 
 import sys
+from collections import UserDict
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
 from mcp_extproc import __version__
-from mcp_extproc.cli import bridge, checks, envoy, run, serve
-from mcp_extproc.cli.common import complain
-from mcp_extproc.config import ConfigError
 
-# Importing Envoy's configuration types takes half a second, gRPC and rich a tenth each, so each command imports only what it
-# needs: a worker above all, as a restart is as long as its imports.
+# Imports are most of a start, and of a restart: gRPC and rich take a tenth of a second each, the configuration's model two. So
+# each command imports only what it needs.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code."""
     try:
         cli.main(args=list(arguments) if arguments is not None else None, prog_name="mcp-extproc", standalone_mode=True)
-    except ConfigError as error:
+    except Exception as error:
+        from mcp_extproc.cli.common import complain
+        from mcp_extproc.config import ConfigError
+
+        # Of the system's: a full disk, say.
+        if not isinstance(error, ConfigError | OSError):
+            raise
         complain(str(error))
-        sys.exit(2)
-    except OSError as error:  # a full disk, say
-        complain(str(error))
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(UserDict[str, click.Command]):
+    """Commands by name, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = import_module(f"{__name__}.{_MODULES[name]}")
+        command: click.Command = getattr(module, name.replace("-", "_"))
+        return command
+
+
+_MODULES = {
+    "run": "run", "serve": "serve", "worker": "serve", "nursery": "serve", "bridge": "bridge", "bridge-process": "bridge",
+    "health": "serve", "validate": "checks", "check": "checks", "schema": "checks", "envoy": "envoy",
+}  # fmt: skip
+"""Where each command is, under its name."""
+
+
+@click.group(commands=_Commands.fromkeys(_MODULES), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mcp-extproc")
 def cli() -> None:
     """An MCP gateway as an Envoy external processor: one endpoint for many MCP servers."""
-
-
-for _command in (
-    run.run, serve.serve, serve.worker, bridge.bridge, bridge.bridge_process, serve.health,
-    checks.validate, checks.check, envoy.envoy, checks.schema,
-):  # fmt: skip
-    cli.add_command(_command)

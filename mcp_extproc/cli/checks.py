@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -84,6 +83,8 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
 
 def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> bool:
     """Check the servers and print the report. Returns whether there are no problems."""
+    import asyncio
+
     from rich.console import Console
 
     from mcp_extproc.check.report import check as check_servers

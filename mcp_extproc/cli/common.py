@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -20,6 +19,8 @@ from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 
 if TYPE_CHECKING:
+    import asyncio
+
     from mcp_extproc.envoy.layout import Layout
 
 
@@ -168,6 +169,8 @@ async def serve_until_told_to_stop(serving: AbstractAsyncContextManager[object],
         serving: ends on leaving it.
         reload: as for :func:`until_told_to_stop`.
     """
+    import asyncio
+
     stopped = until_told_to_stop(reload)
     starting = asyncio.create_task(serving.__aenter__())
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -184,6 +187,8 @@ async def serve_until_told_to_stop(serving: AbstractAsyncContextManager[object],
 
 def until_told_to_stop(reload: Callable[[], None]) -> asyncio.Task[bool]:
     """A task that ends on Ctrl-C, on SIGTERM, and when the terminal is closed. Calls ``reload`` on any other SIGHUP."""
+    import asyncio
+
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     # nohup(1) has it ignored: then it goes on without its terminal.
     ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN

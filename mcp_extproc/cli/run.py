@@ -20,14 +20,14 @@ from mcp_extproc.cli.agents import of_agents
 from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, escape, served_from, standard_output, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, PORT, STRICT
+from mcp_extproc.cli.serve import nursery_of
 from mcp_extproc.config import EnvoysSource, FileSource, GatewayConfig, Loaded, Source
 from mcp_extproc.config.agents.places import AGENTS
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from mcp_extproc.run.nursery import Forked
     from mcp_extproc.run.standalone import StandaloneGateway
 
 _LOG = log.logger("run")
@@ -52,7 +52,7 @@ _LOG = log.logger("run")
     "--workers",
     type=click.IntRange(1, 256),
     envvar="MCP_EXTPROC_WORKERS",
-    help="Number of worker processes, about 80 MB each. Default: one for each core.",
+    help="Number of worker processes: the first takes about 60 MB, each further one 15 MB. Default: one for each core.",
 )
 @click.option("--check", "checks", is_flag=True, help="Run `check` first, and serve only if there are no problems.")
 def run(
@@ -74,8 +74,6 @@ def run(
     Changes of the files are applied without a restart. `kill -HUP` replaces the workers, one after the other. Neither loses a
     call.
     """
-    from rich.console import Console
-
     from mcp_extproc.envoy.version import EnvoyTooOld
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
@@ -83,16 +81,23 @@ def run(
     source = _source(file, agents, every, strict, as_json)
     served = served_from(source, port)
     served.require_servers()
+    nursery = nursery_of(served)
     try:
         envoy = supported_envoy(envoy_path)
-        if checks and not serves_well(served, envoy, as_json=False, console=Console(stderr=True)):
+        if checks and not _checked(served, envoy):
             sys.exit(1)
-        asyncio.run(_run(source, served, port, envoy, as_json, workers or _cores()))
+        asyncio.run(_run(source, served, nursery, port, envoy, as_json, workers or _cores()))
     except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         complain(str(error))
         sys.exit(1)
     except KeyboardInterrupt:  # before the signal handlers are set: as after it
         sys.exit(0)
+
+
+def _checked(served: Loaded, envoy: str) -> bool:
+    from rich.console import Console
+
+    return serves_well(served, envoy, as_json=False, console=Console(stderr=True))
 
 
 def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool, as_json: bool) -> Source:
@@ -108,20 +113,19 @@ def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool,
     return of_agents(agents, every=every, strict=strict, as_json=as_json)
 
 
-async def _run(source: Source, served: Loaded, port: int | None, envoy: str, as_json: bool, workers: int) -> None:
-    from rich.console import Console
-
+async def _run(
+    source: Source, served: Loaded, nursery: Forked, port: int | None, envoy: str, as_json: bool, workers: int
+) -> None:
     from mcp_extproc.run.standalone import StandaloneGateway
     from mcp_extproc.run.worker import configured_secret
 
     # A random one is as good here: there is one gateway, and its sessions end with it.
     secret = configured_secret(served.config, os.environ) or secrets.token_urlsafe(32)
     show = _show_to_read() if sys.stdout.isatty() and not as_json else None
-    gateway = StandaloneGateway(source, served, envoy, secret, workers=workers, port=port, show=show)
+    gateway = StandaloneGateway(source, served, envoy, secret, workers=workers, port=port, show=show, nursery=nursery)
     stopped = until_told_to_stop(gateway.reload_soon)
-    console = Console(stderr=True)
     # No spinner: it would be broken by the workers' log, and takes standard output for itself.
-    _progress(console, "Starting Envoy and the gateway")
+    _progress("Starting Envoy and the gateway")
     starting = asyncio.create_task(gateway.__aenter__())
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
@@ -130,7 +134,7 @@ async def _run(source: Source, served: Loaded, port: int | None, envoy: str, as_
         return
     await starting
     try:
-        _progress(console, "Connecting to the servers")
+        _progress("Connecting to the servers")
         asking = asyncio.create_task(_statuses(gateway))
         await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
         asking.cancel() if not asking.done() else _try_to_announce(
@@ -142,7 +146,7 @@ async def _run(source: Source, served: Loaded, port: int | None, envoy: str, as_
             await ended
         ended.cancel()
         with suppress(OSError):  # the terminal is closed
-            console.print("Stopping", style="dim")
+            click.secho("Stopping", dim=True, err=True)
     finally:
         await gateway.__aexit__(None, None, None)
 
@@ -155,10 +159,10 @@ async def _statuses(gateway: StandaloneGateway) -> Sequence[Any]:
     return statuses if gateway.config is config else await probe(gateway.config, gateway.layout.upstreams)
 
 
-def _progress(console: Console, text: str) -> None:
+def _progress(text: str) -> None:
     """Tell who waits at a terminal what for."""
-    if console.is_terminal:
-        console.print(text, style="dim")
+    if sys.stderr.isatty():
+        click.secho(text, dim=True, err=True)
 
 
 def _show_to_read() -> Callable[[bytes], None]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,11 +33,17 @@ from mcp_extproc.cli.options import (
     AddressType,
 )
 from mcp_extproc.config import FileSource, GatewayConfig, Loaded, Source, loads
+from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import Layout
     from mcp_extproc.extproc.certificates import TlsFiles
+    from mcp_extproc.run.nursery import Forked
+
+
+WORKER = "mcp-worker"
+"""What ps(1) calls a worker of several."""
 
 
 @click.command()
@@ -114,7 +120,8 @@ def serve(
     config_directory = made(envoy_config) if envoy_config is not None else None
     try:
         options = _for_workers(transport, tls, LEAVING_SECONDS if drain_seconds is None else drain_seconds)
-        asyncio.run(_serve(source, served, layout, options, config_directory, port, drain_seconds))
+        nursery = nursery_of(served) if transport == "http2" else None
+        asyncio.run(_serve(source, served, nursery, layout, options, config_directory, port, drain_seconds))
     except (StartError, OSError) as error:
         complain(str(error))
         sys.exit(1)
@@ -123,18 +130,21 @@ def serve(
 async def _serve(
     source: Source,
     served: Loaded,
+    nursery: Forked | None,
     layout: Layout,
     options: Sequence[str],
     envoy_config: Path | None,
     port: int | None,
     drain_seconds: float | None,
 ) -> None:
+    from mcp_extproc.run.nursery import Nurseries, Programs
     from mcp_extproc.run.worker import DRAIN_SECONDS, session_secret
     from mcp_extproc.run.workers import Workers
 
-    secret = session_secret(served.config, os.environ)
+    environment = {SECRET_VARIABLE: session_secret(served.config, os.environ)}
+    starter = Nurseries(environment, nursery) if nursery is not None else Programs(environment)
     stop_seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
-    serving = Workers(source, served, secret, layout, options, envoy_config, port, stop_seconds)
+    serving = Workers(source, served, starter, layout, options, envoy_config, port, stop_seconds)
     await serve_until_told_to_stop(serving, serving.reload_soon)
 
 
@@ -151,7 +161,9 @@ async def _serve(
 @TLS_KEY
 @TLS_CLIENT_CA
 @DRAIN_SECONDS
+@click.pass_obj
 def worker(
+    served: Loaded | None,
     name: str,
     listen: Address | None,
     inherited: int | None,
@@ -165,8 +177,12 @@ def worker(
     tls_client_ca: Path | None,
     drain_seconds: float | None,
 ) -> None:
-    """One worker of `run` or `serve`. It reads its configuration from standard input; NAME is the file's name."""
-    config = loads(sys.stdin.buffer.read().decode(), name, os.environ).with_sse(sse).config
+    """One worker of `run` or `serve`. It reads its configuration from standard input; NAME is the file's name. A nursery has
+    read it before."""
+    from mcp_extproc.run.process import be_named
+
+    be_named(WORKER)
+    config = (served or _told(name, sse)).config
     log.configure(config.log.level, config.log.format, calm=True)
 
     def tell() -> None:
@@ -176,6 +192,37 @@ def worker(
     tls = _tls_files((), tls_certificate, tls_key, tls_client_ca)
     where = listen or socket.socket(fileno=inherited)
     _work(config, where, upstreams, batches, transport, tls, drain_seconds, tell)
+
+
+@click.command(hidden=True)
+@click.argument("name")
+@click.option("--sse", metavar="SERVER", multiple=True, help="A server that was found to speak HTTP+SSE.")
+@click.option("--connection", type=int, metavar="DESCRIPTOR", required=True, help="The supervisor's socket.")
+def nursery(name: str, sse: tuple[str, ...], connection: int) -> None:
+    """What workers are forked from. It reads their configuration from standard input; NAME is the file's name."""
+    from mcp_extproc.run import nursery as process
+
+    process.serve(socket.socket(fileno=connection), _work_of(_told(name, sse)), os.getppid())
+
+
+def nursery_of(served: Loaded) -> Forked:
+    """The same as a fork of this process, in which no event loop has run yet."""
+    from mcp_extproc.run.nursery import Forked
+
+    return Forked(served, _work_of(served))
+
+
+def _work_of(served: Loaded) -> Callable[[Sequence[str]], object]:
+    from mcp_extproc.run import worker as imported_before_any_fork  # noqa: F401
+
+    def work(arguments: Sequence[str]) -> None:
+        worker.main([served.name, *arguments], standalone_mode=False, obj=served)
+
+    return work
+
+
+def _told(name: str, sse: Collection[str]) -> Loaded:
+    return loads(sys.stdin.buffer.read().decode(), name, os.environ).with_sse(sse)
 
 
 def _for_workers(transport: str, tls: TlsFiles | None, drain_seconds: float) -> list[str]:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Pydantic would look for plugins of its own in all packages that are installed, which takes as long as importing it. Whoever
+# has some would give them every secret of the configuration.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 from pydantic import BaseModel, ConfigDict
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
+import threading
 from asyncio.subprocess import Process
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from mcp_extproc.bridge.processes import WAITED, ending_with_parent
 from mcp_extproc.bridge.processes import ending as ending
@@ -19,6 +22,74 @@ KILL_SECONDS = 5.0
 
 class StartError(Exception):
     """The gateway can't start. ``str()`` is the problem, its place, and what to do."""
+
+
+class Child(Protocol):
+    """A child process, as asyncio has it."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, or the negative number of the signal that ended it; ``None`` while it runs."""
+
+    async def wait(self) -> int:
+        """Wait for its end. Returns :attr:`returncode`."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+class Adopted:
+    """A child of ours that something else has started, or that was forked by hand. For an event loop that runs.
+
+    Args:
+        pid: its process id. It may have ended, but nobody has waited for it.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = asyncio.Event()
+        WAITED.add(self)
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._watch, args=(loop,), name=f"wait-{pid}", daemon=True).start()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Not by a file descriptor (pidfd_open(2)): older systems, and some sandboxes, have none."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._reap)
+
+    def _reap(self) -> None:
+        # Until here the process id is nobody else's.
+        _, status = os.waitpid(self.pid, 0)
+        self.returncode = os.waitstatus_to_exitcode(status)
+        self._ended.set()
+
+    async def wait(self) -> int:
+        """Wait for its end."""
+        await self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
 
 
 async def spawn(
@@ -52,7 +123,7 @@ async def spawn(
             pass_fds=tuple(descriptors),
             # Ctrl-C reaches only the parent, which ends the children in order.
             start_new_session=True,
-            preexec_fn=_preparing(),
+            preexec_fn=preparing(os.getpid()),
         )
         WAITED.add(process)
     if stdin is not None:
@@ -63,7 +134,7 @@ async def spawn(
     return process
 
 
-async def end(process: Process | None, seconds: float = KILL_SECONDS) -> None:
+async def end(process: Child | None, seconds: float = KILL_SECONDS) -> None:
     """End a child: SIGTERM, then SIGKILL if it does not end."""
     if process is None or process.returncode is not None:
         return
@@ -76,7 +147,7 @@ async def end(process: Process | None, seconds: float = KILL_SECONDS) -> None:
         await process.wait()
 
 
-async def end_all(processes: Iterable[Process | None], seconds: float = KILL_SECONDS) -> None:
+async def end_all(processes: Iterable[Child | None], seconds: float = KILL_SECONDS) -> None:
     """End children side by side. What goes wrong with one is raised once all others have ended.
 
     Raises:
@@ -88,18 +159,28 @@ async def end_all(processes: Iterable[Process | None], seconds: float = KILL_SEC
         raise ExceptionGroup("children that could not be ended", errors)
 
 
-def terminate(process: Process) -> None:
+def terminate(process: Child) -> None:
     """Send SIGTERM to a child if it still runs."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
 
 
-def _preparing() -> Callable[[], None]:
-    """What runs in the child before its program starts."""
-    ends_with_us = ending_with_parent(os.getpid(), signal.SIGTERM)
+def preparing(parent: int) -> Callable[[], None]:
+    """What every child of ours does before anything else.
+
+    Args:
+        parent: the process that it is to end with.
+    """
+    ends_with_it = ending_with_parent(parent, signal.SIGTERM)
 
     def prepare() -> None:
         open_files.allow_many()
-        ends_with_us()
+        ends_with_it()
 
     return prepare
+
+
+def be_named(name: str) -> None:
+    """What ps(1) calls this process, whose command line may be that of another (prctl(2), PR_SET_NAME)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)

@@ -28,6 +28,7 @@ from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
+from mcp_extproc.run.nursery import Forked, Nurseries
 from mcp_extproc.run.process import StartError, end, ending, spawn
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.supervisor import Supervisor
@@ -66,6 +67,7 @@ class StandaloneGateway:
         leaving_seconds: time for a replaced worker to finish its calls.
         show: given what Envoy writes to its standard output, as it comes, in a thread; it may block, and misses what comes
             meanwhile. Default: it is ours.
+        nursery: for the first workers. Default: one is started.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class StandaloneGateway:
         port: int | None = None,
         leaving_seconds: float = LEAVING_SECONDS,
         show: Callable[[bytes], object] | None = None,
+        nursery: Forked | None = None,
     ) -> None:
         self._envoy_binary = envoy
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-extproc-"))
@@ -100,7 +103,7 @@ class StandaloneGateway:
                 f"{leaving_seconds:g}",
             ],
             self.layout.extproc,
-            {SECRET_VARIABLE: secret},
+            Nurseries({SECRET_VARIABLE: secret}, nursery),
         )
         self._bridge = Bridge(self.layout, source.folder)
         self._live = LiveConfig(source, served, port, self._workers, self._bridge, self.layout, self._directory)

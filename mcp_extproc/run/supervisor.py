@@ -19,10 +19,8 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 import time
-from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from io import FileIO
@@ -31,8 +29,10 @@ from pathlib import Path
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Loaded
+from mcp_extproc.contract import EJECTION
 from mcp_extproc.run import listening, unix_sockets
-from mcp_extproc.run.process import KILL_SECONDS, StartError, end, end_all, ending, spawn, terminate
+from mcp_extproc.run.nursery import Starter
+from mcp_extproc.run.process import KILL_SECONDS, Child, StartError, end, end_all, ending, terminate
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
@@ -41,6 +41,8 @@ START_SECONDS = 30.0
 _RESTART_SECONDS = (0.1, 0.5, 2.0)
 _STEADY_SECONDS = 60.0
 """A worker that ran for longer is restarted immediately."""
+
+_APART_SECONDS = EJECTION
 
 _MAX_LEAVING = 2
 """Maximum for one address of replaced workers that still have calls. They use memory, so the oldest of more is ended."""
@@ -55,13 +57,13 @@ class _Seat:
         self.address = address
         self.listening: socket.socket | None = None
         """At a TCP address."""
-        self.process: Process | None = None
+        self.process: Child | None = None
         self.config: Loaded | None = None
         """The current worker."""
         self.socket: tuple[int, int] | None = None
         """Device and inode of the current worker's socket at a path."""
         self.changing = asyncio.Lock()
-        self.leaving: list[Process] = []
+        self.leaving: list[Child] = []
         """Replaced workers that still have calls, the oldest first."""
         self.deaths = 0
         """Consecutive failures, each soon after the start."""
@@ -103,15 +105,13 @@ class Supervisor:
         config: the workers' configuration.
         options: further arguments of ``mcp-extproc worker``.
         addresses: one for each worker, as Envoy knows them.
-        environment: variables for the workers, added to our own.
+        starter: starts workers.
     """
 
-    def __init__(
-        self, config: Loaded, options: Sequence[str], addresses: Sequence[Address], environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, config: Loaded, options: Sequence[str], addresses: Sequence[Address], starter: Starter) -> None:
         self.config = config
         self._options = options
-        self._environment = environment
+        self._starter = starter
         self._seats = [_Seat(address) for address in addresses]
         self._tasks = Tasks(_LOG)
         self._numbers = count(1)
@@ -159,14 +159,12 @@ class Supervisor:
         """
         before = self.config
         self.config = config or before
+        await self._starter.renew()
         try:
-            for seat in self._seats:
-                await self._replace(seat)
+            await self._replace_all(self._seats)
         except Exception:
             self.config = before
-            for seat in self._seats:
-                if seat.config is not before:
-                    await self._replace(seat)
+            await self._replace_all([seat for seat in self._seats if seat.config is not before])
             raise
 
     async def old_ones_gone(self) -> None:
@@ -187,12 +185,20 @@ class Supervisor:
         await self.stop_keeping()
         workers = [worker for seat in self._seats for worker in (seat.process, *seat.leaving)]
         try:
+            await self._starter.close()
             await end_all(workers, seconds)
         finally:
             for seat in self._seats:
                 seat.close()
 
     # -- One worker -----------------------------------------------------------------------------------------------------
+
+    async def _replace_all(self, seats: Sequence[_Seat]) -> None:
+        """One after the other, each when Envoy uses the one before again: the old one's connections have ended."""
+        for number, seat in enumerate(seats):
+            if number:
+                await asyncio.sleep(_APART_SECONDS)
+            await self._replace(seat)
 
     async def _replace(self, seat: _Seat) -> None:
         async with seat.changing:
@@ -207,7 +213,7 @@ class Supervisor:
         if isinstance(seat.address, UnixAddress):
             path = Path(seat.address.path)
             own = path.with_name(f"{path.name}.{next(self._numbers)}")
-            process = await self._started(config, "--listen", f"unix:{own}")
+            process = await self._started(config, UnixAddress(str(own)))
             try:
                 own.rename(path)
                 seat.socket = _identity(path)
@@ -217,22 +223,20 @@ class Supervisor:
                 raise
         else:
             assert seat.listening is not None
-            number = seat.listening.fileno()
-            process = await self._started(config, "--inherited", str(number), descriptors=[number])
+            process = await self._started(config, seat.listening)
         seat.process, seat.config = process, config
 
-    async def _started(self, config: Loaded, *where: str, descriptors: Sequence[int] = ()) -> Process:
+    async def _started(self, config: Loaded, listen: Address | socket.socket) -> Child:
         """A new worker, ready to serve."""
         ready, says_ready = os.pipe()
+        arguments, descriptors = self._options, {"--ready": says_ready}
+        if isinstance(listen, socket.socket):
+            descriptors["--inherited"] = listen.fileno()
+        else:
+            arguments = [*arguments, "--listen", str(listen)]
         with FileIO(ready) as pipe:
             try:
-                process = await spawn(
-                    [sys.executable, "-m", "mcp_extproc", "worker", config.name,
-                     *_found(config), *where, "--ready", str(says_ready), *self._options],
-                    environment=self._environment,
-                    stdin=config.text.encode(),
-                    descriptors=[*descriptors, says_ready],
-                )  # fmt: skip
+                process = await self._starter.start(config, arguments, descriptors)
             finally:
                 os.close(says_ready)
             try:
@@ -268,7 +272,7 @@ class Supervisor:
             # The dead one is still in the seat: it is tried again, later.
             log.event(_LOG, logging.ERROR, "worker_not_started", {"why": str(error)})
 
-    def _dismiss(self, seat: _Seat, process: Process) -> None:
+    def _dismiss(self, seat: _Seat, process: Child) -> None:
         terminate(process)
         seat.leaving.append(process)
         self._tasks.start("see_off_worker", self._see_off(seat, process))
@@ -279,14 +283,9 @@ class Supervisor:
             })  # fmt: skip
             self._tasks.start("end_worker", end(oldest))  # its second SIGTERM
 
-    async def _see_off(self, seat: _Seat, process: Process) -> None:
+    async def _see_off(self, seat: _Seat, process: Child) -> None:
         await process.wait()
         seat.leaving.remove(process)
-
-
-def _found(config: Loaded) -> list[str]:
-    """What a configuration's text does not say."""
-    return [argument for name in sorted(config.sse) for argument in ("--sse", name)]
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -294,7 +293,7 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-async def _until_ready(process: Process, pipe: FileIO) -> None:
+async def _until_ready(process: Child, pipe: FileIO) -> None:
     """Wait for the worker's ready byte; end of file without it means that it has ended."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Self
 
 from mcp_extproc.config import Loaded, Source
-from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
 from mcp_extproc.run.bridge import Bridge
+from mcp_extproc.run.nursery import Starter
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.telemetry import log
@@ -27,7 +27,7 @@ class Workers:
     Args:
         source: of the configuration.
         served: its content.
-        secret: seals session tokens.
+        starter: starts workers.
         layout: addresses of Envoy and the workers, one for each worker.
         options: further arguments of ``mcp-extproc worker``.
         envoy_config: directory of Envoy's files, as Envoy sees it; ``None`` if Envoy is configured separately.
@@ -39,7 +39,7 @@ class Workers:
         self,
         source: Source,
         served: Loaded,
-        secret: str,
+        starter: Starter,
         layout: Layout,
         options: Sequence[str],
         envoy_config: Path | None,
@@ -53,7 +53,7 @@ class Workers:
             served,
             ["--upstreams", str(layout.upstreams), "--batches", str(layout.batches), *options],
             layout.extproc,
-            {SECRET_VARIABLE: secret},
+            starter,
         )
         self._bridge = Bridge(layout, source.folder)
         self._live = LiveConfig(source, served, port, self._workers, self._bridge, layout, envoy_config)

@@ -16,11 +16,22 @@ from typing import Any
 import aiohttp
 
 from mcp_extproc.address import UnixAddress
+from mcp_extproc.cli.serve import WORKER
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.chaos.load import SERVERS
 from tests.support.gateway import TestClient
-from tests.support.processes import ROOT, children_of, free_port, http_server, is_alive, program, sdk_server, there
+from tests.support.processes import (
+    ROOT,
+    children_of,
+    free_port,
+    http_server,
+    is_alive,
+    name_of,
+    program,
+    sdk_server,
+    there,
+)
 
 WORKERS = 2
 
@@ -112,11 +123,7 @@ def write_config(folder: Path, port: int, ports: dict[str, int], more: dict[str,
 
 
 def _is_worker(pid: int) -> bool:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return command[0] == sys.executable.encode() and b"worker" in command and is_alive(pid)
+    return name_of(pid) == WORKER and is_alive(pid)
 
 
 def envoy_command(sockets: Path) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from mcp_extproc.cli.serve import WORKER
 from mcp_extproc.config import ConfigError
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import Answer, TestClient, TestGateway
-from tests.support.processes import children_of, gone
+from tests.support.processes import children_of, gone, name_of
 from tests.support.run_command import announced, running, write
 from tests.support.scripted import ScriptedServer, echo
 from tests.support.waiting import eventually
@@ -211,12 +211,4 @@ async def test_sighup_and_workers_of_run(tmp_path: Path, alpha: ScriptedServer) 
 
 def workers_of(pid: int) -> set[int]:
     """The workers below a process."""
-    found = set()
-    for child in children_of(pid):
-        try:
-            command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if command[0] == sys.executable.encode() and b"worker" in command:
-            found.add(child)
-    return found
+    return {child for child in children_of(pid) if name_of(child) == WORKER}

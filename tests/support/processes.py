@@ -156,6 +156,14 @@ def children_of(pid: int) -> set[int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """What ps(1) calls a process; nothing if there is none."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from tests.unit.test_layers import MODULES, imported, layer_of
+from tests.unit.test_layers import MODULES, imported, is_generated, layer_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "design.md"
 BEGIN = "<!-- picture of the imports: make golden draws it -->\n"
@@ -58,7 +58,7 @@ def folders() -> dict[str, set[str]]:
 
 def room(folder: str) -> dict[str, set[str]]:
     """Arrows between the files of a folder."""
-    inside = [m for m in MODULES if layer_of(m) == folder and not m.endswith("__init__.py") and "/_pb/" not in m]
+    inside = [m for m in MODULES if layer_of(m) == folder and not m.endswith("__init__.py") and not is_generated(m)]
     short = {module: module.removeprefix(f"{folder}/").removesuffix(".py") for module in inside}
     return {short[m]: {short[other] for other in imported(m) if other in short} for m in inside}
 

@@ -17,7 +17,7 @@ SOURCES = sorted(
     path
     for folder in ("mcp_extproc", "tests", "bench", "examples", "fuzz", "protos")
     for path in (ROOT / folder).rglob("*.py")
-    if "_pb" not in path.parts
+    if not {"_pb", "_api"} & set(path.parts)
 )
 
 

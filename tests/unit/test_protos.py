@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import mcp_extproc.extproc._pb as pb
 from mcp_extproc.extproc._pb import ext_proc_pb2
+from protos import envoy_types
 from protos.generate import generate
 
 # Setting every field includes those that Envoy deprecates.
@@ -194,6 +195,11 @@ def test_committed_code_is_what_the_compiler_makes(tmp_path: Path) -> None:
     assert found.keys() == expected.keys()
     stale = [name for name in expected if found[name] != expected[name]]
     assert not stale, f"{stale} differ from a fresh compilation: run `python -m protos.generate` (pinned grpcio-tools)"
+
+
+def test_envoys_types_are_up_to_date() -> None:
+    found = {path.name: path.read_text(encoding="utf-8") for path in envoy_types.FOLDER.glob("*.py")}
+    assert found == envoy_types.modules(), "run `make protos`"
 
 
 def test_every_message_is_exported() -> None:

@@ -5,13 +5,10 @@ Envoy accepts two spellings of each field, ``filter_chains`` and ``filterChains`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-import betterproto2
-
-from mcp_extproc.envoy.render.verbatim import written_out
+from mcp_extproc.envoy.message import Message, camel
 
 Object = dict[str, Any]
 
@@ -21,20 +18,9 @@ class CannotAttach(Exception):
     it."""
 
 
-def plain(message: betterproto2.Message) -> Object:
+def plain(message: Message) -> Object:
     """A message as a plain copy."""
-    data: Object = written_out(json.loads(message.to_json(casing=betterproto2.Casing.SNAKE)))
-    return data
-
-
-def camel(field: str) -> str:
-    """The other spelling of a field.
-
-    >>> camel("filter_chains")
-    'filterChains'
-    """
-    head, *rest = field.split("_")
-    return head + "".join(word.capitalize() for word in rest)
+    return message.data(str)
 
 
 def get(data: Object, field: str, default: Any = None) -> Any:

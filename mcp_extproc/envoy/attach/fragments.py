@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
-
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy._api.filters_http_router_v3 import Router
 from mcp_extproc.envoy.attach import pass_through
 from mcp_extproc.envoy.attach.batch_listener import batches_listener
 from mcp_extproc.envoy.attach.document import to_yaml

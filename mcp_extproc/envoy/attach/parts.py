@@ -10,17 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as OneMutation
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
-from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Config as SetMetadata
-from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Metadata
-from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.google.protobuf import Struct
-
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
+from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation, Mutations
+from mcp_extproc.envoy._api.filters_http_set_metadata_v3 import Config as SetMetadata
+from mcp_extproc.envoy._api.filters_http_set_metadata_v3 import Metadata
+from mcp_extproc.envoy._api.filters_http_upstream_codec_v3 import UpstreamCodec
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy.attach.fields import Object, get, plain
 from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN, Layout
 from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, routes
@@ -110,7 +108,7 @@ def _disabled(item: Object, name: str) -> Object:
 
 
 def _marker() -> HttpFilter:
-    mark = Metadata(metadata_namespace=MARKER_NAMESPACE, value=Struct.from_dict({MARKER_KEY: True}))
+    mark = Metadata(metadata_namespace=MARKER_NAMESPACE, value={MARKER_KEY: True})
     return HttpFilter(name=f"{OWN}marker", typed_config=any_of(SetMetadata(metadata=[mark])))
 
 

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, AndFilter, MetadataFilter
-from envoy_data_plane.envoy.config.core.v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import MARKER_NAMESPACE, NAMESPACE, PASS_THROUGH_KEY, READ_KEY
+from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLogFilter, AndFilter, MetadataFilter
+from mcp_extproc.envoy._api.config_core_v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
+from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
     ExternalProcessor,
     HeaderForwardingRules,
     MetadataOptions,
     MetadataOptionsMetadataNamespaces,
 )
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter, ResponseMapper
-from envoy_data_plane.envoy.type.matcher.v3 import (
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter, ResponseMapper
+from mcp_extproc.envoy._api.type_matcher_v3 import (
     ListStringMatcher,
     MetadataMatcher,
     MetadataMatcherPathSegment,
     StringMatcher,
     ValueMatcher,
 )
-from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
-
-from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import MARKER_NAMESPACE, NAMESPACE, PASS_THROUGH_KEY, READ_KEY
+from mcp_extproc.envoy._api.type_v3 import HttpStatus, StatusCode
 from mcp_extproc.envoy.attach.fields import CannotAttach, Object, get, object_at, objects, plain, put, take
 from mcp_extproc.envoy.attach.parts import is_ours
 from mcp_extproc.envoy.attach.target import Choice, Target

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.envoy.attach.fields import Object, camel, get, is_true, object_at, objects, words
+from mcp_extproc.envoy.attach.fields import Object, get, is_true, object_at, objects, words
 from mcp_extproc.envoy.attach.filter_order import JUDGES, Places, filter_name, kinds
 from mcp_extproc.envoy.attach.target import Target
+from mcp_extproc.envoy.message import camel
 
 _OF_THE_CONNECTION = frozenset(
     spelling

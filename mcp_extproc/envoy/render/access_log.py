@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
-from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
-from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
-from envoy_data_plane.google.protobuf import Struct
-
 from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.envoy._api.access_loggers_file_v3 import FileAccessLog
+from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLog
+from mcp_extproc.envoy._api.config_core_v3 import SubstitutionFormatString
 from mcp_extproc.envoy.render.typed import any_of
 
 
@@ -53,7 +51,7 @@ def access_log(path: str) -> list[AccessLog]:
     """An access log to this file; none if the path is empty."""
     if not path:
         return []
-    format = SubstitutionFormatString(json_format=Struct.from_dict(FIELDS), omit_empty_values=True)
+    format = SubstitutionFormatString(json_format=dict(FIELDS), omit_empty_values=True)
     return [
         AccessLog(name="envoy.access_loggers.file", typed_config=any_of(FileAccessLog(path=path, log_format=format)))
     ]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import orjson
-from envoy_data_plane.envoy.config.bootstrap.v3 import Admin, Bootstrap, BootstrapStaticResources
 
 from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import OVER_SSE
+from mcp_extproc.envoy._api.config_bootstrap_v3 import Admin, Bootstrap, BootstrapStaticResources
 from mcp_extproc.envoy.layout import UPSTREAMS_LISTENER, Layout, cluster_name
+from mcp_extproc.envoy.message import camel
 from mcp_extproc.envoy.render.clusters import clusters
 from mcp_extproc.envoy.render.downstream import overload_manager
 from mcp_extproc.envoy.render.listeners import listeners
 from mcp_extproc.envoy.render.typed import envoy_address
-from mcp_extproc.envoy.render.verbatim import written_out
 
 
 def bootstrap(config: GatewayConfig, layout: Layout) -> Bootstrap:
@@ -47,4 +47,4 @@ def _admin(address: Address) -> Admin:
 
 def to_json(message: Bootstrap) -> str:
     """The configuration as JSON for ``envoy -c FILE.json``, indented."""
-    return orjson.dumps(written_out(orjson.loads(message.to_json())), option=orjson.OPT_INDENT_2).decode() + "\n"
+    return orjson.dumps(message.data(camel), option=orjson.OPT_INDENT_2).decode() + "\n"

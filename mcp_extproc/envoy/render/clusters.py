@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.cluster.v3 import (
+from mcp_extproc.address import Address as OurAddress
+from mcp_extproc.address import TcpAddress
+from mcp_extproc.config import GatewayConfig, Server
+from mcp_extproc.config.resilience import CircuitBreakers
+from mcp_extproc.contract import CONNECTION_HEADER, EJECTION, OVER_SSE
+from mcp_extproc.envoy._api.config_cluster_v3 import (
     Cluster,
     ClusterCommonLbConfig,
     ClusterDiscoveryType,
@@ -12,8 +17,8 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     LoadBalancingPolicyPolicy,
     OutlierDetection,
 )
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation
+from mcp_extproc.envoy._api.config_core_v3 import (
     Address,
     HealthCheck,
     HealthCheckGrpcHealthCheck,
@@ -21,10 +26,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
     Metadata,
 )
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc.envoy._api.config_core_v3 import (
     HttpProtocolOptions as CommonHttpProtocolOptions,
 )
-from envoy_data_plane.envoy.config.endpoint.v3 import (
+from mcp_extproc.envoy._api.config_endpoint_v3 import (
     ClusterLoadAssignment,
     Endpoint,
     EndpointAdditionalAddress,
@@ -32,25 +37,18 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LbEndpoint,
     LocalityLbEndpoints,
 )
-from envoy_data_plane.envoy.config.route.v3 import RouteActionHashPolicy, RouteActionHashPolicyHeader
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
-from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.extensions.load_balancing_policies.common.v3 import ConsistentHashingLbConfig
-from envoy_data_plane.envoy.extensions.load_balancing_policies.ring_hash.v3 import RingHash
-from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+from mcp_extproc.envoy._api.config_route_v3 import RouteActionHashPolicy, RouteActionHashPolicyHeader
+from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation as HeaderMutationFilter
+from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import Mutations
+from mcp_extproc.envoy._api.filters_http_upstream_codec_v3 import UpstreamCodec
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
+from mcp_extproc.envoy._api.load_balancing_policies_common_v3 import ConsistentHashingLbConfig
+from mcp_extproc.envoy._api.load_balancing_policies_ring_hash_v3 import RingHash
+from mcp_extproc.envoy._api.type_v3 import Percent
+from mcp_extproc.envoy._api.upstreams_http_v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
 )
-from envoy_data_plane.envoy.type.v3 import Percent
-from envoy_data_plane.google.protobuf import Struct
-
-from mcp_extproc.address import Address as OurAddress
-from mcp_extproc.address import TcpAddress
-from mcp_extproc.config import GatewayConfig, Server
-from mcp_extproc.config.resilience import CircuitBreakers
-from mcp_extproc.contract import CONNECTION_HEADER, OVER_SSE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.render import policies, resilience, tls
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
@@ -72,9 +70,6 @@ _CHECK_AGAIN = 0.1
 
 _CHECK_FAILURES = 2
 """Consecutive failures. A single one can be a check that met the worker's GOAWAY."""
-
-_EJECTION = 1.0
-"""Ejection time in seconds after failed connections; a successful health check ends it earlier."""
 
 _EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
@@ -173,7 +168,7 @@ def _address(host: str, port: int) -> Address:
 
 
 def _repair_endpoint(name: str, server: Server, layout: Layout) -> LbEndpoint:
-    match = Struct.from_dict(REPAIR_MATCH)
+    match = dict(REPAIR_MATCH)
     filters = {"envoy.transport_socket_match": match}
     if server.safe_retries is not None:
         filters["envoy.lb"] = match
@@ -271,8 +266,8 @@ def _outlier_detection() -> OutlierDetection:
         enforcing_local_origin_success_rate=0,
         enforcing_failure_percentage=0,
         interval=seconds(_CHECK_INTERVAL),
-        base_ejection_time=seconds(_EJECTION),
-        max_ejection_time=seconds(_EJECTION),
+        base_ejection_time=seconds(EJECTION),
+        max_ejection_time=seconds(EJECTION),
         # The default is 10 %: of two workers, none.
         max_ejection_percent=100,
     )

@@ -8,15 +8,14 @@ Source: Fetch Standard, sections 3.3 (HTTP extensions) and 4.9 (CORS-preflight f
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors, CorsPolicy
-from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata.v3 import Config as HeaderToMetadata
-from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata.v3 import ConfigKeyValuePair, ConfigRule
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
-from envoy_data_plane.google.protobuf import Any
-
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.contract import MARKER_NAMESPACE
+from mcp_extproc.envoy._api.filters_http_cors_v3 import Cors, CorsPolicy
+from mcp_extproc.envoy._api.filters_http_header_to_metadata_v3 import Config as HeaderToMetadata
+from mcp_extproc.envoy._api.filters_http_header_to_metadata_v3 import ConfigKeyValuePair, ConfigRule
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
+from mcp_extproc.envoy._api.type_matcher_v3 import RegexMatcher, StringMatcher
+from mcp_extproc.envoy.message import Any
 from mcp_extproc.envoy.render.typed import any_of, header
 
 CORS = "envoy.filters.http.cors"

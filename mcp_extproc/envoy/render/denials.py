@@ -8,7 +8,11 @@ reason are in the access log (``response_code_details``), and are not shown to c
 from __future__ import annotations
 
 import orjson
-from envoy_data_plane.envoy.config.accesslog.v3 import (
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilter
+from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLogFilter,
     AndFilter,
     ComparisonFilter,
@@ -18,24 +22,20 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ResponseFlagFilter,
     StatusCodeFilter,
 )
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc.envoy._api.config_core_v3 import (
     HeaderValue,
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
     RuntimeUInt32,
 )
-from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import ResponseMapper
-from envoy_data_plane.envoy.type.matcher.v3 import (
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import ResponseMapper
+from mcp_extproc.envoy._api.type_matcher_v3 import (
     MetadataMatcher,
     MetadataMatcherPathSegment,
     RegexMatcher,
     StringMatcher,
     ValueMatcher,
 )
-
-from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import NAMESPACE
 from mcp_extproc.envoy.render.typed import any_of, text_format
 from mcp_extproc.gateway.policy.preview import RESPONSE_METHOD
 from mcp_extproc.mcp import errors, transport

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import socket
 
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc.config.resilience import ListenLimits, ListenTls, Overload
+from mcp_extproc.envoy._api.config_core_v3 import (
     DataSource,
     Http2ProtocolOptions,
     HttpProtocolOptions,
@@ -13,8 +14,8 @@ from envoy_data_plane.envoy.config.core.v3 import (
     SocketOptionSocketState,
     TransportSocket,
 )
-from envoy_data_plane.envoy.config.listener.v3 import Listener
-from envoy_data_plane.envoy.config.overload.v3 import (
+from mcp_extproc.envoy._api.config_listener_v3 import Listener
+from mcp_extproc.envoy._api.config_overload_v3 import (
     BufferFactoryConfig,
     OverloadAction,
     OverloadManager,
@@ -23,17 +24,15 @@ from envoy_data_plane.envoy.config.overload.v3 import (
     ThresholdTrigger,
     Trigger,
 )
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
-from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import DownstreamConnectionsConfig
-from envoy_data_plane.envoy.extensions.resource_monitors.fixed_heap.v3 import FixedHeapConfig
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpConnectionManager
+from mcp_extproc.envoy._api.resource_monitors_downstream_connections_v3 import DownstreamConnectionsConfig
+from mcp_extproc.envoy._api.resource_monitors_fixed_heap_v3 import FixedHeapConfig
+from mcp_extproc.envoy._api.transport_sockets_tls_v3 import (
     CertificateValidationContext,
     CommonTlsContext,
     DownstreamTlsContext,
     TlsCertificate,
 )
-
-from mcp_extproc.config.resilience import ListenLimits, ListenTls, Overload
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
 _RESET_STREAMS = "envoy.overload_actions.reset_high_memory_stream"

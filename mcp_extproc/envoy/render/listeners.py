@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as OneMutation
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc.address import Address, TcpAddress
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, NAMESPACE
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRules
+from mcp_extproc.envoy._api.config_core_v3 import (
     BackoffStrategy,
     GrpcService,
     GrpcServiceEnvoyGrpc,
@@ -18,11 +21,11 @@ from envoy_data_plane.envoy.config.core.v3 import (
     RetryPolicyRetryHostPredicate,
     SocketOptionsOverride,
 )
-from envoy_data_plane.envoy.config.listener.v3 import AdditionalAddress, Filter, FilterChain, Listener
-from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
-from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
-from envoy_data_plane.envoy.extensions.filters.http.custom_response.v3 import CustomResponse
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
+from mcp_extproc.envoy._api.config_listener_v3 import AdditionalAddress, Filter, FilterChain, Listener
+from mcp_extproc.envoy._api.config_route_v3 import RouteConfiguration
+from mcp_extproc.envoy._api.filters_http_buffer_v3 import Buffer
+from mcp_extproc.envoy._api.filters_http_custom_response_v3 import CustomResponse
+from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
     ExternalProcessor,
     HeaderForwardingRules,
     MetadataOptions,
@@ -31,21 +34,17 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ProcessingModeBodySendMode,
     ProcessingModeHeaderSendMode,
 )
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
-from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation, Mutations
+from mcp_extproc.envoy._api.filters_http_router_v3 import Router
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import (
     HttpConnectionManager,
     HttpConnectionManagerPathWithEscapedSlashesAction,
     HttpFilter,
     LocalReplyConfig,
 )
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
-from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
-
-from mcp_extproc.address import Address, TcpAddress
-from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, NAMESPACE
+from mcp_extproc.envoy._api.retry_host_previous_hosts_v3 import PreviousHostsPredicate
+from mcp_extproc.envoy._api.type_matcher_v3 import ListStringMatcher, StringMatcher
+from mcp_extproc.envoy._api.type_v3 import HttpStatus, StatusCode
 from mcp_extproc.envoy.layout import (
     BATCHES_LISTENER,
     EXTPROC_CLUSTER,

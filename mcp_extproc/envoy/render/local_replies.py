@@ -6,9 +6,12 @@ errors (``local_reply_config``, status kept).
 
 from __future__ import annotations
 
-import betterproto2
 import orjson
-from envoy_data_plane.envoy.config.accesslog.v3 import (
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE
+from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLogFilter,
     AndFilter,
     ComparisonFilter,
@@ -18,14 +21,14 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ResponseFlagFilter,
     StatusCodeFilter,
 )
-from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32
-from envoy_data_plane.envoy.extensions.filters.http.custom_response.v3 import CustomResponse
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+from mcp_extproc.envoy._api.config_core_v3 import RuntimeUInt32
+from mcp_extproc.envoy._api.filters_http_custom_response_v3 import CustomResponse
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import (
     LocalReplyConfig,
     ResponseMapper,
 )
-from envoy_data_plane.envoy.extensions.http.custom_response.local_response_policy.v3 import LocalResponsePolicy
-from envoy_data_plane.envoy.type.matcher.v3 import (
+from mcp_extproc.envoy._api.http_custom_response_local_response_policy_v3 import LocalResponsePolicy
+from mcp_extproc.envoy._api.type_matcher_v3 import (
     HttpResponseHeaderMatchInput,
     HttpResponseLocalReplyMatchInput,
     HttpResponseStatusCodeMatchInput,
@@ -33,8 +36,8 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
     MetadataMatcherPathSegment,
     ValueMatcher,
 )
-from envoy_data_plane.xds.core.v3 import TypedExtensionConfig
-from envoy_data_plane.xds.type.matcher.v3 import (
+from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig
+from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
     Matcher,
     MatcherMatcherList,
     MatcherMatcherListFieldMatcher,
@@ -46,11 +49,8 @@ from envoy_data_plane.xds.type.matcher.v3 import (
     RegexMatcherGoogleRe2,
     StringMatcher,
 )
-
-from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.endpoint import endpoints
-from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE
 from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
+from mcp_extproc.envoy.message import Message
 from mcp_extproc.envoy.render.denials import denials
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
 from mcp_extproc.mcp import errors, transport
@@ -305,7 +305,7 @@ def _policy(predicate: _Predicate, policy: LocalResponsePolicy) -> MatcherMatche
     return MatcherMatcherListFieldMatcher(predicate=predicate, on_match=MatcherOnMatch(action=action))
 
 
-def _input(name: str, value: betterproto2.Message, matcher: StringMatcher) -> _Predicate:
+def _input(name: str, value: Message, matcher: StringMatcher) -> _Predicate:
     return _Predicate(
         single_predicate=MatcherMatcherListPredicateSinglePredicate(
             input=TypedExtensionConfig(name=name, typed_config=any_of(value)), value_match=matcher

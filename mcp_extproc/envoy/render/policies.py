@@ -8,24 +8,25 @@ one, and policies see what is forwarded to a server (docs/policies.md).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
-from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteMatch
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ExternalProcessor
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.type.matcher.v3 import (
+from msgspec import structs
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.envoy_message import Raw
+from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
+from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
+from mcp_extproc.envoy._api.config_route_v3 import Route, RouteAction, RouteMatch
+from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import ExternalProcessor
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
+from mcp_extproc.envoy._api.type_matcher_v3 import (
     MetadataMatcher,
     MetadataMatcherPathSegment,
     StringMatcher,
     ValueMatcher,
 )
-from envoy_data_plane.google.protobuf import Any
-
-from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.envoy_message import Raw
-from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
 from mcp_extproc.envoy.layout import LISTENER
+from mcp_extproc.envoy.message import Any
 from mcp_extproc.envoy.render import cors, rate_limits, verbatim
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
@@ -60,7 +61,7 @@ def around(
             found.append(item)
         elif judges_first:
             visit = _told_its_route(item)
-            found += [replace(visit, name=JUDGE), *policies, visit]
+            found += [structs.replace(visit, name=JUDGE), *policies, visit]
         else:
             found += [item, *policies]
     return found
@@ -81,9 +82,9 @@ def _raw(item: Raw) -> HttpFilter:
 
 def _told_its_route(item: HttpFilter) -> HttpFilter:
     assert item.typed_config is not None
-    processor = item.typed_config.unpack()
+    processor = item.typed_config.message
     assert isinstance(processor, ExternalProcessor)
-    return replace(item, typed_config=any_of(replace(processor, request_attributes=[_ROUTE_NAME])))
+    return structs.replace(item, typed_config=any_of(structs.replace(processor, request_attributes=[_ROUTE_NAME])))
 
 
 def for_the_endpoint(config: GatewayConfig) -> dict[str, Any]:

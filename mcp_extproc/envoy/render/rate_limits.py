@@ -9,21 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.policies import SECONDS, By, Principal, RateLimit, RateLimitService
+from mcp_extproc.contract import NAMESPACE, SERVER_HEADER
+from mcp_extproc.envoy._api.common_ratelimit_v3 import (
+    LocalRateLimitDescriptor,
+    RateLimitDescriptorEntry,
+)
+from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
+from mcp_extproc.envoy._api.config_core_v3 import (
     GrpcService,
     GrpcServiceEnvoyGrpc,
     Http2ProtocolOptions,
     RuntimeFractionalPercent,
 )
-from envoy_data_plane.envoy.config.endpoint.v3 import (
+from mcp_extproc.envoy._api.config_endpoint_v3 import (
     ClusterLoadAssignment,
     Endpoint,
     LbEndpoint,
     LocalityLbEndpoints,
 )
-from envoy_data_plane.envoy.config.ratelimit.v3 import RateLimitServiceConfig
-from envoy_data_plane.envoy.config.route.v3 import (
+from mcp_extproc.envoy._api.config_ratelimit_v3 import RateLimitServiceConfig
+from mcp_extproc.envoy._api.config_route_v3 import (
     HeaderMatcher,
     RateLimitAction,
     RateLimitActionGenericKey,
@@ -34,29 +41,20 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RateLimitOverride,
     RateLimitOverrideDynamicMetadata,
 )
-from envoy_data_plane.envoy.config.route.v3 import RateLimit as Descriptors
-from envoy_data_plane.envoy.extensions.common.ratelimit.v3 import (
-    LocalRateLimitDescriptor,
-    RateLimitDescriptorEntry,
-)
-from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import LocalRateLimit
-from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import RateLimit as GlobalRateLimit
-from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import RateLimitXRateLimitHeadersRfcVersion
-from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Config as SetMetadata
-from envoy_data_plane.envoy.extensions.filters.http.set_metadata.v3 import Metadata
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+from mcp_extproc.envoy._api.config_route_v3 import RateLimit as Descriptors
+from mcp_extproc.envoy._api.filters_http_local_ratelimit_v3 import LocalRateLimit
+from mcp_extproc.envoy._api.filters_http_ratelimit_v3 import RateLimit as GlobalRateLimit
+from mcp_extproc.envoy._api.filters_http_ratelimit_v3 import RateLimitXRateLimitHeadersRfcVersion
+from mcp_extproc.envoy._api.filters_http_set_metadata_v3 import Config as SetMetadata
+from mcp_extproc.envoy._api.filters_http_set_metadata_v3 import Metadata
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
+from mcp_extproc.envoy._api.type_matcher_v3 import StringMatcher
+from mcp_extproc.envoy._api.type_metadata_v3 import MetadataKey, MetadataKeyPathSegment
+from mcp_extproc.envoy._api.type_v3 import FractionalPercent, TokenBucket
+from mcp_extproc.envoy._api.upstreams_http_v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
-from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
-from envoy_data_plane.envoy.type.v3 import FractionalPercent, TokenBucket
-from envoy_data_plane.google.protobuf import Struct
-
-from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.policies import SECONDS, By, Principal, RateLimit, RateLimitService
-from mcp_extproc.contract import NAMESPACE, SERVER_HEADER
 from mcp_extproc.envoy.render.typed import any_of, header, seconds, socket_address
 from mcp_extproc.mcp.names import header_value
 
@@ -90,7 +88,7 @@ def filters(config: GatewayConfig) -> list[HttpFilter]:
         return found
     numbers = {str(index): _number(limit) for index, limit in limits if limit.requests is not None}
     if numbers:
-        fixed = SetMetadata(metadata=[Metadata(metadata_namespace=_NUMBERS, value=Struct.from_dict(numbers))])
+        fixed = SetMetadata(metadata=[Metadata(metadata_namespace=_NUMBERS, value=numbers)])
         found.append(HttpFilter(name=_NUMBERS_FILTER, typed_config=any_of(fixed)))
     asked = any_of(_global(service))
     return [*found, HttpFilter(name=GLOBAL_FILTER, typed_config=asked)]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from envoy_data_plane.envoy.config.cluster.v3 import (
+from mcp_extproc.config import Server
+from mcp_extproc.config.resilience import MAX_COUNT, Dns, Keepalive
+from mcp_extproc.config.resilience import CircuitBreakers as Breakers
+from mcp_extproc.config.resilience import HealthCheck as Checks
+from mcp_extproc.config.resilience import OutlierDetection as Outliers
+from mcp_extproc.envoy._api.clusters_common_dns_v3 import DnsLookupFamily
+from mcp_extproc.envoy._api.clusters_dns_v3 import DnsCluster, DnsClusterRefreshRate
+from mcp_extproc.envoy._api.config_cluster_v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
     Cluster,
@@ -16,7 +21,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     OutlierDetection,
     UpstreamConnectionOptions,
 )
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc.envoy._api.config_core_v3 import (
     HealthCheck,
     HealthCheckHttpHealthCheck,
     HealthCheckTcpHealthCheck,
@@ -24,26 +29,17 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Metadata,
     TcpKeepalive,
 )
-from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignmentPolicy
-from envoy_data_plane.envoy.config.route.v3 import (
+from mcp_extproc.envoy._api.config_endpoint_v3 import ClusterLoadAssignmentPolicy
+from mcp_extproc.envoy._api.config_route_v3 import (
     RetryPolicy,
     RetryPolicyRetryBackOff,
     RetryPolicyRetryHostPredicate,
     RouteActionHashPolicy,
     RouteActionHashPolicyHeader,
 )
-from envoy_data_plane.envoy.extensions.clusters.common.dns.v3 import DnsLookupFamily
-from envoy_data_plane.envoy.extensions.clusters.dns.v3 import DnsCluster, DnsClusterRefreshRate
-from envoy_data_plane.envoy.extensions.retry.host.omit_host_metadata.v3 import OmitHostMetadataConfig
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.v3 import CodecClientType, Int64Range, Percent
-from envoy_data_plane.google.protobuf import Struct
-
-from mcp_extproc.config import Server
-from mcp_extproc.config.resilience import MAX_COUNT, Dns, Keepalive
-from mcp_extproc.config.resilience import CircuitBreakers as Breakers
-from mcp_extproc.config.resilience import HealthCheck as Checks
-from mcp_extproc.config.resilience import OutlierDetection as Outliers
+from mcp_extproc.envoy._api.retry_host_omit_host_metadata_v3 import OmitHostMetadataConfig
+from mcp_extproc.envoy._api.retry_host_previous_hosts_v3 import PreviousHostsPredicate
+from mcp_extproc.envoy._api.type_v3 import CodecClientType, Int64Range, Percent
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH
 
@@ -176,18 +172,8 @@ def _range(statuses: str) -> Int64Range:
     return Int64Range(start=int(first), end=int(last or first) + 1)  # Envoy's range excludes its end.
 
 
-class _OutlierDetection(OutlierDetection):
-    """betterproto2 splits ``5xx`` into two words in either spelling, and Envoy may ignore unknown names."""
-
-    __module__ = OutlierDetection.__module__  # Where the types of its fields are resolved.
-
-    def to_dict(self, **options: Any) -> dict[str, Any]:
-        fields = super().to_dict(**options)
-        return {name.replace("5Xx", "5xx").replace("5_xx", "5xx"): value for name, value in fields.items()}
-
-
 def _outlier_detection(outliers: Outliers) -> OutlierDetection:
-    return _OutlierDetection(
+    return OutlierDetection(
         split_external_local_origin_errors=True,
         consecutive_5xx=outliers.consecutive_5xx or None,
         enforcing_consecutive_5xx=_enforced(outliers.consecutive_5xx),
@@ -261,7 +247,7 @@ def direct_retries(server: Server) -> RetryPolicy | None:
     retries = server.safe_retries
     if retries is None:
         return None
-    omit = OmitHostMetadataConfig(metadata_match=Metadata(filter_metadata={"envoy.lb": Struct.from_dict(REPAIR_MATCH)}))
+    omit = OmitHostMetadataConfig(metadata_match=Metadata(filter_metadata={"envoy.lb": dict(REPAIR_MATCH)}))
     return RetryPolicy(
         retry_on=NO_CONNECTION,
         num_retries=retries.num_retries,

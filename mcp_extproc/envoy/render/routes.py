@@ -6,8 +6,11 @@ can.
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.core.v3 import RoutingPriority
-from envoy_data_plane.envoy.config.route.v3 import (
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import Endpoint, endpoints
+from mcp_extproc.contract import CONNECTION_HEADER, NAMESPACE, OVER_SSE, REPAIR_ROUTE, SERVER_HEADER
+from mcp_extproc.envoy._api.config_core_v3 import RoutingPriority
+from mcp_extproc.envoy._api.config_route_v3 import (
     DirectResponseAction,
     HeaderMatcher,
     RetryPolicy,
@@ -18,18 +21,14 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatch,
     VirtualHost,
 )
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import ExtProcPerRoute
-from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import PreviousPrioritiesConfig
-from envoy_data_plane.envoy.type.matcher.v3 import (
+from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import ExtProcPerRoute
+from mcp_extproc.envoy._api.retry_priority_previous_priorities_v3 import PreviousPrioritiesConfig
+from mcp_extproc.envoy._api.type_matcher_v3 import (
     MetadataMatcher,
     MetadataMatcherPathSegment,
     StringMatcher,
     ValueMatcher,
 )
-
-from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.endpoint import Endpoint, endpoints
-from mcp_extproc.contract import CONNECTION_HEADER, NAMESPACE, OVER_SSE, REPAIR_ROUTE, SERVER_HEADER
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, cluster_name, repair_host
 from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, resilience, sticky
 from mcp_extproc.envoy.render.policies import EndpointRoutes

@@ -9,24 +9,22 @@ clients' listener. A request to the repair listener has lost the address, so the
 
 from __future__ import annotations
 
-import betterproto2
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as OneMutation
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
+from mcp_extproc.config import GatewayConfig, Server
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
+from mcp_extproc.envoy._api.config_core_v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import (
     HeaderMutation,
     HeaderMutationPerRoute,
     Mutations,
 )
-from envoy_data_plane.envoy.extensions.filters.http.stateful_session.v3 import StatefulSession, StatefulSessionPerRoute
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.extensions.http.stateful_session.envelope.v3 import (
+from mcp_extproc.envoy._api.filters_http_stateful_session_v3 import StatefulSession, StatefulSessionPerRoute
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
+from mcp_extproc.envoy._api.http_stateful_session_envelope_v3 import (
     EnvelopeSessionState,
     EnvelopeSessionStateHeader,
 )
-from envoy_data_plane.google.protobuf import Any
-
-from mcp_extproc.config import GatewayConfig, Server
 from mcp_extproc.envoy.layout import STICKY_SESSION
+from mcp_extproc.envoy.message import Any, Message
 from mcp_extproc.envoy.render.typed import any_of, extension
 
 _STATEFUL_SESSION = "envoy.filters.http.stateful_session"
@@ -79,7 +77,7 @@ def _anywhere(config: GatewayConfig) -> bool:
     return any(server.sticky_sessions for server in config.servers.values())
 
 
-def _nothing(name: str, message: betterproto2.Message) -> HttpFilter:
+def _nothing(name: str, message: Message) -> HttpFilter:
     """A filter that acts on some routes only. (A ``disabled`` one would stay disabled: when Envoy creates the filter
     chain, the server's route is not selected yet.)"""
     return HttpFilter(name=name, typed_config=any_of(message))

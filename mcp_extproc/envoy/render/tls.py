@@ -7,8 +7,10 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from envoy_data_plane.envoy.config.core.v3 import DataSource, TransportSocket
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+from mcp_extproc.address import TcpAddress
+from mcp_extproc.config import Server
+from mcp_extproc.envoy._api.config_core_v3 import DataSource, TransportSocket
+from mcp_extproc.envoy._api.transport_sockets_tls_v3 import (
     CertificateValidationContext,
     CommonTlsContext,
     SubjectAltNameMatcher,
@@ -16,10 +18,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     TlsCertificate,
     UpstreamTlsContext,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
-
-from mcp_extproc.address import TcpAddress
-from mcp_extproc.config import Server
+from mcp_extproc.envoy._api.type_matcher_v3 import StringMatcher
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.typed import any_of
 

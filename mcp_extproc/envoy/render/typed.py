@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import betterproto2
-from envoy_data_plane.envoy.config.core.v3 import (
+from mcp_extproc import address as ours
+from mcp_extproc.envoy._api.config_core_v3 import (
     Address,
     DataSource,
     HeaderValue,
@@ -16,20 +16,18 @@ from envoy_data_plane.envoy.config.core.v3 import (
     SubstitutionFormatString,
     TypedExtensionConfig,
 )
-from envoy_data_plane.google.protobuf import Any
-
-from mcp_extproc import address as ours
+from mcp_extproc.envoy.message import Any, Message
 
 ZERO = timedelta(0)
 """Envoy's value for "no timeout"."""
 
 
-def any_of(message: betterproto2.Message) -> Any:
+def any_of(message: Message) -> Any:
     """A message as ``google.protobuf.Any``."""
-    return Any.pack(message)
+    return Any(message)
 
 
-def extension(name: str, message: betterproto2.Message) -> TypedExtensionConfig:
+def extension(name: str, message: Message) -> TypedExtensionConfig:
     """A named extension."""
     return TypedExtensionConfig(name=name, typed_config=any_of(message))
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.cluster.v3 import ClusterTransportSocketMatch
-from envoy_data_plane.envoy.config.core.v3 import TransportSocket
-from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
-from envoy_data_plane.google.protobuf import Struct
-
 from mcp_extproc.config import Server
+from mcp_extproc.envoy._api.config_cluster_v3 import ClusterTransportSocketMatch
+from mcp_extproc.envoy._api.config_core_v3 import TransportSocket
+from mcp_extproc.envoy._api.transport_sockets_raw_buffer_v3 import RawBuffer
 from mcp_extproc.envoy.render import tls
 from mcp_extproc.envoy.render.typed import any_of
 
@@ -23,7 +21,7 @@ def transport_socket_matches(server: Server) -> list[ClusterTransportSocketMatch
 def _plain_repair() -> ClusterTransportSocketMatch:
     return ClusterTransportSocketMatch(
         name="repair",
-        match=Struct.from_dict(REPAIR_MATCH),
+        match=dict(REPAIR_MATCH),
         transport_socket=TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=any_of(RawBuffer())),
     )
 
@@ -31,6 +29,6 @@ def _plain_repair() -> ClusterTransportSocketMatch:
 def _tls_replicas(server: Server) -> ClusterTransportSocketMatch:
     return ClusterTransportSocketMatch(
         name="tls",
-        match=Struct(),
+        match={},
         transport_socket=tls.to_server(server),
     )

@@ -17,10 +17,10 @@ from mcp_extproc.cli import cli
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.envoy.attach.endpoint import attach
-from mcp_extproc.envoy.attach.fields import camel
 from mcp_extproc.envoy.attach.fragments import fragments
 from mcp_extproc.envoy.attach.target import Choice
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.message import camel
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support import edge
 

@@ -39,8 +39,33 @@ def program(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def imported(*arguments: str) -> set[str]:
+    """Packages that a command imports."""
+    command = [sys.executable, "-S", "-X", "importtime", "-m", "mcp_extproc", *arguments]
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(command, capture_output=True, env=environment, text=True, timeout=60, check=True)
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+
+
 def test_version() -> None:
     assert run("--version").output == f"mcp-extproc, version {__version__}\n"
+    assert program("--version").stdout == f"mcp-extproc, version {__version__}\n"
+
+
+def test_version_imports_nothing() -> None:
+    found = imported("--version")
+    assert "mcp_extproc" in found
+    assert not found & {"asyncio", "click", "dataclasses", "logging", "pydantic"}
+
+
+def test_validate_imports_only_what_it_needs(file: Path) -> None:
+    found = imported("validate", str(file))
+    assert {"mcp_extproc", "pydantic"} <= found
+    assert not found & {"aiohttp", "asyncio", "cryptography", "envoy_data_plane", "grpc", "msgspec", "rich", "uvloop"}
+
+
+def test_commands_are_found_under_their_names() -> None:
+    assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in cli.commands}
 
 
 def test_validate(file: Path) -> None:

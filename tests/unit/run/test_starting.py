@@ -11,6 +11,7 @@ import pytest
 
 from mcp_extproc.config import FileSource, Loaded, load
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.run.nursery import Programs
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.standalone import StandaloneGateway
@@ -108,7 +109,7 @@ class TestWorkers:
     @pytest.fixture
     def workers(self, served: Loaded, tmp_path: Path) -> Workers:
         layout = Layout.in_directory(tmp_path)
-        return Workers(FileSource(tmp_path / "gateway.yaml", {}), served, "s" * 32, layout, [], tmp_path, None, 0.0)
+        return Workers(FileSource(tmp_path / "gateway.yaml", {}), served, Programs({}), layout, [], tmp_path, None, 0.0)
 
     @pytest.mark.parametrize("broken", ["write_watched", "start", "write_bootstrap"])
     async def test_what_does_not_start(

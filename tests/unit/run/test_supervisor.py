@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
-from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from mcp_extproc import tasks
-from mcp_extproc.address import UnixAddress
+from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Loaded, load
 from mcp_extproc.run import supervisor
-from mcp_extproc.run.process import StartError, spawn
+from mcp_extproc.run.nursery import Programs
+from mcp_extproc.run.process import Child, StartError, spawn
 from mcp_extproc.run.supervisor import Supervisor
 from tests.support.waiting import eventually
 
@@ -31,14 +32,15 @@ class Children(Supervisor):
     """
 
     def __init__(self, config: Loaded, directory: Path) -> None:
-        super().__init__(config, [], [UnixAddress(str(directory / name)) for name in "ab"], {})
+        super().__init__(config, [], [UnixAddress(str(directory / name)) for name in "ab"], Programs({}))
         self.fails: list[Exception | None] = []
-        self.started: list[tuple[Process, Loaded]] = []
+        self.started: list[tuple[Child, Loaded]] = []
 
-    async def _started(self, config: Loaded, *where: str, descriptors: Sequence[int] = ()) -> Process:
+    async def _started(self, config: Loaded, listen: Address | socket.socket) -> Child:
         if self.fails and (error := self.fails.pop(0)) is not None:
             raise error
-        Path(where[1].removeprefix("unix:")).touch()
+        assert isinstance(listen, UnixAddress)
+        Path(listen.path).touch()
         process = await spawn(["sleep", "1000"])
         self.started.append((process, config))
         return process
@@ -48,6 +50,7 @@ class Children(Supervisor):
 async def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Children]:
     monkeypatch.setattr(tasks, "RESTART_SECONDS", (0.01,))
     monkeypatch.setattr(supervisor, "_RESTART_SECONDS", (0.01,))
+    monkeypatch.setattr(supervisor, "_APART_SECONDS", 0.01)
     with tempfile.TemporaryDirectory(prefix="mcp") as directory:  # paths of sockets have to be short
         children = Children(configuration(tmp_path), Path(directory))
         await children.start()

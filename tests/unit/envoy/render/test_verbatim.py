@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap, BootstrapStaticResources
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mcp_extproc.config import ConfigError, loads
+from mcp_extproc.envoy._api.config_bootstrap_v3 import Bootstrap, BootstrapStaticResources
+from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
 from mcp_extproc.envoy.attach.fields import plain
 from mcp_extproc.envoy.render import verbatim
 from mcp_extproc.envoy.render.bootstrap import to_json

@@ -1,0 +1,162 @@
+"""The start of `run`: the time from nothing to the first answered call, and the memory of its Python processes then.
+
+Time is a multiple of that of a program that only imports the larger libraries, taken just before: both depend on the machine
+and its disk alike. Memory is PSS: pages that several processes share count once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.children import Child
+from bench.errors import BenchError
+from bench.systems import free_port
+
+IMPORTS = "import pydantic, aiohttp, grpc, yaml"
+
+WORKERS = (1, 2)
+
+_COMMAND = Path(sys.executable).with_name("mcp-extproc")
+_PATIENCE = 60.0
+_PAUSE = 0.005
+_SETTLES = 1.0
+"""Seconds until what is read of memory is what stays."""
+
+GOALS = {1: (3.0, 70.0), 2: (3.0, 95.0)}
+"""By number of workers: multiples of :data:`IMPORTS`, and MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Starts with one number of workers."""
+
+    workers: int
+    seconds: tuple[float, ...]
+    multiples: tuple[float, ...]
+    """Of :data:`IMPORTS`."""
+    memory: Mapping[str, float]
+    """MB of each Python process, after the last start."""
+
+
+def measure(rounds: int, directory: Path, envoy: Path) -> list[Start]:
+    """Starts `run` with each of :data:`WORKERS`, several times.
+
+    Raises:
+        BenchError: it does not start.
+    """
+    with Child.module("bench.upstream", directory) as upstream:
+        server = int(upstream.read_line().split()[0])
+        _imports()  # from here on the disk is warm
+        return [_starts(workers, rounds, directory, envoy, server) for workers in WORKERS]
+
+
+def _starts(workers: int, rounds: int, directory: Path, envoy: Path, server: int) -> Start:
+    seconds, multiples = [], []
+    memory: dict[str, float] = {}
+    for _ in range(rounds):
+        unit = _imports()
+        took, memory = _start(workers, directory, envoy, server)
+        seconds.append(took)
+        multiples.append(took / unit)
+    return Start(workers, tuple(seconds), tuple(multiples), memory)
+
+
+def _imports() -> float:
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+    return time.perf_counter() - begun
+
+
+def _start(workers: int, directory: Path, envoy: Path, server: int) -> tuple[float, dict[str, float]]:
+    port = free_port()
+    file = directory / "run.json"
+    file.write_text(json.dumps({
+        "servers": {"s": {"url": f"http://127.0.0.1:{server}/mcp"}}, "log": {"access": "", "level": "warning"},
+    }))  # fmt: skip
+    command: list[str | Path] = [
+        _COMMAND,
+        "run",
+        file,
+        "--port",
+        str(port),
+        "--json",
+        "--workers",
+        str(workers),
+        "--envoy",
+        envoy,
+    ]
+    begun = time.perf_counter()
+    with Child("run", command, directory) as gateway:
+        while not _is_answered(port):
+            gateway.check()
+            if time.perf_counter() - begun > _PATIENCE:
+                raise BenchError(f"`run` answered no call within {_PATIENCE:g} s")
+            time.sleep(_PAUSE)
+        took = time.perf_counter() - begun
+        time.sleep(_SETTLES)
+        names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in gateway.pids()}
+        return took, {f"{name} {pid}": pss(pid) for pid, name in names.items() if name != "envoy"}
+
+
+def _is_answered(port: int) -> bool:
+    """Whether a new client is served."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+    try:
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
+        session, _ = _asked(connection, "initialize", hello, {})
+        if session is None:
+            return False
+        call = {"name": "s__echo", "arguments": {"text": "x"}}
+        _, answer = _asked(connection, "tools/call", call, {"mcp-session-id": session})
+        return b'"result"' in answer
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _asked(
+    connection: http.client.HTTPConnection, method: str, params: object, headers: Mapping[str, str]
+) -> tuple[str | None, bytes]:
+    """The session id and the body of an answer."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    always = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    connection.request("POST", "/mcp", body, {**always, **headers})
+    response = connection.getresponse()
+    return response.headers["mcp-session-id"], response.read()
+
+
+def pss(pid: int) -> float:
+    """MB of a process, shared pages in parts (proc(5), smaps_rollup)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def table(starts: Sequence[Start]) -> str:
+    """As Markdown."""
+    lines = [
+        f'**start of `run`**, as a multiple of `python -c "{IMPORTS}"`, and PSS of its Python processes',
+        "",
+        "| workers | start to the first answered call | must | MB | must |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for start in starts:
+        time_goal, memory_goal = GOALS[start.workers]
+        multiple, memory = statistics.median(start.multiples), sum(start.memory.values())
+        lines.append(
+            f"| {start.workers} | {multiple:.1f} ({statistics.median(start.seconds):.2f} s){_missed(multiple, time_goal)} "
+            f"| ≤ {time_goal:g} | {memory:.0f}{_missed(memory, memory_goal)} | ≤ {memory_goal:g} |"
+        )
+    return "\n".join(lines)
+
+
+def _missed(value: float, goal: float) -> str:
+    return " **missed**" if value > goal else ""

@@ -1,0 +1,12 @@
+"""envoy.extensions.retry.priority.previous_priorities.v3, as far as it is used. Written by `python -m protos.envoy_types`: do not edit."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mcp_extproc.envoy.message import Message
+
+
+class PreviousPrioritiesConfig(Message):
+    FULL_NAME: ClassVar[str] = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+    update_frequency: int = 0
