@@ -14,6 +14,8 @@ from mcp_extproc.mcp.sessions import Session, UpstreamSession
 
 NO_ROOM: Final = "no_room"
 """:attr:`Failed.reason` where the gateway itself may hold no more."""
+STARTING: Final = "starting"
+""":attr:`Failed.reason` where the server's program does not answer yet, and joins the session when it does."""
 
 
 @dataclass(frozen=True, slots=True)

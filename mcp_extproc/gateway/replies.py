@@ -8,7 +8,7 @@ from dataclasses import replace
 from mcp_extproc.gateway import merge, refusals
 from mcp_extproc.gateway.decision import Reply
 from mcp_extproc.gateway.facts import Note, RequestFacts
-from mcp_extproc.gateway.legs import NO_ROOM, Failed, Outcome
+from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Failed, Outcome
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.errors import McpError
@@ -46,6 +46,11 @@ def nobody_answered(outcomes: Sequence[Outcome], id: bytes, facts: RequestFacts)
     if not failed or len(failed) < len(outcomes):
         return None
     return reject(all_failed(failed).about(id), facts, failure_notes(outcomes))
+
+
+def is_starting(outcomes: Sequence[Outcome]) -> bool:
+    """Whether a server joins the session by itself, before long. Until then there is less of everything, which is no error."""
+    return any(isinstance(outcome, Failed) and outcome.reason == STARTING for outcome in outcomes)
 
 
 def all_failed(failed: Sequence[Failed]) -> McpError:

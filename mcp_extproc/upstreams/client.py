@@ -23,9 +23,9 @@ import orjson
 from mcp_extproc import __version__
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Limits
-from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
+from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER, STARTING_KEY
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.legs import NO_ROOM, Failed
+from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Failed
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
 from mcp_extproc.held import Holding
 from mcp_extproc.mcp import jsontext, methods, transport, versions
@@ -593,7 +593,14 @@ def _error_answer(raw: msgspec.Raw) -> UpstreamError:
     error = _object(raw, "JSON-RPC error")
     code = bytes(error.get("code", msgspec.Raw(b"no code")))[:24].decode(errors="replace")
     text = jsontext.text_of(error["message"]) if "message" in error else None
-    return UpstreamError("error", f"answered with error {code}: {text or 'no message'}")
+    reason = STARTING if _is_starting(error) else "error"
+    return UpstreamError(reason, f"answered with error {code}: {text or 'no message'}")
+
+
+def _is_starting(error: jsontext.Members) -> bool:
+    """Whether an error is the bridge's about a program that needs long to start."""
+    data = jsontext.object_in(error, "data")
+    return data is not None and bytes(data.get(STARTING_KEY, b"")) == b"true"
 
 
 def _object(raw: msgspec.Raw, what: str) -> jsontext.Members:

@@ -203,7 +203,7 @@ async def test_a_bridge_that_has_nothing_to_do_yet(place: Place, alpha: Scripted
     log = place.directory / "bridge.log"
     async with at_path(place).running() as bridge:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mcp_extproc", "health", "--bridge", address
+            sys.executable, "-m", "mcp_extproc", "health", "--bridge", address, "--timeout", "30"
         )
         assert await process.wait() == 0
         write(place, alpha=alpha.url, local={"command": "${NOT_SET_ANYWHERE}", "args": []})

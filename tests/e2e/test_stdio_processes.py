@@ -103,6 +103,31 @@ async def test_a_reload_that_removes_and_adds(tmp_path: Path) -> None:
             await process.communicate()
 
 
+async def test_the_only_server_takes_long_to_start(tmp_path: Path) -> None:
+    """A session begins at once, and the server joins it."""
+    ready = tmp_path / "ready"
+    file = tmp_path / "gateway.yaml"
+    file.write_text(json.dumps({"servers": {"late": {
+        "command": [*SERVER, "when", str(ready)], "discovery_timeout": "2s",
+    }}}))  # fmt: skip
+    async with running(file, "--port", "0", "--json") as process, client((await announced(process))["url"]) as agent:
+        session = await agent.initialize()
+        listed = (await agent.rpc("tools/list", mcp_session_id=session)).result
+        assert listed["tools"] == []
+        assert [missing["reason"] for missing in listed["_meta"]["mcp-extproc/unavailable"]] == ["starting"]
+        ready.touch()
+
+        async def joined() -> bool:
+            answer = await agent.rpc("tools/list", mcp_session_id=session)
+            return any(tool["name"] == "late__pid" for tool in answer.result["tools"])
+
+        await eventually(joined, "the server")
+        assert is_alive(await call(agent, session, "late__pid"))
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            await process.communicate()
+
+
 async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     """The start goes on without it, and names it."""
     file = write(tmp_path, {"mcpServers": {"good": entry("good"), "absent": {"command": "nonsense"}}})

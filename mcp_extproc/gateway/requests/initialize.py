@@ -67,10 +67,10 @@ def _session(
     """The client's session, with those servers that could be opened.
 
     Raises:
-        McpError: there is none.
+        McpError: there is none, and none is starting.
     """
     upstreams = {o.server: o.session for o in outcomes if isinstance(o, Opened)}
-    if not upstreams:
+    if not upstreams and not replies.is_starting(outcomes):
         raise replies.all_failed(merge.failures(outcomes))
     return Session(
         audience=served.audience,

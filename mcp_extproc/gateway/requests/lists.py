@@ -31,7 +31,8 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         raise refusals.invalid_cursor()
 
     def answer(outcomes: Sequence[Outcome], _: float) -> Slices[Decision]:
-        if (refused := replies.nobody_answered(outcomes, ask.request.id, ask.facts)) is not None:
+        refused = replies.nobody_answered(outcomes, ask.request.id, ask.facts)
+        if refused is not None and not replies.is_starting(outcomes):
             return refused
         failed = merge.failures(outcomes)
         assert method.entry is not None

@@ -10,7 +10,7 @@ import pytest
 
 from mcp_extproc import __version__
 from mcp_extproc.gateway.decision import FanOut, Reply
-from mcp_extproc.gateway.legs import Failed, OpenLeg, Outcome
+from mcp_extproc.gateway.legs import STARTING, Failed, OpenLeg, Outcome
 from mcp_extproc.mcp.sessions import Session
 from tests.unit.gateway.support import NOW, Rig, answer, as_reply, catalog_of, config, head, message, opened, upstream
 
@@ -175,6 +175,16 @@ def test_all_servers_failing_is_an_error_without_a_session() -> None:
     assert "mcp-session-id" not in dict(reply.headers)
     assert len(reply.notes) == 2
     assert reply.facts.metadata()["error_reason"] == "upstream_unavailable"
+
+
+def test_a_session_begins_while_its_only_server_starts() -> None:
+    """It joins later: a program may be downloaded first."""
+    rig = Rig()
+    reply = merged(rig, [Failed("a", STARTING, "is still starting"), Failed("b", "connect", "is unreachable")], NOW)
+    assert session_of(rig, reply).upstreams == {}
+    result = answer(reply)["result"]
+    assert [missing["reason"] for missing in result["_meta"]["mcp-extproc/unavailable"]] == [STARTING, "connect"]
+    assert "tools" in result["capabilities"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.gateway.decision import FanOut, Forward, Reply
-from mcp_extproc.gateway.legs import Failed, Listed, ListLeg
+from mcp_extproc.gateway.legs import STARTING, Failed, Listed, ListLeg
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.methods import Handling, Method
 from tests.unit.gateway.support import (
@@ -85,6 +85,13 @@ def test_all_servers_down_is_no_empty_list() -> None:
     assert (reply.status, answer(reply)["id"], answer(reply)["error"]["code"]) == (200, 7, -32603)
     assert "'a' is unreachable" in answer(reply)["error"]["message"]
     assert len(reply.notes) == 2
+
+
+def test_a_list_is_empty_while_the_only_server_starts() -> None:
+    reply = Rig().merged(LIST, [Failed("a", STARTING, "is still starting"), Failed("b", "timeout", "did not answer")])
+    assert tools(reply) == []
+    missing = answer(reply)["result"]["_meta"]["mcp-extproc/unavailable"]
+    assert [entry["reason"] for entry in missing] == [STARTING, "timeout"]
 
 
 def test_a_list_that_was_cut_is_given_and_said_to_be() -> None:
