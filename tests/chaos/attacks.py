@@ -17,7 +17,7 @@ from bench.stats import percentile
 from tests.chaos.hostile_server import DID
 from tests.chaos.load import Load, load
 from tests.support.gateway import TestClient, gateway
-from tests.support.processes import ROOT, free_port, http_server, program, sdk_server
+from tests.support.processes import ROOT, free_port, http_server, program
 
 CALM = "calm"
 """The server that the other client calls. The hostile one is merged with it."""
@@ -122,12 +122,13 @@ async def run(attack: Attack, folder: Path) -> Result:
 
 async def _servers(attack: Attack, folder: Path, stack: AsyncExitStack) -> dict[str, dict[str, Any]]:
     """Start those that the gateway does not start itself. Returns the sections of all in its configuration."""
-    ports = {CALM: free_port()}
-    commands = {CALM: sdk_server(CALM, ports[CALM])}
-    if attack.server is not None:
-        port = ports["hostile"] = free_port()
-        commands["hostile"] = [sys.executable, "-m", "tests.chaos.hostile_server", attack.server, str(port)]
-    servers = [http_server(command, ports[name], log=folder / f"{name}.log") for name, command in commands.items()]
+    kinds = {CALM: "calm"} if attack.server is None else {CALM: "calm", "hostile": attack.server}
+    ports = {name: free_port() for name in kinds}
+    servers = [
+        http_server([sys.executable, "-m", "tests.chaos.hostile_server", kind, str(ports[name])], ports[name],
+                    log=folder / f"{name}.log")
+        for name, kind in kinds.items()
+    ]  # fmt: skip
     await asyncio.gather(*map(stack.enter_async_context, servers))
     sections: dict[str, dict[str, Any]] = {
         name: {"url": f"http://127.0.0.1:{port}/mcp"} for name, port in ports.items()

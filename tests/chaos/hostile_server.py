@@ -76,6 +76,18 @@ async def _accept(request: web.Request, message: dict[str, Any]) -> web.StreamRe
     return answer(message, result={})
 
 
+def _calm(server: ScriptedServer) -> None:
+    """No harm at all: another client's server. It costs as little as it can, so that figures are the gateway's."""
+
+    async def add(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        numbers = message["params"]["arguments"]
+        text = f"calm: {numbers['a'] + numbers['b']}"
+        return answer(message, result={"content": [{"type": "text", "text": text}]})
+
+    server.pages = [[tool("add")]]
+    server.on["tools/call"] = add
+
+
 def _quiet(server: ScriptedServer) -> None:
     server.capabilities |= {"resources": {"subscribe": True}, "logging": {}}
     server.on |= {"resources/subscribe": _accept, "logging/setLevel": _accept}
@@ -110,6 +122,7 @@ def _large_lists(server: ScriptedServer) -> None:
 
 
 KINDS: dict[str, Callable[[ScriptedServer], None]] = {
+    "calm": _calm,
     "quiet": _quiet,
     "pinging": _pinging,
     "closing": _closing,
