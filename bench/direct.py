@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +30,8 @@ class DirectChild:
         """Makes the handshake. Raises BenchError if the answer is none."""
         info = {"name": "mcp-extproc bench", "version": "1"}
         params = {"protocolVersion": _VERSION, "capabilities": {}, "clientInfo": info}
-        self._write({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+        with suppress(BrokenPipeError):  # it has ended: then there is no answer
+            self._write({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
         assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if b'"serverInfo"' not in answer:
@@ -41,7 +43,7 @@ class DirectChild:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._process:  # closes its pipes and waits
+        with suppress(BrokenPipeError), self._process:  # closes its pipes and waits
             self._process.terminate()
 
     def _write(self, message: Any) -> None:
