@@ -70,9 +70,14 @@ class HeldBytes:
         room = self.most if held <= self.most // LITTLE else self.most - self.share
         if held > self.share or self._total + size > room:
             return False
-        self._by_holder[holder] = held
-        self._total += size
+        self.take_again(holder, size)
         return True
+
+    def take_again(self, holder: str, size: int) -> None:
+        """For :class:`Holding`: what it gave back, and nobody else has taken since. There may be less room than when it was
+        taken first, as others have what is kept for those who hold little."""
+        self._by_holder[holder] += size
+        self._total += size
 
     def give_back(self, holder: str, size: int) -> None:
         """For :class:`Holding`."""
@@ -146,6 +151,14 @@ class Holding:
         """For :class:`Part`: more bytes, or fewer where ``size`` is negative; whether they are there."""
         return self._change(self._reserved, self._used + size)
 
+    def use_again(self, size: int) -> None:
+        """For :class:`Part`: what was given back a moment ago, and nobody else has taken since."""
+        self._used += size
+        more = max(self._reserved, self._used) - self._taken
+        if more > 0:
+            self._taken += more
+            self._bytes.take_again(self._holder, more)
+
     def _change(self, reserved: int, used: int) -> bool:
         more = max(reserved, used) - self._taken
         if more > 0 and not self._bytes.take(self._holder, more):
@@ -194,14 +207,23 @@ class Part:
     def take_over(self, other: Part | None, size: int) -> bool:
         """Hold so many bytes more, and the other, if there is one, that many less, or none: nobody gets them in between.
         Whether they are there; if not, nothing changes."""
-        if other is None:
-            return self.keep(self._size + size)
+        given = 0 if other is None else min(other._size, size)
+        if not self._is_handed_over(other, given, size):
+            return False
+        self._size += size
+        if other is not None:
+            other._size -= given
+        return True
+
+    def _is_handed_over(self, other: Part | None, given: int, size: int) -> bool:
+        if other is None or other._holding is self._holding:
+            # One change of the sum: what is given needs no room of its own.
+            return self._holding.use(size - given)
         with self._bytes.handing_over():
-            before = other._size
-            other.keep(max(0, before - size))
-            is_there = self.keep(self._size + size)
+            other._holding.use(-given)
+            is_there = self._holding.use(size)
             if not is_there:
-                other.keep(before)
+                other._holding.use_again(given)
         return is_there
 
     def wait(self, size: int, on_kept: Callable[[], object]) -> Waiting | None:

@@ -160,6 +160,40 @@ def test_what_is_taken_over_is_nobody_elses_in_between() -> None:
     assert got == [True]
 
 
+def full(held: HeldBytes) -> None:
+    """Those who hold little have the last quarter, too."""
+    number = 0
+    while held.holding(f"little {number}").part().keep(MOST // 256):
+        number += 1
+    assert held.total == MOST
+
+
+def test_what_is_handed_over_within_a_request_stays_counted_where_all_is_full() -> None:
+    """It is no more than before."""
+    held = HeldBytes(MOST)
+    holding = held.holding("a")
+    reader, stream = holding.part(), holding.part()
+    reader.keep(SHARE)
+    full(held)
+    assert stream.take_over(reader, SHARE // 2)
+    assert (held.of("a"), held.total) == (SHARE, MOST)
+    stream.keep(0)
+    assert held.of("a") == SHARE // 2
+    reader.keep(0)
+    assert held.of("a") == 0
+
+
+def test_what_is_not_taken_over_where_all_is_full_stays_with_who_had_it() -> None:
+    held = HeldBytes(MOST)
+    reader, stream = held.holding("a").part(), held.holding("b").part()
+    reader.keep(SHARE)
+    full(held)
+    assert not stream.take_over(reader, SHARE)
+    assert (held.of("a"), held.of("b"), held.total) == (SHARE, 0, MOST)
+    reader.keep(0)
+    assert (held.of("a"), held.total) == (0, MOST - SHARE)
+
+
 _steps = st.tuples(st.sampled_from("abcdef"), st.sampled_from([0, 100, SHARE // 3, SHARE, SHARE + 1, -1]))
 
 
