@@ -340,10 +340,8 @@ class Conversation:
 
     def _settle(self) -> None:
         stream = self._common()
-        while stream is not None and self._waiting:
-            message = self._waiting.popleft()
-            self._waiting_size -= len(message.text)
-            stream.put(message.text, self._late)
+        while stream is not None and self._waiting and stream.put(self._waiting[0].text, self._late):
+            self._waiting_size -= len(self._waiting.popleft().text)
 
     def _drop(self, messages: list[Incoming]) -> list[bytes]:
         """What is to be answered to the server."""

@@ -254,6 +254,22 @@ def test_what_waits_gives_way_where_there_is_no_room() -> None:
     assert held.total == 0
 
 
+def test_what_has_waited_is_not_lost_where_others_hold_all_there_is() -> None:
+    """A question without an answer would keep the server waiting."""
+    held = HeldBytes(1 << 20)
+    session = conversation(1 << 20, held)
+    question = message(id="q", method="elicitation/create", params={"message": "x" * 100_000})
+    assert session.receive(question) == []
+    number = 0
+    while held.holding(f"little {number}").part().keep(1 << 12):
+        number += 1
+    stream = session.stream()
+    session.listen(stream)
+    assert held.of("") == stream.size == len(question.text)
+    assert taken(stream) == [question.text]
+    assert held.of("") == 0
+
+
 def test_a_stream_that_is_cut_holds_nothing(stage: Stage) -> None:
     stream = stage.listen()
     cut = []
