@@ -262,9 +262,9 @@ class Child:
         if self._process.stdin is not None:
             self._process.stdin.close()
         processes.send_to_group(signal.SIGTERM, self.pid)
-        processes.send(signal.SIGTERM, await self._strays(0))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
+                processes.send(signal.SIGTERM, await self._strays(0))
                 await self._process.exited.wait()
                 for pause in processes.pauses():
                     if not await self._strays(pause) and not processes.is_group(self.pid):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -21,6 +21,9 @@ MARK: Final = "MCP_EXTPROC_CHILD"
 """In the environment of each child: whose it is, as the bridge's process id, a dot, and a number."""
 
 _MARK_START = f"{MARK}=".encode()
+
+_NOTHING_SEEN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors that say nothing about a process: it may be there."""
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
@@ -63,15 +66,33 @@ def ending_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> 
 
 
 def table() -> dict[int, ProcessEntry]:
-    """All processes, as proc(5) shows them."""
+    """All processes, as proc(5) shows them.
+
+    Raises:
+        OSError: they can't be seen now.
+    """
     found = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 - many, and only names are needed
         if entry.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
+            with contextlib.suppress(ValueError, IndexError):
                 # The name, in parentheses, may hold anything.
-                fields = Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2].split()
+                fields = _said_of(int(entry), "stat").rpartition(b")")[2].split()
                 found[int(entry)] = ProcessEntry(int(fields[1]), int(fields[2]), fields[0] == b"Z")
     return found
+
+
+def _said_of(pid: int, file: str) -> bytes:
+    """What a file of proc(5) says of a process; nothing where it has ended, or is another user's.
+
+    Raises:
+        OSError: no file can be opened now.
+    """
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes()
+    except OSError as error:
+        if error.errno in _NOTHING_SEEN:
+            raise
+        return b""
 
 
 def below(root: int, processes: Mapping[int, ProcessEntry]) -> set[int]:
@@ -89,17 +110,15 @@ def below(root: int, processes: Mapping[int, ProcessEntry]) -> set[int]:
 
 
 def mark_of(pid: int) -> str | None:
-    """The mark of a process; ``None`` where it has none, or has ended."""
-    with contextlib.suppress(OSError):
-        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            if variable.startswith(_MARK_START):
-                return variable.removeprefix(_MARK_START).decode(errors="replace")
+    """The mark of a process; ``None`` where it has none, or has ended.
+
+    Raises:
+        OSError: it can't be seen now.
+    """
+    for variable in _said_of(pid, "environ").split(b"\0"):
+        if variable.startswith(_MARK_START):
+            return variable.removeprefix(_MARK_START).decode(errors="replace")
     return None
-
-
-def of_bridge(bridge: int, pids: Iterable[int]) -> list[int]:
-    """Those of some processes that came from the children of a bridge."""
-    return [pid for pid in pids if (mark_of(pid) or "").startswith(f"{bridge}.")]
 
 
 def is_group(group: int) -> bool:
@@ -197,20 +216,28 @@ WAITED: Final = Waited()
 
 
 class Look:
-    """What there is below this process at a moment."""
+    """What there is below this process at a moment.
+
+    Raises:
+        OSError: it can't be seen now. To see only a part would look as if no more were left.
+    """
 
     def __init__(self) -> None:
         self.table: Final = table()
-
-    @cached_property
-    def strays(self) -> Mapping[str, list[int]]:
+        self.strays: Final[Mapping[str, list[int]]] = self._strays()
         """The processes that came from children and are none themselves, by their mark."""
+
+    def _strays(self) -> Mapping[str, list[int]]:
         waited = WAITED.pids
         found: dict[str, list[int]] = {}
         for pid in below(os.getpid(), self.table):
             if not self.table[pid].is_zombie and pid not in waited and (mark := mark_of(pid)) is not None:
                 found.setdefault(mark, []).append(pid)
         return found
+
+    def of_bridge(self, bridge: int) -> list[int]:
+        """The processes that came from the children of a bridge."""
+        return [pid for mark, pids in self.strays.items() if mark.startswith(f"{bridge}.") for pid in pids]
 
 
 def pauses() -> Iterator[float]:
@@ -229,7 +256,8 @@ class Looks:
         self._waiting: list[asyncio.Future[Look]] = []
 
     async def next(self, pause: float) -> Look:
-        """Look after a pause, or sooner where somebody else looks. Orphans that have ended are collected then.
+        """Look after a pause, or sooner where somebody else looks. Orphans that have ended are collected then. As long as
+        nothing can be seen (no descriptor is left, say), this waits: whoever has to act in time sets a time-out.
 
         Args:
             pause: seconds.
@@ -244,12 +272,18 @@ class Looks:
             timer.cancel()
 
     def _look(self) -> None:
-        waiting, self._waiting = [one for one in self._waiting if not one.done()], []
-        if waiting:
+        self._waiting = [one for one in self._waiting if not one.done()]
+        if not self._waiting:
+            return
+        try:
             look = Look()
-            WAITED.reap_others(look.table)
-            for one in waiting:
-                one.set_result(look)
+        except OSError:
+            asyncio.get_running_loop().call_later(_LONGEST_PAUSE, self._look)
+            return
+        WAITED.reap_others(look.table)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.set_result(look)
 
 
 LOOKS: Final = Looks()

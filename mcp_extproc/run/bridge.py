@@ -235,8 +235,7 @@ async def _end_orphans(bridge: int) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(STOP_SECONDS):
             for pause in processes.pauses():
-                look = await processes.LOOKS.next(pause)
-                left = processes.of_bridge(bridge, processes.below(os.getpid(), look.table))
+                left = (await processes.LOOKS.next(pause)).of_bridge(bridge)
                 if not left:
                     return
                 processes.send(signal.SIGKILL, left)

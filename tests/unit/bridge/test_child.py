@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections import Counter
 
 import pytest
 
+from mcp_extproc.bridge import child as child_module
+from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.child import Child, Reports
 from mcp_extproc.bridge.lines import Skipped
 from mcp_extproc.bridge.messages import Incoming
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.upstreams.turns import Turns
+from tests.support.waiting import PATIENCE, eventually
 from tests.unit.bridge.support import HELD, spec
 
 LINES = 1000
@@ -64,3 +68,21 @@ async def test_others_have_their_turn_while_children_flood(writes: str) -> None:
     rounds.stop()
     assert rounds.happened.total() == CHILDREN * LINES
     assert max(rounds.happened.values()) <= MOST
+
+
+async def test_a_child_ends_though_no_process_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed like any other that does not end by itself."""
+
+    def table() -> dict[int, processes.ProcessEntry]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(processes, "table", table)
+    monkeypatch.setattr(child_module, "GRACE_SECONDS", 0.05)
+    rounds = Rounds()
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+    child = await Child.start(spec(command=(sys.executable, "-S", "-E", "-c", code)), rounds, Turns(), rounds)
+    await eventually(rounds.happened.total, "it ignores SIGTERM")
+    async with asyncio.timeout(PATIENCE):
+        await child.end()
+    rounds.stop()
+    assert child.ending_text == "ended with signal SIGKILL"

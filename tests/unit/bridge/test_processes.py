@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.processes import Looks, Waited, pauses
+from tests.support.waiting import PATIENCE
 
 
 @dataclass
@@ -62,6 +67,41 @@ async def test_nobody_looks_for_who_waits_no_more(monkeypatch: pytest.MonkeyPatc
         await waiting
     looks._look()
     assert looked == []
+
+
+async def test_nobody_is_forgotten_while_nothing_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = iter([OSError(errno.EMFILE, "Too many open files"), FileNotFoundError("/proc")])
+
+    def table() -> dict[int, processes.ProcessEntry]:
+        if (error := next(errors, None)) is not None:
+            raise error
+        return {}
+
+    monkeypatch.setattr(processes, "table", table)
+    monkeypatch.setattr(processes, "_LONGEST_PAUSE", 0.01)
+    looks = Looks()
+    async with asyncio.timeout(PATIENCE):
+        one, other = await asyncio.gather(looks.next(0.0), looks.next(3600.0))
+    assert one is other
+
+
+@pytest.mark.parametrize("look", [processes.table, lambda: processes.mark_of(os.getpid())], ids=["table", "mark"])
+def test_a_part_is_not_taken_for_all(look: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not seen would count as gone."""
+
+    def read(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files", path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises(OSError, match="Too many open files"):
+        look()
+
+
+def test_who_has_ended_is_not_seen() -> None:
+    child = os.posix_spawnp("true", ["true"], {processes.MARK: "7.1"})
+    os.waitpid(child, 0)
+    assert child not in processes.table()
+    assert processes.mark_of(child) is None
 
 
 def test_pauses_grow() -> None:
