@@ -329,14 +329,16 @@ class Pool:
                     return member
             member = self._take_spare() or await self._start(initialize.id)
         is_shared = isinstance(member.sharing, Shared)
-        member.handshake = params
-        member.handshake_id = b"0" if is_shared else initialize.id
+        id = b"0" if is_shared else initialize.id
         assert member.child is not None
         try:
             text = without_capabilities(initialize) if is_shared else initialize.body
-            member.child.write(Outgoing(text, member.handshake_id), context)
+            member.child.write(Outgoing(text, id), context)
         except NotRead as error:
+            # It was not asked, and nobody else will get it.
+            self._end_soon(member)
             raise Unavailable(self.name, str(error), initialize.id) from None
+        member.handshake, member.handshake_id = params, id
         member.asked = time.monotonic()
         return member
 

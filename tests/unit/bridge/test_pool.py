@@ -149,6 +149,19 @@ async def test_a_child_that_has_exited_is_no_use(sharing: str) -> None:
     await pool.end()
 
 
+@pytest.mark.parametrize("sharing", ["session", "shared"])
+async def test_nobody_waits_for_the_answer_to_what_was_not_sent(sharing: str) -> None:
+    """The child is ended, and the next one is asked."""
+    first, second = Player(), Player()
+    first.reads = False
+    pool = pool_of(first, second, sharing=sharing, spares=0)
+    with pytest.raises(McpError, match="does not read its input"):
+        await pool.open(initialize())
+    await eventually(first.ended.is_set, "the end of the first")
+    assert pool.session(await opened(pool, second)) is not None
+    await pool.end()
+
+
 async def test_a_spare_child_that_has_exited_is_not_handed_out() -> None:
     first, second = Player(), Player()
     pool = pool_of(first, second, spares=1, most=2)
