@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from mcp_extproc.address import TcpAddress
@@ -131,7 +132,7 @@ class _Merger:
         served_as = self._free(wanted, place.agent)
         renamed = _why_renamed(name, wanted, served_as, [one.place.agent for _, one in alike])
         self._words.add(scheme_word(served_as))
-        self.entries[served_as] = _at_home(place, entry)
+        self.entries[served_as] = _at_home(place, entry, server)
         found = FoundServer(name, place, "served", served_as, _kind(entry, server), renamed)
         alike.append((server, found))
         return found
@@ -174,14 +175,24 @@ def _is_same(one: Server, other: Server) -> bool:
     return one == other
 
 
-def _at_home(place: Place, entry: Any) -> Any:
+def _at_home(place: Place, entry: Any, server: Server) -> Any:
     """An entry whose relative paths begin where its file does: in the project, or else beside the user's file. So a folder in
-    which somebody starts the gateway has no say in what the user's own servers are."""
-    if not isinstance(entry.get("command"), str):
+    which somebody starts the gateway has no say in what the user's own servers are.
+
+    Args:
+        place: of its file.
+        entry: with its variables. They stay.
+        server: what it comes to: a path that begins with a variable may be absolute.
+    """
+    if server.command is None:
         return entry
-    folder = place.project or place.path.parent
-    paths = {"cwd": entry.get("cwd") or ".", "envFile": entry.get("envFile")}
-    return {**entry, **{key: str(folder / path) for key, path in paths.items() if isinstance(path, str)}}
+    paths = {"cwd": server.cwd or ".", "envFile": server.env_file}
+    relative = [key for key, path in paths.items() if path is not None and not Path(path).is_absolute()]
+    return {**entry, **{key: str(_home(place) / (entry.get(key) or ".")) for key in relative}}
+
+
+def _home(place: Place) -> Path:
+    return place.project or place.path.parent
 
 
 def _why_renamed(name: str, wanted: str, served_as: str, owners: Sequence[str]) -> str:

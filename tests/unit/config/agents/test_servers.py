@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.config.agents.servers import FoundServer, Merged, _at_home
+from mcp_extproc.config.agents.servers import FoundServer, Merged
 from mcp_extproc.config.load import loads
 from tests.unit.config.agents.support import Home
 
@@ -134,15 +134,31 @@ def test_any_names_together_are_a_configuration(home: Home) -> None:
 
 
 def test_commands_of_a_project_start_in_its_folder(home: Home) -> None:
-    """As the agents start them. What says its folder itself, and servers at an address, stay as they are."""
-    project, users = home.source("cursor").places
-    for entry in ({"command": "x"}, {"command": "x", "cwd": ""}):
-        assert _at_home(project, entry) == {"command": "x", "cwd": str(home.folder)}
-        assert _at_home(users, entry) == {"command": "x", "cwd": str(users.path.parent)}
-    entry = {"command": "x", "cwd": "sub", "envFile": ".env"}
-    for place, folder in ((project, home.folder), (users, users.path.parent)):
-        assert _at_home(place, entry) == {"command": "x", "cwd": f"{folder}/sub", "envFile": f"{folder}/.env"}
-        assert _at_home(place, {"url": URL}) == {"url": URL}
+    """As the agents start them. Those of the user's own files start beside them."""
+    entries = {
+        "here": {"command": "x"},
+        "below": {"command": "x", "cwd": "sub", "envFile": ".env"},
+        "there": {"url": URL},
+    }
+    for file, folder in (("shop/.cursor/mcp.json", home.folder), (".cursor/mcp.json", home.path / ".cursor")):
+        written = home.servers(file, **entries)
+        assert merged(home).entries == {
+            "here": {"command": "x", "cwd": str(folder)},
+            "below": {"command": "x", "cwd": f"{folder}/sub", "envFile": f"{folder}/.env"},
+            "there": {"url": URL},
+        }
+        written.unlink()
+
+
+def test_a_folder_that_a_variable_names(home: Home) -> None:
+    """Whether it is absolute shows once the variable is replaced. The workers are told of the variable."""
+    environ = {"ROOT": "/srv", "PART": "sub"}
+    written = {"command": "x", "cwd": "${ROOT}/work", "envFile": "${PART}/.env"}
+    home.servers("shop/.cursor/mcp.json", a=written)
+    found = merged(home, environ)
+    assert found.entries["a"] == {**written, "envFile": f"{home.folder}/${{PART}}/.env"}
+    server = loads(json.dumps({"mcpServers": found.entries}), "merged", environ).config.servers["a"]
+    assert (server.cwd, server.env_file) == ("/srv/work", f"{home.folder}/sub/.env")
 
 
 def states(found: Merged) -> dict[str, str]:
