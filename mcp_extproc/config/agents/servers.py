@@ -126,15 +126,16 @@ class _Merger:
             about = _in_short(error.problems[0].message)
             return FoundServer(name, place, "left_out", about=about, problems=error.problems)
         alike = self._alike.setdefault(scheme_word(wanted), [])
+        compared = _with_its_folder(place, server)
         for other, one in alike:
-            if _is_same(other, server):
+            if _is_same(other, compared):
                 return FoundServer(name, place, "same", about=f"the same as that of {one.place.agent}")
         served_as = self._free(wanted, place.agent)
         renamed = _why_renamed(name, wanted, served_as, [one.place.agent for _, one in alike])
         self._words.add(scheme_word(served_as))
         self.entries[served_as] = _at_home(place, entry, server)
         found = FoundServer(name, place, "served", served_as, _kind(entry, server), renamed)
-        alike.append((server, found))
+        alike.append((compared, found))
         return found
 
     def _free(self, wanted: str, agent: str) -> str:
@@ -189,6 +190,22 @@ def _at_home(place: Place, entry: Any, server: Server) -> Any:
     paths = {"cwd": server.cwd or ".", "envFile": server.env_file}
     relative = [key for key, path in paths.items() if path is not None and not Path(path).is_absolute()]
     return {**entry, **{key: str(_home(place) / (entry.get(key) or ".")) for key in relative}}
+
+
+def _with_its_folder(place: Place, server: Server) -> Server:
+    """A command for comparison: with absolute paths, and with its folder where it says that it begins there. Others, such as
+    ``npx some-server``, are the same from any folder."""
+    if server.command is None:
+        return server
+    program, *arguments = (word.get_secret_value() for word in server.command)
+    begins_there = (
+        server.cwd is not None
+        or ("/" in program and not program.startswith("/"))
+        or any(word.startswith(("./", "../")) for word in arguments)
+    )
+    paths = {"cwd": (server.cwd or ".") if begins_there else None, "env_file": server.env_file}
+    home = _home(place)
+    return server.model_copy(update={key: path and str(home / path) for key, path in paths.items()})
 
 
 def _home(place: Place) -> Path:

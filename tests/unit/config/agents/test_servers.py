@@ -150,6 +150,28 @@ def test_commands_of_a_project_start_in_its_folder(home: Home) -> None:
         written.unlink()
 
 
+@pytest.mark.parametrize("entry", [
+    {"command": "./server.sh"}, {"command": "bin/server"}, {"command": "node", "args": ["./server.js"]},
+    {"command": "x", "cwd": "sub"}, {"command": "x", "envFile": ".env"},
+], ids=str)  # fmt: skip
+def test_what_begins_in_its_folder_is_another_one_elsewhere(home: Home, entry: Any) -> None:
+    home.servers("shop/.cursor/mcp.json", a=entry)
+    home.servers(".gemini/settings.json", a=entry)
+    found = merged(home)
+    assert rows(found) == [("a", "cursor", "served", "a"), ("a", "gemini", "served", "a-gemini")]
+    assert found.entries["a"]["cwd"] != found.entries["a-gemini"]["cwd"]
+
+
+@pytest.mark.parametrize("entry", [
+    {"command": "npx", "args": ["-y", "@scope/server"]}, {"command": "/opt/server", "args": ["/data"]},
+    {"command": "./server.sh", "cwd": "/srv", "envFile": "/srv/.env"},
+], ids=str)  # fmt: skip
+def test_a_command_that_is_the_same_from_any_folder_is_served_once(home: Home, entry: Any) -> None:
+    home.servers("shop/.cursor/mcp.json", a=entry)
+    home.servers(".gemini/settings.json", a=entry)
+    assert rows(merged(home)) == [("a", "cursor", "served", "a"), ("a", "gemini", "same", None)]
+
+
 def test_a_folder_that_a_variable_names(home: Home) -> None:
     """Whether it is absolute shows once the variable is replaced. The workers are told of the variable."""
     environ = {"ROOT": "/srv", "PART": "sub"}
