@@ -111,7 +111,8 @@ class Bridge:
         self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
 
     async def _begin(self) -> None:
-        self._listening = await listen(self._address)
+        if self._listening is None:
+            self._listening = await listen(self._address)
         await self._start()
         self._tasks.keep("keep_bridge", self._keep)
 
