@@ -190,6 +190,9 @@ class _Running:
                 descriptors=[number, ours],
                 keep_stdin=True,
             )  # fmt: skip
+        except BaseException:
+            os.close(theirs)
+            raise
         finally:
             os.close(ours)
         reader = asyncio.StreamReader()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,3 +35,12 @@ async def test_a_first_start_that_failed_is_tried_again(bridge: Bridge) -> None:
         with pytest.raises(OSError, match="Resource temporarily unavailable"):
             await bridge.serve(CONFIG)
     await bridge.stop()
+
+
+async def test_a_start_that_failed_leaves_no_pipe_open(bridge: Bridge) -> None:
+    """It is tried again and again."""
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only how many
+    with pytest.raises(OSError, match="Resource temporarily unavailable"):
+        await bridge.serve(CONFIG)
+    await bridge.stop()
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 - only how many
