@@ -217,9 +217,12 @@ class LiveConfig:
         before = self.served
         known = {**self._leaving, **before.config.servers}
         leaving = {name: server for name, server in known.items() if name not in new.config.servers}
-        await self._bring_in(new, leaving)
-        self.served, self._leaving = new, leaving
-        self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
+        try:
+            await self._bring_in(new, leaving)
+            self.served, self._leaving = new, leaving
+        finally:
+            # After a refusal, too: there may be something left of the change before.
+            self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
         _tell(before, new)
 
     def _with_the_same_socket(self, new: Loaded) -> Loaded:

@@ -141,6 +141,19 @@ async def test_a_change_does_not_wait_for_what_is_left_of_the_one_before(stage: 
     await stage.live.close()
 
 
+async def test_a_change_that_is_refused_does_not_keep_what_is_left_of_the_one_before(stage: Stage) -> None:
+    stage.write("b")
+    await stage.live.reload(even_if_same=False)
+    stage.workers.fails = StartError("it does not start")
+    stage.write("c")
+    with pytest.raises(StartError):
+        await stage.live.reload(even_if_same=False)
+    assert clusters(stage.files) == {"a", "b"}
+    stage.workers.gone.set()
+    await stage.until_known("b")
+    await stage.live.close()
+
+
 @pytest.mark.parametrize("error", [StartError("it does not start"), OSError(28, "No space left"), Bug()])
 async def test_workers_that_do_not_start(stage: Stage, error: Exception) -> None:
     before = {path.name: path.read_bytes() for path in stage.files.glob("*.json")}
@@ -150,6 +163,7 @@ async def test_workers_that_do_not_start(stage: Stage, error: Exception) -> None
         await stage.live.reload(even_if_same=False)
     assert {path.name: path.read_bytes() for path in stage.files.glob("*.json")} == before
     assert set(stage.live.served.config.servers) == {"a"}
+    await stage.live.close()
 
 
 async def test_a_file_that_is_wrong(stage: Stage) -> None:
