@@ -1,7 +1,8 @@
 """The running configuration, and its replacement by another one without losing a call.
 
-The order: clusters and routes of new servers first, then the workers one after the other. When the last worker with the
-previous configuration has ended, what only that needed is removed, routes before clusters.
+The order: the bridge's new servers, clusters and routes of all new servers, what changes at the bridge, then the workers one
+after the other. When the last worker with the previous configuration has ended, what only that needed is removed, routes
+before clusters.
 """
 
 from __future__ import annotations
@@ -245,12 +246,15 @@ class LiveConfig:
             await asyncio.wait({self._tidying})
 
     async def _bring_in(self, new: Loaded, leaving: Mapping[str, Server]) -> None:
+        before = _with(self.served.config, self._leaving)
         try:
-            await self._bridge.serve(_with(new.config, leaving))
-            await self._install(self._rendered(_with(new.config, leaving)).watched)
+            # What changes follows once Envoy has not refused it: until then the children of what it was go on.
+            await self._bridge.serve(_with(before, _new_to_the_bridge(before, new.config)))
+            now = _with(new.config, leaving)
+            await self._install(self._rendered(now).watched)
+            await self._bridge.serve(now)
             await self._workers.restart(new)
         except Exception:
-            before = _with(self.served.config, self._leaving)
             if self._directory is not None:
                 for part in _removing(self._rendered(before)):
                     watched_files.write(self._directory, part)
@@ -360,9 +364,15 @@ def _place(server: Server) -> tuple[object, ...]:
     return server.addresses, server.uses_tls, server.path_and_query
 
 
-def _with(config: GatewayConfig, leaving: Mapping[str, Server]) -> GatewayConfig:
-    """A configuration, including servers that were removed from it."""
-    return config.model_copy(update={"servers": {**config.servers, **leaving}}) if leaving else config
+def _with(config: GatewayConfig, servers: Mapping[str, Server]) -> GatewayConfig:
+    """A configuration, including servers that are no longer in it, or not yet."""
+    return config.model_copy(update={"servers": {**config.servers, **servers}}) if servers else config
+
+
+def _new_to_the_bridge(before: GatewayConfig, new: GatewayConfig) -> dict[str, Server]:
+    """The servers that the bridge gets, and that it has nothing of."""
+    has = {name for name, server in before.servers.items() if server.is_bridged}
+    return {name: server for name, server in new.servers.items() if server.is_bridged and name not in has}
 
 
 def _removing(rendered: Rendered) -> tuple[File, ...]:

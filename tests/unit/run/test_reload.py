@@ -23,7 +23,7 @@ from mcp_extproc.envoy.watched_files import Rendered
 from mcp_extproc.run import changes, reload
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.process import StartError
-from mcp_extproc.run.reload import LiveConfig
+from mcp_extproc.run.reload import LiveConfig, Refused
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -152,6 +152,40 @@ async def test_a_change_that_is_refused_does_not_keep_what_is_left_of_the_one_be
     stage.workers.gone.set()
     await stage.until_known("b")
     await stage.live.close()
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+async def test_children_of_a_server_that_changes_go_on_until_envoy_has_taken_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, is_refused: bool
+) -> None:
+    """The bridge is told of new servers before Envoy is, and of changed ones after."""
+    told: list[object] = []
+
+    async def serve(config: GatewayConfig) -> None:
+        told.append({name: server.start_timeout for name, server in config.servers.items() if server.is_bridged})
+
+    async def install(_: object) -> None:
+        told.append("envoy")
+        if is_refused:
+            raise Refused("Envoy rejects cds.json; see its log")
+
+    def write(**seconds: int) -> None:
+        entries = {name: {"command": ["cat"], "start_timeout": given} for name, given in seconds.items()}
+        stage.file.write_text(json.dumps({"servers": entries}))
+
+    monkeypatch.setattr(stage.bridge, "serve", serve)
+    write(changed=10)
+    await stage.live.reload(even_if_same=False)
+    await stage.live.close()
+    told.clear()
+    monkeypatch.setattr(stage.live, "_install", install)
+    write(changed=20, new=30)
+    with pytest.raises(Refused) if is_refused else nullcontext():
+        await stage.live.reload(even_if_same=False)
+    await stage.live.close()
+    assert told == [
+        {"changed": 10, "new": 30}, "envoy", {"changed": 10} if is_refused else {"changed": 20, "new": 30}
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("error", [StartError("it does not start"), OSError(28, "No space left"), Bug()])
