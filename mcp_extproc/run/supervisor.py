@@ -159,8 +159,8 @@ class Supervisor:
         """
         before = self.config
         self.config = config or before
-        await self._starter.renew()
         try:
+            await self._starter.renew()
             await self._replace_all(self._seats)
         except Exception:
             self.config = before

@@ -113,6 +113,21 @@ async def test_all_serve_the_old_configuration_when_the_new_one_breaks_half_way(
     assert children.config is old
 
 
+async def test_workers_that_can_not_be_renewed_keep_their_configuration(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that are started later."""
+
+    async def breaks() -> None:
+        raise Bug
+
+    old = children.config
+    monkeypatch.setattr(children._starter, "renew", breaks)
+    with pytest.raises(Bug):
+        await children.restart(configuration(tmp_path, "b"))
+    assert children.config is old
+
+
 async def test_a_worker_that_can_not_take_its_seat_is_ended(
     children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
