@@ -19,6 +19,9 @@ from mcp_extproc.run import open_files
 KILL_SECONDS = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 
+_UNKNOWN = 255
+"""The exit code of a child that somebody else has waited for, as asyncio has it."""
+
 
 class StartError(Exception):
     """The gateway can't start. ``str()`` is the problem, its place, and what to do."""
@@ -69,8 +72,11 @@ class Adopted:
 
     def _reap(self) -> None:
         # Until here the process id is nobody else's.
-        _, status = os.waitpid(self.pid, 0)
-        self.returncode = os.waitstatus_to_exitcode(status)
+        try:
+            _, status = os.waitpid(self.pid, 0)
+            self.returncode = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:
+            self.returncode = _UNKNOWN
         self._ended.set()
 
     async def wait(self) -> int:

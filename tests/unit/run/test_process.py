@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from mcp_extproc.bridge.processes import WAITED
-from mcp_extproc.run.process import spawn
+from mcp_extproc.run.process import Adopted, spawn
+from tests.support.waiting import PATIENCE
 
 
 async def test_a_child_is_waited_for_until_it_has_ended() -> None:
@@ -35,6 +36,16 @@ async def test_a_child_whose_parent_has_died_before_it_could_notice_ends(monkeyp
     """The kernel tells nobody of an end that came before it was asked to. Another process is taken for the parent here."""
     monkeypatch.setattr(os, "getpid", os.getppid)
     child = await spawn(["sh", "-c", "echo ran"], stdout=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         out, _ = await child.communicate()
     assert (child.returncode, out) == (1, b"")
+
+
+async def test_a_child_that_somebody_else_has_waited_for_has_ended() -> None:
+    """How, nobody knows any more."""
+    pid = os.posix_spawnp("true", ["true"], {})
+    os.waitpid(pid, 0)
+    child = Adopted(pid)
+    async with asyncio.timeout(PATIENCE):
+        assert await child.wait() == child.returncode == 255
+    assert pid not in WAITED.pids
