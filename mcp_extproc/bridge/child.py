@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import os
+import resource
 import signal
 import time
 from asyncio.subprocess import PIPE, Process
@@ -29,6 +30,10 @@ from mcp_extproc.upstreams.turns import Turns
 
 GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL."""
+
+_OPEN_FILES = 1024
+"""The soft limit of a child. Ours is higher; programs that use select(2) fail at a descriptor beyond this, and others raise
+theirs, up to the hard limit."""
 
 _CHUNK = 1 << 16
 _REASON_CHARACTERS = 200
@@ -125,7 +130,7 @@ class Child:
                 process = await _spawn(
                     path, *spec.command[1:],
                     env={**variables, processes.MARK: mark}, cwd=spec.cwd, stdin=PIPE, stdout=PIPE, stderr=PIPE,
-                    start_new_session=True, preexec_fn=processes.ending_with_parent(os.getpid()),
+                    start_new_session=True, preexec_fn=_preparing(os.getpid()),
                 )  # fmt: skip
                 processes.WAITED.add(process)
         except (OSError, ValueError) as error:
@@ -327,6 +332,19 @@ class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
     def process_exited(self) -> None:
         super().process_exited()
         self.exited.set()
+
+
+def _preparing(parent: int) -> Callable[[], None]:
+    """What a child runs before its program."""
+    ends_with_it = processes.ending_with_parent(parent)
+
+    def prepare() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY or soft > _OPEN_FILES:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))
+        ends_with_it()
+
+    return prepare
 
 
 async def _spawn(*command: str, **options: Any) -> _Process:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
+import resource
 import sys
 from collections import Counter
 
@@ -49,6 +51,7 @@ class Rounds(Reports):
 
     async def receive(self, message: Incoming | Skipped) -> None:
         self.happened[self._number] += 1
+        self.last = message
 
 
 @pytest.mark.parametrize(
@@ -86,3 +89,21 @@ async def test_a_child_ends_though_no_process_can_be_seen(monkeypatch: pytest.Mo
         await child.end()
     rounds.stop()
     assert child.ending_text == "ended with signal SIGKILL"
+
+
+async def test_a_child_has_the_limit_of_open_files_that_programs_expect() -> None:
+    """The bridge's own is as high as it may be; select(2) fails beyond 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    rounds = Rounds()
+    code = """import json, resource
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+print(json.dumps({"jsonrpc": "2.0", "method": "x", "params": limits}))"""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        child = await Child.start(spec(command=(sys.executable, "-S", "-E", "-c", code)), rounds, Turns(), rounds)
+        await child.ended.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    rounds.stop()
+    assert isinstance(rounds.last, Incoming)
+    assert json.loads(rounds.last.text)["params"] == [min(1024, hard) if hard >= 0 else 1024, hard]
