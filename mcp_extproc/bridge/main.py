@@ -37,10 +37,19 @@ def serve(listening: socket.socket, answers: int) -> None:
         answers: descriptor to which a line is written for each that came on standard input, once it is in effect.
     """
     processes.adopt_orphans()
-    if sys.version_info < (3, 12):
+    if sys.version_info < (3, 12) and _has_pidfd():
         # Later the default; before, there is a thread for each child.
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
     asyncio.run(_serve(listening, answers))
+
+
+def _has_pidfd() -> bool:
+    """Whether a descriptor can tell of a child's end (pidfd_open(2)): older systems, and some sandboxes, have none."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 async def _serve(listening: socket.socket, answers: int) -> None:
