@@ -316,6 +316,12 @@ class Connection:
             self._ending = self._tasks.start("end_sse_connection", self._end(), server=self._name)
 
     async def _end(self) -> None:
+        try:
+            await self._end_all()
+        finally:
+            self.ended.set()
+
+    async def _end_all(self) -> None:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait({self._reading})
@@ -324,7 +330,6 @@ class Connection:
         self._inbox.reading.keep(0)
         if not self.was_asked:
             log.event(_LOG, logging.INFO, "connection_ended", {"server": self._name, "why": self.ending_text})
-        self.ended.set()
 
 
 def endpoint(data: bytes, path: str, origins: frozenset[str]) -> str:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -295,6 +296,22 @@ async def test_no_event_stream(status: int, headers: dict[str, str], text: str) 
 
     async with connected(Server(answer=answer)) as stage:
         assert await stage.ended() == text
+
+
+async def test_who_waits_for_its_end_does_so_no_longer_though_closing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bug(Exception):
+        """Nobody expects it."""
+
+    async def breaks(_: aiohttp.ClientSession) -> None:
+        raise Bug
+
+    peer = await Connection.start("old", spec(), Inbox())
+    with monkeypatch.context() as patch:
+        patch.setattr(aiohttp.ClientSession, "close", breaks)
+        with pytest.raises(Bug):
+            await peer.end()
+    assert peer.ended.is_set()
+    await peer._http.close()
 
 
 @pytest.mark.parametrize("down", [3, 4])
