@@ -71,6 +71,9 @@ class StandingBridge:
                 await self._reload(even_if_same=asked)
             except (ConfigError, StartError, OSError) as error:
                 log.event(_LOG, logging.ERROR, "config_refused", {"why": str(error), **_REFUSED})
+            except Exception as error:  # noqa: BLE001 - a bug of ours; the next version may do without it
+                why = f"the bridge failed to take it up ({type(error).__name__}); the trace says where"
+                log.failure(_LOG, "config_refused", error, {"why": why, **_REFUSED})
 
     async def _reload(self, *, even_if_same: bool) -> None:
         new = self._source.load()
