@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from mcp_extproc.bridge.spec import SseServer, StdioServer, Told, sse_servers, s
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.listening import listen
-from mcp_extproc.run.process import StartError, end, ending, spawn
+from mcp_extproc.run.process import PYTHON, StartError, end, ending, spawn
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
@@ -185,7 +184,7 @@ class _Running:
         theirs, ours = os.pipe()
         try:
             process = await spawn(
-                [sys.executable, "-m", "mcp_extproc", "bridge-process", "--inherited", str(number), "--answers", str(ours),
+                [*PYTHON, "-m", "mcp_extproc", "bridge-process", "--inherited", str(number), "--answers", str(ours),
                  *log_options],
                 descriptors=[number, ours],
                 keep_stdin=True,

@@ -26,7 +26,7 @@ import msgspec
 
 from mcp_extproc.bridge.processes import WAITED, adopt_orphans
 from mcp_extproc.config import Loaded
-from mcp_extproc.run.process import Adopted, Child, StartError, be_named, end, ending, preparing, spawn
+from mcp_extproc.run.process import PYTHON, Adopted, Child, StartError, be_named, end, ending, preparing, spawn
 
 START_SECONDS = 30.0
 
@@ -320,7 +320,7 @@ def _live(request: Request, descriptors: Sequence[int], work: Work, supervisor: 
 def _program(command: str, config: Loaded) -> list[str]:
     # What is found at run time is not in the configuration's text.
     found = [word for name in sorted(config.sse) for word in ("--sse", name)]
-    return [sys.executable, "-m", "mcp_extproc", command, config.name, *found]
+    return [*PYTHON, "-m", "mcp_extproc", command, config.name, *found]
 
 
 def _flush() -> None:

@@ -7,10 +7,11 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
 import threading
 from asyncio.subprocess import Process
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from mcp_extproc.bridge.processes import WAITED, ending_with_parent
 from mcp_extproc.bridge.processes import ending as ending
@@ -21,6 +22,10 @@ KILL_SECONDS = 5.0
 
 _UNKNOWN = 255
 """The exit code of a child that somebody else has waited for, as asyncio has it."""
+
+
+PYTHON: Final = (sys.executable, "-P")
+"""Our own programs. Without ``-P`` they would import modules from the folder that they start in, which may be a stranger's."""
 
 
 class StartError(Exception):

@@ -18,7 +18,7 @@ import pytest
 from mcp_extproc.bridge.processes import MARK
 from tests.support.gateway import TestClient
 from tests.support.processes import ROOT, children_of, gone, is_alive
-from tests.support.run_command import RUN, announced, finished, running, write
+from tests.support.run_command import RUN, announced, finished, piped, running, write
 from tests.support.waiting import eventually
 
 SERVER = [sys.executable, "-S", "-E", str(ROOT / "tests" / "support" / "stdio_server.py")]
@@ -126,6 +126,26 @@ async def test_the_only_server_takes_long_to_start(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
             await process.communicate()
+
+
+async def test_a_folder_with_python_files(tmp_path: Path) -> None:
+    """It is where the gateway is started, and may be a stranger's: nothing in it is imported by ours."""
+    for name in ("html", "aiohttp", "msgspec"):
+        (tmp_path / f"{name}.py").write_text("import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n")
+    file = write(tmp_path, {"mcpServers": {"good": entry("good", cwd="/")}})
+    command = [sys.executable, "-P", *RUN[1:], str(file), "--port", "0", "--json"]
+    async with (
+        piped(command, dict(os.environ), tmp_path) as process,
+        client((await announced(process))["url"]) as agent,
+    ):
+        assert await call(agent, await agent.initialize(), "good__pid")
+        process.send_signal(signal.SIGHUP)  # workers of a new nursery
+        await eventually(lambda: named(children_of(process.pid), "nursery"), "another nursery")
+        assert await call(agent, await agent.initialize(), "good__pid")
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            await process.communicate()
+    assert not (tmp_path / "imported").exists()
 
 
 async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
