@@ -41,7 +41,14 @@ async def call(client: TestClient, session: str, name: str, **arguments: Any) ->
 
 def named(pids: set[int], word: str) -> list[int]:
     """Those of some processes with a word among their arguments."""
-    return [pid for pid in pids if word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+
+    def arguments(pid: int) -> list[bytes]:
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            return []
+
+    return [pid for pid in pids if word.encode() in arguments(pid)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
