@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from pydantic import BaseModel
 
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config.agents.files import AgentFiles, Switch
@@ -92,10 +95,14 @@ class _Merger:
         self.entries: dict[str, Any] = {}
         self._first: dict[tuple[str, str], Place] = {}
         """By agent and name."""
-        self._alike: dict[str, list[tuple[Server, FoundServer]]] = {}
-        """What is served, by the name that it would have alone."""
+        self._owners: dict[str, str] = {}
+        """The first agent of each name, by the name that its server would have alone."""
+        self._alike: dict[Hashable, list[tuple[Server, FoundServer]]] = {}
+        """What is served, by that name and what it is but for its transport: at most one with each."""
         self._words: set[str] = set()
         """The names that are taken. URIs do not tell case apart."""
+        self._numbers: dict[tuple[str, str], Iterator[int]] = {}
+        """What names that are taken may still end in, by their start and agent: none is tried twice."""
 
     def add(self, place: Place, name: str, entry: Any) -> None:
         first = self._first.setdefault((place.agent, name), place)
@@ -125,13 +132,15 @@ class _Merger:
         except ConfigError as error:
             about = _in_short(error.problems[0].message)
             return FoundServer(name, place, "left_out", about=about, problems=error.problems)
-        alike = self._alike.setdefault(scheme_word(wanted), [])
+        word = scheme_word(wanted)
         compared = _with_its_folder(place, server)
+        alike = self._alike.setdefault((word, _value(compared)), [])
         for other, one in alike:
-            if _is_same(other, compared):
+            if other.transport == compared.transport or "auto" in (other.transport, compared.transport):
                 return FoundServer(name, place, "same", about=f"the same as that of {one.place.agent}")
         served_as = self._free(wanted, place.agent)
-        renamed = _why_renamed(name, wanted, served_as, [one.place.agent for _, one in alike])
+        renamed = _why_renamed(name, wanted, served_as, self._owners.get(word))
+        self._owners.setdefault(word, place.agent)
         self._words.add(scheme_word(served_as))
         self.entries[served_as] = _at_home(place, entry, server)
         found = FoundServer(name, place, "served", served_as, _kind(entry, server), renamed)
@@ -139,11 +148,18 @@ class _Merger:
         return found
 
     def _free(self, wanted: str, agent: str) -> str:
-        name, number = wanted, 1
-        while scheme_word(name) in self._words:
-            end = f"-{agent}" if number == 1 else f"-{agent}-{number}"
-            name, number = usable_name(wanted, 48 - len(end)) + end, number + 1
-        return name
+        for name in (wanted, _ending(wanted, f"-{agent}")):
+            if scheme_word(name) not in self._words:
+                return name
+        start = scheme_word(_ending(wanted, f"-{agent}-0000"))
+        numbers = self._numbers.setdefault((start, agent), count(2))
+        names = (_ending(wanted, f"-{agent}-{number}") for number in numbers)
+        return next(name for name in names if scheme_word(name) not in self._words)
+
+
+def _ending(name: str, end: str) -> str:
+    """A name with an end, and no longer than a server's may be."""
+    return usable_name(name, 48 - len(end)) + end
 
 
 def _checked(name: str, entry: Any, environ: Mapping[str, str]) -> Server:
@@ -169,11 +185,16 @@ def _in_short(message: str) -> str:
     return message if len(message) <= _COLUMN else message.partition(": ")[0]
 
 
-def _is_same(one: Server, other: Server) -> bool:
-    """Whether two entries are one server. Some agents write no transport; it is found later, and is the same then."""
-    if "auto" in (one.transport, other.transport):
-        one, other = (server.model_copy(update={"transport": "auto"}) for server in (one, other))
-    return one == other
+def _value(server: Server) -> Hashable:
+    """What a server is, but for its transport: some agents write none; it is found later, and is the same then."""
+    return _hashable({key: value for key, value in server if key != "transport"})
+
+
+def _hashable(value: Any) -> Hashable:
+    if isinstance(value, Mapping | BaseModel):
+        value = dict(value)
+        return frozenset((key, _hashable(item)) for key, item in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def _at_home(place: Place, entry: Any, server: Server) -> Any:
@@ -212,11 +233,11 @@ def _home(place: Place) -> Path:
     return place.project or place.path.parent
 
 
-def _why_renamed(name: str, wanted: str, served_as: str, owners: Sequence[str]) -> str:
+def _why_renamed(name: str, wanted: str, served_as: str, owner: str | None) -> str:
     if name == served_as:
         return ""
-    if owners:
-        return f"{owners[0]} has another one of this name"
+    if owner is not None:
+        return f"{owner} has another one of this name"
     return "names of servers are prefixes of tools' names here" if name != wanted else "the name is taken"
 
 

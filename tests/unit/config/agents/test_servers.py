@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from mcp_extproc.config.agents import servers
 from mcp_extproc.config.agents.servers import FoundServer, Merged
 from mcp_extproc.config.load import loads
+from mcp_extproc.config.model import Server
+from mcp_extproc.config.uri_words import scheme_word
 from tests.unit.config.agents.support import Home
 
 URL = "http://notes.example/mcp"
@@ -78,6 +82,27 @@ def test_a_name_that_is_taken_twice(home: Home) -> None:
     home.write("shop/.mcp.json", {"mcpServers": {"a": {"url": "http://1/"}, "a-cursor": {"url": "http://2/"}}})
     home.servers(".cursor/mcp.json", a="http://3/", A="http://4/")
     assert [name for *_, name in rows(merged(home))] == ["a", "a-cursor", "a-cursor-2", "A-cursor-3"]
+
+
+def test_many_that_want_one_name_are_not_compared_with_each_other(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+    equal = Server.__eq__
+
+    def compared(one: Server, other: object) -> bool:
+        calls["compared"] += 1
+        return equal(one, other)
+
+    def word(prefix: str) -> str:
+        calls["words"] += 1
+        return scheme_word(prefix)
+
+    monkeypatch.setattr(Server, "__eq__", compared)
+    monkeypatch.setattr(servers, "scheme_word", word)
+    home.servers(".cursor/mcp.json", **{"a" + "!" * number: f"http://{number}/" for number in range(100)})
+    found = merged(home)
+    assert list(found.entries) == ["a", "a-cursor", *(f"a-cursor-{number}" for number in range(2, 100))]
+    assert calls["compared"] <= 100
+    assert calls["words"] <= 1000
 
 
 def test_names_that_can_not_be_prefixes(home: Home) -> None:
