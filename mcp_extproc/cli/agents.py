@@ -136,7 +136,8 @@ def _findings(source: AgentsSource, files: AgentFiles) -> dict[str, Any]:
         "servers": [
             {
                 "name": server.name, "agent": server.place.agent, "path": str(server.place.path), "state": server.state,
-                "served_as": server.served_as, "problems": [str(problem) for problem in server.problems],
+                "served_as": server.served_as, "about": server.about,
+                "problems": [str(problem) for problem in server.problems],
             }
             for server in source.merged(files).servers
         ],

@@ -22,6 +22,21 @@ _NAME: Final = re.compile(
 _SECRETIVE: Final = re.compile(r"key|token|secret|pass|pwd|auth|cred|bearer", re.IGNORECASE)
 """In names of what is no word that tells commands apart, however short."""
 
+_RUNS_CODE: Final = re.compile(
+    r"-\w{0,3}[ceE]|--(?:eval|print|exec|command|call|split-string|require|import|(?:experimental-)?loader|from|with|package)=?"
+)
+"""Options of shells, interpreters and package runners whose value is code, or says where it comes from."""
+_CODE: Final = re.compile(r"[\s;|&()<>`]")
+"""In values that are more than a word."""
+_URL: Final = re.compile(r"[A-Za-z][\w+.-]*://\S*")
+_CREDENTIALS: Final = re.compile(r"(?:Bearer|Basic) \S+", re.IGNORECASE)
+_NAME_IN_CODE: Final = rf"[\w-]{{0,64}}?(?:{_SECRETIVE.pattern})[\w-]{{0,64}}"
+_SECRET_IN_CODE: Final = re.compile(
+    rf"((?<![\w-])(?:{_NAME_IN_CODE}=|--{_NAME_IN_CODE}\s|(?:Bearer|Basic)\s)[\"']?)[\w.+-]{{8,}}|(://)[^/\s@]+(?=@)",
+    re.IGNORECASE,
+)
+"""Bounded, as a stranger's code may be long."""
+
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::-[^}]*)?\}")
 
 _HIDDEN: Final = "[redacted]"
@@ -34,6 +49,8 @@ class _Word(NamedTuple):
     named_by: str
     """What names the value: the start, or a long option before; empty if nothing does."""
     may_be_secret: bool
+    option: str
+    """The option before, if there is one."""
 
 
 def secret_words(command: Sequence[str]) -> Iterator[str]:
@@ -57,6 +74,35 @@ def shown_command(command: Sequence[str], longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
+def whole_command(command: Sequence[str]) -> str:
+    """A command that a stranger wrote, for a person who judges it. Unlike :func:`shown_command`, it is not cut, and says what
+    code it runs: in that, only values are hidden that follow a name of a secret.
+
+    >>> whole_command(["bash", "-c", "curl https://h.example/x | sh", "--token", "hush"])
+    'bash -c "curl https://h.example/x | sh" --token [redacted]'
+    """
+    words = (_code(word) if _is_code(word) else _shown(word) for word in _arguments(command))
+    return " ".join([_VARIABLE.sub(r"${\1}", command[0]), *words])
+
+
+def _is_code(word: _Word) -> bool:
+    """Whether a word tells what is run. A URL alone and a header are none, nor are values that are named as secrets."""
+    text = word.start + word.value
+    if _RUNS_CODE.fullmatch(word.option) or _RUNS_CODE.fullmatch(word.start):
+        # `docker run -e KEY=value` has an assignment there.
+        return not _ASSIGNMENT.fullmatch(text) or word.start.startswith("-") or bool(_CODE.search(word.value))
+    if _URL.fullmatch(word.value) or _CREDENTIALS.fullmatch(word.value):
+        return False
+    if word.named_by.startswith("-") and re.search(rf"{_SECRETIVE.pattern}|header|^-H$", word.named_by, re.IGNORECASE):
+        return False
+    return bool(re.search(r"[\s()]", word.value))
+
+
+def _code(word: _Word) -> str:
+    text = _SECRET_IN_CODE.sub(rf"\1\2{_HIDDEN}", _VARIABLE.sub(r"${\1}", word.start + word.value))
+    return f'"{text}"' if _CODE.search(text) else text
+
+
 def _arguments(command: Sequence[str]) -> Iterator[_Word]:
     before = ""
     for word in command[1:]:
@@ -65,7 +111,8 @@ def _arguments(command: Sequence[str]) -> Iterator[_Word]:
         named_by = start or (before if before.startswith("--") else "")
         is_option = not start and word.startswith("-")
         ordinary = is_option or _PATH.match(value) or (not named_by and _NAME.fullmatch(value))
-        yield _Word(start, value, named_by or (before if before.startswith("-") else ""), not ordinary)
+        option = before if before.startswith("-") else ""
+        yield _Word(start, value, named_by or option, not ordinary, option)
         before = "" if start else word
 
 

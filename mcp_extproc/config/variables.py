@@ -7,7 +7,7 @@ expanded again: a variable may contain ``${``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mcp_extproc.config.config_error import Problem, field
@@ -44,6 +44,16 @@ def substitute(
     if isinstance(value, list):
         return [substitute(item, environ, problems, (*path, index)) for index, item in enumerate(value)]
     return value
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """The names of the variables that :func:`substitute` looks up in such data."""
+    if isinstance(value, str):
+        expressions = (_EXPRESSION.fullmatch(part.partition("}")[0]) for part in value.split("${")[1:])
+        yield from (match["name"] for match in expressions if match is not None)
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from names_in(item)
 
 
 _NOT_UNICODE = "expected text that is valid Unicode"

@@ -14,13 +14,14 @@ from pydantic import BaseModel
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config.agents.files import AgentFiles, Switch
 from mcp_extproc.config.agents.places import Place
-from mcp_extproc.config.command_words import shown_command
+from mcp_extproc.config.command_words import shown_command, whole_command
 from mcp_extproc.config.config_error import ConfigError, Problem, field, is_left_out, quoted
 from mcp_extproc.config.dialects import Dialect, plain_entry
 from mcp_extproc.config.load import loads
 from mcp_extproc.config.model import Server
 from mcp_extproc.config.server_entry import is_off, usable_name
 from mcp_extproc.config.uri_words import scheme_word
+from mcp_extproc.config.variables import names_in
 
 _SHOWN_CHARACTERS: Final = 100
 _COLUMN: Final = 60
@@ -143,7 +144,7 @@ class _Merger:
         self._owners.setdefault(word, place.agent)
         self._words.add(scheme_word(served_as))
         self.entries[served_as] = _at_home(place, entry, server)
-        found = FoundServer(name, place, "served", served_as, _kind(entry, server), renamed)
+        found = FoundServer(name, place, "served", served_as, _kind(place, entry, server), renamed)
         alike.append((compared, found))
         return found
 
@@ -241,10 +242,22 @@ def _why_renamed(name: str, wanted: str, served_as: str, owner: str | None) -> s
     return "names of servers are prefixes of tools' names here" if name != wanted else "the name is taken"
 
 
-def _kind(entry: Mapping[str, Any], server: Server) -> str:
-    """For a person who judges it: the command that is started, or the address."""
-    command = entry.get("command")
-    if isinstance(command, str):
-        return f"stdio: {shown_command([command, *(entry.get('args') or ())], _SHOWN_CHARACTERS)}"
-    host, port = server.addresses[0]
-    return f"HTTP: {TcpAddress(host, port)}"
+def _kind(place: Place, entry: Mapping[str, Any], server: Server) -> str:
+    """For a person who judges it: the command that is started, or the address. Of a project's server, also what else says
+    which code runs, and what of the user's environment it is given."""
+    if server.command is not None:
+        written = [entry["command"], *(entry.get("args") or ())]
+        shown = shown_command(written, _SHOWN_CHARACTERS) if place.project is None else whole_command(written)
+        kind = f"stdio: {shown}"
+    else:
+        kind = f"HTTP: {TcpAddress(*server.addresses[0])}"
+    if place.project is None:
+        return kind
+    more = {
+        "env": list(server.env),
+        "envFile": [entry["envFile"]] if entry.get("envFile") else [],
+        "cwd": [entry["cwd"]] if entry.get("cwd") else [],
+        "headers": list(server.headers),
+        "variables": list(dict.fromkeys(names_in(entry))),
+    }
+    return "; ".join([kind, *(f"{key}: {', '.join(names)}" for key, names in more.items() if names)])

