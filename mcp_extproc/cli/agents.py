@@ -114,12 +114,20 @@ def _leave(source: AgentsSource, files: AgentFiles, as_json: bool) -> NoReturn:
 
 
 def _lines(source: AgentsSource, files: AgentFiles) -> list[str]:
+    """The files, and what those of a project, which a stranger may have written, would have us run."""
     rows = []
     for file in files.files:
         count = f"{len(file.entries)} server{'s' if len(file.entries) != 1 else ''}"
         rows.append((file.place.agent, printable(_short(source, file.place.path)), file.problem or count))
     agent, path = (max(len(row[column]) for row in rows) for column in (0, 1))
-    return [f"  {row[0]:{agent}}  {row[1]:{path}}  {row[2]}" for row in rows]
+    served = [server for server in source.merged(files).servers if server.state == "served"]
+    lines = []
+    for file, row in zip(files.files, rows, strict=True):
+        lines.append(f"  {row[0]:{agent}}  {row[1]:{path}}  {row[2]}")
+        if file.place.project is not None:
+            mine = [server for server in served if server.place == file.place]
+            lines += [printable(f"    {quoted(server.name)}  {server.about}") for server in mine]
+    return lines
 
 
 def _looked(source: AgentsSource) -> str:

@@ -62,6 +62,8 @@ def test_in_a_pipe_it_names_the_files(write: Write) -> None:
     assert result.stderr.splitlines() == [
         "error: there is no FILE. Agents have servers:",
         "  claude-code     .mcp.json                                    2 servers",
+        "    a  HTTP: a.example:80; headers: A",
+        "    b  HTTP: b.example:80; headers: A",
         f"  claude-desktop  ~/.config/Claude/claude_desktop_config.json  {broken}",
         "  gemini          ~/.gemini/settings.json                      1 server",
         "Choose with --from AGENT (once for each) or --all, or name a FILE.",
