@@ -87,7 +87,7 @@ async def test_all_are_served_and_followed(home: Home, alpha: ScriptedServer, be
     async with running(home, "--all", "--json") as process:
         ready = await announced(process)
         assert [(server["name"], server["problem"]) for server in ready["servers"]] == [
-            ("notes", None), ("notes-cursor", None),
+            ("notes", None), ("notes-claude-code", None),
         ]  # fmt: skip
         assert beta.calls("tools/list")[0].headers["authorization"] == "Bearer t0ken"
         assert home.state() == before
@@ -100,13 +100,13 @@ async def test_all_are_served_and_followed(home: Home, alpha: ScriptedServer, be
                 answer = await client.rpc("tools/list", mcp_session_id=session)
                 return {tool["name"].partition("__")[0] for tool in answer.result["tools"]}
 
-            wanted = {"notes", "notes-cursor", "third"}
+            wanted = {"notes", "notes-claude-code", "third"}
             await eventually(names, "the tools of the new server", until=lambda seen: seen == wanted, seconds=60)
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             _, err = await process.communicate()
     assert process.returncode == 0
-    assert b"notes-cursor" in err
+    assert b"notes-claude-code" in err
     assert b"old (cursor, " in err
     assert b"t0ken" not in err
 
@@ -145,9 +145,9 @@ async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedS
         await eventually(lambda: b"or all): " in shown, "the question", seconds=60)
         for row in (
             r"server +state +agent +file *",
-            rf"notes +HTTP: 127\.0\.0\.1:{alpha.port} +claude-code +\.mcp\.json *",
-            rf"notes-cursor +HTTP: 127\.0\.0\.1:{beta.port} \(notes.* +cursor +~/\.cursor/mcp\.json *",
-            r"old +left out: has an unknown type.* +cursor +~/\.cursor/mcp\.json *",
+            rf"notes-claude-code +HTTP: 127\.0\.0\.1:{alpha.port} \(notes.* +claude-code +\.mcp\.json *",
+            rf"notes +HTTP: 127\.0\.0\.1:{beta.port} +cursor +~/\.cursor/mcp\.json *",
+            r"old +left out: has an unknown +cursor +~/\.cursor/mcp\.json *",
         ):
             assert re.search(rf"^{row}\r$", shown.decode(), re.MULTILINE), (row, shown.decode())
         os.write(typing, b"emacs\n")

@@ -73,29 +73,36 @@ def merge(found: AgentFiles, environ: Mapping[str, str], dialect: Callable[[str]
     """The servers in files, each under a name of its own.
 
     What several places have under one name, and is the same to the gateway, is served once. Of different ones, the first keeps
-    the name, and the others get their agent's appended. An agent with two uses the first itself.
+    the name, and the others get their agent's appended. The user's own come before a project's there: approvals go by name,
+    and a stranger's server must not get those of the user's. An agent with two uses the first itself.
 
     Args:
-        found: files in the order in which names are given.
+        found: files in the order in which an agent uses them.
         environ: for ``${VAR}``.
         dialect: of an agent.
     """
-    merger = _Merger(environ, found.switches)
+    written = []
     for file in found.files:
         own = dialect(file.place.agent)
-        for name, entry in file.entries.items():
-            merger.add(file.place, name, plain_entry(entry, own, environ))
-    return Merged(tuple(merger.found), merger.entries)
+        written += [(file.place, name, plain_entry(entry, own, environ)) for name, entry in file.entries.items()]
+    used: dict[tuple[str, str], Place] = {}
+    for place, name, _ in written:
+        used.setdefault((place.agent, name), place)
+    merger = _Merger(environ, found.switches, used)
+    of_user_first = sorted(range(len(written)), key=lambda index: written[index][0].project is not None)
+    servers = {index: merger.add(*written[index]) for index in of_user_first}
+    return Merged(tuple(servers[index] for index in range(len(written))), merger.entries)
 
 
 class _Merger:
-    def __init__(self, environ: Mapping[str, str], switches: Sequence[Switch]) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], switches: Sequence[Switch], used: Mapping[tuple[str, str], Place]
+    ) -> None:
         self._environ = environ
         self._switches = switches
-        self.found: list[FoundServer] = []
         self.entries: dict[str, Any] = {}
-        self._first: dict[tuple[str, str], Place] = {}
-        """By agent and name."""
+        self._used = used
+        """Where an agent has the server with a name that it uses, by agent and name."""
         self._owners: dict[str, str] = {}
         """The first agent of each name, by the name that its server would have alone."""
         self._alike: dict[Hashable, list[tuple[Server, FoundServer]]] = {}
@@ -105,14 +112,13 @@ class _Merger:
         self._numbers: dict[tuple[str, str], Iterator[int]] = {}
         """What names that are taken may still end in, by their start and agent: none is tried twice."""
 
-    def add(self, place: Place, name: str, entry: Any) -> None:
-        first = self._first.setdefault((place.agent, name), place)
-        if first is not place:
-            self.found.append(FoundServer(name, place, "hidden", about=f"{place.agent} uses the one in {first.path}"))
-        elif isinstance(entry, dict) and is_off(entry):
-            self.found.append(FoundServer(name, place, "disabled"))
-        else:
-            self.found.append(self._switched(place, name) or self._judged(place, name, entry))
+    def add(self, place: Place, name: str, entry: Any) -> FoundServer:
+        used = self._used[place.agent, name]
+        if used is not place:
+            return FoundServer(name, place, "hidden", about=f"{place.agent} uses the one in {used.path}")
+        if isinstance(entry, dict) and is_off(entry):
+            return FoundServer(name, place, "disabled")
+        return self._switched(place, name) or self._judged(place, name, entry)
 
     def _switched(self, place: Place, name: str) -> FoundServer | None:
         """A server that an agent's lists turn off, or may turn off."""

@@ -82,7 +82,8 @@ def test_for_scripts_as_json(write: Write) -> None:
         {"agent": "cursor", "path": str(other), "servers": 1, "problem": None},
     ]
     assert [(row["name"], row["agent"], row["state"], row["served_as"]) for row in found["servers"]] == [
-        ("a", "claude-code", "served", "a"), ("old", "claude-code", "left_out", None), ("a", "cursor", "served", "a-cursor"),
+        ("a", "claude-code", "served", "a-claude-code"), ("old", "claude-code", "left_out", None),
+        ("a", "cursor", "served", "a"),
     ]  # fmt: skip
     assert found["servers"][0]["about"] == "HTTP: a.example:80; headers: A"
     assert str(file) in found["looked"]

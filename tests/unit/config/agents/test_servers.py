@@ -34,20 +34,21 @@ def only(found: Merged) -> FoundServer:
 
 
 def test_different_ones_under_one_name(home: Home) -> None:
+    """The user's own keep it before a project's: approvals go by name."""
     home.servers("shop/.cursor/mcp.json", notes="http://project.example/mcp")
     home.servers(".gemini/settings.json", notes={"httpUrl": "http://gemini.example/mcp"})
     home.servers(".codeium/windsurf/mcp_config.json", Notes={"serverUrl": URL})
     found = merged(home)
     assert rows(found) == [
-        ("notes", "cursor", "served", "notes"),
-        ("Notes", "windsurf", "served", "Notes-windsurf"),
+        ("notes", "cursor", "served", "notes-cursor"),
+        ("Notes", "windsurf", "served", "Notes"),
         ("notes", "gemini", "served", "notes-gemini"),
     ]
-    assert list(found.entries) == ["notes", "Notes-windsurf", "notes-gemini"]
-    why = "cursor has another one of this name"
+    assert list(found.entries) == ["Notes", "notes-gemini", "notes-cursor"]
+    why = "windsurf has another one of this name"
     assert [server.warning for server in found.servers] == [
+        f"notes (cursor, {home.folder}/.cursor/mcp.json) is served as notes-cursor: {why}",
         None,
-        f"Notes (windsurf, {home.path}/.codeium/windsurf/mcp_config.json) is served as Notes-windsurf: {why}",
         f"notes (gemini, {home.path}/.gemini/settings.json) is served as notes-gemini: {why}",
     ]
 
@@ -59,10 +60,10 @@ def test_the_same_one_is_served_once(home: Home) -> None:
     home.servers(".codeium/windsurf/mcp_config.json", notes={"serverUrl": URL, "disabled": False})
     found = merged(home, {"NOTES": URL})
     assert rows(found) == [
-        ("notes", "vscode", "served", "notes"), ("notes", "windsurf", "same", None), ("notes", "gemini", "same", None),
+        ("notes", "vscode", "same", None), ("notes", "windsurf", "served", "notes"), ("notes", "gemini", "same", None),
     ]  # fmt: skip
-    assert found.servers[1].about == "the same as that of vscode"
-    assert found.entries == {"notes": {"type": "http", "url": URL}}
+    assert found.servers[0].about == "the same as that of windsurf"
+    assert found.entries == {"notes": {"serverUrl": URL, "disabled": False}}
 
 
 def test_an_agent_uses_the_nearer_of_its_own(home: Home) -> None:
@@ -79,9 +80,9 @@ def test_an_agent_uses_the_nearer_of_its_own(home: Home) -> None:
 
 
 def test_a_name_that_is_taken_twice(home: Home) -> None:
-    home.write("shop/.mcp.json", {"mcpServers": {"a": {"url": "http://1/"}, "a-cursor": {"url": "http://2/"}}})
-    home.servers(".cursor/mcp.json", a="http://3/", A="http://4/")
-    assert [name for *_, name in rows(merged(home))] == ["a", "a-cursor", "a-cursor-2", "A-cursor-3"]
+    home.write(".claude.json", {"mcpServers": {"a": {"url": "http://1/"}, "a-cursor": {"url": "http://2/"}}})
+    home.servers("shop/.cursor/mcp.json", a="http://3/", A="http://4/")
+    assert [name for *_, name in rows(merged(home))] == ["a-cursor-2", "A-cursor-3", "a", "a-cursor"]
 
 
 def test_many_that_want_one_name_are_not_compared_with_each_other(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,8 +202,8 @@ def test_what_begins_in_its_folder_is_another_one_elsewhere(home: Home, entry: A
     home.servers("shop/.cursor/mcp.json", a=entry)
     home.servers(".gemini/settings.json", a=entry)
     found = merged(home)
-    assert rows(found) == [("a", "cursor", "served", "a"), ("a", "gemini", "served", "a-gemini")]
-    assert found.entries["a"]["cwd"] != found.entries["a-gemini"]["cwd"]
+    assert rows(found) == [("a", "cursor", "served", "a-cursor"), ("a", "gemini", "served", "a")]
+    assert found.entries["a"]["cwd"] != found.entries["a-cursor"]["cwd"]
 
 
 @pytest.mark.parametrize("entry", [
@@ -212,7 +213,7 @@ def test_what_begins_in_its_folder_is_another_one_elsewhere(home: Home, entry: A
 def test_a_command_that_is_the_same_from_any_folder_is_served_once(home: Home, entry: Any) -> None:
     home.servers("shop/.cursor/mcp.json", a=entry)
     home.servers(".gemini/settings.json", a=entry)
-    assert rows(merged(home)) == [("a", "cursor", "served", "a"), ("a", "gemini", "same", None)]
+    assert rows(merged(home)) == [("a", "cursor", "same", None), ("a", "gemini", "served", "a")]
 
 
 def test_a_folder_that_a_variable_names(home: Home) -> None:
