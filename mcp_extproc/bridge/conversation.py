@@ -146,6 +146,15 @@ class Stream:
         self._more.set()
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What is kept of a message that waits for a stream. Its members, taken apart, would be many times its text."""
+
+    text: bytes
+    id: bytes | None
+    """JSON text of the id under which the server wants an answer."""
+
+
 @dataclass(slots=True)
 class Call:
     """A request that has no answer yet."""
@@ -175,7 +184,7 @@ class Conversation:
         self._tokens: dict[Key, Call] = {}
         self._streams: list[Stream] = []
         """Opened by GET, the newest last."""
-        self._waiting: deque[Incoming] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_size = 0
         self.dropped = 0
         """Messages that nobody was there for, or that there was no room for."""
@@ -253,8 +262,8 @@ class Conversation:
             return []
         stream = self.destination(message)
         if stream is not None:
-            return [] if stream.put(message.text, source) else self._drop([message])
-        return [] if message.progress is not None else self._wait(message, source)
+            return [] if stream.put(message.text, source) else self._drop([message.id])
+        return [] if message.progress is not None else self._wait(_Waiting(message.text, message.id), source)
 
     def running(self, id: bytes) -> Call | None:
         """The call under an id."""
@@ -316,23 +325,23 @@ class Conversation:
         elif call.stream is not None:
             call.stream.end()
 
-    def _wait(self, message: Incoming, source: Part | None) -> list[bytes]:
-        dropped: list[Incoming] = []
+    def _wait(self, message: _Waiting, source: Part | None) -> list[bytes]:
+        dropped: list[bytes | None] = []
         while not self._has_room(message, source):
             if not self._waiting:
-                return self._drop([*dropped, message])
-            dropped.append(self._oldest())
+                return self._drop([*dropped, message.id])
+            dropped.append(self._oldest().id)
         self._waiting.append(message)
         self._waiting_size += len(message.text)
         return self._drop(dropped)
 
-    def _has_room(self, message: Incoming, source: Part | None) -> bool:
+    def _has_room(self, message: _Waiting, source: Part | None) -> bool:
         size = len(message.text)
         if len(self._waiting) >= _MAX_WAITING or self._waiting_size + size > self._waiting_bytes:
             return False
         return self._late.take_over(source, size)
 
-    def _oldest(self) -> Incoming:
+    def _oldest(self) -> _Waiting:
         oldest = self._waiting.popleft()
         self._waiting_size -= len(oldest.text)
         self._late.keep(self._waiting_size)
@@ -343,7 +352,7 @@ class Conversation:
         while stream is not None and self._waiting and stream.put(self._waiting[0].text, self._late):
             self._waiting_size -= len(self._waiting.popleft().text)
 
-    def _drop(self, messages: list[Incoming]) -> list[bytes]:
-        """What is to be answered to the server."""
-        self.dropped += len(messages)
-        return [unsupported(message.id) for message in messages if message.id is not None]
+    def _drop(self, ids: list[bytes | None]) -> list[bytes]:
+        """What is to be answered to the server. Messages without an id want no answer."""
+        self.dropped += len(ids)
+        return [unsupported(id) for id in ids if id is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -144,6 +145,20 @@ def test_how_many_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     said = [log(str(number)) for number in range(5)]
     stage.say(*said)
     assert taken(stage.listen()) == [one.text for one in said[2:]]
+
+
+def test_what_waits_takes_no_more_than_is_counted() -> None:
+    """However many members a message has."""
+    stage = Stage(waiting_bytes=1 << 24)
+    members = {f"m{number}": 0 for number in range(990)}
+    tracemalloc.start()
+    try:
+        stage.say(*(message(method="notifications/x", **members) for _ in range(100)))
+        taken_up, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert stage.held.total > 500_000
+    assert taken_up < 2 * stage.held.total
 
 
 def test_a_client_that_left_does_not_cancel(stage: Stage) -> None:
