@@ -136,7 +136,8 @@ class Child:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
             raise NotStarted(why or "unknown reason") from None
-        redact = Redactor((*own.values(), *secret_words(spec.command)), "")
+        named = (variables[name] for name in spec.inherit_env if name in variables)
+        redact = Redactor((*own.values(), *named, *secret_words(spec.command)), "")
         child = cls(process, mark, spec, redact, reports, turns, inbox)
         child._begin()
         reports.event(logging.DEBUG, "child_started", {"pid": child.pid})

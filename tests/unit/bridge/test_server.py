@@ -614,21 +614,26 @@ async def test_what_a_child_left_behind_ends_too(stage: Stage, daemon: bool) -> 
     await gone([grandchild])
 
 
-@pytest.mark.parametrize("place", ["env", "env_file"])
-async def test_what_it_writes_for_people(tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str) -> None:
+@pytest.mark.parametrize("place", ["env", "env_file", "inherit_env"])
+async def test_what_it_writes_for_people(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
     caplog.set_level(logging.INFO)
     file = tmp_path / "variables"
     file.write_text("SECRET=hush-hush\n")
-    options = {"env": {"SECRET": "hush-hush"}} if place == "env" else {"env_file": str(file)}
-    async with serving(tmp_path, {"s": spec("good", **options)}) as stage:
+    if place == "inherit_env":
+        monkeypatch.setenv("SECRET", "hush-hush")
+    options = {"env": {"SECRET": "hush-hush"}, "env_file": str(file), "inherit_env": ("SECRET", "ABSENT")}
+    async with serving(tmp_path, {"s": spec("good", **{place: options[place]})}) as stage:
         client = await stage.session()
         assert await client.call("whisper", lines=1000) == "whispered"
-        await client.raw_call("exit", code=1)
+        failed = await client.raw_call("exit", code=1, words="bad key hush-hush")
+        assert failed["error"]["message"].endswith(": bad key [redacted].")
         [ended] = await eventually(lambda: logged(caplog, "child_ended"), "its end")
     lines = [fields["line"] for fields in logged(caplog, "stderr")]
     assert lines[0] == "line 0 [redacted]"
     assert 0 < len(lines) < 200
-    assert ended["last_lines"].endswith("line 999 [redacted] | last words")
+    assert ended["last_lines"].endswith("line 999 [redacted] | bad key [redacted]")
     assert "hush" not in caplog.text
 
 
