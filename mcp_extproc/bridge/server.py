@@ -7,6 +7,7 @@ pass a message on, and no more.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -33,9 +34,13 @@ _SESSION = "mcp-session-id"
 _PASSED = ("traceparent", "tracestate", "baggage", "x-request-id", "accept-language", "user-agent")
 """Headers of a client's request that a server gets, where it gets headers: those of calls to Streamable HTTP servers."""
 
+_BODY_SECONDS = 30.0
+"""For the body of a request. Envoy has all of it, or most, before it asks."""
+
 _AT_ONCE = 1 << 16
 """Bytes that are written at a time. So of what a client does not read there is one copy."""
 
+_NUMBERS = itertools.count(1)
 _LOG = log.logger("bridge")
 
 
@@ -100,7 +105,7 @@ class BridgeServer:
         Returns:
             The response, or the stream that brings it.
         """
-        message = envelope.read(await self._body(request))
+        message = envelope.read(await self._body(request, self._holder(request)))
         context = tuple((name, value) for name in _PASSED if (value := request.headers.get(name)) is not None)
         if isinstance(message, Request) and message.method == methods.INITIALIZE.name:
             return await _initialize(self._pool(request), message, context)
@@ -116,21 +121,37 @@ class BridgeServer:
             session.fail(call, error.message)
         return session, stream
 
-    async def _body(self, request: web.Request) -> bytes:
+    def _holder(self, request: web.Request) -> str:
+        """For whose sake a request's body is held: its session's, or its own where it begins one.
+
+        Raises:
+            McpError: nobody may send it. Found out before anything of it is held.
+        """
+        if _SESSION in request.headers:
+            return f"requests of {self._session(request, None).id}"
+        self._pool(request)
+        return f"request {next(_NUMBERS)}"
+
+    async def _body(self, request: web.Request, holder: str) -> bytes:
         """Of a request. aiohttp's own would be kept as long as the request.
 
         Raises:
-            McpError: there is no room for it.
+            McpError: there is no room for it, or it does not come.
         """
         body = bytearray()
-        with self._held.holding(f"request {request.headers.get(_SESSION)}") as holding:
+        with self._held.holding(holder) as holding:
             part = holding.part()
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > self._request_bytes:
-                    raise web.HTTPRequestEntityTooLarge(self._request_bytes, len(body))
-                if not part.keep(len(body)):
-                    raise McpError(INTERNAL_ERROR, f"The request was not read: {NO_ROOM}.", reason="busy")
+            try:
+                async with asyncio.timeout(_BODY_SECONDS):
+                    async for chunk in request.content.iter_any():
+                        body += chunk
+                        if len(body) > self._request_bytes:
+                            raise web.HTTPRequestEntityTooLarge(self._request_bytes, len(body))
+                        if not part.keep(len(body)):
+                            raise McpError(INTERNAL_ERROR, f"The request was not read: {NO_ROOM}.", reason="busy")
+            except TimeoutError:
+                why = f"The request's body did not arrive within {_BODY_SECONDS:g} s."
+                raise McpError(INVALID_REQUEST, why, reason="timeout", status=408) from None
             return bytes(body)
 
     async def _get(self, request: web.Request) -> web.StreamResponse:

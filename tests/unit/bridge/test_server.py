@@ -17,13 +17,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mcp_extproc.bridge import child, peer, pool, processes
+from mcp_extproc.bridge import child, peer, pool, processes, server
 from mcp_extproc.bridge.child import Child
 from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import StdioServer, Told
 from mcp_extproc.mcp.sse import SseParser
 from tests.support.processes import children_of, gone, is_alive
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.unit.bridge.support import HELD, spec
 
 LATEST = "2025-11-25"
@@ -544,6 +544,58 @@ async def test_a_request_that_there_is_no_room_for(tmp_path: Path) -> None:
         answer = await client.raw_call("echo", text="x" * 300_000)
         assert answer["error"]["message"].startswith("The request was not read: the bridge holds as much as it may")
         assert await client.call("pid") > 0
+
+
+@asynccontextmanager
+async def half_sent(stage: Stage, host: str, path: str, **headers: str) -> AsyncIterator[asyncio.StreamReader]:
+    """A request of which 200,000 bytes come, and the rest does not."""
+    assert isinstance(stage.http.connector, aiohttp.UnixConnector)
+    reader, writer = await asyncio.open_unix_connection(stage.http.connector.path)
+    lines = [f"POST {path} HTTP/1.1", f"host: {host}", "content-length: 400000"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode() + b" " * 200_000)
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "headers"),
+    [
+        ("attacker.example", "/s", {}),
+        ("localhost", "/nobody", {}),
+        ("localhost", "/s", {"mcp-session-id": "nobody's"}),
+    ],
+    ids=["host", "server", "session"],
+)
+async def test_nothing_is_held_of_a_request_that_nobody_may_send(
+    stage: Stage, host: str, path: str, headers: dict[str, str]
+) -> None:
+    """It is refused before its body has come."""
+    async with half_sent(stage, host, path, **headers) as answer:
+        async with asyncio.timeout(PATIENCE):
+            assert b" 404 " in await answer.readline()
+        assert stage.bridge._held.total == 0
+
+
+async def test_requests_that_begin_sessions_share_no_room(tmp_path: Path) -> None:
+    """Some that do not end leave it to the others."""
+    async with (
+        serving(tmp_path, {"s": spec("good")}, held_bytes=1 << 20) as stage,
+        half_sent(stage, "localhost", "/s"),
+    ):
+        await eventually(lambda: stage.bridge._held.total, "it is held", until=lambda total: total == 200_000)
+        body = {"protocolVersion": LATEST, "capabilities": {}, "x": "x" * 100_000}
+        assert "result" in await stage.client().ask("initialize", body)
+
+
+async def test_a_body_that_does_not_come(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_BODY_SECONDS", 0.05)
+    async with half_sent(stage, "localhost", "/s") as answer:
+        async with asyncio.timeout(PATIENCE):
+            assert b" 408 " in await answer.readline()
+        assert stage.bridge._held.total == 0
 
 
 async def test_a_flood(tmp_path: Path) -> None:
