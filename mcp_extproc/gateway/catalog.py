@@ -41,6 +41,8 @@ class CatalogEntry:
     name: str
     path: str
     """``:path`` of its endpoint, query included."""
+    is_bridged: bool
+    """Whether the bridge answers for it."""
     origins: frozenset[str]
     """``scheme://host:port`` of each replica, in lower case."""
     headers: Headers
@@ -136,6 +138,7 @@ def _entry(name: str, server: Server) -> CatalogEntry:
     return CatalogEntry(
         name=name,
         path=path_of(name, server),
+        is_bridged=server.is_bridged,
         origins=frozenset() if server.is_bridged else origins_of(server),
         headers=() if server.is_bridged else headers_of(server),
         redact=Redactor(server.secrets, "" if server.command is not None else server.path_and_query),

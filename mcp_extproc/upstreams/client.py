@@ -355,7 +355,7 @@ class UpstreamClient:
                 scan.feed_late(chunk)
             except TooManyMembers:
                 raise self._too_many_members() from None
-        found = _response_in(bytes(body), wanted.id)
+        found = _response_in(bytes(body), wanted)
         if found is None:
             raise UpstreamError("protocol", "answered with JSON that is no response to the request")
         return found
@@ -469,7 +469,7 @@ class _StreamReading:
         self.pause.reset()
         await self._client.check_members(event.data)
         wanted = self._wanted
-        found = _response_in(event.data, wanted.id)
+        found = _response_in(event.data, wanted)
         if found is None and wanted.session is not None and (answer := _own_answer(event.data)) is not None:
             # A server that does not take it may answer us all the same.
             with contextlib.suppress(UpstreamError):
@@ -571,17 +571,17 @@ def _own_answer(text: bytes) -> bytes | None:
     return orjson.dumps({**answer, "error": error})
 
 
-def _response_in(text: bytes, id: str) -> msgspec.Raw | None:
+def _response_in(text: bytes, wanted: _Wanted) -> msgspec.Raw | None:
     """The ``result`` of our response in a message or (2025-03-26) a batch of messages; ``None`` where it is not there."""
     try:
         text.decode("utf-8")
         batch = msgspec.json.decode(text, type=list[msgspec.Raw]) if text.lstrip()[:1] == b"[" else [msgspec.Raw(text)]
         for message in batch:
             members = jsontext.split(message)
-            if "method" in members or "id" not in members or jsontext.text_of(members["id"]) != id:
+            if "method" in members or "id" not in members or jsontext.text_of(members["id"]) != wanted.id:
                 continue
             if "error" in members and not jsontext.is_null(members["error"]):
-                raise _error_answer(members["error"])
+                raise _error_answer(members["error"], wanted.entry)
             if "result" in members:
                 return members["result"]
     except (jsontext.NotJson, TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -589,11 +589,11 @@ def _response_in(text: bytes, id: str) -> msgspec.Raw | None:
     return None
 
 
-def _error_answer(raw: msgspec.Raw) -> UpstreamError:
+def _error_answer(raw: msgspec.Raw, entry: CatalogEntry) -> UpstreamError:
     error = _object(raw, "JSON-RPC error")
     code = bytes(error.get("code", msgspec.Raw(b"no code")))[:24].decode(errors="replace")
     text = jsontext.text_of(error["message"]) if "message" in error else None
-    reason = STARTING if _is_starting(error) else "error"
+    reason = STARTING if entry.is_bridged and _is_starting(error) else "error"
     return UpstreamError(reason, f"answered with error {code}: {text or 'no message'}")
 
 

@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.gateway.legs import NO_ROOM
+from mcp_extproc.contract import STARTING_KEY
+from mcp_extproc.gateway.legs import NO_ROOM, STARTING
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams import pauses
@@ -331,6 +332,16 @@ async def test_answers_that_are_failures(handler: Handler, reason: str, message:
     assert found[0] == reason
     assert message in found[1]
     assert "secret" not in found[1]
+
+
+@pytest.mark.parametrize(("transport", "reason"), [("sse", STARTING), ("streamable_http", "error")])
+async def test_only_the_bridge_says_that_a_program_is_starting(transport: str, reason: str) -> None:
+    """Others would have clients wait for them."""
+    entry = catalog_of(config({"a": {"url": "https://a.example/sse", "transport": transport}})).entries["a"]
+    error = {"code": -32603, "message": "wait", "data": {STARTING_KEY: True}}
+    async with asking(on={LIST: fixed(error=error), "initialize": fixed(error=error)}) as (client, _):
+        assert (await failure(client.initialize(entry, LATEST, frozenset())))[0] == reason
+        assert (await failure(client.request(entry, upstream("a"), LIST, {})))[0] == reason
 
 
 @pytest.mark.parametrize("handler", [body, stream])
