@@ -71,11 +71,13 @@ class SseParser:
 
     def __init__(self, max_event_bytes: int) -> None:
         self._max = max_event_bytes
-        self._pending: list[bytes] = []
-        self._pending_size = 0
+        self._pending = bytearray()
+        """A line that is not complete."""
         self._after_cr = False
         self._started = False
-        self._data: list[bytes] = []
+        self._data: bytes | bytearray | None = None
+        """Lines joined by LF, in one piece, as many short ones would take many times their size. A single one, the usual case,
+        is not copied."""
         self._data_size = 0
         self._event = ""
         self._id: str | None = None
@@ -84,7 +86,7 @@ class SseParser:
     @property
     def held(self) -> int:
         """Bytes of an event that is not complete."""
-        return self._pending_size + self._data_size
+        return len(self._pending) + self._data_size
 
     def feed(self, chunk: bytes) -> Iterator[SseEvent]:
         """The events that this chunk completes. All have to be taken before the next chunk is given.
@@ -101,18 +103,17 @@ class SseParser:
             line = chunk[start : end.start()]
             start = end.end()
             if self._pending:
-                line = b"".join([*self._pending, line])
-                self._pending.clear()
+                self._pending += line
+                line = bytes(self._pending)
+                self._pending = bytearray()
             self._check_size(len(line))
-            self._pending_size = 0
             if event := self._line(line):
                 yield event
         if start and start == len(chunk) and chunk[-1:] == b"\r":
             self._after_cr = True
         if start < len(chunk):
-            self._pending.append(chunk[start:])
-            self._pending_size += len(chunk) - start
-        self._check_size(self._pending_size)
+            self._pending += memoryview(chunk)[start:]
+        self._check_size(len(self._pending))
 
     def finish(self) -> SseEvent | None:
         """The event that the end of the stream cut off, without its closing blank line.
@@ -120,8 +121,8 @@ class SseParser:
         The standard drops it. Servers that forget the line exist, and a JSON message that is whole can't be a part of
         another one, so the caller may take it if it can read it.
         """
-        line = b"".join(self._pending)
-        self._pending.clear()
+        line = bytes(self._pending)
+        self._pending = bytearray()
         return (self._line(line) if line else None) or self._dispatch()
 
     def _check_size(self, line_size: int) -> None:
@@ -140,7 +141,7 @@ class SseParser:
         value = value.removeprefix(b" ")
         match name:
             case b"data":
-                self._data.append(value)
+                self._add_data(value)
                 self._data_size += len(value) + 1
             case b"event":
                 self._event = value.decode("utf-8", "replace")
@@ -150,19 +151,27 @@ class SseParser:
                 self._retry = int(value[:12])
         return None
 
+    def _add_data(self, line: bytes) -> None:
+        if self._data is None:
+            self._data = line
+        elif isinstance(self._data, bytearray):
+            self._data += b"\n" + line
+        else:
+            self._data = bytearray(b"\n").join((self._data, line))
+
     def _dispatch(self) -> SseEvent | None:
         event = None
         if self._in_block():
-            data = b"\n".join(self._data) if self._data else None
+            data = self._data if self._data is None else bytes(self._data)
             event = SseEvent(data, self._event or "message", self._id, self._retry)
         self._clear()
         return event
 
     def _in_block(self) -> bool:
-        return bool(self._data or self._event or self._id is not None or self._retry is not None)
+        return bool(self._data is not None or self._event or self._id is not None or self._retry is not None)
 
     def _clear(self) -> None:
-        self._data = []
+        self._data = None
         self._data_size = 0
         self._event = ""
         self._id = None

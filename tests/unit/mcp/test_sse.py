@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -200,6 +201,21 @@ def test_events_before_one_that_is_too_large_are_given(size: int) -> None:
     with pytest.raises(EventTooLarge):
         feed()
     assert found == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("chunk", [b"data:ab\n" * 1000, b"ab"])
+def test_what_is_held_is_counted(chunk: bytes) -> None:
+    """Short lines, and short pieces of a long one."""
+    parser = SseParser(UNBOUNDED)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        while parser.held < 100_000:
+            assert not [*parser.feed(bytes(bytearray(chunk)))]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * parser.held
 
 
 # -- Ends and back again --------------------------------------------------------------------------------------------------
