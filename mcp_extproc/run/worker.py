@@ -95,14 +95,14 @@ async def worker(
         OSError: ``options.listen`` can't be used.
         TlsError: the files of ``options.tls`` can't be used.
     """
-    counters, limits = Counters(), config.limits
+    counters, limits, turns = Counters(), config.limits, Turns()
     memory = SessionMemory()
     gateway = Gateway(config, secret, memory)
     entries = gateway.servers
     tls = Certificates(options.tls) if options.tls is not None else None
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(UpstreamClient(options.upstreams, config.limits))
-        batches = await stack.enter_async_context(BatchClient(options.batches, config.limits))
+        client = await stack.enter_async_context(UpstreamClient(options.upstreams, config.limits, turns))
+        batches = await stack.enter_async_context(BatchClient(options.batches, config.limits, turns))
         legs = LegRunner(client, batches, entries, memory, config.limits)
         stack.push_async_callback(legs.close)
         expiry = Expiry(legs, memory, time.time)
@@ -113,7 +113,7 @@ async def worker(
             client, legs, entries, memory, gateway.identifiers, time.time,
             Unread(limits.unread_bytes, limits.stream_bytes, unread_timeout, time.monotonic),
             OpenStreams(limits.streams, limits.session_streams),
-            Turns(),
+            turns,
             limits.json_members,
             legs.held,
         )  # fmt: skip

@@ -19,6 +19,7 @@ from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.jsontext import Scan, TooManyMembers
 from mcp_extproc.mcp.sse import EventTooLarge, SseParser
 from mcp_extproc.upstreams.client import PAGE_ENTRIES, http_session
+from mcp_extproc.upstreams.turns import Turns, portions
 
 
 class _Busy(Exception):
@@ -31,11 +32,13 @@ class BatchClient:
     Args:
         address: Envoy's listener for them; ``None`` where there is none, and batches fail.
         limits: bounds on what is read.
+        turns: of all that is read of servers; by default, of all that this client reads.
     """
 
-    def __init__(self, address: Address | None, limits: Limits) -> None:
+    def __init__(self, address: Address | None, limits: Limits, turns: Turns | None = None) -> None:
         self._address = address
         self._limits = limits
+        self._turns = turns or Turns()
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -78,9 +81,11 @@ class BatchClient:
             return bytes(body)
         parser = SseParser(self._limits.event_bytes)
         async for chunk in response.content.iter_any():
-            for event in parser.feed(chunk):
-                if event.data and await self._is_response(event.data, leg):
-                    return event.data
+            for piece, turn in portions(chunk):
+                await self._turns.take(turn)
+                for event in parser.feed(piece):
+                    if event.data and await self._is_response(event.data, leg):
+                        return event.data
             _hold(held, parser.held)
         return b""
 

@@ -39,6 +39,7 @@ from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 from mcp_extproc.upstreams import redirects
 from mcp_extproc.upstreams.pauses import Pause
+from mcp_extproc.upstreams.turns import Turns, portions
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 
@@ -126,11 +127,13 @@ class UpstreamClient:
     Args:
         address: Envoy's private listener.
         limits: bounds on what is read.
+        turns: of all that is read of servers; by default, of all that this client reads.
     """
 
-    def __init__(self, address: Address, limits: Limits) -> None:
+    def __init__(self, address: Address, limits: Limits, turns: Turns | None = None) -> None:
         self._address = address
         self.limits = limits
+        self.turns = turns or Turns()
         self._http: aiohttp.ClientSession | None = None
         self._tasks = Tasks(log.logger("upstreams"))
         # Servers keep what runs in a session by its id, and the client's own requests run in the same session.
@@ -445,10 +448,12 @@ class _StreamReading:
         try:
             async for chunk in chunks:
                 self._wanted.came(chunk)
-                for event in self.parser.feed(chunk):
-                    if (found := await self._event(event)) is not None:
-                        self._wanted.hold(len(event.data or b""))
-                        return found
+                for piece, turn in portions(chunk):
+                    await self._client.turns.take(turn)
+                    for event in self.parser.feed(piece):
+                        if (found := await self._event(event)) is not None:
+                            self._wanted.hold(len(event.data or b""))
+                            return found
                 self._wanted.hold(self.parser.held)
         except EventTooLarge as error:
             raise UpstreamError("too_large", f"sent an event that is too large: {error}") from None

@@ -18,6 +18,7 @@ from mcp_extproc.mcp import versions
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge
 from mcp_extproc.upstreams.client import UnexpectedStatus, UpstreamClient, UpstreamError
+from mcp_extproc.upstreams.turns import portions
 
 ENDPOINT = "endpoint"
 """The first event of an HTTP+SSE server: where messages go (2024-11-05 basic/transports, HTTP with SSE)."""
@@ -96,7 +97,9 @@ async def _names_an_endpoint(client: UpstreamClient, entry: CatalogEntry) -> boo
     parser = client.parser()
     async with client.listen(entry, _NO_SESSION, None) as chunks:
         async for chunk in chunks:
-            for event in parser.feed(chunk):
-                if event.data:
-                    return event.event == ENDPOINT
+            for piece, turn in portions(chunk):
+                await client.turns.take(turn)
+                for event in parser.feed(piece):
+                    if event.data:
+                        return event.event == ENDPOINT
     return False

@@ -15,6 +15,7 @@ from mcp_extproc.address import TcpAddress
 from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.upstreams.batch_client import BatchClient
+from tests.support.rounds import LEAST, MOST, flooded, lines_parsed
 from tests.unit.gateway.support import config, message
 
 CONFIG = config(listen={"path": "/tools"}, limits={"response_bytes": 2000, "event_bytes": 2000})
@@ -109,6 +110,15 @@ async def test_headers_go_byte_for_byte() -> None:
 async def test_answers(status: int, content_type: str, body: bytes, answer: bytes) -> None:
     """However the stream is cut; with an empty message where there is no response."""
     assert await sent(Door(status, content_type, body)) == Answered("", status, answer)
+
+
+@flooded
+async def test_others_have_their_turn_while_servers_flood(flood: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lines_parsed(monkeypatch) as parsed:
+        answered = await sent(Door(200, "text/event-stream", flood + b"\n\ndata: " + RESPONSE + b"\n\n"))
+    assert answered == Answered("", 200, RESPONSE)
+    assert parsed.total() >= LEAST
+    assert max(parsed.values()) <= MOST
 
 
 async def test_what_a_server_asks_on_the_stream_of_a_batched_call_is_declined() -> None:

@@ -26,6 +26,7 @@ from mcp_extproc.upstreams.client import (
     UpstreamClient,
     UpstreamError,
 )
+from tests.support.rounds import LEAST, MOST, flooded, lines_parsed
 from tests.support.scripted import Handler, Received, ScriptedServer, fixed
 from tests.support.waiting import eventually
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
@@ -223,6 +224,20 @@ OTHER = '{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}'
 async def test_answers_that_are_understood(handler: Handler) -> None:
     """JSON and event streams, one message or an array, whatever the spelling of the stream."""
     assert await listed(handler) == {"tools": [1.5]}
+
+
+@flooded
+async def test_others_have_their_turn_while_servers_flood(flood: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = config(limits={"response_bytes": 1 << 20}).limits
+    handler = raw(200, "text/event-stream", flood.decode() + f"\n\ndata: {RESULT}\n\n")
+    async with (
+        ScriptedServer(on={LIST: handler}) as server,
+        UpstreamClient(TcpAddress("127.0.0.1", server.port), limits) as client,
+    ):
+        with lines_parsed(monkeypatch) as parsed:
+            await asyncio.gather(*(client.request(ENTRY, upstream("a"), LIST, {}) for _ in range(3)))
+    assert parsed.total() >= 3 * LEAST
+    assert max(parsed.values()) <= MOST
 
 
 async def test_results_keep_their_bytes_and_tell_their_size() -> None:

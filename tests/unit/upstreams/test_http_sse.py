@@ -12,6 +12,7 @@ from aiohttp import web
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.upstreams.http_sse import speaking_sse
+from tests.support.rounds import FLOODS, LEAST, MOST, lines_parsed
 
 ENDPOINT = b": hello\n\nevent: endpoint\ndata: /messages?id=1\n\n"
 RESULT = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "x", "version": "1"}}
@@ -103,6 +104,14 @@ async def test_everything_else_is_streamable_http(post: Handler, get: Handler, m
     async with upstreams(post, get) as (address, asked):
         assert await speaking_sse(config(), address) == frozenset()
         assert asked == methods
+
+
+async def test_others_have_their_turn_while_a_server_floods(monkeypatch: pytest.MonkeyPatch) -> None:
+    with lines_parsed(monkeypatch) as parsed:
+        async with upstreams(status(405), stream(FLOODS["comments"] + ENDPOINT)) as (address, _):
+            assert await speaking_sse(config(), address) == {"old"}
+    assert parsed.total() >= LEAST
+    assert max(parsed.values()) <= MOST
 
 
 async def test_one_that_is_not_there() -> None:
