@@ -79,7 +79,7 @@ class Child:
         spec: what it is a child of.
         redact: takes out what it was given of secrets: its file of variables may be another one for the next.
         reports: where it is reported.
-        turns: of all that is read of children.
+        turns: of all that is read of servers.
         inbox: takes what it writes.
     """
 

@@ -31,6 +31,7 @@ from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams import http_sse, redirects
 from mcp_extproc.upstreams.client import BROKEN, http_session
 from mcp_extproc.upstreams.http_sse import ENDPOINT
+from mcp_extproc.upstreams.turns import Turns, portions
 
 _MESSAGE = "message"
 
@@ -78,12 +79,14 @@ class Connection:
     Args:
         name: of the server.
         spec: where it is reached.
+        turns: of all that is read of servers.
         inbox: takes the server's messages.
     """
 
-    def __init__(self, name: str, spec: SseServer, inbox: Inbox) -> None:
+    def __init__(self, name: str, spec: SseServer, turns: Turns, inbox: Inbox) -> None:
         self._name = name
         self._spec = spec
+        self._turns = turns
         self._inbox = inbox
         self._http, self._base = http_session(parse_address(spec.upstreams))
         self._headers = dict(
@@ -115,9 +118,9 @@ class Connection:
         self.was_asked = False
 
     @classmethod
-    async def start(cls, name: str, spec: SseServer, inbox: Inbox) -> Connection:
+    async def start(cls, name: str, spec: SseServer, turns: Turns, inbox: Inbox) -> Connection:
         """Open one. Messages may be written at once."""
-        connection = cls(name, spec, inbox)
+        connection = cls(name, spec, turns, inbox)
         connection._reading = connection._tasks.start(
             "read_sse_stream", connection._listen(), server=name, on_failure=lambda: connection._end_soon("has failed")
         )
@@ -198,8 +201,10 @@ class Connection:
 
     async def _take_all(self, parser: SseParser, chunk: bytes, path: str) -> None:
         """A function of its own, so that the last event is not kept."""
-        for event in parser.feed(chunk):
-            await self._take(event, path)
+        for piece, turn in portions(chunk):
+            await self._turns.take(turn)
+            for event in parser.feed(piece):
+                await self._take(event, path)
 
     async def _take(self, event: SseEvent, path: str) -> None:
         if not event.data:

@@ -203,7 +203,7 @@ def _starting(name: str, spec: StdioServer | SseServer, turns: Turns) -> Start:
         case StdioServer():
             return partial(Child.start, spec, Reports(name), turns)
         case SseServer():
-            return partial(Connection.start, name, spec)
+            return partial(Connection.start, name, spec, turns)
 
 
 def _not_found(why: str, id: bytes | None) -> McpError:

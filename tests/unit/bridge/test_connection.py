@@ -27,6 +27,8 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.errors import McpError
+from mcp_extproc.upstreams.turns import Turns
+from tests.support.rounds import LEAST, MOST, flooded, lines_parsed
 from tests.support.waiting import eventually
 from tests.unit.bridge.support import HELD, conversation
 
@@ -147,7 +149,7 @@ async def connected(server: Server, held: HeldBytes | None = None, **options: An
     await site.start()
     host, port = runner.addresses[0][:2]
     inbox = Inbox(held)
-    peer = await Connection.start("old", spec(upstreams=f"{host}:{port}", **options), inbox)
+    peer = await Connection.start("old", spec(upstreams=f"{host}:{port}", **options), Turns(), inbox)
     try:
         yield Stage(peer, inbox.received)
     finally:
@@ -305,7 +307,7 @@ async def test_who_waits_for_its_end_does_so_no_longer_though_closing_fails(monk
     async def breaks(_: aiohttp.ClientSession) -> None:
         raise Bug
 
-    peer = await Connection.start("old", spec(), Inbox())
+    peer = await Connection.start("old", spec(), Turns(), Inbox())
     with monkeypatch.context() as patch:
         patch.setattr(aiohttp.ClientSession, "close", breaks)
         with pytest.raises(Bug):
@@ -336,8 +338,19 @@ async def test_replicas_that_are_down_are_passed_over(down: int) -> None:
         assert len({*asked}) == down
 
 
+@flooded
+async def test_others_have_their_turn_while_a_server_floods(flood: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(send=[ENDPOINT + flood])
+    server.more.put_nowait(None)
+    with lines_parsed(monkeypatch) as parsed:
+        async with connected(server) as stage:
+            assert await stage.ended() == "has closed its event stream"
+    assert parsed.total() >= LEAST
+    assert max(parsed.values()) <= MOST
+
+
 async def test_nobody_listens() -> None:
-    peer = await Connection.start("old", spec(), Inbox())
+    peer = await Connection.start("old", spec(), Turns(), Inbox())
     async with asyncio.timeout(30):
         await peer.ended.wait()
     assert peer.ending_text == "has lost its event stream (ClientConnectorError)"
