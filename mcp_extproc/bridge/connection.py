@@ -25,13 +25,13 @@ from mcp_extproc.contract import CONNECTION_HEADER, FAILURE_HEADER, OVER_SSE, SE
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp import transport
-from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser
+from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, portions
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams import http_sse, redirects
 from mcp_extproc.upstreams.client import BROKEN, http_session
 from mcp_extproc.upstreams.http_sse import ENDPOINT
-from mcp_extproc.upstreams.turns import Turns, portions
+from mcp_extproc.upstreams.turns import Turns
 
 _MESSAGE = "message"
 

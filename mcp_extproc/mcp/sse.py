@@ -10,6 +10,12 @@ MAX_EVENT_ID_CHARACTERS = 512
 """Longest event id that a stream is resumed after: sealed, with those of other servers, it has to fit into a header."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_PIECE_BYTES = 2 * 1024
+_PIECE_LINES = 32
+
+_LINE_BYTES = 1024
+"""As many take as long as a line, however short it is: also blank lines, comments and junk have to be parsed."""
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -60,6 +66,17 @@ def is_resumable(event_id: str) -> bool:
     (True, False, False)
     """
     return 0 < len(event_id) <= MAX_EVENT_ID_CHARACTERS and all(char >= " " and char != "\x7f" for char in event_id)
+
+
+def portions(chunk: bytes) -> Iterator[tuple[bytes, int]]:
+    """A chunk of a stream in small pieces, each with the bytes that take as long: whatever a server sends, and be it comments
+    without end, others can have their turn in between."""
+    for start in range(0, len(chunk), _PIECE_BYTES):
+        lines = chunk[start : start + _PIECE_BYTES].splitlines(keepends=True)
+        for first in range(0, len(lines), _PIECE_LINES):
+            some = lines[first : first + _PIECE_LINES]
+            piece = b"".join(some)
+            yield piece, max(len(piece), len(some) * _LINE_BYTES)
 
 
 class SseParser:

@@ -33,13 +33,13 @@ from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, server_flag
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.jsontext import Scan, TooManyMembers
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, is_resumable
+from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, is_resumable, portions
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 from mcp_extproc.upstreams import redirects
 from mcp_extproc.upstreams.pauses import Pause
-from mcp_extproc.upstreams.turns import Turns, portions
+from mcp_extproc.upstreams.turns import Turns
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
 

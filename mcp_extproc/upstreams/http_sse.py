@@ -16,9 +16,8 @@ from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.endpoints import Endpoints
 from mcp_extproc.mcp import versions
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.mcp.sse import EventTooLarge
+from mcp_extproc.mcp.sse import EventTooLarge, portions
 from mcp_extproc.upstreams.client import UnexpectedStatus, UpstreamClient, UpstreamError
-from mcp_extproc.upstreams.turns import portions
 
 ENDPOINT = "endpoint"
 """The first event of an HTTP+SSE server: where messages go (2024-11-05 basic/transports, HTTP with SSE)."""

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
 
 _BYTES = 64 * 1024
 """In one turn; about a millisecond's work."""
 
 _LEAST_BYTES = 2 * 1024
 """What an event costs however short it is."""
-
-_LINE_BYTES = 1024
-"""What a line of an event stream costs however short it is: also blank lines, comments and junk have to be parsed."""
-
-_MOST_LINES = 32
-"""Parsed at once."""
-
-
-def portions(chunk: bytes) -> Iterator[tuple[bytes, int]]:
-    """A chunk of an event stream in small pieces, each with the turn to take before it is parsed, in bytes. Whatever a server
-    sends, and be it comments without end, others have their turn in between."""
-    for start in range(0, len(chunk), _LEAST_BYTES):
-        lines = chunk[start : start + _LEAST_BYTES].splitlines(keepends=True)
-        for first in range(0, len(lines), _MOST_LINES):
-            piece = lines[first : first + _MOST_LINES]
-            yield b"".join(piece), max(_LEAST_BYTES, len(piece) * _LINE_BYTES)
 
 
 class Turns:

@@ -19,11 +19,14 @@ from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import Scan, TooManyMembers, has_more_members
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, is_resumable, render
+from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, SseParser, is_resumable, portions, render
 from mcp_extproc.slices import Slices, whole
 
 _LARGE = 256 * 1024
 """Bytes of a JSON answer that is read in a slice of its own."""
+
+_SLICE_BYTES = 64 * 1024
+"""Of an event stream that are read in one slice, in the measure of :func:`~mcp_extproc.mcp.sse.portions`."""
 
 _MOST_LOOKS = 8
 """How often a piece of JSON that may be the last is tried to be one, for each response: trying takes time."""
@@ -202,10 +205,16 @@ class CallResponse:
         out = Out()
         if not self._broken:
             try:
-                for event in self._parser.feed(chunk):
-                    if not (yield from self._is_readable(event, out)):
-                        break
-                    self._event(event, out)
+                since = 0
+                for piece, size in portions(chunk):
+                    if since >= _SLICE_BYTES:
+                        yield
+                        since = 0
+                    since += size
+                    for event in self._parser.feed(piece):
+                        if not (yield from self._is_readable(event, out)):
+                            return out
+                        self._event(event, out)
             except EventTooLarge:
                 self._break(
                     self._error(f"sent an event of more than {self._event_bytes} bytes (limits.event_bytes)"), out

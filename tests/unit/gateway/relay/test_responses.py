@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from mcp_extproc.gateway.relay.identifiers import session_checksum
 from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Out, Reading
 from mcp_extproc.gateway.relay.server_messages import Call
 from mcp_extproc.mcp.sse import SseEvent, SseParser, render
+from tests.support.rounds import LEAST, MOST, flooded
 from tests.unit.gateway.relay.support import Rig, notification, request, result, upstream
 
 SSE = "text/event-stream"
@@ -221,6 +223,28 @@ def test_json_over_the_limit() -> None:
     answer = json.loads(out.down)
     assert (answer["id"], answer["error"]["code"]) == (1, -32603)
     assert "limits.response_bytes" in answer["error"]["message"]
+
+
+@flooded
+def test_others_have_their_turn_while_a_server_floods(flood: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed, feed = [0], SseParser.feed
+
+    def counted(parser: SseParser, chunk: bytes) -> Iterator[SseEvent]:
+        parsed[-1] += chunk.count(b"\n")
+        return feed(parser, chunk)
+
+    monkeypatch.setattr(SseParser, "feed", counted)
+    for _ in CallResponse(Rig().response(), Reading.EVENTS).feeding(flood, end=True):
+        parsed.append(0)
+    assert sum(parsed) >= LEAST
+    assert max(parsed) <= MOST
+
+
+def test_usual_chunks_are_read_at_once() -> None:
+    """Large ones too, if their lines are long."""
+    reading = CallResponse(Rig().response(), Reading.EVENTS).feeding(event("x" * 60_000) + event({}), end=False)
+    with pytest.raises(StopIteration):
+        next(reading)
 
 
 @pytest.mark.parametrize("kind", ["application/json", SSE])
