@@ -10,7 +10,7 @@ MAX_EVENT_ID_CHARACTERS = 512
 """Longest event id that a stream is resumed after: sealed, with those of other servers, it has to fit into a header."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_PIECE_BYTES = 2 * 1024
+_PIECE_BYTES = 16 * 1024
 _PIECE_LINES = 32
 
 _LINE_BYTES = 1024
