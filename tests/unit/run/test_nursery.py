@@ -21,6 +21,7 @@ import pytest
 from mcp_extproc.bridge.processes import adopt_orphans
 from mcp_extproc.config import Loaded, load
 from mcp_extproc.contract import SECRET_VARIABLE
+from mcp_extproc.run import nursery
 from mcp_extproc.run.nursery import Nurseries, Nursery, Request
 from mcp_extproc.run.process import Adopted, Child, StartError, end
 from mcp_extproc.run.supervisor import _until_ready
@@ -214,7 +215,7 @@ async def test_a_nursery_that_died_is_replaced(crew: Crew, served: Loaded) -> No
 
 async def test_a_program_that_does_not_start(crew: Crew, served: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a half-installed upgrade, say."""
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(nursery, "PYTHON", ("/bin/false",))
     with pytest.raises(StartError, match="ended at start with exit code 1"):
         await crew.start(served)
 
