@@ -173,7 +173,7 @@ async def test_a_spare_child_that_has_exited_is_not_handed_out() -> None:
 
 
 async def test_a_child_that_does_not_answer_fails_once() -> None:
-    pool = pool_of(Player(), sharing="shared", spares=0, start_timeout=0.05, answer_within=0.05)
+    pool = pool_of(Player(), sharing="shared", spares=0, start_timeout=0.05, answer_within=20.0)
     answers = await asyncio.gather(*(pool.open(initialize()) for _ in range(5)), return_exceptions=True)
     assert all("has not answered within" in str(answer) for answer in answers)
     assert pool._backoff._failures == 1
