@@ -147,7 +147,7 @@ async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedS
             r"server +state +agent +file *",
             rf"notes-claude-code +HTTP: 127\.0\.0\.1:{alpha.port} \(notes.* +claude-code +\.mcp\.json *",
             rf"notes +HTTP: 127\.0\.0\.1:{beta.port} +cursor +~/\.cursor/mcp\.json *",
-            r"old +left out: has an unknown +cursor +~/\.cursor/mcp\.json *",
+            r"old +left out: has an unknown.* +cursor +~/\.cursor/mcp\.json *",
         ):
             assert re.search(rf"^{row}\r$", shown.decode(), re.MULTILINE), (row, shown.decode())
         os.write(typing, b"emacs\n")
