@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import signal
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -113,11 +114,12 @@ async def test_all_are_served_and_followed(home: Home, alpha: ScriptedServer, be
 
 @asynccontextmanager
 async def in_terminal(home: Home, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int, bytearray]]:
-    """The program, what types for it, and what it has shown."""
+    """The program, what types for it, and what it has shown in a wide window."""
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (50, 160))
     process = await asyncio.create_subprocess_exec(
-        *RUN, *arguments, cwd=home.project, env=home.environment, stdin=slave, stdout=slave, stderr=slave,
-        start_new_session=True,
+        *RUN, *arguments, cwd=home.project, env={**home.environment, "COLUMNS": "160"},
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
     )  # fmt: skip
     os.close(slave)
     shown = bytearray()
@@ -147,7 +149,7 @@ async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedS
             r"server +state +agent +file *",
             rf"notes-claude-code +HTTP: 127\.0\.0\.1:{alpha.port} \(notes.* +claude-code +\.mcp\.json *",
             rf"notes +HTTP: 127\.0\.0\.1:{beta.port} +cursor +~/\.cursor/mcp\.json *",
-            r"old +left out: has an unknown.* +cursor +~/\.cursor/mcp\.json *",
+            r"old +left out: has an unknown type.* +cursor +~/\.cursor/mcp\.json *",
         ):
             assert re.search(rf"^{row}\r$", shown.decode(), re.MULTILINE), (row, shown.decode())
         os.write(typing, b"emacs\n")
