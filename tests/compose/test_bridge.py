@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from mcp_types import TextContent
 
 from tests.compose.docker import Stack, require_engine, require_node, running, take_down, until_logged
 from tests.compose.traffic import traffic
-from tests.support.processes import ROOT
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
@@ -27,14 +25,6 @@ DOWNLOAD_SECONDS = 300.0
 RECOVERY_SECONDS = 120.0
 
 CALLS = {"time": ("time__get_current_time", {"timezone": "Europe/Berlin"}), "dates": ("date__today", {})}
-
-
-@pytest.fixture(scope="module")
-def mounted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the gateway's container and the bridge's have of the folder ``compose``."""
-    folder = tmp_path_factory.mktemp("compose") / "mounted"
-    shutil.copytree(ROOT / "compose", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ The tests share one stack and run in their order; the last one takes it down.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from tests.compose.docker import (
     until_logged,
 )
 from tests.compose.traffic import Tally, traffic
-from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -45,14 +43,6 @@ CALLS = {
 }
 
 SERVICES = ("envoy", "gateway", "notes", "dates")
-
-
-@pytest.fixture(scope="module")
-def mounted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the gateway's container has of the folder ``compose``."""
-    folder = tmp_path_factory.mktemp("compose") / "mounted"
-    shutil.copytree(ROOT / "compose", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
