@@ -28,6 +28,7 @@ _NOTHING_SEEN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
 with contextlib.suppress(OSError):
@@ -46,6 +47,12 @@ def adopt_orphans() -> None:
     """Become the parent of whatever loses its own, below this process."""
     with contextlib.suppress(AttributeError):
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def be_named(name: str) -> None:
+    """What ps(1) calls this process, whose command line may be that of another (prctl(2), PR_SET_NAME)."""
+    with contextlib.suppress(AttributeError):
+        _LIBC.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def ending_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Callable[[], None]:

@@ -169,20 +169,32 @@ async def serve_until_told_to_stop(serving: AbstractAsyncContextManager[object],
         serving: ends on leaving it.
         reload: as for :func:`until_told_to_stop`.
     """
+    stopped = until_told_to_stop(reload)
+    if not await has_started(serving, stopped):
+        return
+    try:
+        await stopped
+    finally:
+        await serving.__aexit__(None, None, None)
+
+
+async def has_started(serving: AbstractAsyncContextManager[object], stopped: asyncio.Task[bool]) -> bool:
+    """Start something, to be left later. Returns whether it has started: it is given up when told to stop meanwhile.
+
+    Args:
+        serving: what starts on entering it.
+        stopped: of :func:`until_told_to_stop`.
+    """
     import asyncio
 
-    stopped = until_told_to_stop(reload)
     starting = asyncio.create_task(serving.__aenter__())
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         await asyncio.wait({starting})
-        return
+        return False
     await starting
-    try:
-        await stopped
-    finally:
-        await serving.__aexit__(None, None, None)
+    return True
 
 
 def until_told_to_stop(reload: Callable[[], None]) -> asyncio.Task[bool]:

@@ -18,7 +18,7 @@ import click
 
 from mcp_extproc.cli.agents import of_agents
 from mcp_extproc.cli.checks import serves_well
-from mcp_extproc.cli.common import complain, escape, served_from, standard_output, until_told_to_stop
+from mcp_extproc.cli.common import complain, escape, has_started, served_from, standard_output, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, PORT, STRICT
 from mcp_extproc.cli.serve import nursery_of
 from mcp_extproc.config import EnvoysSource, FileSource, GatewayConfig, Loaded, Source
@@ -126,20 +126,16 @@ async def _run(
     stopped = until_told_to_stop(gateway.reload_soon)
     # No spinner: it would be broken by the workers' log, and takes standard output for itself.
     _progress("Starting Envoy and the gateway")
-    starting = asyncio.create_task(gateway.__aenter__())
-    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        starting.cancel()
-        await asyncio.wait({starting})
+    if not await has_started(gateway, stopped):
         return
-    await starting
     try:
         _progress("Connecting to the servers")
         asking = asyncio.create_task(_statuses(gateway))
         await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        asking.cancel() if not asking.done() else _try_to_announce(
-            gateway.config, gateway.url, asking.result(), as_json
-        )
+        if asking.done():
+            _try_to_announce(gateway.config, gateway.url, asking.result(), as_json)
+        else:
+            asking.cancel()
         ended = asyncio.create_task(gateway.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():

@@ -1,11 +1,15 @@
-"""When a configuration is to be read again."""
+"""When a configuration is to be read again, and what the log has where it is not taken up."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+import logging
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 
-from mcp_extproc.config import Source
+from mcp_extproc.config import ConfigError, Source
+from mcp_extproc.run.process import StartError
+from mcp_extproc.telemetry import log
 
 POLL_SECONDS = 1.0
 """Seconds between two checks of the source. A change is reported once the source is the same in two checks: a half-written
@@ -48,3 +52,23 @@ class Changes:
             return False
         self._asked.clear()
         return True
+
+
+@contextmanager
+def refusals_logged(logger: logging.Logger, who: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Log why a configuration was not taken up, where the one before goes on. Nothing is raised: a later version may do.
+
+    Args:
+        logger: where to.
+        who: failed, where it is a bug of ours.
+        kinds: further exceptions that say in words why it is refused.
+    """
+    effect = {"effect": "the configuration before goes on"}
+    expected: tuple[type[Exception], ...] = (ConfigError, StartError, OSError, *kinds)
+    try:
+        yield
+    except expected as error:
+        log.event(logger, logging.ERROR, "config_refused", {"why": str(error), **effect})
+    except Exception as error:  # noqa: BLE001 - a bug of ours; the next version may do without it
+        why = f"the {who} failed to take it up ({type(error).__name__}); the trace says where"
+        log.failure(logger, "config_refused", error, {"why": why, **effect})

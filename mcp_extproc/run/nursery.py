@@ -24,9 +24,9 @@ from typing import NoReturn, Protocol
 
 import msgspec
 
-from mcp_extproc.bridge.processes import WAITED, adopt_orphans
+from mcp_extproc.bridge.processes import WAITED, adopt_orphans, be_named
 from mcp_extproc.config import Loaded
-from mcp_extproc.run.process import PYTHON, Adopted, Child, StartError, be_named, end, ending, preparing, spawn
+from mcp_extproc.run.process import PYTHON, Adopted, Child, StartError, end, ending, preparing, spawn
 
 START_SECONDS = 30.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -189,9 +188,3 @@ def preparing(parent: int) -> Callable[[], None]:
         ends_with_it()
 
     return prepare
-
-
-def be_named(name: str) -> None:
-    """What ps(1) calls this process, whose command line may be that of another (prctl(2), PR_SET_NAME)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)

@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
 from mcp_extproc.address import Address, UnixAddress
-from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, Server, Source
+from mcp_extproc.config import GatewayConfig, Loaded, Server, Source
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout, cluster_name
 from mcp_extproc.envoy.watched_files import File, Rendered
 from mcp_extproc.run.bridge import Bridge
-from mcp_extproc.run.changes import POLL_SECONDS, Changes
+from mcp_extproc.run.changes import POLL_SECONDS, Changes, refusals_logged
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.supervisor import Supervisor
@@ -37,7 +37,6 @@ _WARMING = "cluster_manager.warming_clusters"
 
 _SAY_SO = 'give it "type": "sse" in mcp-servers.json, or transport: sse in YAML: then it is not asked again'
 
-_REFUSED = {"effect": "the configuration before goes on"}
 
 _LOG = log.logger("config")
 
@@ -164,13 +163,8 @@ class LiveConfig:
             self._changed.set()
 
     async def _or_log(self, change: Awaitable[None]) -> None:
-        try:
+        with refusals_logged(_LOG, "gateway", Refused):
             await change
-        except (ConfigError, StartError, Refused, OSError) as error:
-            log.event(_LOG, logging.ERROR, "config_refused", {"why": str(error), **_REFUSED})
-        except Exception as error:  # noqa: BLE001 - a bug of ours; the next version may do without it
-            why = f"the gateway failed to take it up ({type(error).__name__}); the trace says where"
-            log.failure(_LOG, "config_refused", error, {"why": why, **_REFUSED})
 
     # -- How ----------------------------------------------------------------------------------------------------------
 

@@ -6,15 +6,12 @@ import logging
 from types import TracebackType
 from typing import Self
 
-from mcp_extproc.config import ConfigError, Loaded, Source
+from mcp_extproc.config import Loaded, Source
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.bridge import Bridge
-from mcp_extproc.run.changes import Changes
-from mcp_extproc.run.process import StartError
+from mcp_extproc.run.changes import Changes, refusals_logged
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-
-_REFUSED = {"effect": "the configuration before goes on"}
 
 _LOG = log.logger("bridge")
 
@@ -67,13 +64,8 @@ class StandingBridge:
     async def _watch(self) -> None:
         while True:
             asked = await self._changes.next()
-            try:
+            with refusals_logged(_LOG, "bridge"):
                 await self._reload(even_if_same=asked)
-            except (ConfigError, StartError, OSError) as error:
-                log.event(_LOG, logging.ERROR, "config_refused", {"why": str(error), **_REFUSED})
-            except Exception as error:  # noqa: BLE001 - a bug of ours; the next version may do without it
-                why = f"the bridge failed to take it up ({type(error).__name__}); the trace says where"
-                log.failure(_LOG, "config_refused", error, {"why": why, **_REFUSED})
 
     async def _reload(self, *, even_if_same: bool) -> None:
         new = self._source.load()
