@@ -66,8 +66,12 @@ class Limits:
     connection_window: int = 64 << 20
     """Unread bytes of all streams together."""
     debts: int = 10_000
-    """Burst of frames that cause work without progress (resets, pings, settings, empty frames). Response headers and the
-    end of a response each reduce the count by one, and time by :data:`FORGIVEN_PER_SECOND`."""
+    """Burst of frames that cause work without progress (pings, settings, empty frames, resets of what is not open). Response
+    headers and the end of a response each reduce the count by one, and time by :data:`FORGIVEN_PER_SECOND`.
+
+    A reset of an open stream is free, though HTTP/2 servers count it elsewhere (CVE-2023-44487): the peer is a proxy that
+    resets a stream for each of its clients that leaves, and ending the connection would end everybody's exchanges. Such a
+    stream costs a header block, and its work ends with it."""
 
     def __post_init__(self) -> None:
         for window in (self.stream_window, self.connection_window):
@@ -449,11 +453,12 @@ class Connection:
         if len(payload) != 4:
             raise _Broken(frames.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
         self._not_idle(id)
-        self._owe()
         stream = self._streams.get(id)
-        if stream is not None:
-            self._close(stream)
-            events.append(StreamReset(id, frames.read_word(payload, 0)[0]))
+        if stream is None:
+            self._owe()
+            return
+        self._close(stream)
+        events.append(StreamReset(id, frames.read_word(payload, 0)[0]))
 
     def _on_priority(self, id: int, payload: bytes) -> None:
         self._owe()

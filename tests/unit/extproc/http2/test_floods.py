@@ -16,7 +16,6 @@ Flood = Callable[[Peer, int], bytes]
 """The n-th wave. Stream 1 is open, stream 3 was reset by us, 5 was reset by the client."""
 
 FLOODS: dict[str, Flood] = {
-    "rapid reset": lambda peer, n: peer.headers(9 + 2 * n) + frames.rst_stream(9 + 2 * n, frames.CANCEL),
     "resets of what is over": lambda _, n: frames.rst_stream(5, frames.CANCEL),
     "resets that we are made to send": lambda peer, n: (
         peer.headers(9 + 2 * n) + frames.window_update(9 + 2 * n, 0xFFFF) + frames.frame(8, 0, 9 + 2 * n, bytes(4))
@@ -132,6 +131,11 @@ def given_up(peer: Peer) -> None:
     peer.send(frames.rst_stream(stream, frames.CANCEL))
 
 
+def left_by_its_client(peer: Peer) -> None:
+    """A client of Envoy's resets each request at once (CVE-2023-44487), and so does Envoy; others share the connection."""
+    peer.send(frames.rst_stream(peer.open(), frames.CANCEL))
+
+
 def refused_by_status(peer: Peer) -> None:
     """The answer is an error, what the client was sending is still on its way, and a reset answers ours."""
     stream = peer.open()
@@ -151,7 +155,7 @@ def continued(peer: Peer) -> None:
     peer.connection.end_stream(stream, b"\x88")
 
 
-@pytest.mark.parametrize("call", [by_the_book, given_up, refused_by_status, continued])
+@pytest.mark.parametrize("call", [by_the_book, given_up, left_by_its_client, refused_by_status, continued])
 def test_calls_leave_no_debts(call: Callable[[Peer], None]) -> None:
     # In no time at all, with hardly any credit: what one call leaves behind, a million would.
     peer = Peer(Limits(debts=4))
