@@ -149,6 +149,8 @@ def is_batch(body: bytes) -> bool:
 
 def messages_in(text: bytes) -> list[bytes]:
     """What a server sent as one message, which at 2025-03-26 may be an array of messages. None of them is read."""
+    if text.startswith(b"{"):
+        return [text]
     elements = jsontext.elements_of(text) if is_batch(text) else None
     return [text] if elements is None else [bytes(element) for element in elements]
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 MAX_EVENT_ID_CHARACTERS = 512
 """Longest event id that a stream is resumed after: sealed, with those of other servers, it has to fit into a header."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_USUAL = re.compile(
+    rb"(?:id: ?([^\r\n\0]*+)\r?\n)?+(?:event: ?([^\r\n]*+)\r?\n)?+(?:id: ?([^\r\n\0]*+)\r?\n)?+data: ?([^\r\n]*+)\r?\n\r?\n"
+)
+"""An event as SDKs write it, whole: read at once instead of line by line, which takes a third of the time."""
 _PIECE_BYTES = 16 * 1024
 _PIECE_LINES = 32
 
@@ -23,8 +28,7 @@ class EventTooLarge(ValueError):
     """An event exceeds the parser's bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class SseEvent:
+class SseEvent(msgspec.Struct, frozen=True):
     """One block of a stream."""
 
     data: bytes | None
@@ -47,6 +51,10 @@ def render(event: SseEvent) -> bytes:
     >>> render(SseEvent(b'{}', id="7"))
     b'id: 7\\ndata: {}\\n\\n'
     """
+    if event.data is not None and event.event == "message" and event.retry is None and b"\n" not in event.data:
+        # As nearly all of them are.
+        block = b"data: %b\n\n" % event.data if event.data else b"data:\n\n"
+        return block if event.id is None else b"id: %b\n%b" % (event.id.encode(), block)
     lines: list[bytes] = []
     if event.event != "message":
         lines.append(b"event: " + event.event.encode())
@@ -71,6 +79,9 @@ def is_resumable(event_id: str) -> bool:
 def portions(chunk: bytes) -> Iterator[tuple[bytes, int]]:
     """A chunk of a stream in small pieces, each with the bytes that take as long: whatever a server sends, and be it comments
     without end, others can have their turn in between."""
+    if len(chunk) <= _PIECE_BYTES and (lines_in := chunk.count(b"\n") + chunk.count(b"\r")) <= _PIECE_LINES:
+        yield chunk, max(len(chunk), lines_in * _LINE_BYTES)
+        return
     for start in range(0, len(chunk), _PIECE_BYTES):
         lines = chunk[start : start + _PIECE_BYTES].splitlines(keepends=True)
         for first in range(0, len(lines), _PIECE_LINES):
@@ -116,7 +127,13 @@ class SseParser:
             if chunk[:1] == b"\n":
                 chunk = chunk[1:]
         start = 0
-        for end in _LINE_END.finditer(chunk):
+        while True:
+            if (usual := self._usual(chunk, start)) is not None:
+                start = usual.end()
+                yield self._read(usual)
+                continue
+            if (end := _LINE_END.search(chunk, start)) is None:
+                break
             line = chunk[start : end.start()]
             start = end.end()
             if self._pending:
@@ -131,6 +148,19 @@ class SseParser:
         if start < len(chunk):
             self._pending += memoryview(chunk)[start:]
         self._check_size(len(self._pending))
+
+    def _usual(self, chunk: bytes, start: int) -> re.Match[bytes] | None:
+        """The event that begins here, if it is a usual one, and whole."""
+        if self._pending or self._in_block():
+            return None
+        usual = _USUAL.match(chunk, start)
+        return None if usual is None or usual.end() - start > self._max else usual
+
+    def _read(self, usual: re.Match[bytes]) -> SseEvent:
+        self._started = True
+        first, event, second, data = usual.groups()
+        id = first if second is None else second
+        return SseEvent(data, _text(event) if event else "message", None if id is None else _text(id))
 
     def finish(self) -> SseEvent | None:
         """The event that the end of the stream cut off, without its closing blank line.
@@ -161,9 +191,9 @@ class SseParser:
                 self._add_data(value)
                 self._data_size += len(value) + 1
             case b"event":
-                self._event = value.decode("utf-8", "replace")
+                self._event = _text(value)
             case b"id" if b"\0" not in value:
-                self._id = value.decode("utf-8", "replace")
+                self._id = _text(value)
             case b"retry" if value.isdigit():
                 self._retry = int(value[:12])
         return None
@@ -193,3 +223,7 @@ class SseParser:
         self._event = ""
         self._id = None
         self._retry = None
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")

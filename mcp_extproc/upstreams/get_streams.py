@@ -171,7 +171,7 @@ class Streams:
                 out = await in_slices(response.feeding(chunk, end=not chunk))
                 for message in out.up:
                     await self._services.legs.answer(response.server, response.session, message, stream.context)
-                if out.down:
+                if out.parts:
                     yield out.down
                 if not held.keep(response.held):
                     return  # the client asks for the rest, after its last event

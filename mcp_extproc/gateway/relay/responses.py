@@ -44,11 +44,17 @@ class Reading(enum.Enum):
 class Out:
     """What a piece of a response becomes."""
 
-    down: bytes = b""
+    parts: list[bytes] = field(default_factory=list)
+    """For the client, joined once: of many events, that takes less than to append each."""
     up: list[bytes] = field(default_factory=list)
     """Answers to requests of the server that the client never sees."""
     is_refused: bool = False
     """Whether the request is answered with an error."""
+
+    @property
+    def down(self) -> bytes:
+        """For the client."""
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -151,7 +157,7 @@ class CallResponse:
             self._refusal = self._rendered(error)
         elif not self._answered:
             self._answered = True
-            out.down += render(SseEvent(self._rendered(error)))
+            out.parts.append(render(SseEvent(self._rendered(error))))
 
     # -- JSON -----------------------------------------------------------------------------------------------------------
 
@@ -174,7 +180,7 @@ class CallResponse:
             return Out()
         if self._broken:
             self._answered = True
-            return Out(self._refusal)
+            return Out([self._refusal])
         if len(self._body) > _LARGE:
             yield
         body = bytes(self._body)
@@ -195,7 +201,7 @@ class CallResponse:
             relayed.down for _, relayed in self._relayed(body, out) if relayed.is_response and relayed.down is not None
         ]
         nothing = self._error("answered with JSON that is no response to the request")
-        out.down = down[0] if self._answered else self._rendered(nothing)
+        out.parts.append(down[0] if self._answered else self._rendered(nothing))
         self._answered = True
         return out
 
@@ -212,7 +218,7 @@ class CallResponse:
                         since = 0
                     since += size
                     for event in self._parser.feed(piece):
-                        if not (yield from self._is_readable(event, out)):
+                        if not (self._is_small(event) or (yield from self._is_readable(event, out))):
                             return out
                         self._event(event, out)
             except EventTooLarge:
@@ -224,8 +230,12 @@ class CallResponse:
             if last is not None and last.data and (yield from self._is_readable(last, out)):
                 self._event(last, out)
             if not self.is_complete:
-                out.down += render(SseEvent(self._rendered(self._error("ended its stream without an answer"))))
+                out.parts.append(render(SseEvent(self._rendered(self._error("ended its stream without an answer")))))
         return out
+
+    def _is_small(self, event: SseEvent) -> bool:
+        """Whether it has too few bytes for too many members."""
+        return event.data is None or len(event.data) <= self._json_members
 
     def _is_readable(self, event: SseEvent, out: Out) -> Slices[bool]:
         if event.data and (yield from has_more_members(event.data, self._json_members)):
@@ -238,26 +248,28 @@ class CallResponse:
         id = None if event.id is None else self._event_id(event.id)
         down = self._messages(event.data, out) if event.data else []
         for message in down[:-1]:
-            out.down += render(SseEvent(message, event.event))
+            out.parts.append(render(SseEvent(message, event.event)))
         # A client that resumes after the id must have received all of the event.
         if down:
-            out.down += render(SseEvent(down[-1], event.event, id, event.retry))
+            out.parts.append(render(SseEvent(down[-1], event.event, id, event.retry)))
         elif self._relay.view.version >= versions.V_2025_11_25:
             # The client sees nothing of the event, but can go on after it; an id alone would not be noticed by all.
-            out.down += render(SseEvent(None if id is None else b"", id=id, retry=event.retry))
+            out.parts.append(render(SseEvent(None if id is None else b"", id=id, retry=event.retry)))
         else:
             # Empty events came with 2025-11-25; clients before it fail on them.
-            out.down += COMMENT
+            out.parts.append(COMMENT)
             return
         if id is not None:
             self._resumable = id != ""
 
     def _messages(self, data: bytes, out: Out) -> list[bytes]:
         """What the client gets of an event's data."""
-        shown = (
-            message if relayed.changed is not None else relayed.down for message, relayed in self._relayed(data, out)
-        )
-        return [message for message in shown if message is not None]
+        shown = []
+        for message, relayed in self._relayed(data, out):
+            down = message if relayed.changed is not None else relayed.down
+            if down is not None:
+                shown.append(down)
+        return shown
 
     def _event_id(self, event_id: str) -> str | None:
         if not event_id:
@@ -269,13 +281,14 @@ class CallResponse:
 
     def _relayed(self, text: bytes, out: Out) -> list[tuple[bytes, Relayed]]:
         """Each message of the server with the relay's decision; answers of the gateway's own are in ``out``."""
-        relayed = [
-            (message, self._relay.message(self.server, self.session, message, self._call))
-            for message in messages_in(text)
-        ]
-        self._answered |= any(one.is_response for _, one in relayed)
-        out.is_refused |= any(one.is_error for _, one in relayed)
-        out.up += [one.up for _, one in relayed if one.up is not None]
+        relayed = []
+        for message in messages_in(text):
+            one = self._relay.message(self.server, self.session, message, self._call)
+            relayed.append((message, one))
+            self._answered |= one.is_response
+            out.is_refused |= one.is_error
+            if one.up is not None:
+                out.up.append(one.up)
         return relayed
 
     # -- Failures -------------------------------------------------------------------------------------------------------

@@ -5,8 +5,6 @@ One place for every way down: the response of a call, an event of its stream, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 import orjson
 
@@ -31,8 +29,7 @@ class Call(msgspec.Struct, frozen=True):
     """JSON text; ``None`` where the client wants no progress, :data:`ANY_TOKEN` on a stream that was resumed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relayed:
+class Relayed(msgspec.Struct, frozen=True):
     """The decision about one message."""
 
     down: bytes | None = None

@@ -24,13 +24,8 @@ SSE = "text/event-stream"
 def read(expected: Expected, *chunks: bytes, kind: str = SSE) -> Out:
     """The whole of what a response becomes."""
     response = CallResponse(expected, expected.reading("200", kind))
-    whole = Out()
-    for chunk in chunks:
-        out = response.feed(chunk, end=False)
-        whole.down += out.down
-        whole.up += out.up
-    out = response.feed(b"", end=True)
-    return Out(whole.down + out.down, whole.up + out.up)
+    outs = [*(response.feed(chunk, end=False) for chunk in chunks), response.feed(b"", end=True)]
+    return Out([b"".join(out.down for out in outs)], [answer for out in outs for answer in out.up])
 
 
 def events(text: bytes) -> list[SseEvent]:
