@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # The first patch release of the oldest Envoy supported that PyPI has
 OLDEST_ENVOY := 1.38.2
 # All but what Envoy's own MCP filter says, which 1.38 says elsewhere
-OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py tests/e2e/test_pages.py tests/e2e/test_pass_through.py \
+OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py tests/e2e/test_names.py tests/e2e/test_pages.py tests/e2e/test_pass_through.py \
   tests/e2e/test_slow_clients.py tests/e2e/handshake/test_streams_get.py \
   --deselect tests/e2e/test_pass_through.py::test_policies_see_what_envoys_own_filter_shows
 # Processes that start, change, die and end: what takes long, as each test waits for several starts

@@ -211,9 +211,10 @@ async def test_the_stream_of_a_get(tmp_path: Path) -> None:
                     pass
 
 
-async def test_a_lost_session_is_repaired(tmp_path: Path, alpha: ScriptedServer) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "alpha.localhost"])
+async def test_a_lost_session_is_repaired(tmp_path: Path, alpha: ScriptedServer, host: str) -> None:
     """Without telling other services how often Envoy tried: the virtual host stays as it was."""
-    async with shop(tmp_path, {"alpha": {"url": alpha.url}}) as running:
+    async with shop(tmp_path, {"alpha": {"url": f"http://{host}:{alpha.port}/mcp"}}) as running:
         await running.client.initialize()
         assert "result" in (await running.client.call("alpha__echo")).json
         await alpha.restart()

@@ -313,11 +313,13 @@ async def test_a_server_that_comes_late_joins_the_session(
         assert len(beta.calls("initialize")) == 1
 
 
-@pytest.mark.parametrize("lost_status", [404, 400])
-async def test_a_restarted_server_is_invisible(start: StartGateway, alpha: ScriptedServer, lost_status: int) -> None:
+@pytest.mark.parametrize(("host", "lost_status"), [("127.0.0.1", 404), ("127.0.0.1", 400), ("alpha.localhost", 404)])
+async def test_a_restarted_server_is_invisible(
+    start: StartGateway, alpha: ScriptedServer, host: str, lost_status: int
+) -> None:
     """Lost sessions are opened again and the request is replayed once: calls, lists, twice in a row, large bodies."""
     alpha.lost_status = lost_status
-    async with start({"alpha": alpha.url}) as gateway:
+    async with start({"alpha": f"http://{host}:{alpha.port}/mcp"}) as gateway:
         session = await gateway.initialize()
         for restarts in (1, 2, 3):
             await alpha.restart()

@@ -180,18 +180,19 @@ async def test_all_replicas_are_unwell(start: StartGateway, stateless: bool, ret
             assert (await gateway.call(session, "s__echo")).result
 
 
-async def test_health_checks_and_repairs_with_tls(start: StartGateway, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "s.localhost"])
+async def test_health_checks_and_repairs_with_tls(start: StartGateway, tmp_path: Path, host: str) -> None:
     """The checks make the TLS handshake; the repair listener stays plain, unchecked and reachable."""
     authority = Authority(tmp_path)
     tls = {
         "ca": str(tmp_path / "ca.pem"), "client_certificate": str(tmp_path / "client.pem"),
-        "client_key": str(tmp_path / "client.key"),
+        "client_key": str(tmp_path / "client.key"), "sni": "127.0.0.1",
     }  # fmt: skip
     async with (
         ScriptedServer("s") as behind,
         Http2Front(behind.url, asking(authority)) as front,
         start({
-            "s": {"endpoints": [f"127.0.0.1:{front.port}"], "tls": tls, "http2": True, "health_check": FAST}
+            "s": {"endpoints": [f"{host}:{front.port}"], "tls": tls, "http2": True, "health_check": FAST}
         }) as gateway,
     ):  # fmt: skip
         session = await gateway.initialize()

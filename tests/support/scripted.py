@@ -59,6 +59,8 @@ class ScriptedServer:
     sessions: set[str] = field(default_factory=set)
     port: int = 0
     """Where it listens. By default at a port that servers of this name have, one after the other."""
+    address: str = "127.0.0.1"
+    """Of this machine."""
     _lasting: bool = False
 
     async def __aenter__(self) -> Self:
@@ -69,7 +71,7 @@ class ScriptedServer:
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self._listening = socket.create_server((self.address, self.port))
         await web.SockSite(self._runner, self._listening).start()
         return self
 
@@ -104,7 +106,7 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/mcp"
+        return f"http://{self.address}:{self.port}/mcp"
 
     def calls(self, method: str) -> list[Received]:
         """The requests and notifications of one JSON-RPC method, in order."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mcp_extproc.address import Address as OurAddress
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig, Server
@@ -50,6 +52,7 @@ from mcp_extproc.envoy._api.upstreams_http_v3 import (
     HttpProtocolOptionsExplicitHttpConfig,
 )
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
+from mcp_extproc.envoy.message import Any
 from mcp_extproc.envoy.render import policies, resilience, tls
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
 from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket_matches
@@ -60,6 +63,13 @@ _BRIDGE_HTTP_OPTIONS = HttpProtocolOptions(
     common_http_protocol_options=CommonHttpProtocolOptions(idle_timeout=seconds(4.0)),
     explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions()),
 )
+
+_CONNECTS_TO = "envoy.http11_proxy_transport_socket.proxy_address"
+"""Metadata of an endpoint: the address to which Envoy connects instead of the endpoint's own. What is sent there stays the
+same, as the endpoint has another transport socket than the one in the name."""
+
+_NOBODYS_PORT = 0
+"""Nobody can listen at it, should Envoy ever connect there."""
 
 _CHECK_INTERVAL = 0.5
 """Seconds between health checks of a worker. Dead ones are detected by the first request; these checks detect hanging
@@ -81,21 +91,26 @@ def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
 
 
 def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
-    # Gets only retries: requests for which the server's response indicates a lost session (docs/design.md).
-    repair = LocalityLbEndpoints(priority=1, lb_endpoints=[_repair_endpoint(name, server, layout)])
     if not server.is_bridged:
+        repair = _repair(name, server, layout, [host for host, _ in server.addresses])
         return [_at_addresses(cluster_name(name), server, _http_options(server), repair)]
-    bridge = layout.bridge if server.command is None else layout.stdio_bridge
-    endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, bridge)]), repair]
-    bridged = _cluster(cluster_name(name), server, endpoints, _BRIDGE_HTTP_OPTIONS)
-    bridged.circuit_breakers = resilience.circuit_breakers(server.circuit_breakers)
     if server.command is not None:
-        return [bridged]
+        return [_bridged(name, server, layout, layout.stdio_bridge)]
     options = _http_options(server)
     options.http_filters = _without(CONNECTION_HEADER)
     itself = _at_addresses(cluster_name(f"{name}{OVER_SSE}"), server, options)
     itself.lb_policy = ClusterLbPolicy.RING_HASH
-    return [bridged, itself]
+    return [_bridged(name, server, layout, layout.bridge), itself]
+
+
+def _bridged(name: str, server: Server, layout: Layout, bridge: OurAddress) -> Cluster:
+    hosts = [bridge.host] if isinstance(bridge, TcpAddress) else []
+    endpoints = [LocalityLbEndpoints(lb_endpoints=[_bridge(server, bridge)]), _repair(name, server, layout, hosts)]
+    cluster = _cluster(cluster_name(name), server, endpoints, _BRIDGE_HTTP_OPTIONS)
+    if not _all_static(hosts):
+        cluster.type = ClusterDiscoveryType.STRICT_DNS
+    cluster.circuit_breakers = resilience.circuit_breakers(server.circuit_breakers)
+    return cluster
 
 
 def _cluster(name: str, server: Server, endpoints: list[LocalityLbEndpoints], options: HttpProtocolOptions) -> Cluster:
@@ -126,7 +141,7 @@ def _at_addresses(name: str, server: Server, options: HttpProtocolOptions, *othe
     endpoints = [LocalityLbEndpoints(lb_endpoints=replicas), *others]
     cluster = _cluster(name, server, endpoints, options)
     cluster.transport_socket_matches = transport_socket_matches(server)
-    if not _all_static(server):
+    if not _all_static(host for host, _ in server.addresses):
         resilience.look_up(cluster, server.dns)
     resilience.add_to_cluster(cluster, server)
     return cluster
@@ -149,7 +164,8 @@ def _http_options(server: Server) -> HttpProtocolOptions:
 
 def _bridge(server: Server, bridge: OurAddress) -> LbEndpoint:
     # One process for all such servers; the path says which one is meant.
-    return LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=envoy_address(bridge)))
+    at = _address(bridge.host, bridge.port) if isinstance(bridge, TcpAddress) else envoy_address(bridge)
+    return LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=at))
 
 
 def _replica(server: Server, host: str, port: int) -> LbEndpoint:
@@ -167,7 +183,32 @@ def _address(host: str, port: int) -> Address:
     return socket_address("127.0.0.1" if host == "localhost" else host, port)
 
 
-def _repair_endpoint(name: str, server: Server, layout: Layout) -> LbEndpoint:
+def _repair(name: str, server: Server, layout: Layout, hosts: list[str]) -> LocalityLbEndpoints:
+    """The repair listener, as another priority of a server's cluster. It gets only retries: requests for which the server's
+    response indicates a lost session (docs/design.md).
+
+    A cluster that looks names up can have no endpoint at a Unix socket: Envoy would look up an empty name. So there the
+    listener goes by the hosts of the replicas, and its metadata says where to connect. An address that needs no lookup
+    would not do: with the first address that it has, a cluster is ready, and Envoy would serve before it knows the replicas.
+
+    Args:
+        name: the server's.
+        server: what is configured of it.
+        layout: where the listener is.
+        hosts: of the cluster's other endpoints; none where they are at Unix sockets.
+    """
+    listener = envoy_address(layout.repair)
+    if _all_static(hosts):
+        endpoints = [_repair_endpoint(name, server, listener)]
+    else:
+        endpoints = [
+            _repair_endpoint(name, server, _address(host, _NOBODYS_PORT), {_CONNECTS_TO: any_of(listener)})
+            for host in dict.fromkeys(hosts)
+        ]
+    return LocalityLbEndpoints(priority=1, lb_endpoints=endpoints)
+
+
+def _repair_endpoint(name: str, server: Server, address: Address, more: dict[str, Any] | None = None) -> LbEndpoint:
     match = dict(REPAIR_MATCH)
     filters = {"envoy.transport_socket_match": match}
     if server.safe_retries is not None:
@@ -175,13 +216,13 @@ def _repair_endpoint(name: str, server: Server, layout: Layout) -> LbEndpoint:
     return LbEndpoint(
         endpoint=Endpoint(
             hostname=repair_host(name),
-            address=envoy_address(layout.repair),
+            address=address,
             # The repair listener is always available, and does not respond to health checks for servers.
             health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True)
             if server.health_check is not None
             else None,
         ),
-        metadata=Metadata(filter_metadata=filters),
+        metadata=Metadata(filter_metadata=filters, typed_filter_metadata=more or {}),
     )
 
 
@@ -273,8 +314,8 @@ def _outlier_detection() -> OutlierDetection:
     )
 
 
-def _all_static(server: Server) -> bool:
-    return all(host == "localhost" or tls.is_ip(host) for host, _ in server.addresses)
+def _all_static(hosts: Iterable[str]) -> bool:
+    return all(host == "localhost" or tls.is_ip(host) for host in hosts)
 
 
 def _is_static(layout: Layout) -> bool:
