@@ -163,6 +163,20 @@ async def test_envoy_is_killed(stack: Stack) -> None:
         assert await weekday(client) == "Saturday"
 
 
+async def test_a_server_is_killed(stack: Stack) -> None:
+    """Its calls fail until it is back; then the sessions go on that it has lost. Those to the other server never fail."""
+    async with traffic(stack.url, CALLS) as tally:
+        await tally.all_served(5, RECOVERY_SECONDS)
+        before = stack.inspect("notes")["State"]["StartedAt"]
+        await asyncio.to_thread(stack.kill, "notes")
+        seconds = await tally.all_served(20, RECOVERY_SECONDS)
+        assert stack.inspect("notes")["State"]["StartedAt"] != before
+    print(f"\nserver killed: recovered after {seconds:.1f} s; {tally}")
+    assert not tally.lost
+    assert not tally.refused
+    assert all("'notes'" in message for message in tally.errors)
+
+
 async def test_a_changed_configuration_is_taken_up(stack: Stack, mounted: Path) -> None:
     """From the folder that is mounted, while clients call; one that is wrong is refused, and all goes on."""
     file = mounted / "gateway.yaml"
