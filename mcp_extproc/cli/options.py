@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,20 +58,6 @@ def _refuse_old(ctx: click.Context, param: click.Parameter, version: Version, wh
         require(version, whose)
     except EnvoyTooOld as error:
         raise click.BadParameter(str(error), ctx, param) from None
-
-
-def _refuse_name(ctx: click.Context, param: click.Parameter, address: Address | None) -> Address | None:
-    """Names would need STRICT_DNS clusters, which lose an endpoint at a Unix socket: the repair listener's."""
-    if not isinstance(address, TcpAddress):
-        return address
-    if address.host == "localhost":
-        return TcpAddress("127.0.0.1", address.port)
-    try:
-        ipaddress.ip_address(address.host)
-    except ValueError:
-        why = f"{address}: Envoy needs the IP address of the bridge, not a name. Or let both meet at a Unix socket."
-        raise click.BadParameter(why, ctx, param) from None
-    return address
 
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -136,7 +121,6 @@ BRIDGE = click.option(
     "--bridge",
     type=AddressType(),
     envvar="MCP_EXTPROC_BRIDGE",
-    callback=_refuse_name,
     help="Where `mcp-extproc bridge` runs the stdio servers, in another container say. Default: `serve` runs them itself.",
 )
 CONFIG = click.option(

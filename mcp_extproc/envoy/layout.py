@@ -77,8 +77,7 @@ class Layout:
     extproc_tls: ExtprocTls | None = None
     """TLS for workers at TCP addresses; plaintext by default."""
     bridge_elsewhere: Address | None = None
-    """A bridge that somebody else runs, with the commands of stdio servers; by default the gateway's own has them. A TCP
-    address has an IP address as its host."""
+    """A bridge that somebody else runs, with the commands of stdio servers; by default the gateway's own has them."""
 
     @property
     def stdio_bridge(self) -> Address:

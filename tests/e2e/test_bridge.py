@@ -72,11 +72,11 @@ class Elsewhere:
 
 @pytest.fixture(params=["unix", "tcp"])
 def elsewhere(place: Place, request: pytest.FixtureRequest) -> Elsewhere:
-    """At a path, and at a port."""
+    """At a path, and at a port of a host that goes by a name."""
     if request.param == "unix":
         return at_path(place)
     port = free_port()
-    return Elsewhere(place, f"127.0.0.1:{port}", f"localhost:{port}")
+    return Elsewhere(place, f"127.0.0.1:{port}", f"bridge.localhost:{port}")
 
 
 def at_path(place: Place) -> Elsewhere:

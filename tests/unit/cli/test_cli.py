@@ -204,9 +204,12 @@ def test_a_bridge_elsewhere_has_the_commands(command: str, tmp_path: Path) -> No
     assert '"10.0.0.7"' in clusters["mcp/time"]
     assert "bridge.sock" in clusters["mcp/old"]
     assert "10.0.0.7" not in clusters["mcp/old"]
+    assert '"STATIC"' in clusters["mcp/time"]
     result = run("envoy", command, *arguments[command], "--bridge", "bridge:9100")
-    assert result.exit_code == 2
-    assert "bridge:9100: Envoy needs the IP address of the bridge, not a name" in result.output
+    assert result.exit_code == 0, result.output
+    clusters = {cluster["name"]: json.dumps(cluster) for cluster in _clusters(yaml.safe_load(result.stdout))}
+    assert '"bridge"' in clusters["mcp/time"]
+    assert '"STRICT_DNS"' in clusters["mcp/time"]
 
 
 def _clusters(document: dict[str, Any]) -> list[dict[str, Any]]:
