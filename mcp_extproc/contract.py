@@ -54,5 +54,18 @@ REQUEST_ID_HEADER: Final = "x-mcp-request-id"
 MARKER_NAMESPACE: Final = "mcp_extproc"
 """Dynamic metadata by which local replies are distinguished. Internal: not for policies."""
 
+RESPONSE_NAMESPACE: Final = "mcp_response"
+"""Dynamic metadata of a request whose response has to be read: what the worker that reads it has to know. Internal: not for
+policies."""
+
+READS_KEY: Final = "reads"
+"""In :data:`RESPONSE_NAMESPACE`: which responses are read."""
+
+READS_EVENTS: Final = "events"
+READS_ALL: Final = "all"
+
+RESPONSE_KEY: Final = "x-mcp-response"
+"""gRPC metadata of an exchange that is the response to a forwarded request: Envoy's filter sends it."""
+
 READ_KEY: Final = "pass_through"
 """In :data:`MARKER_NAMESPACE`: the request is an MCP message on a pass-through route, or was refused there."""

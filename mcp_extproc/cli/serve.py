@@ -144,7 +144,9 @@ async def _serve(
     environment = {SECRET_VARIABLE: session_secret(served.config, os.environ)}
     starter = Nurseries(environment, nursery) if nursery is not None else Programs(environment)
     stop_seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
-    serving = Workers(source, served, starter, layout, options, envoy_config, port, stop_seconds)
+    serving = Workers(
+        source, served, starter, layout, options, envoy_config, port, stop_seconds, inherits=nursery is not None
+    )
     await serve_until_told_to_stop(serving, serving.reload_soon)
 
 

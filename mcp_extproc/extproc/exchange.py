@@ -1,4 +1,4 @@
-"""One HTTP exchange: Envoy's messages in, answers out. Sans-IO but for the work it hands back to be awaited.
+"""One HTTP request: Envoy's messages in, answers out. Sans-IO but for the work it hands back to be awaited.
 
 Contract: every message is answered, by a list of answers at once or by an async iterator of them; a stream may end with
 an OK status only when :attr:`Exchange.decided` is true, because Envoy lets a request pass unprocessed when its processor
@@ -23,12 +23,10 @@ from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Effects, EndStreams
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
-from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Out, Reading
 from mcp_extproc.gateway.request import RequestContext, RequestHead, context_of
-from mcp_extproc.held import HeldBytes, Holding, Part
+from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp import envelope, errors
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.slices import Slices
 from mcp_extproc.tasks import in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
@@ -110,9 +108,8 @@ class Processor:
         self.clock = clock
         self.namespaces = messages.namespace_keys(gateway.config.more_namespaces)
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
-        # forward_rules), and a server's answers too.
+        # forward_rules).
         self.known_heads: Bounded[bytes, tuple[RequestHead, Visit, list[bytes]]] = _known()
-        self.known_responses: Bounded[bytes, tuple[str, str]] = _known()
 
     def apply(self, effects: Effects) -> None:
         """Change what a decision changes beyond its own request."""
@@ -136,14 +133,6 @@ class Exchange:
         self._visit = Visit.ONLY
         self._body: bytes | None = None
         self._repairing: Forward | None = None
-        self._expected: Expected | None = None
-        self._response: CallResponse | None = None
-        self._held: Part | None = None
-        """What is held of the response."""
-        self._progress: tuple[str, bytes] | None = None
-        self._undoing: Effects = ()
-        self._has_dropped = False
-        """Whether an answer to the server was dropped, of which the log was told."""
         self.decided = False
 
     def receive(self, raw: bytes) -> Answers:
@@ -159,8 +148,6 @@ class Exchange:
         if self._head is None and not self.decided and (known := self._processor.known_heads.get(raw)) is not None:
             self._head, self._visit, answers = known
             return answers
-        if self._expected is not None and (known_head := self._processor.known_responses.get(raw)) is not None:
-            return self._on_response_head(*known_head, self._expected)
         if self._head is not None and self._body is None and not self.decided:
             body = messages.whole_body(raw)
             if body is not None:
@@ -173,17 +160,12 @@ class Exchange:
                 return self._on_request_headers(raw, message)
             case "request_body" if self._head is not None and self._body is None and not self.decided:
                 return self._on_request_body(message.request_body.body)
-            case "request_body" if self.decided and not message.request_body.body:
-                # Envoy may repeat the end of a body (envoyproxy/envoy#46237); it expects no second answer.
+            case "request_body" if self.decided and (self._body is None or not message.request_body.body):
+                # Envoy sends a body without waiting for what is said to the head, which may have been refused; and it may
+                # repeat the end of a body (envoyproxy/envoy#46237). It expects no second answer.
                 return []
             case "response_headers" if self._repairing is not None:
                 return self._on_repaired(message)
-            case "response_headers" if self._expected is not None:
-                return self._on_response_headers(raw, message, self._expected)
-            case "response_body" if self._response is not None:
-                return self._on_response_body(message, self._response)
-            case "response_trailers" if self._response is not None and not self._response.is_complete:
-                return self._on_early_trailers(self._response)
             case "request_trailers" | "response_headers" | "response_body" | "response_trailers" if self.decided:
                 return [messages.GO_ON[message.WhichOneof("request") or ""]]
             case kind:
@@ -227,7 +209,7 @@ class Exchange:
         decision = gateway.preview_head(head, now) if first else gateway.admit(head, now)
         if isinstance(decision, NeedBody):
             if not headers.end_of_stream:
-                answers = [messages.ASK_FOR_BODY_AND_HEAD if decision.and_response else messages.ASK_FOR_BODY]
+                answers = [messages.ASK_FOR_BODY] if first else []
                 _remember(self._processor.known_heads, raw, (head, self._visit, answers))
                 return answers
             decision = self._decision(head, b"")
@@ -235,7 +217,8 @@ class Exchange:
 
     def _on_request_body(self, body: bytes) -> Answers:
         assert self._head is not None
-        # BUFFERED: one message holds the whole body, also where trailers follow and end_of_stream is not set.
+        # Envoy's `buffer` comes first, so one message holds the whole body, also where trailers follow and end_of_stream
+        # is not set. Without it this would be a piece, and what follows of the body would never reach the server.
         self._body = body
         if len(body) > _LARGE:
             return self._in_slices(self._head, body)
@@ -262,86 +245,8 @@ class Exchange:
             return gateway.preview(head, body, now)
         return gateway.decide(head, body, now)
 
-    def _on_response_headers(self, raw: bytes, message: pb.ProcessingRequest, expected: Expected) -> list[bytes]:
-        status = messages.response_header(message, ":status")
-        content_type = messages.response_header(message, "content-type")
-        if message.response_headers.end_of_stream:
-            status = ""  # there is no body to be read
-        else:
-            _remember(self._processor.known_responses, raw, (status, content_type))
-        return self._on_response_head(status, content_type, expected)
-
-    def _on_response_head(self, status: str, content_type: str, expected: Expected) -> list[bytes]:
-        self._expected = None
-        if status != "200":
-            self._undo()
-        reading = expected.reading(status, content_type)
-        self._processor.counters.add("mcp.response", reading=reading.name.lower())
-        if reading is Reading.PASS:
-            return [messages.GO_ON["response_headers"]]
-        self._response = CallResponse(expected, reading)
-        self._held = self._processor.upstreams.held.holding(self._holder(expected.relay.view.key)).part()
-        return [messages.READ_RESPONSE_BODY]
-
-    def _on_response_body(self, message: pb.ProcessingRequest, response: CallResponse) -> Answers:
-        assert self._held is not None
-        piece = message.response_body
-        if not piece.end_of_stream and not self._held.keep(response.held + len(piece.body)):
-            return self._relayed(response, response.give_up())
-        reading = response.feeding(piece.body, end=piece.end_of_stream)
-        try:
-            next(reading)
-        except StopIteration as done:
-            return self._relayed(response, done.value)
-        return self._relayed_in_slices(response, reading)
-
-    def _on_early_trailers(self, response: CallResponse) -> list[bytes]:
-        """The end of a response, which no piece of its body was said to be. Nothing can be added to the body any more."""
-        self._processor.counters.add("mcp.response_cut_off", server=response.server)
-        log.event(_LOG, logging.WARNING, "response_cut_off", {"server": response.server})
-        rest = self._passed_on(response, response.feed(b"", end=True))
-        return [messages.instead_of_response(rest, response.content_type)]
-
-    async def _relayed_in_slices(self, response: CallResponse, reading: Slices[Out]) -> AsyncGenerator[bytes, None]:
-        for answer in self._relayed(response, await in_slices(reading)):
-            yield answer
-
-    def _relayed(self, response: CallResponse, out: Out) -> list[bytes]:
-        return [messages.response_piece(self._passed_on(response, out))]
-
-    def _passed_on(self, response: CallResponse, out: Out) -> bytes:
-        """What the client gets; the server's own requests are answered."""
-        assert self._head is not None
-        assert self._held is not None
-        self._held.keep(response.held)
-        if out.is_refused:
-            self._undo()
-        for answer in out.up:
-            context = context_of(self._head, response.id)
-            if not self._processor.upstreams.post(response.server, response.session, answer, context):
-                self._drop_answer(response.server)
-        return out.down
-
-    def _undo(self) -> None:
-        self._processor.apply(self._undoing)
-        self._undoing = ()
-
-    def _drop_answer(self, server: str) -> None:
-        """A server asks faster than it takes answers. Envoy sends on what it gets of a response, so waiting here would mean
-        holding it."""
-        self._processor.counters.add("mcp.answer_dropped", server=server)
-        if not self._has_dropped:
-            self._has_dropped = True
-            log.event(_LOG, logging.WARNING, "answers_dropped", {
-                "server": server, "reason": "it sends requests faster than it takes the answers",
-            })  # fmt: skip
-
     def closed(self) -> None:
-        """The HTTP exchange is over. To be called once."""
-        if self._held is not None:
-            self._held.keep(0)
-        if self._progress is not None:
-            self._processor.gateway.memory.finished(*self._progress)
+        """Envoy needs nothing more of us. To be called once."""
 
     def _on_repaired(self, message: pb.ProcessingRequest) -> list[bytes]:
         """Where the server was initialized again and still refuses, it meant the request and not the session."""
@@ -423,12 +328,17 @@ class Exchange:
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
-        self._expected, self._undoing = decision.response, decision.undoing
         if decision.progress is not None:
-            self._progress = decision.progress
-            self._processor.gateway.memory.started(*decision.progress)
+            # A response without a byte for that long is over.
+            until = self._processor.clock() + self._processor.gateway.config.servers[decision.server].timeout
+            self._processor.gateway.memory.started(*decision.progress, until)
+        response = b""
+        if decision.response is not None:
+            assert self._head is not None
+            context = context_of(self._head)
+            response = messages.await_response(decision.plan, decision.response, decision.undoing, context)
         mark = messages.FORWARDED if self._visit is Visit.SECOND else b""
-        return messages.forward_with_body(decision, self._body, namespaces, mark=mark)
+        return messages.forward(decision, response, namespaces, mark=mark)
 
     def _count(self, decision: Forward | Reply | Preview) -> None:
         counters = self._processor.counters

@@ -14,8 +14,8 @@ from mcp_extproc.address import Address
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.certificates import Certificates, Identity
-from mcp_extproc.extproc.exchange import Exchange, Processor
-from mcp_extproc.extproc.inspect_exchange import PassThroughExchange, exchange_for
+from mcp_extproc.extproc.exchange import Processor
+from mcp_extproc.extproc.exchanges import AnyExchange, exchange_for
 from mcp_extproc.telemetry import log
 
 _MESSAGE_OVERHEAD = 256 * 1024
@@ -120,7 +120,7 @@ class GrpcioServer:
             await context.abort(grpc.StatusCode.ABORTED, "the exchange ended before it was decided")
 
 
-async def _answers(exchange: Exchange | PassThroughExchange, message: bytes) -> AsyncIterator[bytes]:
+async def _answers(exchange: AnyExchange, message: bytes) -> AsyncIterator[bytes]:
     answers = exchange.receive(message)
     if isinstance(answers, list):
         for answer in answers:

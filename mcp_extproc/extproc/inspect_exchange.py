@@ -8,11 +8,8 @@ a separate filter for it (:mod:`mcp_extproc.envoy.attach.pass_through`), which s
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import PASS_THROUGH_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway.policy import inspect
@@ -22,26 +19,11 @@ from mcp_extproc.mcp import errors
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
 
-if TYPE_CHECKING:
-    from mcp_extproc.extproc.exchange import Exchange, Processor
-
 _LOG = log.logger("pass_through")
 
 
 class Unordered(Exception):
     """Envoy sent a message that the pass-through filter's configuration rules out."""
-
-
-def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> Exchange | PassThroughExchange:
-    """The state of a new stream, of the kind in the filter's configuration.
-
-    Args:
-        processor: shared by all exchanges of a worker.
-        metadata: of the gRPC call, by lower-case name.
-    """
-    if PASS_THROUGH_KEY in metadata:
-        return PassThroughExchange(processor.gateway.config, processor.namespaces, processor.counters)
-    return processor.exchange()
 
 
 class PassThroughExchange:

@@ -13,13 +13,25 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from mcp_extproc.bounded import MIB, Bounded
-from mcp_extproc.contract import MARKER_NAMESPACE, MAX_MESSAGE_TIMEOUT, NAMESPACE, READ_KEY
+from mcp_extproc.contract import (
+    MARKER_NAMESPACE,
+    MAX_MESSAGE_TIMEOUT,
+    NAMESPACE,
+    READ_KEY,
+    READS_ALL,
+    READS_EVENTS,
+    READS_KEY,
+    RESPONSE_NAMESPACE,
+)
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.wire import field, head, number_field, struct_of
 from mcp_extproc.gateway.decision import Forward, ForwardPlan, Preview, Reply
+from mcp_extproc.gateway.effects import Effects
 from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, NATIVE, Metadata, RequestFacts, id_metadata
 from mcp_extproc.gateway.policy.inspect import Pass, Refusal
-from mcp_extproc.gateway.request import Headers, RequestHead
+from mcp_extproc.gateway.relay import awaited
+from mcp_extproc.gateway.relay.responses import Expected
+from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
 
 NamespaceKeys = tuple[bytes, ...]
 
@@ -47,16 +59,39 @@ def read(raw: bytes) -> pb.ProcessingRequest:
 
 def whole_body(raw: bytes) -> bytes | None:
     """The body in a serialized ``request_body`` without other fields, bypassing the protobuf library, which would copy
-    it twice more. ``None`` if the message is different."""
+    it twice more. ``None`` if the message is different.
+
+    Envoy 1.40 puts an empty ``metadata_context`` behind it.
+    """
     try:
         outer, size = _sized(raw, 0, _REQUEST_BODY)
         start, length = _sized(raw, outer, _BODY)
     except (IndexError, ValueError):
         return None
-    end = start + length
-    if outer + size != len(raw) or raw[end:] not in _ENDS_OF_BODY:
+    end, last = start + length, outer + size
+    if not end <= last <= len(raw) or raw[end:last] not in _ENDS_OF_BODY or raw[last:] not in _ENDS_OF_MESSAGE:
         return None
     return raw[start:end]
+
+
+def piece_of_response(raw: bytes) -> tuple[bytes, bool] | None:
+    """A piece of a response's body and whether it is the last, read in the same way. ``None`` if the message is different.
+
+    Envoy puts the metadata behind each piece, as behind the head.
+    """
+    try:
+        outer, size = _sized(raw, 0, _RESPONSE_BODY)
+        start, length = _sized(raw, outer, _BODY)
+        end, last = start + length, outer + size
+        if last != len(raw):
+            behind, rest = _sized(raw, last, _METADATA_CONTEXT)
+            if behind + rest != len(raw):
+                return None
+    except (IndexError, ValueError):
+        return None
+    if end > last or raw[end:last] not in _ENDS_OF_BODY:
+        return None
+    return raw[start:end], end < last and raw[last - 1] == 1
 
 
 def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
@@ -81,9 +116,13 @@ def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
 
 
 _REQUEST_BODY: Final = pb.ProcessingRequest.REQUEST_BODY_FIELD_NUMBER << 3 | 2
+_RESPONSE_BODY: Final = pb.ProcessingRequest.RESPONSE_BODY_FIELD_NUMBER << 3 | 2
+_METADATA_CONTEXT: Final = pb.ProcessingRequest.METADATA_CONTEXT_FIELD_NUMBER << 3 | 2
 _BODY: Final = pb.HttpBody.BODY_FIELD_NUMBER << 3 | 2
-_ENDS_OF_BODY: Final = (b"", number_field(2, 1))
+_ENDS_OF_BODY: Final = (b"", number_field(2, 1), number_field(2, 0))
 """``end_of_stream``, false or true."""
+_ENDS_OF_MESSAGE: Final = (b"", bytes((_METADATA_CONTEXT, 0)))
+"""``metadata_context``, empty or not there."""
 
 
 def read_head(headers: pb.HttpHeaders) -> RequestHead:
@@ -114,6 +153,12 @@ def response_header(message: pb.ProcessingRequest, name: str) -> str:
     return ""
 
 
+def told(message: pb.ProcessingRequest) -> dict[str, str]:
+    """The strings in the metadata that goes with a response (:data:`RESPONSE_NAMESPACE`)."""
+    entries = message.metadata_context.filter_metadata[RESPONSE_NAMESPACE].fields
+    return {name: value.string_value for name, value in entries.items()}
+
+
 def route_name(message: pb.ProcessingRequest) -> str:
     """The name of Envoy's route, if the filter sends it (the repair listener's does), otherwise empty."""
     for attributes in message.attributes.values():
@@ -126,35 +171,22 @@ def route_name(message: pb.ProcessingRequest) -> str:
 # -- To Envoy, serialized --------------------------------------------------------------------------------------------------
 
 
-def _ask_for_body(response: pb.ProcessingMode.HeaderSendMode) -> bytes:
-    return pb.ProcessingResponse(
-        request_headers=pb.HeadersResponse(),
-        mode_override=pb.ProcessingMode(
-            request_header_mode=pb.ProcessingMode.SEND,
-            response_header_mode=response,
-            request_body_mode=pb.ProcessingMode.BUFFERED,
-        ),
-    ).SerializeToString()
-
-
-ASK_FOR_BODY: Final = _ask_for_body(pb.ProcessingMode.SKIP)
-"""Hold the request and send its whole body."""
-
-ASK_FOR_BODY_AND_HEAD: Final = _ask_for_body(pb.ProcessingMode.SEND)
-"""Also send the response headers later, because the response may have to be read. Envoy accepts this only in a response
-to headers."""
+ASK_FOR_BODY: Final = pb.ProcessingResponse(
+    request_headers=pb.HeadersResponse(),
+    mode_override=pb.ProcessingMode(
+        request_header_mode=pb.ProcessingMode.SEND,
+        response_header_mode=pb.ProcessingMode.SKIP,
+        request_body_mode=pb.ProcessingMode.BUFFERED,
+    ),
+).SerializeToString()
+"""Hold the request and send its whole body. For the filter in front of policies: the one that decides sends it unasked."""
 
 READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
     response_headers=pb.HeadersResponse(
         response=pb.CommonResponse(header_mutation=pb.HeaderMutation(remove_headers=["content-length"]))
     ),
-    mode_override=pb.ProcessingMode(
-        response_header_mode=pb.ProcessingMode.SEND,
-        response_body_mode=pb.ProcessingMode.STREAMED,
-        response_trailer_mode=pb.ProcessingMode.SEND,
-    ),
 ).SerializeToString()
-"""Stream the response body. Its length may change. Trailers, if there are any, are its end: no piece says so then."""
+"""The response's body will be read, and its length may change."""
 
 GO_ON: Final = {
     "response_headers": pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString(),
@@ -183,12 +215,12 @@ def preview(decision: Preview, more: NamespaceKeys, *, has_body: bool) -> bytes:
     return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, more, _SHOWN)
 
 
-def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = (), *, mark: bytes = b"") -> bytes:
-    """Let the request go on, in answer to its body.
+def forward(decision: Forward, response: bytes, more: NamespaceKeys = (), *, mark: bytes = b"") -> bytes:
+    """Replace the whole request and let it go on, in answer to its headers; its body was sent in the meantime.
 
     Args:
         decision: where to.
-        original: the body as it came.
+        response: metadata about the response (:func:`await_response`), where it has to be read.
         more: namespaces for the metadata.
         mark: one more entry of the metadata.
     """
@@ -197,19 +229,34 @@ def forward_with_body(decision: Forward, original: bytes, more: NamespaceKeys = 
         mutation += _set_headers(decision.own_headers)
     if decision.id is not None:
         entries += _id_entries(decision.id)
-    common = field(2, mutation)
-    metadata = _under_namespaces(entries + mark, more)
-    if decision.body is original:
-        # The route is selected again, by the metadata.
-        return field(3, field(1, common + _CLEAR_ROUTE_CACHE)) + metadata
+    # The route is selected again, by the metadata.
+    common = _REPLACE + field(2, mutation) + _CLEAR_ROUTE_CACHE
+    metadata = _under_namespaces(entries + mark, more, response)
     # Bodies are large, so they are copied only once.
     body = decision.body
     heads = [head(1, len(body))]
     heads.append(head(3, len(heads[0]) + len(body)))
-    inside = len(common) + len(heads[0]) + len(heads[1]) + len(body) + len(_CLEAR_ROUTE_CACHE)
+    inside = len(common) + len(heads[0]) + len(heads[1]) + len(body)
     heads.append(head(1, inside))
-    heads.append(head(3, len(heads[2]) + inside))
-    return b"".join((heads[3], heads[2], common, heads[1], heads[0], body, _CLEAR_ROUTE_CACHE, metadata))
+    heads.append(head(1, len(heads[2]) + inside))
+    return b"".join((heads[3], heads[2], common, heads[1], heads[0], body, metadata))
+
+
+def await_response(plan: ForwardPlan, expected: Expected, undoing: Effects, context: RequestContext) -> bytes:
+    """The metadata that tells whoever reads the response to a forwarded request what it has to know."""
+    entries = _known_awaited.get(plan) or _new_awaited(plan, expected)
+    entries += _READS_ALL if expected.reads_json else _READS_EVENTS
+    if expected.id is not None:
+        entries += _id_text(expected.id)
+    if expected.call.progress_token is not None or undoing or context.headers or context.principal:
+        entries += struct_of(awaited.told_besides(expected, undoing, context))
+    return field(1, _RESPONSE_NAMESPACE_KEY + field(2, field(5, entries)))
+
+
+def _new_awaited(plan: ForwardPlan, expected: Expected) -> bytes:
+    entries = struct_of(awaited.told(expected))
+    _known_awaited.keep(plan, entries, 1024 + len(entries))
+    return entries
 
 
 def forward_headers(decision: Forward) -> bytes:
@@ -220,6 +267,8 @@ def forward_headers(decision: Forward) -> bytes:
 
 
 _known_parts: Bounded[ForwardPlan, tuple[bytes, bytes]] = Bounded(8192, 32 * MIB)
+_known_awaited: Bounded[ForwardPlan, bytes] = Bounded(8192, 32 * MIB)
+"""What the responses to all requests of a plan have in common."""
 
 
 def _new_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
@@ -232,12 +281,17 @@ def _new_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
 
 def _id_entries(id: bytes) -> bytes:
     """The entries of :func:`mcp_extproc.gateway.facts.id_metadata`."""
-    text = field(1, _ID_JSON_KEY + field(2, field(3, id)))
+    text = _id_text(id)
     if id[:1] != b'"' and len(id) < MAX_EXACT_DIGITS:
         return text + _ID_NUMBER + _DOUBLE(int(id))
     return text + struct_of({"id": id_metadata(id)["id"]})
 
 
+def _id_text(id: bytes) -> bytes:
+    return field(1, _ID_JSON_KEY + field(2, field(3, id)))
+
+
+_REPLACE: Final = number_field(1, pb.CommonResponse.CONTINUE_AND_REPLACE)
 _CLEAR_ROUTE_CACHE: Final = number_field(5, 1)
 _ID_JSON_KEY: Final = field(1, b"id_json")
 _ID_NUMBER: Final = struct_of({"id": 0.0})[:-8]
@@ -341,14 +395,17 @@ def _metadata(facts: RequestFacts, more: NamespaceKeys = (), mark: bytes = b"") 
     return _under_namespaces(struct_of(facts.metadata()) + mark, more)
 
 
-def _under_namespaces(entries: bytes, more: NamespaceKeys) -> bytes:
+def _under_namespaces(entries: bytes, more: NamespaceKeys, internal: bytes = b"") -> bytes:
     if not more:
-        return field(8, field(1, _NAMESPACE_KEY + field(2, field(5, entries))))
+        return field(8, field(1, _NAMESPACE_KEY + field(2, field(5, entries))) + internal)
     value = field(2, field(5, _NATIVE + entries))
-    return field(8, b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *more)]))
+    return field(8, b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *more)]) + internal)
 
 
 _NAMESPACE_KEY = field(1, NAMESPACE.encode())
+_RESPONSE_NAMESPACE_KEY = field(1, RESPONSE_NAMESPACE.encode())
+_READS_ALL: Final = struct_of({READS_KEY: READS_ALL})
+_READS_EVENTS: Final = struct_of({READS_KEY: READS_EVENTS})
 _NATIVE = struct_of(NATIVE)
 _SHOWN: Final = struct_of({"shown": True})
 _ANSWERED: Final = struct_of({"answered": True})

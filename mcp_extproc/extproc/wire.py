@@ -21,6 +21,8 @@ def varint(number: int) -> bytes:
     """A varint: seven bits a byte, least significant first."""
     if number < 0x80:
         return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)

@@ -40,8 +40,8 @@ def in_one_slice(merge: Merge) -> Merging:
 class NeedBody(msgspec.Struct, frozen=True):
     """A request that can't be judged by its head."""
 
-    and_response: bool
-    """Whether the response may have to be read: Envoy has to be asked for it before the body is there."""
+
+NEED_BODY: Final = NeedBody()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,14 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway import admission, refusals, repair, replies
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.decision import Decision, Forward, NeedBody, Reply
+from mcp_extproc.gateway.decision import NEED_BODY, Decision, Forward, NeedBody, Reply
 from mcp_extproc.gateway.endpoints import Endpoints, ServedEndpoint
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
 from mcp_extproc.gateway.handshake import HandshakeCallers
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.policy import preview
+from mcp_extproc.gateway.relay.awaited import Awaited, Readers
 from mcp_extproc.gateway.relay.identifiers import Identifiers
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.requests import batches, calls, close, initialize, level, lists, notifications, streams
@@ -55,6 +56,7 @@ class Gateway:
         self._endpoints = Endpoints(config)
         self._services = Services(config.limits, config.session.ttl, Sealer(secret, previous), identifiers, memory)
         self._callers = HandshakeCallers(self._services)
+        self._readers = Readers(self._endpoints, config.limits, identifiers, memory)
 
     @property
     def servers(self) -> Mapping[str, CatalogEntry]:
@@ -74,8 +76,7 @@ class Gateway:
         try:
             served = self._admitted(head)
             if head.method == "POST":
-                known = self._caller_if_known(served, head, now)
-                return NeedBody(known is not None and known.may_read_response)
+                return NEED_BODY
             caller = self._caller(served, head, now)
             facts = caller.described(facts)
             if head.method == "GET":
@@ -263,7 +264,7 @@ class Gateway:
         try:
             served = self._admitted(head)
             if head.method == "POST":
-                return NeedBody(and_response=False)
+                return NEED_BODY
             caller = self._caller(served, head, now)
             facts = caller.described(facts)
             if head.method == "GET":
@@ -308,6 +309,12 @@ class Gateway:
                 # A refusal reveals something of what is there: policies come first.
                 return preview.show(head, facts)
             return _refused(error, facts, _id_of(message))
+
+    # -- Responses ----------------------------------------------------------------------------------------------------
+
+    def awaited(self, told: Mapping[str, str]) -> Awaited:
+        """The response that a forwarded request's metadata announced (:mod:`mcp_extproc.gateway.relay.awaited`)."""
+        return self._readers.awaited(told)
 
     # -- Repairs --------------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,15 @@ class Endpoints:
             {name: entry for served in self._by_path.values() for name, entry in served.catalog.entries.items()}
         )
         """All servers, by their unique names."""
+        self._by_server = {name: served for served in self._by_path.values() for name in served.catalog.entries}
+
+    def of_server(self, server: str) -> ServedEndpoint:
+        """The endpoint that a server is behind.
+
+        Raises:
+            KeyError: it is behind none.
+        """
+        return self._by_server[server]
 
     def find(self, head: RequestHead) -> ServedEndpoint:
         """The endpoint that a request came in at.

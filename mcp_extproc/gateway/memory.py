@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, assert_never
@@ -74,7 +73,7 @@ class SessionMemory:
         self._owners: Bounded[tuple[str, str], tuple[float, Mapping[str, str]]] = Bounded(
             min(capacity, 1000), _MAX_BYTES
         )
-        self._running: Counter[tuple[str, bytes]] = Counter()
+        self._running: Bounded[tuple[str, bytes], tuple[int, float]] = Bounded(capacity, _MAX_BYTES)
 
     def apply(self, effect: MemoryEffect) -> None:
         """Remember what a decision changed."""
@@ -239,15 +238,35 @@ class SessionMemory:
 
     # -- Requests under way -----------------------------------------------------------------------------------------------
 
-    def started(self, session_id: str, progress_token: bytes) -> None:
-        """A request that wants progress was forwarded."""
-        self._running[session_id, progress_token] += 1
+    def started(self, session_id: str, progress_token: bytes, until: float) -> None:
+        """A request that wants progress was forwarded.
+
+        Args:
+            session_id: of the client.
+            progress_token: JSON text.
+            until: Unix time in seconds. The end of a request whose response is not read is not known: then it counts as over.
+        """
+        count, latest = self._running.get((session_id, progress_token)) or (0, until)
+        size = _ENTRY_BYTES + len(progress_token)
+        self._running.keep((session_id, progress_token), (count + 1, max(latest, until)), size)
+
+    def goes_on(self, session_id: str, progress_token: bytes, until: float) -> None:
+        """It is still under way."""
+        known = self._running.get((session_id, progress_token))
+        if known is not None:
+            size = _ENTRY_BYTES + len(progress_token)
+            self._running.keep((session_id, progress_token), (known[0], max(known[1], until)), size)
 
     def finished(self, session_id: str, progress_token: bytes) -> None:
         """It is over."""
-        self._running[session_id, progress_token] -= 1
-        if self._running[session_id, progress_token] <= 0:
-            del self._running[session_id, progress_token]
+        count, until = self._running.pop((session_id, progress_token)) or (0, 0.0)
+        if count > 1:
+            self._running.keep((session_id, progress_token), (count - 1, until), _ENTRY_BYTES + len(progress_token))
+
+    def forget_finished(self, now: float) -> None:
+        """Requests that can't be under way any more."""
+        for key in [key for key in self._running if (known := self._running.get(key)) is not None and known[1] <= now]:
+            self._running.pop(key)
 
     def is_running(self, session_id: str, progress_token: bytes) -> bool:
         """Whether a request with this token is under way at this worker."""

@@ -56,6 +56,8 @@ NO_CONTEXT: Final = RequestContext()
 
 def context_of(head: RequestHead, request_id: bytes | None = None) -> RequestContext:
     """The context of what is done for a request."""
+    if _TRACE.keys().isdisjoint(head.headers):
+        return RequestContext((), head.principal, request_id)
     headers = tuple(
         (name, value)
         for name, shape in _TRACE.items()

@@ -104,6 +104,7 @@ class StandaloneGateway:
             ],
             self.layout.extproc,
             Nurseries({SECRET_VARIABLE: secret}, nursery),
+            inherits=True,
         )
         self._bridge = Bridge(self.layout, source.folder)
         self._live = LiveConfig(source, served, port, self._workers, self._bridge, self.layout, self._directory)

@@ -4,10 +4,11 @@ Each worker has an address that Envoy knows, and there is always a process behin
 stay open until its GOAWAY, and new ones reach the new worker. This also works with a single worker, without a spare
 endpoint.
 
-- At a path, a new worker listens on a Unix socket of its own, which is moved to that path once it serves (rename(2) is
-  atomic).
-- At a TCP address the supervisor owns the listening socket, and the workers inherit it. Connections that are not accepted
-  yet stay in its queue.
+The supervisor owns the listening socket, and the workers inherit it. Connections that are not accepted yet stay in its
+queue: those that come while a worker that died is replaced wait for the next one. Envoy does not repeat exchanges.
+
+The transport grpcio can't take over a socket. With it a new worker listens on a Unix socket of its own, which is moved to
+the path once it serves (rename(2) is atomic).
 
 Workers get the configuration from the supervisor, not from its file: a worker that dies is restarted with the configuration
 of the others, even if the file has changed.
@@ -53,15 +54,16 @@ _LOG = log.logger("supervisor")
 class _Seat:
     """An address, with one worker at a time."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, inherits: bool) -> None:
         self.address = address
+        self._inherits = inherits
         self.listening: socket.socket | None = None
-        """At a TCP address."""
+        """What workers inherit."""
         self.process: Child | None = None
         self.config: Loaded | None = None
         """The current worker."""
         self.socket: tuple[int, int] | None = None
-        """Device and inode of the current worker's socket at a path."""
+        """Device and inode of our socket at a path."""
         self.changing = asyncio.Lock()
         self.leaving: list[Child] = []
         """Replaced workers that still have calls, the oldest first."""
@@ -69,14 +71,19 @@ class _Seat:
         """Consecutive failures, each soon after the start."""
 
     async def open(self) -> None:
-        """Listen at a TCP address. At a path, a worker listens once it is ready; until then nobody does.
+        """Listen, unless workers do that themselves once they are ready.
 
         Raises:
             StartError: the address can't be used.
         """
         if isinstance(self.address, UnixAddress):
+            path = Path(self.address.path)
             try:
-                await unix_sockets.require_free(Path(self.address.path))
+                if self._inherits:
+                    self.listening = await listening.listen(self.address)
+                    self.socket = _identity(path)
+                else:
+                    await unix_sockets.require_free(path)
             except OSError as error:
                 raise StartError(str(error)) from None
             return
@@ -106,13 +113,22 @@ class Supervisor:
         options: further arguments of ``mcp-extproc worker``.
         addresses: one for each worker, as Envoy knows them.
         starter: starts workers.
+        inherits: whether the workers' transport can take over a listening socket.
     """
 
-    def __init__(self, config: Loaded, options: Sequence[str], addresses: Sequence[Address], starter: Starter) -> None:
+    def __init__(
+        self,
+        config: Loaded,
+        options: Sequence[str],
+        addresses: Sequence[Address],
+        starter: Starter,
+        *,
+        inherits: bool,
+    ) -> None:
         self.config = config
         self._options = options
         self._starter = starter
-        self._seats = [_Seat(address) for address in addresses]
+        self._seats = [_Seat(address, inherits=inherits) for address in addresses]
         self._tasks = Tasks(_LOG)
         self._numbers = count(1)
 
@@ -210,7 +226,8 @@ class Supervisor:
     async def _fill(self, seat: _Seat) -> None:
         """Start a new worker at an address. The previous one still runs."""
         config = self.config
-        if isinstance(seat.address, UnixAddress):
+        if seat.listening is None:
+            assert isinstance(seat.address, UnixAddress)
             path = Path(seat.address.path)
             own = path.with_name(f"{path.name}.{next(self._numbers)}")
             process = await self._started(config, UnixAddress(str(own)))
@@ -222,7 +239,6 @@ class Supervisor:
                 own.unlink(missing_ok=True)
                 raise
         else:
-            assert seat.listening is not None
             process = await self._started(config, seat.listening)
         seat.process, seat.config = process, config
 

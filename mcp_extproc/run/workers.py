@@ -33,6 +33,7 @@ class Workers:
         envoy_config: directory of Envoy's files, as Envoy sees it; ``None`` if Envoy is configured separately.
         port: port for clients, instead of the configuration's.
         stop_seconds: time for running calls when the workers stop.
+        inherits: whether the workers' transport can take over a listening socket.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class Workers:
         envoy_config: Path | None,
         port: int | None,
         stop_seconds: float,
+        *,
+        inherits: bool,
     ) -> None:
         self._stop_seconds = stop_seconds
         self._layout = layout
@@ -54,6 +57,7 @@ class Workers:
             ["--upstreams", str(layout.upstreams), "--batches", str(layout.batches), *options],
             layout.extproc,
             starter,
+            inherits=inherits,
         )
         self._bridge = Bridge(layout, source.folder)
         self._live = LiveConfig(source, served, port, self._workers, self._bridge, layout, envoy_config)

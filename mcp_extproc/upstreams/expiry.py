@@ -45,6 +45,7 @@ class Expiry:
 
     async def _run(self) -> None:
         while True:
+            self._memory.forget_finished(self._clock())
             expired = self._memory.expired(self._clock() - GRACE_SECONDS)
             for start in range(0, len(expired), _AT_A_TIME):
                 async with asyncio.TaskGroup() as group:

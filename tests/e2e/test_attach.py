@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from aiohttp import web
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import TextContent
@@ -67,6 +68,32 @@ async def shop(folder: Path, servers: Mapping[str, Any], text: str = EXISTING, *
         await stack.enter_async_context(own_envoy.envoy(place, moved, place.port(HTTPS)))
         client = own_envoy.browser(place.port(HTTPS), tls=own_envoy.trusting(place), host=API)
         yield Shop(place, site, await stack.enter_async_context(client), process)
+
+
+async def test_answers_are_read_where_they_have_to_be(tmp_path: Path) -> None:
+    """JSON by metadata alone, which is written behind the filter's place; event streams; and no others."""
+    link = {"content": [{"type": "resource_link", "uri": "file:///a", "name": "a"}]}
+
+    async def in_json(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": link})
+
+    async def in_events(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        body = b"data: " + json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": link}).encode() + b"\n\n"
+        return web.Response(body=body, content_type="text/event-stream")
+
+    capabilities: dict[str, Any] = {"tools": {}, "resources": {}}
+    async with ScriptedServer("a", capabilities=capabilities) as alpha, ScriptedServer("b") as beta:
+        async with shop(tmp_path, {"alpha": {"url": alpha.url}, "beta": {"url": beta.url}}) as running:
+            await running.client.initialize()
+            for answers in (in_json, in_events):
+                alpha.on["tools/call"] = answers
+                answer = await running.client.call("alpha__x")
+                assert b'"alpha+file:///a"' in answer.body
+        async with shop(tmp_path, {"beta": {"url": beta.url}}) as running:
+            await running.client.initialize()
+            before = await running.streams()
+            assert (await running.client.call("beta__echo")).result
+            assert await running.streams() == before + 2  # in front of policies, and behind them
 
 
 # -- What was there -------------------------------------------------------------------------------------------------------

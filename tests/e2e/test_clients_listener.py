@@ -183,6 +183,35 @@ async def test_trailers_of_a_server(start: StartGateway, beta: ScriptedServer, r
         assert json.loads(body_of(half))["error"]["code"] == -32603
 
 
+async def test_trailers_of_a_client(start: StartGateway, alpha: ScriptedServer) -> None:
+    """No piece of such a body is said to be its end, and Envoy shows the worker no trailers before it has decided."""
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        reader, writer = await connect(gateway)
+        connection = H2Connection(H2Configuration(header_encoding="utf-8"))
+        connection.initiate_connection()
+        messages = {
+            1: {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "alpha__echo", "arguments": {}}},
+            3: {"jsonrpc": "2.0", "id": 3, "method": "ping"},
+        }
+        for stream, message in messages.items():
+            connection.send_headers(stream, [
+                (":method", "POST"), (":scheme", "http"), (":authority", f"localhost:{gateway.local.port}"),
+                (":path", "/mcp"), ("content-type", "application/json"), ("accept", ACCEPT), ("mcp-session-id", session),
+            ])  # fmt: skip
+            connection.send_data(stream, json.dumps(message).encode())
+            connection.send_headers(stream, [("x-sum", "1")], end_stream=True)
+        writer.write(connection.data_to_send())
+        seen = await until_ended(reader, connection, set(messages))
+        writer.close()
+    for stream in messages:
+        answer = json.loads(body_of([event for event in seen if getattr(event, "stream_id", None) == stream]))
+        assert answer["id"] == stream
+        assert "result" in answer
+    [got] = alpha.calls("tools/call")
+    assert got.headers["content-length"] == str(len(got.body))
+
+
 def body_of(events: list[Any]) -> bytes:
     return b"".join(event.data or b"" for event in events if isinstance(event, DataReceived))
 

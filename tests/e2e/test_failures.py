@@ -399,26 +399,23 @@ async def test_servers_of_every_version(start: StartGateway) -> None:
 
 
 async def test_a_killed_worker_comes_back(start_own: StartGateway, alpha: ScriptedServer) -> None:
-    """503 with a JSON-RPC body while no worker answers, nothing passes, then all is as before, sessions included."""
+    """Calls wait for the next one; where they don't, 503 with a JSON-RPC body. Nothing passes, and then all is as before,
+    sessions included."""
     async with start_own({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         before = len(alpha.calls("tools/call"))
         gateway.signal_workers(signal.SIGKILL)
-        failed = 0
 
         async def served() -> Answer | None:
-            nonlocal failed
             answer = await gateway.call(session, "alpha__echo")
             if answer.status == 200:
                 return answer
-            assert answer.status == 503
+            assert answer.status in (503, 504)  # 504: it took more than five seconds to start
             assert answer.error["code"] == -32603
             assert len(alpha.calls("tools/call")) == before
-            failed += 1
             return None
 
         answer = await eventually(served, "a call is answered")
-        assert failed > 0
         assert answer is not None
         assert answer.result
 

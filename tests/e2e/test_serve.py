@@ -171,21 +171,20 @@ async def test_envoy_goes_on_while_the_gateway_is_killed_and_started_again(place
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 async def test_a_worker_that_is_killed_comes_back(place: Place, alpha: ScriptedServer, kind: str) -> None:
-    """At a TCP address what comes meanwhile waits for it: nobody closes the socket."""
+    """What comes meanwhile waits for it: nobody closes the socket."""
     place.write(alpha=alpha.url)
     async with serving(place, *addresses(kind, 1)) as process, envoy(place) as client:
         session = await client.initialize()
         [worker] = workers_of(process.pid)
         os.kill(worker, signal.SIGKILL)
         await until_logged(place, "worker_died")
-        if kind == "tcp":
-            assert (await client.call(session, "alpha__echo")).result
+        assert (await client.call(session, "alpha__echo")).result
         await until_served(client, session, "alpha__echo")
         assert not is_alive(worker)
 
 
 async def test_nothing_reaches_a_server_before_a_worker_is_ready(place: Place, alpha: ScriptedServer) -> None:
-    """Also where there is one worker only, whose health nobody checks: its socket is there once it serves."""
+    """Also where there is one worker only, whose health nobody checks: what comes before that waits for it."""
     place.write(alpha=alpha.url)
     async with serving(place, "--workers", "1"):
         pass
@@ -199,14 +198,14 @@ async def test_nothing_reaches_a_server_before_a_worker_is_ready(place: Place, a
         assert statuses == [503]
 
         async def until_another() -> None:
-            while statuses[-1] == 503:
+            while statuses[-1] in (503, 504):
                 statuses.append((await client.rpc("ping")).status)
 
         asking = asyncio.create_task(until_another())
         async with serving(place, "--workers", "1"), asyncio.timeout(60):
             await asking
         # Then the worker's own answer (there is no session), and no other on the way to it.
-        assert set(statuses) == {503, 400}
+        assert {503, 400} <= set(statuses) <= {503, 504, 400}
         assert alpha.received == []
 
 

@@ -28,6 +28,7 @@ CLUSTER = {"name": "authz", "type": "STATIC", "connect_timeout": "1s", "load_ass
 BROWSERS = ["envoy.filters.http.cors", "mcp_origin"]
 OURS = ["envoy.filters.http.custom_response", "envoy.filters.http.buffer"]
 EXT_PROC, ROUTER = "envoy.filters.http.ext_proc", "envoy.filters.http.router"
+DECIDING = [EXT_PROC, "mcp_responses", "mcp_length"]
 LIMIT = {"by": ["tool"], "requests": 1, "per": "minute"}
 
 
@@ -48,16 +49,16 @@ def names(manager: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("sections", "chain"),
     [
-        ({}, [*OURS, EXT_PROC, ROUTER]),
+        ({}, [*OURS, *DECIDING, ROUTER]),
         (
             {"envoy": {"http_filters_before": [FAULT], "http_filters": [RBAC]}},
-            [OURS[0], FAULT["name"], OURS[1], "mcp_judge", RBAC["name"], EXT_PROC, ROUTER],
+            [OURS[0], FAULT["name"], OURS[1], "mcp_judge", RBAC["name"], *DECIDING, ROUTER],
         ),
         (
             {"envoy": {"http_filters": [RBAC, FAULT], "policies": "calls"}},
-            [*OURS, EXT_PROC, RBAC["name"], FAULT["name"], ROUTER],
+            [*OURS, *DECIDING, RBAC["name"], FAULT["name"], ROUTER],
         ),
-        ({"rate_limits": [LIMIT]}, [*OURS, EXT_PROC, "mcp_rate_limit/0", ROUTER]),
+        ({"rate_limits": [LIMIT]}, [*OURS, *DECIDING, "mcp_rate_limit/0", ROUTER]),
         (
             {
                 "rate_limits": [{**LIMIT, "scope": "global"}, LIMIT],
@@ -66,7 +67,7 @@ def names(manager: dict[str, Any]) -> list[str]:
             },
             [
                 *OURS, "mcp_judge", RBAC["name"], "mcp_rate_limit/1", "mcp_rate_limit_numbers", "mcp_rate_limit",
-                EXT_PROC, ROUTER,
+                *DECIDING, ROUTER,
             ],
         ),
     ],
@@ -110,7 +111,7 @@ def test_local_counters_are_shared_with_batches(tmp_path: Path) -> None:
 def test_without_policies_nothing_is_added(tmp_path: Path) -> None:
     resources = rendered(tmp_path)
     routes = managers(resources)["mcp"]["routeConfig"]["virtualHosts"][0]["routes"]
-    assert [route["name"] for route in routes] == ["mcp/a", "mcp/endpoint", "mcp/other"]
+    assert [route["name"] for route in routes] == ["mcp/a", "mcp/endpoint/streams", "mcp/endpoint", "mcp/other"]
     assert [cluster["name"] for cluster in resources["clusters"]] == ["mcp/a", "mcp_extproc", "mcp_nowhere"]
     assert "requestAttributes" not in json.dumps(managers(resources)["mcp"])
 
@@ -122,13 +123,15 @@ def test_a_request_that_passed_undecided_goes_nowhere(tmp_path: Path) -> None:
     assert [route["name"] for route in routes] == [
         "mcp/a",
         "mcp_act/a",
+        "mcp_act/endpoint/streams",
         "mcp_act/endpoint",
+        "mcp_judge/endpoint/streams",
         "mcp_judge/endpoint",
         "mcp/other",
     ]
     keys = [[m["path"][0]["key"] for m in route["match"].get("dynamicMetadata", [])] for route in routes]
-    assert keys == [["server", "forwarded"], ["shown", "server"], ["shown"], [], []]
-    assert [route["route"]["cluster"] for route in routes[:4]] == ["mcp/a", *["mcp_nowhere"] * 3]
+    assert keys == [["server", "forwarded"], ["shown", "server"], ["shown"], ["shown"], [], [], []]
+    assert [route["route"]["cluster"] for route in routes[:6]] == ["mcp/a", *["mcp_nowhere"] * 5]
     [nowhere] = [cluster for cluster in resources["clusters"] if cluster["name"] == "mcp_nowhere"]
     assert "loadAssignment" not in nowhere
     assert set(routes[-1]["typedPerFilterConfig"]) == {"mcp_judge", EXT_PROC}

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from mcp_extproc.address import Address, TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import RESPONSE_KEY, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.exchange import Processor, Upstreams
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
@@ -28,7 +29,6 @@ from tests.support.rawclient import (
     Fields,
     RawClient,
     RawExchange,
-    asks_for_body,
     common,
     kind,
     request_fields,
@@ -111,16 +111,26 @@ class Rig(Generic[U]):
         return request_fields("POST", "/mcp", extra=(), authority="localhost:1975", **headers)
 
     async def asked(self, fields: Fields | None = None) -> RawExchange:
-        """An exchange that owes an answer to the body, which was ordered but not sent."""
+        """An exchange that has read the head and owes an answer once the body is there, which was not sent."""
         exchange = self.client.exchange()
         await exchange.send_headers(self.fields() if fields is None else fields)
-        assert asks_for_body(await exchange.receive())
+        await self.client.health("")  # on the same connection: the server has read the head
         return exchange
 
     async def posted(self, body: bytes, fields: Fields | None = None) -> RawExchange:
         """An exchange whose body was sent; the answer is still to be read."""
-        exchange = await self.asked(fields)
+        exchange = self.client.exchange()
+        await exchange.send_headers(self.fields() if fields is None else fields)
         await exchange.send_body(body)
+        return exchange
+
+    async def response_to(self, answer: pb.ProcessingResponse, head: pb.ProcessingRequest) -> RawExchange:
+        """The stream of the response to a call that this answer forwarded, whose metadata goes with the response's head."""
+        head.metadata_context.filter_metadata[RESPONSE_NAMESPACE].CopyFrom(
+            answer.dynamic_metadata.fields[RESPONSE_NAMESPACE].struct_value
+        )
+        exchange = self.client.exchange(**{RESPONSE_KEY: "1"})
+        await exchange.send(head)
         return exchange
 
     async def waiting(self, body: bytes, fields: Fields | None = None, patience: float = FOR_LEGS) -> RawExchange:
@@ -133,7 +143,7 @@ class Rig(Generic[U]):
         """Assert that others are served as ever: a call is forwarded."""
         exchange = await self.posted(call())
         answer = await exchange.receive()
-        assert kind(answer) == "request_body"
+        assert kind(answer) == "request_headers"
         assert common(answer).body_mutation.body == call("issue_read")
         assert (await exchange.end()).name == "OK"
 

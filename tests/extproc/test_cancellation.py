@@ -40,7 +40,7 @@ async def nothing_else_is_disturbed(rig: Rig[FakeUpstreams], caplog: pytest.LogC
     work.outcome.set_result([Listed("github", ()), Listed("weather", ())])
     assert kind(await waiting.receive()) == "immediate_response"
     await asked.send_body(call())
-    assert kind(await asked.receive()) == "request_body"
+    assert kind(await asked.receive()) == "request_headers"
     for exchange in (asked, waiting):
         assert (await exchange.end()).name == "OK"
 

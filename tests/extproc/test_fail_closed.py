@@ -270,7 +270,7 @@ class TestDrain:
         work = await rig.upstreams.next_run()
         stopping = asyncio.create_task(rig.server.stop(grace=DEADLINE))
         await asked.send_body(call())
-        assert kind(await asked.receive()) == "request_body"
+        assert kind(await asked.receive()) == "request_headers"
         assert (await asked.end()).name == "OK"
         assert not stopping.done()
         work.outcome.set_result(LISTED)

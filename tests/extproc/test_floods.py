@@ -19,7 +19,17 @@ from mcp_extproc.upstreams.fan_out import LegRunner
 from tests.extproc import rig as rigs
 from tests.extproc.rig import WEATHER, Rig, Transport, call, real_legs
 from tests.support.fake_upstreams import FakeUpstreams
-from tests.support.rawclient import body_message, common, error_of, facts, header_map, headers_message, kind, rpc
+from tests.support.rawclient import (
+    RawExchange,
+    body_message,
+    common,
+    error_of,
+    facts,
+    header_map,
+    headers_message,
+    kind,
+    rpc,
+)
 from tests.support.scripted import ScriptedServer, tool
 from tests.support.waiting import eventually
 
@@ -174,7 +184,7 @@ async def test_a_flood_of_lists_is_bounded_and_others_are_served(transport: Tran
         assert held.total <= 2 * MIB
 
         exchange = await rig.posted(call(), other)
-        assert kind(await exchange.receive()) == "request_body", "another client's call"
+        assert kind(await exchange.receive()) == "request_headers", "another client's call"
         del server.on["tools/list"]
         assert [one["name"] for one in (await listing(rig, other))["result"]["tools"]] == ["gh__echo"]
 
@@ -219,8 +229,7 @@ async def test_a_response_that_is_read_counts_while_it_is_held(rig: Rig[FakeUpst
     held = rig.upstreams.held
     github = UpstreamSession("2025-11-25", "gh-1", frozenset({"tools", "resources"}))
     exchange = await rig.posted(call(), rig.fields(mcp_session_id=rig.token(github=github, weather=WEATHER)))
-    await exchange.receive()
-    await _head(exchange, "application/json")
+    exchange = await _responding(rig, exchange, "application/json")
     await _piece(exchange, b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"' + b"x" * 1000)
     assert held.total > 1000
     assert b'"xxx' in await _piece(exchange, b'"}]}}', end=True)
@@ -235,8 +244,7 @@ async def test_a_response_for_which_there_is_no_room(rig: Rig[FakeUpstreams], co
     github = UpstreamSession("2025-11-25", "gh-1", frozenset({"tools", "resources"}))
     token = rig.token(github=github, weather=WEATHER)
     exchange = await rig.posted(call(), rig.fields(mcp_session_id=token))
-    await exchange.receive()
-    await _head(exchange, content_type)
+    exchange = await _responding(rig, exchange, content_type)
     hog = held.holding(rig.gateway._services.sealer.open(token, audience="/mcp", principal="", now=rigs.NOW).id)
     assert hog.part().keep(held.share)
     down = await _piece(exchange, start)
@@ -250,10 +258,12 @@ async def test_a_response_for_which_there_is_no_room(rig: Rig[FakeUpstreams], co
     assert held.total == 0
 
 
-async def _head(exchange: Any, content_type: str) -> None:
+async def _responding(rig: Rig[FakeUpstreams], forwarded: RawExchange, content_type: str) -> RawExchange:
     fields = [(":status", "200"), ("content-type", content_type)]
-    await exchange.send(pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields))))
+    head = pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields)))
+    exchange = await rig.response_to(await forwarded.receive(), head)
     await exchange.receive()
+    return exchange
 
 
 async def _piece(exchange: Any, body: bytes, *, end: bool = False) -> bytes:

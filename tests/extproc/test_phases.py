@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, READS_ALL, READS_EVENTS, READS_KEY, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.gateway.legs import CloseLeg, Done, Failed, Listed, ListLeg, NotifyLeg, Opened, OpenLeg
 from mcp_extproc.gateway.request import RequestContext
@@ -27,7 +28,6 @@ from tests.extproc.rig import (
 from tests.support.fake_upstreams import FakeUpstreams
 from tests.support.rawclient import (
     RawExchange,
-    asks_for_body,
     body_message,
     common,
     error_of,
@@ -53,43 +53,44 @@ ASK_FOR_BODY = pb.ProcessingResponse(
     ),
 )
 
-ASK_FOR_BODY_AND_HEAD = pb.ProcessingResponse()
-"""The same, where the response may have to be read."""
-ASK_FOR_BODY_AND_HEAD.CopyFrom(ASK_FOR_BODY)
-ASK_FOR_BODY_AND_HEAD.mode_override.response_header_mode = pb.ProcessingMode.SEND
+
+def is_read(answer: pb.ProcessingResponse) -> str | None:
+    """Which responses to a forwarded request are sent to a worker."""
+    if RESPONSE_NAMESPACE not in answer.dynamic_metadata.fields:
+        return None
+    return answer.dynamic_metadata.fields[RESPONSE_NAMESPACE].struct_value.fields[READS_KEY].string_value
 
 
 class TestCall:
-    async def test_takes_two_messages_in_and_two_out(self, rig: Rig[FakeUpstreams]) -> None:
+    async def test_takes_head_and_body_in_and_one_message_out(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
         await exchange.send_headers(rig.fields())
-        assert await exchange.receive() == ASK_FOR_BODY_AND_HEAD
         await exchange.send_body(call())
-        assert kind(await exchange.receive()) == "request_body"
+        assert kind(await exchange.receive()) == "request_headers"
         assert (await exchange.end()).name == "OK"
         assert rig.counters.snapshot() == {"mcp.forwarded{server=github}": 1}
 
-    async def test_of_servers_without_sessions_orders_no_response(self, transport: Transport) -> None:
+    async def test_of_servers_without_sessions_has_no_response_read(self, transport: Transport) -> None:
         """Nothing in a response can need rewriting, so that it passes by. With several servers, links can."""
         plain = UpstreamSession("2025-11-25", None, frozenset({"tools"}))
         rich = UpstreamSession("2025-11-25", None, frozenset({"resources"}))
         one = rigs.configuration(servers={"github": rigs.SERVERS["github"]})
         for config, tokens, asked in (
-            (one, {"github": plain}, ASK_FOR_BODY),
-            (rigs.configuration(), {"github": plain, "weather": plain}, ASK_FOR_BODY),
-            (rigs.configuration(), {"github": plain, "weather": rich}, ASK_FOR_BODY_AND_HEAD),
+            (one, {"github": plain}, None),
+            (one, {"github": GITHUB}, READS_EVENTS),
+            (rigs.configuration(), {"github": plain, "weather": plain}, None),
+            (rigs.configuration(), {"github": plain, "weather": rich}, READS_ALL),
         ):
             async with rigs.rig(transport, rigs.fakes, config) as rig:
-                exchange = rig.client.exchange()
-                await exchange.send_headers(rig.fields(mcp_session_id=rig.token(**tokens)))
-                assert await exchange.receive() == asked
+                exchange = await rig.posted(call(), rig.fields(mcp_session_id=rig.token(**tokens)))
+                assert is_read(await exchange.receive()) == asked
 
     async def test_is_forwarded_with_the_servers_own_name_and_session(self, rig: Rig[FakeUpstreams]) -> None:
         body = call("gh__issue_read", number=7)
         exchange = await rig.posted(body)
         answer = await exchange.receive()
         forwarded = body.replace(b"gh__", b"")
-        assert common(answer).status == pb.CommonResponse.CONTINUE
+        assert common(answer).status == pb.CommonResponse.CONTINUE_AND_REPLACE
         assert common(answer).body_mutation.body == forwarded
         assert common(answer).clear_route_cache
         assert set_headers(answer) == {
@@ -114,7 +115,6 @@ class TestCall:
     async def test_with_value_instead_of_raw_value_is_read_alike(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
         await exchange.send_headers(rig.fields(), raw=False)
-        assert asks_for_body(await exchange.receive())
         await exchange.send_body(call())
         assert set_headers(await exchange.receive())["mcp-session-id"] == "gh-1"
 
@@ -136,7 +136,7 @@ class TestCall:
         assert (work.asked.ref.server, work.asked.ref.known, work.asked.lost) == ("github", None, None)
         work.outcome.set_result(UpstreamSession("2025-06-18", "late", frozenset({"tools"})))
         answer = await exchange.receive()
-        assert kind(answer) == "request_body"
+        assert kind(answer) == "request_headers"
         assert set_headers(answer)["mcp-session-id"] == "late"
         assert set_headers(answer)["mcp-protocol-version"] == "2025-06-18"
         assert (await exchange.end()).name == "OK"
@@ -179,12 +179,13 @@ class TestAnsweredHere:
         assert reply_headers(answer)["allow"] == "POST, DELETE"
         assert (await exchange.end()).name == "OK"
 
-    async def test_a_rejected_head_is_answered_without_asking_for_the_body(self, rig: Rig[FakeUpstreams]) -> None:
+    async def test_a_rejected_head_is_answered_without_waiting_for_the_body(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
         await exchange.send_headers(rig.fields(content_type="text/plain"))
         answer = await exchange.receive()
         error_of(answer)
         assert answer.immediate_response.status.code == 415
+        await exchange.send_body(call())  # Envoy does not wait either
         assert (await exchange.end()).name == "OK"
 
 
@@ -315,12 +316,14 @@ class TestRepair:
         """A client that sends all of a repair's headers is still only a client."""
         exchange = rig.client.exchange()
         await exchange.send_headers(REPAIR_FIELDS)
-        assert asks_for_body(await exchange.receive())
+        await exchange.send_body(call())
+        assert error_of(await exchange.receive())["error"]["code"] == -32600
 
     async def test_of_another_route_is_no_repair(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
         await exchange.send_headers(rig.fields(), route="mcp")
-        assert asks_for_body(await exchange.receive())
+        await exchange.send_body(call())
+        assert is_read(await exchange.receive()) == READS_EVENTS
 
 
 async def test_the_first_message_may_come_with_what_envoy_adds_to_it(rig: Rig[FakeUpstreams]) -> None:
@@ -329,6 +332,29 @@ async def test_the_first_message_may_come_with_what_envoy_adds_to_it(rig: Rig[Fa
     message.protocol_config.request_body_mode = pb.ProcessingMode.NONE
     exchange = rig.client.exchange()
     await exchange.send(message)
-    assert await exchange.receive() == ASK_FOR_BODY_AND_HEAD
-    await exchange.send(body_message(call()))
-    assert kind(await exchange.receive()) == "request_body"
+    body = body_message(call())
+    body.metadata_context.SetInParent()
+    await exchange.send(body)
+    assert kind(await exchange.receive()) == "request_headers"
+
+
+class TestInFrontOfPolicies:
+    """The filter of the first visit waits for what is said to the head."""
+
+    async def test_the_body_is_asked_for(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = rig.client.exchange()
+        await exchange.send_headers(rig.fields(), route=f"{JUDGE_ROUTE}endpoint")
+        assert await exchange.receive() == ASK_FOR_BODY
+        await exchange.send_body(call())
+        answer = await exchange.receive()
+        assert kind(answer) == "request_body"
+        assert facts(answer)["shown"]
+        assert is_read(answer) is None
+
+    async def test_the_second_visit_decides(self, rig: Rig[FakeUpstreams]) -> None:
+        exchange = rig.client.exchange()
+        await exchange.send_headers(rig.fields(), route=f"{ACT_ROUTE}github")
+        await exchange.send_body(call())
+        answer = await exchange.receive()
+        assert kind(answer) == "request_headers"
+        assert facts(answer)["forwarded"]

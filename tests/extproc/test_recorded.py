@@ -43,7 +43,8 @@ def no_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 def test_the_recording_holds_what_envoy_can_say(script: Script) -> None:
     assert len({key for steps in script.steps for key, _ in steps}) >= 10_000
-    assert script.frames.keys() == {"Settings", "WindowUpdate", "Headers", "Data", "RstStream", "Ping"}
+    frames = {"Settings", "Settings ACK", "WindowUpdate", "Headers", "Data", "RstStream", "Ping", "Ping ACK"}
+    assert script.frames.keys() == frames
     phases = {"request_headers", "request_body", "response_headers", "response_body"}
     assert phases | {"POST", "GET", "DELETE", "/grpc.health.v1.Health/Check"} <= script.kinds.keys()
     assert len(script.recording.drains) >= 2
@@ -62,7 +63,8 @@ def test_every_exchange_is_answered_and_forgotten(script: Script, patient: Playe
         assert answers.messages or key in patient.refused or script.sessions.get(key) is None, key
     assert patient.outcome["left open"] == patient.outcome["streams left open"] == 0
     assert patient.frames["Ping ACK"] == script.frames["Ping"]
-    assert patient.frames["GoAway"] == len(script.recording.drains)
+    drains = len(script.recording.drains)
+    assert drains < patient.frames["GoAway"] <= 2 * drains  # in two steps, unless Envoy closed the connection first
     connections = {read.connection for read in script.recording.reads if read.data}
     assert patient.frames["Settings ACK"] == patient.frames["Settings"] == len(connections)
 

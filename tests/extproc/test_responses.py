@@ -3,61 +3,88 @@
 from __future__ import annotations
 
 import json
+from typing import NoReturn
 
 import pytest
 
+from mcp_extproc.contract import RESPONSE_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT
-from tests.extproc.rig import Rig, call
+from tests.extproc import rig as rigs
+from tests.extproc.rig import Rig, Transport, call
 from tests.support.fake_upstreams import FakeUpstreams
-from tests.support.rawclient import RawExchange, header_map, kind, reply_headers
+from tests.support.rawclient import RawExchange, error_of, header_map, kind, reply_headers, response_head
 
 GITHUB = UpstreamSession("2025-11-25", "gh-1", frozenset({"tools", "resources"}))
 WEATHER = UpstreamSession("2025-11-25", "w-1", frozenset({"tools"}))
 
 
+class Response:
+    """The response to a forwarded call, on the stream that Envoy opens for it."""
+
+    def __init__(self, rig: Rig[FakeUpstreams], forwarded: pb.ProcessingResponse) -> None:
+        self._rig = rig
+        self._forwarded = forwarded
+        self._exchange: RawExchange | None = None
+
+    @property
+    def exchange(self) -> RawExchange:
+        assert self._exchange is not None
+        return self._exchange
+
+    async def head(self, content_type: str, status: str = "200") -> pb.ProcessingResponse:
+        """The answer to the response's head."""
+        fields = [(":status", status), ("content-type", content_type)]
+        head = pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields)))
+        self._exchange = await self._rig.response_to(self._forwarded, head)
+        return await self._exchange.receive()
+
+
+async def forwarding(rig: Rig[FakeUpstreams], body: bytes, token: str) -> Response:
+    """A request that was forwarded. Its own stream is over."""
+    exchange = await rig.posted(body, rig.fields(mcp_session_id=token))
+    answer = await exchange.receive()
+    assert kind(answer) == "request_headers"
+    assert (await exchange.end()).name == "OK"
+    return Response(rig, answer)
+
+
 @pytest.fixture
-async def forwarded(rig: Rig[FakeUpstreams]) -> RawExchange:
+async def forwarded(rig: Rig[FakeUpstreams]) -> Response:
     """A call that was forwarded to a server with resources."""
-    exchange = await rig.posted(call(), rig.fields(mcp_session_id=rig.token(github=GITHUB, weather=WEATHER)))
-    assert kind(await exchange.receive()) == "request_body"
-    return exchange
+    return await forwarding(rig, call(), rig.token(github=GITHUB, weather=WEATHER))
 
 
-async def send_head(exchange: RawExchange, content_type: str, status: str = "200") -> pb.ProcessingResponse:
-    fields = [(":status", status), ("content-type", content_type), ("content-length", "5")]
-    await exchange.send(pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields))))
-    return await exchange.receive()
+async def send_head(response: Response, content_type: str, status: str = "200") -> pb.ProcessingResponse:
+    return await response.head(content_type, status)
 
 
-async def send_piece(exchange: RawExchange, body: bytes, *, end: bool = False) -> bytes:
+async def send_piece(response: Response, body: bytes, *, end: bool = False) -> bytes:
     """What the client gets for a piece."""
-    await exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=end)))
-    mutation = (await exchange.receive()).response_body.response.body_mutation
+    await response.exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=end)))
+    mutation = (await response.exchange.receive()).response_body.response.body_mutation
     assert mutation.WhichOneof("mutation") in ("body", "clear_body"), "the piece would pass as it is"
     return mutation.body
 
 
 def is_ordered(answer: pb.ProcessingResponse) -> bool:
-    removed = answer.response_headers.response.header_mutation.remove_headers
-    ordered = answer.mode_override.response_body_mode == pb.ProcessingMode.STREAMED
-    assert ordered == ("content-length" in removed), "a length that is no longer true"
-    return ordered
+    """Whether the body is read; its length is no longer true then."""
+    assert not answer.HasField("mode_override")
+    return "content-length" in answer.response_headers.response.header_mutation.remove_headers
 
 
 @pytest.mark.parametrize(
     ("content_type", "status"), [("text/html", "200"), ("application/json", "500"), ("text/event-stream", "404")]
 )
-async def test_failures_pass(forwarded: RawExchange, content_type: str, status: str) -> None:
+async def test_failures_pass(forwarded: Response, content_type: str, status: str) -> None:
     assert not is_ordered(await send_head(forwarded, content_type, status))
-    assert (await forwarded.end()).name == "OK"
+    assert (await forwarded.exchange.end()).name == "OK"
 
 
 async def test_json_of_a_server_without_resources_reads_like_no_other_servers(rig: Rig[FakeUpstreams]) -> None:
     tokens = rig.token(github=GITHUB, weather=WEATHER)
-    exchange = await rig.posted(call("weather__sun"), rig.fields(mcp_session_id=tokens))
-    await exchange.receive()
+    exchange = await forwarding(rig, call("weather__sun"), tokens)
     link = {"type": "resource_link", "uri": "gh+file:///secret", "name": "a"}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": [link]}}).encode()
     assert is_ordered(await send_head(exchange, "application/json"))
@@ -65,7 +92,7 @@ async def test_json_of_a_server_without_resources_reads_like_no_other_servers(ri
     assert rewritten["result"]["content"][0]["uri"] == "weather+gh+file:///secret"
 
 
-async def test_json_with_uris_is_rewritten_when_it_is_whole(forwarded: RawExchange) -> None:
+async def test_json_with_uris_is_rewritten_when_it_is_whole(forwarded: Response) -> None:
     link = {"type": "resource_link", "uri": "file:///a", "name": "a"}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": [link], "n": 1}}).encode()
     assert is_ordered(await send_head(forwarded, "application/json; charset=utf-8"))
@@ -73,41 +100,42 @@ async def test_json_with_uris_is_rewritten_when_it_is_whole(forwarded: RawExchan
     rewritten = json.loads(await send_piece(forwarded, body[30:]))
     assert rewritten["result"] == {"content": [{**link, "uri": "gh+file:///a"}], "n": 1}
     assert await send_piece(forwarded, b"", end=True) == b""
-    assert (await forwarded.end()).name == "OK"
+    assert (await forwarded.exchange.end()).name == "OK"
 
 
-async def send_trailers(exchange: RawExchange) -> None:
-    await exchange.send(pb.ProcessingRequest(response_trailers=pb.HttpTrailers(trailers=header_map([("x-sum", "1")]))))
+async def send_trailers(response: Response) -> None:
+    trailers = pb.HttpTrailers(trailers=header_map([("x-sum", "1")]))
+    await response.exchange.send(pb.ProcessingRequest(response_trailers=trailers))
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
-async def test_trailers_after_the_whole_answer(forwarded: RawExchange, content_type: str) -> None:
+async def test_trailers_after_the_whole_answer(forwarded: Response, content_type: str) -> None:
     """No piece says then that it is the last, and Envoy takes nothing more of the body after them."""
-    assert (await send_head(forwarded, content_type)).mode_override.response_trailer_mode == pb.ProcessingMode.SEND
+    assert is_ordered(await send_head(forwarded, content_type))
     answer = b'{"jsonrpc":"2.0","id":1,"result":{}}'
     whole = answer if content_type == "application/json" else b"data: " + answer + b"\n\n"
     assert await send_piece(forwarded, whole[:20]) == b""
     assert await send_piece(forwarded, whole[20:]) == whole
     await send_trailers(forwarded)
-    assert kind(await forwarded.receive()) == "response_trailers"
-    assert (await forwarded.end()).name == "OK"
+    assert kind(await forwarded.exchange.receive()) == "response_trailers"
+    assert (await forwarded.exchange.end()).name == "OK"
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
-async def test_trailers_before_the_whole_answer(forwarded: RawExchange, content_type: str) -> None:
+async def test_trailers_before_the_whole_answer(forwarded: Response, content_type: str) -> None:
     """The response would look complete otherwise: HTTP 200 without a body."""
     await send_head(forwarded, content_type)
     assert await send_piece(forwarded, b'data: {"jsonrpc"') == b""
     await send_trailers(forwarded)
-    instead = (await forwarded.receive()).immediate_response
+    instead = (await forwarded.exchange.receive()).immediate_response
     assert (instead.status.code, reply_headers(pb.ProcessingResponse(immediate_response=instead))) == (
         200, {"content-type": content_type},
     )  # fmt: skip
     assert json.loads(instead.body.rpartition(b"data: ")[2])["error"]["code"] == -32603
-    assert (await forwarded.end()).name == "OK"
+    assert (await forwarded.exchange.end()).name == "OK"
 
 
-async def test_events_pass_as_they_come(rig: Rig[FakeUpstreams], forwarded: RawExchange) -> None:
+async def test_events_pass_as_they_come(rig: Rig[FakeUpstreams], forwarded: Response) -> None:
     assert is_ordered(await send_head(forwarded, "text/event-stream"))
     first = b'data: {"jsonrpc":"2.0","method":"notifications/x"}\n\n'
     assert await send_piece(forwarded, first) == first
@@ -117,7 +145,7 @@ async def test_events_pass_as_they_come(rig: Rig[FakeUpstreams], forwarded: RawE
     assert rig.counters.value("mcp.response", reading="events") == 1
 
 
-async def test_a_ping_is_answered_without_the_client(rig: Rig[FakeUpstreams], forwarded: RawExchange) -> None:
+async def test_a_ping_is_answered_without_the_client(rig: Rig[FakeUpstreams], forwarded: Response) -> None:
     await send_head(forwarded, "text/event-stream")
     assert await send_piece(forwarded, b'data: {"jsonrpc":"2.0","id":7,"method":"ping"}\n\n') == COMMENT
     assert rig.upstreams.posted == [("github", b'{"jsonrpc":"2.0","id":7,"result":{}}')]
@@ -126,7 +154,7 @@ async def test_a_ping_is_answered_without_the_client(rig: Rig[FakeUpstreams], fo
 
 
 async def test_answers_that_a_server_does_not_take_are_dropped_and_counted(
-    rig: Rig[FakeUpstreams], forwarded: RawExchange, caplog: pytest.LogCaptureFixture
+    rig: Rig[FakeUpstreams], forwarded: Response, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Envoy sends a response on as it comes, so nothing here can wait. The log is told once for each response."""
     rig.upstreams.is_full = True
@@ -140,16 +168,87 @@ async def test_answers_that_a_server_does_not_take_are_dropped_and_counted(
     assert last == b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n'
 
 
-async def test_a_stream_without_an_answer_ends_with_an_error(forwarded: RawExchange) -> None:
+async def test_a_stream_without_an_answer_ends_with_an_error(forwarded: Response) -> None:
     await send_head(forwarded, "text/event-stream")
     piece = await send_piece(forwarded, b": bye\n\n", end=True)
     error = json.loads(piece.rpartition(b"data: ")[2])
     assert (error["id"], error["error"]["code"]) == (1, -32603)
 
 
-async def test_a_body_that_was_not_ordered_is_not_read(forwarded: RawExchange) -> None:
-    await forwarded.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=b"{}", end_of_stream=True)))
-    assert not (await forwarded.receive()).response_body.HasField("response")
+async def test_a_body_that_was_not_ordered_is_not_read(forwarded: Response) -> None:
+    await send_head(forwarded, "text/html")
+    await forwarded.exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=b"{}", end_of_stream=True)))
+    assert not (await forwarded.exchange.receive()).response_body.HasField("response")
+
+
+async def test_a_stream_that_says_nothing_ends_with_an_error(rig: Rig[FakeUpstreams]) -> None:
+    """With OK, Envoy would pass the response on unread."""
+    exchange = rig.client.exchange(**{RESPONSE_KEY: "1"})
+    await exchange.half_close()
+    assert (await exchange.code()).name == "ABORTED"
+
+
+async def test_a_response_that_nobody_announced_is_not_passed_on(rig: Rig[FakeUpstreams]) -> None:
+    exchange = rig.client.exchange(**{RESPONSE_KEY: "1"})
+    await exchange.send(response_head())
+    assert error_of(await exchange.receive())["error"]["code"] == -32603
+    assert (await exchange.end()).name == "OK"
+
+
+def broken(*_: object, **__: object) -> NoReturn:
+    raise RuntimeError("of our own")
+
+
+async def test_a_bug_answers_the_call(
+    rig: Rig[FakeUpstreams], forwarded: Response, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.counters, "add", broken)
+    answer = await forwarded.head("text/event-stream")
+    assert (error_of(answer)["id"], error_of(answer)["error"]["code"]) == (1, -32603)
+    # Envoy did not wait.
+    await forwarded.exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=b"data: {}", end_of_stream=True)))
+    assert (await forwarded.exchange.end()).name == "OK"
+
+
+async def test_any_worker_reads_a_response(rig: Rig[FakeUpstreams], transport: Transport) -> None:
+    """All that it needs comes with it: here to one that knows nothing of the session."""
+    request = await rig.posted(call(), rig.fields(mcp_session_id=rig.token(github=GITHUB, weather=WEATHER)))
+    answer = await request.receive()
+    async with rigs.rig(transport, rigs.fakes) as other:
+        response = Response(other, answer)
+        assert is_ordered(await response.head("text/event-stream"))
+        link = {"type": "resource_link", "uri": "file:///a", "name": "a"}
+        message = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": [link]}}).encode()
+        assert b'"gh+file:///a"' in await send_piece(response, b"id: 1\ndata: " + message + b"\n\n")
+        await send_piece(response, b'data: {"jsonrpc":"2.0","id":7,"method":"ping"}\n\n')
+        assert [context.request_id for context in other.upstreams.in_background] == [b"1"]
+
+
+async def test_of_a_server_that_is_not_served_any_more(rig: Rig[FakeUpstreams], transport: Transport) -> None:
+    """The configuration changed while it answered."""
+    request = await rig.posted(call(id="q"), rig.fields(mcp_session_id=rig.token(github=GITHUB, weather=WEATHER)))
+    answer = await request.receive()
+    async with rigs.rig(
+        transport, rigs.fakes, rigs.configuration(servers={"weather": rigs.SERVERS["weather"]})
+    ) as other:
+        head = await Response(other, answer).head("text/event-stream")
+        assert error_of(head)["id"] == "q"
+
+
+async def test_the_end_of_a_request_that_wants_progress(rig: Rig[FakeUpstreams]) -> None:
+    """Its own stream ends with the answer; the request is over once its response was read."""
+    token = rig.token(github=GITHUB, weather=WEATHER)
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"gh__x","_meta":{"progressToken":"p"}}}'
+    response = await forwarding(rig, body, token)
+    key = rig.gateway._services.sealer.open(token, audience="/mcp", principal="", now=rigs.NOW).id
+    assert rig.gateway.memory.is_running(key, b'"p"')
+    await response.head("text/event-stream")
+    told = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}\n\n'
+    assert await send_piece(response, told) == told
+    await send_piece(response, b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n', end=True)
+    assert rig.gateway.memory.is_running(key, b'"p"')
+    assert (await response.exchange.end()).name == "OK"
+    assert not rig.gateway.memory.is_running(key, b'"p"')
 
 
 SUBSCRIBING = UpstreamSession("2025-11-25", "gh-1", frozenset({"resources", "resources.subscribe"}))
@@ -171,8 +270,7 @@ async def test_a_subscription_lasts_if_the_server_agrees(
     """Otherwise a server that lost the session would be asked for what it has refused."""
     body_of_request = b'{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"gh+x:1"}}'
     tokens = rig.token(github=SUBSCRIBING, weather=WEATHER)
-    exchange = await rig.posted(body_of_request, rig.fields(mcp_session_id=tokens))
-    assert kind(await exchange.receive()) == "request_body"
+    exchange = await forwarding(rig, body_of_request, tokens)
     await send_head(exchange, content_type, status)
     if body:
         await send_piece(exchange, body, end=True)

@@ -71,13 +71,14 @@ class TestBeforeTheBody:
         assert (await exchange.end()).name == "OK"
 
     async def test_the_body_after_a_refusal_is_not_judged_again(self, rig: Rig[FakeUpstreams]) -> None:
+        """Envoy may have sent it before it got the refusal, which it carries out."""
         exchange = await rig.asked()
         await exchange.send_trailers()
         error_of(await exchange.receive())
         await exchange.send_body(call())
         answers, code = await exchange.rest()
         assert answers == []
-        assert code.name == "INTERNAL"
+        assert code.name == "OK"
         assert rig.counters.value("mcp.forwarded", server="github") == 0
 
 
@@ -112,7 +113,7 @@ class TestBrokenBytes:
             await exchange.receive()
         assert ended.value.code not in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED)
         await other.send_body(call())
-        assert kind(await other.receive()) == "request_body"
+        assert kind(await other.receive()) == "request_headers"
 
     async def test_end_a_stream_whose_servers_are_being_asked(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = await rig.waiting(rpc("tools/list"))

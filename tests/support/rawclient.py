@@ -15,7 +15,7 @@ from google.protobuf.struct_pb2 import Struct
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mcp_extproc.address import Address
-from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.contract import NAMESPACE, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 
 DEADLINE = 20.0
@@ -289,11 +289,12 @@ def asks_for_body(answer: pb.ProcessingResponse) -> bool:
 
 
 def facts(answer: pb.ProcessingResponse) -> dict[str, Any]:
-    """The dynamic metadata of our namespace; the answer must hold no other. Empty where there is none."""
+    """The dynamic metadata of our namespace; the answer must hold no other but what goes with the response. Empty where there
+    is none."""
     if not answer.HasField("dynamic_metadata"):
         return {}
     metadata = json_format.MessageToDict(answer.dynamic_metadata)
-    assert set(metadata) == {NAMESPACE}
+    assert set(metadata) - {RESPONSE_NAMESPACE} == {NAMESPACE}
     told: dict[str, Any] = metadata[NAMESPACE]
     return told
 

@@ -127,7 +127,7 @@ def test_the_samples_configurations_load(name: str) -> None:
     assert loaded.config.servers["dates"].addresses == (("127.0.0.1", 3002),)
 
 
-OWN_FILTERS = ["cors", "mcp_origin", "custom_response", "buffer", "ext_proc"]
+OWN_FILTERS = ["cors", "mcp_origin", "custom_response", "buffer", "ext_proc", "mcp_responses", "mcp_length"]
 
 
 def with_filters(configuration: dict[str, Any], filters: list[Any]) -> dict[str, Any]:

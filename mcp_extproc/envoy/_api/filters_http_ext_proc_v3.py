@@ -27,9 +27,23 @@ class ProcessingModeHeaderSendMode(StrEnum):
     SKIP = "SKIP"
 
 
+class ExtProcOverrides(Message):
+    FULL_NAME: ClassVar[str] = "envoy.extensions.filters.http.ext_proc.v3.ExtProcOverrides"
+    processing_mode: ProcessingMode | None = None
+    async_mode: bool = False
+    request_attributes: list[str] = []
+    response_attributes: list[str] = []
+    grpc_service: config_core_v3.GrpcService | None = None
+    metadata_options: MetadataOptions | None = None
+    grpc_initial_metadata: list[config_core_v3.HeaderValue] = []
+    failure_mode_allow: bool | None = None
+    processing_request_modifier: config_core_v3.TypedExtensionConfig | None = None
+
+
 class ExtProcPerRoute(Message):
     FULL_NAME: ClassVar[str] = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
     disabled: bool | None = None
+    overrides: ExtProcOverrides | None = None
 
 
 class ExternalProcessor(Message):

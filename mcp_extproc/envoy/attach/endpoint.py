@@ -98,7 +98,7 @@ def _add_pass_through(
     """``follower``: the first of the existing filters that has to come after the gateway's."""
     pass_through.enable(target, choice, config)
     index = next(i for i, item in enumerate(objects(target.manager, "http_filters")) if item is follower)
-    extend(target.manager, "http_filters", [pass_through.filter_for(config)], at=index)
+    extend(target.manager, "http_filters", [pass_through.filter_for(config, layout)], at=index)
     _add_mappers(target.manager, pass_through.mappers(config))
     if not config.servers:
         resources = object_at(bootstrap, "static_resources")

@@ -52,7 +52,7 @@ def fragments(config: GatewayConfig, layout: Layout) -> str:
     lists = _endpoint(config, layout) if config.servers else {"clusters": [worker_cluster(layout)]}
     if "pass_through" in config.model_fields_set:
         lists |= {
-            "pass_through_http_filters": [pass_through.filter_for(config)],
+            "pass_through_http_filters": [pass_through.filter_for(config, layout)],
             "pass_through_route": pass_through.snippet(config),
             "pass_through_local_reply_mappers": pass_through.mappers(config),
         }

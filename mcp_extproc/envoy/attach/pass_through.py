@@ -31,9 +31,9 @@ from mcp_extproc.envoy.attach.fields import CannotAttach, Object, get, object_at
 from mcp_extproc.envoy.attach.parts import is_ours
 from mcp_extproc.envoy.attach.target import Choice, Target
 from mcp_extproc.envoy.attach.warnings import unsafe_spellings
-from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, OWN
+from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, OWN, Layout
 from mcp_extproc.envoy.render.denials import denials
-from mcp_extproc.envoy.render.listeners import MESSAGE_TIMEOUT, before_anything_was_read, headers_first
+from mcp_extproc.envoy.render.processors import MESSAGE_TIMEOUT, headers_first, retries
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds, text_format
 from mcp_extproc.gateway.policy.inspect import READS
 
@@ -46,14 +46,14 @@ _OURS = "pass_through"
 """In the metadata of a route or virtual host: the limit was added by us."""
 
 
-def filter_for(config: GatewayConfig) -> Object:
+def filter_for(config: GatewayConfig, layout: Layout) -> Object:
     """The HTTP filter: behind authentication, in front of policies. It is disabled except on selected routes."""
     namespaces = [NAMESPACE, *config.more_namespaces, MARKER_NAMESPACE]
     processor = ExternalProcessor(
         grpc_service=GrpcService(
             envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
             timeout=ZERO,
-            retry_policy=before_anything_was_read(),
+            retry_policy=retries(layout),
             initial_metadata=[HeaderValue(key=PASS_THROUGH_KEY, value="1")],
         ),
         failure_mode_allow=False,

@@ -73,7 +73,7 @@ def denials(config: GatewayConfig) -> list[ResponseMapper]:
     )
     return [
         _mapper([_is(401)], _text(errors.INVALID_REQUEST, "Authentication is required, or was refused."), None),
-        *_with_and_without_id([_is(429), _expression(_WAIT_IS_KNOWN)], too_many_now, status, retry=True),
+        *_with_and_without_id([_is(429), expression(_WAIT_IS_KNOWN)], too_many_now, status, retry=True),
         *_with_and_without_id([_is(429)], too_many, status),
         *_with_and_without_id([_is(403)], denied, status),
         *_with_and_without_id([_at_least(400), _flags(_REFUSED_FLAGS)], failed, status),
@@ -131,7 +131,8 @@ def _metadata(key: str, value: ValueMatcher) -> AccessLogFilter:
     return AccessLogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=False))
 
 
-def _expression(text: str) -> AccessLogFilter:
+def expression(text: str) -> AccessLogFilter:
+    """A filter in CEL."""
     config = any_of(ExpressionFilter(expression=text))
     return AccessLogFilter(
         extension_filter=ExtensionFilter(name="envoy.access_loggers.extension_filters.cel", typed_config=config)

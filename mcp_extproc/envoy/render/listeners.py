@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, NAMESPACE
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
-from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRules
 from mcp_extproc.envoy._api.config_core_v3 import (
-    BackoffStrategy,
-    GrpcService,
-    GrpcServiceEnvoyGrpc,
-    HeaderValue,
     Http1ProtocolOptions,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
-    RetryPolicy,
-    RetryPolicyRetryHostPredicate,
     SocketOptionsOverride,
 )
 from mcp_extproc.envoy._api.config_listener_v3 import AdditionalAddress, Filter, FilterChain, Listener
 from mcp_extproc.envoy._api.config_route_v3 import RouteConfiguration
 from mcp_extproc.envoy._api.filters_http_buffer_v3 import Buffer
 from mcp_extproc.envoy._api.filters_http_custom_response_v3 import CustomResponse
-from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
-    ExternalProcessor,
-    HeaderForwardingRules,
-    MetadataOptions,
-    MetadataOptionsMetadataNamespaces,
-    ProcessingMode,
-    ProcessingModeBodySendMode,
-    ProcessingModeHeaderSendMode,
-)
 from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation, Mutations
 from mcp_extproc.envoy._api.filters_http_router_v3 import Router
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import (
@@ -42,24 +23,23 @@ from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import (
     HttpFilter,
     LocalReplyConfig,
 )
-from mcp_extproc.envoy._api.retry_host_previous_hosts_v3 import PreviousHostsPredicate
-from mcp_extproc.envoy._api.type_matcher_v3 import ListStringMatcher, StringMatcher
-from mcp_extproc.envoy._api.type_v3 import HttpStatus, StatusCode
 from mcp_extproc.envoy.layout import (
     BATCHES_LISTENER,
-    EXTPROC_CLUSTER,
     LISTENER,
     REPAIR_LISTENER,
     SESSION_KEY,
     UPSTREAMS_LISTENER,
     Layout,
 )
-from mcp_extproc.envoy.render import cors, downstream, local_replies, policies, resilience, routes, sticky
+from mcp_extproc.envoy.render import cors, downstream, local_replies, policies, processors, resilience, routes, sticky
 from mcp_extproc.envoy.render.access_log import access_log
-from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header, seconds
+from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header
 
 MESSAGE_TIMEOUT = 5.0
 """Seconds that a worker has for each message. Most take microseconds; fan-outs request more (``max_message_timeout``)."""
+
+_LONGER = 64 * 1024
+"""Bytes by which a body that is sent to a server may be longer than the client's: an id that is marked, a longer URI."""
 
 _SESSION_KEY_CHARS = 24
 """Length of the prefix of a session token that contains its nonce, which is unique and reveals nothing."""
@@ -91,10 +71,21 @@ def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool)
         HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
         HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
         *([_session_key()] if layout.shares_sessions else []),
-        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, config.more_namespaces, repairs=False))),
-        *sticky.client_filters(config),
     ]
-    return policies.around(config, ours, routes.BUFFER, routes.EXT_PROC, judges_first=judges_first)
+    namespaces = config.more_namespaces
+    deciding = processors.deciding(layout, namespaces, is_judged=judges_first)
+    decided = [
+        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(deciding)),
+        HttpFilter(name=routes.RESPONSES, typed_config=any_of(processors.reading(layout))),
+        HttpFilter(name=routes.LENGTH, typed_config=any_of(_lengths(config))),
+    ]
+    filters = policies.filters(config)
+    if judges_first:
+        judge = HttpFilter(name=policies.JUDGE, typed_config=any_of(processors.judging(layout, namespaces)))
+        in_order = [judge, *filters, *decided]
+    else:
+        in_order = [*decided, *filters]
+    return [*policies.before(config, ours, routes.BUFFER), *in_order, *sticky.client_filters(config)]
 
 
 def _clients(config: GatewayConfig, layout: Layout) -> Listener:
@@ -149,7 +140,7 @@ def _repair(config: GatewayConfig, layout: Layout) -> Listener:
     filters = [
         *([HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse()))] if ejects else []),
         *sticky.repair_filters(config),
-        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(ext_proc(layout, (), repairs=True))),
+        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(processors.repairing(layout))),
         *sticky.sub_request_filters(config),
     ]
     local = local_replies.repair_replies() if any(map(resilience.fails_over, servers)) else None
@@ -165,37 +156,9 @@ def whole_bodies(config: GatewayConfig) -> Buffer:
     return Buffer(max_request_bytes=config.limits.request_bytes)
 
 
-def ext_proc(layout: Layout, more_namespaces: Sequence[str], *, repairs: bool) -> ExternalProcessor:
-    """The ext_proc filter.
-
-    Args:
-        layout: whether there are several workers.
-        more_namespaces: further metadata namespaces that the worker may write.
-        repairs: for the repair listener, which the worker recognizes by the route's name. Clients can't set it.
-    """
-    return ExternalProcessor(
-        grpc_service=GrpcService(
-            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
-            timeout=ZERO,
-            retry_policy=before_anything_was_read(),
-            initial_metadata=[HeaderValue(key=SESSION_KEY, value=f"%REQ({SESSION_KEY})%")]
-            if layout.shares_sessions
-            else [],
-        ),
-        failure_mode_allow=False,
-        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
-        processing_mode=headers_first(),
-        # Most requests need no response, and DELETE no body.
-        allow_mode_override=True,
-        message_timeout=seconds(MESSAGE_TIMEOUT),
-        max_message_timeout=seconds(MAX_MESSAGE_TIMEOUT),
-        mutation_rules=HeaderMutationRules(allow_envoy=True),
-        forward_rules=None if repairs else _what_the_worker_sees(layout),
-        request_attributes=["xds.route_name"] if repairs else [],
-        metadata_options=MetadataOptions(
-            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE, *more_namespaces])
-        ),
-    )
+def _lengths(config: GatewayConfig) -> Buffer:
+    """Gives requests to servers a content-length again: ext_proc takes it away where it replaces the body."""
+    return Buffer(max_request_bytes=config.limits.request_bytes + _LONGER)
 
 
 def _session_key() -> HttpFilter:
@@ -208,56 +171,6 @@ def _session_key() -> HttpFilter:
     mutations = Mutations(request_mutations=[OneMutation(remove=SESSION_KEY), OneMutation(append=key)])
     return HttpFilter(
         name="envoy.filters.http.header_mutation", typed_config=any_of(HeaderMutation(mutations=mutations))
-    )
-
-
-def headers_first() -> ProcessingMode:
-    """Only the request's headers are sent unasked; the response to them requests further parts.
-
-    With another mode for bodies than NONE, requests would lose their content-length.
-    """
-    return ProcessingMode(
-        request_header_mode=ProcessingModeHeaderSendMode.SEND,
-        response_header_mode=ProcessingModeHeaderSendMode.SKIP,
-        request_body_mode=ProcessingModeBodySendMode.NONE,
-        response_body_mode=ProcessingModeBodySendMode.NONE,
-        request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-        response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-    )
-
-
-def before_anything_was_read() -> RetryPolicy:
-    """For exchanges that did not reach a worker: it is dead, or sent GOAWAY. Requests that may have had an effect are
-    not repeated.
-
-    A status is retried only before any response, even a request for the body. grpc.aio returns CANCELLED for exchanges that
-    arrive at the beginning of its shutdown.
-    """
-    return RetryPolicy(
-        retry_on="connect-failure,refused-stream,reset-before-request,unavailable,cancelled",
-        num_retries=3,
-        retry_back_off=BackoffStrategy(base_interval=seconds(0.005), max_interval=seconds(0.05)),
-        retry_host_predicate=[
-            RetryPolicyRetryHostPredicate(
-                name="envoy.retry_host_predicates.previous_hosts", typed_config=any_of(PreviousHostsPredicate())
-            )
-        ],
-        host_selection_retry_max_attempts=20,
-    )
-
-
-_NOT_SENT = (
-    "accept-encoding", "content-length", "date", "server", "x-envoy-upstream-service-time",
-    "x-forwarded-proto", "x-request-id",
-)  # fmt: skip
-"""Headers that the worker neither reads nor removes. Without them the headers of similar requests and responses are
-identical, so known ones need not be parsed again."""
-
-
-def _what_the_worker_sees(layout: Layout) -> HeaderForwardingRules:
-    names = (*_NOT_SENT, SESSION_KEY) if layout.shares_sessions else _NOT_SENT
-    return HeaderForwardingRules(
-        disallowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in names])
     )
 
 

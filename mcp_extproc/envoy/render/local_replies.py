@@ -10,7 +10,7 @@ import orjson
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import endpoints
-from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE
+from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE, READS_KEY, RESPONSE_NAMESPACE
 from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLogFilter,
     AndFilter,
@@ -41,17 +41,14 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
     Matcher,
     MatcherMatcherList,
     MatcherMatcherListFieldMatcher,
-    MatcherMatcherListPredicate,
-    MatcherMatcherListPredicatePredicateList,
-    MatcherMatcherListPredicateSinglePredicate,
     MatcherOnMatch,
     RegexMatcher,
     RegexMatcherGoogleRe2,
     StringMatcher,
 )
 from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
-from mcp_extproc.envoy.message import Message
-from mcp_extproc.envoy.render.denials import denials
+from mcp_extproc.envoy.render.denials import denials, expression
+from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
 from mcp_extproc.mcp import errors, transport
 
@@ -62,7 +59,8 @@ _NOT_A_SERVERS_STATUS = 424
 
 _SERVER_ERROR = "ServerError"
 
-_Predicate = MatcherMatcherListPredicate
+_BY_EXT_PROC = "response.code_details.startsWith('ext_proc_error') || response.code_details == 'unhandled_message'"
+"""How Envoy names the failures of its ext_proc filters."""
 
 
 def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
@@ -75,27 +73,20 @@ def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
         server: its name, for the message.
         fails_over: whether the repair listener may report that it could not reach the server.
     """
-    is_answer = _all(
-        _status_of("200"),
-        _any(*(
-            _input(
-                "content-type",
-                HttpResponseHeaderMatchInput(header_name="content-type"),
-                StringMatcher(prefix=kind, ignore_case=True),
-            )
-            for kind in (transport.JSON, transport.SSE)
-        )),
+    is_answer = all_of(
+        has_status("200"),
+        one_of(*map(of_type, (transport.JSON, transport.SSE))),
     )  # fmt: skip
-    by_envoy = _input("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="true"))
+    by_envoy = has("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="true"))
     # Responses of policies already have a body (see denials), and an intended status.
-    by_policy = _all(by_envoy, _any(*(_status_of(status) for status in ("401", "403", "429"))))
-    is_said = _any(is_answer, by_policy)
+    by_policy = all_of(by_envoy, one_of(*(has_status(status) for status in ("401", "403", "429"))))
+    is_said = one_of(is_answer, by_policy)
     return CustomResponse(
         custom_response_matcher=Matcher(
             matcher_list=MatcherMatcherList(
                 matchers=[
-                    *(_failures_at_repair(server, _not(is_answer)) if fails_over else ()),
-                    _policy(_all(by_envoy, _not(is_said)), _error_of(server, "failed: %RESPONSE_FLAGS_LONG%")),
+                    *(_failures_at_repair(server, negation(is_answer)) if fails_over else ()),
+                    _policy(all_of(by_envoy, negation(is_said)), _error_of(server, "failed: %RESPONSE_FLAGS_LONG%")),
                     _policy(
                         _is_redirect(),
                         _error_of(
@@ -105,7 +96,7 @@ def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
                         ),
                     ),
                     _policy(
-                        _not(is_said), _error_of(server, "answered HTTP %RESPONSE_CODE% instead of an MCP message")
+                        negation(is_said), _error_of(server, "answered HTTP %RESPONSE_CODE% instead of an MCP message")
                     ),
                 ]
             )
@@ -113,46 +104,46 @@ def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
     )
 
 
-def _is_redirect() -> _Predicate:
+def _is_redirect() -> Predicate:
     """One whose target can be repeated in JSON, and has no query or user in it, which may be credentials."""
     plain = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=r"[A-Za-z0-9:/._~%\[\]-]{1,200}")
     moved = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="30[78]")
-    return _all(
-        _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=moved)),
-        _input("location", HttpResponseHeaderMatchInput(header_name="location"), StringMatcher(safe_regex=plain)),
+    return all_of(
+        has("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=moved)),
+        has("location", HttpResponseHeaderMatchInput(header_name="location"), StringMatcher(safe_regex=plain)),
     )
 
 
-def _failures_at_repair(server: str, failed: _Predicate) -> list[MatcherMatcherListFieldMatcher]:
+def _failures_at_repair(server: str, failed: Predicate) -> list[MatcherMatcherListFieldMatcher]:
     anything = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=".+")
     return [
         _policy(
-            _all(failed, _failure_header(StringMatcher(exact=_SERVER_ERROR))),
+            all_of(failed, _failure_header(StringMatcher(exact=_SERVER_ERROR))),
             _error_of(server, "answered HTTP 5xx instead of an MCP message"),
         ),
         _policy(
-            _all(failed, _failure_header(StringMatcher(safe_regex=anything))),
+            all_of(failed, _failure_header(StringMatcher(safe_regex=anything))),
             _error_of(server, "is down, or could not be reached again"),
         ),
     ]
 
 
-def _failure_header(value: StringMatcher) -> _Predicate:
-    return _input("failure", HttpResponseHeaderMatchInput(header_name=FAILURE_HEADER), value)
+def _failure_header(value: StringMatcher) -> Predicate:
+    return has("failure", HttpResponseHeaderMatchInput(header_name=FAILURE_HEADER), value)
 
 
 def failures_of_repairs() -> CustomResponse:
     """On the repair listener: map a server's 5xx to a status below 500, or outlier detection would eject the repair
     listener."""
-    by_server = _input("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="false"))
+    by_server = has("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="false"))
     status = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="5..")
-    failed = _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=status))
+    failed = has("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=status))
     policy = LocalResponsePolicy(
         status_code=_NOT_A_SERVERS_STATUS, response_headers_to_add=[header(FAILURE_HEADER, _SERVER_ERROR)]
     )
     return CustomResponse(
         custom_response_matcher=Matcher(
-            matcher_list=MatcherMatcherList(matchers=[_policy(_all(failed, by_server), policy)])
+            matcher_list=MatcherMatcherList(matchers=[_policy(all_of(failed, by_server), policy)])
         )
     )
 
@@ -181,7 +172,7 @@ def local_replies(config: GatewayConfig) -> LocalReplyConfig:
             _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {paths}."),
             _too_slow(),
             *([_overloaded()] if config.overload.max_heap_size_bytes is not None else []),
-            *_failures(),
+            *_failures(config),
         ]
     )
 
@@ -196,7 +187,7 @@ def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
         filter=_either(_answered_by_us(), _status_filter(ComparisonFilterOp.LE, 399, "mcp.status_success")),
         body_format_override=text_format("%LOCAL_REPLY_BODY%"),
     )
-    mappers = [untouched, *denials(config), _too_large(config), *_failures()]
+    mappers = [untouched, *denials(config), _too_large(config), *_failures(config)]
     for mapper in mappers:
         assert mapper.filter is not None
         mapper.filter = AccessLogFilter(and_filter=AndFilter(filters=[_at_the_endpoint(), mapper.filter]))
@@ -221,12 +212,36 @@ def _overloaded() -> ResponseMapper:
     return mapper
 
 
-def _failures() -> list[ResponseMapper]:
+def _failures(config: GatewayConfig) -> list[ResponseMapper]:
     failed = "The request failed in Envoy: HTTP %RESPONSE_CODE%, %RESPONSE_FLAGS_LONG%."
     return [
+        _unread(config),
         _mapper(503, errors.INTERNAL_ERROR, "The gateway is not ready: no worker answered. Try again."),
         _mapper(None, errors.INTERNAL_ERROR, failed),
     ]
+
+
+def _unread(config: GatewayConfig) -> ResponseMapper:
+    """A server has answered, and the worker that had to read it ended or said nothing: the call is answered all the same."""
+    server = f"%DYNAMIC_METADATA({NAMESPACE}:server)%"
+    body = text_format(
+        _with_id(_error_text(errors.INTERNAL_ERROR, f"No answer: that of server '{server}' was not read."))
+    )
+    body.content_type = transport.JSON
+    of_a_response = MetadataMatcher(
+        filter=RESPONSE_NAMESPACE,
+        path=[MetadataMatcherPathSegment(key=READS_KEY)],
+        value=ValueMatcher(present_match=True),
+    )
+    filters = [
+        AccessLogFilter(metadata_filter=MetadataFilter(matcher=of_a_response, match_if_key_not_found=False)),
+        expression(_BY_EXT_PROC),
+    ]
+    return ResponseMapper(
+        filter=AccessLogFilter(and_filter=AndFilter(filters=filters)),
+        status_code=200 if config.errors.status == "jsonrpc" else None,
+        body_format_override=body,
+    )
 
 
 def failure_headers() -> LocalReplyConfig:
@@ -243,9 +258,12 @@ def failure_headers() -> LocalReplyConfig:
 
 def _error_of(server: str, what: str) -> LocalResponsePolicy:
     # The id is JSON text already and inserted raw; the other parts are Envoy's own words and numbers.
-    body = _error_text(errors.INTERNAL_ERROR, f"No answer: server '{server}' {what}.")
-    with_id = body.replace('"error":', f'"id":%DYNAMIC_METADATA({NAMESPACE}:id_json)%,"error":', 1)
-    return LocalResponsePolicy(status_code=200, body_format=text_format(with_id), response_headers_to_add=[_JSON_TYPE])
+    body = _with_id(_error_text(errors.INTERNAL_ERROR, f"No answer: server '{server}' {what}."))
+    return LocalResponsePolicy(status_code=200, body_format=text_format(body), response_headers_to_add=[_JSON_TYPE])
+
+
+def _with_id(body: str) -> str:
+    return body.replace('"error":', f'"id":%DYNAMIC_METADATA({NAMESPACE}:id_json)%,"error":', 1)
 
 
 def _mapper(status: int | None, code: int, message: str) -> ResponseMapper:
@@ -297,33 +315,6 @@ def _status_filter(op: ComparisonFilterOp, status: int, key: str) -> AccessLogFi
     return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=op, value=value)))
 
 
-# -- xds.type.matcher, in words -------------------------------------------------------------------------------------------
-
-
-def _policy(predicate: _Predicate, policy: LocalResponsePolicy) -> MatcherMatcherListFieldMatcher:
+def _policy(predicate: Predicate, policy: LocalResponsePolicy) -> MatcherMatcherListFieldMatcher:
     action = TypedExtensionConfig(name="error", typed_config=any_of(policy))
     return MatcherMatcherListFieldMatcher(predicate=predicate, on_match=MatcherOnMatch(action=action))
-
-
-def _input(name: str, value: Message, matcher: StringMatcher) -> _Predicate:
-    return _Predicate(
-        single_predicate=MatcherMatcherListPredicateSinglePredicate(
-            input=TypedExtensionConfig(name=name, typed_config=any_of(value)), value_match=matcher
-        )
-    )
-
-
-def _status_of(status: str) -> _Predicate:
-    return _input("status", HttpResponseStatusCodeMatchInput(), StringMatcher(exact=status))
-
-
-def _all(*predicates: _Predicate) -> _Predicate:
-    return _Predicate(and_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
-
-
-def _any(*predicates: _Predicate) -> _Predicate:
-    return _Predicate(or_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
-
-
-def _not(predicate: _Predicate) -> _Predicate:
-    return _Predicate(not_matcher=predicate)

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from msgspec import structs
-
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.envoy_message import Raw
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
-from mcp_extproc.envoy._api.config_route_v3 import Route, RouteAction, RouteMatch
-from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import ExternalProcessor
+from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher, Route, RouteAction, RouteMatch
+from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
+    ExtProcOverrides,
+    ExtProcPerRoute,
+    ProcessingMode,
+    ProcessingModeHeaderSendMode,
+)
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.type_matcher_v3 import (
     MetadataMatcher,
@@ -30,8 +33,14 @@ from mcp_extproc.envoy.message import Any
 from mcp_extproc.envoy.render import cors, rate_limits, verbatim
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
+EXT_PROC = "envoy.filters.http.ext_proc"
+"""Name of the filter that decides."""
+
 JUDGE = "mcp_judge"
 """Name of the filter of the first pass."""
+
+STREAMS = "/streams"
+"""End of the names of routes for GETs."""
 
 NOWHERE = "mcp_nowhere"
 """A cluster without endpoints. Filters such as cors and ratelimit ignore requests whose route is a direct response."""
@@ -39,32 +48,25 @@ NOWHERE = "mcp_nowhere"
 _ROUTE_NAME = "xds.route_name"
 
 
-def around(
-    config: GatewayConfig, ours: list[HttpFilter], buffer: str, processor: str, *, judges_first: bool
-) -> list[HttpFilter]:
-    """The gateway's filters, with the operator's in their places.
+def before(config: GatewayConfig, ours: list[HttpFilter], buffer: str) -> list[HttpFilter]:
+    """The gateway's first filters, with the operator's that authenticate in their place.
 
     Args:
         config: has the operator's filters.
         ours: in their order.
         buffer: name of the filter that follows authentication: the first that buffers a client's body.
-        processor: name of the filter that decides.
-        judges_first: whether there are two passes.
     """
-    before = [_raw(item) for item in config.envoy.http_filters_before]
-    policies = [*(_raw(item) for item in config.envoy.http_filters), *rate_limits.filters(config)]
     found: list[HttpFilter] = []
     for item in ours:
         if item.name == buffer:
-            found += before
-        if item.name != processor:
-            found.append(item)
-        elif judges_first:
-            visit = _told_its_route(item)
-            found += [structs.replace(visit, name=JUDGE), *policies, visit]
-        else:
-            found += [item, *policies]
+            found += [_raw(theirs) for theirs in config.envoy.http_filters_before]
+        found.append(item)
     return found
+
+
+def filters(config: GatewayConfig) -> list[HttpFilter]:
+    """The operator's filters that judge requests."""
+    return [*(_raw(item) for item in config.envoy.http_filters), *rate_limits.filters(config)]
 
 
 def clusters(config: GatewayConfig) -> list[Cluster]:
@@ -78,13 +80,6 @@ def clusters(config: GatewayConfig) -> list[Cluster]:
 
 def _raw(item: Raw) -> HttpFilter:
     return HttpFilter(name=item["name"], typed_config=verbatim.typed(item.get("typed_config", item.get("typedConfig"))))
-
-
-def _told_its_route(item: HttpFilter) -> HttpFilter:
-    assert item.typed_config is not None
-    processor = item.typed_config.message
-    assert isinstance(processor, ExternalProcessor)
-    return structs.replace(item, typed_config=any_of(structs.replace(processor, request_attributes=[_ROUTE_NAME])))
 
 
 def for_the_endpoint(config: GatewayConfig) -> dict[str, Any]:
@@ -119,7 +114,7 @@ def through(config: GatewayConfig, routes: EndpointRoutes, *, judges_first: bool
         route.match.dynamic_metadata.append(_is_true("forwarded"))
     for route in routes.first:
         route.name = f"{JUDGE_ROUTE}{route.name.removeprefix(f'{LISTENER}/')}"
-    judged = [*(_judged(config, name) for name in config.servers), _judged(config, None)]
+    judged = [*(_judged(config, name) for name in config.servers), _judged_stream(config), _judged(config, None)]
     return [*routes.calls.values(), *judged, *routes.first]
 
 
@@ -137,6 +132,29 @@ def _judged(config: GatewayConfig, server: str | None) -> Route:
         response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
         typed_per_filter_config=configs,
     )
+
+
+def _judged_stream(config: GatewayConfig) -> Route:
+    """The same for GETs, which belong to no server."""
+    route = _judged(config, None)
+    route.name += STREAMS
+    assert route.match is not None
+    route.match.headers.append(is_get())
+    route.typed_per_filter_config |= {EXT_PROC: without_body()}
+    return route
+
+
+def is_get() -> HeaderMatcher:
+    """Only GETs."""
+    return HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET"))
+
+
+def without_body() -> Any:
+    """On the routes of GETs: the filter that decides may answer with an event stream. Envoy takes one in this mode only."""
+    mode = ProcessingMode(
+        request_header_mode=ProcessingModeHeaderSendMode.SEND, response_header_mode=ProcessingModeHeaderSendMode.SKIP
+    )
+    return any_of(ExtProcPerRoute(overrides=ExtProcOverrides(processing_mode=mode)))
 
 
 def _per_filter(configs: Mapping[str, Raw]) -> dict[str, Any]:

@@ -35,7 +35,11 @@ from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 
 BUFFER = "envoy.filters.http.buffer"
-EXT_PROC = "envoy.filters.http.ext_proc"
+EXT_PROC = policies.EXT_PROC
+RESPONSES = "mcp_responses"
+"""Reads the responses that have to be read."""
+LENGTH = "mcp_length"
+"""Restores content-length."""
 CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
 
 _ENDPOINT = f"{LISTENER}/endpoint"
@@ -69,7 +73,9 @@ def endpoint_routes(config: GatewayConfig) -> EndpointRoutes:
     """The routes of requests to the MCP endpoints, and of no others."""
     return EndpointRoutes(
         calls={name: _call_route(config, name) for name in config.servers},
-        first=[_endpoint_route(endpoint) for endpoint in endpoints(config)],
+        first=[
+            render(endpoint) for endpoint in endpoints(config) for render in (_endpoint_stream_route, _endpoint_route)
+        ],
     )
 
 
@@ -216,6 +222,16 @@ def _endpoint_route(endpoint: Endpoint) -> Route:
         response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
         typed_per_filter_config=cors.policy(endpoint),
     )
+
+
+def _endpoint_stream_route(endpoint: Endpoint) -> Route:
+    """For GETs, which the worker may answer with an event stream."""
+    route = _endpoint_route(endpoint)
+    route.name += policies.STREAMS
+    assert route.match is not None
+    route.match.headers.append(policies.is_get())
+    route.typed_per_filter_config |= {EXT_PROC: policies.without_body()}
+    return route
 
 
 def _other_route(config: GatewayConfig) -> Route:

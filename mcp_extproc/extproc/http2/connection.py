@@ -44,6 +44,9 @@ _NO_TABLE = b"\x20"
 
 _STREAMS_PER_DEBT = 64
 """Streams that can be checked at the cost of a frame."""
+_LAST_CALL: Final = b"drainage"
+"""Of the ping that follows the announcement of the end."""
+
 _REPLENISH_SHARE = 2
 """A window is updated when this fraction of it (one half) is used."""
 
@@ -185,6 +188,7 @@ class Connection:
         self._settings_seen = False
         self._settings_acknowledged = False
         self._over = False
+        self._draining = False
         self._going_away = False
         self._streams: dict[int, _Stream] = {}
         self._last_stream = 0
@@ -593,6 +597,8 @@ class Connection:
         self._owe()
         if not flags & frames.ACK:
             self._out.append(frames.frame(frames.PING, frames.ACK, 0, payload))
+        elif self._draining and payload == _LAST_CALL:
+            self.go_away()
 
     def _on_goaway(self, stream: int, payload: bytes) -> None:
         if stream:
@@ -716,6 +722,14 @@ class Connection:
             self._close(stream)
             self._forget(id)
             self._out.append(frames.rst_stream(id, code))
+
+    def drain(self) -> None:
+        """Ask the client to open no more streams. Those that it opened before it heard of that are accepted: none is
+        refused, and none has to be sent again. :meth:`go_away` follows once it has heard (RFC 9113 section 6.8)."""
+        if not self._draining and not self._going_away and not self._over:
+            self._draining = True
+            self._out.append(frames.goaway(frames.STREAM_ID, frames.NO_ERROR))
+            self._out.append(frames.frame(frames.PING, 0, 0, _LAST_CALL))
 
     def go_away(self) -> None:
         """Accept no more streams; open ones continue."""

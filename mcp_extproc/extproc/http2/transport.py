@@ -19,7 +19,8 @@ from grpc_health.v1 import health_pb2
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.certificates import Certificates
-from mcp_extproc.extproc.exchange import Exchange, Processor
+from mcp_extproc.extproc.exchange import Processor
+from mcp_extproc.extproc.exchanges import AnyExchange, exchange_for
 from mcp_extproc.extproc.http2 import grpc
 from mcp_extproc.extproc.http2.connection import (
     Connection,
@@ -31,7 +32,6 @@ from mcp_extproc.extproc.http2.connection import (
     StreamEnded,
     StreamReset,
 )
-from mcp_extproc.extproc.inspect_exchange import PassThroughExchange, exchange_for
 from mcp_extproc.extproc.messages import Unreadable
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
@@ -101,6 +101,8 @@ class Http2Server:
         try:
             if isinstance(self._address, UnixAddress):
                 self._server = await loop.create_unix_server(self.protocol, self._address.path, backlog=1024)
+            elif isinstance(self._address, socket.socket) and self._address.family == socket.AF_UNIX:
+                self._server = await loop.create_unix_server(self.protocol, sock=self._address, backlog=1024)
             elif isinstance(self._address, socket.socket):
                 self._server = await loop.create_server(
                     self.protocol, sock=self._address, backlog=1024, **self._secured()
@@ -370,8 +372,8 @@ class _Connection(asyncio.Protocol):
     # -- The end ----------------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Accept no more calls."""
-        self.connection.go_away()
+        """Accept no more calls than the peer has made before it hears of this."""
+        self.connection.drain()
         for call in list(self._calls.values()):
             call.drain()
         self.flush()
@@ -395,7 +397,7 @@ class _Connection(asyncio.Protocol):
         if self._calls:
             self._watch_idle()
             return
-        self.connection.go_away()
+        self.connection.drain()
         self.flush()
 
 
@@ -421,7 +423,7 @@ class _Process:
         "started",
     )
 
-    def __init__(self, link: _Connection, stream: int, exchange: Exchange | PassThroughExchange) -> None:
+    def __init__(self, link: _Connection, stream: int, exchange: AnyExchange) -> None:
         self._link = link
         self._stream = stream
         self._exchange = exchange
@@ -612,6 +614,8 @@ class _Watch(_Unary):
         self._known = service in _SERVICES
         if self._known:
             self._tell()
+            if not self._link.server.is_serving:
+                self.drain()
             return
         # A watch of an unknown service stays open and reports that.
         self.started = True

@@ -109,6 +109,18 @@ class Identifiers:
         except (NotSealed, msgspec.DecodeError):
             return None
 
+    def hidden(self, blob: bytes) -> str:
+        """Bytes for another worker, by way of metadata: whoever sees that must not read them."""
+        return self._sealer.seal("worker", "", blob)
+
+    def shown(self, text: str) -> bytes:
+        """What was hidden.
+
+        Raises:
+            NotSealed: it was not hidden here.
+        """
+        return self._sealer.open("worker", "", text)
+
     def event_id(self, view: ClientView, position: Position) -> str:
         """An event id for the client. It has to come back in a header, and so it holds no more than fits."""
         blob = _encode(position)

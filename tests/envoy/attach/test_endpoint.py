@@ -177,7 +177,7 @@ def test_json_stays_json_and_the_others_spelling_works() -> None:
 
 def test_without_policies_one_visit_is_enough() -> None:
     assert names(manager_of(loaded(attached(bootstrap())))) == [
-        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "router",
+        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "mcp/responses", "mcp/length", "router",
     ]  # fmt: skip
 
 
@@ -207,14 +207,18 @@ ORDERS: list[tuple[str, str]] = [
 def test_the_order_of_filters(there: str, expected: str) -> None:
     found = names(manager_of(loaded(attached(bootstrap(*there.split())))))
     assert found[:3] == FIRST
-    ours = {"mcp/custom_response": "", "mcp/buffer": "", "mcp/judge": "J", "mcp/ext_proc": "M"}
+    ours = {
+        "mcp/custom_response": "", "mcp/buffer": "", "mcp/judge": "J", "mcp/ext_proc": "M", "mcp/responses": "",
+        "mcp/length": "",
+    }  # fmt: skip
     assert " ".join(filter(None, (ours.get(name, name) for name in found[3:]))) == expected
 
 
 def test_a_filter_that_reads_what_the_gateway_writes_is_a_policy() -> None:
     script = http_filter("lua", default_source_code={"inline_string": "handle:metadata():get('mcp_proxy')"})
     assert names(manager_of(loaded(attached(bootstrap("lua", script, "router"))))) == [
-        *FIRST, "lua", "mcp/custom_response", "mcp/buffer", "mcp/judge", "lua", "mcp/ext_proc", "router",
+        *FIRST, "lua", "mcp/custom_response", "mcp/buffer", "mcp/judge", "lua", "mcp/ext_proc", "mcp/responses",
+        "mcp/length", "router",
     ]  # fmt: skip
 
 
@@ -222,7 +226,7 @@ def test_calls_only() -> None:
     """``policies: calls`` has them see what is forwarded, and the warning says what they do not see."""
     result = attached(bootstrap("rbac", "router"), gateway(envoy={"policies": "calls"}))
     assert names(manager_of(loaded(result))) == [
-        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "rbac", "router",
+        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "mcp/responses", "mcp/length", "rbac", "router",
     ]  # fmt: skip
     assert any("their.rbac applies to calls only" in warning for warning in result.warnings)
 
@@ -238,7 +242,10 @@ def test_filters_are_disabled_but_on_the_endpoints_first_route() -> None:
         for route in host["routes"]
         if any("FilterConfig" in item["@type"] for item in route.get("typed_per_filter_config", {}).values())
     }
-    assert enabling == {"mcp/upgrade": {"mcp/marker"}, "mcp_judge/endpoint": {item["name"] for item in ours}}
+    every = {item["name"] for item in ours}
+    assert enabling == {
+        "mcp/upgrade": {"mcp/marker"}, "mcp_judge/endpoint/streams": every, "mcp_judge/endpoint": every,
+    }  # fmt: skip
 
 
 def test_several_virtual_hosts() -> None:
@@ -389,7 +396,7 @@ def test_another_route_for_the_path(match: Data) -> None:
 def test_a_route_for_other_paths_too_is_no_conflict(match: Data) -> None:
     manager = manager_of(loaded(attached(bootstrap(routes=[{"name": "theirs", "match": match}]))))
     assert [route["name"] for route in manager["route_config"]["virtual_hosts"][0]["routes"]] == [
-        "mcp/upgrade", "mcp/notes", "mcp/endpoint", "theirs",
+        "mcp/upgrade", "mcp/notes", "mcp/endpoint/streams", "mcp/endpoint", "theirs",
     ]  # fmt: skip
 
 
@@ -563,7 +570,8 @@ def test_what_is_configured_is_attached_with_names_of_ours() -> None:
     found = names(manager_of(result, 1))
     assert [name for name in found if name.startswith("mcp/")] == [
         *FIRST, "mcp/custom_response", "mcp/their.lua", "mcp/buffer", "mcp/judge", "mcp/ext_authz", "mcp/rate_limit/0",
-        "mcp/rate_limit_numbers", "mcp/rate_limit", "mcp/ext_proc", "mcp/sticky_session", "mcp/stateful_session",
+        "mcp/rate_limit_numbers", "mcp/rate_limit", "mcp/ext_proc", "mcp/responses", "mcp/length", "mcp/sticky_session",
+        "mcp/stateful_session",
     ]  # fmt: skip
     assert found.index("envoy.filters.http.rbac") in range(found.index("mcp/judge"), found.index("mcp/ext_authz"))
     assert "authz" in [cluster["name"] for cluster in result["static_resources"]["clusters"]]

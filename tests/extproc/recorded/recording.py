@@ -16,7 +16,11 @@ import msgspec
 from hpack import Decoder
 from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame
 
+from mcp_extproc.contract import RESPONSE_KEY, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.gateway.relay.identifiers import Identifiers
+from mcp_extproc.mcp.sealing import TextSealer
+from mcp_extproc.mcp.sessions import BadToken, Sealer
 
 FILE: Final = Path(__file__).with_name("envoy.msgpack.xz")
 
@@ -61,6 +65,8 @@ class Open:
     """An exchange begins."""
 
     path: str
+    is_response: bool
+    """Whether Envoy says that it is about a response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ class Script:
     resets: list[list[int]]
     """Of each read: where in it RST_STREAM frames begin."""
     sessions: dict[Key, str]
-    """The session token in the head of a request, or what stands for it where there is none."""
+    """Short name of the client's session, or what stands for it where there is none."""
     frames: Counter[str]
     """How many of each kind."""
     kinds: Counter[str]
@@ -115,8 +121,9 @@ def script(recording: Recording) -> Script:
     """Read the frames."""
     made = Script(recording, [], [], {}, Counter(), Counter())
     connections: dict[int, _Connection] = {}
+    sessions = _Sessions(recording.secret)
     for read in recording.reads:
-        connection = connections.setdefault(read.connection, _Connection(read.connection, made))
+        connection = connections.setdefault(read.connection, _Connection(read.connection, made, sessions))
         made.steps.append([])
         made.resets.append([])
         connection.read(read.data)
@@ -138,13 +145,31 @@ def frames_in(buffer: bytearray) -> Iterator[tuple[int, Frame]]:
     del buffer[:position]
 
 
+class _Sessions:
+    """Tells by a token, and by the metadata of a response, whose it is."""
+
+    def __init__(self, secret: str) -> None:
+        self._sealer = Sealer(secret)
+        self._identifiers = Identifiers(TextSealer(secret))
+
+    def of_token(self, token: str) -> str:
+        try:
+            return self._sealer.open(token, audience="/mcp", principal="", now=0).id
+        except BadToken:
+            return token
+
+    def of_response(self, told: str) -> str:
+        return str(msgspec.msgpack.decode(self._identifiers.shown(told))[0])
+
+
 @dataclass(slots=True)
 class _Connection:
     number: int
     script: Script
+    sessions: _Sessions
     buffer: bytearray = field(default_factory=bytearray)
     decoder: Decoder = field(default_factory=Decoder)
-    paths: dict[bytes, str] = field(default_factory=dict)
+    heads: dict[bytes, Open] = field(default_factory=dict)
     """By header blocks that stand alone, which Envoy's do once it has read the worker's settings."""
     begun: bool = False
     open: dict[int, bytearray] = field(default_factory=dict)
@@ -164,7 +189,8 @@ class _Connection:
             skipped -= len(PREFACE)
             self.begun = True
         for end, frame in frames_in(self.buffer):
-            self.script.frames[type(frame).__name__.removesuffix("Frame")] += 1
+            kind = type(frame).__name__.removesuffix("Frame")
+            self.script.frames[f"{kind} ACK" if "ACK" in frame.flags else kind] += 1
             if isinstance(frame, HeadersFrame):
                 self._on_headers(frame)
             elif isinstance(frame, DataFrame):
@@ -176,14 +202,15 @@ class _Connection:
 
     def _on_headers(self, frame: HeadersFrame) -> None:
         assert "END_HEADERS" in frame.flags
-        path = self.paths.get(frame.data)
-        if path is None:
-            path = {str(name): str(value) for name, value in self.decoder.decode(frame.data)}[":path"]
+        head = self.heads.get(frame.data)
+        if head is None:
+            fields = {str(name): str(value) for name, value in self.decoder.decode(frame.data)}
+            head = Open(fields[":path"], RESPONSE_KEY in fields)
             if self.decoder.header_table_size == 0:
-                self.paths[frame.data] = path
-        self.script.kinds[path] += 1
+                self.heads[frame.data] = head
+        self.script.kinds[head.path] += 1
         self.open[frame.stream_id] = bytearray()
-        self._step(frame.stream_id, Open(path))
+        self._step(frame.stream_id, head)
         if "END_STREAM" in frame.flags:
             self._step(frame.stream_id, End())
 
@@ -206,8 +233,12 @@ class _Connection:
         self.script.kinds[request.WhichOneof("request") or "other"] += 1
         if request.HasField("request_headers"):
             head = {field.key: field.raw_value.decode("latin-1") for field in request.request_headers.headers.headers}
-            self.script.sessions[key] = head.get("mcp-session-id", f"none {key}")
+            token = head.get("mcp-session-id")
+            self.script.sessions[key] = f"none {key}" if token is None else self.sessions.of_token(token)
             self.script.kinds[head[":method"]] += 1
+        elif request.HasField("response_headers") and RESPONSE_NAMESPACE in request.metadata_context.filter_metadata:
+            told = request.metadata_context.filter_metadata[RESPONSE_NAMESPACE]
+            self.script.sessions[key] = self.sessions.of_response(told.fields["of"].string_value)
         else:
             self.script.sessions.setdefault(key, f"none {key}")
 

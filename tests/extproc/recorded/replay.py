@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import grpc
@@ -18,6 +18,7 @@ from hpack import Decoder
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
 from mcp_extproc.address import UnixAddress
+from mcp_extproc.contract import RESPONSE_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
@@ -26,6 +27,9 @@ from tests.extproc.recorded.stage import Stage
 
 _TURNS: Final = 5
 """Of the loop without a word from a worker: more than any work of a stage takes between two."""
+
+_ROOM: Final = 1 << 28
+"""Bytes."""
 
 _AT_ONCE: Final = 64
 """Sessions at grpcio."""
@@ -164,6 +168,8 @@ class _Player:
             self._links[connection] = link = server.protocol()
             self._wires[connection] = wire = _Wire(connection, self.played)
             link.connection_made(wire)
+            # Envoy made room for the answers that it got. Those here are longer, where it gave something up.
+            cast("Any", link).connection._send_window += _ROOM
         if not self._wires[connection].is_closing():
             self._links[connection].data_received(data)
 
@@ -334,7 +340,8 @@ class _Client:
     async def _step(self, key: Key, step: Open | Message | End | Gone) -> None:
         expected = next(self._progress[key])
         if isinstance(step, Open):
-            self._calls[key] = self._channel.stream_stream(step.path)()
+            metadata = [(RESPONSE_KEY, "1")] if step.is_response else []
+            self._calls[key] = self._channel.stream_stream(step.path)(metadata=metadata)
             return
         call, answers = self._calls[key], self._played.answers[key]
         if isinstance(step, Message):

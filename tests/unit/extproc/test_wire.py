@@ -72,17 +72,16 @@ def test_structs(facts: dict[str, Any]) -> None:
     assert json_format.MessageToDict(Struct.FromString(wire.struct_of(facts))) == as_struct(facts)
 
 
-@given(HEADERS, HEADERS, st.lists(st.text("abc-")).map(tuple), BYTES, BYTES, FACTS, IDS)
-def test_forwards(
-    headers: Any, own: Any, gone: Any, original: bytes, body: bytes, facts: RequestFacts, id: bytes | None
-) -> None:
+@given(HEADERS, HEADERS, st.lists(st.text("abc-")).map(tuple), BYTES, FACTS, IDS)
+def test_forwards(headers: Any, own: Any, gone: Any, body: bytes, facts: RequestFacts, id: bytes | None) -> None:
     forward = Forward(ForwardPlan("a", headers, gone, facts), body, own, id)
-    answer = read(messages.forward_with_body(forward, original))
-    common = answer.request_body.response
+    answer = read(messages.forward(forward, b""))
+    common = answer.request_headers.response
     assert mutation(common.header_mutation) == (headers + own, gone)
+    assert common.status == pb.CommonResponse.CONTINUE_AND_REPLACE
     assert common.clear_route_cache
-    assert common.HasField("body_mutation") == (body != original)
-    assert common.body_mutation.body == (body if body != original else b"")
+    assert common.body_mutation.WhichOneof("mutation") == "body"
+    assert common.body_mutation.body == body
     assert told(answer) == as_struct(forward.facts.metadata())
 
 
@@ -124,9 +123,29 @@ def test_bytes_that_are_no_message(raw: bytes) -> None:
 
 @given(BYTES, st.booleans())
 def test_whole_bodies_are_read_without_the_library(body: bytes, end: bool) -> None:
-    raw = pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=end)).SerializeToString()
-    assert messages.whole_body(raw) == (body or None)
-    assert messages.read(raw).request_body.body == body
+    message = pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=end))
+    raw = message.SerializeToString()
+    message.metadata_context.SetInParent()  # as Envoy 1.40 does
+    for sent in (raw, message.SerializeToString()):
+        assert messages.whole_body(sent) == (body or None)
+        assert messages.read(sent).request_body.body == body
+
+
+@given(BYTES, st.booleans(), st.none() | STRUCTS)
+def test_pieces_of_responses_are_read_without_the_library(body: bytes, end: bool, told: dict[str, Any] | None) -> None:
+    message = pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=end))
+    if told is not None:
+        message.metadata_context.filter_metadata["a"].update(told)
+    assert messages.piece_of_response(message.SerializeToString()) == ((body, end) if body else None)
+
+
+@given(st.binary(max_size=40) | st.binary(max_size=20).map(lambda raw: b"\x2a\x0c\x0a\x08" + raw))
+def test_what_is_no_piece_is_left_to_the_library(raw: bytes) -> None:
+    piece = messages.piece_of_response(raw)
+    if piece is not None:
+        message = messages.read(raw)
+        assert message.WhichOneof("request") == "response_body"
+        assert (message.response_body.body, message.response_body.end_of_stream) == piece
 
 
 @given(st.binary(max_size=40) | st.binary(max_size=20).map(lambda raw: b"\x22\x0c\x0a\x08" + raw))

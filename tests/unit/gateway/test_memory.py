@@ -11,6 +11,8 @@ from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import upstream
 
+NOW = 1_800_000_000.0
+
 
 def ref(server: str = "a", known: UpstreamSession | None = None, anchor: str | None = None) -> SessionRef:
     return SessionRef(
@@ -221,7 +223,7 @@ def test_owners_are_bounded() -> None:
 def test_progress_tokens_are_those_of_requests_under_way() -> None:
     """Those of this session, and by their type."""
     memory = SessionMemory()
-    memory.started("1", b"7")
+    memory.started("1", b"7", NOW)
     assert memory.is_running("1", b"7")
     assert not memory.is_running("1", b'"7"')
     assert not memory.is_running("2", b"7")
@@ -231,8 +233,8 @@ def test_progress_tokens_are_those_of_requests_under_way() -> None:
 
 def test_a_token_that_is_used_twice_is_over_when_both_requests_are() -> None:
     memory = SessionMemory()
-    memory.started("1", b"7")
-    memory.started("1", b"7")
+    memory.started("1", b"7", NOW)
+    memory.started("1", b"7", NOW)
     memory.finished("1", b"7")
     assert memory.is_running("1", b"7")
     memory.finished("1", b"7")
@@ -244,9 +246,25 @@ def test_nothing_is_left_of_requests_that_are_over() -> None:
     memory = SessionMemory()
     assert not memory.is_running("1", b"7")
     memory.finished("1", b"7")
-    memory.started("1", b"7")
+    memory.started("1", b"7", NOW)
     assert memory.is_running("1", b"7")
     memory.finished("1", b"7")
+    assert not memory._running
+
+
+def test_a_request_whose_end_is_not_seen_counts_as_over_in_time() -> None:
+    memory = SessionMemory()
+    memory.started("1", b"7", NOW + 30)
+    memory.started("1", b"8", NOW + 30)
+    memory.goes_on("1", b"8", NOW + 60)
+    memory.goes_on("1", b"9", NOW + 60)
+    memory.forget_finished(NOW + 29)
+    assert memory.is_running("1", b"7")
+    memory.forget_finished(NOW + 30)
+    assert not memory.is_running("1", b"7")
+    assert memory.is_running("1", b"8")
+    assert not memory.is_running("1", b"9")
+    memory.forget_finished(NOW + 60)
     assert not memory._running
 
 

@@ -47,6 +47,7 @@ def served(tmp_path: Path) -> Loaded:
 def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is done, in its order. The workers start and stop in name only."""
     order: list[str] = []
+    monkeypatch.setattr(Supervisor, "open", told([], "open"))
     for name in ("start", "stop_keeping", "stop"):
         monkeypatch.setattr(Supervisor, name, told(order, name))
     monkeypatch.setattr(LiveConfig, "watch", lambda _: order.append("watch"))
@@ -109,7 +110,8 @@ class TestWorkers:
     @pytest.fixture
     def workers(self, served: Loaded, tmp_path: Path) -> Workers:
         layout = Layout.in_directory(tmp_path)
-        return Workers(FileSource(tmp_path / "gateway.yaml", {}), served, Programs({}), layout, [], tmp_path, None, 0.0)
+        source = FileSource(tmp_path / "gateway.yaml", {})
+        return Workers(source, served, Programs({}), layout, [], tmp_path, None, 0.0, inherits=False)
 
     @pytest.mark.parametrize("broken", ["write_watched", "start", "write_bootstrap"])
     async def test_what_does_not_start(

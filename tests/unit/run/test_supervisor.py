@@ -31,16 +31,17 @@ class Children(Supervisor):
     ``fails`` are the next starts that fail, and how.
     """
 
-    def __init__(self, config: Loaded, directory: Path) -> None:
-        super().__init__(config, [], [UnixAddress(str(directory / name)) for name in "ab"], Programs({}))
+    def __init__(self, config: Loaded, directory: Path, *, inherits: bool = False) -> None:
+        addresses = [UnixAddress(str(directory / name)) for name in "ab"]
+        super().__init__(config, [], addresses, Programs({}), inherits=inherits)
         self.fails: list[Exception | None] = []
         self.started: list[tuple[Child, Loaded]] = []
 
     async def _started(self, config: Loaded, listen: Address | socket.socket) -> Child:
         if self.fails and (error := self.fails.pop(0)) is not None:
             raise error
-        assert isinstance(listen, UnixAddress)
-        Path(listen.path).touch()
+        if isinstance(listen, UnixAddress):
+            Path(listen.path).touch()
         process = await spawn(["sleep", "1000"])
         self.started.append((process, config))
         return process
@@ -151,6 +152,27 @@ async def test_a_start_that_the_system_refuses(tmp_path: Path) -> None:
         await children.start()
     await children.stop()
     assert {process.returncode is None for process, _ in children.started} <= {False}
+
+
+async def test_connections_wait_for_the_next_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is the supervisor's, and stays when workers die or are replaced."""
+    monkeypatch.setattr(supervisor, "_RESTART_SECONDS", (1000.0,))
+    with tempfile.TemporaryDirectory(prefix="mcp") as directory:
+        children = Children(configuration(tmp_path), Path(directory), inherits=True)
+        await children.open()
+        path = Path(directory) / "a"
+        socket_of_its_own = path.stat().st_ino
+        assert path.stat().st_mode & 0o777 == 0o600
+        await children.start()
+        await children.restart()
+        os.kill(children.pids[0], signal.SIGKILL)
+        running = children.started[2][0]
+        await running.wait()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            assert path.stat().st_ino == socket_of_its_own
+        await children.stop()
+        assert not path.exists()
 
 
 async def test_only_its_own_sockets_are_removed(tmp_path: Path) -> None:

@@ -196,6 +196,31 @@ def test_the_end_of_a_connection_in_good_terms() -> None:
     assert peer.connection.is_over
 
 
+def test_the_end_is_announced_and_what_was_sent_before_the_peer_heard_of_it_is_taken() -> None:
+    peer = Peer()
+    running = peer.open()
+    peer.connection.drain()
+    peer.connection.drain()
+    goaway, ping = peer.answers()
+    assert (goaway.kind, goaway.word, goaway.payload[4:]) == (frames.GOAWAY, 2**31 - 1, bytes(4))
+    assert (ping.kind, ping.flags) == (frames.PING, 0)
+    assert not peer.connection.is_over
+
+    [late] = peer.send(peer.headers(3))
+    assert isinstance(late, RequestReceived)
+    assert peer.send(frames.frame(frames.PING, frames.ACK, 0, b"not that")) == []
+    assert peer.answers() == []
+    assert peer.send(frames.frame(frames.PING, frames.ACK, 0, ping.payload)) == []
+    (last,) = peer.answers()
+    assert (last.kind, last.word) == (frames.GOAWAY, 3)
+    assert peer.send(peer.headers(5)) == []
+    (refused,) = peer.answers()
+    assert (refused.kind, refused.stream, refused.word) == (frames.RST_STREAM, 5, frames.REFUSED_STREAM)
+    for stream in (running, 3):
+        peer.connection.end_stream(stream, b"\x88")
+    assert peer.connection.is_over
+
+
 def test_too_many_streams() -> None:
     peer = Peer(Limits(streams=2))
     first, second = peer.open(), peer.open()

@@ -266,8 +266,8 @@ def test_progress_on_a_get_belongs_to_a_running_call() -> None:
     rig = Rig()
     message = notification("notifications/progress", {"progressToken": "t", "progress": 1})
     assert rig.relayed(message, call=None) == DROPPED
-    rig.memory.started("s1", b'"t"')
-    rig.memory.started("s1", b'"t"')
+    rig.memory.started("s1", b'"t"', 0.0)
+    rig.memory.started("s1", b'"t"', 0.0)
     rig.memory.finished("s1", b'"t"')
     assert rig.relayed(message, call=None).down is not None
     rig.memory.finished("s1", b'"t"')

@@ -1,0 +1,51 @@
+"""Predicates of ``xds.type.matcher`` about responses, in words."""
+
+from __future__ import annotations
+
+from mcp_extproc.envoy._api.type_matcher_v3 import HttpResponseHeaderMatchInput, HttpResponseStatusCodeMatchInput
+from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig
+from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
+    MatcherMatcherListPredicate,
+    MatcherMatcherListPredicatePredicateList,
+    MatcherMatcherListPredicateSinglePredicate,
+    StringMatcher,
+)
+from mcp_extproc.envoy.message import Message
+from mcp_extproc.envoy.render.typed import any_of
+
+Predicate = MatcherMatcherListPredicate
+
+
+def has(name: str, value: Message, matcher: StringMatcher) -> Predicate:
+    """An input, under any name, has a value."""
+    return Predicate(
+        single_predicate=MatcherMatcherListPredicateSinglePredicate(
+            input=TypedExtensionConfig(name=name, typed_config=any_of(value)), value_match=matcher
+        )
+    )
+
+
+def has_status(status: str) -> Predicate:
+    """The response has this status."""
+    return has("status", HttpResponseStatusCodeMatchInput(), StringMatcher(exact=status))
+
+
+def of_type(kind: str) -> Predicate:
+    """The response has this media type."""
+    value = StringMatcher(prefix=kind, ignore_case=True)
+    return has("content-type", HttpResponseHeaderMatchInput(header_name="content-type"), value)
+
+
+def all_of(*predicates: Predicate) -> Predicate:
+    """All of these are true."""
+    return Predicate(and_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
+
+
+def one_of(*predicates: Predicate) -> Predicate:
+    """One of these, or more, are true."""
+    return Predicate(or_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
+
+
+def negation(predicate: Predicate) -> Predicate:
+    """This is not true."""
+    return Predicate(not_matcher=predicate)

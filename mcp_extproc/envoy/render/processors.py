@@ -1,0 +1,246 @@
+"""Envoy's filters that ask a worker (ext_proc), one for each kind of exchange.
+
+A call is one message of ours: the filter that decides sends headers and body without waiting, and the worker answers once.
+Its stream is over then. A response that has to be read has a filter and a stream of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mcp_extproc.address import UnixAddress
+from mcp_extproc.contract import (
+    MAX_MESSAGE_TIMEOUT,
+    NAMESPACE,
+    READS_ALL,
+    READS_KEY,
+    RESPONSE_KEY,
+    RESPONSE_NAMESPACE,
+)
+from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRules
+from mcp_extproc.envoy._api.config_core_v3 import (
+    BackoffStrategy,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    HeaderValue,
+    RetryPolicy,
+    RetryPolicyRetryHostPredicate,
+)
+from mcp_extproc.envoy._api.filters_common_matcher_action_v3 import SkipFilter
+from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
+    ExternalProcessor,
+    HeaderForwardingRules,
+    MetadataOptions,
+    MetadataOptionsMetadataNamespaces,
+    ProcessingMode,
+    ProcessingModeBodySendMode,
+    ProcessingModeHeaderSendMode,
+)
+from mcp_extproc.envoy._api.matching_common_inputs_network_v3 import (
+    DynamicMetadataInput,
+    DynamicMetadataInputPathSegment,
+)
+from mcp_extproc.envoy._api.matching_input_matchers_metadata_v3 import Metadata
+from mcp_extproc.envoy._api.retry_host_previous_hosts_v3 import PreviousHostsPredicate
+from mcp_extproc.envoy._api.type_matcher_v3 import (
+    HttpResponseStatusCodeMatchInput,
+    ListStringMatcher,
+    StringMatcher,
+    ValueMatcher,
+)
+from mcp_extproc.envoy._api.type_v3 import HttpStatus, StatusCode
+from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig as XdsExtension
+from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
+    Matcher,
+    MatcherMatcherList,
+    MatcherMatcherListFieldMatcher,
+    MatcherOnMatch,
+    RegexMatcherGoogleRe2,
+)
+from mcp_extproc.envoy._api.xds_type_matcher_v3 import MatcherMatcherListPredicateSinglePredicate as Single
+from mcp_extproc.envoy._api.xds_type_matcher_v3 import RegexMatcher as XdsRegexMatcher
+from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStringMatcher
+from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout
+from mcp_extproc.envoy.render import routes
+from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of
+from mcp_extproc.envoy.render.typed import ZERO, any_of, extension, seconds
+from mcp_extproc.mcp import transport
+
+MESSAGE_TIMEOUT = 5.0
+"""Seconds that a worker has for each message. Most take microseconds; fan-outs request more (``max_message_timeout``)."""
+
+_SEND, _SKIP = ProcessingModeHeaderSendMode.SEND, ProcessingModeHeaderSendMode.SKIP
+
+
+def deciding(layout: Layout, more_namespaces: Sequence[str], *, is_judged: bool) -> ExternalProcessor:
+    """The filter whose worker decides: one message to the worker and one back for a POST.
+
+    The ``buffer`` in front of it makes the body one piece, which is sent with the headers. The worker answers once the body
+    is there, with another request in place of the client's.
+
+    Args:
+        layout: whether there are several workers.
+        more_namespaces: further metadata namespaces that the worker may write.
+        is_judged: whether policies come before it. The worker recognizes that by the route's name.
+    """
+    processor = _processor(layout, (RESPONSE_NAMESPACE, *more_namespaces), told_route=is_judged)
+    processor.processing_mode = _mode(request=_SEND, request_body=ProcessingModeBodySendMode.STREAMED)
+    processor.send_body_without_waiting_for_header_response = True
+    return processor
+
+
+def judging(layout: Layout, more_namespaces: Sequence[str]) -> ExternalProcessor:
+    """The filter in front of policies. Its worker asks for the body where there is one, and changes nothing."""
+    processor = _processor(layout, more_namespaces, told_route=True)
+    processor.processing_mode = headers_first()
+    processor.allow_mode_override = True
+    return processor
+
+
+def repairing(layout: Layout) -> ExternalProcessor:
+    """The filter of the repair listener. The worker recognizes it by the route's name, which clients can't set."""
+    processor = _processor(layout, (), told_route=True)
+    processor.processing_mode = headers_first()
+    # The worker asks for the response's head.
+    processor.allow_mode_override = True
+    processor.forward_rules = None
+    return processor
+
+
+def reading(layout: Layout) -> ExtensionWithMatcher:
+    """The filter whose worker reads responses. Only those that have to be read open a stream.
+
+    Each branch of the predicate looks at the response: Envoy decides as soon as it can, and the metadata alone would be
+    looked at before it is written.
+    """
+    processor = _processor(layout, (), told_route=False)
+    processor.processing_mode = ProcessingMode(
+        request_header_mode=_SKIP,
+        response_header_mode=_SEND,
+        request_body_mode=ProcessingModeBodySendMode.NONE,
+        response_body_mode=ProcessingModeBodySendMode.STREAMED,
+        request_trailer_mode=_SKIP,
+        # Where there are any, they are the end of the body: no piece says so then.
+        response_trailer_mode=_SEND,
+    )
+    # By the head the worker decides whether it reads the body, and nearly always does: it comes along.
+    processor.send_body_without_waiting_for_header_response = True
+    processor.forward_rules = HeaderForwardingRules(
+        allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in (":status", "content-type")])
+    )
+    processor.metadata_options = MetadataOptions(
+        forwarding_namespaces=MetadataOptionsMetadataNamespaces(untyped=[RESPONSE_NAMESPACE])
+    )
+    assert processor.grpc_service is not None
+    processor.grpc_service.initial_metadata.append(HeaderValue(key=RESPONSE_KEY, value="1"))
+    any_status = XdsStringMatcher(safe_regex=XdsRegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=".+"))
+    is_read = one_of(
+        all_of(has_status("200"), of_type(transport.SSE), _says(ValueMatcher(present_match=True))),
+        all_of(
+            has("status", HttpResponseStatusCodeMatchInput(), any_status),
+            _says(ValueMatcher(string_match=StringMatcher(exact=READS_ALL))),
+        ),
+    )
+    skip = MatcherOnMatch(action=XdsExtension(name="skip", typed_config=any_of(SkipFilter())))
+    return ExtensionWithMatcher(
+        extension_config=extension(routes.EXT_PROC, processor),
+        xds_matcher=Matcher(
+            matcher_list=MatcherMatcherList(
+                matchers=[MatcherMatcherListFieldMatcher(predicate=negation(is_read), on_match=skip)]
+            )
+        ),
+    )
+
+
+def _says(value: ValueMatcher) -> Predicate:
+    """What the worker wrote about the response."""
+    read = DynamicMetadataInput(filter=RESPONSE_NAMESPACE, path=[DynamicMetadataInputPathSegment(key=READS_KEY)])
+    return Predicate(
+        single_predicate=Single(
+            input=XdsExtension(name="metadata", typed_config=any_of(read)),
+            custom_match=XdsExtension(name="metadata", typed_config=any_of(Metadata(value=value))),
+        )
+    )
+
+
+def _processor(layout: Layout, namespaces: Sequence[str], *, told_route: bool) -> ExternalProcessor:
+    return ExternalProcessor(
+        grpc_service=GrpcService(
+            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
+            timeout=ZERO,
+            retry_policy=retries(layout),
+            initial_metadata=[HeaderValue(key=SESSION_KEY, value=f"%REQ({SESSION_KEY})%")]
+            if layout.shares_sessions
+            else [],
+        ),
+        failure_mode_allow=False,
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        message_timeout=seconds(MESSAGE_TIMEOUT),
+        max_message_timeout=seconds(MAX_MESSAGE_TIMEOUT),
+        mutation_rules=HeaderMutationRules(allow_envoy=True),
+        forward_rules=_what_the_worker_sees(layout),
+        request_attributes=["xds.route_name"] if told_route else [],
+        metadata_options=MetadataOptions(
+            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE, *namespaces])
+        ),
+    )
+
+
+def headers_first() -> ProcessingMode:
+    """Only the request's headers are sent unasked; the response to them requests further parts.
+
+    With another mode for bodies than NONE, requests would lose their content-length.
+    """
+    return _mode(request=_SEND)
+
+
+def _mode(
+    *,
+    request: ProcessingModeHeaderSendMode,
+    request_body: ProcessingModeBodySendMode = ProcessingModeBodySendMode.NONE,
+) -> ProcessingMode:
+    return ProcessingMode(
+        request_header_mode=request,
+        response_header_mode=_SKIP,
+        request_body_mode=request_body,
+        response_body_mode=ProcessingModeBodySendMode.NONE,
+        request_trailer_mode=_SKIP,
+        response_trailer_mode=_SKIP,
+    )
+
+
+def retries(layout: Layout) -> RetryPolicy | None:
+    """For exchanges that found no connection. None on this machine: there the supervisor holds the sockets, and a connection
+    waits for the next worker. What a worker may have read is never repeated.
+
+    With a policy Envoy keeps a copy of each message, which is a good part of what a call costs.
+    """
+    if all(isinstance(address, UnixAddress) for address in layout.extproc):
+        return None
+    return RetryPolicy(
+        retry_on="connect-failure",
+        num_retries=3,
+        retry_back_off=BackoffStrategy(base_interval=seconds(0.005), max_interval=seconds(0.05)),
+        retry_host_predicate=[
+            RetryPolicyRetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts", typed_config=any_of(PreviousHostsPredicate())
+            )
+        ],
+        host_selection_retry_max_attempts=20,
+    )
+
+
+_NOT_SENT = (
+    "accept-encoding", "content-length", "date", "server", "x-envoy-upstream-service-time",
+    "x-forwarded-proto", "x-request-id",
+)  # fmt: skip
+"""Headers that the worker neither reads nor removes. Without them the headers of similar requests are identical, so known
+ones need not be parsed again."""
+
+
+def _what_the_worker_sees(layout: Layout) -> HeaderForwardingRules:
+    names = (*_NOT_SENT, SESSION_KEY) if layout.shares_sessions else _NOT_SENT
+    return HeaderForwardingRules(
+        disallowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in names])
+    )

@@ -1,0 +1,26 @@
+"""The kinds of ext_proc streams. Envoy has a filter for each, and says by gRPC metadata which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mcp_extproc.contract import PASS_THROUGH_KEY, RESPONSE_KEY
+from mcp_extproc.extproc.exchange import Exchange, Processor
+from mcp_extproc.extproc.inspect_exchange import PassThroughExchange
+from mcp_extproc.extproc.response_exchange import ResponseExchange
+
+AnyExchange = Exchange | ResponseExchange | PassThroughExchange
+
+
+def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchange:
+    """The state of a new stream, of the kind in the filter's configuration.
+
+    Args:
+        processor: shared by all exchanges of a worker.
+        metadata: of the gRPC call, by lower-case name.
+    """
+    if RESPONSE_KEY in metadata:
+        return ResponseExchange(processor)
+    if PASS_THROUGH_KEY in metadata:
+        return PassThroughExchange(processor.gateway.config, processor.namespaces, processor.counters)
+    return processor.exchange()

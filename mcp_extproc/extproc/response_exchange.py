@@ -1,0 +1,207 @@
+"""The response to a forwarded request, where it has to be read: Envoy's messages in, answers out. Sans-IO.
+
+The contract is that of :class:`mcp_extproc.extproc.exchange.Exchange`. Envoy has a filter of its own for it, which opens the
+stream once the response's head is there, at any worker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc import messages
+from mcp_extproc.extproc.exchange import Answers, Processor
+from mcp_extproc.gateway.effects import Effects
+from mcp_extproc.gateway.relay.awaited import ID_KEY, Awaited
+from mcp_extproc.gateway.relay.responses import CallResponse, Out, Reading
+from mcp_extproc.held import Part
+from mcp_extproc.mcp import errors, transport
+from mcp_extproc.slices import Slices
+from mcp_extproc.tasks import in_slices
+from mcp_extproc.telemetry import log
+
+_TOLD_AGAIN_SECONDS = 1.0
+"""Those that are over are looked for less often."""
+
+_LOG = log.logger("extproc")
+
+
+class Unannounced(Exception):
+    """Envoy sent what its filter for responses does not send."""
+
+
+class ResponseExchange:
+    """One ext_proc stream.
+
+    Args:
+        processor: shared by all exchanges of a worker.
+    """
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._awaited: Awaited | None = None
+        self._response: CallResponse | None = None
+        self._held: Part | None = None
+        self._id: bytes | None = None
+        self._undoing: Effects = ()
+        self._has_dropped = False
+        """Whether an answer to the server was dropped, of which the log was told."""
+        self._has_begun = False
+        """Whether the client may have got a part of the response."""
+        self._told_again = 0.0
+        """Unix time in seconds at which the memory is told once more that the request goes on."""
+        self._failed = False
+        """Whether an error took the response's place. Envoy may have sent more of it by then."""
+        self.decided = False
+
+    def receive(self, raw: bytes) -> Answers:
+        """Answer one message of Envoy's. The next one may be given only after all answers to this one were taken.
+
+        Args:
+            raw: a serialized ``ProcessingRequest``.
+
+        Raises:
+            Unreadable: it is none. The stream can only be ended.
+            Unannounced: a message that is not due. As after any other exception, send what :meth:`fail` returns.
+        """
+        if self._response is not None and (piece := messages.piece_of_response(raw)) is not None:
+            return self._on_body(*piece, self._response)
+        message = messages.read(raw)
+        match message.WhichOneof("request"):
+            case "response_headers" if self._awaited is None:
+                return self._on_head(message)
+            case "response_body" if self._response is not None:
+                part = message.response_body
+                return self._on_body(part.body, part.end_of_stream, self._response)
+            case "response_trailers" if self._response is not None and not self._response.is_complete:
+                return self._on_early_trailers(self._response)
+            case "response_body" | "response_trailers" if self._failed:
+                return []
+            case "response_body" | "response_trailers" if self.decided:
+                return [messages.GO_ON[message.WhichOneof("request") or ""]]
+            case kind:
+                raise Unannounced(kind or "message of no known kind")
+
+    def fail(self) -> list[bytes]:
+        """The answers that end an exchange in which something of ours broke. Empty where none can be given, as a part of the
+        response is out, or the apology broke too: then the stream has to end with a status that is not OK."""
+        if self._has_begun:
+            return []
+        error = errors.McpError(
+            errors.INTERNAL_ERROR,
+            "The gateway failed to read the server's answer; its log says why.",
+            reason="internal",
+            id=self._id,
+        )
+        try:
+            apology = messages.instead_of_response(errors.render(error), transport.JSON)
+        except Exception:  # noqa: BLE001 - the caller already handles one
+            _LOG.exception("apology_failed")
+            return []
+        self.decided = self._has_begun = self._failed = True
+        self._response = None
+        return [apology]
+
+    def closed(self) -> None:
+        """The HTTP exchange is over. To be called once."""
+        if self._held is not None:
+            self._held.keep(0)
+        if self._awaited is not None:
+            self._finish(self._awaited)
+
+    # -- Phases -------------------------------------------------------------------------------------------------------
+
+    def _on_head(self, message: pb.ProcessingRequest) -> list[bytes]:
+        told = messages.told(message)
+        id = told.get(ID_KEY)
+        self._id = None if id is None else id.encode()
+        self._awaited = awaited = self._processor.gateway.awaited(told)
+        expected, self._undoing = awaited.expected, awaited.undoing
+        status = messages.response_header(message, ":status")
+        if status != "200" or message.response_headers.end_of_stream:
+            self._undo()
+        reading = Reading.PASS
+        if not message.response_headers.end_of_stream:
+            reading = expected.reading(status, messages.response_header(message, "content-type"))
+        self._processor.counters.add("mcp.response", reading=reading.name.lower())
+        if reading is Reading.PASS:
+            answer = messages.GO_ON["response_headers"]
+        else:
+            self._response = CallResponse(expected, reading)
+            holder = awaited.context.principal or expected.relay.view.key
+            self._held = self._processor.upstreams.held.holding(holder).part()
+            answer = messages.READ_RESPONSE_BODY
+        # Last: until here something may break, and the answer is still owed.
+        self.decided = True
+        return [answer]
+
+    def _on_body(self, piece: bytes, end: bool, response: CallResponse) -> Answers:
+        assert self._held is not None
+        self._goes_on(response)
+        if not end and not self._held.keep(response.held + len(piece)):
+            return self._relayed(response, response.give_up())
+        reading = response.feeding(piece, end=end)
+        try:
+            next(reading)
+        except StopIteration as done:
+            return self._relayed(response, done.value)
+        return self._relayed_in_slices(response, reading)
+
+    def _on_early_trailers(self, response: CallResponse) -> list[bytes]:
+        """The end of a response, which no piece of its body was said to be. Nothing can be added to the body any more."""
+        self._processor.counters.add("mcp.response_cut_off", server=response.server)
+        log.event(_LOG, logging.WARNING, "response_cut_off", {"server": response.server})
+        rest = self._passed_on(response, response.feed(b"", end=True))
+        return [messages.instead_of_response(rest, response.content_type)]
+
+    async def _relayed_in_slices(self, response: CallResponse, reading: Slices[Out]) -> AsyncGenerator[bytes, None]:
+        for answer in self._relayed(response, await in_slices(reading)):
+            yield answer
+
+    def _relayed(self, response: CallResponse, out: Out) -> list[bytes]:
+        piece = messages.response_piece(self._passed_on(response, out))
+        self._has_begun = True
+        return [piece]
+
+    def _passed_on(self, response: CallResponse, out: Out) -> bytes:
+        """What the client gets; the server's own requests are answered."""
+        assert self._held is not None
+        assert self._awaited is not None
+        self._held.keep(response.held)
+        if out.is_refused:
+            self._undo()
+        for answer in out.up:
+            if not self._processor.upstreams.post(response.server, response.session, answer, self._awaited.context):
+                self._drop_answer(response.server)
+        return out.down
+
+    def _undo(self) -> None:
+        self._processor.apply(self._undoing)
+        self._undoing = ()
+
+    def _goes_on(self, response: CallResponse) -> None:
+        assert self._awaited is not None
+        expected = self._awaited.expected
+        if expected.call.progress_token is None:
+            return
+        now = self._processor.clock()
+        if now >= self._told_again:
+            self._told_again = now + _TOLD_AGAIN_SECONDS
+            until = now + self._processor.gateway.config.servers[response.server].timeout
+            self._processor.gateway.memory.goes_on(expected.relay.view.key, expected.call.progress_token, until)
+
+    def _finish(self, awaited: Awaited) -> None:
+        token = awaited.expected.call.progress_token
+        if token is not None:
+            self._processor.gateway.memory.finished(awaited.expected.relay.view.key, token)
+
+    def _drop_answer(self, server: str) -> None:
+        """A server asks faster than it takes answers. Envoy sends on what it gets of a response, so waiting here would mean
+        holding it."""
+        self._processor.counters.add("mcp.answer_dropped", server=server)
+        if not self._has_dropped:
+            self._has_dropped = True
+            log.event(_LOG, logging.WARNING, "answers_dropped", {
+                "server": server, "reason": "it sends requests faster than it takes the answers",
+            })  # fmt: skip

@@ -1,0 +1,152 @@
+"""A response that has to be read, on its way to whoever reads it.
+
+Envoy sends a response on an ext_proc stream of its own, which any worker may get. So what is known of it travels with the
+request, in dynamic metadata that Envoy forwards to the response's stream and that clients can't write
+(:data:`mcp_extproc.contract.RESPONSE_NAMESPACE`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.config import Limits
+from mcp_extproc.contract import READS_ALL, READS_KEY
+from mcp_extproc.gateway.effects import Effects, Unsubscribe
+from mcp_extproc.gateway.endpoints import Endpoints
+from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.relay.identifiers import ClientView, Identifiers
+from mcp_extproc.gateway.relay.responses import Expected
+from mcp_extproc.gateway.relay.server_messages import Call, Relay
+from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.mcp.capabilities import Flags
+from mcp_extproc.mcp.sessions import UpstreamSession
+
+_MAX_KINDS = 8192
+_MAX_KINDS_BYTES = 32 * MIB
+
+_KIND: Final = "of"
+ID_KEY: Final = "id_json"
+"""JSON text of the request's id."""
+_TOKEN: Final = "token"  # noqa: S105 - a key
+_UNDO: Final = "undo"
+_TRACE: Final = "trace"
+_PRINCIPAL: Final = "principal"
+
+
+class _Kind(msgspec.Struct, frozen=True, array_like=True):
+    """What the responses to all requests of one plan have in common."""
+
+    key: str
+    version: str
+    flags: Flags
+    server: str
+    session: UpstreamSession
+    method: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_read_kind = msgspec.msgpack.Decoder(_Kind).decode
+_read_undone = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...]).decode
+_read_pairs = msgspec.json.Decoder(tuple[tuple[str, str], ...]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A response to come, as the worker that reads it needs it."""
+
+    expected: Expected
+    undoing: Effects
+    """They take back what the request changed, where the server refuses it."""
+    context: RequestContext
+    """Of the request."""
+
+
+def told(expected: Expected) -> dict[str, str]:
+    """What the responses to all requests of one plan have in common, as metadata."""
+    view = expected.relay.view
+    kind = _Kind(
+        view.key, view.version, view.flags, expected.server, expected.session, expected.call.method
+    )  # fmt: skip
+    # It names the session with the server, which is as good as a password.
+    return {_KIND: expected.identifiers.hidden(_encode(kind))}
+
+
+def told_besides(expected: Expected, undoing: Effects, context: RequestContext) -> dict[str, str]:
+    """What is known of some responses alone, as metadata. :data:`READS_KEY` and :data:`ID_KEY` come to it."""
+    found = {}
+    if expected.call.progress_token is not None:
+        found[_TOKEN] = expected.call.progress_token.decode()
+    undone = [(effect.session.anchor, effect.uri) for effect in undoing if isinstance(effect, Unsubscribe)]
+    if undone:
+        found[_UNDO] = expected.identifiers.hidden(_encode(undone))
+    if context.headers:
+        found[_TRACE] = msgspec.json.encode(context.headers).decode()
+    if context.principal:
+        found[_PRINCIPAL] = context.principal
+    return found
+
+
+class Readers:
+    """Makes of the metadata what reads a response.
+
+    Args:
+        endpoints: that are served.
+        limits: of what is held.
+        identifiers: seal ids.
+        memory: of this worker.
+    """
+
+    def __init__(self, endpoints: Endpoints, limits: Limits, identifiers: Identifiers, memory: SessionMemory) -> None:
+        self._endpoints = endpoints
+        self._limits = limits
+        self._identifiers = identifiers
+        self._memory = memory
+        self._kinds: Bounded[str, tuple[_Kind, Relay]] = Bounded(_MAX_KINDS, _MAX_KINDS_BYTES)
+
+    def awaited(self, told: Mapping[str, str]) -> Awaited:
+        """The response that this metadata is about.
+
+        Raises:
+            KeyError: its server is not served (any more), or the metadata is none of :func:`told`'s.
+            NotSealed: it was not written with this gateway's secret.
+            msgspec.DecodeError: it is none of :func:`told`'s.
+        """
+        kind, relay = self._kind(told[_KIND])
+        id, token = told.get(ID_KEY), told.get(_TOKEN)
+        expected = Expected(
+            relay,
+            self._identifiers,
+            kind.server,
+            kind.session,
+            Call(kind.method, None if token is None else token.encode()),
+            None if id is None else id.encode(),
+            told[READS_KEY] == READS_ALL,
+            self._limits.response_bytes,
+            self._limits.event_bytes,
+            self._limits.json_members,
+        )
+        undoing = tuple(
+            Unsubscribe(SessionRef(kind.server, anchor, None, kind.version, kind.flags), uri)
+            for anchor, uri in self._undone(told)
+        )
+        trace = _read_pairs(told[_TRACE]) if _TRACE in told else ()
+        return Awaited(expected, undoing, RequestContext(trace, told.get(_PRINCIPAL, ""), expected.id))
+
+    def _undone(self, told: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        return _read_undone(self._identifiers.shown(told[_UNDO])) if _UNDO in told else ()
+
+    def _kind(self, text: str) -> tuple[_Kind, Relay]:
+        known = self._kinds.get(text)
+        if known is None:
+            kind = _read_kind(self._identifiers.shown(text))
+            view = ClientView(kind.key, kind.version, kind.flags)
+            catalog = self._endpoints.of_server(kind.server).catalog
+            known = kind, Relay(view, catalog, self._identifiers, self._memory)
+            self._kinds.keep(text, known, 1024 + 4 * len(text))
+        return known

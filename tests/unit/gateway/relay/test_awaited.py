@@ -1,0 +1,75 @@
+"""What is known of a response travels in metadata, to a worker that knows nothing but the secret."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from mcp_extproc.contract import READS_ALL, READS_EVENTS, READS_KEY
+from mcp_extproc.gateway.decision import Forward
+from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.effects import Unsubscribe
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.relay import awaited
+from mcp_extproc.gateway.relay.awaited import ID_KEY
+from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.mcp.sealing import NotSealed
+from tests.unit.gateway.support import Rig, message, upstream
+
+TRACE = (("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),)
+
+
+def told(forward: Forward, context: RequestContext) -> dict[str, str]:
+    expected = forward.response
+    assert expected is not None
+    assert expected.id is not None
+    return {
+        **awaited.told(expected),
+        READS_KEY: READS_ALL if expected.reads_json else READS_EVENTS,
+        ID_KEY: expected.id.decode(),
+        **awaited.told_besides(expected, forward.undoing, context),
+    }
+
+
+def other(rig: Rig, secret: str = "s" * 32) -> Gateway:
+    """Another worker."""
+    return Gateway(rig.config, secret, SessionMemory())
+
+
+@pytest.mark.parametrize("id", ["1", '"7"', '"\\u00e4"'])
+@pytest.mark.parametrize("progress", ["", ',"_meta":{"progressToken":"p"}'])
+def test_any_worker_knows_what_to_expect(id: str, progress: str) -> None:
+    rig = Rig()
+    body = f'{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"a__x"{progress}}}}}'.encode()
+    forward = rig.forward(body)
+    expected = forward.response
+    assert expected is not None
+    found = rig.gateway.awaited(told(forward, RequestContext(TRACE, "p1"))).expected
+    for gateway in (rig.gateway, other(rig, rig.secret)):
+        read = gateway.awaited(told(forward, RequestContext(TRACE, "p1")))
+        assert read.context == RequestContext(TRACE, "p1", expected.id)
+        assert read.undoing == ()
+        assert read.expected.relay.view == expected.relay.view
+        assert read.expected == msgspec.structs.replace(
+            expected, relay=read.expected.relay, identifiers=read.expected.identifiers
+        )
+    assert found.relay is rig.gateway.awaited(told(forward, RequestContext())).expected.relay, "it is made once"
+
+
+def test_a_subscription_is_taken_back_by_whoever_reads_the_refusal() -> None:
+    rig = Rig(upstreams={"a": upstream("a", capabilities=("resources", "resources.subscribe")), "b": upstream("b")})
+    forward = rig.forward(message("resources/subscribe", {"uri": "a+x:1"}))
+    [taken_back] = forward.undoing
+    assert isinstance(taken_back, Unsubscribe)
+    [undone] = rig.gateway.awaited(told(forward, RequestContext())).undoing
+    assert isinstance(undone, Unsubscribe)
+    assert (undone.session.server, undone.session.anchor, undone.uri) == ("a", taken_back.session.anchor, "x:1")
+
+
+def test_nobody_else_reads_it() -> None:
+    """It names the session with the server."""
+    rig = Rig(upstreams={"a": upstream("a", id="secret-session"), "b": upstream("b")})
+    metadata = told(rig.call("a__x"), RequestContext())
+    assert "secret-session" not in str(metadata)
+    with pytest.raises(NotSealed):
+        other(rig, "x" * 32).awaited(metadata)
