@@ -147,6 +147,7 @@ def title(plan: Plan, scenario: Scenario) -> str:
     """A load, as text."""
     what = {
         "echo": f"tools/call{plan.subject}, {_size(scenario)}",
+        "event": "tools/call, answered by one event",
         "events": f"tools/call, answered by {EVENTS} events",
         "list": f"tools/list over {len(plan.servers)} servers with {plan.tools} tools each",
     }[scenario.kind]

@@ -99,15 +99,18 @@ class Echo(Request):
 
 
 class Count(Request):
-    """A tools/call of `count`, with an event stream as the response."""
+    """A tools/call of `count`, with an event stream as the response. With one event there is no progress."""
 
-    def __init__(self, order: Order, tool: str) -> None:
-        params = {"name": tool, "arguments": {"text": _ID}, "_meta": {"progressToken": _ID}}
+    def __init__(self, order: Order, tool: str, events: int) -> None:
+        self._events = events
+        params: _Json = {"name": tool, "arguments": {"text": _ID, "events": events}}
+        if events > 1:
+            params["_meta"] = {"progressToken": _ID}
         super().__init__(order, "tools/call", params)
 
     def expected(self, id: int) -> object:
         """Every notification, in order, and the text."""
-        return [*((str(id), done) for done in range(1, EVENTS)), _content(id, "")]
+        return [*((str(id), done) for done in range(1, self._events)), _content(id, "")]
 
     def found(self, id: int, body: bytes) -> object:
         """The same, as received."""
@@ -141,8 +144,10 @@ def requests(order: Order) -> list[Request]:
     match order.kind:
         case "echo":
             return [Echo(order, tool) for tool in order.tools]
+        case "event":
+            return [Count(order, tool, 1) for tool in order.tools]
         case "events":
-            return [Count(order, tool) for tool in order.tools]
+            return [Count(order, tool, EVENTS) for tool in order.tools]
         case "list":
             return [List(order)]
 

@@ -39,7 +39,7 @@ class Scenario:
     @property
     def warm_up(self) -> int:
         """Calls of each connection before the measured ones. Few if each takes long."""
-        return 10 if self.kind == "echo" and self.content < _LARGE else 2
+        return 10 if self.kind in ("echo", "event") and self.content < _LARGE else 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Rig:
 
 
 def _called(scenario: Scenario, plan: Plan) -> tuple[str, ...]:
-    return {"echo": (ECHO,), "events": (COUNT,), "list": tool_names(plan.tools)}[scenario.kind]
+    return {"echo": (ECHO,), "event": (COUNT,), "events": (COUNT,), "list": tool_names(plan.tools)}[scenario.kind]
 
 
 def turns(plan: Plan) -> Iterator[tuple[int, Scenario, str]]:

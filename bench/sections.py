@@ -68,8 +68,9 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             scenarios = [Scenario(size, count) for size in wishes.content for count in wishes.connections]
             add("calls", [*others, *(each.gateway for each in gateways)], *scenarios)
         elif section == "events":
-            own = [name for each in gateways for name in (each.gateway, each.stateless)]
-            add("events", [*_without(others, "mcp"), *own], Scenario(0, busiest, "events"))
+            own = [name for each in gateways for name in (each.events, each.stateless)]
+            scenarios = [Scenario(0, count, "event") for count in wishes.connections]
+            add("events", [*_without(others, "mcp"), *own], *scenarios, Scenario(0, busiest, "events"))
         elif section == "lists":
             systems = [*_without(others, "mcp", "plain"), *(each.gateway for each in gateways)]
             for servers in (_FEW, _MANY):

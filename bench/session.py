@@ -114,9 +114,14 @@ def _post(port: int, headers: dict[str, str], message: _Json) -> tuple[int, http
         connection.close()
 
 
+def _message(body: bytes) -> bytes:
+    """JSON, also where it is the only event of a stream."""
+    return next((line[5:] for line in body.splitlines() if line.startswith(b"data:")), body)
+
+
 def _result(status: int, body: bytes) -> _Json:
     try:
-        result: _Json = json.loads(body)["result"]
+        result: _Json = json.loads(_message(body))["result"]
     except (ValueError, KeyError, TypeError):
         raise BenchError(f"expected a JSON-RPC result, got status {status}: {body[:500]!r}") from None
     return result

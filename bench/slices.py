@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["echo", "events", "list"]
-"""The kind of request: a tools/call with a JSON or event stream response, or tools/list."""
+Kind = Literal["echo", "event", "events", "list"]
+"""The kind of request: a tools/call with a JSON response or an event stream of one or more events, or tools/list."""
 
 SERVER = "server"
 """Name of the MCP server's clock, where what it costs differs between the systems."""

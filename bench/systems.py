@@ -79,11 +79,12 @@ def _native(name: str, render: Callable[[int, int, Sequence[str]], Bootstrap]) -
     return start
 
 
-def _gateway(name: str, transport: str, *, stateless: bool = False, workers: int = 1) -> Callable[[Stage], Running]:
+def _gateway(
+    name: str, transport: str, upstream: Callable[[Ports], int] = lambda ports: ports.sessions, workers: int = 1
+) -> Callable[[Stage], Running]:
     def start(stage: Stage) -> Running:
         port = free_port()
-        upstream = stage.upstream.stateless if stateless else stage.upstream.sessions
-        servers = {server: http_server(upstream) for server in stage.servers}
+        servers = {server: http_server(upstream(stage.upstream)) for server in stage.servers}
         gateway = Gateway(stage.directory / name, port, servers, transport, workers)
         processes = gateway.start(stage.children)
         return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes})
@@ -131,19 +132,29 @@ def free_port() -> int:
         return port
 
 
+def _events(ports: Ports) -> int:
+    return ports.events
+
+
+def _stateless(ports: Ports) -> int:
+    return ports.stateless
+
+
 SYSTEMS: Mapping[str, System] = {
     "plain": System("a", "plain Envoy, no filter", _native("plain", native.plain), is_gateway=False),
     "mcp": System("b", "Envoy's mcp filter", _native("mcp", native.parsing), is_gateway=False),
     "router": System("c", "Envoy's mcp + mcp_router", _native("router", native.routing)),
     "gateway": System("d", "this gateway", _gateway("d", "http2")),
-    "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", stateless=True)),
+    "events": System("d", "this gateway", _gateway("d-events", "http2", _events)),
+    "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),
     "workers": System("d", "two workers", _gateway("d-workers", "http2", workers=2)),
     "http": System("f", "a server on HTTP", _own_http),
     "stdio": System("g", "on stdio, a child for each session", _stdio("session")),
     "shared": System("h", "on stdio, one child for all", _stdio("shared")),
     "direct": System("i", "on stdio, without gateway", _direct, is_gateway=False),
     "grpcio": System("e", "this gateway on grpcio", _gateway("e", "grpcio")),
-    "grpcio-stateless": System("e", "servers without sessions", _gateway("e-stateless", "grpcio", stateless=True)),
+    "grpcio-events": System("e", "this gateway on grpcio", _gateway("e-events", "grpcio", _events)),
+    "grpcio-stateless": System("e", "servers without sessions", _gateway("e-stateless", "grpcio", _stateless)),
     "grpcio-workers": System("e", "two workers", _gateway("e-workers", "grpcio", workers=2)),
 }
 
@@ -152,14 +163,16 @@ class Variants(NamedTuple):
     """The systems for this gateway on one transport."""
 
     gateway: str
+    events: str
+    """With servers that answer with event streams."""
     stateless: str
-    """With servers without sessions."""
+    """The same, without sessions."""
     workers: str
     """With two workers."""
 
 
 TRANSPORTS: Mapping[str, Variants] = {
-    "http2": Variants("gateway", "stateless", "workers"),
-    "grpcio": Variants("grpcio", "grpcio-stateless", "grpcio-workers"),
+    "http2": Variants("gateway", "events", "stateless", "workers"),
+    "grpcio": Variants("grpcio", "grpcio-events", "grpcio-stateless", "grpcio-workers"),
 }
 """By the values of --transports."""

@@ -2,7 +2,7 @@
 
 `echo` returns its argument `text` and the length of its argument `content` as JSON, so that a client can check that a large
 request arrived completely, while responses stay small; with an argument `result`, so many characters follow. `count` answers
-with progress notifications, then the result. Further tools are only listed.
+with progress notifications, then the result: as many messages as it is asked for. Further tools are only listed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ECHO = "echo"
 COUNT = "count"
 
 EVENTS = 100
-"""Messages with which `count` answers; the last one is the result."""
+"""Most messages with which `count` answers; the last one is the result."""
 
 _LINE = 'def echo(text: str) -> str:\n    return "said: " + text  # \u00e4\n'
 """The padding is source code: agents send and get it in bulk, and every line has something to escape."""
@@ -77,9 +77,10 @@ def counts(request: _Json) -> bool:
 def counted(request: _Json) -> Iterator[bytes]:
     """The messages with which `count` answers."""
     params = request["params"]
-    progress = {"progressToken": params["_meta"]["progressToken"], "total": EVENTS}
-    for done in range(1, EVENTS):
-        about = {**progress, "progress": done, "message": f"{done} of {EVENTS} records read"}
+    count = params["arguments"]["events"]
+    progress = {"progressToken": params.get("_meta", {}).get("progressToken"), "total": count}
+    for done in range(1, count):
+        about = {**progress, "progress": done, "message": f"{done} of {count} records read"}
         yield orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": about})
     content = [{"type": "text", "text": answer_text(params["arguments"]["text"], "")}]
     yield orjson.dumps({"jsonrpc": "2.0", "id": request["id"], "result": {"content": content, "isError": False}})

@@ -2,12 +2,13 @@
 
     python -m bench.upstream [TOOLS]
 
-listens on two free loopback ports, prints them, and ends with its standard input. It implements Streamable HTTP of
-2025-06-18: initialize, notifications, tools/list and tools/call. On the first port initialize returns a session id, which
-every later request must have; on the second there are no sessions.
+listens on three free loopback ports, prints them, and ends with its standard input. It implements Streamable HTTP of
+2025-06-18: initialize, notifications, tools/list and tools/call. On the first two ports initialize returns a session id,
+which every later request must have; on the third there are no sessions. On the first one requests are answered with JSON, on
+the others with event streams, as servers of the official SDKs do by default.
 
-It lists the given number of tools, at least its two (`bench.tools`). `count` returns an event stream, one write for each
-event.
+It lists the given number of tools, at least its two (`bench.tools`). `count` returns an event stream on all ports, one write
+for each event.
 
 A GET gets a stream without events; `GET /streams` returns the number of open ones.
 """
@@ -37,8 +38,10 @@ class Ports(NamedTuple):
 
     sessions: int
     """With sessions, as most servers have them."""
+    events: int
+    """The same, answering with event streams."""
     stateless: int
-    """Without sessions."""
+    """Without sessions, answering with event streams."""
 
     @classmethod
     def parse(cls, line: bytes) -> Ports:
@@ -58,10 +61,12 @@ class Server:
     Args:
         tools: number of tools.
         stateless: without sessions.
+        in_events: answering all requests with event streams.
     """
 
-    def __init__(self, tools: int = 2, *, stateless: bool = False) -> None:
+    def __init__(self, tools: int = 2, *, stateless: bool = False, in_events: bool = False) -> None:
         self._stateless = stateless
+        self._in_events = in_events
         self._sessions: set[bytes] = set()
         self._session_count = 0
         self.streams = 0
@@ -84,7 +89,7 @@ class Server:
             return _response(b"202 Accepted", b"")
         if counts(message):
             return Events([STREAM, *map(_chunk, counted(message)), _END])
-        return _response(b"200 OK", self._tools.answer(message))
+        return self._response(self._tools.answer(message))
 
     def _without_message(self, method: bytes, session: bytes) -> bytes:
         if session not in self._sessions:
@@ -96,13 +101,18 @@ class Server:
             return STREAM
         return _response(b"405 Method Not Allowed", b"", b"allow: GET, POST, DELETE\r\n")
 
-    def _initialize(self, body: bytes) -> bytes:
+    def _initialize(self, body: bytes) -> bytes | Events:
         if self._stateless:
-            return _response(b"200 OK", body)
+            return self._response(body)
         session = b"bench-%d" % self._session_count
         self._session_count += 1
         self._sessions.add(session)
-        return _response(b"200 OK", body, b"mcp-session-id: %s\r\n" % session)
+        return self._response(body, b"mcp-session-id: %s\r\n" % session)
+
+    def _response(self, body: bytes, headers: bytes = b"") -> bytes | Events:
+        if not self._in_events:
+            return _response(b"200 OK", body, headers)
+        return Events([STREAM.replace(b"\r\n\r\n", b"\r\n" + headers + b"\r\n"), _chunk(body), _END])
 
 
 def _chunk(data: bytes) -> bytes:
@@ -150,7 +160,7 @@ class _Connection(asyncio.Protocol):
 
 async def _serve(tools: int) -> None:
     loop = asyncio.get_running_loop()
-    servers = Server(tools), Server(tools, stateless=True)
+    servers = Server(tools), Server(tools, in_events=True), Server(tools, stateless=True, in_events=True)
     listeners = [await loop.create_server(partial(_Connection, server), "127.0.0.1", 0) for server in servers]
     print(*(listener.sockets[0].getsockname()[1] for listener in listeners), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)

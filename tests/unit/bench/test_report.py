@@ -57,6 +57,7 @@ def test_several_workers_count_together() -> None:
         (Scenario(0, 1), "tools/call, small, 1 connection"),
         (Scenario(65_536, 16), "tools/call, 65,536 characters of arguments, 16 connections"),
         (Scenario(0, 1, result=65_536), "tools/call, 65,536 characters of result, 1 connection"),
+        (Scenario(0, 16, "event"), "tools/call, answered by one event, 16 connections"),
         (Scenario(0, 16, "events"), "tools/call, answered by 100 events, 16 connections"),
         (Scenario(0, 1, "list"), "tools/list over 2 servers with 50 tools each, 1 connection"),
     ],

@@ -117,12 +117,25 @@ def test_answers_of_another_shape_are_wrong(body: bytes) -> None:
         request().check(ID, Message(b"HTTP/1.1 200 OK", body))
 
 
-def test_events_and_their_check_fit() -> None:
+@pytest.mark.parametrize(("kind", "events"), [("event", 1), ("events", EVENTS)])
+def test_events_and_their_check_fit(kind: Kind, events: int) -> None:
     server, headers = initialized()
-    call = request("count", kind="events")
+    call = request("count", kind=kind)
     answer = answer_to(server, headers, call)
-    assert answer.body.count(b"\n\n") == EVENTS
+    assert answer.body.count(b"\n\n") == events
     call.check(ID, answer)
+
+
+@pytest.mark.parametrize("stateless", [True, False])
+def test_servers_that_answer_with_event_streams_only(*, stateless: bool) -> None:
+    server = Server(stateless=stateless, in_events=True)
+    initialize = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-06-18"}}
+    session = whole(server.answer(post(initialize, {}))).header(b"mcp-session-id")
+    assert (session is None) == stateless
+    headers = {} if session is None else {"mcp-session-id": session.decode()}
+    answer = whole(server.answer(post({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}, headers)))
+    assert answer.header(b"content-type") == b"text/event-stream"
+    assert orjson.loads(answer.body.removeprefix(b"event: message\ndata: "))["id"] == 2
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,16 @@ def test_all_sections() -> None:
     found = plans(wishes())
     assert {name: plan.systems for name, plan in found.items()} == {
         "calls": ("plain", "mcp", "router", "gateway"),
-        "events": ("plain", "router", "gateway", "stateless"),
+        "events": ("plain", "router", "events", "stateless"),
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
         "workers": ("gateway", "workers"),
         "stdio": ("http", "stdio", "shared", "direct"),
     }
     assert found["calls"].scenarios == (Scenario(0, 1), Scenario(0, 16), Scenario(65_536, 1), Scenario(65_536, 16))
+    assert found["events"].scenarios == (
+        Scenario(0, 1, "event"), Scenario(0, 16, "event"), Scenario(0, 16, "events"),
+    )  # fmt: skip
     assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 30, 3, 1]
     assert found["lists of 30"].tools == 50
     assert found["workers"].references == ("gateway",)
@@ -36,7 +39,7 @@ def test_all_sections() -> None:
 def test_both_transports_meet_in_one_plan() -> None:
     found = plans(wishes(transports=("http2", "grpcio")))
     assert found["calls"].systems == ("plain", "mcp", "router", "gateway", "grpcio")
-    assert found["events"].systems[2:] == ("gateway", "stateless", "grpcio", "grpcio-stateless")
+    assert found["events"].systems[2:] == ("events", "stateless", "grpcio-events", "grpcio-stateless")
     assert found["workers"].systems == ("gateway", "workers", "grpcio", "grpcio-workers")
 
 

@@ -17,7 +17,7 @@ ID = 100_000_007
 
 
 def request(kind: Kind = "echo", content: int = 0, result: int = 0) -> Request:
-    tool = {"echo": "echo", "events": "count", "list": "echo"}[kind]
+    tool = {"echo": "echo", "event": "count", "events": "count", "list": "echo"}[kind]
     order = Order(
         port=1,
         sessions=({},),
