@@ -59,10 +59,16 @@ RESPONSE_NAMESPACE: Final = "mcp_response"
 policies."""
 
 READS_KEY: Final = "reads"
-"""In :data:`RESPONSE_NAMESPACE`: which responses are read."""
+"""In :data:`RESPONSE_NAMESPACE`: which responses are read, and on which stream."""
 
-READS_EVENTS: Final = "events"
-READS_ALL: Final = "all"
+READS_LATER: Final = "later/"
+"""Start of the values of :data:`READS_KEY` for responses with a stream of their own."""
+
+READS_EVENTS: Final = f"{READS_LATER}events"
+READS_ALL: Final = f"{READS_LATER}all"
+
+READS_HERE: Final = "here"
+"""The response comes along on the request's stream."""
 
 RESPONSE_KEY: Final = "x-mcp-response"
 """gRPC metadata of an exchange that is the response to a forwarded request: Envoy's filter sends it."""

@@ -7,117 +7,36 @@ hangs up politely before it answered (docs/envoy.md, "Fail closed").
 
 from __future__ import annotations
 
-import enum
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, aclosing
-from typing import Protocol, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack, aclosing
 
-from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
+from mcp_extproc.extproc.response_exchange import ResponseExchange
+from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, remember
 from mcp_extproc.gateway import replies
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, NeedSession, Preview, Reply, Stream
-from mcp_extproc.gateway.dispatch import Gateway
-from mcp_extproc.gateway.effects import Effects, EndStreams
 from mcp_extproc.gateway.facts import NOTHING
-from mcp_extproc.gateway.legs import Failed, Leg, Outcome
-from mcp_extproc.gateway.request import RequestContext, RequestHead, context_of
-from mcp_extproc.held import HeldBytes, Holding
+from mcp_extproc.gateway.relay.awaited import Awaited
+from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.mcp import envelope, errors
-from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.tasks import in_slices
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.counters import Counters
 
 _LOG = log.logger("extproc")
 
-_T = TypeVar("_T")
-
-Answers = list[bytes] | AsyncGenerator[bytes, None]
-"""Serialized ``ProcessingResponse`` messages."""
-
 _LARGE = 256 * 1024
 """Bytes of a body that is decided in slices. Smaller ones take a few milliseconds at worst."""
-
-_MAX_KNOWN = 8192
-_MAX_KNOWN_BYTES = 16 * MIB
-_MAX_HEAD_BYTES = 8 * 1024
-"""Longest head that is kept: longer ones repeat no more often, and cost more."""
 
 
 class Unexpected(Exception):
     """Envoy sent what it was not asked for: its filter is configured otherwise than the gateway's."""
 
 
-class Visit(enum.Enum):
-    """How often the worker sees a request, and which time this is (docs/envoy.md, "Policies")."""
-
-    ONLY = "no policies judge requests in between: decide"
-    FIRST = "policies come next: find out what the request is"
-    SECOND = "policies let it pass: decide"
-
-
-class Upstreams(Protocol):
-    """Who runs the legs of fan-outs (see :class:`mcp_extproc.upstreams.fan_out.LegRunner`)."""
-
-    @property
-    def held(self) -> HeldBytes: ...
-
-    async def run(self, legs: tuple[Leg, ...], holding: Holding) -> list[Outcome]: ...
-
-    async def session(self, need: NeedSession) -> UpstreamSession | Failed: ...
-
-    def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None: ...
-
-    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> bool: ...
-
-
-class Streams(Protocol):
-    """Who opens the streams of GETs (see :class:`mcp_extproc.upstreams.get_streams.Streams`)."""
-
-    def open(self, stream: Stream) -> AbstractAsyncContextManager[AsyncIterator[bytes] | Reply]: ...
-
-    def end(self, caller: str) -> None: ...
-
-
-class Processor:
-    """What all exchanges of a worker share.
-
-    Args:
-        gateway: decides.
-        upstreams: runs fan-outs.
-        streams: answers GETs.
-        counters: of what happened.
-        clock: Unix time in seconds.
-    """
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        upstreams: Upstreams,
-        streams: Streams,
-        counters: Counters,
-        clock: Callable[[], float],
-    ) -> None:
-        self.gateway = gateway
-        self.upstreams = upstreams
-        self.streams = streams
-        self.counters = counters
-        self.clock = clock
-        self.namespaces = messages.namespace_keys(gateway.config.more_namespaces)
-        # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
-        # forward_rules).
-        self.known_heads: Bounded[bytes, tuple[RequestHead, Visit, list[bytes]]] = _known()
-
-    def apply(self, effects: Effects) -> None:
-        """Change what a decision changes beyond its own request."""
-        for effect in effects:
-            if isinstance(effect, EndStreams):
-                self.streams.end(effect.caller)
-            else:
-                self.gateway.memory.apply(effect)
+class Processor(Shared):
+    """Makes exchanges."""
 
     def exchange(self) -> Exchange:
         """The state of a new stream."""
@@ -125,15 +44,29 @@ class Processor:
 
 
 class Exchange:
-    """One ext_proc stream."""
+    """One ext_proc stream.
 
-    def __init__(self, processor: Processor) -> None:
+    Args:
+        processor: shared by all exchanges of a worker.
+    """
+
+    def __init__(self, processor: Shared) -> None:
         self._processor = processor
         self._head: RequestHead | None = None
         self._visit = Visit.ONLY
         self._body: bytes | None = None
         self._repairing: Forward | None = None
+        self._brings_response = False
+        """Whether the response comes along on this stream."""
+        self._response: ResponseExchange | None = None
+        """Reads it, where that has to be."""
+        self._is_over = False
         self.decided = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more of the exchange has to be seen: the rest passes once the stream ends."""
+        return self._is_over if self._response is None else self._response.is_over
 
     def receive(self, raw: bytes) -> Answers:
         """Answer one message of Envoy's. The next one may be given only after all answers to this one were taken.
@@ -146,8 +79,10 @@ class Exchange:
             Unexpected: a message that was not asked for. As after any other exception, send what :meth:`fail` returns.
         """
         if self._head is None and not self.decided and (known := self._processor.known_heads.get(raw)) is not None:
-            self._head, self._visit, answers = known
+            self._head, self._visit, self._brings_response, answers = known
             return answers
+        if self._response is not None and messages.is_of_response(raw):
+            return self._response.receive(raw)
         if self._head is not None and self._body is None and not self.decided:
             body = messages.whole_body(raw)
             if body is not None:
@@ -164,6 +99,13 @@ class Exchange:
                 # Envoy sends a body without waiting for what is said to the head, which may have been refused; and it may
                 # repeat the end of a body (envoyproxy/envoy#46237). It expects no second answer.
                 return []
+            case "response_headers" if self._head is None and messages.brings_response(message):
+                return self._on_answer_of_envoy()
+            case "response_headers" | "response_body" | "response_trailers" if (
+                self._brings_response and not self.decided
+            ):
+                # Envoy has an answer of its own, such as a timeout.
+                return [messages.GO_ON[message.WhichOneof("request") or ""]]
             case "response_headers" if self._repairing is not None:
                 return self._on_repaired(message)
             case "request_trailers" | "response_headers" | "response_body" | "response_trailers" if self.decided:
@@ -178,6 +120,8 @@ class Exchange:
         Empty where none can be given, as the decision is out or the apology broke too: then the stream has to end with a
         status that is not OK.
         """
+        if self._response is not None:
+            return self._response.fail()
         if self.decided:
             return []
         id = self._request_id()
@@ -204,16 +148,23 @@ class Exchange:
         if route.startswith(REPAIR_ROUTE):
             return self._carry_out(gateway.repair(route.removeprefix(REPAIR_ROUTE), head))
         self._visit = _visit_of(route)
+        self._brings_response = messages.brings_response(message)
         now = self._processor.clock()
         first = self._visit is Visit.FIRST
         decision = gateway.preview_head(head, now) if first else gateway.admit(head, now)
         if isinstance(decision, NeedBody):
             if not headers.end_of_stream:
                 answers = [messages.ASK_FOR_BODY] if first else []
-                _remember(self._processor.known_heads, raw, (head, self._visit, answers))
+                known = KnownHead(head, self._visit, self._brings_response, answers)
+                remember(self._processor.known_heads, raw, known)
                 return answers
             decision = self._decision(head, b"")
         return self._carry_out(decision)
+
+    def _on_answer_of_envoy(self) -> list[bytes]:
+        """A filter in front has answered: the request never came here."""
+        self._is_over = self.decided = True
+        return [messages.GO_ON["response_headers"]]
 
     def _on_request_body(self, body: bytes) -> Answers:
         assert self._head is not None
@@ -246,7 +197,9 @@ class Exchange:
         return gateway.decide(head, body, now)
 
     def closed(self) -> None:
-        """Envoy needs nothing more of us. To be called once."""
+        """The stream is over, ended by either side. To be called once."""
+        if self._response is not None:
+            self._response.closed()
 
     def _on_repaired(self, message: pb.ProcessingRequest) -> list[bytes]:
         """Where the server was initialized again and still refuses, it meant the request and not the session."""
@@ -332,13 +285,21 @@ class Exchange:
             # A response without a byte for that long is over.
             until = self._processor.clock() + self._processor.gateway.config.servers[decision.server].timeout
             self._processor.gateway.memory.started(*decision.progress, until)
-        response = b""
-        if decision.response is not None:
-            assert self._head is not None
-            context = context_of(self._head)
-            response = messages.await_response(decision.plan, decision.response, decision.undoing, context)
+        response = self._awaiting(decision)
         mark = messages.FORWARDED if self._visit is Visit.SECOND else b""
         return messages.forward(decision, response, namespaces, mark=mark)
+
+    def _awaiting(self, decision: Forward) -> bytes:
+        """The metadata about the response. It is read on this stream where it comes along."""
+        if decision.response is None:
+            self._is_over = self._brings_response
+            return b""
+        assert self._head is not None
+        context = context_of(self._head, decision.id)
+        if not self._brings_response:
+            return messages.await_response(decision.plan, decision.response, decision.undoing, context)
+        self._response = ResponseExchange(self._processor, Awaited(decision.response, decision.undoing, context))
+        return messages.READS_ON_THIS_STREAM
 
     def _count(self, decision: Forward | Reply | Preview) -> None:
         counters = self._processor.counters
@@ -368,13 +329,3 @@ def _visit_of(route: str) -> Visit:
     if route.startswith(JUDGE_ROUTE):
         return Visit.FIRST
     return Visit.SECOND if route.startswith(ACT_ROUTE) else Visit.ONLY
-
-
-def _known() -> Bounded[bytes, _T]:
-    return Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
-
-
-def _remember(known: Bounded[bytes, _T], raw: bytes, what: _T) -> None:
-    if len(raw) <= _MAX_HEAD_BYTES:
-        # As bytes, and once more as text with something for each of its headers.
-        known.keep(raw, what, 1024 + 4 * len(raw))

@@ -108,6 +108,8 @@ class GrpcioServer:
                         await context.abort(grpc.StatusCode.INTERNAL, "the exchange failed; the gateway's log says why")
                     for answer in failure:
                         yield answer
+                if exchange.is_over:
+                    break
         except asyncio.CancelledError:
             if context.cancelled():
                 raise

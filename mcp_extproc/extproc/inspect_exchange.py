@@ -41,6 +41,7 @@ class PassThroughExchange:
         self._counters = counters
         self._head: RequestHead | None = None
         self.decided = False
+        self.is_over = False
 
     def receive(self, raw: bytes) -> list[bytes]:
         """Respond to one message from Envoy.

@@ -20,6 +20,7 @@ from mcp_extproc.contract import (
     READ_KEY,
     READS_ALL,
     READS_EVENTS,
+    READS_HERE,
     READS_KEY,
     RESPONSE_NAMESPACE,
 )
@@ -118,6 +119,14 @@ def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
 _REQUEST_BODY: Final = pb.ProcessingRequest.REQUEST_BODY_FIELD_NUMBER << 3 | 2
 _RESPONSE_BODY: Final = pb.ProcessingRequest.RESPONSE_BODY_FIELD_NUMBER << 3 | 2
 _METADATA_CONTEXT: Final = pb.ProcessingRequest.METADATA_CONTEXT_FIELD_NUMBER << 3 | 2
+_OF_RESPONSE: Final = tuple(
+    bytes((number << 3 | 2,))
+    for number in (
+        pb.ProcessingRequest.RESPONSE_HEADERS_FIELD_NUMBER,
+        pb.ProcessingRequest.RESPONSE_BODY_FIELD_NUMBER,
+        pb.ProcessingRequest.RESPONSE_TRAILERS_FIELD_NUMBER,
+    )
+)
 _BODY: Final = pb.HttpBody.BODY_FIELD_NUMBER << 3 | 2
 _ENDS_OF_BODY: Final = (b"", number_field(2, 1), number_field(2, 0))
 """``end_of_stream``, false or true."""
@@ -157,6 +166,16 @@ def told(message: pb.ProcessingRequest) -> dict[str, str]:
     """The strings in the metadata that goes with a response (:data:`RESPONSE_NAMESPACE`)."""
     entries = message.metadata_context.filter_metadata[RESPONSE_NAMESPACE].fields
     return {name: value.string_value for name, value in entries.items()}
+
+
+def brings_response(message: pb.ProcessingRequest) -> bool:
+    """Whether Envoy will send the response on the stream that this message begins."""
+    return message.protocol_config.response_body_mode == pb.ProcessingMode.STREAMED
+
+
+def is_of_response(raw: bytes) -> bool:
+    """Whether a message is a part of a response, which Envoy writes in front of everything else in it."""
+    return raw[:1] in _OF_RESPONSE
 
 
 def route_name(message: pb.ProcessingRequest) -> str:
@@ -406,6 +425,8 @@ _NAMESPACE_KEY = field(1, NAMESPACE.encode())
 _RESPONSE_NAMESPACE_KEY = field(1, RESPONSE_NAMESPACE.encode())
 _READS_ALL: Final = struct_of({READS_KEY: READS_ALL})
 _READS_EVENTS: Final = struct_of({READS_KEY: READS_EVENTS})
+READS_ON_THIS_STREAM: Final = field(1, _RESPONSE_NAMESPACE_KEY + field(2, field(5, struct_of({READS_KEY: READS_HERE}))))
+"""The metadata about a response that comes along on the request's stream."""
 _NATIVE = struct_of(NATIVE)
 _SHOWN: Final = struct_of({"shown": True})
 _ANSWERED: Final = struct_of({"answered": True})

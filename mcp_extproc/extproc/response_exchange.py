@@ -1,7 +1,7 @@
 """The response to a forwarded request, where it has to be read: Envoy's messages in, answers out. Sans-IO.
 
-The contract is that of :class:`mcp_extproc.extproc.exchange.Exchange`. Envoy has a filter of its own for it, which opens the
-stream once the response's head is there, at any worker.
+The contract is that of :class:`mcp_extproc.extproc.exchange.Exchange`. Where the response does not come along on the request's
+stream, Envoy has a filter of its own for it, which opens a stream once the response's head is there, at any worker.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
-from mcp_extproc.extproc.exchange import Answers, Processor
+from mcp_extproc.extproc.shared import Answers, KnownResponse, Shared, remember
 from mcp_extproc.gateway.effects import Effects
 from mcp_extproc.gateway.relay.awaited import ID_KEY, Awaited
 from mcp_extproc.gateway.relay.responses import CallResponse, Out, Reading
@@ -32,18 +32,21 @@ class Unannounced(Exception):
 
 
 class ResponseExchange:
-    """One ext_proc stream.
+    """One ext_proc stream, or the second half of one.
 
     Args:
         processor: shared by all exchanges of a worker.
+        awaited: what is known of the response, where it comes along on the stream of its request. On a stream of its own it
+            is in the metadata.
     """
 
-    def __init__(self, processor: Processor) -> None:
+    def __init__(self, processor: Shared, awaited: Awaited | None = None) -> None:
         self._processor = processor
-        self._awaited: Awaited | None = None
+        self._awaited = awaited
+        self._has_head = False
         self._response: CallResponse | None = None
         self._held: Part | None = None
-        self._id: bytes | None = None
+        self._id = None if awaited is None else awaited.expected.id
         self._undoing: Effects = ()
         self._has_dropped = False
         """Whether an answer to the server was dropped, of which the log was told."""
@@ -54,6 +57,8 @@ class ResponseExchange:
         self._failed = False
         """Whether an error took the response's place. Envoy may have sent more of it by then."""
         self.decided = False
+        self.is_over = False
+        """Whether nothing more of the response has to be seen: the rest passes once the stream ends."""
 
     def receive(self, raw: bytes) -> Answers:
         """Answer one message of Envoy's. The next one may be given only after all answers to this one were taken.
@@ -67,10 +72,12 @@ class ResponseExchange:
         """
         if self._response is not None and (piece := messages.piece_of_response(raw)) is not None:
             return self._on_body(*piece, self._response)
+        if self._awaited is not None and (known := self._processor.known_responses.get(raw)) is not None:
+            return self._on_head(known, self._awaited)
         message = messages.read(raw)
         match message.WhichOneof("request"):
-            case "response_headers" if self._awaited is None:
-                return self._on_head(message)
+            case "response_headers" if not self._has_head:
+                return self._on_new_head(raw, message)
             case "response_body" if self._response is not None:
                 part = message.response_body
                 return self._on_body(part.body, part.end_of_stream, self._response)
@@ -112,20 +119,28 @@ class ResponseExchange:
 
     # -- Phases -------------------------------------------------------------------------------------------------------
 
-    def _on_head(self, message: pb.ProcessingRequest) -> list[bytes]:
+    def _on_new_head(self, raw: bytes, message: pb.ProcessingRequest) -> list[bytes]:
+        status, content_type = (messages.response_header(message, name) for name in (":status", "content-type"))
+        # Without a status where there is no body to be read.
+        head = KnownResponse("" if message.response_headers.end_of_stream else status, content_type)
+        if self._awaited is not None:
+            remember(self._processor.known_responses, raw, head)
+            return self._on_head(head, self._awaited)
         told = messages.told(message)
         id = told.get(ID_KEY)
         self._id = None if id is None else id.encode()
-        self._awaited = awaited = self._processor.gateway.awaited(told)
+        self._awaited = self._processor.gateway.awaited(told)
+        return self._on_head(head, self._awaited)
+
+    def _on_head(self, head: KnownResponse, awaited: Awaited) -> list[bytes]:
+        self._has_head = True
         expected, self._undoing = awaited.expected, awaited.undoing
-        status = messages.response_header(message, ":status")
-        if status != "200" or message.response_headers.end_of_stream:
+        if head.status != "200":
             self._undo()
-        reading = Reading.PASS
-        if not message.response_headers.end_of_stream:
-            reading = expected.reading(status, messages.response_header(message, "content-type"))
+        reading = expected.reading(head.status, head.content_type)
         self._processor.counters.add("mcp.response", reading=reading.name.lower())
         if reading is Reading.PASS:
+            self.is_over = True
             answer = messages.GO_ON["response_headers"]
         else:
             self._response = CallResponse(expected, reading)

@@ -121,6 +121,8 @@ class Opened:
     server: str
     session: UpstreamSession
     instructions: str | None
+    streamed: bool = False
+    """Whether the server answered with an event stream, and not with JSON."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Session tokens: everything a replica needs to serve a session, sealed into the client's ``Mcp-Session-Id``.
 
 A token is ``version . key id . nonce . AES-256-GCM(payload)`` in URL-safe Base64 (visible ASCII, as MCP 2025-11-25
-basic/transports, Session Management asks). See :mod:`mcp_extproc.mcp.sealing` for the keys, and for what may change between
-releases.
+basic/transports, Session Management asks). One bit of the nonce is not random: it tells Envoy, which can't open tokens,
+whether a server of the session answers in event streams (:data:`IN_EVENTS`). See :mod:`mcp_extproc.mcp.sealing` for the
+keys, and for what may change between releases.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -24,6 +26,11 @@ _KEY_ID_BYTES = 4
 _NONCE_BYTES = 12
 _HEADER_BYTES = len(_VERSION) + _KEY_ID_BYTES + _NONCE_BYTES
 _TAG_BYTES = 16
+_NOT_IN_EVENTS = 0x20
+"""Of the nonce's first byte, whose lower six bits are one character of the token."""
+IN_EVENTS: Final = "[A-Za-z0-9_-]{7}[A-Za-f].*"
+"""RE2: tokens of sessions with servers that answer in event streams. Only a hint: of the tokens that earlier releases made,
+half have it, and whoever changes it has no token any more."""
 MAX_TOKEN_CHARS = 48 * 1024
 """Longest token looked at. Envoy takes 60 KiB of headers in all."""
 
@@ -99,9 +106,14 @@ class Sealer:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Session).decode
 
-    def seal(self, session: Session) -> tuple[str, str]:
-        """The token of a session, and its short name (:attr:`OpenedSession.id`)."""
-        nonce = self._random(_NONCE_BYTES)
+    def seal(self, session: Session, *, in_events: bool = False) -> tuple[str, str]:
+        """The token of a session, and its short name (:attr:`OpenedSession.id`).
+
+        Args:
+            session: what the token holds.
+            in_events: whether it has to match :data:`IN_EVENTS`.
+        """
+        nonce = _marked(self._random(_NONCE_BYTES), in_events=in_events)
         header = _VERSION + self._key_id + nonce
         sealed = self._aead.encrypt(nonce, self._encode(session), _VERSION + self._key_id)
         return to_base64(header + sealed), _short_name(nonce)
@@ -150,6 +162,11 @@ class Sealer:
         except (InvalidTag, msgspec.DecodeError):
             raise BadToken("tampered") from None
         return OpenedSession(_short_name(nonce), session)
+
+
+def _marked(nonce: bytes, *, in_events: bool) -> bytes:
+    first = nonce[0] & ~_NOT_IN_EVENTS if in_events else nonce[0] | _NOT_IN_EVENTS
+    return bytes((first,)) + nonce[1:]
 
 
 def size_of(token: str) -> int:

@@ -64,6 +64,15 @@ _SHARE_OF_STREAMS = 0.75
 """Of the descriptors that this process may have."""
 
 
+class Initialized(NamedTuple):
+    """A server's answer to ``initialize``."""
+
+    session: UpstreamSession
+    instructions: str | None
+    streamed: bool
+    """Whether it came as an event, and not as JSON."""
+
+
 class Result(NamedTuple):
     """A server's result."""
 
@@ -160,7 +169,7 @@ class UpstreamClient:
         *,
         context: RequestContext = NO_CONTEXT,
         holding: Holding | None = None,
-    ) -> tuple[UpstreamSession, str | None]:
+    ) -> Initialized:
         """Open a session with a server and confirm it.
 
         Args:
@@ -169,9 +178,6 @@ class UpstreamClient:
             client_flags: what the client can be asked for.
             context: the request for whose sake it is opened.
             holding: has what is read of the answer; ``None`` where nobody is served.
-
-        Returns:
-            The session, and the server's instructions.
 
         Raises:
             UpstreamError: the server is unreachable or does not speak MCP.
@@ -188,6 +194,7 @@ class UpstreamClient:
             async with self._exchange("POST", entry, None, body, context) as response:
                 session_id = response.headers.get("mcp-session-id")
                 result = await self._result(response, _Wanted(self, entry, None, id, context, holding))
+                streamed = _is_stream(response)
             session, instructions = _read_initialize(result, session_id)
             await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
         except BaseException:
@@ -198,7 +205,7 @@ class UpstreamClient:
             raise
         if instructions is not None:
             instructions = entry.redact(instructions, len(instructions))
-        return session, instructions
+        return Initialized(session, instructions, streamed)
 
     async def request(
         self,

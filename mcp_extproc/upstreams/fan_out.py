@@ -229,8 +229,8 @@ class LegRunner:
 
     async def _open(self, entry: CatalogEntry, leg: OpenLeg, holding: Holding) -> Opened:
         opening = self._client.initialize(entry, leg.version, leg.client_flags, context=leg.context, holding=holding)
-        session, instructions = await opening
-        return Opened(leg.server, session, instructions)
+        session, instructions, streamed = await opening
+        return Opened(leg.server, session, instructions, streamed)
 
     async def _ask(self, entry: CatalogEntry, leg: AskLeg, holding: Holding) -> Done:
         session = self._memory.current(leg.session) or await self.reopen(leg.session, None, leg.context)
@@ -338,7 +338,7 @@ class LegRunner:
         entry = self._entries[ref.server]
         with self._holding_for(ref.server) as own:
             opening = self._client.initialize(entry, ref.version, ref.client_flags, context=context, holding=own)
-            session, _ = await _within(entry.discovery_timeout, opening)
+            session = (await _within(entry.discovery_timeout, opening)).session
         settings = self._memory.settings(*key)
         if settings is not None and not self._memory.is_over(ref):
             await _quietly(self._restore(entry, session, settings, context), entry.discovery_timeout)

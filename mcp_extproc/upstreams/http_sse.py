@@ -85,7 +85,7 @@ async def _of_any_replica(question: Callable[[], Awaitable[bool]], times: int) -
 
 async def _refuses(client: UpstreamClient, entry: CatalogEntry) -> bool:
     try:
-        session, _ = await client.initialize(entry, versions.LATEST, frozenset())
+        session = (await client.initialize(entry, versions.LATEST, frozenset())).session
     except UnexpectedStatus as error:
         return error.status in _REFUSED
     await client.end(entry, session)

@@ -42,5 +42,6 @@ async def alpha() -> AsyncIterator[ScriptedServer]:
 
 @pytest.fixture
 async def beta() -> AsyncIterator[ScriptedServer]:
-    async with ScriptedServer("beta") as server:
+    """One whose ``initialize`` has Envoy expect event streams, of all servers of the session."""
+    async with ScriptedServer("beta", begins_in_events=True) as server:
         yield server

@@ -13,7 +13,15 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import NAMESPACE, READS_ALL, READS_EVENTS, READS_KEY, RESPONSE_KEY, RESPONSE_NAMESPACE
+from mcp_extproc.contract import (
+    NAMESPACE,
+    READS_ALL,
+    READS_EVENTS,
+    READS_HERE,
+    READS_KEY,
+    RESPONSE_KEY,
+    RESPONSE_NAMESPACE,
+)
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render import processors
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
@@ -56,8 +64,8 @@ async def says_nothing_of_meaning(requests: Any, context: Any) -> AsyncIterator[
 ENDS = [ends_in_good_terms, breaks_off, says_nothing, says_nothing_of_meaning]
 
 
-def forwarding(reads: str) -> Process:
-    """Sends a call to the server."""
+def forwarding(reads: str, reading: Process) -> Process:
+    """Sends a call to the server. Its response may come along on the same stream."""
 
     async def forwards(requests: Any, context: Any) -> AsyncIterator[pb.ProcessingResponse]:
         async for message in requests:
@@ -75,6 +83,8 @@ def forwarding(reads: str) -> Process:
                 }
                 answer.dynamic_metadata.update(told)
                 yield answer
+                async for of_response in reading(requests, context):
+                    yield of_response
 
     return forwards
 
@@ -128,6 +138,9 @@ async def alpha() -> AsyncIterator[ScriptedServer]:
         yield server
 
 
+IN_EVENTS = "AAAAAAAAAAAA"
+"""It could be the id of a session whose responses come along."""
+
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo"}}
 
 
@@ -147,16 +160,17 @@ async def test_while_a_request_is_decided(
 
 # Ending in good terms lets a response pass, too. No worker does that before it has answered (tests/extproc).
 @pytest.mark.parametrize("reading", [breaks_off, says_nothing, says_nothing_of_meaning])
-@pytest.mark.parametrize("reads", [READS_ALL, READS_EVENTS])
+@pytest.mark.parametrize("reads", [READS_ALL, READS_EVENTS, READS_HERE])
 async def test_while_a_response_is_read(
     tmp_path: Path, alpha: ScriptedServer, reading: Process, reads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server has answered; of what it said nothing reaches the client unread."""
     monkeypatch.setattr(processors, "MESSAGE_TIMEOUT", 0.3)
-    async with gateway(tmp_path, alpha, forwarding(reads), reading) as client:
-        if reads == READS_EVENTS:
+    async with gateway(tmp_path, alpha, forwarding(reads, reading), reading) as client:
+        if reads != READS_ALL:
             alpha.on["tools/call"] = in_events
-        answer = await client.post(CALL)
+        session = {"mcp_session_id": IN_EVENTS} if reads == READS_HERE else {}
+        answer = await client.post(CALL, **session)
         assert len(alpha.calls("tools/call")) == 1
         assert answer.status == 200
         assert answer.headers["content-type"] == "application/json"

@@ -111,7 +111,9 @@ def test_local_counters_are_shared_with_batches(tmp_path: Path) -> None:
 def test_without_policies_nothing_is_added(tmp_path: Path) -> None:
     resources = rendered(tmp_path)
     routes = managers(resources)["mcp"]["routeConfig"]["virtualHosts"][0]["routes"]
-    assert [route["name"] for route in routes] == ["mcp/a", "mcp/endpoint/streams", "mcp/endpoint", "mcp/other"]
+    assert [route["name"] for route in routes] == [
+        "mcp/a", "mcp/endpoint/streams", "mcp/endpoint/events", "mcp/endpoint", "mcp/other",
+    ]  # fmt: skip
     assert [cluster["name"] for cluster in resources["clusters"]] == ["mcp/a", "mcp_extproc", "mcp_nowhere"]
     assert "requestAttributes" not in json.dumps(managers(resources)["mcp"])
 
@@ -122,16 +124,19 @@ def test_a_request_that_passed_undecided_goes_nowhere(tmp_path: Path) -> None:
     routes = managers(resources)["mcp"]["routeConfig"]["virtualHosts"][0]["routes"]
     assert [route["name"] for route in routes] == [
         "mcp/a",
+        "mcp_act/a/events",
         "mcp_act/a",
         "mcp_act/endpoint/streams",
+        "mcp_act/endpoint/events",
         "mcp_act/endpoint",
         "mcp_judge/endpoint/streams",
+        "mcp_judge/endpoint/events",
         "mcp_judge/endpoint",
         "mcp/other",
     ]
     keys = [[m["path"][0]["key"] for m in route["match"].get("dynamicMetadata", [])] for route in routes]
-    assert keys == [["server", "forwarded"], ["shown", "server"], ["shown"], ["shown"], [], [], []]
-    assert [route["route"]["cluster"] for route in routes[:6]] == ["mcp/a", *["mcp_nowhere"] * 5]
+    assert keys == [["server", "forwarded"], *[["shown", "server"]] * 2, *[["shown"]] * 3, [], [], [], []]
+    assert [route["route"]["cluster"] for route in routes[:9]] == ["mcp/a", *["mcp_nowhere"] * 8]
     [nowhere] = [cluster for cluster in resources["clusters"] if cluster["name"] == "mcp_nowhere"]
     assert "loadAssignment" not in nowhere
     assert set(routes[-1]["typedPerFilterConfig"]) == {"mcp_judge", EXT_PROC}

@@ -10,9 +10,10 @@ from typing import Any, cast
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.certificates import Certificates
-from mcp_extproc.extproc.exchange import Answers, Processor
+from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
+from mcp_extproc.extproc.shared import Answers
 from tests.support.processes import free_port
 
 BODY_BYTES = 8 << 20
@@ -26,6 +27,7 @@ class Echo:
     def __init__(self, counts: Producer) -> None:
         self._counts = counts
         self.decided = True
+        self.is_over = False
 
     def receive(self, raw: bytes) -> Answers:
         request = pb.ProcessingRequest.FromString(raw)

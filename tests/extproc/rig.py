@@ -13,9 +13,10 @@ from mcp_extproc.address import Address, TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import RESPONSE_KEY, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.extproc.exchange import Processor, Upstreams
+from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
+from mcp_extproc.extproc.shared import Upstreams
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.mcp.sessions import Sealer, Session, UpstreamSession
@@ -30,6 +31,7 @@ from tests.support.rawclient import (
     RawClient,
     RawExchange,
     common,
+    headers_message,
     kind,
     request_fields,
     rpc,
@@ -99,6 +101,8 @@ class Rig(Generic[U]):
         self.upstreams = upstreams
         self.server = server
         self.client = client
+        self.brings_response = False
+        """Whether responses come along on the streams of their requests."""
         self._sealer = sealer
 
     def token(self, **upstreams: UpstreamSession) -> str:
@@ -120,7 +124,10 @@ class Rig(Generic[U]):
     async def posted(self, body: bytes, fields: Fields | None = None) -> RawExchange:
         """An exchange whose body was sent; the answer is still to be read."""
         exchange = self.client.exchange()
-        await exchange.send_headers(self.fields() if fields is None else fields)
+        head = headers_message(self.fields() if fields is None else fields)
+        if self.brings_response:
+            head.protocol_config.response_body_mode = pb.ProcessingMode.STREAMED
+        await exchange.send(head)
         await exchange.send_body(body)
         return exchange
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import NoReturn
 
 import pytest
 
-from mcp_extproc.contract import RESPONSE_KEY
+from mcp_extproc.contract import READS_EVENTS, READS_HERE, READS_KEY, RESPONSE_KEY, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT
@@ -21,12 +22,14 @@ WEATHER = UpstreamSession("2025-11-25", "w-1", frozenset({"tools"}))
 
 
 class Response:
-    """The response to a forwarded call, on the stream that Envoy opens for it."""
+    """The response to a forwarded call, on the stream of its request, or on the one that Envoy opens for it."""
 
-    def __init__(self, rig: Rig[FakeUpstreams], forwarded: pb.ProcessingResponse) -> None:
+    def __init__(
+        self, rig: Rig[FakeUpstreams], forwarded: pb.ProcessingResponse, exchange: RawExchange | None = None
+    ) -> None:
         self._rig = rig
         self._forwarded = forwarded
-        self._exchange: RawExchange | None = None
+        self._exchange = exchange
 
     @property
     def exchange(self) -> RawExchange:
@@ -37,17 +40,30 @@ class Response:
         """The answer to the response's head."""
         fields = [(":status", status), ("content-type", content_type)]
         head = pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields)))
-        self._exchange = await self._rig.response_to(self._forwarded, head)
+        if self._exchange is None:
+            self._exchange = await self._rig.response_to(self._forwarded, head)
+        else:
+            await self._exchange.send(head)
         return await self._exchange.receive()
 
 
 async def forwarding(rig: Rig[FakeUpstreams], body: bytes, token: str) -> Response:
-    """A request that was forwarded. Its own stream is over."""
+    """A request that was forwarded. Its own stream is over, unless the response comes along on it."""
     exchange = await rig.posted(body, rig.fields(mcp_session_id=token))
     answer = await exchange.receive()
     assert kind(answer) == "request_headers"
+    if rig.brings_response:
+        return Response(rig, answer, exchange)
     assert (await exchange.end()).name == "OK"
     return Response(rig, answer)
+
+
+@pytest.fixture(params=[False, True], ids=["by itself", "with its request"])
+async def rig(transport: Transport, request: pytest.FixtureRequest) -> AsyncIterator[Rig[FakeUpstreams]]:
+    """In both arrangements."""
+    async with rigs.rig(transport, rigs.fakes) as running:
+        running.brings_response = request.param
+        yield running
 
 
 @pytest.fixture
@@ -175,10 +191,44 @@ async def test_a_stream_without_an_answer_ends_with_an_error(forwarded: Response
     assert (error["id"], error["error"]["code"]) == (1, -32603)
 
 
-async def test_a_body_that_was_not_ordered_is_not_read(forwarded: Response) -> None:
+async def test_a_body_that_is_not_read_is_not_asked_for(forwarded: Response) -> None:
+    """Envoy passes it on once the stream is over."""
     await send_head(forwarded, "text/html")
-    await forwarded.exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=b"{}", end_of_stream=True)))
-    assert not (await forwarded.exchange.receive()).response_body.HasField("response")
+    assert (await forwarded.exchange.code()).name == "OK"
+
+
+async def test_a_response_that_never_has_to_be_read(rig: Rig[FakeUpstreams]) -> None:
+    """Of a server without sessions: nothing of it is asked for."""
+    token = rig.token(github=UpstreamSession("2025-11-25", None, frozenset({"tools"})), weather=WEATHER)
+    exchange = await rig.posted(call(), rig.fields(mcp_session_id=token))
+    answer = await exchange.receive()
+    assert RESPONSE_NAMESPACE not in answer.dynamic_metadata.fields
+    if not rig.brings_response:
+        await exchange.half_close()
+    assert (await exchange.code()).name == "OK"
+
+
+async def test_an_answer_of_envoys_own_in_front_of_us(rig: Rig[FakeUpstreams]) -> None:
+    """Where responses come along, so does a denial by a filter that is asked first. The request never came here."""
+    exchange = rig.client.exchange()
+    head = response_head("403")
+    if rig.brings_response:
+        head.protocol_config.response_body_mode = pb.ProcessingMode.STREAMED
+    await exchange.send(head)
+    answer = await exchange.receive()
+    assert (kind(answer) == "response_headers") == rig.brings_response
+    assert not answer.response_headers.HasField("response")
+    if not rig.brings_response:
+        assert error_of(answer)["error"]["code"] == -32603
+        await exchange.half_close()
+    assert (await exchange.code()).name == "OK"
+
+
+async def test_which_stream_has_the_response_is_told(rig: Rig[FakeUpstreams]) -> None:
+    """Envoy opens one for it, or not; an error of its own looks the same."""
+    exchange = await rig.posted(call())
+    told = (await exchange.receive()).dynamic_metadata.fields[RESPONSE_NAMESPACE].struct_value.fields
+    assert told[READS_KEY].string_value == (READS_HERE if rig.brings_response else READS_EVENTS)
 
 
 async def test_a_stream_that_says_nothing_ends_with_an_error(rig: Rig[FakeUpstreams]) -> None:
@@ -210,11 +260,11 @@ async def test_a_bug_answers_the_call(
     assert (await forwarded.exchange.end()).name == "OK"
 
 
-async def test_any_worker_reads_a_response(rig: Rig[FakeUpstreams], transport: Transport) -> None:
+async def test_any_worker_reads_a_response(transport: Transport) -> None:
     """All that it needs comes with it: here to one that knows nothing of the session."""
-    request = await rig.posted(call(), rig.fields(mcp_session_id=rig.token(github=GITHUB, weather=WEATHER)))
-    answer = await request.receive()
-    async with rigs.rig(transport, rigs.fakes) as other:
+    async with rigs.rig(transport, rigs.fakes) as rig, rigs.rig(transport, rigs.fakes) as other:
+        request = await rig.posted(call(), rig.fields(mcp_session_id=rig.token(github=GITHUB, weather=WEATHER)))
+        answer = await request.receive()
         response = Response(other, answer)
         assert is_ordered(await response.head("text/event-stream"))
         link = {"type": "resource_link", "uri": "file:///a", "name": "a"}
@@ -224,13 +274,12 @@ async def test_any_worker_reads_a_response(rig: Rig[FakeUpstreams], transport: T
         assert [context.request_id for context in other.upstreams.in_background] == [b"1"]
 
 
-async def test_of_a_server_that_is_not_served_any_more(rig: Rig[FakeUpstreams], transport: Transport) -> None:
+async def test_of_a_server_that_is_not_served_any_more(transport: Transport) -> None:
     """The configuration changed while it answered."""
-    request = await rig.posted(call(id="q"), rig.fields(mcp_session_id=rig.token(github=GITHUB, weather=WEATHER)))
-    answer = await request.receive()
-    async with rigs.rig(
-        transport, rigs.fakes, rigs.configuration(servers={"weather": rigs.SERVERS["weather"]})
-    ) as other:
+    without = rigs.configuration(servers={"weather": rigs.SERVERS["weather"]})
+    async with rigs.rig(transport, rigs.fakes) as rig, rigs.rig(transport, rigs.fakes, without) as other:
+        request = await rig.posted(call(id="q"), rig.fields(mcp_session_id=rig.token(github=GITHUB, weather=WEATHER)))
+        answer = await request.receive()
         head = await Response(other, answer).head("text/event-stream")
         assert error_of(head)["id"] == "q"
 

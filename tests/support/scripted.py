@@ -57,6 +57,8 @@ class ScriptedServer:
     """The path and query at which alone it answers; from others it redirects there."""
     received: list[Received] = field(default_factory=list)
     sessions: set[str] = field(default_factory=set)
+    begins_in_events: bool = False
+    """Answers ``initialize`` with an event stream: the gateway expects others to come so, too."""
     port: int = 0
     """Where it listens. By default at a port that servers of this name have, one after the other."""
     address: str = "127.0.0.1"
@@ -157,7 +159,7 @@ class ScriptedServer:
             session = f"{self.name}-{secrets.token_hex(8)}"
             self.sessions.add(session)
             response.headers["mcp-session-id"] = session
-        return response
+        return as_event(response) if self.begins_in_events else response
 
     def _tools(self, message: dict[str, Any]) -> web.Response:
         cursor = (message.get("params") or {}).get("cursor")
@@ -176,6 +178,13 @@ def tool(name: str, **extra: Any) -> dict[str, Any]:
 def answer(message: dict[str, Any], **members: Any) -> web.Response:
     """A JSON-RPC response as JSON."""
     return web.json_response({"jsonrpc": "2.0", "id": message["id"], **members})
+
+
+def as_event(response: web.Response) -> web.Response:
+    """The same answer as an event stream."""
+    assert isinstance(response.body, bytes)
+    kept = {name: value for name, value in response.headers.items() if name.lower().startswith("mcp-")}
+    return web.Response(body=b"data: %s\n\n" % response.body, content_type="text/event-stream", headers=kept)
 
 
 def echo(message: dict[str, Any]) -> web.Response:

@@ -447,10 +447,10 @@ async def _request(
 async def two(
     start: Callable[..., Any], *, keeps_events: bool = False, **config: Any
 ) -> AsyncIterator[tuple[StreamingServer, StreamingServer, TestGateway]]:
-    """Two servers, ``alpha`` and ``beta``, behind one gateway."""
+    """Two servers, ``alpha`` and ``beta``, behind one gateway. Because of ``beta``, Envoy expects event streams."""
     async with (
         StreamingServer("alpha", keeps_events=keeps_events) as alpha,
-        StreamingServer("beta", keeps_events=keeps_events) as beta,
+        StreamingServer("beta", keeps_events=keeps_events, begins_in_events=True) as beta,
         start({"alpha": alpha.url, "beta": beta.url}, **config) as gateway,
     ):
         yield alpha, beta, gateway

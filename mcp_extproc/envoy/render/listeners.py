@@ -33,6 +33,7 @@ from mcp_extproc.envoy.layout import (
 )
 from mcp_extproc.envoy.render import cors, downstream, local_replies, policies, processors, resilience, routes, sticky
 from mcp_extproc.envoy.render.access_log import access_log
+from mcp_extproc.envoy.render.arrangements import EXT_PROC
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header
 
 MESSAGE_TIMEOUT = 5.0
@@ -75,7 +76,7 @@ def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool)
     namespaces = config.more_namespaces
     deciding = processors.deciding(layout, namespaces, is_judged=judges_first)
     decided = [
-        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(deciding)),
+        HttpFilter(name=EXT_PROC, typed_config=any_of(deciding)),
         HttpFilter(name=routes.RESPONSES, typed_config=any_of(processors.reading(layout))),
         HttpFilter(name=routes.LENGTH, typed_config=any_of(_lengths(config))),
     ]
@@ -140,7 +141,7 @@ def _repair(config: GatewayConfig, layout: Layout) -> Listener:
     filters = [
         *([HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse()))] if ejects else []),
         *sticky.repair_filters(config),
-        HttpFilter(name=routes.EXT_PROC, typed_config=any_of(processors.repairing(layout))),
+        HttpFilter(name=EXT_PROC, typed_config=any_of(processors.repairing(layout))),
         *sticky.sub_request_filters(config),
     ]
     local = local_replies.repair_replies() if any(map(resilience.fails_over, servers)) else None

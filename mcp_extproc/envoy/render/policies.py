@@ -14,13 +14,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.envoy_message import Raw
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
-from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher, Route, RouteAction, RouteMatch
-from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
-    ExtProcOverrides,
-    ExtProcPerRoute,
-    ProcessingMode,
-    ProcessingModeHeaderSendMode,
-)
+from mcp_extproc.envoy._api.config_route_v3 import Route, RouteAction, RouteMatch
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.type_matcher_v3 import (
     MetadataMatcher,
@@ -31,16 +25,11 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
 from mcp_extproc.envoy.layout import LISTENER
 from mcp_extproc.envoy.message import Any
 from mcp_extproc.envoy.render import cors, rate_limits, verbatim
-from mcp_extproc.envoy.render.typed import any_of, seconds
-
-EXT_PROC = "envoy.filters.http.ext_proc"
-"""Name of the filter that decides."""
+from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, STREAM
+from mcp_extproc.envoy.render.typed import seconds
 
 JUDGE = "mcp_judge"
 """Name of the filter of the first pass."""
-
-STREAMS = "/streams"
-"""End of the names of routes for GETs."""
 
 NOWHERE = "mcp_nowhere"
 """A cluster without endpoints. Filters such as cors and ratelimit ignore requests whose route is a direct response."""
@@ -94,7 +83,7 @@ class EndpointRoutes:
     calls: Mapping[str, Route]
     """By server: where a request goes once the gateway has decided."""
     first: Sequence[Route]
-    """One for each endpoint, until then."""
+    """Of each endpoint, until then: one for each arrangement (:mod:`mcp_extproc.envoy.render.arrangements`)."""
 
 
 def through(config: GatewayConfig, routes: EndpointRoutes, *, judges_first: bool) -> list[Route]:
@@ -114,7 +103,12 @@ def through(config: GatewayConfig, routes: EndpointRoutes, *, judges_first: bool
         route.match.dynamic_metadata.append(_is_true("forwarded"))
     for route in routes.first:
         route.name = f"{JUDGE_ROUTE}{route.name.removeprefix(f'{LISTENER}/')}"
-    judged = [*(_judged(config, name) for name in config.servers), _judged_stream(config), _judged(config, None)]
+    judged = [
+        arrangement.on(_judged(config, server))
+        for server in (*config.servers, None)
+        for arrangement in ARRANGEMENTS
+        if server is None or arrangement is not STREAM  # GETs belong to no server
+    ]
     return [*routes.calls.values(), *judged, *routes.first]
 
 
@@ -132,29 +126,6 @@ def _judged(config: GatewayConfig, server: str | None) -> Route:
         response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
         typed_per_filter_config=configs,
     )
-
-
-def _judged_stream(config: GatewayConfig) -> Route:
-    """The same for GETs, which belong to no server."""
-    route = _judged(config, None)
-    route.name += STREAMS
-    assert route.match is not None
-    route.match.headers.append(is_get())
-    route.typed_per_filter_config |= {EXT_PROC: without_body()}
-    return route
-
-
-def is_get() -> HeaderMatcher:
-    """Only GETs."""
-    return HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET"))
-
-
-def without_body() -> Any:
-    """On the routes of GETs: the filter that decides may answer with an event stream. Envoy takes one in this mode only."""
-    mode = ProcessingMode(
-        request_header_mode=ProcessingModeHeaderSendMode.SEND, response_header_mode=ProcessingModeHeaderSendMode.SKIP
-    )
-    return any_of(ExtProcPerRoute(overrides=ExtProcOverrides(processing_mode=mode)))
 
 
 def _per_filter(configs: Mapping[str, Raw]) -> dict[str, Any]:

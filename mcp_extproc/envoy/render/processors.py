@@ -1,7 +1,8 @@
 """Envoy's filters that ask a worker (ext_proc), one for each kind of exchange.
 
 A call is one message of ours: the filter that decides sends headers and body without waiting, and the worker answers once.
-Its stream is over then. A response that has to be read has a filter and a stream of its own.
+Its stream is over then, or goes on with the response (:mod:`mcp_extproc.envoy.render.arrangements`). Where it is over, a
+response that has to be read has a filter and a stream of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from mcp_extproc.contract import (
     NAMESPACE,
     READS_ALL,
     READS_KEY,
+    READS_LATER,
     RESPONSE_KEY,
     RESPONSE_NAMESPACE,
 )
@@ -62,7 +64,7 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import MatcherMatcherListPredica
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import RegexMatcher as XdsRegexMatcher
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStringMatcher
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout
-from mcp_extproc.envoy.render import routes
+from mcp_extproc.envoy.render.arrangements import EXT_PROC, REQUEST_ALONE
 from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of
 from mcp_extproc.envoy.render.typed import ZERO, any_of, extension, seconds
 from mcp_extproc.mcp import transport
@@ -85,7 +87,7 @@ def deciding(layout: Layout, more_namespaces: Sequence[str], *, is_judged: bool)
         is_judged: whether policies come before it. The worker recognizes that by the route's name.
     """
     processor = _processor(layout, (RESPONSE_NAMESPACE, *more_namespaces), told_route=is_judged)
-    processor.processing_mode = _mode(request=_SEND, request_body=ProcessingModeBodySendMode.STREAMED)
+    processor.processing_mode = REQUEST_ALONE.mode
     processor.send_body_without_waiting_for_header_response = True
     return processor
 
@@ -136,15 +138,15 @@ def reading(layout: Layout) -> ExtensionWithMatcher:
     processor.grpc_service.initial_metadata.append(HeaderValue(key=RESPONSE_KEY, value="1"))
     any_status = XdsStringMatcher(safe_regex=XdsRegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=".+"))
     is_read = one_of(
-        all_of(has_status("200"), of_type(transport.SSE), _says(ValueMatcher(present_match=True))),
+        all_of(has_status("200"), of_type(transport.SSE), _says(StringMatcher(prefix=READS_LATER))),
         all_of(
             has("status", HttpResponseStatusCodeMatchInput(), any_status),
-            _says(ValueMatcher(string_match=StringMatcher(exact=READS_ALL))),
+            _says(StringMatcher(exact=READS_ALL)),
         ),
     )
     skip = MatcherOnMatch(action=XdsExtension(name="skip", typed_config=any_of(SkipFilter())))
     return ExtensionWithMatcher(
-        extension_config=extension(routes.EXT_PROC, processor),
+        extension_config=extension(EXT_PROC, processor),
         xds_matcher=Matcher(
             matcher_list=MatcherMatcherList(
                 matchers=[MatcherMatcherListFieldMatcher(predicate=negation(is_read), on_match=skip)]
@@ -153,13 +155,15 @@ def reading(layout: Layout) -> ExtensionWithMatcher:
     )
 
 
-def _says(value: ValueMatcher) -> Predicate:
+def _says(text: StringMatcher) -> Predicate:
     """What the worker wrote about the response."""
     read = DynamicMetadataInput(filter=RESPONSE_NAMESPACE, path=[DynamicMetadataInputPathSegment(key=READS_KEY)])
     return Predicate(
         single_predicate=Single(
             input=XdsExtension(name="metadata", typed_config=any_of(read)),
-            custom_match=XdsExtension(name="metadata", typed_config=any_of(Metadata(value=value))),
+            custom_match=XdsExtension(
+                name="metadata", typed_config=any_of(Metadata(value=ValueMatcher(string_match=text)))
+            ),
         )
     )
 
@@ -192,18 +196,10 @@ def headers_first() -> ProcessingMode:
 
     With another mode for bodies than NONE, requests would lose their content-length.
     """
-    return _mode(request=_SEND)
-
-
-def _mode(
-    *,
-    request: ProcessingModeHeaderSendMode,
-    request_body: ProcessingModeBodySendMode = ProcessingModeBodySendMode.NONE,
-) -> ProcessingMode:
     return ProcessingMode(
-        request_header_mode=request,
+        request_header_mode=_SEND,
         response_header_mode=_SKIP,
-        request_body_mode=request_body,
+        request_body_mode=ProcessingModeBodySendMode.NONE,
         response_body_mode=ProcessingModeBodySendMode.NONE,
         request_trailer_mode=_SKIP,
         response_trailer_mode=_SKIP,

@@ -31,11 +31,11 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
 )
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, cluster_name, repair_host
 from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, resilience, sticky
+from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC
 from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 
 BUFFER = "envoy.filters.http.buffer"
-EXT_PROC = policies.EXT_PROC
 RESPONSES = "mcp_responses"
 """Reads the responses that have to be read."""
 LENGTH = "mcp_length"
@@ -74,7 +74,7 @@ def endpoint_routes(config: GatewayConfig) -> EndpointRoutes:
     return EndpointRoutes(
         calls={name: _call_route(config, name) for name in config.servers},
         first=[
-            render(endpoint) for endpoint in endpoints(config) for render in (_endpoint_stream_route, _endpoint_route)
+            arrangement.on(_endpoint_route(endpoint)) for endpoint in endpoints(config) for arrangement in ARRANGEMENTS
         ],
     )
 
@@ -222,16 +222,6 @@ def _endpoint_route(endpoint: Endpoint) -> Route:
         response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
         typed_per_filter_config=cors.policy(endpoint),
     )
-
-
-def _endpoint_stream_route(endpoint: Endpoint) -> Route:
-    """For GETs, which the worker may answer with an event stream."""
-    route = _endpoint_route(endpoint)
-    route.name += policies.STREAMS
-    assert route.match is not None
-    route.match.headers.append(policies.is_get())
-    route.typed_per_filter_config |= {EXT_PROC: policies.without_body()}
-    return route
 
 
 def _other_route(config: GatewayConfig) -> Route:

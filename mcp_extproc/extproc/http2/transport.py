@@ -441,6 +441,8 @@ class _Process:
             self._link.connection.consumed(event.stream, event.size)
             if len(messages) == 1 and not self._queue and not self._gone:
                 self._receive(messages[0])
+                if self._exchange.is_over:
+                    self._go_on()
                 return
         else:
             # Read later, so that a client that does not wait for responses fills its window instead of our memory.
@@ -470,9 +472,9 @@ class _Process:
         pass  # It may finish.
 
     def _go_on(self) -> None:
-        while self._queue and self._task is None and not self._gone:
+        while self._queue and self._task is None and not self._gone and not self._exchange.is_over:
             self._receive(self._queue.popleft())
-        if self._ended and self._task is None and not self._gone and not self._queue:
+        if self._task is None and not self._gone and (self._exchange.is_over or (self._ended and not self._queue)):
             self._finish()
 
     def _receive(self, message: bytes) -> None:

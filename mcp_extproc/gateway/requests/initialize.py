@@ -13,6 +13,8 @@ from mcp_extproc.gateway.effects import BeginSession
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import Opened, OpenLeg, Outcome, ref_to
+from mcp_extproc.gateway.relay import reading
+from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, jsontext, versions
@@ -93,7 +95,7 @@ def _opened(
     outcomes: Sequence[Outcome],
 ) -> Reply:
     failed = merge.failures(outcomes)
-    token, session_id = services.sealer.seal(session)
+    token, session_id = services.sealer.seal(session, in_events=_is_answered_in_events(session, outcomes))
     offered = [server.capabilities for server in session.upstreams.values()]
     value: dict[str, Any] = {
         "protocolVersion": session.version,
@@ -107,6 +109,16 @@ def _opened(
     reply = replies.result(id, value, facts, replies.failure_notes(outcomes), (("mcp-session-id", token),))
     refs = tuple(ref_to(name, session_id, session) for name in served.catalog.entries)
     return replace(reply, effects=(BeginSession(session_id, session.expires, refs),))
+
+
+def _is_answered_in_events(session: Session, outcomes: Sequence[Outcome]) -> bool:
+    """Whether servers will answer calls with event streams that have to be read, as far as it shows in how they answered
+    this. A server whose session comes later, or that answers otherwise then, is read all the same."""
+    view = ClientView("", session.version, session.client_flags)
+    return any(
+        isinstance(outcome, Opened) and outcome.streamed and reading.reads_events(view, outcome.session)
+        for outcome in outcomes
+    )
 
 
 def _client_flags(request: Request, version: str) -> Flags:

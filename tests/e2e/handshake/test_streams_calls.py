@@ -268,6 +268,44 @@ async def test_answers_that_need_no_reading_pass_python_by(
         assert _readings(capfd.readouterr().err) == {"whole": "1", "events": "1"}
 
 
+async def test_answers_come_along_where_event_streams_are_expected(
+    start_own: StartGateway, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On the request's stream, which ends where nothing is to be read. Of JSON the worker looks at the head alone."""
+    async with (
+        StreamingServer("alpha", capabilities={"tools": {}}, begins_in_events=True) as alpha,
+        StreamingServer("beta", stateless=True, capabilities={"tools": {}}) as beta,
+        start_own({"alpha": alpha.url, "beta": beta.url}) as gateway,
+    ):
+        session = await gateway.initialize()
+        alpha.on["tools/call"] = beta.on["tools/call"] = _echo_in_json
+        assert await _messages_for(gateway, session, "beta__echo") == 2
+        # Envoy waits for no answer to the head.
+        assert 3 <= await _messages_for(gateway, session, "alpha__echo") <= 5
+        alpha.on["tools/call"] = beta.on["tools/call"] = _echo_in_events
+        assert await _messages_for(gateway, session, "beta__echo") == 2
+        assert await _messages_for(gateway, session, "alpha__echo") > 3
+    assert _readings(capfd.readouterr().err) == {"pass": "1", "events": "1"}
+
+
+@pytest.mark.parametrize("size", [0, 100_000, 2_000_000])
+async def test_json_where_event_streams_are_expected(start: StartGateway, size: int) -> None:
+    """Envoy has sent pieces of it by the time that the worker ends the exchange."""
+    text = "x" * size
+
+    async def answers(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        result = {"content": [{"type": "text", "text": text}]}
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result})
+
+    async with StreamingServer("alpha", begins_in_events=True) as alpha, start({"alpha": alpha.url}) as gateway:
+        alpha.on["tools/call"] = answers
+        session = await gateway.initialize()
+        calls = (gateway.rpc("tools/call", {"name": "alpha__echo"}, id=id, mcp_session_id=session) for id in range(20))
+        for id, found in enumerate(await asyncio.gather(*calls)):
+            assert found.json["id"] == id
+            assert found.json["result"]["content"][0]["text"] == text
+
+
 def _readings(log: str) -> dict[str, str]:
     """The worker's counts of what it did with responses, of its last line."""
     return dict(re.findall(r'"mcp\.response\{reading=(\w+)\}":(\d+)', log))

@@ -244,8 +244,9 @@ def test_filters_are_disabled_but_on_the_endpoints_first_route() -> None:
     }
     every = {item["name"] for item in ours}
     assert enabling == {
-        "mcp/upgrade": {"mcp/marker"}, "mcp_judge/endpoint/streams": every, "mcp_judge/endpoint": every,
-    }  # fmt: skip
+        "mcp/upgrade": {"mcp/marker"},
+        **dict.fromkeys(("mcp_judge/endpoint/streams", "mcp_judge/endpoint/events", "mcp_judge/endpoint"), every),
+    }
 
 
 def test_several_virtual_hosts() -> None:
@@ -396,7 +397,7 @@ def test_another_route_for_the_path(match: Data) -> None:
 def test_a_route_for_other_paths_too_is_no_conflict(match: Data) -> None:
     manager = manager_of(loaded(attached(bootstrap(routes=[{"name": "theirs", "match": match}]))))
     assert [route["name"] for route in manager["route_config"]["virtual_hosts"][0]["routes"]] == [
-        "mcp/upgrade", "mcp/notes", "mcp/endpoint/streams", "mcp/endpoint", "theirs",
+        "mcp/upgrade", "mcp/notes", "mcp/endpoint/streams", "mcp/endpoint/events", "mcp/endpoint", "theirs",
     ]  # fmt: skip
 
 

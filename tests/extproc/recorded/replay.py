@@ -64,6 +64,8 @@ class Played:
     """Of the lean transport, too."""
     refused: set[Key] = field(default_factory=set)
     """What Envoy began on a connection whose worker had said GOAWAY meanwhile. It begins anew elsewhere."""
+    over_early: set[Key] = field(default_factory=set)
+    """What the worker ended before Envoy did, as nothing more of it had to be seen."""
 
 
 def _nothing_yet(script: Script) -> Played:
@@ -97,8 +99,7 @@ class _Wire(asyncio.Transport):
             elif isinstance(frame, HeadersFrame):
                 self._on_headers(frame)
             elif isinstance(frame, RstStreamFrame):
-                assert frame.error_code == ErrorCodes.REFUSED_STREAM, frame
-                self._played.refused.add(Key(self._number, frame.stream_id))
+                self._on_reset(frame)
             elif isinstance(frame, GoAwayFrame):
                 assert frame.error_code == ErrorCodes.NO_ERROR, frame
 
@@ -109,6 +110,15 @@ class _Wire(asyncio.Transport):
             assert not part[0]
             self._answers(frame.stream_id).messages.append(bytes(part[5:end]))
             del part[:end]
+
+    def _on_reset(self, frame: RstStreamFrame) -> None:
+        if frame.error_code == ErrorCodes.NO_ERROR:
+            # The worker needs nothing more of an exchange that Envoy has not ended (RFC 9113, section 8.1).
+            assert self._answers(frame.stream_id).status == (0, "")
+            self._played.over_early.add(Key(self._number, frame.stream_id))
+        else:
+            assert frame.error_code == ErrorCodes.REFUSED_STREAM, frame
+            self._played.refused.add(Key(self._number, frame.stream_id))
 
     def _on_headers(self, frame: HeadersFrame) -> None:
         assert "END_HEADERS" in frame.flags
@@ -309,7 +319,7 @@ class _Client:
     def __init__(self, channel: grpc.aio.Channel, script: Script, like: Played, played: Played) -> None:
         self._channel = channel
         self._script = script
-        self._refused = like.refused
+        self._like = like
         self._progress = {key: iter(progress) for key, progress in like.progress.items()}
         self._played = played
         self._calls: dict[Key, Any] = {}
@@ -320,7 +330,7 @@ class _Client:
     async def play(self) -> None:
         """Session by session, as only what is said in the same one can change an answer."""
         sessions: dict[str, list[Step]] = defaultdict(list)
-        refused = self._refused
+        refused = self._like.refused
         for steps in self._script.steps:
             for key, step in steps:
                 if key in refused:
@@ -345,12 +355,14 @@ class _Client:
             return
         call, answers = self._calls[key], self._played.answers[key]
         if isinstance(step, Message):
-            await call.write(step.payload)
+            if not (key in self._like.over_early and _is_unread(step.payload)):
+                await call.write(step.payload)
         elif key not in self._half_closed:
             self._half_closed.add(key)
-            await call.done_writing()
-            if isinstance(step, End):
+            if isinstance(step, End) or key in self._like.over_early:
                 self._ended.add(key)
+            with contextlib.suppress(asyncio.InvalidStateError):  # the worker was first
+                await call.done_writing()
         while len(answers.messages) < expected:
             answer = await call.read()
             assert answer is not grpc.aio.EOF, f"grpcio answers less to {key}"
@@ -368,6 +380,11 @@ class _Client:
             while (answer := await call.read()) is not grpc.aio.EOF:
                 answers.messages.append(answer)
         return (await call.code()).value[0], await call.details()
+
+
+def _is_unread(payload: bytes) -> bool:
+    """Whether this may come once an exchange is over: Envoy does not wait for the answer to a response's head."""
+    return pb.ProcessingRequest.FromString(payload).WhichOneof("request") in ("response_body", "response_trailers")
 
 
 def _goes_on(answers: Answers) -> bool:

@@ -34,7 +34,7 @@ class Quiet(ScriptedServer):
 
 @dataclass
 class Talkative(Quiet):
-    """A server with sessions and every capability."""
+    """A server with sessions and every capability. Every other session begins with an event stream."""
 
     name: str = "alpha"
     capabilities: dict[str, Any] = field(
@@ -63,6 +63,10 @@ class Talkative(Quiet):
             "logging/setLevel": _fixed({}),
             "tools/call": self._call,
         }
+
+    def _initialize(self, message: dict[str, Any]) -> web.Response:
+        self.begins_in_events = not self.begins_in_events
+        return super()._initialize(message)
 
     async def _call(self, request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         arguments = message["params"].get("arguments") or {}

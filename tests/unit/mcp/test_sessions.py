@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.mcp import sessions as sessions_module
-from mcp_extproc.mcp.sessions import MAX_TOKEN_CHARS, BadToken, OpenedSession, Sealer, Session, UpstreamSession
+from mcp_extproc.mcp.sessions import (
+    IN_EVENTS,
+    MAX_TOKEN_CHARS,
+    BadToken,
+    OpenedSession,
+    Sealer,
+    Session,
+    UpstreamSession,
+)
 
 NOW = 1_700_000_000.0
 SECRET = "a secret of the operator, long enough"
@@ -76,6 +84,16 @@ def test_a_session_comes_back_as_it_was(session: Session, secret: str) -> None:
 def test_the_same_session_never_gives_the_same_token() -> None:
     pairs = [SEALER.seal(session()) for _ in range(20)]
     assert len({token for token, _ in pairs}) == len({name for _, name in pairs}) == 20
+
+
+@pytest.mark.parametrize("in_events", [True, False])
+def test_a_token_says_whether_answers_are_event_streams(*, in_events: bool) -> None:
+    """To Envoy, which can't open it. The rest of the nonce is random."""
+    pairs = [SEALER.seal(session(), in_events=in_events) for _ in range(200)]
+    assert {re.fullmatch(IN_EVENTS, token) is not None for token, _ in pairs} == {in_events}
+    assert len({name for _, name in pairs}) == 200
+    assert len({token[7] for token, _ in pairs}) > 16
+    assert opened(pairs[0][0]) == session()
 
 
 def test_nothing_inside_can_be_read_from_outside() -> None:
@@ -230,7 +248,8 @@ def test_the_nonce_comes_from_the_given_source() -> None:
     sealer = Sealer(SECRET, random=lambda size: bytes(range(size)))
     token, name = sealer.seal(session())
     assert sealer.seal(session()) == (token, name)
-    assert name == hashlib.sha256(bytes(range(12))).hexdigest()[:16]
+    # But for the bit that is told.
+    assert name == hashlib.sha256(b"\x20" + bytes(range(1, 12))).hexdigest()[:16]
     assert opened(token) == session()
 
 

@@ -20,7 +20,7 @@ from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.batch_client import BatchClient
-from mcp_extproc.upstreams.client import Result, SessionLost, UpstreamClient
+from mcp_extproc.upstreams.client import Initialized, Result, SessionLost, UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.open_streams import OpenStreams
 from mcp_extproc.upstreams.stream_services import StreamServices
@@ -67,11 +67,13 @@ class FakeClient:
         *,
         context: RequestContext = NO_CONTEXT,
         holding: Holding | None = None,
-    ) -> tuple[UpstreamSession, str | None]:
+    ) -> Initialized:
         self.contexts.append(context)
         self.asked.append((entry.name, "initialize", version))
         self.declared.append(client_flags)
-        return await self._next(entry.name), f"How to use {entry.name}"
+        return Initialized(
+            await self._next(entry.name), f"How to use {entry.name}", streamed=entry.name in self.streaming
+        )
 
     async def request(
         self,

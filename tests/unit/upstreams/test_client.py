@@ -19,6 +19,7 @@ from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams import pauses
 from mcp_extproc.upstreams.client import (
+    Initialized,
     NoStream,
     SessionLost,
     StreamBusy,
@@ -77,7 +78,7 @@ async def test_streams_leave_descriptors_for_requests(monkeypatch: pytest.Monkey
         return response
 
     async with asking(get=stream) as (client, _):
-        session, _ = await client.initialize(ENTRY, "2025-11-25", frozenset())
+        session = (await client.initialize(ENTRY, "2025-11-25", frozenset())).session
 
         async def listen() -> None:
             async with client.listen(ENTRY, session, None):
@@ -111,10 +112,12 @@ OURS = (
 async def test_initialize_and_what_follows_it() -> None:
     """No session and no version before there are any."""
     async with asking() as (client, server):
-        session, instructions = await client.initialize(ENTRY, "2025-06-18", frozenset({"sampling", "sampling.tools"}))
+        session, instructions, streamed = await client.initialize(
+            ENTRY, "2025-06-18", frozenset({"sampling", "sampling.tools"})
+        )
     [known] = server.sessions
     assert session == UpstreamSession("2025-06-18", known, frozenset({"tools"}))
-    assert instructions is None
+    assert (instructions, streamed) == (None, False)
     first, second = server.received
     assert (first.http_method, first.path, second.path) == ("POST", PATH, PATH)
     assert first.message["params"]["protocolVersion"] == "2025-06-18"
@@ -410,7 +413,7 @@ async def test_what_a_server_says_is_shown_without_secrets_and_controls() -> Non
             assert caught.value.message.startswith(f"answered with error -32000: {shown}")
             assert len(caught.value.message) < 350
     async with asking(instructions="use t-12345678") as (client, _):
-        assert (await client.initialize(entry, LATEST, frozenset()))[1] == "use [redacted]"
+        assert (await client.initialize(entry, LATEST, frozenset())).instructions == "use [redacted]"
 
 
 def refusing(status: int, **headers: str) -> Handler:
@@ -480,7 +483,7 @@ async def test_a_session_that_is_not_confirmed_is_ended() -> None:
 # -- The answer to initialize -----------------------------------------------------------------------------------------------
 
 
-async def initialized(result: Any, **headers: str) -> tuple[UpstreamSession, str | None]:
+async def initialized(result: Any, **headers: str) -> Initialized:
     async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers=named)
@@ -492,8 +495,16 @@ async def initialized(result: Any, **headers: str) -> tuple[UpstreamSession, str
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
 async def test_the_servers_version_counts(version: str) -> None:
     """It is told in a header from then on (MCP lifecycle, Version Negotiation)."""
-    session, _ = await initialized({"protocolVersion": version, "capabilities": {}})
+    session, _, _ = await initialized({"protocolVersion": version, "capabilities": {}})
     assert session == UpstreamSession(version, None, frozenset())
+
+
+async def test_an_answer_in_an_event_stream() -> None:
+    """Others will come in event streams, too."""
+    result = json.dumps({"protocolVersion": LATEST, "capabilities": {}})
+    handler = stream(f'{{"jsonrpc":"2.0","id":ID,"result":{result}}}')
+    async with asking(stateless=True, on={"initialize": handler}) as (client, _):
+        assert (await client.initialize(ENTRY, LATEST, frozenset())).streamed
 
 
 @pytest.mark.parametrize("version", ["2024-10-07", "2026-07-28", "", 5, None])
@@ -509,7 +520,7 @@ async def test_what_a_server_declares() -> None:
         "capabilities": {"tools": {"listChanged": True}, "resources": {"subscribe": True}, "x": None},
         "instructions": "Do.",
     }
-    session, instructions = await initialized(result, mcp_session_id="s")
+    session, instructions, _ = await initialized(result, mcp_session_id="s")
     flags = frozenset({"tools", "tools.listChanged", "resources", "resources.subscribe", "x"})
     assert session == UpstreamSession(LATEST, "s", flags)
     assert instructions == "Do."

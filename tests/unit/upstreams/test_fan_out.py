@@ -120,6 +120,13 @@ async def test_a_leg_that_fails_leaves_the_others_alone() -> None:
     assert rig.client.declared == [FLAGS] * 3
 
 
+async def test_how_a_server_answered_is_told() -> None:
+    rig = Rig(FakeClient(a=[upstream("a")], b=[upstream("b")]))
+    rig.client.streaming = {"b"}
+    outcomes = await rig.legs.run([opening("a"), opening("b")])
+    assert [isinstance(outcome, Opened) and outcome.streamed for outcome in outcomes] == [False, True]
+
+
 async def test_each_leg_has_its_own_deadline() -> None:
     """Every request has one (MCP lifecycle, Timeouts)."""
     never = asyncio.Event()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mcp_extproc import __version__
 from mcp_extproc.gateway.decision import FanOut, Reply
-from mcp_extproc.gateway.legs import STARTING, Failed, OpenLeg, Outcome
-from mcp_extproc.mcp.sessions import Session
+from mcp_extproc.gateway.legs import STARTING, Failed, Opened, OpenLeg, Outcome
+from mcp_extproc.mcp.sessions import IN_EVENTS, Session
 from tests.unit.gateway.support import NOW, Rig, answer, as_reply, catalog_of, config, head, message, opened, upstream
 
 PARAMS: dict[str, Any] = {
@@ -35,6 +37,14 @@ def token_of(reply: Reply) -> str:
 
 def session_of(rig: Rig, reply: Reply) -> Session:
     return rig.sealer.open(token_of(reply), audience="/mcp", principal="", now=NOW).session
+
+
+def streamed(answer: Opened) -> Opened:
+    return replace(answer, streamed=True)
+
+
+def without_session(answer: Opened) -> Opened:
+    return replace(answer, session=upstream(answer.server, id=None))
 
 
 def test_the_answer_of_two_servers() -> None:
@@ -220,6 +230,26 @@ def test_instructions_stand_under_their_servers_name(
 )
 def test_the_clients_name_for_logs(info: Any, client: str) -> None:
     assert as_reply(initialize(Rig(), clientInfo=info).merge([opened("a")], NOW)).facts.client == client
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "flags", "expected"),
+    [
+        ([opened("a"), opened("b")], [], False),
+        ([opened("a"), streamed(opened("b"))], [], True),
+        ([Failed("a", "timeout", "is slow"), streamed(opened("b"))], [], True),
+        # Of a server without sessions event streams are read if the client can be asked for something.
+        ([opened("a"), streamed(without_session(opened("b")))], [], False),
+        ([opened("a"), streamed(without_session(opened("b")))], ["roots"], True),
+    ],
+)
+def test_the_token_tells_envoy_that_answers_will_be_event_streams(
+    outcomes: list[Outcome], flags: list[str], *, expected: bool
+) -> None:
+    decision = initialize(Rig(), capabilities={flag: {} for flag in flags})
+    for _ in range(20):
+        reply = as_reply(decision.merge(outcomes, NOW))
+        assert (re.fullmatch(IN_EVENTS, token_of(reply)) is not None) == expected
 
 
 def test_tokens_differ_and_their_names_tell_them_apart() -> None:

@@ -1,0 +1,123 @@
+"""What all exchanges of a worker share."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol, TypeVar
+
+from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.extproc import messages
+from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
+from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.effects import Effects, EndStreams
+from mcp_extproc.gateway.legs import Failed, Leg, Outcome
+from mcp_extproc.gateway.request import RequestContext, RequestHead
+from mcp_extproc.held import HeldBytes, Holding
+from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.telemetry.counters import Counters
+
+_T = TypeVar("_T")
+
+Answers = list[bytes] | AsyncGenerator[bytes, None]
+"""Serialized ``ProcessingResponse`` messages."""
+
+_MAX_KNOWN = 8192
+_MAX_KNOWN_BYTES = 16 * MIB
+_MAX_HEAD_BYTES = 8 * 1024
+"""Longest head that is kept: longer ones repeat no more often, and cost more."""
+
+
+class Visit(enum.Enum):
+    """How often the worker sees a request, and which time this is (docs/envoy.md, "Policies")."""
+
+    ONLY = "no policies judge requests in between: decide"
+    FIRST = "policies come next: find out what the request is"
+    SECOND = "policies let it pass: decide"
+
+
+class KnownHead(NamedTuple):
+    """What was made of a request's head."""
+
+    head: RequestHead
+    visit: Visit
+    brings_response: bool
+    """Whether the response comes along on the stream."""
+    answers: list[bytes]
+
+
+class KnownResponse(NamedTuple):
+    """What was read in a response's head."""
+
+    status: str
+    content_type: str
+
+
+class Upstreams(Protocol):
+    """Who runs the legs of fan-outs (see :class:`mcp_extproc.upstreams.fan_out.LegRunner`)."""
+
+    @property
+    def held(self) -> HeldBytes: ...
+
+    async def run(self, legs: tuple[Leg, ...], holding: Holding) -> list[Outcome]: ...
+
+    async def session(self, need: NeedSession) -> UpstreamSession | Failed: ...
+
+    def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None: ...
+
+    def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> bool: ...
+
+
+class Streams(Protocol):
+    """Who opens the streams of GETs (see :class:`mcp_extproc.upstreams.get_streams.Streams`)."""
+
+    def open(self, stream: Stream) -> AbstractAsyncContextManager[AsyncIterator[bytes] | Reply]: ...
+
+    def end(self, caller: str) -> None: ...
+
+
+class Shared:
+    """What all exchanges of a worker share.
+
+    Args:
+        gateway: decides.
+        upstreams: runs fan-outs.
+        streams: answers GETs.
+        counters: of what happened.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        upstreams: Upstreams,
+        streams: Streams,
+        counters: Counters,
+        clock: Callable[[], float],
+    ) -> None:
+        self.gateway = gateway
+        self.upstreams = upstreams
+        self.streams = streams
+        self.counters = counters
+        self.clock = clock
+        self.namespaces = messages.namespace_keys(gateway.config.more_namespaces)
+        # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
+        # forward_rules), and a server's answers too.
+        self.known_heads: Bounded[bytes, KnownHead] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
+        self.known_responses: Bounded[bytes, KnownResponse] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
+
+    def apply(self, effects: Effects) -> None:
+        """Change what a decision changes beyond its own request."""
+        for effect in effects:
+            if isinstance(effect, EndStreams):
+                self.streams.end(effect.caller)
+            else:
+                self.gateway.memory.apply(effect)
+
+
+def remember(known: Bounded[bytes, _T], raw: bytes, what: _T) -> None:
+    """Keep what was made of a head's bytes."""
+    if len(raw) <= _MAX_HEAD_BYTES:
+        # As bytes, and once more as text with something for each of its headers.
+        known.keep(raw, what, 1024 + 4 * len(raw))
