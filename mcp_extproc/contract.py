@@ -45,6 +45,9 @@ it earlier."""
 SECRET_VARIABLE: Final = "MCP_EXTPROC_SESSION_SECRET"  # noqa: S105 - the variable's name
 """Environment variable that carries a random session secret from ``run`` to its workers, restarted ones too."""
 
+TRANSPORT_VARIABLE: Final = "MCP_EXTPROC_TRANSPORT"
+"""Environment variable with the workers' transport of ext_proc, where no option says it."""
+
 PASS_THROUGH_KEY: Final = "x-mcp-pass-through"  # noqa: S105 - a name
 """gRPC metadata of an exchange that is only read: Envoy's filter sends it, out of reach of clients."""
 

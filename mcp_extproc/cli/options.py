@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mcp_extproc.address import Address, TcpAddress, UnixAddress, parse_address
+from mcp_extproc.contract import TRANSPORT_VARIABLE
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.version import Version
@@ -98,7 +99,7 @@ TRANSPORT = click.option(
     "--transport",
     type=click.Choice(["http2", "grpcio"]),
     default="http2",
-    envvar="MCP_EXTPROC_TRANSPORT",
+    envvar=TRANSPORT_VARIABLE,
     help="Transport of ext_proc: the lean one, or the reference on grpc.aio.",
 )
 TLS_CERTIFICATE = click.option(

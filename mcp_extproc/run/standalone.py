@@ -21,7 +21,7 @@ from typing import Self
 
 from mcp_extproc.config import GatewayConfig, Loaded, Source
 from mcp_extproc.config.endpoint import endpoints
-from mcp_extproc.contract import SECRET_VARIABLE
+from mcp_extproc.contract import SECRET_VARIABLE, TRANSPORT_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
 from mcp_extproc.run.bridge import Bridge
@@ -104,7 +104,7 @@ class StandaloneGateway:
             ],
             self.layout.extproc,
             Nurseries({SECRET_VARIABLE: secret}, nursery),
-            inherits=True,
+            inherits=os.environ.get(TRANSPORT_VARIABLE) != "grpcio",
         )
         self._bridge = Bridge(self.layout, source.folder)
         self._live = LiveConfig(source, served, port, self._workers, self._bridge, self.layout, self._directory)
