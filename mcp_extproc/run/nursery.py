@@ -36,6 +36,9 @@ Work = Callable[[Sequence[str]], object]
 _REQUEST_BYTES = 1 << 16
 _MOST_DESCRIPTORS = 2
 
+_MOST_OPEN = 1 << 20
+"""Descriptors from this one on are not looked for: without close_range(2) each takes a system call."""
+
 
 class Request(msgspec.Struct):
     """A worker that is wanted. The descriptors of the sockets and pipes that it gets travel beside it."""
@@ -229,6 +232,7 @@ class Forked:
                 preparing(supervisor)()
                 os.setsid()
                 _without_input()
+                _without_others(theirs.fileno())
                 serve(theirs, work, supervisor)
             finally:
                 os._exit(1)
@@ -327,6 +331,13 @@ def _flush() -> None:
     """Else a fork would write what is left once more."""
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+def _without_others(kept: int) -> None:
+    """Close what this process was started with, as in a program that is spawned: somebody may wait for the end of a pipe that
+    a shell had open. Of what the supervisor has opened, one descriptor is kept."""
+    os.closerange(3, kept)
+    os.closerange(max(kept + 1, 3), min(os.sysconf("SC_OPEN_MAX"), _MOST_OPEN))
 
 
 def _without_input() -> None:

@@ -32,6 +32,7 @@ SECRET = "k" * 40
 # What a supervisor does, as a program of its own: in this one there are threads.
 SUPERVISOR = """
 import asyncio, json, os, random, sys, threading
+from contextlib import suppress
 from pathlib import Path
 
 from mcp_extproc.config import load
@@ -52,11 +53,19 @@ def work(arguments):
         "packages": sorted({name.partition(".")[0] for name in sys.modules}),
         "own": sorted(name for name in sys.modules if name.startswith("mcp_extproc.")),
         "sockets": [number for number in map(int, os.listdir("/proc/self/fd")) if is_socket(number)],
+        "inherited": is_open(INHERITED),
         "input": os.read(0, 1).decode(),
         "variable": os.environ["VARIABLE"],
     }
     os.write(int(arguments[-1]), json.dumps(facts).encode())
     sys.exit(int(arguments[0]))
+
+def is_open(pipe):
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):
+            if os.fstat(number).st_ino == pipe:
+                return True
+    return False
 
 def is_socket(number):
     try:
@@ -78,6 +87,7 @@ async def main():
     print(json.dumps(found))
 
 SUPERVISOR = os.getpid()
+INHERITED = os.fstat(int(sys.argv[2])).st_ino
 served = load(Path(sys.argv[1]), {})
 forked = Forked(served, work)
 asyncio.run(main())
@@ -98,8 +108,15 @@ def configuration(folder: Path, server: str) -> Loaded:
 @pytest.fixture
 def forked(served: Loaded) -> list[dict[str, Any]]:
     """What two workers say of themselves."""
-    command = [sys.executable, "-c", SUPERVISOR, served.name]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    reads, writes = os.pipe()
+    try:
+        command = [sys.executable, "-c", SUPERVISOR, served.name, str(writes)]
+        done = subprocess.run(
+            command, cwd=ROOT, pass_fds=[writes], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+        )
+    finally:
+        os.close(reads)
+        os.close(writes)
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
@@ -125,6 +142,11 @@ def test_random_numbers_differ(forked: list[dict[str, Any]]) -> None:
 def test_they_begin_without_threads_loop_and_connections(forked: list[dict[str, Any]]) -> None:
     assert {(worker["threads"], worker["loop"]) for worker in forked} == {(1, False)}
     assert [worker["sockets"] for worker in forked] == [[], []]
+
+
+def test_they_keep_nothing_open_that_the_supervisor_was_started_with(forked: list[dict[str, Any]]) -> None:
+    """A script may wait for the end of a pipe of its own."""
+    assert [worker["inherited"] for worker in forked] == [False, False]
 
 
 def test_they_import_no_more_than_they_use(forked: list[dict[str, Any]]) -> None:
