@@ -14,7 +14,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mcp_extproc.bridge import processes
+from mcp_extproc import processes
 from mcp_extproc.bridge.environment import NotStarted, inherited, own_variables, program
 from mcp_extproc.bridge.lines import Lines, Skipped, as_line
 from mcp_extproc.bridge.messages import Outgoing, reading

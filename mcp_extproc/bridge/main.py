@@ -14,7 +14,7 @@ import sys
 import msgspec
 from aiohttp import web
 
-from mcp_extproc.bridge import processes
+from mcp_extproc import processes
 from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import Told
 from mcp_extproc.config.values import MAX_SIZE

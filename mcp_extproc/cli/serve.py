@@ -181,7 +181,7 @@ def worker(
 ) -> None:
     """One worker of `run` or `serve`. It reads its configuration from standard input; NAME is the file's name. A nursery has
     read it before."""
-    from mcp_extproc.bridge.processes import be_named
+    from mcp_extproc.processes import be_named
 
     be_named(WORKER)
     config = (served or _told(name, sse)).config

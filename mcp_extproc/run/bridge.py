@@ -20,8 +20,8 @@ from pathlib import Path
 
 import msgspec
 
+from mcp_extproc import processes
 from mcp_extproc.address import UnixAddress
-from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.pool import problem_of
 from mcp_extproc.bridge.spec import SseServer, StdioServer, Told, sse_servers, stdio_servers
 from mcp_extproc.config import GatewayConfig

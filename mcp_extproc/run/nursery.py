@@ -24,8 +24,8 @@ from typing import NoReturn, Protocol
 
 import msgspec
 
-from mcp_extproc.bridge.processes import WAITED, adopt_orphans, be_named
 from mcp_extproc.config import Loaded
+from mcp_extproc.processes import WAITED, adopt_orphans, be_named
 from mcp_extproc.run.process import PYTHON, Adopted, Child, StartError, end, ending, preparing, spawn
 
 START_SECONDS = 30.0

@@ -12,8 +12,8 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
-from mcp_extproc.bridge.processes import WAITED, ending_with_parent
-from mcp_extproc.bridge.processes import ending as ending
+from mcp_extproc.processes import WAITED, ending_with_parent
+from mcp_extproc.processes import ending as ending
 from mcp_extproc.run import open_files
 
 KILL_SECONDS = 5.0

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mcp_extproc.bridge.processes import MARK
+from mcp_extproc.processes import MARK
 from tests.support.gateway import TestClient
 from tests.support.processes import ROOT, children_of, gone, is_alive
 from tests.support.run_command import RUN, announced, finished, piped, running, write

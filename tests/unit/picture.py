@@ -11,7 +11,18 @@ PAGE = Path(__file__).parents[2] / "docs" / "design.md"
 BEGIN = "<!-- picture of the imports: make golden draws it -->\n"
 END = "<!-- end of the picture -->\n"
 
-READ_BY_ALL = ("config", "contract", "address", "telemetry", "tasks", "held", "slices", "__init__", "__main__")
+READ_BY_ALL = (
+    "config",
+    "contract",
+    "address",
+    "telemetry",
+    "tasks",
+    "processes",
+    "held",
+    "slices",
+    "__init__",
+    "__main__",
+)
 """Without arrows of their own: what is in them may be read from anywhere above."""
 
 ROOMS = ("gateway", "envoy", "upstreams", "extproc", "run")

@@ -11,8 +11,8 @@ from collections import Counter
 
 import pytest
 
+from mcp_extproc import processes
 from mcp_extproc.bridge import child as child_module
-from mcp_extproc.bridge import processes
 from mcp_extproc.bridge.child import Child, Reports
 from mcp_extproc.bridge.lines import Skipped
 from mcp_extproc.bridge.messages import Incoming

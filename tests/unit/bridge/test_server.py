@@ -17,7 +17,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mcp_extproc.bridge import child, peer, pool, processes, server
+from mcp_extproc import processes
+from mcp_extproc.bridge import child, peer, pool, server
 from mcp_extproc.bridge.child import Child
 from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import StdioServer, Told

@@ -18,9 +18,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcp_extproc.bridge.processes import adopt_orphans
 from mcp_extproc.config import Loaded, load
 from mcp_extproc.contract import SECRET_VARIABLE
+from mcp_extproc.processes import adopt_orphans
 from mcp_extproc.run import nursery
 from mcp_extproc.run.nursery import Nurseries, Nursery, Request
 from mcp_extproc.run.process import Adopted, Child, StartError, end

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mcp_extproc.bridge.processes import WAITED
+from mcp_extproc.processes import WAITED
 from mcp_extproc.run.process import Adopted, spawn
 from tests.support.waiting import PATIENCE
 

@@ -1,4 +1,4 @@
-"""Whose end is waited for, and how often is looked. What is found below real children: test_server.py."""
+"""Whose end is waited for, and how often is looked. What is found below real children: bridge/test_server.py."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_extproc.bridge import processes
-from mcp_extproc.bridge.processes import Looks, Waited, pauses
+from mcp_extproc import processes
+from mcp_extproc.processes import Looks, Waited, pauses
 from tests.support.waiting import PATIENCE
 
 

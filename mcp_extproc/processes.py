@@ -2,7 +2,7 @@
 
 A child leads a process group, which reaches what it starts, and what these start. What leaves the group (setsid(2), daemons)
 is found by a variable in its environment. Linux gives orphans to the nearest process above that asked for them
-(prctl(2), PR_SET_CHILD_SUBREAPER), so both the bridge and its supervisor see them.
+(prctl(2), PR_SET_CHILD_SUBREAPER), so both the bridge and its supervisor see them, and end them with what is here.
 """
 
 from __future__ import annotations
