@@ -107,14 +107,19 @@ class SseParser:
         """Lines joined by LF, in one piece, as many short ones would take many times their size. A single one, the usual case,
         is not copied."""
         self._data_size = 0
-        self._event = ""
-        self._id: str | None = None
+        # As they came: text may take four times as much.
+        self._event = b""
+        self._id: bytes | None = None
         self._retry: int | None = None
 
     @property
     def held(self) -> int:
         """Bytes of an event that is not complete."""
-        return len(self._pending) + self._data_size
+        return len(self._pending) + self._complete_lines
+
+    @property
+    def _complete_lines(self) -> int:
+        return self._data_size + len(self._event) + len(self._id or b"")
 
     def feed(self, chunk: bytes) -> Iterator[SseEvent]:
         """The events that this chunk completes. All have to be taken before the next chunk is given.
@@ -173,7 +178,7 @@ class SseParser:
         return (self._line(line) if line else None) or self._dispatch()
 
     def _check_size(self, line_size: int) -> None:
-        if line_size + self._data_size > self._max:
+        if line_size + self._complete_lines > self._max:
             raise EventTooLarge(f"an event is larger than {self._max} bytes")
 
     def _line(self, line: bytes) -> SseEvent | None:
@@ -191,9 +196,9 @@ class SseParser:
                 self._add_data(value)
                 self._data_size += len(value) + 1
             case b"event":
-                self._event = _text(value)
+                self._event = value
             case b"id" if b"\0" not in value:
-                self._id = _text(value)
+                self._id = value
             case b"retry" if value.isdigit():
                 self._retry = int(value[:12])
         return None
@@ -210,7 +215,8 @@ class SseParser:
         event = None
         if self._in_block():
             data = self._data if self._data is None else bytes(self._data)
-            event = SseEvent(data, self._event or "message", self._id, self._retry)
+            id = None if self._id is None else _text(self._id)
+            event = SseEvent(data, _text(self._event) or "message", id, self._retry)
         self._clear()
         return event
 
@@ -220,7 +226,7 @@ class SseParser:
     def _clear(self) -> None:
         self._data = None
         self._data_size = 0
-        self._event = ""
+        self._event = b""
         self._id = None
         self._retry = None
 

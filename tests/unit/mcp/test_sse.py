@@ -162,6 +162,9 @@ def test_any_stream_cut_anywhere_reads_as_the_standard_says(stream: bytes, data:
         b"x" * 60,
         b"data: " + b"x" * 60 + b"\n\n",
         b"data\n" * 60,
+        b"event: " + b"x" * 30 + b"\nid: " + b"x" * 30 + b"\n",
+        b"event: " + b"x" * 30 + b"\ndata: " + b"x" * 20 + b"\n\n",
+        b"id: " + b"x" * 30 + b"\ndata: " + b"x" * 20 + b"\n\n",
     ],
 )
 def test_what_is_held_is_bounded(stream: bytes) -> None:
@@ -216,6 +219,31 @@ def test_what_is_held_is_counted(chunk: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert after - before < 2 * parser.held
+
+
+def test_names_and_ids_are_held_as_they_came() -> None:
+    """As text, one with a single wide character would take four times as much."""
+    parser = SseParser(UNBOUNDED)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for field in (b"event", b"id"):
+            assert not [*parser.feed(field + b": " + b"x" * 100_000 + "\U0001f600\n".encode())]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert parser.held == 200_008
+    assert after - before < 1.5 * parser.held
+
+
+def test_names_and_ids_that_are_replaced_are_held_no_more() -> None:
+    parser = SseParser(100)
+    assert not [
+        *parser.feed((b"event: " + b"x" * 60 + b"\n") * 10 + b"event: y\n" + (b"id: " + b"x" * 60 + b"\n") * 10)
+    ]
+    assert parser.held == 61
+    assert [*parser.feed(b"\n")] == [event(None, event="y", id="x" * 60)]
+    assert parser.held == 0
 
 
 # -- Ends and back again --------------------------------------------------------------------------------------------------
