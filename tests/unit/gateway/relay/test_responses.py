@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_extproc.gateway.relay import responses
 from mcp_extproc.gateway.relay.identifiers import session_checksum
 from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Out, Reading
 from mcp_extproc.gateway.relay.server_messages import Call
@@ -233,6 +234,20 @@ def test_others_have_their_turn_while_a_server_floods(flood: bytes, monkeypatch:
         parsed.append(0)
     assert sum(parsed) >= LEAST
     assert max(parsed) <= MOST
+
+
+class Piece(bytes):
+    """Fails where it is put behind what came before."""
+
+    def __radd__(self, before: bytes) -> bytes:
+        raise AssertionError(f"{len(before)} bytes are copied")
+
+
+def test_no_event_copies_what_came_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are thousands in a chunk, and an id of one byte is sealed in a hundred."""
+    monkeypatch.setattr(responses, "render", lambda event: Piece(render(event)))
+    out = CallResponse(Rig().response(), Reading.EVENTS).feed(b"id:1\n\n" * 100 + event(result({})), end=True)
+    assert len(events(out.down)) == 101
 
 
 def test_usual_chunks_are_read_at_once() -> None:
