@@ -19,7 +19,7 @@ from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.jsontext import has_more_members
 from mcp_extproc.mcp.methods import LIST_CHANGED
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, is_resumable, render
+from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, is_resumable, portions, render
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.upstreams.client import BROKEN, NoStream, UpstreamError
 from mcp_extproc.upstreams.listener import Listener
@@ -183,8 +183,10 @@ class MergedStream:
             opened = loop.time()
             try:
                 async for chunk in chunks:
-                    for event in parser.feed(chunk):
-                        await self._event(ref.server, session, event, pause)
+                    for piece, turn in portions(chunk):
+                        await self._services.turns.take(turn)
+                        for event in parser.feed(piece):
+                            await self._event(ref.server, session, event, pause)
                     if not held.keep(parser.held):
                         return  # it is opened again, after the event before
             except EventTooLarge:

@@ -27,6 +27,7 @@ from mcp_extproc.upstreams.client import NoStream, StreamBusy, UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
 from mcp_extproc.upstreams.unread import LEAST_BYTES
+from tests.support.rounds import FLOODS, LEAST, MOST, lines_parsed
 from tests.support.waiting import eventually
 from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import LATEST, upstream
@@ -379,6 +380,16 @@ async def test_a_session_is_kept_where_a_new_one_fares_no_better() -> None:
     assert settings is not None
     assert settings.level == "info"
     assert following.client.sessions == ["old", "new"]
+
+
+@pytest.mark.parametrize("kind", ["comments", "blank lines", "junk", "events"])
+async def test_others_have_their_turn_while_a_server_floods(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what no client gets, so that none has to read it."""
+    following = Following(Opening([FLOODS[kind]]))
+    with lines_parsed(monkeypatch) as parsed:
+        await following.until(lambda: len(following.client.sessions) == 2)
+    assert parsed.total() >= LEAST
+    assert max(parsed.values()) <= MOST
 
 
 async def test_a_stream_that_another_connection_holds_is_asked_for_again_later() -> None:
