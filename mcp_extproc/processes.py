@@ -1,8 +1,9 @@
 """Processes below ours, children of children included, so that none is left.
 
 A child leads a process group, which reaches what it starts, and what these start. What leaves the group (setsid(2), daemons)
-is found by a variable in its environment. Linux gives orphans to the nearest process above that asked for them
-(prctl(2), PR_SET_CHILD_SUBREAPER), so both the bridge and its supervisor see them, and end them with what is here.
+is found by who started it, as long as that runs, and by a variable in its environment. Linux gives orphans to the nearest
+process above that asked for them (prctl(2), PR_SET_CHILD_SUBREAPER), so both the bridge and its supervisor see them, and end
+them with what is here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import ctypes
 import errno
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -41,6 +42,8 @@ class ProcessEntry(NamedTuple):
     parent: int
     group: int
     is_zombie: bool
+    started: int
+    """Clock ticks since the system's start, to compare. With the process id, it is one process for good."""
 
 
 def adopt_orphans() -> None:
@@ -82,10 +85,22 @@ def table() -> dict[int, ProcessEntry]:
     for entry in os.listdir("/proc"):  # noqa: PTH208 - many, and only names are needed
         if entry.isdigit():
             with contextlib.suppress(ValueError, IndexError):
-                # The name, in parentheses, may hold anything.
-                fields = _said_of(int(entry), "stat").rpartition(b")")[2].split()
-                found[int(entry)] = ProcessEntry(int(fields[1]), int(fields[2]), fields[0] == b"Z")
+                found[int(entry)] = _entry(int(entry))
     return found
+
+
+def started(pid: int) -> int | None:
+    """When a process started (:attr:`ProcessEntry.started`); ``None`` where it has ended, or that can't be seen."""
+    try:
+        return _entry(pid).started
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _entry(pid: int) -> ProcessEntry:
+    # The name, in parentheses, may hold anything.
+    fields = _said_of(pid, "stat").rpartition(b")")[2].split()
+    return ProcessEntry(int(fields[1]), int(fields[2]), fields[0] == b"Z", int(fields[19]))
 
 
 def _said_of(pid: int, file: str) -> bytes:
@@ -104,9 +119,17 @@ def _said_of(pid: int, file: str) -> bytes:
 
 def below(root: int, processes: Mapping[int, ProcessEntry]) -> set[int]:
     """All processes below one."""
+    return _below(root, _by_parent(processes))
+
+
+def _by_parent(processes: Mapping[int, ProcessEntry]) -> Mapping[int, list[int]]:
     children: dict[int, list[int]] = {}
     for pid, process in processes.items():
         children.setdefault(process.parent, []).append(pid)
+    return children
+
+
+def _below(root: int, children: Mapping[int, list[int]]) -> set[int]:
     found: set[int] = set()
     left = [root]
     while left:
@@ -194,6 +217,11 @@ class Waited:
         """Of those whose end was not seen yet."""
         return {child.pid for child in self._children if child.returncode is None}
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether one may be there that is not among them yet."""
+        return self._starting > 0
+
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
         """While a child is started: it may be there already, and is not among the others yet."""
@@ -209,7 +237,7 @@ class Waited:
         Args:
             processes: all, as they are now.
         """
-        if self._starting:
+        if self.is_starting:
             return
         ours, waited = os.getpid(), self.pids
         for pid, process in processes.items():
@@ -231,20 +259,55 @@ class Look:
 
     def __init__(self) -> None:
         self.table: Final = table()
-        self.strays: Final[Mapping[str, list[int]]] = self._strays()
-        """The processes that came from children and are none themselves, by their mark."""
+        self._waited = WAITED.pids
+        self.is_certain: Final = not WAITED.is_starting
+        """Whether an orphan can be told from a child that is being started."""
+        self._strays = dict(self._found_strays())
 
-    def _strays(self) -> Mapping[str, list[int]]:
-        waited = WAITED.pids
-        found: dict[str, list[int]] = {}
-        for pid in below(os.getpid(), self.table):
-            if not self.table[pid].is_zombie and pid not in waited and (mark := mark_of(pid)) is not None:
-                found.setdefault(mark, []).append(pid)
-        return found
+    def _found_strays(self) -> Iterator[tuple[int, _Stray]]:
+        children = _by_parent(self.table)
+        for root in children.get(os.getpid(), ()):
+            for pid in {root, *_below(root, children)} - self._waited:
+                if not self.table[pid].is_zombie:
+                    yield pid, _Stray(mark_of(pid), root)
 
-    def of_bridge(self, bridge: int) -> list[int]:
-        """The processes that came from the children of a bridge."""
-        return [pid for mark, pids in self.strays.items() if mark.startswith(f"{bridge}.") for pid in pids]
+    @property
+    def strays(self) -> Collection[int]:
+        """All that run below this process and are no children of it whose end somebody waits for."""
+        return self._strays.keys()
+
+    def of_child(self, pid: int | None, mark: str) -> list[int]:
+        """The strays that came from a child: by who started them, or by its mark.
+
+        Args:
+            pid: of the child; ``None`` once it was waited for, as it may be another one's then.
+            mark: the mark of what came from it.
+        """
+        return [stray for stray, (its_mark, root) in self._strays.items() if root == pid or its_mark == mark]
+
+    def of_bridge(self, pid: int, since: int | None) -> list[int]:
+        """The strays that a bridge has left: by the mark of its children, or as orphans that are younger than it. What else
+        its supervisor starts leaves none.
+
+        Args:
+            pid: of the bridge.
+            since: when it started; ``None`` where that could not be seen.
+        """
+        return [
+            stray
+            for stray, (mark, root) in self._strays.items()
+            if (mark or "").startswith(f"{pid}.") or self._is_orphan(root, since)
+        ]
+
+    def _is_orphan(self, root: int, since: int | None) -> bool:
+        is_known = root in self._waited or not self.is_certain
+        return not is_known and since is not None and self.table[root].started > since
+
+
+class _Stray(NamedTuple):
+    mark: str | None
+    root: int
+    """The process above it, or itself, that is directly below ours."""
 
 
 def pauses() -> Iterator[float]:

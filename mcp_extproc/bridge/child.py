@@ -35,6 +35,9 @@ _OPEN_FILES = 1024
 """The soft limit of a child. Ours is higher; programs that use select(2) fail at a descriptor beyond this, and others raise
 theirs, up to the hard limit."""
 
+_LOOK_SECONDS = 0.5
+"""To see what it has started, before it is told to end."""
+
 _CHUNK = 1 << 16
 _REASON_CHARACTERS = 200
 _JUNK_CHARACTERS = 200
@@ -97,6 +100,8 @@ class Child:
         self._inbox = inbox
         self._turns = turns
         self._mark = mark
+        self._seen: dict[int, int] = {}
+        """Processes that came from it, and when they started. Once it has ended, nobody else tells of all of them."""
         self._spec = spec
         self._reports = reports
         self._redact = redact
@@ -265,12 +270,13 @@ class Child:
             self.ended.set()
 
     async def _end_all(self) -> None:
+        strays = await self._strays_at_first()
         if self._process.stdin is not None:
             self._process.stdin.close()
         processes.send_to_group(signal.SIGTERM, self.pid)
+        processes.send(signal.SIGTERM, strays)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
-                processes.send(signal.SIGTERM, await self._strays(0))
                 await self._process.exited.wait()
                 for pause in processes.pauses():
                     if not await self._strays(pause) and not processes.is_group(self.pid):
@@ -295,7 +301,18 @@ class Child:
     async def _strays(self, pause: float) -> list[int]:
         """Processes below us that came from this child, and are not in its group: after a pause, or sooner."""
         look = await processes.LOOKS.next(pause)
-        return [pid for pid in look.strays.get(self._mark, ()) if look.table[pid].group != self.pid]
+        # Once it was waited for, its process id may be another one's.
+        pid = self.pid if self._process.returncode is None else None
+        self._seen |= {one: look.table[one].started for one in look.of_child(pid, self._mark)}
+        self._seen = {one: at for one, at in self._seen.items() if one in look.strays and look.table[one].started == at}
+        return [one for one in self._seen if look.table[one].group != self.pid]
+
+    async def _strays_at_first(self) -> list[int]:
+        """The same at once, and nothing where it can't be seen now."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                return await self._strays(0)
+        return []
 
     def _report(self, code: int) -> None:
         how = processes.ending(code)

@@ -10,11 +10,13 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 import msgspec
 from aiohttp import web
 
 from mcp_extproc import processes
+from mcp_extproc.bridge.child import GRACE_SECONDS
 from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import Told
 from mcp_extproc.config.values import MAX_SIZE
@@ -71,7 +73,7 @@ async def _serve(listening: socket.socket, answers: int) -> None:
         task.cancel()
     await bridge.close()
     await runner.cleanup()
-    _end_what_is_left()
+    await _end_what_is_left()
 
 
 async def _obey(bridge: BridgeServer, site: web.SockSite, answers: int) -> None:
@@ -88,7 +90,11 @@ async def _obey(bridge: BridgeServer, site: web.SockSite, answers: int) -> None:
         os.write(answers, b"\n")
 
 
-def _end_what_is_left() -> None:
-    """Everything below us is a child's."""
-    for _ in range(2):  # one of them may have started another meanwhile
-        processes.send(signal.SIGKILL, processes.below(os.getpid(), processes.table()))
+async def _end_what_is_left() -> None:
+    """Everything below us is a child's, and may start more meanwhile."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GRACE_SECONDS):
+            for pause in processes.pauses():
+                if not (left := (await processes.LOOKS.next(pause)).strays):
+                    return
+                processes.send(signal.SIGKILL, left)

@@ -125,7 +125,7 @@ class Bridge:
         if self._running is not None:
             self._running.hang_up()
             await end(self._running.process, STOP_SECONDS)
-            await _end_orphans(self._running.process.pid)
+            await _end_orphans(self._running)
             self._running.close()
             self._running = None
         if self._listening is not None:
@@ -157,7 +157,7 @@ class Bridge:
             running, started = self._running, time.monotonic()
             assert running is not None
             code = await running.process.wait()
-            await _end_orphans(running.process.pid)
+            await _end_orphans(running)
             lived = time.monotonic() - started
             self._deaths = 1 if lived > _STEADY_SECONDS else min(self._deaths + 1, len(_RESTART_SECONDS))
             pause = _RESTART_SECONDS[self._deaths - 1]
@@ -174,6 +174,8 @@ class _Running:
 
     def __init__(self, process: Process, answers: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
         self.process = process
+        self.since = processes.started(process.pid)
+        """When it started."""
         self._answers = answers
         self._unanswered = 0
         self._transport = transport
@@ -233,12 +235,13 @@ def _warn_of(servers: Mapping[str, StdioServer], before: Mapping[str, StdioServe
             log.event(_LOG, logging.WARNING, "server_cannot_start", {"server": name, "why": problem})
 
 
-async def _end_orphans(bridge: int) -> None:
+async def _end_orphans(bridge: _Running) -> None:
     """End what a bridge has left behind: the kernel ends its children, and hands theirs over to us."""
     with suppress(TimeoutError):
         async with asyncio.timeout(STOP_SECONDS):
             for pause in processes.pauses():
-                left = (await processes.LOOKS.next(pause)).of_bridge(bridge)
-                if not left:
+                look = await processes.LOOKS.next(pause)
+                left = look.of_bridge(bridge.process.pid, bridge.since)
+                if not left and look.is_certain:
                     return
                 processes.send(signal.SIGKILL, left)

@@ -58,8 +58,8 @@ async def test_the_gateway_ends(tmp_path: Path, number: signal.Signals) -> None:
         url = (await announced(process))["url"]
         async with client(url) as agent:
             session = await agent.initialize()
-            left = [await call(agent, session, f"{name}__start", daemon=daemon)
-                    for name in ("good", "stubborn") for daemon in (False, True)]  # fmt: skip
+            left = [await call(agent, session, f"{name}__start", daemon=daemon, hidden=hidden)
+                    for name in ("good", "stubborn") for daemon in (False, True) for hidden in (False, True)]  # fmt: skip
             everything = children_of(process.pid)
             assert set(left) <= everything
             assert all(map(is_alive, left))
@@ -67,6 +67,28 @@ async def test_the_gateway_ends(tmp_path: Path, number: signal.Signals) -> None:
             async with asyncio.timeout(60):
                 await process.communicate()
         await gone(everything)
+
+
+async def test_the_bridge_is_killed(tmp_path: Path) -> None:
+    """Nobody is left of whatever its children had started, the gateway's own processes stay, and sessions go on."""
+    file = write(tmp_path, {"mcpServers": {"good": entry("good")}})
+    async with running(file, "--port", "0", "--json", "--workers", "2") as process:
+        url = (await announced(process))["url"]
+        async with client(url) as agent:
+            session = await agent.initialize()
+            started = [await call(agent, session, "good__start", daemon=daemon, hidden=hidden)
+                       for daemon in (False, True) for hidden in (False, True)]  # fmt: skip
+            everything = children_of(process.pid)
+            [bridge] = named(everything, "bridge-process")
+            of_bridge = children_of(bridge)
+            assert set(started) <= of_bridge
+            os.kill(bridge, signal.SIGKILL)
+            await gone(of_bridge)
+            assert is_alive(await call(agent, session, "good__pid"))
+            assert all(map(is_alive, everything - of_bridge - {bridge}))
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(60):
+                await process.communicate()
 
 
 async def test_the_bridge_and_its_supervisor_are_killed_at_once(tmp_path: Path) -> None:

@@ -119,11 +119,13 @@ def tool_silence(**_: Any) -> Any:
     signal.pause()
 
 
-def tool_start(daemon: bool, **_: Any) -> Any:
-    """A grandchild; as a daemon in a session of its own, and orphaned."""
+def tool_start(daemon: bool, hidden: bool = False, **_: Any) -> Any:
+    """A grandchild; as a daemon in a session of its own, and orphaned. A hidden one has no environment."""
+    environment: dict[str, str] | None = {} if hidden else None
     if not daemon:
-        return subprocess.Popen(SLEEPER).pid
-    script = f"import subprocess; print(subprocess.Popen({SLEEPER!r}, start_new_session=True, stdout=2).pid)"
+        return subprocess.Popen(SLEEPER, start_new_session=hidden, env=environment).pid
+    options = f"start_new_session=True, stdout=2, env={environment!r}"
+    script = f"import subprocess; print(subprocess.Popen({SLEEPER!r}, {options}).pid)"
     return int(subprocess.run([sys.executable, "-S", "-c", script], stdout=subprocess.PIPE, check=True).stdout)
 
 

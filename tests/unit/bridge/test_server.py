@@ -659,6 +659,15 @@ async def test_what_a_child_started_ends_with_it(stage: Stage, daemon: bool) -> 
     await gone([grandchild])
 
 
+async def test_what_hides_from_us_ends_with_who_started_it(stage: Stage) -> None:
+    """It has left the process group, and has nothing of ours in its environment."""
+    client = await stage.session()
+    grandchild = await client.call("start", daemon=False, hidden=True)
+    assert is_alive(grandchild)
+    await client.delete()
+    await gone([grandchild])
+
+
 @pytest.mark.parametrize("daemon", [False, True])
 async def test_what_a_child_left_behind_ends_too(stage: Stage, daemon: bool) -> None:
     client = await stage.session()
