@@ -23,8 +23,8 @@ OVER_SSE: Final = "/sse"
 """In :data:`SERVER_HEADER`, and in the name of a cluster, behind the name of a server that speaks HTTP+SSE: the server itself,
 and not the bridge in front of it."""
 
-STARTING_KEY: Final = "mcp-extproc/starting"
-"""In ``data`` of an error of the bridge: the server's program does not answer yet."""
+STARTING_HEADER: Final = "x-mcp-starting"
+"""On an error of the bridge: the server's program does not answer yet. What that writes itself is no header."""
 
 CONNECTION_HEADER: Final = "x-mcp-connection"
 """On requests to a server that speaks HTTP+SSE: those of one connection go to one replica. No server gets it."""

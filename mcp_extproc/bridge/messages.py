@@ -150,11 +150,11 @@ def cancelled_id(message: envelope.Message) -> bytes | None:
 
 def failure(id: bytes | None, message: str) -> bytes:
     """The answer to a request that a server will not answer."""
-    return errors.render(McpError(errors.INTERNAL_ERROR, message, reason="stdio", id=id))
+    return errors.render(McpError(errors.INTERNAL_ERROR, message, reason="server_failed", id=id))
 
 
 def unsupported(id: bytes) -> bytes:
     """The answer to a request of a server that nobody is there for."""
     return errors.render(
-        McpError(errors.METHOD_NOT_FOUND, "There is no client that could be asked.", reason="stdio", id=id)
+        McpError(errors.METHOD_NOT_FOUND, "There is no client that could be asked.", reason="no_client", id=id)
     )

@@ -20,7 +20,7 @@ from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, NotRead, Peer, Start
 from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
 from mcp_extproc.bridge.spec import Bridged, StdioServer
-from mcp_extproc.contract import STARTING_KEY
+from mcp_extproc.contract import STARTING_HEADER
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.envelope import Message, Request
@@ -52,8 +52,9 @@ _LOG = log.logger("bridge")
 class Unavailable(McpError):
     """A server can't be used now."""
 
-    def __init__(self, server: str, why: str, id: bytes | None, data: object = None) -> None:
-        super().__init__(INTERNAL_ERROR, f"The server {server} {why}", reason="stdio_unavailable", id=id, data=data)
+    def __init__(self, server: str, why: str, id: bytes | None, *headers: tuple[str, str]) -> None:
+        message = f"The server {server} {why}"
+        super().__init__(INTERNAL_ERROR, message, reason="server_unavailable", id=id, headers=headers)
 
 
 class Member:
@@ -356,7 +357,7 @@ class Pool:
 
     def _still_starting(self, member: Member, id: bytes | None) -> Unavailable:
         why = f"is still starting, since {time.monotonic() - member.asked:.0f} s"
-        return Unavailable(self.name, why, id, {STARTING_KEY: True})
+        return Unavailable(self.name, why, id, (STARTING_HEADER, "true"))
 
     async def _start(self, id: bytes | None) -> Member:
         if self._is_leaving:

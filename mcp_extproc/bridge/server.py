@@ -300,4 +300,5 @@ def _answering_errors(handler: _Handler) -> _Handler:
 
 
 def _refusal(error: McpError) -> web.Response:
-    return web.Response(body=errors.render(error), status=error.status, content_type=transport.JSON)
+    body, headers = errors.render(error), dict(error.headers)
+    return web.Response(body=body, status=error.status, headers=headers, content_type=transport.JSON)

@@ -23,7 +23,7 @@ import orjson
 from mcp_extproc import __version__
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Limits
-from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER, STARTING_KEY
+from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER, STARTING_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Failed
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
@@ -356,6 +356,7 @@ class UpstreamClient:
             raise UpstreamError(
                 "protocol", f"answered HTTP {response.status} with {kind or 'no content type'}, not with JSON"
             )
+        wanted.is_starting = wanted.entry.is_bridged and STARTING_HEADER in response.headers
         body, scan = bytearray(), Scan(self._most_members)
         async for chunk in response.content.iter_chunked(_CHUNK):
             wanted.came(chunk)
@@ -414,6 +415,8 @@ class _Wanted:
         self.session = session
         self.id = id
         self.context = context
+        self.is_starting = False
+        """Whether an error is the bridge's about a program that needs long to start."""
         self._most = client.limits.response_bytes
         self._held = None if holding is None else holding.part()
         self._size = 0
@@ -593,7 +596,7 @@ def _response_in(text: bytes, wanted: _Wanted) -> msgspec.Raw | None:
             if "method" in members or "id" not in members or jsontext.text_of(members["id"]) != wanted.id:
                 continue
             if "error" in members and not jsontext.is_null(members["error"]):
-                raise _error_answer(members["error"], wanted.entry)
+                raise _error_answer(members["error"], wanted)
             if "result" in members:
                 return members["result"]
     except (jsontext.NotJson, TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -601,18 +604,12 @@ def _response_in(text: bytes, wanted: _Wanted) -> msgspec.Raw | None:
     return None
 
 
-def _error_answer(raw: msgspec.Raw, entry: CatalogEntry) -> UpstreamError:
+def _error_answer(raw: msgspec.Raw, wanted: _Wanted) -> UpstreamError:
     error = _object(raw, "JSON-RPC error")
     code = bytes(error.get("code", msgspec.Raw(b"no code")))[:24].decode(errors="replace")
     text = jsontext.text_of(error["message"]) if "message" in error else None
-    reason = STARTING if entry.is_bridged and _is_starting(error) else "error"
+    reason = STARTING if wanted.is_starting else "error"
     return UpstreamError(reason, f"answered with error {code}: {text or 'no message'}")
-
-
-def _is_starting(error: jsontext.Members) -> bool:
-    """Whether an error is the bridge's about a program that needs long to start."""
-    data = jsontext.object_in(error, "data")
-    return data is not None and bytes(data.get(STARTING_KEY, b"")) == b"true"
 
 
 def _object(raw: msgspec.Raw, what: str) -> jsontext.Members:

@@ -237,7 +237,7 @@ def test_names_and_ids_are_held_as_they_came() -> None:
 
 
 def test_names_and_ids_that_are_replaced_are_held_no_more() -> None:
-    parser = SseParser(100)
+    parser = SseParser(200)
     assert not [
         *parser.feed((b"event: " + b"x" * 60 + b"\n") * 10 + b"event: y\n" + (b"id: " + b"x" * 60 + b"\n") * 10)
     ]

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.contract import STARTING_KEY
+from mcp_extproc.contract import STARTING_HEADER
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -28,7 +28,7 @@ from mcp_extproc.upstreams.client import (
     UpstreamError,
 )
 from tests.support.rounds import LEAST, MOST, flooded, lines_parsed
-from tests.support.scripted import Handler, Received, ScriptedServer, fixed
+from tests.support.scripted import Handler, Received, ScriptedServer, answer, fixed
 from tests.support.waiting import eventually
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
 
@@ -352,12 +352,27 @@ async def test_answers_that_are_failures(handler: Handler, reason: str, message:
     assert "secret" not in found[1]
 
 
-@pytest.mark.parametrize(("transport", "reason"), [("sse", STARTING), ("streamable_http", "error")])
-async def test_only_the_bridge_says_that_a_program_is_starting(transport: str, reason: str) -> None:
-    """Others would have clients wait for them."""
+@pytest.mark.parametrize(
+    ("transport", "headers", "reason"),
+    [
+        ("sse", {STARTING_HEADER: "true"}, STARTING),
+        ("sse", {}, "error"),
+        ("streamable_http", {STARTING_HEADER: "true"}, "error"),
+    ],
+)
+async def test_only_the_bridge_says_that_a_program_is_starting(
+    transport: str, headers: dict[str, str], reason: str
+) -> None:
+    """Others would have clients wait for them. What a program behind the bridge writes is the body alone."""
     entry = catalog_of(config({"a": {"url": "https://a.example/sse", "transport": transport}})).entries["a"]
-    error = {"code": -32603, "message": "wait", "data": {STARTING_KEY: True}}
-    async with asking(on={LIST: fixed(error=error), "initialize": fixed(error=error)}) as (client, _):
+    error = {"code": -32603, "message": "wait", "data": {STARTING_HEADER: True, "mcp-extproc/starting": True}}
+
+    async def starting(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        response = answer(message, error=error)
+        response.headers.update(headers)
+        return response
+
+    async with asking(on={LIST: starting, "initialize": starting}) as (client, _):
         assert (await failure(client.initialize(entry, LATEST, frozenset())))[0] == reason
         assert (await failure(client.request(entry, upstream("a"), LIST, {})))[0] == reason
 
