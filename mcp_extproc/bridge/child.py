@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mcp_extproc import processes
-from mcp_extproc.bridge.environment import NotStarted, inherited, own_variables, program
+from mcp_extproc.bridge.environment import inherited, own_variables, program
 from mcp_extproc.bridge.lines import Lines, Skipped, as_line
 from mcp_extproc.bridge.messages import Outgoing, reading
-from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, kept
+from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, NotStarted, kept
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, Said, plain
 from mcp_extproc.bridge.spec import StdioServer
-from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.tasks import Tasks, in_slices
@@ -142,7 +141,7 @@ class Child:
             why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
             raise NotStarted(why or "unknown reason") from None
         named = (variables[name] for name in spec.inherit_env if name in variables)
-        redact = Redactor((*own.values(), *named, *secret_words(spec.command)), "")
+        redact = Redactor((*own.values(), *named, *spec.secret_words), "")
         child = cls(process, mark, spec, redact, reports, turns, inbox)
         child._begin()
         reports.event(logging.DEBUG, "child_started", {"pid": child.pid})

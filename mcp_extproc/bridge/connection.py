@@ -28,9 +28,8 @@ from mcp_extproc.mcp import transport
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, portions
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams import http_sse, redirects
-from mcp_extproc.upstreams.client import BROKEN, http_session
-from mcp_extproc.upstreams.http_sse import ENDPOINT
+from mcp_extproc.upstreams import redirects
+from mcp_extproc.upstreams.private_listener import BROKEN, attempts, http_session
 from mcp_extproc.upstreams.turns import Turns
 
 _MESSAGE = "message"
@@ -168,7 +167,7 @@ class Connection:
 
     async def _listen(self) -> None:
         try:
-            for left in range(http_sse.attempts(len(self._origins)) - 1, -1, -1):
+            for left in range(attempts(len(self._origins)) - 1, -1, -1):
                 try:
                     await self._listen_to_a_replica()
                     break
@@ -209,7 +208,7 @@ class Connection:
     async def _take(self, event: SseEvent, path: str) -> None:
         if not event.data:
             return
-        if event.event == ENDPOINT and not self._has_endpoint.is_set():
+        if event.event == transport.ENDPOINT and not self._has_endpoint.is_set():
             self._endpoint = endpoint(event.data, path, self._origins)
             self._has_endpoint.set()
         elif event.event == _MESSAGE:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from mcp_extproc.bridge.peer import NotStarted
 from mcp_extproc.bridge.spec import StdioServer
-from mcp_extproc.config.config_error import ConfigError
-from mcp_extproc.config.text_file import is_there
 
 _MINIMAL = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "TERM",
@@ -25,8 +25,13 @@ _COMMENT = re.compile(r"(?:^|\s+)#.*")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
-class NotStarted(Exception):
-    """A child can't be started. ``str()`` is one clause that says why, and holds no value."""
+def problem_of(server: StdioServer) -> str | None:
+    """Why no child of a server can be started, as a clause; ``None`` if one can."""
+    try:
+        program(server, environment(server, os.environ))
+    except NotStarted as error:
+        return str(error)
+    return None
 
 
 def environment(server: StdioServer, ours: Mapping[str, str]) -> dict[str, str]:
@@ -84,14 +89,13 @@ def program(server: StdioServer, variables: Mapping[str, str]) -> str:
 
 def _of_file(path: Path) -> dict[str, str]:
     try:
-        is_there(path)
+        if path.exists() and not path.is_file():
+            raise NotStarted("its env_file is not a file")  # to open a pipe could block
         with path.open("rb") as file:
             content = file.read(_FILE_BYTES + 1)
         if len(content) > _FILE_BYTES:
             raise NotStarted(f"its env_file is larger than {_FILE_BYTES >> 20} MiB")
         return read_env_file(content.decode())
-    except ConfigError:
-        raise NotStarted("its env_file is not a file") from None
     except OSError as error:
         raise NotStarted(f"its env_file can't be read: {error.strerror}") from None
     except UnicodeDecodeError:

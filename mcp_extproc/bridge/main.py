@@ -19,14 +19,13 @@ from mcp_extproc import processes
 from mcp_extproc.bridge.child import GRACE_SECONDS
 from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import Told
-from mcp_extproc.config.values import MAX_SIZE
 from mcp_extproc.telemetry import log
 
 MESSAGE_BYTES = 64 << 20
 """Most bytes of what the supervisor says at once. A file of the configuration has 1 MiB."""
 
-_REQUEST_BYTES = MAX_SIZE
-"""Envoy has a limit on requests of its own, which may change while this runs."""
+_REQUEST_BYTES = 1 << 30
+"""More than any configuration allows. Envoy has the limit on requests, which may change while this runs."""
 
 _LOG = log.logger("bridge")
 

@@ -40,6 +40,10 @@ async def kept(part: Part, size: int) -> bool:
     return size <= part.most and await granted(partial(part.wait, size), ROOM_SECONDS)
 
 
+class NotStarted(Exception):
+    """A peer can't be started. ``str()`` is one clause that says why, and holds no value."""
+
+
 class NotRead(Exception):
     """A peer does not read, or has ended."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import os
 import secrets
 import time
 from contextlib import suppress
@@ -13,13 +12,12 @@ from typing import Any
 
 from mcp_extproc.bridge.backoff import Backoff
 from mcp_extproc.bridge.conversation import Call, Conversation, Stream
-from mcp_extproc.bridge.environment import NotStarted, environment, program
 from mcp_extproc.bridge.lines import Skipped
 from mcp_extproc.bridge.messages import Incoming, Kind, Outgoing, cancelled_id, key_of
-from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, NotRead, Peer, Start
+from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, NotRead, NotStarted, Peer, Start
 from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
-from mcp_extproc.bridge.spec import Bridged, StdioServer
+from mcp_extproc.bridge.spec import Bridged
 from mcp_extproc.contract import STARTING_HEADER
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.held import HeldBytes, Holding
@@ -499,12 +497,3 @@ class Pool:
 def _params(initialize: Request) -> bytes:
     """Hash of them. They may be as large as any request, and are kept as long as the child."""
     return hashlib.sha256(initialize.members.get("params", b"{}")).digest()
-
-
-def problem_of(spec: StdioServer) -> str | None:
-    """Why no child of a server can be started, as a clause; ``None`` if one can."""
-    try:
-        program(spec, environment(spec, os.environ))
-    except NotStarted as error:
-        return str(error)
-    return None

@@ -43,8 +43,9 @@ class _Commands(UserDict[str, click.Command]):
 
 
 _MODULES = {
-    "run": "run", "serve": "serve", "worker": "serve", "nursery": "serve", "bridge": "bridge", "bridge-process": "bridge",
-    "health": "serve", "validate": "checks", "check": "checks", "schema": "checks", "envoy": "envoy",
+    "run": "run", "serve": "serve", "worker": "serve", "nursery": "serve", "health": "serve",
+    "bridge": "bridge", "bridge-process": "bridge_process", "validate": "checks", "check": "checks", "schema": "checks",
+    "envoy": "envoy",
 }  # fmt: skip
 """Where each command is, under its name."""
 

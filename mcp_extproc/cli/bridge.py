@@ -1,10 +1,9 @@
-"""``bridge`` and ``bridge-process``: the stdio servers, for a gateway that runs elsewhere or for our own."""
+"""``bridge``: the stdio servers, for a gateway that runs elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.cli.common import complain, layout_in, serve_until_told_to_stop, served_from, warn
 from mcp_extproc.cli.options import DIRECTORY, FILE, STRICT, AddressType
 from mcp_extproc.config import FileSource, only_commands
-from mcp_extproc.telemetry import log
 
 
 @click.command()
@@ -45,18 +43,3 @@ def bridge(file: Path, listen: Address | None, directory: Path | None, strict: b
     except (StartError, OSError) as error:
         complain(str(error))
         sys.exit(1)
-
-
-@click.command(hidden=True)
-@click.option("--inherited", type=int, metavar="DESCRIPTOR", required=True, help="A listening socket.")
-@click.option(
-    "--answers", type=int, metavar="DESCRIPTOR", required=True, help="Receives a line for each on standard input."
-)
-@click.option("--log-level")
-@click.option("--log-format")
-def bridge_process(inherited: int, answers: int, log_level: str | None, log_format: str | None) -> None:
-    """The process behind `run`, `serve` and `bridge` that has the servers. It is told of them on standard input."""
-    from mcp_extproc.bridge.main import serve
-
-    log.configure(log_level, log_format, calm=True)
-    serve(socket.socket(fileno=inherited), answers)

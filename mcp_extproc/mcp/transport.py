@@ -16,6 +16,9 @@ SSE = "text/event-stream"
 JSON_OR_SSE = f"{JSON}, {SSE}"
 """``Accept`` of a POST (Streamable HTTP, Sending Messages to the Server 2)."""
 
+ENDPOINT = "endpoint"
+"""The first event of an HTTP+SSE server: where messages go (2024-11-05 basic/transports, HTTP with SSE)."""
+
 _AUTHORITY = re.compile(
     r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\.?)(?::(?P<port>[0-9]{0,5}))?"
 )

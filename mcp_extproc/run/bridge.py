@@ -22,10 +22,11 @@ import msgspec
 
 from mcp_extproc import processes
 from mcp_extproc.address import UnixAddress
-from mcp_extproc.bridge.pool import problem_of
-from mcp_extproc.bridge.spec import SseServer, StdioServer, Told, sse_servers, stdio_servers
+from mcp_extproc.bridge.environment import problem_of
+from mcp_extproc.bridge.spec import SseServer, StdioServer, Told
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.run.bridged_servers import sse_servers, stdio_servers
 from mcp_extproc.run.listening import listen
 from mcp_extproc.run.process import PYTHON, StartError, end, ending, spawn
 from mcp_extproc.tasks import Tasks

@@ -18,7 +18,8 @@ from mcp_extproc.mcp import jsontext, transport
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.jsontext import Scan, TooManyMembers
 from mcp_extproc.mcp.sse import EventTooLarge, SseParser, portions
-from mcp_extproc.upstreams.client import PAGE_ENTRIES, http_session
+from mcp_extproc.upstreams.client import PAGE_ENTRIES
+from mcp_extproc.upstreams.private_listener import http_session
 from mcp_extproc.upstreams.turns import Turns
 
 

@@ -21,7 +21,7 @@ import msgspec
 import orjson
 
 from mcp_extproc import __version__
-from mcp_extproc.address import Address, UnixAddress
+from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER, STARTING_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
@@ -39,6 +39,7 @@ from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 from mcp_extproc.upstreams import redirects
 from mcp_extproc.upstreams.pauses import Pause
+from mcp_extproc.upstreams.private_listener import BROKEN, http_session
 from mcp_extproc.upstreams.turns import Turns
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
@@ -48,9 +49,6 @@ MAX_SESSION_ID_CHARS = 4096
 
 _MAX_MESSAGE_CHARS = 256
 """Most of why a sub-request did not work out, a server's own words included."""
-
-BROKEN = (aiohttp.ClientError, OSError)
-"""What reading a stream may raise."""
 
 _CHUNK = 64 * 1024
 
@@ -490,29 +488,6 @@ class _StreamReading:
             with contextlib.suppress(UpstreamError):
                 await self._client.notify(wanted.entry, wanted.session, answer, context=wanted.context)
         return found
-
-
-def http_session(address: Address, connections: int = 0) -> tuple[aiohttp.ClientSession, str]:
-    """A session for requests to a listener of Envoy's, and the start of their URLs.
-
-    Args:
-        address: of the listener.
-        connections: most at a time, above which requests wait for one another; 0 for no bound.
-    """
-    connector: aiohttp.BaseConnector
-    if isinstance(address, UnixAddress):
-        connector, base = aiohttp.UnixConnector(address.path, limit=connections), "http://localhost"
-    else:
-        connector, base = aiohttp.TCPConnector(limit=connections, use_dns_cache=True), f"http://{address}"
-    session = aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None),  # each leg has a deadline of its own
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=True,
-        skip_auto_headers=("User-Agent",),
-        headers={"user-agent": f"mcp-extproc/{__version__}"},
-    )
-    return session, base
 
 
 def _most_streams() -> int:

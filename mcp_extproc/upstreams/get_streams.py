@@ -15,11 +15,12 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
-from mcp_extproc.upstreams.client import BROKEN, StreamBusy, UpstreamError
+from mcp_extproc.upstreams.client import StreamBusy, UpstreamError
 from mcp_extproc.upstreams.listener import Listener
 from mcp_extproc.upstreams.merged_stream import HEARTBEAT_SECONDS, MergedStream
 from mcp_extproc.upstreams.open_streams import TooManyStreams
 from mcp_extproc.upstreams.pauses import Pause
+from mcp_extproc.upstreams.private_listener import BROKEN
 from mcp_extproc.upstreams.stream_services import StreamServices
 from mcp_extproc.upstreams.unread import Given
 

@@ -14,17 +14,13 @@ from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.endpoints import Endpoints
-from mcp_extproc.mcp import versions
+from mcp_extproc.mcp import transport, versions
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, portions
 from mcp_extproc.upstreams.client import UnexpectedStatus, UpstreamClient, UpstreamError
-
-ENDPOINT = "endpoint"
-"""The first event of an HTTP+SSE server: where messages go (2024-11-05 basic/transports, HTTP with SSE)."""
+from mcp_extproc.upstreams.private_listener import attempts
 
 _REFUSED = (404, 405)
-
-_MOST_ATTEMPTS = 10
 
 _NOT_REACHED = ("connect", "timeout")
 """Why a question did not arrive."""
@@ -63,11 +59,6 @@ async def _speaks_sse(client: UpstreamClient, entry: CatalogEntry, replicas: int
         return False
 
 
-def attempts(replicas: int) -> int:
-    """How often to ask until one of some replicas is reached. Envoy chooses one each time; some may be down."""
-    return 1 if replicas == 1 else min(2 * replicas, _MOST_ATTEMPTS)
-
-
 async def _of_any_replica(question: Callable[[], Awaitable[bool]], times: int) -> bool:
     """What a replica says.
 
@@ -100,5 +91,5 @@ async def _names_an_endpoint(client: UpstreamClient, entry: CatalogEntry) -> boo
                 await client.turns.take(turn)
                 for event in parser.feed(piece):
                     if event.data:
-                        return event.event == ENDPOINT
+                        return event.event == transport.ENDPOINT
     return False

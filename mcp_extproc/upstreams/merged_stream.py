@@ -21,9 +21,10 @@ from mcp_extproc.mcp.methods import LIST_CHANGED
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, EventTooLarge, SseEvent, is_resumable, portions, render
 from mcp_extproc.tasks import Tasks, in_slices
-from mcp_extproc.upstreams.client import BROKEN, NoStream, UpstreamError
+from mcp_extproc.upstreams.client import NoStream, UpstreamError
 from mcp_extproc.upstreams.listener import Listener
 from mcp_extproc.upstreams.pauses import Pause
+from mcp_extproc.upstreams.private_listener import BROKEN
 from mcp_extproc.upstreams.stream_services import StreamServices
 from mcp_extproc.upstreams.unread import Given
 

@@ -21,6 +21,7 @@ def spec(*arguments: str, **options: Any) -> StdioServer:
     return StdioServer(**{
         "authority": "localhost",
         "command": (sys.executable, "-S", "-E", SERVER, *arguments),
+        "secret_words": (),
         "env": {},
         "env_file": None,
         "cwd": None,

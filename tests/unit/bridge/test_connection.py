@@ -13,7 +13,6 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from mcp_extproc.address import TcpAddress
 from mcp_extproc.bridge import connection, peer
 from mcp_extproc.bridge.connection import Connection, endpoint
 from mcp_extproc.bridge.lines import Skipped
@@ -22,8 +21,7 @@ from mcp_extproc.bridge.peer import NotRead
 from mcp_extproc.bridge.places import Places
 from mcp_extproc.bridge.pool import Pool
 from mcp_extproc.bridge.sharing import Private
-from mcp_extproc.bridge.spec import Bridged, SseServer, sse_servers
-from mcp_extproc.config import GatewayConfig
+from mcp_extproc.bridge.spec import SseServer
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.errors import McpError
@@ -536,25 +534,3 @@ async def test_no_more_connections_than_are_allowed() -> None:
     pool = Pool("old", spec(most=0), start, HeldBytes(HELD), Places(1000))
     with pytest.raises(McpError, match=r"The server old has all of its 0 connections in use \(max_sessions\)"):
         await pool.open(request)
-
-
-def test_what_the_bridge_is_told() -> None:
-    config = GatewayConfig.model_validate({
-        "servers": {
-            "old": {
-                "endpoints": ["old.example:80", "10.0.0.7:81"], "path": "/deep/sse?key=hush", "transport": "sse",
-                "headers": {"X-Key": "hush"}, "discovery_timeout": "5s",
-            },
-            "new": {"url": "http://new.example/mcp"},
-            "some": {"url": "http://some.example/mcp", "transport": "auto"},
-        },
-    })  # fmt: skip
-    told = sse_servers(config, TcpAddress("127.0.0.1", 9003))
-    assert told.keys() == {"old"}
-    old: Bridged = told["old"]
-    assert old == spec(
-        authority="old.example:80", upstreams="127.0.0.1:9003", path="/deep/sse?key=hush", headers=(("x-key", "hush"),),
-        origins=("http://10.0.0.7:81", "http://old.example:80"), start_timeout=4.0, answer_within=4.0,
-        timeout_key="discovery_timeout", request_bytes=4 << 20, event_bytes=10 << 20,
-    )  # fmt: skip
-    assert "hush" not in repr(old)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.bridge.environment import NotStarted, environment, program, read_env_file
+from mcp_extproc.bridge.environment import environment, program, read_env_file
+from mcp_extproc.bridge.peer import NotStarted
 from mcp_extproc.bridge.spec import StdioServer
 from tests.unit.bridge.support import spec
 

@@ -709,7 +709,7 @@ async def test_a_running_child_keeps_its_secrets_when_the_file_changes(
     caplog.set_level(logging.INFO)
     file = tmp_path / "variables"
     file.write_text("SECRET=hush-hush\n")
-    server = spec("good", "--key", "open-sesame", env_file=str(file))
+    server = spec("good", "--key", "open-sesame", secret_words=("open-sesame",), env_file=str(file))
     async with serving(tmp_path, {"s": server}) as stage:
         before = await stage.session()
         await eventually(lambda: len(children_of(os.getpid())) == 2, "the next one has the same")

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,18 @@ def program(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def imported(*arguments: str) -> set[str]:
     """Packages that a command imports."""
+    return {module.partition(".")[0] for module in imported_modules(*arguments)}
+
+
+def imported_modules(*arguments: str, descriptors: Collection[int] = ()) -> set[str]:
+    """Modules that a command imports, whose standard input is empty."""
     command = [sys.executable, "-S", "-X", "importtime", "-m", "mcp_extproc", *arguments]
     environment = {"PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run(command, capture_output=True, env=environment, text=True, timeout=60, check=True)
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    done = subprocess.run(
+        command, input="", capture_output=True, env=environment, text=True, timeout=60, check=True,
+        pass_fds=descriptors,
+    )  # fmt: skip
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
 def test_version() -> None:
@@ -62,6 +70,25 @@ def test_validate_imports_only_what_it_needs(file: Path) -> None:
     found = imported("validate", str(file))
     assert {"mcp_extproc", "pydantic"} <= found
     assert not found & {"aiohttp", "asyncio", "cryptography", "envoy_data_plane", "grpc", "msgspec", "rich", "uvloop"}
+
+
+def test_the_bridge_imports_no_configuration() -> None:
+    """It is told what it needs to know, and would have ten megabytes of it for nothing."""
+    with socket.socket() as listening, open(os.devnull, "w") as answers:  # noqa: PTH123 - no file
+        listening.bind(("127.0.0.1", 0))
+        descriptors = (listening.fileno(), answers.fileno())
+        found = imported_modules(
+            "bridge-process",
+            "--inherited",
+            str(descriptors[0]),
+            "--answers",
+            str(descriptors[1]),
+            descriptors=descriptors,
+        )
+    assert {"aiohttp", "mcp_extproc.bridge.server"} <= found
+    packages = {module.partition(".")[0] for module in found}
+    assert not packages & {"cryptography", "grpc", "pydantic", "re2", "rich", "yaml"}
+    assert not [module for module in found if module.startswith(("mcp_extproc.config", "mcp_extproc.envoy"))]
 
 
 def test_commands_are_found_under_their_names() -> None:
