@@ -148,12 +148,13 @@ class Connection:
             raise NotRead(f"has not taken all messages, and {NO_ROOM}")
         self._unsent += 1
         self._unsent_bytes += len(message.text)
-        work = self._send(message, context, self._before)
+        asked = None if message.id is None else key_of(message.id)
+        work = self._send(message, context, asked, self._before)
         sending = self._posts.start("post_to_sse_server", work, server=self._name)
-        if message.id is None:
+        if asked is None:
             self._before = sending
         else:
-            self._asking[key_of(message.id)] = sending
+            self._asking[asked] = sending
 
     async def end(self) -> None:
         """Close it."""
@@ -216,13 +217,13 @@ class Connection:
             if messages is None:
                 self._report_junk(event.data)
             for message in messages or ():
-                if message.kind is Kind.RESPONSE and message.id is not None:
-                    self._acknowledge(message.id)
+                if message.kind is Kind.RESPONSE and message.key is not None:
+                    self._acknowledge(message.key)
                 await self._inbox.receive(message)
 
-    def _acknowledge(self, id: bytes) -> None:
+    def _acknowledge(self, asked: Key) -> None:
         """A request is answered: its POST has nothing more to tell."""
-        sending = self._asking.get(key_of(id))
+        sending = self._asking.get(asked)
         if sending is not None:
             asyncio.get_running_loop().call_later(_ACKNOWLEDGED_SECONDS, sending.cancel)
 
@@ -234,8 +235,9 @@ class Connection:
 
     # -- What it is sent ------------------------------------------------------------------------------------------------
 
-    async def _send(self, message: Outgoing, context: Headers, before: asyncio.Task[None] | None) -> None:
-        asked = message.id
+    async def _send(
+        self, message: Outgoing, context: Headers, asked: Key | None, before: asyncio.Task[None] | None
+    ) -> None:
         try:
             if before is not None and not self._is_out_of_order:
                 done, _ = await asyncio.wait({before}, timeout=_IN_ORDER_SECONDS)
@@ -248,15 +250,15 @@ class Connection:
         except _Unknown as error:
             self._end_soon(str(error))
         except _Failed as error:
-            await self._refuse(asked, str(error))
+            await self._refuse(message.id, str(error))
         except BROKEN as error:
-            await self._refuse(asked, f"could not be sent a message ({type(error).__name__})")
+            await self._refuse(message.id, f"could not be sent a message ({type(error).__name__})")
         finally:
             self._unsent -= 1
             self._unsent_bytes -= len(message.text)
             self._inbox.unsent.keep(self._unsent_bytes)
-            if asked is not None and self._asking.get(key_of(asked)) is asyncio.current_task():
-                del self._asking[key_of(asked)]
+            if asked is not None and self._asking.get(asked) is asyncio.current_task():
+                del self._asking[asked]
 
     async def _tell(self, message: bytes, context: Headers) -> None:
         async with self._open_others:

@@ -160,6 +160,8 @@ class Call:
     """A request that has no answer yet."""
 
     id: bytes
+    key: Key
+    """The id, to compare."""
     token: Key | None
     stream: Stream | None
     """``None`` once the client is gone: that does not cancel a call (basic/transports, Sending Messages 6)."""
@@ -218,6 +220,7 @@ class Conversation:
         method = methods.REQUESTS.get(request.method)
         call = self._calls[key] = Call(
             request.id,
+            key,
             None if token is None else key_of(token),
             stream,
             method is not None and method.is_for_one_server,
@@ -271,12 +274,12 @@ class Conversation:
 
     def fail(self, call: Call, why: str) -> None:
         """Answer a call with an error, unless it has an answer."""
-        if self.running(call.id) is call:
+        if self._calls.get(call.key) is call:
             self._end(call, failure(call.id, why))
 
     def forget(self, call: Call) -> None:
         """End a call without an answer, unless it has one: nobody waits for it."""
-        if self.running(call.id) is call:
+        if self._calls.get(call.key) is call:
             self._end(call, None)
 
     def end(self, why: str) -> None:
@@ -288,6 +291,11 @@ class Conversation:
         self._waiting_size = 0
         self._late.keep(0)
 
+    def taken_dropped(self) -> int:
+        """Messages that were dropped since this was asked last."""
+        dropped, self.dropped = self.dropped, 0
+        return dropped
+
     def stop_listening(self) -> None:
         """End the streams for what is about no call."""
         for stream in self._streams:
@@ -295,9 +303,9 @@ class Conversation:
         self._streams = []
 
     def _call_of(self, message: Incoming) -> Call | None:
-        if message.kind is Kind.RESPONSE and message.id is not None:
-            return self._calls.get(key_of(message.id))
-        return self._tokens.get(key_of(message.progress)) if message.progress is not None else None
+        if message.key is None:
+            return None
+        return (self._calls if message.kind is Kind.RESPONSE else self._tokens).get(message.key)
 
     def _common(self) -> Stream | None:
         """Where messages go that are about no call."""
@@ -317,7 +325,7 @@ class Conversation:
             self._end(call, failure(call.id, f"The server's answer was not kept: {NO_ROOM}."))
 
     def _end(self, call: Call, last: bytes | None) -> None:
-        del self._calls[key_of(call.id)]
+        del self._calls[call.key]
         if call.token is not None and self._tokens.get(call.token) is call:
             del self._tokens[call.token]
         if call.stream is not None and last is not None:

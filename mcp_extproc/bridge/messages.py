@@ -50,6 +50,12 @@ class Incoming:
     """JSON text of the id."""
     progress: bytes | None = None
     """JSON text of the token of a notification of progress."""
+    key: Key | None = field(init=False)
+    """Of the request that it is about: that answers it, or tells of its progress."""
+
+    def __post_init__(self) -> None:
+        about = self.id if self.kind is Kind.RESPONSE else self.progress
+        object.__setattr__(self, "key", None if about is None else key_of(about))
 
     @property
     def changes_lists(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import logging
 import secrets
 import time
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Any
 from mcp_extproc.bridge.backoff import Backoff
 from mcp_extproc.bridge.conversation import Call, Conversation, Stream
 from mcp_extproc.bridge.lines import Skipped
-from mcp_extproc.bridge.messages import Incoming, Kind, Outgoing, cancelled_id, key_of
+from mcp_extproc.bridge.messages import Incoming, Key, Kind, Outgoing, cancelled_id, key_of
 from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, NotRead, NotStarted, Peer, Start
 from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
@@ -69,7 +70,7 @@ class Member:
         self.child: Peer | None = None
         self.handshake: bytes | None = None
         """Hash of ``params`` of the ``initialize`` that it was sent."""
-        self.handshake_id: bytes | None = None
+        self.handshake_key: Key | None = None
         """The id of that as the child knows it, until it is answered."""
         self.answer: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
         self.started = self.asked = time.monotonic()
@@ -116,7 +117,7 @@ class Member:
         if isinstance(message, Skipped):
             self._skipped(message)
         elif self._is_handshake(message):
-            self.handshake_id = None
+            self.handshake_key = None
             self.has_worked = "result" in message.members
             if not self.answer.done():
                 self.answer.set_result(message)
@@ -124,9 +125,8 @@ class Member:
             await self._deliver(message)
 
     def _is_handshake(self, message: Incoming) -> bool:
-        if message.kind is not Kind.RESPONSE or message.id is None or self.handshake_id is None:
-            return False
-        return key_of(message.id) == key_of(self.handshake_id)
+        is_answer = message.kind is Kind.RESPONSE and message.key is not None
+        return is_answer and message.key == self.handshake_key
 
     async def _deliver(self, message: Incoming) -> None:
         for delivery in self.sharing.incoming(message):
@@ -294,10 +294,15 @@ class Pool:
         if self._sessions.pop(session.id, None) is None:
             return
         member = session.member
-        session.conversation.end(f"The session with the server {self.name} has ended.")
+        self._end_conversation(session.conversation, f"The session with the server {self.name} has ended.")
         member.sharing.leave(session.conversation)
         if isinstance(member.sharing, Private):
             self._end_soon(member)
+
+    def _end_conversation(self, conversation: Conversation, why: str) -> None:
+        conversation.end(why)
+        if dropped := conversation.taken_dropped():
+            log.event(_LOG, logging.INFO, "messages_dropped", {"server": self.name, "messages": dropped})
 
     def retire(self) -> None:
         """Begin no more sessions, and end each once no call of it runs."""
@@ -310,7 +315,7 @@ class Pool:
         """End all children, and what runs in them."""
         self._is_leaving = True
         for session in list(self._sessions.values()):
-            session.conversation.end(f"The server {self.name} is not served any more.")
+            self._end_conversation(session.conversation, f"The server {self.name} is not served any more.")
         self._sessions.clear()
         async with self._starting:
             children = [member.child for member in self._members if member.child is not None]
@@ -337,7 +342,7 @@ class Pool:
             # It was not asked, and nobody else will get it.
             self._end_soon(member)
             raise Unavailable(self.name, str(error), initialize.id) from None
-        member.handshake, member.handshake_id = params, id
+        member.handshake, member.handshake_key = params, key_of(id)
         member.asked = time.monotonic()
         return member
 
@@ -429,7 +434,7 @@ class Pool:
             self._spare = None
         why = f"The server {self.name} {child.ending_text}."
         for conversation in member.sharing.conversations:
-            conversation.end(why)
+            self._end_conversation(conversation, why)
         for id in [id for id, session in self._sessions.items() if session.member is member]:
             del self._sessions[id]
         self._proven.set()

@@ -82,6 +82,7 @@ class Private:
 class _Asked:
     conversation: Conversation
     id: bytes
+    key: Key
     token: bytes | None
 
 
@@ -105,10 +106,11 @@ class Shared:
             return None  # nothing was asked
         if isinstance(message, Notification):
             return self._notification(conversation, message)
-        self.forget(conversation, message.id)
+        key = key_of(message.id)
+        self._forget(conversation, key)
         number, token = next(self._numbers), token_of(message)
-        self._asked[number] = _Asked(conversation, message.id, token)
-        self._ours[conversation, key_of(message.id)] = number
+        self._asked[number] = _Asked(conversation, message.id, key, token)
+        self._ours[conversation, key] = number
         ours = b"%d" % number
         changes = {} if token is None else {"_meta": _with_token(message, ours)}
         return Outgoing(message.rewritten(changes, ours), ours)
@@ -130,11 +132,11 @@ class Shared:
             is_ping = answered is not None and answered.relaying is methods.Relaying.ANSWER
             yield envelope.result(message.id, {}) if is_ping else unsupported(message.id)
         elif message.kind is Kind.RESPONSE and message.id is not None:
-            asked = self._taken(_number(message.id))
+            asked = self._taken(_number(message.key))
             if asked is not None:
                 yield asked.conversation, message.with_id(asked.id)
         elif message.progress is not None:
-            asked = self._asked.get(_number(message.progress))
+            asked = self._asked.get(_number(message.key))
             if asked is not None and asked.token is not None:
                 yield asked.conversation, message.with_progress(asked.token)
         elif message.changes_lists:
@@ -143,19 +145,22 @@ class Shared:
 
     def owner(self, id: bytes) -> tuple[Conversation, bytes] | None:
         """Whoever asked."""
-        asked = self._taken(_number(id))
+        asked = self._taken(_number(key_of(id)))
         return None if asked is None else (asked.conversation, asked.id)
 
     def forget(self, conversation: Conversation, id: bytes) -> None:
         """Its answer would be taken for that of the next call under the same id."""
-        number = self._ours.get((conversation, key_of(id)))
+        self._forget(conversation, key_of(id))
+
+    def _forget(self, conversation: Conversation, key: Key) -> None:
+        number = self._ours.get((conversation, key))
         if number is not None:
             self._taken(number)
 
     def _taken(self, number: int) -> _Asked | None:
         asked = self._asked.pop(number, None)
         if asked is not None:
-            del self._ours[asked.conversation, key_of(asked.id)]
+            del self._ours[asked.conversation, asked.key]
         return asked
 
     def leave(self, conversation: Conversation) -> None:
@@ -170,9 +175,9 @@ def _with_token(request: Request, token: bytes) -> bytes:
     return jsontext.join({**meta, "progressToken": msgspec.Raw(token)})
 
 
-def _number(id: bytes) -> int:
-    kind, value = key_of(id)
-    return value if isinstance(value, int) and kind is int else -1
+def _number(key: Key | None) -> int:
+    value = None if key is None else key[1]
+    return value if isinstance(value, int) else -1
 
 
 def without_capabilities(initialize: Request) -> bytes:

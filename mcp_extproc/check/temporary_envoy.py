@@ -22,10 +22,7 @@ from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
-from mcp_extproc.run.process import StartError, end, ending, spawn
-
-START_SECONDS = 30.0
-"""Deadline of Envoy's start, in seconds. Host names are resolved within this time."""
+from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
 
 _POLL_SECONDS = 0.02
 

@@ -28,16 +28,12 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.bridged_servers import sse_servers, stdio_servers
 from mcp_extproc.run.listening import listen
-from mcp_extproc.run.process import PYTHON, StartError, end, ending, spawn
+from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError, end, ending, spawn
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
-START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 """It has children to end, which have some seconds for that themselves."""
-
-_RESTART_SECONDS = (0.1, 0.5, 2.0)
-_STEADY_SECONDS = 60.0
 
 _LOG = log.logger("bridge")
 
@@ -63,7 +59,7 @@ class Bridge:
         self._running: _Running | None = None
         self._changing = asyncio.Lock()
         self._tasks = Tasks(_LOG)
-        self._deaths = 0
+        self._restarts = Restarts()
 
     @property
     def pid(self) -> int | None:
@@ -159,9 +155,7 @@ class Bridge:
             assert running is not None
             code = await running.process.wait()
             await _end_orphans(running)
-            lived = time.monotonic() - started
-            self._deaths = 1 if lived > _STEADY_SECONDS else min(self._deaths + 1, len(_RESTART_SECONDS))
-            pause = _RESTART_SECONDS[self._deaths - 1]
+            pause = self._restarts.pause(time.monotonic() - started)
             died = {"pid": running.process.pid, "exit": ending(code), "restart_in_seconds": pause}
             log.event(_LOG, logging.ERROR, "bridge_died", died)
             await asyncio.sleep(pause)

@@ -26,9 +26,7 @@ import msgspec
 
 from mcp_extproc.config import Loaded
 from mcp_extproc.processes import WAITED, adopt_orphans, be_named
-from mcp_extproc.run.process import PYTHON, Adopted, Child, StartError, end, ending, preparing, spawn
-
-START_SECONDS = 30.0
+from mcp_extproc.run.process import PYTHON, START_SECONDS, Adopted, Child, StartError, end, ending, preparing, spawn
 
 Work = Callable[[Sequence[str]], object]
 """A worker's life, given the arguments of ``mcp-extproc worker``. It may end in SystemExit."""

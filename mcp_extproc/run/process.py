@@ -16,8 +16,17 @@ from mcp_extproc.processes import WAITED, ending_with_parent
 from mcp_extproc.processes import ending as ending
 from mcp_extproc.run import open_files
 
+START_SECONDS = 30.0
+"""Until a process has to be ready. Envoy resolves host names within this time."""
+
 KILL_SECONDS = 5.0
 """Seconds between SIGTERM and SIGKILL."""
+
+RESTART_SECONDS = (0.1, 0.5, 2.0)
+"""Pauses before the next start, by how often in a row it has died soon."""
+
+_STEADY_SECONDS = 60.0
+"""What ran for longer is started again as if it had not died before."""
 
 _UNKNOWN = 255
 """The exit code of a child that somebody else has waited for, as asyncio has it."""
@@ -50,6 +59,19 @@ class Child(Protocol):
 
     def kill(self) -> None:
         """Send SIGKILL."""
+
+
+class Restarts:
+    """Of a process that has to be there always."""
+
+    def __init__(self) -> None:
+        self._deaths = 0
+        """Consecutive ones, each soon after the start."""
+
+    def pause(self, lived: float) -> float:
+        """Seconds to wait before the next start of one that died after ``lived`` seconds."""
+        self._deaths = 1 if lived > _STEADY_SECONDS else min(self._deaths + 1, len(RESTART_SECONDS))
+        return RESTART_SECONDS[self._deaths - 1]
 
 
 class Adopted:

@@ -29,13 +29,12 @@ from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.nursery import Forked, Nurseries
-from mcp_extproc.run.process import StartError, end, ending, spawn
+from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
-START_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
 """Seconds for running calls when the gateway stops."""
 

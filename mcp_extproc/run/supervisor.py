@@ -33,15 +33,19 @@ from mcp_extproc.config import Loaded
 from mcp_extproc.contract import EJECTION
 from mcp_extproc.run import listening, unix_sockets
 from mcp_extproc.run.nursery import Starter
-from mcp_extproc.run.process import KILL_SECONDS, Child, StartError, end, end_all, ending, terminate
+from mcp_extproc.run.process import (
+    KILL_SECONDS,
+    START_SECONDS,
+    Child,
+    Restarts,
+    StartError,
+    end,
+    end_all,
+    ending,
+    terminate,
+)
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-
-START_SECONDS = 30.0
-
-_RESTART_SECONDS = (0.1, 0.5, 2.0)
-_STEADY_SECONDS = 60.0
-"""A worker that ran for longer is restarted immediately."""
 
 _APART_SECONDS = EJECTION
 
@@ -67,8 +71,7 @@ class _Seat:
         self.changing = asyncio.Lock()
         self.leaving: list[Child] = []
         """Replaced workers that still have calls, the oldest first."""
-        self.deaths = 0
-        """Consecutive failures, each soon after the start."""
+        self.restarts = Restarts()
 
     async def open(self) -> None:
         """Listen, unless workers do that themselves once they are ready.
@@ -98,11 +101,6 @@ class _Seat:
                 path = Path(self.address.path)
                 if _identity(path) == self.socket:
                     path.unlink()
-
-    def pause(self, lived: float) -> float:
-        """Seconds to wait before the next start of a worker that died after ``lived`` seconds."""
-        self.deaths = 1 if lived > _STEADY_SECONDS else min(self.deaths + 1, len(_RESTART_SECONDS))
-        return _RESTART_SECONDS[self.deaths - 1]
 
 
 class Supervisor:
@@ -272,7 +270,7 @@ class Supervisor:
             if process is not seat.process:
                 started = time.monotonic()  # The worker was replaced.
                 continue
-            pause = seat.pause(time.monotonic() - started)
+            pause = seat.restarts.pause(time.monotonic() - started)
             died = {"pid": process.pid, "exit": ending(code), "restart_in_seconds": pause}
             log.event(_LOG, logging.ERROR, "worker_died", died)
             await asyncio.sleep(pause)

@@ -139,6 +139,17 @@ def test_what_waits_is_bounded_and_questions_are_answered() -> None:
     assert stage.conversation.dropped == 11 - len(kept)
 
 
+def test_an_id_is_read_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it goes is asked before it is sent there, and its id may be long."""
+    call = stage.call(1, token="t")
+    told = [message(method="notifications/progress", params={"progressToken": "t"}), message(id=1, result={})]
+    monkeypatch.delattr(conversation_module, "key_of")
+    for one in told:
+        assert stage.conversation.destination(one) is call
+        assert stage.say(one) == []
+    assert taken(call) == [one.text for one in told]
+
+
 def test_how_many_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation_module, "_MAX_WAITING", 3)
     stage = Stage()

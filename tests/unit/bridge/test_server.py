@@ -18,8 +18,9 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc import processes
-from mcp_extproc.bridge import child, peer, pool, server
+from mcp_extproc.bridge import child, conversation, peer, pool, server
 from mcp_extproc.bridge.child import Child
+from mcp_extproc.bridge.messages import read
 from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import StdioServer, Told
 from mcp_extproc.contract import STARTING_HEADER
@@ -611,10 +612,25 @@ async def test_a_flood(tmp_path: Path) -> None:
         for _ in range(20):
             assert await client.call("pid") > 0
         member, *_ = stage.bridge._pools["s"]._members
-        [conversation] = member.sharing.conversations
-        await eventually(lambda: conversation.dropped > 1000, "what is over the bound is dropped")
-        assert conversation._waiting_size <= 50_000
+        [theirs] = member.sharing.conversations
+        await eventually(lambda: theirs.dropped > 1000, "what is over the bound is dropped")
+        assert theirs._waiting_size <= 50_000
         flooding.cancel()
+
+
+async def test_how_much_was_dropped_is_logged(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each session: its client listens too late, or never."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(conversation, "_MAX_WAITING", 3)
+    client = await stage.session()
+    [session] = stage.bridge._pools["s"]._sessions.values()
+    for message in read(b'{"jsonrpc":"2.0","method":"x"}') or []:
+        for _ in range(5):
+            await session.member.receive(message)
+    await client.delete()
+    assert logged(caplog, "messages_dropped") == [{"server": "s", "messages": 2}]
 
 
 async def test_a_client_that_does_not_read(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

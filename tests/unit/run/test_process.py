@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from mcp_extproc.processes import WAITED
-from mcp_extproc.run.process import Adopted, spawn
+from mcp_extproc.run.process import Adopted, Restarts, spawn
 from tests.support.waiting import PATIENCE
 
 
@@ -21,6 +21,12 @@ async def test_a_child_is_waited_for_until_it_has_ended() -> None:
     child.stdin.close()
     await child.wait()
     assert child.pid not in WAITED.pids
+
+
+def test_who_dies_again_soon_waits_longer() -> None:
+    restarts = Restarts()
+    assert [restarts.pause(1.0) for _ in range(4)] == [0.1, 0.5, 2.0, 2.0]
+    assert [restarts.pause(lived) for lived in (100.0, 1.0)] == [0.1, 0.5]
 
 
 async def test_a_child_may_open_many_files() -> None:

@@ -14,7 +14,7 @@ import pytest
 from mcp_extproc import tasks
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Loaded, load
-from mcp_extproc.run import supervisor
+from mcp_extproc.run import process, supervisor
 from mcp_extproc.run.nursery import Programs
 from mcp_extproc.run.process import Child, StartError, spawn
 from mcp_extproc.run.supervisor import Supervisor
@@ -50,7 +50,7 @@ class Children(Supervisor):
 @pytest.fixture
 async def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Children]:
     monkeypatch.setattr(tasks, "RESTART_SECONDS", (0.01,))
-    monkeypatch.setattr(supervisor, "_RESTART_SECONDS", (0.01,))
+    monkeypatch.setattr(process, "RESTART_SECONDS", (0.01,))
     monkeypatch.setattr(supervisor, "_APART_SECONDS", 0.01)
     with tempfile.TemporaryDirectory(prefix="mcp") as directory:  # paths of sockets have to be short
         children = Children(configuration(tmp_path), Path(directory))
