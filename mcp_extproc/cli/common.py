@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from mcp_extproc.address import Address, default_directory, parse_address
-from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded, Source
+from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded, Part, Source, whole, without_programs
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 
@@ -35,14 +35,25 @@ def served_from(source: Source, port: int | None) -> Loaded:
     return served
 
 
-def config_from(file: Path, port: int | None) -> GatewayConfig:
-    """The configuration in a file, with another port if one is given. Warnings are printed."""
-    return load_file(file, port).config
+def config_from(file: Path, port: int | None, bridge: Address | None = None) -> GatewayConfig:
+    """The configuration in a file, with another port if one is given. Warnings are printed.
+
+    Args:
+        file: the file.
+        port: for clients.
+        bridge: another place, in which the stdio servers are.
+    """
+    return load_file(file, port, bridge).config
 
 
-def load_file(file: Path, port: int | None) -> Loaded:
+def load_file(file: Path, port: int | None, bridge: Address | None = None) -> Loaded:
     """The same, with the file's text and format."""
-    return _loaded(FileSource(file, os.environ), port)
+    return _loaded(FileSource(file, os.environ, part=part_beside(bridge)), port)
+
+
+def part_beside(bridge: Address | None) -> Part:
+    """What is read of a file by who does not start its stdio servers, if there is a bridge elsewhere that does."""
+    return whole if bridge is None else without_programs
 
 
 def _loaded(source: Source, port: int | None) -> Loaded:

@@ -76,7 +76,7 @@ def envoy_bootstrap(
     layout = meeting(workers, extproc, upstreams, batches, bridge)
     tls = _extproc_tls(extproc, extproc_ca, extproc_client_certificate, extproc_client_key, extproc_sni)
     layout = replace(layout, repair=repair or layout.repair, admin=admin, extproc_tls=tls)
-    served = load_file(file, port)
+    served = load_file(file, port, bridge)
     served.require_servers()
     with standard_output():
         click.echo(to_json(bootstrap(served.config, layout)), nl=False)
@@ -161,7 +161,7 @@ def envoy_attach(
 
     layout = meeting(workers, extproc, upstreams, batches, bridge)
     choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts)
-    attached = attach(text_of(existing), existing.name, config_from(config, None), layout, choice)
+    attached = attach(text_of(existing), existing.name, config_from(config, None, bridge), layout, choice)
     for warning in attached.warnings:
         warn(warning)
     with standard_output():
@@ -190,5 +190,6 @@ def envoy_fragments(
 
     with standard_output():
         click.echo(
-            fragments(config_from(config, None), meeting(workers, extproc, upstreams, batches, bridge)), nl=False
+            fragments(config_from(config, None, bridge), meeting(workers, extproc, upstreams, batches, bridge)),
+            nl=False,
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mcp_extproc.address import Address, UnixAddress
-from mcp_extproc.cli.common import complain, layout_in, made, serve_until_told_to_stop, served_from
+from mcp_extproc.cli.common import complain, layout_in, made, part_beside, serve_until_told_to_stop, served_from
 from mcp_extproc.cli.options import (
     BATCHES,
     BRIDGE,
@@ -32,7 +32,8 @@ from mcp_extproc.cli.options import (
     UPSTREAMS,
     AddressType,
 )
-from mcp_extproc.config import FileSource, GatewayConfig, Loaded, Source, loads
+from mcp_extproc.config import FileSource, GatewayConfig, Loaded, Source, loads, whole
+from mcp_extproc.config import without_programs as programs_elsewhere
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.telemetry import log
 
@@ -94,7 +95,7 @@ def serve(
     """Run only the ext_proc workers for FILE, behind an Envoy that you start."""
     if listen and workers is not None and workers != len(listen):
         raise click.UsageError(f"{workers} workers at {len(listen)} addresses: give --listen once for each worker")
-    source = FileSource(file, os.environ, strict=strict)
+    source = FileSource(file, os.environ, strict=strict, part=part_beside(bridge))
     served = served_from(source, port)
     if envoy_config is not None:
         served.require_servers()
@@ -155,6 +156,7 @@ async def _serve(
 @click.option("--listen", type=AddressType(), help="Where to listen.")
 @click.option("--inherited", type=int, metavar="DESCRIPTOR", help="A listening socket.")
 @click.option("--sse", metavar="SERVER", multiple=True, help="A server that was found to speak HTTP+SSE.")
+@click.option("--without-programs", is_flag=True, help="stdio servers are started elsewhere.")
 @click.option("--ready", type=int, metavar="DESCRIPTOR", required=True, help="Receives a byte once the worker serves.")
 @UPSTREAMS
 @BATCHES
@@ -170,6 +172,7 @@ def worker(
     listen: Address | None,
     inherited: int | None,
     sse: tuple[str, ...],
+    without_programs: bool,
     ready: int,
     upstreams: Address,
     batches: Address,
@@ -184,7 +187,7 @@ def worker(
     from mcp_extproc.processes import be_named
 
     be_named(WORKER)
-    config = (served or _told(name, sse)).config
+    config = (served or _told(name, sse, without_programs)).config
     log.configure(config.log.level, config.log.format, calm=True)
 
     def tell() -> None:
@@ -199,12 +202,14 @@ def worker(
 @click.command(hidden=True)
 @click.argument("name")
 @click.option("--sse", metavar="SERVER", multiple=True, help="A server that was found to speak HTTP+SSE.")
+@click.option("--without-programs", is_flag=True, help="stdio servers are started elsewhere.")
 @click.option("--connection", type=int, metavar="DESCRIPTOR", required=True, help="The supervisor's socket.")
-def nursery(name: str, sse: tuple[str, ...], connection: int) -> None:
+def nursery(name: str, sse: tuple[str, ...], without_programs: bool, connection: int) -> None:
     """What workers are forked from. It reads their configuration from standard input; NAME is the file's name."""
     from mcp_extproc.run import nursery as process
 
-    process.serve(socket.socket(fileno=connection), _work_of(_told(name, sse)), os.getppid())
+    served = _told(name, sse, without_programs)
+    process.serve(socket.socket(fileno=connection), _work_of(served), os.getppid())
 
 
 def nursery_of(served: Loaded) -> Forked:
@@ -223,8 +228,9 @@ def _work_of(served: Loaded) -> Callable[[Sequence[str]], object]:
     return work
 
 
-def _told(name: str, sse: Collection[str]) -> Loaded:
-    return loads(sys.stdin.buffer.read().decode(), name, os.environ).with_sse(sse)
+def _told(name: str, sse: Collection[str], without_programs: bool) -> Loaded:
+    part = programs_elsewhere if without_programs else whole
+    return loads(sys.stdin.buffer.read().decode(), name, os.environ, part=part).with_sse(sse)
 
 
 def _for_workers(transport: str, tls: TlsFiles | None, drain_seconds: float) -> list[str]:

@@ -1,8 +1,8 @@
 """The operator's configuration, parsed and validated, as one immutable value."""
 
-from mcp_extproc.config.commands import only_commands
+from mcp_extproc.config.commands import only_commands, without_programs
 from mcp_extproc.config.config_error import ConfigError
-from mcp_extproc.config.load import Loaded, load, loads
+from mcp_extproc.config.load import Loaded, Part, load, loads, whole
 from mcp_extproc.config.model import GatewayConfig, Limits, Listen, Log, Server, Session, Tools, UpstreamTls
 from mcp_extproc.config.source import EnvoysSource, FileSource, Source
 
@@ -15,6 +15,7 @@ __all__ = [
     "Listen",
     "Loaded",
     "Log",
+    "Part",
     "Server",
     "Session",
     "Source",
@@ -23,4 +24,6 @@ __all__ = [
     "load",
     "loads",
     "only_commands",
+    "whole",
+    "without_programs",
 ]

@@ -1,4 +1,6 @@
-"""The part of a configuration that a bridge reads which runs by itself: the stdio servers."""
+"""The part of a configuration that a bridge reads which runs by itself: the stdio servers. And the part that is left for the
+gateway in front of it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,12 @@ _KEPT = ("separator", "limits")
 _OF_LOG = ("level", "format")
 _OF_OTHERS = "typed_per_filter_config"
 """Of a server's entry, about the policies for it."""
+
+_OF_BRIDGE = frozenset({"command", "args", "env", "envFile", "env_file", "cwd", "inherit_env"})
+"""Of a server's entry, about its program. Only the bridge starts it."""
+
+_ELSEWHERE = "elsewhere"
+"""Stands for a command."""
 
 
 def only_commands(data: dict[str, Any]) -> dict[str, Any]:
@@ -38,6 +46,27 @@ def only_commands(data: dict[str, Any]) -> dict[str, Any]:
     }
     settings = _settings(data) if table == "servers" else {}
     return {table: found, **settings} if found else {"servers": {}, "pass_through": {}, **settings}
+
+
+def without_programs(data: dict[str, Any]) -> dict[str, Any]:
+    """A file's data without what only the bridge needs to know of stdio servers: their variables are not set, and their files
+    are not there, where the gateway runs.
+
+    Args:
+        data: the whole file, in either format.
+    """
+    table = "mcpServers" if "mcpServers" in data else "servers"
+    servers = data.get(table)
+    if not isinstance(servers, dict):
+        return data
+    return {**data, table: {name: _without_program(entry) for name, entry in servers.items()}}
+
+
+def _without_program(entry: Any) -> Any:
+    if not isinstance(entry, Mapping) or entry.get("command") is None:
+        return entry
+    command = _ELSEWHERE if isinstance(entry["command"], str) else [_ELSEWHERE]
+    return {key: value for key, value in entry.items() if key not in _OF_BRIDGE} | {"command": command}
 
 
 def _is_command(entry: object) -> bool:

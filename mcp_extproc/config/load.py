@@ -18,6 +18,14 @@ from mcp_extproc.config.native import read_native
 from mcp_extproc.config.text_file import text_in, too_large
 from mcp_extproc.config.yaml_text import parse_yaml
 
+Part = Callable[[dict[str, Any]], dict[str, Any]]
+"""What is read of the data of a file, in either format."""
+
+
+def whole(data: dict[str, Any]) -> dict[str, Any]:
+    """All of a file."""
+    return data
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -34,6 +42,8 @@ class Loaded:
     """Content of the file, in an agent's file its servers in the way of mcp-servers.json. It may contain secrets."""
     sse: frozenset[str] = frozenset()
     """Servers that were found to speak HTTP+SSE. The text does not say so."""
+    part: Part = whole
+    """What was read of the text."""
 
     def require_servers(self) -> None:
         """Check that there is an endpoint to serve.
@@ -62,15 +72,6 @@ class Loaded:
     def with_sse(self, names: Collection[str]) -> Loaded:
         """A copy in which these of the servers with ``transport: auto`` have ``sse``. :attr:`text` stays as it is."""
         return replace(self, config=self.config.with_sse(names), sse=self.sse.union(names)) if names else self
-
-
-Part = Callable[[dict[str, Any]], dict[str, Any]]
-"""What is read of the data of a file, in either format."""
-
-
-def whole(data: dict[str, Any]) -> dict[str, Any]:
-    """All of a file."""
-    return data
 
 
 def load(path: Path, environ: Mapping[str, str], *, strict: bool = False, part: Part = whole) -> Loaded:
@@ -124,14 +125,14 @@ def loads(
     data = part(data)
     table = table_of(data, is_json=is_json)
     if table is None:
-        return Loaded(read_native(data, name, environ), (), "native", name, text)
+        return Loaded(read_native(data, name, environ), (), "native", name, text, part=part)
     if dialect is not PLAIN and isinstance(data[table], dict):
         data = {**data, table: {key: plain_entry(entry, dialect, environ) for key, entry in data[table].items()}}
         text = json.dumps(data)
     read = read_mcp_servers(data, table, name, environ)
     if strict and read.left_out:
         raise ConfigError(name, read.left_out)
-    return Loaded(read.config, read.warnings, "mcp-servers", name, text)
+    return Loaded(read.config, read.warnings, "mcp-servers", name, text, part=part)
 
 
 _NO_SERVERS = (

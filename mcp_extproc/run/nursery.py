@@ -24,7 +24,7 @@ from typing import NoReturn, Protocol
 
 import msgspec
 
-from mcp_extproc.config import Loaded
+from mcp_extproc.config import Loaded, without_programs
 from mcp_extproc.processes import WAITED, adopt_orphans, be_named
 from mcp_extproc.run.process import PYTHON, START_SECONDS, Adopted, Child, StartError, end, ending, preparing, spawn
 
@@ -322,7 +322,8 @@ def _live(request: Request, descriptors: Sequence[int], work: Work, supervisor: 
 def _program(command: str, config: Loaded) -> list[str]:
     # What is found at run time is not in the configuration's text.
     found = [word for name in sorted(config.sse) for word in ("--sse", name)]
-    return [*PYTHON, "-m", "mcp_extproc", command, config.name, *found]
+    part = ["--without-programs"] if config.part is without_programs else []
+    return [*PYTHON, "-m", "mcp_extproc", command, config.name, *found, *part]
 
 
 def _flush() -> None:

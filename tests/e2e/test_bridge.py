@@ -23,6 +23,7 @@ from tests.support.scripted import ScriptedServer
 from tests.support.waiting import eventually
 
 SECRET = "SECRET_OF_SESSIONS"
+OF_BRIDGE = "SECRET_OF_BRIDGE"
 BRIDGE = [sys.executable, "-m", "mcp_extproc", "bridge"]
 
 
@@ -54,7 +55,8 @@ def _native(server: str | dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Elsewhere:
-    """A bridge of its own, which can be killed and started again. It has no value for what is the gateway's alone."""
+    """A bridge of its own, which can be killed and started again. It has no value for what is the gateway's alone, and one for
+    what is its own."""
 
     place: Place
     listen: str
@@ -64,7 +66,7 @@ class Elsewhere:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
         log = self.place.directory / "bridge.log"
-        command = ["env", "-u", SECRET, *BRIDGE, str(self.place.file), "--listen", self.listen]
+        command = ["env", "-u", SECRET, f"{OF_BRIDGE}=hush", *BRIDGE, str(self.place.file), "--listen", self.listen]
         async with program(command, log=log) as process:
             await logs(process, log, '"ready"')
             yield process
@@ -135,8 +137,9 @@ async def test_a_bridge_of_its_own(place: Place, alpha: ScriptedServer) -> None:
 
 
 async def test_a_bridge_elsewhere(place: Place, elsewhere: Elsewhere, alpha: ScriptedServer) -> None:
-    """The gateway starts nothing. Both follow the file, each by itself."""
-    write(place, local=entry("good"), alpha=alpha.url)
+    """The gateway starts nothing, and is not given what only the bridge needs. Both follow the file, each by itself."""
+    local = entry("good", env={"KEY": f"${{{OF_BRIDGE}}}"})
+    write(place, local=local, alpha=alpha.url)
     async with (
         elsewhere.running() as bridge,
         serving(place, "--workers", "1", "--bridge", elsewhere.address) as process,
@@ -146,11 +149,11 @@ async def test_a_bridge_elsewhere(place: Place, elsewhere: Elsewhere, alpha: Scr
         first = await works(client, session, "local")
         assert first in children_of(bridge.pid)
         assert not named(children_of(process.pid), "bridge-process")
-        write(place, local=entry("good"), more=entry("good"), alpha=alpha.url)
+        write(place, local=local, more=entry("good"), alpha=alpha.url)
         await until_logged(place, "config_reloaded")
         second = await works(client, None, "more")
         assert second in children_of(bridge.pid)
-        write(place, local=entry("good"), alpha=alpha.url)
+        write(place, local=local, alpha=alpha.url)
         await gone([second])
         await until_logged(place, "config_reloaded", 2)
         assert await pid_of(client, session, "local") == first

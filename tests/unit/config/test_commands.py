@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_extproc.config import ConfigError, FileSource, loads, only_commands
+from mcp_extproc.config import ConfigError, FileSource, loads, only_commands, without_programs
 
 NATIVE = """
 servers:
@@ -88,3 +88,36 @@ def test_a_file(tmp_path: Path) -> None:
     source = FileSource(file, {"KEY": "k"}, part=only_commands)
     assert list(source.load().config.servers) == ["time"]
     assert source.folder == tmp_path
+
+
+# -- The gateway in front of it ---------------------------------------------------------------------------------------------
+
+
+def test_variables_of_programs_need_not_be_set_in_front_of_the_bridge() -> None:
+    others = {"URL": "http://a.example/mcp", "TOKEN": "t"}
+    text = NATIVE.partition("session:")[0].replace(", typed_per_filter_config: {another.filter: {}}", "")
+    text = text.replace("uvx,", '"${HOME}/uvx", --key, "${ARGUMENT}",')
+    loaded = loads(text, "gateway.yaml", others, part=without_programs)
+    assert list(loaded.config.servers) == ["time", "remote"]
+    assert loaded.config.servers["time"].is_bridged
+    assert loaded.text == text
+    with pytest.raises(ConfigError, match="the environment variable TOKEN is not set"):
+        loads(text, "gateway.yaml", {"URL": others["URL"]}, part=without_programs)
+
+
+@pytest.mark.parametrize("table", ["mcpServers", "servers"])
+def test_the_files_of_agents_in_front_of_the_bridge(table: str) -> None:
+    local = {
+        "type": "stdio", "command": "${TOOL}", "args": ["${A}"], "env": {"B": "${B}"}, "envFile": "${C}", "cwd": "${D}",
+    }  # fmt: skip
+    off = {**local, "disabled": True}
+    loaded = loads(json.dumps({table: {"l": local, "off": off}}), "mcp.json", {}, part=without_programs)
+    assert (list(loaded.config.servers), loaded.source) == (["l"], "mcp-servers")
+    server = loaded.config.servers["l"]
+    assert (server.is_bridged, dict(server.env), server.env_file, server.cwd) == (True, {}, None, None)
+
+
+@pytest.mark.parametrize("text", ["servers: [1]", "mcpServers: nonsense", "servers: {a: 1}", "mcpServers: {a: [b]}"])
+def test_what_is_no_configuration_is_none_in_front_of_the_bridge(text: str) -> None:
+    with pytest.raises(ConfigError):
+        loads(text, "gateway.yaml", {}, part=without_programs)
