@@ -188,7 +188,7 @@ def send_to_group(number: signal.Signals, group: int) -> None:
 
 
 class Awaited(Protocol):
-    """A child whose end somebody waits for."""
+    """A process that this one has started, and whose end somebody waits for."""
 
     @property
     def pid(self) -> int:
@@ -202,14 +202,15 @@ class Awaited(Protocol):
 
 
 class Waited:
-    """The children of this process whose end somebody waits for. All others are adopted orphans."""
+    """Those that this process has started and whose end somebody waits for. Whatever else is directly below it is an adopted
+    orphan."""
 
     def __init__(self) -> None:
         self._children: list[Awaited] = []
         self._starting = 0
 
     def add(self, child: Awaited) -> None:
-        """A child that was started."""
+        """One that was started."""
         self._children = [child, *(other for other in self._children if other.returncode is None)]
 
     @property
@@ -224,7 +225,7 @@ class Waited:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """While a child is started: it may be there already, and is not among the others yet."""
+        """While one is started: it may be there already, and is not among the others yet."""
         self._starting += 1
         try:
             yield
@@ -261,7 +262,7 @@ class Look:
         self.table: Final = table()
         self._waited = WAITED.pids
         self.is_certain: Final = not WAITED.is_starting
-        """Whether an orphan can be told from a child that is being started."""
+        """Whether an orphan can be told from what is being started."""
         self._strays = dict(self._found_strays())
 
     def _found_strays(self) -> Iterator[tuple[int, _Stray]]:
@@ -273,7 +274,7 @@ class Look:
 
     @property
     def strays(self) -> Collection[int]:
-        """All that run below this process and are no children of it whose end somebody waits for."""
+        """All that run below this process, save those whose end somebody waits for."""
         return self._strays.keys()
 
     def of_child(self, pid: int | None, mark: str) -> list[int]:

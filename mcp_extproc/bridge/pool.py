@@ -67,11 +67,11 @@ class Member:
     def __init__(self, sharing: Sharing, holding: Holding) -> None:
         self.sharing = sharing
         self.reading, self.unsent = holding.part(), holding.part()
-        self.child: Peer | None = None
+        self.peer: Peer | None = None
         self.handshake: bytes | None = None
         """Hash of ``params`` of the ``initialize`` that it was sent."""
         self.handshake_key: Key | None = None
-        """The id of that as the child knows it, until it is answered."""
+        """The id of that as the peer knows it, until it is answered."""
         self.answer: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
         self.started = self.asked = time.monotonic()
         self.waiting = 0
@@ -94,14 +94,14 @@ class Member:
 
     @property
     def is_ending(self) -> bool:
-        """Whether its child is no use for anything new."""
-        return self.child is not None and self.child.is_ending
+        """Whether its peer is no use for anything new."""
+        return self.peer is not None and self.peer.is_ending
 
     def claim(self, conversation: Conversation | None) -> Conversation:
         """That of a new session.
 
         Args:
-            conversation: its own, where all sessions share the child.
+            conversation: its own, where all sessions share the peer.
         """
         self.is_claimed = True
         if conversation is not None:
@@ -113,7 +113,7 @@ class Member:
         return self.sharing.conversations[-1]
 
     async def receive(self, message: Incoming | Skipped) -> None:
-        """Take what the child writes to whom it is for."""
+        """Take what the peer writes to whom it is for."""
         if isinstance(message, Skipped):
             self._skipped(message)
         elif self._is_handshake(message):
@@ -146,9 +146,9 @@ class Member:
                 await _give_up_unread(conversation, stream)
 
     def _answer(self, text: bytes) -> None:
-        if self.child is not None:
+        if self.peer is not None:
             with suppress(NotRead):
-                self.child.write(Outgoing(text))
+                self.peer.write(Outgoing(text))
 
     def _skipped(self, line: Skipped) -> None:
         owner = None if line.id is None else self.sharing.owner(line.id)
@@ -178,7 +178,7 @@ class Session:
         self.used = time.monotonic()
 
     def send(self, message: Message, context: Headers = ()) -> None:
-        """Send the client's message to the child.
+        """Send the client's message to the peer.
 
         Args:
             message: of the client.
@@ -190,8 +190,8 @@ class Session:
         self.used = time.monotonic()
         outgoing = self.member.sharing.outgoing(self.conversation, message)
         if outgoing is not None:
-            assert self.member.child is not None
-            self.member.child.write(outgoing, context)
+            assert self.member.peer is not None
+            self.member.peer.write(outgoing, context)
         cancelled = cancelled_id(message)
         call = None if cancelled is None else self.conversation.running(cancelled)
         if call is not None:
@@ -239,17 +239,17 @@ class Pool:
         self._tasks = Tasks(_LOG)
         self._starting = asyncio.Lock()
         self._proven = asyncio.Event()
-        """Set once a child has answered, or has failed to."""
+        """Set once a peer has answered, or has failed to."""
         self._is_leaving = False
 
     def begin(self) -> None:
-        """Have a first child started."""
+        """Have a first peer started."""
         self._tasks.keep("sweep_sessions", self._sweep, server=self.name)
         self._warm_soon()
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no child, and none to come."""
+        """Whether there is no peer, and none to come."""
         return self._is_leaving and not self._members
 
     def session(self, id: str) -> Session | None:
@@ -270,7 +270,7 @@ class Pool:
             Its id, and the text of the server's answer. The session is over at once where that is an error.
 
         Raises:
-            McpError: no child could be started, or it did not answer.
+            McpError: no peer could be started, or it did not answer.
         """
         await self._first_one(initialize)
         member = await self._member_for(initialize, context)
@@ -290,7 +290,7 @@ class Pool:
         return session.id, text
 
     def close(self, session: Session) -> None:
-        """End a session, and its child where nobody else uses it."""
+        """End a session, and its peer where nobody else uses it."""
         if self._sessions.pop(session.id, None) is None:
             return
         member = session.member
@@ -312,20 +312,20 @@ class Pool:
         self._close_unused()
 
     async def end(self) -> None:
-        """End all children, and what runs in them."""
+        """End all peers, and what runs in them."""
         self._is_leaving = True
         for session in list(self._sessions.values()):
             self._end_conversation(session.conversation, f"The server {self.name} is not served any more.")
         self._sessions.clear()
         async with self._starting:
-            children = [member.child for member in self._members if member.child is not None]
-        await asyncio.gather(*(child.end() for child in children))
+            peers = [member.peer for member in self._members if member.peer is not None]
+        await asyncio.gather(*(peer.end() for peer in peers))
         await self._tasks.close()
 
-    # -- Children -------------------------------------------------------------------------------------------------------
+    # -- Peers ----------------------------------------------------------------------------------------------------------
 
     async def _member_for(self, initialize: Request, context: Headers) -> Member:
-        """A child that gets, or has got, such an ``initialize``."""
+        """The one whose peer gets, or has got, such an ``initialize``."""
         params = _params(initialize)
         async with self._starting:
             for member in self._members:
@@ -334,10 +334,10 @@ class Pool:
             member = self._take_spare() or await self._start(initialize.id)
         is_shared = isinstance(member.sharing, Shared)
         id = b"0" if is_shared else initialize.id
-        assert member.child is not None
+        assert member.peer is not None
         try:
             text = without_capabilities(initialize) if is_shared else initialize.body
-            member.child.write(Outgoing(text, id), context)
+            member.peer.write(Outgoing(text, id), context)
         except NotRead as error:
             # It was not asked, and nobody else will get it.
             self._end_soon(member)
@@ -347,7 +347,7 @@ class Pool:
         return member
 
     async def _first_one(self, initialize: Request) -> None:
-        """Wait until a first child has answered, if one is starting: several at once would download the same."""
+        """Wait until a first peer has answered, if one is starting: several at once would download the same."""
         params = _params(initialize)
         asked = [member for member in self._members if member.handshake is not None and not member.answer.done()]
         if self._proven.is_set() or not asked or any(member.is_for(params) for member in asked):
@@ -377,7 +377,7 @@ class Pool:
         member.answer.add_done_callback(lambda _: self._proven.set())
         self._members.append(member)
         try:
-            member.child = await self._start_peer(member)
+            member.peer = await self._start_peer(member)
         except NotStarted as error:
             self._remove(member)
             why = f"can't be started: {error}"
@@ -386,7 +386,7 @@ class Pool:
         except BaseException:
             self._remove(member)
             raise
-        self._tasks.start("see_off_child", self._see_off(member, member.child), server=self.name)
+        self._tasks.start("see_off_peer", self._see_off(member, member.peer), server=self.name)
         return member
 
     def _holding(self) -> Holding:
@@ -404,10 +404,10 @@ class Pool:
         return None if spare is None or spare.is_ending else spare
 
     async def _answered(self, member: Member, initialize: Request) -> Incoming:
-        """A child's answer to ``initialize``. A child that is late goes on starting, for whoever asks the same again."""
-        assert member.child is not None
+        """A peer's answer to ``initialize``. One that is late goes on starting, for whoever asks the same again."""
+        assert member.peer is not None
         left = member.asked + self.spec.start_timeout - time.monotonic()
-        gone = asyncio.ensure_future(member.child.ended.wait())
+        gone = asyncio.ensure_future(member.peer.ended.wait())
         either: set[asyncio.Future[Any]] = {member.answer, gone}
         try:
             await asyncio.wait(
@@ -418,8 +418,8 @@ class Pool:
             gone.cancel()
         if member.answer.done():
             return member.answer.result()
-        if member.child.ended.is_set():
-            raise Unavailable(self.name, member.child.ending_text, initialize.id)
+        if member.peer.ended.is_set():
+            raise Unavailable(self.name, member.peer.ending_text, initialize.id)
         seconds = time.monotonic() - member.asked
         if seconds >= self.spec.start_timeout:
             why = f"has not answered within {self.spec.start_timeout:g} s ({self.spec.timeout_key})"
@@ -427,26 +427,26 @@ class Pool:
             raise Unavailable(self.name, why, initialize.id)
         raise self._still_starting(member, initialize.id)
 
-    async def _see_off(self, member: Member, child: Peer) -> None:
-        await child.ended.wait()
+    async def _see_off(self, member: Member, peer: Peer) -> None:
+        await peer.ended.wait()
         self._remove(member)
         if self._spare is member:
             self._spare = None
-        why = f"The server {self.name} {child.ending_text}."
+        why = f"The server {self.name} {peer.ending_text}."
         for conversation in member.sharing.conversations:
             self._end_conversation(conversation, why)
         for id in [id for id, session in self._sessions.items() if session.member is member]:
             del self._sessions[id]
         self._proven.set()
-        self._learn(member, child)
+        self._learn(member, peer)
         self._warm_soon()
 
-    def _learn(self, member: Member, child: Peer) -> None:
+    def _learn(self, member: Member, peer: Peer) -> None:
         now = time.monotonic()
-        if member.has_worked and (child.was_asked or now - member.started > STEADY_SECONDS):
+        if member.has_worked and (peer.was_asked or now - member.started > STEADY_SECONDS):
             self._backoff.worked()
-        elif not child.was_asked:
-            self._backoff.failed(now, child.ending_text)
+        elif not peer.was_asked:
+            self._backoff.failed(now, peer.ending_text)
 
     def _give_up(self, member: Member, why: str) -> None:
         """One failure, however many wait for it."""
@@ -456,17 +456,17 @@ class Pool:
             self._backoff.failed(time.monotonic(), why)
 
     def _end_soon(self, member: Member) -> None:
-        if member.child is not None:
-            self._tasks.start("end_child", member.child.end(), server=self.name)
+        if member.peer is not None:
+            self._tasks.start("end_peer", member.peer.end(), server=self.name)
 
     # -- The spare one --------------------------------------------------------------------------------------------------
 
     def _warm_soon(self) -> None:
         if not self._is_leaving and self.spec.spares:
-            self._tasks.start("warm_child", self._warm(), server=self.name)
+            self._tasks.start("warm_spare", self._warm(), server=self.name)
 
     async def _warm(self) -> None:
-        """Have one child that waits for a session, if there is room for it."""
+        """Have one peer that waits for a session, if there is room for it."""
         await asyncio.sleep(self._backoff.wait(time.monotonic()))
         async with self._starting:
             is_needed = self._spare is None and (self.spec.sharing == "session" or not self._members)
@@ -492,7 +492,7 @@ class Pool:
                 self._end_soon(member)
 
     def _is_forgotten(self, member: Member) -> bool:
-        """Whether a child has nobody, and will have nobody."""
+        """Whether a peer has nobody, and will have nobody."""
         if member.waiting or (member.sharing.conversations and member.is_claimed):
             return False
         late = member.handshake is not None and time.monotonic() - member.asked > self.spec.start_timeout

@@ -26,7 +26,17 @@ import msgspec
 
 from mcp_extproc.config import Loaded, without_programs
 from mcp_extproc.processes import WAITED, adopt_orphans, be_named
-from mcp_extproc.run.process import PYTHON, START_SECONDS, Adopted, Child, StartError, end, ending, preparing, spawn
+from mcp_extproc.run.process import (
+    PYTHON,
+    START_SECONDS,
+    Adopted,
+    StartError,
+    Subprocess,
+    end,
+    ending,
+    preparing,
+    spawn,
+)
 
 Work = Callable[[Sequence[str]], object]
 """A worker's life, given the arguments of ``mcp-extproc worker``. It may end in SystemExit."""
@@ -56,7 +66,7 @@ class Nursery:
         process: the process.
     """
 
-    def __init__(self, config: Loaded, connection: socket.socket, process: Child) -> None:
+    def __init__(self, config: Loaded, connection: socket.socket, process: Subprocess) -> None:
         self.config = config
         self._connection = connection
         self._process = process
@@ -110,7 +120,7 @@ class Nursery:
 class Starter(Protocol):
     """How the supervisor starts a worker."""
 
-    async def start(self, config: Loaded, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Child:
+    async def start(self, config: Loaded, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Subprocess:
         """Start a worker. Returns before it serves.
 
         Args:
@@ -140,7 +150,7 @@ class Programs:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
 
-    async def start(self, config: Loaded, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Child:
+    async def start(self, config: Loaded, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Subprocess:
         """Start one."""
         told = [word for option, number in descriptors.items() for word in (option, str(number))]
         return await spawn(
@@ -171,7 +181,7 @@ class Nurseries:
         self._current: Nursery | None = None
         self._changing = asyncio.Lock()
 
-    async def start(self, config: Loaded, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Child:
+    async def start(self, config: Loaded, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Subprocess:
         """Fork one."""
         async with self._changing:
             if self._first is not None:
@@ -193,7 +203,7 @@ class Nurseries:
         """End the nursery."""
         await self.renew()
 
-    async def _worker(self, nursery: Nursery, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Child:
+    async def _worker(self, nursery: Nursery, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Subprocess:
         try:
             return await nursery.worker(arguments, self._environment, descriptors)
         except BaseException:

@@ -1,4 +1,4 @@
-"""Child processes: started, tied to the parent's lifetime, and ended in order."""
+"""Subprocesses of a supervisor: started, tied to the parent's lifetime, and ended in order."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class StartError(Exception):
     """The gateway can't start. ``str()`` is the problem, its place, and what to do."""
 
 
-class Child(Protocol):
-    """A child process, as asyncio has it."""
+class Subprocess(Protocol):
+    """A process that the supervisor has started, as asyncio has it."""
 
     @property
     def pid(self) -> int:
@@ -166,7 +166,7 @@ async def spawn(
     return process
 
 
-async def end(process: Child | None, seconds: float = KILL_SECONDS) -> None:
+async def end(process: Subprocess | None, seconds: float = KILL_SECONDS) -> None:
     """End a child: SIGTERM, then SIGKILL if it does not end."""
     if process is None or process.returncode is not None:
         return
@@ -179,7 +179,7 @@ async def end(process: Child | None, seconds: float = KILL_SECONDS) -> None:
         await process.wait()
 
 
-async def end_all(processes: Iterable[Child | None], seconds: float = KILL_SECONDS) -> None:
+async def end_all(processes: Iterable[Subprocess | None], seconds: float = KILL_SECONDS) -> None:
     """End children side by side. What goes wrong with one is raised once all others have ended.
 
     Raises:
@@ -191,7 +191,7 @@ async def end_all(processes: Iterable[Child | None], seconds: float = KILL_SECON
         raise ExceptionGroup("children that could not be ended", errors)
 
 
-def terminate(process: Child) -> None:
+def terminate(process: Subprocess) -> None:
     """Send SIGTERM to a child if it still runs."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()

@@ -36,9 +36,9 @@ from mcp_extproc.run.nursery import Starter
 from mcp_extproc.run.process import (
     KILL_SECONDS,
     START_SECONDS,
-    Child,
     Restarts,
     StartError,
+    Subprocess,
     end,
     end_all,
     ending,
@@ -63,13 +63,13 @@ class _Seat:
         self._inherits = inherits
         self.listening: socket.socket | None = None
         """What workers inherit."""
-        self.process: Child | None = None
+        self.process: Subprocess | None = None
         self.config: Loaded | None = None
         """The current worker."""
         self.socket: tuple[int, int] | None = None
         """Device and inode of our socket at a path."""
         self.changing = asyncio.Lock()
-        self.leaving: list[Child] = []
+        self.leaving: list[Subprocess] = []
         """Replaced workers that still have calls, the oldest first."""
         self.restarts = Restarts()
 
@@ -240,7 +240,7 @@ class Supervisor:
             process = await self._started(config, seat.listening)
         seat.process, seat.config = process, config
 
-    async def _started(self, config: Loaded, listen: Address | socket.socket) -> Child:
+    async def _started(self, config: Loaded, listen: Address | socket.socket) -> Subprocess:
         """A new worker, ready to serve."""
         ready, says_ready = os.pipe()
         arguments, descriptors = self._options, {"--ready": says_ready}
@@ -286,7 +286,7 @@ class Supervisor:
             # The dead one is still in the seat: it is tried again, later.
             log.event(_LOG, logging.ERROR, "worker_not_started", {"why": str(error)})
 
-    def _dismiss(self, seat: _Seat, process: Child) -> None:
+    def _dismiss(self, seat: _Seat, process: Subprocess) -> None:
         terminate(process)
         seat.leaving.append(process)
         self._tasks.start("see_off_worker", self._see_off(seat, process))
@@ -297,7 +297,7 @@ class Supervisor:
             })  # fmt: skip
             self._tasks.start("end_worker", end(oldest))  # its second SIGTERM
 
-    async def _see_off(self, seat: _Seat, process: Child) -> None:
+    async def _see_off(self, seat: _Seat, process: Subprocess) -> None:
         await process.wait()
         seat.leaving.remove(process)
 
@@ -307,7 +307,7 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-async def _until_ready(process: Child, pipe: FileIO) -> None:
+async def _until_ready(process: Subprocess, pipe: FileIO) -> None:
     """Wait for the worker's ready byte; end of file without it means that it has ended."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()

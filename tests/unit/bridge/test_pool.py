@@ -64,7 +64,7 @@ class Stage:
         self.held = HeldBytes(HELD)
         self.peer = Player()
         self.member = Member(sharing, self.held.holding(""))
-        self.member.child = self.peer
+        self.member.peer = self.peer
         self.conversation = self.member.claim(self.another() if isinstance(sharing, Shared) else None)
         self.session = Session("id", self.member, self.conversation)
 

@@ -23,7 +23,7 @@ from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.processes import adopt_orphans
 from mcp_extproc.run import nursery
 from mcp_extproc.run.nursery import Nurseries, Nursery, Request
-from mcp_extproc.run.process import Adopted, Child, StartError, end
+from mcp_extproc.run.process import Adopted, StartError, Subprocess, end
 from mcp_extproc.run.supervisor import _until_ready
 from tests.support.processes import ROOT, gone, name_of
 
@@ -167,7 +167,7 @@ class Crew:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.nurseries = Nurseries({SECRET_VARIABLE: SECRET})
-        self.workers: list[Child] = []
+        self.workers: list[Subprocess] = []
 
     @property
     def nursery(self) -> int:
@@ -175,7 +175,7 @@ class Crew:
         assert current is not None
         return current._process.pid
 
-    async def start(self, config: Loaded) -> Child:
+    async def start(self, config: Loaded) -> Subprocess:
         """One that serves."""
         reads, writes = os.pipe()
         address = f"unix:{self.folder}/{len(self.workers)}"

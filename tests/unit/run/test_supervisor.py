@@ -16,7 +16,7 @@ from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import Loaded, load
 from mcp_extproc.run import process, supervisor
 from mcp_extproc.run.nursery import Programs
-from mcp_extproc.run.process import Child, StartError, spawn
+from mcp_extproc.run.process import StartError, Subprocess, spawn
 from mcp_extproc.run.supervisor import Supervisor
 from tests.support.waiting import eventually
 
@@ -35,9 +35,9 @@ class Children(Supervisor):
         addresses = [UnixAddress(str(directory / name)) for name in "ab"]
         super().__init__(config, [], addresses, Programs({}), inherits=inherits)
         self.fails: list[Exception | None] = []
-        self.started: list[tuple[Child, Loaded]] = []
+        self.started: list[tuple[Subprocess, Loaded]] = []
 
-    async def _started(self, config: Loaded, listen: Address | socket.socket) -> Child:
+    async def _started(self, config: Loaded, listen: Address | socket.socket) -> Subprocess:
         if self.fails and (error := self.fails.pop(0)) is not None:
             raise error
         if isinstance(listen, UnixAddress):
