@@ -11,14 +11,15 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import aiohttp
 
 from mcp_extproc.address import parse_address
 from mcp_extproc.bridge.messages import Key, Kind, Outgoing, failure, key_of, read, reading
 from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, kept
+from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, plain
 from mcp_extproc.bridge.spec import SseServer
 from mcp_extproc.contract import CONNECTION_HEADER, FAILURE_HEADER, OVER_SSE, SERVER_HEADER
@@ -79,13 +80,17 @@ class Connection:
         name: of the server.
         spec: where it is reached.
         turns: of all that is read of servers.
+        places: for POSTs that are open at a time. Each connection has one for its event stream, and one for a POST.
         inbox: takes the server's messages.
     """
 
-    def __init__(self, name: str, spec: SseServer, turns: Turns, inbox: Inbox) -> None:
+    def __init__(self, name: str, spec: SseServer, turns: Turns, places: Places, inbox: Inbox) -> None:
         self._name = name
         self._spec = spec
         self._turns = turns
+        self._places = places
+        self._posting = 0
+        """POSTs that are open."""
         self._inbox = inbox
         self._http, self._base = http_session(parse_address(spec.upstreams))
         self._headers = dict(
@@ -117,9 +122,9 @@ class Connection:
         self.was_asked = False
 
     @classmethod
-    async def start(cls, name: str, spec: SseServer, turns: Turns, inbox: Inbox) -> Connection:
+    async def start(cls, name: str, spec: SseServer, turns: Turns, places: Places, inbox: Inbox) -> Connection:
         """Open one. Messages may be written at once."""
-        connection = cls(name, spec, turns, inbox)
+        connection = cls(name, spec, turns, places, inbox)
         connection._reading = connection._tasks.start(
             "read_sse_stream", connection._listen(), server=name, on_failure=lambda: connection._end_soon("has failed")
         )
@@ -187,9 +192,10 @@ class Connection:
 
     async def _listen_to_a_replica(self) -> None:
         async with self._exchange("GET", self._spec.path, None, ()) as response:
-            kind = transport.media_type(response.headers.get("content-type", ""))
-            if response.status != 200 or kind != transport.SSE:
-                raise _Failed(f"answered HTTP {response.status} with {kind or 'no content type'}, not with events")
+            content_type = response.headers.get("content-type", "")
+            if response.status != 200 or transport.media_type(content_type) != transport.SSE:
+                kind = transport.media_type(self._quoted(content_type)) or "no content type"
+                raise _Failed(f"answered HTTP {response.status} with {kind}, not with events")
             await self._read(response)
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
@@ -229,8 +235,7 @@ class Connection:
 
     def _report_junk(self, data: bytes) -> None:
         if self._allowance.takes(time.monotonic()):
-            text = plain(data[:LOOKED_AT_BYTES].decode(errors="replace"))
-            fields = {"server": self._name, "data": self._redact(text, _LINE_CHARACTERS)}
+            fields = {"server": self._name, "data": self._quoted(data[:LOOKED_AT_BYTES].decode(errors="replace"))}
             log.event(_LOG, logging.WARNING, "event_is_no_message", fields)
 
     # -- What it is sent ------------------------------------------------------------------------------------------------
@@ -279,6 +284,28 @@ class Connection:
                     await self._post(message, context)
 
     async def _post(self, message: bytes, context: Headers) -> None:
+        with self._place():
+            await self._post_in_place(message, context)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """For a POST.
+
+        Raises:
+            _Failed: there is none. A server that acknowledges nothing would take the descriptors of all.
+        """
+        is_further = self._posting > 0
+        if is_further and not self._places.take(1):
+            raise _Failed(f"was not sent a message: {NO_PLACE}")
+        self._posting += 1
+        try:
+            yield
+        finally:
+            self._posting -= 1
+            if is_further:
+                self._places.give_back(1)
+
+    async def _post_in_place(self, message: bytes, context: Headers) -> None:
         async with self._exchange("POST", self._endpoint, message, context) as response:
             if response.status == 404:
                 raise _Unknown("does not know its session any more")
@@ -309,10 +336,14 @@ class Connection:
         try:
             async with redirects.followed(self._http, method, target, headers, body) as response:
                 if (failed := response.headers.get(FAILURE_HEADER)) is not None:
-                    raise _Unreachable(f"is unreachable ({plain(failed[:100])})")
+                    raise _Unreachable(f"is unreachable ({self._quoted(failed)[:100]})")
                 yield response
         except redirects.LeadsAway as error:
-            raise _Failed(self._redact(plain(str(error)), _LINE_CHARACTERS)) from None
+            raise _Failed(self._quoted(str(error))) from None
+
+    def _quoted(self, text: str) -> str:
+        """What a server may have written, for people. It knows our credentials, and may repeat them."""
+        return self._redact(plain(text), _LINE_CHARACTERS)
 
     # -- Its end --------------------------------------------------------------------------------------------------------
 

@@ -66,8 +66,15 @@ class BridgeServer:
                 pool.retire()
         for name, spec in servers.items():
             if name not in self._pools:
-                self._pools[name] = Pool(name, spec, _starting(name, spec, self._turns), self._held, self._places)
+                self._pools[name] = Pool(name, spec, self._starting(name, spec), self._held, self._places)
                 self._pools[name].begin()
+
+    def _starting(self, name: str, spec: StdioServer | SseServer) -> Start:
+        match spec:
+            case StdioServer():
+                return partial(Child.start, spec, Reports(name), self._turns)
+            case SseServer():
+                return partial(Connection.start, name, spec, self._turns, self._places)
 
     async def close(self) -> None:
         """End all children."""
@@ -196,14 +203,6 @@ class BridgeServer:
 async def _alive(_: web.Request) -> web.Response:
     """For health checks."""
     return web.Response(status=204)
-
-
-def _starting(name: str, spec: StdioServer | SseServer, turns: Turns) -> Start:
-    match spec:
-        case StdioServer():
-            return partial(Child.start, spec, Reports(name), turns)
-        case SseServer():
-            return partial(Connection.start, name, spec, turns)
 
 
 def _not_found(why: str, id: bytes | None) -> McpError:

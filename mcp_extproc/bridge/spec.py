@@ -68,7 +68,7 @@ class SseServer(Bridged, frozen=True, kw_only=True):
 
     most_of = "connections in use (max_sessions)"
     descriptors = 2
-    """The event stream, and mostly one POST."""
+    """The event stream, and one POST. Further ones have places of their own."""
 
     upstreams: str
     """Address of Envoy's private listener, through which it is reached."""

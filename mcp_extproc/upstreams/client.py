@@ -349,11 +349,11 @@ class UpstreamClient:
     async def _result(self, response: aiohttp.ClientResponse, wanted: _Wanted) -> msgspec.Raw:
         if _is_stream(response):
             return await self._result_from_streams(response, wanted)
-        kind = transport.media_type(response.headers.get("content-type", ""))
-        if response.status != 200 or kind != transport.JSON:
-            raise UpstreamError(
-                "protocol", f"answered HTTP {response.status} with {kind or 'no content type'}, not with JSON"
-            )
+        content_type = response.headers.get("content-type", "")
+        if response.status != 200 or transport.media_type(content_type) != transport.JSON:
+            # Redacted as it came: in lower case, nothing would be found in it.
+            kind = transport.media_type(_quoting(wanted.entry, content_type)) or "no content type"
+            raise UpstreamError("protocol", f"answered HTTP {response.status} with {kind}, not with JSON")
         wanted.is_starting = wanted.entry.is_bridged and STARTING_HEADER in response.headers
         body, scan = bytearray(), Scan(self._most_members)
         async for chunk in response.content.iter_chunked(_CHUNK):

@@ -137,7 +137,9 @@ class Inbox:
 
 
 @asynccontextmanager
-async def connected(server: Server, held: HeldBytes | None = None, **options: Any) -> AsyncIterator[Stage]:
+async def connected(
+    server: Server, held: HeldBytes | None = None, places: Places | None = None, **options: Any
+) -> AsyncIterator[Stage]:
     app = web.Application()
     app.router.add_get("/{path:.*}", server.get)
     app.router.add_post("/{path:.*}", server.post)
@@ -147,7 +149,9 @@ async def connected(server: Server, held: HeldBytes | None = None, **options: An
     await site.start()
     host, port = runner.addresses[0][:2]
     inbox = Inbox(held)
-    peer = await Connection.start("old", spec(upstreams=f"{host}:{port}", **options), Turns(), inbox)
+    peer = await Connection.start(
+        "old", spec(upstreams=f"{host}:{port}", **options), Turns(), places or Places(100), inbox
+    )
     try:
         yield Stage(peer, inbox.received)
     finally:
@@ -305,7 +309,7 @@ async def test_who_waits_for_its_end_does_so_no_longer_though_closing_fails(monk
     async def breaks(_: aiohttp.ClientSession) -> None:
         raise Bug
 
-    peer = await Connection.start("old", spec(), Turns(), Inbox())
+    peer = await Connection.start("old", spec(), Turns(), Places(0), Inbox())
     with monkeypatch.context() as patch:
         patch.setattr(aiohttp.ClientSession, "close", breaks)
         with pytest.raises(Bug):
@@ -348,7 +352,7 @@ async def test_others_have_their_turn_while_a_server_floods(flood: bytes, monkey
 
 
 async def test_nobody_listens() -> None:
-    peer = await Connection.start("old", spec(), Turns(), Inbox())
+    peer = await Connection.start("old", spec(), Turns(), Places(0), Inbox())
     async with asyncio.timeout(30):
         await peer.ended.wait()
     assert peer.ending_text == "has lost its event stream (ClientConnectorError)"
@@ -488,6 +492,41 @@ async def test_only_so_many_requests_are_open_and_each_until_it_is_answered(monk
         await eventually(lambda: server.posts[3:], "the third")
         assert stage.received == [ANSWER]
         await eventually(lambda: len(stage.peer._asking), "those that are open", until=lambda count: count == 2)
+
+
+async def test_a_server_that_acknowledges_nothing_does_not_take_all_descriptors() -> None:
+    """Others need some for their messages. One is the connection's own."""
+
+    async def take(message: Any) -> int:
+        await asyncio.sleep(3600)
+        return 202
+
+    server, places = Server(take=take), Places(1)
+    async with connected(server, places=places) as stage:
+        for id in (1, 2):
+            stage.peer.write(ask(id))
+        await eventually(lambda: server.posts[1:], "two that are open")
+        stage.peer.write(ask(3))
+        [refused] = await eventually(lambda: stage.received, "its answer")
+        assert (refused["id"], "ulimit -n" in refused["error"]["message"]) == (3, True)
+    assert places.take(1)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"content-type": "text/Hush-Hush-3"}, {"x-mcp-upstream-failure": "Hush-Hush-3"}],
+    ids=["type", "failure"],
+)
+async def test_a_server_that_repeats_credentials_is_not_quoted(headers: dict[str, str]) -> None:
+    """They would reach the log, and clients."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=401, headers=headers)
+
+    async with connected(Server(answer=answer), headers=(("x-key", "Hush-Hush-3"),)) as stage:
+        text = await stage.ended()
+    assert "hush" not in text.lower()
+    assert "[redacted]" in text
 
 
 async def test_an_open_request_ends_before_the_servers_time_is_up_and_its_call_goes_on() -> None:

@@ -410,6 +410,16 @@ async def test_an_answer_is_held_until_it_is_given_back(handler: Callable[[str],
     assert held.total == 0
 
 
+async def test_a_type_that_repeats_a_secret_is_shown_without() -> None:
+    """Types are compared in lower case, in which no secret would be found."""
+    entry = catalog_of(config({"a": {"url": "https://a.example/mcp", "headers": {"X-Key": "Hush-Hush-3"}}})).entries[
+        "a"
+    ]
+    async with asking(on={LIST: raw(200, "text/Hush-Hush-3", "")}) as (client, _):
+        found = await failure(client.request(entry, upstream("a"), LIST, {}))
+    assert found == ("protocol", "answered HTTP 200 with text/[redacted], not with JSON")
+
+
 async def test_what_a_server_says_is_shown_without_secrets_and_controls() -> None:
     """Some servers repeat the credentials that they refuse."""
     entry = catalog_of(
