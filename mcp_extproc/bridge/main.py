@@ -41,6 +41,7 @@ def serve(listening: socket.socket, answers: int) -> None:
     if sys.version_info < (3, 12) and _has_pidfd():
         # Later the default; before, there is a thread for each child.
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
+    # Not on uvloop (0.23): whatever it starts inherits our descriptors, the listening socket among them.
     asyncio.run(_serve(listening, answers))
 
 
