@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import secrets
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,14 +19,13 @@ from mcp_extproc.cli.agents import of_agents
 from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, escape, has_started, served_from, standard_output, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, PORT, STRICT
-from mcp_extproc.cli.serve import nursery_of
+from mcp_extproc.cli.serve import work_of
 from mcp_extproc.config import EnvoysSource, FileSource, GatewayConfig, Loaded, Source
 from mcp_extproc.config.agents.places import AGENTS
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
 
 if TYPE_CHECKING:
-    from mcp_extproc.run.nursery import Forked
     from mcp_extproc.run.standalone import StandaloneGateway
 
 _LOG = log.logger("run")
@@ -77,16 +75,22 @@ def run(
     from mcp_extproc.envoy.version import EnvoyTooOld
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
+    from mcp_extproc.run.standalone import StandaloneGateway
+    from mcp_extproc.run.worker import configured_secret
 
     source = _source(file, agents, every, strict, as_json)
     served = served_from(source, port)
     served.require_servers()
-    nursery = nursery_of(served)
     try:
         envoy = supported_envoy(envoy_path)
         if checks and not _checked(served, envoy):
             sys.exit(1)
-        asyncio.run(_run(source, served, nursery, port, envoy, as_json, workers or _cores()))
+        secret = configured_secret(served.config, os.environ)
+        show = _show_to_read() if sys.stdout.isatty() and not as_json else None
+        gateway = StandaloneGateway(source, served, envoy, secret, workers=workers or _cores(), port=port, show=show)
+        if not checks:  # in which an event loop ran
+            gateway.fork_nursery(work_of(served))
+        asyncio.run(_run(gateway, as_json))
     except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         complain(str(error))
         sys.exit(1)
@@ -113,16 +117,7 @@ def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool,
     return of_agents(agents, every=every, strict=strict, as_json=as_json)
 
 
-async def _run(
-    source: Source, served: Loaded, nursery: Forked, port: int | None, envoy: str, as_json: bool, workers: int
-) -> None:
-    from mcp_extproc.run.standalone import StandaloneGateway
-    from mcp_extproc.run.worker import configured_secret
-
-    # A random one is as good here: there is one gateway, and its sessions end with it.
-    secret = configured_secret(served.config, os.environ) or secrets.token_urlsafe(32)
-    show = _show_to_read() if sys.stdout.isatty() and not as_json else None
-    gateway = StandaloneGateway(source, served, envoy, secret, workers=workers, port=port, show=show, nursery=nursery)
+async def _run(gateway: StandaloneGateway, as_json: bool) -> None:
     stopped = until_told_to_stop(gateway.reload_soon)
     # No spinner: it would be broken by the workers' log, and takes standard output for itself.
     _progress("Starting Envoy and the gateway")

@@ -115,13 +115,14 @@ def serve(
         where = layout.extproc[0]
         _work(served.config, where, layout.upstreams, layout.batches, transport, tls, drain_seconds)
         return
+    from mcp_extproc.run.nursery import Forked
     from mcp_extproc.run.process import StartError
     from mcp_extproc.run.standalone import LEAVING_SECONDS
 
     config_directory = made(envoy_config) if envoy_config is not None else None
     try:
         options = _for_workers(transport, tls, LEAVING_SECONDS if drain_seconds is None else drain_seconds)
-        nursery = nursery_of(served) if transport == "http2" else None
+        nursery = Forked(served, work_of(served)) if transport == "http2" else None
         asyncio.run(_serve(source, served, nursery, layout, options, config_directory, port, drain_seconds))
     except (StartError, OSError) as error:
         complain(str(error))
@@ -143,7 +144,12 @@ async def _serve(
     from mcp_extproc.run.workers import Workers
 
     environment = {SECRET_VARIABLE: session_secret(served.config, os.environ)}
-    starter = Nurseries(environment, nursery) if nursery is not None else Programs(environment)
+    starter: Nurseries | Programs
+    if nursery is None:
+        starter = Programs(environment)
+    else:
+        starter = Nurseries(environment)
+        starter.begin_with(nursery)
     stop_seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
     serving = Workers(
         source, served, starter, layout, options, envoy_config, port, stop_seconds, inherits=nursery is not None
@@ -209,17 +215,11 @@ def nursery(name: str, sse: tuple[str, ...], without_programs: bool, connection:
     from mcp_extproc.run import nursery as process
 
     served = _told(name, sse, without_programs)
-    process.serve(socket.socket(fileno=connection), _work_of(served), os.getppid())
+    process.serve(socket.socket(fileno=connection), work_of(served), os.getppid())
 
 
-def nursery_of(served: Loaded) -> Forked:
-    """The same as a fork of this process, in which no event loop has run yet."""
-    from mcp_extproc.run.nursery import Forked
-
-    return Forked(served, _work_of(served))
-
-
-def _work_of(served: Loaded) -> Callable[[Sequence[str]], object]:
+def work_of(served: Loaded) -> Callable[[Sequence[str]], object]:
+    """A worker's life, in a fork of this process."""
     from mcp_extproc.run import worker as imported_before_any_fork  # noqa: F401
 
     def work(arguments: Sequence[str]) -> None:

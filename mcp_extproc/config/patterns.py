@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import re2
-
 _REFERENCE = "a reference to a group; write once more what it stands for"
 _INSTEAD = (
     (
@@ -42,6 +40,9 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     """
     if _TAKEN_LITERALLY.search(pattern):
         raise ValueError("not a regular expression of RE2: repetitions are {2}, {2,} or {0,2}, with at most 1000")
+    # Few configurations have expressions, and the library takes two megabytes.
+    import re2
+
     options = re2.Options()
     options.log_errors = False
     try:

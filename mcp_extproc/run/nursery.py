@@ -133,11 +133,8 @@ class Starter(Protocol):
             OSError: the system refuses a process.
         """
 
-    async def renew(self) -> None:
-        """From now on workers run the code that is installed."""
-
-    async def close(self) -> None:
-        """No more are started."""
+    async def rest(self) -> None:
+        """Keep nothing for the next start, which may be far: it takes memory. Workers run the code that is installed by then."""
 
 
 class Programs:
@@ -160,11 +157,8 @@ class Programs:
             descriptors=[*descriptors.values()],
         )
 
-    async def renew(self) -> None:
-        """Each one does."""
-
-    async def close(self) -> None:
-        """There is nothing to end."""
+    async def rest(self) -> None:
+        """Nothing is kept."""
 
 
 class Nurseries:
@@ -172,14 +166,17 @@ class Nurseries:
 
     Args:
         environment: variables for the workers, added to ours.
-        first: a nursery that was forked already.
     """
 
-    def __init__(self, environment: Mapping[str, str], first: Forked | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._first = first
+        self._first: Forked | None = None
         self._current: Nursery | None = None
         self._changing = asyncio.Lock()
+
+    def begin_with(self, first: Forked) -> None:
+        """Begin with a nursery that was forked already."""
+        self._first = first
 
     async def start(self, config: Loaded, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Subprocess:
         """Fork one."""
@@ -194,14 +191,10 @@ class Nurseries:
             self._current = await Nursery.start(config)
             return await self._worker(self._current, arguments, descriptors)
 
-    async def renew(self) -> None:
-        """The next one is a fork of a new nursery."""
+    async def rest(self) -> None:
+        """End the nursery. The next worker is a fork of a new one."""
         async with self._changing:
             await self._end()
-
-    async def close(self) -> None:
-        """End the nursery."""
-        await self.renew()
 
     async def _worker(self, nursery: Nursery, arguments: Sequence[str], descriptors: Mapping[str, int]) -> Subprocess:
         try:

@@ -89,6 +89,10 @@ class LiveConfig:
         self._introduced: Mapping[str, Server] | None = None
         """Servers of which it is known whether they answer: those of the start have a table."""
 
+    def render(self) -> None:
+        """Render Envoy's files already, for when they are written."""
+        self._rendered(self.served.config)
+
     def write_watched(self) -> None:
         """Write the files that Envoy watches.
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import queue
 import re
+import secrets
 import shutil
 import socket
 import tempfile
@@ -28,7 +29,7 @@ from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
-from mcp_extproc.run.nursery import Forked, Nurseries
+from mcp_extproc.run.nursery import Forked, Nurseries, Work
 from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.supervisor import Supervisor
@@ -59,14 +60,13 @@ class StandaloneGateway:
         source: of the configuration.
         served: its content.
         envoy: the Envoy binary.
-        secret: seals session tokens.
+        secret: seals session tokens. Default: a random one, as there is one gateway, and its sessions end with it.
         envoy_log: file for Envoy's own log; a temporary one by default.
         workers: number of workers.
         port: port for clients, instead of the configuration's.
         leaving_seconds: time for a replaced worker to finish its calls.
         show: given what Envoy writes to its standard output, as it comes, in a thread; it may block, and misses what comes
             meanwhile. Default: it is ours.
-        nursery: for the first workers. Default: one is started.
     """
 
     def __init__(
@@ -74,13 +74,12 @@ class StandaloneGateway:
         source: Source,
         served: Loaded,
         envoy: str,
-        secret: str,
+        secret: str | None = None,
         envoy_log: Path | None = None,
         workers: int = 1,
         port: int | None = None,
         leaving_seconds: float = LEAVING_SECONDS,
         show: Callable[[bytes], object] | None = None,
-        nursery: Forked | None = None,
     ) -> None:
         self._envoy_binary = envoy
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-extproc-"))
@@ -91,6 +90,10 @@ class StandaloneGateway:
         self._envoy: Process | None = None
         self._show = show
         self._tasks = Tasks(_LOG)
+        self._secret = secret
+        self._environment: dict[str, str] = {}
+        """Of the workers. A nursery has not the secret, so it comes later."""
+        self._starter = Nurseries(self._environment)
         self._workers = Supervisor(
             served,
             [
@@ -102,7 +105,7 @@ class StandaloneGateway:
                 f"{leaving_seconds:g}",
             ],
             self.layout.extproc,
-            Nurseries({SECRET_VARIABLE: secret}, nursery),
+            self._starter,
             inherits=os.environ.get(TRANSPORT_VARIABLE) != "grpcio",
         )
         self._bridge = Bridge(self.layout, source.folder)
@@ -127,6 +130,18 @@ class StandaloneGateway:
         workers = enumerate(self._workers.pids, 1)
         bridge = {"bridge": self._bridge.pid} if self._bridge.pid is not None else {}
         return envoy | bridge | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
+
+    def fork_nursery(self, work: Work) -> None:
+        """Fork the process that the first workers are forks of, from this one, in which no event loop has run yet.
+
+        What is done before is in memory that all of them share, and is not done by each again, so Envoy's files are rendered
+        first.
+
+        Args:
+            work: a worker's life.
+        """
+        self._live.render()
+        self._starter.begin_with(Forked(self._live.served, work))
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
@@ -176,6 +191,7 @@ class StandaloneGateway:
     async def _start(self, started: AsyncExitStack) -> None:
         """Start all, in the order in which it is needed. ``started`` gets what stops it, last things first."""
         started.callback(shutil.rmtree, self._directory, ignore_errors=True)
+        self._environment[SECRET_VARIABLE] = self._secret or secrets.token_urlsafe(32)
         _check_port_is_free(self._live.served.config)
         self._live.write_watched()
         self._live.write_bootstrap()

@@ -21,8 +21,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from io import FileIO
 from itertools import count
@@ -129,6 +129,8 @@ class Supervisor:
         self._seats = [_Seat(address, inherits=inherits) for address in addresses]
         self._tasks = Tasks(_LOG)
         self._numbers = count(1)
+        self._starts = 0
+        """How many are under way."""
 
     @property
     def pids(self) -> list[int]:
@@ -152,7 +154,7 @@ class Supervisor:
             OSError: the system refuses a process, or a file for its socket.
         """
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._starting(), asyncio.TaskGroup() as group:
                 for seat in self._seats:
                     group.create_task(self._fill(seat))
         except* (StartError, OSError) as errors:
@@ -173,13 +175,14 @@ class Supervisor:
         """
         before = self.config
         self.config = config or before
-        try:
-            await self._starter.renew()
-            await self._replace_all(self._seats)
-        except Exception:
-            self.config = before
-            await self._replace_all([seat for seat in self._seats if seat.config is not before])
-            raise
+        async with self._starting():
+            try:
+                await self._starter.rest()
+                await self._replace_all(self._seats)
+            except Exception:
+                self.config = before
+                await self._replace_all([seat for seat in self._seats if seat.config is not before])
+                raise
 
     async def old_ones_gone(self) -> None:
         """Wait until no worker is left that was replaced."""
@@ -199,11 +202,22 @@ class Supervisor:
         await self.stop_keeping()
         workers = [worker for seat in self._seats for worker in (seat.process, *seat.leaving)]
         try:
-            await self._starter.close()
+            await self._starter.rest()
             await end_all(workers, seconds)
         finally:
             for seat in self._seats:
                 seat.close()
+
+    @asynccontextmanager
+    async def _starting(self) -> AsyncIterator[None]:
+        """The time in which workers are started: afterwards nothing is kept for it, unless others are."""
+        self._starts += 1
+        try:
+            yield
+        finally:
+            self._starts -= 1
+            if not self._starts:
+                await self._starter.rest()
 
     # -- One worker -----------------------------------------------------------------------------------------------------
 
@@ -281,7 +295,8 @@ class Supervisor:
 
     async def _try_to_fill(self, seat: _Seat) -> None:
         try:
-            await self._fill(seat)
+            async with self._starting():
+                await self._fill(seat)
         except (StartError, OSError) as error:
             # The dead one is still in the seat: it is tried again, later.
             log.event(_LOG, logging.ERROR, "worker_not_started", {"why": str(error)})

@@ -15,9 +15,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mcp_extproc.cli.serve import WORKER
 from mcp_extproc.processes import MARK
 from tests.support.gateway import TestClient
-from tests.support.processes import ROOT, children_of, gone, is_alive
+from tests.support.processes import ROOT, children_of, gone, is_alive, name_of
 from tests.support.run_command import RUN, announced, finished, piped, running, write
 from tests.support.waiting import eventually
 
@@ -49,6 +50,10 @@ def named(pids: set[int], word: str) -> list[int]:
             return []
 
     return [pid for pid in pids if word.encode() in arguments(pid)]
+
+
+def workers_of(pid: int) -> list[int]:
+    return [child for child in children_of(pid) if name_of(child) == WORKER]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
@@ -162,14 +167,15 @@ async def test_a_folder_with_python_files(tmp_path: Path) -> None:
     for name in ("html", "aiohttp", "msgspec"):
         (tmp_path / f"{name}.py").write_text("import pathlib\npathlib.Path(__file__).with_name('imported').touch()\n")
     file = write(tmp_path, {"mcpServers": {"good": entry("good", cwd="/")}})
-    command = [sys.executable, "-P", *RUN[1:], str(file), "--port", "0", "--json"]
+    command = [sys.executable, "-P", *RUN[1:], str(file), "--port", "0", "--json", "--workers", "1"]
     async with (
         piped(command, dict(os.environ), tmp_path) as process,
         client((await announced(process))["url"]) as agent,
     ):
         assert await call(agent, await agent.initialize(), "good__pid")
+        [first] = workers_of(process.pid)
         process.send_signal(signal.SIGHUP)  # workers of a new nursery
-        await eventually(lambda: named(children_of(process.pid), "nursery"), "another nursery")
+        await eventually(lambda: set(workers_of(process.pid)) - {first}, "another worker")
         assert await call(agent, await agent.initialize(), "good__pid")
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):

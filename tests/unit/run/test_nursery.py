@@ -74,7 +74,8 @@ def is_socket(number):
         return False
 
 async def main():
-    nurseries = Nurseries({"VARIABLE": "x"}, forked)
+    nurseries = Nurseries({"VARIABLE": "x"})
+    nurseries.begin_with(forked)
     found = []
     for code in ("0", "7"):
         reads, writes = os.pipe()
@@ -83,7 +84,7 @@ async def main():
         with open(reads) as told:
             facts = json.load(told)
         found.append({**facts, "code": await process.wait()})
-    await nurseries.close()
+    await nurseries.rest()
     print(json.dumps(found))
 
 SUPERVISOR = os.getpid()
@@ -195,7 +196,7 @@ async def crew() -> AsyncIterator[Crew]:
     with tempfile.TemporaryDirectory(prefix="mcp") as folder:  # paths of sockets have to be short
         crew = Crew(Path(folder))
         yield crew
-        await crew.nurseries.close()
+        await crew.nurseries.rest()
         for worker in crew.workers:
             await end(worker)
 
@@ -219,7 +220,7 @@ async def test_another_configuration_and_other_code_need_another_nursery(
     nurseries = [crew.nursery]
     await crew.start(configuration(tmp_path, "b"))
     nurseries.append(crew.nursery)
-    await crew.nurseries.renew()  # as SIGHUP does, with what is installed by then
+    await crew.nurseries.rest()  # the next one has what is installed by then
     await crew.start(served)
     nurseries.append(crew.nursery)
     assert len({*nurseries}) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -25,6 +26,18 @@ class Bug(Exception):
     """Nobody expects it."""
 
 
+class Rests(Programs):
+    """Notes the workers of each time when nothing is kept any more."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__({})
+        self.workers: list[list[int]] = []
+        self._supervisor = supervisor
+
+    async def rest(self) -> None:
+        self.workers.append(self._supervisor.pids)
+
+
 class Children(Supervisor):
     """A supervisor of children that only wait for their end.
 
@@ -32,8 +45,9 @@ class Children(Supervisor):
     """
 
     def __init__(self, config: Loaded, directory: Path, *, inherits: bool = False) -> None:
+        self.starter = Rests(self)
         addresses = [UnixAddress(str(directory / name)) for name in "ab"]
-        super().__init__(config, [], addresses, Programs({}), inherits=inherits)
+        super().__init__(config, [], addresses, self.starter, inherits=inherits)
         self.fails: list[Exception | None] = []
         self.started: list[tuple[Subprocess, Loaded]] = []
 
@@ -114,7 +128,7 @@ async def test_all_serve_the_old_configuration_when_the_new_one_breaks_half_way(
     assert children.config is old
 
 
-async def test_workers_that_can_not_be_renewed_keep_their_configuration(
+async def test_workers_that_can_not_be_replaced_keep_their_configuration(
     children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those that are started later."""
@@ -123,9 +137,10 @@ async def test_workers_that_can_not_be_renewed_keep_their_configuration(
         raise Bug
 
     old = children.config
-    monkeypatch.setattr(children._starter, "renew", breaks)
-    with pytest.raises(Bug):
-        await children.restart(configuration(tmp_path, "b"))
+    with monkeypatch.context() as broken:
+        broken.setattr(children._starter, "rest", breaks)
+        with pytest.raises(Bug):
+            await children.restart(configuration(tmp_path, "b"))
     assert children.config is old
 
 
@@ -185,3 +200,28 @@ async def test_only_its_own_sockets_are_removed(tmp_path: Path) -> None:
     (tmp_path / "other").rename(tmp_path / "a")
     await children.stop()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.yaml"]
+
+
+async def test_nothing_is_kept_for_starts_once_all_workers_serve(children: Children, tmp_path: Path) -> None:
+    """What workers are forked from takes as much memory as one."""
+    assert children.starter.workers == [children.pids]
+    first = children.pids
+    await children.restart(configuration(tmp_path, "b"))
+    assert children.starter.workers[1:] == [first, children.pids], "the code may have changed; once more at the end"
+
+
+async def test_workers_that_die_at_once_are_started_from_the_same(
+    children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, start_one, dead = asyncio.Barrier(2), children._started, children.pids
+
+    async def together(config: Loaded, listen: Address | socket.socket) -> Child:
+        await both.wait()
+        return await start_one(config, listen)
+
+    monkeypatch.setattr(children, "_started", together)
+    for pid in dead:
+        os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: children.starter.workers[1:], "they are replaced")
+    assert children.starter.workers == [dead, children.pids]
+    assert not {*dead} & {*children.pids}
