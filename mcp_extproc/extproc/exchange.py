@@ -177,11 +177,8 @@ class Exchange:
 
     async def _in_slices(self, head: RequestHead, body: bytes) -> AsyncGenerator[bytes, None]:
         gateway = self._processor.gateway
-        decision: Decision | None = await in_slices(gateway.refusing(body))
-        if decision is None:
-            decide = gateway.preview_checked if self._visit is Visit.FIRST else gateway.decide_checked
-            decision = decide(head, body, self._processor.clock())
-        answers = self._carry_out(decision)
+        deciding = gateway.previewing if self._visit is Visit.FIRST else gateway.deciding
+        answers = self._carry_out(await in_slices(deciding(head, body, self._processor.clock())))
         if isinstance(answers, list):
             for answer in answers:
                 yield answer

@@ -405,8 +405,17 @@ def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
 
 def response_piece(body: bytes) -> bytes:
     """The replacement for a chunk of the response body."""
-    mutation = field(1, body) if body else number_field(2, 1)  # clear_body
-    return field(4, field(1, field(3, mutation)))
+    if not body:
+        return _CLEARED
+    # Bodies are large, so they are copied only once.
+    heads = [head(1, len(body))]
+    for number in (3, 1, 4):
+        heads.append(head(number, sum(map(len, heads)) + len(body)))
+    return b"".join((*reversed(heads), body))
+
+
+_CLEARED: Final = field(4, field(1, field(3, number_field(2, 1))))
+"""A chunk of the response body that the client does not get: ``clear_body``."""
 
 
 def _metadata(facts: RequestFacts, more: NamespaceKeys = (), mark: bytes = b"") -> bytes:

@@ -37,6 +37,9 @@ from mcp_extproc.slices import Slices
 
 _SESSION_ID = "mcp-session-id"
 
+_Then = Callable[[ServedEndpoint, RequestHead, Message, float], Decision]
+"""Decides about one message."""
+
 
 class Gateway:
     """Decides about requests.
@@ -133,18 +136,11 @@ class Gateway:
             body: the whole body.
             now: Unix time in seconds.
         """
-        return self._refusal(body) or self.decide_checked(head, body, now)
+        return self._refusal(body) or self._read(head, body, now, self._decide)
 
-    def refusing(self, body: bytes) -> Slices[Reply | None]:
-        """The answer to a body that is not worth reading, or ``None`` for one that is, in slices: a large one takes its time,
-        and others may run between two of them. Then comes :meth:`decide_checked` or :meth:`preview_checked`."""
-        limits = self.config.limits
-        try:
-            self._check_size(body)
-            yield from envelope.checking(body, limits.json_depth, limits.json_members)
-        except McpError as error:
-            return _refused(error, NOTHING)
-        return None
+    def deciding(self, head: RequestHead, body: bytes, now: float) -> Slices[Decision]:
+        """The same in slices: a large body takes its time, and others may run between two of them."""
+        return self._reading(head, body, now, self._decide)
 
     def _refusal(self, body: bytes) -> Reply | None:
         limits = self.config.limits
@@ -159,17 +155,23 @@ class Gateway:
         if len(body) > self.config.limits.request_bytes:
             raise refusals.too_large(self.config.limits.request_bytes)
 
-    def decide_checked(self, head: RequestHead, body: bytes, now: float) -> Decision:
-        """The same for a body that is not refused."""
-        return self._read(head, body, now, self._decide)
+    def _reading(self, head: RequestHead, body: bytes, now: float, then: _Then) -> Slices[Decision]:
+        """Both, as :meth:`_refusal` and :meth:`_read`, in slices."""
+        limits = self.config.limits
+        try:
+            self._check_size(body)
+            yield from envelope.checking(body, limits.json_depth, limits.json_members)
+            yield
+            served = self._endpoints.find(head)
+            if envelope.is_batch(body):
+                return self._batch(served, head, body, now)
+            message = yield from envelope.reading(body)
+        except McpError as error:
+            return _refused(error, NOTHING)
+        yield
+        return then(served, head, message, now)
 
-    def _read(
-        self,
-        head: RequestHead,
-        body: bytes,
-        now: float,
-        then: Callable[[ServedEndpoint, RequestHead, Message, float], Decision],
-    ) -> Decision:
+    def _read(self, head: RequestHead, body: bytes, now: float, then: _Then) -> Decision:
         """What a body is: refused, a batch, or one message, about which ``then`` decides."""
         try:
             served = self._endpoints.find(head)
@@ -281,11 +283,11 @@ class Gateway:
             at its end where only the servers' lists say whose a name is. The messages of a batch are sent on one by one,
             and each is previewed by itself.
         """
-        return self._refusal(body) or self.preview_checked(head, body, now)
+        return self._refusal(body) or self._read(head, body, now, self._preview)
 
-    def preview_checked(self, head: RequestHead, body: bytes, now: float) -> Decision:
-        """The same for a body that :meth:`refusing` lets pass."""
-        return self._read(head, body, now, self._preview)
+    def previewing(self, head: RequestHead, body: bytes, now: float) -> Slices[Decision]:
+        """The same in slices."""
+        return self._reading(head, body, now, self._preview)
 
     def _preview(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
         facts = NOTHING

@@ -19,6 +19,7 @@ from mcp_extproc.mcp import errors, jsontext
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import DuplicateMember, Members, NotJson, TooManyMembers
 from mcp_extproc.mcp.methods import GUARDED_PARAMS
+from mcp_extproc.slices import Slices, whole
 
 MAX_ID_BYTES = 1024
 """Longest id, as JSON text. It travels in metadata, logs and error answers; SDKs send numbers or UUIDs."""
@@ -35,6 +36,13 @@ _INNER_NAMES = {"ref": frozenset({"type", "name", "uri"}), "_meta": frozenset({"
 _FOLDED = {name.casefold(): name for name in _ENVELOPE_NAMES | GUARDED_PARAMS}
 
 
+class Places(msgspec.Struct, frozen=True):
+    """Where values start."""
+
+    members: Mapping[str, int]
+    params: Mapping[str, int]
+
+
 class _Call(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     body: bytes
@@ -42,8 +50,9 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
     members: Members
     params: Members
     """Members of ``params``; empty where there is none."""
-    compact: bool = False
-    """Whether the message is written without blanks between its members and those of ``params``, as we would write it."""
+    places: Places | None = None
+    """Where the values of its members start, and in ``params`` those of its members; ``None`` where both are written without
+    blanks between members, as we would write them."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.method!r}, {len(self.body)} bytes)"
@@ -71,38 +80,36 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
 
         Every other byte stays as it came, but for blanks between members where one is taken out.
         """
-        body, members = self.body, self.members
+        members = self.members
         if id is not None and id == bytes(members["id"]):
             id = None
-        if self.compact:
+        if self.places is None:
             return self._rewritten_compact(changes, id)
-        if changes:
-            params, text = self.params, bytes(members["params"])
-            for name, value in changes.items():
-                if value is None:
-                    params = {key: raw for key, raw in params.items() if key != name}
-                    text = jsontext.join(params)
-                else:
-                    text = jsontext.replace(text, params, name, value)
-                    params = {**params, name: msgspec.Raw(value)}
-            body = jsontext.replace(body, members, "params", text)
-            members = {**members, "params": msgspec.Raw(text)}
-        return body if id is None else jsontext.replace(body, members, "id", id)
+        edits = [(self.places.members["id"], members["id"], id)] if id is not None else []
+        if None in changes.values():
+            edits.append((self.places.members["params"], members["params"], jsontext.join(self._changed(changes))))
+        elif changes:
+            start = self.places.members["params"]
+            edits += [(start + self.places.params[name], self.params[name], value or b"") for name, value in changes.items()]
+        return jsontext.edited(self.body, edits)
 
     def _rewritten_compact(self, changes: Mapping[str, bytes | None], id: bytes | None) -> bytes:
         """The same where writing all members anew gives the very bytes that came."""
         members = dict(self.members)
         if changes:
-            params = dict(self.params)
-            for name, value in changes.items():
-                if value is None:
-                    del params[name]
-                else:
-                    params[name] = msgspec.Raw(value)
-            members["params"] = msgspec.Raw(jsontext.join(params))
+            members["params"] = msgspec.Raw(jsontext.join(self._changed(changes)))
         if id is not None:
             members["id"] = msgspec.Raw(id)
         return jsontext.join(members)
+
+    def _changed(self, changes: Mapping[str, bytes | None]) -> Members:
+        params = dict(self.params)
+        for name, value in changes.items():
+            if value is None:
+                del params[name]
+            else:
+                params[name] = msgspec.Raw(value)
+        return params
 
 
 class Request(_Call, frozen=True, kw_only=True):
@@ -222,6 +229,11 @@ def read(body: bytes) -> Message:
         McpError: 400 with -32700 (not JSON) or -32600 (not a JSON-RPC message, or one with two meanings or too many
             members); ``id`` is set where it was valid.
     """
+    return whole(reading(body))
+
+
+def reading(body: bytes) -> Slices[Message]:
+    """The same in slices: others may run between two of them."""
     try:
         members = jsontext.split(body)
     except TooManyMembers as error:
@@ -230,15 +242,16 @@ def read(body: bytes) -> Message:
         raise _not_json(error) from None
     except TypeError:
         raise _not_an_object(body) from None
+    yield
     id = read_id(members.get("id"))
     try:
-        return _read(body, members, id)
+        return (yield from _reading(body, members, id))
     except McpError as error:
         raise error.about(None if error.reason == "duplicate_id" else id) from None
 
 
-def _read(body: bytes, members: Members, id: bytes | None) -> Message:
-    compact = _refuse_second_meanings(body, members, _ENVELOPE_NAMES)
+def _reading(body: bytes, members: Members, id: bytes | None) -> Slices[Message]:
+    at = _refuse_second_meanings(body, members, _ENVELOPE_NAMES)
     version = members.get("jsonrpc")
     if version is None or (bytes(version) != b'"2.0"' and jsontext.text_of(version) != "2.0"):
         raise _invalid('"jsonrpc" has to be "2.0"')
@@ -251,11 +264,13 @@ def _read(body: bytes, members: Members, id: bytes | None) -> Message:
     method = jsontext.text_of(members["method"])
     if method is None or len(method) > MAX_METHOD_CHARS or not _METHOD.fullmatch(method):
         raise _invalid('"method" has to be a string of visible ASCII characters')
-    params, compact_params = _read_params(members)
-    compact = compact and compact_params
+    yield
+    params = _read_params(members)
+    yield
+    places = _places(body, members, at, params)
     if id is None:
-        return Notification(method=method, body=body, members=members, params=params, compact=compact)
-    return Request(method=method, body=body, members=members, params=params, compact=compact, id=id)
+        return Notification(method=method, body=body, members=members, params=params, places=places)
+    return Request(method=method, body=body, members=members, params=params, places=places, id=id)
 
 
 def _read_response(body: bytes, members: Members, id: bytes | None) -> Response:
@@ -266,33 +281,43 @@ def _read_response(body: bytes, members: Members, id: bytes | None) -> Response:
     return Response(id=id, body=body, members=members)
 
 
-def _read_params(members: Members) -> tuple[Members, bool]:
-    """Members of ``params``, and whether they are written compactly."""
+def _read_params(members: Members) -> Members:
     raw = members.get("params")
     if raw is None or jsontext.is_null(raw):
-        return {}, True
+        return {}
     try:
-        params = jsontext.split(raw)
+        return jsontext.split(raw)
     except TooManyMembers as error:
         raise too_many_members(f'"params" is {error}') from None
     except TypeError:
         raise _invalid('"params" has to be an object') from None
-    return params, _refuse_second_meanings(raw, params, GUARDED_PARAMS)
 
 
-def _refuse_second_meanings(text: bytes | msgspec.Raw, members: Members, names: frozenset[str]) -> bool:
-    """Refuse what two readers could read differently. Returns whether the text is compact."""
+def _places(body: bytes, members: Members, at: Mapping[str, int] | None, params: Members) -> Places | None:
+    raw = members.get("params")
+    inside = _refuse_second_meanings(raw, params, GUARDED_PARAMS) if raw is not None and params else None
+    if at is None and inside is None:
+        return None
+    return Places(
+        jsontext.offsets(body, members) if at is None else at,
+        jsontext.offsets(bytes(raw), params) if inside is None and raw is not None and params else inside or {},
+    )
+
+
+def _refuse_second_meanings(
+    text: bytes | msgspec.Raw, members: Members, names: frozenset[str]
+) -> Mapping[str, int] | None:
+    """Refuse what two readers could read differently. Returns where the members' values start, ``None`` if the text is compact."""
     for name in members:
         if name not in names and (meant := _FOLDED.get(name.casefold())) in names:
             raise _invalid(f'"{name}" differs from "{meant}" only in case, which servers may read as the same')
     if jsontext.is_compact(text, members):
-        return True
+        return None
     try:
-        jsontext.offsets(bytes(text), members)
+        return jsontext.offsets(bytes(text), members)
     except DuplicateMember as duplicate:
         reason = "duplicate_id" if str(duplicate) == "id" else "duplicate_member"
         raise _invalid(f'the member "{duplicate}" is given twice', reason) from None
-    return False
 
 
 def read_id(raw: msgspec.Raw | None) -> bytes | None:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
 import msgspec
 
-from mcp_extproc.slices import Slices
+from mcp_extproc.slices import Slices, whole
 
 Members = dict[str, msgspec.Raw]
 """An object's members in order, each value as its original JSON text."""
@@ -42,6 +42,9 @@ _MANY_ELEMENTS = 100_000
 
 _SLICE_BYTES = 256 * 1024
 """Of a text that is scanned in slices: a slice of the worst of them takes some 5 ms."""
+
+_SLICE_ELEMENTS = 500
+"""Of an array in which each element is taken apart, likewise."""
 
 _NARROW_BYTES = 16 * 1024
 """Texts up to this size have few members, whatever they are."""
@@ -366,6 +369,16 @@ def replace(text: bytes, members: Members, name: str, value: bytes) -> bytes:
     return text[:at] + value + text[at + len(bytes(members[name])) :]
 
 
+def edited(text: bytes, edits: Sequence[tuple[int, msgspec.Raw, bytes]]) -> bytes:
+    """A text in which some parts are replaced: where each starts, what it is, and what it becomes."""
+    parts: list[bytes | memoryview] = []
+    rest, position = memoryview(text), 0
+    for start, old, new in sorted(edits, key=lambda edit: edit[0]):
+        parts += (rest[position:start], new)
+        position = start + memoryview(old).nbytes
+    return b"".join((*parts, rest[position:]))
+
+
 def _offset(text: bytes, members: Members, name: str) -> int:
     """Where a member's value starts: counted where the text is compact, else found."""
     if not is_compact(text, members):
@@ -418,34 +431,45 @@ def edit(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str])
     Raises:
         TooManyMembers: an object or an array on the way has more than are taken apart.
     """
+    return whole(editing(text, where, change))
+
+
+def editing(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str]) -> Slices[bytes | None]:
+    """The same in slices: others may run between two of them."""
+    if memoryview(text).nbytes > _SLICE_BYTES:
+        yield
     if where is None:
         before = text_of(text)
         after = None if before is None else change(before)
         return None if after is None or after == before else _encode(after)
     if _EACH in where:
-        return _edit_each(text, where[_EACH], change)
+        return (yield from _editing_each(text, where[_EACH], change))
     members = object_of(text)
     if members is None:
         return None
     changed = False
     for name in where.keys() & members.keys():
-        value = edit(members[name], where[name], change)
+        value = yield from editing(members[name], where[name], change)
         if value is not None:
             members[name] = msgspec.Raw(value)
             changed = True
     return join(members) if changed else None
 
 
-def _edit_each(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str]) -> bytes | None:
+def _editing_each(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str]) -> Slices[bytes | None]:
     elements = elements_of(text)
     if elements is None:
-        return edit(text, where, change)
+        return (yield from editing(text, where, change))
     if len(elements) > MAX_EDITED_ELEMENTS:
         raise TooManyMembers(f"an array with more than {MAX_EDITED_ELEMENTS} elements")
-    edited = [edit(element, where, change) for element in elements]
-    if all(element is None for element in edited):
+    changed: list[bytes | None] = []
+    for number, element in enumerate(elements, 1):
+        if not number % _SLICE_ELEMENTS:
+            yield
+        changed.append((yield from editing(element, where, change)))
+    if all(element is None for element in changed):
         return None
-    return b"[%b]" % b",".join(bytes(old) if new is None else new for old, new in zip(elements, edited, strict=True))
+    return b"[%b]" % b",".join(bytes(old) if new is None else new for old, new in zip(elements, changed, strict=True))
 
 
 def first_elements(text: bytes | msgspec.Raw, most: int) -> list[msgspec.Raw] | None:

@@ -7,6 +7,7 @@ event by event, because its events carry ids of the server.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -109,6 +110,9 @@ class CallResponse:
         self._json_members = expected.json_members
         self._body = bytearray()
         self._scan = Scan(expected.json_members)
+        self._counted = 0
+        """Bytes of the body that it was fed with."""
+        self._most_members = 0
         self._parser = SseParser(expected.event_bytes)
         self._broken = False
         self._refusal = b""
@@ -167,7 +171,7 @@ class CallResponse:
         if not self._broken:
             self._body += chunk
             try:
-                self._scan.feed_late(chunk)
+                yield from self._counting(chunk)
             except TooManyMembers:
                 self._break(
                     self._error(f"answered with more than {self._json_members} members (limits.json_members)"), Out()
@@ -176,7 +180,7 @@ class CallResponse:
             self._break(
                 self._error(f"answered with more than {self._response_bytes} bytes (limits.response_bytes)"), Out()
             )
-        if not (end or self._seems_complete(chunk)):
+        if not (end or (yield from self._seems_complete(chunk))):
             return Out()
         if self._broken:
             self._answered = True
@@ -185,21 +189,36 @@ class CallResponse:
             yield
         body = bytes(self._body)
         self._body.clear()
-        return self._answers(body)
+        return (yield from self._answers(body))
 
-    def _seems_complete(self, chunk: bytes) -> bool:
+    def _counting(self, chunk: bytes) -> Slices[None]:
+        """Count members, as far as it takes to know that there are not too many.
+
+        Raises:
+            TooManyMembers: there are.
+        """
+        self._most_members += sum(map(chunk.count, (b",", b"{", b"[")))  # those in strings, too: there are no more
+        while self._most_members > self._json_members and self._counted < len(self._body):
+            piece = bytes(self._body[self._counted : self._counted + _LARGE])
+            self._counted += len(piece)
+            self._scan.feed(piece)
+            if self._counted < len(self._body):
+                yield
+
+    def _seems_complete(self, chunk: bytes) -> Slices[bool]:
         """Whether the client can have its answer before the end of the body: where trailers follow, the last piece does not
         say that it is the last, and nothing can be sent after it."""
         if self._broken or not chunk.rstrip().endswith((b"}", b"]")) or self._looks == _MOST_LOOKS:
             return self._broken
         self._looks += 1
+        if len(self._body) > _LARGE:
+            yield
         return jsontext.is_json(self._body)
 
-    def _answers(self, body: bytes) -> Out:
+    def _answers(self, body: bytes) -> Slices[Out]:
         out = Out()
-        down = [
-            relayed.down for _, relayed in self._relayed(body, out) if relayed.is_response and relayed.down is not None
-        ]
+        relayed = yield from self._relaying(body, out)
+        down = [one.down for _, one in relayed if one.is_response and one.down is not None]
         nothing = self._error("answered with JSON that is no response to the request")
         out.parts.append(down[0] if self._answered else self._rendered(nothing))
         self._answered = True
@@ -218,17 +237,18 @@ class CallResponse:
                         since = 0
                     since += size
                     for event in self._parser.feed(piece):
-                        if not (self._is_small(event) or (yield from self._is_readable(event, out))):
+                        if self._is_small(event):
+                            self._event(event, out)
+                        elif not (yield from self._large_event(event, out)):
                             return out
-                        self._event(event, out)
             except EventTooLarge:
                 self._break(
                     self._error(f"sent an event of more than {self._event_bytes} bytes (limits.event_bytes)"), out
                 )
         if end and not self._broken:
             last = self._parser.finish()
-            if last is not None and last.data and (yield from self._is_readable(last, out)):
-                self._event(last, out)
+            if last is not None and last.data:
+                yield from self._large_event(last, out)
             if not self.is_complete:
                 out.parts.append(render(SseEvent(self._rendered(self._error("ended its stream without an answer")))))
         return out
@@ -244,9 +264,18 @@ class CallResponse:
             )
         return not self._broken
 
-    def _event(self, event: SseEvent, out: Out) -> None:
+    def _large_event(self, event: SseEvent, out: Out) -> Slices[bool]:
+        """Handle an event in slices. Returns whether more can be read."""
+        if (yield from self._is_readable(event, out)):
+            relayed = (yield from self._relaying(event.data, out)) if event.data else []
+            self._event(event, out, relayed)
+        return not self._broken
+
+    def _event(self, event: SseEvent, out: Out, relayed: Sequence[tuple[bytes, Relayed]] | None = None) -> None:
         id = None if event.id is None else self._event_id(event.id)
-        down = self._messages(event.data, out) if event.data else []
+        if relayed is None:
+            relayed = self._relayed(event.data, out) if event.data else []
+        down = _shown(relayed)
         for message in down[:-1]:
             out.parts.append(render(SseEvent(message, event.event)))
         # A client that resumes after the id must have received all of the event.
@@ -262,15 +291,6 @@ class CallResponse:
         if id is not None:
             self._resumable = id != ""
 
-    def _messages(self, data: bytes, out: Out) -> list[bytes]:
-        """What the client gets of an event's data."""
-        shown = []
-        for message, relayed in self._relayed(data, out):
-            down = message if relayed.changed is not None else relayed.down
-            if down is not None:
-                shown.append(down)
-        return shown
-
     def _event_id(self, event_id: str) -> str | None:
         if not event_id:
             return ""  # from here on the stream can't be resumed
@@ -284,12 +304,27 @@ class CallResponse:
         relayed = []
         for message in messages_in(text):
             one = self._relay.message(self.server, self.session, message, self._call)
+            self._note(one, out)
             relayed.append((message, one))
-            self._answered |= one.is_response
-            out.is_refused |= one.is_error
-            if one.up is not None:
-                out.up.append(one.up)
         return relayed
+
+    def _relaying(self, text: bytes, out: Out) -> Slices[list[tuple[bytes, Relayed]]]:
+        """The same in slices."""
+        relayed = []
+        for message in messages_in(text):
+            if len(message) > _LARGE:
+                one = yield from self._relay.messaging(self.server, self.session, message, self._call)
+            else:
+                one = self._relay.message(self.server, self.session, message, self._call)
+            self._note(one, out)
+            relayed.append((message, one))
+        return relayed
+
+    def _note(self, relayed: Relayed, out: Out) -> None:
+        self._answered |= relayed.is_response
+        out.is_refused |= relayed.is_error
+        if relayed.up is not None:
+            out.up.append(relayed.up)
 
     # -- Failures -------------------------------------------------------------------------------------------------------
 
@@ -299,3 +334,13 @@ class CallResponse:
 
     def _rendered(self, error: McpError) -> bytes:
         return errors.render(error.about(self.id))
+
+
+def _shown(relayed: Sequence[tuple[bytes, Relayed]]) -> list[bytes]:
+    """What the client gets of an event's messages."""
+    shown = []
+    for message, one in relayed:
+        down = message if one.changed is not None else one.down
+        if down is not None:
+            shown.append(down)
+    return shown

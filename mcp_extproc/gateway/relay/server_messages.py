@@ -16,6 +16,7 @@ from mcp_extproc.mcp.envelope import result, with_id
 from mcp_extproc.mcp.jsontext import Members, Places
 from mcp_extproc.mcp.methods import Label, Relaying, ServerMethod
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.slices import Slices, whole
 
 ANY_TOKEN = b""
 """Stands for a progress token that is not known."""
@@ -74,18 +75,28 @@ class Relay:
         try:
             text.decode("utf-8")
             members = jsontext.split(text)
+            return self._message(server, session, text, members, call)
+        except (UnicodeDecodeError, TypeError, jsontext.NotJson):
+            return _DROPPED  # what can't be read does not pass
+
+    def messaging(self, server: str, session: UpstreamSession, text: bytes, call: Call | None) -> Slices[Relayed]:
+        """The same in slices: others may run between two of them."""
+        try:
+            text.decode("utf-8")
+            yield
+            members = jsontext.split(text)
+            yield
+            if "method" not in members:
+                return (yield from self._responding(server, session.version, text, members, call))
+            return self._message(server, session, text, members, call)
         except (UnicodeDecodeError, TypeError, jsontext.NotJson):
             return _DROPPED
-        try:
-            return self._message(server, session, text, members, call)
-        except jsontext.TooManyMembers:
-            return _DROPPED  # what can't be read does not pass
 
     def _message(
         self, server: str, session: UpstreamSession, text: bytes, members: Members, call: Call | None
     ) -> Relayed:
         if "method" not in members:
-            return self._response(server, session.version, text, members, call)
+            return whole(self._responding(server, session.version, text, members, call))
         method = jsontext.text_of(members["method"])
         if method is None:
             return _DROPPED
@@ -95,7 +106,9 @@ class Relay:
 
     # -- Responses ------------------------------------------------------------------------------------------------------
 
-    def _response(self, server: str, version: str, text: bytes, members: Members, call: Call | None) -> Relayed:
+    def _responding(
+        self, server: str, version: str, text: bytes, members: Members, call: Call | None
+    ) -> Slices[Relayed]:
         if call is None or "id" not in members or not ("result" in members or "error" in members):
             return _DROPPED
         id = bytes(members["id"])
@@ -108,7 +121,8 @@ class Relay:
         row = methods.REQUESTS.get(call.method)
         if row is None:
             return Relayed(text, is_response=True)
-        edited = self._uris(server, members["result"], row.uris)
+        edited = yield from self._changing_uris(server, members["result"], row.uris)
+        yield
         if row.has_content and self.view.version == versions.V_2025_03_26 < version:
             edited = _links_to_text(edited or bytes(members["result"])) or edited
         return Relayed(_with(text, members, "result", edited), is_response=True)
@@ -125,9 +139,12 @@ class Relay:
         return edited
 
     def _uris(self, server: str, value: msgspec.Raw | bytes, where: Places) -> bytes | None:
+        return whole(self._changing_uris(server, value, where))
+
+    def _changing_uris(self, server: str, value: msgspec.Raw | bytes, where: Places) -> Slices[bytes | None]:
         if where is None or not self._catalog.uris.may_change:
             return None
-        return jsontext.edit(value, where, lambda uri: self._catalog.uris.visible(server, uri))
+        return (yield from jsontext.editing(value, where, lambda uri: self._catalog.uris.visible(server, uri)))
 
     # -- Requests -------------------------------------------------------------------------------------------------------
 
