@@ -90,7 +90,9 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
             edits.append((self.places.members["params"], members["params"], jsontext.join(self._changed(changes))))
         elif changes:
             start = self.places.members["params"]
-            edits += [(start + self.places.params[name], self.params[name], value or b"") for name, value in changes.items()]
+            edits += [
+                (start + self.places.params[name], self.params[name], value or b"") for name, value in changes.items()
+            ]
         return jsontext.edited(self.body, edits)
 
     def _rewritten_compact(self, changes: Mapping[str, bytes | None], id: bytes | None) -> bytes:
@@ -294,20 +296,20 @@ def _read_params(members: Members) -> Members:
 
 
 def _places(body: bytes, members: Members, at: Mapping[str, int] | None, params: Members) -> Places | None:
-    raw = members.get("params")
-    inside = _refuse_second_meanings(raw, params, GUARDED_PARAMS) if raw is not None and params else None
+    if not params:
+        return None if at is None else Places(at, {})
+    inside = _refuse_second_meanings(members["params"], params, GUARDED_PARAMS)
     if at is None and inside is None:
         return None
-    return Places(
-        jsontext.offsets(body, members) if at is None else at,
-        jsontext.offsets(bytes(raw), params) if inside is None and raw is not None and params else inside or {},
-    )
+    if inside is None:
+        inside = jsontext.offsets(bytes(members["params"]), params)
+    return Places(jsontext.offsets(body, members) if at is None else at, inside)
 
 
 def _refuse_second_meanings(
     text: bytes | msgspec.Raw, members: Members, names: frozenset[str]
 ) -> Mapping[str, int] | None:
-    """Refuse what two readers could read differently. Returns where the members' values start, ``None`` if the text is compact."""
+    """Refuse what two readers could read differently. Returns where the values start; ``None`` if the text is compact."""
     for name in members:
         if name not in names and (meant := _FOLDED.get(name.casefold())) in names:
             raise _invalid(f'"{name}" differs from "{meant}" only in case, which servers may read as the same')

@@ -134,7 +134,7 @@ class Starter(Protocol):
         """
 
     async def rest(self) -> None:
-        """Keep nothing for the next start, which may be far: it takes memory. Workers run the code that is installed by then."""
+        """Keep nothing for the next start, as it takes memory. Workers run the code that is installed by then."""
 
 
 class Programs:

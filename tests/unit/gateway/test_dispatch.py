@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, NeedSession, Reply
 from mcp_extproc.gateway.legs import AskLeg, CloseLeg, Done, Failed, ListLeg, NotifyLeg, OpenLeg, Outcome
 from mcp_extproc.mcp import methods
+from tests.support.passes import Passes
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, answer, as_reply, code, config, head, message, upstream
 from tests.unit.mcp.strategies import json_texts
 
@@ -480,3 +481,25 @@ def test_any_session_id_is_answered(token: str) -> None:
         if isinstance(admitted, NeedBody):
             admitted = RIG.gateway.decide(request, message("ping"), NOW)
         assert as_reply(admitted).status == 404
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["compact", "with blanks"])
+@pytest.mark.parametrize("visit", ["decide", "preview"])
+def test_no_slice_of_a_large_body_is_more_than_one_pass_over_it(
+    separators: tuple[str, str], visit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others run in between, and what is decided is the same."""
+    arguments = {f"{number:x}": "x" * 28 for number in range(20_000)}
+    parameters = {"name": "a__x", "arguments": arguments}
+    call = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": parameters}
+    body = json.dumps(call, separators=separators).encode()
+    decide, deciding = {
+        "decide": (RICH.gateway.decide, RICH.gateway.deciding), "preview": (RICH.gateway.preview, RICH.gateway.previewing),
+    }[visit]  # fmt: skip
+    at_once = decide(RICH.head(), body, NOW)
+    decision, slices = (passes := Passes(monkeypatch)).in_slices(deciding(RICH.head(), body, NOW))
+    assert type(decision) is type(at_once)
+    if isinstance(decision, Forward) and isinstance(at_once, Forward):
+        assert decision.body == at_once.body == body.replace(b"a__x", b"x")
+    assert passes.tokenized > 1.9 * len(body)
+    assert max(slices) <= 1.01 * len(body), "a large part of it, and small ones"

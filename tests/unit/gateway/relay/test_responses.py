@@ -16,10 +16,12 @@ from mcp_extproc.gateway.relay.identifiers import session_checksum
 from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Out, Reading
 from mcp_extproc.gateway.relay.server_messages import Call
 from mcp_extproc.mcp.sse import SseEvent, SseParser, render
+from tests.support.passes import Passes
 from tests.support.rounds import LEAST, MOST, flooded
 from tests.unit.gateway.relay.support import Rig, notification, request, result, upstream
 
 SSE = "text/event-stream"
+JSON = "application/json"
 
 
 def read(expected: Expected, *chunks: bytes, kind: str = SSE) -> Out:
@@ -313,3 +315,41 @@ def test_uris_go_by_the_method_of_the_call() -> None:
     changed = read(Rig().response(call=Call("resources/read", None)), body, kind="application/json")
     assert json.loads(changed.down)["result"]["contents"] == [{"uri": "bee+f:a"}]
     assert read(Rig().response(call=Call("completion/complete", None)), body, kind="application/json").down == body
+
+
+@pytest.mark.parametrize("as_event", [False, True], ids=["json", "event"])
+def test_no_slice_of_a_large_answer_is_more_than_one_pass_over_it(
+    as_event: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others run in between."""
+    rig, link = Rig(), {"type": "resource_link", "name": "x", "uri": "file:///x"}
+    message = result({"content": [link, {"type": "text", "text": "x," * 200_000}]})
+    text = event(message) if as_event else json.dumps(message).encode()
+    expected = rig.response(event_bytes=1 << 20)
+    response = CallResponse(expected, expected.reading("200", SSE if as_event else "application/json"))
+    out, slices = (passes := Passes(monkeypatch)).in_slices(response.feeding(text, end=True))
+    assert b"x,x,x," in out.down
+    assert passes.tokenized > 1.9 * len(text)
+    assert max(slices) <= 1.01 * len(text), "a large part of it, and small ones"
+
+
+def test_an_array_of_many_elements_is_adapted_in_slices() -> None:
+    rig = Rig()
+    text = json.dumps(result({"content": [{"type": "text", "text": "x" * 40}] * 9_000})).encode()
+    expected = rig.response()
+    response = CallResponse(expected, expected.reading("200", "application/json"))
+    assert sum(1 for _ in response.feeding(text, end=True)) > 9
+
+
+def test_commas_in_strings_are_no_members() -> None:
+    """They are counted first, as it is cheap; where there are many, members are."""
+    text = json.dumps(result({"content": [{"type": "text", "text": "," * 5_000}]})).encode()
+    whole = read(
+        Rig().response(json_members=1000), *(text[at : at + 700] for at in range(0, len(text), 700)), kind=JSON
+    )
+    assert "result" in json.loads(whole.down)
+    many = json.dumps(result({"content": [], "x": [1] * 1_000, "y": "," * 5_000})).encode()
+    refused = read(
+        Rig().response(json_members=1000), *(many[at : at + 700] for at in range(0, len(many), 700)), kind=JSON
+    )
+    assert "members" in json.loads(refused.down)["error"]["message"]
