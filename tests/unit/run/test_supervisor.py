@@ -215,7 +215,7 @@ async def test_workers_that_die_at_once_are_started_from_the_same(
 ) -> None:
     both, start_one, dead = asyncio.Barrier(2), children._started, children.pids
 
-    async def together(config: Loaded, listen: Address | socket.socket) -> Child:
+    async def together(config: Loaded, listen: Address | socket.socket) -> Subprocess:
         await both.wait()
         return await start_one(config, listen)
 
