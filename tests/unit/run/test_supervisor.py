@@ -171,7 +171,7 @@ async def test_a_start_that_the_system_refuses(tmp_path: Path) -> None:
 
 async def test_connections_wait_for_the_next_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket is the supervisor's, and stays when workers die or are replaced."""
-    monkeypatch.setattr(supervisor, "_RESTART_SECONDS", (1000.0,))
+    monkeypatch.setattr(process, "RESTART_SECONDS", (1000.0,))
     with tempfile.TemporaryDirectory(prefix="mcp") as directory:
         children = Children(configuration(tmp_path), Path(directory), inherits=True)
         await children.open()
