@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,9 @@ Owners = Mapping[str, str]
 """Server by name or URI."""
 
 _SLICE = 64 * 1024
+_DIGESTED = 4 * 1024 * 1024
+"""Bytes of a slice where they are only digested."""
+
 _ENTRY = 1024
 """About as much text as takes the time that an entry takes besides its length."""
 
@@ -157,6 +161,25 @@ class _LeftOut:
     def _example(self, event: str, server: str) -> dict[str, object]:
         name = self._first.get((event, server))
         return {} if name is None else {"visible_name": name}
+
+
+def digest(outcomes: Sequence[Outcome]) -> Slices[bytes]:
+    """Of all that :func:`entries` reads of outcomes: equal ones give equal entries, and no server can make different ones
+    look equal. Computed in slices, as these."""
+    found = hashlib.sha256()
+    left = _DIGESTED
+    for outcome in outcomes:
+        if not isinstance(outcome, Listed):
+            continue
+        sizes = [memoryview(raw).nbytes for raw in outcome.items]
+        found.update(repr((outcome.server, sizes)).encode())
+        for raw, size in zip(outcome.items, sizes, strict=True):
+            if left <= 0:
+                yield
+                left = _DIGESTED
+            left -= size
+            found.update(raw)
+    return found.digest()
 
 
 def owners(outcomes: Sequence[Outcome], entry: Entry, offered: Callable[[str, str], bool]) -> Slices[dict[str, str]]:

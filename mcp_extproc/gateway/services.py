@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mcp_extproc.config import Limits
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.merged_lists import MergedLists
 from mcp_extproc.gateway.plans import Plans
 from mcp_extproc.gateway.relay.identifiers import Identifiers
 from mcp_extproc.mcp.sessions import Sealer
@@ -22,3 +23,4 @@ class Services:
     identifiers: Identifiers
     memory: SessionMemory
     plans: Plans = field(default_factory=Plans)
+    lists: MergedLists = field(default_factory=MergedLists)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
+import orjson
+
 from mcp_extproc.gateway import merge, refusals, replies
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, with_effects
 from mcp_extproc.gateway.effects import RememberOwners
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
+from mcp_extproc.gateway.merged_lists import ListKey, MergedList
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.jsontext import TooManyMembers
 from mcp_extproc.mcp.methods import Entry, Method
@@ -35,21 +38,39 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         if refused is not None and not replies.is_starting(outcomes):
             return refused
         failed = merge.failures(outcomes)
-        assert method.entry is not None
         assert method.items is not None
-        visible = yield from _visible(ask.caller, method, outcomes)
-        entries, more = yield from merge.entries(
-            outcomes, method.entry, visible, _adapt(ask.caller), ask.services.limits.list_items
-        )
-        yield
+        made = yield from _like_before(ask, method, outcomes)
         facts = ask.facts.but(unavailable=replies.names_of(failed))
-        value = {method.items: entries, **merge.unavailable_meta(failed)}
-        reply = replies.result(ask.request.id, value, facts, (*replies.failure_notes(outcomes), *more))
+        value = {method.items: orjson.Fragment(made.text), **merge.unavailable_meta(failed)}
+        reply = replies.result(ask.request.id, value, facts, (*replies.failure_notes(outcomes), *made.notes))
         # As the servers do, so that nothing changes for clients when a gateway is put in between.
         streamed = [outcome.streamed for outcome in outcomes if isinstance(outcome, Listed)]
         return replies.as_stream(reply) if streamed and all(streamed) else reply
 
     return FanOut(_legs(ask, method), answer, ask.caller.key)
+
+
+def _like_before(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[MergedList]:
+    """The merged list: the one that this caller got last where it would be the same, or a new one."""
+    lists, caller = ask.services.lists, ask.caller
+    digest = yield from merge.digest(outcomes)
+    key = ListKey(caller.catalog, method.name, digest)
+    made = lists.like_before(caller.key, key)
+    if made is None:
+        made = yield from _made(ask, method, outcomes)
+        lists.remember(caller.key, key, made)
+        yield
+    return made
+
+
+def _made(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[MergedList]:
+    assert method.entry is not None
+    visible = yield from _visible(ask.caller, method, outcomes)
+    entries, notes = yield from merge.entries(
+        outcomes, method.entry, visible, _adapt(ask.caller), ask.services.limits.list_items
+    )
+    yield
+    return MergedList(orjson.dumps(entries), tuple(notes))
 
 
 def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callable[[str | None], Decision]) -> Decision:

@@ -251,3 +251,33 @@ def test_what_is_missing_is_said_in_meta_and_in_one_clause() -> None:
 def test_results_echo_the_id_as_it_was_read(id: bytes) -> None:
     """Digit for digit, with its type."""
     assert envelope.result(id, {}) == b'{"jsonrpc":"2.0","id":' + id + b',"result":{}}'
+
+
+@given(outcomes_of_legs, outcomes_of_legs)
+def test_a_digest_tells_apart_what_gives_other_entries(one: list[Outcome], other: list[Outcome]) -> None:
+    """Where one entry ends and the next one begins, and whose they are, counts too."""
+    read = [
+        [(each.server, [bytes(raw) for raw in each.items]) for each in outcomes if isinstance(each, Listed)]
+        for outcomes in (one, other)
+    ]
+    assert (whole(merge.digest(one)) == whole(merge.digest(other))) == (read[0] == read[1])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([listed("a", "1", "2")], [listed("a", "12")]),
+        ([listed("a", "1", "23")], [listed("a", "12", "3")]),
+        ([listed("a", "1"), listed("b")], [listed("a"), listed("b", "1")]),
+        ([listed("a", "1")], [listed("b", "1")]),
+        ([listed("a", "1"), listed("b", "2")], [listed("b", "2"), listed("a", "1")]),
+        ([listed("a")], []),
+    ],
+)
+def test_a_digest_is_of_entries_and_of_their_order_and_servers(one: list[Outcome], other: list[Outcome]) -> None:
+    assert whole(merge.digest(one)) != whole(merge.digest(other))
+
+
+def test_a_digest_of_much_is_made_in_slices() -> None:
+    large = listed("a", *[f'"{"x" * 1_000_000}"'] * 20)
+    assert sum(1 for _ in merge.digest([large])) >= 3

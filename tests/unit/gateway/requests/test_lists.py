@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_extproc.gateway import merge
 from mcp_extproc.gateway.decision import FanOut, Forward, Reply
 from mcp_extproc.gateway.legs import STARTING, Failed, Listed, ListLeg
 from mcp_extproc.mcp import methods
@@ -390,3 +391,121 @@ def test_prompts_are_not_filtered_as_tools_are() -> None:
     rig = everything(servers={"a": {"tools": {"exclude": ["x"]}}, "b": {}})
     row = methods.REQUESTS["prompts/list"]
     assert shown(rig, row, entries(row, "a", '{"name":"x"}')) == ["a__x"]
+
+
+# -- Lists like the ones before -------------------------------------------------------------------------------------------------
+
+
+def fail(*_: object) -> NoReturn:
+    raise AssertionError("made once more")
+
+
+def test_a_list_is_made_once_while_servers_answer_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers are asked each time all the same, and the answer is each request's own."""
+    rig = Rig()
+    first = rig.merged(LIST, [listed("a", "x"), listed("b", "y")])
+    monkeypatch.setattr(merge, "entries", fail)
+    assert len(rig.fan_out(LIST).legs) == 2
+    again = rig.merged(message("tools/list", id="other"), [listed("a", "x"), listed("b", "y")])
+    assert again.body == first.body.replace(b'"id":7', b'"id":"other"')
+    with pytest.raises(AssertionError, match="made once more"):
+        rig.merged(LIST, [listed("a", "x", "new"), listed("b", "y")])
+
+
+def test_two_sessions_of_which_one_toggles_its_tools() -> None:
+    """Each sees its own at once, also where one has what the other one had."""
+    one = Rig()
+    token, _ = one.sealer.seal(one.state(client="agent/2"))
+    before, after = [listed("a", "x"), listed("b", "y")], [listed("a", "x", "extra"), listed("b", "y")]
+
+    def seen(session: str, outcomes: Sequence[Listed]) -> list[str]:
+        return tools(one.merged(LIST, outcomes, one.head(mcp_session_id=session)))
+
+    for _ in range(2):
+        assert seen(one.token, before) == seen(token, before) == ["a__x", "b__y"]
+        assert seen(one.token, after) == ["a__x", "a__extra", "b__y"]
+        assert seen(token, before) == ["a__x", "b__y"]
+        assert seen(token, after) == ["a__x", "a__extra", "b__y"]
+
+
+def test_another_session_makes_its_own_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one caller got says nothing to another one, not even by the time that it takes."""
+    one = Rig()
+    token, _ = one.sealer.seal(one.state(client="agent/2"))
+    outcomes = [listed("a", "x"), listed("b", "y")]
+    one.merged(LIST, outcomes)
+    monkeypatch.setattr(merge, "entries", fail)
+    with pytest.raises(AssertionError, match="made once more"):
+        one.merged(LIST, outcomes, one.head(mcp_session_id=token))
+
+
+def test_what_is_left_out_is_told_each_time() -> None:
+    rig = Rig()
+    outcomes = [listed("a", "x", " y"), listed("b", "z")]
+    notes = [rig.merged(LIST, outcomes).notes for _ in range(2)]
+    assert notes[0] == notes[1]
+    assert [note.event for note in notes[0]] == ["name_not_served"]
+
+
+def test_who_is_missing_is_told_as_it_is_now() -> None:
+    """Also where the entries are those of the time before."""
+    rig = Rig()
+    replies = [
+        rig.merged(LIST, [Failed("a", "connect", "is unreachable"), listed("b", "y")]),
+        rig.merged(LIST, [Failed("a", "timeout", "did not answer"), listed("b", "y")]),
+        rig.merged(LIST, [listed("a"), listed("b", "y")]),
+        rig.merged(LIST, [listed("a"), listed("b", "y", truncated="has more than 100 pages")]),
+        rig.merged(LIST, [listed("a"), listed("b", "y")]),
+    ]
+    assert [tools(reply) for reply in replies] == [["b__y"]] * 5
+    reasons = [answer(reply)["result"].get("_meta", {}).get("mcp-extproc/unavailable", []) for reply in replies]
+    assert [[each["reason"] for each in found] for found in reasons] == [["connect"], ["timeout"], [], ["truncated"], []]
+    assert [reply.facts.metadata().get("unavailable") for reply in replies] == ["a", "a", None, "b", None]
+    assert [[note.event for note in reply.notes] for reply in replies] == [
+        ["upstream_failed"], ["upstream_failed"], [], ["upstream_failed"], [],
+    ]  # fmt: skip
+
+
+def test_an_answer_is_a_stream_where_all_servers_answer_with_one_now() -> None:
+    """Whatever form those before had."""
+    rig, row = everything(), methods.REQUESTS["tools/list"]
+    for streamed in (False, True, False):
+        outcomes = [entries(row, server, '{"ENTRY":"x"}', streamed=streamed) for server in "ab"]
+        kind = dict(rig.merged(LIST, outcomes).headers)["content-type"]
+        assert kind == ("text/event-stream" if streamed else "application/json")
+
+
+def test_owners_are_found_in_lists_like_those_before() -> None:
+    """A list that is not made again leaves alone what is known of names without a prefix, and what is forgotten of them."""
+    rig = Rig(config(bare_names=True))
+    outcomes = [listed("a", "x"), listed("b", "y")]
+    rig.merged(LIST, outcomes)
+    rig.merged(LIST, outcomes)
+    call = message("tools/call", {"name": "y"})
+    found = rig.fan_out(call).merge(outcomes, NOW)
+    rig.carry_out(found)
+    assert isinstance(found, Forward)
+    assert found.server == "b"
+    rig.memory.forget_owners(rig.session)
+    rig.merged(LIST, outcomes)
+    assert isinstance(rig.decide(call), FanOut), "the servers are asked again"
+
+
+answers = st.lists(
+    st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.sampled_from(["x", "y", "b__x", "", " z", "xy"]), max_size=4)),
+             max_size=3, unique_by=lambda each: each[0]),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(answers, st.sampled_from(["tools/list", "resources/list"]), st.sampled_from(["prefixed", "unprefixed"]))
+def test_what_was_made_before_changes_no_answer(
+    requests: list[list[tuple[str, list[str]]]], method: str, resources: str
+) -> None:
+    row = methods.REQUESTS[method]
+    rig = everything(resources=resources)
+    for request in requests:
+        outcomes = [entries(row, server, *(f'{{"ENTRY":"{name}"}}' for name in names)) for server, names in request]
+        ask = message(method)
+        fresh, reply = everything(resources=resources).merged(ask, outcomes), rig.merged(ask, outcomes)
+        assert (reply.body, reply.headers, reply.notes) == (fresh.body, fresh.headers, fresh.notes)
