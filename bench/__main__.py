@@ -19,6 +19,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench import goals
 from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
 from bench.page import place, written
@@ -58,7 +59,8 @@ class Listed(click.ParamType[Any]):
     type=Listed(click.Choice(SECTIONS)),
     default=",".join(SECTIONS),
     show_default=True,
-    help="What to measure: calls, calls answered by event streams, and lists, through all systems; "
+    help="What to measure: calls, calls with access logs, calls answered by event streams, large calls, and lists, through "
+    "all systems; calls that a policy judges; "
     "calls with one and with two workers, one server on stdio and on HTTP, many sessions of a stdio server, open streams, "
     "and the start of `run`, through this gateway.",
 )
@@ -199,6 +201,9 @@ def main(
             with tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory:
                 results["start"] = starts = measure(rounds, Path(directory), binary)
             out.print(table(starts), markup=False, highlight=False)
+        if measured := goals.rows(outcomes, held, starts):
+            results["goals"] = [dict(zip(goals.HEADINGS, row, strict=True)) for row in measured]
+            out.print(goals.table(measured), markup=False, highlight=False)
         if page is not None:
             page.write_text(written(page.read_text(), about, outcomes, crowds, held, starts))
     except BenchError as error:

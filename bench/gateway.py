@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -21,6 +22,31 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 
 STDIO_SERVER = (sys.executable, "-m", "bench.stdio_server")
 """The command of the benchmark's stdio server, in the repository's folder."""
+
+POLICY = {
+    "name": "envoy.filters.http.rbac",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+        "rules": {
+            "action": "DENY",
+            "policies": {
+                "no-deletion": {
+                    "permissions": [{
+                        "sourced_metadata": {
+                            "metadata_matcher": {
+                                "filter": "mcp_proxy",
+                                "path": [{"key": "params"}, {"key": "name"}],
+                                "value": {"string_match": {"safe_regex": {"regex": ".*__delete_.*"}}},
+                            },
+                        },
+                    }],
+                    "principals": [{"any": True}],
+                },
+            },
+        },
+    },
+}  # fmt: skip
+"""An HTTP filter that judges each call by its metadata, and denies none of those measured."""
 
 _MOST_CHILDREN = 2000
 
@@ -62,7 +88,13 @@ class Gateway:
     """One gateway: its configuration file, the Envoy bootstrap rendered from it, and the workers."""
 
     def __init__(
-        self, directory: Path, port: int, servers: Mapping[str, Server], transport: str = "http2", workers: int = 1
+        self,
+        directory: Path,
+        port: int,
+        servers: Mapping[str, Server],
+        transport: str = "http2",
+        workers: int = 1,
+        more: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         """Writes the configuration.
 
@@ -72,6 +104,7 @@ class Gateway:
             servers: the MCP servers by name.
             transport: value of `serve --transport`.
             workers: number of processes.
+            more: of the configuration, in place of what it has by default here.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
@@ -83,6 +116,7 @@ class Gateway:
             "servers": {name: dict(server) for name, server in servers.items()},
             "session": {"secret": "a secret for benchmarks, known to all"},
             "log": {"access": "", "level": "warning"},  # The other systems don't log accesses either.
+            **more,
         }
         self._file.write_text(yaml.safe_dump(config))
         # By default, both commands use the same Unix sockets for Envoy's private listeners.

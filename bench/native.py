@@ -1,7 +1,7 @@
 """Envoy without this gateway: configurations of the systems for comparison.
 
-All have the same listener, route and upstream process, HTTP/1.1 on both sides, and no access log. They differ in the filter
-chain.
+All have the same listener, route and upstream process, HTTP/1.1 on both sides, and no access log unless one is asked for. They
+differ in the filter chain.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap, BootstrapStaticResources
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
-from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
+from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress, SubstitutionFormatString
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost
+from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
 from envoy_data_plane.envoy.extensions.filters.http.mcp.v3 import Mcp, McpTrafficMode
 from envoy_data_plane.envoy.extensions.filters.http.mcp_router.v3 import (
     McpRouter,
@@ -26,7 +28,9 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManager,
     HttpFilter,
 )
-from envoy_data_plane.google.protobuf import Any
+from envoy_data_plane.google.protobuf import Any, Struct
+
+from mcp_extproc.envoy.render.access_log import FIELDS
 
 _HOST = "127.0.0.1"
 
@@ -34,23 +38,24 @@ _MAX_BODY = 10_485_760
 """Bytes that the mcp filter parses: its maximum. With its default of 8 KiB, larger calls would not be parsed completely."""
 
 
-def plain(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
+def plain(port: int, upstream: int, servers: Sequence[str], access_log: str = "") -> Bootstrap:
     """A route without filters: the cost of HTTP.
 
     Args:
         port: of the listener.
         upstream: port of the upstream, which represents all servers.
         servers: their names.
+        access_log: its file, or empty for none.
     """
-    return _bootstrap(port, upstream, servers, [_router()])
+    return _bootstrap(port, upstream, servers, [_router()], access_log)
 
 
-def parsing(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
+def parsing(port: int, upstream: int, servers: Sequence[str], access_log: str = "") -> Bootstrap:
     """Envoy's `mcp` filter, which parses a call and writes its metadata, before a route to one server."""
-    return _bootstrap(port, upstream, servers, [_mcp(), _router()])
+    return _bootstrap(port, upstream, servers, [_mcp(), _router()], access_log)
 
 
-def routing(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
+def routing(port: int, upstream: int, servers: Sequence[str], access_log: str = "") -> Bootstrap:
     """Envoy's `mcp` and `mcp_router`, which merges several servers, as this gateway does.
 
     `mcp_router` ends the filter chain in place of the router. It prefixes names with `one__` and so on, initializes all
@@ -60,7 +65,7 @@ def routing(port: int, upstream: int, servers: Sequence[str]) -> Bootstrap:
         McpRouterMcpBackend(name=name, mcp_cluster=McpRouterMcpCluster(cluster=name, path="/mcp")) for name in servers
     ]
     router = HttpFilter(name="envoy.filters.http.mcp_router", typed_config=Any.pack(McpRouter(servers=backends)))
-    return _bootstrap(port, upstream, servers, [_mcp(), router])
+    return _bootstrap(port, upstream, servers, [_mcp(), router], access_log)
 
 
 def _mcp() -> HttpFilter:
@@ -73,20 +78,24 @@ def _router() -> HttpFilter:
     return HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(Router(suppress_envoy_headers=True)))
 
 
-def _bootstrap(port: int, upstream: int, servers: Sequence[str], filters: Sequence[HttpFilter]) -> Bootstrap:
+def _bootstrap(
+    port: int, upstream: int, servers: Sequence[str], filters: Sequence[HttpFilter], access_log: str
+) -> Bootstrap:
     return Bootstrap(
         static_resources=BootstrapStaticResources(
-            listeners=[_listener(port, servers[0], filters)], clusters=[_cluster(name, upstream) for name in servers]
+            listeners=[_listener(port, servers[0], filters, access_log)],
+            clusters=[_cluster(name, upstream) for name in servers],
         )
     )
 
 
-def _listener(port: int, server: str, filters: Sequence[HttpFilter]) -> Listener:
+def _listener(port: int, server: str, filters: Sequence[HttpFilter], access_log: str) -> Listener:
     route = Route(match=RouteMatch(path="/mcp"), route=RouteAction(cluster=server))
     manager = HttpConnectionManager(
         stat_prefix="bench",
         route_config=RouteConfiguration(virtual_hosts=[VirtualHost(name="mcp", domains=["*"], routes=[route])]),
         http_filters=list(filters),
+        access_log=[_access_log(access_log)] if access_log else [],
         use_remote_address=True,
     )
     chain = FilterChain(
@@ -98,6 +107,13 @@ def _listener(port: int, server: str, filters: Sequence[HttpFilter]) -> Listener
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=_MAX_BODY,
     )
+
+
+def _access_log(path: str) -> AccessLog:
+    """This gateway's, with the same fields: the mcp filter writes its metadata under the same name."""
+    format = SubstitutionFormatString(json_format=Struct.from_dict(FIELDS), omit_empty_values=True)
+    file = FileAccessLog(path=path, log_format=format)
+    return AccessLog(name="envoy.access_loggers.file", typed_config=Any.pack(file))
 
 
 def _cluster(name: str, port: int) -> Cluster:

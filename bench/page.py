@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
+from bench import goals
 from bench.crowds import CrowdOutcome
 from bench.errors import BenchError
-from bench.report import CROWD_HEADINGS, Comparison, Figures, crowd_rows, figures, spread, title
-from bench.rounds import Memory, Outcome, Scenario
+from bench.report import CROWD_HEADINGS, Figures, crowd_rows, figures, spread, title
+from bench.rounds import Memory, Outcome
 from bench.start import Start, table
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
 
 BEGIN, END = "<!-- figures: written by python -m bench -->", "<!-- end of figures -->"
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """Goals for this gateway, relative to Envoy's own filters."""
-
-    what: str
-    scenario: Scenario
-    figure: str
-    """An attribute of `Comparison`."""
-    bound: float
-    at_least: bool = False
-
-    def is_reached(self, compared: Comparison) -> bool:
-        """Whether a measured value reaches it."""
-        value = self.value(compared)
-        return value >= self.bound if self.at_least else value <= self.bound
-
-    def value(self, compared: Comparison) -> float:
-        """The measured value."""
-        value: float = attrgetter(self.figure)(compared)
-        return value
-
-
-GOALS = (
-    Goal("CPU, small calls, 16 connections", Scenario(0, 16), "cpu", 1.8),
-    Goal("of it the worker's", Scenario(0, 16), "workers", 0.35),
-    Goal("calls/s, small calls, 16 connections", Scenario(0, 16), "calls", 0.65, at_least=True),
-    Goal("p50, small calls, 1 connection", Scenario(0, 1), "p50", 1.9),
-    Goal("CPU, 64 KiB of arguments, 16 connections", Scenario(65_536, 16), "cpu", 0.8),
-    Goal("CPU, 1 MiB of arguments, 16 connections", Scenario(1_048_576, 16), "cpu", 0.7),
-)
-"""Goals relative to (c)."""
 
 
 def written(
@@ -61,7 +27,8 @@ def written(
 ) -> str:
     """The page with new figures. Raises BenchError if it has no place for them."""
     before, after = place(page)
-    blocks = [*_blocks(about, outcomes)]
+    measured = goals.rows(outcomes, held, starts)
+    blocks = [_about(about), *([goals.table(measured)] if measured else []), *_blocks(outcomes)]
     blocks += [] if crowds is None else [_crowds(crowds)]
     blocks += [] if held is None else [_streams(held)]
     blocks += [table(starts)] if starts else []
@@ -77,15 +44,14 @@ def place(page: str) -> tuple[str, str]:
     return before, after
 
 
-def _blocks(about: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> Iterable[str]:
-    yield (
+def _about(about: Mapping[str, Any]) -> str:
+    return (
         f"{about['envoy']}, CPython {about['python']}, {about['cpu']}, {about['cores']} cores; "
         f"{about['rounds']} rounds of {about['seconds']:g} s; load {about['load']:.1f} at the start."
     )
-    if "calls" in outcomes:
-        goals = _goals(outcomes["calls"])
-        if goals is not None:
-            yield goals
+
+
+def _blocks(outcomes: Mapping[str, Outcome]) -> Iterable[str]:
     for name, outcome in outcomes.items():
         for scenario, results in outcome.results.items():
             systems = figures(results, outcome.plan.references)
@@ -96,19 +62,6 @@ def _blocks(about: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> Iterab
         if name in ("calls", "workers"):
             yield "**memory (RSS), MB**"
             yield _memory(outcome.memory)
-
-
-def _goals(outcome: Outcome) -> str | None:
-    rows = []
-    for goal in GOALS:
-        results = outcome.results.get(goal.scenario, {})
-        if "gateway" not in results or "router" not in results:
-            continue
-        compared = figures(results)["gateway"].ratios["router"]
-        bound = f"{'≥' if goal.at_least else '≤'} {goal.bound:g}"
-        reached = "yes" if goal.is_reached(compared) else "**not yet**"
-        rows.append((goal.what, bound, f"{goal.value(compared):.2f}", reached))
-    return _table(("goal, x (c)", "bound", "(d)", "reached"), rows) if rows else None
 
 
 def _calls(systems: Mapping[str, Figures]) -> str:

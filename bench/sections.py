@@ -11,7 +11,7 @@ from bench.systems import TRANSPORTS
 COMPARED = ("plain", "mcp", "router", "gateway")
 """Systems that can be selected; the last one represents this gateway on every selected transport."""
 
-PLANNED = ("calls", "events", "lists", "workers", "stdio")
+PLANNED = ("calls", "logged", "events", "large", "lists", "policy", "workers", "stdio")
 """Sections that consist of rounds."""
 
 _STDIO = ("http", "stdio", "shared", "direct")
@@ -19,6 +19,9 @@ _STDIO = ("http", "stdio", "shared", "direct")
 
 _RESULTS = (0, 65_536)
 """Characters of padding in the results of a server on two transports."""
+
+_LARGE = (Scenario(65_536, 4), Scenario(0, 16, result=65_536), Scenario(0, 16, result=1_048_576))
+"""Large calls beside those of `calls`: arguments with few connections, and results."""
 
 _FEW, _MANY = 3, 30
 """Number of servers whose lists are merged."""
@@ -71,10 +74,18 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             own = [name for each in gateways for name in (each.events, each.stateless)]
             scenarios = [Scenario(0, count, "event") for count in wishes.connections]
             add("events", [*_without(others, "mcp"), *own], *scenarios, Scenario(0, busiest, "events"))
+        elif section == "logged":
+            own = [f"{name}-logged" for name in ("router", "gateway") if name in wishes.systems]
+            small = [Scenario(0, count) for count in wishes.connections]
+            add("logged", own, *small, references=("router-logged",))
+        elif section == "large":
+            add("large", [*_without(others, "mcp"), *(each.gateway for each in gateways)], *_LARGE)
         elif section == "lists":
             systems = [*_without(others, "mcp", "plain"), *(each.gateway for each in gateways)]
             for servers in (_FEW, _MANY):
                 add(f"lists of {servers}", systems, Scenario(0, 1, "list"), servers=servers, tools=_LISTED)
+        elif section == "policy" and gateways:
+            add("policy", ("gateway", "policy"), Scenario(0, busiest), references=("gateway",))
         elif section == "workers" and gateways:
             own = [name for each in gateways for name in (each.gateway, each.workers)]
             add("workers", own, Scenario(0, busiest), references=(own[0],))

@@ -13,7 +13,7 @@ from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 
 from bench import native
 from bench.children import Child, Measured
-from bench.gateway import STDIO_SERVER, Gateway, Server, http_server, stdio_server, with_bridge
+from bench.gateway import POLICY, STDIO_SERVER, Gateway, Server, http_server, stdio_server, with_bridge
 from bench.slices import SERVER
 from bench.upstream import Ports
 
@@ -38,6 +38,10 @@ class Stage:
     upstream: Ports
     servers: tuple[str, ...]
     """Names of the MCP servers, all of them the same upstream."""
+
+    def access_log(self, name: str) -> str:
+        """The file of an access log."""
+        return str(self.directory / f"{name}-access.log")
 
     def envoy_child(self, name: str, bootstrap: str) -> Child:
         """An Envoy with one worker thread."""
@@ -70,10 +74,12 @@ class System:
         return prefixed(servers, names) if self.is_gateway else tuple(names)
 
 
-def _native(name: str, render: Callable[[int, int, Sequence[str]], Bootstrap]) -> Callable[[Stage], Running]:
+def _native(
+    name: str, render: Callable[[int, int, Sequence[str], str], Bootstrap], *, logged: bool = False
+) -> Callable[[Stage], Running]:
     def start(stage: Stage) -> Running:
         port = free_port()
-        bootstrap = render(port, stage.upstream.sessions, stage.servers)
+        bootstrap = render(port, stage.upstream.sessions, stage.servers, stage.access_log(name) if logged else "")
         return Running(port, {"envoy": stage.envoy_child(name, bootstrap.to_json())})
 
     return start
@@ -90,6 +96,23 @@ def _gateway(
         return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes})
 
     return start
+
+
+def _logged_gateway(stage: Stage) -> Running:
+    return _one_worker(stage, "d-logged", {"log": {"access": stage.access_log("d"), "level": "warning"}})
+
+
+def _judged_gateway(stage: Stage) -> Running:
+    return _one_worker(stage, "d-policy", {"envoy": {"http_filters": [POLICY]}})
+
+
+def _one_worker(stage: Stage, name: str, more: Mapping[str, object]) -> Running:
+    """A gateway whose configuration has more in it."""
+    port = free_port()
+    servers = dict.fromkeys(stage.servers, http_server(stage.upstream.sessions))
+    gateway = Gateway(stage.directory / name, port, servers, more=more)
+    processes = gateway.start(stage.children)
+    return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes})
 
 
 def _own_http(stage: Stage) -> Running:
@@ -145,6 +168,9 @@ SYSTEMS: Mapping[str, System] = {
     "mcp": System("b", "Envoy's mcp filter", _native("mcp", native.parsing), is_gateway=False),
     "router": System("c", "Envoy's mcp + mcp_router", _native("router", native.routing)),
     "gateway": System("d", "this gateway", _gateway("d", "http2")),
+    "router-logged": System("c", "mcp + mcp_router, logging", _native("router-logged", native.routing, logged=True)),
+    "gateway-logged": System("d", "this gateway, logging", _logged_gateway),
+    "policy": System("d", "under an RBAC policy", _judged_gateway),
     "events": System("d", "this gateway", _gateway("d-events", "http2", _events)),
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),
     "workers": System("d", "two workers", _gateway("d-workers", "http2", workers=2)),

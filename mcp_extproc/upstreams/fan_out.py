@@ -289,7 +289,7 @@ class LegRunner:
             size += result.size
             self._sizes[leg.server, leg.method] = size
             found = _items(result.members, leg.items, self._limits.list_items + 1)
-            readable = [raw for raw in found if _is_short(raw, self._limits) or await self._is_readable(raw)]
+            readable = found if result.size <= self._limits.json_members else await self._readable(found)
             items += readable
             cursor = _next_cursor(result.members)
             cut = self._cut(size, len(items), len(found) - len(readable))
@@ -301,6 +301,9 @@ class LegRunner:
                 return pages.listed
             seen.add(bytes(cursor))
         return Listed(leg.server, items, f"has more than {self._limits.list_pages} pages", result.streamed)
+
+    async def _readable(self, entries: Sequence[msgspec.Raw]) -> list[msgspec.Raw]:
+        return [raw for raw in entries if _is_short(raw, self._limits) or await self._is_readable(raw)]
 
     async def _is_readable(self, entry: msgspec.Raw) -> bool:
         """Whether an entry has no more members than may be read."""

@@ -21,6 +21,8 @@ STATUSES = (307, 308)
 MOST = 3
 """Redirects that are followed for one request."""
 
+_LARGE = 1 << 20
+
 _LOCATION = re.compile(r"[\x21-\x7e]{1,4096}")
 _PORTS = {"http": 80, "https": 443}
 
@@ -52,7 +54,8 @@ async def followed(
     """
     for path in (found := [target.path]):
         url = URL(target.base + path, encoded=True)
-        data = None if body is None else io.BytesIO(body)  # aiohttp warns of large bodies that are plain bytes
+        # aiohttp warns of large bodies that are plain bytes, and is faster with small ones.
+        data = body if body is None or len(body) <= _LARGE else io.BytesIO(body)
         async with http.request(method, url, data=data, headers=headers, allow_redirects=False) as response:
             if (further := _further(response, target.origins, path)) is not None and len(found) <= MOST:
                 found.append(further)

@@ -85,6 +85,37 @@ async def test_one_dead_server_does_not_empty_a_list(
         assert (nobody.status, nobody.error["code"], nobody.json["id"]) == (200, -32603, 1)
 
 
+async def test_two_sessions_of_which_one_toggles_its_tools(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
+) -> None:
+    """Each sees its own at once: what the gateway keeps of a merged list is no other session's, nor that of a moment ago."""
+    toggled: set[str] = set()
+
+    async def listing(request: Any, message: dict[str, Any]) -> Any:
+        extra = [tool("extra")] if request.headers["mcp-session-id"] in toggled else []
+        return answer(message, result={"tools": [tool("toggle"), *extra]})
+
+    async def toggle(request: Any, message: dict[str, Any]) -> Any:
+        toggled.symmetric_difference_update({request.headers["mcp-session-id"]})
+        return answer(message, result={"content": []})
+
+    alpha.on |= {"tools/list": listing, "tools/call": toggle}
+    async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
+        one, other = await gateway.initialize(), await gateway.initialize()
+
+        async def seen(session: str) -> list[str]:
+            listed = (await gateway.rpc("tools/list", mcp_session_id=session)).result
+            return [entry["name"] for entry in listed["tools"]]
+
+        few, all = ["alpha__toggle", "beta__echo"], ["alpha__toggle", "alpha__extra", "beta__echo"]
+        assert [await seen(one), await seen(other)] == [few, few]
+        for session, expected in ((one, [all, few]), (other, [all, all]), (one, [few, all])):
+            await gateway.call(session, "alpha__toggle")
+            for _ in range(2):
+                assert [await seen(one), await seen(other)] == expected
+        assert len(beta.calls("tools/list")) == len(alpha.calls("tools/list")) == 14
+
+
 async def test_a_server_is_asked_only_for_what_it_advertised(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
 ) -> None:

@@ -17,9 +17,12 @@ def test_all_sections() -> None:
     found = plans(wishes())
     assert {name: plan.systems for name, plan in found.items()} == {
         "calls": ("plain", "mcp", "router", "gateway"),
+        "logged": ("router-logged", "gateway-logged"),
         "events": ("plain", "router", "events", "stateless"),
+        "large": ("plain", "router", "gateway"),
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
+        "policy": ("gateway", "policy"),
         "workers": ("gateway", "workers"),
         "stdio": ("http", "stdio", "shared", "direct"),
     }
@@ -27,9 +30,11 @@ def test_all_sections() -> None:
     assert found["events"].scenarios == (
         Scenario(0, 1, "event"), Scenario(0, 16, "event"), Scenario(0, 16, "events"),
     )  # fmt: skip
-    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 30, 3, 1]
+    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 3, 3, 30, 3, 3, 1]
     assert found["lists of 30"].tools == 50
-    assert found["workers"].references == ("gateway",)
+    assert found["logged"].scenarios == (Scenario(0, 1), Scenario(0, 16))
+    assert found["logged"].references == ("router-logged",)
+    assert found["policy"].references == found["workers"].references == ("gateway",)
     assert found["stdio"].references == ("http",)
     assert [(each.result, each.connections) for each in found["stdio"].scenarios] == [
         (0, 1), (0, 16), (65_536, 1), (65_536, 16),
@@ -46,8 +51,8 @@ def test_both_transports_meet_in_one_plan() -> None:
 @pytest.mark.parametrize(
     ("systems", "names"),
     [
-        (("plain",), ["calls", "events"]),
-        (("router",), ["calls", "events", "lists of 3", "lists of 30"]),
+        (("plain",), ["calls", "events", "large"]),
+        (("router",), ["calls", "logged", "events", "large", "lists of 3", "lists of 30"]),
         (("mcp",), ["calls"]),
     ],
 )

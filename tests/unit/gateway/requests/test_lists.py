@@ -393,7 +393,7 @@ def test_prompts_are_not_filtered_as_tools_are() -> None:
     assert shown(rig, row, entries(row, "a", '{"name":"x"}')) == ["a__x"]
 
 
-# -- Lists like the ones before -------------------------------------------------------------------------------------------------
+# -- Lists like the ones before ------------------------------------------------------------------------------------------
 
 
 def fail(*_: object) -> NoReturn:
@@ -459,7 +459,13 @@ def test_who_is_missing_is_told_as_it_is_now() -> None:
     ]
     assert [tools(reply) for reply in replies] == [["b__y"]] * 5
     reasons = [answer(reply)["result"].get("_meta", {}).get("mcp-extproc/unavailable", []) for reply in replies]
-    assert [[each["reason"] for each in found] for found in reasons] == [["connect"], ["timeout"], [], ["truncated"], []]
+    assert [[each["reason"] for each in found] for found in reasons] == [
+        ["connect"],
+        ["timeout"],
+        [],
+        ["truncated"],
+        [],
+    ]
     assert [reply.facts.metadata().get("unavailable") for reply in replies] == ["a", "a", None, "b", None]
     assert [[note.event for note in reply.notes] for reply in replies] == [
         ["upstream_failed"], ["upstream_failed"], [], ["upstream_failed"], [],

@@ -1,0 +1,142 @@
+"""What this gateway is to reach, and which of it a run shows it to miss."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from bench.report import figures
+from bench.rounds import Outcome, Scenario
+from bench.start import Start
+from bench.streams import StreamOutcome
+
+KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How large a figure may be, or, with `at_least`, how small."""
+
+    must: float
+    aim: float
+    at_least: bool = False
+
+    def verdict(self, value: float) -> str:
+        """What a measured value reaches."""
+        if not self._holds(value, self.must):
+            return "**missed**"
+        return "aim reached" if self._holds(value, self.aim) else "must reached"
+
+    def _holds(self, value: float, bound: float) -> bool:
+        return value >= bound if self.at_least else value <= bound
+
+    def row(self, what: str, unit: str, value: float) -> tuple[str, ...]:
+        """Of the table."""
+        sign = "≥" if self.at_least else "≤"
+        return (what, unit, f"{sign} {self.must:g}", f"{sign} {self.aim:g}", f"{value:.2f}", self.verdict(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A figure of one system under one load, relative to another system's."""
+
+    what: str
+    section: str
+    """A key of `bench.sections.plans`."""
+    scenario: Scenario
+    figure: str
+    """An attribute of `Comparison`."""
+    bounds: Bounds
+    system: str = "gateway"
+    against: str = "router"
+    unit: str = "x (c)"
+
+    def value(self, outcomes: Mapping[str, Outcome]) -> float | None:
+        """The measured value, if there is one."""
+        results = outcomes[self.section].results.get(self.scenario, {}) if self.section in outcomes else {}
+        if self.system not in results or self.against not in results:
+            return None
+        compared = figures(results, (self.against,))[self.system].ratios[self.against]
+        value: float = attrgetter(self.figure)(compared)
+        return value
+
+
+def _small(logged: str, section: str, suffix: str) -> tuple[Goal, ...]:
+    systems = f"gateway{suffix}", f"router{suffix}"
+    busy, alone = Scenario(0, 16), Scenario(0, 1)
+    return (
+        Goal(f"small calls, 16 connections, {logged}: CPU", section, busy, "cpu", Bounds(2.1, 1.8), *systems),
+        Goal(f"small calls, 16 connections, {logged}: calls/s", section, busy, "calls", Bounds(0.55, 0.65, True), *systems),
+        Goal(f"small calls, 1 connection, {logged}: p50", section, alone, "p50", Bounds(2.0, 1.7), *systems),
+    )  # fmt: skip
+
+
+def _one_event(servers: str, system: str) -> tuple[Goal, ...]:
+    busy, alone = Scenario(0, 16, "event"), Scenario(0, 1, "event")
+    return (
+        Goal(f"one event, {servers}: CPU", "events", busy, "cpu", Bounds(2.8, 2.3), system),
+        Goal(f"one event, {servers}: p50", "events", alone, "p50", Bounds(2.8, 2.3), system),
+    )
+
+
+_EVENTS = Scenario(0, 16, "events")
+
+GOALS = (
+    *_small("with access logs", "logged", "-logged"),
+    *_small("without", "calls", ""),
+    *_one_event("servers with sessions", "events"),
+    *_one_event("servers without", "stateless"),
+    Goal("100 events, servers with sessions: CPU", "events", _EVENTS, "cpu", Bounds(3.18, 3.0), "events"),
+    Goal("100 events, servers without: CPU", "events", _EVENTS, "cpu", Bounds(1.55, 1.4), "stateless"),
+    Goal("64 KiB of arguments, 4 connections: CPU", "large", Scenario(65_536, 4), "cpu", Bounds(1.2, 0.8)),
+    Goal("64 KiB of arguments, 16 connections: CPU", "calls", Scenario(65_536, 16), "cpu", Bounds(0.9, 0.8)),
+    Goal("64 KiB of results: CPU", "large", Scenario(0, 16, result=65_536), "cpu", Bounds(1.0, 0.6)),
+    Goal("1 MiB of results: CPU", "large", Scenario(0, 16, result=1_048_576), "cpu", Bounds(1.0, 0.6)),
+    Goal("lists of 3 servers: CPU", "lists of 3", Scenario(0, 1, "list"), "cpu", Bounds(1.2, 0.75)),
+    Goal(
+        "a policy on metadata: CPU", "policy", Scenario(0, 16), "cpu", Bounds(1.15, 1.05),
+        "policy", "gateway", "x without",
+    ),
+)  # fmt: skip
+"""Of loads."""
+
+SESSION, STREAM = Bounds(1.8, 0.9), Bounds(97.0, 48.5)
+"""KiB of an idle session and of its open stream: Envoy and the worker."""
+
+START = {1: (Bounds(3.0, 2.0), Bounds(70.0, 50.0)), 2: (Bounds(3.0, 2.0), Bounds(95.0, 65.0))}
+"""By number of workers: multiples of `bench.start.IMPORTS`, and MB of the Python processes."""
+
+HEADINGS = ("goal", "unit", "must", "aim", "measured", "")
+
+
+def rows(
+    outcomes: Mapping[str, Outcome], held: StreamOutcome | None = None, starts: Sequence[Start] = ()
+) -> list[tuple[str, ...]]:
+    """A row for each goal whose figure was measured."""
+    return [*_of_loads(outcomes), *_of_starts(starts), *([] if held is None else _of_streams(held))]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADINGS, ["---"] * len(HEADINGS), *rows))
+
+
+def _of_loads(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, ...]]:
+    for goal in GOALS:
+        if (value := goal.value(outcomes)) is not None:
+            yield goal.bounds.row(goal.what, goal.unit, value)
+
+
+def _of_starts(starts: Sequence[Start]) -> Iterator[tuple[str, ...]]:
+    for start in starts:
+        seconds, memory = START[start.workers]
+        what = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
+        yield seconds.row(f"start of `run` with {what}", "x imports", statistics.median(start.multiples))
+        yield memory.row(f"memory of `run` with {what}", "MB (PSS)", sum(start.memory.values()))
+
+
+def _of_streams(held: StreamOutcome) -> Iterator[tuple[str, ...]]:
+    yield SESSION.row("an idle session", "KiB", sum(held.bytes_per_session().values()) / KIB)
+    yield STREAM.row("its open stream", "KiB", sum(held.bytes_per_stream().values()) / KIB)

@@ -1,0 +1,108 @@
+"""Goals, and which of them a run misses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from bench.__main__ import main
+from bench.goals import GOALS, HEADINGS, Bounds, Goal, rows, table
+from bench.rounds import Outcome, Plan, Scenario
+from bench.sections import COMPARED, PLANNED, Wishes, plans
+from bench.slices import Result
+from bench.start import Start
+from bench.streams import Round, StreamOutcome
+from bench.systems import SYSTEMS
+
+
+def result(calls: int, cpu: float, p50: float = 0.001) -> Result:
+    return Result(
+        calls=calls, seconds=1.0, p50=p50, p99=1.0, cpu={"upstream": 1.0, "envoy": cpu / 2, "worker": cpu / 2},
+        client_cpu=1.0,
+    )  # fmt: skip
+
+
+def measured(goal: Goal, base: Result, own: Result) -> Sequence[tuple[str, ...]]:
+    """The row of a goal, as if nothing else had been measured."""
+    plan = Plan((goal.against, goal.system), (goal.scenario,), 1.0, 1, ("one",), 2)
+    outcome = Outcome(plan, {goal.scenario: {goal.against: [base], goal.system: [own]}}, {})
+    return [row for row in rows({goal.section: outcome}) if row[0] == goal.what]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value", "verdict"),
+    [
+        (Bounds(2.1, 1.8), 2.11, "**missed**"),
+        (Bounds(2.1, 1.8), 2.1, "must reached"),
+        (Bounds(2.1, 1.8), 1.81, "must reached"),
+        (Bounds(2.1, 1.8), 1.8, "aim reached"),
+        (Bounds(0.55, 0.65, at_least=True), 0.54, "**missed**"),
+        (Bounds(0.55, 0.65, at_least=True), 0.55, "must reached"),
+        (Bounds(0.55, 0.65, at_least=True), 0.65, "aim reached"),
+    ],
+)
+def test_what_a_value_reaches(bounds: Bounds, value: float, verdict: str) -> None:
+    assert bounds.verdict(value) == verdict
+
+
+every_goal = pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.what)
+
+
+@every_goal
+def test_an_aim_is_harder_to_reach_than_a_must(goal: Goal) -> None:
+    bounds = goal.bounds
+    assert bounds.aim > bounds.must if bounds.at_least else bounds.aim < bounds.must
+
+
+@every_goal
+def test_a_figure_is_the_systems_own_relative_to_the_other_one(goal: Goal) -> None:
+    [[*_, cheap, _]] = measured(goal, result(100, 1.0), result(50, 0.25, 0.0005))
+    [[*_, dear, _]] = measured(goal, result(50, 0.25, 0.0005), result(100, 1.0))
+    assert (cheap, dear) == ("0.50", "2.00")
+
+
+@every_goal
+def test_every_goal_is_measured_by_a_run_without_options(goal: Goal) -> None:
+    defaults = {each.name: each.default for each in main.params}
+    connections, content = (
+        tuple(int(word) for word in str(defaults[name]).split(",")) for name in ("connections", "content")
+    )
+    plan = plans(Wishes(PLANNED, COMPARED, ("http2",), connections, content, 1.0, 1))[goal.section]
+    assert goal.scenario in plan.scenarios
+    assert {goal.system, goal.against} <= set(plan.systems) <= SYSTEMS.keys()
+
+
+def test_what_was_not_measured_has_no_row() -> None:
+    plan = Plan(("gateway",), (Scenario(0, 16),), 1.0, 1, ("one",), 2)
+    assert rows({"calls": Outcome(plan, {Scenario(0, 16): {"gateway": [result(1, 1.0)]}}, {})}) == []
+
+
+def test_starts_and_memory() -> None:
+    starts = [Start(1, (1.0,), (2.4,), {"a": 40.0, "b": 10.0}), Start(2, (1.0,), (3.1,), {"a": 96.0})]
+    assert rows({}, None, starts) == [
+        ("start of `run` with 1 worker", "x imports", "≤ 3", "≤ 2", "2.40", "must reached"),
+        ("memory of `run` with 1 worker", "MB (PSS)", "≤ 70", "≤ 50", "50.00", "aim reached"),
+        ("start of `run` with 2 workers", "x imports", "≤ 3", "≤ 2", "3.10", "**missed**"),
+        ("memory of `run` with 2 workers", "MB (PSS)", "≤ 95", "≤ 65", "96.00", "**missed**"),
+    ]
+
+
+def test_sessions_and_streams_are_those_of_envoy_and_the_worker_together() -> None:
+    sizes = {"worker": 1_000_000, "envoy": 2_000_000}
+    before = {"worker": 1_102_400, "envoy": 2_000_000}
+    first = {"worker": 1_204_800, "envoy": 12_240_000}
+    held = StreamOutcome(100, sizes, before, [Round(first, sizes)], 10.0, {"worker": 0.0}, 0)
+    assert rows({}, held) == [
+        ("an idle session", "KiB", "≤ 1.8", "≤ 0.9", "1.00", "must reached"),
+        ("its open stream", "KiB", "≤ 97", "≤ 48.5", "101.00", "**missed**"),
+    ]
+
+
+def test_a_table() -> None:
+    lines = table([("what", "x (c)", "≤ 2", "≤ 1", "3.00", "**missed**")]).splitlines()
+    assert lines == [
+        f"| {' | '.join(HEADINGS)} |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| what | x (c) | ≤ 2 | ≤ 1 | 3.00 | **missed** |",
+    ]
