@@ -46,8 +46,8 @@ _SLICE_BYTES = 256 * 1024
 _SLICE_ELEMENTS = 500
 """Of an array in which each element is taken apart, likewise."""
 
-_NARROW_BYTES = 16 * 1024
-"""Texts up to this size have few members, whatever they are."""
+_NARROW_BYTES = 64 * 1024
+"""Texts up to this size have few members, whatever they are: the worst of them is taken apart in some 2 ms."""
 
 
 class NotJson(ValueError):
@@ -474,7 +474,7 @@ def _editing_each(text: bytes | msgspec.Raw, where: Places, change: Callable[[st
 
 def first_elements(text: bytes | msgspec.Raw, most: int) -> list[msgspec.Raw] | None:
     """The same up to a number of them. The others are checked, but cost little, however many they are."""
-    if memoryview(text).nbytes <= _NARROW_BYTES or bytes(text).count(b",") <= _MANY_ELEMENTS or most > _MANY_ELEMENTS:
+    if memoryview(text).nbytes <= _MANY_ELEMENTS or bytes(text).count(b",") <= _MANY_ELEMENTS or most > _MANY_ELEMENTS:
         elements = elements_of(text)
         return None if elements is None else elements[:most]
     try:

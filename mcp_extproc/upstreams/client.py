@@ -564,7 +564,8 @@ def _own_answer(text: bytes) -> bytes | None:
 def _response_in(text: bytes, wanted: _Wanted) -> msgspec.Raw | None:
     """The ``result`` of our response in a message or (2025-03-26) a batch of messages; ``None`` where it is not there."""
     try:
-        text.decode("utf-8")
+        if not text.isascii():
+            text.decode("utf-8")
         batch = msgspec.json.decode(text, type=list[msgspec.Raw]) if text.lstrip()[:1] == b"[" else [msgspec.Raw(text)]
         for message in batch:
             members = jsontext.split(message)
