@@ -93,6 +93,7 @@ def meeting(
         upstreams=upstreams or default.upstreams,
         batches=batches or default.batches,
         bridge_elsewhere=bridge,
+        keys=None,
         admin=None,
     )
 

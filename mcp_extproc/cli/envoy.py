@@ -24,6 +24,7 @@ from mcp_extproc.cli.options import (
     WORKERS,
     AddressType,
 )
+from mcp_extproc.config import ConfigError
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import ExtprocTls
@@ -71,6 +72,7 @@ def envoy_bootstrap(
 
     The files in --extproc-ca and so on are read by Envoy, and need not exist here.
     """
+    from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
     from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 
     layout = meeting(workers, extproc, upstreams, batches, bridge)
@@ -78,6 +80,7 @@ def envoy_bootstrap(
     layout = replace(layout, repair=repair or layout.repair, admin=admin, extproc_tls=tls)
     served = load_file(file, port, bridge)
     served.require_servers()
+    check_without_supervisor(served.config, str(file))
     with standard_output():
         click.echo(to_json(bootstrap(served.config, layout)), nl=False)
 
@@ -186,10 +189,11 @@ def envoy_fragments(
     bridge: Address | None,
 ) -> None:
     """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
+    from mcp_extproc.envoy.attach.endpoint import NOT_AUTHENTICATING
     from mcp_extproc.envoy.attach.fragments import fragments
 
+    read = config_from(config, None, bridge)
+    if read.authentication is not None and read.authentication.oauth is not None:
+        raise ConfigError(str(config), [NOT_AUTHENTICATING])
     with standard_output():
-        click.echo(
-            fragments(config_from(config, None, bridge), meeting(workers, extproc, upstreams, batches, bridge)),
-            nl=False,
-        )
+        click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge)), nl=False)

@@ -33,7 +33,8 @@ class Loaded:
 
     config: GatewayConfig
     warnings: tuple[str, ...]
-    """One sentence for each key of the file that has no effect, and each server that is left out."""
+    """One sentence for each key of the file that has no effect, each server that is left out, and each thing that is decided
+    without being written."""
     source: Literal["native", "mcp-servers"]
     """The format of the file."""
     name: str
@@ -125,7 +126,9 @@ def loads(
     data = part(data)
     table = table_of(data, is_json=is_json)
     if table is None:
-        return Loaded(read_native(data, name, environ), (), "native", name, text, part=part)
+        config = read_native(data, name, environ)
+        warnings = tuple(config.authentication.warnings()) if config.authentication is not None else ()
+        return Loaded(config, warnings, "native", name, text, part=part)
     if dialect is not PLAIN and isinstance(data[table], dict):
         data = {**data, table: {key: plain_entry(entry, dialect, environ) for key, entry in data[table].items()}}
         text = json.dumps(data)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from mcp_extproc.config import policies
+from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.config_error import PlacedError
@@ -671,6 +672,9 @@ class GatewayConfig(Model):
     rate_limit_service: RateLimitService | None = None
     """The service that counts requests for limits with `scope: global`."""
 
+    authentication: Authentication | None = None
+    """Who may call. Default: everybody."""
+
     envoy: EnvoyConfig = EnvoyConfig()
     """Envoy filters around the gateway's."""
 
@@ -752,9 +756,42 @@ class GatewayConfig(Model):
     @model_validator(mode="after")
     def _policies_fit(self) -> GatewayConfig:
         per_server = {name: server.typed_per_filter_config for name, server in self.servers.items()}
-        for problem in policies.problems(self.envoy, self.rate_limits, self.rate_limit_service, per_server):
+        for problem in policies.problems(
+            self.envoy,
+            self.rate_limits,
+            self.rate_limit_service,
+            per_server,
+            authenticated=self.authentication is not None,
+        ):
             raise problem
         return self
+
+    @model_validator(mode="after")
+    def _one_jwt_filter(self) -> GatewayConfig:
+        if self.authentication is not None and self.envoy.principal is not None:
+            raise PlacedError(
+                ("envoy", "principal"),
+                "authentication says who the caller is: leave this out, or use authentication.existing",
+            )
+        if self.authentication is None or self.authentication.oauth is None:
+            return self
+        for key in ("http_filters_before", "http_filters"):
+            if policies.verifies_tokens(getattr(self.envoy, key)):
+                raise PlacedError(
+                    ("envoy", key),
+                    "a jwt_authn filter here and authentication.oauth would write the same metadata, so that it is not clear"
+                    " who a caller is: leave one of them out",
+                )
+        return self
+
+    @property
+    def existing(self) -> Existing | None:
+        """Where to find what others' filters verified. `envoy.principal` is an earlier name for it, as far as it is
+        metadata."""
+        if self.authentication is not None:
+            return self.authentication.existing
+        principal = self.envoy.principal
+        return Existing(subject=principal.metadata) if principal is not None and principal.metadata else None
 
     @property
     def judges_first(self) -> bool:

@@ -1,4 +1,4 @@
-"""Certificates and keys that a configuration names, and Envoy reads."""
+"""Certificates and keys that a configuration names, and Envoy or the supervisor reads."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ _WHERE = "a relative path starts in the directory that the gateway is started in
 def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
     """Each file, with the path of the field that names it."""
     yield from _named(config.listen.tls, _OF_LISTEN, "listen")
+    oauth = config.authentication.oauth if config.authentication is not None else None
+    for index, one in enumerate(oauth.issuers if oauth is not None else ()):
+        if one.jwks is not None and one.jwks.file is not None:
+            yield field(["authentication", "oauth", "issuers", index, "jwks", "file"]), Path(one.jwks.file)
     for name, server in config.servers.items():
         yield from _named(server.tls, _OF_SERVER, "servers", name)
 

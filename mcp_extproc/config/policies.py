@@ -84,8 +84,8 @@ PerFilterConfig = Annotated[Mapping[str, RawMessage], AfterValidator(_per_filter
 
 
 class Principal(Model):
-    """The caller's identity, for rate limits. The gateway does not authenticate: a filter in `envoy.http_filters_before` has
-    to. Either `header` or `metadata`."""
+    """The caller's identity, proven by a filter in `envoy.http_filters_before`. Either `header` or `metadata`. The latter is
+    the same as `authentication.existing.subject` with `anonymous: true`; a `header` is for rate limits only."""
 
     header: HeaderName | None = None
     """Request header that this filter always overwrites, as `claim_to_headers` of jwt_authn does."""
@@ -128,7 +128,7 @@ class EnvoyConfig(Model):
     `initialize`, lists, notifications and streams are answered before the filters."""
 
     principal: Principal | None = None
-    """Source of `principal` in `rate_limits`."""
+    """An earlier way to say what `authentication.existing` says."""
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> EnvoyConfig:
@@ -290,18 +290,33 @@ def mentions(value: object, text: str) -> bool:
     return isinstance(value, Sequence) and any(mentions(item, text) for item in value)
 
 
+def verifies_tokens(filters: Sequence[Raw]) -> bool:
+    """Whether Envoy's jwt_authn is among these filters, or inside of one."""
+
+    def is_it(value: object) -> bool:
+        if isinstance(value, Mapping):
+            return any(map(is_it, value.values()))
+        if isinstance(value, str):
+            return value.endswith("/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication")
+        return isinstance(value, Sequence) and any(map(is_it, value))
+
+    return is_it(filters)
+
+
 def problems(
     envoy: EnvoyConfig,
     limits: Sequence[RateLimit],
     service: RateLimitService | None,
     per_server: Mapping[str, Mapping[str, Raw]],
+    *,
+    authenticated: bool = False,
 ) -> Iterator[PlacedError]:
     """Contradictions between sections."""
     if any(limit.scope == "global" for limit in limits) and service is None:
         yield PlacedError(("rate_limits",), "a global limit needs rate_limit_service")
-    if any("principal" in limit.by for limit in limits):
+    if any("principal" in limit.by for limit in limits) and not authenticated:
         if envoy.principal is None:
-            yield PlacedError(("rate_limits",), "by principal needs envoy.principal, which says where to find it")
+            yield PlacedError(("rate_limits",), "by principal needs authentication: nobody knows who calls")
         elif envoy.policies == "calls" and envoy.principal.header is not None:
             yield PlacedError(
                 ("envoy", "principal"),

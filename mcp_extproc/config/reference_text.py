@@ -119,6 +119,15 @@ separator: "__"
 bare_names: false
 resources: prefixed
 
+authentication:                     # access tokens, docs/authentication.md
+  public_url: https://mcp.example.com
+  oauth:
+    resource: https://mcp.example.com/mcp
+    scopes_supported: [mcp:read, mcp:call]
+    issuers:
+      - issuer: https://idp.example.com/realms/tools
+        audiences: [https://mcp.example.com/mcp]
+
 session:
   secret: ${MCP_SESSION_SECRET}     # openssl rand -base64 32
   previous_secrets: []              # while rotating: the secret before this one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,21 @@ ATTACHED = {MARKER_NAMESPACE: {"attached": True}}
 SESSION_KEY = "x-mcp-session-key"
 """gRPC metadata of an exchange, by which Envoy selects the worker of a session."""
 
+KEYS_CLUSTER = "mcp_keys"
+"""The supervisor's endpoint with issuers' keys and metadata."""
+
+KEYS_HOST = "keys.mcp.internal"
+"""Never resolved: what Envoy asks there for."""
+
+ISSUER_CLUSTER = "mcp_issuer/"
+"""Prefix of the clusters of issuers whose keys Envoy fetches by itself, followed by the issuer's index."""
+
+KEYS_PATH = "/keys/"
+"""At that endpoint: keys, by :func:`issuer_key`."""
+
+METADATA_PATH = "/oauth-authorization-server"
+"""The first issuer's metadata."""
+
 STICKY_SESSION = "x-mcp-sticky-session"
 """On requests to servers with sticky sessions: the session's id as the gateway knows it, including the replica."""
 
@@ -36,6 +52,11 @@ STICKY_SESSION = "x-mcp-sticky-session"
 def cluster_name(server: str) -> str:
     """The cluster of one MCP server, such as ``mcp/github``."""
     return f"mcp/{server}"
+
+
+def issuer_key(issuer: str) -> str:
+    """An issuer in :data:`KEYS_PATH`: a new order of issuers gives none another one's keys."""
+    return hashlib.sha256(issuer.encode()).hexdigest()[:32]
 
 
 def repair_host(server: str) -> str:
@@ -72,6 +93,8 @@ class Layout:
     """Envoy's private listener for the messages of batches, with the same filters as the clients' listener."""
     bridge: Address
     """The gateway's own bridge, in front of HTTP+SSE and stdio servers."""
+    keys: Address | None = None
+    """The supervisor's endpoint with the keys of authorization servers, if a supervisor of ours keeps them."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
     extproc_tls: ExtprocTls | None = None
@@ -98,5 +121,6 @@ class Layout:
             repair=UnixAddress(str(directory / "repair.sock")),
             batches=UnixAddress(str(directory / "batches.sock")),
             bridge=UnixAddress(str(directory / "bridge.sock")),
+            keys=UnixAddress(str(directory / "keys.sock")),
             admin=UnixAddress(str(directory / "admin.sock")),
         )

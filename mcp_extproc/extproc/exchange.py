@@ -19,6 +19,7 @@ from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, rememb
 from mcp_extproc.gateway import replies
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, NeedSession, Preview, Reply, Stream
 from mcp_extproc.gateway.facts import NOTHING
+from mcp_extproc.gateway.principal import ANONYMOUS
 from mcp_extproc.gateway.relay.awaited import Awaited
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.mcp import envelope, errors
@@ -53,6 +54,7 @@ class Exchange:
     def __init__(self, processor: Shared) -> None:
         self._processor = processor
         self._head: RequestHead | None = None
+        self._principal = ANONYMOUS
         self._visit = Visit.ONLY
         self._body: bytes | None = None
         self._repairing: Forward | None = None
@@ -78,7 +80,16 @@ class Exchange:
             Unreadable: it is none. The stream can only be ended.
             Unexpected: a message that was not asked for. As after any other exception, send what :meth:`fail` returns.
         """
-        if self._head is None and not self.decided and (known := self._processor.known_heads.get(raw)) is not None:
+        if self._processor.identification.reads:
+            raw, metadata = messages.without_metadata(raw)
+            if self._head is None:
+                self._principal = self._processor.identification.of(metadata)
+        if (
+            self._head is None
+            and not self.decided
+            and (known := self._processor.known_heads.get(raw)) is not None
+            and known.head.principal is self._principal
+        ):
             self._head, self._visit, self._brings_response, answers = known
             return answers
         if self._response is not None and messages.is_of_response(raw):
@@ -142,7 +153,7 @@ class Exchange:
 
     def _on_request_headers(self, raw: bytes, message: pb.ProcessingRequest) -> Answers:
         headers = message.request_headers
-        self._head = head = messages.read_head(headers)
+        self._head = head = messages.read_head(headers, self._principal)
         gateway = self._processor.gateway
         route = messages.route_name(message)
         if route.startswith(REPAIR_ROUTE):
@@ -251,7 +262,7 @@ class Exchange:
     def _holder(self, caller: str) -> str:
         """Who has to share what is held: a principal, or else a session. Those who have neither share with each other."""
         assert self._head is not None
-        return self._head.principal or caller
+        return self._head.principal.key or caller
 
     async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         head = messages.stream_head(decision.facts, self._processor.namespaces)

@@ -30,6 +30,7 @@ from mcp_extproc.gateway.decision import Forward, ForwardPlan, Preview, Reply
 from mcp_extproc.gateway.effects import Effects
 from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, NATIVE, Metadata, RequestFacts, id_metadata
 from mcp_extproc.gateway.policy.inspect import Pass, Refusal
+from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
@@ -58,19 +59,55 @@ def read(raw: bytes) -> pb.ProcessingRequest:
         raise Unreadable("not a ProcessingRequest") from None
 
 
+def without_metadata(raw: bytes) -> tuple[bytes, bytes]:
+    """A serialized message with headers, and what filters wrote about its request: Envoy sends that with each message, its
+    maps in another order each time. Other messages, which may be large, stay as they are.
+
+    Raises:
+        Unreadable: it is not a valid message.
+    """
+    if raw[:1] not in _HEADS:
+        return raw, b""
+    try:
+        start, size = _sized(raw, 0, raw[0])
+        at = start + size
+        if at >= len(raw) or raw[at] != _METADATA_CONTEXT:
+            return raw, b""
+        start, size = _sized(raw, at, _METADATA_CONTEXT)
+    except (IndexError, ValueError):
+        raise Unreadable("not a ProcessingRequest") from None
+    return raw[:at] + raw[start + size :], raw[start : start + size]
+
+
+def read_metadata(raw: bytes) -> pb.Metadata:
+    """Parse what filters wrote about a request.
+
+    Raises:
+        Unreadable: it is not valid.
+    """
+    try:
+        return pb.Metadata.FromString(raw)
+    except Exception:  # noqa: BLE001 - as above
+        raise Unreadable("not a Metadata") from None
+
+
 def whole_body(raw: bytes) -> bytes | None:
     """The body in a serialized ``request_body`` without other fields, bypassing the protobuf library, which would copy
     it twice more. ``None`` if the message is different.
 
-    Envoy 1.40 puts an empty ``metadata_context`` behind it.
+    Envoy 1.40 puts ``metadata_context`` behind it, often an empty one.
     """
     try:
         outer, size = _sized(raw, 0, _REQUEST_BODY)
         start, length = _sized(raw, outer, _BODY)
+        end, over = start + length, outer + size
+        if over < len(raw):
+            at, more = _sized(raw, over, _METADATA_CONTEXT)
+            if at + more != len(raw):
+                return None
     except (IndexError, ValueError):
         return None
-    end, last = start + length, outer + size
-    if not end <= last <= len(raw) or raw[end:last] not in _ENDS_OF_BODY or raw[last:] not in _ENDS_OF_MESSAGE:
+    if not end <= over <= len(raw) or raw[end:over] not in _ENDS_OF_BODY:
         return None
     return raw[start:end]
 
@@ -118,6 +155,13 @@ def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
 
 _REQUEST_BODY: Final = pb.ProcessingRequest.REQUEST_BODY_FIELD_NUMBER << 3 | 2
 _RESPONSE_BODY: Final = pb.ProcessingRequest.RESPONSE_BODY_FIELD_NUMBER << 3 | 2
+_HEADS: Final = tuple(
+    bytes((number << 3 | 2,))
+    for number in (
+        pb.ProcessingRequest.REQUEST_HEADERS_FIELD_NUMBER,
+        pb.ProcessingRequest.RESPONSE_HEADERS_FIELD_NUMBER,
+    )
+)
 _METADATA_CONTEXT: Final = pb.ProcessingRequest.METADATA_CONTEXT_FIELD_NUMBER << 3 | 2
 _OF_RESPONSE: Final = tuple(
     bytes((number << 3 | 2,))
@@ -130,12 +174,10 @@ _OF_RESPONSE: Final = tuple(
 _BODY: Final = pb.HttpBody.BODY_FIELD_NUMBER << 3 | 2
 _ENDS_OF_BODY: Final = (b"", number_field(2, 1), number_field(2, 0))
 """``end_of_stream``, false or true."""
-_ENDS_OF_MESSAGE: Final = (b"", bytes((_METADATA_CONTEXT, 0)))
-"""``metadata_context``, empty or not there."""
 
 
-def read_head(headers: pb.HttpHeaders) -> RequestHead:
-    """The request headers of a message."""
+def read_head(headers: pb.HttpHeaders, principal: Principal = ANONYMOUS) -> RequestHead:
+    """The request headers of a message, and who sent it."""
     fields: dict[str, str] = {}
     repeated: dict[str, tuple[str, ...]] = {}
     for header in headers.headers.headers:
@@ -151,7 +193,7 @@ def read_head(headers: pb.HttpHeaders) -> RequestHead:
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
     for name in [name for name in fields if name.startswith(":")]:
         del fields[name]
-    return RequestHead(method, path, fields, repeated=repeated)
+    return RequestHead(method, path, fields, principal, repeated)
 
 
 def response_header(message: pb.ProcessingRequest, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.extproc import messages
+from mcp_extproc.extproc.identity import Identification
 from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Effects, EndStreams
@@ -101,6 +102,7 @@ class Shared:
         self.streams = streams
         self.counters = counters
         self.clock = clock
+        self.identification = Identification(gateway.config)
         self.namespaces = messages.namespace_keys(gateway.config.more_namespaces)
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
         # forward_rules), and a server's answers too.

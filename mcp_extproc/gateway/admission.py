@@ -6,8 +6,10 @@ Source: MCP 2025-11-25 basic/transports (Streamable HTTP, Security Warning, Prot
 from __future__ import annotations
 
 from mcp_extproc.config import Limits
+from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.gateway import refusals
+from mcp_extproc.gateway.principal import ANONYMOUS
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import jsontext, methods, transport, versions
 from mcp_extproc.mcp.envelope import Notification, Request
@@ -24,6 +26,16 @@ def check_place(head: RequestHead, endpoint: Endpoint) -> None:
     origin = head.headers.get("origin")
     if origin is not None and not transport.origin_allowed(origin, endpoint.origins):
         raise refusals.origin()
+
+
+def check_principal(head: RequestHead, authentication: Authentication | None) -> None:
+    """A caller that Envoy proved, where there has to be one. Envoy lets no other request pass, as it is configured here.
+
+    Raises:
+        McpError: 401.
+    """
+    if authentication is not None and not authentication.anonymous and head.principal == ANONYMOUS:
+        raise refusals.unauthenticated()
 
 
 def check_post(head: RequestHead, limits: Limits) -> None:

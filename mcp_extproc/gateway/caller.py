@@ -25,7 +25,7 @@ class Caller(Protocol):
 
     @property
     def principal(self) -> str:
-        """Who it is, as Envoy proved it; empty for anonymous callers."""
+        """Who it is, as Envoy proved it, as a key; empty for anonymous callers."""
 
     @property
     def endpoint(self) -> Endpoint:

@@ -15,7 +15,7 @@ from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import NEED_BODY, Decision, Forward, NeedBody, Reply
 from mcp_extproc.gateway.endpoints import Endpoints, ServedEndpoint
-from mcp_extproc.gateway.facts import NOTHING, RequestFacts
+from mcp_extproc.gateway.facts import NOTHING, RequestFacts, of_caller
 from mcp_extproc.gateway.handshake import HandshakeCallers
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.memory import SessionMemory
@@ -75,7 +75,7 @@ class Gateway:
             head: the request's.
             now: Unix time in seconds.
         """
-        facts = NOTHING
+        facts = of_caller(head.principal)
         try:
             served = self._admitted(head)
             if head.method == "POST":
@@ -96,6 +96,7 @@ class Gateway:
         """
         served = self._endpoints.find(head)
         admission.check_place(head, served.endpoint)
+        admission.check_principal(head, self.config.authentication)
         match head.method:
             case "POST":
                 admission.check_post(head, self.config.limits)
@@ -179,7 +180,7 @@ class Gateway:
                 return self._batch(served, head, body, now)
             message = envelope.read(body)
         except McpError as error:
-            return _refused(error, NOTHING)
+            return _refused(error, of_caller(head.principal))
         return then(served, head, message, now)
 
     def _decide(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
@@ -202,7 +203,7 @@ class Gateway:
         return calls.like_before(caller, self._services, head, request, token)
 
     def _message(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
-        facts = _described(message)
+        facts = _described(message, head)
         try:
             if not isinstance(message, Response):
                 admission.check_era(head, message)
@@ -244,7 +245,7 @@ class Gateway:
         return message, facts
 
     def _batch(self, served: ServedEndpoint, head: RequestHead, body: bytes, now: float) -> Decision:
-        limits, facts = self.config.limits, NOTHING
+        limits, facts = self.config.limits, of_caller(head.principal)
         try:
             bodies = envelope.split_batch(body, limits.batch_messages)
             if _SESSION_ID not in head.headers:
@@ -262,7 +263,7 @@ class Gateway:
 
     def preview_head(self, head: RequestHead, now: float) -> Decision | NeedBody:
         """What a request is by its headers, for policies that judge it before anything is done about it."""
-        facts = NOTHING
+        facts = of_caller(head.principal)
         try:
             served = self._admitted(head)
             if head.method == "POST":
@@ -290,9 +291,9 @@ class Gateway:
         return self._reading(head, body, now, self._preview)
 
     def _preview(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
-        facts = NOTHING
+        facts = of_caller(head.principal)
         try:
-            facts = preview.native_facts(message)
+            facts = preview.native_facts(message, facts)
             if not isinstance(message, Response):
                 admission.check_era(head, message)
                 if methods.opens_session(message.method):
@@ -354,10 +355,11 @@ def _id_of(message: Message) -> bytes | None:
     return message.id if isinstance(message, Request) else None
 
 
-def _described(message: Message) -> RequestFacts:
+def _described(message: Message, head: RequestHead) -> RequestFacts:
+    known = of_caller(head.principal)
     if isinstance(message, Response):
-        return RequestFacts(id=message.id)
+        return known.but(id=message.id)
     # A longer name than any that is served is cut here: metadata and logs are no place for megabytes.
     named = {name: text[: MAX_NAME_CHARS + 1] for name in ("name", "uri") if (text := message.text(name)) is not None}
     id = message.id if isinstance(message, Request) else None
-    return RequestFacts(id=id, method=message.method, params=named or None)
+    return known.but(id=id, method=message.method, params=named or None)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.mcp import jsontext
 
 Metadata = Mapping[str, Any]
@@ -40,6 +41,10 @@ class RequestFacts(msgspec.Struct, frozen=True):
     """``name/version``, as the client reported it."""
     session_error: str | None = None
     """Why the session is not served; for the log only, never for clients."""
+    principal: str | None = None
+    """Who the caller is, as Envoy proved it, cut to a bounded length; ``None`` for anonymous ones."""
+    issuer: str | None = None
+    """Who vouches for it."""
     server: str | None = None
     """The server that the request goes to."""
     named: tuple[str, str] | None = None
@@ -83,11 +88,19 @@ class RequestFacts(msgspec.Struct, frozen=True):
 
 
 _PLAIN: Final = (
-    "method", "params", "session", "protocol_version", "client", "session_error", "server", "batch", "resumes",
+    "method", "params", "session", "protocol_version", "client", "session_error", "principal", "issuer",
+    "server", "batch", "resumes",
 )  # fmt: skip
 """Facts that are written under their own name."""
 
 NOTHING: Final = RequestFacts()
+
+
+def of_caller(principal: Principal) -> RequestFacts:
+    """What is known of a request by who sent it."""
+    if principal == ANONYMOUS:
+        return NOTHING
+    return RequestFacts(principal=principal.shown, issuer=principal.issuer or None)
 
 
 def id_metadata(id: bytes) -> dict[str, Any]:

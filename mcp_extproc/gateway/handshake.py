@@ -100,7 +100,7 @@ class HandshakeCallers:
         token = head.headers.get(_SESSION_ID)
         if token is None:
             raise refusals.session_missing()
-        opened = self._services.sealer.open(token, audience=served.audience, principal=head.principal, now=now)
+        opened = self._services.sealer.open(token, audience=served.audience, principal=head.principal.key, now=now)
         if self._services.memory.has_ended(opened.id):
             raise BadToken("ended")
         caller = self._callers.get(opened.id)

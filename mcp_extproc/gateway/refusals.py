@@ -62,6 +62,17 @@ def host() -> McpError:
     )
 
 
+def unauthenticated() -> McpError:
+    """A request that nobody is proven to have sent (RFC 6750 section 3)."""
+    return McpError(
+        INVALID_REQUEST,
+        "Authentication is required.",
+        reason="authentication_required",
+        status=401,
+        headers=(("www-authenticate", "Bearer"),),
+    )
+
+
 def origin() -> McpError:
     """A web page that may not call."""
     return _transport(

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
+from mcp_extproc.gateway.principal import ANONYMOUS, Principal
+
 Headers = tuple[tuple[str, str], ...]
 
 _TRACE: Final = {
@@ -27,8 +29,8 @@ class RequestHead:
     """``:path``, query included."""
     headers: Mapping[str, str]
     """By lower-case name, without pseudo headers but with ``host``; repeated ones joined by a comma."""
-    principal: str = ""
-    """Hash of who sent it, as Envoy proved it; empty where nobody is authenticated."""
+    principal: Principal = ANONYMOUS
+    """Who sent it, as Envoy proved it."""
     repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The single values of the headers that are there more than once. Envoy's policies match each by itself."""
 
@@ -45,7 +47,7 @@ class RequestContext:
     headers: Headers = field(default=(), repr=False)
     """Of the client's request, for every sub-request: its trace."""
     principal: str = ""
-    """:attr:`RequestHead.principal`."""
+    """:attr:`mcp_extproc.gateway.principal.Principal.key` of who sent it."""
     request_id: bytes | None = None
     """JSON text of the JSON-RPC id; ``None`` where there is none."""
 
@@ -57,10 +59,10 @@ NO_CONTEXT: Final = RequestContext()
 def context_of(head: RequestHead, request_id: bytes | None = None) -> RequestContext:
     """The context of what is done for a request."""
     if _TRACE.keys().isdisjoint(head.headers):
-        return RequestContext((), head.principal, request_id)
+        return RequestContext((), head.principal.key, request_id)
     headers = tuple(
         (name, value)
         for name, shape in _TRACE.items()
         if (value := head.headers.get(name)) is not None and shape.fullmatch(value)
     )
-    return RequestContext(headers, head.principal, request_id)
+    return RequestContext(headers, head.principal.key, request_id)

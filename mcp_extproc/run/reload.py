@@ -19,6 +19,7 @@ from mcp_extproc.config import GatewayConfig, Loaded, Server, Source
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout, cluster_name
 from mcp_extproc.envoy.watched_files import File, Rendered
+from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.changes import POLL_SECONDS, Changes, refusals_logged
 from mcp_extproc.run.envoy_admin import Admin
@@ -54,6 +55,7 @@ class LiveConfig:
         port: port for clients, instead of the configuration's.
         workers: the workers that use it.
         bridge: runs its stdio servers.
+        issuers: keep its authorization servers' keys.
         layout: addresses of Envoy and the workers.
         directory: of the files that Envoy watches; ``None`` if Envoy is configured separately.
     """
@@ -65,6 +67,7 @@ class LiveConfig:
         port: int | None,
         workers: Supervisor,
         bridge: Bridge,
+        issuers: AuthorizationServers,
         layout: Layout,
         directory: Path | None,
     ) -> None:
@@ -74,6 +77,7 @@ class LiveConfig:
         self._port = port
         self._workers = workers
         self._bridge = bridge
+        self._issuers = issuers
         self._layout = layout
         self._directory = directory
         self._admin = Admin(layout.admin) if layout.admin is not None else None
@@ -249,6 +253,7 @@ class LiveConfig:
             # What changes follows once Envoy has not refused it: until then the children of what it was go on.
             await self._bridge.serve(_with(before, _new_to_the_bridge(before, new.config)))
             now = _with(new.config, leaving)
+            await self._issuers.serve(new.config)
             await self._install(self._rendered(now).watched)
             await self._bridge.serve(now)
             await self._workers.restart(new)
@@ -257,6 +262,7 @@ class LiveConfig:
                 for part in _removing(self._rendered(before)):
                     watched_files.write(self._directory, part)
             await self._bridge.serve(before)
+            await self._issuers.serve(before)
             raise
 
     async def _tidy(self) -> None:

@@ -25,6 +25,7 @@ from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import SECRET_VARIABLE, TRANSPORT_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
+from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
@@ -109,7 +110,10 @@ class StandaloneGateway:
             inherits=os.environ.get(TRANSPORT_VARIABLE) != "grpcio",
         )
         self._bridge = Bridge(self.layout, source.folder)
-        self._live = LiveConfig(source, served, port, self._workers, self._bridge, self.layout, self._directory)
+        self._issuers = AuthorizationServers(self.layout.keys)
+        self._live = LiveConfig(
+            source, served, port, self._workers, self._bridge, self._issuers, self.layout, self._directory
+        )
         self.port = served.config.listen.port
         """The TCP port for clients; known once started."""
 
@@ -195,6 +199,8 @@ class StandaloneGateway:
         _check_port_is_free(self._live.served.config)
         self._live.write_watched()
         self._live.write_bootstrap()
+        started.push_async_callback(self._issuers.stop)
+        await self._issuers.serve(self._live.served.config)
         started.push_async_callback(self._bridge.stop)
         await self._bridge.serve(self._live.served.config)
         self._require_a_server()

@@ -12,6 +12,7 @@ from typing import Self
 from mcp_extproc.config import Loaded, Source
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
+from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.nursery import Starter
 from mcp_extproc.run.reload import LiveConfig
@@ -60,7 +61,9 @@ class Workers:
             inherits=inherits,
         )
         self._bridge = Bridge(layout, source.folder)
-        self._live = LiveConfig(source, served, port, self._workers, self._bridge, layout, envoy_config)
+        # An Envoy that is configured separately does not ask.
+        self._issuers = AuthorizationServers(layout.keys if envoy_config is not None else None)
+        self._live = LiveConfig(source, served, port, self._workers, self._bridge, self._issuers, layout, envoy_config)
 
     @property
     def pids(self) -> Sequence[int]:
@@ -83,6 +86,8 @@ class Workers:
             starting.push_async_callback(self._workers.stop, self._stop_seconds)
             # First, as another process that serves here would see its Envoy's files change.
             await self._workers.open()
+            starting.push_async_callback(self._issuers.stop)
+            await self._issuers.serve(self._live.served.config)
             # An Envoy that runs already, with what was served before, is ready for the new workers.
             await self._bridge.serve(self._live.served.config)
             if self._envoy_config is not None:

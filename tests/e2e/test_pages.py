@@ -68,7 +68,7 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """An allowed origin, and the configuration."""
 
-EXPOSED = "mcp-session-id, www-authenticate, retry-after"
+EXPOSED = "mcp-session-id, mcp-protocol-version, www-authenticate, retry-after"
 WIDE = {
     "access-control-allow-origin": "*",
     "access-control-allow-credentials": "true",

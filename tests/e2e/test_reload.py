@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mcp_extproc.run import changes, reload
 from mcp_extproc.telemetry import log
 from tests.e2e.conftest import StartGateway
 from tests.e2e.test_workers import Load, load, until_known, until_served
+from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import TestGateway
 from tests.support.processes import free_port, http_server, sdk_server
 from tests.support.scripted import ScriptedServer, echo
@@ -307,3 +309,30 @@ async def opened_until_replaced(gateway: TestGateway, before: list[int]) -> list
 
     await eventually(all_new, "all workers are replaced", seconds=60)
     return opened
+
+
+async def test_authentication_is_added_and_an_issuer_taken_out(
+    start: StartGateway, alpha: ScriptedServer, tmp_path: Path
+) -> None:
+    """Also for connections that were there before, which Envoy serves with the listener that they came to: there the worker
+    refuses."""
+    servers = {"alpha": f"http://127.0.0.1:{alpha.port}/mcp"}
+    async with AuthorizationServer() as first, AuthorizationServer() as second, start(servers) as gateway:
+
+        def issuers(*idps: AuthorizationServer) -> dict[str, Any]:
+            return {"oauth": {"issuers": [{"issuer": idp.issuer, "audiences": [idp.audience]} for idp in idps]}}
+
+        async def status(idp: AuthorizationServer | None) -> int:
+            headers = {} if idp is None else {"authorization": f"Bearer {idp.token()}"}
+            return (await gateway.rpc("ping", **headers)).status
+
+        assert await status(None) == 400  # there is no session
+        edit(tmp_path, servers, authentication=issuers(first, second))
+        await eventually(lambda: status(None), "nobody may call", until=lambda found: found == 401)
+        for idp in (first, second):
+            await eventually(partial(status, idp), "tokens are good", until=lambda found: found == 400)
+        edit(tmp_path, servers, authentication=issuers(second))
+        await eventually(lambda: status(first), "its tokens are bad", until=lambda found: found == 401)
+        assert await status(second) == 400
+        edit(tmp_path, servers, authentication=None)
+        await eventually(lambda: status(None), "everybody may call", until=lambda found: found == 400)

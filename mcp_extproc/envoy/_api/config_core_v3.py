@@ -190,6 +190,13 @@ class HttpProtocolOptions(Message):
     max_requests_per_connection: int | None = None
 
 
+class HttpUri(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.core.v3.HttpUri"
+    uri: str = ''
+    cluster: str | None = None
+    timeout: timedelta | None = None
+
+
 class KeepaliveSettings(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.core.v3.KeepaliveSettings"
     interval: timedelta | None = None

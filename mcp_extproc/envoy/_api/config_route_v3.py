@@ -27,6 +27,13 @@ class DirectResponseAction(Message):
     body_format: config_core_v3.SubstitutionFormatString | None = None
 
 
+class FilterConfig(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.route.v3.FilterConfig"
+    config: Any | None = None
+    is_optional: bool = False
+    disabled: bool = False
+
+
 class HeaderMatcher(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.route.v3.HeaderMatcher"
     name: str = ''

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from mcp_extproc.envoy._api import xds_core_v3
 
 
+class HttpRequestHeaderMatchInput(Message):
+    FULL_NAME: ClassVar[str] = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
+    header_name: str = ''
+
+
 class HttpResponseHeaderMatchInput(Message):
     FULL_NAME: ClassVar[str] = "envoy.type.matcher.v3.HttpResponseHeaderMatchInput"
     header_name: str = ''
@@ -21,6 +26,11 @@ class HttpResponseLocalReplyMatchInput(Message):
 
 class HttpResponseStatusCodeMatchInput(Message):
     FULL_NAME: ClassVar[str] = "envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput"
+
+
+class ListMatcher(Message):
+    FULL_NAME: ClassVar[str] = "envoy.type.matcher.v3.ListMatcher"
+    one_of: ValueMatcher | None = None
 
 
 class ListStringMatcher(Message):
@@ -39,6 +49,11 @@ class MetadataMatcher(Message):
 class MetadataMatcherPathSegment(Message):
     FULL_NAME: ClassVar[str] = "envoy.type.matcher.v3.MetadataMatcher.PathSegment"
     key: str | None = None
+
+
+class OrMatcher(Message):
+    FULL_NAME: ClassVar[str] = "envoy.type.matcher.v3.OrMatcher"
+    value_matchers: list[ValueMatcher] = []
 
 
 class RegexMatcher(Message):
@@ -62,3 +77,5 @@ class ValueMatcher(Message):
     string_match: StringMatcher | None = None
     bool_match: bool | None = None
     present_match: bool | None = None
+    list_match: ListMatcher | None = None
+    or_match: OrMatcher | None = None

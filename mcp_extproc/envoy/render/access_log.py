@@ -29,6 +29,8 @@ FIELDS = {
     "mcp.session.id": _fact("session"),
     "mcp.protocol.version": _fact("protocol_version"),
     "mcp.client": _fact("client"),
+    "enduser.id": _fact("principal"),
+    "mcp.principal.issuer": _fact("issuer"),
     "mcp.server": _fact("server"),
     "gen_ai.tool.name": _fact("tool"),
     "gen_ai.prompt.name": _fact("prompt"),

@@ -54,6 +54,7 @@ from mcp_extproc.envoy._api.upstreams_http_v3 import (
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.message import Any
 from mcp_extproc.envoy.render import policies, resilience, tls
+from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
 from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket_matches
 
@@ -87,7 +88,7 @@ _EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
     """All clusters."""
     servers = [cluster for name, server in config.servers.items() for cluster in _of_server(name, server, layout)]
-    return [*servers, extproc_cluster(layout), *policies.clusters(config)]
+    return [*servers, extproc_cluster(layout), *authentication.clusters(config, layout), *policies.clusters(config)]
 
 
 def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:

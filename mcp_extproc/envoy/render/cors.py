@@ -33,7 +33,7 @@ refuses an expression whose RE2 program has more than 100 instructions."""
 
 _METHODS = "GET, POST, DELETE"
 
-_EXPOSED = "mcp-session-id, www-authenticate, retry-after"
+_EXPOSED = "mcp-session-id, mcp-protocol-version, www-authenticate, retry-after"
 """Response headers that clients act on. Without it a page sees only a few, such as ``content-type``."""
 
 _MAX_AGE = "7200"

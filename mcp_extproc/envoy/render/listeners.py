@@ -34,6 +34,7 @@ from mcp_extproc.envoy.layout import (
 from mcp_extproc.envoy.render import cors, downstream, local_replies, policies, processors, resilience, routes, sticky
 from mcp_extproc.envoy.render.access_log import access_log
 from mcp_extproc.envoy.render.arrangements import EXT_PROC
+from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header
 
 MESSAGE_TIMEOUT = 5.0
@@ -69,12 +70,13 @@ def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool)
     for browsers. A router follows them."""
     ours = [
         *cors.filters(),
+        *authentication.filters(config, layout),
         HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
         HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
         *([_session_key()] if layout.shares_sessions else []),
     ]
-    namespaces = config.more_namespaces
-    deciding = processors.deciding(layout, namespaces, is_judged=judges_first)
+    namespaces, identity = config.more_namespaces, authentication.namespaces(config)
+    deciding = processors.deciding(layout, namespaces, is_judged=judges_first, identity=identity)
     decided = [
         HttpFilter(name=EXT_PROC, typed_config=any_of(deciding)),
         HttpFilter(name=routes.RESPONSES, typed_config=any_of(processors.reading(layout))),
@@ -82,7 +84,7 @@ def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool)
     ]
     filters = policies.filters(config)
     if judges_first:
-        judge = HttpFilter(name=policies.JUDGE, typed_config=any_of(processors.judging(layout, namespaces)))
+        judge = HttpFilter(name=policies.JUDGE, typed_config=any_of(processors.judging(layout, namespaces, identity)))
         in_order = [judge, *filters, *decided]
     else:
         in_order = [*decided, *filters]
@@ -110,10 +112,11 @@ def _batches(config: GatewayConfig, layout: Layout) -> Listener:
 
 
 def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnectionManager:
+    filters = client_filters(config, layout, judges_first=config.judges_first)
     return HttpConnectionManager(
         stat_prefix=name,
-        route_config=routes.client_routes(config),
-        http_filters=[*client_filters(config, layout, judges_first=config.judges_first), _router()],
+        route_config=routes.client_routes(config, layout, [item.name for item in filters]),
+        http_filters=[*filters, _router()],
         access_log=access_log(config.log.access),
         local_reply_config=local_replies.local_replies(config),
         use_remote_address=True,

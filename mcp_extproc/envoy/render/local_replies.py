@@ -47,6 +47,7 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
     StringMatcher,
 )
 from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
+from mcp_extproc.envoy.render.authentication import challenges
 from mcp_extproc.envoy.render.denials import denials, expression
 from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
@@ -167,6 +168,7 @@ def local_replies(config: GatewayConfig) -> LocalReplyConfig:
     return LocalReplyConfig(
         mappers=[
             ResponseMapper(filter=_answered_by_us()),
+            *challenges.mappers(config),
             *denials(config),
             _too_large(config),
             _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {paths}."),
@@ -187,7 +189,7 @@ def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
         filter=_either(_answered_by_us(), _status_filter(ComparisonFilterOp.LE, 399, "mcp.status_success")),
         body_format_override=text_format("%LOCAL_REPLY_BODY%"),
     )
-    mappers = [untouched, *denials(config), _too_large(config), *_failures(config)]
+    mappers = [untouched, *challenges.mappers(config), *denials(config), _too_large(config), *_failures(config)]
     for mapper in mappers:
         assert mapper.filter is not None
         mapper.filter = AccessLogFilter(and_filter=AndFilter(filters=[_at_the_endpoint(), mapper.filter]))

@@ -75,7 +75,9 @@ MESSAGE_TIMEOUT = 5.0
 _SEND, _SKIP = ProcessingModeHeaderSendMode.SEND, ProcessingModeHeaderSendMode.SKIP
 
 
-def deciding(layout: Layout, more_namespaces: Sequence[str], *, is_judged: bool) -> ExternalProcessor:
+def deciding(
+    layout: Layout, more_namespaces: Sequence[str], *, is_judged: bool, identity: Sequence[str] = ()
+) -> ExternalProcessor:
     """The filter whose worker decides: one message to the worker and one back for a POST.
 
     The ``buffer`` in front of it makes the body one piece, which is sent with the headers. The worker answers once the body
@@ -85,16 +87,17 @@ def deciding(layout: Layout, more_namespaces: Sequence[str], *, is_judged: bool)
         layout: whether there are several workers.
         more_namespaces: further metadata namespaces that the worker may write.
         is_judged: whether policies come before it. The worker recognizes that by the route's name.
+        identity: metadata namespaces of what Envoy verified about the caller, for the worker.
     """
-    processor = _processor(layout, (RESPONSE_NAMESPACE, *more_namespaces), told_route=is_judged)
+    processor = _processor(layout, (RESPONSE_NAMESPACE, *more_namespaces), told_route=is_judged, identity=identity)
     processor.processing_mode = REQUEST_ALONE.mode
     processor.send_body_without_waiting_for_header_response = True
     return processor
 
 
-def judging(layout: Layout, more_namespaces: Sequence[str]) -> ExternalProcessor:
+def judging(layout: Layout, more_namespaces: Sequence[str], identity: Sequence[str] = ()) -> ExternalProcessor:
     """The filter in front of policies. Its worker asks for the body where there is one, and changes nothing."""
-    processor = _processor(layout, more_namespaces, told_route=True)
+    processor = _processor(layout, more_namespaces, told_route=True, identity=identity)
     processor.processing_mode = headers_first()
     processor.allow_mode_override = True
     return processor
@@ -168,7 +171,9 @@ def _says(text: StringMatcher) -> Predicate:
     )
 
 
-def _processor(layout: Layout, namespaces: Sequence[str], *, told_route: bool) -> ExternalProcessor:
+def _processor(
+    layout: Layout, namespaces: Sequence[str], *, told_route: bool, identity: Sequence[str] = ()
+) -> ExternalProcessor:
     return ExternalProcessor(
         grpc_service=GrpcService(
             envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
@@ -186,7 +191,8 @@ def _processor(layout: Layout, namespaces: Sequence[str], *, told_route: bool) -
         forward_rules=_what_the_worker_sees(layout),
         request_attributes=["xds.route_name"] if told_route else [],
         metadata_options=MetadataOptions(
-            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE, *namespaces])
+            forwarding_namespaces=MetadataOptionsMetadataNamespaces(untyped=list(identity)) if identity else None,
+            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE, *namespaces]),
         ),
     )
 

@@ -76,9 +76,8 @@ _ALL = RuntimeFractionalPercent(default_value=FractionalPercent(numerator=100))
 
 def filters(config: GatewayConfig) -> list[HttpFilter]:
     """The filters of all limits."""
-    principal = config.envoy.principal
     found = [
-        HttpFilter(name=f"{LOCAL_FILTER}{index}", typed_config=any_of(_local(limit, index, principal)))
+        HttpFilter(name=f"{LOCAL_FILTER}{index}", typed_config=any_of(_local(limit, index, config)))
         for index, limit in enumerate(config.rate_limits)
         if limit.scope == "local"
     ]
@@ -96,7 +95,7 @@ def filters(config: GatewayConfig) -> list[HttpFilter]:
 
 def descriptors(config: GatewayConfig) -> list[Descriptors]:
     """The descriptors for the service. On the virtual host, because only there can Envoy add the numbers."""
-    return [_descriptors(limit, index, config.envoy.principal) for index, limit in _globals(config)]
+    return [_descriptors(limit, index, config) for index, limit in _globals(config)]
 
 
 def _globals(config: GatewayConfig) -> list[tuple[int, RateLimit]]:
@@ -126,11 +125,11 @@ def clusters(config: GatewayConfig) -> list[Cluster]:
     ]
 
 
-def _local(limit: RateLimit, index: int, principal: Principal | None) -> LocalRateLimit:
+def _local(limit: RateLimit, index: int, config: GatewayConfig) -> LocalRateLimit:
     assert limit.requests is not None
     assert limit.per is not None
     interval = SECONDS[limit.per]
-    actions = _actions(limit, principal) or [_constant(index)]
+    actions = _actions(limit, config) or [_constant(index)]
     return LocalRateLimit(
         stat_prefix=f"{LOCAL_FILTER}{index}",
         filter_enabled=_ALL,
@@ -139,7 +138,7 @@ def _local(limit: RateLimit, index: int, principal: Principal | None) -> LocalRa
         descriptors=[
             LocalRateLimitDescriptor(
                 # An entry without a value has a separate counter for each value.
-                entries=_entries(limit, index),
+                entries=_entries(limit, index, config),
                 token_bucket=TokenBucket(
                     max_tokens=limit.requests, tokens_per_fill=limit.requests, fill_interval=seconds(interval)
                 ),
@@ -171,8 +170,8 @@ def _global(service: RateLimitService) -> GlobalRateLimit:
     )
 
 
-def _descriptors(limit: RateLimit, index: int, principal: Principal | None) -> Descriptors:
-    actions = _actions(limit, principal) or [_constant(index)]
+def _descriptors(limit: RateLimit, index: int, config: GatewayConfig) -> Descriptors:
+    actions = _actions(limit, config) or [_constant(index)]
     if limit.requests is None:
         return Descriptors(actions=actions, stage=STAGE)
     number = MetadataKey(key=_NUMBERS, path=[MetadataKeyPathSegment(key=str(index))])
@@ -188,17 +187,17 @@ def _number(limit: RateLimit) -> dict[str, object]:
 # -- What is counted ----------------------------------------------------------------------------------------------------
 
 
-def _actions(limit: RateLimit, principal: Principal | None) -> list[RateLimitAction]:
+def _actions(limit: RateLimit, config: GatewayConfig) -> list[RateLimitAction]:
     """In the order of :func:`_entries`. A request for which one of them finds no value is not counted."""
     return [
         *(_matching(key, value) for key, value in _fixed(limit)),
-        *(action for what in limit.by for action in _by(what, principal)),
+        *(action for what in limit.by for action in _by(what, config)),
     ]
 
 
-def _entries(limit: RateLimit, index: int) -> list[RateLimitDescriptorEntry]:
+def _entries(limit: RateLimit, index: int, config: GatewayConfig) -> list[RateLimitDescriptorEntry]:
     fixed = [RateLimitDescriptorEntry(key=key, value=value) for key, value in _fixed(limit)]
-    each = [RateLimitDescriptorEntry(key=key) for what in limit.by for key in _keys(what)]
+    each = [RateLimitDescriptorEntry(key=key) for what in limit.by for key in _keys(what, config)]
     return [*fixed, *each] or [RateLimitDescriptorEntry(key="limit", value=str(index))]
 
 
@@ -208,16 +207,21 @@ def _fixed(limit: RateLimit) -> list[tuple[str, str]]:
     return [(f"match_{key}", value) for key, value in pairs if value is not None]
 
 
-def _keys(what: By) -> tuple[str, ...]:
-    # Different servers may have tools of the same name.
+def _keys(what: By, config: GatewayConfig) -> tuple[str, ...]:
+    # Different servers may have tools of the same name, and different issuers callers.
+    if what == "principal" and config.authentication is not None:
+        return ("issuer", "principal")
     return ("server", "tool") if what == "tool" else (what,)
 
 
-def _by(what: By, principal: Principal | None) -> list[RateLimitAction]:
+def _by(what: By, config: GatewayConfig) -> list[RateLimitAction]:
     if what == "principal":
-        assert principal is not None
-        return [_principal(principal)]
-    return [_metadata(key, NAMESPACE, [key]) for key in _keys(what)]
+        if config.authentication is None:
+            assert config.envoy.principal is not None
+            return [_principal(config.envoy.principal)]
+        # Anonymous callers are one principal. Not everybody has an issuer.
+        return [_metadata(key, NAMESPACE, [key], absent="-") for key in _keys(what, config)]
+    return [_metadata(key, NAMESPACE, [key]) for key in _keys(what, config)]
 
 
 def _principal(principal: Principal) -> RateLimitAction:
@@ -229,11 +233,14 @@ def _principal(principal: Principal) -> RateLimitAction:
     return _metadata("principal", namespace, path)
 
 
-def _metadata(key: str, namespace: str, path: Sequence[str]) -> RateLimitAction:
+def _metadata(key: str, namespace: str, path: Sequence[str], absent: str = "") -> RateLimitAction:
     where = MetadataKey(key=namespace, path=[MetadataKeyPathSegment(key=part) for part in path])
     return RateLimitAction(
         metadata=RateLimitActionMetaData(
-            descriptor_key=key, metadata_key=where, source=RateLimitActionMetaDataSource.DYNAMIC
+            descriptor_key=key,
+            metadata_key=where,
+            default_value=absent,
+            source=RateLimitActionMetaDataSource.DYNAMIC,
         )
     )
 

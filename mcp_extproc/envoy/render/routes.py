@@ -29,9 +29,11 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     StringMatcher,
     ValueMatcher,
 )
-from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, cluster_name, repair_host
+from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, resilience, sticky
 from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC
+from mcp_extproc.envoy.render.authentication import documents
+from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 
@@ -49,8 +51,8 @@ _LOST_SESSION_STATUSES = [404, 400]
 """Statuses that report a lost session: 404 by the specification, 400 in examples of the TypeScript SDK."""
 
 
-def client_routes(config: GatewayConfig) -> RouteConfiguration:
-    """Routes of the clients' listener."""
+def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]) -> RouteConfiguration:
+    """Routes of the clients' listener. ``filter_names``: of all its filters."""
     return RouteConfiguration(
         name=LISTENER,
         virtual_hosts=[
@@ -58,8 +60,9 @@ def client_routes(config: GatewayConfig) -> RouteConfiguration:
                 name=LISTENER,
                 domains=["*"],
                 routes=[
+                    *documents.routes(config, layout, filter_names),
                     *policies.through(config, endpoint_routes(config), judges_first=config.judges_first),
-                    _other_route(config),
+                    _other_route(config, layout),
                 ],
                 typed_per_filter_config=policies.for_the_endpoint(config),
                 rate_limits=rate_limits.descriptors(config),
@@ -74,7 +77,9 @@ def endpoint_routes(config: GatewayConfig) -> EndpointRoutes:
     return EndpointRoutes(
         calls={name: _call_route(config, name) for name in config.servers},
         first=[
-            arrangement.on(_endpoint_route(endpoint)) for endpoint in endpoints(config) for arrangement in ARRANGEMENTS
+            arrangement.on(_endpoint_route(config, endpoint))
+            for endpoint in endpoints(config)
+            for arrangement in ARRANGEMENTS
         ],
     )
 
@@ -213,18 +218,19 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
     )
 
 
-def _endpoint_route(endpoint: Endpoint) -> Route:
+def _endpoint_route(config: GatewayConfig, endpoint: Endpoint) -> Route:
     # The gateway replies, or chooses another route. A request that passed it undecided would end here.
     return Route(
         name=f"{_ENDPOINT}/{endpoint.name}" if endpoint.name else _ENDPOINT,
         match=RouteMatch(path=endpoint.path),
         route=RouteAction(cluster=policies.NOWHERE),
+        metadata=documents.route_metadata(config, endpoint),
         response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
         typed_per_filter_config=cors.policy(endpoint),
     )
 
 
-def _other_route(config: GatewayConfig) -> Route:
+def _other_route(config: GatewayConfig, layout: Layout) -> Route:
     return Route(
         name=f"{LISTENER}/other",
         match=RouteMatch(prefix="/"),
@@ -232,5 +238,6 @@ def _other_route(config: GatewayConfig) -> Route:
         typed_per_filter_config={
             name: any_of(ExtProcPerRoute(disabled=True))
             for name in ((policies.JUDGE, EXT_PROC) if config.judges_first else (EXT_PROC,))
-        },
+        }
+        | authentication.without(config, layout),
     )

@@ -44,6 +44,11 @@ def to_server(server: Server) -> TransportSocket:
     )
 
 
+def to_authority(host: str) -> TransportSocket:
+    """TLS to a host whose certificate is of one of the system's authorities."""
+    return _socket(host, _validation(system_ca_file(), [host]), [], "http/1.1")
+
+
 def to_workers(layout: Layout) -> TransportSocket | None:
     """TLS to the ext_proc workers; ``None`` for plaintext."""
     tls = layout.extproc_tls

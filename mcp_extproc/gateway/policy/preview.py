@@ -13,7 +13,7 @@ import msgspec
 
 from mcp_extproc.contract import SERVER_HEADER
 from mcp_extproc.gateway.decision import Preview
-from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.facts import NOTHING, RequestFacts
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.envelope import Message, Request, Response
@@ -27,11 +27,11 @@ _MCP_HEADERS: Final = ("mcp-session-id", "mcp-protocol-version")
 _scalar = msgspec.json.Decoder(str | int | float | bool).decode
 
 
-def native_facts(message: Message) -> RequestFacts:
-    """What Envoy's own filter would write about a message."""
+def native_facts(message: Message, known: RequestFacts = NOTHING) -> RequestFacts:
+    """What Envoy's own filter would write about a message, and what is known of who sent it."""
     id = message.id if isinstance(message, Request | Response) else None
     if isinstance(message, Response):
-        return RequestFacts(id=id, method=RESPONSE_METHOD, native=True)
+        return known.but(id=id, method=RESPONSE_METHOD, native=True)
     row = methods.FROM_CLIENTS.get(message.method)
     params: dict[str, Any] = {}
     for path in () if row is None else row.policy_params:
@@ -41,7 +41,7 @@ def native_facts(message: Message) -> RequestFacts:
             for member in path[:-1]:
                 inner = inner.setdefault(member, {})
             inner[path[-1]] = value
-    return RequestFacts(id=id, method=message.method, params=params or None, native=True)
+    return known.but(id=id, method=message.method, params=params or None, native=True)
 
 
 def _value_at(members: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> str | float | bool | None:

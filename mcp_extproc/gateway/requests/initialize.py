@@ -43,7 +43,7 @@ def initialize(
 
     def answer(outcomes: Sequence[Outcome], now: float) -> Reply:
         try:
-            session = _session(services, served, head.principal, version, flags, facts, outcomes, now)
+            session = _session(services, served, head.principal.key, version, flags, facts, outcomes, now)
             return _opened(services, served, session, request.id, facts, outcomes)
         except McpError as error:
             return replies.reject(error.about(request.id), facts, replies.failure_notes(outcomes))

@@ -90,7 +90,7 @@ def test_raw_messages_are_kept_and_not_shown() -> None:
         ({**TWO_A_MINUTE, "match": {"tool": "x", "method": "ping"}}, "tool requires the method tools/call"),
         ({**TWO_A_MINUTE, "match": {"method": "a b"}}, "expected a method"),
         ({**TWO_A_MINUTE, "match": {"server": "b"}}, "rate_limits[0].match.server: no server has this name"),
-        ({**TWO_A_MINUTE, "by": ["principal"]}, "needs envoy.principal"),
+        ({**TWO_A_MINUTE, "by": ["principal"]}, "needs authentication"),
         ({**TWO_A_MINUTE, "by": ["tool"], "scope": "global"}, "needs rate_limit_service"),
     ],
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.gateway.request import RequestContext, RequestHead, context_of
 
+ALICE = Principal("token", "https://idp.example", "alice")
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -39,5 +41,5 @@ def test_what_does_not(fields: dict[str, str]) -> None:
 
 
 def test_whose_it_is() -> None:
-    head = RequestHead("POST", "/mcp", {}, "alice")
-    assert context_of(head, b"7") == RequestContext(principal="alice", request_id=b"7")
+    head = RequestHead("POST", "/mcp", {}, ALICE)
+    assert context_of(head, b"7") == RequestContext(principal=ALICE.key, request_id=b"7")

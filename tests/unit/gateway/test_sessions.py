@@ -10,8 +10,11 @@ import pytest
 from mcp_extproc.gateway.decision import FanOut, Reply
 from mcp_extproc.gateway.effects import EndStreams
 from mcp_extproc.gateway.legs import CloseLeg, Done, Failed
+from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.mcp.sessions import Sealer
 from tests.unit.gateway.support import LATEST, NOW, SECRET, Rig, answer, as_reply, config, head, message, opened
+
+ALICE, BOB = (Principal("token", "https://idp.example", name) for name in ("alice", "bob"))
 
 NEW = "another secret of the operator, long enough"
 
@@ -78,16 +81,18 @@ def test_tokens_that_are_good_for_something_else(changed: dict[str, object], rea
 def test_a_session_is_bound_to_whoever_opened_it() -> None:
     """To the principal of the head, whoever put it there."""
     rig = Rig()
-    alice = replace(head(), principal="alice")
+    alice = replace(head(), principal=ALICE)
     opening = rig.decide(message("initialize", {"protocolVersion": LATEST}), alice)
     assert isinstance(opening, FanOut)
-    assert {leg.context.principal for leg in opening.legs} == {"alice"}
+    assert {leg.context.principal for leg in opening.legs} == {ALICE.key}
     token = dict(as_reply(opening.merge([opened("a"), opened("b")], NOW)).headers)["mcp-session-id"]
     within = head(mcp_session_id=token)
-    assert rig.reply(message("ping"), replace(within, principal="alice")).status == 200
-    listing = rig.fan_out(message("tools/list"), replace(within, principal="alice"))
-    assert {leg.context.principal for leg in listing.legs} == {"alice"}
-    for principal in ("", "bob"):
+    assert rig.reply(message("ping"), replace(within, principal=ALICE)).status == 200
+    listing = rig.fan_out(message("tools/list"), replace(within, principal=ALICE))
+    assert {leg.context.principal for leg in listing.legs} == {ALICE.key}
+    by_key = Principal("key", "https://idp.example", "alice")
+    elsewhere = Principal("token", "https://other.example", "alice")
+    for principal in (ANONYMOUS, BOB, by_key, elsewhere):
         refused = rig.reply(message("ping"), replace(within, principal=principal))
         assert (refused.status, refused.facts.metadata()["session_error"]) == (404, "of another principal")
 

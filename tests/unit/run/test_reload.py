@@ -21,6 +21,7 @@ from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import Rendered
 from mcp_extproc.run import changes, reload
+from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig, Refused
@@ -69,8 +70,9 @@ class Stage:
         layout = replace(Layout.in_directory(directory), admin=None)
         source = FileSource(self.file, {}, strict=strict)
         self.bridge = bridge = Bridge(layout, directory)
+        self.issuers = AuthorizationServers(layout.keys)
         workers = cast("Supervisor", self.workers)
-        self.live = LiveConfig(source, source.load(), None, workers, bridge, layout, directory)
+        self.live = LiveConfig(source, source.load(), None, workers, bridge, self.issuers, layout, directory)
         self.live.write_watched()
         self.live.write_bootstrap()
 

@@ -1,0 +1,288 @@
+"""Who may call: the methods by which Envoy authenticates clients."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from mcp_extproc.config.base import Model
+from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.jwks import Algorithm, usable_keys
+from mcp_extproc.config.values import Seconds
+
+_URL_CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
+# RFC 6749 section 3.3.
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+
+_DEFAULT_REFRESH: Final = 300.0
+
+
+def _split(value: str) -> SplitResult:
+    """The parts of a URL with a host.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # up to 65535
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _URL_CHARACTERS.fullmatch(value):
+        raise ValueError("expected a URL such as https://idp.example.com")
+    if parts.username is not None or parts.password is not None or "#" in value:
+        raise ValueError("expected a URL without user and fragment")
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _url(value: str) -> str:
+    _split(value)
+    return value
+
+
+def _safe_url(value: str) -> str:
+    """One that keys may come from: whoever can change them can be anybody."""
+    parts = _split(value)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("expected an https URL; http is for loopback addresses only")
+    return value
+
+
+Url = Annotated[str, AfterValidator(_url)]
+SafeUrl = Annotated[str, AfterValidator(_safe_url)]
+
+
+def safe_url(value: object) -> str:
+    """A URL that keys may come from, as an authorization server names it.
+
+    Raises:
+        ValueError: it is none: https, or http on a loopback address.
+    """
+    if not isinstance(value, str):
+        raise ValueError("expected a URL")
+    return _safe_url(value)
+
+
+class Jwks(Model):
+    """The keys that an issuer signs tokens with, as a JSON Web Key Set. Either `uri`, `file` or `inline`."""
+
+    uri: SafeUrl | None = None
+    """URL of the key set, https, or http on a loopback address."""
+
+    file: str | None = Field(default=None, min_length=1)
+    """File with the key set. `run` reads it again when it changes. A relative path starts in the directory that the gateway is
+    started in."""
+
+    inline: str | None = Field(default=None, min_length=1)
+    """The key set itself, JSON text."""
+
+    refresh: Seconds = Field(default=_DEFAULT_REFRESH, ge=1)
+    """With `uri`: how often it is fetched. While that fails, the keys before stay, and it is tried at least every 10 s."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Jwks:
+        if sum(value is not None for value in (self.uri, self.file, self.inline)) != 1:
+            raise ValueError("give either uri, file or inline")
+        if self.uri is None and "refresh" in self.model_fields_set:
+            raise PlacedError(("refresh",), "requires uri")
+        return self
+
+
+class Issuer(Model):
+    """An authorization server whose tokens are accepted."""
+
+    issuer: SafeUrl
+    """Its issuer identifier, exactly as in the claim `iss` of its tokens."""
+
+    audiences: tuple[str, ...] = ()
+    """What the claim `aud` of a token has to name, one of these. Default: `resource`."""
+
+    jwks: Jwks | None = None
+    """Its keys. Default: `run` finds them through its metadata (RFC 8414, or OpenID Connect Discovery), and fetches them again
+    every 5 minutes. Envoys that are configured separately find none: see [Keys](authentication.md#keys)."""
+
+    @field_validator("issuer")
+    @classmethod
+    def _identifier(cls, value: str) -> str:
+        if "?" in value:
+            raise ValueError("expected an issuer identifier, a URL without query (RFC 8414 section 2)")
+        return value
+
+    @field_validator("audiences")
+    @classmethod
+    def _audiences(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in value:
+            raise ValueError("expected text that is not empty")
+        return value
+
+    @property
+    def refresh(self) -> float:
+        """Seconds after which its keys are fetched again."""
+        return _DEFAULT_REFRESH if self.jwks is None else self.jwks.refresh
+
+
+class OAuth(Model):
+    """OAuth 2.1 resource server (MCP, Authorization): clients bring an access token, a JWT of one of the `issuers`. Envoy
+    verifies signature, `iss`, `aud`, `exp` and `nbf` of each; a token without `exp` is refused."""
+
+    issuers: tuple[Issuer, ...] = Field(min_length=1)
+    """The authorization servers. Clients are told of all. `/.well-known/oauth-authorization-server`, for clients of
+    2025-03-26, has the first one's metadata."""
+
+    resource: Url | None = None
+    """The endpoint's URL as clients know it, their `resource` (RFC 8707). Default: `public_url` with the endpoint's path, or
+    else the URL that the client used."""
+
+    scopes_supported: tuple[str, ...] = ()
+    """Scopes that clients should ask for. The metadata and the 401 challenge name them; they are not required of a token."""
+
+    resource_name: str | None = Field(default=None, min_length=1)
+    """Name of this resource for people, in its metadata."""
+
+    resource_documentation: Url | None = None
+    """URL of its documentation for developers, in its metadata."""
+
+    resource_policy_uri: Url | None = None
+    """URL that says how clients may use its data, in its metadata."""
+
+    resource_tos_uri: Url | None = None
+    """URL of its terms of service, in its metadata."""
+
+    algorithms: tuple[Algorithm, ...] = Field(default=("RS256", "ES256", "EdDSA"), min_length=1)
+    """Signature algorithms that are accepted."""
+
+    clock_skew: Seconds = Field(default=60.0, ge=1, le=3600)
+    """How far the clocks of issuers and Envoy may differ, in whole seconds: a token is accepted for so long after `exp` and
+    before `nbf`."""
+
+    max_lifetime: Seconds | None = Field(default=None, ge=1)
+    """Maximum lifetime of a token, in whole seconds: one whose `exp` is further away is refused. Envoy remembers verified
+    tokens, so a token of a withdrawn key is accepted until its `exp`. Default: no maximum."""
+
+    principal_claim: str = Field(default="sub", min_length=1)
+    """Claim that says who the caller is, text that is not empty. A token without it is refused."""
+
+    @field_validator("scopes_supported")
+    @classmethod
+    def _scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_SCOPE.fullmatch(scope) for scope in value):
+            raise ValueError("expected scopes: visible ASCII characters without quotes, backslashes and spaces")
+        return value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> OAuth:
+        if len({one.issuer for one in self.issuers}) != len(self.issuers):
+            raise PlacedError(("issuers",), "an issuer is listed twice: give it all its audiences")
+        if len(set(self.algorithms)) != len(self.algorithms):
+            raise PlacedError(("algorithms",), "an algorithm is listed twice")
+        for index, one in enumerate(self.issuers):
+            if one.jwks is not None and one.jwks.inline is not None:
+                try:
+                    usable_keys(one.jwks.inline, self.algorithms)
+                except ValueError as error:
+                    raise PlacedError(("issuers", index, "jwks", "inline"), str(error)) from None
+        return self
+
+
+def _path(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value and (len(value) < 2 or "" in value):
+        raise ValueError(
+            "expected a namespace and at least one key, such as [envoy.filters.http.jwt_authn, payload, sub]"
+        )
+    return value
+
+
+MetadataPath = Annotated[tuple[str, ...], AfterValidator(_path)]
+"""A namespace of Envoy's dynamic metadata, and the keys that lead to a value in it."""
+
+
+class Existing(Model):
+    """What filters of your own verified about the caller: those of a listener that the gateway is attached to, or in
+    `envoy.http_filters_before`. Paths in Envoy's dynamic metadata, which clients can't write: the namespace, then keys."""
+
+    subject: MetadataPath = Field(min_length=2)
+    """Who the caller is, text, such as `[envoy.filters.http.jwt_authn, payload, sub]`."""
+
+    issuer: MetadataPath = ()
+    """Who vouches for it, text. Needed where two may name the same subject. Default: nobody."""
+
+    scopes: MetadataPath = ()
+    """Its scopes, text with spaces or a list. Default: none."""
+
+    claims: MetadataPath = ()
+    """What else is known of it, an object. Default: nothing."""
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Those of all paths."""
+        paths = (self.subject, self.issuer, self.scopes, self.claims)
+        return tuple(dict.fromkeys(path[0] for path in paths if path))
+
+
+class Authentication(Model):
+    """Who may call. Envoy refuses all others with 401 before the gateway sees their requests. Without this section everybody
+    may call."""
+
+    anonymous: bool = False
+    """Whether clients without credentials may call, too. Credentials that are wrong are refused all the same."""
+
+    public_url: Url | None = None
+    """Scheme and host by which clients reach the gateway, such as `https://gateway.example.com`, for URLs in answers. Default:
+    those that the client used."""
+
+    oauth: OAuth | None = None
+    """Access tokens (OAuth 2.1)."""
+
+    existing: Existing | None = None
+    """Filters of your own have authenticated the caller."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _base(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).path.strip("/") or "?" in value):
+            raise ValueError("expected scheme and host only, such as https://gateway.example.com")
+        return None if value is None else value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Authentication:
+        if self.oauth is None and self.existing is None:
+            raise ValueError("name a method: oauth or existing")
+        if self.oauth is not None and self.existing is not None:
+            raise PlacedError(("existing",), "it is not clear who a caller is with oauth, too: leave one of them out")
+        for index, one in enumerate(self.oauth.issuers if self.oauth is not None else ()):
+            if not one.audiences and self.resource("") is None:
+                raise PlacedError(
+                    ("oauth", "issuers", index, "audiences"),
+                    "give audiences or oauth.resource: a token has to be for this gateway",
+                )
+        return self
+
+    def resource(self, path: str) -> str | None:
+        """The URL of the endpoint at a path as clients know it; ``None`` for the one that they use."""
+        if self.oauth is not None and self.oauth.resource is not None:
+            return self.oauth.resource
+        return None if self.public_url is None else self.public_url + path
+
+    def warnings(self) -> Iterator[str]:
+        """A sentence for each thing that is decided without being written."""
+        for index, one in enumerate(self.oauth.issuers if self.oauth is not None else ()):
+            if not one.audiences:
+                where = "oauth.resource" if self.oauth is not None and self.oauth.resource is not None else "public_url"
+                yield (
+                    f"authentication.oauth.issuers[{index}] has no audiences: tokens have to be for the resource"
+                    f" ({where}), exactly as it is written"
+                )

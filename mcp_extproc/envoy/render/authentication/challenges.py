@@ -1,0 +1,65 @@
+"""The answers to requests that are not authenticated: 401 with a challenge, and a JSON-RPC error.
+
+Envoy's own status for a token of a wrong audience is 403, and one that can't be verified because keys are missing looks like
+a bad one.
+
+Source: RFC 6750 section 3, RFC 9728 section 5.1, MCP 2025-11-25 basic/authorization (Protected Resource Metadata Discovery).
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import MARKER_NAMESPACE
+from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilter
+from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLogFilter, ExtensionFilter
+from mcp_extproc.envoy._api.config_core_v3 import HeaderValueOption
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import ResponseMapper
+from mcp_extproc.envoy.render.authentication import oauth
+from mcp_extproc.envoy.render.authentication.documents import SCOPE, WHERE, base_url
+from mcp_extproc.envoy.render.typed import any_of, header, text_format
+from mcp_extproc.mcp import errors, transport
+
+_JWT = "jwt_authn_access_denied"
+
+_NOTHING = f"response.code_details == '{_JWT}{{Jwt_is_missing}}'"
+_NO_KEYS = f"response.code_details.startsWith('{_JWT}{{Jwks_remote')"
+_POLICIES = " || ".join(
+    f"response.code_details == 'rbac_access_denied_matched_policy[{name}]'"
+    for name in (oauth.NO_PRINCIPAL, oauth.ALGORITHM)
+)
+_BAD = f"response.code_details.startsWith('{_JWT}{{') || {_POLICIES}"
+
+
+def mappers(config: GatewayConfig) -> list[ResponseMapper]:
+    """Mappers for ``local_reply_config``, in front of those for denials."""
+    if config.authentication is None or config.authentication.oauth is None:
+        return []
+    where = f"{base_url(config.authentication)}%METADATA(ROUTE:{MARKER_NAMESPACE}:{WHERE})%"
+    rest = f'%METADATA(ROUTE:{MARKER_NAMESPACE}:{SCOPE})%resource_metadata="{where}"'
+    needed = "Authentication is required: send an access token of an authorization server in Authorization."
+    bad = (
+        "The access token is not accepted: it is expired, not for this gateway, or not of a known authorization server."
+    )
+    keys = "The authorization server's keys are not there yet, so tokens can't be verified. Try again."
+    return [
+        _mapper(_NOTHING, 401, needed, "authentication_required", header("www-authenticate", f"Bearer {rest}")),
+        _mapper(_NO_KEYS, 503, keys, "keys_unavailable", header("retry-after", "1")),
+        _mapper(_BAD, 401, bad, "invalid_token", header("www-authenticate", f'Bearer error="invalid_token", {rest}')),
+    ]
+
+
+def _mapper(details: str, status: int, message: str, reason: str, field: HeaderValueOption) -> ResponseMapper:
+    error = {"code": errors.INVALID_REQUEST, "message": message, "data": {"reason": reason, "status": status}}
+    body = text_format(orjson.dumps({"jsonrpc": "2.0", "error": error}).decode())
+    body.content_type = transport.JSON
+    by_details = ExtensionFilter(
+        name="envoy.access_loggers.extension_filters.cel", typed_config=any_of(ExpressionFilter(expression=details))
+    )
+    return ResponseMapper(
+        filter=AccessLogFilter(extension_filter=by_details),
+        status_code=status,
+        headers_to_add=[field],
+        body_format_override=body,
+    )

@@ -1,0 +1,108 @@
+"""The caller of a request, read from the metadata that Envoy's filters wrote about it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from google.protobuf import struct_pb2
+
+from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.authentication import Existing
+from mcp_extproc.extproc import messages
+from mcp_extproc.gateway.principal import ANONYMOUS, Principal, of_claims, scopes_of
+
+_JWT_AUTHN: Final = ("envoy.filters.http.jwt_authn", "payload")
+"""Where Envoy's filter for access tokens puts what it verified."""
+
+_MAX_KNOWN = 4096
+_MAX_KNOWN_BYTES = 8 * MIB
+
+
+class Identification:
+    """Says who sent a request.
+
+    Args:
+        config: the methods by which Envoy authenticates.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        authentication = config.authentication
+        self._oauth = authentication.oauth if authentication is not None else None
+        self._issuers = {one.issuer for one in self._oauth.issuers} if self._oauth is not None else set()
+        self._existing = config.existing
+        self._known: Bounded[bytes, Principal] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is anything to look for."""
+        return self._oauth is not None or self._existing is not None
+
+    def of(self, raw: bytes) -> Principal:
+        """Who sent the request about which filters wrote this. The same value for the same content.
+
+        Raises:
+            Unreadable: it is no metadata.
+        """
+        if not raw or not self.reads:
+            return ANONYMOUS
+        metadata = messages.read_metadata(raw)
+        raw = metadata.SerializeToString(deterministic=True)
+        principal = self._known.get(raw)
+        if principal is None:
+            principal = self._read(metadata.filter_metadata)
+            self._known.keep(raw, principal, 1024 + 4 * len(raw))
+        return principal
+
+    def _read(self, metadata: Any) -> Principal:
+        if self._oauth is not None:
+            claims = _at(metadata, _JWT_AUTHN)
+            # A listener that is being replaced may still know an issuer that was taken out.
+            if not isinstance(claims, dict) or claims.get("iss") not in self._issuers:
+                return ANONYMOUS
+            return of_claims("token", claims, self._oauth.principal_claim)
+        assert self._existing is not None
+        return _existing(metadata, self._existing)
+
+
+def _existing(metadata: Any, where: Existing) -> Principal:
+    subject = _at(metadata, where.subject)
+    if not isinstance(subject, str) or not subject:
+        return ANONYMOUS
+    issuer = _at(metadata, where.issuer)
+    claims = _at(metadata, where.claims)
+    return Principal(
+        "existing",
+        issuer if isinstance(issuer, str) else "",
+        subject,
+        scopes_of(_at(metadata, where.scopes)),
+        claims=claims if isinstance(claims, dict) else {},
+    )
+
+
+def _at(metadata: Any, path: tuple[str, ...]) -> Any:
+    """The value at a path: a namespace, then keys; ``None`` where there is none."""
+    if not path or path[0] not in metadata:
+        return None
+    value: Any = _plain_struct(metadata[path[0]])
+    for key in path[1:]:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def _plain_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in struct.fields.items()}
+
+
+def _plain(value: struct_pb2.Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return _plain_struct(value.struct_value)
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case None | "null_value":
+            return None
+        case kind:
+            return getattr(value, kind)

@@ -1,0 +1,80 @@
+"""Who sent a request, as Envoy proved it: from metadata that no client can write, never from a token."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+MAX_SHOWN: Final = 256
+"""Characters of a subject in metadata and logs. OpenID Connect allows 255 (Core 1.0 section 2)."""
+
+Claims = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A caller. Two are equal where the same is proven in the same way: by whom, and who it is. What else is known may differ
+    from request to request: a session outlives a token, and follows the scopes of the next one."""
+
+    proven: str
+    """How: ``token``, or ``existing`` by filters that are not the gateway's. Empty for nobody."""
+    issuer: str
+    """Who vouches for it; empty where nobody is named."""
+    subject: str
+    scopes: frozenset[str] = field(default=frozenset(), compare=False)
+    client_id: str = field(default="", compare=False)
+    """The OAuth client that acts for it."""
+    claims: Claims = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def key(self) -> str:
+        """What belongs to it is stored under this hash. Empty for anonymous callers, who are one principal, too."""
+        if self == ANONYMOUS:
+            return ""
+        parts = (self.proven, self.issuer, self.subject)
+        # With lengths: no two principals have the same text.
+        text = "".join(f"{len(part)}:{part}" for part in parts)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    @property
+    def shown(self) -> str:
+        """The subject, for metadata and logs."""
+        return self.subject[:MAX_SHOWN]
+
+
+ANONYMOUS: Final = Principal("", "", "")
+"""Who brought nothing, where that is allowed."""
+
+
+def of_claims(proven: str, claims: Claims, subject_claim: str = "sub") -> Principal:
+    """The principal of a token's verified claims; anonymous where they name nobody.
+
+    Source: RFC 9068 section 2.2; ``scp`` and ``azp`` are what some authorization servers have instead.
+    """
+    subject = _text(claims.get(subject_claim))
+    if not subject:
+        return ANONYMOUS
+    return Principal(
+        proven,
+        _text(claims.get("iss")),
+        subject,
+        frozenset().union(*(scopes_of(claims.get(name)) for name in ("scope", "scp"))),
+        _text(claims.get("client_id")) or _text(claims.get("azp")),
+        claims,
+    )
+
+
+def scopes_of(value: object) -> frozenset[str]:
+    """Scopes as text with spaces, or as a list (RFC 6749 section 3.3)."""
+    if isinstance(value, str):
+        return frozenset(value.split())
+    if isinstance(value, Iterable) and not isinstance(value, Mapping):
+        return frozenset(item for item in value if isinstance(item, str))
+    return frozenset()
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,239 @@
+"""Authentication in the rendered configuration, and in an Envoy that nobody of ours supervises."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from click.testing import CliRunner
+
+from mcp_extproc.cli import cli
+from mcp_extproc.config import ConfigError, GatewayConfig
+from mcp_extproc.envoy.attach.parts import pieces
+from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
+from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
+from mcp_extproc.run.envoy_binary import find_envoy
+from tests.support.authorization_server import AuthorizationServer, new_key, public_jwk
+from tests.support.processes import free_port, http_server
+
+ISSUER = {"issuer": "https://idp.example", "audiences": ["https://gw.example/mcp"]}
+SERVERS = {"a": {"url": "http://127.0.0.1:1/mcp"}}
+FAULT = {
+    "name": "envoy.filters.http.fault",
+    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"},
+}
+
+
+def manager(layout: Layout, listener: str = "mcp", **sections: Any) -> dict[str, Any]:
+    config = GatewayConfig.model_validate({"servers": SERVERS, **sections})
+    resources = json.loads(to_json(bootstrap(config, layout)))["staticResources"]
+    [found] = [item for item in resources["listeners"] if item["name"] == listener]
+    return found["filterChains"][0]["filters"][0]["typedConfig"]  # type: ignore[no-any-return]
+
+
+def names(manager: dict[str, Any]) -> list[str]:
+    return [item["name"] for item in manager["httpFilters"]]
+
+
+@pytest.mark.parametrize("listener", ["mcp", "mcp_batches"])
+def test_oauth_is_one_filter_behind_those_for_browsers(tmp_path: Path, listener: str) -> None:
+    layout = Layout.in_directory(tmp_path)
+    envoy = {"envoy": {"http_filters_before": [FAULT]}}
+    plain = names(manager(layout, listener, **envoy))
+    chain = manager(layout, listener, authentication={"oauth": {"issuers": [ISSUER]}}, **envoy)
+    assert names(chain) == [*plain[:2], "mcp_jwt_authn", *plain[2:]]
+    tokens = chain["httpFilters"][2]["typedConfig"]
+    assert tokens["@type"].endswith(".JwtAuthentication")
+    [provider] = tokens["providers"].values()
+    assert provider["payloadInMetadata"] == "payload"
+    assert provider["jwtCacheConfig"]["jwtCacheSize"] == 1000
+    assert provider["requireExpiration"]
+
+
+def test_requirements_of_one_and_of_several_issuers(tmp_path: Path) -> None:
+    """A list of one is invalid."""
+    other = {**ISSUER, "issuer": "https://other.example"}
+    found = []
+    for issuers in ([ISSUER], [ISSUER, other]):
+        chain = manager(Layout.in_directory(tmp_path), authentication={"oauth": {"issuers": issuers}})
+        found.append(chain["httpFilters"][2]["typedConfig"]["rules"][0]["requires"])
+    assert found == [
+        {"providerName": "issuer_0"},
+        {"requiresAny": {"requirements": [{"providerName": "issuer_0"}, {"providerName": "issuer_1"}]}},
+    ]
+
+
+def test_documents_come_first_and_pass_no_filter(tmp_path: Path) -> None:
+    chain = manager(
+        Layout.in_directory(tmp_path),
+        authentication={"oauth": {"issuers": [ISSUER]}, "public_url": "https://gw.example"},
+        listen={"path": "/tools/mcp"},
+        envoy={"http_filters": [FAULT]},
+    )
+    routes = chain["routeConfig"]["virtualHosts"][0]["routes"]
+    paths = [route["match"].get("path") for route in routes]
+    well_known = "/.well-known/oauth-protected-resource"
+    server = "/.well-known/oauth-authorization-server"
+    assert paths[:6] == [f"{well_known}/tools/mcp"] * 2 + [well_known] * 2 + [server] * 2
+    filters = {name for name in names(chain) if name != "envoy.filters.http.router"}
+    for route in routes[:6]:
+        assert {name for name, item in route["typedPerFilterConfig"].items() if item["disabled"]} == filters
+    document = json.loads(routes[1]["directResponse"]["bodyFormat"]["textFormatSource"]["inlineString"])
+    assert document["resource"] == "https://gw.example/tools/mcp"
+    # Nothing else is served, and what is not costs no verification.
+    assert routes[-1]["typedPerFilterConfig"]["mcp_jwt_authn"]["disabled"]
+
+
+def test_without_a_supervisor_keys_have_to_be_given(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    sections = {"servers": SERVERS, "authentication": {"oauth": {"issuers": [ISSUER]}}}
+    with pytest.raises(ConfigError, match=r"issuers\[0\].jwks: required"):
+        check_without_supervisor(GatewayConfig.model_validate(sections), "gateway.yaml")
+    file.write_text(json.dumps(sections))
+    assert "jwks: required" in refusal("bootstrap", str(file))
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text(json.dumps({"keys": [public_jwk(new_key("ES256"), "a")]}))
+    sections["authentication"]["oauth"]["issuers"] = [{**ISSUER, "jwks": {"file": str(jwks)}}]  # type: ignore[index]
+    file.write_text(json.dumps(sections))
+    printed = CliRunner().invoke(cli, ["envoy", "bootstrap", str(file)])
+    assert printed.exit_code == 0, printed.output
+    assert r"\"alg\": \"ES256\"" in printed.output
+    assert "oauth-authorization-server" not in printed.output
+
+
+@pytest.mark.parametrize("command", ["attach", "fragments"])
+def test_a_listener_of_others_is_refused(tmp_path: Path, command: str) -> None:
+    file, theirs = tmp_path / "gateway.yaml", tmp_path / "envoy.yaml"
+    file.write_text(json.dumps({"servers": SERVERS, "authentication": {"oauth": {"issuers": [ISSUER]}}}))
+    theirs.write_text("static_resources: {}")
+    arguments = [command, "--config", str(file), *([str(theirs)] if command == "attach" else [])]
+    assert "Authenticate with your own filters" in refusal(*arguments)
+
+
+def test_a_listener_of_others_has_authenticated_the_caller(tmp_path: Path) -> None:
+    """Then ours are told what its filters verified, and there is no filter more."""
+    verified = "envoy.filters.http.jwt_authn"
+    sections = {"servers": SERVERS, "authentication": {"existing": {"subject": [verified, "payload", "sub"]}}}
+    found = pieces(GatewayConfig.model_validate(sections), Layout.in_directory(tmp_path), judges_first=True)
+    without = pieces(
+        GatewayConfig.model_validate({"servers": SERVERS}), Layout.in_directory(tmp_path), judges_first=True
+    )
+    ours = [[*one.first_filters, *one.filters, *one.last_filters] for one in (found, without)]
+    assert [item["name"] for item in ours[0]] == [item["name"] for item in ours[1]]
+    processors = [
+        item["typed_config"] for item in ours[0] if item["typed_config"]["@type"].endswith("ExternalProcessor")
+    ]
+    assert [one["metadata_options"]["forwarding_namespaces"]["untyped"] for one in processors] == [[verified]] * 2
+
+
+def refusal(*arguments: str) -> str:
+    """Why a command is refused."""
+    done = CliRunner().invoke(cli, ["envoy", *arguments])
+    assert isinstance(done.exception, ConfigError), done.output
+    return str(done.exception)
+
+
+# -- An Envoy that fetches keys by itself, without a worker: what passes is 503 ---------------------------------------------
+
+
+class Alone:
+    """The Envoy, whose policy lets anonymous requests pass and takes the claim ``email`` for the principal."""
+
+    def __init__(self, idp: AuthorizationServer, url: str, http: aiohttp.ClientSession) -> None:
+        self.idp, self._url, self._http = idp, url, http
+
+    async def status(self, authorization: str | None) -> tuple[int, str]:
+        headers = {} if authorization is None else {"authorization": authorization}
+        async with self._http.get(self._url, headers=headers) as answer:
+            return answer.status, answer.headers.get("www-authenticate", "")
+
+    async def with_token(self, algorithm: str = "RS256", **claims: Any) -> tuple[int, str]:
+        return await self.status(f"Bearer {self.idp.token(algorithm, **claims)}")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mcp-") as found:
+        yield Path(found)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def alone(folder: Path) -> AsyncIterator[Alone]:
+    port = free_port()
+    async with AuthorizationServer() as idp, aiohttp.ClientSession() as http:
+        authentication = {
+            "anonymous": True,
+            "public_url": "https://gw.example",
+            "oauth": {
+                "principal_claim": "email",
+                "issuers": [{"issuer": idp.issuer, "audiences": [idp.audience], "jwks": {"uri": f"{idp.issuer}/jwks"}}],
+            },
+        }
+        sections = {
+            "servers": SERVERS,
+            "listen": {"port": port},
+            "log": {"access": ""},
+            "authentication": authentication,
+        }
+        layout = replace(Layout.in_directory(folder), keys=None)
+        file = folder / "envoy.json"
+        file.write_text(to_json(bootstrap(GatewayConfig.model_validate(sections), layout)))
+        command = [
+            find_envoy(),
+            "-c",
+            str(file),
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+            "--concurrency",
+            "1",
+        ]
+        async with http_server(command, port, log=folder / "envoy.log"):
+            yield Alone(idp, f"http://127.0.0.1:{port}/mcp", http)
+
+
+PASSED = (503, "")
+BAD = 'Bearer error="invalid_token", resource_metadata="https://gw.example/.well-known/oauth-protected-resource/mcp"'
+NONE = BAD.replace('error="invalid_token", ', "")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+async def test_keys_of_others_verify_the_allowed_algorithms(alone: Alone, algorithm: str) -> None:
+    assert await alone.with_token(algorithm, email="alice@example.com") == PASSED
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256"])
+async def test_keys_of_others_verify_nothing_else(alone: Alone, algorithm: str) -> None:
+    """They do not say their algorithm, and Envoy would take any of their type."""
+    claims = {"email": "alice@example.com", "key": alone.idp.keys["RS256"], "headers": {"kid": "RS256"}}
+    assert await alone.with_token(algorithm, **claims) == (401, BAD)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("email", [None, "", 7, ["alice@example.com"], {"a": "b"}])
+async def test_a_token_without_the_principals_claim_is_refused(alone: Alone, email: object) -> None:
+    assert await alone.with_token(email=email) == (401, BAD)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_another_claim_makes_sub_optional(alone: Alone) -> None:
+    assert await alone.with_token(email="alice@example.com", sub=None) == PASSED
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_who_brings_nothing_is_anonymous_and_who_brings_anything_else_is_refused(alone: Alone) -> None:
+    assert await alone.status(None) == PASSED
+    for wrong in ("", "Basic YTpi", "Bearer", "Token x"):
+        assert await alone.status(wrong) == (401, NONE)
+    assert await alone.status("Bearer x") == (401, BAD)
+    assert await alone.with_token(email="alice@example.com", aud="other") == (401, BAD)

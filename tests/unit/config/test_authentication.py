@@ -1,0 +1,146 @@
+"""The section `authentication`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mcp_extproc.config import GatewayConfig, loads
+from mcp_extproc.config.named_files import missing_files
+from tests.support.authorization_server import new_key, public_jwk
+from tests.unit.config.support import error_of
+
+ISSUER = {"issuer": "https://idp.example", "audiences": ["https://gw.example/mcp"]}
+SERVERS = {"a": {"url": "http://127.0.0.1:1/mcp"}}
+
+
+def text(**oauth: Any) -> str:
+    return json.dumps({"servers": SERVERS, "authentication": {"oauth": {"issuers": [ISSUER], **oauth}}})
+
+
+def whole(authentication: Any, **sections: Any) -> str:
+    return json.dumps({"servers": SERVERS, "authentication": authentication, **sections})
+
+
+def config(text: str) -> GatewayConfig:
+    return loads(text, "gateway.yaml", {}).config
+
+
+def test_without_the_section_everybody_may_call() -> None:
+    assert config(json.dumps({"servers": SERVERS})).authentication is None
+
+
+def test_defaults() -> None:
+    authentication = config(text()).authentication
+    assert authentication is not None
+    oauth = authentication.oauth
+    assert oauth is not None
+    assert (authentication.anonymous, oauth.clock_skew, oauth.principal_claim) == (False, 60.0, "sub")
+    assert oauth.algorithms == ("RS256", "ES256", "EdDSA")
+    assert (authentication.resource("/mcp"), oauth.issuers[0].refresh) == (None, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("oauth", "problem"),
+    [
+        ({"algorithms": ["none"]}, "algorithms[0]: expected"),
+        ({"algorithms": ["HS256"]}, "algorithms[0]: expected"),
+        ({"algorithms": []}, "expected a list that is not empty"),
+        ({"algorithms": ["RS256", "RS256"]}, "twice"),
+        ({"issuers": []}, "expected a list that is not empty"),
+        ({"issuers": [ISSUER, ISSUER]}, "twice"),
+        ({"issuers": [{"issuer": "https://idp.example"}]}, "issuers[0].audiences: give audiences or oauth.resource"),
+        ({"issuers": [{**ISSUER, "issuer": "http://idp.example"}]}, "expected an https URL"),
+        ({"issuers": [{**ISSUER, "issuer": "idp.example"}]}, "expected a URL"),
+        ({"issuers": [{**ISSUER, "issuer": "https://u:p@idp.example"}]}, "without user"),
+        ({"issuers": [{**ISSUER, "issuer": "https://idp.example?a=b"}]}, "without query"),
+        ({"issuers": [{**ISSUER, "issuer": 'https://idp.example/"'}]}, "expected a URL"),
+        ({"issuers": [{**ISSUER, "audiences": [""]}]}, "not empty"),
+        ({"issuers": [{**ISSUER, "jwks": {}}]}, "give either uri, file or inline"),
+        ({"issuers": [{**ISSUER, "jwks": {"file": "a", "uri": "https://idp.example/jwks"}}]}, "give either"),
+        ({"issuers": [{**ISSUER, "jwks": {"uri": "http://10.0.0.1/jwks"}}]}, "loopback addresses only"),
+        ({"issuers": [{**ISSUER, "jwks": {"file": "a", "refresh": "1m"}}]}, "refresh: requires uri"),
+        ({"issuers": [{**ISSUER, "jwks": {"inline": "{}"}}]}, "jwks.inline: the key set"),
+        ({"scopes_supported": ['a"']}, "expected scopes"),
+        ({"scopes_supported": ["a b"]}, "expected scopes"),
+        ({"resource": "/mcp"}, "expected a URL"),
+        ({"resource": "https://gw.example/mcp#a"}, "fragment"),
+        ({"groups_claim": "groups"}, "unknown key"),
+    ],
+)
+def test_what_is_wrong_is_said(oauth: dict[str, Any], problem: str) -> None:
+    assert problem in error_of(text(**oauth))
+
+
+@pytest.mark.parametrize("method", ["api_keys", "mtls", "external"])
+def test_a_method_that_is_not_there_is_refused(method: str) -> None:
+    assert "unknown key" in error_of(whole({"oauth": {"issuers": [ISSUER]}, method: {}}))
+
+
+def test_a_section_without_a_method_is_refused() -> None:
+    assert "name a method" in error_of(whole({"anonymous": True}))
+    assert "scheme and host only" in error_of(whole({"oauth": {"issuers": [ISSUER]}, "public_url": "https://a/b"}))
+
+
+@pytest.mark.parametrize(
+    "issuer", ["http://localhost:8080", "http://127.0.0.1:1/a", "http://[::1]:1", "http://idp.localhost", "https://a/b"]
+)
+def test_http_is_for_loopback_addresses(issuer: str) -> None:
+    assert config(text(issuers=[{**ISSUER, "issuer": issuer}])).authentication is not None
+
+
+def test_the_resource_is_the_audience_where_none_is_given_and_that_is_said() -> None:
+    issuers = [{"issuer": "https://idp.example"}, {**ISSUER, "issuer": "https://other.example"}]
+    loaded = loads(text(issuers=issuers, resource="https://gw.example/mcp"), "gateway.yaml", {})
+    [warning] = loaded.warnings
+    assert "issuers[0] has no audiences" in warning
+    assert "oauth.resource" in warning
+    [warning] = loads(
+        whole({"oauth": {"issuers": issuers}, "public_url": "https://gw.example/"}), "gateway.yaml", {}
+    ).warnings
+    assert "public_url" in warning
+
+
+def test_public_url_and_path_are_the_resource() -> None:
+    authentication = config(whole({"oauth": {"issuers": [ISSUER]}, "public_url": "https://gw.example/"})).authentication
+    assert authentication is not None
+    assert authentication.resource("/mcp") == "https://gw.example/mcp"
+
+
+def test_keys_that_are_given() -> None:
+    keys = json.dumps({"keys": [public_jwk(new_key("EdDSA"), "a")]})
+    assert config(text(issuers=[{**ISSUER, "jwks": {"inline": keys}}])).authentication is not None
+    missing = config(text(issuers=[{**ISSUER, "jwks": {"file": "/nowhere/jwks.json"}}]))
+    [problem] = missing_files(missing)
+    assert "authentication.oauth.issuers[0].jwks.file" in str(problem)
+
+
+def test_what_filters_of_others_verified() -> None:
+    subject = ["their.filter", "user"]
+    assert config(whole({"existing": {"subject": subject}})).existing is not None
+    assert "expected a namespace and at least one key" in error_of(
+        whole({"existing": {"subject": subject, "claims": ["a"]}})
+    )
+    both = {"oauth": {"issuers": [ISSUER]}, "existing": {"subject": subject}}
+    assert "authentication.existing: it is not clear" in error_of(whole(both))
+    envoy = {"principal": {"metadata": subject}}
+    assert "envoy.principal: authentication says" in error_of(whole({"existing": {"subject": subject}}, envoy=envoy))
+    alias = config(json.dumps({"servers": SERVERS, "envoy": envoy})).existing
+    assert alias is not None
+    assert (alias.subject, alias.namespaces) == (("their.filter", "user"), ("their.filter",))
+    assert config(json.dumps({"servers": SERVERS, "envoy": {"principal": {"header": "x-user"}}})).existing is None
+
+
+@pytest.mark.parametrize("key", ["http_filters_before", "http_filters"])
+def test_there_is_one_filter_for_tokens(key: str) -> None:
+    inner = {"@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"}
+    wrapped = {
+        "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+        "extension_config": {"name": "x", "typed_config": inner},
+    }
+    for filter in (inner, wrapped):
+        envoy = {key: [{"name": "theirs", "typed_config": filter}]}
+        assert f"envoy.{key}: a jwt_authn filter" in error_of(whole({"oauth": {"issuers": [ISSUER]}}, envoy=envoy))
+        config(json.dumps({"servers": SERVERS, "envoy": envoy}))

@@ -1,0 +1,118 @@
+"""Who a request is from, by what Envoy's filters wrote about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc import messages
+from mcp_extproc.extproc.identity import Identification
+from mcp_extproc.extproc.wire import field, number_field
+from mcp_extproc.gateway.principal import ANONYMOUS, Principal
+
+JWT = "envoy.filters.http.jwt_authn"
+CLAIMS = {"iss": "https://idp.example", "sub": "alice", "scope": ["a", "b"], "exp": 1.0, "n": None, "o": {"p": [True]}}
+ALICE = Principal("token", "https://idp.example", "alice")
+OAUTH = {"oauth": {"issuers": [{"issuer": "https://idp.example", "audiences": ["x"]}]}}
+
+
+def identification(**sections: Any) -> Identification:
+    return Identification(GatewayConfig.model_validate({"servers": {"a": {"url": "http://127.0.0.1:1"}}, **sections}))
+
+
+def message(metadata: Any) -> bytes:
+    """As Envoy writes it."""
+    return json_format.ParseDict({"filter_metadata": metadata}, pb.Metadata()).SerializeToString()
+
+
+def test_the_claims_of_a_verified_token() -> None:
+    who = identification(authentication=OAUTH)
+    for _ in range(2):
+        found = who.of(message({JWT: {"payload": CLAIMS}}))
+        assert (found, set(found.scopes), found.claims["o"]) == (ALICE, {"a", "b"}, {"p": [True]})
+    assert who.of(message({JWT: {"payload": {**CLAIMS, "sub": "bob"}}})).subject == "bob"
+    by_email = identification(authentication={"oauth": {**OAUTH["oauth"], "principal_claim": "email"}})
+    assert by_email.of(message({JWT: {"payload": {**CLAIMS, "email": "a@b"}}})).subject == "a@b"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {JWT: {}},
+        {JWT: {"payload": "alice"}},
+        {JWT: {"payload": {}}},
+        {JWT: {"payload": {**CLAIMS, "iss": "https://removed.example"}}},
+        {JWT: {"payload": {**CLAIMS, "iss": None}}},
+        {JWT: {"header": CLAIMS}},
+        {JWT: {"failed_status": {"sub": "alice"}}},
+        {"mcp_proxy": {"principal": "alice", "payload": CLAIMS}},
+        {JWT: CLAIMS},
+    ],
+)
+def test_anything_else_is_nobody(metadata: Any) -> None:
+    assert identification(authentication=OAUTH).of(message(metadata)) == ANONYMOUS
+
+
+def test_without_authentication_nobody_looks() -> None:
+    assert identification().of(message({JWT: {"payload": CLAIMS}})) == ANONYMOUS
+
+
+def test_what_filters_of_others_verified() -> None:
+    existing = {
+        "subject": ["their.filter", "user", "name"],
+        "issuer": ["their.filter", "by"],
+        "scopes": ["other", "scopes"],
+        "claims": ["their.filter", "user"],
+    }
+    who = identification(authentication={"existing": existing})
+    told = {"their.filter": {"user": {"name": "alice", "team": "x"}, "by": "them"}, "other": {"scopes": "a b"}}
+    found = who.of(message(told))
+    assert (found, set(found.scopes)) == (Principal("existing", "them", "alice"), {"a", "b"})
+    assert found.claims == {"name": "alice", "team": "x"}
+    for other in ({}, {"their.filter": {"user": "alice"}}, {"their.filter": {"user": {"name": 7}}}):
+        assert who.of(message(other)) == ANONYMOUS
+
+
+def test_the_earlier_name_for_it() -> None:
+    who = identification(envoy={"principal": {"metadata": [JWT, "payload", "sub"]}})
+    assert who.of(message({JWT: {"payload": CLAIMS}})) == Principal("existing", "", "alice")
+    by_header = identification(envoy={"principal": {"header": "x-user"}})
+    assert by_header.of(message({JWT: {"payload": CLAIMS}})) == ANONYMOUS
+
+
+def test_the_same_content_is_the_same_principal_in_any_order() -> None:
+    who = identification(authentication=OAUTH)
+    orders = [dict(sorted(CLAIMS.items(), reverse=reverse)) for reverse in (False, True)]
+    first, second = (message({JWT: {"payload": claims}}) for claims in orders)
+    assert who.of(first) is who.of(second)
+    with pytest.raises(messages.Unreadable):
+        who.of(b"\xff")
+
+
+def test_metadata_is_taken_out_of_messages_with_headers() -> None:
+    metadata = message({JWT: {"payload": CLAIMS}})
+    for head in (field(2, b"h" * 300), field(3, b""), field(2, b"h" * 20_000)):
+        for attributes in (b"", field(9, b"a")):
+            assert messages.without_metadata(head + attributes) == (head + attributes, b"")
+            assert messages.without_metadata(head + field(8, metadata) + attributes) == (head + attributes, metadata)
+    body = field(4, field(1, b"x")) + field(8, metadata)
+    assert messages.without_metadata(body) == (body, b"")
+    assert messages.without_metadata(b"") == (b"", b"")
+    with pytest.raises(messages.Unreadable):
+        messages.without_metadata(b"\x12\xff")
+
+
+@pytest.mark.parametrize("end", [b"", number_field(2, 1)])
+def test_a_body_is_read_fast_with_metadata_behind_it(end: bytes) -> None:
+    body = field(4, field(1, b"x" * 300) + end)
+    metadata = message({JWT: {"payload": CLAIMS}})
+    for more in (b"", field(8, b""), field(8, metadata)):
+        assert messages.whole_body(body + more) == b"x" * 300
+        assert messages.read(body + more).request_body.body == b"x" * 300
+    for other in (field(9, b"x"), field(8, metadata)[:-1], field(8, metadata) + b"\0", field(8, b"") * 2):
+        assert messages.whole_body(body + other) is None

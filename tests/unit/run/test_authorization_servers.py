@@ -1,0 +1,214 @@
+"""Keys and metadata of real authorization servers, fetched and served."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mcp_extproc.address import UnixAddress
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.layout import KEYS_PATH, METADATA_PATH, issuer_key
+from mcp_extproc.run import authorization_servers
+from mcp_extproc.run.authorization_servers import AuthorizationServers, metadata_urls
+from tests.support.authorization_server import AuthorizationServer, new_key, public_jwk
+from tests.support.waiting import eventually
+
+AUDIENCE = "https://gateway.example/mcp"
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authorization_servers, "RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(authorization_servers, "FILE_SECONDS", 0.01)
+
+
+class Stage:
+    """The endpoint, as Envoy sees it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "keys.sock"
+        self.servers = AuthorizationServers(UnixAddress(str(self.socket)))
+
+    async def serve(self, *issuers: dict[str, Any], **oauth: Any) -> None:
+        section = {"issuers": [{"audiences": [AUDIENCE], **one} for one in issuers], **oauth}
+        await self.servers.serve(GatewayConfig.model_validate({
+            "servers": {"a": {"url": "http://127.0.0.1:1/mcp"}},
+            "authentication": {"oauth": section} if issuers else None,
+        }))  # fmt: skip
+
+    async def get(self, path: str) -> tuple[int, dict[str, Any]]:
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket))) as http:
+            async with http.get(f"http://any{path}") as answer:
+                return answer.status, json.loads(await answer.read())
+
+    async def keys(self, issuer: str) -> set[str] | int:
+        """Ids and algorithms, or the status."""
+        status, data = await self.get(KEYS_PATH + issuer_key(issuer))
+        return status if status != 200 else {f"{key['kid']} {key['alg']}" for key in data["keys"]}
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[Stage]:
+    found = Stage(folder)
+    try:
+        yield found
+    finally:
+        await found.servers.stop()
+
+
+ALL = {"RS256 RS256", "ES256 ES256", "EdDSA EdDSA"}
+
+
+async def test_keys_and_metadata_are_found(tmp_path: Path) -> None:
+    async with AuthorizationServer() as idp, stage(tmp_path) as running:
+        await running.serve({"issuer": idp.issuer})
+        assert await running.keys(idp.issuer) == ALL
+        assert running.socket.stat().st_mode & 0o777 == 0o600
+        status, metadata = await running.get(METADATA_PATH)
+        assert (status, metadata["token_endpoint"]) == (200, f"{idp.issuer}/token")
+        assert (await running.get(KEYS_PATH + "other"))[0] == 503
+    assert not running.socket.exists()
+
+
+async def test_an_issuer_that_is_down_is_tried_again_and_its_last_keys_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idp = AuthorizationServer()
+    with caplog.at_level(logging.INFO, "mcp_extproc.authentication"):
+        async with stage(tmp_path) as running:
+            await running.serve({"issuer": idp.issuer, "jwks": {"uri": f"{idp.issuer}/jwks", "refresh": 1}})
+            assert await running.keys(idp.issuer) == 503
+            assert (await running.get(METADATA_PATH))[0] == 503
+            async with idp:
+                await eventually(
+                    lambda: running.keys(idp.issuer), "its keys are there", until=lambda found: found == ALL
+                )
+                del idp.keys["RS256"]
+                await eventually(
+                    lambda: running.keys(idp.issuer),
+                    "they are others",
+                    until=lambda found: found == ALL - {"RS256 RS256"},
+                )
+            asked = len(idp.asked)
+            await eventually(lambda: said(caplog), "the log says so", until=lambda said: "the keys before stay" in said)
+            assert await running.keys(idp.issuer) == ALL - {"RS256 RS256"}
+            async with idp:
+                await eventually(lambda: len(idp.asked) > asked, "it is asked again")
+    # Each failure once, however often it is tried: of the keys, and of the metadata.
+    assert said(caplog).count("its tokens are refused until then") <= 2
+
+
+async def test_metadata_of_another_issuer_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with AuthorizationServer() as idp, stage(tmp_path) as running:
+        idp.metadata = {"issuer": f"{idp.issuer}/"}
+        await running.serve({"issuer": idp.issuer})
+        assert await running.keys(idp.issuer) == 503
+        assert (await running.get(METADATA_PATH))[0] == 503
+        assert "of another issuer" in said(caplog)
+        assert "/jwks" not in idp.asked
+
+
+@pytest.mark.parametrize(
+    ("jwks_uri", "why"),
+    [("http://10.0.0.1/jwks", "expected an https URL"), (7, "expected a URL"), (None, "has no jwks_uri")],
+)
+async def test_keys_come_from_a_safe_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, jwks_uri: object, why: str
+) -> None:
+    async with AuthorizationServer() as idp, stage(tmp_path) as running:
+        idp.metadata = {"jwks_uri": jwks_uri}
+        await running.serve({"issuer": idp.issuer})
+        assert await running.keys(idp.issuer) == 503
+        assert why in said(caplog)
+
+
+async def test_a_file_is_read_again_when_it_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "jwks.json"
+    issuer = "https://idp.example"
+
+    def write(*names: str) -> None:
+        file.write_text(json.dumps({"keys": [public_jwk(new_key("EdDSA"), name) for name in names]}))
+
+    write("first")
+    async with stage(tmp_path) as running:
+        await running.serve({"issuer": issuer, "jwks": {"file": str(file)}})
+        assert await running.keys(issuer) == {"first EdDSA"}
+        write("second", "third")
+        both = {"second EdDSA", "third EdDSA"}
+        await eventually(lambda: running.keys(issuer), "the new keys", until=lambda found: found == both)
+        for broken in ("{", '{"keys": []}'):
+            caplog.clear()
+            file.write_text(broken)
+            await eventually(lambda: said(caplog), "the log says so", until=lambda said: "the keys before stay" in said)
+            assert await running.keys(issuer) == both
+        caplog.clear()
+        file.unlink()
+        await eventually(lambda: said(caplog), "the log says so", until=lambda said: "No such file" in said)
+        assert await running.keys(issuer) == both
+
+
+async def test_a_change_of_the_configuration(tmp_path: Path) -> None:
+    inline = json.dumps({"keys": [public_jwk(new_key("ES256"), "given")]})
+    async with AuthorizationServer() as idp, stage(tmp_path) as running:
+        await running.serve()
+        assert not running.socket.exists()
+        await running.serve({"issuer": "https://other.example", "jwks": {"inline": inline}})
+        assert await running.keys("https://other.example") == {"given ES256"}
+        await running.serve({"issuer": idp.issuer}, {"issuer": "https://other.example", "jwks": {"inline": inline}})
+        assert await running.keys(idp.issuer) == ALL
+        asked = len(idp.asked)
+        await running.serve({"issuer": idp.issuer})
+        assert (await running.keys(idp.issuer), len(idp.asked)) == (ALL, asked)
+        assert await running.keys("https://other.example") == 503
+        await running.serve()
+        assert await running.keys(idp.issuer) == 503
+
+
+async def test_an_envoy_that_does_not_ask(tmp_path: Path) -> None:
+    running = Stage(tmp_path)
+    running.servers = AuthorizationServers(None)
+    await running.serve({"issuer": "https://idp.example"})
+    assert not running.socket.exists()
+    await running.servers.stop()
+
+
+async def test_answers_are_bounded_and_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with AuthorizationServer() as idp, stage(tmp_path) as running:
+        idp.metadata = {"filler": "x" * (1 << 20)}
+        await running.serve({"issuer": idp.issuer})
+        assert await running.keys(idp.issuer) == 503
+        assert "larger than" in said(caplog)
+
+
+async def test_who_asks_first_waits_for_the_first_answer(tmp_path: Path) -> None:
+    """So an Envoy that starts has the keys when it begins to listen."""
+    async with AuthorizationServer() as idp, stage(tmp_path) as running:
+        await running.serve({"issuer": idp.issuer})
+        found = await asyncio.gather(*(running.keys(idp.issuer) for _ in range(5)))
+        assert found == [ALL] * 5
+
+
+def test_where_metadata_may_be() -> None:
+    """RFC 8414 section 3.1, OpenID Connect Discovery section 4."""
+    assert metadata_urls("https://idp.example") == [
+        "https://idp.example/.well-known/oauth-authorization-server",
+        "https://idp.example/.well-known/openid-configuration",
+    ]
+    assert metadata_urls("https://idp.example/a/b/") == [
+        "https://idp.example/.well-known/oauth-authorization-server/a/b",
+        "https://idp.example/.well-known/openid-configuration/a/b",
+        "https://idp.example/a/b/.well-known/openid-configuration",
+    ]
+
+
+def said(caplog: pytest.LogCaptureFixture) -> str:
+    """All events, with their fields."""
+    return "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
