@@ -22,8 +22,20 @@ _PER_SECOND = 5.0
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 
-_ERROR = re.compile(r"\w*(?:error|exception)\b|\b(?:fatal|panic)\b", re.IGNORECASE)
+_ERROR = re.compile(r"\w*(?:error|exception)\b|\b(?:fatal|panic)\b|\bERR[!_]|^\W*[\u00d7\u2716\u2717]", re.IGNORECASE)
 """Runtimes write more after it: a stack, their version."""
+
+_TELLS_NOTHING = re.compile(r"^\W*(?:\w+ )?warn|complete log of this run|\(\d+ sub-exceptions?\)", re.IGNORECASE)
+"""Speaks of an error, and is not why: a warning, where there is more to read, what only holds others."""
+
+_REPORT = re.compile(r"(\w+ (?:error|ERR!))(?: (.*))?")
+"""A line of a report of which each begins like this, as npm's."""
+
+_DECORATION = " \t│╰─▶"
+_TRACEBACK = "Traceback (most recent call last):"
+
+_SENTENCE_WORDS = 4
+"""Fewer are no reason in themselves: ``code E404``."""
 
 
 def plain(text: str) -> str:
@@ -33,6 +45,55 @@ def plain(text: str) -> str:
     'red\\tand more'
     """
     return printable(_CONTROL_SEQUENCE.sub("", text))
+
+
+class Reason:
+    """The line that most probably says why a program ended: the last one that speaks of an error, else the last one. Of a
+    report with the same beginning on each line, the first line and the first sentence: what to do comes last."""
+
+    def __init__(self) -> None:
+        self._error = ""
+        self._other = ""
+        self._report = ""
+        """The beginning of each line of the report that is being told."""
+        self._has_sentence = False
+        """Whether it has said one."""
+        self._in_traceback = False
+        self._goes_on = False
+        """Whether the next line is the rest of the error."""
+
+    def __str__(self) -> str:
+        return self._error or self._other
+
+    def hear(self, line: str) -> None:
+        """Take the next line."""
+        if self._goes_on:
+            self._error = f"{self._error} {line.lstrip(_DECORATION)}"
+            self._goes_on = False
+        elif not _TELLS_NOTHING.search(line):
+            self._hear(line)
+        elif not self._other:
+            self._other = line
+
+    def _hear(self, line: str) -> None:
+        self._other = line
+        report = _REPORT.match(line)
+        if report is not None:
+            self._hear_report(line, report[1], report[2] or "")
+            return
+        self._report = ""
+        if _ERROR.search(line) or (self._in_traceback and not line[0].isspace()):
+            self._error, self._goes_on = line, line.endswith(":")
+            self._in_traceback = False
+        elif line == _TRACEBACK:
+            self._in_traceback = True
+
+    def _hear_report(self, line: str, start: str, said: str) -> None:
+        is_sentence = len(said.split()) >= _SENTENCE_WORDS
+        if start != self._report:
+            self._error, self._report, self._has_sentence = line, start, is_sentence
+        elif is_sentence and not self._has_sentence:
+            self._error, self._has_sentence = f"{self._error}: {said.lstrip()}", True
 
 
 class Said:
@@ -47,12 +108,12 @@ class Said:
         self._pending = b""
         self.last: deque[str] = deque(maxlen=KEPT_LINES)
         """The last lines."""
-        self._error = ""
+        self._reason = Reason()
 
     @property
     def reason(self) -> str:
-        """The line that most probably says why it ended: the last one that speaks of an error, else the last one."""
-        return self._error or (self.last[-1] if self.last else "")
+        """The line that most probably says why it ended."""
+        return str(self._reason)
 
     def feed(self, chunk: bytes) -> list[str]:
         """The lines that a chunk completes. Of a long one the beginning is one line, and the rest is none."""
@@ -74,8 +135,7 @@ class Said:
         if not text:
             return []
         self.last.append(text)
-        if _ERROR.search(text):
-            self._error = text
+        self._reason.hear(text)
         return [text]
 
 

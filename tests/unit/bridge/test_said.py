@@ -55,6 +55,81 @@ def test_the_line_that_says_why() -> None:
     assert said.reason == "ModuleNotFoundError: No module named 'x'"
 
 
+NPM_404 = b"""npm warn exec The following package was not found and will be installed: @x/error@1
+npm error code E404
+npm error 404 Not Found - GET https://registry.npmjs.org/@x%2ferror - Not found
+npm error 404
+npm error 404  The requested resource '@x/error@*' could not be found or you do not have permission to access it.
+npm error 404
+npm error 404 Note that you can also install from a
+npm error 404 tarball, folder, http url, or git folder.
+npm error A complete log of this run can be found in: /home/u/.npm/_logs/2026-01-01T00_00_00_000Z-debug-0.log
+"""
+NPM_ENOENT = b"""npm ERR! code ENOENT
+npm ERR! syscall open
+npm ERR! path /x/package.json
+npm ERR! errno -2
+npm ERR! enoent ENOENT: no such file or directory, open '/x/package.json'
+npm ERR! enoent This is related to npm not being able to find a file.
+npm ERR! A complete log of this run can be found in: /home/u/.npm/_logs/x.log
+"""
+NODE = b"""node:internal/modules/cjs/loader:1228
+  throw err;
+  ^
+
+Error: Cannot find module '/x.js'
+    at Function._resolveFilename (node:internal/modules/cjs/loader:1225:15) {
+  code: 'MODULE_NOT_FOUND',
+  requireStack: []
+}
+
+Node.js v22.1.0
+"""
+PYTHON = b"""Traceback (most recent call last):
+  File "/x.py", line 1, in <module>
+    raise Refused("no key")
+Refused: no key
+"""
+GROUP = b"""  + Exception Group Traceback (most recent call last):
+  |   File "/x.py", line 1, in <module>
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/x.py", line 2, in f
+    | ValueError: no key
+    +------------------------------------
+"""
+UV = """  \u00d7 No solution found when resolving tool dependencies:
+  \u2570\u2500\u25b6 Because nobody-has-this was not found in the package registry and you
+      require nobody-has-this, we can conclude that your requirements are
+      unsatisfiable.
+""".encode()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (NPM_404, "npm error code E404: 404 Not Found - GET https://registry.npmjs.org/@x%2ferror - Not found"),
+        (NPM_ENOENT, "npm ERR! code ENOENT: enoent ENOENT: no such file or directory, open '/x/package.json'"),
+        (b"npm error could not determine executable to run\nnpm error A complete log of this run can be found in: /x\n",
+         "npm error could not determine executable to run"),
+        (NODE, "Error: Cannot find module '/x.js'"),
+        (b"starting\n" + PYTHON + b"bye\n", "Refused: no key"),
+        (GROUP, "    | ValueError: no key"),
+        (UV, ("  \u00d7 No solution found when resolving tool dependencies: "
+              "Because nobody-has-this was not found in the package registry and you")),
+        (b"error: one\nerror: two\n", "error: two"),
+        (b"app error one of them is this\nretrying\napp error two of them is this\n", "app error two of them is this"),
+        (b"sh: 1: nonsense: not found\nwarning: no error\n", "sh: 1: nonsense: not found"),
+        (b"Warning: an error may follow\n", "Warning: an error may follow"),
+    ],
+)  # fmt: skip
+def test_the_line_that_says_why_of_real_programs(said: bytes, reason: str) -> None:
+    heard = Said(NO_SECRETS)
+    heard.feed(said)
+    assert heard.reason == reason
+
+
 def test_an_allowance() -> None:
     allowance = Allowance(0)
     taken = sum(allowance.takes(0) for _ in range(1000))
