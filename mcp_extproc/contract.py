@@ -23,8 +23,12 @@ OVER_SSE: Final = "/sse"
 """In :data:`SERVER_HEADER`, and in the name of a cluster, behind the name of a server that speaks HTTP+SSE: the server itself,
 and not the bridge in front of it."""
 
-STARTING_HEADER: Final = "x-mcp-starting"
-"""On an error of the bridge: the server's program does not answer yet. What that writes itself is no header."""
+BRIDGE_HEADER: Final = "x-mcp-bridge"
+"""On an error of the bridge's own: its message is no server's. What a server writes itself is no header."""
+IS_STARTING: Final = "starting"
+"""In :data:`BRIDGE_HEADER`: the server's program does not answer yet."""
+HAS_FAILED: Final = "failed"
+"""In :data:`BRIDGE_HEADER`: anything else."""
 
 CONNECTION_HEADER: Final = "x-mcp-connection"
 """On requests to a server that speaks HTTP+SSE: those of one connection go to one replica. No server gets it."""

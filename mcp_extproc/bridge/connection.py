@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 
 import aiohttp
 
@@ -30,6 +31,7 @@ from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, portions
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams import redirects
+from mcp_extproc.upstreams.advice import advice_on
 from mcp_extproc.upstreams.private_listener import BROKEN, attempts, http_session
 from mcp_extproc.upstreams.turns import Turns
 
@@ -195,7 +197,8 @@ class Connection:
             content_type = response.headers.get("content-type", "")
             if response.status != 200 or transport.media_type(content_type) != transport.SSE:
                 kind = transport.media_type(self._quoted(content_type)) or "no content type"
-                raise _Failed(f"answered HTTP {response.status} with {kind}, not with events")
+                advice = advice_on(response.status, has_credentials="authorization" in self._headers, speaks_sse=True)
+                raise _Failed(f"answered HTTP {response.status} with {kind}, not with events{advice}")
             await self._read(response)
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
@@ -317,7 +320,7 @@ class Connection:
             log.event(_LOG, logging.WARNING, "message_not_taken", {"server": self._name, "why": why})
             return
         for answer in read(failure(asked, f"The server {self._name} {why}.")) or ():
-            await self._inbox.receive(answer)
+            await self._inbox.receive(replace(answer, why=why))
 
     @asynccontextmanager
     async def _exchange(

@@ -65,6 +65,8 @@ class Stream:
         """Bytes that wait, or are being written."""
         self.ended = False
         """Whether nothing more comes after what waits."""
+        self.has_failed = False
+        """Whether its last message is an error of the bridge's own."""
         self.on_cut: Callable[[], object] = lambda: None
         """Called when it is given up before it is read."""
 
@@ -81,8 +83,9 @@ class Stream:
         return True
 
     def finish(self, last: bytes) -> None:
-        """Add a last message: a short one, for which there is always room."""
+        """Add an error of the bridge's own as the last message: a short one, for which there is always room."""
         self._add(last)
+        self.has_failed = True
         self._part.keep(self.size)
         self.end()
 
@@ -260,7 +263,10 @@ class Conversation:
             source: has what is held of it so far.
         """
         if message.kind is Kind.RESPONSE:
-            if (call := self._call_of(message)) is not None:
+            call = self._call_of(message)
+            if call is not None and message.why is not None:
+                self._end(call, message.text)
+            elif call is not None:
                 self._answer(call, message.text, source)
             return []
         stream = self.destination(message)

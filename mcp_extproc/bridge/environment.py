@@ -78,13 +78,15 @@ def program(server: StdioServer, variables: Mapping[str, str]) -> str:
     command = server.command[0]
     named = str(folder / command) if "/" in command else command
     found = shutil.which(named, path=variables.get("PATH", ""))
-    if found is None:
-        raise NotStarted(
-            f"the command {Path(command).name} was not found: install it, or give its full path"
-            if "/" not in command
-            else f"{command} is not an executable program"
-        )
-    return found
+    if found is not None:
+        return found
+    if server.arguments_apart is not None:
+        raise NotStarted(f"the command is a whole command line: write {server.arguments_apart}")
+    raise NotStarted(
+        f"the command {command} was not found: install it, or give its full path"
+        if "/" not in command
+        else f"{command} is not an executable program"
+    )
 
 
 def _of_file(path: Path) -> dict[str, str]:

@@ -50,6 +50,8 @@ class Incoming:
     """JSON text of the id."""
     progress: bytes | None = None
     """JSON text of the token of a notification of progress."""
+    why: str | None = None
+    """Of an error that is the bridge's own and no server's: its clause about the server."""
     key: Key | None = field(init=False)
     """Of the request that it is about: that answers it, or tells of its progress."""
 

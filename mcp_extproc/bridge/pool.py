@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import logging
+import math
 import secrets
 import time
 from contextlib import suppress
@@ -19,7 +20,7 @@ from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, NotRead, NotStarted, 
 from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
 from mcp_extproc.bridge.spec import Bridged
-from mcp_extproc.contract import STARTING_HEADER
+from mcp_extproc.contract import BRIDGE_HEADER, IS_STARTING
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.envelope import Message, Request
@@ -240,6 +241,8 @@ class Pool:
         self._starting = asyncio.Lock()
         self._proven = asyncio.Event()
         """Set once a peer has answered, or has failed to."""
+        self._failed_last = False
+        """Whether the last peer that could have answered ``initialize`` did not."""
         self._is_leaving = False
 
     def begin(self) -> None:
@@ -279,6 +282,9 @@ class Pool:
             answer = await self._answered(member, initialize)
         finally:
             member.waiting -= 1
+        if answer.why is not None:
+            self._end_soon(member)
+            raise Unavailable(self.name, answer.why, initialize.id)
         text = answer.with_id(initialize.id).text
         if "result" not in answer.members:
             self._end_soon(member)
@@ -360,13 +366,14 @@ class Pool:
 
     def _still_starting(self, member: Member, id: bytes | None) -> Unavailable:
         why = f"is still starting, since {time.monotonic() - member.asked:.0f} s"
-        return Unavailable(self.name, why, id, (STARTING_HEADER, "true"))
+        return Unavailable(self.name, why, id, (BRIDGE_HEADER, IS_STARTING))
 
     async def _start(self, id: bytes | None) -> Member:
         if self._is_leaving:
             raise Unavailable(self.name, "is not served any more", id)
         if (seconds := self._backoff.wait(time.monotonic())) > 0:
-            raise Unavailable(self.name, f"{self._backoff.why}; it is started again in {seconds:.0f} s", id)
+            why = f"{self._backoff.why}; it is started again in {math.ceil(seconds)} s"
+            raise Unavailable(self.name, why, id)
         if len(self._members) >= self.spec.most:
             raise Unavailable(self.name, f"has all of its {self.spec.most} {self.spec.most_of}", id)
         if not self._places.take(self.spec.descriptors):
@@ -374,20 +381,29 @@ class Pool:
         holding = self._holding()
         sharing: Sharing = Shared() if self.spec.sharing == "shared" else Private(self._conversation(holding))
         member = Member(sharing, holding)
-        member.answer.add_done_callback(lambda _: self._proven.set())
+        member.answer.add_done_callback(lambda _: self._has_answered(member))
         self._members.append(member)
         try:
             member.peer = await self._start_peer(member)
         except NotStarted as error:
             self._remove(member)
             why = f"can't be started: {error}"
-            self._backoff.failed(time.monotonic(), why)
+            self._failed(why)
             raise Unavailable(self.name, why, id) from None
         except BaseException:
             self._remove(member)
             raise
         self._tasks.start("see_off_peer", self._see_off(member, member.peer), server=self.name)
         return member
+
+    def _has_answered(self, member: Member) -> None:
+        self._proven.set()
+        self._failed_last = not member.has_worked
+
+    def _failed(self, why: str) -> None:
+        """A start was in vain."""
+        self._backoff.failed(time.monotonic(), why)
+        self._failed_last = True
 
     def _holding(self) -> Holding:
         return self._held.holding(f"{self.name} {next(_NUMBERS)}")
@@ -407,13 +423,12 @@ class Pool:
         """A peer's answer to ``initialize``. One that is late goes on starting, for whoever asks the same again."""
         assert member.peer is not None
         left = member.asked + self.spec.start_timeout - time.monotonic()
+        doubted = self.spec.doubted_within if self._failed_last else None
+        patience = self.spec.answer_within if doubted is None else min(doubted, self.spec.answer_within)
         gone = asyncio.ensure_future(member.peer.ended.wait())
         either: set[asyncio.Future[Any]] = {member.answer, gone}
         try:
-            await asyncio.wait(
-                either, timeout=min(self.spec.answer_within, max(left, 0)),
-                return_when=asyncio.FIRST_COMPLETED,
-            )  # fmt: skip
+            await asyncio.wait(either, timeout=min(patience, max(left, 0)), return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
         if member.answer.done():
@@ -425,6 +440,8 @@ class Pool:
             why = f"has not answered within {self.spec.start_timeout:g} s ({self.spec.timeout_key})"
             self._give_up(member, why)
             raise Unavailable(self.name, why, initialize.id)
+        if doubted is not None:
+            raise Unavailable(self.name, f"{self._backoff.why}; it is being started again", initialize.id)
         raise self._still_starting(member, initialize.id)
 
     async def _see_off(self, member: Member, peer: Peer) -> None:
@@ -445,15 +462,17 @@ class Pool:
         now = time.monotonic()
         if member.has_worked and (peer.was_asked or now - member.started > STEADY_SECONDS):
             self._backoff.worked()
-        elif not peer.was_asked:
+        elif member.has_worked and not peer.was_asked:
             self._backoff.failed(now, peer.ending_text)
+        elif not peer.was_asked:
+            self._failed(peer.ending_text)
 
     def _give_up(self, member: Member, why: str) -> None:
         """One failure, however many wait for it."""
         if not member.is_given_up:
             member.is_given_up = True
             self._end_soon(member)
-            self._backoff.failed(time.monotonic(), why)
+            self._failed(why)
 
     def _end_soon(self, member: Member) -> None:
         if member.peer is not None:

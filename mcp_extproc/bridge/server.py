@@ -21,6 +21,7 @@ from mcp_extproc.bridge.conversation import Stream
 from mcp_extproc.bridge.peer import NO_ROOM, NotRead, Start
 from mcp_extproc.bridge.pool import Pool, Session, Unavailable
 from mcp_extproc.bridge.spec import SseServer, StdioServer, Told
+from mcp_extproc.contract import BRIDGE_HEADER, HAS_FAILED
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope, errors, methods, sse, transport
@@ -36,6 +37,8 @@ _PASSED = ("traceparent", "tracestate", "baggage", "x-request-id", "accept-langu
 
 _BODY_SECONDS = 30.0
 """For the body of a request. Envoy has all of it, or most, before it asks."""
+
+_FAILED = {BRIDGE_HEADER: HAS_FAILED}
 
 _AT_ONCE = 1 << 16
 """Bytes that are written at a time. So of what a client does not read there is one copy."""
@@ -237,7 +240,7 @@ async def _respond(request: web.Request, stream: Stream) -> web.StreamResponse:
     if not stream.is_answer_alone:
         return await _as_events(request, stream)
     if stream.size <= _AT_ONCE:
-        return _json(stream.take() or b"", {})
+        return _json(stream.take() or b"", _FAILED if stream.has_failed else {})
     response = web.StreamResponse(headers={"content-type": transport.JSON})
     response.content_length = stream.size
     await response.prepare(request)
@@ -299,5 +302,5 @@ def _answering_errors(handler: _Handler) -> _Handler:
 
 
 def _refusal(error: McpError) -> web.Response:
-    body, headers = errors.render(error), dict(error.headers)
+    body, headers = errors.render(error), _FAILED | dict(error.headers)
     return web.Response(body=body, status=error.status, headers=headers, content_type=transport.JSON)

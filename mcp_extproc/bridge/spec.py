@@ -34,6 +34,8 @@ class Bridged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The key of the configuration that sets ``start_timeout``."""
     spares: int = 0
     """How many are started before anybody asks."""
+    doubted_within: float | None = None
+    """As ``answer_within`` where the start before was in vain: then it is told why that was. Default: no other."""
     longest_pause: float = 0.0
     """Most seconds until the next start after failed ones."""
 
@@ -48,6 +50,8 @@ class StdioServer(Bridged, frozen=True, kw_only=True):
     command: tuple[str, ...]
     secret_words: tuple[str, ...]
     """Those in the command that may be secrets."""
+    arguments_apart: str | None = None
+    """How to write the command, where its first word holds arguments, too."""
     env: dict[str, str | None]
     """It wins over all other variables. ``None`` takes one away."""
     env_file: str | None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.upstreams.http_sse import speaking_sse
-from mcp_extproc.upstreams.probe import Survey, address_of, survey
+from mcp_extproc.upstreams.probe import State, Survey, address_of, survey, survey_started
 
 _KINDS = {"tools": "name", "prompts": "name", "resources": "uri"}
 """The kinds of lists, and the member that identifies an entry."""
@@ -33,6 +34,7 @@ class ServerReport:
     prefix: str
     version: str | None
     """Negotiated protocol version; ``None`` if the server could not be reached."""
+    state: State
     tools: int | None
     """Number of listed tools, before any filter; ``None`` if they could not be read."""
     prompts: int | None
@@ -47,25 +49,34 @@ class Report:
     problems: Sequence[Problem]
 
 
-async def check(config: GatewayConfig, folder: Path, envoy: str) -> Report:
-    """Connect to every server, and check its lists.
+async def check(
+    config: GatewayConfig, folder: Path, envoy: str, tell_waiting: Callable[[Sequence[str]], object] = lambda _: None
+) -> Report:
+    """Connect to every server, and check its lists. Those that are starting have until their ``start_timeout``.
 
     Args:
         config: the whole configuration.
         folder: of its file.
         envoy: the Envoy binary.
+        tell_waiting: given the names of servers that are still starting, where this waits for them.
 
     Raises:
         StartError: Envoy rejects the configuration.
     """
     async with upstreams(config, folder, envoy) as (address, admin):
         if not (found := await speaking_sse(config, address)):
-            return await _report(config, address, admin)
-    return await check(config.with_sse(found), folder, envoy)
+            return await _report(config, address, admin, tell_waiting)
+    return await check(config.with_sse(found), folder, envoy, tell_waiting)
 
 
-async def _report(config: GatewayConfig, address: Address, admin: Admin) -> Report:
+async def _report(
+    config: GatewayConfig, address: Address, admin: Admin, tell_waiting: Callable[[Sequence[str]], object]
+) -> Report:
     surveyed = await survey(config, address, list(_KINDS))
+    if starting := [asked.name for asked in surveyed if asked.state == "starting"]:
+        tell_waiting(starting)
+        started = await asyncio.gather(*(survey_started(config, address, list(_KINDS), name) for name in starting))
+        surveyed = [{one.name: one for one in started}.get(asked.name, asked) for asked in surveyed]
     silent = [asked.name for asked in surveyed if isinstance(asked.opened, Failed) and asked.opened.reason == "connect"]
     return report(config, surveyed, await causes(admin, silent))
 
@@ -84,14 +95,14 @@ def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[st
             if None not in own.values():
                 listed[asked.name] = {kind: found or [] for kind, found in own.items()}
         address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])
-        servers.append(ServerReport(asked.name, address, prefix, version, **counts))
+        servers.append(ServerReport(asked.name, address, prefix, version, asked.state, **counts))
     return Report(servers, [*problems, *tool_names.problems(config, listed)])
 
 
 def _failures(config: GatewayConfig, asked: Survey, cause: str | None) -> list[Problem]:
     if isinstance(asked.opened, Failed):
         text = f"{address_of(config, asked.name)} {asked.opened.message}{f': {cause}' if cause is not None else ''}"
-        return [Problem("unreachable", asked.name, text)]
+        return [Problem("starting" if asked.state == "starting" else "unreachable", asked.name, text)]
     found = []
     for kind, outcome in asked.lists.items():
         if isinstance(outcome, Failed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -15,7 +15,9 @@ import click
 from mcp_extproc.cli.common import complain, escape, standard_output, warn
 from mcp_extproc.cli.options import ENVOY, FILE, STRICT
 from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, Loaded, load
-from mcp_extproc.config.named_files import missing_files
+from mcp_extproc.config.config_error import field
+from mcp_extproc.config.named_files import missing_files, unknown_command_lines
+from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +39,9 @@ def validate(file: Path, strict: bool, as_json: bool) -> None:
         _exit_with_problems(error)
     # Where it is checked need not be where it is served.
     warnings = [*loaded.warnings, *(f"here, {problem}" for problem in missing_files(loaded.config))]
+    table = "servers" if loaded.source == "native" else "mcpServers"
+    lines = unknown_command_lines(loaded.config)
+    warnings += [f"{field((table, name, 'command'))} {problem}" for name, problem in lines.items()]
     if as_json:
         _print_json({"valid": True, "warnings": warnings, "servers": list(loaded.config.servers)})
         return
@@ -65,7 +70,7 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
     from mcp_extproc.run.process import StartError
 
     try:
-        loaded = EnvoysSource(FileSource(file, os.environ, strict=strict)).load()
+        loaded = _to_read(EnvoysSource(FileSource(file, os.environ, strict=strict)).load())
         loaded.require_servers()
     except ConfigError as error:
         if not as_json:
@@ -81,6 +86,14 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
     sys.exit(0 if fine else 1)
 
 
+def _to_read(loaded: Loaded) -> Loaded:
+    """With a log, also of the bridge, as all else on standard error: for people. Why servers fail is in the report. What the
+    file says of the log holds."""
+    loaded = loaded.with_log(level="error", format="text")
+    log.configure(loaded.config.log.level, loaded.config.log.format)
+    return loaded
+
+
 def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> bool:
     """Check the servers and print the report. Returns whether there are no problems."""
     import asyncio
@@ -89,8 +102,12 @@ def serves_well(loaded: Loaded, envoy: str, as_json: bool, console: Console) -> 
 
     from mcp_extproc.check.report import check as check_servers
 
-    with Console(stderr=True).status("Connecting to the servers"):
-        report = asyncio.run(check_servers(loaded.config, Path(loaded.name).absolute().parent, envoy))
+    with Console(stderr=True).status("Connecting to the servers") as shown:
+
+        def tell_waiting(names: Sequence[str]) -> None:
+            shown.update(escape(f"Waiting for {', '.join(names)}: still starting"))
+
+        report = asyncio.run(check_servers(loaded.config, Path(loaded.name).absolute().parent, envoy, tell_waiting))
     if as_json:
         _print_json({"valid": True, "warnings": loaded.warnings, **asdict(report)})
         return not report.problems
@@ -113,6 +130,8 @@ def _print_report(loaded: Loaded, report: Report, console: Console) -> None:
         counts = ["-" if count is None else str(count) for count in (server.tools, server.prompts, server.resources)]
         prefix = server.prefix + loaded.config.separator if server.prefix else "(none)"
         state = "[red]see below[/]" if server.name in wrong else "[green]fine[/]"
+        if server.state == "starting":
+            state = "[yellow]starting[/]"
         table.add_row(server.name, state, server.version or "-", *counts, prefix)
     console.print(table)
     for problem in report.problems:

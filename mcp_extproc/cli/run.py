@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
+import fcntl
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from mcp_extproc.cli.agents import of_agents
+from mcp_extproc.cli.announcement import announce
 from mcp_extproc.cli.checks import serves_well
-from mcp_extproc.cli.common import complain, escape, has_started, served_from, standard_output, until_told_to_stop
+from mcp_extproc.cli.common import complain, has_started, served_from, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, PORT, STRICT
 from mcp_extproc.cli.serve import work_of
-from mcp_extproc.config import EnvoysSource, FileSource, GatewayConfig, Loaded, Source
+from mcp_extproc.config import EnvoysSource, FileSource, Loaded, Source
 from mcp_extproc.config.agents.places import AGENTS
+from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
 
@@ -45,7 +45,12 @@ _LOG = log.logger("run")
 @PORT
 @STRICT
 @ENVOY
-@click.option("--json", "as_json", is_flag=True, help="When ready, print one JSON object instead of a table.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="When ready, print a JSON object instead of a table. The access log goes to standard error then.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
@@ -87,7 +92,12 @@ def run(
             sys.exit(1)
         secret = configured_secret(served.config, os.environ)
         show = _show_to_read() if sys.stdout.isatty() and not as_json else None
-        gateway = StandaloneGateway(source, served, envoy, secret, workers=workers or _cores(), port=port, show=show)
+        # What a script reads has nothing else in it.
+        output = sys.stderr.fileno() if as_json else None
+        _append_to(sys.stdout, sys.stderr)
+        gateway = StandaloneGateway(
+            source, served, envoy, secret, workers=workers or _cores(), port=port, show=show, output=output
+        )
         if not checks:  # in which an event loop ran
             gateway.fork_nursery(work_of(served))
         asyncio.run(_run(gateway, as_json))
@@ -118,19 +128,14 @@ def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool,
 
 
 async def _run(gateway: StandaloneGateway, as_json: bool) -> None:
-    stopped = until_told_to_stop(gateway.reload_soon)
+    stopped, tasks = until_told_to_stop(gateway.reload_soon), Tasks(_LOG)
     # No spinner: it would be broken by the workers' log, and takes standard output for itself.
     _progress("Starting Envoy and the gateway")
     if not await has_started(gateway, stopped):
         return
     try:
         _progress("Connecting to the servers")
-        asking = asyncio.create_task(_statuses(gateway))
-        await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if asking.done():
-            _try_to_announce(gateway.config, gateway.url, asking.result(), as_json)
-        else:
-            asking.cancel()
+        tasks.start("announce", announce(gateway, as_json))
         ended = asyncio.create_task(gateway.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -139,21 +144,21 @@ async def _run(gateway: StandaloneGateway, as_json: bool) -> None:
         with suppress(OSError):  # the terminal is closed
             click.secho("Stopping", dim=True, err=True)
     finally:
+        await tasks.close()
         await gateway.__aexit__(None, None, None)
-
-
-async def _statuses(gateway: StandaloneGateway) -> Sequence[Any]:
-    from mcp_extproc.upstreams.probe import probe
-
-    config = gateway.config
-    statuses, _ = await asyncio.gather(probe(config, gateway.layout.upstreams), gateway.transports_found())
-    return statuses if gateway.config is config else await probe(gateway.config, gateway.layout.upstreams)
 
 
 def _progress(text: str) -> None:
     """Tell who waits at a terminal what for."""
     if sys.stderr.isatty():
         click.secho(text, dim=True, err=True)
+
+
+def _append_to(*files: TextIO) -> None:
+    """Have all writers of a file append to it. Envoy opens its standard output once more, and others would write over it."""
+    for file in files:
+        with suppress(OSError):  # it is closed
+            fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
 
 
 def _show_to_read() -> Callable[[bytes], None]:
@@ -172,38 +177,3 @@ def _show_to_read() -> Callable[[bytes], None]:
 def _cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _try_to_announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json: bool) -> None:
-    """It serves, whether or not anybody can be told."""
-    try:
-        with standard_output():
-            _announce(config, url, statuses, as_json)
-    except OSError as error:
-        log.event(_LOG, logging.WARNING, "not_announced", {"why": str(error)})
-
-
-def _announce(config: GatewayConfig, url: str, statuses: Sequence[Any], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"url": url, "servers": [asdict(status) for status in statuses]}))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("server", "state", "protocol", "tools", "prefix"):
-        table.add_column(column, justify="right" if column == "tools" else "left", overflow="fold")
-    for status in statuses:
-        state = (
-            "[green]ready[/]" if status.problem is None else f"[red]{escape(f'{status.address} {status.problem}')}[/]"
-        )
-        tools = "-" if status.tools is None else str(status.tools)
-        prefix = status.prefix + config.separator if status.prefix else "(none)"
-        table.add_row(status.name, state, status.version or "-", tools, prefix)
-    console = Console()
-    console.print(table)
-    console.print(f"\nServing at [bold]{url}[/]", highlight=False)
-    console.print(
-        f"Add it to an agent:  claude mcp add --transport http gateway {url}", highlight=False, soft_wrap=True
-    )
-    console.print("Ctrl-C ends it.", style="dim")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -44,6 +45,9 @@ _DEFAULT: Final = re.compile(r"(\$\{(?:env:)?\w+:-)([^}]*)\}")
 
 _HIDDEN: Final = "[redacted]"
 
+_SHOWN_ARGUMENTS: Final = 200
+"""Characters."""
+
 
 class _Word(NamedTuple):
     start: str
@@ -75,6 +79,26 @@ def shown_command(command: Sequence[str], longest: int) -> str:
     """
     text = " ".join([_VARIABLE.sub(r"${\1}", command[0]), *map(_shown, _arguments(command))])
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def arguments_apart(command: Sequence[str]) -> str | None:
+    """How to write a command whose first word holds arguments, too; ``None`` where it is one word. Values that may be secret
+    are hidden as in :func:`shown_command`.
+
+    >>> arguments_apart(["npx -y server-x --token hush"])
+    '"command": "npx", "args": ["-y", "server-x", "--token", "[redacted]"] (in YAML, all of it in the list command)'
+    """
+    words = [*command[0].split(), *command[1:]]
+    if len(words) == len(command):
+        return None
+    args = json.dumps([_shown(word) for word in _arguments(words)], ensure_ascii=False)
+    shown = args if len(args) <= _SHOWN_ARGUMENTS else f'["{words[1][:_SHOWN_ARGUMENTS]}", ...]'
+    return f'"command": "{words[0]}", "args": {shown} (in YAML, all of it in the list command)'
+
+
+def program_name(command: Sequence[str]) -> str:
+    """The first word of a command for a person, without arguments that it should not hold."""
+    return shown_command(command[0].split() or [""], _SHOWN_ARGUMENTS)
 
 
 def whole_command(command: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from mcp_extproc.config.bounds import FILE_BYTES
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.dialects import PLAIN, Dialect, dialect_of_file, plain_entry
 from mcp_extproc.config.json_text import parse_json
-from mcp_extproc.config.mcp_servers import read_mcp_servers, table_of
+from mcp_extproc.config.mcp_servers import meant_so, read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.native import read_native
 from mcp_extproc.config.text_file import text_in, too_large
@@ -65,6 +65,12 @@ class Loaded:
         """A copy with another ``listen.limits.unread_timeout``. :attr:`text` stays as it is."""
         limits = self.config.listen.limits.model_copy(update={"unread_timeout": seconds})
         return self._listening(limits=limits)
+
+    def with_log(self, level: Literal["warning", "error"], format: Literal["text", "json"]) -> Loaded:
+        """A copy whose log has this level and format where the file has none. :attr:`text` stays as it is."""
+        own = self.config.log
+        written = own.model_copy(update={"level": own.level or level, "format": own.format or format})
+        return replace(self, config=self.config.model_copy(update={"log": written}))
 
     def _listening(self, **changes: object) -> Loaded:
         listen = self.config.listen.model_copy(update=changes)
@@ -125,6 +131,8 @@ def loads(
         raise ConfigError(name, ["expected a mapping with a key servers (native) or mcpServers at the top"])
     data = part(data)
     table = table_of(data, is_json=is_json)
+    if table is None and (problem := meant_so(data)) is not None:
+        raise ConfigError(name, [problem])
     if table is None:
         config = read_native(data, name, environ)
         warnings = tuple(config.authentication.warnings()) if config.authentication is not None else ()

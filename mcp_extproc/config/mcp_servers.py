@@ -6,17 +6,21 @@ is ``servers``. Every key is either supported, or reported in a warning or an er
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from mcp_extproc.config.config_error import ConfigError, Problem, field, is_left_out
+from mcp_extproc.config.config_error import ConfigError, Problem, field, is_left_out, quoted
 from mcp_extproc.config.model import GatewayConfig, Server
 from mcp_extproc.config.problems import problems_of
 from mcp_extproc.config.server_entry import is_off, listed, read_entry
 from mcp_extproc.config.switches import NamedOnes, names_in
 from mcp_extproc.config.uri_words import scheme_word
+
+_TELLING: Final = ("command", "url", "httpUrl", "serverUrl", "baseUrl")
+"""Keys of an entry that say where its server is."""
 
 
 def table_of(data: Any, *, is_json: bool) -> str | None:
@@ -37,6 +41,24 @@ def table_of(data: Any, *, is_json: bool) -> str | None:
         for entry in servers.values()
     )
     return "servers" if "inputs" in data or typical else None
+
+
+def meant_so(data: Mapping[str, Any]) -> Problem | None:
+    """What is wrong with data that is in no format, and may be meant to be in this one; ``None`` if it does not look so."""
+    for key in data:
+        if re.sub("[-_]", "", key.lower()) in ("mcpserver", "mcpservers"):
+            return Problem("unknown key, did you mean mcpServers?", quoted(key))
+    if data.keys() & GatewayConfig.model_fields.keys():
+        return None
+    if _looks_like_an_entry(data):
+        return Problem('a server stands at the top: put it into {"mcpServers": {"<name>": {...}}}')
+    if any(map(_looks_like_an_entry, data.values())):
+        return Problem('the servers stand at the top: put them into {"mcpServers": {...}}')
+    return None
+
+
+def _looks_like_an_entry(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(value.get(key), str) for key in _TELLING)
 
 
 class McpServers(NamedTuple):

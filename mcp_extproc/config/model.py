@@ -289,9 +289,9 @@ class Server(Model):
     """With `transport: sse` or `auto`: maximum number of connections at a time, one for each session. Beyond it, a new session
     gets an error that names the server."""
 
-    start_timeout: Seconds = 30.0
-    """With `command`: deadline of a child's answer to `initialize`. Sessions wait for it no longer than `discovery_timeout`: a
-    server that takes longer joins them when it is ready."""
+    start_timeout: Seconds = 120.0
+    """With `command`: deadline of a child's answer to `initialize`, downloads by `npx` or `uvx` included. Sessions wait for it
+    no longer than `discovery_timeout`: a server that takes longer joins them when it is ready."""
 
     headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict, validate_default=True)
     """Headers sent to the server with every request, such as credentials. Their values are never printed."""

@@ -1,13 +1,15 @@
-"""Certificates and keys that a configuration names, and Envoy or the supervisor reads."""
+"""Files that a configuration names: certificates and keys, which Envoy or the supervisor reads, and programs."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from mcp_extproc.config.command_words import arguments_apart
 from mcp_extproc.config.config_error import Problem, field
 from mcp_extproc.config.model import GatewayConfig
 
@@ -32,6 +34,21 @@ def missing_files(config: GatewayConfig) -> list[Problem]:
     """A problem for each file that a process of this user on this machine can't read. None is opened."""
     found = ((place, _problem_of(path)) for place, path in named_files(config))
     return [Problem(problem, place) for place, problem in found if problem is not None]
+
+
+def unknown_command_lines(config: GatewayConfig) -> dict[str, str]:
+    """What to do about servers whose command is a whole command line, and no program of that name, by server."""
+    commands = {
+        name: [word.get_secret_value() for word in server.command]
+        for name, server in config.servers.items()
+        if server.command is not None
+    }
+    found = {name: arguments_apart(command) for name, command in commands.items()}
+    return {
+        name: f"is a whole command line: write {apart}"
+        for name, apart in found.items()
+        if apart is not None and shutil.which(commands[name][0]) is None
+    }
 
 
 def _named(section: BaseModel | None, names: tuple[str, ...], *at: str) -> Iterator[tuple[str, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -68,6 +69,17 @@ _SSE: Final = "sse"
 _MILLISECONDS_FROM: Final = 1000
 """A timeout from here on is in milliseconds. Nobody means less than a second, or a quarter of an hour and more in seconds."""
 
+_LISTED: Final = 10
+"""Keys that a message names."""
+
+_ALIKE: Final = 0.75
+"""How alike keys are (difflib) of which one may be meant for the other: ``arg`` for ``args``, not ``roots`` for ``tools``."""
+_OTHER_WORDS: Final = {
+    "cmd": "command", "arguments": "args", "environment": "env", "workingdirectory": "cwd", "workdir": "cwd",
+    "endpoint": "url", "uri": "url", "transport": "type",
+}  # fmt: skip
+"""What else people call them, in lower case without hyphens and underscores."""
+
 _NUMBER: Final = re.compile(r"\d{1,12}(\.\d{1,6})?", re.ASCII)
 
 
@@ -116,7 +128,7 @@ def usable_name(name: str, longest: int = 48) -> str:
 def listed(keys: Iterable[str]) -> str:
     """Keys of a file, for a message."""
     shown = [quoted(key) for key in keys]
-    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
+    return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
 
 
 class _Reader:
@@ -126,8 +138,10 @@ class _Reader:
         self.path = path
         self.environ = environ
         self.problems: list[Problem] = []
+        self._entry: Mapping[str, Any] = {}
 
     def read(self, entry: Mapping[str, Any]) -> Server | None:
+        self._entry = entry
         for key in SWITCHES:
             if not isinstance(entry.get(key, False), bool):
                 self._problem((key,), "expected true or false")
@@ -144,6 +158,15 @@ class _Reader:
     def _problem(self, path: Sequence[str | int], message: str) -> None:
         self.problems.append(Problem(message, field((*self.path, *path))))
 
+    def _missing(self, wanted: str, what_to_do: str) -> None:
+        """What makes it a server is not there, or is misspelt."""
+        for key in _unknown(self._entry)[:_LISTED]:
+            meant = _meant(key, self._entry)
+            if meant == "command" or meant in _URLS:
+                self._problem((key,), f"unknown key, did you mean {meant}?")
+                return
+        self._problem((wanted,), f"required, but missing: {what_to_do}")
+
     def _server(self, values: Mapping[str, Any]) -> Server | None:
         wanted = {"tools": self._tools(values)} | (self._command if _is_command(values) else self._url)(values)
         if values.get("timeout") is not None:
@@ -159,13 +182,19 @@ class _Reader:
         return None
 
     def _command(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        if written := [key for key in _URLS if values.get(key) is not None]:
+        command, args = values.get("command"), values.get("args")
+        written = [key for key in _URLS if values.get(key) is not None]
+        if written and command is None:
+            self._problem(("type",), f"stdio is for a command, and {written[0]} is given: give http, sse or no type")
+            return {}
+        if written:
             self._problem((), f"command and {written[0]} are given: keep one of them")
         elif values.get("type") in (*_STREAMABLE_HTTP, _SSE):
             self._problem(("type",), "command is given, which is a server of type stdio")
-        command, args = values.get("command"), values.get("args")
-        if not isinstance(command, str) or not command:
-            self._problem(("command",), "required, but missing: give the program's name or path")
+        if command is not None and not isinstance(command, str):
+            self._problem(("command",), "expected text, the program's name or path: its arguments belong into args")
+        elif not command:
+            self._missing("command", "give the program's name or path")
         if args is not None and not (isinstance(args, list) and all(isinstance(word, str) for word in args)):
             self._problem(("args",), "expected a list of texts")
             args = None
@@ -178,7 +207,7 @@ class _Reader:
         wanted: dict[str, Any] = {}
         written = [key for key in _URLS if values.get(key) is not None]
         if not written:
-            self._problem(("url",), "required, but missing: give the server's endpoint")
+            self._missing("url", "give the server's endpoint")
         elif len(written) > 1:
             self._problem((), f"{' and '.join(written)} are given: keep one of them")
         else:
@@ -224,8 +253,24 @@ def _ignored(path: tuple[str, str], entry: Mapping[str, Any]) -> Iterable[str]:
         yield f"{field(path)}: keys without effect for a server with {kind}: {listed(unused)}"
     if client := [key for key in CLIENT_KEYS if key in entry]:
         yield f"{field(path)}: keys for agents have no effect here: {listed(client)}"
-    if unknown := [key for key in entry if key not in KEYS and key not in CLIENT_KEYS]:
-        yield f"{field(path)}: unknown keys have no effect: {listed(unknown)}"
+    if unknown := _unknown(entry):
+        meant = [(key, _meant(key, entry)) for key in unknown[:_LISTED]]
+        near = ", ".join(f"{known} for {quoted(key)}" for key, known in meant if known is not None)
+        yield f"{field(path)}: unknown keys have no effect: {listed(unknown)}" + (
+            f"; did you mean {near}?" if near else ""
+        )
+
+
+def _unknown(entry: Mapping[str, Any]) -> list[str]:
+    return [key for key in entry if key not in KEYS and key not in CLIENT_KEYS]
+
+
+def _meant(key: str, entry: Mapping[str, Any]) -> str | None:
+    """The key that an unknown one may be meant for, unless that is given, too."""
+    plain = re.sub(r"[-_]", "", key.lower())
+    known = {own.lower(): own for own in KEYS} | _OTHER_WORDS
+    near = next((known[match] for match in difflib.get_close_matches(plain, known, n=1, cutoff=_ALIKE)), None)
+    return None if near is None or near in entry else near
 
 
 def _transport_problem(entry: Mapping[str, Any]) -> str | None:

@@ -8,11 +8,14 @@ from pathlib import Path
 from mcp_extproc.address import Address
 from mcp_extproc.bridge.spec import SseServer, StdioServer
 from mcp_extproc.config import GatewayConfig, Server
-from mcp_extproc.config.command_words import secret_words
+from mcp_extproc.config.command_words import arguments_apart, secret_words
 from mcp_extproc.gateway.catalog import headers_of, origins_of
 
 _PATIENCE = 0.8
 """Part of the deadline of ``initialize`` after which the bridge says itself that a server is still starting."""
+
+_DOUBTED_SECONDS = 1.0
+"""How long a session waits for a program whose last start was in vain. Some take a minute to fail: ``npx`` offline."""
 
 _UNUSED_SECONDS = 600.0
 """After which a connection is closed that nobody uses."""
@@ -65,6 +68,7 @@ def _spec(server: Server, config: GatewayConfig, folder: Path) -> StdioServer:
         authority=server.authority,
         command=command,
         secret_words=tuple(secret_words(command)),
+        arguments_apart=arguments_apart(command),
         env={name: None if value is None else value.get_secret_value() for name, value in server.env.items()},
         env_file=None if server.env_file is None else str((folder / server.env_file).absolute()),
         cwd=None if server.cwd is None else str((folder / server.cwd).absolute()),
@@ -73,6 +77,7 @@ def _spec(server: Server, config: GatewayConfig, folder: Path) -> StdioServer:
         most=server.max_processes,
         start_timeout=server.start_timeout,
         answer_within=min(server.start_timeout, server.discovery_timeout * _PATIENCE),
+        doubted_within=_DOUBTED_SECONDS,
         idle_timeout=server.child_idle_timeout,
         request_bytes=config.limits.request_bytes,
         event_bytes=config.limits.event_bytes,

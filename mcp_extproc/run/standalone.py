@@ -67,7 +67,8 @@ class StandaloneGateway:
         port: port for clients, instead of the configuration's.
         leaving_seconds: time for a replaced worker to finish its calls.
         show: given what Envoy writes to its standard output, as it comes, in a thread; it may block, and misses what comes
-            meanwhile. Default: it is ours.
+            meanwhile. Default: it goes to ``output``.
+        output: descriptor of Envoy's standard output, where its access log goes by default. Default: ours.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class StandaloneGateway:
         port: int | None = None,
         leaving_seconds: float = LEAVING_SECONDS,
         show: Callable[[bytes], object] | None = None,
+        output: int | None = None,
     ) -> None:
         self._envoy_binary = envoy
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-extproc-"))
@@ -90,6 +92,7 @@ class StandaloneGateway:
         self._admin = Admin(self.layout.admin)
         self._envoy: Process | None = None
         self._show = show
+        self._output = output
         self._tasks = Tasks(_LOG)
         self._secret = secret
         self._environment: dict[str, str] = {}
@@ -241,7 +244,7 @@ class StandaloneGateway:
                 [*command(self._envoy_binary, configuration), "--log-level", "warning",
                  # Calls appear in the access log immediately, not after ten seconds.
                  "--file-flush-interval-msec", "100", "--concurrency", str(min(os.cpu_count() or 1, 4))],
-                stdout=None if self._show is None else asyncio.subprocess.PIPE, stderr=log_file.fileno(),
+                stdout=self._output if self._show is None else asyncio.subprocess.PIPE, stderr=log_file.fileno(),
             )  # fmt: skip
 
     async def _show_output(self, envoy: Process, show: Callable[[bytes], object]) -> None:

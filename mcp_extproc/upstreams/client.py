@@ -23,7 +23,7 @@ import orjson
 from mcp_extproc import __version__
 from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
-from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER, STARTING_HEADER
+from mcp_extproc.contract import BRIDGE_HEADER, FAILURE_HEADER, IS_STARTING, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Failed
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
@@ -38,6 +38,7 @@ from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 from mcp_extproc.upstreams import redirects
+from mcp_extproc.upstreams.advice import advice_on
 from mcp_extproc.upstreams.pauses import Pause
 from mcp_extproc.upstreams.private_listener import BROKEN, http_session
 from mcp_extproc.upstreams.turns import Turns
@@ -189,7 +190,7 @@ class UpstreamClient:
         body = _request(id, methods.INITIALIZE.name, params)
         session_id = None
         try:
-            async with self._exchange("POST", entry, None, body, context) as response:
+            async with _advising(entry), self._exchange("POST", entry, None, body, context) as response:
                 session_id = response.headers.get("mcp-session-id")
                 result = await self._result(response, _Wanted(self, entry, None, id, context, holding))
                 streamed = _is_stream(response)
@@ -354,7 +355,7 @@ class UpstreamClient:
             # Redacted as it came: in lower case, nothing would be found in it.
             kind = transport.media_type(_quoting(wanted.entry, content_type)) or "no content type"
             raise UpstreamError("protocol", f"answered HTTP {response.status} with {kind}, not with JSON")
-        wanted.is_starting = wanted.entry.is_bridged and STARTING_HEADER in response.headers
+        wanted.bridge_says = response.headers.get(BRIDGE_HEADER, "") if wanted.entry.is_bridged else ""
         body, scan = bytearray(), Scan(self._most_members)
         async for chunk in response.content.iter_chunked(_CHUNK):
             wanted.came(chunk)
@@ -413,8 +414,8 @@ class _Wanted:
         self.session = session
         self.id = id
         self.context = context
-        self.is_starting = False
-        """Whether an error is the bridge's about a program that needs long to start."""
+        self.bridge_says = ""
+        """What the bridge says of an error, where that is its own."""
         self._most = client.limits.response_bytes
         self._held = None if holding is None else holding.part()
         self._size = 0
@@ -532,6 +533,19 @@ def _check_status(response: aiohttp.ClientResponse, method: str, session: Upstre
         raise UnexpectedStatus(response.status)
 
 
+@asynccontextmanager
+async def _advising(entry: CatalogEntry) -> AsyncIterator[None]:
+    """Say what to do about a status that a server refuses a first request with."""
+    try:
+        yield
+    except UnexpectedStatus as error:
+        has_credentials = any(name == "authorization" for name, _ in entry.headers)
+        if not entry.is_bridged:
+            error.message += advice_on(error.status, has_credentials=has_credentials)
+            error.args = (error.message,)
+        raise
+
+
 def _is_stream(response: aiohttp.ClientResponse) -> bool:
     return transport.media_type(response.headers.get("content-type", "")) == transport.SSE
 
@@ -584,8 +598,11 @@ def _error_answer(raw: msgspec.Raw, wanted: _Wanted) -> UpstreamError:
     error = _object(raw, "JSON-RPC error")
     code = bytes(error.get("code", msgspec.Raw(b"no code")))[:24].decode(errors="replace")
     text = jsontext.text_of(error["message"]) if "message" in error else None
-    reason = STARTING if wanted.is_starting else "error"
-    return UpstreamError(reason, f"answered with error {code}: {text or 'no message'}")
+    if text is not None and wanted.bridge_says:
+        # It begins with what every clause here is about.
+        clause = text.removeprefix(f"The server {wanted.entry.name} ")
+        return UpstreamError(STARTING if wanted.bridge_says == IS_STARTING else "error", clause)
+    return UpstreamError("error", f"answered with error {code}: {text or 'no message'}")
 
 
 def _object(raw: msgspec.Raw, what: str) -> jsontext.Members:

@@ -1,17 +1,20 @@
-"""Queries every server when a gateway starts, for the table of servers."""
+"""Queries servers when a gateway starts, for the table of servers, and again those that are still starting then."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.config.command_words import program_name
+from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.endpoints import Endpoints
-from mcp_extproc.gateway.legs import CloseLeg, Failed, Listed, ListLeg, Opened, OpenLeg, SessionRef
+from mcp_extproc.gateway.legs import STARTING, CloseLeg, Failed, Listed, ListLeg, Opened, OpenLeg, SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.merge import entries
 from mcp_extproc.mcp import methods, versions
@@ -20,6 +23,9 @@ from mcp_extproc.slices import whole
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
+
+State = Literal["ready", "starting", "failed"]
+"""Of a server. ``starting``: its program does not answer yet, as ``npx`` may be downloading it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class ServerStatus:
     """Tools that clients see, or ``None`` where they could not be listed."""
     problem: str | None
     """Why something is missing."""
+    state: State
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +54,26 @@ class Survey:
     lists: Mapping[str, Listed | Failed]
     """By what they are lists of; of those alone that the server has."""
 
+    @property
+    def state(self) -> State:
+        """Its state. What is wrong with single lists is said of them."""
+        if isinstance(self.opened, Opened):
+            return "ready"
+        return "starting" if self.opened.reason == STARTING else "failed"
 
-async def survey(config: GatewayConfig, upstreams: Address, kinds: Sequence[str]) -> list[Survey]:
+
+async def survey(
+    config: GatewayConfig, upstreams: Address, kinds: Sequence[str], names: Collection[str] | None = None
+) -> list[Survey]:
     """Initialize each server, read its lists, and end the session, all in parallel and each within its own deadline.
 
     Args:
         config: the servers.
         upstreams: Envoy's private listener.
         kinds: of lists: ``tools``, ``prompts``, ``resources``.
+        names: of those that are asked. Default: all.
     """
-    entries = Endpoints(config).servers
+    entries = {name: entry for name, entry in Endpoints(config).servers.items() if names is None or name in names}
     memory = SessionMemory(capacity=len(entries))
     rows = [row for kind in kinds for row in methods.REQUESTS.values() if row.items == kind]
     async with UpstreamClient(upstreams, config.limits) as client:
@@ -82,6 +99,17 @@ async def survey(config: GatewayConfig, upstreams: Address, kinds: Sequence[str]
     return [Survey(o.server, o, lists[o.server]) for o in opened if isinstance(o, Opened | Failed)]
 
 
+async def survey_started(config: GatewayConfig, upstreams: Address, kinds: Sequence[str], name: str) -> Survey:
+    """The same of one server that is starting, once it has started, has failed to, or its ``start_timeout`` is over."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + config.servers[name].start_timeout
+    while True:
+        # Each time this waits in the bridge, which tells at once when the server has failed.
+        [asked] = await survey(config, upstreams, kinds, [name])
+        if asked.state != "starting" or loop.time() >= deadline:
+            return asked
+
+
 def _list_leg(row: Method, ref: SessionRef, entries: Mapping[str, CatalogEntry]) -> ListLeg:
     deadline = entries[ref.server].discovery_timeout
     return ListLeg(ref.server, ref, row.name, row.items or "", row.capability or "", deadline=deadline)
@@ -89,22 +117,33 @@ def _list_leg(row: Method, ref: SessionRef, entries: Mapping[str, CatalogEntry])
 
 async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]:
     """Ask each server for its tools."""
-    served = {name: (one, Catalog(one)) for one in endpoints(config) for name in one.servers}
-    statuses = []
-    for asked in await survey(config, upstreams, ["tools"]):
-        version = asked.opened.session.version if isinstance(asked.opened, Opened) else None
-        count, problem = None, None
-        tools = asked.lists.get("tools", Listed(asked.name, ())) if version is not None else asked.opened
-        endpoint, catalog = served[asked.name]
-        if isinstance(tools, Listed):
-            visible = partial(catalog.visible, "tools")
-            shown, _ = whole(entries([tools], Entry.NAME, visible, _as_it_is, config.limits.list_items))
-            count, problem = len(shown), tools.truncated
-        elif isinstance(tools, Failed):
-            problem = tools.message
-        address, prefix = address_of(config, asked.name), endpoint.prefixes[asked.name]
-        statuses.append(ServerStatus(asked.name, address, prefix, version, count, problem))
-    return statuses
+    served = _served(config)
+    return [_status(config, *served[asked.name], asked) for asked in await survey(config, upstreams, ["tools"])]
+
+
+async def probe_started(config: GatewayConfig, upstreams: Address, name: str) -> ServerStatus:
+    """The same of one server that is starting, as :func:`survey_started` has it."""
+    return _status(config, *_served(config)[name], await survey_started(config, upstreams, ["tools"], name))
+
+
+def _served(config: GatewayConfig) -> Mapping[str, tuple[Endpoint, Catalog]]:
+    """Where each server is served."""
+    return {name: (one, catalog) for one in endpoints(config) for catalog in [Catalog(one)] for name in one.servers}
+
+
+def _status(config: GatewayConfig, endpoint: Endpoint, catalog: Catalog, asked: Survey) -> ServerStatus:
+    version = asked.opened.session.version if isinstance(asked.opened, Opened) else None
+    count, problem = None, None
+    tools = asked.lists.get("tools", Listed(asked.name, ())) if version is not None else asked.opened
+    if isinstance(tools, Listed):
+        visible = partial(catalog.visible, "tools")
+        shown, _ = whole(entries([tools], Entry.NAME, visible, _as_it_is, config.limits.list_items))
+        count, problem = len(shown), tools.truncated
+    elif isinstance(tools, Failed):
+        problem = tools.message
+    state = "failed" if asked.state == "ready" and problem is not None else asked.state
+    address, prefix = address_of(config, asked.name), endpoint.prefixes[asked.name]
+    return ServerStatus(asked.name, address, prefix, version, count, problem, state)
 
 
 def _has(ref: SessionRef, row: Method) -> bool:
@@ -115,7 +154,7 @@ def address_of(config: GatewayConfig, server: str) -> str:
     """``host:port`` of a server, of the first replica where there are several; of a stdio server its program."""
     command = config.servers[server].command
     if command is not None:
-        return command[0].get_secret_value()
+        return program_name([command[0].get_secret_value()])
     host, port = config.servers[server].addresses[0]
     return str(TcpAddress(host, port))
 

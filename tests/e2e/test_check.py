@@ -47,7 +47,7 @@ async def test_nothing_is_wrong(tmp_path: Path) -> None:
         assert json.loads(out) == {
             "valid": True, "warnings": [], "problems": [],
             "servers": [{"name": "first", "address": f"localhost:{port}", "prefix": "first", "version": "2025-11-25",
-                         "tools": 4, "prompts": 0, "resources": 0}],
+                         "state": "ready", "tools": 4, "prompts": 0, "resources": 0}],
         }  # fmt: skip
 
 
@@ -119,6 +119,26 @@ async def test_a_file_that_is_wrong(tmp_path: Path) -> None:
     code, out, _ = await check(file, "--json")
     assert code == 2
     assert json.loads(out)["valid"] is False
+
+
+async def test_stdio_servers_that_fail(tmp_path: Path) -> None:
+    """Each with its own reason, in our words and not as an answer of the server; standard error has no log for programs."""
+    server = [str(ROOT / "tests" / "support" / "stdio_server.py"), "exit", "3"]
+    file = write(tmp_path, {"mcpServers": {
+        "dead": {"command": sys.executable, "args": ["-S", "-E", *server]},
+        "missing": {"command": "nonsense"},
+        "line": {"command": "npx -y @scope/pkg --token hush"},
+    }})  # fmt: skip
+    code, out, err = await check(file)
+    assert (code, err) == (1, "")
+    assert f"unreachable  dead: {sys.executable} ended with exit code 3: cannot start 3" in out
+    assert "unreachable  missing: nonsense can't be started: the command nonsense was not found: install it" in out
+    assert (
+        "unreachable  line: npx -y @scope/pkg --token [redacted] can't be started: the command is a whole command line: write "
+        '"command": "npx", "args": ["-y", "@scope/pkg", "--token", "[redacted]"]' in out
+    )
+    assert "-32603" not in out
+    assert "in 0 s" not in out
 
 
 async def test_run_checks_first_where_it_is_told_to(tmp_path: Path, alpha: ScriptedServer) -> None:

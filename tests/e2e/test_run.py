@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import pty
 import re
 import signal
 import socket
+import sys
 import termios
 from contextlib import suppress
 from pathlib import Path
@@ -206,6 +208,36 @@ async def test_output_and_logs_on_a_full_disk(tmp_path: Path, alpha: ScriptedSer
             process.terminate()
         async with asyncio.timeout(30):
             await process.wait()
+
+
+async def test_a_server_that_starts_late_is_told_of(tmp_path: Path) -> None:
+    """And of what a script reads, nothing is an access log."""
+    ready = tmp_path / "ready"
+    command = [sys.executable, "-S", "-E", str(ROOT / "tests" / "support" / "stdio_server.py")]
+    file = write(tmp_path, {"servers": {
+        "late": {"command": [*command, "when", str(ready)], "discovery_timeout": "3s"},
+        "dead": {"command": [*command, "exit", "3"]},
+    }}, "gateway.yaml")  # fmt: skip
+    async with running(file, "--port", "0", "--json", "--workers", "1") as process:
+        announcement = await announced(process)
+        assert [server["state"] for server in announcement["servers"]] == ["starting", "failed"]
+        assert announcement["servers"][0]["problem"].startswith("is still starting, since ")
+        assert announcement["servers"][1]["problem"].startswith("ended with exit code 3: cannot start 3")
+        ready.touch()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        async with asyncio.timeout(60):
+            joined = json.loads(await process.stdout.readline())["server"]
+        assert (joined["name"], joined["state"], joined["problem"]) == ("late", "ready", None)
+        async with aiohttp.ClientSession() as http:
+            client = TestClient(announcement["url"], http)
+            session = await client.initialize()
+            assert (await client.call(session, "late__pid")).result
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            out, err = await process.communicate()
+    assert out == b""
+    assert b'"gen_ai.tool.name":"pid"' in err
 
 
 def take_terminal() -> None:

@@ -15,6 +15,7 @@ from mcp_extproc.bridge.peer import Inbox, NotRead
 from mcp_extproc.bridge.places import Places
 from mcp_extproc.bridge.pool import Member, Pool, Session
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing
+from mcp_extproc.contract import BRIDGE_HEADER
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope
@@ -177,6 +178,34 @@ async def test_a_child_that_does_not_answer_fails_once() -> None:
     answers = await asyncio.gather(*(pool.open(initialize()) for _ in range(5)), return_exceptions=True)
     assert all("has not answered within" in str(answer) for answer in answers)
     assert pool._backoff._failures == 1
+    await pool.end()
+
+
+async def test_nobody_waits_for_a_server_that_failed_to_start_and_may_fail_again() -> None:
+    """They are told why. It goes on starting, for whoever asks then."""
+    dead, late = Player(), Player()
+    dead.ending_text = "ended with exit code 1: no such package"
+    dead.ended.set()
+    pool = pool_of(dead, late, spares=0, longest_pause=0.0, doubted_within=0.0)
+    with pytest.raises(McpError, match=r"ended with exit code 1: no such package$"):
+        await pool.open(initialize())
+    with pytest.raises(McpError, match=r"exit code 1: no such package; it is being started again$") as refused:
+        await pool.open(initialize())
+    assert BRIDGE_HEADER not in dict(refused.value.headers), "nobody waits for it to join"
+    await late.answer()
+    id, _ = await pool.open(initialize())
+    assert pool.session(id) is not None
+    await pool.end()
+
+
+async def test_a_pause_is_said_in_whole_seconds() -> None:
+    dead = Player()
+    dead.ended.set()
+    pool = pool_of(dead, spares=0)
+    with pytest.raises(McpError):
+        await pool.open(initialize())
+    with pytest.raises(McpError, match=r"it is started again in 1 s$"):
+        await pool.open(initialize())
     await pool.end()
 
 

@@ -23,7 +23,7 @@ from mcp_extproc.bridge.child import Child
 from mcp_extproc.bridge.messages import read
 from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import StdioServer, Told
-from mcp_extproc.contract import STARTING_HEADER
+from mcp_extproc.contract import BRIDGE_HEADER, IS_STARTING
 from mcp_extproc.mcp.sse import SseParser
 from tests.support.processes import children_of, gone, is_alive
 from tests.support.waiting import PATIENCE, eventually
@@ -477,7 +477,7 @@ async def test_a_server_that_is_late(tmp_path: Path) -> None:
         assert answer["error"]["message"] == "The server s is still starting, since 0 s"
         assert "data" not in answer["error"]
         async with stage.client().request("POST", {"jsonrpc": "2.0", "id": 1, "method": "initialize"}) as got:
-            assert got.headers[STARTING_HEADER] == "true"
+            assert got.headers[BRIDGE_HEADER] == IS_STARTING
         [pid] = children_of(os.getpid())
         ready.touch()
         client = stage.client()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mcp_extproc.check.report import report
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.gateway.legs import Failed, Listed, Opened
+from mcp_extproc.gateway.legs import STARTING, Failed, Listed, Opened
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams.probe import Survey
 
@@ -29,3 +29,13 @@ def test_the_report_of_servers_that_fail() -> None:
         ("unreachable", "a"), ("list_cut_short", "b"), ("list_failed", "b"),
     ]  # fmt: skip
     assert told.problems[0].text == "localhost:80 is unreachable (X): nobody listens there"
+    assert [server.state for server in told.servers] == ["failed", "ready"]
+
+
+def test_a_server_that_is_still_starting_has_not_failed() -> None:
+    starting = [Survey("a", Failed("a", STARTING, "is still starting, since 120 s"), {})]
+    told = report(CONFIG, starting, {})
+    assert [server.state for server in told.servers] == ["starting"]
+    assert [(problem.kind, problem.text) for problem in told.problems] == [
+        ("starting", "localhost:80 is still starting, since 120 s")
+    ]

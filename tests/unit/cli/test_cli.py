@@ -124,6 +124,20 @@ def test_validate_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:
     }
 
 
+def test_validate_says_what_to_write_instead_of_a_command_line(tmp_path: Path) -> None:
+    program = tmp_path / "my server"
+    program.touch(mode=0o755)
+    file = tmp_path / "mcp-servers.json"
+    line = {"command": "npx -y @scope/pkg --token hush"}
+    file.write_text(json.dumps({"mcpServers": {"line": line, "fine": {"command": str(program)}}}))
+    done = run("validate", str(file), "--json")
+    assert done.exit_code == 0
+    args = '["-y", "@scope/pkg", "--token", "[redacted]"] (in YAML, all of it in the list command)'
+    assert json.loads(done.stdout)["warnings"] == [
+        f'mcpServers.line.command is a whole command line: write "command": "npx", "args": {args}'
+    ]
+
+
 def test_validate_warns_of_files_that_envoy_could_not_read_here(tmp_path: Path) -> None:
     """Where it is checked need not be where it is served."""
     file = tmp_path / "gateway.yaml"

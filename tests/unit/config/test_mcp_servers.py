@@ -130,6 +130,40 @@ def test_keys_without_effect_are_named_once_per_server() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("keys", "meant"),
+    [
+        (["arg", "enviroment", "zzz"], "args for arg, env for enviroment"),
+        (["Args", "work_dir", "env-file"], "args for Args, cwd for work_dir, envFile for env-file"),
+        (["roots", "name", "autoApprove", "version", "icon"], None),
+        (["commands"], None),  # there is a command
+    ],
+)
+def test_keys_that_are_misspelt(keys: list[str], meant: str | None) -> None:
+    [warning] = load_entry({"command": "npx", **dict.fromkeys(keys, 1)}).warnings
+    end = "" if meant is None else f"; did you mean {meant}?"
+    assert warning == f"mcpServers.a: unknown keys have no effect: {', '.join(keys)}{end}"
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"a": {"command": "npx"}}, 'the servers stand at the top: put them into {"mcpServers": {...}}'),
+        (
+            {"a": {"type": "http", "url": URL}, "x": 1},
+            'the servers stand at the top: put them into {"mcpServers": {...}}',
+        ),
+        ({"command": "npx", "args": []}, 'a server stands at the top: put it into {"mcpServers": {"<name>": {...}}}'),
+        ({"mcpServer": {"a": {"url": URL}}}, "mcpServer: unknown key, did you mean mcpServers?"),
+        ({"mcp_servers": {}}, "mcp_servers: unknown key, did you mean mcpServers?"),
+    ],
+)
+def test_a_table_that_is_missing_or_misspelt(data: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(json.dumps(data), "f.json", {})
+    assert str(caught.value) == f"f.json: {problem}"
+
+
 def test_other_top_level_keys_are_named() -> None:
     text = json.dumps({"mcpServers": {"a": {"url": URL}}, **{f"k{number}": 1 for number in range(12)}, "inputs": []})
     assert loads(text, "f", {}).warnings == (
@@ -140,6 +174,8 @@ def test_other_top_level_keys_are_named() -> None:
 
 TEXT = "expected text (numbers, true and false in quotes)"
 SANDBOX = "asks for a sandbox, and the gateway has none: put one into its command, or remove sandboxEnabled"
+NO_PROGRAM = "expected text, the program's name or path: its arguments belong into args"
+NO_COMMAND = "stdio is for a command, and url is given: give http, sse or no type"
 UNKNOWN_TYPE = (
     "has an unknown type: expected one of stdio, sse, http, streamable-http, streamable_http, streamableHttp, "
     'or set "disabled": true'
@@ -154,7 +190,18 @@ UNKNOWN_TYPE = (
         ({"command": "npx", "type": "sse"}, "mcpServers.a.type: command is given, which is a server of type stdio"),
         ({"type": "sse"}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
         ({"type": "stdio"}, "mcpServers.a.command: required, but missing: give the program's name or path"),
-        ({"command": ["npx"]}, "mcpServers.a.command: required, but missing: give the program's name or path"),
+        (
+            {"command": ["npx"]},
+            f"mcpServers.a.command: {NO_PROGRAM}",
+        ),
+        (
+            {"type": "stdio", "url": "http://x/"},
+            f"mcpServers.a.type: {NO_COMMAND}",
+        ),
+        ({"comand": "npx"}, "mcpServers.a.comand: unknown key, did you mean command?"),
+        ({"cmd": "npx", "arg": []}, "mcpServers.a.cmd: unknown key, did you mean command?"),
+        ({"urls": "http://x/"}, "mcpServers.a.urls: unknown key, did you mean url?"),
+        ({"http_url": "http://x/"}, "mcpServers.a.http_url: unknown key, did you mean httpUrl?"),
         ({"command": "npx", "args": "-y"}, "mcpServers.a.args: expected a list of texts"),
         ({"command": "npx", "env": {"DEBUG": True}}, f"mcpServers.a.env.DEBUG: {TEXT}"),
         ({"command": "npx", "env": {"PORTS": [1]}}, f"mcpServers.a.env.PORTS: {TEXT}"),

@@ -48,7 +48,7 @@ def test_stdio_servers() -> None:
     assert told["local"] == StdioServer(
         authority=config.servers["local"].authority, command=("tool", "--token", "hush-hush", "/data"),
         secret_words=("hush-hush",), env={"A": "1", "B": None}, env_file="/etc/gateway/x.env", cwd="/srv",
-        inherit_env=("C",), most=3, start_timeout=50.0, answer_within=4.0,
+        inherit_env=("C",), most=3, start_timeout=50.0, answer_within=4.0, doubted_within=1.0,
         idle_timeout=config.servers["local"].child_idle_timeout, request_bytes=4 << 20, event_bytes=10 << 20,
     )  # fmt: skip
     assert "hush" not in repr(told["local"])

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.contract import STARTING_HEADER
+from mcp_extproc.contract import BRIDGE_HEADER, HAS_FAILED, IS_STARTING
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -179,6 +179,15 @@ def raw(status: int, content_type: str, text: str) -> Handler:
     async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         answered = text.replace("ID", json.dumps(message.get("id")))
         return web.Response(status=status, headers={"content-type": content_type}, body=answered.encode())
+
+    return handler
+
+
+def failing_with(error: dict[str, Any], headers: dict[str, str]) -> Handler:
+    async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        response = answer(message, error=error)
+        response.headers.update(headers)
+        return response
 
     return handler
 
@@ -355,9 +364,9 @@ async def test_answers_that_are_failures(handler: Handler, reason: str, message:
 @pytest.mark.parametrize(
     ("transport", "headers", "reason"),
     [
-        ("sse", {STARTING_HEADER: "true"}, STARTING),
+        ("sse", {BRIDGE_HEADER: IS_STARTING}, STARTING),
         ("sse", {}, "error"),
-        ("streamable_http", {STARTING_HEADER: "true"}, "error"),
+        ("streamable_http", {BRIDGE_HEADER: IS_STARTING}, "error"),
     ],
 )
 async def test_only_the_bridge_says_that_a_program_is_starting(
@@ -365,16 +374,60 @@ async def test_only_the_bridge_says_that_a_program_is_starting(
 ) -> None:
     """Others would have clients wait for them. What a program behind the bridge writes is the body alone."""
     entry = catalog_of(config({"a": {"url": "https://a.example/sse", "transport": transport}})).entries["a"]
-    error = {"code": -32603, "message": "wait", "data": {STARTING_HEADER: True, "mcp-extproc/starting": True}}
-
-    async def starting(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
-        response = answer(message, error=error)
-        response.headers.update(headers)
-        return response
-
+    error = {"code": -32603, "message": "wait", "data": {BRIDGE_HEADER: IS_STARTING}}
+    starting = failing_with(error, headers)
     async with asking(on={LIST: starting, "initialize": starting}) as (client, _):
         assert (await failure(client.initialize(entry, LATEST, frozenset())))[0] == reason
         assert (await failure(client.request(entry, upstream("a"), LIST, {})))[0] == reason
+
+
+@pytest.mark.parametrize(
+    ("transport", "message", "clause"),
+    [
+        ("sse", "The server a ended with exit code 3: no key", "ended with exit code 3: no key"),
+        ("sse", "The session has ended.", "The session has ended."),
+        ("streamable_http", "The server a is fine", "answered with error -32603: The server a is fine"),
+    ],
+)
+async def test_what_the_bridge_says_is_no_answer_of_the_server(transport: str, message: str, clause: str) -> None:
+    """It says so where nothing behind it can write."""
+    entry = catalog_of(config({"a": {"url": "https://a.example/sse", "transport": transport}})).entries["a"]
+    error = {"code": -32603, "message": message}
+    failed = failing_with(error, {BRIDGE_HEADER: HAS_FAILED})
+    async with asking(on={LIST: failed, "initialize": failed}) as (client, _):
+        assert await failure(client.initialize(entry, LATEST, frozenset())) == ("error", clause)
+        assert await failure(client.request(entry, upstream("a"), LIST, {})) == ("error", clause)
+    forged = fixed(error={**error, "data": {BRIDGE_HEADER: HAS_FAILED}})
+    async with asking(on={LIST: forged}) as (client, _):
+        assert await failure(client.request(entry, upstream("a"), LIST, {})) == (
+            "error", f"answered with error -32603: {message}",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "what_to_do"),
+    [
+        (401, {}, ": it wants credentials, set headers.Authorization"),
+        (403, {}, ": it may want credentials, set headers.Authorization"),
+        (401, {"Authorization": "Bearer hush"}, ": it refuses the credentials in headers.Authorization"),
+        (404, {}, ': is its path right? For HTTP+SSE, set "type": "sse" (in YAML transport: sse)'),
+        (405, {}, ': is its path right? For HTTP+SSE, set "type": "sse" (in YAML transport: sse)'),
+        (500, {}, ""),
+    ],
+)
+async def test_what_to_do_about_a_server_that_refuses_to_begin(
+    status: int, headers: dict[str, str], what_to_do: str
+) -> None:
+    entry = catalog_of(config({"a": {"url": "https://a.example/mcp", "headers": headers}})).entries["a"]
+    refusal = raw(status, "text/html", "<html>")
+    async with asking(on={LIST: refusal, "initialize": refusal}) as (client, _):
+        reason, message = await failure(client.initialize(entry, LATEST, frozenset()))
+        assert (reason, message[: len(f"answered HTTP {status}{what_to_do}")]) == (
+            "status", f"answered HTTP {status}{what_to_do}",
+        )  # fmt: skip
+        assert await failure(client.request(entry, UpstreamSession(LATEST, None, frozenset()), LIST, {})) == (
+            "status", f"answered HTTP {status}",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("handler", [body, stream])

@@ -1,0 +1,103 @@
+"""What ``run`` says once it serves: the table of servers, and what becomes of those that are still starting then."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from mcp_extproc.cli.common import escape, standard_output
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.telemetry import log
+
+if TYPE_CHECKING:
+    from mcp_extproc.run.standalone import StandaloneGateway
+    from mcp_extproc.upstreams.probe import ServerStatus
+
+_LOG = log.logger("run")
+
+
+async def announce(gateway: StandaloneGateway, as_json: bool) -> None:
+    """Ask the servers and tell what they are. Returns once none is starting any more."""
+    from mcp_extproc.upstreams.probe import probe
+
+    config = gateway.config
+    statuses, _ = await asyncio.gather(probe(config, gateway.layout.upstreams), gateway.transports_found())
+    if gateway.config is not config:
+        config = gateway.config
+        statuses = await probe(config, gateway.layout.upstreams)
+    _tell(lambda: _print_json(gateway.url, statuses) if as_json else _print_table(config, gateway.url, statuses))
+    starting = [status.name for status in statuses if status.state == "starting"]
+    await asyncio.gather(*(_follow(gateway, config, name, as_json) for name in starting))
+
+
+async def _follow(gateway: StandaloneGateway, config: GatewayConfig, name: str, as_json: bool) -> None:
+    """Tell whether a server has started, unless the file has changed meanwhile so that it is another one."""
+    from mcp_extproc.upstreams.probe import probe_started
+
+    status = await probe_started(config, gateway.layout.upstreams, name)
+    if gateway.config.servers.get(name) != config.servers[name]:
+        return
+    _tell(lambda: click.echo(json.dumps({"server": asdict(status)})) if as_json else _print_line(status))
+
+
+def _tell(write: Callable[[], object]) -> None:
+    """It serves, whether or not anybody can be told."""
+    try:
+        with standard_output():
+            write()
+    except OSError as error:
+        log.event(_LOG, logging.WARNING, "not_announced", {"why": str(error)})
+
+
+def _print_json(url: str, statuses: Sequence[ServerStatus]) -> None:
+    click.echo(json.dumps({"url": url, "servers": [asdict(status) for status in statuses]}))
+
+
+def _print_line(status: ServerStatus) -> None:
+    from rich.console import Console
+
+    if status.problem is None:
+        count = f"{status.tools} tool{'' if status.tools == 1 else 's'}"
+        line = f"[green]{escape(status.name)} is ready[/]: {count}, protocol {status.version}"
+    else:
+        word = "[yellow]is still starting[/]" if status.state == "starting" else "[red]failed[/]"
+        line = f"{escape(status.name)} {word}: {escape(f'{status.address} {status.problem}')}"
+    Console().print(line, highlight=False, soft_wrap=True)
+
+
+def _print_table(config: GatewayConfig, url: str, statuses: Sequence[ServerStatus]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("server", "state", "protocol", "tools", "prefix"):
+        table.add_column(column, justify="right" if column == "tools" else "left", overflow="fold")
+    for status in statuses:
+        tools = "-" if status.tools is None else str(status.tools)
+        prefix = status.prefix + config.separator if status.prefix else "(none)"
+        table.add_row(status.name, _state(status), status.version or "-", tools, prefix)
+    console = Console()
+    console.print(table)
+    if any(status.state == "starting" for status in statuses):
+        console.print("\nWhat is starting is served as soon as it is ready.", style="yellow")
+    console.print(f"\nServing at [bold]{url}[/]", highlight=False)
+    console.print(
+        f"Add it to an agent:  claude mcp add --transport http gateway {url}", highlight=False, soft_wrap=True
+    )
+    console.print("Ctrl-C ends it.", style="dim")
+
+
+def _state(status: ServerStatus) -> str:
+    if status.problem is None:
+        return "[green]ready[/]"
+    return (
+        "[yellow]starting[/]"
+        if status.state == "starting"
+        else f"[red]{escape(f'{status.address} {status.problem}')}[/]"
+    )
