@@ -3,7 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Whoever waits at a terminal sees what is done, which takes a minute the first time
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+SAY := $(if $(QUIET),@:,@echo)
+PIP := $(BIN)/python -m pip $(QUIET) --disable-pip-version-check
 MADE := $(VENV)/.made
 RUN := $(VENV)/.run
 READY := $(VENV)/.ready
@@ -30,6 +33,7 @@ help: ## Show this help
 
 $(MADE):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(SAY) "The first time: making the virtual environment $(VENV), and installing into it"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade pip
 	@touch $@

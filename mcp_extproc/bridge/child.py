@@ -23,6 +23,7 @@ from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, Said, plain
 from mcp_extproc.bridge.spec import StdioServer
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers
+from mcp_extproc.secret_values import secret_variables
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.turns import Turns
@@ -140,8 +141,8 @@ class Child:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
             raise NotStarted(why or "unknown reason") from None
-        named = (variables[name] for name in spec.inherit_env if name in variables)
-        redact = Redactor((*own.values(), *named, *spec.secret_words), "")
+        named = {name: variables[name] for name in spec.inherit_env if name in variables}
+        redact = Redactor((*secret_variables({**named, **own}), *spec.secret_words), "")
         child = cls(process, mark, spec, redact, reports, turns, inbox)
         child._begin()
         reports.event(logging.DEBUG, "child_started", {"pid": child.pid})

@@ -35,7 +35,7 @@ _DECORATION = " \t│╰─▶"
 _TRACEBACK = "Traceback (most recent call last):"
 
 _SENTENCE_WORDS = 4
-"""Fewer are no reason in themselves: ``code E404``."""
+"""Fewer are no reason in themselves: ``code ENOENT``."""
 
 
 def plain(text: str) -> str:

@@ -21,7 +21,6 @@ from mcp_extproc.cli.options import ENVOY, PORT, STRICT
 from mcp_extproc.cli.serve import work_of
 from mcp_extproc.config import EnvoysSource, FileSource, Loaded, Source
 from mcp_extproc.config.agents.places import AGENTS
-from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
 
@@ -128,23 +127,25 @@ def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool,
 
 
 async def _run(gateway: StandaloneGateway, as_json: bool) -> None:
-    stopped, tasks = until_told_to_stop(gateway.reload_soon), Tasks(_LOG)
+    stopped = until_told_to_stop(gateway.reload_soon)
     # No spinner: it would be broken by the workers' log, and takes standard output for itself.
     _progress("Starting Envoy and the gateway")
     if not await has_started(gateway, stopped):
         return
     try:
         _progress("Connecting to the servers")
-        tasks.start("announce", announce(gateway, as_json))
-        ended = asyncio.create_task(gateway.wait())
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        announcing, ended = asyncio.create_task(announce(gateway, as_json)), asyncio.create_task(gateway.wait())
+        await asyncio.wait({announcing, ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if announcing.done():
+            announcing.result()
+            await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        announcing.cancel()
         if ended.done():
             await ended
         ended.cancel()
         with suppress(OSError):  # the terminal is closed
             click.secho("Stopping", dim=True, err=True)
     finally:
-        await tasks.close()
         await gateway.__aexit__(None, None, None)
 
 

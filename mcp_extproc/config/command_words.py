@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from mcp_extproc.secret_values import SECRETIVE, is_named_secret, reads_like_words
+
 _SHORTEST: Final = 8
 """Shorter words are more often ordinary ones."""
 
@@ -20,9 +22,6 @@ _NAME: Final = re.compile(
 )
 """Of a package or an image, with its version, or of a variable; or a word. A key has capitals, or digits in many places."""
 
-_SECRETIVE: Final = re.compile(r"key|token|secret|pass|pwd|auth|cred|bearer", re.IGNORECASE)
-"""In names of what is no word that tells commands apart, however short."""
-
 _RUNS_CODE: Final = re.compile(
     r"-\w{0,3}[ceE]|--(?:eval|print|exec|command|call|split-string|require|import|(?:experimental-)?loader|from|with|package)=?"
 )
@@ -31,7 +30,7 @@ _CODE: Final = re.compile(r"[\s;|&()<>`]")
 """In values that are more than a word."""
 _URL: Final = re.compile(r"[A-Za-z][\w+.-]*://\S*")
 _CREDENTIALS: Final = re.compile(r"(?:Bearer|Basic) \S+", re.IGNORECASE)
-_NAME_IN_CODE: Final = rf"[\w-]{{0,64}}?(?:{_SECRETIVE.pattern})[\w-]{{0,64}}"
+_NAME_IN_CODE: Final = rf"[\w-]{{0,64}}?(?:{SECRETIVE.pattern})[\w-]{{0,64}}"
 _SECRET_IN_CODE: Final = re.compile(
     rf"((?<![\w-])(?:{_NAME_IN_CODE}=|--{_NAME_IN_CODE}\s|(?:Bearer|Basic)\s)[\"']?)[\w.+-]{{8,}}|(://)[^/\s@]+(?=@)",
     re.IGNORECASE,
@@ -61,8 +60,9 @@ class _Word(NamedTuple):
 
 
 def secret_words(command: Sequence[str]) -> Iterator[str]:
-    """Values among the arguments of a command: what stands behind ``=`` in an argument, or follows a long option, or reads
-    like no name. Options themselves and paths are none, nor is what is shorter than eight characters.
+    """Values among the arguments of a command: what stands behind ``=`` in an argument, or follows a long option, unless it
+    reads like words and no name says that it is secret; and what reads like no name. Options themselves and paths are none,
+    nor is what is shorter than eight characters.
 
     >>> list(secret_words(["npx", "-y", "@scope/server-x", "--api-key", "open-sesame", "--token=hush-hush", "/data/2024", "db://u:pw@h"]))
     ['open-sesame', 'hush-hush', 'db://u:pw@h']
@@ -129,7 +129,7 @@ def _is_code(word: _Word) -> bool:
         return not _ASSIGNMENT.fullmatch(text) or word.start.startswith("-") or bool(_CODE.search(word.value))
     if _URL.fullmatch(word.value) or _CREDENTIALS.fullmatch(word.value):
         return False
-    if word.named_by.startswith("-") and re.search(rf"{_SECRETIVE.pattern}|header|^-H$", word.named_by, re.IGNORECASE):
+    if word.named_by.startswith("-") and re.search(rf"{SECRETIVE.pattern}|header|^-H$", word.named_by, re.IGNORECASE):
         return False
     return bool(re.search(r"[\s()]", word.value))
 
@@ -146,16 +146,22 @@ def _arguments(command: Sequence[str]) -> Iterator[_Word]:
         start, value = ("", word) if assigned is None else assigned.groups()
         named_by = start or (before if before.startswith("--") else "")
         is_option = not start and word.startswith("-")
-        ordinary = is_option or _PATH.match(value) or (not named_by and _NAME.fullmatch(value))
+        ordinary = is_option or _PATH.match(value) or _is_word(value, named_by)
         option = before if before.startswith("-") else ""
         yield _Word(start, value, named_by or option, not ordinary, option)
         before = "" if start else word
 
 
+def _is_word(value: str, named_by: str) -> bool:
+    if not named_by:
+        return _NAME.fullmatch(value) is not None
+    return reads_like_words(value) and not is_named_secret(named_by)
+
+
 def _shown(word: _Word) -> str:
     if _VARIABLE.fullmatch(word.value):
         return word.start + _VARIABLE.sub(r"${\1}", word.value)
-    if _SECRETIVE.search(word.named_by) and not word.value.startswith("-"):
+    if SECRETIVE.search(word.named_by) and not word.value.startswith("-"):
         return word.start + _HIDDEN
     if not word.may_be_secret or len(word.value) < _SHORTEST:
         return word.start + word.value

@@ -38,6 +38,7 @@ from mcp_extproc.config.resilience import (
 )
 from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.values import HeaderName, HeaderValue, Regex, Seconds, Size, WholeNumber, freeze
+from mcp_extproc.secret_values import secret_variables
 
 # Clients (Claude Code, Cursor) limit a tool's whole name to 64 characters out of these, so a server's name has to leave
 # room; the dot is legal in MCP (2025-11-25 server/tools, Tool Names).
@@ -482,9 +483,9 @@ class Server(Model):
     def secrets(self) -> tuple[str, ...]:
         """Configured values that may be secret, and that the server knows: what it writes may repeat them."""
         words = [word.get_secret_value() for word in self.command or ()]
-        given = (*self.headers.values(), *self.env.values())
-        values = [value.get_secret_value() for value in given if value is not None]
-        return (*values, *secret_words(words))
+        headers = [value.get_secret_value() for value in self.headers.values()]
+        env = {name: value.get_secret_value() for name, value in self.env.items() if value is not None}
+        return (*headers, *secret_variables(env), *secret_words(words))
 
     @property
     def uses_tls(self) -> bool:

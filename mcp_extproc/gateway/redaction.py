@@ -8,16 +8,22 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
+from mcp_extproc.secret_values import reads_like_words
+
 REDACTED = "[redacted]"
 
 _SHORTEST = 4
 """What is shorter keeps nothing secret, and would be found in ordinary words."""
 
 _LONG = 8
-"""From this length on a secret is found inside of words, too. A shorter one may be part of many words."""
+"""From this length on a secret is found inside of words, too. A shorter one may be part of many words, and one that is a word
+itself part of many names."""
 
 _LONG_SEGMENT = 16
 """Parts of a path from this length on may be a key."""
+
+_WORDS_OF_CREDENTIALS = 2
+"""A scheme, and the credentials."""
 
 _SCHEMES = frozenset({"apikey", "basic", "bearer", "digest", "key", "token"})
 
@@ -54,7 +60,9 @@ class Redactor:
 def _of_value(value: str) -> Iterator[str]:
     yield value
     words = value.split()
-    yield from (word for word in words if word.lower() not in _SCHEMES)
+    # Of a sentence, only words are left that are not in all others, too.
+    is_sentence = len(words) > _WORDS_OF_CREDENTIALS
+    yield from (word for word in words if word.lower() not in _SCHEMES and not (is_sentence and reads_like_words(word)))
     if len(words) == 2 and words[0].lower() == "basic":
         try:
             pair = base64.b64decode(words[1], validate=True).decode()
@@ -73,4 +81,10 @@ def _of_path(path: str) -> Iterator[str]:
 
 
 def _anywhere(secret: str) -> str:
-    return re.escape(secret) if len(secret) >= _LONG else rf"(?<!\w){re.escape(secret)}(?!\w)"
+    text = re.escape(secret)
+    if len(secret) >= _LONG:
+        return text
+    if reads_like_words(secret):
+        # The name of a package or a file that such a word is part of does not give it away.
+        return rf"(?<![\w@/-])(?<!\w\.){text}(?![\w/-]|\.\w)"
+    return rf"(?<!\w){text}(?!\w)"

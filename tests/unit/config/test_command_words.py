@@ -11,6 +11,11 @@ from mcp_extproc.config.command_words import secret_words, shown_command, whole_
     [
         (["--api-key", "open-sesame", "--verbose-output"], ["open-sesame"]),
         (["--api-key=open-sesame", "next-word"], ["open-sesame"]),
+        (["--name", "filesystem", "--transport=streamable-http", "-e", "MODE=production"], []),
+        (
+            ["--name", "filesystem1", "--pass-phrase", "filesystem", "--pin-code=abcdefgh"],
+            ["filesystem1", "filesystem", "abcdefgh"],
+        ),
         (["-e", "API_TOKEN=open-sesame"], ["open-sesame"]),
         (["sk-ABCDEFGH1234"], ["sk-ABCDEFGH1234"]),
         (["postgresql://me:hush@db/x"], ["postgresql://me:hush@db/x"]),

@@ -25,6 +25,13 @@ BASIC = base64.b64encode(b"alice:open sesame").decode()
         ("prod", "/mcp", "products of prod", "products of [redacted]"),
         ("v", "/mcp?a=b", "v: a=b is no value of v", "v: a=b is no value of v"),
         ("a.c+(", "/mcp", "abcc( a.c+(", "abcc( [redacted]"),
+        # Words are no part of names, either.
+        ("memory", "/mcp", "@x/server-memory/memory.js, memory-x: 'memory'", "@x/server-memory/memory.js, memory-x: '[redacted]'"),
+        ("memory", "/mcp", "k=memory, db://me:memory@host. memory", "k=[redacted], db://me:[redacted]@host. [redacted]"),
+        ("m3mory", "/mcp", "at /m3mory/x-m3mory", "at /[redacted]/x-[redacted]"),
+        ("sesamesesame", "/mcp", "xsesamesesame-y", "x[redacted]-y"),
+        ("say open sesame twice", "/mcp", "open the sesame: say open sesame twice", "open the sesame: [redacted]"),
+        ("Key id=k3y-1234 sig=zzzz9999", "/mcp", "bad id=k3y-1234", "bad [redacted]"),
     ],
 )  # fmt: skip
 def test_what_is_shown(value: str, path: str, text: str, shown: str) -> None:

@@ -1,0 +1,63 @@
+"""Which configured values may be secret, and which are ordinary words: those have to stay readable in what servers write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+SECRETIVE: Final = re.compile(r"key|token|secret|pass|pwd|auth|cred|bearer", re.IGNORECASE)
+"""In names of what is secret, however it reads."""
+
+_ALSO_SECRETIVE: Final = re.compile(
+    r"private|cookie|session|sign|licen[cs]e|dsn|(?:^|[_-])(?:pw|pin|otp|code|salt|pat|sid)(?:[_-]|$)", re.IGNORECASE
+)
+"""In names of variables and options, of which more are ordinary words."""
+
+_WORD: Final = r"(?:[A-Z]?[a-z]+|[A-Z]+)"
+_WORDS: Final = re.compile(rf"{_WORD}(?:[-_.,:/]{_WORD})*+")
+_LONGEST: Final = 15
+"""Of ordinary words. What is longer may be a pass phrase."""
+
+_NUMBER: Final = re.compile(r"\d{1,5}(?:\.\d{1,3})?")
+"""A port, a size, a part. Longer ones may be a code, or an account."""
+
+_PLACE: Final = re.compile(r"(?:https?://[\w.-]+(?::\d+)?(?=/|$)|(?:\.{0,2}|~)(?=/))([\w./ -]*)")
+"""A path, or a URL without a user and a query."""
+
+_LONG_SEGMENT: Final = 16
+"""Parts of a path from this length on may be a key, unless they are words."""
+
+
+def is_named_secret(name: str) -> bool:
+    """Whether the value of a variable or an option with this name is secret."""
+    return bool(SECRETIVE.search(name) or _ALSO_SECRETIVE.search(name))
+
+
+def reads_like_words(value: str) -> bool:
+    """Whether a value is one or a few ordinary words: no digits, and not long.
+
+    >>> [reads_like_words(text) for text in ("memory", "Europe/Berlin", "hunter2", "correct-horse-battery")]
+    [True, True, False, False]
+    """
+    return len(value) <= _LONGEST and _WORDS.fullmatch(value) is not None
+
+
+def secret_variables(variables: Mapping[str, str]) -> Iterator[str]:
+    """The values among these variables that may be secret: all with a name that says so, and others unless they are ordinary
+    words, short numbers or places.
+
+    >>> list(secret_variables({"TOKEN": "memory", "LEVEL": "debug", "PORT": "3000", "DATA": "/srv/data", "X": "k3y-9fA1"}))
+    ['memory', 'k3y-9fA1']
+    """
+    return (value for name, value in variables.items() if is_named_secret(name) or not _is_ordinary(value))
+
+
+def _is_ordinary(value: str) -> bool:
+    if not value or reads_like_words(value) or _NUMBER.fullmatch(value):
+        return True
+    place = _PLACE.fullmatch(value)
+    return place is not None and all(
+        len(part) < _LONG_SEGMENT or all(map(reads_like_words, re.split("[-_. ]", part)))
+        for part in place[1].split("/")
+    )
