@@ -32,6 +32,8 @@ def main() -> None:
     file = arguments.pop(0) if arguments and not arguments[0].startswith("-") else str(EXAMPLES / "gateway.yaml")
     with ExitStack() as running:
         try:
+            if sys.stderr.isatty():
+                print("Starting the sample servers", file=sys.stderr)
             # Started in parallel, because importing the SDK takes a moment.
             servers = {name: running.enter_context(started(name)) for name in ("notes", "dates")}
             for name, server in servers.items():

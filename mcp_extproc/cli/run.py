@@ -86,6 +86,8 @@ def run(
     served = served_from(source, port)
     served.require_servers()
     try:
+        # No spinner: it would be broken by the workers' log, and takes standard output for itself.
+        _progress("Starting Envoy and the gateway")
         envoy = supported_envoy(envoy_path)
         if checks and not _checked(served, envoy):
             sys.exit(1)
@@ -128,8 +130,6 @@ def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool,
 
 async def _run(gateway: StandaloneGateway, as_json: bool) -> None:
     stopped = until_told_to_stop(gateway.reload_soon)
-    # No spinner: it would be broken by the workers' log, and takes standard output for itself.
-    _progress("Starting Envoy and the gateway")
     if not await has_started(gateway, stopped):
         return
     try:

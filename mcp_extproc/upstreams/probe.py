@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -96,7 +96,13 @@ async def survey(
             CloseLeg(name, ref, deadline=entries[name].discovery_timeout) for name, ref in refs.items()
         ])  # fmt: skip
         await legs.close()
-    return [Survey(o.server, o, lists[o.server]) for o in opened if isinstance(o, Opened | Failed)]
+    return [Survey(o.server, _judged(config, o), lists[o.server]) for o in opened if isinstance(o, Opened | Failed)]
+
+
+def _judged(config: GatewayConfig, opened: Opened | Failed) -> Opened | Failed:
+    """For a command the bridge answers in time. Where it does not, it has only been started itself."""
+    is_late = isinstance(opened, Failed) and opened.reason == "timeout"
+    return replace(opened, reason=STARTING) if is_late and config.servers[opened.server].command is not None else opened
 
 
 async def survey_started(config: GatewayConfig, upstreams: Address, kinds: Sequence[str], name: str) -> Survey:

@@ -215,13 +215,12 @@ async def test_a_server_that_starts_late_is_told_of(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     command = [sys.executable, "-S", "-E", str(ROOT / "tests" / "support" / "stdio_server.py")]
     file = write(tmp_path, {"servers": {
-        "late": {"command": [*command, "when", str(ready)], "discovery_timeout": "3s"},
+        "late": {"command": [*command, "when", str(ready)], "discovery_timeout": "2s"},
         "dead": {"command": [*command, "exit", "3"]},
     }}, "gateway.yaml")  # fmt: skip
     async with running(file, "--port", "0", "--json", "--workers", "1") as process:
         announcement = await announced(process)
         assert [server["state"] for server in announcement["servers"]] == ["starting", "failed"]
-        assert announcement["servers"][0]["problem"].startswith("is still starting, since ")
         assert announcement["servers"][1]["problem"].startswith("ended with exit code 3: cannot start 3")
         ready.touch()
         assert process.stdout is not None

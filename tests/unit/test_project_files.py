@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,29 @@ def recipe(target: str) -> list[str]:
     found = re.search(rf"^{target}:[^\n]*\n((?:\t[^\n]*\n)*)", MAKEFILE, re.MULTILINE)
     assert found is not None
     return [line.strip().replace("$(BIN)", ".venv/bin") for line in found[1].splitlines()]
+
+
+def planned(target: str, folder: Path, stderr: int) -> str:
+    """What make would do for a target in a fresh checkout, with such a standard error."""
+    command = ["make", "--no-print-directory", "-n", target, f"VENV={folder / 'venv'}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, check=True
+    ).stdout
+
+
+def test_the_first_run_shows_what_it_does_to_those_who_wait_at_a_terminal(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    try:
+        shown = planned("run", tmp_path, slave)
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert re.search(r'^echo "The first time: ', shown, re.MULTILINE)
+    assert "pip  --disable" in shown
+    piped = planned("run", tmp_path, subprocess.DEVNULL)
+    assert not re.search(r"^echo", piped, re.MULTILINE)
+    assert [line for line in piped.splitlines() if " -m pip " in line and "--quiet" not in line] == []
 
 
 def paths(target: str) -> set[str]:

@@ -26,7 +26,7 @@ BASIC = base64.b64encode(b"alice:open sesame").decode()
         ("v", "/mcp?a=b", "v: a=b is no value of v", "v: a=b is no value of v"),
         ("a.c+(", "/mcp", "abcc( a.c+(", "abcc( [redacted]"),
         # Words are no part of names, either.
-        ("memory", "/mcp", "@x/server-memory/memory.js, memory-x: 'memory'", "@x/server-memory/memory.js, memory-x: '[redacted]'"),
+        ("memory", "/mcp", "@x/s-memory/memory.js, memory-x: 'memory'", "@x/s-memory/memory.js, memory-x: '[redacted]'"),
         ("memory", "/mcp", "k=memory, db://me:memory@host. memory", "k=[redacted], db://me:[redacted]@host. [redacted]"),
         ("m3mory", "/mcp", "at /m3mory/x-m3mory", "at /[redacted]/x-[redacted]"),
         ("sesamesesame", "/mcp", "xsesamesesame-y", "x[redacted]-y"),

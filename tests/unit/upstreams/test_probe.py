@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import BRIDGE_HEADER, HAS_FAILED, IS_STARTING
 from mcp_extproc.upstreams.probe import probe, probe_started
-from tests.support.scripted import ScriptedServer, answer
+from tests.support.scripted import ScriptedServer, answer, hang
 from tests.unit.gateway.support import config
 
 CONFIG = config({"a": {"url": "https://a.example/sse", "transport": "sse"}})
@@ -50,6 +51,16 @@ async def test_one_that_fails_then_says_why() -> None:
         at = TcpAddress("127.0.0.1", server.port)
         started = await probe_started(CONFIG, at, "a")
         assert (started.state, started.problem) == ("failed", "ended with exit code 1: no key")
+
+
+@pytest.mark.parametrize(
+    ("server", "state"), [({"command": ["x"]}, "starting"), ({"url": "http://a.example/mcp"}, "failed")]
+)
+async def test_a_bridge_that_is_late_itself_is_no_failure_of_the_server(server: dict[str, Any], state: str) -> None:
+    slow = GatewayConfig.model_validate({"servers": {"a": {**server, "discovery_timeout": "10ms"}}})
+    async with ScriptedServer(on={"initialize": hang}) as bridge:
+        [asked] = await probe(slow, TcpAddress("127.0.0.1", bridge.port))
+        assert (asked.state, asked.problem) == (state, "did not answer within 0.01 s")
 
 
 async def test_nobody_waits_longer_than_its_time_for_a_start() -> None:
