@@ -28,7 +28,7 @@ from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.http_sse import speaking_sse
-from mcp_extproc.upstreams.probe import probe
+from mcp_extproc.upstreams.probe import ServerStatus, probe, probe_started
 
 TAKE_SECONDS = 20.0
 """Deadline for Envoy to apply a file. Host names of new servers are resolved within this time."""
@@ -40,6 +40,12 @@ _SAY_SO = 'give it "type": "sse" in mcp-servers.json, or transport: sse in YAML:
 
 
 _LOG = log.logger("config")
+
+
+def _warn_of(status: ServerStatus) -> None:
+    if status.problem is not None:
+        why = f"{status.address} {status.problem}"
+        log.event(_LOG, logging.WARNING, "server_unavailable", {"server": status.name, "why": why})
 
 
 class Refused(Exception):
@@ -154,9 +160,15 @@ class LiveConfig:
         new = {name: server for name, server in config.servers.items() if known.get(name) != server}
         asked = [] if not new else await probe(config.model_copy(update={"servers": new}), self._layout.upstreams)
         for status in asked:
-            if status.problem is not None:
-                why = f"{status.address} {status.problem}"
-                log.event(_LOG, logging.WARNING, "server_unavailable", {"server": status.name, "why": why})
+            if status.state == "starting":
+                self._tasks.start("follow_start", self._warn_unless_it_starts(config, status.name), server=status.name)
+            else:
+                _warn_of(status)
+
+    async def _warn_unless_it_starts(self, config: GatewayConfig, name: str) -> None:
+        status = await probe_started(config, self._layout.upstreams, name)
+        if self.served.config.servers.get(name) == config.servers[name]:
+            _warn_of(status)
 
     async def _watch(self) -> None:
         while True:
