@@ -424,7 +424,10 @@ class Pool:
         assert member.peer is not None
         left = member.asked + self.spec.start_timeout - time.monotonic()
         doubted = self.spec.doubted_within if self._failed_last else None
-        patience = self.spec.answer_within if doubted is None else min(doubted, self.spec.answer_within)
+        patience = self.spec.answer_within
+        if doubted is not None:
+            # One waits for it, and nobody who comes later.
+            patience = min(patience, max(member.asked + doubted - time.monotonic(), 0))
         gone = asyncio.ensure_future(member.peer.ended.wait())
         either: set[asyncio.Future[Any]] = {member.answer, gone}
         try:

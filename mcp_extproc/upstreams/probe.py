@@ -101,8 +101,9 @@ async def survey(
 
 def _judged(config: GatewayConfig, opened: Opened | Failed) -> Opened | Failed:
     """For a command the bridge answers in time. Where it does not, it has only been started itself."""
-    is_late = isinstance(opened, Failed) and opened.reason == "timeout"
-    return replace(opened, reason=STARTING) if is_late and config.servers[opened.server].command is not None else opened
+    if isinstance(opened, Opened) or opened.reason != "timeout" or config.servers[opened.server].command is None:
+        return opened
+    return replace(opened, reason=STARTING)
 
 
 async def survey_started(config: GatewayConfig, upstreams: Address, kinds: Sequence[str], name: str) -> Survey:
