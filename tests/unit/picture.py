@@ -19,6 +19,7 @@ READ_BY_ALL = (
     "tasks",
     "processes",
     "held",
+    "secret_values",
     "slices",
     "__init__",
     "__main__",
