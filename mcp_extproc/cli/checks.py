@@ -143,7 +143,9 @@ def _print_report(loaded: Loaded, report: Report, console: Console) -> None:
 
 def _exit_with_problems(error: ConfigError) -> NoReturn:
     """Print the problems of a configuration as JSON, all of them."""
-    _print_json({"valid": False, "problems": [asdict(problem) for problem in error.problems]})
+    written = [asdict(problem) for problem in error.problems]
+    found = [{key: value for key, value in problem.items() if value is not None} for problem in written]
+    _print_json({"valid": False, "problems": found})
     sys.exit(2)
 
 

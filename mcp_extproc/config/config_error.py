@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHOWN_KEY = 64
 _SHOWN_PROBLEMS = 20
 _SHOWN_REASONS = 3
+_LONGEST_PATH = 500
+"""Characters of a path whose line is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +23,27 @@ class Problem:
     """What was expected, and what to do."""
     path: str = ""
     """Path of the field, as `field` writes it. Empty where the problem concerns the whole file, or several fields."""
+    line: int | None = None
+    """Of the file, where it is known."""
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        where = "" if self.line is None else f"line {self.line}, "
+        return f"{where}{self.path}: {self.message}" if self.path else self.message
 
     def inside(self, section: str) -> Problem:
         """The same, with a path that begins in a section."""
         return replace(self, path=self.path.removeprefix(section).removeprefix("."))
+
+
+def line_of(path: str, lines: Mapping[str, int]) -> int | None:
+    """The line of a field, or else that of the innermost section around it; ``None`` where neither is known.
+
+    Args:
+        path: of the field. What comes behind it has no say.
+        lines: by path.
+    """
+    ends = (match.start() for match in re.finditer(r"[.\[: ]|$", path[:_LONGEST_PATH]))
+    return next((lines[path[:end]] for end in sorted(ends, reverse=True) if path[:end] in lines), None)
 
 
 class PlacedError(ValueError):

@@ -45,11 +45,41 @@ def part_at(data: Any, path: Sequence[str]) -> Any:
     return data
 
 
+def key_lines(text: str) -> dict[str, int]:
+    r"""The line of each key of JSON that was read, by its path as :func:`field` writes it.
+
+    >>> key_lines('{\n "a": [\n  {"b": 1}]}')
+    {'a': 2, 'a[0].b': 3}
+    """
+    lines: dict[str, int] = {}
+    path: list[str | int] = []
+    """The present key, or index, of each object and list that is open."""
+    line, is_key = 1, False
+    for match in _MARK.finditer(text):
+        mark = match[0]
+        if mark in "{[":
+            path.append("" if mark == "{" else 0)
+            is_key = mark == "{"
+        elif mark in "}]":
+            path.pop()
+        elif mark == ",":
+            last = path[-1]
+            is_key = isinstance(last, str)
+            path[-1] = last if isinstance(last, str) else last + 1
+        elif is_key and mark.startswith('"'):
+            path[-1] = json.loads(mark)
+            lines.setdefault(field(path), line)
+            is_key = False
+        line += mark.count("\n")
+    return lines
+
+
 _TOO_DEEP = f"nested more than {DEPTH} levels deep"
 
 
 # Each pattern takes a string as a whole (possessive), even one without an end, so that nothing inside it matches.
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*+"?+|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
+_MARK = re.compile(r'"(?:[^"\\\n]|\\.)*+"|//[^\n]*|/\*.*?\*/|[{}\[\],\n]', re.DOTALL)
 _VALUE_AND_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*+"?+|[^\s",:\[{])(\s*),(?=\s*[\]}])|"(?:[^"\\\n]|\\.)*+"?+')
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mcp_extproc.config.bounds import FILE_BYTES
-from mcp_extproc.config.config_error import ConfigError
+from mcp_extproc.config.config_error import ConfigError, line_of
 from mcp_extproc.config.dialects import PLAIN, Dialect, dialect_of_file, plain_entry
-from mcp_extproc.config.json_text import parse_json
+from mcp_extproc.config.json_text import key_lines, parse_json
 from mcp_extproc.config.mcp_servers import meant_so, read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.native import read_native
@@ -137,13 +137,33 @@ def loads(
         config = read_native(data, name, environ)
         warnings = tuple(config.authentication.warnings()) if config.authentication is not None else ()
         return Loaded(config, warnings, "native", name, text, part=part)
+    written = text if is_json else ""
     if dialect is not PLAIN and isinstance(data[table], dict):
         data = {**data, table: {key: plain_entry(entry, dialect, environ) for key, entry in data[table].items()}}
         text = json.dumps(data)
-    read = read_mcp_servers(data, table, name, environ)
-    if strict and read.left_out:
-        raise ConfigError(name, read.left_out)
-    return Loaded(read.config, read.warnings, "mcp-servers", name, text, part=part)
+    try:
+        read = read_mcp_servers(data, table, name, environ)
+        problems = read.left_out if strict else ()
+    except ConfigError as error:
+        read, problems = None, error.problems
+    # Outside the except block, so that nothing is chained.
+    if read is None or problems:
+        lines = _lines(written)
+        raise ConfigError(name, [replace(one, line=line_of(one.path, lines)) for one in problems])
+    warnings = _with_lines(read.warnings, written) if read.warnings else ()
+    return Loaded(read.config, warnings, "mcp-servers", name, text, part=part)
+
+
+def _lines(text: str) -> Mapping[str, int]:
+    """By path. Empty where all is on one line, as what programs have written."""
+    return key_lines(text) if "\n" in text.strip() else {}
+
+
+def _with_lines(warnings: Sequence[str], text: str) -> tuple[str, ...]:
+    """Warnings that begin with a path, behind its line."""
+    lines = _lines(text)
+    found = [(line_of(warning, lines), warning) for warning in warnings]
+    return tuple(warning if line is None else f"line {line}, {warning}" for line, warning in found)
 
 
 _NO_SERVERS = (

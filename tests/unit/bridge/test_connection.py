@@ -287,14 +287,18 @@ async def test_its_end_closes_the_stream() -> None:
         (
             401,
             {"content-type": "text/plain"},
-            "answered HTTP 401 with text/plain, not with events"
-            ": it refuses the credentials in headers.Authorization, look whether they are still valid",
+            (
+                "answered HTTP 401 with text/plain, not with events"
+                ": it refuses the credentials in headers.Authorization, look whether they are still valid"
+            ),
         ),
         (
             404,
             {"content-type": "text/plain"},
-            "answered HTTP 404 with text/plain, not with events: is its path right? "
-            'For Streamable HTTP, set "type": "http" (in YAML transport: streamable_http)',
+            (
+                "answered HTTP 404 with text/plain, not with events: is its path right? "
+                'For Streamable HTTP, set "type": "http" (in YAML transport: streamable_http)'
+            ),
         ),
         (500, {"content-type": "text/plain"}, "answered HTTP 500 with text/plain, not with events"),
         (200, {"content-type": "text/html"}, "answered HTTP 200 with text/html, not with events"),

@@ -164,6 +164,40 @@ def test_a_table_that_is_missing_or_misspelt(data: dict[str, Any], problem: str)
     assert str(caught.value) == f"f.json: {problem}"
 
 
+LINES = """{
+  // servers
+  "mcpServers": {
+    "a": {"command": "npx",
+          "arg": ["-y", "{\\"x\\": ["]},
+    /* two
+       lines */
+    "my server": {
+      "urls": "http://localhost/mcp"
+    },
+    "b": {
+      "command": "npx",
+      "env": {
+        "A": "${NOPE}"
+      },
+    }
+  }
+}
+"""
+
+
+def test_warnings_and_problems_name_the_line() -> None:
+    a, my_server, b = loads(LINES, "f.json", {}).warnings
+    assert a == "line 4, mcpServers.a: unknown keys have no effect: arg; did you mean args for arg?"
+    assert my_server.startswith('line 8, mcpServers["my server"] is left out: ')
+    assert b.startswith("line 11, mcpServers.b is left out: env.A: the environment variable NOPE is not set")
+    with pytest.raises(ConfigError) as caught:
+        loads(LINES, "f.json", {}, strict=True)
+    assert [(problem.path, problem.line) for problem in caught.value.problems] == [
+        ('mcpServers["my server"]', 8), ("mcpServers.b.env.A", 14),
+    ]  # fmt: skip
+    assert "\n  line 14, mcpServers.b.env.A: the environment variable NOPE" in str(caught.value)
+
+
 def test_other_top_level_keys_are_named() -> None:
     text = json.dumps({"mcpServers": {"a": {"url": URL}}, **{f"k{number}": 1 for number in range(12)}, "inputs": []})
     assert loads(text, "f", {}).warnings == (
