@@ -278,8 +278,8 @@ LIMITS: Final = """\
 ERRORS: Final = """\
 ## Errors
 
-An invalid file ends the command with exit code 2 and a message with the file, the path of each field and what was expected. For
-mcp-servers.json, problems and warnings name the line, too (`line` with `--json`).
+An invalid file ends the command with exit code 2 and a message with the file, the path of each field and what was expected.
+For mcp-servers.json, problems and warnings name the line, too (`line` with `--json`).
 
 ```
 gateway.yaml: 2 problems
