@@ -225,5 +225,5 @@ async def test_a_server_that_is_not_there_is_named(stage: Stage, gateway: TestGa
     answer = await gateway.rpc("initialize", {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"},
     })  # fmt: skip
-    assert "The server old is unreachable" in answer.body.decode()
+    assert '"server":"old","reason":"error","message":"is unreachable' in answer.body.decode()
     await stage.start_server()
