@@ -197,7 +197,13 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
         route=action,
         request_headers_to_remove=[SERVER_HEADER],
         # SDKs adopt a session id from any response, so only the gateway's own may reach them.
-        response_headers_to_remove=["mcp-session-id", "set-cookie", "www-authenticate", BRIDGE_HEADER, *cors.SERVERS_OWN],
+        response_headers_to_remove=[
+            "mcp-session-id",
+            "set-cookie",
+            "www-authenticate",
+            BRIDGE_HEADER,
+            *cors.SERVERS_OWN,
+        ],
         response_headers_to_add=[cors.TO_THE_CALLER],
         typed_per_filter_config={
             CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from mcp_extproc.contract import BRIDGE_HEADER, HAS_FAILED
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import TestGateway
 from tests.support.scripted import ScriptedServer, raw
@@ -178,7 +179,10 @@ async def test_a_servers_401_stays_its_own(start: StartGateway, alpha: ScriptedS
     """An error at 200, on calls and on lists; no challenge that clients would answer with credentials."""
 
     async def challenge(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
-        headers = {"www-authenticate": 'Bearer resource_metadata="https://evil.example.com"', "set-cookie": "a=b"}
+        headers = {
+            "www-authenticate": 'Bearer resource_metadata="https://evil.example.com"', "set-cookie": "a=b",
+            BRIDGE_HEADER: HAS_FAILED,
+        }  # fmt: skip
         return web.json_response({"error": "token expired for evil.example.com"}, status=401, headers=headers)
 
     alpha.on["tools/call"] = alpha.on["tools/list"] = challenge
@@ -189,7 +193,7 @@ async def test_a_servers_401_stays_its_own(start: StartGateway, alpha: ScriptedS
             assert (answered.status, answered.error["code"], answered.json["id"]) == (200, -32603, 1)
             assert "401" in answered.error["message"]
             assert "evil.example.com" not in answered.body.decode() + str(dict(answered.headers))
-            assert not {"www-authenticate", "set-cookie"} & {name.lower() for name in answered.headers}
+            assert not {"www-authenticate", "set-cookie", BRIDGE_HEADER} & {name.lower() for name in answered.headers}
 
 
 async def test_every_refusal_is_json_without_a_foreign_id(start: StartGateway, alpha: ScriptedServer) -> None:

@@ -116,6 +116,7 @@ class Stage:
 
     peer: Connection
     received: list[Any]
+    inbox: Inbox
 
     async def ended(self) -> str:
         async with asyncio.timeout(30):
@@ -130,10 +131,13 @@ class Inbox:
         holding = (held or HeldBytes(HELD)).holding("")
         self.reading, self.unsent = holding.part(), holding.part()
         self.received: list[Any] = []
+        self.whys: list[str | None] = []
+        """Of errors that the bridge says are its own."""
 
     async def receive(self, message: Incoming | Skipped) -> None:
         assert isinstance(message, Incoming)
         self.received.append(json.loads(message.text))
+        self.whys.append(message.why)
 
 
 @asynccontextmanager
@@ -153,7 +157,7 @@ async def connected(
         "old", spec(upstreams=f"{host}:{port}", **options), Turns(), places or Places(100), inbox
     )
     try:
-        yield Stage(peer, inbox.received)
+        yield Stage(peer, inbox.received, inbox)
     finally:
         await peer.end()
         await runner.cleanup()
@@ -397,6 +401,7 @@ async def test_a_request_that_is_refused_is_answered() -> None:
         stage.peer.write(ask(5))
         [answer] = await eventually(lambda: stage.received, "the answer")
         assert (answer["id"], answer["error"]["message"]) == (5, "The server old answered HTTP 500 to a message.")
+        assert stage.inbox.whys == ["answered HTTP 500 to a message"]
         assert not stage.peer.ended.is_set()
 
 

@@ -12,7 +12,6 @@ import pytest
 from mcp_extproc.bridge import conversation as conversation_module
 from mcp_extproc.bridge.conversation import MAX_CALLS, Stream
 from mcp_extproc.bridge.messages import Incoming, read
-from mcp_extproc.contract import BRIDGE_KEY
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.envelope import Request
@@ -203,8 +202,8 @@ def test_the_end(stage: Stage) -> None:
     common, call = stage.listen(), stage.call("x")
     stage.conversation.end("It is gone.")
     [text] = taken(call)
-    error = {"code": -32603, "message": "It is gone.", "data": {BRIDGE_KEY: True}}
-    assert json.loads(text) == {"jsonrpc": "2.0", "id": "x", "error": error}
+    assert json.loads(text) == {"jsonrpc": "2.0", "id": "x", "error": {"code": -32603, "message": "It is gone."}}
+    assert call.has_failed
     assert (common.ended, call.ended, stage.conversation.is_used) == (True, True, False)
 
 

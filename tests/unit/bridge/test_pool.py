@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,11 +52,12 @@ class Player:
         """What it has started may still run."""
         self.is_ending = True
 
-    async def answer(self) -> None:
+    async def answer(self, error: Any = None, why: str | None = None) -> None:
         """To ``initialize``, once it is there."""
         heard = await eventually(lambda: self.heard, "initialize")
-        for message in read(as_text(id=heard[0]["id"], result={})) or []:
-            await self.inbox.receive(message)
+        said = {"result": {}} if error is None else {"error": error}
+        for message in read(as_text(id=heard[0]["id"], **said)) or []:
+            await self.inbox.receive(replace(message, why=why))
 
 
 class Stage:
@@ -195,6 +197,20 @@ async def test_nobody_waits_for_a_server_that_failed_to_start_and_may_fail_again
     await late.answer()
     id, _ = await pool.open(initialize())
     assert pool.session(id) is not None
+    await pool.end()
+
+
+async def test_the_bridges_own_answer_to_initialize_is_an_error_of_its_own() -> None:
+    """A server's own is the server's, and goes on as it is."""
+    ours, theirs = Player(), Player()
+    pool = pool_of(ours, theirs, spares=0)
+    opening = asyncio.create_task(pool.open(initialize()))
+    await ours.answer(error={"code": -32603, "message": "x"}, why="answered HTTP 500 to a message")
+    with pytest.raises(McpError, match=r"^The server s answered HTTP 500 to a message$"):
+        await opening
+    opening = asyncio.create_task(pool.open(initialize()))
+    await theirs.answer(error={"code": -32603, "message": "x"})
+    assert json.loads((await opening)[1])["error"]["message"] == "x"
     await pool.end()
 
 

@@ -23,7 +23,7 @@ from mcp_extproc.bridge.child import Child
 from mcp_extproc.bridge.messages import read
 from mcp_extproc.bridge.server import BridgeServer
 from mcp_extproc.bridge.spec import StdioServer, Told
-from mcp_extproc.contract import BRIDGE_HEADER, IS_STARTING
+from mcp_extproc.contract import BRIDGE_HEADER, HAS_FAILED, IS_STARTING
 from mcp_extproc.mcp.sse import SseParser
 from tests.support.processes import children_of, gone, is_alive
 from tests.support.waiting import PATIENCE, eventually
@@ -430,6 +430,18 @@ async def test_an_exit_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         assert "it is started again in" in again["error"]["message"]
     assert logged(caplog, "child_ended")[0]["last_lines"] == "cannot start 3"
     assert logged(caplog, "stderr")[0]["line"] == "cannot start 3"
+
+
+async def test_errors_of_the_bridge_are_told_from_answers_of_servers(stage: Stage) -> None:
+    """In a header: all of the body a server could write itself."""
+    client = await stage.session()
+    for tool, said in (("pid", None), ("exit", HAS_FAILED)):
+        params = {"name": tool, "arguments": {"code": 9}}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        async with client.request("POST", message) as got:
+            assert ("error" in await got.json(), got.headers.get(BRIDGE_HEADER)) == (said is not None, said)
+    async with client.request("POST", {"jsonrpc": "2.0", "id": 1, "method": "ping"}) as got:
+        assert got.headers[BRIDGE_HEADER] == HAS_FAILED, "its session has ended"
 
 
 async def test_an_exit_in_a_call(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
