@@ -118,7 +118,8 @@ async def in_terminal(home: Home, *arguments: str) -> AsyncIterator[tuple[asynci
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (50, 160))
     process = await asyncio.create_subprocess_exec(
-        *RUN, *arguments, cwd=home.project, env={**home.environment, "COLUMNS": "160"},
+        # A terminal that is dumb counts as narrow, unless both are said.
+        *RUN, *arguments, cwd=home.project, env={**home.environment, "COLUMNS": "160", "LINES": "50"},
         stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
     )  # fmt: skip
     os.close(slave)

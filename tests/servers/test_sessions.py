@@ -44,20 +44,19 @@ async def test_each_has_its_own_memory_until_it_ends(tmp_path: Path) -> None:
         def count() -> int:
             return _servers(process.pid)
 
-        async with drained(process.stdout, tmp_path / "access.log"):
-            there, counted = asyncio.Barrier(SESSIONS + 1), asyncio.Event()
-            async with asyncio.TaskGroup() as group:
-                sessions = [group.create_task(_session(url, number, there, counted)) for number in range(SESSIONS)]
-                await there.wait()
-                # One more waits for the next session.
-                await eventually(count, "a child for each session", until=(SESSIONS + 1).__eq__)
-                counted.set()
-            assert [session.result() for session in sessions] == [[f"entity {number}"] for number in range(SESSIONS)]
-            await eventually(count, "no child but the one that waits", until=(1).__eq__)
-            everything = children_of(process.pid)
-            process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(60):
-                assert await process.wait() == 0
+        there, counted = asyncio.Barrier(SESSIONS + 1), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            sessions = [group.create_task(_session(url, number, there, counted)) for number in range(SESSIONS)]
+            await there.wait()
+            # One more waits for the next session.
+            await eventually(count, "a child for each session", until=(SESSIONS + 1).__eq__)
+            counted.set()
+        assert [session.result() for session in sessions] == [[f"entity {number}"] for number in range(SESSIONS)]
+        await eventually(count, "no child but the one that waits", until=(1).__eq__)
+        everything = children_of(process.pid)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
         await gone(everything)
 
 
