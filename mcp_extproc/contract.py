@@ -77,6 +77,9 @@ READS_ALL: Final = f"{READS_LATER}all"
 READS_HERE: Final = "here"
 """The response comes along on the request's stream."""
 
+RESPONSE_HEADERS: Final = (":status", "content-type", "content-encoding")
+"""What the worker that reads a response gets of its head."""
+
 RESPONSE_KEY: Final = "x-mcp-response"
 """gRPC metadata of an exchange that is the response to a forwarded request: Envoy's filter sends it."""
 

@@ -303,6 +303,10 @@ class Server(Model):
     tools: Tools = Tools()
     """Which tools are offered."""
 
+    untrusted: bool = False
+    """Read and check everything that the server sends. Otherwise JSON mostly passes unread, and the server is trusted to
+    [answer the request and no other](security.md#what-a-server-is-trusted-with). Costs time and memory for each call."""
+
     timeout: Seconds = 300.0
     """Idle timeout of a call: how long the server may send nothing before the call fails. A streaming call has no total
     timeout."""
@@ -569,8 +573,8 @@ class Limits(Model):
     As much again for all stdio and HTTP+SSE servers together: [what they wrote and nobody has read](stdio.md#what-is-held)."""
 
     response_bytes: Size = 16 << 20
-    """Maximum response that the gateway reads from one server: all pages of a list that it merges, or a JSON response in which
-    it rewrites URIs. Other responses are not read."""
+    """Maximum response that the gateway reads from one server: all pages of a list that it merges, or a
+    [JSON response that is read](protocol.md#responses)."""
 
     list_items: WholeNumber = Field(default=10_000, ge=1)
     """Maximum number of entries in a merged list, and of those that are taken from one server for it."""

@@ -242,12 +242,18 @@ ASK_FOR_BODY: Final = pb.ProcessingResponse(
 ).SerializeToString()
 """Hold the request and send its whole body. For the filter in front of policies: the one that decides sends it unasked."""
 
+_ABOUT_A_BODY: Final = (
+    "accept-ranges", "content-digest", "content-encoding", "content-language", "content-length", "content-location",
+    "content-md5", "content-range", "digest", "etag", "last-modified", "repr-digest",
+)  # fmt: skip
+"""Headers about the body that the server wrote (RFC 9110 section 8, RFC 9530)."""
+
 READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
     response_headers=pb.HeadersResponse(
-        response=pb.CommonResponse(header_mutation=pb.HeaderMutation(remove_headers=["content-length"]))
+        response=pb.CommonResponse(header_mutation=pb.HeaderMutation(remove_headers=_ABOUT_A_BODY))
     ),
 ).SerializeToString()
-"""The response's body will be read, and its length may change."""
+"""The response's body will be read. What the client gets may be another one."""
 
 GO_ON: Final = {
     "response_headers": pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString(),

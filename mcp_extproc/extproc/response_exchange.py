@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 
+from mcp_extproc.contract import RESPONSE_HEADERS
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
-from mcp_extproc.extproc.shared import Answers, KnownResponse, Shared, remember
+from mcp_extproc.extproc.shared import Answers, Shared, remember
 from mcp_extproc.gateway.effects import Effects
 from mcp_extproc.gateway.relay.awaited import ID_KEY, Awaited
-from mcp_extproc.gateway.relay.responses import CallResponse, Out, Reading
+from mcp_extproc.gateway.relay.responses import CallResponse, Out, Reading, ResponseHead
 from mcp_extproc.held import Part
 from mcp_extproc.mcp import errors, transport
 from mcp_extproc.slices import Slices
@@ -120,9 +121,8 @@ class ResponseExchange:
     # -- Phases -------------------------------------------------------------------------------------------------------
 
     def _on_new_head(self, raw: bytes, message: pb.ProcessingRequest) -> list[bytes]:
-        status, content_type = (messages.response_header(message, name) for name in (":status", "content-type"))
-        # Without a status where there is no body to be read.
-        head = KnownResponse("" if message.response_headers.end_of_stream else status, content_type)
+        status, content_type, content_encoding = (messages.response_header(message, name) for name in RESPONSE_HEADERS)
+        head = ResponseHead(status, content_type, content_encoding, not message.response_headers.end_of_stream)
         if self._awaited is not None:
             remember(self._processor.known_responses, raw, head)
             return self._on_head(head, self._awaited)
@@ -132,23 +132,31 @@ class ResponseExchange:
         self._awaited = self._processor.gateway.awaited(told)
         return self._on_head(head, self._awaited)
 
-    def _on_head(self, head: KnownResponse, awaited: Awaited) -> list[bytes]:
+    def _on_head(self, head: ResponseHead, awaited: Awaited) -> list[bytes]:
         self._has_head = True
         expected, self._undoing = awaited.expected, awaited.undoing
-        if head.status != "200":
+        if head.status != "200" or not head.has_body:
             self._undo()
+        if (missing := expected.without_body(head)) is not None:
+            return self._on_no_body(missing, head, expected.server)
         reading = expected.reading(head.status, head.content_type)
         self._processor.counters.add("mcp.response", reading=reading.name.lower())
         if reading is Reading.PASS:
             self.is_over = True
             answer = messages.GO_ON["response_headers"]
         else:
-            self._response = CallResponse(expected, reading)
+            self._response = CallResponse(expected, reading, head.content_encoding)
             holder = awaited.context.principal or expected.relay.view.key
             self._held = self._processor.upstreams.held.holding(holder).part()
             answer = messages.READ_RESPONSE_BODY
         # Last: until here something may break, and the answer is still owed.
         self.decided = True
+        return [answer]
+
+    def _on_no_body(self, missing: bytes, head: ResponseHead, server: str) -> list[bytes]:
+        self._processor.counters.add("mcp.response_cut_off", server=server)
+        answer = messages.instead_of_response(missing, head.content_type)
+        self.decided = self._has_begun = self._failed = True
         return [answer]
 
     def _on_body(self, piece: bytes, end: bool, response: CallResponse) -> Answers:

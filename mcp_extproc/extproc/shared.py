@@ -14,6 +14,7 @@ from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Effects, EndStreams
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
+from mcp_extproc.gateway.relay.responses import ResponseHead
 from mcp_extproc.gateway.request import RequestContext, RequestHead
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -46,13 +47,6 @@ class KnownHead(NamedTuple):
     brings_response: bool
     """Whether the response comes along on the stream."""
     answers: list[bytes]
-
-
-class KnownResponse(NamedTuple):
-    """What was read in a response's head."""
-
-    status: str
-    content_type: str
 
 
 class Upstreams(Protocol):
@@ -107,7 +101,7 @@ class Shared:
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
         # forward_rules), and a server's answers too.
         self.known_heads: Bounded[bytes, KnownHead] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
-        self.known_responses: Bounded[bytes, KnownResponse] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
+        self.known_responses: Bounded[bytes, ResponseHead] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
 
     def apply(self, effects: Effects) -> None:
         """Change what a decision changes beyond its own request."""

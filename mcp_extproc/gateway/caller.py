@@ -51,10 +51,6 @@ class Caller(Protocol):
     def stale_lists(self) -> frozenset[str]:
         """Kinds of lists (``tools``, …) that it may still hold as another configuration had them."""
 
-    @property
-    def may_read_response(self) -> bool:
-        """Whether some response of some server may have to be read, before the request is known."""
-
     def described(self, facts: RequestFacts) -> RequestFacts:
         """The facts of a request of this caller, with what is known of the caller."""
 

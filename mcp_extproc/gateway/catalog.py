@@ -52,6 +52,8 @@ class CatalogEntry:
     tools: ToolFilter
     discovery_timeout: float
     """Seconds."""
+    untrusted: bool
+    """Whether all that it sends is read and checked."""
 
     def offers(self, capability: str, name: str) -> bool:
         """Whether a name may be seen and used, by its own form and the configuration."""
@@ -144,6 +146,7 @@ def _entry(name: str, server: Server) -> CatalogEntry:
         redact=Redactor(server.secrets, "" if server.command is not None else server.path_and_query),
         tools=ToolFilter(server.tools),
         discovery_timeout=server.discovery_timeout,
+        untrusted=server.untrusted,
     )
 
 

@@ -190,6 +190,8 @@ class Stream:
     context: RequestContext
     changed: frozenset[str] = frozenset()
     """Kinds of lists (``tools``, …) that are not what they were when the session began: the configuration has changed."""
+    id: bytes | None = None
+    """Of the request whose stream is resumed, as the client wrote it, where the event id has it."""
     effects: Effects = ()
 
     @property

@@ -13,7 +13,6 @@ from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import SessionRef, ref_to
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.gateway.relay import reading
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.relay.server_messages import Relay
 from mcp_extproc.gateway.request import RequestHead
@@ -76,11 +75,6 @@ class HandshakeCaller:
             return frozenset()
         offered = frozenset().union(*(server.capabilities for server in known.upstreams.values()))
         return frozenset(offered & LIST_CHANGED.keys())
-
-    @cached_property
-    def may_read_response(self) -> bool:
-        """See :class:`Caller`."""
-        return reading.may_read(self.view, self.catalog, self.opened.session.upstreams)
 
 
 class HandshakeCallers:

@@ -23,10 +23,10 @@ class CallPlan(msgspec.Struct, frozen=True, eq=False):
     session: UpstreamSession
     """With the server."""
     changes: Changes
-    reads: bool
-    """Whether the response has to be read if it is an event stream."""
     reads_json: bool
-    """Whether it has to be read if it is JSON."""
+    """Whether the response is read also if it is JSON."""
+    wants_plain_text: bool
+    """Whether the server is asked for a response that is not compressed."""
 
 
 Kind = tuple[str, str, str | None, tuple[str, ...], str | None]

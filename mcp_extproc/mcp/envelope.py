@@ -26,6 +26,12 @@ MAX_ID_BYTES = 1024
 
 MAX_METHOD_CHARS = 128
 
+_read_text_or_integer = msgspec.json.Decoder(str | int).decode
+_read_fraction = msgspec.json.Decoder(float).decode
+
+_EXACT = 2**53
+"""Up to it, fractions hold every integer."""
+
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 _METHOD = re.compile(r"[\x21-\x7e]+")
 _FIRST_CHARACTER = re.compile(rb"[ \t\n\r]*(.)", re.DOTALL)
@@ -143,11 +149,65 @@ def result(id: bytes, value: object) -> bytes:
 
 
 def with_id(body: bytes, members: Members, id: bytes) -> bytes:
-    """A message with another id, every other byte as it was. The last one counts where ``id`` stands twice."""
+    """A message with another id, every other byte as it was. The last one counts where a member stands twice."""
     try:
-        return jsontext.replace(body, members, "id", id)
+        if "id" in members:
+            return jsontext.replace(body, members, "id", id)
     except DuplicateMember:
-        return jsontext.join({**members, "id": msgspec.Raw(id)})
+        pass
+    return jsontext.join({**members, "id": msgspec.Raw(id)})
+
+
+def has_variants(members: Members) -> bool:
+    """Whether a message has a member that some readers take for another one, as they ignore case."""
+    return not members.keys() <= _ENVELOPE_NAMES and any(
+        name not in _ENVELOPE_NAMES and _FOLDED.get(name.casefold()) in _ENVELOPE_NAMES for name in members
+    )
+
+
+def as_answer(text: bytes, members: Members, id: bytes, sent: bytes) -> bytes | None:
+    """A response as the answer to a request, every other byte as it was, or ``None`` for one to another request.
+
+    An error without an id is about the request that it is a response to (JSON-RPC 2.0 section 5). No reader finds another
+    id in what is returned.
+
+    Args:
+        text: the response.
+        members: its own, of which none is a variant (:func:`has_variants`).
+        id: of the request, as the client wrote it.
+        sent: the same as the server got it.
+    """
+    theirs = members.get("id")
+    if theirs is None or jsontext.is_null(theirs):
+        return with_id(text, members, id) if is_error(members) else None
+    raw = bytes(theirs)
+    if raw == id == sent and jsontext.is_unambiguous(text, members):
+        return text
+    return with_id(text, members, id) if raw == sent or _is_same_id(raw, sent) else None
+
+
+def is_error(members: Members) -> bool:
+    """Whether a response says that the request failed. Some writers give both members, one of them null."""
+    return "error" in members and not ("result" in members and jsontext.is_null(members["error"]))
+
+
+def _is_same_id(one: bytes, other: bytes) -> bool:
+    """Whether two ids mean the same: escapes are spelled otherwise, and some servers write numbers as strings or fractions."""
+    first, second = _value_of_id(one), _value_of_id(other)
+    return first is not None and (first == second or (isinstance(second, int) and first == str(second)))
+
+
+def _value_of_id(text: bytes) -> str | int | None:
+    try:
+        value: str | int = _read_text_or_integer(text)
+        return value
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        number = _read_fraction(text)
+    except msgspec.DecodeError:
+        return None
+    return int(number) if abs(number) < _EXACT and number.is_integer() else None
 
 
 def is_batch(body: bytes) -> bool:
@@ -276,9 +336,7 @@ def _reading(body: bytes, members: Members, id: bytes | None) -> Slices[Message]
 
 
 def _read_response(body: bytes, members: Members, id: bytes | None) -> Response:
-    # Some writers give both, one of them null.
-    has_error = "error" in members and not ("result" in members and jsontext.is_null(members["error"]))
-    if ("result" in members) == has_error or id is None:
+    if ("result" in members) == is_error(members) or id is None:
         raise _invalid('expected "method", or "id" with either "result" or "error"')
     return Response(id=id, body=body, members=members)
 

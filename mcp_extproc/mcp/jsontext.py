@@ -164,6 +164,11 @@ class Scan:
         depths = list(accumulate(memoryview(brackets).cast("b"), initial=self._depth))
         self.deepest, self._depth = max(self.deepest, *depths), depths[-1]
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no bracket is open, and some were."""
+        return self.deepest > 0 and self._depth == 0 and not self._in_string
+
     def feed_late(self, piece: bytes) -> None:
         """The same for texts most of which are short: nothing is counted before there are bytes enough for too many.
 
@@ -361,6 +366,17 @@ def is_compact(text: bytes | msgspec.Raw, members: Members) -> bool:
     It is if it is as short: whatever else could be written differently takes more characters, but for the case of an escape.
     """
     return len(_encode(members)) == len(memoryview(text)) and all(map(str.isprintable, members))
+
+
+def is_unambiguous(text: bytes, members: Members) -> bool:
+    """Whether the object ``text`` names no member twice."""
+    if is_compact(text, members):
+        return True
+    try:
+        offsets(text, members)
+    except DuplicateMember:
+        return False
+    return True
 
 
 def replace(text: bytes, members: Members, name: str, value: bytes) -> bytes:

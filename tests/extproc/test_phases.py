@@ -70,15 +70,15 @@ class TestCall:
         assert (await exchange.end()).name == "OK"
         assert rig.counters.snapshot() == {"mcp.forwarded{server=github}": 1}
 
-    async def test_of_servers_without_sessions_has_no_response_read(self, transport: Transport) -> None:
-        """Nothing in a response can need rewriting, so that it passes by. With several servers, links can."""
+    async def test_has_event_streams_read_and_json_where_that_can_need_rewriting(self, transport: Transport) -> None:
+        """With several servers, links can."""
         plain = UpstreamSession("2025-11-25", None, frozenset({"tools"}))
         rich = UpstreamSession("2025-11-25", None, frozenset({"resources"}))
         one = rigs.configuration(servers={"github": rigs.SERVERS["github"]})
         for config, tokens, asked in (
-            (one, {"github": plain}, None),
+            (one, {"github": plain}, READS_EVENTS),
             (one, {"github": GITHUB}, READS_EVENTS),
-            (rigs.configuration(), {"github": plain, "weather": plain}, None),
+            (rigs.configuration(), {"github": plain, "weather": plain}, READS_EVENTS),
             (rigs.configuration(), {"github": plain, "weather": rich}, READS_ALL),
         ):
             async with rigs.rig(transport, rigs.fakes, config) as rig:

@@ -36,10 +36,10 @@ class Response:
         assert self._exchange is not None
         return self._exchange
 
-    async def head(self, content_type: str, status: str = "200") -> pb.ProcessingResponse:
-        """The answer to the response's head."""
+    async def head(self, content_type: str, status: str = "200", *, end: bool = False) -> pb.ProcessingResponse:
+        """The answer to the response's head, which may be all of it."""
         fields = [(":status", status), ("content-type", content_type)]
-        head = pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields)))
+        head = pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields), end_of_stream=end))
         if self._exchange is None:
             self._exchange = await self._rig.response_to(self._forwarded, head)
         else:
@@ -197,15 +197,21 @@ async def test_a_body_that_is_not_read_is_not_asked_for(forwarded: Response) -> 
     assert (await forwarded.exchange.code()).name == "OK"
 
 
-async def test_a_response_that_never_has_to_be_read(rig: Rig[FakeUpstreams]) -> None:
-    """Of a server without sessions: nothing of it is asked for."""
-    token = rig.token(github=UpstreamSession("2025-11-25", None, frozenset({"tools"})), weather=WEATHER)
-    exchange = await rig.posted(call(), rig.fields(mcp_session_id=token))
-    answer = await exchange.receive()
-    assert RESPONSE_NAMESPACE not in answer.dynamic_metadata.fields
-    if not rig.brings_response:
-        await exchange.half_close()
-    assert (await exchange.code()).name == "OK"
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+async def test_an_answer_without_a_body_is_an_error(rig: Rig[FakeUpstreams], content_type: str) -> None:
+    """Envoy says so with the head. The same head may come with a body the next time, and the other way round."""
+    token = rig.token(github=GITHUB, weather=WEATHER)
+    for _ in range(2):
+        with_body = await forwarding(rig, call(), token)
+        assert is_ordered(await send_head(with_body, content_type))
+        empty = await forwarding(rig, call(), token)
+        instead = (await empty.head(content_type, end=True)).immediate_response
+        assert (instead.status.code, reply_headers(pb.ProcessingResponse(immediate_response=instead))) == (
+            200, {"content-type": content_type},
+        )  # fmt: skip
+        error = json.loads(instead.body.rpartition(b"data: ")[2])
+        assert (error["id"], error["error"]["code"]) == (1, -32603)
+        assert (await empty.exchange.end()).name == "OK"
 
 
 async def test_an_answer_of_envoys_own_in_front_of_us(rig: Rig[FakeUpstreams]) -> None:

@@ -16,6 +16,7 @@ from mcp_extproc.contract import (
     READS_ALL,
     READS_KEY,
     READS_LATER,
+    RESPONSE_HEADERS,
     RESPONSE_KEY,
     RESPONSE_NAMESPACE,
 )
@@ -132,7 +133,7 @@ def reading(layout: Layout) -> ExtensionWithMatcher:
     # By the head the worker decides whether it reads the body, and nearly always does: it comes along.
     processor.send_body_without_waiting_for_header_response = True
     processor.forward_rules = HeaderForwardingRules(
-        allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in (":status", "content-type")])
+        allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in RESPONSE_HEADERS])
     )
     processor.metadata_options = MetadataOptions(
         forwarding_namespaces=MetadataOptionsMetadataNamespaces(untyped=[RESPONSE_NAMESPACE])

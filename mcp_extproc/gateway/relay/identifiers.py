@@ -40,17 +40,19 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     """Of the request whose response the stream carries, or empty for the stream of a GET."""
     cursors: tuple[Cursor, ...]
     """A merged stream is resumed at every server, so each id holds them all, the one that has moved last at the end."""
+    id: bytes = b""
+    """Of the request, as the client wrote it; empty for the stream of a GET, and in ids of release 0.2."""
 
     def fitting(self) -> Position:
         """What of it fits into an event id: as many cursors as there is room for, those that have moved last first."""
-        room = MAX_BLOB_BYTES - len(_encode(Position(self.method, ()))) - _MOST_FOR_A_LENGTH
+        room = MAX_BLOB_BYTES - len(_encode(Position(self.method, (), self.id))) - _MOST_FOR_A_LENGTH
         kept: list[Cursor] = []
         for cursor in reversed(self.cursors):
             size = len(_encode(cursor))
             if size <= room:
                 kept.insert(0, cursor)
                 room -= size
-        return Position(self.method, tuple(kept))
+        return Position(self.method, tuple(kept), self.id)
 
 
 _decode_position = msgspec.msgpack.Decoder(Position).decode

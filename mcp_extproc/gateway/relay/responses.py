@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +17,7 @@ from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, session_checksum
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
 from mcp_extproc.mcp import errors, jsontext, transport, versions
+from mcp_extproc.mcp.compression import PIECE_BYTES, Decompressor, Undecodable, encoding_of
 from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import Scan, TooManyMembers, has_more_members
@@ -30,7 +32,8 @@ _SLICE_BYTES = 64 * 1024
 """Of an event stream that are read in one slice, in the measure of :func:`~mcp_extproc.mcp.sse.portions`."""
 
 _MOST_LOOKS = 8
-"""How often a piece of JSON that may be the last is tried to be one, for each response: trying takes time."""
+"""How often a piece of JSON that may be the last is tried to be one, for each response. Each try takes as long as what came
+so far is large; counting brackets takes longer, but looks at each byte once."""
 
 
 class Reading(enum.Enum):
@@ -57,6 +60,21 @@ class Out:
         """For the client."""
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
+    def add(self, more: Out) -> None:
+        """What the next piece becomes comes behind it."""
+        self.parts += more.parts
+        self.up += more.up
+        self.is_refused |= more.is_refused
+
+
+class ResponseHead(NamedTuple):
+    """What is known of a response before its body comes."""
+
+    status: str
+    content_type: str = ""
+    content_encoding: str = ""
+    has_body: bool = True
+
 
 class Expected(msgspec.Struct, frozen=True):
     """A response that may have to be read, before anything of it is there."""
@@ -68,16 +86,19 @@ class Expected(msgspec.Struct, frozen=True):
     server: str
     session: UpstreamSession
     call: Call
-    id: bytes | None
-    """Of the request, as the client wrote it; ``None`` on a stream that was resumed, where it is not known."""
     reads_json: bool
-    """Whether JSON may hold something that clients see differently."""
+    """Whether JSON is read too: it may hold something that clients see differently, or its server is not trusted."""
     response_bytes: int
     """Most bytes held of a JSON answer."""
     event_bytes: int
     """Most bytes held of an event."""
     json_members: int
     """Most members of a JSON answer, or of an event."""
+
+    @property
+    def id(self) -> bytes | None:
+        """Of the request, as the client wrote it; ``None`` where it is not known."""
+        return self.call.id
 
     def reading(self, status: str, content_type: str) -> Reading:
         """How to read the body of a response with this head."""
@@ -88,6 +109,17 @@ class Expected(msgspec.Struct, frozen=True):
             return Reading.EVENTS
         return Reading.WHOLE if kind == transport.JSON and self.reads_json else Reading.PASS
 
+    def without_body(self, head: ResponseHead) -> bytes | None:
+        """What the client gets instead of a response that is an answer by its head and has no body; ``None`` for others."""
+        if head.has_body or head.status != "200":
+            return None
+        match transport.media_type(head.content_type):
+            case transport.SSE:
+                return CallResponse(self, Reading.EVENTS).feed(b"", end=True).down
+            case transport.JSON:
+                return CallResponse(self, Reading.WHOLE).feed(b"", end=True).down
+        return None
+
 
 class CallResponse:
     """One response that is read.
@@ -95,15 +127,16 @@ class CallResponse:
     Args:
         expected: what is known of it.
         reading: how.
+        content_encoding: of its body, as the server names it.
     """
 
-    def __init__(self, expected: Expected, reading: Reading) -> None:
+    def __init__(self, expected: Expected, reading: Reading, content_encoding: str = "") -> None:
         self.server = expected.server
         self.session = expected.session
         self._relay = expected.relay
         self._identifiers = expected.identifiers
         self._call = expected.call
-        self.id = expected.id
+        self.id = expected.call.id
         self._response_bytes = expected.response_bytes
         self._event_bytes = expected.event_bytes
         self._reading = reading
@@ -114,16 +147,20 @@ class CallResponse:
         """Bytes of the body that it was fed with."""
         self._most_members = 0
         self._parser = SseParser(expected.event_bytes)
+        self._encoding = encoding_of(content_encoding)
+        self._decompressor: Decompressor | None = None
         self._broken = False
         self._refusal = b""
         self._looks = 0
+        self._brackets: Scan | None = None
         self._answered = False
-        self._resumable = False
+        self._resumable = expected.call.is_resumed
 
     @property
     def held(self) -> int:
         """Bytes of what is not complete."""
-        return len(self._body) + self._parser.held
+        decompressor = 0 if self._decompressor is None else self._decompressor.held
+        return len(self._body) + self._parser.held + decompressor
 
     @property
     def content_type(self) -> str:
@@ -141,9 +178,44 @@ class CallResponse:
 
     def feeding(self, chunk: bytes, *, end: bool) -> Slices[Out]:
         """The same in slices: others may run between two of them."""
+        return self._decompressed(chunk, end=end) if self._encoding else self._plain(chunk, end=end)
+
+    def _plain(self, chunk: bytes, *, end: bool) -> Slices[Out]:
         if self._reading is Reading.EVENTS:
             return self._events(chunk, end=end)
         return self._whole(chunk, end=end)
+
+    def _decompressed(self, chunk: bytes, *, end: bool) -> Slices[Out]:
+        out = Out()
+        try:
+            yield from self._decompressing(chunk, end, out)
+        except Undecodable as error:
+            self._break(self._error(f"answered with a body that {error} (content-encoding)"), out)
+        out.add((yield from self._plain(b"", end=end)))
+        return out
+
+    def _decompressing(self, chunk: bytes, end: bool, out: Out) -> Slices[None]:
+        if self._is_over:
+            return
+        if self._decompressor is None:
+            self._decompressor = Decompressor(self._encoding, self._allowance)
+        for piece in self._decompressor.feed(chunk):
+            out.add((yield from self._plain(piece, end=False)))
+            if self._is_over:
+                return
+            yield
+        if end and not self.is_complete:
+            self._decompressor.finish()
+
+    @property
+    def _allowance(self) -> int:
+        """Bytes that a compressed chunk may become: a body that is larger is refused for its own size."""
+        return self._event_bytes if self._reading is Reading.EVENTS else self._response_bytes + PIECE_BYTES
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing more is read."""
+        return self._broken or (self._answered and self._reading is Reading.WHOLE)
 
     def give_up(self) -> Out:
         """What the client gets where no more of the body can be held. Nothing that comes after it is read."""
@@ -157,6 +229,7 @@ class CallResponse:
         self._broken = True
         self._body.clear()
         self._parser = SseParser(self._event_bytes)
+        self._decompressor = None
         if self._reading is Reading.WHOLE:
             self._refusal = self._rendered(error)
         elif not self._answered:
@@ -208,12 +281,24 @@ class CallResponse:
     def _seems_complete(self, chunk: bytes) -> Slices[bool]:
         """Whether the client can have its answer before the end of the body: where trailers follow, the last piece does not
         say that it is the last, and nothing can be sent after it."""
-        if self._broken or not chunk.rstrip().endswith((b"}", b"]")) or self._looks == _MOST_LOOKS:
-            return self._broken
+        if self._broken or self._looks == _MOST_LOOKS:
+            return self._broken or (yield from self._is_closed(chunk))
+        if not chunk.rstrip().endswith((b"}", b"]")):
+            return False
         self._looks += 1
         if len(self._body) > _LARGE:
             yield
         return jsontext.is_json(self._body)
+
+    def _is_closed(self, chunk: bytes) -> Slices[bool]:
+        """The same for JSON that looked complete too often: its brackets are counted from now on."""
+        if self._brackets is None:
+            self._brackets, chunk = Scan(self._response_bytes), bytes(self._body)
+        for start in range(0, len(chunk), _LARGE):
+            if start:
+                yield
+            self._brackets.feed(chunk[start : start + _LARGE])
+        return self._brackets.is_closed
 
     def _answers(self, body: bytes) -> Slices[Out]:
         out = Out()
@@ -297,15 +382,16 @@ class CallResponse:
         if not is_resumable(event_id):
             return None
         cursor = Cursor(self.server, session_checksum(self.session), event_id)
-        return self._identifiers.event_id(self._relay.view, Position(self._call.method, (cursor,)))
+        position = Position(self._call.method, (cursor,), self.id or b"")
+        return self._identifiers.event_id(self._relay.view, position)
 
     def _relayed(self, text: bytes, out: Out) -> list[tuple[bytes, Relayed]]:
         """Each message of the server with the relay's decision; answers of the gateway's own are in ``out``."""
         relayed = []
         for message in messages_in(text):
             one = self._relay.message(self.server, self.session, message, self._call)
-            self._note(one, out)
-            relayed.append((message, one))
+            if self._counts(one, out):
+                relayed.append((message, one))
         return relayed
 
     def _relaying(self, text: bytes, out: Out) -> Slices[list[tuple[bytes, Relayed]]]:
@@ -316,15 +402,20 @@ class CallResponse:
                 one = yield from self._relay.messaging(self.server, self.session, message, self._call)
             else:
                 one = self._relay.message(self.server, self.session, message, self._call)
-            self._note(one, out)
-            relayed.append((message, one))
+            if self._counts(one, out):
+                relayed.append((message, one))
         return relayed
 
-    def _note(self, relayed: Relayed, out: Out) -> None:
-        self._answered |= relayed.is_response
+    def _counts(self, relayed: Relayed, out: Out) -> bool:
+        """Whether a message of the server is one: of responses the first is. What it means is noted."""
+        if relayed.is_response:
+            if self._answered:
+                return False
+            self._answered = True
         out.is_refused |= relayed.is_error
         if relayed.up is not None:
             out.up.append(relayed.up)
+        return True
 
     # -- Failures -------------------------------------------------------------------------------------------------------
 

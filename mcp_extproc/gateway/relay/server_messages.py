@@ -10,9 +10,15 @@ import orjson
 
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.gateway.relay.identifiers import MAX_UPSTREAM_ID_BYTES, ClientView, Identifiers, id_for_client
+from mcp_extproc.gateway.relay.identifiers import (
+    MAX_UPSTREAM_ID_BYTES,
+    ClientView,
+    Identifiers,
+    id_for_client,
+    id_for_server,
+)
 from mcp_extproc.mcp import errors, jsontext, methods, versions
-from mcp_extproc.mcp.envelope import result, with_id
+from mcp_extproc.mcp.envelope import as_answer, has_variants, is_error, result, with_id
 from mcp_extproc.mcp.jsontext import Members, Places
 from mcp_extproc.mcp.methods import Label, Relaying, ServerMethod
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -28,6 +34,14 @@ class Call(msgspec.Struct, frozen=True):
     method: str
     progress_token: bytes | None
     """JSON text; ``None`` where the client wants no progress, :data:`ANY_TOKEN` on a stream that was resumed."""
+    id: bytes | None = None
+    """Of the request, as the client wrote it. ``None`` on a stream that is resumed after an event of release 0.2, whose id did
+    not name it."""
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the stream was resumed."""
+        return self.progress_token == ANY_TOKEN
 
 
 class Relayed(msgspec.Struct, frozen=True):
@@ -75,6 +89,8 @@ class Relay:
         try:
             text.decode("utf-8")
             members = jsontext.split(text)
+            if has_variants(members):
+                return _DROPPED
             return self._message(server, session, text, members, call)
         except (UnicodeDecodeError, TypeError, jsontext.NotJson):
             return _DROPPED  # what can't be read does not pass
@@ -86,6 +102,8 @@ class Relay:
             yield
             members = jsontext.split(text)
             yield
+            if has_variants(members):
+                return _DROPPED
             if "method" not in members:
                 return (yield from self._responding(server, session.version, text, members, call))
             return self._message(server, session, text, members, call)
@@ -109,13 +127,15 @@ class Relay:
     def _responding(
         self, server: str, version: str, text: bytes, members: Members, call: Call | None
     ) -> Slices[Relayed]:
-        if call is None or "id" not in members or not ("result" in members or "error" in members):
+        if call is None or not ("result" in members or "error" in members):
             return _DROPPED
-        id = bytes(members["id"])
-        if (own := id_for_client(id)) != id:
-            text = with_id(text, members, own)
-            members = jsontext.split(text)
-        if "error" in members and not ("result" in members and jsontext.is_null(members["error"])):
+        own = _answer_to(call, text, members)
+        if own is None:
+            return _DROPPED
+        yield
+        if own is not text:
+            text, members = own, jsontext.split(own)
+        if is_error(members):
             edited = self._error(server, members["error"])
             return Relayed(_with(text, members, "error", edited), is_response=True, is_error=True)
         row = methods.REQUESTS.get(call.method)
@@ -249,6 +269,18 @@ class Relay:
         if call is None:
             return self._memory.is_running(self.view.key, bytes(token))
         return call.progress_token in (bytes(token), ANY_TOKEN)
+
+
+def _answer_to(call: Call, text: bytes, members: Members) -> bytes | None:
+    """A response as the client's request gets it, or ``None`` for one to another request: clients go by the id alone, and
+    would take it for the answer of another server."""
+    if call.id is not None:
+        return as_answer(text, members, call.id, id_for_server(call.id))
+    if "id" not in members:
+        return None
+    id = bytes(members["id"])
+    own = id_for_client(id)
+    return text if own == id else with_id(text, members, own)
 
 
 def _refused(id: bytes, code: int, message: str, reason: str) -> Relayed:

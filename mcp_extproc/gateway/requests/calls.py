@@ -192,26 +192,23 @@ def _forwarded(
     effects: Effects = (),
     undoing: Effects = (),
 ) -> Forward:
-    id = id_at_servers(caller, request.id)
+    id = id_for_server(request.id)
     mapped = id != request.id
     body = request.rewritten(changes, id) if changes or mapped else request.body
-    response = None
-    if plan.reads or mapped:
-        response = Expected(
-            caller.relay,
-            services.identifiers,
-            plan.forward.server,
-            plan.session,
-            Call(request.method, token),
-            request.id,
-            plan.reads_json or mapped or bool(undoing),
-            services.limits.response_bytes,
-            services.limits.event_bytes,
-            services.limits.json_members,
-        )
+    response = Expected(
+        caller.relay,
+        services.identifiers,
+        plan.forward.server,
+        plan.session,
+        Call(request.method, token, request.id),
+        plan.reads_json or mapped or bool(undoing),
+        services.limits.response_bytes,
+        services.limits.event_bytes,
+        services.limits.json_members,
+    )
     progress = None if token is None else (caller.key, token)
     own: Headers = (("content-length", str(len(body))),)
-    if mapped and not plan.reads:
+    if mapped and not plan.wants_plain_text:
         own = (*own, ("accept-encoding", "identity"))
     return Forward(plan.forward, body, own, request.id, response, progress, effects, undoing)
 
@@ -222,17 +219,17 @@ def _new_plan(
     caller = ask.caller
     view, catalog = caller.view, caller.catalog
     reads_json = reading.reads_json(
-        method, view, catalog, upstream, has_resources=bool(caller.servers_with("resources"))
+        method, view, catalog, entry.name, upstream, has_resources=bool(caller.servers_with("resources"))
     )
-    reads = reads_json or reading.reads_events(view, upstream)
-    set_headers = _call_headers(view, method, entry, own, upstream, reads=reads)
+    plain = reading.is_asked_for_plain_text(view, upstream, reads_json=reads_json)
+    set_headers = _call_headers(view, method, entry, own, upstream, plain=plain)
     gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
     plan = ForwardPlan(entry.name, set_headers, gone, ask.facts.but(id=None))
-    return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads, reads_json)
+    return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain)
 
 
 def _call_headers(
-    view: ClientView, method: Method, entry: CatalogEntry, own: str, upstream: UpstreamSession, *, reads: bool
+    view: ClientView, method: Method, entry: CatalogEntry, own: str, upstream: UpstreamSession, *, plain: bool
 ) -> Headers:
     declared = capabilities.declared_to_servers(view.flags, upstream.version)
     fields, _ = headers.of_session(upstream)
@@ -243,17 +240,10 @@ def _call_headers(
         ("mcp-name", header_value(own)),
         (SERVER_HEADER, entry.name),
         *fields,
-        *((("accept-encoding", "identity"),) if reads else ()),
+        *((("accept-encoding", "identity"),) if plain else ()),
         *(((headers.CAPABILITIES, declared.decode()),) if view.flags else ()),
         *entry.headers,
     )
-
-
-def id_at_servers(caller: Caller, id: bytes) -> bytes:
-    """A client's id as servers get it. Where no response is read an id could not be turned back; nor has any server there a
-    session in which it could take one id for another."""
-    theirs = id_for_server(id)
-    return theirs if theirs == id or caller.may_read_response else id
 
 
 def progress_token(request: Request) -> bytes | None:

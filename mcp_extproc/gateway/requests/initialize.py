@@ -13,8 +13,6 @@ from mcp_extproc.gateway.effects import BeginSession
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import Opened, OpenLeg, Outcome, ref_to
-from mcp_extproc.gateway.relay import reading
-from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, jsontext, versions
@@ -95,7 +93,7 @@ def _opened(
     outcomes: Sequence[Outcome],
 ) -> Reply:
     failed = merge.failures(outcomes)
-    token, session_id = services.sealer.seal(session, in_events=_is_answered_in_events(session, outcomes))
+    token, session_id = services.sealer.seal(session, in_events=_is_answered_in_events(outcomes))
     offered = [server.capabilities for server in session.upstreams.values()]
     value: dict[str, Any] = {
         "protocolVersion": session.version,
@@ -111,14 +109,10 @@ def _opened(
     return replace(reply, effects=(BeginSession(session_id, session.expires, refs),))
 
 
-def _is_answered_in_events(session: Session, outcomes: Sequence[Outcome]) -> bool:
-    """Whether servers will answer calls with event streams that have to be read, as far as it shows in how they answered
+def _is_answered_in_events(outcomes: Sequence[Outcome]) -> bool:
+    """Whether servers will answer calls with event streams, as far as it shows in how they answered
     this. A server whose session comes later, or that answers otherwise then, is read all the same."""
-    view = ClientView("", session.version, session.client_flags)
-    return any(
-        isinstance(outcome, Opened) and outcome.streamed and reading.reads_events(view, outcome.session)
-        for outcome in outcomes
-    )
+    return any(isinstance(outcome, Opened) and outcome.streamed for outcome in outcomes)
 
 
 def _client_flags(request: Request, version: str) -> Flags:

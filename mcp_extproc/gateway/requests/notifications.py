@@ -9,9 +9,8 @@ from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.decision import Decision, FanOut, in_one_slice
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import NotifyLeg
-from mcp_extproc.gateway.relay.identifiers import Owned, session_checksum
+from mcp_extproc.gateway.relay.identifiers import Owned, id_for_server, session_checksum
 from mcp_extproc.gateway.request import RequestHead, context_of
-from mcp_extproc.gateway.requests import calls
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import envelope, methods
 from mcp_extproc.mcp.envelope import Message, Notification, Response
@@ -29,7 +28,7 @@ def notification(
         case Handling.BROADCAST:
             return _passed_on(caller, head, caller.catalog.entries, message.body, facts)
         case Handling.CANCEL:
-            body = _cancelled_at_servers(message, caller)
+            body = _cancelled_at_servers(message)
             if body is not None:
                 return _passed_on(caller, head, caller.catalog.entries, body, facts)
         case Handling.BY_PROGRESS:
@@ -89,7 +88,7 @@ def _passed_on(caller: Caller, head: RequestHead, servers: Iterable[str], body: 
     )
 
 
-def _cancelled_at_servers(message: Notification, caller: Caller) -> bytes | None:
+def _cancelled_at_servers(message: Notification) -> bytes | None:
     """``notifications/cancelled`` with the request's id as the servers got it. Servers ignore ids that they do not know.
 
     ``None`` where it is about no request.
@@ -97,5 +96,5 @@ def _cancelled_at_servers(message: Notification, caller: Caller) -> bytes | None
     id = envelope.read_id(message.params.get("requestId"))
     if id is None:
         return None
-    theirs = calls.id_at_servers(caller, id)
+    theirs = id_for_server(id)
     return message.body if theirs == id else message.rewritten({"requestId": theirs})

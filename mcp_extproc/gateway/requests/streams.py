@@ -42,6 +42,7 @@ def open_stream(services: Services, caller: Caller, head: RequestHead, facts: Re
         deadline=max(entry.discovery_timeout for entry in servers.values()) if servers else 0.0,
         context=context_of(head),
         changed=caller.stale_lists,
+        id=position.id if position is not None and position.id else None,
     )
 
 

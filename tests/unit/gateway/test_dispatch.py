@@ -334,15 +334,6 @@ def test_a_cancellation_names_the_id_that_servers_know(sent: str, theirs: str) -
     assert told(RIG.decide(cancelled(sent))) == [("a", cancelled(theirs)), ("b", cancelled(theirs))]
 
 
-def test_where_no_answer_is_read_ids_stay_as_they_are() -> None:
-    """What is put into an id could not be taken out of it again."""
-    rig = Rig(config({"a": {}}), {"a": upstream("a", id=None)})
-    call = message("tools/call", {"name": "a__x"}, id="7")
-    assert json.loads(rig.forward(call).body)["id"] == "7"
-    body = message("notifications/cancelled", {"requestId": "7"}, id=None)
-    assert told(rig.decide(body)) == [("a", body)]
-
-
 @pytest.mark.parametrize(
     "params", [None, {}, {"reason": "x"}, {"requestId": None}, {"requestId": {}}, {"requestId": 1.5}]
 )

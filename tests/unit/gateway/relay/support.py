@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView, Identifiers
@@ -78,7 +80,7 @@ class Rig:
     ) -> Expected:
         """The response of server ``b``."""
         return Expected(
-            self.relay, self.identifiers, "b", session or upstream(), call, id,
+            self.relay, self.identifiers, "b", session or upstream(), msgspec.structs.replace(call, id=id),
             reads_json=reads_json, response_bytes=response_bytes, event_bytes=event_bytes, json_members=json_members,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from itertools import pairwise
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 
 from mcp_extproc.gateway.relay import responses
 from mcp_extproc.gateway.relay.identifiers import session_checksum
-from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Out, Reading
-from mcp_extproc.gateway.relay.server_messages import Call
+from mcp_extproc.gateway.relay.responses import CallResponse, Expected, Out, Reading, ResponseHead
+from mcp_extproc.gateway.relay.server_messages import ANY_TOKEN, Call
+from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.sse import SseEvent, SseParser, render
+from tests.support.codings import CODINGS
 from tests.support.passes import Passes
 from tests.support.rounds import LEAST, MOST, flooded
-from tests.unit.gateway.relay.support import Rig, notification, request, result, upstream
+from tests.unit.gateway.relay.support import Rig, error, notification, request, result, upstream
 
 SSE = "text/event-stream"
 JSON = "application/json"
@@ -153,9 +156,171 @@ def test_the_end_without_an_answer(stream: bytes, version: str, fails: bool) -> 
     assert fails or events(out.down)[-1].id
 
 
-def test_not_for_a_resumed_stream() -> None:
-    """Its request's id is not known; the client goes on asking."""
-    assert read(Rig().response(id=None), event(notification("x"))).down == event(notification("x"))
+@pytest.mark.parametrize("id", [b"1", None], ids=["of this release", "of release 0.2"])
+def test_not_for_a_resumed_stream(id: bytes | None) -> None:
+    """The client can go on asking, after the event that it resumed after."""
+    call = Call("tools/call", ANY_TOKEN)
+    assert read(Rig().response(call=call, id=id), event(notification("x"))).down == event(notification("x"))
+
+
+# -- Whose answer it is -------------------------------------------------------------------------------------------------
+
+ANOTHERS: list[Any] = [
+    result({}, 2), result({}, "x"), result({}, None), result({}, True), result({}, 1.5), result({}, [1]),
+    {"jsonrpc": "2.0", "result": {}}, {"jsonrpc": "2.0", "id": 1, "ID": 2, "result": {}},
+    {"jsonrpc": "2.0", "id": 1, "Error": {}, "result": {}}, error(-1, id=2), {"jsonrpc": "2.0", "id": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("anothers", ANOTHERS, ids=json.dumps)
+@pytest.mark.parametrize("kind", ["application/json", SSE])
+def test_an_answer_to_another_request_is_none(kind: str, anothers: Any) -> None:
+    """Clients go by the id alone, and would take it for what another server answered."""
+    body = json.dumps(anothers).encode()
+    out = read(Rig().response(), event(anothers) if kind == SSE else body, kind=kind)
+    [answer] = messages(out) if kind == SSE else [json.loads(out.down)]
+    assert (answer["id"], answer["error"]["code"]) == (1, -32603)
+
+
+@pytest.mark.parametrize("kind", ["application/json", SSE])
+def test_the_answer_is_found_among_others(kind: str) -> None:
+    """And the first one counts."""
+    several = [result({}, 2), result({"n": 1}), result({"n": 2}), error(-1)]
+    text = b"".join(map(event, several)) if kind == SSE else json.dumps(several).encode()
+    out = read(Rig().response(), text, kind=kind)
+    assert (messages(out) if kind == SSE else [json.loads(out.down)]) == [result({"n": 1})]
+    assert not out.is_refused
+
+
+@pytest.mark.parametrize(
+    ("id", "answered"),
+    [
+        (b"1", b"1"), (b"1", b'"1"'), (b"1", b"1.0"), (b"1", b"1e0"), (b"-0", b"0"), (b'"\\u0041"', b'"A"'),
+        (b"12345678901234567890123", b"12345678901234567890123"), (b'"7"', b'"mcp-extproc:7"'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("text", [b'{"jsonrpc":"2.0","id":%b,"result":{}}', b'{ "id" : %b , "result": {} }'])
+@pytest.mark.parametrize("kind", ["application/json", SSE])
+def test_an_id_that_is_spelled_otherwise_is_the_same(id: bytes, answered: bytes, text: bytes, kind: str) -> None:
+    """It comes back as the client wrote it, and every other byte as the server did."""
+    body = text % answered
+    out = read(Rig().response(id=id), b"data: " + body + b"\n\n" if kind == SSE else body, kind=kind)
+    assert (events(out.down)[0].data if kind == SSE else out.down) == text % id
+
+
+@pytest.mark.parametrize(
+    ("id", "answered"),
+    [(b'"7"', b"7"), (b'"7"', b'"7"'), (b"9007199254740993", b"9007199254740992.0"), (b"1", b"true")],
+)
+def test_an_id_that_only_reads_like_it_is_another(id: bytes, answered: bytes) -> None:
+    """``7`` and ``"7"`` may be under way together."""
+    out = read(Rig().response(id=id), b'{"id":%b,"result":{}}' % answered, kind="application/json")
+    assert json.loads(out.down)["error"]["code"] == -32603
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", SSE])
+def test_a_head_without_a_body_is_no_answer(kind: str) -> None:
+    """Also where JSON is not read: the head is there anyway."""
+    expected = Rig().response(reads_json=False)
+    text = expected.without_body(ResponseHead("200", kind, has_body=False))
+    assert text is not None
+    answer = json.loads(text.removeprefix(b"data: "))
+    assert (answer["id"], answer["error"]["code"]) == (1, -32603)
+    for other in (
+        ResponseHead("200", kind),
+        ResponseHead("202", kind, has_body=False),
+        ResponseHead("200", has_body=False),
+    ):
+        assert expected.without_body(other) is None
+
+
+@pytest.mark.parametrize("members", [b"", b'"id":null,'])
+def test_an_error_without_an_id_is_about_the_request(members: bytes) -> None:
+    """As JSON-RPC has it where the server could not read the id."""
+    out = read(Rig().response(), b'{%b"error":{"code":-1,"message":"no"}}' % members, kind="application/json")
+    assert json.loads(out.down) == {"id": 1, "error": {"code": -1, "message": "no"}}
+
+
+def test_no_second_id_is_left() -> None:
+    out = read(Rig().response(), b'{"id":2,"id":1,"result":{}}', kind="application/json")
+    assert out.down == b'{"id":1,"result":{}}'
+
+
+def test_resumed_streams_know_whose_answer_they_carry() -> None:
+    """By the event id."""
+    rig = Rig()
+    [first] = events(read(rig.response(id=b'"a"'), event(notification("x"), id="7")).down)
+    assert first.id is not None
+    position = rig.identifiers.position("s1", first.id)
+    assert position is not None
+    assert position.id == b'"a"'
+    call = Call(position.method, ANY_TOKEN)
+    out = read(rig.response(call=call, id=position.id), event(result({}, "b")) + event(result({}, "a")))
+    assert messages(out) == [result({}, "a")]
+
+
+# -- Compressed -----------------------------------------------------------------------------------------------------------
+
+
+def decoded(encoding: str, compressed: bytes, *, kind: str = SSE, size: int = 7) -> Out:
+    expected = Rig().response()
+    response = CallResponse(expected, expected.reading("200", kind), encoding)
+    whole = Out()
+    for start in range(0, len(compressed), size):
+        whole.add(response.feed(compressed[start : start + size], end=False))
+    whole.add(response.feed(b"", end=True))
+    return whole
+
+
+@pytest.mark.parametrize("encoding", CODINGS)
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_compressed_answers_are_read(encoding: str, size: int) -> None:
+    body = json.dumps(result({"content": [{"type": "resource_link", "uri": "f:a"}]})).encode()
+    json_out = decoded(encoding, CODINGS[encoding](body), kind="application/json", size=size)
+    assert json.loads(json_out.down)["result"]["content"][0]["uri"] == "bee+f:a"
+    out = decoded(encoding, CODINGS[encoding](LONG_STREAM), size=size)
+    assert messages(out)[-1] == result({"content": []})
+    assert [json.loads(up)["id"] for up in out.up] == [1]
+
+
+@pytest.mark.parametrize("kind", ["application/json", SSE])
+@pytest.mark.parametrize(("encoding", "says"), [
+    ("compress", "not supported"), ("gzip, gzip", "not supported"), ("gzip", "not what gzip makes"), ("zstd", "not what"),
+    ("br", "not what br makes"),
+])  # fmt: skip
+def test_what_can_not_be_decompressed_is_an_error(kind: str, encoding: str, says: str) -> None:
+    out = decoded(encoding, b"data: {}\n\n" * 3, kind=kind, size=100)
+    [answer] = messages(out) if kind == SSE else [json.loads(out.down)]
+    assert (answer["id"], answer["error"]["code"]) == (1, -32603)
+    assert says in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", SSE])
+def test_a_compressed_answer_that_is_cut_off_is_an_error(kind: str) -> None:
+    out = decoded("gzip", gzip.compress(event(notification("x")) * 100)[:-12], kind=kind)
+    answer = messages(out)[-1] if kind == SSE else json.loads(out.down)
+    assert "is cut off" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_a_bomb_does_not_go_off(encoding: str) -> None:
+    """Neither is it held, nor does it reach the client."""
+    blank = CODINGS[encoding](b" " * 50_000_000)
+    out = decoded(encoding, blank, kind="application/json", size=1 << 20)
+    assert "limits.response_bytes" in json.loads(out.down)["error"]["message"]
+    events_of_it = CODINGS[encoding](event(notification("x")) * 1_000_000)
+    out = decoded(encoding, events_of_it, size=1 << 20)
+    assert "too large when it is decompressed" in messages(out)[-1]["error"]["message"]
+    assert len(out.down) <= 2 * ((1 << 20) + 100 * len(events_of_it))
+
+
+def test_what_a_decompressor_takes_counts_as_held() -> None:
+    response = CallResponse(Rig().response(), Reading.EVENTS, "br")
+    assert response.held == 0
+    response.feed(CODINGS["br"](LONG_STREAM)[:20], end=False)
+    assert response.held >= 16 << 20
+    response.give_up()
+    assert response.held == 0
 
 
 def test_priming_for_new_clients_only() -> None:
@@ -207,13 +372,23 @@ def test_json_is_read_when_complete(pieces: int) -> None:
     assert response.feed(b"", end=True) == Out()
 
 
-def test_json_is_not_tried_for_ever() -> None:
-    """Each piece looks like the last one. Trying takes as long as what came so far is large."""
+def test_json_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece looks like the last one, and trying takes as long as what came so far is large. The last one is found all
+    the same."""
+    tried, is_json = [0], jsontext.is_json
+
+    def counted(text: bytes | bytearray) -> bool:
+        tried[0] += 1
+        return is_json(text)
+
+    monkeypatch.setattr(jsontext, "is_json", counted)
     response = CallResponse(Rig().response(), Reading.WHOLE)
-    pieces = [b'{"jsonrpc":"2.0","id":1,"result":{"a":[{}', *(b",{}" for _ in range(20)), b"]}}"]
-    assert [response.feed(piece, end=False) for piece in pieces] == [Out() for _ in pieces]
-    assert not response.is_complete
-    assert json.loads(response.feed(b"", end=True).down)["result"] == {"a": [{}] * 21}
+    pieces = [b'{"jsonrpc":"2.0","id":1,"result":{"a":[{}', *(b',"}{",{}' for _ in range(20)), b"]}}"]
+    *others, last = [response.feed(piece, end=False) for piece in pieces]
+    assert others == [Out() for _ in others]
+    assert tried == [8]
+    assert json.loads(last.down)["result"] == {"a": [{}, *["}{", {}] * 20]}
+    assert response.feed(b"", end=True) == Out()
 
 
 def test_json_over_the_limit() -> None:

@@ -118,9 +118,8 @@ def test_headers_of_the_client_do_not_reach_the_server(name: str, tool: str) -> 
 
 @pytest.mark.parametrize("name", sorted(PASSED - {"host", "content-type", "content-length", "content-encoding"}))
 def test_headers_of_the_exchange_pass(name: str) -> None:
-    # The client's accept-encoding counts where nobody reads the response.
+    # The client's accept-encoding counts where JSON is not read.
     forward = Rig(ONE, STATELESS).call("a__read", **{name: "x"})
-    assert forward.response is None
     assert name not in forward.remove_headers
     assert name not in dict(forward.set_headers)
 
@@ -274,6 +273,12 @@ READ: list[tuple[str, dict[str, Any], bool, bool]] = [
     ),
     # Where no server has resources, no URI leads anywhere.
     ("several servers without resources", {"upstreams": TOOLS_ONLY}, False, False),
+    (
+        "a server that is not trusted",
+        {"config": config({"a": {"untrusted": True}}), "upstreams": STATELESS},
+        True,
+        True,
+    ),
     ("a server that is not there yet", {"upstreams": {"a": TOOLS_ONLY["a"]}}, True, True),
     (
         "ids of elicitations",
@@ -302,16 +307,17 @@ READ: list[tuple[str, dict[str, Any], bool, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("rig", "looked_at", "read"), [row[1:] for row in READ], ids=[row[0] for row in READ])
-def test_which_responses_are_read(rig: dict[str, Any], looked_at: bool, read: bool) -> None:
-    """Most pass without a visit here."""
+@pytest.mark.parametrize(("rig", "plain", "read"), [row[1:] for row in READ], ids=[row[0] for row in READ])
+def test_which_responses_are_read(rig: dict[str, Any], plain: bool, read: bool) -> None:
+    """All event streams; most JSON passes. What is likely to be read is not to be compressed."""
     rig_ = Rig(**rig)
     tool = "x" if prefix_of("a", rig_.config.servers["a"]) == "" else "a__x"
-    response = rig_.call(tool).response
-    assert (response is not None) == looked_at
-    if response is not None:
-        assert response.reading("200", "text/event-stream") is Reading.EVENTS
-        assert response.reading("200", "application/json") is (Reading.WHOLE if read else Reading.PASS)
+    forward = rig_.call(tool, accept_encoding="gzip")
+    assert (dict(forward.set_headers).get("accept-encoding") == "identity") == plain
+    assert "accept-encoding" not in forward.remove_headers
+    assert forward.response is not None
+    assert forward.response.reading("200", "text/event-stream") is Reading.EVENTS
+    assert forward.response.reading("200", "application/json") is (Reading.WHOLE if read else Reading.PASS)
 
 
 @pytest.mark.parametrize(
@@ -334,13 +340,6 @@ def test_the_server_does_not_compress_what_its_id_is_put_back_in(id: str, compre
         body = f'{{"jsonrpc":"2.0","id":{id_},"method":"tools/call","params":{{"name":"a__x"}}}}'.encode()
         forward = rig.forward(body)
         assert ("accept-encoding" not in dict(forward.set_headers)) is compressed
-
-
-def test_the_server_does_not_compress_what_is_read() -> None:
-    for rig in (Rig(), Rig(ONE, STATELESS)):
-        forward = rig.call("a__x", accept_encoding="gzip")
-        assert (dict(forward.set_headers).get("accept-encoding") == "identity") == (forward.response is not None)
-        assert "accept-encoding" not in forward.remove_headers
 
 
 versions_ = st.sampled_from(["2025-03-26", "2025-06-18", "2025-11-25"])

@@ -233,20 +233,16 @@ def test_the_clients_name_for_logs(info: Any, client: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "flags", "expected"),
+    ("outcomes", "expected"),
     [
-        ([opened("a"), opened("b")], [], False),
-        ([opened("a"), streamed(opened("b"))], [], True),
-        ([Failed("a", "timeout", "is slow"), streamed(opened("b"))], [], True),
-        # Of a server without sessions event streams are read if the client can be asked for something.
-        ([opened("a"), streamed(without_session(opened("b")))], [], False),
-        ([opened("a"), streamed(without_session(opened("b")))], ["roots"], True),
+        ([opened("a"), opened("b")], False),
+        ([opened("a"), streamed(opened("b"))], True),
+        ([Failed("a", "timeout", "is slow"), streamed(opened("b"))], True),
+        ([opened("a"), streamed(without_session(opened("b")))], True),
     ],
 )
-def test_the_token_tells_envoy_that_answers_will_be_event_streams(
-    outcomes: list[Outcome], flags: list[str], *, expected: bool
-) -> None:
-    decision = initialize(Rig(), capabilities={flag: {} for flag in flags})
+def test_the_token_tells_envoy_that_answers_will_be_event_streams(outcomes: list[Outcome], *, expected: bool) -> None:
+    decision = initialize(Rig())
     for _ in range(20):
         reply = as_reply(decision.merge(outcomes, NOW))
         assert (re.fullmatch(IN_EVENTS, token_of(reply)) is not None) == expected
