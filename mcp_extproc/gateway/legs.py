@@ -145,6 +145,8 @@ class Answered:
     status: int
     message: bytes
     """The JSON-RPC message in it; empty where there was none."""
+    told: tuple[bytes, ...] = ()
+    """Notifications that came on its stream before that."""
 
 
 @dataclass(frozen=True, slots=True)

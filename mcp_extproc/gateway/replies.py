@@ -23,10 +23,12 @@ def result(id: bytes, value: object, facts: RequestFacts, notes: tuple[Note, ...
     return Reply(200, envelope.result(id, value), (*JSON_TYPE, *headers), facts, notes)
 
 
-def as_stream(reply: Reply) -> Reply:
-    """The same answer as an event stream of one event. Both forms are legal (basic/transports, Sending Messages 5)."""
+def as_stream(reply: Reply, before: Sequence[bytes] = ()) -> Reply:
+    """The same answer as an event stream, with other messages before it. Both forms are legal (basic/transports, Sending
+    Messages 5)."""
     headers = tuple((name, value) for name, value in reply.headers if name != "content-type")
-    return replace(reply, body=render(SseEvent(reply.body)), headers=(("content-type", SSE), *headers))
+    body = b"".join(render(SseEvent(message)) for message in (*before, reply.body))
+    return replace(reply, body=body, headers=(("content-type", SSE), *headers))
 
 
 def accepted(facts: RequestFacts, notes: tuple[Note, ...] = ()) -> Reply:

@@ -27,6 +27,28 @@ class _Busy(Exception):
     """No more may be held."""
 
 
+class _Told:
+    """Notifications that have to wait until the batch is answered.
+
+    Args:
+        most: bytes. Those that are too many are dropped: the answer is worth more.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._messages: list[bytes] = []
+        self.size = 0
+
+    @property
+    def messages(self) -> tuple[bytes, ...]:
+        return tuple(self._messages)
+
+    def add(self, message: bytes) -> None:
+        if self.size + len(message) <= self._most:
+            self._messages.append(message)
+            self.size += len(message)
+
+
 class BatchClient:
     """Sends messages as the client that they came from.
 
@@ -61,7 +83,7 @@ class BatchClient:
             async with self._http.post(
                 _url(self._base, leg), data=leg.body, headers=_verbatim(leg.headers), allow_redirects=False
             ) as response:
-                return Answered(leg.server, response.status, await self._message(response, leg, holding))
+                return await self._answered(response, leg, holding.part())
         except (EventTooLarge, TooManyMembers):
             return Failed("", "too_large", "the answer is too large")
         except _Busy:
@@ -69,28 +91,30 @@ class BatchClient:
         except (aiohttp.ClientError, OSError) as error:
             return Failed("", "connect", f"the gateway could not be asked ({type(error).__name__})")
 
-    async def _message(self, response: aiohttp.ClientResponse, leg: BatchLeg, holding: Holding) -> bytes:
-        held = holding.part()
-        if transport.media_type(response.headers.get("content-type", "")) != transport.SSE:
-            body, scan = bytearray(), Scan(PAGE_ENTRIES * self._limits.json_members)
-            async for chunk in response.content.iter_any():
-                body += chunk
-                _hold(held, len(body))
-                scan.feed_late(chunk)
-                if len(body) > self._limits.response_bytes:
-                    raise EventTooLarge
-            return bytes(body)
-        parser = SseParser(self._limits.event_bytes)
+    async def _answered(self, response: aiohttp.ClientResponse, leg: BatchLeg, held: Part) -> Answered:
+        if transport.media_type(response.headers.get("content-type", "")) == transport.SSE:
+            return await self._from_stream(response, leg, held)
+        body, scan = bytearray(), Scan(PAGE_ENTRIES * self._limits.json_members)
+        async for chunk in response.content.iter_any():
+            body += chunk
+            _hold(held, len(body))
+            scan.feed_late(chunk)
+            if len(body) > self._limits.response_bytes:
+                raise EventTooLarge
+        return Answered(leg.server, response.status, bytes(body))
+
+    async def _from_stream(self, response: aiohttp.ClientResponse, leg: BatchLeg, held: Part) -> Answered:
+        parser, told = SseParser(self._limits.event_bytes), _Told(self._limits.response_bytes)
         async for chunk in response.content.iter_any():
             for piece, turn in portions(chunk):
                 await self._turns.take(turn)
                 for event in parser.feed(piece):
-                    if event.data and await self._is_response(event.data, leg):
-                        return event.data
-            _hold(held, parser.held)
-        return b""
+                    if event.data and await self._is_response(event.data, leg, told):
+                        return Answered(leg.server, response.status, event.data, told.messages)
+            _hold(held, parser.held + told.size)
+        return Answered(leg.server, response.status, b"", told.messages)
 
-    async def _is_response(self, text: bytes, leg: BatchLeg) -> bool:
+    async def _is_response(self, text: bytes, leg: BatchLeg, told: _Told) -> bool:
         try:
             members = jsontext.split(text)
         except (TypeError, jsontext.NotJson):
@@ -99,6 +123,8 @@ class BatchClient:
             return True
         if "id" in members:
             await self._decline(bytes(members["id"]), leg)
+        else:
+            told.add(text)
         return False
 
     async def _decline(self, id: bytes, leg: BatchLeg) -> None:

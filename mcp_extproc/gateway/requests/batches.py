@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.decision import FanOut, Reply, in_one_slice
@@ -19,8 +17,6 @@ from mcp_extproc.gateway.request import Headers, RequestHead, context_of
 from mcp_extproc.mcp import envelope, errors, jsontext, methods
 from mcp_extproc.mcp.envelope import Message, Request, Response
 from mcp_extproc.mcp.errors import McpError
-
-_value = msgspec.json.Decoder(str | int).decode
 
 _NOT_COPIED = frozenset({
     "connection", "content-length", "expect", "te", "transfer-encoding", "upgrade", "x-envoy-expected-rq-timeout-ms",
@@ -77,7 +73,11 @@ def _collected(read: Sequence[Message | McpError], outcomes: Sequence[Outcome], 
             answers.append(text)
     if not answers:
         return replies.accepted(facts)
-    return Reply(200, b"[%b]" % b",".join(answers), replies.JSON_TYPE, facts)
+    reply = Reply(200, b"[%b]" % b",".join(answers), replies.JSON_TYPE, facts)
+    # An array of answers has no place for notifications; the other form of a response has (basic/transports, Sending
+    # Messages to the Server).
+    told = [message for outcome in outcomes if isinstance(outcome, Answered) for message in outcome.told]
+    return replies.as_stream(reply, told) if told else reply
 
 
 def _answer(message: Message, outcome: Outcome) -> bytes:
@@ -103,13 +103,11 @@ def _response(request: Request, text: bytes) -> bytes | None:
     try:
         text.decode("utf-8")
         members = jsontext.split(text)
-        if "method" in members or ("result" in members) == ("error" in members):
-            return None
-        if "id" in members:
-            return text if _value(members["id"]) == _value(request.id) else None
-    except (UnicodeDecodeError, TypeError, jsontext.NotJson, msgspec.DecodeError):
+    except (UnicodeDecodeError, TypeError, jsontext.NotJson):
         return None
-    return jsontext.join({**members, "id": msgspec.Raw(request.id)}) if "error" in members else None
+    if "method" in members or ("result" in members) == envelope.is_error(members) or envelope.has_variants(members):
+        return None
+    return envelope.as_answer(text, members, request.id, request.id)
 
 
 def _headers(head: RequestHead) -> Headers:

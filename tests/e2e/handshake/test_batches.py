@@ -58,6 +58,11 @@ def _by_id(answered: Answer) -> dict[Any, Any]:
     return found
 
 
+def _events(answered: Answer) -> list[Any]:
+    assert (answered.status, answered.headers["content-type"]) == (200, "text/event-stream"), answered.body
+    return [json.loads(block.removeprefix(b"data: ")) for block in answered.body.removesuffix(b"\n\n").split(b"\n\n")]
+
+
 async def test_each_request_is_answered_once(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     """Ids keep value and type; each call reaches its own server alone, notifications too; failures are answers."""
     async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
@@ -225,8 +230,35 @@ async def test_a_call_that_streams_inside_a_batch(start: StartGateway, alpha: Sc
     alpha.on["tools/call"] = asks
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26", {"sampling": {}})
-        found = _by_id(await _send(gateway, session, _call("s"), _ping(1)))
-        assert found["str", "s"] == {"content": [{"type": "text", "text": "-32601"}]}
+        answered = await _send(gateway, session, _call("s"), _ping(1))
+        logged, responses = _events(answered)
+        assert logged["method"] == "notifications/message"
+        assert responses[0]["result"] == {"content": [{"type": "text", "text": "-32601"}]}
+
+
+async def test_what_a_server_tells_during_a_batched_call_reaches_the_client(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
+) -> None:
+    """Progress and log messages, before the responses: in an event stream, as an array of responses has no place for them."""
+
+    async def tells(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        progress = {"progressToken": message["params"]["_meta"]["progressToken"], "progress": 1}
+        events = [
+            {"jsonrpc": "2.0", "method": "notifications/progress", "params": progress},
+            {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": 1}},
+            {"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}},
+        ]
+        text = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+        return web.Response(headers={"content-type": "text/event-stream"}, text=text)
+
+    alpha.on["tools/call"] = tells
+    async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
+        session = await gateway.initialize("2025-03-26")
+        answered = await _send(gateway, session, _call(1, _meta={"progressToken": "t"}), _call(2, "beta__echo"))
+        progress, logged, responses = _events(answered)
+        assert progress["params"] == {"progressToken": "t", "progress": 1}
+        assert logged["params"] == {"level": "error", "data": 1, "logger": "alpha"}
+        assert [response["id"] for response in responses] == [1, 2]
 
 
 async def test_messages_of_a_batch_run_together(start: StartGateway, alpha: ScriptedServer) -> None:
@@ -294,7 +326,7 @@ async def test_uris_in_batches(start: StartGateway, alpha: ScriptedServer, beta:
 
 @pytest.mark.parametrize(("text", "code"), [
     (b"Jwt is missing", -32603), (b"", -32603), (b"[]", -32603), (b'{"id":1}', -32603), (b"{\xff}", -32603),
-    (b'{"jsonrpc":"2.0","id":"1","result":{}}', -32603), (b'{"jsonrpc":"2.0","id":null,"result":{}}', -32603),
+    (b'{"jsonrpc":"2.0","id":"x","result":{}}', -32603), (b'{"jsonrpc":"2.0","id":null,"result":{}}', -32603),
     (b'{"jsonrpc":"2.0","id":1,"method":"ping"}', -32603), (b'{"jsonrpc":"2.0","id":1,"result":"\xff"}', -32603),
     (b'{"jsonrpc":"2.0","error":{"code":-32600,"message":"Session not found"}}', -32600),
 ])  # fmt: skip
@@ -317,14 +349,14 @@ def test_an_answer_that_is_no_response_becomes_an_error(text: bytes, code: int) 
 
 @pytest.mark.parametrize("id", [b"9007199254740993", b"12345678901234567890123", b'"\\u0041"', b"-0"])
 def test_an_id_spelled_otherwise_is_the_same_id(id: bytes) -> None:
-    """Servers write ids anew: ``"\\u0041"`` comes back as ``"A"``."""
+    """Servers write ids anew: ``"\\u0041"`` comes back as ``"A"``. The client gets it as it wrote it."""
     body = b'{"jsonrpc":"2.0","id":%b,"method":"ping"}' % id
     decision = batches.split(RequestHead("POST", "/mcp", {}), "/mcp", [body], NOTHING)
     assert isinstance(decision, FanOut)
     text = json.dumps({"jsonrpc": "2.0", "id": json.loads(id), "result": {}}).encode()
     reply = decision.merge([Answered("", 200, text)], 0.0)
     assert isinstance(reply, Reply)
-    assert reply.body == b"[%b]" % text
+    assert reply.body == b"[%b]" % text.replace(b'"id": ' + json.dumps(json.loads(id)).encode(), b'"id": ' + id)
 
 
 async def test_envoy_waits_for_a_batch_as_long_as_for_its_calls(tmp_path: Path) -> None:

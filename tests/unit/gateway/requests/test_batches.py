@@ -11,6 +11,7 @@ import pytest
 
 from mcp_extproc.gateway.decision import FanOut, Reply
 from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.mcp.sse import SseParser
 from tests.unit.gateway.support import LATEST, NOW, Rig, answer, as_reply, code, config, head, message
 
 OLD = "2025-03-26"
@@ -90,6 +91,17 @@ def test_answers_come_in_the_order_of_the_requests() -> None:
     reply = collected([PING, INITIALIZED, CALL], outcomes)
     assert (reply.status, reply.headers) == (200, (("content-type", "application/json"),))
     assert reply.body == b"[%b,%b]" % tuple(answers)
+
+
+def test_what_servers_told_comes_before_the_answers() -> None:
+    """In an event stream, as an array of responses has no place for it."""
+    told = (b'{"method":"x"}', b'{"method":"y"}')
+    outcomes = [Answered("", 200, RESULT, told[:1]), Answered("", 200, RESULT.replace(b":1,", b':"1",'), told[1:])]
+    reply = collected([PING, CALL], outcomes)
+    assert (reply.status, reply.headers) == (200, (("content-type", "text/event-stream"),))
+    *before, last = [event.data or b"" for event in SseParser(1 << 20).feed(reply.body)]
+    assert before == [*told]
+    assert [one["id"] for one in json.loads(last)] == [1, "1"]
 
 
 @pytest.mark.parametrize("bodies", [[INITIALIZED], [INITIALIZED, INITIALIZED], [RESPONSE], [RESPONSE, INITIALIZED]])
