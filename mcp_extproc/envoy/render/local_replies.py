@@ -63,6 +63,14 @@ _SERVER_ERROR = "ServerError"
 _BY_EXT_PROC = "response.code_details.startsWith('ext_proc_error') || response.code_details == 'unhandled_message'"
 """How Envoy names the failures of its ext_proc filters."""
 
+_SERVER = f"%DYNAMIC_METADATA({NAMESPACE}:server)%"
+
+_BROKE_OFF = (
+    "response.code_details.startsWith('upstream_reset_after_response_started') || "
+    "response.code_details in ['response_payload_too_large', 'stream_idle_timeout']"
+)
+"""How Envoy names the end of a response whose head has come and was not sent on yet."""
+
 
 def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
     """Replaces responses to calls that are not MCP by a JSON-RPC error at HTTP 200 that echoes the id.
@@ -74,8 +82,10 @@ def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
         server: its name, for the message.
         fails_over: whether the repair listener may report that it could not reach the server.
     """
+    empty = has("content-length", HttpResponseHeaderMatchInput(header_name="content-length"), StringMatcher(exact="0"))
     is_answer = all_of(
         has_status("200"),
+        negation(empty),
         one_of(*map(of_type, (transport.JSON, transport.SSE))),
     )  # fmt: skip
     by_envoy = has("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="true"))
@@ -218,6 +228,7 @@ def _failures(config: GatewayConfig) -> list[ResponseMapper]:
     failed = "The request failed in Envoy: HTTP %RESPONSE_CODE%, %RESPONSE_FLAGS_LONG%."
     return [
         _unread(config),
+        _broken_off(),
         _mapper(503, errors.INTERNAL_ERROR, "The gateway is not ready: no worker answered. Try again."),
         _mapper(None, errors.INTERNAL_ERROR, failed),
     ]
@@ -225,24 +236,36 @@ def _failures(config: GatewayConfig) -> list[ResponseMapper]:
 
 def _unread(config: GatewayConfig) -> ResponseMapper:
     """A server has answered, and the worker that had to read it ended or said nothing: the call is answered all the same."""
-    server = f"%DYNAMIC_METADATA({NAMESPACE}:server)%"
-    body = text_format(
-        _with_id(_error_text(errors.INTERNAL_ERROR, f"No answer: that of server '{server}' was not read."))
-    )
+    status = 200 if config.errors.status == "jsonrpc" else None
+    return _unanswered(_BY_EXT_PROC, f"that of server '{_SERVER}' was not read", status)
+
+
+def _broken_off() -> ResponseMapper:
+    """A server broke off while a worker read its response: that is past the filter ``custom_response``."""
+    return _unanswered(_BROKE_OFF, f"server '{_SERVER}' failed: %RESPONSE_FLAGS_LONG%", 200)
+
+
+def _unanswered(details: str, why: str, status: int | None) -> ResponseMapper:
+    """For calls that were forwarded.
+
+    Args:
+        details: how Envoy names the cause, in CEL.
+        why: there is no answer, for the message.
+        status: for the client; ``None`` for Envoy's own.
+    """
+    body = text_format(_with_id(_error_text(errors.INTERNAL_ERROR, f"No answer: {why}.")))
     body.content_type = transport.JSON
-    of_a_response = MetadataMatcher(
+    of_a_call = MetadataMatcher(
         filter=RESPONSE_NAMESPACE,
         path=[MetadataMatcherPathSegment(key=READS_KEY)],
         value=ValueMatcher(present_match=True),
     )
     filters = [
-        AccessLogFilter(metadata_filter=MetadataFilter(matcher=of_a_response, match_if_key_not_found=False)),
-        expression(_BY_EXT_PROC),
+        AccessLogFilter(metadata_filter=MetadataFilter(matcher=of_a_call, match_if_key_not_found=False)),
+        expression(details),
     ]
     return ResponseMapper(
-        filter=AccessLogFilter(and_filter=AndFilter(filters=filters)),
-        status_code=200 if config.errors.status == "jsonrpc" else None,
-        body_format_override=body,
+        filter=AccessLogFilter(and_filter=AndFilter(filters=filters)), status_code=status, body_format_override=body
     )
 
 
