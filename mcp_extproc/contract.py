@@ -19,6 +19,10 @@ ACT_ROUTE: Final = "mcp_act/"
 SERVER_HEADER: Final = "x-mcp-server"
 """Names the server of a request, for Envoy's rate limits and the private listener's routes. No server gets it."""
 
+OWNER_HEADER: Final = "x-mcp-owner"
+"""On a request that passes the policies once more, as its server was not known before: which one that is, sealed. No server
+gets it."""
+
 OVER_SSE: Final = "/sse"
 """In :data:`SERVER_HEADER`, and in the name of a cluster, behind the name of a server that speaks HTTP+SSE: the server itself,
 and not the bridge in front of it."""

@@ -153,12 +153,12 @@ class Exchange:
 
     def _on_request_headers(self, raw: bytes, message: pb.ProcessingRequest) -> Answers:
         headers = message.request_headers
-        self._head = head = messages.read_head(headers, self._principal)
-        gateway = self._processor.gateway
         route = messages.route_name(message)
+        self._visit = _visit_of(route)
+        self._head = head = messages.read_head(headers, self._principal, is_judged=self._visit is Visit.SECOND)
+        gateway = self._processor.gateway
         if route.startswith(REPAIR_ROUTE):
             return self._carry_out(gateway.repair(route.removeprefix(REPAIR_ROUTE), head))
-        self._visit = _visit_of(route)
         self._brings_response = messages.brings_response(message)
         now = self._processor.clock()
         first = self._visit is Visit.FIRST

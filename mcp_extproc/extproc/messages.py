@@ -176,8 +176,14 @@ _ENDS_OF_BODY: Final = (b"", number_field(2, 1), number_field(2, 0))
 """``end_of_stream``, false or true."""
 
 
-def read_head(headers: pb.HttpHeaders, principal: Principal = ANONYMOUS) -> RequestHead:
-    """The request headers of a message, and who sent it."""
+def read_head(headers: pb.HttpHeaders, principal: Principal = ANONYMOUS, *, is_judged: bool = False) -> RequestHead:
+    """The request headers of a message.
+
+    Args:
+        headers: of the message.
+        principal: who sent it.
+        is_judged: see :attr:`RequestHead.is_judged`.
+    """
     fields: dict[str, str] = {}
     repeated: dict[str, tuple[str, ...]] = {}
     for header in headers.headers.headers:
@@ -193,7 +199,7 @@ def read_head(headers: pb.HttpHeaders, principal: Principal = ANONYMOUS) -> Requ
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
     for name in [name for name in fields if name.startswith(":")]:
         del fields[name]
-    return RequestHead(method, path, fields, principal, repeated)
+    return RequestHead(method, path, fields, principal, repeated, is_judged=is_judged)
 
 
 def response_header(message: pb.ProcessingRequest, name: str) -> str:

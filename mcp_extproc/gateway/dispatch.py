@@ -205,6 +205,8 @@ class Gateway:
     def _message(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
         facts = _described(message, head)
         try:
+            if not preview.is_as_judged(head, None if isinstance(message, Response) else message.method):
+                raise refusals.not_as_judged()
             if not isinstance(message, Response):
                 admission.check_era(head, message)
                 if methods.opens_session(message.method):

@@ -226,6 +226,11 @@ class SessionMemory:
         found = self._owners.get((session_id, kind))
         return found[1] if found is not None and now < found[0] else None
 
+    def last_owners(self, session_id: str, kind: str) -> Mapping[str, str] | None:
+        """The same as it was known last, which may be long ago; ``None`` where it never was, or a list has changed since."""
+        found = self._owners.get((session_id, kind))
+        return None if found is None else found[1]
+
     def remember_owners(self, session_id: str, kind: str, owners: Mapping[str, str], until: float) -> None:
         """Remember who has what, until a Unix time in seconds."""
         size = _ENTRY_BYTES + sum(_uri_size(name) for name in owners)

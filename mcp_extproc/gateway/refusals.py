@@ -198,6 +198,14 @@ def not_offered(method: str, server: str) -> McpError:
     return McpError(METHOD_NOT_FOUND, f"Server '{server}' does not offer {method}.", reason="not_offered")
 
 
+def not_as_judged() -> McpError:
+    """What would be done is not what policies were shown."""
+    message = (
+        "The request is not the one that the gateway's policies judged: something has changed meanwhile. Try again."
+    )
+    return McpError(INTERNAL_ERROR, message, reason="not_as_judged")
+
+
 def invalid_params(message: str) -> McpError:
     """Parameters that are missing or of the wrong type."""
     return McpError(INVALID_PARAMS, message, reason="invalid_params")

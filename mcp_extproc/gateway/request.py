@@ -33,6 +33,8 @@ class RequestHead:
     """Who sent it, as Envoy proved it."""
     repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The single values of the headers that are there more than once. Envoy's policies match each by itself."""
+    is_judged: bool = False
+    """Whether policies have judged it, by what the headers of ours say of it (:mod:`mcp_extproc.gateway.policy.preview`)."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -18,7 +19,7 @@ from mcp_extproc.run.process import StartError
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import ACCEPT, TestGateway
 from tests.support.native_mcp import native
-from tests.support.scripted import ScriptedServer, fixed, tool
+from tests.support.scripted import Handler, ScriptedServer, fixed, tool
 
 RBAC = "envoy.filters.http.rbac"
 TYPE = "type.googleapis.com/envoy.extensions.filters.http"
@@ -413,6 +414,46 @@ async def test_bare_names_are_judged_by_their_server(start: StartGateway, server
         assert (await gateway.call(session, "get_weather")).result["content"]
         assert (await gateway.call(session, "delete")).error == DENIED
         assert (await gateway.call(session, "nothing")).error["code"] == -32602
+
+
+async def test_lists_that_differ_between_the_visits_lead_past_no_policy(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
+) -> None:
+    """A server that lists the tool only when it is asked for the second time, and one that lists it the first time. The third
+    is away, so that nothing of it is remembered."""
+    for server, read in ((alpha, 2), (beta, 1)):
+        server.on["tools/list"] = _listing("delete", server, read)
+    rules = {"action": "DENY", "policies": {"x": {
+        "permissions": [{"and_rules": {"rules": [is_(OLD, "server", "alpha"), is_(OLD, "tool", "delete")]}}],
+        "principals": [{"any": True}]}}}  # fmt: skip
+    servers = {"alpha": alpha.url, "beta": beta.url, "away": "http://127.0.0.1:1/mcp"}
+    async with start(servers, envoy={"http_filters": [rbac(rules)]}, bare_names=True) as gateway:
+        session = await gateway.initialize()
+        for _ in range(3):
+            await gateway.call(session, "delete")
+        assert alpha.calls("tools/call") == []
+        assert len(beta.calls("tools/call")) == 1
+
+
+def _listing(name: str, server: ScriptedServer, read: int) -> Handler:
+    async def answer(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        listed = [tool(name)] if len(server.calls("tools/list")) == read else []
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": {"tools": listed}})
+
+    return answer
+
+
+async def test_no_server_is_asked_before_policies_have_judged(start: StartGateway, server: ScriptedServer) -> None:
+    rules = {"action": "DENY", "policies": {"x": {
+        "permissions": [is_(OLD, "method", "tools/call", "resources/read")], "principals": [{"any": True}]}}}  # fmt: skip
+    changed: dict[str, Any] = {"bare_names": True, "resources": "unprefixed"}
+    servers = {"alpha": server.url, "beta": server.url}
+    async with start(servers, envoy={"http_filters": [rbac(rules)]}, **changed) as gateway:
+        session = await gateway.initialize()
+        before = len(server.received)
+        assert (await gateway.call(session, "delete")).error == DENIED
+        assert (await gateway.rpc("resources/read", {"uri": "x:y"}, mcp_session_id=session)).error == DENIED
+        assert len(server.received) == before
 
 
 async def test_streams_pass_the_policies(start: StartGateway, server: ScriptedServer) -> None:

@@ -353,7 +353,8 @@ class TestInFrontOfPolicies:
 
     async def test_the_second_visit_decides(self, rig: Rig[FakeUpstreams]) -> None:
         exchange = rig.client.exchange()
-        await exchange.send_headers(rig.fields(), route=f"{ACT_ROUTE}github")
+        shown = {"x_mcp_server": "github", "mcp_method": "tools/call", "mcp_name": "issue_read"}
+        await exchange.send_headers(rig.fields(**shown), route=f"{ACT_ROUTE}github")
         await exchange.send_body(call())
         answer = await exchange.receive()
         assert kind(answer) == "request_headers"

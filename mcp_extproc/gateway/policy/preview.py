@@ -22,6 +22,7 @@ from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
 RESPONSE_METHOD: Final = "__jsonrpc_response"
 """What stands for the method of a client's answer to a server."""
 
+_METHOD: Final = "mcp-method"
 _MCP_HEADERS: Final = ("mcp-session-id", "mcp-protocol-version")
 
 _scalar = msgspec.json.Decoder(str | int | float | bool).decode
@@ -64,7 +65,7 @@ def _value_at(members: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> str 
         return None
 
 
-def show(head: RequestHead, facts: RequestFacts, own: str | None = None) -> Preview:
+def show(head: RequestHead, facts: RequestFacts, own: str | None = None, kept: str | None = None) -> Preview:
     """Let policies see the request.
 
     The headers that policies may match on are true from here on, whatever the client sent in them; all other headers are
@@ -74,17 +75,32 @@ def show(head: RequestHead, facts: RequestFacts, own: str | None = None) -> Prev
         head: the request's.
         facts: what is known of it.
         own: name or URI of what it asks for, as its server knows it.
+        kept: a header of ours that the second visit needs, too.
     """
-    fields = {
-        "mcp-method": None if facts.method == RESPONSE_METHOD else facts.method,
-        "mcp-name": None if own is None else header_value(own),
-        SERVER_HEADER: facts.server,
-    }
+    fields = {_METHOD: None if facts.method == RESPONSE_METHOD else facts.method, **_target(facts.server, own)}
     present = tuple((name, value) for name, value in fields.items() if value is not None)
-    names = {name for name, _ in present}
+    names = {kept, *(name for name, _ in present)}
     gone = tuple(
         name
         for name in head.names
         if name.startswith(("x-mcp-", "mcp-")) and name not in _MCP_HEADERS and name not in names
     )
     return Preview(facts, present, gone)
+
+
+def is_as_judged(head: RequestHead, method: str | None) -> bool:
+    """Whether the policies that judged a request, if any did, were shown this method; ``None`` for a response.
+
+    Both visits look at the same bytes, but not at the same moment: servers' lists change, workers and configurations are
+    replaced, and filters in between may write another body.
+    """
+    return not head.is_judged or head.headers.get(_METHOD) == method
+
+
+def is_target_as_judged(head: RequestHead, server: str | None, own: str | None = None) -> bool:
+    """The same of the server that is to get a request, and of what it asks for there."""
+    return not head.is_judged or all(head.headers.get(name) == value for name, value in _target(server, own).items())
+
+
+def _target(server: str | None, own: str | None) -> dict[str, str | None]:
+    return {"mcp-name": None if own is None else header_value(own), SERVER_HEADER: server}

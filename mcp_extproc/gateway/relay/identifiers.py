@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from dataclasses import dataclass
 
@@ -69,6 +70,7 @@ class Owned(msgspec.Struct, frozen=True, array_like=True):
 
 
 _decode_owned = msgspec.msgpack.Decoder(Owned).decode
+_decode_owner = msgspec.msgpack.Decoder(tuple[bytes, str]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,22 @@ class Identifiers:
             return _decode_position(self._sealer.open("event", key, event_id))
         except (NotSealed, msgspec.DecodeError):
             return None
+
+    def told_owner(self, key: str, kind: str, name: str, server: str) -> str:
+        """Whose a name or URI is, for a request that passes the policies once more. It goes by a header."""
+        return self._sealer.seal("owner", key, _encode((_digest(kind, name), server)))
+
+    def owner_told(self, key: str, kind: str, name: str, text: str) -> str | None:
+        """The server's name; ``None`` where nothing of ours says so."""
+        try:
+            digest, server = _decode_owner(self._sealer.open("owner", key, text))
+        except (NotSealed, msgspec.DecodeError):
+            return None
+        return server if digest == _digest(kind, name) else None
+
+
+def _digest(kind: str, name: str) -> bytes:
+    return hashlib.blake2s(f"{kind}\0{name}".encode(), digest_size=16).digest()
 
 
 def session_checksum(session: UpstreamSession) -> int:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway import refusals, replies
-from mcp_extproc.gateway.decision import FanOut, Reply, in_one_slice
+from mcp_extproc.gateway.decision import Decision, FanOut, Reply, in_one_slice
 from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import NO_ROOM, Answered, BatchLeg, Failed, Outcome
 from mcp_extproc.gateway.request import Headers, RequestHead, context_of
 from mcp_extproc.mcp import envelope, errors, jsontext, methods
@@ -37,21 +38,50 @@ def split(head: RequestHead, path: str, bodies: Sequence[bytes], facts: RequestF
     if any(isinstance(m, Response) for m in messages) and any(isinstance(m, Request) for m in messages):
         raise refusals.batch("requests and responses are not mixed in one")
     facts = facts.but(batch=len(bodies))
-    headers, context = _headers(head), context_of(head)
-    _, mark, query = head.path.partition("?")
-    if not query.isascii():
-        raise refusals.batch("its query is not percent-encoded")
-    target = path + mark + query
-    # Calls inside of a batch may last as long as any other call; Envoy's routes bound them.
-    legs = tuple(
-        BatchLeg("", target, headers, message.body, deadline=MAX_MESSAGE_TIMEOUT, context=context)
-        for message in messages
-    )
+    headers, target = _headers(head), _target(head, path)
+    legs = tuple(_leg(head, target, headers, message.body) for message in messages)
 
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
         return _collected(read, outcomes, facts)
 
     return FanOut(legs, in_one_slice(answer), facts.session or "")
+
+
+def once_more(ask: Inquiry, mark: tuple[str, str]) -> Decision:
+    """Send a request through the front door again, for policies to judge it by what is known now. The answer is that of the
+    request that was sent.
+
+    Args:
+        ask: the request.
+        mark: a header that says what is known.
+    """
+    try:
+        headers = (*_headers(ask.head), mark)
+        target = _target(ask.head, ask.caller.endpoint.path)
+    except McpError:
+        return replies.reject(refusals.not_as_judged().about(ask.request.id), ask.facts)
+
+    def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
+        return Reply(200, _answer(ask.request, outcomes[0]), replies.JSON_TYPE, ask.facts)
+
+    return FanOut((_leg(ask.head, target, headers, ask.request.body),), in_one_slice(answer), ask.caller.key)
+
+
+def _leg(head: RequestHead, target: str, headers: Headers, body: bytes) -> BatchLeg:
+    # Such a call may last as long as any other; Envoy's routes bound it.
+    return BatchLeg("", target, headers, body, deadline=MAX_MESSAGE_TIMEOUT, context=context_of(head))
+
+
+def _target(head: RequestHead, path: str) -> str:
+    """The endpoint's path, with the client's query.
+
+    Raises:
+        McpError: the query can't be sent.
+    """
+    _, mark, query = head.path.partition("?")
+    if not query.isascii():
+        raise refusals.batch("its query is not percent-encoded")
+    return path + mark + query
 
 
 def _read(body: bytes) -> Message | McpError:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from mcp_extproc.contract import SERVER_HEADER
+from mcp_extproc.contract import OWNER_HEADER, SERVER_HEADER
 from mcp_extproc.gateway import headers, refusals, replies
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession
+from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession, Preview
 from mcp_extproc.gateway.effects import Effects, Subscribe, Unsubscribe
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.inquiry import Inquiry
@@ -21,8 +19,8 @@ from mcp_extproc.gateway.relay.identifiers import ClientView, id_for_server
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call
 from mcp_extproc.gateway.request import Headers, RequestHead
-from mcp_extproc.gateway.requests import lists, target
-from mcp_extproc.gateway.requests.target import NeedsLists, Target, Unknown, Wanted
+from mcp_extproc.gateway.requests import batches, lists, target
+from mcp_extproc.gateway.requests.target import Finding, NeedsLists, Target, Unknown, Wanted
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, methods, transport
 from mcp_extproc.mcp.envelope import MAX_ID_BYTES, Request
@@ -51,36 +49,70 @@ def forward(ask: Inquiry, method: Method) -> Decision:
     def go_on(finding: Target | Unknown) -> Decision:
         match finding:
             case Target():
-                return _to(_with_facts(ask, target.described(ask.facts, what, finding)), method, what, finding)
+                about = _with_facts(ask, target.described(ask.facts, what, finding))
+                if not policy_preview.is_target_as_judged(ask.head, finding.server, finding.own):
+                    return _not_as_judged(about, what, finding)
+                return _to(about, method, what, finding)
             case Unknown(server=server):
                 return replies.reject(what.unknown().about(ask.request.id), ask.facts.but(server=server))
 
-    return _once_found(ask, what, go_on)
+    finding = _found(ask, what)
+    if isinstance(finding, NeedsLists):
+        return lists.find_owner(ask, what.found_in, what.name, lambda server: go_on(target.listed(what, server)))
+    return go_on(finding)
 
 
-def preview(ask: Inquiry, method: Method) -> Decision:
-    """What a request is, for policies. What can't be found is shown without a server: policies judge it all the same.
+def preview(ask: Inquiry, method: Method) -> Preview:
+    """What a request is, for policies. What can't be found is shown without a server: policies judge it all the same. Nobody
+    is asked for it before they have.
 
     Raises:
         McpError: it names nothing.
     """
     what = target.wanted(ask.request, method)
+    finding = _found(ask, what)
+    if isinstance(finding, NeedsLists):
+        finding = target.listed(what, lists.last_owner(ask, what.found_in, what.name))
+    match finding:
+        case Target():
+            facts = target.described(ask.facts, what, finding)
+            return policy_preview.show(ask.head, facts, finding.own, OWNER_HEADER if _is_told(ask, what) else None)
+        case Unknown(server=server):
+            return policy_preview.show(ask.head, ask.facts.but(server=server))
 
-    def go_on(finding: Target | Unknown) -> Decision:
-        match finding:
-            case Target():
-                return policy_preview.show(ask.head, target.described(ask.facts, what, finding), finding.own)
-            case Unknown(server=server):
-                return policy_preview.show(ask.head, ask.facts.but(server=server))
 
-    return _once_found(ask, what, go_on)
-
-
-def _once_found(ask: Inquiry, what: Wanted, go_on: Callable[[Target | Unknown], Decision]) -> Decision:
+def _found(ask: Inquiry, what: Wanted) -> Finding:
     finding = target.find(ask.caller, what)
-    if not isinstance(finding, NeedsLists):
-        return go_on(finding)
-    return lists.find_owner(ask, what.found_in, what.name, lambda server: go_on(target.listed(what, server)))
+    if isinstance(finding, NeedsLists) and (server := _told(ask, what)) is not None:
+        return target.listed(what, server)
+    return finding
+
+
+# -- What policies have to judge once more --------------------------------------------------------------------------------
+
+
+def _not_as_judged(ask: Inquiry, what: Wanted, found: Target) -> Decision:
+    """The request's server is not the one that policies were shown.
+
+    Where they were shown none, or one that does not have it any more, they judge it once more: it passes Envoy again like a
+    message of a batch, and says itself whose it is.
+    """
+    if _is_told(ask, what) or not isinstance(target.find(ask.caller, what), NeedsLists):
+        return replies.reject(refusals.not_as_judged().about(ask.request.id), ask.facts)
+    sealed = ask.services.identifiers.told_owner(ask.caller.key, what.kind, what.name, found.server)
+    return batches.once_more(ask, (OWNER_HEADER, sealed))
+
+
+def _told(ask: Inquiry, what: Wanted) -> str | None:
+    sealed = ask.head.headers.get(OWNER_HEADER)
+    if sealed is None:
+        return None
+    server = ask.services.identifiers.owner_told(ask.caller.key, what.kind, what.name, sealed)
+    return server if server in ask.caller.catalog.entries else None
+
+
+def _is_told(ask: Inquiry, what: Wanted) -> bool:
+    return _told(ask, what) is not None
 
 
 def _with_facts(ask: Inquiry, facts: RequestFacts) -> Inquiry:
@@ -153,9 +185,16 @@ def like_before(
     plan = services.plans.get(_kind_of(caller, head, request))
     if plan is None or not request.params.keys().isdisjoint(_DIFFERENT):
         return None
-    if services.memory.current(plan.ref) is not plan.session:
+    if services.memory.current(plan.ref) is not plan.session or not _is_as_judged(head, plan.forward):
         return None
     return _forwarded(caller, services, plan, request, plan.changes, owed)
+
+
+def _is_as_judged(head: RequestHead, plan: ForwardPlan) -> bool:
+    if not head.is_judged:
+        return True
+    named = dict(plan.headers)
+    return all(head.headers.get(name) == named.get(name) for name in ("mcp-method", "mcp-name", SERVER_HEADER))
 
 
 def _plan(

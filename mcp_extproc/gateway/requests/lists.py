@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import orjson
 
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway import merge, refusals, replies
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, with_effects
-from mcp_extproc.gateway.effects import RememberOwners
+from mcp_extproc.gateway.effects import Effects, RememberOwners
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
 from mcp_extproc.gateway.merged_lists import ListKey, MergedList
@@ -33,7 +34,7 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
     if "cursor" in ask.request.params:
         raise refusals.invalid_cursor()
 
-    def answer(outcomes: Sequence[Outcome], _: float) -> Slices[Decision]:
+    def answer(outcomes: Sequence[Outcome], now: float) -> Slices[Decision]:
         refused = replies.nobody_answered(outcomes, ask.request.id, ask.facts)
         if refused is not None and not replies.is_starting(outcomes):
             return refused
@@ -45,7 +46,11 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         reply = replies.result(ask.request.id, value, facts, (*replies.failure_notes(outcomes), *made.notes))
         # As the servers do, so that nothing changes for clients when a gateway is put in between.
         streamed = [outcome.streamed for outcome in outcomes if isinstance(outcome, Listed)]
-        return replies.as_stream(reply) if streamed and all(streamed) else reply
+        reply = replies.as_stream(reply) if streamed and all(streamed) else reply
+        if not _is_looked_in(ask.caller, method):
+            return reply
+        owners = yield from _owners(ask.caller, method, outcomes)
+        return with_effects(reply, _remembering(ask.caller, method, outcomes, owners, now))
 
     return FanOut(_legs(ask, method), answer, ask.caller.key)
 
@@ -86,21 +91,14 @@ def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callab
     if not pending:
         return then(None)
     method, rest = pending[0], pending[1:]
-    assert method.entry is not None
 
     def look(owners: merge.Owners) -> Decision:
-        server = owners.get(name) if method.entry is not Entry.TEMPLATE else _by_template(owners, name)
+        server = _owner(owners, method, name)
         return then(server) if server is not None else find_owner(ask, rest, name, then)
 
     def fresh(outcomes: Sequence[Outcome], now: float) -> Slices[Decision]:
-        assert method.entry is not None
-        owners = yield from merge.owners(outcomes, method.entry, _offered(ask.caller, method))
-        decision = look(owners)
-        if merge.failures(outcomes):
-            # With a server missing, a name may only seem to be one server's own: ask again next time.
-            return decision
-        known = RememberOwners(ask.caller.key, method.name, owners, now + OWNERS_SECONDS)
-        return with_effects(decision, (known,))
+        owners = yield from _owners(ask.caller, method, outcomes)
+        return with_effects(look(owners), _remembering(ask.caller, method, outcomes, owners, now))
 
     known = ask.services.memory.owners(ask.caller.key, method.name, ask.now)
     if known is not None:
@@ -108,9 +106,25 @@ def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callab
     legs = _legs(ask, method)
     # Further lists may have to be read, and a session be opened with the server that is found.
     steps = len(rest) + 2
-    return FanOut(
-        legs, fresh, ask.caller.key, further=steps * max((leg.deadline + MARGIN for leg in legs), default=0.0)
-    )
+    further = steps * max((leg.deadline + MARGIN for leg in legs), default=0.0)
+    # Or, where policies have to judge the request once more, all of it.
+    return FanOut(legs, fresh, ask.caller.key, further=MAX_MESSAGE_TIMEOUT if ask.head.is_judged else further)
+
+
+def last_owner(ask: Inquiry, found_in: Iterable[Method], name: str) -> str | None:
+    """The server that had a name or URI when the lists were read last. Nobody is asked."""
+    for method in found_in:
+        owners = ask.services.memory.last_owners(ask.caller.key, method.name)
+        if owners is None:
+            return None
+        server = _owner(owners, method, name)
+        if server is not None:
+            return server
+    return None
+
+
+def _owner(owners: merge.Owners, method: Method, name: str) -> str | None:
+    return _by_template(owners, name) if method.entry is Entry.TEMPLATE else owners.get(name)
 
 
 def _legs(ask: Inquiry, method: Method) -> tuple[ListLeg, ...]:
@@ -172,6 +186,25 @@ def _adapt(caller: Caller) -> Callable[[str, bytes], bytes]:
         return jsontext.edit(entry, methods.LIST_ENTRY_URIS, lambda uri: uris.visible(server, uri)) or entry
 
     return adapt
+
+
+def _owners(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Slices[dict[str, str]]:
+    assert method.entry is not None
+    return (yield from merge.owners(outcomes, method.entry, _offered(caller, method)))
+
+
+def _remembering(
+    caller: Caller, method: Method, outcomes: Sequence[Outcome], owners: merge.Owners, now: float
+) -> Effects:
+    if merge.failures(outcomes):
+        # With a server missing, a name may only seem to be one server's own: ask again next time.
+        return ()
+    return (RememberOwners(caller.key, method.name, owners, now + OWNERS_SECONDS),)
+
+
+def _is_looked_in(caller: Caller, method: Method) -> bool:
+    """Whether names or URIs of this list may be without a prefix."""
+    return caller.catalog.bare_names if method.entry is Entry.NAME else caller.catalog.uris.untouched
 
 
 def _by_template(owners: merge.Owners, uri: str) -> str | None:

@@ -9,6 +9,7 @@ from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.decision import Decision, FanOut, in_one_slice
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import NotifyLeg
+from mcp_extproc.gateway.policy import preview
 from mcp_extproc.gateway.relay.identifiers import Owned, id_for_server, session_checksum
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.gateway.services import Services
@@ -33,7 +34,7 @@ def notification(
                 return _passed_on(caller, head, caller.catalog.entries, body, facts)
         case Handling.BY_PROGRESS:
             owner = _progressing(services, caller, message)
-            if owner is not None:
+            if owner is not None and preview.is_target_as_judged(head, owner.server):
                 body = message.rewritten({"progressToken": owner.raw})
                 return _passed_on(caller, head, [owner.server], body, facts.but(server=owner.server))
     return replies.accepted(facts)
@@ -42,7 +43,7 @@ def notification(
 def response(services: Services, caller: Caller, head: RequestHead, message: Response, facts: RequestFacts) -> Decision:
     """A client's answer to a request that some server sent: it goes to that server, and to no other."""
     owner = _owner(services, "request", caller, message.id)
-    if owner is None:
+    if owner is None or not preview.is_target_as_judged(head, owner.server):
         return replies.accepted(facts)
     body = envelope.with_id(message.body, message.members, owner.raw)
     return _passed_on(caller, head, [owner.server], body, facts.but(server=owner.server))

@@ -9,6 +9,7 @@ from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.decision import Reply, Stream
 from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.policy import preview
 from mcp_extproc.gateway.relay.identifiers import Position
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.gateway.services import Services
@@ -22,6 +23,8 @@ def open_stream(services: Services, caller: Caller, head: RequestHead, facts: Re
     """
     position = _resumed(services, caller, head)
     facts = _described(facts, caller, position)
+    if not preview.is_target_as_judged(head, facts.server):
+        return replies.reject(refusals.stream("it is not the one that policies judged"), facts)
     method = "" if position is None else position.method
     cursors = {} if position is None else {cursor.server: cursor for cursor in position.cursors}
     servers = caller.catalog.entries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ import orjson
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.catalog import Catalog
-from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, Reply, Stream
+from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, Preview, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import EndStreams
 from mcp_extproc.gateway.legs import Opened, Outcome
@@ -135,6 +135,13 @@ class Rig:
             if not isinstance(effect, EndStreams):
                 self.memory.apply(effect)
 
+    def shown(self, body: bytes, request: RequestHead | None = None) -> tuple[Preview, RequestHead]:
+        """What policies are shown of a POST, and its head as it comes from them."""
+        request = self.head() if request is None else request
+        preview = self.gateway.preview(request, body, NOW)
+        assert isinstance(preview, Preview), preview
+        return preview, judged(request, preview)
+
     def reply(self, body: bytes, request: RequestHead | None = None) -> Reply:
         return as_reply(self.decide(body, request))
 
@@ -166,6 +173,12 @@ class Rig:
     def merged(self, body: bytes, outcomes: Sequence[Outcome], request: RequestHead | None = None) -> Reply:
         """The answer to a request for which the servers' legs ended so."""
         return as_reply(self.fan_out(body, request).merge(outcomes, NOW))
+
+
+def judged(request: RequestHead, preview: Preview) -> RequestHead:
+    """The head of a request that policies let pass."""
+    kept = {name: value for name, value in request.headers.items() if name not in preview.remove_headers}
+    return replace(request, headers={**kept, **dict(preview.set_headers)}, is_judged=True)
 
 
 def as_reply(decision: Decision | NeedBody) -> Reply:

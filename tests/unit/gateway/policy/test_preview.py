@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from mcp_extproc.gateway.decision import Preview, Stream
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.policy import preview
+from mcp_extproc.gateway.relay.identifiers import Cursor, Position
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import envelope
+from tests.unit.gateway.support import NOW, Rig, answer, as_reply, judged, message
 
 SAYS = {"jsonrpc": "2.0", "is_mcp_request": True, "status": "mcp_ok"}
 
@@ -89,3 +93,70 @@ def test_headers_that_policies_match_on() -> None:
     nothing = preview.show(head, RequestFacts())
     assert nothing.set_headers == ()
     assert set(nothing.remove_headers) == {"mcp-name", "mcp-param-x", "x-mcp-server", "x-mcp-anything"}
+
+
+# -- The second visit -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a__x", "b__x"])
+def test_what_was_judged_is_carried_out(name: str) -> None:
+    """The first call of its kind, and those like it."""
+    rig = Rig()
+    body = message("tools/call", {"name": name})
+    for _ in range(2):
+        _, head = rig.shown(body)
+        assert rig.forward(body, head).server == name[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"x-mcp-server": "b"},
+        {"x-mcp-server": None},
+        {"mcp-name": "y"},
+        {"mcp-name": None},
+        {"mcp-method": "tools/list"},
+        {"mcp-method": None},
+    ],
+)
+def test_what_was_not_judged_is_refused(changed: dict[str, str | None]) -> None:
+    """A worker with another configuration may have shown it, or a filter written another body. Also where a call like it was
+    forwarded before."""
+    rig = Rig()
+    body = message("tools/call", {"name": "a__x"})
+    for _ in range(2):
+        _, head = rig.shown(body)
+        fields = {name: value for name, value in {**head.headers, **changed}.items() if value is not None}
+        reply = as_reply(rig.decide(body, replace(head, headers=fields)))
+        assert (reply.status, answer(reply)["id"], reply.facts.error) == (200, 7, (-32603, "not_as_judged"))
+        rig.forward(body)
+
+
+def test_another_method_than_the_judged_one_has_no_effect() -> None:
+    rig = Rig()
+    _, head = rig.shown(message("ping"))
+    for body in (message("tools/list"), message("initialize", {"protocolVersion": "2025-11-25"})):
+        assert as_reply(rig.decide(body, head)).facts.error == (-32603, "not_as_judged")
+
+
+def test_messages_without_an_answer_reach_no_server_that_was_not_judged() -> None:
+    rig = Rig()
+    body = b'{"jsonrpc":"2.0","id":%b,"result":{}}' % rig.own("request", "b", b"1")
+    progress = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b}}'
+    for sent in (body, progress % rig.own("progress", "b", b"1")):
+        _, head = rig.shown(sent)
+        assert [leg.server for leg in rig.fan_out(sent, head).legs] == ["b"]
+        other = replace(head, headers={**head.headers, "x-mcp-server": "a"})
+        assert as_reply(rig.decide(sent, other)).status == 202
+
+
+def test_a_stream_is_not_resumed_at_a_server_that_was_not_judged() -> None:
+    rig = Rig()
+    last = rig.gateway.identifiers.event_id(rig.view, Position("tools/call", (Cursor("b", 1, "e"),)))
+    head = rig.head("GET", accept="text/event-stream", last_event_id=last)
+    shown = rig.gateway.preview_head(head, NOW)
+    assert isinstance(shown, Preview)
+    seen = judged(head, shown)
+    assert isinstance(rig.gateway.admit(seen, NOW), Stream)
+    other = replace(seen, headers={**seen.headers, "x-mcp-server": "a"})
+    assert as_reply(rig.gateway.admit(other, NOW)).status == 405

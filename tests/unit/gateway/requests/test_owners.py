@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedSession
-from mcp_extproc.gateway.legs import Failed, Listed, ListLeg, Outcome
+from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Listed, ListLeg, Outcome
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.requests.lists import OWNERS_SECONDS
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, answer, as_reply, code, config, message, upstream
 
@@ -39,7 +41,7 @@ def listed(server: str, key: str, names: Sequence[str]) -> Listed:
 def settled(on: Rig, decision: Decision, lists: Lists) -> tuple[Decision, list[str]]:
     """The decision once the servers have given their lists, and which lists were asked for."""
     asked = []
-    while isinstance(decision, FanOut):
+    while isinstance(decision, FanOut) and not any(isinstance(leg, BatchLeg) for leg in decision.legs):
         legs = [leg for leg in decision.legs if isinstance(leg, ListLeg)]
         method = legs[0].method if legs else ""
         asked.append(method)
@@ -219,6 +221,113 @@ def test_lists_with_something_missing_serve_once(missing: Outcome) -> None:
         decision = one.decide(CALL)
         assert isinstance(decision, FanOut)
         assert isinstance(decision.merge([listed("a", "name", ["x"]), missing], NOW), Forward)
+
+
+# -- Between two visits -----------------------------------------------------------------------------------------------------
+
+HERE = {"tools/list": {"a": ["x"]}}
+THERE = {"tools/list": {"b": ["x"]}}
+
+
+def sent_once_more(decision: Decision) -> RequestHead:
+    """The head of the request that policies are to judge again."""
+    assert isinstance(decision, FanOut)
+    [leg] = decision.legs
+    assert isinstance(leg, BatchLeg)
+    assert leg.body == CALL
+    return RequestHead("POST", leg.path, dict(leg.headers))
+
+
+def test_nobody_is_asked_before_policies_have_judged() -> None:
+    for body in (CALL, GET, READ):
+        shown, _ = rig().shown(body)
+        assert (shown.facts.server, shown.facts.named, shown.effects) == (None, None, ())
+
+
+def test_policies_judge_again_once_the_server_is_known() -> None:
+    """They were shown none. What its lists say from then on changes nothing."""
+    one = rig()
+    _, head = one.shown(CALL)
+    decision, asked = settled(one, one.decide(CALL, head), HERE)
+    assert asked == ["tools/list"]
+    again = sent_once_more(decision)
+    one.memory.remember_owners(one.session, "tools/list", {"x": "b"}, NOW + 1)
+    shown, head = one.shown(CALL, again)
+    assert (shown.facts.server, shown.facts.named) == ("a", ("tool", "x"))
+    forward = one.forward(CALL, head)
+    assert (forward.server, forward.body) == ("a", CALL)
+    assert "x-mcp-owner" in forward.remove_headers
+
+
+def test_what_was_listed_last_is_shown_and_carried_out() -> None:
+    """However long ago: the lists are read again before the call is, and after the policies."""
+    one = rig()
+    settled(one, one.decide(CALL), HERE)
+    later = NOW + 2 * OWNERS_SECONDS
+    shown, head = one.shown(CALL)
+    assert shown.facts.server == "a"
+    decision, _ = settled(one, one.gateway.decide(head, CALL, later), HERE)
+    assert isinstance(decision, Forward)
+    assert decision.server == "a"
+
+
+def test_a_tool_that_moved_meanwhile_is_not_called_unjudged() -> None:
+    one = rig()
+    settled(one, one.decide(CALL), HERE)
+    _, head = one.shown(CALL)
+    one.memory.forget_owners(one.session)
+    decision, asked = settled(one, one.decide(CALL, head), THERE)
+    assert asked == ["tools/list"]
+    shown, _ = one.shown(CALL, sent_once_more(decision))
+    assert shown.facts.server == "b"
+
+
+def test_what_says_whose_a_name_is_can_not_be_forged() -> None:
+    one = rig()
+    identifiers = one.gateway.identifiers
+    for sealed in (
+        "a",
+        identifiers.told_owner("another session", "tools", "x", "a"),
+        identifiers.told_owner(one.session, "tools", "y", "a"),
+        identifiers.told_owner(one.session, "prompts", "x", "a"),
+        identifiers.told_owner(one.session, "tools", "x", "gone"),
+    ):
+        shown, head = one.shown(CALL, one.head(x_mcp_owner=sealed))
+        assert shown.facts.server is None
+        assert "x-mcp-owner" in shown.remove_headers
+        assert isinstance(one.decide(CALL, head), FanOut)
+
+
+def test_a_request_is_sent_once_more_only_once() -> None:
+    """Were policies shown something else again, it is refused."""
+    one = rig()
+    sealed = one.gateway.identifiers.told_owner(one.session, "tools", "x", "a")
+    _, head = one.shown(CALL, one.head(x_mcp_owner=sealed))
+    changed = replace(head, headers={**head.headers, "x-mcp-server": "b"})
+    reply = as_reply(one.decide(CALL, changed))
+    assert (code(reply), reply.facts.error) == (-32603, (-32603, "not_as_judged"))
+
+
+def test_the_answer_is_that_of_the_request_that_was_judged() -> None:
+    one = rig()
+    settled(one, one.decide(CALL), HERE)
+    _, head = one.shown(CALL, one.head())
+    head = replace(head, headers={name: value for name, value in head.headers.items() if name != "x-mcp-server"})
+    decision = one.decide(CALL, head)
+    assert isinstance(decision, FanOut)
+    denied = b'{"jsonrpc":"2.0","id":7,"error":{"code":-32600,"message":"no"}}'
+    assert as_reply(decision.merge([Answered("", 200, denied)], NOW)).body == denied
+    failed = as_reply(decision.merge([Failed("", "connect", "the gateway could not be asked")], NOW))
+    assert (answer(failed)["id"], code(failed)) == (7, -32603)
+
+
+def test_a_list_that_the_client_asked_for_says_whose_its_names_are() -> None:
+    one = rig()
+    fan_out = one.fan_out(message("tools/list"))
+    one.carry_out(fan_out.merge([listed("a", "name", ["x"]), listed("b", "name", [])], NOW))
+    shown, head = one.shown(CALL)
+    assert shown.facts.server == "a"
+    assert one.forward(CALL, head).server == "a"
 
 
 # -- Together with lists -----------------------------------------------------------------------------------------------------
