@@ -37,6 +37,12 @@ HAS_FAILED: Final = "failed"
 CONNECTION_HEADER: Final = "x-mcp-connection"
 """On requests to a server that speaks HTTP+SSE: those of one connection go to one replica. No server gets it."""
 
+LOST_HEADER: Final = "x-mcp-session-lost"
+"""Put on answers by which a server says that it does not know its session. No client gets it."""
+
+ERROR_HEADER: Final = "x-mcp-error"
+"""Put on errors that Envoy answers with: why, in the words of ``error_reason``. The access log has it from there."""
+
 FAILURE_HEADER: Final = "x-mcp-upstream-failure"
 """Put by the private listener on answers of Envoy's own: what went wrong, such as ``UpstreamConnectionFailure``."""
 
@@ -58,6 +64,9 @@ TRANSPORT_VARIABLE: Final = "MCP_EXTPROC_TRANSPORT"
 
 PASS_THROUGH_KEY: Final = "x-mcp-pass-through"  # noqa: S105 - a name
 """gRPC metadata of an exchange that is only read: Envoy's filter sends it, out of reach of clients."""
+
+REFUSED_KEY: Final = "x-mcp-refused"
+"""gRPC metadata of an exchange about a server's HTTP error."""
 
 REQUEST_ID_HEADER: Final = "x-mcp-request-id"
 """On requests that are only read: the JSON-RPC id, as JSON text."""

@@ -54,7 +54,7 @@ MESSAGES: dict[str, list[str]] = {
         "OutlierDetection",
         "UpstreamConnectionOptions",
     ],
-    "envoy.config.common.mutation_rules.v3": ["HeaderMutation", "HeaderMutationRules"],
+    "envoy.config.common.mutation_rules.v3": ["HeaderMutation", "HeaderMutationRemoveOnMatch", "HeaderMutationRules"],
     "envoy.config.core.v3": [
         "Address",
         "BackoffStrategy",
@@ -182,6 +182,7 @@ MESSAGES: dict[str, list[str]] = {
     ],
     "envoy.extensions.filters.http.local_ratelimit.v3": ["LocalRateLimit"],
     "envoy.extensions.filters.http.ratelimit.v3": ["RateLimit", "RateLimitXRateLimitHeadersRfcVersion"],
+    "envoy.extensions.filters.http.lua.v3": ["Lua"],
     "envoy.extensions.filters.http.rbac.v3": ["Rbac"],
     "envoy.extensions.filters.http.router.v3": ["Router"],
     "envoy.extensions.filters.http.set_metadata.v3": ["Config", "Metadata"],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcp_extproc.contract import PASS_THROUGH_KEY, RESPONSE_KEY
+from mcp_extproc.contract import PASS_THROUGH_KEY, REFUSED_KEY, RESPONSE_KEY
 from mcp_extproc.extproc.exchange import Exchange, Processor
 from mcp_extproc.extproc.inspect_exchange import PassThroughExchange
+from mcp_extproc.extproc.refused_exchange import RefusedExchange
 from mcp_extproc.extproc.response_exchange import ResponseExchange
 
-AnyExchange = Exchange | ResponseExchange | PassThroughExchange
+AnyExchange = Exchange | ResponseExchange | RefusedExchange | PassThroughExchange
 
 
 def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchange:
@@ -21,6 +22,8 @@ def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchan
     """
     if RESPONSE_KEY in metadata:
         return ResponseExchange(processor)
+    if REFUSED_KEY in metadata:
+        return RefusedExchange(processor.gateway, processor.counters)
     if PASS_THROUGH_KEY in metadata:
         return PassThroughExchange(processor.gateway.config, processor.namespaces, processor.counters)
     return processor.exchange()

@@ -383,6 +383,13 @@ def instead_of_response(body: bytes, content_type: str) -> bytes:
     return _immediate(Reply(200, body, (("content-type", content_type),)), "response_cut_off")
 
 
+def another_response(body: bytes, facts: RequestFacts) -> bytes:
+    """Give the client this JSON in place of the response whose body Envoy holds."""
+    fields = ((":status", "200"), ("content-type", "application/json"), ("content-length", str(len(body))))
+    common = field(2, _mutation(fields, ("content-encoding",))) + field(3, field(1, body))
+    return field(4, field(1, common)) + _metadata(facts)
+
+
 def _immediate(decision: Reply, reason: str) -> bytes:
     details = f"mcp_{reason}"
     immediate = (
@@ -457,15 +464,16 @@ def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
     return field(11, field(2, body))
 
 
-def response_piece(body: bytes) -> bytes:
-    """The replacement for a chunk of the response body."""
+def response_piece(body: bytes, facts: Metadata | None = None) -> bytes:
+    """The replacement for a chunk of the response body, and what is known with it."""
+    known = b"" if facts is None else _under_namespaces(struct_of(facts), ())
     if not body:
-        return _CLEARED
+        return _CLEARED + known
     # Bodies are large, so they are copied only once.
     heads = [head(1, len(body))]
     for number in (3, 1, 4):
         heads.append(head(number, sum(map(len, heads)) + len(body)))
-    return b"".join((*reversed(heads), body))
+    return b"".join((*reversed(heads), body, known))
 
 
 _CLEARED: Final = field(4, field(1, field(3, number_field(2, 1))))

@@ -15,6 +15,7 @@ from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.shared import Answers, Shared, remember
 from mcp_extproc.gateway.effects import Effects
 from mcp_extproc.gateway.relay.awaited import ID_KEY, Awaited
+from mcp_extproc.gateway.relay.outcomes import outcome_of
 from mcp_extproc.gateway.relay.responses import CallResponse, Out, Reading, ResponseHead
 from mcp_extproc.held import Part
 from mcp_extproc.mcp import errors, transport
@@ -49,6 +50,8 @@ class ResponseExchange:
         self._held: Part | None = None
         self._id = None if awaited is None else awaited.expected.id
         self._undoing: Effects = ()
+        self._is_answered = False
+        """Whether the client has its answer, of which the access log was told."""
         self._has_dropped = False
         """Whether an answer to the server was dropped, of which the log was told."""
         self._has_begun = False
@@ -183,7 +186,11 @@ class ResponseExchange:
             yield answer
 
     def _relayed(self, response: CallResponse, out: Out) -> list[bytes]:
-        piece = messages.response_piece(self._passed_on(response, out))
+        down, facts = self._passed_on(response, out), None
+        if response.has_answered and not self._is_answered:
+            self._is_answered = True
+            facts = outcome_of(down, is_stream=response.content_type == transport.SSE)
+        piece = messages.response_piece(down, facts)
         self._has_begun = True
         return [piece]
 

@@ -24,6 +24,9 @@ PASSED: Final = frozenset({
 })  # fmt: skip
 """Request headers that a server gets as the client (or Envoy) sent them."""
 
+UNSEEN: Final = ("date", "server", "x-envoy-upstream-service-time")
+"""They change from request to request, or belong to responses: Envoy shows workers none of them, and no server gets them."""
+
 CAPABILITIES: Final = "x-mcp-client-capabilities"
 """What was declared to the server at ``initialize``, for the repair listener, which may have to declare it again. The server
 sees it too, and knows it already."""
@@ -33,11 +36,11 @@ _removed: Bounded[tuple[tuple[str, ...], tuple[str, ...]], tuple[str, ...]] = Bo
 
 
 def removed(names: tuple[str, ...], set_here: tuple[str, ...]) -> tuple[str, ...]:
-    """The client's headers that have to go; those that are overwritten anyway need not."""
+    """The client's headers that have to go, also those that are not seen; those that are overwritten anyway need not."""
     known = _removed.get((names, set_here))
     if known is None:
         kept = PASSED.union(set_here)
-        known = tuple(name for name in names if name not in kept)
+        known = tuple(name for name in (*names, *UNSEEN) if name not in kept)
         _removed.keep((names, set_here), known, 512 + sum(64 + len(name) for name in names))
     return known
 

@@ -28,7 +28,7 @@ CLUSTER = {"name": "authz", "type": "STATIC", "connect_timeout": "1s", "load_ass
 BROWSERS = ["envoy.filters.http.cors", "mcp_origin"]
 OURS = ["envoy.filters.http.custom_response", "envoy.filters.http.buffer"]
 EXT_PROC, ROUTER = "envoy.filters.http.ext_proc", "envoy.filters.http.router"
-DECIDING = [EXT_PROC, "mcp_responses", "mcp_length"]
+DECIDING = [EXT_PROC, "mcp_responses", "mcp_refused", "mcp_length"]
 LIMIT = {"by": ["tool"], "requests": 1, "per": "minute"}
 
 

@@ -13,7 +13,7 @@ import aiohttp
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, Event, PingReceived, RequestReceived, StreamEnded
+from h2.events import DataReceived, Event, PingReceived, RequestReceived, StreamEnded, TrailersReceived
 
 _OF_HTTP_1 = {"connection", "transfer-encoding", "keep-alive", "date", "server"}
 
@@ -33,6 +33,8 @@ class Http2Front:
     """So many of the next streams are refused (REFUSED_STREAM)."""
     trailers: list[tuple[str, str]] = field(default_factory=list)
     """Of each answer."""
+    received_trailers: list[tuple[str, str]] = field(default_factory=list)
+    """Of all requests."""
     pings: int = 0
     requests: int = 0
     alpn: list[str | None] = field(default_factory=list)
@@ -99,6 +101,8 @@ class Http2Front:
             case DataReceived(stream_id=int() as stream):
                 bodies[stream] += event.data or b""
                 connection.acknowledge_received_data(event.flow_controlled_length or 0, stream)
+            case TrailersReceived():
+                self.received_trailers += [(str(name), str(value)) for name, value in event.headers or ()]
             case PingReceived():
                 self.pings += 1
 

@@ -25,6 +25,7 @@ from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING
+from mcp_extproc.gateway.relay.outcomes import ANSWERED
 from mcp_extproc.mcp import methods, versions
 from mcp_extproc.run.envoy_binary import find_envoy
 
@@ -127,7 +128,9 @@ def test_the_samples_configurations_load(name: str) -> None:
     assert loaded.config.servers["dates"].addresses == (("127.0.0.1", 3002),)
 
 
-OWN_FILTERS = ["cors", "mcp_origin", "custom_response", "buffer", "ext_proc", "mcp_responses", "mcp_length"]
+OWN_FILTERS = [
+    "cors", "mcp_origin", "custom_response", "buffer", "ext_proc", "mcp_responses", "mcp_refused", "mcp_length",
+]  # fmt: skip
 
 
 def with_filters(configuration: dict[str, Any], filters: list[Any]) -> dict[str, Any]:
@@ -328,7 +331,7 @@ def test_every_key_of_the_metadata_is_told() -> None:
         unavailable=("s",), error=(1, "r"), native=True,
     )  # fmt: skip
     assert set(known.__struct_fields__) == {name for name in known.__struct_fields__ if getattr(known, name)}
-    made = {*known.metadata(), "prompt", "shown", "forwarded", "answered"}
+    made = {*known.metadata(), "prompt", "shown", "forwarded", "answered", *ANSWERED}
     inspected = (ROOT / "mcp_extproc" / "gateway" / "policy" / "inspect.py").read_text()
     made |= set(re.findall(r'facts(?: = \{|\[)"(\w+)"', inspected)) | set(re.findall(r'facts, "(\w+)":', inspected))
     assert made <= keys

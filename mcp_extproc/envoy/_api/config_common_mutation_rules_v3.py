@@ -14,6 +14,12 @@ class HeaderMutation(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.common.mutation_rules.v3.HeaderMutation"
     remove: str | None = None
     append: config_core_v3.HeaderValueOption | None = None
+    remove_on_match: HeaderMutationRemoveOnMatch | None = None
+
+
+class HeaderMutationRemoveOnMatch(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.common.mutation_rules.v3.HeaderMutation.RemoveOnMatch"
+    key_matcher: type_matcher_v3.StringMatcher | None = None
 
 
 class HeaderMutationRules(Message):

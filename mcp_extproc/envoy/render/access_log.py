@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mcp_extproc.contract import NAMESPACE
+import json
+
+from mcp_extproc.contract import ERROR_HEADER, NAMESPACE
 from mcp_extproc.envoy._api.access_loggers_file_v3 import FileAccessLog
 from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLog
 from mcp_extproc.envoy._api.config_core_v3 import SubstitutionFormatString
@@ -11,6 +13,12 @@ from mcp_extproc.envoy.render.typed import any_of
 
 def _fact(path: str) -> str:
     return f"%DYNAMIC_METADATA({NAMESPACE}:{path})%"
+
+
+def _first(*commands: tuple[str, str]) -> str:
+    """The first of these that is there."""
+    operators = [{"command": command, **({"param": param} if param else {})} for command, param in commands]
+    return f"%COALESCE({json.dumps({'operators': operators}, separators=(',', ':'))})%"
 
 
 FIELDS = {
@@ -39,11 +47,12 @@ FIELDS = {
     "mcp.resource.uri": _fact("params:uri"),
     "mcp.unavailable": _fact("unavailable"),
     "rpc.response.status_code": _fact("error_code"),
-    "error.type": _fact("error_reason"),
+    "error.type": _first(("DYNAMIC_METADATA", f"{NAMESPACE}:error_reason"), ("RESP", ERROR_HEADER)),
     "upstream_cluster": "%UPSTREAM_CLUSTER%",
     "upstream_host": "%UPSTREAM_HOST%",
     "upstream_attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-    "response_flags": "%RESPONSE_FLAGS%",
+    # Clients that have their answer leave before the stream ends.
+    "response_flags": _first(("DYNAMIC_METADATA", f"{NAMESPACE}:flags"), ("RESPONSE_FLAGS", "")),
     "response_code_details": "%RESPONSE_CODE_DETAILS%",
 }
 """Without the path and headers that may contain credentials: a server's URL may have a key in the query."""

@@ -42,7 +42,6 @@ from mcp_extproc.envoy._api.config_endpoint_v3 import (
 from mcp_extproc.envoy._api.config_route_v3 import RouteActionHashPolicy, RouteActionHashPolicyHeader
 from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation as HeaderMutationFilter
 from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import Mutations
-from mcp_extproc.envoy._api.filters_http_upstream_codec_v3 import UpstreamCodec
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.load_balancing_policies_common_v3 import ConsistentHashingLbConfig
 from mcp_extproc.envoy._api.load_balancing_policies_ring_hash_v3 import RingHash
@@ -53,7 +52,7 @@ from mcp_extproc.envoy._api.upstreams_http_v3 import (
 )
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.message import Any
-from mcp_extproc.envoy.render import policies, resilience, tls
+from mcp_extproc.envoy.render import lost_sessions, policies, resilience, tls, upstream_headers
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
 from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket_matches
@@ -98,7 +97,7 @@ def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     if server.command is not None:
         return [_bridged(name, server, layout, layout.stdio_bridge)]
     options = _http_options(server)
-    options.http_filters = _without(CONNECTION_HEADER)
+    options.http_filters = upstream_headers.filters(_without(CONNECTION_HEADER))
     itself = _at_addresses(cluster_name(f"{name}{OVER_SSE}"), server, options)
     itself.lb_policy = ClusterLbPolicy.RING_HASH
     return [_bridged(name, server, layout, layout.bridge), itself]
@@ -126,15 +125,12 @@ def _cluster(name: str, server: Server, endpoints: list[LocalityLbEndpoints], op
     )
 
 
-def _without(header: str) -> list[HttpFilter]:
-    """Filters that remove a header once the replica is chosen. A route would remove it before: the choice depends on it."""
+def _without(header: str) -> HttpFilter:
+    """Removes a header once the replica is chosen. A route would remove it before: the choice depends on it."""
     removed = Mutations(request_mutations=[HeaderMutation(remove=header)])
-    return [
-        HttpFilter(
-            name="envoy.filters.http.header_mutation", typed_config=any_of(HeaderMutationFilter(mutations=removed))
-        ),
-        HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=any_of(UpstreamCodec())),
-    ]
+    return HttpFilter(
+        name="envoy.filters.http.header_mutation", typed_config=any_of(HeaderMutationFilter(mutations=removed))
+    )
 
 
 def _at_addresses(name: str, server: Server, options: HttpProtocolOptions, *others: LocalityLbEndpoints) -> Cluster:
@@ -160,6 +156,7 @@ def _http_options(server: Server) -> HttpProtocolOptions:
             max_requests_per_connection=server.max_requests_per_connection,
         ),
         explicit_http_config=explicit,
+        http_filters=upstream_headers.filters(lost_sessions.marking()),
     )
 
 

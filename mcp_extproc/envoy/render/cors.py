@@ -39,9 +39,6 @@ _EXPOSED = "mcp-session-id, mcp-protocol-version, www-authenticate, retry-after"
 _MAX_AGE = "7200"
 """Seconds for which a browser need not ask again; Chromium keeps answers no longer."""
 
-SERVERS_OWN = ["access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"]
-"""Headers by which a server would allow pages more than ``origins`` does."""
-
 _ORIGIN = "origin"
 """In :data:`mcp_extproc.contract.MARKER_NAMESPACE`: the page's origin, which Envoy 1.40 does not tell from the request's
 headers where it needs it."""

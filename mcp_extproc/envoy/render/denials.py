@@ -10,7 +10,7 @@ from __future__ import annotations
 import orjson
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.contract import ERROR_HEADER, NAMESPACE
 from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilter
 from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLogFilter,
@@ -36,7 +36,7 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     StringMatcher,
     ValueMatcher,
 )
-from mcp_extproc.envoy.render.typed import any_of, text_format
+from mcp_extproc.envoy.render.typed import any_of, header, text_format
 from mcp_extproc.gateway.policy.preview import RESPONSE_METHOD
 from mcp_extproc.mcp import errors, transport
 
@@ -72,33 +72,43 @@ def denials(config: GatewayConfig) -> list[ResponseMapper]:
         '{"reason":"refused"}',
     )
     return [
-        _mapper([_is(401)], _text(errors.INVALID_REQUEST, "Authentication is required, or was refused."), None),
-        *_with_and_without_id([_is(429), expression(_WAIT_IS_KNOWN)], too_many_now, status, retry=True),
-        *_with_and_without_id([_is(429)], too_many, status),
-        *_with_and_without_id([_is(403)], denied, status),
-        *_with_and_without_id([_at_least(400), _flags(_REFUSED_FLAGS)], failed, status),
+        _mapper(
+            [_is(401)],
+            _text(errors.INVALID_REQUEST, "Authentication is required, or was refused."),
+            None,
+            "unauthorized",
+        ),
+        *_with_and_without_id([_is(429), expression(_WAIT_IS_KNOWN)], too_many_now, status, "rate_limited", retry=True),
+        *_with_and_without_id([_is(429)], too_many, status, "rate_limited"),
+        *_with_and_without_id([_is(403)], denied, status, "denied"),
+        *_with_and_without_id([_at_least(400), _flags(_REFUSED_FLAGS)], failed, status, "refused"),
     ]
 
 
 def _with_and_without_id(
-    filters: list[AccessLogFilter], text: str, status: int | None, *, retry: bool = False
+    filters: list[AccessLogFilter], text: str, status: int | None, reason: str, *, retry: bool = False
 ) -> list[ResponseMapper]:
     """Notifications, responses and GETs expect no JSON-RPC response, so their status is kept."""
     with_id = text.replace('"error":', f'"id":{_ID},"error":', 1)
     return [
-        _mapper([*filters, _has("id_json"), _is_request()], with_id, status, retry=retry),
-        _mapper(filters, text, None, retry=retry),
+        _mapper([*filters, *of_known_request()], with_id, status, reason, retry=retry),
+        _mapper(filters, text, None, reason, retry=retry),
     ]
 
 
-def _mapper(filters: list[AccessLogFilter], text: str, status: int | None, *, retry: bool = False) -> ResponseMapper:
+def _mapper(
+    filters: list[AccessLogFilter], text: str, status: int | None, reason: str, *, retry: bool = False
+) -> ResponseMapper:
     body = text_format(text)
     body.content_type = transport.JSON
     return ResponseMapper(
         filter=filters[0] if len(filters) == 1 else AccessLogFilter(and_filter=AndFilter(filters=filters)),
         status_code=status,
         body_format_override=body,
-        headers_to_add=[_if_absent("retry-after", "%RESP(X-RATELIMIT-RESET)%")] if retry else [],
+        headers_to_add=[
+            header(ERROR_HEADER, reason),
+            *([_if_absent("retry-after", "%RESP(X-RATELIMIT-RESET)%")] if retry else []),
+        ],
     )
 
 
@@ -113,6 +123,11 @@ def _if_absent(name: str, value: str) -> HeaderValueOption:
     return HeaderValueOption(
         header=HeaderValue(key=name, value=value), append_action=HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
     )
+
+
+def of_known_request() -> list[AccessLogFilter]:
+    """A worker has read the request, so that the error can have its id."""
+    return [_has("id_json"), _is_request()]
 
 
 def _has(key: str) -> AccessLogFilter:

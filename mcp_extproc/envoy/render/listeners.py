@@ -31,7 +31,17 @@ from mcp_extproc.envoy.layout import (
     UPSTREAMS_LISTENER,
     Layout,
 )
-from mcp_extproc.envoy.render import cors, downstream, local_replies, policies, processors, resilience, routes, sticky
+from mcp_extproc.envoy.render import (
+    cors,
+    downstream,
+    local_replies,
+    policies,
+    processors,
+    refusals,
+    resilience,
+    routes,
+    sticky,
+)
 from mcp_extproc.envoy.render.access_log import access_log
 from mcp_extproc.envoy.render.arrangements import EXT_PROC
 from mcp_extproc.envoy.render.authentication import filters as authentication
@@ -80,6 +90,7 @@ def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool)
     decided = [
         HttpFilter(name=EXT_PROC, typed_config=any_of(deciding)),
         HttpFilter(name=routes.RESPONSES, typed_config=any_of(processors.reading(layout))),
+        refusals.reading_errors(layout),
         HttpFilter(name=routes.LENGTH, typed_config=any_of(_lengths(config))),
     ]
     filters = policies.filters(config)

@@ -10,7 +10,7 @@ import orjson
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import endpoints
-from mcp_extproc.contract import FAILURE_HEADER, NAMESPACE, READS_KEY, RESPONSE_NAMESPACE
+from mcp_extproc.contract import ERROR_HEADER, FAILURE_HEADER, NAMESPACE, READS_KEY, RESPONSE_NAMESPACE
 from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLogFilter,
     AndFilter,
@@ -48,12 +48,17 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
 )
 from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
 from mcp_extproc.envoy.render.authentication import challenges
-from mcp_extproc.envoy.render.denials import denials, expression
+from mcp_extproc.envoy.render.denials import denials, expression, of_known_request
 from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
 from mcp_extproc.mcp import errors, transport
 
 _JSON_TYPE = header("content-type", transport.JSON)
+
+_ID = f"%DYNAMIC_METADATA({NAMESPACE}:id_json)%"
+"""JSON text already, and inserted raw."""
+
+_SERVER_FAILED = "server_failed"
 
 _NOT_A_SERVERS_STATUS = 424
 """Failed Dependency. Outlier detection counts anything below 500 as healthy. Clients never see it."""
@@ -181,7 +186,7 @@ def local_replies(config: GatewayConfig) -> LocalReplyConfig:
             *challenges.mappers(config),
             *denials(config),
             _too_large(config),
-            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {paths}."),
+            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {paths}.", "path"),
             _too_slow(),
             *([_overloaded()] if config.overload.max_heap_size_bytes is not None else []),
             *_failures(config),
@@ -209,51 +214,65 @@ def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
 def _too_large(config: GatewayConfig) -> ResponseMapper:
     limit = config.limits.request_bytes
     return _mapper(
-        413, errors.INVALID_REQUEST, f"The body is larger than the {limit} bytes allowed (limits.request_bytes)."
+        413,
+        errors.INVALID_REQUEST,
+        f"The body is larger than the {limit} bytes allowed (limits.request_bytes).",
+        "too_large",
     )
 
 
 def _too_slow() -> ResponseMapper:
     message = "The request did not arrive in time: see `listen.limits.request_timeout` in the gateway's configuration."
-    return _mapper(408, errors.INVALID_REQUEST, message)
+    return _mapper(408, errors.INVALID_REQUEST, message, "too_slow")
 
 
 def _overloaded() -> ResponseMapper:
-    mapper = _mapper(503, errors.INTERNAL_ERROR, "The gateway is overloaded. Try again later.")
+    mapper = _mapper(503, errors.INTERNAL_ERROR, "The gateway is overloaded. Try again later.", "overloaded")
     mapper.filter = AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["OM"]))
     return mapper
 
 
 def _failures(config: GatewayConfig) -> list[ResponseMapper]:
     failed = "The request failed in Envoy: HTTP %RESPONSE_CODE%, %RESPONSE_FLAGS_LONG%."
+    unready = "The gateway is not ready: no worker answered. Try again."
     return [
         _unread(config),
         _broken_off(),
-        _mapper(503, errors.INTERNAL_ERROR, "The gateway is not ready: no worker answered. Try again."),
-        _mapper(None, errors.INTERNAL_ERROR, failed),
+        *_with_and_without_id(503, unready, "no_worker"),
+        *_with_and_without_id(None, failed, "envoy"),
     ]
+
+
+def _with_and_without_id(status: int | None, message: str, reason: str) -> list[ResponseMapper]:
+    """With it where a worker has read the request, in the first of two visits or before it was gone."""
+    plain = _mapper(status, errors.INTERNAL_ERROR, message, reason)
+    known = _mapper(status, errors.INTERNAL_ERROR, message, reason, _ID)
+    assert known.filter is not None
+    known.filter = AccessLogFilter(and_filter=AndFilter(filters=[*of_known_request(), known.filter]))
+    return [known, plain]
 
 
 def _unread(config: GatewayConfig) -> ResponseMapper:
     """A server has answered, and the worker that had to read it ended or said nothing: the call is answered all the same."""
     status = 200 if config.errors.status == "jsonrpc" else None
-    return _unanswered(_BY_EXT_PROC, f"that of server '{_SERVER}' was not read", status)
+    return _unanswered(_BY_EXT_PROC, f"that of server '{_SERVER}' was not read", status, "no_worker")
 
 
 def _broken_off() -> ResponseMapper:
     """A server broke off while a worker read its response: that is past the filter ``custom_response``."""
-    return _unanswered(_BROKE_OFF, f"server '{_SERVER}' failed: %RESPONSE_FLAGS_LONG%", 200)
+    return _unanswered(_BROKE_OFF, f"server '{_SERVER}' failed: %RESPONSE_FLAGS_LONG%", 200, _SERVER_FAILED)
 
 
-def _unanswered(details: str, why: str, status: int | None) -> ResponseMapper:
+def _unanswered(details: str, why: str, status: int | None, reason: str) -> ResponseMapper:
     """For calls that were forwarded.
 
     Args:
         details: how Envoy names the cause, in CEL.
         why: there is no answer, for the message.
         status: for the client; ``None`` for Envoy's own.
+        reason: in the words of the access log.
     """
-    body = text_format(_with_id(_error_text(errors.INTERNAL_ERROR, f"No answer: {why}.")))
+    body = text_format(_error_text(errors.INTERNAL_ERROR, f"No answer: {why}.", _ID))
     body.content_type = transport.JSON
     of_a_call = MetadataMatcher(
         filter=RESPONSE_NAMESPACE,
@@ -265,7 +284,10 @@ def _unanswered(details: str, why: str, status: int | None) -> ResponseMapper:
         expression(details),
     ]
     return ResponseMapper(
-        filter=AccessLogFilter(and_filter=AndFilter(filters=filters)), status_code=status, body_format_override=body
+        filter=AccessLogFilter(and_filter=AndFilter(filters=filters)),
+        status_code=status,
+        body_format_override=body,
+        headers_to_add=[header(ERROR_HEADER, reason)],
     )
 
 
@@ -282,24 +304,25 @@ def failure_headers() -> LocalReplyConfig:
 
 
 def _error_of(server: str, what: str) -> LocalResponsePolicy:
-    # The id is JSON text already and inserted raw; the other parts are Envoy's own words and numbers.
-    body = _with_id(_error_text(errors.INTERNAL_ERROR, f"No answer: server '{server}' {what}."))
-    return LocalResponsePolicy(status_code=200, body_format=text_format(body), response_headers_to_add=[_JSON_TYPE])
+    # The other parts that are inserted are Envoy's own words and numbers.
+    with_id = _error_text(errors.INTERNAL_ERROR, f"No answer: server '{server}' {what}.", _ID)
+    return LocalResponsePolicy(
+        status_code=200,
+        body_format=text_format(with_id),
+        response_headers_to_add=[_JSON_TYPE, header(ERROR_HEADER, _SERVER_FAILED)],
+    )
 
 
-def _with_id(body: str) -> str:
-    return body.replace('"error":', f'"id":%DYNAMIC_METADATA({NAMESPACE}:id_json)%,"error":', 1)
-
-
-def _mapper(status: int | None, code: int, message: str) -> ResponseMapper:
-    body = text_format(_error_text(code, message))
+def _mapper(status: int | None, code: int, message: str, reason: str, id: str = "") -> ResponseMapper:
+    body = text_format(_error_text(code, message, id))
     body.content_type = transport.JSON
     filter = _status_at_least(400, "mcp.status_failure") if status is None else _status_is(status)
-    return ResponseMapper(filter=filter, body_format_override=body)
+    return ResponseMapper(filter=filter, body_format_override=body, headers_to_add=[header(ERROR_HEADER, reason)])
 
 
-def _error_text(code: int, message: str) -> str:
-    return orjson.dumps({"jsonrpc": "2.0", "error": {"code": code, "message": message}}).decode()
+def _error_text(code: int, message: str, id: str = "") -> str:
+    text = orjson.dumps({"jsonrpc": "2.0", "error": {"code": code, "message": message}}).decode()
+    return text.replace('"error":', f'"id":{id},"error":', 1) if id else text
 
 
 def _answered_by_us() -> AccessLogFilter:

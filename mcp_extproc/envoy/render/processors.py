@@ -136,7 +136,9 @@ def reading(layout: Layout) -> ExtensionWithMatcher:
         allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in RESPONSE_HEADERS])
     )
     processor.metadata_options = MetadataOptions(
-        forwarding_namespaces=MetadataOptionsMetadataNamespaces(untyped=[RESPONSE_NAMESPACE])
+        forwarding_namespaces=MetadataOptionsMetadataNamespaces(untyped=[RESPONSE_NAMESPACE]),
+        # What became of the call, for the access log.
+        receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE]),
     )
     assert processor.grpc_service is not None
     processor.grpc_service.initial_metadata.append(HeaderValue(key=RESPONSE_KEY, value="1"))
@@ -238,8 +240,8 @@ _NOT_SENT = (
     "accept-encoding", "content-length", "date", "server", "x-envoy-upstream-service-time",
     "x-forwarded-proto", "x-request-id",
 )  # fmt: skip
-"""Headers that the worker neither reads nor removes. Without them the headers of similar requests are identical, so known
-ones need not be parsed again."""
+"""Headers that the worker does not read, and need not see to remove them (:data:`mcp_extproc.gateway.headers.UNSEEN`).
+Without them the headers of similar requests are identical, so known ones need not be parsed again."""
 
 
 def _what_the_worker_sees(layout: Layout) -> HeaderForwardingRules:

@@ -30,7 +30,7 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     ValueMatcher,
 )
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, Layout, cluster_name, repair_host
-from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, resilience, sticky
+from mcp_extproc.envoy.render import cors, local_replies, lost_sessions, policies, rate_limits, resilience, sticky
 from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC
 from mcp_extproc.envoy.render.authentication import documents
 from mcp_extproc.envoy.render.authentication import filters as authentication
@@ -46,9 +46,6 @@ CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
 
 _ENDPOINT = f"{LISTENER}/endpoint"
 """Name of the route that requests to the endpoint have until the gateway has decided."""
-
-_LOST_SESSION_STATUSES = [404, 400]
-"""Statuses that report a lost session: 404 by the specification, 400 in examples of the TypeScript SDK."""
 
 
 def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]) -> RouteConfiguration:
@@ -172,10 +169,13 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
     server = config.servers[name]
     action = _to_server(config, name)
     no_connection = f",{resilience.NO_CONNECTION}" if server.safe_retries is not None else ""
+    # The bridge says of sessions what the specification does.
+    lost = "retriable-status-codes" if server.is_bridged else "retriable-headers"
     action.retry_policy = RetryPolicy(
-        retry_on=f"retriable-status-codes{no_connection}",
+        retry_on=f"{lost}{no_connection}",
         retry_back_off=resilience.retry_back_off(server),
-        retriable_status_codes=_LOST_SESSION_STATUSES,
+        retriable_status_codes=list(lost_sessions.STATUSES) if server.is_bridged else [],
+        retriable_headers=[] if server.is_bridged else [lost_sessions.marked()],
         num_retries=1,
         retry_priority=RetryPolicyRetryPriority(
             name="envoy.retry_priorities.previous_priorities",
@@ -196,14 +196,9 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
         ),
         route=action,
         request_headers_to_remove=[SERVER_HEADER],
-        # SDKs adopt a session id from any response, so only the gateway's own may reach them.
-        response_headers_to_remove=[
-            "mcp-session-id",
-            "set-cookie",
-            "www-authenticate",
-            BRIDGE_HEADER,
-            *cors.SERVERS_OWN,
-        ],
+        # SDKs adopt a session id from any response, so only the gateway's own may reach them. What else passes is the
+        # cluster's to say.
+        response_headers_to_remove=["mcp-session-id", BRIDGE_HEADER],
         response_headers_to_add=[cors.TO_THE_CALLER],
         typed_per_filter_config={
             CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),

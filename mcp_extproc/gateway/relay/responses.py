@@ -168,6 +168,11 @@ class CallResponse:
         return transport.SSE if self._reading is Reading.EVENTS else transport.JSON
 
     @property
+    def has_answered(self) -> bool:
+        """Whether the client has its answer, a result or an error."""
+        return self._answered
+
+    @property
     def is_complete(self) -> bool:
         """Whether the client has, or can still get, all that it waits for."""
         return self._answered or self._resumable or self.id is None

@@ -177,7 +177,7 @@ def test_json_stays_json_and_the_others_spelling_works() -> None:
 
 def test_without_policies_one_visit_is_enough() -> None:
     assert names(manager_of(loaded(attached(bootstrap())))) == [
-        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "mcp/responses", "mcp/length", "router",
+        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "mcp/responses", "mcp/refused", "mcp/length", "router",
     ]  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def test_the_order_of_filters(there: str, expected: str) -> None:
     assert found[:3] == FIRST
     ours = {
         "mcp/custom_response": "", "mcp/buffer": "", "mcp/judge": "J", "mcp/ext_proc": "M", "mcp/responses": "",
-        "mcp/length": "",
+        "mcp/refused": "", "mcp/length": "",
     }  # fmt: skip
     assert " ".join(filter(None, (ours.get(name, name) for name in found[3:]))) == expected
 
@@ -218,7 +218,7 @@ def test_a_filter_that_reads_what_the_gateway_writes_is_a_policy() -> None:
     script = http_filter("lua", default_source_code={"inline_string": "handle:metadata():get('mcp_proxy')"})
     assert names(manager_of(loaded(attached(bootstrap("lua", script, "router"))))) == [
         *FIRST, "lua", "mcp/custom_response", "mcp/buffer", "mcp/judge", "lua", "mcp/ext_proc", "mcp/responses",
-        "mcp/length", "router",
+        "mcp/refused", "mcp/length", "router",
     ]  # fmt: skip
 
 
@@ -226,7 +226,8 @@ def test_calls_only() -> None:
     """``policies: calls`` has them see what is forwarded, and the warning says what they do not see."""
     result = attached(bootstrap("rbac", "router"), gateway(envoy={"policies": "calls"}))
     assert names(manager_of(loaded(result))) == [
-        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "mcp/responses", "mcp/length", "rbac", "router",
+        *FIRST, "mcp/custom_response", "mcp/buffer", "mcp/ext_proc", "mcp/responses", "mcp/refused", "mcp/length",
+        "rbac", "router",
     ]  # fmt: skip
     assert any("their.rbac applies to calls only" in warning for warning in result.warnings)
 
@@ -571,8 +572,8 @@ def test_what_is_configured_is_attached_with_names_of_ours() -> None:
     found = names(manager_of(result, 1))
     assert [name for name in found if name.startswith("mcp/")] == [
         *FIRST, "mcp/custom_response", "mcp/their.lua", "mcp/buffer", "mcp/judge", "mcp/ext_authz", "mcp/rate_limit/0",
-        "mcp/rate_limit_numbers", "mcp/rate_limit", "mcp/ext_proc", "mcp/responses", "mcp/length", "mcp/sticky_session",
-        "mcp/stateful_session",
+        "mcp/rate_limit_numbers", "mcp/rate_limit", "mcp/ext_proc", "mcp/responses", "mcp/refused", "mcp/length",
+        "mcp/sticky_session", "mcp/stateful_session",
     ]  # fmt: skip
     assert found.index("envoy.filters.http.rbac") in range(found.index("mcp/judge"), found.index("mcp/ext_authz"))
     assert "authz" in [cluster["name"] for cluster in result["static_resources"]["clusters"]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import orjson
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import MARKER_NAMESPACE
+from mcp_extproc.contract import ERROR_HEADER, MARKER_NAMESPACE
 from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilter
 from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLogFilter, ExtensionFilter
 from mcp_extproc.envoy._api.config_core_v3 import HeaderValueOption
@@ -60,6 +60,6 @@ def _mapper(details: str, status: int, message: str, reason: str, field: HeaderV
     return ResponseMapper(
         filter=AccessLogFilter(extension_filter=by_details),
         status_code=status,
-        headers_to_add=[field],
+        headers_to_add=[field, header(ERROR_HEADER, reason)],
         body_format_override=body,
     )

@@ -1,0 +1,86 @@
+"""A response with an HTTP status that is an error, and JSON in its body: the JSON-RPC error in it, if there is one, takes its
+place. Envoy has a filter of its own for such responses (:mod:`mcp_extproc.envoy.render.refusals`).
+
+Where nothing can be said about it, the response goes on as it is, and Envoy answers for the server: so that happens too where
+no worker can be asked.
+"""
+
+from __future__ import annotations
+
+from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc import messages
+from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.relay import refused
+from mcp_extproc.gateway.relay.outcomes import SERVER_ERROR
+from mcp_extproc.telemetry.counters import Counters
+
+
+class Unannounced(Exception):
+    """Envoy sent what its filter for such responses does not send."""
+
+
+class RefusedExchange:
+    """One ext_proc stream.
+
+    Args:
+        gateway: knows the servers.
+        counters: of what happened.
+    """
+
+    def __init__(self, gateway: Gateway, counters: Counters) -> None:
+        self._gateway = gateway
+        self._counters = counters
+        self._server: str | None = None
+        self._id: bytes | None = None
+        self.decided = False
+        self.is_over = False
+
+    def receive(self, raw: bytes) -> list[bytes]:
+        """Answer one message of Envoy's.
+
+        Args:
+            raw: a serialized ``ProcessingRequest``.
+
+        Raises:
+            Unreadable: it is none. The stream can only be ended.
+            Unannounced: a message that is not due.
+        """
+        message = messages.read(raw)
+        match message.WhichOneof("request"):
+            case "response_headers" if not self.decided:
+                self._note(message)
+                self.decided = message.response_headers.end_of_stream
+                return [messages.GO_ON["response_headers"]]
+            case "response_body" if not self.decided:
+                self.decided = True
+                part = message.response_body
+                return [self._instead_of(part.body) if part.end_of_stream else messages.GO_ON["response_body"]]
+            case "response_body" | "response_trailers" if self.decided:
+                return [messages.GO_ON[message.WhichOneof("request") or ""]]
+            case kind:
+                raise Unannounced(kind or "message of no known kind")
+
+    def fail(self) -> list[bytes]:
+        """The answers that end an exchange in which something of ours broke: none. It ends with a status that is not OK."""
+        return []
+
+    def closed(self) -> None:
+        """The HTTP exchange is over."""
+
+    def _note(self, message: pb.ProcessingRequest) -> None:
+        """What the request was, as its metadata says."""
+        facts = message.metadata_context.filter_metadata.get(NAMESPACE)
+        if facts is not None:
+            self._server = facts.fields["server"].string_value if "server" in facts.fields else None
+            self._id = facts.fields["id_json"].string_value.encode() if "id_json" in facts.fields else None
+
+    def _instead_of(self, body: bytes) -> bytes:
+        entry = None if self._server is None else self._gateway.servers.get(self._server)
+        said = None if entry is None or self._id is None else refused.error_in(body, entry, self._id)
+        if said is None:
+            return messages.GO_ON["response_body"]
+        code, text = said
+        self._counters.add("mcp.server_error", server=self._server or "")
+        return messages.another_response(text, RequestFacts(error=(code, SERVER_ERROR)))

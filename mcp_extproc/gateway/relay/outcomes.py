@@ -1,0 +1,63 @@
+"""What a server's answer says of the call, for the access log: Envoy sees a 200 in any case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp.envelope import messages_in
+from mcp_extproc.mcp.jsontext import TooManyMembers
+from mcp_extproc.mcp.sse import EventTooLarge, SseParser
+
+ANSWERED: Final[Mapping[str, str]] = {"flags": "-"}
+"""From here on the client has its answer, and may leave before its stream ends."""
+
+TOOL_ERROR: Final = "tool_error"
+"""As the OpenTelemetry conventions for MCP have it."""
+
+SERVER_ERROR: Final = "server_error"
+
+_MAY_SAY = re.compile(rb'"(?:isError"\s*:\s*true|error")')
+_code = msgspec.json.Decoder(int).decode
+
+
+def outcome_of(down: bytes, *, is_stream: bool) -> Mapping[str, str | int]:
+    """Facts of a call whose answer is in these bytes.
+
+    Args:
+        down: what the client gets: a JSON answer, or a piece of an event stream that ends with an event.
+        is_stream: which one.
+    """
+    if _MAY_SAY.search(down) is None:
+        return ANSWERED
+    for members in _answers(down, is_stream=is_stream):
+        if "error" in members and "result" not in members:
+            return {**ANSWERED, "error_reason": SERVER_ERROR, **_error_code(members["error"])}
+        result = jsontext.object_of(members.get("result") or b"")
+        if result is not None and bytes(result.get("isError") or b"") == b"true":
+            return {**ANSWERED, "error_reason": TOOL_ERROR}
+    return ANSWERED
+
+
+def _answers(down: bytes, *, is_stream: bool) -> Iterable[jsontext.Members]:
+    try:
+        texts = [event.data for event in SseParser(len(down) + 1).feed(down)] if is_stream else [down]
+        for text in texts:
+            for message in messages_in(text) if text else ():
+                members = jsontext.split(message)
+                if "method" not in members:
+                    yield members
+    except (EventTooLarge, TypeError, TooManyMembers, jsontext.NotJson):
+        return  # what can't be read says nothing here
+
+
+def _error_code(error: msgspec.Raw) -> Mapping[str, int]:
+    members = jsontext.object_of(error) or {}
+    try:
+        return {"error_code": _code(members.get("code") or b"")}
+    except msgspec.DecodeError:
+        return {}

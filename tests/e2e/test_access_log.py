@@ -1,0 +1,123 @@
+"""What the access log says of calls that fail in spite of HTTP 200, and of those that don't."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.e2e.conftest import StartGateway
+from tests.support.gateway import ACCEPT, access_log_entry
+from tests.support.scripted import Handler, ScriptedServer, fixed, raw
+
+TYPE = "type.googleapis.com/envoy.extensions.filters.http"
+
+
+def denying(tool: str) -> dict[str, Any]:
+    path = [{"key": "tool"}]
+    said = {"metadata_matcher": {"filter": "mcp_proxy", "path": path, "value": {"string_match": {"exact": tool}}}}
+    policy = {"permissions": [{"sourced_metadata": said}], "principals": [{"any": True}]}
+    rules = {"action": "DENY", "policies": {"x": policy}}
+    return {"name": "envoy.filters.http.rbac", "typed_config": {"@type": f"{TYPE}.rbac.v3.RBAC", "rules": rules}}
+
+
+async def test_denied_and_failed_calls(start: StartGateway, alpha: ScriptedServer) -> None:
+    async with start(
+        {"alpha": {"url": alpha.url, "timeout": "1s"}},
+        envoy={"http_filters": [denying("deny")]},
+        rate_limits=[{"match": {"tool": "limited"}, "requests": 1, "per": "hour"}],
+    ) as gateway:
+        session = await gateway.initialize()
+
+        async def logged(tool: str, id: str) -> dict[str, Any]:
+            answer = await gateway.call(session, f"alpha__{tool}", id=id)
+            assert answer.status == 200
+            entry = await gateway.logged(jsonrpc_request_id=f'"{id}"')
+            assert (entry["status"], entry["mcp.name"]) == (200, f"alpha__{tool}")
+            return entry
+
+        assert "error.type" not in await logged("echo", "a")
+        assert (await logged("deny", "b"))["error.type"] == "denied"
+        await logged("limited", "c")
+        assert (await logged("limited", "d"))["error.type"] == "rate_limited"
+        alpha.on["tools/call"] = raw(500, "text/html", "no")
+        assert (await logged("echo", "e"))["error.type"] == "server_failed"
+        alpha.on["tools/call"] = raw(500, "application/json", '{"error":{"code":-32000,"message":"no"}}')
+        entry = await logged("echo", "f")
+        assert (entry["error.type"], entry["rpc.response.status_code"]) == ("server_error", -32000)
+        assert (await gateway.send(b"x" * 5_000_000, user_agent="large")).status == 413
+        assert (await access_log_entry(gateway.access_log, {"user_agent": "large"}))["error.type"] == "too_large"
+        other = gateway.url.replace("/mcp", "/other")
+        assert (await gateway.send(b"{}", url=other, user_agent="elsewhere")).status == 404
+        assert (await access_log_entry(gateway.access_log, {"user_agent": "elsewhere"}))["error.type"] == "path"
+
+
+FAILED = {"content": [], "isError": True}
+SAYS_SO = {"content": [{"type": "text", "text": '"isError": true'}], "structuredContent": {"isError": True}}
+
+
+@pytest.mark.parametrize("kind", ["json", "events"])
+@pytest.mark.parametrize(
+    ("said", "told", "code"),
+    [
+        ({"result": FAILED}, "tool_error", None),
+        ({"result": SAYS_SO}, None, None),
+        ({"error": {"code": -32001, "message": "no"}}, "server_error", -32001),
+    ],
+)
+async def test_failures_in_answers_that_are_read(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, kind: str, said: Any, told: str, code: int | None
+) -> None:
+    alpha.capabilities = {"tools": {}, "resources": {}}
+    alpha.on["tools/call"] = fixed(**said) if kind == "json" else as_events(said)
+    async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
+        session = await gateway.initialize()
+        await gateway.call(session, "alpha__echo", id="a")
+        entry = await gateway.logged(jsonrpc_request_id='"a"')
+        assert (entry.get("error.type"), entry.get("rpc.response.status_code")) == (told, code)
+        assert entry["response_flags"] == "-"
+
+
+def as_events(said: Any) -> Handler:
+    async def answer(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}}
+        events = (note, {"jsonrpc": "2.0", "id": message["id"], **said})
+        text = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+        return web.Response(text=text, content_type="text/event-stream")
+
+    return answer
+
+
+@pytest.mark.parametrize(("answered", "flags"), [(False, "DC"), (True, "-")], ids=["before", "after"])
+async def test_clients_that_leave_before_the_end_of_a_stream(
+    start: StartGateway, alpha: ScriptedServer, answered: bool, flags: str
+) -> None:
+    """SDKs close the connection as soon as they have their answer: that is no failure."""
+    left = asyncio.Event()
+
+    async def streaming(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}}
+        answer = {"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}}
+        await response.write(f"data: {json.dumps(answer if answered else note)}\n\n".encode())
+        await left.wait()
+        return response
+
+    alpha.on["tools/call"] = streaming
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        body = {"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": {"name": "alpha__echo"}}
+        fields = {"accept": ACCEPT, "content-type": "application/json", "mcp-session-id": session}
+        async with aiohttp.ClientSession() as http:
+            response = await http.post(gateway.url, data=json.dumps(body), headers=fields)
+            while not (await response.content.readline()).startswith(b"data:"):
+                pass
+            response.close()
+        entry = await gateway.logged(jsonrpc_request_id='"a"')
+        left.set()
+        assert entry["response_flags"] == flags

@@ -1,0 +1,128 @@
+"""Errors of a server's own that come with an HTTP status other than 200: what clients get of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.e2e.conftest import StartGateway
+from tests.support.scripted import Handler, ScriptedServer, raw
+
+ERROR = {"code": -32602, "message": "a is too small", "data": {"least": 12345678901234567890, "of": ["a"]}}
+
+
+def refusing(status: int, error: Any, id: Any = None, **headers: str) -> Handler:
+    async def answer(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"jsonrpc": "2.0", "id": id, "error": error}, status=status, headers=headers)
+
+    return answer
+
+
+@pytest.mark.parametrize("policies", ["calls", "all"])
+async def test_a_servers_own_error_reaches_the_client(
+    start: StartGateway, alpha: ScriptedServer, policies: str
+) -> None:
+    """At 200 and with the request's id, whatever its own. The call was sent once, and the session is kept."""
+    async with start({"alpha": alpha.url}, envoy=judging(policies)) as gateway:
+        session = await gateway.initialize()
+        for sent, status in enumerate((400, 401, 403, 404, 422, 429, 500, 503), 1):
+            alpha.on["tools/call"] = refusing(status, ERROR)
+            answer = await gateway.call(session, "alpha__echo")
+            assert (answer.status, answer.headers["content-type"]) == (200, "application/json"), status
+            assert answer.json == {"jsonrpc": "2.0", "id": 1, "error": ERROR}, status
+            assert b"12345678901234567890" in answer.body
+            assert len(alpha.calls("tools/call")) == sent, status
+        assert len(alpha.calls("initialize")) == 1
+
+
+def judging(policies: str) -> dict[str, Any]:
+    rbac = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
+    return {
+        "policies": policies,
+        "http_filters": [{"name": "envoy.filters.http.rbac", "typed_config": {"@type": rbac}}],
+    }
+
+
+async def test_secrets_in_it_are_redacted(start: StartGateway, alpha: ScriptedServer) -> None:
+    said = "the token s3cret-\u00e9-token is expired"
+    alpha.on["tools/call"] = refusing(401, {"code": -1, "message": said, "data": {"s3cret-\u00e9-token": [said, 1]}})
+    server = {"url": alpha.url, "headers": {"x-api-key": "s3cret-\u00e9-token"}}
+    async with start({"alpha": server}) as gateway:
+        session = await gateway.initialize()
+        error = (await gateway.call(session, "alpha__echo")).error
+        told = said.replace("s3cret-\u00e9-token", "[redacted]")
+        assert error == {"code": -1, "message": told, "data": {"[redacted]": [told, 1]}}
+
+
+async def test_it_is_bounded(start: StartGateway, alpha: ScriptedServer) -> None:
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        alpha.on["tools/call"] = refusing(500, {"code": -1, "message": "m" * 5000, "data": "d" * 5000})
+        assert (await gateway.call(session, "alpha__echo")).error == {"code": -1, "message": "m" * 1024}
+        # Envoy holds a part of the last one only.
+        for size in (70_000, 3_000_000):
+            alpha.on["tools/call"] = refusing(500, {"code": -1, "message": "m" * size})
+            assert "answered HTTP 500" in (await gateway.call(session, "alpha__echo")).error["message"]
+
+
+NO_ERRORS = (
+    "{}",
+    "[]",
+    "",
+    "{",
+    '{"error":"no"}',
+    '{"error":{"code":"x","message":"y"}}',
+    '{"error":{"code":1}}',
+    "\u00ff",
+)
+
+
+async def test_what_is_none_is_said_in_the_gateways_words(start: StartGateway, alpha: ScriptedServer) -> None:
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        for body in NO_ERRORS:
+            alpha.on["tools/call"] = raw(500, "application/json", body)
+            answer = await gateway.call(session, "alpha__echo")
+            assert (answer.status, answer.error["code"]) == (200, -32603), body
+            assert "answered HTTP 500" in answer.error["message"], body
+
+
+LOST = (
+    (404, {"code": -32001, "message": "Session not found"}),
+    (400, {"code": -32000, "message": "Bad Request: No valid session ID provided"}),
+    (400, {"code": -32000, "message": "Bad Request: Server not initialized"}),
+)
+
+
+@pytest.mark.parametrize(("status", "error"), LOST)
+async def test_a_lost_session_is_still_known_as_one(
+    start: StartGateway, alpha: ScriptedServer, status: int, error: dict[str, Any]
+) -> None:
+    """As the SDKs say it."""
+
+    async def called(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        if len(alpha.calls("tools/call")) == 1:
+            return web.json_response({"jsonrpc": "2.0", "id": None, "error": error}, status=status)
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}})
+
+    alpha.on["tools/call"] = called
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        assert (await gateway.call(session, "alpha__echo")).result == {"content": []}
+        assert len(alpha.calls("initialize")) == 2
+
+
+@pytest.mark.parametrize(("status", "error"), LOST)
+async def test_a_server_that_keeps_saying_so_is_not_quoted(
+    start: StartGateway, alpha: ScriptedServer, status: int, error: dict[str, Any]
+) -> None:
+    """The client's session is not the one that is lost."""
+    alpha.on["tools/call"] = refusing(status, error)
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        told = (await gateway.call(session, "alpha__echo")).error
+        assert told["code"] == -32603
+        assert f"answered HTTP {status}" in told["message"]
+        assert len(alpha.calls("tools/call")) == 2

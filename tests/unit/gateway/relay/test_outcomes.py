@@ -1,0 +1,31 @@
+"""What an answer says of the call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mcp_extproc.gateway.relay.outcomes import ANSWERED, outcome_of
+
+FAILED = {**ANSWERED, "error_reason": "tool_error"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "facts"),
+    [
+        (b'{"result":{"content":[]}}', ANSWERED),
+        (b'{"result":{"content":[],"isError":false}}', ANSWERED),
+        (b'{"result":{"isError" : true}}', FAILED),
+        (b'[{"result":{"isError":true}}]', FAILED),
+        (b'{"result":{"structuredContent":{"isError":true,"error":1}}}', ANSWERED),
+        (rb'{"result":{"content":[{"text":"\"isError\":true"}]}}', ANSWERED),
+        (b'{"error":{"code":-32000,"message":""}}', {**ANSWERED, "error_reason": "server_error", "error_code": -32000}),
+        (b'{"error":{"code":"x"}}', {**ANSWERED, "error_reason": "server_error"}),
+        (b'{"error":', ANSWERED),
+    ],
+)
+def test_outcomes(answer: bytes, facts: Any) -> None:
+    assert outcome_of(answer, is_stream=False) == facts
+    note = b'data: {"method":"notifications/message","params":{"error":1}}\n\n'
+    assert outcome_of(note + b"data: " + answer + b"\n\n", is_stream=True) == facts
