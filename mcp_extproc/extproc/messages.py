@@ -377,10 +377,11 @@ def reply(decision: Reply, more: NamespaceKeys = ()) -> bytes:
     return _immediate(decision, reason) + _metadata(decision.facts, more, _ANSWERED)
 
 
-def instead_of_response(body: bytes, content_type: str) -> bytes:
+def instead_of_response(body: bytes, content_type: str, facts: Metadata) -> bytes:
     """Give the client this in place of the server's response. Where Envoy has sent a part of that already, it resets the
     stream: the response does not look complete."""
-    return _immediate(Reply(200, body, (("content-type", content_type),)), "response_cut_off")
+    reply = Reply(200, body, (("content-type", content_type),))
+    return _immediate(reply, "response_cut_off") + _under_namespaces(struct_of(facts), ())
 
 
 def another_response(body: bytes, facts: RequestFacts) -> bytes:

@@ -7,7 +7,7 @@ stream, Envoy has a filter of its own for it, which opens a stream once the resp
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from mcp_extproc.contract import RESPONSE_HEADERS
 from mcp_extproc.extproc import _pb as pb
@@ -15,7 +15,7 @@ from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.shared import Answers, Shared, remember
 from mcp_extproc.gateway.effects import Effects
 from mcp_extproc.gateway.relay.awaited import ID_KEY, Awaited
-from mcp_extproc.gateway.relay.outcomes import outcome_of
+from mcp_extproc.gateway.relay.outcomes import ANSWERED, SERVER_FAILED, failure, outcome_of
 from mcp_extproc.gateway.relay.responses import CallResponse, Out, Reading, ResponseHead
 from mcp_extproc.held import Part
 from mcp_extproc.mcp import errors, transport
@@ -106,7 +106,7 @@ class ResponseExchange:
             id=self._id,
         )
         try:
-            apology = messages.instead_of_response(errors.render(error), transport.JSON)
+            apology = messages.instead_of_response(errors.render(error), transport.JSON, failure(error))
         except Exception:  # noqa: BLE001 - the caller already handles one
             _LOG.exception("apology_failed")
             return []
@@ -158,7 +158,8 @@ class ResponseExchange:
 
     def _on_no_body(self, missing: bytes, head: ResponseHead, server: str) -> list[bytes]:
         self._processor.counters.add("mcp.response_cut_off", server=server)
-        answer = messages.instead_of_response(missing, head.content_type)
+        facts = {"error_reason": SERVER_FAILED, "error_code": errors.INTERNAL_ERROR} if missing else {}
+        answer = messages.instead_of_response(missing, head.content_type, facts)
         self.decided = self._has_begun = self._failed = True
         return [answer]
 
@@ -179,7 +180,8 @@ class ResponseExchange:
         self._processor.counters.add("mcp.response_cut_off", server=response.server)
         log.event(_LOG, logging.WARNING, "response_cut_off", {"server": response.server})
         rest = self._passed_on(response, response.feed(b"", end=True))
-        return [messages.instead_of_response(rest, response.content_type)]
+        facts = {} if response.error is None else failure(response.error)
+        return [messages.instead_of_response(rest, response.content_type, facts)]
 
     async def _relayed_in_slices(self, response: CallResponse, reading: Slices[Out]) -> AsyncGenerator[bytes, None]:
         for answer in self._relayed(response, await in_slices(reading)):
@@ -189,10 +191,15 @@ class ResponseExchange:
         down, facts = self._passed_on(response, out), None
         if response.has_answered and not self._is_answered:
             self._is_answered = True
-            facts = outcome_of(down, is_stream=response.content_type == transport.SSE)
+            facts = self._outcome(response, down)
         piece = messages.response_piece(down, facts)
         self._has_begun = True
         return [piece]
+
+    def _outcome(self, response: CallResponse, down: bytes) -> Mapping[str, str | int]:
+        if response.error is not None:
+            return {**ANSWERED, **failure(response.error)}
+        return outcome_of(down, is_stream=response.content_type == transport.SSE)
 
     def _passed_on(self, response: CallResponse, out: Out) -> bytes:
         """What the client gets; the server's own requests are answered."""

@@ -67,6 +67,7 @@ SAYS_SO = {"content": [{"type": "text", "text": '"isError": true'}], "structured
         ({"result": FAILED}, "tool_error", None),
         ({"result": SAYS_SO}, None, None),
         ({"error": {"code": -32001, "message": "no"}}, "server_error", -32001),
+        ({}, "server_failed", -32603),
     ],
 )
 async def test_failures_in_answers_that_are_read(

@@ -10,6 +10,7 @@ import msgspec
 
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.envelope import messages_in
+from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import TooManyMembers
 from mcp_extproc.mcp.sse import EventTooLarge, SseParser
 
@@ -21,7 +22,10 @@ TOOL_ERROR: Final = "tool_error"
 
 SERVER_ERROR: Final = "server_error"
 
-_MAY_SAY = re.compile(rb'"(?:isError"\s*:\s*true|error")')
+SERVER_FAILED: Final = "server_failed"
+"""It gave no answer."""
+
+_IS_ERROR = re.compile(rb'"isError"\s*:\s*true')
 _code = msgspec.json.Decoder(int).decode
 
 
@@ -32,7 +36,7 @@ def outcome_of(down: bytes, *, is_stream: bool) -> Mapping[str, str | int]:
         down: what the client gets: a JSON answer, or a piece of an event stream that ends with an event.
         is_stream: which one.
     """
-    if _MAY_SAY.search(down) is None:
+    if b'"error"' not in down and _IS_ERROR.search(down) is None:
         return ANSWERED
     for members in _answers(down, is_stream=is_stream):
         if "error" in members and "result" not in members:
@@ -41,6 +45,11 @@ def outcome_of(down: bytes, *, is_stream: bool) -> Mapping[str, str | int]:
         if result is not None and bytes(result.get("isError") or b"") == b"true":
             return {**ANSWERED, "error_reason": TOOL_ERROR}
     return ANSWERED
+
+
+def failure(error: McpError) -> Mapping[str, str | int]:
+    """Facts of a call for which the client gets an error of the gateway's."""
+    return {"error_reason": error.reason, "error_code": error.code}
 
 
 def _answers(down: bytes, *, is_stream: bool) -> Iterable[jsontext.Members]:

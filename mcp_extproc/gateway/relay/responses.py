@@ -15,6 +15,7 @@ import msgspec
 
 from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, session_checksum
+from mcp_extproc.gateway.relay.outcomes import SERVER_FAILED
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
 from mcp_extproc.mcp import errors, jsontext, transport, versions
 from mcp_extproc.mcp.compression import PIECE_BYTES, Decompressor, Undecodable, encoding_of
@@ -155,6 +156,8 @@ class CallResponse:
         self._brackets: Scan | None = None
         self._answered = False
         self._resumable = expected.call.is_resumed
+        self.error: McpError | None = None
+        """What the gateway had to answer with, as the server gave no answer."""
 
     @property
     def held(self) -> int:
@@ -340,6 +343,7 @@ class CallResponse:
             if last is not None and last.data:
                 yield from self._large_event(last, out)
             if not self.is_complete:
+                self._answered = True
                 out.parts.append(render(SseEvent(self._rendered(self._error("ended its stream without an answer")))))
         return out
 
@@ -426,9 +430,10 @@ class CallResponse:
 
     def _error(self, what: str) -> McpError:
         message = f"No answer: server '{self.server}' {what}."
-        return McpError(errors.INTERNAL_ERROR, message, reason="upstream_protocol")
+        return McpError(errors.INTERNAL_ERROR, message, reason=SERVER_FAILED)
 
     def _rendered(self, error: McpError) -> bytes:
+        self.error = error
         return errors.render(error.about(self.id))
 
 

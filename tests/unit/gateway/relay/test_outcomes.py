@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.relay.outcomes import ANSWERED, outcome_of
+from mcp_extproc.gateway import refusals
+from mcp_extproc.gateway.relay.outcomes import ANSWERED, failure, outcome_of
 
 FAILED = {**ANSWERED, "error_reason": "tool_error"}
 
@@ -29,3 +30,7 @@ def test_outcomes(answer: bytes, facts: Any) -> None:
     assert outcome_of(answer, is_stream=False) == facts
     note = b'data: {"method":"notifications/message","params":{"error":1}}\n\n'
     assert outcome_of(note + b"data: " + answer + b"\n\n", is_stream=True) == facts
+
+
+def test_errors_of_the_gateway() -> None:
+    assert failure(refusals.busy("x")) == {"error_reason": "busy", "error_code": -32603}
