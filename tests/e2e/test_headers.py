@@ -25,6 +25,8 @@ OF_SERVERS = {
     "Link": "</x>; rel=preload", "Content-Security-Policy": "x", "X-Accel-Redirect": "/secret", "Mcp-Session-Id": "forged",
     "X-Mcp-Server": "x", "X-Envoy-Upstream-Service-Time": "1", "X-Powered-By": "x", "Via": "x", "Age": "1", "Y": "y",
     "Report-To": "{}", "Retry-After": "9", "X-Request-Id": "x", "Trailer": "x", "Cross-Origin-Opener-Policy": "x",
+    "X-Mcp-Upstream-Failure": "UpstreamConnectionFailure", "X-Mcp-U": "x", "Mcp-Param-X": "x", "Mcp-Sneaky": "x",
+    "Cache-Status": "x; hit", "Content-Transfer-Encoding": "x", "Content-": "x", "Mcp-Session": "x", "C": "x",
 }  # fmt: skip
 
 RBAC = {
@@ -72,6 +74,20 @@ async def test_headers_of_servers_that_fail(start: StartGateway, alpha: Scripted
             answer = await gateway.call(session, f"alpha__{status}")
             assert answer.error["code"] == -32603
             assert {name.lower() for name in answer.headers} <= PASSED | OF_ENVOY | {"x-mcp-error"}
+
+
+async def test_a_server_reports_no_failure_of_envoys(start: StartGateway, alpha: ScriptedServer) -> None:
+    """To sub-requests, either."""
+
+    async def listed(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        result = {"tools": [{"name": "one", "inputSchema": {"type": "object"}}]}
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers=OF_SERVERS)
+
+    alpha.on["tools/list"] = listed
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        answer = await gateway.rpc("tools/list", mcp_session_id=session)
+        assert [tool["name"] for tool in answer.result["tools"]] == ["alpha__one"]
 
 
 OF_CLIENTS = {

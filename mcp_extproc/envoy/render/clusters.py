@@ -93,7 +93,7 @@ def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
 def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     if not server.is_bridged:
         repair = _repair(name, server, layout, [host for host, _ in server.addresses])
-        return [_at_addresses(cluster_name(name), server, _http_options(server), repair)]
+        return [_at_addresses(cluster_name(name), server, _http_options(server, repair_host(name)), repair)]
     if server.command is not None:
         return [_bridged(name, server, layout, layout.stdio_bridge)]
     options = _http_options(server)
@@ -144,7 +144,7 @@ def _at_addresses(name: str, server: Server, options: HttpProtocolOptions, *othe
     return cluster
 
 
-def _http_options(server: Server) -> HttpProtocolOptions:
+def _http_options(server: Server, repairs: str | None = None) -> HttpProtocolOptions:
     explicit = HttpProtocolOptionsExplicitHttpConfig()
     if server.http2:
         explicit.http2_protocol_options = Http2ProtocolOptions(connection_keepalive=resilience.http2_keepalive(server))
@@ -156,7 +156,7 @@ def _http_options(server: Server) -> HttpProtocolOptions:
             max_requests_per_connection=server.max_requests_per_connection,
         ),
         explicit_http_config=explicit,
-        http_filters=upstream_headers.filters(lost_sessions.marking()),
+        http_filters=upstream_headers.filters(lost_sessions.marking(), repairs=repairs),
     )
 
 

@@ -10,44 +10,98 @@ from collections.abc import Iterable
 from typing import Final
 
 from mcp_extproc.contract import FAILURE_HEADER
+from mcp_extproc.envoy._api import xds_type_matcher_v3 as matchers
+from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRemoveOnMatch as RemoveOnMatch
+from mcp_extproc.envoy._api.filters_common_matcher_action_v3 import SkipFilter
 from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation, Mutations
 from mcp_extproc.envoy._api.filters_http_upstream_codec_v3 import UpstreamCodec
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
-from mcp_extproc.envoy._api.type_matcher_v3 import RegexMatcher, StringMatcher
-from mcp_extproc.envoy.render.typed import any_of
+from mcp_extproc.envoy._api.type_matcher_v3 import (
+    HttpRequestHeaderMatchInput,
+    HttpResponseHeaderMatchInput,
+    RegexMatcher,
+    StringMatcher,
+)
+from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig
+from mcp_extproc.envoy.render import matching
+from mcp_extproc.envoy.render.typed import any_of, extension
 
 PASSED: Final = (
-    # content-type, -length, -encoding, the harmless -language and -location, cache-control and vary
-    ":", "content-t", "content-l", "content-e", "ca", "va",
+    ("content-type", 9), ("content-encoding", 9),
     # Hint of servers to proxies that buffer. (X-Accel-Redirect would be an order to them.)
-    "x-accel-b",
-    # For the gateway itself: the session and its version, redirects, and what its private listeners report.
-    "mcp-s", "mcp-p", "loc", FAILURE_HEADER[:7],
+    ("x-accel-buffering", 9),
+    ("content-length", 9), ("content-language", 9), ("content-location", 9), ("cache-control", 2), ("vary", 2),
+    # For the gateway itself: redirects, the session and its version, and what its private listeners report.
+    ("location", 3), ("mcp-session-id", 5), ("mcp-protocol-version", 5), (FAILURE_HEADER, 7),
 )  # fmt: skip
-"""Beginnings of the names of headers that pass, as short as they can be: RE2 has no negation, and Envoy refuses an expression
-whose program has more than 100 instructions. A name of which one of these is not a beginning, but the other way round, passes
-too; there is none."""
+"""Names of headers that pass, and how many characters of each tell it from most others: as few as they can be. RE2 has no
+negation, and Envoy refuses an expression whose program has more than 100 instructions. So one expression is for names that
+begin in another way, which are most, and others are for those that only begin so. No name is the beginning of another."""
+
+_LENGTHS: Final = dict(PASSED)
+
+_LONGEST: Final = 20
+"""Characters, of all names together, in one of the latter."""
 
 
-def foreign(passed: Iterable[str] = PASSED) -> str:
-    """A regular expression for names that begin with none of these."""
-    tree = _Tree()
-    for beginning in passed:
-        node = tree
-        for character in beginning:
-            node = node.setdefault(character, _Tree())
-    return f"{_other(tree)}[!-~]*"
+def foreign() -> list[str]:
+    """Regular expressions: a header passes if none of these matches all of its name. Pseudo-headers pass."""
+    beginnings = dict.fromkeys(name[:length] for name, length in PASSED)
+    groups: list[list[str]] = [[]]
+    for beginning in beginnings:
+        names = [name for name, _ in PASSED if name.startswith(beginning)]
+        if _length(groups[-1] + names) > _LONGEST:
+            groups.append([])
+        groups[-1].extend(names)
+    elsewhere = f"{_other(_tree([':', *beginnings]), ends=False)}[!-~]*"
+    return [elsewhere, _short_of(_tree(beginnings)), *map(_begin_only, groups)]
+
+
+def _length(names: Iterable[str]) -> int:
+    """Of the characters that are still to be looked at."""
+    return sum(len(name) - _LENGTHS[name] for name in names)
 
 
 class _Tree(dict[str, "_Tree"]):
-    """Characters that may follow; none where anything may."""
+    """Characters that may follow; none at the end."""
 
 
-def _other(node: _Tree) -> str:
-    deeper = [f"{_escaped(character)}{_other(below)}" for character, below in sorted(node.items()) if below]
-    return f"(?:{'|'.join([_any_but(node), *deeper])})"
+def _tree(texts: Iterable[str]) -> _Tree:
+    tree = _Tree()
+    for text in texts:
+        node = tree
+        for character in text:
+            node = node.setdefault(character, _Tree())
+    return tree
+
+
+def _begin_only(names: Iterable[str]) -> str:
+    """What begins like one of these names, and is none of them."""
+    rests: dict[str, list[str]] = {}
+    for name in names:
+        rests.setdefault(name[: _LENGTHS[name]], []).append(name[_LENGTHS[name] :])
+    each = (f"{''.join(map(_escaped, start))}{_other(_tree(rest), ends=True)}" for start, rest in rests.items())
+    return f"(?:{'|'.join(each)})[!-~]*"
+
+
+def _short_of(node: _Tree) -> str:
+    """What ends before the tree does."""
+    deeper = [f"{_escaped(one)}{_short_of(below)}" for one, below in sorted(node.items()) if below]
+    return f"(?:{'|'.join(deeper)})?" if deeper else ""
+
+
+def _other(node: _Tree, *, ends: bool) -> str:
+    """Where a text leaves the tree.
+
+    Args:
+        node: the root.
+        ends: whether it does so by ending early or going on, too.
+    """
+    deeper = [f"{_escaped(one)}{_other(below, ends=ends)}" for one, below in sorted(node.items()) if below or ends]
+    early = ["$"] if ends and node else []
+    return f"(?:{'|'.join([*early, _any_but(node), *deeper])})"
 
 
 def _any_but(characters: Iterable[str]) -> str:
@@ -64,20 +118,22 @@ def _escaped(character: str) -> str:
     return character if character.isalnum() else f"\\{character}"
 
 
-def filters(*others: HttpFilter) -> list[HttpFilter]:
+def filters(*others: HttpFilter, repairs: str | None = None) -> list[HttpFilter]:
     """The filters of a server's cluster.
 
     Args:
         others: they see only the headers that pass.
+        repairs: the host by which the cluster has the repair listener, too; ``None`` if it has not.
     """
     passing = Mutations(
-        response_mutations=[_without(foreign())],
+        response_mutations=[_without(names) for names in foreign()],
         response_trailers_mutations=[_without(_ANY)],
         request_trailers_mutations=[_without(_ANY)],
     )
     # Responses meet them from the end.
     return [
         *others,
+        _no_forged_failure(repairs),
         HttpFilter(name="mcp_headers", typed_config=any_of(HeaderMutation(mutations=passing))),
         HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=any_of(UpstreamCodec())),
     ]
@@ -89,3 +145,31 @@ _ANY: Final = "[!-~]+"
 def _without(names: str) -> OneMutation:
     matcher = StringMatcher(safe_regex=RegexMatcher(regex=names))
     return OneMutation(remove_on_match=RemoveOnMatch(key_matcher=matcher))
+
+
+def _no_forged_failure(repairs: str | None) -> HttpFilter:
+    """Removes the report of a failure from answers of servers: it is the private listeners' to write."""
+    removing = HeaderMutation(mutations=Mutations(response_mutations=[OneMutation(remove=FAILURE_HEADER)]))
+    if repairs is None:
+        return HttpFilter(name=_FAILURES, typed_config=any_of(removing))
+    anything = matchers.RegexMatcher(google_re2=matchers.RegexMatcherGoogleRe2(), regex=".*")
+    reported = matching.has(
+        "failure",
+        HttpResponseHeaderMatchInput(header_name=FAILURE_HEADER),
+        matchers.StringMatcher(safe_regex=anything),
+    )
+    # The request gets the host of the endpoint once that is chosen, which is after the first look at the matcher. What
+    # comes with the response has to be first, or it would decide too early.
+    by_us = matching.has(
+        "host", HttpRequestHeaderMatchInput(header_name=":authority"), matchers.StringMatcher(exact=repairs)
+    )
+    skip = matchers.MatcherOnMatch(action=TypedExtensionConfig(name="skip", typed_config=any_of(SkipFilter())))
+    true = matchers.MatcherMatcherListFieldMatcher(predicate=matching.all_of(reported, by_us), on_match=skip)
+    unless = ExtensionWithMatcher(
+        extension_config=extension("envoy.filters.http.header_mutation", removing),
+        xds_matcher=matchers.Matcher(matcher_list=matchers.MatcherMatcherList(matchers=[true])),
+    )
+    return HttpFilter(name=_FAILURES, typed_config=any_of(unless))
+
+
+_FAILURES: Final = "mcp_failures"
