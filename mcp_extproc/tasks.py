@@ -54,36 +54,31 @@ class Tasks:
         name: str,
         work: Coroutine[Any, Any, _T],
         *,
-        server: str | None = None,
         expected: tuple[type[Exception], ...] = (),
         on_failure: Callable[[], object] = lambda: None,
+        **about: str,
     ) -> asyncio.Task[_T]:
         """Start a task. It may be awaited, which raises what it raises.
 
         Args:
             name: what it does, for the log.
             work: to be done.
-            server: that it is about, for the log.
             expected: what it may raise, as its result.
             on_failure: called when it fails otherwise; ends what can't go on without it.
+            about: what it is about, such as ``server``, for the log.
         """
-        fields = _fields(name, server)
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._running.add(task)
-        task.add_done_callback(partial(self._ended, fields, expected, on_failure))
-        return task
+        return self._start(work, {"task": name, **about}, expected, on_failure)
 
-    def keep(
-        self, name: str, work: Callable[[], Coroutine[Any, Any, None]], *, server: str | None = None
-    ) -> asyncio.Task[None]:
+    def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]], **about: str) -> asyncio.Task[None]:
         """Start a task that is started again when it fails, after a pause. It is over once it returns.
 
         Args:
             name: what it does, for the log.
             work: called for each attempt.
-            server: that it is about, for the log.
+            about: what it is about, such as ``server``, for the log.
         """
-        return self.start(name, self._kept(work, _fields(name, server)), server=server)
+        fields = {"task": name, **about}
+        return self._start(self._kept(work, fields), fields)
 
     def cancel(self) -> None:
         """Have all tasks end, soon."""
@@ -96,9 +91,21 @@ class Tasks:
             self.cancel()
             await asyncio.wait(set(self._running))
 
+    def _start(
+        self,
+        work: Coroutine[Any, Any, _T],
+        fields: Mapping[str, str],
+        expected: tuple[type[Exception], ...] = (),
+        on_failure: Callable[[], object] = lambda: None,
+    ) -> asyncio.Task[_T]:
+        task = asyncio.get_running_loop().create_task(work, name=fields["task"])
+        self._running.add(task)
+        task.add_done_callback(partial(self._ended, fields, expected, on_failure))
+        return task
+
     def _ended(
         self,
-        fields: Mapping[str, object],
+        fields: Mapping[str, str],
         expected: tuple[type[Exception], ...],
         on_failure: Callable[[], object],
         task: asyncio.Task[Any],
@@ -109,7 +116,7 @@ class Tasks:
             log.failure(self._log, "task_failed", error, fields)
             on_failure()
 
-    async def _kept(self, work: Callable[[], Coroutine[Any, Any, None]], fields: Mapping[str, object]) -> None:
+    async def _kept(self, work: Callable[[], Coroutine[Any, Any, None]], fields: Mapping[str, str]) -> None:
         loop, failures = asyncio.get_running_loop(), 0
         while True:
             started = loop.time()
@@ -124,10 +131,6 @@ class Tasks:
                 pause = RESTART_SECONDS[failures - 1] * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
                 log.failure(self._log, "task_failed", error, {**fields, "restart_in_seconds": round(pause, 1)})
             await asyncio.sleep(pause)
-
-
-def _fields(name: str, server: str | None) -> Mapping[str, object]:
-    return {"task": name} if server is None else {"task": name, "server": server}
 
 
 def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:

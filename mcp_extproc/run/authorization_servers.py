@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -48,6 +48,16 @@ _WAIT_SECONDS = 8.0
 _LOG = log.logger("authentication")
 
 
+_Part = Literal["keys", "metadata"]
+"""Of what an authorization server has."""
+
+_WITHOUT: Final[Mapping[_Part, str]] = {
+    "keys": "its tokens are refused until then",
+    "metadata": "clients do not get it from the gateway until then",
+}
+"""What follows if there was nothing before."""
+
+
 class Unusable(Exception):
     """What an authorization server, or a file, has is not there or can't be used. ``str()`` says why, without its content."""
 
@@ -72,6 +82,8 @@ class _Known:
     metadata_tried: asyncio.Event = field(default_factory=asyncio.Event)
     jwks_uri: str | None = None
     """As the metadata names it."""
+    problems: dict[_Part, str] = field(default_factory=dict)
+    """Why something can't be had, as it was logged."""
     tasks: tuple[asyncio.Task[None], ...] = ()
 
 
@@ -148,38 +160,32 @@ class AuthorizationServers:
     # -- Fetched --------------------------------------------------------------------------------------------------------
 
     def _begin(self, wanted: _Wanted, known: _Known) -> Iterator[asyncio.Task[None]]:
-        keep, about = self._tasks.keep, wanted.issuer
-        jwks = wanted.jwks
+        keep, jwks = partial(self._tasks.keep, issuer=wanted.issuer), wanted.jwks
         if jwks is None or jwks.uri is not None:
-            yield keep(
-                "fetch_keys", partial(self._keep, wanted, known, self._fetch_keys, known.keys_tried), server=about
-            )
+            yield keep("fetch_keys", partial(self._keep, wanted, known, "keys", self._fetch_keys, known.keys_tried))
         elif jwks.file is not None:
-            yield keep("read_keys", partial(self._watch, wanted, known, Path(jwks.file)), server=about)
+            yield keep("read_keys", partial(self._watch, wanted, known, Path(jwks.file)))
         else:
             assert jwks.inline is not None
             known.keys = usable_keys(jwks.inline, wanted.algorithms).encode()
             known.keys_tried.set()
         if jwks is not None:
-            fetch = partial(self._keep, wanted, known, self._fetch_metadata, known.metadata_tried)
-            yield keep("fetch_metadata", fetch, server=about)
+            fetch = partial(self._keep, wanted, known, "metadata", self._fetch_metadata, known.metadata_tried)
+            yield keep("fetch_metadata", fetch)
 
-    async def _keep(self, wanted: _Wanted, known: _Known, fetch: Any, tried: asyncio.Event) -> None:
+    async def _keep(self, wanted: _Wanted, known: _Known, part: _Part, fetch: Any, tried: asyncio.Event) -> None:
         """Fetch again and again; what was fetched last stays while that fails."""
-        failures, why = 0, ""
+        failures = 0
         while True:
             try:
                 await fetch(wanted, known)
             except Unusable as error:
                 pause = min(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)], wanted.refresh)
                 failures += 1
-                if str(error) != why:  # once, and not every ten seconds
-                    why = str(error)
-                    _complain(wanted, why, has_before=known.keys is not None)
+                _complain(wanted, known, part, str(error))
             else:
-                if failures:
-                    log.event(_LOG, logging.INFO, "authorization_server_available", {"issuer": wanted.issuer})
-                failures, why, pause = 0, "", wanted.refresh
+                _is_available(wanted, known, part)
+                failures, pause = 0, wanted.refresh
             tried.set()
             await asyncio.sleep(pause)
 
@@ -188,17 +194,24 @@ class AuthorizationServers:
             assert wanted.jwks.uri is not None
             uri = wanted.jwks.uri
         else:
-            try:
-                await self._fetch_metadata(wanted, known)
-            except Unusable:
-                if known.jwks_uri is None:
-                    raise
-            finally:
-                known.metadata_tried.set()
-            if known.jwks_uri is None:
-                raise Unusable("its metadata has no jwks_uri")
-            uri = known.jwks_uri
+            uri = await self._found_by_metadata(wanted, known)
         known.keys = _served(await self._get(uri, "keys"), wanted.algorithms, f"the keys at {_shown(uri)}")
+
+    async def _found_by_metadata(self, wanted: _Wanted, known: _Known) -> str:
+        """Where the keys are, by the metadata of now or before."""
+        try:
+            await self._fetch_metadata(wanted, known)
+        except Unusable as error:
+            if known.jwks_uri is None:
+                raise
+            _complain(wanted, known, "metadata", str(error))
+        else:
+            _is_available(wanted, known, "metadata")
+        finally:
+            known.metadata_tried.set()
+        if known.jwks_uri is None:
+            raise Unusable("its metadata has no jwks_uri")
+        return known.jwks_uri
 
     async def _fetch_metadata(self, wanted: _Wanted, known: _Known) -> None:
         problems = []
@@ -242,8 +255,9 @@ class AuthorizationServers:
                 try:
                     known.keys = _served(_text_of(path), wanted.algorithms, f"the file {path}")
                 except Unusable as error:
-                    _complain(wanted, str(error), has_before=known.keys is not None)
+                    _complain(wanted, known, "keys", str(error))
                 else:
+                    known.problems.pop("keys", None)
                     log.event(_LOG, logging.INFO, "keys_read", {"issuer": wanted.issuer, "file": str(path)})
             known.keys_tried.set()
             await asyncio.sleep(FILE_SECONDS)
@@ -306,11 +320,21 @@ def _text_of(path: Path) -> bytes:
         raise Unusable(f"the file {path} can't be read: {error.strerror}") from None
 
 
-def _complain(wanted: _Wanted, why: str, *, has_before: bool) -> None:
-    effect = "the keys before stay" if has_before else "its tokens are refused until then"
+def _complain(wanted: _Wanted, known: _Known, part: _Part, why: str) -> None:
+    """Once, and not every ten seconds."""
+    if known.problems.get(part) == why:
+        return
+    known.problems[part] = why
+    has_before = (known.keys if part == "keys" else known.metadata) is not None
+    effect = f"the {part} before stay" if has_before else _WITHOUT[part]
     log.event(_LOG, logging.WARNING, "authorization_server_unavailable", {
-        "issuer": wanted.issuer, "why": why, "effect": effect,
+        "issuer": wanted.issuer, "part": part, "why": why, "effect": effect,
     })  # fmt: skip
+
+
+def _is_available(wanted: _Wanted, known: _Known, part: _Part) -> None:
+    if known.problems.pop(part, None) is not None:
+        log.event(_LOG, logging.INFO, "authorization_server_available", {"issuer": wanted.issuer, "part": part})
 
 
 def _shown(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -102,8 +103,55 @@ async def test_an_issuer_that_is_down_is_tried_again_and_its_last_keys_stay(
             assert await running.keys(idp.issuer) == ALL - {"RS256 RS256"}
             async with idp:
                 await eventually(lambda: len(idp.asked) > asked, "it is asked again")
-    # Each failure once, however often it is tried: of the keys, and of the metadata.
-    assert said(caplog).count("its tokens are refused until then") <= 2
+    # Each failure once, however often it is tried.
+    assert {part: [one for one in found if "until then" in one] for part, found in effects(caplog).items()} == {
+        "keys": ["its tokens are refused until then"],
+        "metadata": ["clients do not get it from the gateway until then"],
+    }
+
+
+async def test_metadata_that_is_down_refuses_no_tokens(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with AuthorizationServer() as idp, stage(tmp_path) as running:
+        idp.metadata = {"issuer": "https://other.example"}
+        await running.serve({"issuer": idp.issuer, "jwks": {"uri": f"{idp.issuer}/jwks"}})
+        assert await running.keys(idp.issuer) == ALL
+        assert (await running.get(METADATA_PATH))[0] == 503
+        assert effects(caplog) == {"metadata": ["clients do not get it from the gateway until then"]}
+
+
+async def test_metadata_that_fails_once_the_keys_are_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authorization_servers, "_wanted", often(authorization_servers._wanted))
+    with caplog.at_level(logging.INFO, "mcp_extproc.authentication"):
+        async with AuthorizationServer() as idp, stage(tmp_path) as running:
+            await running.serve({"issuer": idp.issuer})
+            assert await running.keys(idp.issuer) == ALL
+            idp.metadata = {"issuer": "https://other.example"}
+            await eventually(lambda: effects(caplog), "the log says so", until=bool)
+            asked = len(idp.asked)
+            await eventually(lambda: len(idp.asked) > asked + 4, "it is asked again")
+            assert effects(caplog) == {"metadata": ["the metadata before stay"]}
+            assert await running.keys(idp.issuer) == ALL
+            idp.metadata = {}
+            await eventually(
+                lambda: said(caplog), "the log says so", until=lambda said: "authorization_server_available" in said
+            )
+
+
+async def test_a_task_that_fails_is_logged_with_its_issuer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(authorization_servers, "_served", broken)
+    async with AuthorizationServer() as idp, stage(tmp_path) as running:
+        await running.serve({"issuer": idp.issuer})
+        await eventually(lambda: said(caplog), "the log says so", until=lambda said: "task_failed" in said)
+        [failed] = [record for record in caplog.records if record.getMessage() == "task_failed"]
+        fields = vars(failed)["mcp_fields"]
+        assert (fields["issuer"], "server" in fields) == (idp.issuer, False)
 
 
 async def test_metadata_of_another_issuer_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -212,3 +260,18 @@ def test_where_metadata_may_be() -> None:
 def said(caplog: pytest.LogCaptureFixture) -> str:
     """All events, with their fields."""
     return "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
+
+
+def effects(caplog: pytest.LogCaptureFixture) -> dict[str, list[str]]:
+    """Of what is not available, by the part, in the order of the log."""
+    found: dict[str, list[str]] = {}
+    for record in caplog.records:
+        if record.getMessage() == "authorization_server_unavailable":
+            fields = vars(record)["mcp_fields"]
+            found.setdefault(fields["part"], []).append(fields["effect"])
+    return found
+
+
+def often(wanted: Any) -> Any:
+    """The same issuers, whose keys are looked for all the time."""
+    return lambda config: [dataclasses.replace(one, refresh=0.01) for one in wanted(config)]
