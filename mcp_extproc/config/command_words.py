@@ -28,6 +28,8 @@ _RUNS_CODE: Final = re.compile(
 """Options of shells, interpreters and package runners whose value is code, or says where it comes from."""
 _CODE: Final = re.compile(r"[\s;|&()<>`]")
 """In values that are more than a word."""
+_HEADER: Final = re.compile(r"header|^-H$", re.IGNORECASE)
+"""Options whose value is one."""
 _URL: Final = re.compile(r"[A-Za-z][\w+.-]*://\S*")
 _CREDENTIALS: Final = re.compile(r"(?:Bearer|Basic) \S+", re.IGNORECASE)
 _NAME_IN_CODE: Final = rf"[\w-]{{0,64}}?(?:{SECRETIVE.pattern})[\w-]{{0,64}}"
@@ -53,7 +55,7 @@ class _Word(NamedTuple):
     """Up to ``=``, in an argument that has one behind a name."""
     value: str
     named_by: str
-    """What names the value: the start, or a long option before; empty if nothing does."""
+    """What names the value: the start without ``=``, or an option before; empty if nothing does."""
     may_be_secret: bool
     option: str
     """The option before, if there is one."""
@@ -129,7 +131,7 @@ def _is_code(word: _Word) -> bool:
         return not _ASSIGNMENT.fullmatch(text) or word.start.startswith("-") or bool(_CODE.search(word.value))
     if _URL.fullmatch(word.value) or _CREDENTIALS.fullmatch(word.value):
         return False
-    if word.named_by.startswith("-") and re.search(rf"{SECRETIVE.pattern}|header|^-H$", word.named_by, re.IGNORECASE):
+    if word.named_by.startswith("-") and (is_named_secret(word.named_by) or _HEADER.search(word.named_by)):
         return False
     return bool(re.search(r"[\s()]", word.value))
 
@@ -142,9 +144,11 @@ def _code(word: _Word) -> str:
 def _arguments(command: Sequence[str]) -> Iterator[_Word]:
     before = ""
     for word in command[1:]:
-        assigned = _ASSIGNMENT.fullmatch(word)
+        is_secret = before.startswith("-") and is_named_secret(before) and not word.startswith("-")
+        # `=` ends a key in base64, too.
+        assigned = None if is_secret else _ASSIGNMENT.fullmatch(word)
         start, value = ("", word) if assigned is None else assigned.groups()
-        named_by = start or (before if before.startswith("--") else "")
+        named_by = start.removesuffix("=") or (before if before.startswith("--") else "")
         is_option = not start and word.startswith("-")
         ordinary = is_option or _PATH.match(value) or _is_word(value, named_by)
         option = before if before.startswith("-") else ""
@@ -161,7 +165,7 @@ def _is_word(value: str, named_by: str) -> bool:
 def _shown(word: _Word) -> str:
     if _VARIABLE.fullmatch(word.value):
         return word.start + _VARIABLE.sub(r"${\1}", word.value)
-    if SECRETIVE.search(word.named_by) and not word.value.startswith("-"):
+    if is_named_secret(word.named_by) and not word.value.startswith("-"):
         return word.start + _HIDDEN
     if not word.may_be_secret or len(word.value) < _SHORTEST:
         return word.start + word.value

@@ -46,6 +46,8 @@ def test_a_server_knows_those_of_its_command() -> None:
         # However short, where its name says so.
         (["x", "--password", "hush", "-e", "API_KEY=hush"], "x --password [redacted] -e API_KEY=[redacted]"),
         (["x", "--api-key=hush-hush", "sk-HUSH1234"], "x --api-key=[redacted] [redacted]"),
+        (["x", "--pin", "hush", "--cookie=abc", "--pin=12"], "x --pin [redacted] --cookie=[redacted] --pin=[redacted]"),
+        (["x", "--cookie", "a=b", "--key", "aHVzaA=="], "x --cookie [redacted] --key [redacted]"),
         (["x", "--header", "Authorization: Bearer hush"], "x --header [redacted]"),
         (["mcp-remote", "https://h.example:8443/hush?k=hush"], "mcp-remote https://h.example:8443/..."),
         (["mcp-remote", "--url=http://me:hush@h.example/"], "mcp-remote --url=http://h.example/..."),
@@ -80,6 +82,7 @@ def test_a_long_command_is_cut() -> None:
         (["sh", "-c", "curl -H 'A: Bearer hush-hush' x"], "sh -c \"curl -H 'A: Bearer [redacted]' x\""),
         (["docker", "run", "-e", "API_KEY=hush", "-e", "D=db://hush:x@h"], "docker run -e API_KEY=[redacted] -e D=[redacted]"),
         (["x", "--header", "Authorization: Bearer hush"], "x --header [redacted]"),
+        (["x", "--cookie", "a (b)", "--pin=12 34"], "x --cookie [redacted] --pin=[redacted]"),
         (["x", "--token", "hush hush", "-passphrase", "hush hush"], "x --token [redacted] -passphrase [redacted]"),
         (["x", "Bearer hush-hush", "db://me:hush@h/x?(a)", "sk-HUSH1234"], "x [redacted] [redacted] [redacted]"),
     ],
