@@ -282,9 +282,9 @@ class Gateway:
         """What a POST is, for policies that judge it before anything is done about it.
 
         Returns:
-            A :class:`Preview`; a :class:`Reply` where the request may not come in at all; a :class:`FanOut` with a preview
-            at its end where only the servers' lists say whose a name is. The messages of a batch are sent on one by one,
-            and each is previewed by itself.
+            A :class:`Preview`; a :class:`Reply` where the request may not come in at all. It asks nobody: where only the
+            servers' lists say whose a name is, policies judge the request again once that is known. The messages of a
+            batch are sent on one by one, and each is previewed by itself.
         """
         return self._refusal(body) or self._read(head, body, now, self._preview)
 

@@ -47,9 +47,6 @@ from mcp_extproc.envoy.render.arrangements import EXT_PROC
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header
 
-MESSAGE_TIMEOUT = 5.0
-"""Seconds that a worker has for each message. Most take microseconds; fan-outs request more (``max_message_timeout``)."""
-
 _LONGER = 64 * 1024
 """Bytes by which a body that is sent to a server may be longer than the client's: an id that is marked, a longer URI."""
 

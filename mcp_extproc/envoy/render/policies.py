@@ -34,8 +34,6 @@ JUDGE = "mcp_judge"
 NOWHERE = "mcp_nowhere"
 """A cluster without endpoints. Filters such as cors and ratelimit ignore requests whose route is a direct response."""
 
-_ROUTE_NAME = "xds.route_name"
-
 
 def before(config: GatewayConfig, ours: list[HttpFilter], buffer: str) -> list[HttpFilter]:
     """The gateway's first filters, with the operator's that authenticate in their place.

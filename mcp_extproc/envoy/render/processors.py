@@ -216,8 +216,9 @@ def headers_first() -> ProcessingMode:
 
 
 def retries(layout: Layout) -> RetryPolicy | None:
-    """For exchanges that found no connection. None on this machine: there the supervisor holds the sockets, and a connection
-    waits for the next worker. What a worker may have read is never repeated.
+    """For exchanges that found no connection. None at Unix sockets: there the supervisor holds the sockets, and a connection
+    waits for the next worker; without one, calls meet 503 until the worker
+    has started again. What a worker may have read is never repeated.
 
     With a policy Envoy keeps a copy of each message, which is a good part of what a call costs.
     """
