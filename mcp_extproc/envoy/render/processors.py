@@ -217,8 +217,8 @@ def headers_first() -> ProcessingMode:
 
 def retries(layout: Layout) -> RetryPolicy | None:
     """For exchanges that found no connection. None at Unix sockets: there the supervisor holds the sockets, and a connection
-    waits for the next worker; without one, calls meet 503 until the worker
-    has started again. What a worker may have read is never repeated.
+    waits for the next worker; without a supervisor, calls meet 503 until the worker has started again. What a worker may have
+    read is never repeated.
 
     With a policy Envoy keeps a copy of each message, which is a good part of what a call costs.
     """
