@@ -24,6 +24,7 @@ from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import TestGateway
 from tests.support.processes import free_port, http_server, sdk_server
 from tests.support.scripted import ScriptedServer, echo
+from tests.support.transports import sockets_are_held
 from tests.support.waiting import eventually
 
 LISTENERS = "listener_manager.lds.update_success"
@@ -101,6 +102,7 @@ def failures(calls: Load) -> list[tuple[int, bytes]]:
     return [(answer.status, answer.body) for answer in calls.failed]
 
 
+@sockets_are_held
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_servers_come_and_go_under_load(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tmp_path: Path, workers: int
@@ -209,6 +211,7 @@ async def test_what_envoy_refuses_is_taken_back(
         await until_known(gateway, session, "beta__echo")
 
 
+@sockets_are_held
 async def test_a_change_of_the_listener_loses_no_call(
     start: StartGateway, alpha: ScriptedServer, tmp_path: Path
 ) -> None:
@@ -264,6 +267,7 @@ async def test_clients_are_told_of_servers_that_come_and_go(start: StartGateway,
         await listed()
 
 
+@sockets_are_held
 async def test_the_session_secret_is_rotated_under_load(
     start: StartGateway, alpha: ScriptedServer, tmp_path: Path
 ) -> None:

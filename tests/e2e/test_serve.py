@@ -25,6 +25,7 @@ from tests.e2e.test_workers import load, until_known, until_served, workers_of
 from tests.support.gateway import TestGateway
 from tests.support.processes import ROOT, children_of, comes_up, free_port, gone, is_alive, logs, program
 from tests.support.scripted import ScriptedServer
+from tests.support.transports import sockets_are_held
 from tests.support.waiting import eventually
 
 SERVE = [sys.executable, "-m", "mcp_extproc", "serve"]
@@ -115,7 +116,7 @@ def addresses(kind: str, workers: int) -> Sequence[str]:
     return ["--transport", "http2", *listen]  # the other one can't inherit sockets
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp"])
+@pytest.mark.parametrize("kind", [pytest.param("unix", marks=sockets_are_held), "tcp"])
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_servers_come_and_go_and_workers_are_replaced_under_load(
     place: Place, alpha: ScriptedServer, beta: ScriptedServer, kind: str, workers: int
@@ -169,7 +170,7 @@ async def test_envoy_goes_on_while_the_gateway_is_killed_and_started_again(place
                 assert {path: path.stat().st_mtime_ns for path in place.shared.glob("*.json")} == written
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp"])
+@pytest.mark.parametrize("kind", [pytest.param("unix", marks=sockets_are_held), "tcp"])
 async def test_a_worker_that_is_killed_comes_back(place: Place, alpha: ScriptedServer, kind: str) -> None:
     """What comes meanwhile waits for it: nobody closes the socket."""
     place.write(alpha=alpha.url)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from mcp import MCPError
 from mcp.client.client import Client
 from mcp_types import ElicitRequestParams, ElicitResult, TextContent
 
@@ -193,7 +194,10 @@ async def test_replicas_without_a_type_are_served_as_what_they_speak_though_one_
         async def sum_() -> str:
             async with Client(ready["url"], mode="legacy") as client:
                 names = {tool.name for tool in (await client.list_tools()).tools}
-                return _text(await client.call_tool("old__add", {"a": 1, "b": 2})) if names else ""
+                try:
+                    return _text(await client.call_tool("old__add", {"a": 1, "b": 2})) if names else ""
+                except MCPError:  # of a replica that is not there
+                    return ""
 
         await eventually(sum_, "a connection to the replica that is there", until=lambda text: text == "old: 3")
 
