@@ -9,25 +9,18 @@ from __future__ import annotations
 from typing import Final
 
 from mcp_extproc.contract import LOST_HEADER
-from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.config_core_v3 import DataSource
 from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher
-from mcp_extproc.envoy._api.filters_common_matcher_action_v3 import SkipFilter
 from mcp_extproc.envoy._api.filters_http_lua_v3 import Lua
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.type_matcher_v3 import HttpResponseStatusCodeMatchInput
-from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
-    Matcher,
-    MatcherMatcherList,
-    MatcherMatcherListFieldMatcher,
-    MatcherOnMatch,
     RegexMatcher,
     RegexMatcherGoogleRe2,
     StringMatcher,
 )
 from mcp_extproc.envoy.render import matching
-from mcp_extproc.envoy.render.typed import any_of, extension
+from mcp_extproc.envoy.render.typed import any_of
 
 STATUSES: Final = (404, 400)
 """Of answers that may say it."""
@@ -56,11 +49,8 @@ def marking() -> HttpFilter:
     """For the cluster of a server, behind what removes the server's own headers of this name."""
     statuses = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="|".join(map(str, STATUSES)))
     may_be = matching.has("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=statuses))
-    skip = MatcherOnMatch(action=TypedExtensionConfig(name="skip", typed_config=any_of(SkipFilter())))
-    others = MatcherMatcherListFieldMatcher(predicate=matching.negation(may_be), on_match=skip)
-    looking = ExtensionWithMatcher(
-        extension_config=extension("envoy.filters.http.lua", Lua(default_source_code=DataSource(inline_string=_LOOK))),
-        xds_matcher=Matcher(matcher_list=MatcherMatcherList(matchers=[others])),
+    looking = matching.skipped_if(
+        matching.negation(may_be), "envoy.filters.http.lua", Lua(default_source_code=DataSource(inline_string=_LOOK))
     )
     return HttpFilter(name="mcp_lost_session", typed_config=any_of(looking))
 

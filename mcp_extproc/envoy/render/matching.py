@@ -1,17 +1,23 @@
-"""Predicates of ``xds.type.matcher`` about responses, in words."""
+"""Predicates of ``xds.type.matcher``, in words, and filters that depend on them."""
 
 from __future__ import annotations
 
+from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
+from mcp_extproc.envoy._api.filters_common_matcher_action_v3 import SkipFilter
 from mcp_extproc.envoy._api.type_matcher_v3 import HttpResponseHeaderMatchInput, HttpResponseStatusCodeMatchInput
 from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
+    Matcher,
+    MatcherMatcherList,
+    MatcherMatcherListFieldMatcher,
     MatcherMatcherListPredicate,
     MatcherMatcherListPredicatePredicateList,
     MatcherMatcherListPredicateSinglePredicate,
+    MatcherOnMatch,
     StringMatcher,
 )
 from mcp_extproc.envoy.message import Message
-from mcp_extproc.envoy.render.typed import any_of
+from mcp_extproc.envoy.render.typed import any_of, extension
 
 Predicate = MatcherMatcherListPredicate
 
@@ -49,3 +55,21 @@ def one_of(*predicates: Predicate) -> Predicate:
 def negation(predicate: Predicate) -> Predicate:
     """This is not true."""
     return Predicate(not_matcher=predicate)
+
+
+def skipped_if(predicate: Predicate, name: str, filter: Message) -> ExtensionWithMatcher:
+    """An HTTP filter that does not run where this is true.
+
+    Envoy decides as soon as it can: what the predicate needs that comes late has to be looked at in each of its branches.
+
+    Args:
+        predicate: about the request or the response.
+        name: the extension's.
+        filter: its configuration.
+    """
+    skip = MatcherOnMatch(action=TypedExtensionConfig(name="skip", typed_config=any_of(SkipFilter())))
+    matched = MatcherMatcherListFieldMatcher(predicate=predicate, on_match=skip)
+    return ExtensionWithMatcher(
+        extension_config=extension(name, filter),
+        xds_matcher=Matcher(matcher_list=MatcherMatcherList(matchers=[matched])),
+    )

@@ -30,7 +30,6 @@ from mcp_extproc.envoy._api.config_core_v3 import (
     RetryPolicy,
     RetryPolicyRetryHostPredicate,
 )
-from mcp_extproc.envoy._api.filters_common_matcher_action_v3 import SkipFilter
 from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
     ExternalProcessor,
     HeaderForwardingRules,
@@ -54,20 +53,16 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
 )
 from mcp_extproc.envoy._api.type_v3 import HttpStatus, StatusCode
 from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig as XdsExtension
-from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
-    Matcher,
-    MatcherMatcherList,
-    MatcherMatcherListFieldMatcher,
-    MatcherOnMatch,
-    RegexMatcherGoogleRe2,
-)
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import MatcherMatcherListPredicateSinglePredicate as Single
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import RegexMatcher as XdsRegexMatcher
+from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
+    RegexMatcherGoogleRe2,
+)
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStringMatcher
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout
 from mcp_extproc.envoy.render.arrangements import EXT_PROC, REQUEST_ALONE
-from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of
-from mcp_extproc.envoy.render.typed import ZERO, any_of, extension, seconds
+from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of, skipped_if
+from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.mcp import transport
 
 MESSAGE_TIMEOUT = 5.0
@@ -150,15 +145,7 @@ def reading(layout: Layout) -> ExtensionWithMatcher:
             _says(StringMatcher(exact=READS_ALL)),
         ),
     )
-    skip = MatcherOnMatch(action=XdsExtension(name="skip", typed_config=any_of(SkipFilter())))
-    return ExtensionWithMatcher(
-        extension_config=extension(EXT_PROC, processor),
-        xds_matcher=Matcher(
-            matcher_list=MatcherMatcherList(
-                matchers=[MatcherMatcherListFieldMatcher(predicate=negation(is_read), on_match=skip)]
-            )
-        ),
-    )
+    return skipped_if(negation(is_read), EXT_PROC, processor)
 
 
 def _says(text: StringMatcher) -> Predicate:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from mcp_extproc.contract import LOST_HEADER, NAMESPACE, REFUSED_KEY
 from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.config_core_v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
-from mcp_extproc.envoy._api.filters_common_matcher_action_v3 import SkipFilter
 from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
     ExternalProcessor,
     HeaderForwardingRules,
@@ -23,19 +22,15 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     ListStringMatcher,
     StringMatcher,
 )
-from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
-    Matcher,
-    MatcherMatcherList,
-    MatcherMatcherListFieldMatcher,
-    MatcherOnMatch,
     RegexMatcher,
     RegexMatcherGoogleRe2,
 )
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStringMatcher
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout
 from mcp_extproc.envoy.render import matching
-from mcp_extproc.envoy.render.typed import ZERO, any_of, extension, seconds
+from mcp_extproc.envoy.render.arrangements import EXT_PROC
+from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.mcp import transport
 
 FILTER = "mcp_refused"
@@ -93,12 +88,4 @@ def _only_for_errors(processor: ExternalProcessor) -> ExtensionWithMatcher:
         # Envoy's own errors are none of a server's.
         matching.has("local reply", HttpResponseLocalReplyMatchInput(), XdsStringMatcher(exact="false")),
     )
-    skip = MatcherOnMatch(action=TypedExtensionConfig(name="skip", typed_config=any_of(SkipFilter())))
-    return ExtensionWithMatcher(
-        extension_config=extension("envoy.filters.http.ext_proc", processor),
-        xds_matcher=Matcher(
-            matcher_list=MatcherMatcherList(
-                matchers=[MatcherMatcherListFieldMatcher(predicate=matching.negation(is_read), on_match=skip)]
-            )
-        ),
-    )
+    return matching.skipped_if(matching.negation(is_read), EXT_PROC, processor)

@@ -11,10 +11,8 @@ from typing import Final
 
 from mcp_extproc.contract import FAILURE_HEADER
 from mcp_extproc.envoy._api import xds_type_matcher_v3 as matchers
-from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRemoveOnMatch as RemoveOnMatch
-from mcp_extproc.envoy._api.filters_common_matcher_action_v3 import SkipFilter
 from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation, Mutations
 from mcp_extproc.envoy._api.filters_http_upstream_codec_v3 import UpstreamCodec
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
@@ -24,9 +22,8 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     RegexMatcher,
     StringMatcher,
 )
-from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig
 from mcp_extproc.envoy.render import matching
-from mcp_extproc.envoy.render.typed import any_of, extension
+from mcp_extproc.envoy.render.typed import any_of
 
 PASSED: Final = (
     ("content-type", 9), ("content-encoding", 9),
@@ -163,12 +160,7 @@ def _no_forged_failure(repairs: str | None) -> HttpFilter:
     by_us = matching.has(
         "host", HttpRequestHeaderMatchInput(header_name=":authority"), matchers.StringMatcher(exact=repairs)
     )
-    skip = matchers.MatcherOnMatch(action=TypedExtensionConfig(name="skip", typed_config=any_of(SkipFilter())))
-    true = matchers.MatcherMatcherListFieldMatcher(predicate=matching.all_of(reported, by_us), on_match=skip)
-    unless = ExtensionWithMatcher(
-        extension_config=extension("envoy.filters.http.header_mutation", removing),
-        xds_matcher=matchers.Matcher(matcher_list=matchers.MatcherMatcherList(matchers=[true])),
-    )
+    unless = matching.skipped_if(matching.all_of(reported, by_us), "envoy.filters.http.header_mutation", removing)
     return HttpFilter(name=_FAILURES, typed_config=any_of(unless))
 
 
