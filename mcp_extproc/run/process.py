@@ -54,12 +54,6 @@ class Subprocess(Protocol):
     async def wait(self) -> int:
         """Wait for its end. Returns :attr:`returncode`."""
 
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-
 
 class Restarts:
     """Of a process that has to be there always."""
@@ -110,18 +104,6 @@ class Adopted:
         await self._ended.wait()
         assert self.returncode is not None
         return self.returncode
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self._send(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self._send(signal.SIGKILL)
-
-    def _send(self, number: signal.Signals) -> None:
-        if self.returncode is None:
-            os.kill(self.pid, number)
 
 
 async def spawn(
@@ -174,8 +156,7 @@ async def end(process: Subprocess | None, seconds: float = KILL_SECONDS) -> None
     try:
         await asyncio.wait_for(process.wait(), seconds)
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        _send(process, signal.SIGKILL)
         await process.wait()
 
 
@@ -193,8 +174,15 @@ async def end_all(processes: Iterable[Subprocess | None], seconds: float = KILL_
 
 def terminate(process: Subprocess) -> None:
     """Send SIGTERM to a child if it still runs."""
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+    _send(process, signal.SIGTERM)
+
+
+def _send(process: Subprocess, number: signal.Signals) -> None:
+    """Not by asyncio's own methods: before Python 3.13 those ask first whether the child has ended, and so may take its exit
+    code from whoever waits for it, who then says 255 (CPython issue 87744)."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def preparing(parent: int) -> Callable[[], None]:

@@ -28,6 +28,9 @@ _FRAMES = 30
 _EXCEPTIONS = 10
 """Most that are logged of those that led to one another, or came together."""
 
+_WORDS = 200
+"""Most characters that are logged of a library's words."""
+
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -61,10 +64,37 @@ def configure(level: str | None, format: str | None, stream: TextIO | None = Non
     at_terminal = stream.isatty()
     is_text = at_terminal if format is None else format == "text"
     handler.setFormatter(_TextFormatter() if is_text else _JsonFormatter())
-    root = logging.getLogger(_ROOT)
-    root.handlers[:] = [handler]
-    root.setLevel((level or ("warning" if calm and at_terminal else "info")).upper())
-    root.propagate = False
+    ours = logging.getLogger(_ROOT)
+    ours.handlers[:] = [handler]
+    ours.setLevel((level or ("warning" if calm and at_terminal else "info")).upper())
+    ours.propagate = False
+    everybody = logging.getLogger()
+    everybody.handlers[:] = [
+        *(other for other in everybody.handlers if not isinstance(other, _Libraries)),
+        _Libraries(handler),
+    ]
+
+
+class _Libraries(logging.Handler):
+    """What libraries warn of, such as asyncio of exceptions that nobody has looked at. Of their words only what they have in
+    their code: what they fill in, and further lines, may quote anything.
+
+    Args:
+        ours: where our events go.
+    """
+
+    def __init__(self, ours: logging.Handler) -> None:
+        super().__init__(logging.WARNING)
+        self._ours = ours
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As an event of ours."""
+        words = str(record.msg).partition("\n")[0][:_WORDS]
+        told = logging.LogRecord(
+            record.name, record.levelno, record.pathname, record.lineno, "library_message", None, record.exc_info
+        )
+        setattr(told, _FIELDS, {"message": words})
+        self._ours.handle(told)
 
 
 class _Formatter(logging.Formatter):

@@ -23,7 +23,7 @@ from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.processes import adopt_orphans
 from mcp_extproc.run import nursery
 from mcp_extproc.run.nursery import Nurseries, Nursery, Request
-from mcp_extproc.run.process import Adopted, StartError, Subprocess, end
+from mcp_extproc.run.process import Adopted, StartError, Subprocess, end, terminate
 from mcp_extproc.run.supervisor import _until_ready
 from tests.support.processes import ROOT, gone, name_of
 
@@ -270,9 +270,9 @@ async def test_a_worker_that_nobody_waits_for_any_more_does_not_begin(served: Lo
 
 async def test_a_worker_that_is_killed(crew: Crew, served: Loaded) -> None:
     worker = await crew.start(served)
-    worker.kill()
+    os.kill(worker.pid, signal.SIGKILL)
     assert await worker.wait() == -signal.SIGKILL
-    worker.terminate()  # it has ended: nobody else gets the signal
+    terminate(worker)  # it has ended: nobody else gets the signal
     assert worker.returncode == -signal.SIGKILL
 
 

@@ -6,11 +6,12 @@ import asyncio
 import os
 import resource
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from mcp_extproc.processes import WAITED
-from mcp_extproc.run.process import Adopted, Restarts, spawn
+from mcp_extproc.run.process import Adopted, Restarts, spawn, terminate
 from tests.support.waiting import PATIENCE
 
 
@@ -21,6 +22,30 @@ async def test_a_child_is_waited_for_until_it_has_ended() -> None:
     child.stdin.close()
     await child.wait()
     assert child.pid not in WAITED.pids
+
+
+@pytest.fixture
+def noticed_by_the_loop() -> Iterator[None]:
+    """Before Python 3.12 a thread waits for a child; here nobody takes its end before the event loop runs again."""
+    if sys.version_info >= (3, 12):
+        yield
+    else:
+        policy = asyncio.get_event_loop_policy()
+        before = policy.get_child_watcher()
+        policy.set_child_watcher(asyncio.PidfdChildWatcher())
+        yield
+        policy.set_child_watcher(before)
+
+
+@pytest.mark.usefixtures("noticed_by_the_loop")
+async def test_a_child_that_has_just_ended_is_not_taken_from_whoever_waits_for_it() -> None:
+    """Its signal comes between its end and the event loop's notice of it."""
+    child = await spawn([sys.executable, "-S", "-c", "input(); raise SystemExit(3)"], keep_stdin=True)
+    assert child.stdin is not None
+    child.stdin.write(b"\n")
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    terminate(child)
+    assert await child.wait() == 3
 
 
 def test_who_dies_again_soon_waits_longer() -> None:

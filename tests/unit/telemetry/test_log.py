@@ -17,11 +17,11 @@ SECRET = "hunter2"
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
     """Logging is of the whole process."""
-    root = logging.getLogger("mcp_extproc")
-    handlers, level, propagate = root.handlers[:], root.level, root.propagate
+    everybody, ours = logging.getLogger(), logging.getLogger("mcp_extproc")
+    all_handlers, handlers, level, propagate = everybody.handlers[:], ours.handlers[:], ours.level, ours.propagate
     yield
-    root.handlers[:], root.propagate = handlers, propagate
-    root.setLevel(level)
+    everybody.handlers[:], ours.handlers[:], ours.propagate = all_handlers, handlers, propagate
+    ours.setLevel(level)
 
 
 def logged(error: Exception, format: str = "text") -> str:
@@ -126,6 +126,32 @@ def test_what_the_file_says_goes_before() -> None:
     log.configure("debug", "json", terminal, calm=True)
     log.event(log.logger("test"), logging.DEBUG, "met")
     assert json.loads(terminal.getvalue())["event"] == "met"
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_what_libraries_warn_of_is_an_event_without_what_they_quote(format: str) -> None:
+    stream = io.StringIO()
+    log.configure("info", "text", io.StringIO())
+    log.configure("info", format, stream)
+    library = logging.getLogger("asyncio")
+    library.warning("Unknown child process pid %s\nfuture: %s", SECRET, SECRET)
+    library.error(f"Task exception was never retrieved\n{SECRET}", exc_info=raised(look_up))
+    library.warning("x" * 1000)
+    library.info("not this")
+    text = stream.getvalue()
+    assert SECRET not in text
+    assert len(text) < 2000
+    if format == "json":
+        told = [json.loads(line) for line in text.splitlines()]
+        assert [(entry["event"], entry["logger"], entry["level"]) for entry in told] == [
+            ("library_message", "asyncio", level) for level in ("warning", "error", "warning")
+        ]
+        assert [entry["message"][:30] for entry in told] == [
+            "Unknown child process pid %s", "Task exception was never retri", "x" * 30
+        ]  # fmt: skip
+        assert told[1]["exception"].endswith("builtins.KeyError")
+    else:
+        assert 'error   library_message message="Task exception was never retrieved"\n' in text
 
 
 STRANGE = "a\x1b[2J\r\n\x7f\u202eb\u2066\u2028\u0085é\U000e0041"
