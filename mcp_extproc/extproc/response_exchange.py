@@ -223,9 +223,11 @@ class ResponseExchange:
         if expected.call.progress_token is None:
             return
         now = self._processor.clock()
-        if now >= self._told_again:
+        server = self._processor.gateway.config.servers.get(response.server)
+        # A worker that does not serve it any more is not asked about its requests either.
+        if server is not None and now >= self._told_again:
             self._told_again = now + _TOLD_AGAIN_SECONDS
-            until = now + self._processor.gateway.config.servers[response.server].timeout
+            until = now + server.timeout
             self._processor.gateway.memory.goes_on(expected.relay.view.key, expected.call.progress_token, until)
 
     def _finish(self, awaited: Awaited) -> None:
@@ -240,5 +242,5 @@ class ResponseExchange:
         if not self._has_dropped:
             self._has_dropped = True
             log.event(_LOG, logging.WARNING, "answers_dropped", {
-                "server": server, "reason": "it sends requests faster than it takes the answers",
+                "server": server, "reason": "it sends requests faster than it takes the answers, or was removed",
             })  # fmt: skip

@@ -70,6 +70,8 @@ class Catalog:
         self.entries: Mapping[str, CatalogEntry] = MappingProxyType(
             {name: _entry(name, server) for name, server in endpoint.servers.items()}
         )
+        self.path = endpoint.path
+        """Of the endpoint."""
         self.several = len(self.entries) > 1
         """Whether names of several servers have to be distinguished."""
         self.bare_names = endpoint.bare_names

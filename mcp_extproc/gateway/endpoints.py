@@ -38,13 +38,13 @@ class Endpoints:
         """All servers, by their unique names."""
         self._by_server = {name: served for served in self._by_path.values() for name in served.catalog.entries}
 
-    def of_server(self, server: str) -> ServedEndpoint:
-        """The endpoint that a server is behind.
+    def of_server(self, server: str) -> ServedEndpoint | None:
+        """The endpoint that a server is behind; ``None`` where it is behind none (any more)."""
+        return self._by_server.get(server)
 
-        Raises:
-            KeyError: it is behind none.
-        """
-        return self._by_server[server]
+    def at(self, path: str) -> ServedEndpoint | None:
+        """The endpoint at a path, without a query; ``None`` where there is none."""
+        return self._by_path.get(path)
 
     def find(self, head: RequestHead) -> ServedEndpoint:
         """The endpoint that a request came in at.

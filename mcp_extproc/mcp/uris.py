@@ -55,8 +55,29 @@ class Uris:
         """
         if not self.may_change:
             return uri
-        stays = self.untouched or server == self._rest
-        return uri if stays and self.split(uri) in (None, (server, uri)) else self.prefixed(server, uri)
+        stays = self.stays(server) and self.split(uri) in (None, (server, uri))
+        return uri if stays else self.prefixed(server, uri)
+
+    def stays(self, server: str) -> bool:
+        """Whether this server's URIs stay as it wrote them, unless they read like another's."""
+        return self.untouched or server == self._rest
+
+    def word(self, server: str) -> str:
+        """The word that tells this server's URIs from others', where one is needed."""
+        return self._words[server]
+
+    def with_former(self, server: str, word: str, *, stays: bool) -> Uris:
+        """The rule for one more server, which is not among them any more. For its own URIs alone.
+
+        >>> Uris({"b": "b"}, untouched=True).with_former("a", "a", stays=False).visible("a", "file:///a")
+        'a+file:///a'
+
+        Args:
+            server: its name.
+            word: its :meth:`word` when it was.
+            stays: likewise.
+        """
+        return Uris({**self._words, server: word}, untouched=stays)
 
     def prefixed(self, server: str, uri: str) -> str:
         """The URI with its server in it.

@@ -402,8 +402,9 @@ class LegRunner:
         await _quietly(self._client.end(entry, session, context=context), entry.discovery_timeout)
 
     def post(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> bool:
-        """Send an answer of the gateway's own to a server's request, if not too many wait already; whether it is sent."""
-        return self._answers.put(server, session, body, context)
+        """Send an answer of the gateway's own to a server's request, if not too many wait already; whether it is sent. It is
+        not to a server that was removed, of which a call may still run."""
+        return server in self._entries and self._answers.put(server, session, body, context)
 
     async def answer(self, server: str, session: UpstreamSession, body: bytes, context: RequestContext) -> None:
         """The same for whoever reads the server's stream: it waits while too many do, and nothing is lost."""

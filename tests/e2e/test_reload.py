@@ -23,7 +23,7 @@ from tests.e2e.test_workers import Load, load, until_known, until_served
 from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import TestGateway
 from tests.support.processes import free_port, http_server, sdk_server
-from tests.support.scripted import ScriptedServer, echo
+from tests.support.scripted import ScriptedServer, as_event, echo
 from tests.support.transports import sockets_are_held
 from tests.support.waiting import eventually
 
@@ -131,21 +131,24 @@ async def test_servers_come_and_go_under_load(
         assert [await gateway.local.stat(name) for name in (LISTENERS, REPLACED)] == listeners
 
 
-@pytest.mark.parametrize("stateless", [True, False], ids=["unread", "read"])
+@pytest.mark.parametrize("answers", ["json", "untrusted json", "events"])
 async def test_a_call_outlives_its_server_s_removal(
-    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tmp_path: Path, stateless: bool
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tmp_path: Path, answers: str
 ) -> None:
-    """Whether a worker reads its response or not. Other changes do not wait for it."""
+    """Whether a worker, which does not serve it any more, reads its response or not. Other changes do not wait for it."""
     arrived, release = asyncio.Event(), asyncio.Event()
 
     async def slow(request: Any, message: dict[str, Any]) -> Any:
         arrived.set()
         await release.wait()
-        return echo(message)
+        return as_event(echo(message)) if answers == "events" else echo(message)
 
-    alpha.stateless = beta.stateless = stateless
+    # So its answers are read on streams of their own, at workers that were started after its removal.
+    beta.begins_in_events = False
     beta.on["tools/call"] = slow
-    async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
+    async with start({
+        "alpha": alpha.url, "beta": {"url": beta.url, "untrusted": answers == "untrusted json"},
+    }) as gateway:  # fmt: skip
         session = await gateway.initialize()
         pending = asyncio.create_task(gateway.call(session, "beta__echo"))
         async with asyncio.timeout(10):
@@ -159,7 +162,8 @@ async def test_a_call_outlives_its_server_s_removal(
         await serves(gateway, "alpha")
         assert "mcp/beta" in await clusters(gateway)
         release.set()
-        assert (await pending).result
+        answer = json.loads((await pending).body.rpartition(b"data: ")[2])
+        assert json.loads(answer["result"]["content"][0]["text"]) == ["echo", {}]
         await until_gone(gateway, "beta")
         await until_gone(gateway, "gamma")
 

@@ -15,7 +15,7 @@ from mcp_extproc.mcp.sse import COMMENT
 from tests.extproc import rig as rigs
 from tests.extproc.rig import Rig, Transport, call
 from tests.support.fake_upstreams import FakeUpstreams
-from tests.support.rawclient import RawExchange, error_of, header_map, kind, reply_headers, response_head
+from tests.support.rawclient import RawExchange, error_of, header_map, kind, reply_headers, response_head, rpc
 
 GITHUB = UpstreamSession("2025-11-25", "gh-1", frozenset({"tools", "resources"}))
 WEATHER = UpstreamSession("2025-11-25", "w-1", frozenset({"tools"}))
@@ -28,7 +28,7 @@ class Response:
         self, rig: Rig[FakeUpstreams], forwarded: pb.ProcessingResponse, exchange: RawExchange | None = None
     ) -> None:
         self._rig = rig
-        self._forwarded = forwarded
+        self.forwarded = forwarded
         self._exchange = exchange
 
     @property
@@ -41,7 +41,7 @@ class Response:
         fields = [(":status", status), ("content-type", content_type)]
         head = pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields), end_of_stream=end))
         if self._exchange is None:
-            self._exchange = await self._rig.response_to(self._forwarded, head)
+            self._exchange = await self._rig.response_to(self.forwarded, head)
         else:
             await self._exchange.send(head)
         return await self._exchange.receive()
@@ -281,13 +281,20 @@ async def test_any_worker_reads_a_response(transport: Transport) -> None:
 
 
 async def test_of_a_server_that_is_not_served_any_more(transport: Transport) -> None:
-    """The configuration changed while it answered."""
-    without = rigs.configuration(servers={"weather": rigs.SERVERS["weather"]})
-    async with rigs.rig(transport, rigs.fakes) as rig, rigs.rig(transport, rigs.fakes, without) as other:
-        request = await rig.posted(call(id="q"), rig.fields(mcp_session_id=rig.token(github=GITHUB, weather=WEATHER)))
-        answer = await request.receive()
-        head = await Response(other, answer).head("text/event-stream")
-        assert error_of(head)["id"] == "q"
+    """It was started after the server's removal, while the call went on."""
+    body = rpc("tools/call", {"name": "weather__sun", "_meta": {"progressToken": "p"}})
+    progress = (
+        b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}\n\n'
+    )
+    without = rigs.configuration(servers={"github": rigs.SERVERS["github"]})
+    async with rigs.rig(transport, rigs.fakes) as before, rigs.rig(transport, rigs.fakes, without) as after:
+        response = await forwarding(before, body, before.token(github=GITHUB, weather=WEATHER))
+        elsewhere = Response(after, response.forwarded)
+        assert is_ordered(await send_head(elsewhere, "text/event-stream"))
+        assert await send_piece(elsewhere, progress) == progress
+        last = b'data: {"jsonrpc":"2.0","id":1,"result":{"_meta":{"ui":{"resourceUri":"ui://sun"}}}}\n\n'
+        assert await send_piece(elsewhere, last, end=True) == last.replace(b"ui://sun", b"ui://weather/sun")
+        assert (await elsewhere.exchange.end()).name == "OK"
 
 
 async def test_the_end_of_a_request_that_wants_progress(rig: Rig[FakeUpstreams]) -> None:

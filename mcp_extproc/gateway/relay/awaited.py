@@ -22,10 +22,11 @@ from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView, Identifiers
 from mcp_extproc.gateway.relay.responses import Expected
-from mcp_extproc.gateway.relay.server_messages import Call, Relay
+from mcp_extproc.gateway.relay.server_messages import Call, Naming, Relay
 from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.uris import Uris
 
 _MAX_KINDS = 8192
 _MAX_KINDS_BYTES = 32 * MIB
@@ -48,6 +49,23 @@ class _Kind(msgspec.Struct, frozen=True, array_like=True):
     server: str
     session: UpstreamSession
     method: str
+    path: str
+    """Of the endpoint."""
+    several: bool
+    word: str
+    """Before the server's URIs."""
+    stays: bool
+    """Whether its URIs stay as it wrote them. This and the three before are for a worker that does not serve it any more:
+    running calls outlive the removal of their server."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FormerNaming:
+    """Of a server that is not served any more."""
+
+    path: str
+    several: bool
+    uris: Uris
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -69,9 +87,10 @@ class Awaited:
 
 def told(expected: Expected) -> dict[str, str]:
     """What the responses to all requests of one plan have in common, as metadata."""
-    view = expected.relay.view
+    view, naming, server = expected.relay.view, expected.relay.naming, expected.server
     kind = _Kind(
-        view.key, view.version, view.flags, expected.server, expected.session, expected.call.method
+        view.key, view.version, view.flags, server, expected.session, expected.call.method,
+        naming.path, naming.several, naming.uris.word(server), naming.uris.stays(server),
     )  # fmt: skip
     # It names the session with the server, which is as good as a password.
     return {_KIND: expected.identifiers.hidden(_encode(kind))}
@@ -113,7 +132,7 @@ class Readers:
         """The response that this metadata is about.
 
         Raises:
-            KeyError: its server is not served (any more), or the metadata is none of :func:`told`'s.
+            KeyError: the metadata is none of :func:`told`'s.
             NotSealed: it was not written with this gateway's secret.
             msgspec.DecodeError: it is none of :func:`told`'s.
         """
@@ -145,7 +164,14 @@ class Readers:
         if known is None:
             kind = _read_kind(self._identifiers.shown(text))
             view = ClientView(kind.key, kind.version, kind.flags)
-            catalog = self._endpoints.of_server(kind.server).catalog
-            known = kind, Relay(view, catalog, self._identifiers, self._memory)
+            known = kind, Relay(view, self._naming(kind), self._identifiers, self._memory)
             self._kinds.keep(text, known, 1024 + 4 * len(text))
         return known
+
+    def _naming(self, kind: _Kind) -> Naming:
+        served = self._endpoints.of_server(kind.server)
+        if served is not None:
+            return served.catalog
+        there = self._endpoints.at(kind.path)
+        uris = Uris({}, untouched=False) if there is None else there.catalog.uris
+        return _FormerNaming(kind.path, kind.several, uris.with_former(kind.server, kind.word, stays=kind.stays))

@@ -5,10 +5,11 @@ One place for every way down: the response of a call, an event of its stream, an
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 import orjson
 
-from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import (
     MAX_UPSTREAM_ID_BYTES,
@@ -22,6 +23,7 @@ from mcp_extproc.mcp.envelope import as_answer, has_variants, is_error, result, 
 from mcp_extproc.mcp.jsontext import Members, Places
 from mcp_extproc.mcp.methods import Label, Relaying, ServerMethod
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.uris import Uris
 from mcp_extproc.slices import Slices, whole
 
 ANY_TOKEN = b""
@@ -61,19 +63,35 @@ class Relayed(msgspec.Struct, frozen=True):
 _DROPPED = Relayed()
 
 
+class Naming(Protocol):
+    """How clients tell servers apart (see :class:`mcp_extproc.gateway.catalog.Catalog`)."""
+
+    @property
+    def path(self) -> str:
+        """Of the endpoint."""
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several."""
+
+    @property
+    def uris(self) -> Uris:
+        """Whose a URI is."""
+
+
 class Relay:
     """The rules for one client session.
 
     Args:
         view: the session.
-        catalog: servers and their names.
+        naming: of the servers that it gets messages of.
         identifiers: seals ids.
         memory: the session's log level and running requests.
     """
 
-    def __init__(self, view: ClientView, catalog: Catalog, identifiers: Identifiers, memory: SessionMemory) -> None:
+    def __init__(self, view: ClientView, naming: Naming, identifiers: Identifiers, memory: SessionMemory) -> None:
         self.view = view
-        self._catalog = catalog
+        self.naming = naming
         self._identifiers = identifiers
         self._memory = memory
 
@@ -149,7 +167,7 @@ class Relay:
 
     def _error(self, server: str, error: msgspec.Raw) -> bytes | None:
         edited = self._uris(server, error, methods.ERROR_URIS)
-        if self._catalog.several and b"elicitations" in (edited or bytes(error)):
+        if self.naming.several and b"elicitations" in (edited or bytes(error)):
             labelled = jsontext.edit(
                 edited or error,
                 methods.ERROR_ELICITATIONS,
@@ -162,9 +180,9 @@ class Relay:
         return whole(self._changing_uris(server, value, where))
 
     def _changing_uris(self, server: str, value: msgspec.Raw | bytes, where: Places) -> Slices[bytes | None]:
-        if where is None or not self._catalog.uris.may_change:
+        if where is None or not self.naming.uris.may_change:
             return None
-        return (yield from jsontext.editing(value, where, lambda uri: self._catalog.uris.visible(server, uri)))
+        return (yield from jsontext.editing(value, where, lambda uri: self.naming.uris.visible(server, uri)))
 
     # -- Requests -------------------------------------------------------------------------------------------------------
 
@@ -202,7 +220,7 @@ class Relay:
     def _adapted(self, server: str, row: ServerMethod, params: Members) -> Members:
         """Members of ``params`` that read differently behind a gateway."""
         changed = {member: msgspec.Raw(orjson.dumps(text)) for member, text in row.replaced if member in params}
-        if not self._catalog.several:
+        if not self.naming.several:
             return changed
         for label in row.labels:
             own = jsontext.text_in(params, label.member)

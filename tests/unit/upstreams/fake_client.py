@@ -113,7 +113,7 @@ def stream_services(
     """What streams over a client are made with, at a time that stands still."""
     limits = limits or Limits()
     return StreamServices(
-        client, legs, relays.relay._catalog.entries, memory, relays.identifiers, lambda: 0.0,
+        client, legs, relays.catalog.entries, memory, relays.identifiers, lambda: 0.0,
         Unread(limits.unread_bytes, limits.stream_bytes, 60.0, lambda: 0.0),
         OpenStreams(limits.streams, limits.session_streams),
         Turns(),

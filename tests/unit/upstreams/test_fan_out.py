@@ -636,6 +636,14 @@ async def test_an_answer_to_a_server_is_posted_without_anybody_waiting() -> None
     assert client.contexts == [CONTEXT, CONTEXT]
 
 
+async def test_an_answer_to_a_removed_server_is_not_sent() -> None:
+    client = FakeClient(a=[{}])
+    legs = Rig(client).legs
+    assert not legs.post("gone", upstream("gone"), b'{"id":1}', CONTEXT)
+    await legs.close()
+    assert client.asked == []
+
+
 async def test_closing_gives_up_what_runs_by_itself() -> None:
     client = FakeClient(a=[asyncio.Event()], b=[asyncio.Event()])
     legs = Rig(client).legs

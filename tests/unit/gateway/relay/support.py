@@ -42,9 +42,9 @@ class Rig:
         self.view = ClientView(session_id, version, flags)
         self.memory = SessionMemory()
         self.identifiers = Identifiers(TextSealer(SECRET))
-        catalog = catalog_of(GatewayConfig.model_validate({"servers": filled, **config}))
-        self.uris = catalog.uris
-        self.relay = Relay(self.view, catalog, self.identifiers, self.memory)
+        self.catalog = catalog_of(GatewayConfig.model_validate({"servers": filled, **config}))
+        self.uris = self.catalog.uris
+        self.relay = Relay(self.view, self.catalog, self.identifiers, self.memory)
 
     def relayed(
         self, message: object, *, server: str = "b", session: UpstreamSession | None = None, call: Call | None = CALL

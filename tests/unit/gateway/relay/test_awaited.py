@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -14,7 +18,7 @@ from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.awaited import ID_KEY
 from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.sealing import NotSealed
-from tests.unit.gateway.support import Rig, message, upstream
+from tests.unit.gateway.support import Rig, config, message, upstream
 
 TRACE = (("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),)
 
@@ -54,6 +58,32 @@ def test_any_worker_knows_what_to_expect(id: str, progress: str) -> None:
             expected, relay=read.expected.relay, identifiers=read.expected.identifiers
         )
     assert found.relay is rig.gateway.awaited(told(forward, RequestContext())).expected.relay, "it is made once"
+
+
+LINKS = {"content": [{"type": "resource_link", "uri": uri, "name": "x"} for uri in ("f:x", "a+f:x", "b+f:x", "ui://x")]}
+ELICITATION = {"mode": "url", "elicitationId": "1", "url": "https://x", "message": "m"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"result": LINKS}, {"error": {"code": -32042, "message": "m", "data": {"elicitations": [ELICITATION]}}}],
+    ids=["links", "elicitations"],
+)
+@pytest.mark.parametrize("left", ["a", "ac"])
+@pytest.mark.parametrize("prefix", ["b", "bee", ""])
+@pytest.mark.parametrize("resources", ["prefixed", "unprefixed"])
+def test_a_worker_without_the_server_reads_the_same(resources: str, prefix: str, left: str, said: Any) -> None:
+    """Running calls outlive the removal of their server."""
+    servers: dict[str, Mapping[str, Any]] = {"a": {}, "b": {"prefix": prefix}, "c": {}}
+    rig = Rig(config(servers, resources=resources), client_flags=frozenset({"elicitation.url"}))
+    forward = rig.call(f"{prefix}__x" if prefix else "x")
+    after = config({name: servers[name] for name in left}, resources=resources)
+    text, seen = json.dumps({"jsonrpc": "2.0", "id": 7, **said}).encode(), []
+    for gateway in (rig.gateway, Gateway(after, rig.secret, SessionMemory())):
+        expected = gateway.awaited(told(forward, RequestContext())).expected
+        assert expected.server == "b"
+        seen.append(expected.relay.message("b", expected.session, text, expected.call).down)
+    assert seen[0] == seen[1] != text
 
 
 def test_a_subscription_is_taken_back_by_whoever_reads_the_refusal() -> None:
