@@ -15,7 +15,7 @@ from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import NEED_BODY, Decision, Forward, NeedBody, Reply
 from mcp_extproc.gateway.endpoints import Endpoints, ServedEndpoint
-from mcp_extproc.gateway.facts import NOTHING, RequestFacts, of_caller
+from mcp_extproc.gateway.facts import RequestFacts, of_caller
 from mcp_extproc.gateway.handshake import HandshakeCallers
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.memory import SessionMemory
@@ -137,19 +137,19 @@ class Gateway:
             body: the whole body.
             now: Unix time in seconds.
         """
-        return self._refusal(body) or self._read(head, body, now, self._decide)
+        return self._refusal(head, body) or self._read(head, body, now, self._decide)
 
     def deciding(self, head: RequestHead, body: bytes, now: float) -> Slices[Decision]:
         """The same in slices: a large body takes its time, and others may run between two of them."""
         return self._reading(head, body, now, self._decide)
 
-    def _refusal(self, body: bytes) -> Reply | None:
+    def _refusal(self, head: RequestHead, body: bytes) -> Reply | None:
         limits = self.config.limits
         try:
             self._check_size(body)
             envelope.check(body, limits.json_depth, limits.json_members)
         except McpError as error:
-            return _refused(error, NOTHING)
+            return _refused(error, of_caller(head.principal))
         return None
 
     def _check_size(self, body: bytes) -> None:
@@ -168,7 +168,7 @@ class Gateway:
                 return self._batch(served, head, body, now)
             message = yield from envelope.reading(body)
         except McpError as error:
-            return _refused(error, NOTHING)
+            return _refused(error, of_caller(head.principal))
         yield
         return then(served, head, message, now)
 
@@ -286,7 +286,7 @@ class Gateway:
             servers' lists say whose a name is, policies judge the request again once that is known. The messages of a
             batch are sent on one by one, and each is previewed by itself.
         """
-        return self._refusal(body) or self._read(head, body, now, self._preview)
+        return self._refusal(head, body) or self._read(head, body, now, self._preview)
 
     def previewing(self, head: RequestHead, body: bytes, now: float) -> Slices[Decision]:
         """The same in slices."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, NeedSession, Reply
 from mcp_extproc.gateway.legs import AskLeg, CloseLeg, Done, Failed, ListLeg, NotifyLeg, OpenLeg, Outcome
+from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.mcp import methods
+from mcp_extproc.slices import whole
 from tests.support.passes import Passes
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, answer, as_reply, code, config, head, message, upstream
 from tests.unit.mcp.strategies import json_texts
@@ -494,3 +497,19 @@ def test_no_slice_of_a_large_body_is_more_than_one_pass_over_it(
         assert decision.body == at_once.body == body.replace(b"a__x", b"x")
     assert passes.tokenized > 1.9 * len(body)
     assert max(slices) <= 1.01 * len(body), "a large part of it, and small ones"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 200, b"x" * 5000], ids=["no JSON", "too deep", "too large"])
+def test_a_refused_body_keeps_its_caller(body: bytes) -> None:
+    """For the access log, whether it is read at once or, being large, in slices."""
+    rig = Rig(config(limits={"request_bytes": 4096}))
+    request = replace(rig.head(), principal=Principal("token", "https://idp.example", "alice"))
+    decisions = [
+        rig.gateway.decide(request, body, NOW),
+        whole(rig.gateway.deciding(request, body, NOW)),
+        rig.gateway.preview(request, body, NOW),
+        whole(rig.gateway.previewing(request, body, NOW)),
+    ]
+    for decision in decisions:
+        assert isinstance(decision, Reply)
+        assert (decision.facts.principal, decision.facts.issuer) == ("alice", "https://idp.example")
