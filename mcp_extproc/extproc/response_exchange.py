@@ -14,7 +14,7 @@ from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.shared import Answers, Shared, remember
 from mcp_extproc.gateway.effects import Effects
-from mcp_extproc.gateway.relay.awaited import ID_KEY, Awaited
+from mcp_extproc.gateway.relay.awaited import ID_KEY, Awaited, NotAnnounced
 from mcp_extproc.gateway.relay.outcomes import ANSWERED, SERVER_FAILED, failure, outcome_of
 from mcp_extproc.gateway.relay.responses import CallResponse, Out, Reading, ResponseHead
 from mcp_extproc.held import Part
@@ -132,7 +132,11 @@ class ResponseExchange:
         told = messages.told(message)
         id = told.get(ID_KEY)
         self._id = None if id is None else id.encode()
-        self._awaited = self._processor.gateway.awaited(told)
+        try:
+            self._awaited = self._processor.gateway.awaited(told)
+        except NotAnnounced as error:
+            log.event(_LOG, logging.WARNING, "response_not_announced", {"reason": str(error)})
+            return self.fail()
         return self._on_head(head, self._awaited)
 
     def _on_head(self, head: ResponseHead, awaited: Awaited) -> list[bytes]:

@@ -280,6 +280,20 @@ async def test_any_worker_reads_a_response(transport: Transport) -> None:
         assert [context.request_id for context in other.upstreams.in_background] == [b"1"]
 
 
+async def test_of_a_request_that_another_release_forwarded(
+    transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rigs.rig(transport, rigs.fakes) as rig:
+        response = await forwarding(rig, call(id="q"), rig.token(github=GITHUB, weather=WEATHER))
+        fields = response.forwarded.dynamic_metadata.fields[RESPONSE_NAMESPACE].struct_value.fields
+        fields["of"].string_value = rig.gateway.identifiers.hidden(b"\x7f\x90")
+        answer = error_of(await response.head("text/event-stream"))
+        assert (answer["id"], answer["error"]["code"]) == ("q", -32603)
+        assert (await response.exchange.end()).name == "OK"
+    assert [record.getMessage() for record in caplog.records] == ["response_not_announced"]
+    assert all(record.exc_info is None for record in caplog.records)
+
+
 async def test_of_a_server_that_is_not_served_any_more(transport: Transport) -> None:
     """It was started after the server's removal, while the call went on."""
     body = rpc("tools/call", {"name": "weather__sun", "_meta": {"progressToken": "p"}})

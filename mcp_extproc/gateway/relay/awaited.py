@@ -25,11 +25,16 @@ from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call, Naming, Relay
 from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.capabilities import Flags
+from mcp_extproc.mcp.sealing import NotSealed
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.uris import Uris
 
 _MAX_KINDS = 8192
 _MAX_KINDS_BYTES = 32 * MIB
+
+_VERSION: Final = b"\x01"
+"""First byte of what is hidden. During an upgrade, the worker that reads a response may be of another release than the one
+that forwarded the request. Fields are added at the end, with a default; any other change is another version."""
 
 _KIND: Final = "of"
 ID_KEY: Final = "id_json"
@@ -74,6 +79,10 @@ _read_undone = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...]).decode
 _read_pairs = msgspec.json.Decoder(tuple[tuple[str, str], ...]).decode
 
 
+class NotAnnounced(ValueError):
+    """Metadata that this worker can't read: of another release, written with another secret, or none at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Awaited:
     """A response to come, as the worker that reads it needs it."""
@@ -93,7 +102,7 @@ def told(expected: Expected) -> dict[str, str]:
         naming.path, naming.several, naming.uris.word(server), naming.uris.stays(server),
     )  # fmt: skip
     # It names the session with the server, which is as good as a password.
-    return {_KIND: expected.identifiers.hidden(_encode(kind))}
+    return {_KIND: expected.identifiers.hidden(_VERSION + _encode(kind))}
 
 
 def told_besides(expected: Expected, undoing: Effects, context: RequestContext) -> dict[str, str]:
@@ -103,7 +112,7 @@ def told_besides(expected: Expected, undoing: Effects, context: RequestContext) 
         found[_TOKEN] = expected.call.progress_token.decode()
     undone = [(effect.session.anchor, effect.uri) for effect in undoing if isinstance(effect, Unsubscribe)]
     if undone:
-        found[_UNDO] = expected.identifiers.hidden(_encode(undone))
+        found[_UNDO] = expected.identifiers.hidden(_VERSION + _encode(undone))
     if context.headers:
         found[_TRACE] = msgspec.json.encode(context.headers).decode()
     if context.principal:
@@ -132,10 +141,18 @@ class Readers:
         """The response that this metadata is about.
 
         Raises:
-            KeyError: the metadata is none of :func:`told`'s.
-            NotSealed: it was not written with this gateway's secret.
-            msgspec.DecodeError: it is none of :func:`told`'s.
+            NotAnnounced: this worker can't read it.
         """
+        try:
+            return self._awaited(told)
+        except NotSealed as error:
+            raise NotAnnounced(f"what is told of it is {error}") from None
+        except msgspec.DecodeError as error:
+            raise NotAnnounced(f"what is told of it is of another layout: {error}") from None
+
+    def _awaited(self, told: Mapping[str, str]) -> Awaited:
+        if _KIND not in told or READS_KEY not in told:
+            raise NotAnnounced("nothing is told of it")
         kind, relay = self._kind(told[_KIND])
         id, token = told.get(ID_KEY), told.get(_TOKEN)
         expected = Expected(
@@ -157,12 +174,18 @@ class Readers:
         return Awaited(expected, undoing, RequestContext(trace, told.get(_PRINCIPAL, ""), expected.id))
 
     def _undone(self, told: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        return _read_undone(self._identifiers.shown(told[_UNDO])) if _UNDO in told else ()
+        return _read_undone(self._shown(told[_UNDO])) if _UNDO in told else ()
+
+    def _shown(self, text: str) -> bytes:
+        blob = self._identifiers.shown(text)
+        if blob[:1] != _VERSION:
+            raise NotAnnounced("what is told of it is of another version")
+        return blob[1:]
 
     def _kind(self, text: str) -> tuple[_Kind, Relay]:
         known = self._kinds.get(text)
         if known is None:
-            kind = _read_kind(self._identifiers.shown(text))
+            kind = _read_kind(self._shown(text))
             view = ClientView(kind.key, kind.version, kind.flags)
             known = kind, Relay(view, self._naming(kind), self._identifiers, self._memory)
             self._kinds.keep(text, known, 1024 + 4 * len(text))

@@ -159,7 +159,7 @@ class _Sessions:
             return token
 
     def of_response(self, told: str) -> str:
-        return str(msgspec.msgpack.decode(self._identifiers.shown(told))[0])
+        return str(msgspec.msgpack.decode(self._identifiers.shown(told)[1:])[0])
 
 
 @dataclass(slots=True)

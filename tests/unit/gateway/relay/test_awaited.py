@@ -15,9 +15,8 @@ from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Unsubscribe
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay import awaited
-from mcp_extproc.gateway.relay.awaited import ID_KEY
+from mcp_extproc.gateway.relay.awaited import ID_KEY, NotAnnounced
 from mcp_extproc.gateway.request import RequestContext
-from mcp_extproc.mcp.sealing import NotSealed
 from tests.unit.gateway.support import Rig, config, message, upstream
 
 TRACE = (("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),)
@@ -101,5 +100,22 @@ def test_nobody_else_reads_it() -> None:
     rig = Rig(upstreams={"a": upstream("a", id="secret-session"), "b": upstream("b")})
     metadata = told(rig.call("a__x"), RequestContext())
     assert "secret-session" not in str(metadata)
-    with pytest.raises(NotSealed):
+    with pytest.raises(NotAnnounced, match="not sealed here"):
         other(rig, "x" * 32).awaited(metadata)
+
+
+@pytest.mark.parametrize("key", ["of", "undo"])
+@pytest.mark.parametrize(("blob", "why"), [(b"\x02\x90", "version"), (b"\x96", "version"), (b"\x01\x01", "layout")])
+def test_what_another_release_tells_is_not_read(key: str, blob: bytes, why: str) -> None:
+    rig = Rig()
+    metadata = told(rig.call("a__x"), RequestContext()) | {key: rig.gateway.identifiers.hidden(blob)}
+    with pytest.raises(NotAnnounced, match=why):
+        rig.gateway.awaited(metadata)
+
+
+@pytest.mark.parametrize("missing", ["of", READS_KEY])
+def test_what_is_not_told(missing: str) -> None:
+    rig = Rig()
+    metadata = {key: text for key, text in told(rig.call("a__x"), RequestContext()).items() if key != missing}
+    with pytest.raises(NotAnnounced):
+        rig.gateway.awaited(metadata)
