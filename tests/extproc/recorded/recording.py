@@ -16,7 +16,7 @@ import msgspec
 from hpack import Decoder
 from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame
 
-from mcp_extproc.contract import RESPONSE_KEY, RESPONSE_NAMESPACE
+from mcp_extproc.contract import RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.gateway.relay.identifiers import Identifiers
 from mcp_extproc.mcp.sealing import TextSealer
@@ -65,8 +65,8 @@ class Open:
     """An exchange begins."""
 
     path: str
-    is_response: bool
-    """Whether Envoy says that it is about a response."""
+    metadata: tuple[tuple[str, str], ...]
+    """What Envoy says that it is about: gRPC's metadata with names of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,8 @@ class _Connection:
         head = self.heads.get(frame.data)
         if head is None:
             fields = {str(name): str(value) for name, value in self.decoder.decode(frame.data)}
-            head = Open(fields[":path"], RESPONSE_KEY in fields)
+            ours = ((name, value) for name, value in fields.items() if name.startswith("x-mcp-"))
+            head = Open(fields[":path"], tuple(ours))
             if self.decoder.header_table_size == 0:
                 self.heads[frame.data] = head
         self.script.kinds[head.path] += 1

@@ -18,7 +18,6 @@ from hpack import Decoder
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
 from mcp_extproc.address import UnixAddress
-from mcp_extproc.contract import RESPONSE_KEY
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
@@ -350,8 +349,7 @@ class _Client:
     async def _step(self, key: Key, step: Open | Message | End | Gone) -> None:
         expected = next(self._progress[key])
         if isinstance(step, Open):
-            metadata = [(RESPONSE_KEY, "1")] if step.is_response else []
-            self._calls[key] = self._channel.stream_stream(step.path)(metadata=metadata)
+            self._calls[key] = self._channel.stream_stream(step.path)(metadata=step.metadata)
             return
         call, answers = self._calls[key], self._played.answers[key]
         if isinstance(step, Message):
