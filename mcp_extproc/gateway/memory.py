@@ -118,9 +118,18 @@ class SessionMemory:
 
     def replace(self, server: str, anchor: str, session: UpstreamSession) -> None:
         """Remember a session opened late, under what it replaces. It inherits the settings."""
+        if session.id is not None and session.id != anchor:
+            self._is_new(server, session.id)
         self._late.keep((server, anchor), session, _ENTRY_BYTES + len(anchor) + len(session.id or ""))
         self._ended_at.pop((server, session.id or anchor))
         self._move_settings(server, anchor, session.id or anchor)
+
+    def _is_new(self, server: str, id: str) -> None:
+        """A server has opened a session under an id. Some servers count, and begin anew when they restart: what is known of an
+        earlier session of that id is another client's."""
+        self._late.pop((server, id))
+        self._settings.pop((server, id))
+        self._ended_at.pop((server, id))
 
     def forget(self, server: str, anchor: str) -> UpstreamSession | None:
         """A session opened late turned out to be no better than what it replaced, which gets the settings back. Returns it, if
@@ -176,7 +185,7 @@ class SessionMemory:
         size = sum(_ENTRY_BYTES + len(ref.anchor) for ref in servers)
         self._begun.keep(session_id, (expires, servers), _ENTRY_BYTES + size)
         for ref in servers:
-            self._ended_at.pop((ref.server, ref.anchor))  # some servers count, and begin anew when they restart
+            self._is_new(ref.server, ref.anchor)
 
     def expired(self, now: float) -> list[tuple[str, UpstreamSession]]:
         """Servers, and the sessions with them, of the clients' sessions that have expired since this was asked last. They are
@@ -205,7 +214,9 @@ class SessionMemory:
     def is_over(self, ref: SessionRef) -> bool:
         """Whether the client that has a session with a server ended its own (at this worker). A request that Envoy sends again
         does not name it, but the session with the server."""
-        return self.has_ended(ref.client) or (ref.server, self._current(ref)[1]) in self._ended_at
+        if ref.client:
+            return self.has_ended(ref.client)
+        return (ref.server, self._current(ref)[1]) in self._ended_at
 
     def has_ended(self, session_id: str) -> bool:
         """Whether the client ended this session (at this worker)."""

@@ -5,6 +5,8 @@ At its bound each kind forgets the oldest first.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mcp_extproc.gateway.effects import BeginSession, EndSession
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory, Settings
@@ -103,6 +105,38 @@ def test_a_session_with_a_server_is_over_under_its_latest_id() -> None:
     memory.replace("a", "first", upstream("a", id="second"))
     memory.apply(EndSession("1", (KNOWN,)))
     assert memory.is_over(ref(known=upstream("a", id="second")))
+
+
+def test_a_session_that_a_server_opens_has_nothing_of_an_earlier_one_with_its_id() -> None:
+    """Some servers count, and begin anew when they restart. Alice's replacement, settings and end are none of Bob's."""
+    for opened_late in (False, True):
+        memory = SessionMemory()
+        memory.replace("a", "1", upstream("a", id="7"))
+        memory.subscribe(ref(anchor="7"), "x:alice")
+        memory.replace("a", "7", upstream("a", id="8"))
+        memory.subscribe(ref(anchor="2"), "x:alice")
+        memory.apply(EndSession("alice", (ref(anchor="2"),)))
+        memory.subscribe(ref(anchor="2"), "x:alice")
+        for id in ("1", "2"):
+            bobs = upstream("a", id=id)
+            if opened_late:
+                memory.replace("a", f"token bob {id}", bobs)
+                found = ref(anchor=f"token bob {id}")
+            else:
+                found = ref(known=bobs)
+                memory.apply(BeginSession("bob", 100.0, (found,)))
+            assert memory.current(found) == bobs
+            assert settings(memory, id) == (None, [])
+            assert not memory.is_over(found)
+
+
+def test_the_end_of_one_session_is_not_that_of_another_with_the_same_server_id() -> None:
+    """A server that gives all clients one id can't tell them apart. The gateway can."""
+    alices, bobs = (replace(KNOWN, client=name) for name in ("alice", "bob"))
+    memory = SessionMemory()
+    memory.apply(EndSession("alice", (alices,)))
+    assert memory.is_over(alices)
+    assert not memory.is_over(bobs)
 
 
 # -- Settings -------------------------------------------------------------------------------------------------------------
