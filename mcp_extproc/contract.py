@@ -71,6 +71,12 @@ REFUSED_KEY: Final = "x-mcp-refused"
 REQUEST_ID_HEADER: Final = "x-mcp-request-id"
 """On requests that are only read: the JSON-RPC id, as JSON text."""
 
+PRINCIPAL_NAMESPACE: Final = "mcp_principal"
+"""Dynamic metadata of who was proven, where a filter of Envoy's says it in a header only."""
+
+KEY_NAME: Final = "api_key"
+"""In :data:`PRINCIPAL_NAMESPACE`: the name of an API key."""
+
 MARKER_NAMESPACE: Final = "mcp_extproc"
 """Dynamic metadata by which local replies are distinguished. Internal: not for policies."""
 

@@ -81,8 +81,17 @@ def envoy_bootstrap(
     served = load_file(file, port, bridge)
     served.require_servers()
     check_without_supervisor(served.config, str(file))
+    if served.config.authentication is not None and served.config.authentication.api_keys is not None:
+        warn(_KEYS_TO_ADD)
     with standard_output():
         click.echo(to_json(bootstrap(served.config, layout)), nl=False)
+
+
+_KEYS_TO_ADD = (
+    "authentication.api_keys: what is printed has no keys, and refuses all. Add `credentials: [{key: KEY, client: NAME}]` to"
+    " mcp_api_key_auth in typed_per_filter_config of each virtual host that has it, or have `mcp-extproc serve --envoy-config`"
+    " write the configuration, with the keys and each change of them"
+)
 
 
 def _extproc_tls(
@@ -193,7 +202,7 @@ def envoy_fragments(
     from mcp_extproc.envoy.attach.fragments import fragments
 
     read = config_from(config, None, bridge)
-    if read.authentication is not None and read.authentication.oauth is not None:
+    if read.authentication is not None and read.authentication.existing is None:
         raise ConfigError(str(config), [NOT_AUTHENTICATING])
     with standard_output():
         click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge)), nl=False)

@@ -198,6 +198,74 @@ class OAuth(Model):
         return self
 
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PARAMETER = re.compile(r"[A-Za-z0-9._~-]+")
+
+
+class KeySource(Model):
+    """Where clients send a key: either in a `header`, in a parameter of the `query`, or in a `cookie`."""
+
+    header: str | None = None
+    """Name of a header, such as `x-api-key`. In `Authorization` the key follows `Bearer`."""
+
+    query: str | None = None
+    """Name of a parameter of the query. Envoy takes it out before anything is logged; a proxy in front of Envoy may log it."""
+
+    cookie: str | None = None
+    """Name of a cookie."""
+
+    @field_validator("header")
+    @classmethod
+    def _header(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not _TOKEN.fullmatch(value) or value.lower().startswith("x-mcp-") or value.lower() in _NOT_FOR_KEYS:
+            raise ValueError("expected the name of a header that is not used otherwise, such as x-api-key")
+        return value.lower()
+
+    @field_validator("query", "cookie")
+    @classmethod
+    def _parameter(cls, value: str | None) -> str | None:
+        if value is not None and not _PARAMETER.fullmatch(value):
+            raise ValueError("expected a name of letters, digits and ._~-")
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> KeySource:
+        if sum(value is not None for value in (self.header, self.query, self.cookie)) != 1:
+            raise ValueError("give either header, query or cookie")
+        return self
+
+
+_NOT_FOR_KEYS: Final = frozenset({
+    "accept", "connection", "content-length", "content-type", "cookie", "host", "last-event-id", "mcp-protocol-version",
+    "mcp-session-id", "origin", "te", "transfer-encoding", "upgrade",
+})  # fmt: skip
+
+
+class ApiKeys(Model):
+    """API keys of clients, by names. The name of the key is who the caller is."""
+
+    file: str = Field(min_length=1)
+    """YAML or JSON file with a name and a key, or a list of keys, on each line, such as `alice: KEY`. It is read again when it
+    changes: `run` and `serve --envoy-config` tell Envoy of new keys without a restart of anything. A key has 16 to 512
+    characters. A relative path starts in the directory that the gateway is started in."""
+
+    sources: tuple[KeySource, ...] = Field(default=(KeySource(header="x-api-key"),), min_length=1, alias="from")
+    """Where clients send a key. The first one that is there counts. Default: the header `x-api-key`."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ApiKeys:
+        if len(set(self.sources)) != len(self.sources):
+            raise PlacedError(("from",), "a source is listed twice")
+        return self
+
+    @property
+    def takes_authorization(self) -> bool:
+        """Whether a key may be in ``Authorization``."""
+        return any(source.header == "authorization" for source in self.sources)
+
+
 def _path(value: tuple[str, ...]) -> tuple[str, ...]:
     if value and (len(value) < 2 or "" in value):
         raise ValueError(
@@ -247,6 +315,9 @@ class Authentication(Model):
     oauth: OAuth | None = None
     """Access tokens (OAuth 2.1)."""
 
+    api_keys: ApiKeys | None = None
+    """API keys."""
+
     existing: Existing | None = None
     """Filters of your own have authenticated the caller."""
 
@@ -259,10 +330,15 @@ class Authentication(Model):
 
     @model_validator(mode="after")
     def _complete(self) -> Authentication:
-        if self.oauth is None and self.existing is None:
-            raise ValueError("name a method: oauth or existing")
-        if self.oauth is not None and self.existing is not None:
-            raise PlacedError(("existing",), "it is not clear who a caller is with oauth, too: leave one of them out")
+        ours = [name for name in ("oauth", "api_keys") if getattr(self, name) is not None]
+        if not ours and self.existing is None:
+            raise ValueError("name a method: oauth, api_keys or existing")
+        if ours and self.existing is not None:
+            raise PlacedError(
+                ("existing",), f"it is not clear who a caller is with {ours[0]}, too: leave one of them out"
+            )
+        if self.oauth is not None and self.api_keys is not None and self.api_keys.takes_authorization:
+            raise PlacedError(("api_keys", "from"), "with oauth, Authorization has access tokens: use another header")
         for index, one in enumerate(self.oauth.issuers if self.oauth is not None else ()):
             if not one.audiences and self.resource("") is None:
                 raise PlacedError(
@@ -270,6 +346,11 @@ class Authentication(Model):
                     "give audiences or oauth.resource: a token has to be for this gateway",
                 )
         return self
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one method has to prove each caller: then its filter refuses all others by itself."""
+        return not self.anonymous and (self.oauth is None or self.api_keys is None)
 
     def resource(self, path: str) -> str | None:
         """The URL of the endpoint at a path as clients know it; ``None`` for the one that they use."""

@@ -26,6 +26,9 @@ def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
     for index, one in enumerate(oauth.issuers if oauth is not None else ()):
         if one.jwks is not None and one.jwks.file is not None:
             yield field(["authentication", "oauth", "issuers", index, "jwks", "file"]), Path(one.jwks.file)
+    api_keys = config.authentication.api_keys if config.authentication is not None else None
+    if api_keys is not None:
+        yield field(["authentication", "api_keys", "file"]), Path(api_keys.file)
     for name, server in config.servers.items():
         yield from _named(server.tls, _OF_SERVER, "servers", name)
 

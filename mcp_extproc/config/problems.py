@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mcp_extproc.config.config_error import PlacedError, Problem, field, quoted
@@ -78,13 +79,13 @@ def _shown(loc: Sequence[str | int]) -> Iterable[str | int]:
 
 def _unknown_key(key: str, model: type[BaseModel], loc: Sequence[str | int]) -> str:
     section = section_at(model, loc)
-    known = list(section.model_fields) if section is not None else []
+    known = list(keys_of(section)) if section is not None else []
     near = difflib.get_close_matches(key, known, n=1) or [name for name in known if name.lower() == key.lower()]
     if near:
         return f"unknown key, did you mean {quoted(near[0])}?"
-    for name, info in model.model_fields.items():
+    for name, info in keys_of(model).items():
         inner = section_of(info.annotation)
-        if inner is not None and inner is not section and key in inner.model_fields:
+        if inner is not None and inner is not section and key in keys_of(inner):
             return f"unknown key here, it belongs under {name}{'.<name>' if is_mapping(info.annotation) else ''}"
     return f"unknown key, expected one of: {', '.join(known)}" if known else "unknown key"
 
@@ -94,13 +95,18 @@ def section_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseMod
     found: type[BaseModel] | None = model
     parts = iter(loc)
     for part in parts:
-        info = found.model_fields.get(str(part)) if found is not None else None
+        info = keys_of(found).get(str(part)) if found is not None else None
         if info is None:
             return None
         if is_mapping(info.annotation) or is_list(info.annotation):
             next(parts, None)
         found = section_of(info.annotation)
     return found
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section, as they are called in a file: ``from`` can't be a name in Python."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from mcp_extproc.config import bounds, reference_text
 from mcp_extproc.config.docstrings import field_docstrings
 from mcp_extproc.config.model import SERVER_NAME_PATTERN, GatewayConfig
-from mcp_extproc.config.problems import is_list, is_mapping, section_of
+from mcp_extproc.config.problems import is_list, is_mapping, keys_of, section_of
 from mcp_extproc.config.server_entry import CLIENT_KEYS, KEYS
 from mcp_extproc.config.values import MAX_SIZE, Seconds, Size
 
@@ -56,8 +56,14 @@ def json_schema() -> dict[str, Any]:
 
 def _describe(section: dict[str, Any], model: type[BaseModel]) -> None:
     """Add what the model's fields mean."""
-    for name, meaning in field_docstrings(model).items():
+    for name, meaning in _meanings(model).items():
         section["properties"][name]["description"] = meaning
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """What stands below the fields, by key."""
+    texts = field_docstrings(model)
+    return {key: texts[name] for key, name in zip(keys_of(model), model.model_fields, strict=True) if name in texts}
 
 
 def _with_variables(section: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +107,7 @@ def reference_markdown() -> str:
 
 def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield path, model
-    for name, info in model.model_fields.items():
+    for name, info in keys_of(model).items():
         inner = section_of(info.annotation)
         if inner is not None:
             here = f"{path}.{name}" if path else name
@@ -111,8 +117,8 @@ def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, typ
 
 def _section(title: str, model: type[BaseModel]) -> str:
     properties = _standard(model.model_json_schema(mode="validation")["properties"])
-    meanings = field_docstrings(model)
-    rows = [_row(name, info, properties[name], meanings[name]) for name, info in model.model_fields.items()]
+    meanings = _meanings(model)
+    rows = [_row(name, info, properties[name], meanings[name]) for name, info in keys_of(model).items()]
     heading = f"### `{title}`" if title else "### Top level"
     return f"{heading}\n\n{_one_line(model.__doc__ or '')}\n\n{_table(('key', 'type', 'default', 'meaning'), rows)}"
 

@@ -30,6 +30,9 @@ ATTACHED = {MARKER_NAMESPACE: {"attached": True}}
 SESSION_KEY = "x-mcp-session-key"
 """gRPC metadata of an exchange, by which Envoy selects the worker of a session."""
 
+API_KEY_FILTER = "mcp_api_key_auth"
+"""Filter whose configuration of a virtual host has the keys of clients."""
+
 KEYS_CLUSTER = "mcp_keys"
 """The supervisor's endpoint with issuers' keys and metadata."""
 

@@ -8,14 +8,15 @@ Source: Envoy, "xDS configuration API overview", Filesystem subscriptions.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.envoy.attach.fields import Object, objects, plain
-from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.config.api_keys import NO_KEYS, Keys
+from mcp_extproc.envoy.attach.fields import Object, object_at, objects, plain
+from mcp_extproc.envoy.layout import API_KEY_FILTER, Layout
 from mcp_extproc.envoy.render.bootstrap import bootstrap
 
 BOOTSTRAP = "envoy.json"
@@ -32,6 +33,8 @@ class File:
     version: str = ""
     """Value of Envoy's statistic ``STAT.version_text`` once it has applied the content of a watched file."""
     stat: str = ""
+    is_secret: bool = False
+    """Whether it has credentials in it: only its owner may read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,14 @@ class Rendered:
         return (self.clusters, *self.routes, self.listeners)
 
 
-def render(config: GatewayConfig, layout: Layout, directory: Path) -> Rendered:
+def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Keys = NO_KEYS) -> Rendered:
     """All files for an Envoy.
 
     Args:
         config: the whole configuration.
         layout: addresses of Envoy and the workers.
         directory: path of the files, as Envoy sees it.
+        api_keys: of clients. They are in files of routes only, so that Envoy takes new ones without draining a listener.
     """
     whole = plain(bootstrap(config, layout))
     static = whole.pop("static_resources")
@@ -70,7 +74,7 @@ def render(config: GatewayConfig, layout: Layout, directory: Path) -> Rendered:
         },
     }
     listeners = objects(static, "listeners")
-    routes = tuple(_routes_file(listener, directory) for listener in listeners)
+    routes = tuple(_routes_file(listener, directory, api_keys) for listener in listeners)
     return Rendered(
         bootstrap=File(BOOTSTRAP, _text(whole)),
         clusters=_file(CLUSTERS, "cluster_manager.cds", "cluster.v3.Cluster", objects(static, "clusters")),
@@ -93,6 +97,9 @@ def write(directory: Path, file: File) -> bool:
         return False
     new = path.with_name(f".{file.name}.new")
     try:
+        if file.is_secret:
+            new.unlink(missing_ok=True)
+            new.touch(mode=0o600, exist_ok=False)
         new.write_bytes(file.text)
         new.replace(path)
     except OSError as error:
@@ -101,11 +108,18 @@ def write(directory: Path, file: File) -> bool:
     return True
 
 
-def _routes_file(listener: Object, directory: Path) -> File:
+def _routes_file(listener: Object, directory: Path, api_keys: Keys) -> File:
     name = f"rds-{listener['name']}.json"
     table = _take_routes(listener, _source(directory / name))
+    places = [
+        object_at(host, "typed_per_filter_config").get(API_KEY_FILTER) for host in objects(table, "virtual_hosts")
+    ]
+    for place in places:
+        if place is not None:
+            place["credentials"] = [{"key": key, "client": name} for name, keys in api_keys.items() for key in keys]
     stat = f"http.{listener['name']}.rds.{table['name']}"
-    return _file(name, stat, "route.v3.RouteConfiguration", [table])
+    file = _file(name, stat, "route.v3.RouteConfiguration", [table])
+    return replace(file, is_secret=any(place is not None for place in places))
 
 
 def _take_routes(listener: Object, source: Object) -> Object:

@@ -9,11 +9,16 @@ from google.protobuf import struct_pb2
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Existing
+from mcp_extproc.contract import KEY_NAME, PRINCIPAL_NAMESPACE
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal, of_claims, scopes_of
 
 _JWT_AUTHN: Final = ("envoy.filters.http.jwt_authn", "payload")
 """Where Envoy's filter for access tokens puts what it verified."""
+
+_KEY: Final = "key"
+_KEYS: Final = "api_keys"
+"""How a key is proven, and who vouches for it: no issuer of tokens is called so, as they are URLs."""
 
 _MAX_KNOWN = 4096
 _MAX_KNOWN_BYTES = 8 * MIB
@@ -28,6 +33,7 @@ class Identification:
 
     def __init__(self, config: GatewayConfig) -> None:
         authentication = config.authentication
+        self._has_keys = authentication is not None and authentication.api_keys is not None
         self._oauth = authentication.oauth if authentication is not None else None
         self._issuers = {one.issuer for one in self._oauth.issuers} if self._oauth is not None else set()
         self._existing = config.existing
@@ -36,7 +42,7 @@ class Identification:
     @property
     def reads(self) -> bool:
         """Whether there is anything to look for."""
-        return self._oauth is not None or self._existing is not None
+        return self._has_keys or self._oauth is not None or self._existing is not None
 
     def of(self, raw: bytes) -> Principal:
         """Who sent the request about which filters wrote this. The same value for the same content.
@@ -55,14 +61,21 @@ class Identification:
         return principal
 
     def _read(self, metadata: Any) -> Principal:
-        if self._oauth is not None:
-            claims = _at(metadata, _JWT_AUTHN)
-            # A listener that is being replaced may still know an issuer that was taken out.
-            if not isinstance(claims, dict) or claims.get("iss") not in self._issuers:
-                return ANONYMOUS
-            return of_claims("token", claims, self._oauth.principal_claim)
-        assert self._existing is not None
-        return _existing(metadata, self._existing)
+        """Where several are proven, a key counts before a token."""
+        if self._existing is not None:
+            return _existing(metadata, self._existing)
+        return next((one for one in (self._by_key(metadata), self._by_token(metadata)) if one != ANONYMOUS), ANONYMOUS)
+
+    def _by_key(self, metadata: Any) -> Principal:
+        name = _at(metadata, (PRINCIPAL_NAMESPACE, KEY_NAME)) if self._has_keys else None
+        return Principal(_KEY, _KEYS, name) if isinstance(name, str) and name else ANONYMOUS
+
+    def _by_token(self, metadata: Any) -> Principal:
+        claims = _at(metadata, _JWT_AUTHN) if self._oauth is not None else None
+        # A listener that is being replaced may still know an issuer that was taken out.
+        if self._oauth is None or not isinstance(claims, dict) or claims.get("iss") not in self._issuers:
+            return ANONYMOUS
+        return of_claims("token", claims, self._oauth.principal_claim)
 
 
 def _existing(metadata: Any, where: Existing) -> Principal:

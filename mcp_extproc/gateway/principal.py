@@ -20,7 +20,7 @@ class Principal:
     from request to request: a session outlives a token, and follows the scopes of the next one."""
 
     proven: str
-    """How: ``token``, or ``existing`` by filters that are not the gateway's. Empty for nobody."""
+    """How: ``token``, ``key``, or ``existing`` by filters that are not the gateway's. Empty for nobody."""
     issuer: str
     """Who vouches for it; empty where nobody is named."""
     subject: str

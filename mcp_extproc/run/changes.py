@@ -6,14 +6,22 @@ import asyncio
 import logging
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-from mcp_extproc.config import ConfigError, Source
+from mcp_extproc.config import ConfigError
 from mcp_extproc.run.process import StartError
 from mcp_extproc.telemetry import log
 
 POLL_SECONDS = 1.0
 """Seconds between two checks of the source. A change is reported once the source is the same in two checks: a half-written
 file can be valid."""
+
+
+class Changing(Protocol):
+    """What may change, such as a :class:`mcp_extproc.config.Source`."""
+
+    def signature(self) -> Hashable:
+        """Changes with it."""
 
 
 class Changes:
@@ -23,7 +31,7 @@ class Changes:
         source: of the configuration.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Changing) -> None:
         self._source = source
         self._asked = asyncio.Event()
         self._before: Hashable = None

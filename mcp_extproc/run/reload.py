@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
 from mcp_extproc.address import Address, UnixAddress
-from mcp_extproc.config import GatewayConfig, Loaded, Server, Source
+from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, Server, Source
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout, cluster_name
 from mcp_extproc.envoy.watched_files import File, Rendered
+from mcp_extproc.run.api_keys import ApiKeys
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.changes import POLL_SECONDS, Changes, refusals_logged
@@ -84,6 +85,7 @@ class LiveConfig:
         self._workers = workers
         self._bridge = bridge
         self._issuers = issuers
+        self._api_keys = ApiKeys(served.config)
         self._layout = layout
         self._directory = directory
         self._admin = Admin(layout.admin) if layout.admin is not None else None
@@ -132,6 +134,7 @@ class LiveConfig:
         """Take up what changes, until :meth:`close`. What can't be served is logged, and tried again after the next change."""
         self._tasks.keep("watch_config", self._watch)
         if self._directory is not None:
+            self._tasks.keep("watch_api_keys", self._watch_api_keys)
             self._tasks.keep("find_transports", self._find_transports)
 
     async def transports_found(self) -> None:
@@ -235,10 +238,52 @@ class LiveConfig:
         try:
             await self._bring_in(new, leaving)
             self.served, self._leaving = new, leaving
+            self._api_keys.serve(new.config)
         finally:
             # After a refusal, too: there may be something left of the change before.
             self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
         _tell(before, new)
+
+    # -- API keys -----------------------------------------------------------------------------------------------------
+
+    async def _watch_api_keys(self) -> None:
+        changes = Changes(self._api_keys)
+        while True:
+            await changes.next()
+            try:
+                await self.reload_api_keys()
+            except (ConfigError, Refused, OSError) as error:
+                log.event(_LOG, logging.ERROR, "api_keys_refused", {
+                    "why": str(error), "effect": "the keys before stay",
+                })  # fmt: skip
+
+    async def reload_api_keys(self) -> None:
+        """Have Envoy take the present keys, if they have changed. Nothing else does: no worker is replaced.
+
+        Raises:
+            ConfigError: the file can't be used.
+            Refused: Envoy rejects them.
+            OSError: the files for Envoy can't be written.
+                After each of them the keys before stay.
+        """
+        async with self._changing:
+            keys = self._api_keys.read()
+            if keys is None:
+                return
+            await self._stop_tidying()
+            before = self._api_keys.replace(keys)
+            self._last_rendered = None
+            try:
+                await self._install(self._rendered(_with(self.served.config, self._leaving)).routes)
+            except BaseException:
+                self._api_keys.replace(before)
+                self._last_rendered = None
+                for part in self._rendered(_with(self.served.config, self._leaving)).routes:
+                    watched_files.write(self._directory or Path(), part)
+                raise
+            finally:
+                self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
+            log.event(_LOG, logging.INFO, "api_keys_read", {"names": len(keys)})
 
     def _with_the_same_socket(self, new: Loaded) -> Loaded:
         """For another option of the listening socket Envoy would open another one, at another port if it chose that itself."""
@@ -348,7 +393,8 @@ class LiveConfig:
     def _rendered(self, config: GatewayConfig) -> Rendered:
         """Envoy's files. Those of the last configuration are kept: rendering blocks for a good part of a second."""
         if self._last_rendered is None or self._last_rendered[0] is not config:
-            self._last_rendered = config, watched_files.render(config, self._layout, self._directory or Path())
+            keys = self._api_keys.of(config)
+            self._last_rendered = config, watched_files.render(config, self._layout, self._directory or Path(), keys)
         return self._last_rendered[1]
 
 

@@ -239,11 +239,15 @@ class StandaloneGateway:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _start_envoy(self, configuration: Path) -> Process:
+        authentication = self.config.authentication
+        # Of each key, twice: that Envoy's filter is work in progress.
+        quiet = authentication is not None and authentication.api_keys is not None
         with self._envoy_log.open("ab") as log_file:
             return await spawn(
                 [*command(self._envoy_binary, configuration), "--log-level", "warning",
                  # Calls appear in the access log immediately, not after ten seconds.
-                 "--file-flush-interval-msec", "100", "--concurrency", str(min(os.cpu_count() or 1, 4))],
+                 "--file-flush-interval-msec", "100", "--concurrency", str(min(os.cpu_count() or 1, 4)),
+                 *(["--component-log-level", "misc:error"] if quiet else [])],
                 stdout=self._output if self._show is None else asyncio.subprocess.PIPE, stderr=log_file.fileno(),
             )  # fmt: skip
 

@@ -109,10 +109,59 @@ def test_without_a_supervisor_keys_have_to_be_given(tmp_path: Path) -> None:
     assert "oauth-authorization-server" not in printed.output
 
 
+KEYS = {"file": "keys.yaml", "from": [{"header": "x-api-key"}, {"query": "key"}]}
+
+
+@pytest.mark.parametrize("listener", ["mcp", "mcp_batches"])
+def test_several_methods_each_with_its_filter(tmp_path: Path, listener: str) -> None:
+    """Behind those for browsers. Who is proven by none is refused, then the name goes to metadata."""
+    layout = Layout.in_directory(tmp_path)
+    plain = names(manager(layout, listener))
+    alone = names(manager(layout, listener, authentication={"api_keys": KEYS}))
+    both = {"api_keys": KEYS, "oauth": {"issuers": [ISSUER]}}
+    chain = manager(layout, listener, authentication=both)
+    first, last = ["mcp_api_key_query", "mcp_api_key_auth"], ["mcp_principal"]
+    assert alone == [*plain[:2], *first, *last, *plain[2:]]
+    assert names(chain) == [*plain[:2], *first, "mcp_jwt_authn", "mcp_nobody", *last, *plain[2:]]
+    assert names(manager(layout, listener, authentication={**both, "anonymous": True})) == [
+        *plain[:2], *first, "mcp_jwt_authn", *last, *plain[2:],
+    ]  # fmt: skip
+    for item in chain["httpFilters"][3:5]:
+        assert item["typedConfig"]["@type"].endswith(".ExtensionWithMatcher"), "it runs with its own credential only"
+    [early] = chain["earlyHeaderMutationExtensions"]
+    assert early["typedConfig"]["mutations"] == [{"remove": "x-mcp-api-key-name"}]
+
+
+def test_without_keys_nothing_is_removed_early(tmp_path: Path) -> None:
+    assert "earlyHeaderMutationExtensions" not in manager(
+        Layout.in_directory(tmp_path), authentication={"oauth": {"issuers": [ISSUER]}}
+    )
+
+
+def test_what_is_printed_has_no_keys_and_says_so(tmp_path: Path) -> None:
+    """A place for them, which refuses all of them until they are there."""
+    file, keys = tmp_path / "gateway.yaml", tmp_path / "keys.yaml"
+    keys.write_text(json.dumps({"alice": "alice-" + "k" * 20}))
+    file.write_text(json.dumps({"servers": SERVERS, "authentication": {"api_keys": {"file": str(keys)}}}))
+    printed = CliRunner().invoke(cli, ["envoy", "bootstrap", str(file)])
+    assert printed.exit_code == 0, printed.output
+    assert "what is printed has no keys" in printed.stderr
+    host = json.loads(printed.stdout)["staticResources"]["listeners"][0]["filterChains"][0]["filters"][0][
+        "typedConfig"
+    ]["routeConfig"]["virtualHosts"][0]
+    place = host["typedPerFilterConfig"]["mcp_api_key_auth"]
+    assert place["@type"].endswith(".ApiKeyAuthPerRoute")
+    assert "credentials" not in place
+    assert "kkk" not in printed.output
+
+
+@pytest.mark.parametrize(
+    "authentication", [{"oauth": {"issuers": [ISSUER]}}, {"api_keys": KEYS}], ids=["oauth", "keys"]
+)
 @pytest.mark.parametrize("command", ["attach", "fragments"])
-def test_a_listener_of_others_is_refused(tmp_path: Path, command: str) -> None:
+def test_a_listener_of_others_is_refused(tmp_path: Path, command: str, authentication: Any) -> None:
     file, theirs = tmp_path / "gateway.yaml", tmp_path / "envoy.yaml"
-    file.write_text(json.dumps({"servers": SERVERS, "authentication": {"oauth": {"issuers": [ISSUER]}}}))
+    file.write_text(json.dumps({"servers": SERVERS, "authentication": authentication}))
     theirs.write_text("static_resources: {}")
     arguments = [command, "--config", str(file), *([str(theirs)] if command == "attach" else [])]
     assert "Authenticate with your own filters" in refusal(*arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,20 @@ def test_a_file_that_can_not_be_written_leaves_the_one_before(tmp_path: Path) ->
     with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/cds.json'"):
         write(tmp_path, File("cds.json", b"2"))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"1"]
+
+
+def test_only_the_owner_can_read_the_files_with_api_keys(tmp_path: Path) -> None:
+    """Whatever the umask, whoever wrote them, and from the first moment on."""
+    config = GatewayConfig.model_validate({
+        "servers": {"a": {"url": "http://a.example/mcp"}},
+        "authentication": {"api_keys": {"file": "keys.yaml"}},
+    })  # fmt: skip
+    whole = render(config, LAYOUT, tmp_path, {"alice": ("a-key-of-alices-1234",)})
+    with_keys = {file.name for file in whole.watched if b"a-key-of-alices-1234" in file.text}
+    assert with_keys == {"rds-mcp.json", "rds-mcp_batches.json"}
+    for file in whole.watched:
+        (tmp_path / file.name).write_bytes(b"as it was before")
+        (tmp_path / f".{file.name}.new").write_bytes(b"left behind")
+        assert write(tmp_path, file)
+    modes = {file.name: stat.S_IMODE((tmp_path / file.name).stat().st_mode) for file in whole.watched}
+    assert {name for name, mode in modes.items() if mode == 0o600} == with_keys

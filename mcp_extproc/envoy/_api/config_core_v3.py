@@ -205,6 +205,11 @@ class KeepaliveSettings(Message):
     connection_idle_interval: timedelta | None = None
 
 
+class KeyValueMutation(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.core.v3.KeyValueMutation"
+    remove: str = ''
+
+
 class Metadata(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.core.v3.Metadata"
     filter_metadata: dict[str, Struct] = {}

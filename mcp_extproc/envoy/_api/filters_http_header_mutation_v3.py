@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from mcp_extproc.envoy.message import Message
 
 if TYPE_CHECKING:
-    from mcp_extproc.envoy._api import config_common_mutation_rules_v3
+    from mcp_extproc.envoy._api import config_common_mutation_rules_v3, config_core_v3
 
 
 class HeaderMutation(Message):
@@ -24,6 +24,7 @@ class HeaderMutationPerRoute(Message):
 class Mutations(Message):
     FULL_NAME: ClassVar[str] = "envoy.extensions.filters.http.header_mutation.v3.Mutations"
     request_mutations: list[config_common_mutation_rules_v3.HeaderMutation] = []
+    query_parameter_mutations: list[config_core_v3.KeyValueMutation] = []
     response_mutations: list[config_common_mutation_rules_v3.HeaderMutation] = []
     response_trailers_mutations: list[config_common_mutation_rules_v3.HeaderMutation] = []
     request_trailers_mutations: list[config_common_mutation_rules_v3.HeaderMutation] = []

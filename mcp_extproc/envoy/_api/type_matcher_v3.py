@@ -15,6 +15,11 @@ class HttpRequestHeaderMatchInput(Message):
     header_name: str = ''
 
 
+class HttpRequestQueryParamMatchInput(Message):
+    FULL_NAME: ClassVar[str] = "envoy.type.matcher.v3.HttpRequestQueryParamMatchInput"
+    query_param: str = ''
+
+
 class HttpResponseHeaderMatchInput(Message):
     FULL_NAME: ClassVar[str] = "envoy.type.matcher.v3.HttpResponseHeaderMatchInput"
     header_name: str = ''

@@ -22,8 +22,8 @@ from mcp_extproc.envoy.layout import MARKER_NAMESPACE, PRIVATE_LISTENERS, Layout
 from mcp_extproc.envoy.render.rate_limits import STAGE
 
 NOT_AUTHENTICATING = (
-    "authentication.oauth: its filters are not added to a listener that others own. Authenticate with your own filters in"
-    " front of the gateway's, and say in authentication.existing what they verify"
+    "authentication: filters that authenticate are not added to a listener that others own. Authenticate with your own filters"
+    " in front of the gateway's, and say in authentication.existing what they verify"
 )
 
 
@@ -66,7 +66,7 @@ def _attach(bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Ch
             "the gateway's configuration has no servers, so there is no endpoint to add: select the routes whose requests"
             " are to be inspected with --pass-through"
         )
-    if config.authentication is not None and config.authentication.oauth is not None:
+    if config.authentication is not None and config.authentication.existing is None:
         raise CannotAttach(NOT_AUTHENTICATING)
     target = choose_manager(bootstrap, choice)
     theirs = list(objects(target.manager, "http_filters"))

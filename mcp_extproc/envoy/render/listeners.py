@@ -45,6 +45,7 @@ from mcp_extproc.envoy.render import (
 from mcp_extproc.envoy.render.access_log import access_log
 from mcp_extproc.envoy.render.arrangements import EXT_PROC
 from mcp_extproc.envoy.render.authentication import filters as authentication
+from mcp_extproc.envoy.render.authentication import proven
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header
 
 _LONGER = 64 * 1024
@@ -131,6 +132,7 @@ def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnec
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
+        early_header_mutation_extensions=proven.early(authentication.identity_headers(config)),
         common_http_protocol_options=HttpProtocolOptions(
             # Some filters and services treat `x_mcp_server` as `x-mcp-server`.
             headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,

@@ -32,7 +32,7 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.render import cors, local_replies, lost_sessions, policies, rate_limits, resilience, sticky
 from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC
-from mcp_extproc.envoy.render.authentication import documents
+from mcp_extproc.envoy.render.authentication import api_keys, documents
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
@@ -61,7 +61,10 @@ def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]
                     *policies.through(config, endpoint_routes(config), judges_first=config.judges_first),
                     _other_route(config, layout),
                 ],
-                typed_per_filter_config=policies.for_the_endpoint(config),
+                typed_per_filter_config={
+                    **policies.for_the_endpoint(config),
+                    **api_keys.on_virtual_host(config.authentication),
+                },
                 rate_limits=rate_limits.descriptors(config),
                 include_request_attempt_count=True,
             )

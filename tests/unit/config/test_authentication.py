@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,7 +75,7 @@ def test_what_is_wrong_is_said(oauth: dict[str, Any], problem: str) -> None:
     assert problem in error_of(text(**oauth))
 
 
-@pytest.mark.parametrize("method", ["api_keys", "mtls", "external"])
+@pytest.mark.parametrize("method", ["mtls", "external"])
 def test_a_method_that_is_not_there_is_refused(method: str) -> None:
     assert "unknown key" in error_of(whole({"oauth": {"issuers": [ISSUER]}, method: {}}))
 
@@ -144,3 +145,51 @@ def test_there_is_one_filter_for_tokens(key: str) -> None:
         envoy = {key: [{"name": "theirs", "typed_config": filter}]}
         assert f"envoy.{key}: a jwt_authn filter" in error_of(whole({"oauth": {"issuers": [ISSUER]}}, envoy=envoy))
         config(json.dumps({"servers": SERVERS, "envoy": envoy}))
+
+
+# -- API keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("api_keys", "problem"),
+    [
+        ({}, "api_keys.file: required"),
+        ({"file": ""}, "api_keys.file"),
+        ({"file": "k", "sources": []}, "api_keys.sources: unknown key"),
+        ({"file": "k", "form": []}, "unknown key, did you mean from?"),
+        ({"file": "k", "from": []}, "api_keys.from: expected a list that is not empty"),
+        ({"file": "k", "from": [{}]}, "api_keys.from[0]: give either header, query or cookie"),
+        ({"file": "k", "from": [{"header": "a", "query": "b"}]}, "give either header, query or cookie"),
+        ({"file": "k", "from": [{"header": "x"}, {"header": "X"}]}, "api_keys.from: a source is listed twice"),
+        ({"file": "k", "from": [{"header": "a b"}]}, "api_keys.from[0].header"),
+        ({"file": "k", "from": [{"header": "Cookie"}]}, "api_keys.from[0].header"),
+        ({"file": "k", "from": [{"header": "mcp-session-id"}]}, "api_keys.from[0].header"),
+        ({"file": "k", "from": [{"header": "x-mcp-server"}]}, "api_keys.from[0].header"),
+        ({"file": "k", "from": [{"query": "a=b"}]}, "api_keys.from[0].query"),
+        ({"file": "k", "from": [{"cookie": "a;b"}]}, "api_keys.from[0].cookie"),
+    ],
+)
+def test_api_keys_that_are_refused(api_keys: Any, problem: str) -> None:
+    assert problem in error_of(whole({"api_keys": api_keys}))
+
+
+def test_api_keys_are_in_x_api_key_by_default() -> None:
+    authentication = config(whole({"api_keys": {"file": "k"}})).authentication
+    assert authentication is not None
+    assert authentication.api_keys is not None
+    assert [source.header for source in authentication.api_keys.sources] == ["x-api-key"]
+    assert authentication.is_single
+
+
+def test_methods_beside_each_other() -> None:
+    oauth = {"issuers": [ISSUER]}
+    keys = {"file": "k", "from": [{"header": "Authorization"}]}
+    assert not config(whole({"api_keys": {"file": "k"}, "oauth": oauth})).authentication.is_single  # type: ignore[union-attr]
+    assert "Authorization has access tokens" in error_of(whole({"api_keys": keys, "oauth": oauth}))
+    existing = {"subject": ["a", "b"]}
+    assert "existing: it is not clear" in error_of(whole({"api_keys": {"file": "k"}, "existing": existing}))
+
+
+def test_a_file_of_keys_that_is_not_there(tmp_path: Path) -> None:
+    [problem] = missing_files(config(whole({"api_keys": {"file": str(tmp_path / "keys.yaml")}})))
+    assert problem.path == "authentication.api_keys.file"

@@ -116,3 +116,16 @@ def test_a_body_is_read_fast_with_metadata_behind_it(end: bytes) -> None:
         assert messages.read(body + more).request_body.body == b"x" * 300
     for other in (field(9, b"x"), field(8, metadata)[:-1], field(8, metadata) + b"\0", field(8, b"") * 2):
         assert messages.whole_body(body + other) is None
+
+
+def test_a_key_counts_before_a_token() -> None:
+    """And is another principal than a token's subject of the same name."""
+    both = identification(authentication={**OAUTH, "api_keys": {"file": "k"}})
+    by_key = {"mcp_principal": {"api_key": "alice"}}
+    by_token = {JWT: {"payload": CLAIMS}}
+    assert both.of(message(by_key)) == both.of(message({**by_key, **by_token})) == Principal("key", "api_keys", "alice")
+    assert both.of(message(by_token)).proven == "token"
+    for nothing in ({}, {"api_key": ""}, {"api_key": 7}, {"other": "alice"}):
+        assert both.of(message({"mcp_principal": nothing})) == ANONYMOUS
+    without_keys = identification(authentication=OAUTH)
+    assert without_keys.of(message(by_key)) == ANONYMOUS

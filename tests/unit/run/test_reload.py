@@ -16,6 +16,7 @@ from aiohttp import web
 from mcp_extproc import tasks
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, GatewayConfig, Loaded
+from mcp_extproc.config.api_keys import Keys
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
@@ -100,9 +101,9 @@ def test_a_start_renders_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     rendered: list[GatewayConfig] = []
     render = watched_files.render
 
-    def counted(config: GatewayConfig, layout: Layout, directory: Path) -> Rendered:
+    def counted(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Keys) -> Rendered:
         rendered.append(config)
-        return render(config, layout, directory)
+        return render(config, layout, directory, api_keys)
 
     monkeypatch.setattr(watched_files, "render", counted)
     stage = Stage(tmp_path)
@@ -414,3 +415,104 @@ async def test_a_certificate_that_envoy_can_not_read_leaves_the_configuration_be
     with pytest.raises(ConfigError, match=r"servers\.b\.tls\.ca: there is no such file"):
         await stage.live.reload(even_if_same=True)
     assert (stage.workers.served, stage.stamps(), set(stage.live.served.config.servers)) == ([], before, {"a"})
+
+
+# -- API keys ---------------------------------------------------------------------------------------------------------
+
+
+ALICES, BOBS = "alice-" + "k" * 20, "bob-" + "o" * 20
+
+
+def with_keys(stage: Stage, *servers: str) -> Path:
+    """The stage's configuration with a file of keys."""
+    file = stage.files / "keys.yaml"
+    sections = {"servers": {name: {"url": f"http://{name}.example/mcp"} for name in servers}}
+    stage.file.write_text(json.dumps({**sections, "authentication": {"api_keys": {"file": str(file)}}}))
+    return file
+
+
+def keys_of(directory: Path, listener: str = "mcp") -> list[tuple[str, str]]:
+    """Names and keys in the routes of a listener."""
+    [table] = json.loads((directory / f"rds-{listener}.json").read_bytes())["resources"]
+    [host] = table["virtual_hosts"]
+    place = host["typed_per_filter_config"]["mcp_api_key_auth"]
+    return [(item["client"], item["key"]) for item in place["credentials"]]
+
+
+async def test_new_keys_change_routes_only(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    with_keys(stage, "a").write_text(json.dumps({"alice": ALICES}))
+    await stage.live.reload(even_if_same=False)
+    stage.workers.gone.set()
+    before = {name: (tmp_path / name).read_bytes() for name in ("cds.json", "lds.json", "envoy.json")}
+    restarts = len(stage.workers.served)
+    for listener in ("mcp", "mcp_batches"):
+        assert keys_of(tmp_path, listener) == [("alice", ALICES)]
+    (tmp_path / "keys.yaml").write_text(json.dumps({"alice": ALICES, "bob": [BOBS]}))
+    await stage.live.reload_api_keys()
+    for listener in ("mcp", "mcp_batches"):
+        assert keys_of(tmp_path, listener) == [("alice", ALICES), ("bob", BOBS)]
+    assert before == {name: (tmp_path / name).read_bytes() for name in before}
+    assert len(stage.workers.served) == restarts
+    assert not any(ALICES in content.decode() for content in before.values())
+    await stage.live.close()
+
+
+async def test_keys_that_can_not_be_used_change_nothing(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    file = with_keys(stage, "a")
+    with pytest.raises(ConfigError, match=r"keys\.yaml: no such file"):
+        await stage.live.reload(even_if_same=False)
+    file.write_text(json.dumps({"alice": ALICES}))
+    await stage.live.reload(even_if_same=False)
+    for broken in ("", json.dumps({"alice": ALICES, "bob": ALICES}), json.dumps({"alice": ""})):
+        file.write_text(broken)
+        with pytest.raises(ConfigError):
+            await stage.live.reload_api_keys()
+        assert keys_of(tmp_path) == [("alice", ALICES)]
+    # Another change is taken up meanwhile, with the keys that there are.
+    with_keys(stage, "a", "b")
+    await stage.live.reload(even_if_same=False)
+    assert keys_of(tmp_path) == [("alice", ALICES)]
+    await stage.live.close()
+
+
+async def test_keys_that_envoy_refuses_are_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(tmp_path)
+    file = with_keys(stage, "a")
+    file.write_text(json.dumps({"alice": ALICES}))
+    await stage.live.reload(even_if_same=False)
+
+    async def refuse(*_: object) -> None:
+        raise Refused("Envoy rejects it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.live, "_install", refuse)
+        file.write_text(json.dumps({"bob": BOBS}))
+        with pytest.raises(Refused):
+            await stage.live.reload_api_keys()
+    assert keys_of(tmp_path) == [("alice", ALICES)]
+    await stage.live.reload_api_keys()
+    assert keys_of(tmp_path) == [("bob", BOBS)]
+    await stage.live.close()
+
+
+async def test_the_watcher_says_why_keys_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(changes, "POLL_SECONDS", 0.01)
+    stage = Stage(tmp_path)
+    file = with_keys(stage, "a")
+    file.write_text(json.dumps({"alice": ALICES}))
+    await stage.live.reload(even_if_same=False)
+    stage.live.watch()
+    try:
+        file.write_text(json.dumps({"alice": ALICES, "bob": ALICES}))
+        refused = await eventually(
+            lambda: [record for record in caplog.records if record.message == "api_keys_refused"], "it is logged"
+        )
+        assert ALICES not in repr(vars(refused[0]))
+        file.write_text(json.dumps({"bob": BOBS}))
+        await eventually(lambda: keys_of(tmp_path), "they are taken", until=lambda keys: keys == [("bob", BOBS)])
+    finally:
+        await stage.live.close()

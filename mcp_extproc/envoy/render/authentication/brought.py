@@ -5,8 +5,10 @@ What a filter in front takes away is missing here: predicates are evaluated when
 
 from __future__ import annotations
 
+import re
+
 from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
-from mcp_extproc.envoy._api.type_matcher_v3 import HttpRequestHeaderMatchInput
+from mcp_extproc.envoy._api.type_matcher_v3 import HttpRequestHeaderMatchInput, HttpRequestQueryParamMatchInput
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import RegexMatcher, RegexMatcherGoogleRe2, StringMatcher
 from mcp_extproc.envoy.message import Message
 from mcp_extproc.envoy.render.matching import Predicate, has, negation, skipped_if
@@ -14,8 +16,23 @@ from mcp_extproc.envoy.render.matching import Predicate, has, negation, skipped_
 
 def header(name: str) -> Predicate:
     """A request with this header, even an empty one."""
-    anything = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="(?s).*")
-    return has(name, HttpRequestHeaderMatchInput(header_name=name), StringMatcher(safe_regex=anything))
+    return _like(name, HttpRequestHeaderMatchInput(header_name=name), "(?s).*")
+
+
+def query(name: str) -> Predicate:
+    """A request with this parameter in its query, even an empty one, however it is written."""
+    return _like(name, HttpRequestQueryParamMatchInput(query_param=name), "(?s).*")
+
+
+def cookie(name: str) -> Predicate:
+    """A request with this cookie. Lines of cookies arrive joined by a comma."""
+    written = f"(?s)(.*[;,] *)?{re.escape(name)}=.*"
+    return _like(name, HttpRequestHeaderMatchInput(header_name="cookie"), written)
+
+
+def _like(name: str, value: Message, regex: str) -> Predicate:
+    matcher = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=regex)
+    return has(name, value, StringMatcher(safe_regex=matcher))
 
 
 def only_with(credential: Predicate, name: str, filter: Message) -> ExtensionWithMatcher:

@@ -11,43 +11,82 @@ from __future__ import annotations
 import orjson
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.contract import ERROR_HEADER, MARKER_NAMESPACE
 from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilter
 from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLogFilter, ExtensionFilter
 from mcp_extproc.envoy._api.config_core_v3 import HeaderValueOption
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import ResponseMapper
-from mcp_extproc.envoy.render.authentication import oauth
+from mcp_extproc.envoy.render.authentication import oauth, proven
 from mcp_extproc.envoy.render.authentication.documents import SCOPE, WHERE, base_url
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
 from mcp_extproc.mcp import errors, transport
 
 _JWT = "jwt_authn_access_denied"
 
-_NOTHING = f"response.code_details == '{_JWT}{{Jwt_is_missing}}'"
 _NO_KEYS = f"response.code_details.startsWith('{_JWT}{{Jwks_remote')"
-_POLICIES = " || ".join(
-    f"response.code_details == 'rbac_access_denied_matched_policy[{name}]'"
-    for name in (oauth.NO_PRINCIPAL, oauth.ALGORITHM)
-)
-_BAD = f"response.code_details.startsWith('{_JWT}{{') || {_POLICIES}"
+
+
+def _are(*details: str) -> str:
+    return " || ".join(f"response.code_details == '{one}'" for one in details)
+
+
+def _policies(*names: str) -> str:
+    return _are(*(f"rbac_access_denied_matched_policy[{name}]" for name in names))
+
+
+_NOTHING = f"{_are(f'{_JWT}{{Jwt_is_missing}}', 'missing_api_key')} || {_policies(proven.NOBODY)}"
+_BAD = f"response.code_details.startsWith('{_JWT}{{') || {_policies(oauth.NO_PRINCIPAL, oauth.ALGORITHM)}"
+_BAD_KEY = _are("unknown_api_key", "missing_credentials")
+
+_WITHOUT_OAUTH = "ApiKey"
+"""No registered scheme, which RFC 9110 section 11.6.1 asks for all the same. It sends nobody to an authorization server."""
 
 
 def mappers(config: GatewayConfig) -> list[ResponseMapper]:
     """Mappers for ``local_reply_config``, in front of those for denials."""
-    if config.authentication is None or config.authentication.oauth is None:
+    authentication = config.authentication
+    if authentication is None or authentication.existing is not None:
         return []
-    where = f"{base_url(config.authentication)}%METADATA(ROUTE:{MARKER_NAMESPACE}:{WHERE})%"
-    rest = f'%METADATA(ROUTE:{MARKER_NAMESPACE}:{SCOPE})%resource_metadata="{where}"'
-    needed = "Authentication is required: send an access token of an authorization server in Authorization."
+    has_keys, has_tokens = authentication.api_keys is not None, authentication.oauth is not None
+    rest = _rest(authentication)
+    challenge = f"Bearer {rest}" if has_tokens else _WITHOUT_OAUTH
+    ways = [
+        *(["an access token of an authorization server in Authorization"] if has_tokens else []),
+        *(["an API key"] if has_keys else []),
+    ]
+    needed = f"Authentication is required: send {', or '.join(ways)}."
     bad = (
         "The access token is not accepted: it is expired, not for this gateway, or not of a known authorization server."
     )
     keys = "The authorization server's keys are not there yet, so tokens can't be verified. Try again."
     return [
-        _mapper(_NOTHING, 401, needed, "authentication_required", header("www-authenticate", f"Bearer {rest}")),
-        _mapper(_NO_KEYS, 503, keys, "keys_unavailable", header("retry-after", "1")),
-        _mapper(_BAD, 401, bad, "invalid_token", header("www-authenticate", f'Bearer error="invalid_token", {rest}')),
+        _mapper(_NOTHING, 401, needed, "authentication_required", header("www-authenticate", challenge)),
+        *(
+            [
+                _mapper(_NO_KEYS, 503, keys, "keys_unavailable", header("retry-after", "1")),
+                _mapper(
+                    _BAD, 401, bad, "invalid_token", header("www-authenticate", f'Bearer error="invalid_token", {rest}')
+                ),
+            ]
+            if has_tokens
+            else []
+        ),
+        *(
+            [
+                _mapper(
+                    _BAD_KEY, 401, "The API key is not known.", "invalid_api_key", header("www-authenticate", challenge)
+                )
+            ]
+            if has_keys
+            else []
+        ),
     ]
+
+
+def _rest(authentication: Authentication) -> str:
+    where = f"{base_url(authentication)}%METADATA(ROUTE:{MARKER_NAMESPACE}:{WHERE})%"
+    return f'%METADATA(ROUTE:{MARKER_NAMESPACE}:{SCOPE})%resource_metadata="{where}"'
 
 
 def _mapper(details: str, status: int, message: str, reason: str, field: HeaderValueOption) -> ResponseMapper:

@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.config_error import ConfigError, Problem, field
 from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.contract import PRINCIPAL_NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
 from mcp_extproc.envoy._api.config_route_v3 import FilterConfig
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.message import Any
-from mcp_extproc.envoy.render.authentication import oauth
+from mcp_extproc.envoy.render.authentication import api_keys, oauth, proven
 from mcp_extproc.envoy.render.typed import any_of
 
 
 def filters(config: GatewayConfig, layout: Layout) -> list[HttpFilter]:
-    """The filters, in their order: behind those for browsers, whose preflights have no credentials, in front of all others."""
+    """The filters, in their order: behind those for browsers, whose preflights have no credentials, in front of all others.
+
+    Each method's filter runs where its own credential is brought, and refuses a wrong one, whatever else is good. Who brings
+    none is refused by one more filter. Where there is one method only, its filter does all of it.
+    """
     authentication = config.authentication
-    if authentication is None or authentication.oauth is None:
+    if authentication is None:
         return []
-    return oauth.filters(authentication, authentication.oauth, endpoints(config)[0].path, layout)
+    found: list[HttpFilter] = []
+    if authentication.api_keys is not None:
+        found += api_keys.filters(authentication, authentication.api_keys)
+    if authentication.oauth is not None:
+        found += oauth.filters(authentication, authentication.oauth, endpoints(config)[0].path, layout)
+    return [*found, *_nobody(authentication), *_to_metadata(authentication)]
+
+
+def _nobody(authentication: Authentication) -> list[HttpFilter]:
+    if authentication.is_single or authentication.existing is not None:
+        return []
+    proofs = [
+        *([api_keys.PROVEN.proves] if authentication.api_keys is not None else []),
+        *([oauth.PROVES] if authentication.oauth is not None else []),
+    ]
+    if not authentication.anonymous:
+        return [proven.nobody(proofs)]
+    # An Authorization that no method looks at is not nothing.
+    return [] if authentication.oauth is not None else [proven.nobody(proofs, [proven.present("authorization")])]
+
+
+def _to_metadata(authentication: Authentication) -> list[HttpFilter]:
+    return [proven.to_metadata([api_keys.PROVEN])] if authentication.api_keys is not None else []
+
+
+def identity_headers(config: GatewayConfig) -> list[str]:
+    """Headers in which filters say who was proven: no client may send them."""
+    authentication = config.authentication
+    return [api_keys.NAME_HEADER] if authentication is not None and authentication.api_keys is not None else []
 
 
 def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
@@ -34,7 +68,13 @@ def namespaces(config: GatewayConfig) -> list[str]:
     """Metadata namespaces of what these filters verified, or those of others."""
     if config.existing is not None:
         return list(config.existing.namespaces)
-    return [oauth.METADATA] if config.authentication is not None else []
+    authentication = config.authentication
+    if authentication is None:
+        return []
+    return [
+        *([PRINCIPAL_NAMESPACE] if authentication.api_keys is not None else []),
+        *([oauth.METADATA] if authentication.oauth is not None else []),
+    ]
 
 
 def without(config: GatewayConfig, layout: Layout) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def filters(authentication: Authentication, oauth: OAuth, path: str, layout: Lay
         rules=[RequirementRule(match=RouteMatch(prefix="/"), requires=_any_issuer(oauth))],
         strip_failure_response=True,
     )
-    if authentication.anonymous:
+    if not authentication.is_single:
         # With `allow_missing` an Authorization that is not Bearer would pass as nothing.
         tokens = brought.only_with(brought.header("authorization"), FILTER, tokens)
     policies = _policies(authentication, oauth, layout)
@@ -217,9 +217,8 @@ def _policies(authentication: Authentication, oauth: OAuth, layout: Layout) -> M
         good = ValueMatcher(string_match=StringMatcher(safe_regex=RegexMatcher(regex=allowed)))
         present = _at((_HEADER, "alg"), ValueMatcher(present_match=True))
         found[ALGORITHM] = _all(present, Principal(not_id=_at((_HEADER, "alg"), good)))
-    if authentication.anonymous:
-        verified = _at((PAYLOAD,), ValueMatcher(present_match=True))
-        found = {name: _all(verified, principal) for name, principal in found.items()}
+    if not authentication.is_single:
+        found = {name: _all(PROVES, principal) for name, principal in found.items()}
     return found
 
 
@@ -241,3 +240,7 @@ def _at(path: tuple[str, ...], value: ValueMatcher) -> Principal:
 
 def _all(*principals: Principal) -> Principal:
     return Principal(and_ids=PrincipalSet(ids=list(principals)))
+
+
+PROVES = _at((PAYLOAD,), ValueMatcher(present_match=True))
+"""Requests with a token that the filter has verified."""

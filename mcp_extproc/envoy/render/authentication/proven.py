@@ -1,0 +1,79 @@
+"""Who was proven: into metadata that clients can't write, and who is nobody is refused.
+
+A filter that is skipped cleans nothing, so what filters say in headers is taken from every request before it is routed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
+from mcp_extproc.envoy._api.config_core_v3 import TypedExtensionConfig
+from mcp_extproc.envoy._api.config_rbac_v3 import Permission, Policy, Principal, PrincipalSet, Rbac, RbacAction
+from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher
+from mcp_extproc.envoy._api.filters_http_header_to_metadata_v3 import Config as HeaderToMetadata
+from mcp_extproc.envoy._api.filters_http_header_to_metadata_v3 import ConfigKeyValuePair, ConfigRule
+from mcp_extproc.envoy._api.filters_http_rbac_v3 import Rbac as RbacFilter
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
+from mcp_extproc.envoy._api.http_early_header_mutation_header_mutation_v3 import HeaderMutation
+from mcp_extproc.envoy.render.typed import any_of, extension
+
+NOBODY = "mcp_nobody"
+"""Policy that refuses requests whose caller nobody has proven."""
+
+_TO_METADATA = "mcp_principal"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method whose filter names the caller in a header."""
+
+    header: str
+    namespace: str
+    """Of the metadata that the name goes to."""
+    key: str
+    """In it."""
+
+    @property
+    def proves(self) -> Principal:
+        """Requests whose caller it has proven."""
+        return present(self.header)
+
+
+def present(name: str) -> Principal:
+    """Requests with a header."""
+    return Principal(header=HeaderMatcher(name=name, present_match=True))
+
+
+def nobody(proofs: Sequence[Principal], of: Sequence[Principal] = ()) -> HttpFilter:
+    """Refuses who is proven in none of these ways; of these requests only, if some are given."""
+    somebody = proofs[0] if len(proofs) == 1 else Principal(or_ids=PrincipalSet(ids=list(proofs)))
+    refused = [*of, Principal(not_id=somebody)]
+    policy = Policy(
+        permissions=[Permission(any=True)],
+        principals=[refused[0] if len(refused) == 1 else Principal(and_ids=PrincipalSet(ids=refused))],
+    )
+    rules = Rbac(action=RbacAction.DENY, policies={NOBODY: policy})
+    return HttpFilter(name=NOBODY, typed_config=any_of(RbacFilter(rules=rules)))
+
+
+def to_metadata(methods: Sequence[Method]) -> HttpFilter:
+    """What is in headers, as metadata. The headers go."""
+    rules = [
+        ConfigRule(
+            header=method.header,
+            on_header_present=ConfigKeyValuePair(metadata_namespace=method.namespace, key=method.key),
+            remove=True,
+        )
+        for method in methods
+    ]
+    return HttpFilter(name=_TO_METADATA, typed_config=any_of(HeaderToMetadata(request_rules=rules)))
+
+
+def early(headers: Sequence[str]) -> list[TypedExtensionConfig]:
+    """Takes these headers from all requests, before they are routed, whatever a route says of filters."""
+    if not headers:
+        return []
+    removing = HeaderMutation(mutations=[OneMutation(remove=name) for name in headers])
+    return [extension("envoy.http.early_header_mutation.header_mutation", removing)]
