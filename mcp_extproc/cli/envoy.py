@@ -24,7 +24,6 @@ from mcp_extproc.cli.options import (
     WORKERS,
     AddressType,
 )
-from mcp_extproc.config import ConfigError
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import ExtprocTls
@@ -142,6 +141,11 @@ def _extproc_tls(
     multiple=True,
     help="The same for all routes of a virtual host.",
 )
+@click.option(
+    "--without-jwt-authn",
+    is_flag=True,
+    help="Turn jwt_authn filters of the listener off for the MCP endpoint, where authentication.oauth verifies tokens.",
+)
 @WORKERS
 @EXTPROC
 @UPSTREAMS
@@ -157,6 +161,7 @@ def envoy_attach(
     virtual_hosts: tuple[str, ...],
     pass_through: tuple[str, ...],
     pass_through_hosts: tuple[str, ...],
+    without_jwt_authn: bool,
     workers: int,
     extproc: tuple[Address, ...],
     upstreams: Address | None,
@@ -170,10 +175,13 @@ def envoy_attach(
     """
     from mcp_extproc.envoy.attach.endpoint import attach
     from mcp_extproc.envoy.attach.target import Choice
+    from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
 
     layout = meeting(workers, extproc, upstreams, batches, bridge)
-    choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts)
-    attached = attach(text_of(existing), existing.name, config_from(config, None, bridge), layout, choice)
+    choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts, without_jwt_authn)
+    read = config_from(config, None, bridge)
+    check_without_supervisor(read, str(config))
+    attached = attach(text_of(existing), existing.name, read, layout, choice)
     for warning in attached.warnings:
         warn(warning)
     with standard_output():
@@ -198,11 +206,10 @@ def envoy_fragments(
     bridge: Address | None,
 ) -> None:
     """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
-    from mcp_extproc.envoy.attach.endpoint import NOT_AUTHENTICATING
     from mcp_extproc.envoy.attach.fragments import fragments
+    from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
 
     read = config_from(config, None, bridge)
-    if read.authentication is not None and read.authentication.existing is None:
-        raise ConfigError(str(config), [NOT_AUTHENTICATING])
+    check_without_supervisor(read, str(config))
     with standard_output():
         click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge)), nl=False)

@@ -155,16 +155,108 @@ def test_what_is_printed_has_no_keys_and_says_so(tmp_path: Path) -> None:
     assert "kkk" not in printed.output
 
 
-@pytest.mark.parametrize(
-    "authentication", [{"oauth": {"issuers": [ISSUER]}}, {"api_keys": KEYS}], ids=["oauth", "keys"]
-)
-@pytest.mark.parametrize("command", ["attach", "fragments"])
-def test_a_listener_of_others_is_refused(tmp_path: Path, command: str, authentication: Any) -> None:
+def attached_to(their: list[Any], routes: list[Any], tmp_path: Path, *options: str, **authentication: Any) -> Any:
+    """What `envoy attach` makes of a listener."""
     file, theirs = tmp_path / "gateway.yaml", tmp_path / "envoy.yaml"
-    file.write_text(json.dumps({"servers": SERVERS, "authentication": authentication}))
+    keys = tmp_path / "jwks.json"
+    keys.write_text(json.dumps({"keys": [public_jwk(new_key("ES256"), "a")]}))
+    issuers = [{**ISSUER, "jwks": {"file": str(keys)}}]
+    file.write_text(json.dumps({
+        "servers": SERVERS, "listen": {"address": "0.0.0.0"},
+        "authentication": {"oauth": {"issuers": issuers}, **authentication},
+    }))  # fmt: skip
+    chain = {"filters": [{"name": "hcm", "typed_config": {
+        "@type": f"{TYPE}.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "in",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        "http_filters": [*their, {"name": "router", "typed_config": {"@type": f"{TYPE}.http.router.v3.Router"}}],
+    }}]}  # fmt: skip
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": 8080}}
+    theirs.write_text(
+        json.dumps({"static_resources": {"listeners": [{"name": "in", "address": address, "filter_chains": [chain]}]}})
+    )
+    arguments = ["attach", "--config", str(file), *options, str(theirs)]
+    done = CliRunner().invoke(cli, ["envoy", *arguments])
+    if done.exception is not None:
+        raise done.exception
+    again = CliRunner().invoke(cli, ["envoy", *arguments[:-1], "-"], input=done.stdout)
+    assert again.stdout == done.stdout, "repeating it replaces what was added"
+    found = json.loads(done.stdout)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+    return found["typed_config"]
+
+
+TYPE = "type.googleapis.com/envoy.extensions.filters"
+THEIR_JWT = {"name": "their.jwt", "typed_config": {"@type": f"{TYPE}.http.jwt_authn.v3.JwtAuthentication"}}
+ANYTHING = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+
+
+def test_on_a_listener_of_others_only_the_endpoint_has_the_filters(tmp_path: Path) -> None:
+    found = attached_to([], [ANYTHING], tmp_path, api_keys=KEYS)
+    chain = [item["name"] for item in found["http_filters"]]
+    own = ["mcp/api_key_query", "mcp/api_key_auth", "mcp/jwt_authn", "mcp/nobody", "mcp/principal"]
+    assert chain[3:8] == own
+    assert all(item["disabled"] for item in found["http_filters"] if item["name"] in own)
+    routes = found["route_config"]["virtual_hosts"][0]["routes"]
+    using = [route["name"] for route in routes if "mcp/jwt_authn" in route.get("typed_per_filter_config", {})]
+    assert using
+    assert all(name.startswith("mcp/endpoint") for name in using)
+    place = next(route for route in routes if route.get("name") == using[0])["typed_per_filter_config"]
+    assert place["mcp/api_key_auth"]["config"]["@type"].endswith(".ApiKeyAuthPerRoute")
+    assert [item["name"] for item in found["early_header_mutation_extensions"]] == ["mcp/identity"]
+
+
+def test_two_layers_of_tokens_are_refused_unless_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has a jwt_authn filter \(their.jwt\).*--without-jwt-authn"):
+        attached_to([THEIR_JWT], [ANYTHING], tmp_path)
+    routes = attached_to([THEIR_JWT], [ANYTHING], tmp_path, "--without-jwt-authn")["route_config"]["virtual_hosts"][0][
+        "routes"
+    ]
+    assert "typed_per_filter_config" not in routes[-1], "theirs goes on everywhere else"
+    for route in routes[:-1]:
+        if "direct_response" in route or route["name"].startswith("mcp/endpoint"):
+            assert route["typed_per_filter_config"]["their.jwt"]["disabled"]
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        {"path": "/.well-known/oauth-protected-resource"},
+        {"path": "/.well-known/oauth-protected-resource/mcp"},
+        {"prefix": "/.well-known"},
+        {"prefix": "/.well-known/oauth-"},
+        {"path_separated_prefix": "/.well-known"},
+        {"safe_regex": {"regex": "/[.]well-known/oauth-protected-resource/.*"}},
+    ],
+)
+def test_documents_that_are_there_already_are_refused_by_name(tmp_path: Path, match: Any) -> None:
+    taken = {"name": "theirs", "match": match, "direct_response": {"status": 200}}
+    with pytest.raises(
+        ConfigError, match=r"has a route for /\.well-known/oauth-protected-resource\S* already \(theirs\)"
+    ):
+        attached_to([], [taken, ANYTHING], tmp_path)
+
+
+def test_other_documents_are_none_of_ours(tmp_path: Path) -> None:
+    other = {"match": {"prefix": "/.well-known/acme-challenge/"}, "direct_response": {"status": 200}}
+    assert attached_to([], [other, ANYTHING], tmp_path)["route_config"]["virtual_hosts"][0]["routes"][-2] == other
+
+
+@pytest.mark.parametrize("command", ["attach", "fragments"])
+def test_nobody_finds_keys_for_a_listener_of_others(tmp_path: Path, command: str) -> None:
+    file, theirs = tmp_path / "gateway.yaml", tmp_path / "envoy.yaml"
+    file.write_text(json.dumps({"servers": SERVERS, "authentication": {"oauth": {"issuers": [ISSUER]}}}))
     theirs.write_text("static_resources: {}")
     arguments = [command, "--config", str(file), *([str(theirs)] if command == "attach" else [])]
-    assert "Authenticate with your own filters" in refusal(*arguments)
+    assert "issuers[0].jwks: required" in refusal(*arguments)
+
+
+def test_fragments_have_all_parts(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    oauth = {"issuers": [{**ISSUER, "jwks": {"uri": "https://idp.example/jwks"}}]}
+    file.write_text(json.dumps({"servers": SERVERS, "authentication": {"oauth": oauth, "api_keys": KEYS}}))
+    printed = CliRunner().invoke(cli, ["envoy", "fragments", "--config", str(file)])
+    assert printed.exit_code == 0, printed.output
+    for part in ("well_known_routes:", "early_header_mutation_extensions:", "mcp/nobody", "mcp_issuer/0"):
+        assert part in printed.stdout
 
 
 def test_a_listener_of_others_has_authenticated_the_caller(tmp_path: Path) -> None:

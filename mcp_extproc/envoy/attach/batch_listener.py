@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 
-from mcp_extproc.envoy.attach.fields import Object, get, object_at, objects, plain, put, take
-from mcp_extproc.envoy.attach.parts import is_ours
+from mcp_extproc.envoy.attach.fields import Object, extend, get, object_at, objects, plain, put, take
+from mcp_extproc.envoy.attach.parts import EARLY, is_ours
 from mcp_extproc.envoy.attach.target import Target
 from mcp_extproc.envoy.layout import BATCHES_LISTENER, Layout
 from mcp_extproc.envoy.render.typed import envoy_address
@@ -39,6 +39,7 @@ def batches_listener(target: Target, hosts: list[Object], layout: Layout) -> Obj
 
 def _trust_the_worker(manager: Object) -> None:
     """Messages carry the headers that Envoy derived from the client's own."""
+    ours = [item for item in objects(manager, "early_header_mutation_extensions") if get(item, "name") == EARLY]
     take(
         manager,
         "codec_type",
@@ -46,6 +47,7 @@ def _trust_the_worker(manager: Object) -> None:
         "set_current_client_cert_details",
         "early_header_mutation_extensions",
     )
+    extend(manager, "early_header_mutation_extensions", ours)
     put(manager, "forward_client_cert_details", "ALWAYS_FORWARD_ONLY")
     # The client's address is the last in x-forwarded-for, added when the batch arrived.
     put(manager, "use_remote_address", False)

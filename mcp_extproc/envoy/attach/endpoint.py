@@ -14,16 +14,30 @@ from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.envoy.attach import document, pass_through
 from mcp_extproc.envoy.attach.batch_listener import batches_listener
 from mcp_extproc.envoy.attach.fields import CannotAttach, Object, extend, get, object_at, objects, put, take, words
-from mcp_extproc.envoy.attach.filter_order import Places, places
-from mcp_extproc.envoy.attach.parts import Pieces, is_ours, pieces, worker_cluster
-from mcp_extproc.envoy.attach.target import Choice, Target, check_routes, choose_manager, managers, virtual_hosts
+from mcp_extproc.envoy.attach.filter_order import AUTHENTICATION, Places, filter_name, kinds, places
+from mcp_extproc.envoy.attach.parts import EARLY, Pieces, is_ours, pieces, worker_cluster
+from mcp_extproc.envoy.attach.target import (
+    Choice,
+    Target,
+    check_routes,
+    check_well_known,
+    choose_manager,
+    managers,
+    virtual_hosts,
+)
 from mcp_extproc.envoy.attach.warnings import cautions
 from mcp_extproc.envoy.layout import MARKER_NAMESPACE, PRIVATE_LISTENERS, Layout
 from mcp_extproc.envoy.render.rate_limits import STAGE
 
-NOT_AUTHENTICATING = (
-    "authentication: filters that authenticate are not added to a listener that others own. Authenticate with your own filters"
-    " in front of the gateway's, and say in authentication.existing what they verify"
+_TWO_LAYERS = (
+    "the listener has a jwt_authn filter ({}), and authentication.oauth would add another one, with the same metadata: it"
+    " would not be clear which of them has verified a token. Leave authentication.oauth out and say in authentication.existing"
+    " what yours verifies, or turn yours off for the MCP endpoint with --without-jwt-authn"
+)
+
+_KEYS_TO_ADD = (
+    "authentication.api_keys: what is printed has no keys, and refuses all. Add `credentials: [{key: KEY, client: NAME}]` to"
+    " the config of mcp/api_key_auth in typed_per_filter_config of the routes mcp/endpoint…, of both listeners"
 )
 
 
@@ -66,8 +80,6 @@ def _attach(bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Ch
             "the gateway's configuration has no servers, so there is no endpoint to add: select the routes whose requests"
             " are to be inspected with --pass-through"
         )
-    if config.authentication is not None and config.authentication.existing is None:
-        raise CannotAttach(NOT_AUTHENTICATING)
     target = choose_manager(bootstrap, choice)
     theirs = list(objects(target.manager, "http_filters"))
     where = places(theirs, config.more_namespaces)
@@ -88,6 +100,10 @@ def _add_endpoint(
     theirs = list(objects(target.manager, "http_filters"))
     judges_first = config.judges_first or (where.has_policies and config.envoy.policies == "all")
     parts = pieces(config, layout, judges_first=judges_first)
+    for host in hosts:
+        for route in parts.documents:
+            check_well_known(host, route["match"]["path"])
+    _turn_off(parts, theirs, _verifies_tokens(config), choice)
     resources = object_at(bootstrap, "static_resources")
     _check_free("cluster", objects(resources, "clusters"), parts.clusters)
     found = cautions(target, hosts, theirs, where, config)
@@ -96,7 +112,30 @@ def _add_endpoint(
     extend(resources, "listeners", parts.listeners)
     if found.batches_pass:
         extend(resources, "listeners", [batches_listener(target, hosts, layout)])
-    return found.sentences
+    has_keys = config.authentication is not None and config.authentication.api_keys is not None
+    return [*found.sentences, *([_KEYS_TO_ADD] if has_keys else [])]
+
+
+def _verifies_tokens(config: GatewayConfig) -> bool:
+    return config.authentication is not None and config.authentication.oauth is not None
+
+
+def _turn_off(parts: Pieces, theirs: list[Object], verifies_tokens: bool, choice: Choice) -> None:
+    """Have filters that authenticate leave alone what is not for them: nobody has a token who asks where to get one.
+
+    Raises:
+        CannotAttach: tokens would be verified twice.
+    """
+    tokens = [filter_name(item) for item in theirs if "jwt_authn" in kinds(item)]
+    if tokens and verifies_tokens and not choice.without_jwt_authn:
+        raise CannotAttach(_TWO_LAYERS.format(", ".join(tokens)))
+    authenticating = [filter_name(item) for item in theirs if AUTHENTICATION & kinds(item)]
+    off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    for route in parts.documents:
+        route.setdefault("typed_per_filter_config", {}).update({name: dict(off) for name in authenticating})
+    if choice.without_jwt_authn:
+        for route in parts.routes:
+            route.setdefault("typed_per_filter_config", {}).update({name: dict(off) for name in tokens})
 
 
 def _add_pass_through(
@@ -120,8 +159,9 @@ def _add_to_manager(target: Target, hosts: list[Object], parts: Pieces, where: P
     extend(target.manager, "http_filters", parts.filters, at=where.first)
     extend(target.manager, "http_filters", parts.first_filters, at=0)
     for host in hosts:
-        extend(host, "routes", parts.routes, at=0)
+        extend(host, "routes", [*parts.documents, *parts.routes], at=0)
         extend(host, "rate_limits", parts.rate_limits)
+    extend(target.manager, "early_header_mutation_extensions", parts.early)
     _add_mappers(target.manager, parts.mappers)
 
 
@@ -160,6 +200,7 @@ def _detach(bootstrap: Object) -> None:
 def _detach_manager(manager: Object) -> None:
     pass_through.disable(manager)
     _keep(manager, "http_filters", lambda item: not is_ours(item))
+    _keep(manager, "early_header_mutation_extensions", lambda item: get(item, "name") != EARLY)
     for host in objects(object_at(manager, "route_config"), "virtual_hosts"):
         _keep(host, "routes", lambda route: not is_ours(route))
         _keep(host, "rate_limits", lambda item: not _is_our_limit(item))

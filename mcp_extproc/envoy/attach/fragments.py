@@ -31,6 +31,11 @@ _PLACES = {
         "# router, and of filters directly before it, such as credential_injector or dynamic_forward_proxy."
     ),
     "routes": "routes of the virtual host that serves the endpoint, also where they come by RDS: in front of all others.",
+    "well_known_routes": (
+        "routes of the same virtual host, in front of all others: what clients are told about authentication. Turn off\n"
+        "# filters of yours that authenticate on these routes, by typed_per_filter_config."
+    ),
+    "early_header_mutation_extensions": "early_header_mutation_extensions of the HTTP connection manager.",
     "rate_limits": "rate_limits of the same virtual host.",
     "local_reply_mappers": "local_reply_config.mappers of the HTTP connection manager: in front of all others.",
     "pass_through_http_filters": (
@@ -68,6 +73,8 @@ def _endpoint(config: GatewayConfig, layout: Layout) -> dict[str, Any]:
         "http_filters": parts.filters,
         "last_http_filters": parts.last_filters,
         "routes": parts.routes,
+        "well_known_routes": parts.documents,
+        "early_header_mutation_extensions": parts.early,
         "rate_limits": parts.rate_limits,
         "local_reply_mappers": parts.mappers,
         "clusters": parts.clusters,
@@ -83,6 +90,7 @@ def _batches(parts: Pieces, layout: Layout) -> Object:
         "route_config": {"name": BATCHES_LISTENER},
         "http_filters": [*parts.first_filters, *parts.filters, *parts.last_filters, router],
         "local_reply_config": {"mappers": parts.mappers},
+        **({"early_header_mutation_extensions": parts.early} if parts.early else {}),
     }
     network_filter: Object = {"name": "envoy.filters.network.http_connection_manager"}
     return batches_listener(Target({}, {}, network_filter, manager), [host], layout)

@@ -22,12 +22,16 @@ from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import Ht
 from mcp_extproc.envoy.attach.fields import Object, get, plain
 from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN, Layout
 from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, routes
+from mcp_extproc.envoy.render.authentication import api_keys, documents, proven
+from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.clusters import clusters, extproc_cluster
 from mcp_extproc.envoy.render.listeners import client_filters, own_listeners
 from mcp_extproc.envoy.render.typed import any_of, header
 
 _FILTER_CONFIG = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+EARLY = f"{OWN}identity"
+"""Name of an extension of a listener."""
 _GENERAL = ("envoy.filters.http.", "mcp_")
 
 
@@ -44,6 +48,10 @@ class Pieces:
     """HTTP filters behind policies; none unless policies apply to each request before it is processed."""
     routes: list[Object]
     """First routes of the virtual host."""
+    documents: list[Object]
+    """Routes in front of these: what clients are told about authentication, which has no filter."""
+    early: list[Object]
+    """``early_header_mutation_extensions``: they take headers that filters of ours write."""
     rate_limits: list[Object]
     """Rate limits of the virtual host. Their stage is reserved."""
     mappers: list[Object]
@@ -80,6 +88,8 @@ def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Piec
             *(_no_upgrades(endpoint, marker["name"]) for endpoint in endpoints(config)),
             *_routes(config, names, marker["name"], judges_first),
         ],
+        documents=[_without_empty(plain(route)) for route in documents.routes(config, layout, [])],
+        early=[{**plain(item), "name": EARLY} for item in proven.early(authentication.identity_headers(config))],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],
         clusters=[_cluster(plain(item)) for item in clusters(config, layout)],
@@ -118,7 +128,8 @@ def _marker() -> HttpFilter:
 def _routes(config: GatewayConfig, names: dict[str, str], marker: str, judges_first: bool) -> list[Object]:
     of_endpoints = routes.endpoint_routes(config)
     rendered = policies.through(config, of_endpoints, judges_first=judges_first)
-    everywhere = {name: plain(item) for name, item in policies.for_the_endpoint(config).items()}
+    for_all = {**policies.for_the_endpoint(config), **api_keys.on_virtual_host(config.authentication)}
+    everywhere = {name: plain(item) for name, item in for_all.items()}
     all_routes = [plain(route) for route in rendered]
     for route in all_routes:
         configs = {**everywhere, **route.pop("typed_per_filter_config", {})}

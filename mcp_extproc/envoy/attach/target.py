@@ -25,6 +25,8 @@ class Choice:
     """Routes to inspect: by name, or by the path or prefix that they match."""
     pass_through_hosts: tuple[str, ...] = ()
     """Virtual hosts to inspect."""
+    without_jwt_authn: bool = False
+    """Whether the listener's own jwt_authn is turned off for the endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,24 @@ def check_routes(host: Object, path: str) -> None:
             raise CannotAttach(
                 f"virtual host {_name(host)} has a route for {path} already{f' ({name})' if name else ''}:"
                 " remove it, or set listen.path in the gateway's configuration to another path"
+            )
+
+
+def check_well_known(host: Object, path: str) -> None:
+    """Check that nobody else serves a document.
+
+    Raises:
+        CannotAttach: a route was made for it.
+    """
+    for route in objects(host, "routes"):
+        match = object_at(route, "match")
+        prefix = str(get(match, "prefix") or get(match, "path_separated_prefix") or "")
+        if _is_for(match, path) or (prefix.startswith("/.well-known") and path.startswith(prefix)):
+            name = get(route, "name")
+            raise CannotAttach(
+                f"virtual host {_name(host)} has a route for {path} already{f' ({name})' if name else ''}, where clients look"
+                " for the metadata of the MCP endpoint (RFC 9728): remove it, give the endpoint a virtual host of its own, or"
+                " authenticate with your own filters and authentication.existing"
             )
 
 
