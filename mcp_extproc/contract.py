@@ -77,6 +77,12 @@ PRINCIPAL_NAMESPACE: Final = "mcp_principal"
 KEY_NAME: Final = "api_key"
 """In :data:`PRINCIPAL_NAMESPACE`: the name of an API key."""
 
+CERTIFICATE: Final = "certificate"
+"""In :data:`PRINCIPAL_NAMESPACE`: what a client's certificate says of it."""
+
+CERTIFICATE_HEADER: Final = "x-mcp-certificate-name"
+"""The same as a header. The messages of a batch have it, as they come without a certificate; clients can't write it."""
+
 MARKER_NAMESPACE: Final = "mcp_extproc"
 """Dynamic metadata by which local replies are distinguished. Internal: not for policies."""
 

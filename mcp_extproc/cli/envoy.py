@@ -24,6 +24,7 @@ from mcp_extproc.cli.options import (
     WORKERS,
     AddressType,
 )
+from mcp_extproc.config import ConfigError
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import ExtprocTls
@@ -206,10 +207,13 @@ def envoy_fragments(
     bridge: Address | None,
 ) -> None:
     """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
+    from mcp_extproc.envoy.attach.endpoint import NO_CERTIFICATES
     from mcp_extproc.envoy.attach.fragments import fragments
     from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
 
     read = config_from(config, None, bridge)
     check_without_supervisor(read, str(config))
+    if read.authentication is not None and read.authentication.mtls is not None:
+        raise ConfigError(str(config), [NO_CERTIFICATES])
     with standard_output():
         click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge)), nl=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -266,6 +266,18 @@ class ApiKeys(Model):
         return any(source.header == "authorization" for source in self.sources)
 
 
+class Mtls(Model):
+    """Client certificates (mutual TLS), on the gateway's own listener. A certificate of another authority ends the handshake;
+    clients without one need another method."""
+
+    ca: str = Field(min_length=1)
+    """File of PEM CA certificates: the authorities of clients' certificates. Requires `listen.tls`."""
+
+    principal: Literal["san_uri", "san_dns", "san_email", "subject"] = "san_uri"
+    """What of a certificate says who the caller is: its subject alternative name of a kind, of which it must have exactly one,
+    without a comma; or its subject (RFC 2253)."""
+
+
 def _path(value: tuple[str, ...]) -> tuple[str, ...]:
     if value and (len(value) < 2 or "" in value):
         raise ValueError(
@@ -318,6 +330,9 @@ class Authentication(Model):
     api_keys: ApiKeys | None = None
     """API keys."""
 
+    mtls: Mtls | None = None
+    """Client certificates."""
+
     existing: Existing | None = None
     """Filters of your own have authenticated the caller."""
 
@@ -330,9 +345,9 @@ class Authentication(Model):
 
     @model_validator(mode="after")
     def _complete(self) -> Authentication:
-        ours = [name for name in ("oauth", "api_keys") if getattr(self, name) is not None]
+        ours = [name for name in ("oauth", "api_keys", "mtls") if getattr(self, name) is not None]
         if not ours and self.existing is None:
-            raise ValueError("name a method: oauth, api_keys or existing")
+            raise ValueError("name a method: oauth, api_keys, mtls or existing")
         if ours and self.existing is not None:
             raise PlacedError(
                 ("existing",), f"it is not clear who a caller is with {ours[0]}, too: leave one of them out"
@@ -349,8 +364,8 @@ class Authentication(Model):
 
     @property
     def is_single(self) -> bool:
-        """Whether one method has to prove each caller: then its filter refuses all others by itself."""
-        return not self.anonymous and (self.oauth is None or self.api_keys is None)
+        """Whether one method has to prove each caller whose filter refuses all others by itself."""
+        return not self.anonymous and self.mtls is None and (self.oauth is None or self.api_keys is None)
 
     def resource(self, path: str) -> str | None:
         """The URL of the endpoint at a path as clients know it; ``None`` for the one that they use."""

@@ -772,6 +772,19 @@ class GatewayConfig(Model):
         return self
 
     @model_validator(mode="after")
+    def _certificates_come_by_tls(self) -> GatewayConfig:
+        if self.authentication is None or self.authentication.mtls is None:
+            return self
+        if self.listen.tls is None:
+            raise PlacedError(("authentication", "mtls"), "requires listen.tls: certificates come with the handshake")
+        if self.listen.tls.client_ca is not None:
+            raise PlacedError(
+                ("listen", "tls", "client_ca"),
+                "authentication.mtls.ca says which certificates are accepted: leave one of them out",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_jwt_filter(self) -> GatewayConfig:
         if self.authentication is not None and self.envoy.principal is not None:
             raise PlacedError(

@@ -26,6 +26,8 @@ def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
     for index, one in enumerate(oauth.issuers if oauth is not None else ()):
         if one.jwks is not None and one.jwks.file is not None:
             yield field(["authentication", "oauth", "issuers", index, "jwks", "file"]), Path(one.jwks.file)
+    if config.authentication is not None and config.authentication.mtls is not None:
+        yield field(["authentication", "mtls", "ca"]), Path(config.authentication.mtls.ca)
     api_keys = config.authentication.api_keys if config.authentication is not None else None
     if api_keys is not None:
         yield field(["authentication", "api_keys", "file"]), Path(api_keys.file)

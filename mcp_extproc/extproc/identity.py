@@ -9,16 +9,17 @@ from google.protobuf import struct_pb2
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Existing
-from mcp_extproc.contract import KEY_NAME, PRINCIPAL_NAMESPACE
+from mcp_extproc.contract import CERTIFICATE, KEY_NAME, PRINCIPAL_NAMESPACE
 from mcp_extproc.extproc import messages
-from mcp_extproc.gateway.principal import ANONYMOUS, Principal, of_claims, scopes_of
+from mcp_extproc.gateway.principal import ANONYMOUS, BY_CERTIFICATE, Principal, of_claims, scopes_of
 
 _JWT_AUTHN: Final = ("envoy.filters.http.jwt_authn", "payload")
 """Where Envoy's filter for access tokens puts what it verified."""
 
 _KEY: Final = "key"
 _KEYS: Final = "api_keys"
-"""How a key is proven, and who vouches for it: no issuer of tokens is called so, as they are URLs."""
+_MTLS: Final = "mtls"
+"""How a key is proven, and who vouches for keys and certificates: no issuer of tokens is called so, as they are URLs."""
 
 _MAX_KNOWN = 4096
 _MAX_KNOWN_BYTES = 8 * MIB
@@ -33,6 +34,7 @@ class Identification:
 
     def __init__(self, config: GatewayConfig) -> None:
         authentication = config.authentication
+        self._mtls = authentication.mtls if authentication is not None else None
         self._has_keys = authentication is not None and authentication.api_keys is not None
         self._oauth = authentication.oauth if authentication is not None else None
         self._issuers = {one.issuer for one in self._oauth.issuers} if self._oauth is not None else set()
@@ -42,7 +44,7 @@ class Identification:
     @property
     def reads(self) -> bool:
         """Whether there is anything to look for."""
-        return self._has_keys or self._oauth is not None or self._existing is not None
+        return self._has_keys or self._mtls is not None or self._oauth is not None or self._existing is not None
 
     def of(self, raw: bytes) -> Principal:
         """Who sent the request about which filters wrote this. The same value for the same content.
@@ -61,14 +63,23 @@ class Identification:
         return principal
 
     def _read(self, metadata: Any) -> Principal:
-        """Where several are proven, a key counts before a token."""
+        """Where several are proven, a key counts before a token, and that before a certificate."""
         if self._existing is not None:
             return _existing(metadata, self._existing)
-        return next((one for one in (self._by_key(metadata), self._by_token(metadata)) if one != ANONYMOUS), ANONYMOUS)
+        ways = (self._by_key, self._by_token, self._by_certificate)
+        return next((one for way in ways if (one := way(metadata)) != ANONYMOUS), ANONYMOUS)
 
     def _by_key(self, metadata: Any) -> Principal:
         name = _at(metadata, (PRINCIPAL_NAMESPACE, KEY_NAME)) if self._has_keys else None
         return Principal(_KEY, _KEYS, name) if isinstance(name, str) and name else ANONYMOUS
+
+    def _by_certificate(self, metadata: Any) -> Principal:
+        name = _at(metadata, (PRINCIPAL_NAMESPACE, CERTIFICATE)) if self._mtls is not None else None
+        if self._mtls is None or not isinstance(name, str) or name in ("", "-"):
+            return ANONYMOUS
+        # Several names are joined by commas.
+        several = "," in name and self._mtls.principal != "subject"
+        return ANONYMOUS if several else Principal(BY_CERTIFICATE, _MTLS, name)
 
     def _by_token(self, metadata: Any) -> Principal:
         claims = _at(metadata, _JWT_AUTHN) if self._oauth is not None else None

@@ -11,6 +11,9 @@ from typing import Any, Final
 MAX_SHOWN: Final = 256
 """Characters of a subject in metadata and logs. OpenID Connect allows 255 (Core 1.0 section 2)."""
 
+BY_CERTIFICATE: Final = "certificate"
+""":attr:`Principal.proven` of who has a client certificate."""
+
 Claims = Mapping[str, Any]
 
 
@@ -20,7 +23,7 @@ class Principal:
     from request to request: a session outlives a token, and follows the scopes of the next one."""
 
     proven: str
-    """How: ``token``, ``key``, or ``existing`` by filters that are not the gateway's. Empty for nobody."""
+    """How: ``token``, ``key``, ``certificate``, or ``existing`` by filters that are not the gateway's. Empty for nobody."""
     issuer: str
     """Who vouches for it; empty where nobody is named."""
     subject: str

@@ -249,6 +249,32 @@ def test_nobody_finds_keys_for_a_listener_of_others(tmp_path: Path, command: str
     assert "issuers[0].jwks: required" in refusal(*arguments)
 
 
+@pytest.mark.parametrize("command", ["attach", "fragments"])
+def test_certificates_are_the_business_of_whose_listener_it_is(tmp_path: Path, command: str) -> None:
+    file, theirs = tmp_path / "gateway.yaml", tmp_path / "envoy.yaml"
+    tls = {"certificate": "server.pem", "key": "server.key"}
+    authentication = {"mtls": {"ca": "clients.pem"}}
+    file.write_text(json.dumps({"servers": SERVERS, "listen": {"tls": tls}, "authentication": authentication}))
+    theirs.write_text("static_resources: {}")
+    arguments = [command, "--config", str(file), *([str(theirs)] if command == "attach" else [])]
+    assert "authentication.mtls: the TLS of a listener that others own" in refusal(*arguments)
+
+
+def test_messages_of_batches_come_without_a_certificate(tmp_path: Path) -> None:
+    """A worker says whose the batch is, at a listener that clients can't reach; from clients the header is taken."""
+    sections: dict[str, Any] = {
+        "authentication": {"mtls": {"ca": "clients.pem"}},
+        "listen": {"tls": {"certificate": "server.pem", "key": "server.key"}},
+    }
+    found = {}
+    for listener in ("mcp", "mcp_batches"):
+        chain = manager(Layout.in_directory(tmp_path), listener, **sections)
+        [early] = chain["earlyHeaderMutationExtensions"]
+        removed = {item["remove"] for item in early["typedConfig"]["mutations"]}
+        found[listener] = "mcp_certificate" in names(chain), "x-mcp-certificate-name" in removed
+    assert found == {"mcp": (True, True), "mcp_batches": (False, False)}
+
+
 def test_fragments_have_all_parts(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     oauth = {"issuers": [{**ISSUER, "jwks": {"uri": "https://idp.example/jwks"}}]}

@@ -45,10 +45,10 @@ class Authority:
         """The file of its key."""
         return self._directory / f"{name}.key"
 
-    def issue(self, name: str) -> None:
-        """Write a certificate and its key, in place of any before."""
+    def issue(self, name: str, *names: x509.GeneralName) -> None:
+        """Write a certificate with these further names, and its key, in place of any before."""
         key = ec.generate_private_key(ec.SECP256R1())
-        self._write(name, key, self._certificate(name, key, authority=False))
+        self._write(name, key, self._certificate(name, key, *names, authority=False))
 
     def server_files(self, *, asks: bool = True) -> TlsFiles:
         """Of a server that asks its clients for a certificate of this authority, or not."""
@@ -58,10 +58,10 @@ class Authority:
         """The same, read."""
         return Certificates(self.server_files(asks=asks))
 
-    def client(self, alpn: list[str]) -> ssl.SSLContext:
+    def client(self, alpn: list[str], name: str = "client") -> ssl.SSLContext:
         """Has a certificate."""
         context = ssl.create_default_context(cafile=self.ca)
-        context.load_cert_chain(self.certificate("client"), self.key("client"))
+        context.load_cert_chain(self.certificate(name), self.key(name))
         if alpn:
             context.set_alpn_protocols(alpn)
         return context
@@ -70,7 +70,9 @@ class Authority:
         """The authority, the client's key and its certificate, in PEM."""
         return self.ca.read_bytes(), self.key("client").read_bytes(), self.certificate("client").read_bytes()
 
-    def _certificate(self, name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> x509.Certificate:
+    def _certificate(
+        self, name: str, key: ec.EllipticCurvePrivateKey, *names: x509.GeneralName, authority: bool
+    ) -> x509.Certificate:
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         builder = (
             x509.CertificateBuilder()
@@ -82,7 +84,7 @@ class Authority:
             .not_valid_after(_NOW + dt.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *names]), critical=False
             )
             # RFC 5280, sections 4.2.1.1 to 4.2.1.3: Python 3.13 takes no authority or certificate without them.
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

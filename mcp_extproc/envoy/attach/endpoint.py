@@ -35,6 +35,11 @@ _TWO_LAYERS = (
     " what yours verifies, or turn yours off for the MCP endpoint with --without-jwt-authn"
 )
 
+NO_CERTIFICATES = (
+    "authentication.mtls: the TLS of a listener that others own is theirs. Take the names in its certificates as"
+    " authentication.existing, from metadata that a filter of yours writes"
+)
+
 _KEYS_TO_ADD = (
     "authentication.api_keys: what is printed has no keys, and refuses all. Add `credentials: [{key: KEY, client: NAME}]` to"
     " the config of mcp/api_key_auth in typed_per_filter_config of the routes mcp/endpoint…, of both listeners"
@@ -80,6 +85,8 @@ def _attach(bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Ch
             "the gateway's configuration has no servers, so there is no endpoint to add: select the routes whose requests"
             " are to be inspected with --pass-through"
         )
+    if config.authentication is not None and config.authentication.mtls is not None:
+        raise CannotAttach(NO_CERTIFICATES)
     target = choose_manager(bootstrap, choice)
     theirs = list(objects(target.manager, "http_filters"))
     where = places(theirs, config.more_namespaces)

@@ -78,8 +78,8 @@ def limit_requests(manager: HttpConnectionManager, limits: ListenLimits) -> None
     manager.common_http_protocol_options = options
 
 
-def secure(listener: Listener, tls: ListenTls | None, limits: ListenLimits) -> None:
-    """TLS and per-connection limits."""
+def secure(listener: Listener, tls: ListenTls | None, limits: ListenLimits, *, accepted: str | None) -> None:
+    """TLS and per-connection limits. ``accepted``: file of authorities whose certificates clients may have, but need not."""
     listener.per_connection_buffer_limit_bytes = limits.per_connection_buffer_limit_bytes
     # Also for clients that are there and take nothing: their window stays shut (tcp(7), TCP_USER_TIMEOUT).
     listener.socket_options = [
@@ -95,17 +95,17 @@ def secure(listener: Listener, tls: ListenTls | None, limits: ListenLimits) -> N
         for chain in listener.filter_chains:
             chain.transport_socket_connect_timeout = seconds(limits.request_headers_timeout)
             chain.transport_socket = TransportSocket(
-                name="envoy.transport_sockets.tls", typed_config=any_of(_context(tls))
+                name="envoy.transport_sockets.tls", typed_config=any_of(_context(tls, accepted))
             )
 
 
-def _context(tls: ListenTls) -> DownstreamTlsContext:
+def _context(tls: ListenTls, accepted: str | None) -> DownstreamTlsContext:
     certificate = TlsCertificate(
         certificate_chain=DataSource(filename=tls.certificate), private_key=DataSource(filename=tls.key)
     )
     trusted = None
-    if tls.client_ca is not None:
-        trusted = CertificateValidationContext(trusted_ca=DataSource(filename=tls.client_ca))
+    if (authorities := tls.client_ca or accepted) is not None:
+        trusted = CertificateValidationContext(trusted_ca=DataSource(filename=authorities))
     return DownstreamTlsContext(
         require_client_certificate=True if tls.client_ca is not None else None,
         common_tls_context=CommonTlsContext(

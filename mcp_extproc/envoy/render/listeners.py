@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import CERTIFICATE_HEADER
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_core_v3 import (
     Http1ProtocolOptions,
@@ -44,8 +45,8 @@ from mcp_extproc.envoy.render import (
 )
 from mcp_extproc.envoy.render.access_log import access_log
 from mcp_extproc.envoy.render.arrangements import EXT_PROC
+from mcp_extproc.envoy.render.authentication import certificates, proven
 from mcp_extproc.envoy.render.authentication import filters as authentication
-from mcp_extproc.envoy.render.authentication import proven
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header
 
 _LONGER = 64 * 1024
@@ -105,13 +106,18 @@ def _clients(config: GatewayConfig, layout: Layout) -> Listener:
     manager = _for_clients(config, layout, LISTENER)
     downstream.limit_requests(manager, config.listen.limits)
     listener = _listener(LISTENER, address, manager)
-    downstream.secure(listener, config.listen.tls, config.listen.limits)
+    mtls = config.authentication.mtls if config.authentication is not None else None
+    downstream.secure(listener, config.listen.tls, config.listen.limits, accepted=None if mtls is None else mtls.ca)
     return listener
 
 
 def _batches(config: GatewayConfig, layout: Layout) -> Listener:
     # The same filters as for clients, so that each message of a batch passes the same policies as a single message.
     manager = _for_clients(config, layout, BATCHES_LISTENER)
+    # Workers have no certificate. They say what the batch's was, where clients can't: at this listener.
+    manager.http_filters = [item for item in manager.http_filters if item.name != certificates.FILTER]
+    told = [name for name in authentication.identity_headers(config) if name != CERTIFICATE_HEADER]
+    manager.early_header_mutation_extensions = proven.early(told)
     if config.has_policies:
         # The client's address is the last in x-forwarded-for, from its original request.
         manager.use_remote_address = False

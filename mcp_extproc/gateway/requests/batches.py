@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
+from mcp_extproc.contract import CERTIFICATE_HEADER, MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.decision import Decision, FanOut, Reply, in_one_slice
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import NO_ROOM, Answered, BatchLeg, Failed, Outcome
+from mcp_extproc.gateway.principal import BY_CERTIFICATE
 from mcp_extproc.gateway.request import Headers, RequestHead, context_of
 from mcp_extproc.mcp import envelope, errors, jsontext, methods
 from mcp_extproc.mcp.envelope import Message, Request, Response
@@ -154,4 +155,12 @@ def _headers(head: RequestHead) -> Headers:
         except UnicodeDecodeError:
             # The client for sub-requests writes text, which it encodes as UTF-8.
             raise refusals.batch(f"its header {name} is not UTF-8") from None
-    return copied
+    return (*copied, *_certificate(head))
+
+
+def _certificate(head: RequestHead) -> Headers:
+    """What the client's certificate says, which none of the requests that are sent for it has."""
+    if head.principal.proven != BY_CERTIFICATE:
+        return ()
+    # Like the other headers, whose bytes are characters here.
+    return ((CERTIFICATE_HEADER, head.principal.subject.encode().decode("latin-1")),)

@@ -75,7 +75,7 @@ def test_what_is_wrong_is_said(oauth: dict[str, Any], problem: str) -> None:
     assert problem in error_of(text(**oauth))
 
 
-@pytest.mark.parametrize("method", ["mtls", "external"])
+@pytest.mark.parametrize("method", ["external"])
 def test_a_method_that_is_not_there_is_refused(method: str) -> None:
     assert "unknown key" in error_of(whole({"oauth": {"issuers": [ISSUER]}, method: {}}))
 
@@ -193,3 +193,30 @@ def test_methods_beside_each_other() -> None:
 def test_a_file_of_keys_that_is_not_there(tmp_path: Path) -> None:
     [problem] = missing_files(config(whole({"api_keys": {"file": str(tmp_path / "keys.yaml")}})))
     assert problem.path == "authentication.api_keys.file"
+
+
+# -- Certificates -------------------------------------------------------------------------------------------------------
+
+TLS = {"certificate": "server.pem", "key": "server.key"}
+
+
+def test_certificates_come_by_tls() -> None:
+    mtls = {"mtls": {"ca": "clients.pem"}}
+    assert "authentication.mtls: requires listen.tls" in error_of(whole(mtls))
+    both = {"tls": {**TLS, "client_ca": "other.pem"}}
+    assert "listen.tls.client_ca: authentication.mtls.ca says" in error_of(whole(mtls, listen=both))
+    authentication = config(whole(mtls, listen={"tls": TLS})).authentication
+    assert authentication is not None
+    assert authentication.mtls is not None
+    assert authentication.mtls.principal == "san_uri"
+    assert not authentication.is_single, "its filter refuses nobody"
+
+
+@pytest.mark.parametrize("mtls", [{}, {"ca": ""}, {"ca": "a", "principal": "san"}, {"ca": "a", "crl": "b"}])
+def test_certificates_that_are_refused(mtls: Any) -> None:
+    assert "authentication.mtls" in error_of(whole({"mtls": mtls}, listen={"tls": TLS}))
+
+
+def test_a_file_of_authorities_that_is_not_there(tmp_path: Path) -> None:
+    found = missing_files(config(whole({"mtls": {"ca": str(tmp_path / "ca.pem")}}, listen={"tls": TLS})))
+    assert "authentication.mtls.ca" in [problem.path for problem in found]

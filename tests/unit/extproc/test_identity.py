@@ -129,3 +129,26 @@ def test_a_key_counts_before_a_token() -> None:
         assert both.of(message({"mcp_principal": nothing})) == ANONYMOUS
     without_keys = identification(authentication=OAUTH)
     assert without_keys.of(message(by_key)) == ANONYMOUS
+
+
+@pytest.mark.parametrize(
+    ("principal", "name", "subject"),
+    [
+        ("san_uri", "spiffe://a/b", "spiffe://a/b"),
+        ("san_uri", "a,b", None),
+        ("san_uri", "-", None),
+        ("san_uri", "", None),
+        ("subject", "CN=a,O=b", "CN=a,O=b"),
+        ("subject", "-", None),
+    ],
+)
+def test_a_certificate_names_one(principal: str, name: str, subject: str | None) -> None:
+    """Several names are joined by commas. A token counts before it."""
+    tls = {"certificate": "server.pem", "key": "server.key"}
+    mtls = {"ca": "clients.pem", "principal": principal}
+    who = identification(authentication={**OAUTH, "mtls": mtls}, listen={"tls": tls})
+    by_certificate = {"mcp_principal": {"certificate": name}}
+    found = who.of(message(by_certificate))
+    assert found == (ANONYMOUS if subject is None else Principal("certificate", "mtls", subject))
+    assert who.of(message({**by_certificate, JWT: {"payload": CLAIMS}})) == ALICE
+    assert identification(authentication=OAUTH).of(message(by_certificate)) == ANONYMOUS

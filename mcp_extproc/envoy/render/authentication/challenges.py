@@ -43,6 +43,10 @@ _WITHOUT_OAUTH = "ApiKey"
 """No registered scheme, which RFC 9110 section 11.6.1 asks for all the same. It sends nobody to an authorization server."""
 
 
+_CERTIFICATE = "Mutual"
+"""The same for certificates."""
+
+
 def mappers(config: GatewayConfig) -> list[ResponseMapper]:
     """Mappers for ``local_reply_config``, in front of those for denials."""
     authentication = config.authentication
@@ -50,10 +54,11 @@ def mappers(config: GatewayConfig) -> list[ResponseMapper]:
         return []
     has_keys, has_tokens = authentication.api_keys is not None, authentication.oauth is not None
     rest = _rest(authentication)
-    challenge = f"Bearer {rest}" if has_tokens else _WITHOUT_OAUTH
+    challenge = f"Bearer {rest}" if has_tokens else _WITHOUT_OAUTH if has_keys else _CERTIFICATE
     ways = [
         *(["an access token of an authorization server in Authorization"] if has_tokens else []),
         *(["an API key"] if has_keys else []),
+        *(["a client certificate"] if authentication.mtls is not None else []),
     ]
     needed = f"Authentication is required: send {', or '.join(ways)}."
     bad = (

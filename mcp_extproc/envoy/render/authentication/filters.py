@@ -12,7 +12,7 @@ from mcp_extproc.envoy._api.config_route_v3 import FilterConfig
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.message import Any
-from mcp_extproc.envoy.render.authentication import api_keys, oauth, proven
+from mcp_extproc.envoy.render.authentication import api_keys, certificates, oauth, proven
 from mcp_extproc.envoy.render.typed import any_of
 
 
@@ -30,6 +30,8 @@ def filters(config: GatewayConfig, layout: Layout) -> list[HttpFilter]:
         found += api_keys.filters(authentication, authentication.api_keys)
     if authentication.oauth is not None:
         found += oauth.filters(authentication, authentication.oauth, endpoints(config)[0].path, layout)
+    if authentication.mtls is not None:
+        found += certificates.filters(authentication.mtls)
     return [*found, *_nobody(authentication), *_to_metadata(authentication)]
 
 
@@ -39,21 +41,34 @@ def _nobody(authentication: Authentication) -> list[HttpFilter]:
     proofs = [
         *([api_keys.PROVEN.proves] if authentication.api_keys is not None else []),
         *([oauth.PROVES] if authentication.oauth is not None else []),
+        *([certificates.proves(authentication.mtls)] if authentication.mtls is not None else []),
     ]
     if not authentication.anonymous:
         return [proven.nobody(proofs)]
-    # An Authorization that no method looks at is not nothing.
-    return [] if authentication.oauth is not None else [proven.nobody(proofs, [proven.present("authorization")])]
+    # An Authorization that no method looks at is not nothing, nor is a certificate that names nobody.
+    brought = [
+        *([proven.present("authorization")] if authentication.oauth is None else []),
+        *([certificates.brought()] if authentication.mtls is not None else []),
+    ]
+    return [proven.nobody(proofs, brought)] if brought else []
 
 
 def _to_metadata(authentication: Authentication) -> list[HttpFilter]:
-    return [proven.to_metadata([api_keys.PROVEN])] if authentication.api_keys is not None else []
+    methods = _in_headers(authentication)
+    return [proven.to_metadata(methods)] if methods else []
+
+
+def _in_headers(authentication: Authentication) -> list[proven.Method]:
+    """The methods whose filters name the caller in a header."""
+    return [
+        *([api_keys.PROVEN] if authentication.api_keys is not None else []),
+        *([certificates.PROVEN, certificates.FINGERPRINT] if authentication.mtls is not None else []),
+    ]
 
 
 def identity_headers(config: GatewayConfig) -> list[str]:
     """Headers in which filters say who was proven: no client may send them."""
-    authentication = config.authentication
-    return [api_keys.NAME_HEADER] if authentication is not None and authentication.api_keys is not None else []
+    return [] if config.authentication is None else [method.header for method in _in_headers(config.authentication)]
 
 
 def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
@@ -72,7 +87,7 @@ def namespaces(config: GatewayConfig) -> list[str]:
     if authentication is None:
         return []
     return [
-        *([PRINCIPAL_NAMESPACE] if authentication.api_keys is not None else []),
+        *([PRINCIPAL_NAMESPACE] if _in_headers(authentication) else []),
         *([oauth.METADATA] if authentication.oauth is not None else []),
     ]
 

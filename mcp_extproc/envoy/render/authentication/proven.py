@@ -48,14 +48,21 @@ def present(name: str) -> Principal:
 
 def nobody(proofs: Sequence[Principal], of: Sequence[Principal] = ()) -> HttpFilter:
     """Refuses who is proven in none of these ways; of these requests only, if some are given."""
-    somebody = proofs[0] if len(proofs) == 1 else Principal(or_ids=PrincipalSet(ids=list(proofs)))
-    refused = [*of, Principal(not_id=somebody)]
-    policy = Policy(
-        permissions=[Permission(any=True)],
-        principals=[refused[0] if len(refused) == 1 else Principal(and_ids=PrincipalSet(ids=refused))],
-    )
+    unproven = Principal(not_id=any_one(*proofs))
+    refused = all_of(any_one(*of), unproven) if of else unproven
+    policy = Policy(permissions=[Permission(any=True)], principals=[refused])
     rules = Rbac(action=RbacAction.DENY, policies={NOBODY: policy})
     return HttpFilter(name=NOBODY, typed_config=any_of(RbacFilter(rules=rules)))
+
+
+def any_one(*principals: Principal) -> Principal:
+    """Requests of any of these."""
+    return principals[0] if len(principals) == 1 else Principal(or_ids=PrincipalSet(ids=list(principals)))
+
+
+def all_of(*principals: Principal) -> Principal:
+    """Requests that are of all of these."""
+    return Principal(and_ids=PrincipalSet(ids=list(principals)))
 
 
 def to_metadata(methods: Sequence[Method]) -> HttpFilter:
