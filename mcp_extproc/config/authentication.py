@@ -16,6 +16,9 @@ from mcp_extproc.config.jwks import Algorithm, usable_keys
 from mcp_extproc.config.values import Seconds
 
 _URL_CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
+_LONGEST_URL = 2048
+# RFC 1035 section 2.3.4, without the bound on all labels together; or an IPv6 address.
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 # RFC 6749 section 3.3.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
@@ -33,8 +36,14 @@ def _split(value: str) -> SplitResult:
         _ = parts.port  # up to 65535
     except ValueError:
         parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or not _URL_CHARACTERS.fullmatch(value):
+    if (
+        parts.scheme not in ("http", "https")
+        or not _HOST.fullmatch(parts.hostname or "")
+        or not _URL_CHARACTERS.fullmatch(value)
+    ):
         raise ValueError("expected a URL such as https://idp.example.com")
+    if len(value) > _LONGEST_URL:
+        raise ValueError(f"expected a URL of at most {_LONGEST_URL} characters")
     if parts.username is not None or parts.password is not None or "#" in value:
         raise ValueError("expected a URL without user and fragment")
     return parts
@@ -66,14 +75,17 @@ Url = Annotated[str, AfterValidator(_url)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 
 
-def safe_url(value: object) -> str:
+def safe_url(value: object, issuer: str) -> str:
     """A URL that keys may come from, as an authorization server names it.
 
     Raises:
-        ValueError: it is none: https, or http on a loopback address.
+        ValueError: it is none: https, or http on a loopback address for an issuer that is at one.
     """
     if not isinstance(value, str):
         raise ValueError("expected a URL")
+    if _split(value).scheme == "http" != urlsplit(issuer).scheme:
+        # Whoever listens here could sign for the issuer, and the issuer would choose what we ask here.
+        raise ValueError("expected an https URL")
     return _safe_url(value)
 
 

@@ -28,8 +28,11 @@ _RSA: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVES: Final[Mapping[str, tuple[str, int]]] = {"P-256": ("ES256", 32), "P-384": ("ES384", 48), "P-521": ("ES512", 66)}
 """Algorithm, and bytes of a coordinate (RFC 7518 sections 3.4 and 6.2.1)."""
 
-_RSA_BYTES: Final = range(256, 1025)
-"""Of a modulus: RFC 7518 section 3.3 asks for 2048 bits."""
+_RSA_BITS: Final = range(2048, 8193)
+"""Of a modulus (RFC 7518 section 3.3)."""
+
+_EXPONENT_BITS: Final = range(2, 65)
+"""Of an RSA exponent. With 1, which has one bit, everybody can sign."""
 
 _LONGEST: Final = 256
 """Of a key's id, in characters."""
@@ -79,24 +82,39 @@ def _served(keys: Sequence[object], algorithms: Sequence[str]) -> Iterator[dict[
 
 def _public(key: Mapping[str, Any]) -> dict[str, str] | None:
     """The members of a public key that verification needs, or ``None`` where they can't be used."""
-    kid, kty = key.get("kid"), key.get("kty")
-    named = {"kid": kid} if isinstance(kid, str) and 0 < len(kid) <= _LONGEST else {}
-    if kty == "RSA" and _size(key.get("n")) in _RSA_BYTES and 0 < _size(key.get("e")) <= 8:
-        return {"kty": "RSA", "n": key["n"], "e": key["e"], "use": "sig", **named}
-    if kty == "EC" and key.get("crv") in _CURVES:
-        size = _CURVES[key["crv"]][1]
-        if _size(key.get("x")) == size == _size(key.get("y")):
-            return {"kty": "EC", "crv": key["crv"], "x": key["x"], "y": key["y"], "use": "sig", **named}
-    if kty == "OKP" and key.get("crv") == "Ed25519" and _size(key.get("x")) == 32:
-        return {"kty": "OKP", "crv": "Ed25519", "x": key["x"], "use": "sig", **named}
+    kty, crv = key.get("kty"), key.get("crv")
+    if kty == "RSA" and _bits(key.get("n")) in _RSA_BITS and _bits(key.get("e")) in _EXPONENT_BITS:
+        return {"kty": "RSA", "n": key["n"], "e": key["e"], "use": "sig", **_named(key.get("kid"))}
+    if kty == "EC" and isinstance(crv, str) and crv in _CURVES:
+        size = _CURVES[crv][1]
+        if len(_octets(key.get("x"))) == size == len(_octets(key.get("y"))):
+            return {"kty": "EC", "crv": crv, "x": key["x"], "y": key["y"], "use": "sig", **_named(key.get("kid"))}
+    if kty == "OKP" and crv == "Ed25519" and len(_octets(key.get("x"))) == 32:
+        return {"kty": "OKP", "crv": "Ed25519", "x": key["x"], "use": "sig", **_named(key.get("kid"))}
     return None
 
 
-def _size(value: object) -> int:
-    """Bytes of a number in Base64url; 0 for what is none."""
-    if not isinstance(value, str):
-        return 0
+def _named(kid: object) -> dict[str, str]:
+    """The id, where it can be kept. A key without one is tried for all tokens."""
+    if not isinstance(kid, str) or not 0 < len(kid) <= _LONGEST:
+        return {}
     try:
-        return len(base64.b64decode(value + "=" * (-len(value) % 4), altchars="-_", validate=True))
+        kid.encode()
+    except UnicodeEncodeError:  # half a character, for which Envoy refuses the whole set
+        return {}
+    return {"kid": kid}
+
+
+def _bits(value: object) -> int:
+    """Of a number in Base64url, without zeros in front; 0 for what is none."""
+    return int.from_bytes(_octets(value), "big").bit_length()
+
+
+def _octets(value: object) -> bytes:
+    """Of Base64url; none for what is not."""
+    if not isinstance(value, str):
+        return b""
+    try:
+        return base64.b64decode(value + "=" * (-len(value) % 4), altchars="-_", validate=True)
     except (binascii.Error, ValueError):
-        return 0
+        return b""

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -141,7 +142,9 @@ class AuthorizationServers:
         await endpoint.start()
         self._endpoint = endpoint
         self._http = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=FETCH_SECONDS), trust_env=True, headers={"accept": "application/json"}
+            timeout=aiohttp.ClientTimeout(total=FETCH_SECONDS),
+            headers={"accept": "application/json"},
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def _keys(self, name: str) -> bytes | None:
@@ -231,7 +234,7 @@ class AuthorizationServers:
         shown = _shown(url)
         try:
             # A redirect could lead from https to http.
-            async with self._http.get(url, allow_redirects=False) as response:
+            async with self._http.get(url, allow_redirects=False, proxy=_proxy(url)) as response:
                 if response.status != 200:
                     raise Unusable(f"{shown} answered HTTP {response.status}")
                 text = await response.content.read(MAX_BYTES + 1)
@@ -239,7 +242,7 @@ class AuthorizationServers:
                     text += more
         except TimeoutError:
             raise Unusable(f"{shown} did not answer within {FETCH_SECONDS:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a host that can't be a name
             raise Unusable(f"{shown} can't be reached ({type(error).__name__})") from None
         if len(text) > MAX_BYTES:
             raise Unusable(f"the {what} at {shown} are larger than {MAX_BYTES} bytes")
@@ -300,7 +303,7 @@ def _checked(text: bytes, issuer: str, url: str) -> str | None:
     if data.get("jwks_uri") is None:
         return None
     try:
-        return safe_url(data["jwks_uri"])
+        return safe_url(data["jwks_uri"], issuer)
     except ValueError as error:
         raise Unusable(f"jwks_uri in the metadata at {shown}: {error}") from None
 
@@ -335,6 +338,13 @@ def _complain(wanted: _Wanted, known: _Known, part: _Part, why: str) -> None:
 def _is_available(wanted: _Wanted, known: _Known, part: _Part) -> None:
     if known.problems.pop(part, None) is not None:
         log.event(_LOG, logging.INFO, "authorization_server_available", {"issuer": wanted.issuer, "part": part})
+
+
+def _proxy(url: str) -> str | None:
+    """Of the environment. With aiohttp's own ``trust_env`` a ``.netrc`` would apply too, whose default password goes to any
+    host that metadata names."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _shown(url: str) -> str:

@@ -39,9 +39,14 @@ def test_each_key_says_its_algorithm() -> None:
         {**RSA, "n": "AQAB"},
         {**RSA, "n": RSA["n"] + "!"},
         {**RSA, "n": "A" * 2000},
+        {**RSA, "n": "A" * 200 + RSA["n"][:142]},
         {**RSA, "e": ""},
+        {**RSA, "e": "AQ"},
+        {**RSA, "e": "AAAB"},
         {**EC, "crv": "P-384"},
         {**EC, "crv": "secp256k1"},
+        {**EC, "crv": ["P-256"]},
+        {**EC, "kty": ["EC"], "crv": {}},
         {**EC, "x": "AQAB"},
         {**OKP, "crv": "X25519"},
         {**OKP, "x": None},
@@ -71,4 +76,11 @@ def test_bounds() -> None:
     with pytest.raises(ValueError, match="more than"):
         served(*({**OKP, "kid": str(number)} for number in range(MAX_KEYS + 1)))
     [key] = served({**OKP, "kid": "k" * 1000})
+    assert "kid" not in key
+
+
+@pytest.mark.parametrize("kid", ["\ud800", "", 7, ["a"], None])
+def test_an_id_that_envoy_can_not_read_is_left_out(kid: object) -> None:
+    """Otherwise Envoy refuses all keys of the set."""
+    [key] = served({**OKP, "kid": kid})
     assert "kid" not in key

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig
@@ -63,6 +64,17 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         yield found
     finally:
         await found.servers.stop()
+
+
+@asynccontextmanager
+async def serving(runner: web.BaseRunner) -> AsyncIterator[int]:
+    """A server of a test's own at a port of this machine."""
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "localhost", 0).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
 
 
 ALL = {"RS256 RS256", "ES256 ES256", "EdDSA EdDSA"}
@@ -166,7 +178,15 @@ async def test_metadata_of_another_issuer_is_refused(tmp_path: Path, caplog: pyt
 
 @pytest.mark.parametrize(
     ("jwks_uri", "why"),
-    [("http://10.0.0.1/jwks", "expected an https URL"), (7, "expected a URL"), (None, "has no jwks_uri")],
+    [
+        ("http://10.0.0.1/jwks", "expected an https URL"),
+        (7, "expected a URL"),
+        (None, "has no jwks_uri"),
+        ("https://a..b/jwks", "expected a URL"),
+        ("https://xn--/jwks", "can't be reached"),
+        (f"https://{'a.' * 200}b/jwks", "can't be reached"),
+        (f"https://127.0.0.1:1/{'a' * 3000}", "at most 2048 characters"),
+    ],
 )
 async def test_keys_come_from_a_safe_place(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, jwks_uri: object, why: str
@@ -176,6 +196,42 @@ async def test_keys_come_from_a_safe_place(
         await running.serve({"issuer": idp.issuer})
         assert await running.keys(idp.issuer) == 503
         assert why in said(caplog)
+
+
+async def test_what_an_authorization_server_sets_is_not_kept_and_passwords_of_other_programs_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password SECRET")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    heads: list[str] = []
+
+    async def metadata(request: web.Request) -> web.Response:
+        heads.append("\n".join(f"{name}: {value}".lower() for name, value in request.headers.items()))
+        return web.json_response({}, headers={"set-cookie": "kept=1"})
+
+    app = web.Application()
+    app.router.add_get("/{any:.*}", metadata)
+    async with serving(web.AppRunner(app)) as port, stage(tmp_path) as running:
+        await running.serve({"issuer": f"http://localhost:{port}"})
+        await eventually(lambda: len(heads) > 3, "it was asked again")
+    assert not [head for head in heads if "cookie" in head or "authorization" in head]
+
+
+async def test_a_proxy_of_the_environment_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def proxy(request: web.BaseRequest) -> web.Response:
+        asked.append(f"{request.headers['host']} {request.headers.get('proxy-authorization')}")
+        return web.Response(status=502)
+
+    runner = web.ServerRunner(web.Server(proxy))
+    async with AuthorizationServer() as idp, stage(tmp_path) as running, serving(runner) as port:
+        monkeypatch.setenv("http_proxy", f"http://me:SECRET@127.0.0.1:{port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        await running.serve({"issuer": "http://idp.localhost"}, {"issuer": idp.issuer})
+        assert await running.keys(idp.issuer) == ALL
+        await eventually(lambda: asked, "the proxy was asked", until=bool)
+    assert set(asked) == {"idp.localhost Basic bWU6U0VDUkVU"}
 
 
 async def test_a_file_is_read_again_when_it_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -275,3 +331,23 @@ def effects(caplog: pytest.LogCaptureFixture) -> dict[str, list[str]]:
 def often(wanted: Any) -> Any:
     """The same issuers, whose keys are looked for all the time."""
     return lambda config: [dataclasses.replace(one, refresh=0.01) for one in wanted(config)]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "named", "is_safe"),
+    [
+        ("https://idp.example", "https://keys.example/jwks", True),
+        ("https://idp.example", "http://127.0.0.1:8080/jwks", False),
+        ("https://idp.example", "HTTP://localhost/jwks", False),
+        ("http://localhost:1", "http://127.0.0.1:2/jwks", True),
+        ("http://localhost:1", "https://keys.example/jwks", True),
+    ],
+)
+def test_keys_of_an_issuer_elsewhere_are_not_looked_for_here(issuer: str, named: str, *, is_safe: bool) -> None:
+    """Whoever listens at a port of this machine could sign for it."""
+    metadata = json.dumps({"issuer": issuer, "jwks_uri": named}).encode()
+    if is_safe:
+        assert authorization_servers._checked(metadata, issuer, "url") == named
+    else:
+        with pytest.raises(authorization_servers.Unusable, match="expected an https URL"):
+            authorization_servers._checked(metadata, issuer, "url")
