@@ -76,7 +76,7 @@ async def answered(gateway: TestGateway, session: str, name: str = "alpha__echo"
     answer = await gateway.send(json.dumps(message).encode(), mcp_session_id=session, accept_encoding="identity")
     assert answer.status == 200, answer.body
     assert not {"content-encoding", "etag", "content-language", "digest"} & {name.lower() for name in answer.headers}
-    if answer.headers["content-type"].startswith(JSON):
+    if answer.headers["content-type"].lower().startswith(JSON):
         return [answer.json]
     blocks = answer.body.decode().removesuffix("\n\n").split("\n\n")
     return [json.loads(block.removeprefix("data: ")) for block in blocks if block.startswith("data: ")]
@@ -137,6 +137,30 @@ async def test_of_a_server_that_is_not_trusted_json_is_read(
         alpha.on["tools/call"] = fixed(error={"code": 7, "message": "no"})
         assert (await answered(gateway, session))[0]["error"]["code"] == 7
         assert (await answered(gateway, session, "beta__echo"))[0]["result"]
+
+
+@pytest.mark.parametrize("untrusted", [False, True])
+async def test_of_a_content_type_that_only_begins_like_one_of_ours(
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, untrusted: bool
+) -> None:
+    """Clients look for a part of the text, so Envoy and the worker have to agree on what is read."""
+    async with start({"alpha": {"url": alpha.url, "untrusted": untrusted}, "beta": {"url": beta.url}}) as gateway:
+        session = await gateway.initialize()
+        for content_type in (
+            "application/jsonp",
+            "application/json-seq",
+            f"{JSON}, {SSE}",
+            f"{JSON} {SSE}",
+            f"{JSON},",
+        ):
+            alpha.on["tools/call"] = responding(content_type, lambda _: json.dumps(result(2)))
+            assert is_error(await answered(gateway, session)), content_type
+        for content_type in (f"{SSE}s", f"{SSE}, {JSON}", f"{SSE},"):
+            alpha.on["tools/call"] = responding(content_type, lambda _: event(result(2)), chunked=True)
+            assert is_error(await answered(gateway, session)), content_type
+        for content_type in ("Application/JSON", f"{JSON} ;charset=utf-8", f'{JSON}; a="b, c"'):
+            alpha.on["tools/call"] = responding(content_type, lambda number: json.dumps(result(number)))
+            assert await answered(gateway, session) == [result(1)], content_type
 
 
 async def test_what_a_server_is_trusted_with(start: StartGateway, alpha: ScriptedServer) -> None:

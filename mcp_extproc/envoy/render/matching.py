@@ -14,6 +14,8 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
     MatcherMatcherListPredicatePredicateList,
     MatcherMatcherListPredicateSinglePredicate,
     MatcherOnMatch,
+    RegexMatcher,
+    RegexMatcherGoogleRe2,
     StringMatcher,
 )
 from mcp_extproc.envoy.message import Message
@@ -37,8 +39,9 @@ def has_status(status: str) -> Predicate:
 
 
 def of_type(kind: str) -> Predicate:
-    """The response has this media type."""
-    value = StringMatcher(prefix=kind, ignore_case=True)
+    """The response has this media type, as :func:`mcp_extproc.mcp.transport.media_type` finds it, and no other beside it."""
+    pattern = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=f"(?i){kind}[ \\t]*(;.*)?")
+    value = StringMatcher(safe_regex=pattern)
     return has("content-type", HttpResponseHeaderMatchInput(header_name="content-type"), value)
 
 
