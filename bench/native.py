@@ -30,9 +30,33 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.google.protobuf import Any, Struct
 
+from mcp_extproc.contract import NAMESPACE
 from mcp_extproc.envoy.render.access_log import FIELDS
 
 _HOST = "127.0.0.1"
+
+_NAMESPACE = "envoy.filters.http.mcp"
+"""Of the mcp filter's metadata, by default and since Envoy 1.38."""
+
+_OF_ROUTER = {
+    "mcp.method.name": f"%DYNAMIC_METADATA({_NAMESPACE}:method)%",
+    "jsonrpc.request.id": f"%DYNAMIC_METADATA({_NAMESPACE}:id)%",
+    "mcp.session.id": "%REQ(MCP-SESSION-ID):16%",
+    "mcp.protocol.version": "%REQ(MCP-PROTOCOL-VERSION):64%",
+    "mcp.client": "mcp-extproc bench/1",
+    "mcp.server": "%UPSTREAM_CLUSTER%",
+    "gen_ai.tool.name": f"%DYNAMIC_METADATA({_NAMESPACE}:params:name)%",
+    "mcp.name": f"%DYNAMIC_METADATA({_NAMESPACE}:params:name)%",
+    "mcp.resource.uri": f"%DYNAMIC_METADATA({_NAMESPACE}:params:uri)%",
+    "upstream_host": "%DOWNSTREAM_LOCAL_ADDRESS%",
+}
+"""What (c) logs where this gateway has its own metadata. Of the client, the name without its prefix, and the upstream's
+address, mcp_router tells nothing: in their places is as much of what it does know, so that both write as much."""
+
+FIELDS_OF_ROUTER = {
+    name: _OF_ROUTER.get(name, format.replace(f"{NAMESPACE}:", f"{_NAMESPACE}:")) for name, format in FIELDS.items()
+}
+"""This gateway's fields from the mcp filter's metadata."""
 
 _MAX_BODY = 10_485_760
 """Bytes that the mcp filter parses: its maximum. With its default of 8 KiB, larger calls would not be parsed completely."""
@@ -110,8 +134,8 @@ def _listener(port: int, server: str, filters: Sequence[HttpFilter], access_log:
 
 
 def _access_log(path: str) -> AccessLog:
-    """This gateway's, with the same fields: the mcp filter writes its metadata under the same name."""
-    format = SubstitutionFormatString(json_format=Struct.from_dict(FIELDS), omit_empty_values=True)
+    """This gateway's, with the same fields."""
+    format = SubstitutionFormatString(json_format=Struct.from_dict(FIELDS_OF_ROUTER), omit_empty_values=True)
     file = FileAccessLog(path=path, log_format=format)
     return AccessLog(name="envoy.access_loggers.file", typed_config=Any.pack(file))
 

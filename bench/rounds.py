@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from bench.children import Child
 from bench.clock import resident_bytes
 from bench.errors import BenchError
+from bench.logs import compare
 from bench.session import open_session
 from bench.slices import Answer, Kind, Order, Result
 from bench.systems import SYSTEMS, Running, Stage
@@ -88,7 +90,7 @@ class Outcome:
 
 
 class Rig:
-    """All processes of a run; leaving the context ends them."""
+    """All processes of a run; leaving the context ends them, and raises BenchError if their access logs are not alike."""
 
     def __init__(self, plan: Plan, directory: Path, envoy: Path) -> None:
         self._plan = plan
@@ -106,8 +108,13 @@ class Rig:
             self._children = self._children.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._children.close()
+        if error is None:
+            logs = {SYSTEMS[name].title: running.access_log for name, running in self._running.items()}
+            compare({title: log for title, log in logs.items() if log is not None})
 
     def run(self, on_slice: Callable[[int, str], None]) -> Outcome:
         """Runs the plan.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +39,9 @@ class Stage:
     servers: tuple[str, ...]
     """Names of the MCP servers, all of them the same upstream."""
 
-    def access_log(self, name: str) -> str:
+    def access_log(self, name: str) -> Path:
         """The file of an access log."""
-        return str(self.directory / f"{name}-access.log")
+        return self.directory / f"{name}-access.log"
 
     def envoy_child(self, name: str, bootstrap: str) -> Child:
         """An Envoy with one worker thread."""
@@ -57,6 +57,8 @@ class Running:
     """By their names in the report: `envoy`, `worker` and others if there are any."""
     command: tuple[str, ...] = ()
     """Instead of a port: a stdio server, which the client starts."""
+    access_log: Path | None = None
+    """Its file, if it writes one. It is complete when the processes have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,9 @@ def _native(
 ) -> Callable[[Stage], Running]:
     def start(stage: Stage) -> Running:
         port = free_port()
-        bootstrap = render(port, stage.upstream.sessions, stage.servers, stage.access_log(name) if logged else "")
-        return Running(port, {"envoy": stage.envoy_child(name, bootstrap.to_json())})
+        log = stage.access_log(name) if logged else None
+        bootstrap = render(port, stage.upstream.sessions, stage.servers, str(log or ""))
+        return Running(port, {"envoy": stage.envoy_child(name, bootstrap.to_json())}, access_log=log)
 
     return start
 
@@ -99,7 +102,9 @@ def _gateway(
 
 
 def _logged_gateway(stage: Stage) -> Running:
-    return _one_worker(stage, "d-logged", {"log": {"access": stage.access_log("d"), "level": "warning"}})
+    log = stage.access_log("d")
+    running = _one_worker(stage, "d-logged", {"log": {"access": str(log), "level": "warning"}})
+    return replace(running, access_log=log)
 
 
 def _judged_gateway(stage: Stage) -> Running:

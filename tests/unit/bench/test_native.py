@@ -18,11 +18,16 @@ def manager(**more: str) -> Any:
 
 
 def test_an_access_log_has_the_fields_of_this_gateways() -> None:
-    """The mcp filter writes its metadata under the same name, unless it is given another one."""
     [log] = manager(access_log="/the/file")["accessLog"]
     assert log["typedConfig"]["path"] == "/the/file"
-    assert log["typedConfig"]["logFormat"] == {"jsonFormat": FIELDS, "omitEmptyValues": True}
-    assert NAMESPACE == "mcp_proxy"
+    assert log["typedConfig"]["logFormat"] == {"jsonFormat": native.FIELDS_OF_ROUTER, "omitEmptyValues": True}
+    assert list(native.FIELDS_OF_ROUTER) == list(FIELDS)
+
+
+def test_none_of_them_reads_metadata_that_the_mcp_filter_does_not_write() -> None:
+    """With its default, which is in docs/policies.md; `mcp_proxy` would leave them all empty."""
+    assert not [name for name, format in native.FIELDS_OF_ROUTER.items() if f"{NAMESPACE}:" in format]
+    assert "envoy.filters.http.mcp:method" in native.FIELDS_OF_ROUTER["mcp.method.name"]
 
 
 def test_none_is_written_unless_asked_for() -> None:
