@@ -22,6 +22,7 @@ from bench.errors import BenchError
 from bench.gateway import Gateway, stdio_server, with_bridge
 from bench.listeners import Answer as Done
 from bench.listeners import Order as Do
+from bench.order import alternated
 from bench.session import close_session, open_session
 from bench.slices import SERVER, Answer, Order, Result
 from bench.systems import envoy_child, free_port, prefixed
@@ -147,7 +148,7 @@ def gather(plan: CrowdPlan, directory: Path, envoy: Path, on_round: Callable[[in
         rounds: dict[Sharing, list[Round]] = {sharing: [] for sharing in SHARINGS}
         for number in range(plan.rounds):
             on_round(number)
-            for sharing, rig in rigs.items():
+            for sharing, rig in alternated(rigs.items(), number):
                 rounds[sharing].append(rig.round())
         return CrowdOutcome(plan.sessions, {each: Crowd(before[each], rounds[each]) for each in SHARINGS})
 

@@ -134,7 +134,7 @@ def _of_starts(starts: Sequence[Start]) -> Iterator[tuple[str, ...]]:
         seconds, memory = START[start.workers]
         what = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
         yield seconds.row(f"start of `run` with {what}", "x imports", statistics.median(start.multiples))
-        yield memory.row(f"memory of `run` with {what}", "MB (PSS)", sum(start.memory.values()))
+        yield memory.row(f"memory of `run` with {what}", "MB (PSS)", statistics.median(start.megabytes))
 
 
 def _of_streams(held: StreamOutcome) -> Iterator[tuple[str, ...]]:

@@ -15,6 +15,7 @@ from bench.children import Child
 from bench.clock import resident_bytes
 from bench.errors import BenchError
 from bench.logs import compare
+from bench.order import shuffled
 from bench.session import open_session
 from bench.slices import Answer, Kind, Order, Result
 from bench.systems import SYSTEMS, Running, Stage
@@ -197,11 +198,8 @@ def _called(scenario: Scenario, plan: Plan) -> tuple[str, ...]:
 
 
 def turns(plan: Plan) -> Iterator[tuple[int, Scenario, str]]:
-    """All slices in order: round, scenario, system. The first system changes from round to round, so that none always
-    runs after the same other one."""
+    """All slices in order: round, scenario, system. The systems' order is another one each time."""
     for round_ in range(plan.rounds):
-        shift = round_ % len(plan.systems)
-        order = plan.systems[shift:] + plan.systems[:shift]
-        for scenario in plan.scenarios:
-            for system in order:
+        for number, scenario in enumerate(plan.scenarios):
+            for system in shuffled(plan.systems, round_, number):
                 yield round_, scenario, system

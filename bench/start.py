@@ -15,9 +15,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.children import Child
 from bench.errors import BenchError
+from bench.order import alternated
 from bench.systems import free_port
 
 IMPORTS = "import pydantic, aiohttp, grpc, yaml"
@@ -39,8 +41,13 @@ class Start:
     seconds: tuple[float, ...]
     multiples: tuple[float, ...]
     """Of :data:`IMPORTS`."""
-    memory: Mapping[str, float]
-    """MB of each Python process, after the last start."""
+    memory: tuple[Mapping[str, float], ...]
+    """MB of each Python process, after each start."""
+
+    @property
+    def megabytes(self) -> tuple[float, ...]:
+        """Of all Python processes, after each start."""
+        return tuple(sum(each.values()) for each in self.memory)
 
 
 def measure(rounds: int, directory: Path, envoy: Path) -> list[Start]:
@@ -52,18 +59,33 @@ def measure(rounds: int, directory: Path, envoy: Path) -> list[Start]:
     with Child.module("bench.upstream", directory) as upstream:
         server = int(upstream.read_line().split()[0])
         _imports()  # from here on the disk is warm
-        return [_starts(workers, rounds, directory, envoy, server) for workers in WORKERS]
+        taken: dict[int, list[_Taken]] = {workers: [] for workers in WORKERS}
+        for workers in turns(rounds):
+            unit = _imports()
+            seconds, memory = _start(workers, directory, envoy, server)
+            taken[workers].append(_Taken(seconds, seconds / unit, memory))
+    return [
+        Start(
+            workers,
+            tuple(each.seconds for each in all_),
+            tuple(each.multiple for each in all_),
+            tuple(each.memory for each in all_),
+        )
+        for workers, all_ in taken.items()
+    ]
 
 
-def _starts(workers: int, rounds: int, directory: Path, envoy: Path, server: int) -> Start:
-    seconds, multiples = [], []
-    memory: dict[str, float] = {}
-    for _ in range(rounds):
-        unit = _imports()
-        took, memory = _start(workers, directory, envoy, server)
-        seconds.append(took)
-        multiples.append(took / unit)
-    return Start(workers, tuple(seconds), tuple(multiples), memory)
+class _Taken(NamedTuple):
+    """What one start took."""
+
+    seconds: float
+    multiple: float
+    memory: Mapping[str, float]
+
+
+def turns(rounds: int) -> list[int]:
+    """Numbers of workers, one for each start."""
+    return [workers for number in range(rounds) for workers in alternated(WORKERS, number)]
 
 
 def _imports() -> float:
@@ -146,7 +168,7 @@ def table(starts: Sequence[Start]) -> str:
         "| --- | --- | --- |",
     ]
     for start in starts:
-        multiple, memory = statistics.median(start.multiples), sum(start.memory.values())
+        multiple, memory = statistics.median(start.multiples), statistics.median(start.megabytes)
         seconds = statistics.median(start.seconds)
         lines.append(f"| {start.workers} | {multiple:.1f} ({seconds:.2f} s) | {memory:.0f} |")
     return "\n".join(lines)

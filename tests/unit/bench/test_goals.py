@@ -79,7 +79,7 @@ def test_what_was_not_measured_has_no_row() -> None:
 
 
 def test_starts_and_memory() -> None:
-    starts = [Start(1, (1.0,), (2.4,), {"a": 40.0, "b": 10.0}), Start(2, (1.0,), (3.1,), {"a": 96.0})]
+    starts = [Start(1, (1.0,), (2.4,), ({"a": 40.0, "b": 10.0},)), Start(2, (1.0,), (3.1,), ({"a": 96.0},))]
     assert rows({}, None, starts) == [
         ("start of `run` with 1 worker", "x imports", "≤ 3", "≤ 2", "2.40", "must reached"),
         ("memory of `run` with 1 worker", "MB (PSS)", "≤ 70", "≤ 50", "50.00", "aim reached"),

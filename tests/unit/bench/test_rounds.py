@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
 
 from bench.rounds import Plan, Scenario, turns
 
@@ -23,12 +25,22 @@ def test_every_system_has_its_slice_in_every_round() -> None:
     )
 
 
-def test_who_goes_first_changes() -> None:
-    first = [
-        [system for at, scenario, system in turns(PLAN) if at == round_ and scenario.connections == 1]
-        for round_ in range(4)
+def test_no_system_mostly_follows_the_same_other_one() -> None:
+    plan = replace(PLAN, systems=("a", "b", "c", "d"), rounds=60)
+    order = [
+        [system for at, where, system in turns(plan) if (at, where) == (round_, scenario)]
+        for round_ in range(plan.rounds)
+        for scenario in plan.scenarios
     ]
-    assert first == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
+    pairs = Counter(pair for systems in order for pair in pairwise(systems))
+    followed = {system: sum(count for (_, after), count in pairs.items() if after == system) for system in plan.systems}
+    assert len(pairs) == 4 * 3
+    assert all(count < followed[after] / 2 for (_, after), count in pairs.items())
+    assert all(count < len(order) / 2 for count in Counter(systems[0] for systems in order).values())
+
+
+def test_the_order_is_the_same_in_every_run() -> None:
+    assert [*turns(PLAN)] == [*turns(PLAN)]
 
 
 def test_calls_that_are_long_are_warmed_up_with_few() -> None:
