@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import goals
 from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
+from bench.machine import Watch
 from bench.page import place, written
 from bench.plot import draw, panels
 from bench.report import as_json, crowds_as_json, print_crowds, print_memory, print_report, print_streams
@@ -64,7 +64,13 @@ class Listed(click.ParamType[Any]):
     "calls with one and with two workers, one server on stdio and on HTTP, many sessions of a stdio server, open streams, "
     "and the start of `run`, through this gateway.",
 )
-@click.option("--seconds", type=click.FloatRange(0.05, 60), default=0.3, show_default=True, help="Length of a slice.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.05, 60),
+    default=0.3,
+    show_default=True,
+    help="Length of a slice, unless 100 calls take longer.",
+)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Slices of each system.")
 @click.option(
     "--systems",
@@ -166,7 +172,8 @@ def main(
     except EnvoyNotFound as error:
         raise click.ClickException(str(error)) from None
     planned = plans(Wishes(sections, systems, transports, connections, content, seconds, rounds))
-    about = _about(seconds, rounds, binary)
+    watch = Watch()
+    about = _about(seconds, rounds, binary) | watch.about()
     if page is not None:
         _check_page(page)
     console = Console(stderr=True)
@@ -176,7 +183,7 @@ def main(
     out = Console()
     out = out if out.is_terminal else Console(width=140)
     slices = sum(plan.slices for plan in planned.values())
-    console.print(f"{slices} slices, about {slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
+    console.print(f"{slices} slices, at least {slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
     results: dict[str, Any] = {"about": about}
     outcomes: dict[str, Outcome] = {}
     crowds: CrowdOutcome | None = None
@@ -204,6 +211,7 @@ def main(
         if measured := goals.rows(outcomes, held, starts):
             results["goals"] = [dict(zip(goals.HEADINGS, row, strict=True)) for row in measured]
             out.print(goals.table(measured), markup=False, highlight=False)
+        about |= watch.about()
         if page is not None:
             page.write_text(written(page.read_text(), about, outcomes, crowds, held, starts))
     except BenchError as error:
@@ -257,18 +265,9 @@ def _about(seconds: float, rounds: int, envoy: Path) -> dict[str, Any]:
         "mcp_extproc": metadata.version("mcp-extproc"),
         "envoy": "Envoy " + version.rpartition("version:")[2].strip().split("/")[1],
         "python": platform.python_version(),
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
         "seconds": seconds,
         "rounds": rounds,
     }
-
-
-def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.machine())
 
 
 if __name__ == "__main__":

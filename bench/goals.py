@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -10,6 +9,7 @@ from operator import attrgetter
 from bench.report import figures
 from bench.rounds import Outcome, Scenario
 from bench.start import Start
+from bench.stats import Quartiles
 from bench.streams import StreamOutcome
 
 KIB = 1024
@@ -23,19 +23,23 @@ class Bounds:
     aim: float
     at_least: bool = False
 
-    def verdict(self, value: float) -> str:
-        """What a measured value reaches."""
-        if not self._holds(value, self.must):
+    def verdict(self, value: Quartiles) -> str:
+        """What a measured value reaches; undecided about a bound that lies between its quartiles."""
+        if value.q1 < self.must < value.q3:
+            return "undecided"
+        if not self._holds(value.median, self.must):
             return "**missed**"
-        return "aim reached" if self._holds(value, self.aim) else "must reached"
+        if value.q1 < self.aim < value.q3:
+            return "must reached, aim undecided"
+        return "aim reached" if self._holds(value.median, self.aim) else "must reached"
 
     def _holds(self, value: float, bound: float) -> bool:
         return value >= bound if self.at_least else value <= bound
 
-    def row(self, what: str, unit: str, value: float) -> tuple[str, ...]:
+    def row(self, what: str, unit: str, value: Quartiles) -> tuple[str, ...]:
         """Of the table."""
         sign = "≥" if self.at_least else "≤"
-        return (what, unit, f"{sign} {self.must:g}", f"{sign} {self.aim:g}", f"{value:.2f}", self.verdict(value))
+        return (what, unit, f"{sign} {self.must:g}", f"{sign} {self.aim:g}", str(value), self.verdict(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,13 @@ class Goal:
     against: str = "router"
     unit: str = "x (c)"
 
-    def value(self, outcomes: Mapping[str, Outcome]) -> float | None:
+    def value(self, outcomes: Mapping[str, Outcome]) -> Quartiles | None:
         """The measured value, if there is one."""
         results = outcomes[self.section].results.get(self.scenario, {}) if self.section in outcomes else {}
         if self.system not in results or self.against not in results:
             return None
         compared = figures(results, (self.against,))[self.system].ratios[self.against]
-        value: float = attrgetter(self.figure)(compared)
+        value: Quartiles = attrgetter(self.figure)(compared)
         return value
 
 
@@ -133,10 +137,10 @@ def _of_starts(starts: Sequence[Start]) -> Iterator[tuple[str, ...]]:
     for start in starts:
         seconds, memory = START[start.workers]
         what = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
-        yield seconds.row(f"start of `run` with {what}", "x imports", statistics.median(start.multiples))
-        yield memory.row(f"memory of `run` with {what}", "MB (PSS)", statistics.median(start.megabytes))
+        yield seconds.row(f"start of `run` with {what}", "x imports", Quartiles.of(start.multiples))
+        yield memory.row(f"memory of `run` with {what}", "MB (PSS)", Quartiles.of(start.megabytes))
 
 
 def _of_streams(held: StreamOutcome) -> Iterator[tuple[str, ...]]:
-    yield SESSION.row("an idle session", "KiB", sum(held.bytes_per_session().values()) / KIB)
-    yield STREAM.row("its open stream", "KiB", sum(held.bytes_per_stream().values()) / KIB)
+    yield SESSION.row("an idle session", "KiB", Quartiles.of([sum(held.bytes_per_session().values()) / KIB]))
+    yield STREAM.row("its open stream", "KiB", Quartiles.of([sum(held.bytes_per_stream().values()) / KIB]))

@@ -24,8 +24,14 @@ from bench.direct import DirectChild
 from bench.errors import BenchError
 from bench.http1 import Message, Reader
 from bench.requests import FIRST_ID, Request, header_lines, requests
-from bench.slices import SERVER, Answer, Failure, Order, Result
+from bench.slices import ENOUGH_FOR_P99, SERVER, Answer, Failure, Order, Result
 from bench.stats import percentile
+
+_ENOUGH = 100
+"""Calls of a slice. With fewer, its median is that of a handful, and one connection may have none."""
+
+_LONGEST = 10.0
+"""Seconds after which a slice ends with fewer calls, unless it was to be longer."""
 
 _GRACE = 15.0
 """Seconds after the end of a slice within which all responses must have arrived. A slower gateway is broken."""
@@ -39,8 +45,15 @@ class Load:
         self._ids = itertools.count(FIRST_ID)
         self.latencies: list[float] = []
         """Seconds, of the measured calls only."""
-        self.deadline = 0.0
-        """When connections stop sending requests, by `time.perf_counter`."""
+        self._deadline = self._last = 0.0
+
+    def begin(self, now: float, seconds: float) -> None:
+        """The measured calls begin, by `time.perf_counter`, and take so long."""
+        self._deadline, self._last = now + seconds, now + max(seconds, _LONGEST)
+
+    def goes_on(self, now: float) -> bool:
+        """Whether connections are to send more requests: until the slice is over and enough calls have been answered."""
+        return now < self._deadline or (len(self.latencies) < _ENOUGH and now < self._last)
 
     def next_call(self) -> tuple[int, Request]:
         """A fresh id and the request to use it in."""
@@ -118,7 +131,7 @@ class Connection(asyncio.Protocol):
         await self._run()
 
     async def run(self) -> None:
-        """Makes calls until the load's deadline has passed. Raises as `warm_up` does."""
+        """Makes calls as long as the load goes on. Raises as `warm_up` does."""
         self._calls_left = 0
         await self._run()
 
@@ -162,7 +175,7 @@ class Connection(asyncio.Protocol):
             more = self._calls_left > 0
         else:
             self._load.latencies.append(now - self._sent)
-            more = now < self._load.deadline
+            more = self._load.goes_on(now)
         if more:
             self._send()
         elif self._done is not None:
@@ -184,14 +197,15 @@ async def run(order: Order, children: Sequence[DirectChild] = ()) -> Result:
         BenchError: a response is wrong or missing.
     """
     load = Load(order)
+    limit = max(order.seconds, _LONGEST) + _GRACE
     with ExitStack() as open_:
         try:
-            async with asyncio.timeout(order.seconds + _GRACE):
+            async with asyncio.timeout(limit):
                 connections = await (_piped(load, children, open_) if children else _connected(load, order, open_))
                 await asyncio.gather(*(connection.warm_up(order.warm_up) for connection in connections))
                 return await _measured(order, load, connections)
         except TimeoutError:
-            raise BenchError(f"no answer within {order.seconds + _GRACE:.0f} s") from None
+            raise BenchError(f"no answer within {limit:.0f} s") from None
         except OSError as error:
             raise BenchError(f"connecting or reading a process's clock failed: {error}") from error
 
@@ -223,7 +237,7 @@ async def _measured(order: Order, load: Load, connections: Sequence[Connection])
     cpu = {name: cpu_seconds(pids) for name, pids in order.clocks.items()}
     own = time.process_time()
     start = time.perf_counter()
-    load.deadline = start + order.seconds
+    load.begin(start, order.seconds)
     await asyncio.gather(*(connection.run() for connection in connections))
     seconds = time.perf_counter() - start
     own = time.process_time() - own
@@ -233,7 +247,7 @@ async def _measured(order: Order, load: Load, connections: Sequence[Connection])
         calls=len(latencies),
         seconds=seconds,
         p50=percentile(latencies, 0.50),
-        p99=percentile(latencies, 0.99),
+        p99=percentile(latencies, 0.99) if len(latencies) >= ENOUGH_FOR_P99 else None,
         cpu=cpu,
         client_cpu=own,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from bench import goals
 from bench.crowds import CrowdOutcome
 from bench.errors import BenchError
-from bench.report import CROWD_HEADINGS, Figures, crowd_rows, figures, spread, title
+from bench.report import CROWD_HEADINGS, Figures, caption, crowd_rows, figures, title
 from bench.rounds import Memory, Outcome
 from bench.start import Start, table
 from bench.streams import StreamOutcome
@@ -47,7 +47,8 @@ def place(page: str) -> tuple[str, str]:
 def _about(about: Mapping[str, Any]) -> str:
     return (
         f"{about['envoy']}, CPython {about['python']}, {about['cpu']}, {about['cores']} cores; "
-        f"{about['rounds']} rounds of {about['seconds']:g} s; load {about['load']:.1f} at the start."
+        f"{about['rounds']} rounds of {about['seconds']:g} s. Load {about['load']:.1f} before the run and "
+        f"{about['load_at_end']:.1f} at its end, with its own; {about['stolen']:.1%} of the processors' time was stolen."
     )
 
 
@@ -55,10 +56,9 @@ def _blocks(outcomes: Mapping[str, Outcome]) -> Iterable[str]:
     for name, outcome in outcomes.items():
         for scenario, results in outcome.results.items():
             systems = figures(results, outcome.plan.references)
-            within = spread(systems)
-            steady = "" if within is None else f" (half of all rounds lie within ±{within:.0%} of a ratio)"
-            yield f"**{title(outcome.plan, scenario)}**{steady}"
+            yield f"**{title(outcome.plan, scenario)}**"
             yield _calls(systems)
+            yield caption(systems)
         if name in ("calls", "workers"):
             yield "**memory (RSS), MB**"
             yield _memory(outcome.memory)
@@ -76,20 +76,20 @@ def _calls(systems: Mapping[str, Figures]) -> str:
         *(f"x ({SYSTEMS[name].letter})" for name in main),
         "p99 ms",
         *(f"CPU µs {name}" for name in processes),
-        *(f"CPU x ({SYSTEMS[name].letter})" for name in main),
+        *(f"CPU x ({SYSTEMS[name].letter})" for name in references),
         *(f"worker x ({SYSTEMS[name].letter})" for name in main),
     )
     rows = [
         (
             f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
             f"{row.calls_per_second:,.0f}",
-            *(f"{row.ratios[name].calls:.2f}" for name in main),
+            *(str(row.ratios[name].calls) for name in main),
             f"{row.p50_ms:.2f}",
-            *(f"{row.ratios[name].p50:.2f}" for name in main),
-            f"{row.p99_ms:.2f}",
+            *(str(row.ratios[name].p50) for name in main),
+            "" if row.p99_ms is None else f"{row.p99_ms:.2f}",
             *(f"{row.cpu_us[name]:,.0f}" if name in row.cpu_us else "" for name in processes),
-            *(f"{row.ratios[name].cpu:.2f}" for name in main),
-            *(f"{row.ratios[name].workers:.2f}" if row.ratios[name].workers else "" for name in main),
+            *(str(row.ratios[name].cpu) for name in references),
+            *(str(row.ratios[name].workers) if row.ratios[name].workers.median else "" for name in main),
         )
         for system, row in systems.items()
     ]

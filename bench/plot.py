@@ -67,7 +67,7 @@ def _bars(outcome: Outcome, index: int) -> list[Bar]:
         parts = dict.fromkeys(_COLOURS, 0.0)
         for process, cpu in row.cpu_us.items():
             parts[process.partition(" ")[0]] += cpu  # "worker 2" is a worker
-        ratio = row.ratios["router"].cpu if "router" in row.ratios else None
+        ratio = row.ratios["router"].cpu.median if "router" in row.ratios else None
         name = f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}"
         bars.append(Bar(name, parts, ratio))
     return bars

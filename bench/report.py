@@ -14,7 +14,7 @@ from rich.table import Table
 from bench.crowds import CrowdOutcome
 from bench.rounds import REFERENCES, Memory, Outcome, Plan, Scenario
 from bench.slices import Result
-from bench.stats import ratio, ratio_spread
+from bench.stats import Quartiles, ratios
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
 from bench.tools import EVENTS
@@ -27,15 +27,13 @@ UNCOUNTED = "upstream"
 class Comparison:
     """One system relative to another, round by round."""
 
-    calls: float
+    calls: Quartiles
     """Calls per second: above 1 is faster."""
-    calls_spread: float
-    p50: float
+    p50: Quartiles
     """Median latency: below 1 is faster."""
-    cpu: float
+    cpu: Quartiles
     """CPU per call, all processes of the system together: below 1 is cheaper."""
-    cpu_spread: float
-    workers: float
+    workers: Quartiles
     """CPU per call of the workers alone, relative to all of the other system's."""
 
 
@@ -45,11 +43,14 @@ class Figures:
 
     calls_per_second: float
     p50_ms: float
-    p99_ms: float
+    p99_ms: float | None
+    """If every slice had enough calls for one."""
     cpu_us: Mapping[str, float]
     """CPU per call in microseconds, by process."""
     upstream_cpu_us: float
     client_cpu_us: float
+    fewest_calls: int
+    """Of a slice."""
     ratios: Mapping[str, Comparison]
     """By reference system."""
 
@@ -64,24 +65,27 @@ def _figures(own: Sequence[Result], bases: Mapping[str, Sequence[Result]]) -> Fi
     return Figures(
         calls_per_second=statistics.median(map(_rate, own)),
         p50_ms=statistics.median(result.p50 for result in own) * 1e3,
-        p99_ms=statistics.median(result.p99 for result in own) * 1e3,
+        p99_ms=_p99_ms([result.p99 for result in own]),
         cpu_us={name: _cpu_us([result.cpu[name] for result in own], own) for name in own[0].cpu if name != UNCOUNTED},
         upstream_cpu_us=_cpu_us([result.cpu[UNCOUNTED] for result in own], own),
         client_cpu_us=_cpu_us([result.client_cpu for result in own], own),
+        fewest_calls=min(result.calls for result in own),
         ratios={name: _compare(own, base) for name, base in bases.items()},
     )
 
 
+def _p99_ms(slices: Sequence[float | None]) -> float | None:
+    known = [each for each in slices if each is not None]
+    return statistics.median(known) * 1e3 if len(known) == len(slices) else None
+
+
 def _compare(own: Sequence[Result], reference: Sequence[Result]) -> Comparison:
-    rates = [*map(_rate, own)], [*map(_rate, reference)]
-    costs = [*map(_cost, own)], [*map(_cost, reference)]
+    costs = [*map(_cost, reference)]
     return Comparison(
-        calls=ratio(*rates),
-        calls_spread=ratio_spread(*rates),
-        p50=ratio([result.p50 for result in own], [result.p50 for result in reference]),
-        cpu=ratio(*costs),
-        cpu_spread=ratio_spread(*costs),
-        workers=ratio([*map(_workers, own)], costs[1]),
+        calls=ratios([*map(_rate, own)], [*map(_rate, reference)]),
+        p50=ratios([result.p50 for result in own], [result.p50 for result in reference]),
+        cpu=ratios([*map(_cost, own)], costs),
+        workers=ratios([*map(_workers, own)], costs),
     )
 
 
@@ -111,7 +115,7 @@ def _table(heading: str, systems: Mapping[str, Figures]) -> Table:
     references = list(next(iter(systems.values())).ratios)
     main = references[-1:]  # The system to which p50 and workers are relative, or none.
     processes = list(dict.fromkeys(name for row in systems.values() for name in row.cpu_us))
-    table = Table(title=heading, caption=_caption(systems), title_justify="left", caption_justify="left")
+    table = Table(title=heading, caption=caption(systems), title_justify="left", caption_justify="left")
     table.add_column("system", no_wrap=True)
     for column in (
         "calls/s",
@@ -128,15 +132,19 @@ def _table(heading: str, systems: Mapping[str, Figures]) -> Table:
         table.add_row(
             f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
             f"{row.calls_per_second:,.0f}",
-            *(f"{row.ratios[name].calls:.2f}" for name in references),
+            *(_stacked(row.ratios[name].calls) for name in references),
             f"{row.p50_ms:.2f}",
-            *(f"{row.ratios[name].p50:.2f}" for name in main),
-            f"{row.p99_ms:.2f}",
+            *(_stacked(row.ratios[name].p50) for name in main),
+            "-" if row.p99_ms is None else f"{row.p99_ms:.2f}",
             *(f"{row.cpu_us[name]:.0f}" if name in row.cpu_us else "-" for name in processes),
-            *(f"{row.ratios[name].cpu:.2f}" for name in references),
-            *(f"{row.ratios[name].workers:.2f}" if row.ratios[name].workers else "-" for name in main),
+            *(_stacked(row.ratios[name].cpu) for name in references),
+            *(_stacked(row.ratios[name].workers) if row.ratios[name].workers.median else "-" for name in main),
         )
     return table
+
+
+def _stacked(ratio: Quartiles) -> str:
+    return str(ratio).replace(" [", "\n[")
 
 
 def _times(reference: str) -> str:
@@ -159,18 +167,33 @@ def _size(scenario: Scenario) -> str:
     return ", ".join(f"{size:,} characters of {what}" for what, size in sizes.items() if size) or "small"
 
 
-def _caption(systems: Mapping[str, Figures]) -> str:
+WIDE = 0.1
+"""Spread of a ratio from which on it is marked: an idle machine stays well below."""
+
+
+def caption(systems: Mapping[str, Figures]) -> str:
+    """How far to trust a table, and what is in none of its figures."""
     client = statistics.median(row.client_cpu_us for row in systems.values())
     upstream = statistics.median(row.upstream_cpu_us for row in systems.values())
+    fewest = min(row.fewest_calls for row in systems.values())
+    return (
+        f"{_steadiness(systems)}At least {fewest:,} calls a slice. "
+        f"In no figure: client {client:,.0f} µs and upstream {upstream:,.0f} µs of CPU per call."
+    )
+
+
+def _steadiness(systems: Mapping[str, Figures]) -> str:
     within = spread(systems)
-    steady = "" if within is None else f"Half of all rounds lie within ±{within:.0%} of a ratio. "
-    return f"{steady}In no figure: client {client:.0f} µs and upstream {upstream:.0f} µs of CPU per call."
+    if within is None:
+        return ""
+    wide = "**Wide spread**: good for orders of magnitude only. " if within > WIDE else ""
+    return f"{wide}Half of all rounds lie within ±{within:.0%} of a ratio. "
 
 
 def spread(systems: Mapping[str, Figures]) -> float | None:
-    """The largest spread of all ratios of calls and CPU, as a share; ``None`` without references."""
-    ratios = [each for row in systems.values() for each in row.ratios.values()]
-    return max((max(each.calls_spread, each.cpu_spread) for each in ratios), default=None)
+    """The largest spread of all ratios, as a share; ``None`` without references."""
+    compared = [each for row in systems.values() for each in row.ratios.values()]
+    return max((max(each.calls.spread, each.p50.spread, each.cpu.spread) for each in compared), default=None)
 
 
 def print_memory(console: Console, memory: Mapping[str, Mapping[str, Memory]]) -> None:

@@ -9,6 +9,9 @@ import msgspec
 Kind = Literal["echo", "event", "events", "list"]
 """The kind of request: a tools/call with a JSON response or an event stream of one or more events, or tools/list."""
 
+ENOUGH_FOR_P99 = 1000
+"""Calls."""
+
 SERVER = "server"
 """Name of the MCP server's clock, where what it costs differs between the systems."""
 
@@ -45,7 +48,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """From the first call to the last response."""
     p50: float
     """Median latency in seconds."""
-    p99: float
+    p99: float | None
+    """Only of at least :data:`ENOUGH_FOR_P99` calls: of fewer it would be that of the slowest ten at most."""
     cpu: dict[str, float]
     """Seconds of CPU, user and system, of each of the order's clocks."""
     client_cpu: float

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from bench.children import Child
 from bench.errors import BenchError
 from bench.order import alternated
+from bench.stats import Quartiles
 from bench.systems import free_port
 
 IMPORTS = "import pydantic, aiohttp, grpc, yaml"
@@ -168,7 +169,7 @@ def table(starts: Sequence[Start]) -> str:
         "| --- | --- | --- |",
     ]
     for start in starts:
-        multiple, memory = statistics.median(start.multiples), statistics.median(start.megabytes)
+        multiple, memory = Quartiles.of(start.multiples), Quartiles.of(start.megabytes)
         seconds = statistics.median(start.seconds)
-        lines.append(f"| {start.workers} | {multiple:.1f} ({seconds:.2f} s) | {memory:.0f} |")
+        lines.append(f"| {start.workers} | {multiple} ({seconds:.2f} s) | {memory} |")
     return "\n".join(lines)

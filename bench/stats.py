@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -15,20 +16,34 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def ratio(values: Sequence[float], reference: Sequence[float]) -> float:
-    """Median of the ratios within a round: values with the same index were measured side by side.
+class Quartiles(NamedTuple):
+    """The middle of some values, and what half of them lie between."""
+
+    q1: float
+    median: float
+    q3: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """Raises ValueError if there are none."""
+        ordered = sorted(values)
+        if not ordered:
+            raise ValueError("no values")
+        return cls(percentile(ordered, 0.25), statistics.median(ordered), percentile(ordered, 0.75))
+
+    @property
+    def spread(self) -> float:
+        """Half the distance of the quartiles, as a share of the median; 0 if that is 0."""
+        return (self.q3 - self.q1) / 2 / self.median if self.median else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.q1:.2f}, {self.q3:.2f}]"
+
+
+def ratios(values: Sequence[float], reference: Sequence[float]) -> Quartiles:
+    """Of the ratios within a round: values with the same index were measured side by side.
 
     A disturbance of a whole round (another process, thermal throttling) affects both and cancels out, which it does not in
-    the ratio of two medians. Raises ValueError if the two differ in length.
+    the ratio of two medians. Raises ValueError if the two differ in length, or have no values.
     """
-    return statistics.median(_ratios(values, reference))
-
-
-def ratio_spread(values: Sequence[float], reference: Sequence[float]) -> float:
-    """Spread of the ratios of the rounds: half their interquartile range, as a share of their median."""
-    ratios = sorted(_ratios(values, reference))
-    return (percentile(ratios, 0.75) - percentile(ratios, 0.25)) / 2 / statistics.median(ratios)
-
-
-def _ratios(values: Sequence[float], reference: Sequence[float]) -> list[float]:
-    return [value / base for value, base in zip(values, reference, strict=True)]
+    return Quartiles.of(value / base for value, base in zip(values, reference, strict=True))

@@ -12,6 +12,7 @@ from bench.rounds import Outcome, Plan, Scenario
 from bench.sections import COMPARED, PLANNED, Wishes, plans
 from bench.slices import Result
 from bench.start import Start
+from bench.stats import Quartiles
 from bench.streams import Round, StreamOutcome
 from bench.systems import SYSTEMS
 
@@ -43,6 +44,22 @@ def measured(goal: Goal, base: Result, own: Result) -> Sequence[tuple[str, ...]]
     ],
 )
 def test_what_a_value_reaches(bounds: Bounds, value: float, verdict: str) -> None:
+    assert bounds.verdict(Quartiles.of([value])) == verdict
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value", "verdict"),
+    [
+        (Bounds(2.1, 1.8), Quartiles(2.0, 2.2, 2.3), "undecided"),
+        (Bounds(2.1, 1.8), Quartiles(1.7, 1.9, 2.2), "undecided"),
+        (Bounds(2.1, 1.8), Quartiles(2.1, 2.2, 2.3), "**missed**"),
+        (Bounds(2.1, 1.8), Quartiles(1.7, 1.9, 2.1), "must reached, aim undecided"),
+        (Bounds(2.1, 1.8), Quartiles(1.7, 1.7, 1.8), "aim reached"),
+        (Bounds(0.55, 0.65, at_least=True), Quartiles(0.54, 0.6, 0.62), "undecided"),
+        (Bounds(0.55, 0.65, at_least=True), Quartiles(0.56, 0.6, 0.66), "must reached, aim undecided"),
+    ],
+)
+def test_a_bound_within_the_spread_is_undecided(bounds: Bounds, value: Quartiles, verdict: str) -> None:
     assert bounds.verdict(value) == verdict
 
 
@@ -59,7 +76,7 @@ def test_an_aim_is_harder_to_reach_than_a_must(goal: Goal) -> None:
 def test_a_figure_is_the_systems_own_relative_to_the_other_one(goal: Goal) -> None:
     [[*_, cheap, _]] = measured(goal, result(100, 1.0), result(50, 0.25, 0.0005))
     [[*_, dear, _]] = measured(goal, result(50, 0.25, 0.0005), result(100, 1.0))
-    assert (cheap, dear) == ("0.50", "2.00")
+    assert (cheap, dear) == ("0.50 [0.50, 0.50]", "2.00 [2.00, 2.00]")
 
 
 @every_goal
@@ -81,10 +98,10 @@ def test_what_was_not_measured_has_no_row() -> None:
 def test_starts_and_memory() -> None:
     starts = [Start(1, (1.0,), (2.4,), ({"a": 40.0, "b": 10.0},)), Start(2, (1.0,), (3.1,), ({"a": 96.0},))]
     assert rows({}, None, starts) == [
-        ("start of `run` with 1 worker", "x imports", "≤ 3", "≤ 2", "2.40", "must reached"),
-        ("memory of `run` with 1 worker", "MB (PSS)", "≤ 70", "≤ 50", "50.00", "aim reached"),
-        ("start of `run` with 2 workers", "x imports", "≤ 3", "≤ 2", "3.10", "**missed**"),
-        ("memory of `run` with 2 workers", "MB (PSS)", "≤ 95", "≤ 65", "96.00", "**missed**"),
+        ("start of `run` with 1 worker", "x imports", "≤ 3", "≤ 2", "2.40 [2.40, 2.40]", "must reached"),
+        ("memory of `run` with 1 worker", "MB (PSS)", "≤ 70", "≤ 50", "50.00 [50.00, 50.00]", "aim reached"),
+        ("start of `run` with 2 workers", "x imports", "≤ 3", "≤ 2", "3.10 [3.10, 3.10]", "**missed**"),
+        ("memory of `run` with 2 workers", "MB (PSS)", "≤ 95", "≤ 65", "96.00 [96.00, 96.00]", "**missed**"),
     ]
 
 
@@ -94,8 +111,8 @@ def test_sessions_and_streams_are_those_of_envoy_and_the_worker_together() -> No
     first = {"worker": 1_204_800, "envoy": 12_240_000}
     held = StreamOutcome(100, sizes, before, [Round(first, sizes)], 10.0, {"worker": 0.0}, 0)
     assert rows({}, held) == [
-        ("an idle session", "KiB", "≤ 1.8", "≤ 0.9", "1.00", "must reached"),
-        ("its open stream", "KiB", "≤ 97", "≤ 48.5", "101.00", "**missed**"),
+        ("an idle session", "KiB", "≤ 1.8", "≤ 0.9", "1.00 [1.00, 1.00]", "must reached"),
+        ("its open stream", "KiB", "≤ 97", "≤ 48.5", "101.00 [101.00, 101.00]", "**missed**"),
     ]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.clock import family
 from bench.gateway import STDIO_SERVER
-from bench.load import Client, Lines
+from bench.load import Client, Lines, Load
 from bench.slices import SERVER, Answer, Order
 
 
@@ -45,6 +46,33 @@ def test_children_serve_several_slices_and_none_is_left() -> None:
         assert calls_of(client.carry_out(slice_of(*STDIO_SERVER, result=65_536))) >= 2
         assert set(family(os.getpid())) - before == started
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_slice_goes_on_until_it_has_enough_calls() -> None:
+    with Client() as client:
+        assert calls_of(client.carry_out(slice_of(*STDIO_SERVER))) >= 100
+
+
+def test_but_not_forever() -> None:
+    load = Load(slice_of())
+    load.begin(1000.0, 0.5)
+    assert load.goes_on(1000.4)
+    load.latencies += [0.1] * 99
+    assert load.goes_on(1000.6)
+    assert not load.goes_on(1011.0)
+    load.latencies.append(0.1)
+    assert load.goes_on(1000.4)
+    assert not load.goes_on(1000.6)
+
+
+def test_a_p99_needs_a_thousand_calls() -> None:
+    with Client() as client:
+        few = client.carry_out(slice_of(*STDIO_SERVER, sessions=1)).result
+        many = client.carry_out(msgspec.structs.replace(slice_of(*STDIO_SERVER), seconds=0.3)).result
+    assert few is not None
+    assert many is not None
+    assert (few.p99 is None) == (few.calls < 1000)
+    assert (many.p99 is None) == (many.calls < 1000)
 
 
 def test_a_wrong_answer_of_a_child_is_seen() -> None:

@@ -15,7 +15,10 @@ from bench.rounds import Memory, Outcome, Plan, Scenario
 from bench.slices import Result
 from bench.streams import Round, StreamOutcome
 
-ABOUT = {"envoy": "Envoy 1", "python": "3", "cpu": "a CPU", "cores": 2, "rounds": 1, "seconds": 0.5, "load": 0.1}
+ABOUT = {
+    "envoy": "Envoy 1", "python": "3", "cpu": "a CPU", "cores": 2, "rounds": 1, "seconds": 0.5, "load": 0.1,
+    "load_at_end": 2.5, "stolen": 0.0123,
+}  # fmt: skip
 PAGE = f"before\n{BEGIN}\nold\n{END}\nafter\n"
 
 
@@ -40,11 +43,17 @@ def test_what_is_around_the_figures_stays() -> None:
 
 def test_figures_and_goals() -> None:
     page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None, None)
-    assert "| (d) this gateway | 700 | 0.70 | 1.00 | 1.00 | 2.00 | 50 | 10 | 1.20 | 0.20 |" in page
-    assert (
-        "| small calls, 16 connections, without: CPU | x (c) | \u2264 2.1 | \u2264 1.8 | 1.20 | aim reached |" in page
+    figures = (
+        "700 | 0.70 [0.70, 0.70] | 1.00 | 1.00 [1.00, 1.00] | 2.00 | 50 | 10 | 1.20 [1.20, 1.20] | 0.20 [0.20, 0.20]"
     )
-    assert "16 connections** (half of all rounds lie within \u00b10% of a ratio)" in page
+    assert f"| (d) this gateway | {figures} |" in page
+    assert (
+        "| small calls, 16 connections, without: CPU | x (c) | \u2264 2.1 | \u2264 1.8 | 1.20 [1.20, 1.20] | aim reached |"
+        in page
+    )
+    assert "Half of all rounds lie within \u00b10% of a ratio. At least 700 calls a slice." in page
+    assert "In no figure: client 1,214 µs and upstream 1,214 µs of CPU per call." in page
+    assert "Load 0.1 before the run and 2.5 at its end, with its own; 1.2% of the processors' time was stolen." in page
     assert "| (d) this gateway | worker | 1 | 2 |" in page
 
 

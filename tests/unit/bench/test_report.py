@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from bench.report import figures, print_report, title
+from bench.report import caption, figures, print_report, title
 from bench.rounds import Outcome, Plan, Scenario
 from bench.slices import Result
 
@@ -31,14 +31,14 @@ def test_figures() -> None:
     assert gateway.client_cpu_us == pytest.approx(3750.0)
     assert gateway.upstream_cpu_us == pytest.approx(7500.0)
     # Both rounds: a tenth of the calls; 400 against 100 µs of CPU, then 800 against 200. The upstream's is in neither.
-    assert gateway.ratios["plain"].calls == pytest.approx(0.1)
-    assert gateway.ratios["plain"].cpu == pytest.approx(4.0)
-    assert gateway.ratios["plain"].cpu_spread == pytest.approx(0.0)
+    assert gateway.ratios["plain"].calls.median == pytest.approx(0.1)
+    assert gateway.ratios["plain"].cpu.median == pytest.approx(4.0)
+    assert gateway.ratios["plain"].cpu.spread == pytest.approx(0.0)
     # The worker alone: 300 against 100 µs, then 600 against 200. All latencies are the same.
-    assert gateway.ratios["plain"].workers == pytest.approx(3.0)
-    assert gateway.ratios["plain"].p50 == pytest.approx(1.0)
-    assert rows["plain"].ratios["plain"].cpu == 1.0
-    assert rows["plain"].ratios["plain"].workers == 0
+    assert gateway.ratios["plain"].workers.median == pytest.approx(3.0)
+    assert gateway.ratios["plain"].p50.median == pytest.approx(1.0)
+    assert rows["plain"].ratios["plain"].cpu.median == 1.0
+    assert rows["plain"].ratios["plain"].workers.median == 0
     assert "router" not in gateway.ratios
 
 
@@ -46,9 +46,9 @@ def test_several_workers_count_together() -> None:
     one = result(100, 0.01, 0.02)
     two = Result(calls=100, seconds=2.0, p50=0.002, p99=0.002, cpu=one.cpu | {"worker 2": 0.01}, client_cpu=0.25)
     compared = figures({"gateway": [one], "workers": [two]}, ["gateway"])["workers"].ratios["gateway"]
-    assert compared.workers == pytest.approx(1.0)  # 300 µs, to 300 µs of the other's Envoy and worker together
-    assert compared.cpu == pytest.approx(4 / 3)
-    assert compared.p50 == pytest.approx(2.0)
+    assert compared.workers.median == pytest.approx(1.0)  # 300 µs, to 300 µs of the other's Envoy and worker together
+    assert compared.cpu.median == pytest.approx(4 / 3)
+    assert compared.p50.median == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,35 @@ def test_the_table_has_what_matters() -> None:
     results = {"router": [result(1000, 0.1)], "gateway": [result(500, 0.05, 0.04)]}
     written = io.StringIO()
     print_report(Console(file=written, width=140), Outcome(plan, {plan.scenarios[0]: results}, {}))
-    row = next(line for line in written.getvalue().splitlines() if "this gateway" in line)
-    cells = [cell.strip() for cell in row.split("\u2502")[2:-1]]
+    lines = written.getvalue().splitlines()
+    row = next(number for number, line in enumerate(lines) if "this gateway" in line)
+    cells, under = ([cell.strip() for cell in line.split("\u2502")[2:-1]] for line in lines[row : row + 2])
     # calls/s and its ratio, p50 and its ratio, p99, CPU of Envoy and worker, ratios of both together and of the worker.
     assert cells == ["250", "0.50", "1.00", "1.00", "2.00", "100", "80", "1.80", "0.80"]
+    # Under the ratios, what half of them lie between.
+    assert under == ["", "[0.50, 0.50]", "", "[1.00, 1.00]", "", "", "", "[1.80, 1.80]", "[0.80, 0.80]"]
+
+
+def test_a_ratio_has_its_quartiles() -> None:
+    base = [result(1000, 0.1)] * 4
+    own = [result(calls, 0.1) for calls in (800, 900, 1000, 1100)]
+    compared = figures({"router": base, "gateway": own})["gateway"].ratios["router"]
+    assert compared.calls == pytest.approx((0.8, 0.95, 1.0))
+    assert compared.p50 == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_p99_is_of_enough_calls_in_every_slice() -> None:
+    few = Result(calls=999, seconds=2.0, p50=0.001, p99=None, cpu={"upstream": 0.5, "envoy": 0.1}, client_cpu=0.25)
+    assert figures({"router": [result(1000, 0.1), few]})["router"].p99_ms is None
+    assert figures({"router": [result(1000, 0.1)]})["router"].p99_ms == pytest.approx(2.0)
+
+
+def test_what_is_in_no_figure_and_how_far_to_trust_them() -> None:
+    steady = {"router": [result(1000, 0.1)] * 4, "gateway": [result(500, 0.1)] * 4}
+    assert caption(figures(steady)) == (
+        "Half of all rounds lie within ±0% of a ratio. At least 500 calls a slice. "
+        "In no figure: client 375 µs and upstream 750 µs of CPU per call."
+    )
+    shaken = steady | {"gateway": [result(calls, 0.1) for calls in (200, 400, 600, 800)]}
+    assert caption(figures(shaken)).startswith("**Wide spread**: good for orders of magnitude only. Half of ")
+    assert caption(figures({"gateway": steady["gateway"]})).startswith("At least 500 calls")

@@ -11,7 +11,10 @@ from bench.start import Start, pss, table, turns
 def test_a_table() -> None:
     one = Start(1, (1.0, 1.2, 9.0), (2.0, 2.4, 9.0), ({"python 1": 30.0, "mcp-worker 2": 20.0},))
     two = Start(2, (2.0,), (3.2,), ({"python 1": 60.0, "mcp-worker 2": 20.0, "mcp-worker 3": 20.4},))
-    assert table([one, two]).splitlines()[-2:] == ["| 1 | 2.4 (1.20 s) | 50 |", "| 2 | 3.2 (2.00 s) | 100 |"]
+    assert table([one, two]).splitlines()[-2:] == [
+        "| 1 | 2.40 [2.00, 9.00] (1.20 s) | 50.00 [50.00, 50.00] |",
+        "| 2 | 3.20 [3.20, 3.20] (2.00 s) | 100.40 [100.40, 100.40] |",
+    ]
 
 
 def test_numbers_of_workers_take_turns() -> None:

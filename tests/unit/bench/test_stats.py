@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.stats import percentile, ratio, ratio_spread
+from bench.stats import Quartiles, percentile, ratios
 
 
 @pytest.mark.parametrize(
@@ -20,15 +20,24 @@ def test_percentile_of_a_hundred() -> None:
 
 def test_ratio_is_taken_within_the_round() -> None:
     # The second round ran on a machine ten times slower. The ratio of the medians would be 2.
-    assert ratio([30, 4, 40], [10, 2, 20]) == 2
-    assert ratio([30, 3, 60], [10, 1, 30]) == 3
+    assert ratios([30, 4, 40], [10, 2, 20]) == (2, 2, 3)
+    assert ratios([30, 3, 60], [10, 1, 30]).median == 3
 
 
 def test_ratio_needs_both_sides_of_each_round() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        ratio([1, 2], [1])
+        ratios([1, 2], [1])
+
+
+def test_quartiles() -> None:
+    assert Quartiles.of([11, 8, 10, 9]) == (8, 9.5, 10)
+    assert Quartiles.of([3]) == (3, 3, 3)
+    assert str(Quartiles(0.5, 1, 1.234)) == "1.00 [0.50, 1.23]"
+    with pytest.raises(ValueError, match="no values"):
+        Quartiles.of([])
 
 
 def test_spread_is_half_the_interquartile_range() -> None:
-    assert ratio_spread([8, 9, 10, 11], [1, 1, 1, 1]) == pytest.approx((10 - 8) / 2 / 9.5)
-    assert ratio_spread([5, 5, 5], [1, 1, 1]) == 0
+    assert Quartiles.of([8, 9, 10, 11]).spread == pytest.approx((10 - 8) / 2 / 9.5)
+    assert Quartiles.of([5, 5, 5]).spread == 0
+    assert Quartiles.of([0, 0, 1]).spread == 0
