@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import yaml
 
@@ -23,30 +24,26 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 STDIO_SERVER = (sys.executable, "-m", "bench.stdio_server")
 """The command of the benchmark's stdio server, in the repository's folder."""
 
-POLICY = {
-    "name": "envoy.filters.http.rbac",
-    "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
-        "rules": {
-            "action": "DENY",
-            "policies": {
-                "no-deletion": {
-                    "permissions": [{
-                        "sourced_metadata": {
-                            "metadata_matcher": {
-                                "filter": "mcp_proxy",
-                                "path": [{"key": "params"}, {"key": "name"}],
-                                "value": {"string_match": {"safe_regex": {"regex": ".*__delete_.*"}}},
-                            },
-                        },
-                    }],
-                    "principals": [{"any": True}],
-                },
-            },
+
+def policy(namespace: str) -> dict[str, Any]:
+    """An HTTP filter that judges each call by its metadata of this namespace, and denies none of those measured."""
+    name = {
+        "filter": namespace,
+        "path": [{"key": "params"}, {"key": "name"}],
+        "value": {"string_match": {"safe_regex": {"regex": ".*__delete_.*"}}},
+    }
+    denied = {
+        "permissions": [{"sourced_metadata": {"metadata_matcher": name}}],
+        "principals": [{"any": True}],
+    }
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+            "rules": {"action": "DENY", "policies": {"no-deletion": denied}},
         },
-    },
-}  # fmt: skip
-"""An HTTP filter that judges each call by its metadata, and denies none of those measured."""
+    }
+
 
 _MOST_CHILDREN = 2000
 

@@ -23,6 +23,7 @@ from envoy_data_plane.envoy.extensions.filters.http.mcp_router.v3 import (
     McpRouterMcpBackend,
     McpRouterMcpCluster,
 )
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -30,6 +31,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.google.protobuf import Any, Struct
 
+from bench.gateway import policy
 from mcp_extproc.contract import NAMESPACE
 from mcp_extproc.envoy.render.access_log import FIELDS
 
@@ -85,17 +87,36 @@ def routing(port: int, upstream: int, servers: Sequence[str], access_log: str = 
     `mcp_router` ends the filter chain in place of the router. It prefixes names with `one__` and so on, initializes all
     servers at `initialize`, and stores their session ids in its own, in base64.
     """
+    return _bootstrap(port, upstream, servers, [_mcp(), _mcp_router(servers)], access_log)
+
+
+def strict(port: int, upstream: int, servers: Sequence[str], access_log: str = "") -> Bootstrap:
+    """As `routing`, and refuses objects with duplicate keys, as this gateway does: by default the last one wins."""
+    return _bootstrap(port, upstream, servers, [_mcp(reject_duplicate_keys=True), _mcp_router(servers)], access_log)
+
+
+def judged(port: int, upstream: int, servers: Sequence[str], access_log: str = "") -> Bootstrap:
+    """As `routing`, under the RBAC policy that this gateway is measured with."""
+    typed = {name: value for name, value in policy(_NAMESPACE)["typed_config"].items() if name != "@type"}
+    rbac = HttpFilter(name="envoy.filters.http.rbac", typed_config=Any.pack(Rbac.from_dict(typed)))
+    return _bootstrap(port, upstream, servers, [_mcp(), rbac, _mcp_router(servers)], access_log)
+
+
+def _mcp(*, reject_duplicate_keys: bool | None = None) -> HttpFilter:
+    # As a gateway would, reject requests that are not MCP, which also makes the filter parse each body completely.
+    mcp = Mcp(
+        traffic_mode=McpTrafficMode.REJECT_NO_MCP,
+        max_request_body_size=_MAX_BODY,
+        reject_duplicate_keys=reject_duplicate_keys,
+    )
+    return HttpFilter(name="envoy.filters.http.mcp", typed_config=Any.pack(mcp))
+
+
+def _mcp_router(servers: Sequence[str]) -> HttpFilter:
     backends = [
         McpRouterMcpBackend(name=name, mcp_cluster=McpRouterMcpCluster(cluster=name, path="/mcp")) for name in servers
     ]
-    router = HttpFilter(name="envoy.filters.http.mcp_router", typed_config=Any.pack(McpRouter(servers=backends)))
-    return _bootstrap(port, upstream, servers, [_mcp(), router], access_log)
-
-
-def _mcp() -> HttpFilter:
-    # As a gateway would, reject requests that are not MCP, which also makes the filter parse each body completely.
-    mcp = Mcp(traffic_mode=McpTrafficMode.REJECT_NO_MCP, max_request_body_size=_MAX_BODY)
-    return HttpFilter(name="envoy.filters.http.mcp", typed_config=Any.pack(mcp))
+    return HttpFilter(name="envoy.filters.http.mcp_router", typed_config=Any.pack(McpRouter(servers=backends)))
 
 
 def _router() -> HttpFilter:
@@ -129,7 +150,6 @@ def _listener(port: int, server: str, filters: Sequence[HttpFilter], access_log:
         name="mcp",
         address=_address(port),
         filter_chains=[chain],
-        per_connection_buffer_limit_bytes=_MAX_BODY,
     )
 
 

@@ -69,7 +69,8 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
     for section in wishes.sections:
         if section == "calls":
             scenarios = [Scenario(size, count) for size in wishes.content for count in wishes.connections]
-            add("calls", [*others, *(each.gateway for each in gateways)], *scenarios)
+            strict = ["router-strict"] if "router" in others else []
+            add("calls", [*others, *strict, *(each.gateway for each in gateways)], *scenarios)
         elif section == "events":
             own = [name for each in gateways for name in (each.events, each.stateless)]
             scenarios = [Scenario(0, count, "event") for count in wishes.connections]
@@ -85,7 +86,9 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             for servers in (_FEW, _MANY):
                 add(f"lists of {servers}", systems, Scenario(0, 1, "list"), servers=servers, tools=_LISTED)
         elif section == "policy" and gateways:
-            add("policy", ("gateway", "policy"), Scenario(0, busiest), references=("gateway",))
+            judged = ["router", "router-policy"] if "router" in others else []
+            systems = [*judged, "gateway", "policy"]
+            add("policy", systems, Scenario(0, busiest), references=("router", "gateway"))
         elif section == "workers" and gateways:
             own = [name for each in gateways for name in (each.gateway, each.workers)]
             add("workers", own, Scenario(0, busiest), references=(own[0],))

@@ -13,9 +13,10 @@ from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 
 from bench import native
 from bench.children import Child, Measured
-from bench.gateway import POLICY, STDIO_SERVER, Gateway, Server, http_server, stdio_server, with_bridge
+from bench.gateway import STDIO_SERVER, Gateway, Server, http_server, policy, stdio_server, with_bridge
 from bench.slices import SERVER
 from bench.upstream import Ports
+from mcp_extproc.contract import NAMESPACE
 
 
 def envoy_child(binary: Path, directory: Path, name: str, bootstrap: str) -> Child:
@@ -108,7 +109,7 @@ def _logged_gateway(stage: Stage) -> Running:
 
 
 def _judged_gateway(stage: Stage) -> Running:
-    return _one_worker(stage, "d-policy", {"envoy": {"http_filters": [POLICY]}})
+    return _one_worker(stage, "d-policy", {"envoy": {"http_filters": [policy(NAMESPACE)]}})
 
 
 def _one_worker(stage: Stage, name: str, more: Mapping[str, object]) -> Running:
@@ -172,6 +173,8 @@ SYSTEMS: Mapping[str, System] = {
     "plain": System("a", "plain Envoy, no filter", _native("plain", native.plain), is_gateway=False),
     "mcp": System("b", "Envoy's mcp filter", _native("mcp", native.parsing), is_gateway=False),
     "router": System("c", "Envoy's mcp + mcp_router", _native("router", native.routing)),
+    "router-strict": System("c", "refusing duplicate keys", _native("router-strict", native.strict)),
+    "router-policy": System("c", "under an RBAC policy", _native("router-policy", native.judged)),
     "gateway": System("d", "this gateway", _gateway("d", "http2")),
     "router-logged": System("c", "mcp + mcp_router, logging", _native("router-logged", native.routing, logged=True)),
     "gateway-logged": System("d", "this gateway, logging", _logged_gateway),

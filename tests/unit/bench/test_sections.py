@@ -16,13 +16,13 @@ def wishes(**changed: tuple[str, ...]) -> Wishes:
 def test_all_sections() -> None:
     found = plans(wishes())
     assert {name: plan.systems for name, plan in found.items()} == {
-        "calls": ("plain", "mcp", "router", "gateway"),
+        "calls": ("plain", "mcp", "router", "router-strict", "gateway"),
         "logged": ("router-logged", "gateway-logged"),
         "events": ("plain", "router", "events", "stateless"),
         "large": ("plain", "router", "gateway"),
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
-        "policy": ("gateway", "policy"),
+        "policy": ("router", "router-policy", "gateway", "policy"),
         "workers": ("gateway", "workers"),
         "stdio": ("http", "stdio", "shared", "direct"),
     }
@@ -34,7 +34,8 @@ def test_all_sections() -> None:
     assert found["lists of 30"].tools == 50
     assert found["logged"].scenarios == (Scenario(0, 1), Scenario(0, 16))
     assert found["logged"].references == ("router-logged",)
-    assert found["policy"].references == found["workers"].references == ("gateway",)
+    assert found["policy"].references == ("router", "gateway")
+    assert found["workers"].references == ("gateway",)
     assert found["stdio"].references == ("http",)
     assert [(each.result, each.connections) for each in found["stdio"].scenarios] == [
         (0, 1), (0, 16), (65_536, 1), (65_536, 16),
@@ -43,7 +44,7 @@ def test_all_sections() -> None:
 
 def test_both_transports_meet_in_one_plan() -> None:
     found = plans(wishes(transports=("http2", "grpcio")))
-    assert found["calls"].systems == ("plain", "mcp", "router", "gateway", "grpcio")
+    assert found["calls"].systems == ("plain", "mcp", "router", "router-strict", "gateway", "grpcio")
     assert found["events"].systems[2:] == ("events", "stateless", "grpcio-events", "grpcio-stateless")
     assert found["workers"].systems == ("gateway", "workers", "grpcio", "grpcio-workers")
 
