@@ -181,7 +181,7 @@ def main(
         f"{about['envoy']}; {about['cpu']}, {about['cores']} cores, load {about['load']:.2f}", highlight=False
     )
     out = Console()
-    out = out if out.is_terminal else Console(width=140)
+    out = out if out.is_terminal else Console(width=180)
     slices = sum(plan.slices for plan in planned.values())
     console.print(f"{slices} slices, at least {slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
     results: dict[str, Any] = {"about": about}

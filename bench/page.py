@@ -60,7 +60,7 @@ def _blocks(outcomes: Mapping[str, Outcome]) -> Iterable[str]:
             yield _calls(systems)
             yield caption(systems)
         if name in ("calls", "workers"):
-            yield "**memory (RSS), MB**"
+            yield "**memory (PSS), MB**"
             yield _memory(outcome.memory)
 
 
@@ -131,7 +131,7 @@ def _streams(held: StreamOutcome) -> str:
         for name in held.before
         for state in ("open", "closed")
     ]
-    rounds = _table(("RSS in MB", "before", *(f"round {number}" for number in range(1, len(held.rounds) + 1))), sizes)
+    rounds = _table(("PSS in MB", "before", *(f"round {number}" for number in range(1, len(held.rounds) + 1))), sizes)
     return f"**{held.streams} open streams**\n\n{costs}\n\n{rounds}"
 
 

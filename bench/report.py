@@ -198,7 +198,7 @@ def spread(systems: Mapping[str, Figures]) -> float | None:
 
 def print_memory(console: Console, memory: Mapping[str, Mapping[str, Memory]]) -> None:
     """Memory of each process before and after all slices."""
-    table = Table(title="memory (RSS), MB", title_justify="left")
+    table = Table(title="memory (PSS), MB", title_justify="left")
     table.add_column("process", no_wrap=True)
     table.add_column("before", justify="right")
     table.add_column("after", justify="right")
@@ -281,7 +281,7 @@ def _stream_table(outcome: StreamOutcome) -> Table:
 
 def _round_table(outcome: StreamOutcome) -> Table:
     processes = list(outcome.before)
-    table = Table(title="memory (RSS), MB, with streams open and closed again", title_justify="left")
+    table = Table(title="memory (PSS), MB, with streams open and closed again", title_justify="left")
     table.add_column("round", no_wrap=True)
     for name in processes:
         table.add_column(f"{name}\nopen", justify="right")

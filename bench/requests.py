@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ import orjson
 from bench.errors import BenchError
 from bench.http1 import Message
 from bench.slices import Order
-from bench.tools import EVENTS, answer_text, padding
+from bench.tools import EVENTS, SCHEMA, answer_text, padding
 
 FIRST_ID = 100_000_000
 """All ids have the same number of digits, so that the length of a request is known in advance."""
@@ -127,16 +128,17 @@ class List(Request):
     """A tools/list."""
 
     def __init__(self, order: Order) -> None:
-        self._names = sorted(order.tools)
+        self._tools = [(name, SCHEMA) for name in sorted(order.tools)]
         super().__init__(order, "tools/list", {})
 
     def expected(self, id: int) -> object:  # noqa: ARG002 - no place for it in a list
-        """All names, in any order."""
-        return self._names
+        """All names, in any order, each with its schema."""
+        return self._tools
 
     def found(self, id: int, body: bytes) -> object:
-        """The names."""
-        return sorted(tool["name"] for tool in _result(id, orjson.loads(body))["tools"])
+        """The same, as received."""
+        tools = _result(id, orjson.loads(body))["tools"]
+        return sorted(((tool["name"], tool["inputSchema"]) for tool in tools), key=itemgetter(0))
 
 
 def requests(order: Order) -> list[Request]:

@@ -12,15 +12,15 @@ from typing import Self
 import msgspec
 
 from bench.children import Child
-from bench.clock import resident_bytes
+from bench.clock import proportional_bytes
 from bench.errors import BenchError
 from bench.logs import compare
 from bench.order import shuffled
 from bench.session import open_session
-from bench.slices import Answer, Kind, Order, Result
-from bench.systems import SYSTEMS, Running, Stage
+from bench.slices import SERVER, Answer, Kind, Order, Result
+from bench.systems import SYSTEMS, Running, Stage, System
 from bench.tools import COUNT, ECHO, tool_names
-from bench.upstream import Ports
+from bench.upstream import Ports, requests_at
 
 REFERENCES = ("plain", "router")
 
@@ -72,7 +72,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident bytes of one process."""
+    """Bytes of one process and its descendants (PSS: of a page that n processes share, each has an n-th)."""
 
     before: int
     """After the handshake, before the first slice."""
@@ -142,8 +142,8 @@ class Rig:
             Child.module("bench.upstream", self._directory, str(self._plan.tools))
         )
         self._client = self._children.enter_context(Child.module("bench.load", self._directory))
-        upstream = Ports.parse(self._upstream.read_line())
-        stage = Stage(self._children, self._directory, self._envoy, upstream, self._plan.servers)
+        self._ports = Ports.parse(self._upstream.read_line())
+        stage = Stage(self._children, self._directory, self._envoy, self._ports, self._plan.servers)
         for name in self._plan.systems:
             self._running[name] = SYSTEMS[name].start(stage)
         sessions = max(scenario.connections for scenario in self._plan.scenarios)
@@ -178,23 +178,44 @@ class Rig:
             seconds=self._plan.seconds,
             clocks={process: child.pids() for process, child in measured.items()},
         )
+        before = requests_at(self._ports.sessions)
         self._client.write_line(msgspec.json.encode(order))
         answer = msgspec.json.decode(self._client.read_line(), type=Answer)
         if answer.failure is not None:
             self._check(name)  # If a process has ended, that is the better explanation.
             raise BenchError(f"{SYSTEMS[name].title}: {answer.failure.error}")
         assert answer.result is not None
+        if SERVER not in answer.result.cpu:  # a server of its own
+            made = answer.result.calls + scenario.connections * scenario.warm_up
+            reached = requests_at(self._ports.sessions) - before
+            check_reached(SYSTEMS[name], scenario, made, reached, len(self._plan.servers))
         return answer.result
 
     def _memory(self) -> dict[str, dict[str, int]]:
         return {
-            system: {name: resident_bytes(child.pids()) for name, child in running.processes.items()}
+            system: {name: proportional_bytes(child.pids()) for name, child in running.processes.items()}
             for system, running in self._running.items()
         }
 
 
 def _called(scenario: Scenario, plan: Plan) -> tuple[str, ...]:
     return {"echo": (ECHO,), "event": (COUNT,), "events": (COUNT,), "list": tool_names(plan.tools)}[scenario.kind]
+
+
+def check_reached(system: System, scenario: Scenario, made: int, reached: Mapping[str, int], servers: int) -> None:
+    """Raises BenchError unless each call reached a server, and each list all of them.
+
+    Args:
+        system: that was measured.
+        scenario: its load.
+        made: number of requests of the client.
+        reached: number of requests at the servers, by method.
+        servers: their number.
+    """
+    method = "tools/list" if scenario.kind == "list" else "tools/call"
+    needed = made * servers if scenario.kind == "list" and system.is_gateway else made
+    if (found := reached.get(method, 0)) < needed:
+        raise BenchError(f"{system.title}: {made} requests, but the servers got {found} {method} instead of {needed}")
 
 
 def turns(plan: Plan) -> Iterator[tuple[int, Scenario, str]]:

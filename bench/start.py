@@ -136,11 +136,17 @@ def _is_answered(port: int) -> bool:
             return False
         call = {"name": "s__echo", "arguments": {"text": "x"}}
         _, answer = _asked(connection, "tools/call", call, {"mcp-session-id": session})
-        return b'"result"' in answer
-    except (OSError, http.client.HTTPException):
+        return succeeded(answer)
+    except (OSError, http.client.HTTPException, ValueError):
         return False
     finally:
         connection.close()
+
+
+def succeeded(answer: bytes) -> bool:
+    """Whether this is the result of a call, and not that of a tool that failed. Raises ValueError if it is not JSON."""
+    result = json.loads(answer).get("result")
+    return isinstance(result, dict) and not result.get("isError")
 
 
 def _asked(

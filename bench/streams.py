@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from bench.children import Child
-from bench.clock import cpu_seconds, resident_bytes
+from bench.clock import cpu_seconds, proportional_bytes
 from bench.errors import BenchError
 from bench.gateway import Gateway, http_server
 from bench.listeners import Answer, Order
@@ -56,7 +56,7 @@ class StreamPlan:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Resident bytes, by process."""
+    """Bytes (PSS), by process with its descendants."""
 
     open: Mapping[str, int]
     closed: Mapping[str, int]
@@ -69,7 +69,7 @@ class StreamOutcome:
 
     streams: int
     start: Mapping[str, int]
-    """Resident bytes before the sessions, by process."""
+    """Bytes (PSS) before the sessions, by process."""
     before: Mapping[str, int]
     """With all sessions, before their first streams."""
     rounds: Sequence[Round]
@@ -185,7 +185,7 @@ class _Rig:
             connection.close()
 
     def _memory(self) -> dict[str, int]:
-        return {name: resident_bytes(child.pids()) for name, child in self._processes.items()}
+        return {name: proportional_bytes(child.pids()) for name, child in self._processes.items()}
 
     def _check(self) -> None:
         for child in (self._upstream, self._clients, *self._processes.values()):

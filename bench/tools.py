@@ -91,20 +91,27 @@ def error(id: object, code: int, message: str) -> bytes:
     return orjson.dumps({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
 
 
-def _tool(name: str) -> _Json:
-    # As long as the tools of well-known servers: 600 bytes, mostly descriptions of arguments.
-    text = {"type": "string", "description": "What to look for: words, or a phrase in quotation marks."}
-    size = {"type": "integer", "minimum": 1, "maximum": 100, "description": "How many to give at most. Default: 20."}
-    properties = {
-        "text": text,
+# As long as the tools of well-known servers: 600 bytes, mostly descriptions of arguments.
+SCHEMA: _Json = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string", "description": "What to look for: words, or a phrase in quotation marks."},
         "content": {"type": "string", "description": "Anything else, as long as it needs to be."},
-        "limit": size,
+        "limit": {
+            "type": "integer", "minimum": 1, "maximum": 100, "description": "How many to give at most. Default: 20.",
+        },
         "order": {"type": "string", "enum": ["newest", "oldest", "best"], "description": "Which ones come first."},
-    }
+    },
+    "required": ["text"],
+}  # fmt: skip
+"""Of the arguments of every tool."""
+
+
+def _tool(name: str) -> _Json:
     return {
         "name": name,
         "description": "Says what it was given. Use it when you need to see that a request arrived, and how much of it.",
-        "inputSchema": {"type": "object", "properties": properties, "required": ["text"]},
+        "inputSchema": SCHEMA,
     }
 
 

@@ -16,7 +16,9 @@ A GET gets a stream without events; `GET /streams` returns the number of open on
 from __future__ import annotations
 
 import asyncio
+import http.client
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple, cast
@@ -31,6 +33,8 @@ STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encodi
 """Head of the response to a GET, which has no content. That of `count` has the same start."""
 
 _END = b"0\r\n\r\n"
+
+_PATIENCE = 30.0
 
 
 class Ports(NamedTuple):
@@ -62,9 +66,18 @@ class Server:
         tools: number of tools.
         stateless: without sessions.
         in_events: answering all requests with event streams.
+        requests: counts them by method; with other servers, if they have the same.
     """
 
-    def __init__(self, tools: int = 2, *, stateless: bool = False, in_events: bool = False) -> None:
+    def __init__(
+        self,
+        tools: int = 2,
+        *,
+        stateless: bool = False,
+        in_events: bool = False,
+        requests: Counter[str] | None = None,
+    ) -> None:
+        self._requests = Counter() if requests is None else requests
         self._stateless = stateless
         self._in_events = in_events
         self._sessions: set[bytes] = set()
@@ -78,9 +91,12 @@ class Server:
         method, path, _ = request.head.split(b" ", 2)
         if method == b"GET" and path == b"/streams":
             return _response(b"200 OK", b"%d" % self.streams)
+        if method == b"GET" and path == b"/requests":
+            return _response(b"200 OK", orjson.dumps(self._requests))
         if method != b"POST":
             return self._without_message(method, request.header(b"mcp-session-id") or b"")
         message = orjson.loads(request.body)
+        self._requests[message.get("method", "")] += 1
         if message.get("method") == "initialize":
             return self._initialize(self._tools.answer(message))
         if not self._stateless and request.header(b"mcp-session-id") not in self._sessions:
@@ -158,9 +174,24 @@ class _Connection(asyncio.Protocol):
             self._server.streams -= 1
 
 
+def requests_at(port: int) -> Counter[str]:
+    """The number of requests so far at all servers of the process with this port, by method."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+    try:
+        connection.request("GET", "/requests")
+        return Counter(orjson.loads(connection.getresponse().read()))
+    finally:
+        connection.close()
+
+
 async def _serve(tools: int) -> None:
     loop = asyncio.get_running_loop()
-    servers = Server(tools), Server(tools, in_events=True), Server(tools, stateless=True, in_events=True)
+    all_: Counter[str] = Counter()
+    servers = (
+        Server(tools, requests=all_),
+        Server(tools, in_events=True, requests=all_),
+        Server(tools, stateless=True, in_events=True, requests=all_),
+    )
     listeners = [await loop.create_server(partial(_Connection, server), "127.0.0.1", 0) for server in servers]
     print(*(listener.sockets[0].getsockname()[1] for listener in listeners), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import orjson
 import pytest
 
@@ -172,6 +174,23 @@ def test_a_list_has_all_names_and_no_others() -> None:
     for names in (tool_names(4), tool_names(6)):
         with pytest.raises(BenchError, match="wrong answer"):
             request(*names, kind="list").check(ID, answer_to(server, {}, request(kind="list")))
+
+
+def test_a_list_has_the_schemas_of_its_tools() -> None:
+    call, answer = request(*tool_names(2), kind="list"), answer_to(Server(stateless=True), {}, request(kind="list"))
+    assert b'"maximum":100' in answer.body
+    for changed in (b'"maximum":10', b'"maximum":100.5'):
+        with pytest.raises(BenchError, match="wrong answer"):
+            call.check(ID, Message(answer.head, answer.body.replace(b'"maximum":100', changed, 1)))
+
+
+def test_the_upstream_counts_requests_of_all_its_servers() -> None:
+    both: Counter[str] = Counter()
+    one, other = Server(stateless=True, requests=both), Server(stateless=True, requests=both)
+    for server, kind in ((one, "list"), (other, "list"), (other, "echo")):
+        answer_to(server, {}, request(kind=kind))  # type: ignore[arg-type]
+    answer = whole(one.answer(Message(b"GET /requests HTTP/1.1", b"")))
+    assert orjson.loads(answer.body) == both == {"tools/list": 2, "tools/call": 1}
 
 
 def test_a_stateless_server_gives_no_session_and_wants_none() -> None:

@@ -6,7 +6,12 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
-from bench.rounds import Plan, Scenario, turns
+import pytest
+
+from bench.errors import BenchError
+from bench.rounds import Plan, Scenario, check_reached, turns
+from bench.slices import Kind
+from bench.systems import SYSTEMS
 
 PLAN = Plan(
     systems=("a", "b", "c"),
@@ -46,3 +51,19 @@ def test_the_order_is_the_same_in_every_run() -> None:
 def test_calls_that_are_long_are_warmed_up_with_few() -> None:
     assert Scenario(0, 1).warm_up > Scenario(1_048_576, 1).warm_up > 0
     assert Scenario(0, 1).warm_up > Scenario(0, 1, "list").warm_up > 0
+
+
+@pytest.mark.parametrize(
+    ("system", "kind", "method", "needed"),
+    [
+        ("gateway", "echo", "tools/call", 10),
+        ("gateway", "list", "tools/list", 30),
+        ("plain", "list", "tools/list", 10),
+        ("events", "events", "tools/call", 10),
+    ],
+)
+def test_what_did_not_reach_the_servers_ends_the_run(system: str, kind: Kind, method: str, needed: int) -> None:
+    scenario = Scenario(0, 1, kind)
+    check_reached(SYSTEMS[system], scenario, 10, {method: needed, "ping": 0}, 3)
+    with pytest.raises(BenchError, match=f"10 requests, but the servers got {needed - 1} {method} instead of {needed}"):
+        check_reached(SYSTEMS[system], scenario, 10, {method: needed - 1, "ping": 100}, 3)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 
-from bench.start import Start, pss, table, turns
+import pytest
+
+from bench.start import Start, pss, succeeded, table, turns
 
 
 def test_a_table() -> None:
@@ -15,6 +17,19 @@ def test_a_table() -> None:
         "| 1 | 2.40 [2.00, 9.00] (1.20 s) | 50.00 [50.00, 50.00] |",
         "| 2 | 3.20 [3.20, 3.20] (2.00 s) | 100.40 [100.40, 100.40] |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b'{"id":1,"result":{"content":[]}}', True),
+        (b'{"id":1,"result":{"content":[],"isError":false}}', True),
+        (b'{"id":1,"result":{"content":[],"isError":true}}', False),
+        (b'{"id":1,"error":{"code":-32603,"message":"no \\"result\\""}}', False),
+    ],
+)
+def test_a_start_ends_with_a_call_that_succeeds(answer: bytes, *, expected: bool) -> None:
+    assert succeeded(answer) is expected
 
 
 def test_numbers_of_workers_take_turns() -> None:
