@@ -54,6 +54,14 @@ def command_of(pid: int) -> list[bytes]:
         return []
 
 
+def name_of(pid: int) -> str:
+    """What the kernel calls a process, which it may have chosen itself; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def family(pid: int) -> tuple[int, ...]:
     """The process and its descendants."""
     children = (

@@ -190,7 +190,7 @@ class _Rig:
         self._port = free_port()
         self._tools = prefixed(_NAMES, [ECHO])
         gateway = Gateway(directory / sharing, self._port, {_NAMES[0]: stdio_server(sharing)})
-        self._serving = gateway.start(children)["worker"]
+        self._serving = gateway.serve(children)
         self._envoy = children.enter_context(envoy_child(envoy, directory, sharing, gateway.bootstrap()))
         self._processes: dict[str, Measured] = {"envoy": self._envoy, **with_bridge(self._serving)}
 

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from bench.children import Child, Measured, Part
-from bench.clock import command_of, family
+from bench.clock import command_of, family, name_of
 from bench.errors import BenchError
 from bench.slices import SERVER
+from mcp_extproc.cli.serve import WORKER
 
 _COMMAND = Path(sys.executable).with_name("mcp-extproc")
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -135,18 +136,72 @@ class Gateway:
             )
         return done.stdout
 
-    def start(self, children: ExitStack) -> dict[str, Child]:
-        """The ext_proc workers, by their names in the report."""
-        names = ["worker", *(f"worker {number}" for number in range(2, len(self._sockets) + 1))]
-        return {
-            name: children.enter_context(self._worker(name, socket))
-            for name, socket in zip(names, self._sockets, strict=True)
-        }
+    def start(self, children: ExitStack) -> dict[str, Measured]:
+        """The ext_proc workers, by their names in the report, and the supervisor of several."""
+        serving = self.serve(children)
+        count = len(self._sockets)
+        return {"worker": serving} if count == 1 else supervised(serving, count)
 
-    def _worker(self, name: str, socket: Path) -> Child:
+    def serve(self, children: ExitStack) -> Child:
+        """`serve`, as one whole."""
         command: list[str | Path] = [_COMMAND, "serve", self._file, "--transport", self._transport]
-        command += ["--listen", f"unix:{socket}"]
-        return Child(name, command, self._directory, environment=self._environment)
+        for socket in self._sockets:
+            command += ["--listen", f"unix:{socket}"]
+        if len(self._sockets) > 1:
+            command += ["--workers", str(len(self._sockets))]
+        return children.enter_context(Child("serve", command, self._directory, environment=self._environment))
+
+
+def run_with_defaults(
+    directory: Path, port: int, servers: Mapping[str, Server], envoy: Path, children: ExitStack
+) -> dict[str, Measured]:
+    """`run`, as the README begins: with a worker for each core, an access log, and the default log level.
+
+    Args:
+        directory: for the file, the sockets and the logs; created.
+        port: where Envoy listens.
+        servers: the MCP servers by name, which are all that is configured.
+        envoy: its binary.
+        children: ends the processes.
+    """
+    directory.mkdir(parents=True)
+    file = directory / "gateway.yaml"
+    file.write_text(yaml.safe_dump({"servers": {name: dict(server) for name, server in servers.items()}}))
+    command: list[str | Path] = [_COMMAND, "run", file, "--port", str(port), "--envoy", envoy]
+    running = children.enter_context(Child("run", command, directory, environment={"XDG_RUNTIME_DIR": str(directory)}))
+    return {
+        "envoy": Part(running, lambda pids: _called("envoy", pids)),
+        "worker": Part(running, lambda pids: _called(WORKER, pids)),
+        "supervisor": Part(running, lambda pids: _others(pids, "envoy", WORKER)),
+    }
+
+
+def supervised(serving: Child, workers: int) -> dict[str, Measured]:
+    """What a `serve` of several workers consists of. Asking for them raises BenchError if there are more or fewer."""
+
+    def worker(number: int) -> Part:
+        return Part(serving, lambda pids: (_all(workers, pids)[number - 1],))
+
+    names = ["worker", *(f"worker {number}" for number in range(2, workers + 1))]
+    return {
+        **{name: worker(number) for number, name in enumerate(names, 1)},
+        "supervisor": Part(serving, lambda pids: _others(pids, WORKER)),
+    }
+
+
+def _all(workers: int, pids: Iterable[int]) -> tuple[int, ...]:
+    found = _called(WORKER, pids)
+    if len(found) != workers:
+        raise BenchError(f"there are {len(found)} workers instead of {workers}")
+    return found
+
+
+def _called(name: str, pids: Iterable[int]) -> tuple[int, ...]:
+    return tuple(pid for pid in pids if name_of(pid) == name)
+
+
+def _others(pids: Iterable[int], *names: str) -> tuple[int, ...]:
+    return tuple(pid for pid in pids if name_of(pid) not in names)
 
 
 def with_bridge(serving: Child) -> dict[str, Measured]:

@@ -22,7 +22,7 @@ _LONGEST = 420
 _ROW = 22
 _HEADING = 34
 _MARGIN = 18
-_COLOURS = {"envoy": "#7b8fa6", "worker": "#d9822b", "bridge": "#5c9e6f", SERVER: "#c9c2b8"}
+_COLOURS = {"envoy": "#7b8fa6", "worker": "#d9822b", "supervisor": "#a05c8f", "bridge": "#5c9e6f", SERVER: "#c9c2b8"}
 """By the kind of process, in the order of the parts of a bar."""
 _STYLE = (
     "text { font: 13px system-ui, sans-serif; fill: #1f2933 } .heading { font-weight: 600 } .name { text-anchor: end }"

@@ -11,7 +11,7 @@ from bench.systems import TRANSPORTS
 COMPARED = ("plain", "mcp", "router", "gateway")
 """Systems that can be selected; the last one represents this gateway on every selected transport."""
 
-PLANNED = ("calls", "logged", "events", "large", "lists", "policy", "workers", "stdio")
+PLANNED = ("calls", "logged", "events", "large", "lists", "policy", "workers", "run", "stdio")
 """Sections that consist of rounds."""
 
 _STDIO = ("http", "stdio", "shared", "direct")
@@ -72,7 +72,7 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             strict = ["router-strict"] if "router" in others else []
             add("calls", [*others, *strict, *(each.gateway for each in gateways)], *scenarios)
         elif section == "events":
-            own = [name for each in gateways for name in (each.events, each.stateless)]
+            own = [name for each in gateways for name in (each.gateway, each.events, each.stateless)]
             scenarios = [Scenario(0, count, "event") for count in wishes.connections]
             add("events", [*_without(others, "mcp"), *own], *scenarios, Scenario(0, busiest, "events"))
         elif section == "logged":
@@ -92,6 +92,9 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         elif section == "workers" and gateways:
             own = [name for each in gateways for name in (each.gateway, each.workers)]
             add("workers", own, Scenario(0, busiest), references=(own[0],))
+        elif section == "run" and gateways:
+            small = [Scenario(0, count) for count in wishes.connections]
+            add("run", [*_without(others, "mcp", "plain"), "gateway", "run"], *small, references=("router", "gateway"))
         elif section == "stdio" and gateways:
             scenarios = [Scenario(0, count, result=size) for size in _RESULTS for count in wishes.connections]
             add("stdio", _STDIO, *scenarios, servers=1, references=("http",), subject=" of one server")

@@ -13,7 +13,16 @@ from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 
 from bench import native
 from bench.children import Child, Measured
-from bench.gateway import STDIO_SERVER, Gateway, Server, http_server, policy, stdio_server, with_bridge
+from bench.gateway import (
+    STDIO_SERVER,
+    Gateway,
+    Server,
+    http_server,
+    policy,
+    run_with_defaults,
+    stdio_server,
+    with_bridge,
+)
 from bench.slices import SERVER
 from bench.upstream import Ports
 from mcp_extproc.contract import NAMESPACE
@@ -140,8 +149,14 @@ def _one_server(
     """A gateway with one worker; `processes` tells what it consists of besides Envoy."""
     port = free_port()
     gateway = Gateway(stage.directory / name, port, dict.fromkeys(stage.servers, server))
-    serving = gateway.start(stage.children)["worker"]
+    serving = gateway.serve(stage.children)
     return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes(serving)})
+
+
+def _run(stage: Stage) -> Running:
+    port = free_port()
+    servers = dict.fromkeys(stage.servers, http_server(stage.upstream.sessions))
+    return Running(port, run_with_defaults(stage.directory / "run", port, servers, stage.envoy, stage.children))
 
 
 def _direct(_: Stage) -> Running:
@@ -179,7 +194,8 @@ SYSTEMS: Mapping[str, System] = {
     "router-logged": System("c", "mcp + mcp_router, logging", _native("router-logged", native.routing, logged=True)),
     "gateway-logged": System("d", "this gateway, logging", _logged_gateway),
     "policy": System("d", "under an RBAC policy", _judged_gateway),
-    "events": System("d", "this gateway", _gateway("d-events", "http2", _events)),
+    "run": System("d", "`run` with its defaults", _run),
+    "events": System("d", "servers that begin with events", _gateway("d-events", "http2", _events)),
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),
     "workers": System("d", "two workers", _gateway("d-workers", "http2", workers=2)),
     "http": System("f", "a server on HTTP", _own_http),
@@ -187,7 +203,7 @@ SYSTEMS: Mapping[str, System] = {
     "shared": System("h", "on stdio, one child for all", _stdio("shared")),
     "direct": System("i", "on stdio, without gateway", _direct, is_gateway=False),
     "grpcio": System("e", "this gateway on grpcio", _gateway("e", "grpcio")),
-    "grpcio-events": System("e", "this gateway on grpcio", _gateway("e-events", "grpcio", _events)),
+    "grpcio-events": System("e", "servers that begin with events", _gateway("e-events", "grpcio", _events)),
     "grpcio-stateless": System("e", "servers without sessions", _gateway("e-stateless", "grpcio", _stateless)),
     "grpcio-workers": System("e", "two workers", _gateway("e-workers", "grpcio", workers=2)),
 }

@@ -1,13 +1,18 @@
-"""The processes of a gateway with a stdio server, told apart."""
+"""The processes of a gateway, told apart."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
+
 from bench.children import Child
-from bench.clock import command_of
-from bench.gateway import with_bridge
+from bench.clock import command_of, name_of
+from bench.errors import BenchError
+from bench.gateway import supervised, with_bridge
 from bench.slices import SERVER
+from mcp_extproc.cli.serve import WORKER
 
 _LEAF = 'sh -c "echo ready; read end" {name} <&3 &'
 
@@ -20,3 +25,20 @@ def test_who_is_who(tmp_path: Path) -> None:
         assert [serving.read_line() for _ in range(2)] == [b"ready\n"] * 2
         parts = {name: [command_of(pid)[-2] for pid in part.pids()] for name, part in with_bridge(serving).items()}
     assert parts == {"worker": [TREE.encode(), b"other"], "bridge": [b"bridge-process"], SERVER: [b"child"]}
+
+
+def test_workers_and_their_supervisor(tmp_path: Path) -> None:
+    shell = shutil.which("sh")
+    assert shell is not None
+    (tmp_path / WORKER).symlink_to(shell)  # a process has the name of its program's file
+    worker = f'{tmp_path / WORKER} -c "echo ready; read end; :" <&3 &'
+    tree = f"exec 3<&0; {worker} {worker} wait"
+    with Child("serve", ["sh", "-c", tree], tmp_path, talks=True) as serving:
+        assert [serving.read_line() for _ in range(2)] == [b"ready\n"] * 2
+        parts = supervised(serving, 2)
+        assert {name: [name_of(pid) for pid in part.pids()] for name, part in parts.items()} == {
+            "worker": [WORKER], "worker 2": [WORKER], "supervisor": ["sh"],
+        }  # fmt: skip
+        assert parts["worker"].pids() != parts["worker 2"].pids()
+        with pytest.raises(BenchError, match="there are 2 workers instead of 3"):
+            supervised(serving, 3)["worker"].pids()

@@ -37,8 +37,10 @@ def test_a_stdio_server_and_its_bridge_are_parts() -> None:
     direct = Result(calls=100, seconds=1.0, p50=1e-3, p99=1e-3, cpu={"upstream": 0, "server": 0.01}, client_cpu=1)
     results = {"direct": [direct], "stdio": [result(0.01, worker=0.01, bridge=0.02, server=0.01)]}
     (panel,) = panels(Outcome(plan, {plan.scenarios[0]: results}, {}))
-    assert panel.bars[0].parts == pytest.approx({"envoy": 0, "worker": 0, "bridge": 0, "server": 100})
-    assert panel.bars[1].parts == pytest.approx({"envoy": 100, "worker": 100, "bridge": 200, "server": 100})
+    assert panel.bars[0].parts == pytest.approx({"envoy": 0, "worker": 0, "supervisor": 0, "bridge": 0, "server": 100})
+    assert panel.bars[1].parts == pytest.approx(
+        {"envoy": 100, "worker": 100, "supervisor": 0, "bridge": 200, "server": 100}
+    )
     assert panel.bars[0].ratio is None
 
 
@@ -46,7 +48,7 @@ def test_bars_are_in_proportion() -> None:
     slow = Bar("slow", {"envoy": 100, "worker": 300}, ratio=4.0)
     fast = Bar("a < b", {"envoy": 50, "worker": 0}, ratio=None)
     root = ET.fromstring(draw([Panel("one", [slow, fast]), Panel("two", [fast])]))
-    widths = [float(bar.attrib["width"]) for bar in root.iter(f"{SVG}rect")][5:]  # after the background and the legend
+    widths = [float(bar.attrib["width"]) for bar in root.iter(f"{SVG}rect")][6:]  # after the background and the legend
     longest = widths[0] + widths[1]
     assert widths == pytest.approx([longest / 4, longest * 3 / 4, longest / 8, longest])
     texts = [text.text for text in root.iter(f"{SVG}text")]

@@ -18,19 +18,20 @@ def test_all_sections() -> None:
     assert {name: plan.systems for name, plan in found.items()} == {
         "calls": ("plain", "mcp", "router", "router-strict", "gateway"),
         "logged": ("router-logged", "gateway-logged"),
-        "events": ("plain", "router", "events", "stateless"),
+        "events": ("plain", "router", "gateway", "events", "stateless"),
         "large": ("plain", "router", "gateway"),
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
         "policy": ("router", "router-policy", "gateway", "policy"),
         "workers": ("gateway", "workers"),
+        "run": ("router", "gateway", "run"),
         "stdio": ("http", "stdio", "shared", "direct"),
     }
     assert found["calls"].scenarios == (Scenario(0, 1), Scenario(0, 16), Scenario(65_536, 1), Scenario(65_536, 16))
     assert found["events"].scenarios == (
         Scenario(0, 1, "event"), Scenario(0, 16, "event"), Scenario(0, 16, "events"),
     )  # fmt: skip
-    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 3, 3, 30, 3, 3, 1]
+    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 3, 3, 30, 3, 3, 3, 1]
     assert found["lists of 30"].tools == 50
     assert found["logged"].scenarios == (Scenario(0, 1), Scenario(0, 16))
     assert found["logged"].references == ("router-logged",)
@@ -45,7 +46,9 @@ def test_all_sections() -> None:
 def test_both_transports_meet_in_one_plan() -> None:
     found = plans(wishes(transports=("http2", "grpcio")))
     assert found["calls"].systems == ("plain", "mcp", "router", "router-strict", "gateway", "grpcio")
-    assert found["events"].systems[2:] == ("events", "stateless", "grpcio-events", "grpcio-stateless")
+    assert found["events"].systems[2:] == (
+        "gateway", "events", "stateless", "grpcio", "grpcio-events", "grpcio-stateless",
+    )  # fmt: skip
     assert found["workers"].systems == ("gateway", "workers", "grpcio", "grpcio-workers")
 
 
