@@ -60,9 +60,9 @@ class Listed(click.ParamType[Any]):
     default=",".join(SECTIONS),
     show_default=True,
     help="What to measure: calls, calls with access logs, calls answered by event streams, large calls, and lists, through "
-    "all systems; calls that a policy judges; "
-    "calls with one and with two workers, one server on stdio and on HTTP, many sessions of a stdio server, open streams, "
-    "and the start of `run`, through this gateway.",
+    "all systems; calls that a policy judges; calls with one and with two workers, calls through `run` as it is without "
+    "options, one server on stdio and on HTTP, many sessions of a stdio server, open streams, and the start of `run`, "
+    "through this gateway.",
 )
 @click.option(
     "--seconds",
@@ -123,6 +123,13 @@ class Listed(click.ParamType[Any]):
     help="How often all streams are opened and closed.",
 )
 @click.option(
+    "--stream-gateways",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="Gateways, one after the other, in which that is done.",
+)
+@click.option(
     "--idle-seconds",
     type=click.FloatRange(1, 3600),
     default=10,
@@ -152,6 +159,7 @@ def main(
     stdio_rounds: int,
     streams: int,
     stream_rounds: int,
+    stream_gateways: int,
     idle_seconds: float,
     envoy: str | None,
     json_file: Path | None,
@@ -181,13 +189,13 @@ def main(
         f"{about['envoy']}; {about['cpu']}, {about['cores']} cores, load {about['load']:.2f}", highlight=False
     )
     out = Console()
-    out = out if out.is_terminal else Console(width=180)
+    out = out if out.is_terminal else Console(width=220)
     slices = sum(plan.slices for plan in planned.values())
     console.print(f"{slices} slices, at least {slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
     results: dict[str, Any] = {"about": about}
     outcomes: dict[str, Outcome] = {}
     crowds: CrowdOutcome | None = None
-    held: StreamOutcome | None = None
+    held: list[StreamOutcome] = []
     starts: list[Start] = []
     try:
         for name, plan in planned.items():
@@ -195,13 +203,14 @@ def main(
             print_report(out, outcome)
             results[name] = as_json(outcome)
             if name in ("calls", "workers"):
-                print_memory(out, outcome.memory)
+                print_memory(out, outcome)
         if "stdio-sessions" in sections:
             crowds = _gather(CrowdPlan(stdio_sessions, stdio_rounds, seconds), binary, console)
             print_crowds(out, crowds)
             results["stdio-sessions"] = crowds_as_json(crowds)
         if "streams" in sections:
-            held = _hold(StreamPlan(streams, stream_rounds, idle_seconds, transports[0]), binary, console)
+            one = StreamPlan(streams, stream_rounds, idle_seconds, transports[0])
+            held = [_hold(one, binary, console) for _ in range(stream_gateways)]
             print_streams(out, held)
             results["streams"] = held
         if "start" in sections:

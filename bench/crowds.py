@@ -1,12 +1,11 @@
 """Many sessions of one stdio server: how soon all of them have an answer, and what the bridge and its children take.
 
-In each round all sessions begin at the same time, make a call, and are called by the load client; then they end, and the
-number of children has to be as before. Rounds of `sharing: session` and of `sharing: shared` alternate.
+In each round, with a gateway of its own, all sessions begin at the same time, make a call, and are called by the load client;
+then they end, and the number of children has to be as before. Rounds of `sharing: session` and of `sharing: shared` alternate.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from bench.listeners import Order as Do
 from bench.order import alternated
 from bench.session import close_session, open_session
 from bench.slices import SERVER, Answer, Order, Result
+from bench.stats import Quartiles
 from bench.systems import envoy_child, free_port, prefixed
 from bench.tools import ECHO, tool_names
 
@@ -81,51 +81,29 @@ class Sizes:
 class Round:
     """What one round was like."""
 
+    before: Sizes
+    """Without sessions, after some had been there."""
     seconds: float
     """From the first `initialize` until each session has the answer to a call."""
-    sizes: Sizes
+    full: Sizes
     """With all sessions, after their first calls."""
     calls: Result
     """Then: calls of all sessions, each one after the other."""
+
+    def growth(self, sessions: int) -> float:
+        """Bytes of the bridge for each session."""
+        return (self.full.bridge.resident - self.before.bridge.resident) / sessions
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
     """All rounds of one way of sharing."""
 
-    before: Sizes
-    """Without sessions, after some had been there."""
     rounds: Sequence[Round]
 
-    @property
-    def seconds(self) -> float:
-        """Until each session had its first answer: median of the rounds."""
-        return statistics.median(each.seconds for each in self.rounds)
-
-    @property
-    def calls_per_second(self) -> float:
-        """Of all sessions together: median of the rounds."""
-        return statistics.median(each.calls.calls / each.calls.seconds for each in self.rounds)
-
-    @property
-    def p50(self) -> float:
-        """Seconds of a call: median of the rounds."""
-        return statistics.median(each.calls.p50 for each in self.rounds)
-
-    @property
-    def full(self) -> Sizes:
-        """With all sessions of the first round. Later ones use memory again."""
-        return self.rounds[0].sizes
-
-    def growth(self, sessions: int) -> float:
-        """Bytes of the bridge for each session."""
-        return (self.full.bridge.resident - self.before.bridge.resident) / sessions
-
-    @property
-    def child(self) -> Memory:
-        """One of the children."""
-        all_ = self.full.children
-        return Memory(round(all_.resident / self.full.count), round(all_.proportional / self.full.count))
+    def over_rounds(self, figure: Callable[[Round], float]) -> Quartiles:
+        """A figure of all of them."""
+        return Quartiles.of(map(figure, self.rounds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +121,15 @@ def gather(plan: CrowdPlan, directory: Path, envoy: Path, on_round: Callable[[in
             children.enter_context(Child.module("bench.listeners", directory)),
             children.enter_context(Child.module("bench.load", directory)),
         )
-        rigs = {sharing: _Rig(sharing, plan, clients, children, directory, envoy) for sharing in SHARINGS}
-        before = {sharing: rig.warm_up() for sharing, rig in rigs.items()}
         rounds: dict[Sharing, list[Round]] = {sharing: [] for sharing in SHARINGS}
         for number in range(plan.rounds):
             on_round(number)
-            for sharing, rig in alternated(rigs.items(), number):
-                rounds[sharing].append(rig.round())
-        return CrowdOutcome(plan.sessions, {each: Crowd(before[each], rounds[each]) for each in SHARINGS})
+            for sharing in alternated(SHARINGS, number):
+                with ExitStack() as own:
+                    place = directory / f"{sharing}{number}"
+                    place.mkdir()
+                    rounds[sharing].append(_Rig(sharing, plan, clients, own, place, envoy).round())
+        return CrowdOutcome(plan.sessions, {each: Crowd(rounds[each]) for each in SHARINGS})
 
 
 class _Clients:
@@ -189,12 +168,12 @@ class _Rig:
         self._clients = clients
         self._port = free_port()
         self._tools = prefixed(_NAMES, [ECHO])
-        gateway = Gateway(directory / sharing, self._port, {_NAMES[0]: stdio_server(sharing)})
+        gateway = Gateway(directory / "gateway", self._port, {_NAMES[0]: stdio_server(sharing)})
         self._serving = gateway.serve(children)
         self._envoy = children.enter_context(envoy_child(envoy, directory, sharing, gateway.bootstrap()))
         self._processes: dict[str, Measured] = {"envoy": self._envoy, **with_bridge(self._serving)}
 
-    def warm_up(self) -> Sizes:
+    def _warm_up(self) -> Sizes:
         """Opens and ends some sessions. Returns the memory without any."""
         close_session(self._port, open_session(self._port, prefixed(_NAMES, tool_names(2)), self._check))
         self._begin(_WARM_UP)
@@ -203,14 +182,15 @@ class _Rig:
 
     def round(self) -> Round:
         """All sessions, from their beginning to their end."""
+        before = self._warm_up()
         start = time.perf_counter()
         sessions = self._begin(self._plan.sessions)
         seconds = time.perf_counter() - start
         self._until_children_are(_IDLE + (self._plan.sessions if self._sharing == "session" else 0))
-        sizes = self._sizes()
+        full = self._sizes()
         calls = self._call(sessions)
         self._end()
-        return Round(seconds, sizes, calls)
+        return Round(before, seconds, full, calls)
 
     def _begin(self, sessions: int) -> tuple[dict[str, str], ...]:
         with self._explained():

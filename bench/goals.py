@@ -116,10 +116,10 @@ HEADINGS = ("goal", "unit", "must", "aim", "measured", "")
 
 
 def rows(
-    outcomes: Mapping[str, Outcome], held: StreamOutcome | None = None, starts: Sequence[Start] = ()
+    outcomes: Mapping[str, Outcome], held: Sequence[StreamOutcome] = (), starts: Sequence[Start] = ()
 ) -> list[tuple[str, ...]]:
     """A row for each goal whose figure was measured."""
-    return [*_of_loads(outcomes), *_of_starts(starts), *([] if held is None else _of_streams(held))]
+    return [*_of_loads(outcomes), *_of_starts(starts), *(_of_streams(held) if held else ())]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -141,6 +141,8 @@ def _of_starts(starts: Sequence[Start]) -> Iterator[tuple[str, ...]]:
         yield memory.row(f"memory of `run` with {what}", "MB (PSS)", Quartiles.of(start.megabytes))
 
 
-def _of_streams(held: StreamOutcome) -> Iterator[tuple[str, ...]]:
-    yield SESSION.row("an idle session", "KiB", Quartiles.of([sum(held.bytes_per_session().values()) / KIB]))
-    yield STREAM.row("its open stream", "KiB", Quartiles.of([sum(held.bytes_per_stream().values()) / KIB]))
+def _of_streams(held: Sequence[StreamOutcome]) -> Iterator[tuple[str, ...]]:
+    sessions = Quartiles.of(sum(each.bytes_per_session().values()) / KIB for each in held)
+    streams = Quartiles.of(sum(each.bytes_per_stream().values()) / KIB for each in held)
+    yield SESSION.row("an idle session", "KiB", sessions)
+    yield STREAM.row("its open stream", "KiB", streams)

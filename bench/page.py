@@ -8,8 +8,23 @@ from typing import Any
 from bench import goals
 from bench.crowds import CrowdOutcome
 from bench.errors import BenchError
-from bench.report import CROWD_HEADINGS, Figures, caption, crowd_rows, figures, title
-from bench.rounds import Memory, Outcome
+from bench.report import (
+    CROWD_HEADINGS,
+    MEMORY_HEADINGS,
+    STREAM_HEADINGS,
+    Figures,
+    caption,
+    crowd_rows,
+    crowd_title,
+    figures,
+    memory_rows,
+    round_headings,
+    round_rows,
+    stream_rows,
+    stream_title,
+    title,
+)
+from bench.rounds import Outcome
 from bench.start import Start, table
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
@@ -22,7 +37,7 @@ def written(
     about: Mapping[str, Any],
     outcomes: Mapping[str, Outcome],
     crowds: CrowdOutcome | None,
-    held: StreamOutcome | None,
+    held: Sequence[StreamOutcome] = (),
     starts: Sequence[Start] = (),
 ) -> str:
     """The page with new figures. Raises BenchError if it has no place for them."""
@@ -30,7 +45,7 @@ def written(
     measured = goals.rows(outcomes, held, starts)
     blocks = [_about(about), *([goals.table(measured)] if measured else []), *_blocks(outcomes)]
     blocks += [] if crowds is None else [_crowds(crowds)]
-    blocks += [] if held is None else [_streams(held)]
+    blocks += [_streams(held)] if held else []
     blocks += [table(starts)] if starts else []
     return before + BEGIN + "\n\n" + "\n\n".join(blocks) + "\n\n" + END + after
 
@@ -60,8 +75,8 @@ def _blocks(outcomes: Mapping[str, Outcome]) -> Iterable[str]:
             yield _calls(systems)
             yield caption(systems)
         if name in ("calls", "workers"):
-            yield "**memory (PSS), MB**"
-            yield _memory(outcome.memory)
+            yield "**memory (PSS)**"
+            yield _table(MEMORY_HEADINGS, memory_rows(outcome))
 
 
 def _calls(systems: Mapping[str, Figures]) -> str:
@@ -82,12 +97,12 @@ def _calls(systems: Mapping[str, Figures]) -> str:
     rows = [
         (
             f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
-            f"{row.calls_per_second:,.0f}",
+            row.calls_per_second.within(",.0f"),
             *(str(row.ratios[name].calls) for name in main),
-            f"{row.p50_ms:.2f}",
+            row.p50_ms.within(".2f"),
             *(str(row.ratios[name].p50) for name in main),
-            "" if row.p99_ms is None else f"{row.p99_ms:.2f}",
-            *(f"{row.cpu_us[name]:,.0f}" if name in row.cpu_us else "" for name in processes),
+            "" if row.p99_ms is None else row.p99_ms.within(".2f"),
+            *(row.cpu_us[name].within(",.0f") if name in row.cpu_us else "" for name in processes),
             *(str(row.ratios[name].cpu) for name in references),
             *(str(row.ratios[name].workers) if row.ratios[name].workers.median else "" for name in main),
         )
@@ -96,43 +111,13 @@ def _calls(systems: Mapping[str, Figures]) -> str:
     return _table(headings, rows)
 
 
-def _memory(memory: Mapping[str, Mapping[str, Memory]]) -> str:
-    rows = [
-        (
-            f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
-            name,
-            f"{size.before / 1e6:.0f}",
-            f"{size.after / 1e6:.0f}",
-        )
-        for system, processes in memory.items()
-        for name, size in processes.items()
-    ]
-    return _table(("system", "process", "before", "after all slices"), rows)
-
-
 def _crowds(crowds: CrowdOutcome) -> str:
-    table = _table(CROWD_HEADINGS, crowd_rows(crowds))
-    return f"**{crowds.sessions} sessions of one stdio server**\n\n{table}"
+    return f"**{crowd_title(crowds)}**\n\n{_table(CROWD_HEADINGS, crowd_rows(crowds))}"
 
 
-def _streams(held: StreamOutcome) -> str:
-    sessions, streams = held.bytes_per_session(), held.bytes_per_stream()
-    rows = [
-        (name, f"{sessions[name] / 1024:.0f} KiB", f"{streams[name] / 1024:.0f} KiB", f"{cpu * 1e6:.0f} µs/s")
-        for name, cpu in held.idle_cpu_per_stream().items()
-    ]
-    costs = _table(("process", "session without stream", "its open stream", "CPU of an idle stream"), rows)
-    sizes = [
-        (
-            f"{name}, {state}",
-            "" if state == "open" else f"{held.before[name] / 1e6:.0f}",
-            *(f"{getattr(each, state)[name] / 1e6:.0f}" for each in held.rounds),
-        )
-        for name in held.before
-        for state in ("open", "closed")
-    ]
-    rounds = _table(("PSS in MB", "before", *(f"round {number}" for number in range(1, len(held.rounds) + 1))), sizes)
-    return f"**{held.streams} open streams**\n\n{costs}\n\n{rounds}"
+def _streams(held: Sequence[StreamOutcome]) -> str:
+    costs = _table(STREAM_HEADINGS, stream_rows(held))
+    return f"**{stream_title(held)}**\n\n{costs}\n\n{_table(round_headings(held), round_rows(held))}"
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ from html import escape
 from bench.report import figures, title
 from bench.rounds import Outcome
 from bench.slices import SERVER
+from bench.stats import Quartiles
 from bench.systems import SYSTEMS
 
 _WIDTH = 860
@@ -36,8 +37,8 @@ class Bar:
     name: str
     parts: Mapping[str, float]
     """CPU per request in microseconds, by the kind of process."""
-    ratio: float | None
-    """Ratio of all CPU to that of Envoy's own router, if that was measured."""
+    ratio: Quartiles | None
+    """Of all CPU to that of Envoy's own router, if that was measured."""
 
     @property
     def total(self) -> float:
@@ -66,8 +67,8 @@ def _bars(outcome: Outcome, index: int) -> list[Bar]:
     for system, row in rows.items():
         parts = dict.fromkeys(_COLOURS, 0.0)
         for process, cpu in row.cpu_us.items():
-            parts[process.partition(" ")[0]] += cpu  # "worker 2" is a worker
-        ratio = row.ratios["router"].cpu.median if "router" in row.ratios else None
+            parts[process.partition(" ")[0]] += cpu.median  # "worker 2" is a worker
+        ratio = row.ratios["router"].cpu if "router" in row.ratios else None
         name = f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}"
         bars.append(Bar(name, parts, ratio))
     return bars
@@ -114,7 +115,7 @@ def _panel(panel: Panel, top: int) -> list[str]:
 
 def _figure(bar: Bar) -> str:
     size = f"{bar.total:,.0f} µs" if bar.total < 10_000 else f"{bar.total / 1e3:,.1f} ms"
-    return size if bar.ratio is None else f"{size}, {bar.ratio:.2f} x (c)"
+    return size if bar.ratio is None else f"{size}, {bar.ratio} x (c)"
 
 
 def _rectangle(left: float, top: float, width: float, height: float, colour: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.crowds import CrowdOutcome
-from bench.rounds import REFERENCES, Memory, Outcome, Plan, Scenario
+from bench.rounds import REFERENCES, Outcome, Plan, Scenario
 from bench.slices import Result
 from bench.stats import Quartiles, ratios
 from bench.streams import StreamOutcome
@@ -39,16 +38,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One system under one load. Each figure is the median of the rounds."""
+    """One system under one load, over the rounds."""
 
-    calls_per_second: float
-    p50_ms: float
-    p99_ms: float | None
+    calls_per_second: Quartiles
+    p50_ms: Quartiles
+    p99_ms: Quartiles | None
     """If every slice had enough calls for one."""
-    cpu_us: Mapping[str, float]
+    cpu_us: Mapping[str, Quartiles]
     """CPU per call in microseconds, by process."""
-    upstream_cpu_us: float
-    client_cpu_us: float
+    upstream_cpu_us: Quartiles
+    client_cpu_us: Quartiles
     fewest_calls: int
     """Of a slice."""
     ratios: Mapping[str, Comparison]
@@ -63,8 +62,8 @@ def figures(results: Mapping[str, Sequence[Result]], references: Sequence[str] =
 
 def _figures(own: Sequence[Result], bases: Mapping[str, Sequence[Result]]) -> Figures:
     return Figures(
-        calls_per_second=statistics.median(map(_rate, own)),
-        p50_ms=statistics.median(result.p50 for result in own) * 1e3,
+        calls_per_second=Quartiles.of(map(_rate, own)),
+        p50_ms=Quartiles.of(result.p50 * 1e3 for result in own),
         p99_ms=_p99_ms([result.p99 for result in own]),
         cpu_us={name: _cpu_us([result.cpu[name] for result in own], own) for name in own[0].cpu if name != UNCOUNTED},
         upstream_cpu_us=_cpu_us([result.cpu[UNCOUNTED] for result in own], own),
@@ -74,9 +73,9 @@ def _figures(own: Sequence[Result], bases: Mapping[str, Sequence[Result]]) -> Fi
     )
 
 
-def _p99_ms(slices: Sequence[float | None]) -> float | None:
-    known = [each for each in slices if each is not None]
-    return statistics.median(known) * 1e3 if len(known) == len(slices) else None
+def _p99_ms(slices: Sequence[float | None]) -> Quartiles | None:
+    known = [each * 1e3 for each in slices if each is not None]
+    return Quartiles.of(known) if len(known) == len(slices) else None
 
 
 def _compare(own: Sequence[Result], reference: Sequence[Result]) -> Comparison:
@@ -101,8 +100,8 @@ def _workers(result: Result) -> float:
     return sum(cpu for name, cpu in result.cpu.items() if name.startswith("worker")) / result.calls
 
 
-def _cpu_us(seconds: Sequence[float], results: Sequence[Result]) -> float:
-    return statistics.median(cpu / result.calls for cpu, result in zip(seconds, results, strict=True)) * 1e6
+def _cpu_us(seconds: Sequence[float], results: Sequence[Result]) -> Quartiles:
+    return Quartiles.of(cpu / result.calls * 1e6 for cpu, result in zip(seconds, results, strict=True))
 
 
 def print_report(console: Console, outcome: Outcome) -> None:
@@ -131,20 +130,21 @@ def _table(heading: str, systems: Mapping[str, Figures]) -> Table:
     for system, row in systems.items():
         table.add_row(
             f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
-            f"{row.calls_per_second:,.0f}",
-            *(_stacked(row.ratios[name].calls) for name in references),
-            f"{row.p50_ms:.2f}",
-            *(_stacked(row.ratios[name].p50) for name in main),
-            "-" if row.p99_ms is None else f"{row.p99_ms:.2f}",
-            *(f"{row.cpu_us[name]:.0f}" if name in row.cpu_us else "-" for name in processes),
-            *(_stacked(row.ratios[name].cpu) for name in references),
-            *(_stacked(row.ratios[name].workers) if row.ratios[name].workers.median else "-" for name in main),
+            _stacked(row.calls_per_second.within(",.0f")),
+            *(_stacked(str(row.ratios[name].calls)) for name in references),
+            _stacked(row.p50_ms.within(".2f")),
+            *(_stacked(str(row.ratios[name].p50)) for name in main),
+            "-" if row.p99_ms is None else _stacked(row.p99_ms.within(".2f")),
+            *(_stacked(row.cpu_us[name].within(",.0f")) if name in row.cpu_us else "-" for name in processes),
+            *(_stacked(str(row.ratios[name].cpu)) for name in references),
+            *(_stacked(str(row.ratios[name].workers)) if row.ratios[name].workers.median else "-" for name in main),
         )
     return table
 
 
-def _stacked(ratio: Quartiles) -> str:
-    return str(ratio).replace(" [", "\n[")
+def _stacked(figure: str) -> str:
+    """Its spread below it."""
+    return figure.replace(" ", "\n", 1)
 
 
 def _times(reference: str) -> str:
@@ -173,13 +173,18 @@ WIDE = 0.1
 
 def caption(systems: Mapping[str, Figures]) -> str:
     """How far to trust a table, and what is in none of its figures."""
-    client = statistics.median(row.client_cpu_us for row in systems.values())
-    upstream = statistics.median(row.upstream_cpu_us for row in systems.values())
+    client = _range(row.client_cpu_us.median for row in systems.values())
+    upstream = _range(row.upstream_cpu_us.median for row in systems.values())
     fewest = min(row.fewest_calls for row in systems.values())
     return (
         f"{_steadiness(systems)}At least {fewest:,} calls a slice. "
-        f"In no figure: client {client:,.0f} µs and upstream {upstream:,.0f} µs of CPU per call."
+        f"In no figure, by system: {client} µs of CPU per call of the client, and {upstream} µs of the upstream."
     )
+
+
+def _range(values: Iterable[float]) -> str:
+    known = [*values]
+    return f"{min(known):,.0f} to {max(known):,.0f}"
 
 
 def _steadiness(systems: Mapping[str, Figures]) -> str:
@@ -196,20 +201,28 @@ def spread(systems: Mapping[str, Figures]) -> float | None:
     return max((max(each.calls.spread, each.p50.spread, each.cpu.spread) for each in compared), default=None)
 
 
-def print_memory(console: Console, memory: Mapping[str, Mapping[str, Memory]]) -> None:
+MEMORY_HEADINGS = ("system", "process", "before, MB", "after, MB", "requests in between")
+"""Of `memory_rows`."""
+
+
+def memory_rows(outcome: Outcome) -> list[tuple[str, ...]]:
+    """A row for each process: what it had before and after all slices, and how many requests that was."""
+    return [
+        (
+            f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}",
+            name,
+            f"{size.before / 1e6:.0f}",
+            f"{size.after / 1e6:.0f}",
+            f"{outcome.requests(system):,}",
+        )
+        for system, processes in outcome.memory.items()
+        for name, size in processes.items()
+    ]
+
+
+def print_memory(console: Console, outcome: Outcome) -> None:
     """Memory of each process before and after all slices."""
-    table = Table(title="memory (PSS), MB", title_justify="left")
-    table.add_column("process", no_wrap=True)
-    table.add_column("before", justify="right")
-    table.add_column("after", justify="right")
-    for system, processes in memory.items():
-        for name, size in processes.items():
-            table.add_row(
-                f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}: {name}",
-                f"{size.before / 1e6:.0f}",
-                f"{size.after / 1e6:.0f}",
-            )
-    console.print(table)
+    console.print(_plain_table("memory (PSS)", MEMORY_HEADINGS, memory_rows(outcome), left=2))
 
 
 CROWD_HEADINGS = (
@@ -219,22 +232,28 @@ CROWD_HEADINGS = (
 """Of `crowd_rows`."""
 
 
+def crowd_title(outcome: CrowdOutcome) -> str:
+    """What the table is about."""
+    rounds = min(len(crowd.rounds) for crowd in outcome.crowds.values())
+    return f"{outcome.sessions} sessions of one stdio server, over {rounds} gateways"
+
+
 def crowd_rows(outcome: CrowdOutcome) -> list[tuple[str, ...]]:
     """A row for each way of sharing."""
     return [
         (
             sharing,
-            f"{crowd.seconds:.2f}",
-            f"{crowd.calls_per_second:,.0f}",
-            f"{crowd.p50 * 1e3:.1f}",
-            str(crowd.full.count),
-            _megabytes(crowd.before.bridge.resident),
-            _megabytes(crowd.before.bridge.proportional),
-            _megabytes(crowd.full.bridge.resident),
-            f"{crowd.growth(outcome.sessions) / 1024:.0f}",
-            _megabytes(crowd.child.resident),
-            _megabytes(crowd.child.proportional),
-            _megabytes(crowd.full.children.proportional),
+            crowd.over_rounds(lambda each: each.seconds).within(".2f"),
+            crowd.over_rounds(lambda each: each.calls.calls / each.calls.seconds).within(",.0f"),
+            crowd.over_rounds(lambda each: each.calls.p50 * 1e3).within(".1f"),
+            crowd.over_rounds(lambda each: each.full.count).between(".0f"),
+            crowd.over_rounds(lambda each: each.before.bridge.resident / 1e6).within(".1f"),
+            crowd.over_rounds(lambda each: each.before.bridge.proportional / 1e6).within(".1f"),
+            crowd.over_rounds(lambda each: each.full.bridge.resident / 1e6).within(".1f"),
+            crowd.over_rounds(lambda each: each.growth(outcome.sessions) / 1024).between(".0f"),
+            crowd.over_rounds(lambda each: each.full.children.resident / each.full.count / 1e6).within(".1f"),
+            crowd.over_rounds(lambda each: each.full.children.proportional / each.full.count / 1e6).within(".1f"),
+            crowd.over_rounds(lambda each: each.full.children.proportional / 1e6).within(".1f"),
         )
         for sharing, crowd in outcome.crowds.items()
     ]
@@ -249,52 +268,75 @@ def crowds_as_json(outcome: CrowdOutcome) -> Any:
 
 def print_crowds(console: Console, outcome: CrowdOutcome) -> None:
     """Time and memory of many sessions of one stdio server."""
-    table = Table(title=f"{outcome.sessions} sessions of one stdio server", title_justify="left")
-    for heading in CROWD_HEADINGS:
-        table.add_column(heading, justify="left" if heading == CROWD_HEADINGS[0] else "right")
-    for row in crowd_rows(outcome):
-        table.add_row(*row)
-    console.print(table)
+    console.print(_plain_table(crowd_title(outcome), CROWD_HEADINGS, crowd_rows(outcome)))
 
 
-def print_streams(console: Console, outcome: StreamOutcome) -> None:
-    """The cost of streams, and the memory round by round."""
-    console.print(_stream_table(outcome))
-    console.print(_round_table(outcome))
+STREAM_HEADINGS = ("process", "KiB of a session", "KiB of its open stream", "CPU µs/s of an idle stream")
+"""Of `stream_rows`."""
 
 
-def _stream_table(outcome: StreamOutcome) -> Table:
-    seconds, sessions, streams = outcome.idle_seconds, outcome.bytes_per_session(), outcome.bytes_per_stream()
-    table = Table(
-        title=f"{outcome.streams} sessions, each with a stream from two servers",
-        caption=f"Idle for {seconds:.0f} s, in which {outcome.heartbeats} heartbeats came.",
-        title_justify="left",
-        caption_justify="left",
+def stream_rows(held: Sequence[StreamOutcome]) -> list[tuple[str, ...]]:
+    """A row for each process."""
+    return [
+        (
+            name,
+            Quartiles.of(each.bytes_per_session()[name] / 1024 for each in held).between(".1f"),
+            Quartiles.of(each.bytes_per_stream()[name] / 1024 for each in held).between(".1f"),
+            Quartiles.of(each.idle_cpu_per_stream()[name] * 1e6 for each in held).between(".1f"),
+        )
+        for name in held[0].before
+    ]
+
+
+def stream_title(held: Sequence[StreamOutcome]) -> str:
+    """What the table of `stream_rows` is about."""
+    first = held[0]
+    return (
+        f"{first.streams} sessions, then {first.streams} streams in them, each from two servers, in {len(held)} gateways; "
+        f"idle for {first.idle_seconds:g} s with {_range(each.heartbeats for each in held)} heartbeats"
     )
-    table.add_column("process", no_wrap=True)
-    for heading in ("KiB of a session\nwithout stream", "KiB\nof a stream", "CPU µs/s\nof an idle stream"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, cpu in outcome.idle_cpu_per_stream().items():
-        table.add_row(name, f"{sessions[name] / 1024:.1f}", f"{streams[name] / 1024:.1f}", f"{cpu * 1e6:.1f}")
+
+
+def round_headings(held: Sequence[StreamOutcome]) -> tuple[str, ...]:
+    """Of `round_rows`."""
+    return ("PSS in MB", "before", *(f"round {number}" for number in range(1, len(held[0].rounds) + 1)))
+
+
+def round_rows(held: Sequence[StreamOutcome]) -> list[tuple[str, ...]]:
+    """For each process, its memory round by round with streams open, and closed again."""
+
+    def megabytes(sizes: Iterable[int]) -> str:
+        return Quartiles.of(size / 1e6 for size in sizes).between(".0f")
+
+    return [
+        (
+            f"{name}, {state}",
+            "" if state == "open" else megabytes(each.before[name] for each in held),
+            *(
+                megabytes(getattr(each.rounds[number], state)[name] for each in held)
+                for number in range(len(held[0].rounds))
+            ),
+        )
+        for name in held[0].before
+        for state in ("open", "closed")
+    ]
+
+
+def print_streams(console: Console, held: Sequence[StreamOutcome]) -> None:
+    """The cost of streams, and the memory round by round."""
+    console.print(_plain_table(stream_title(held), STREAM_HEADINGS, stream_rows(held)))
+    title = "memory with all streams open, and closed again"
+    console.print(_plain_table(title, round_headings(held), round_rows(held)))
+
+
+def _plain_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
+    """Figures to the right, but those of the first columns."""
+    table = Table(title=title, title_justify="left")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < left else "right")
+    for row in rows:
+        table.add_row(*row)
     return table
-
-
-def _round_table(outcome: StreamOutcome) -> Table:
-    processes = list(outcome.before)
-    table = Table(title="memory (PSS), MB, with streams open and closed again", title_justify="left")
-    table.add_column("round", no_wrap=True)
-    for name in processes:
-        table.add_column(f"{name}\nopen", justify="right")
-        table.add_column(f"{name}\nclosed", justify="right")
-    table.add_row("before", *(cell for name in processes for cell in ("", _megabytes(outcome.before[name]))))
-    for number, sizes in enumerate(outcome.rounds, 1):
-        cells = (_megabytes(each[name]) for name in processes for each in (sizes.open, sizes.closed))
-        table.add_row(str(number), *cells)
-    return table
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f}"
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:

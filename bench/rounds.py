@@ -89,6 +89,10 @@ class Outcome:
     memory: Mapping[str, Mapping[str, Memory]]
     """By system and process."""
 
+    def requests(self, system: str) -> int:
+        """How many it got in all slices together, warm-up included."""
+        return sum(made(scenario, each) for scenario, found in self.results.items() for each in found[system])
+
 
 class Rig:
     """All processes of a run; leaving the context ends them, and raises BenchError if their access logs are not alike."""
@@ -186,9 +190,8 @@ class Rig:
             raise BenchError(f"{SYSTEMS[name].title}: {answer.failure.error}")
         assert answer.result is not None
         if SERVER not in answer.result.cpu:  # a server of its own
-            made = answer.result.calls + scenario.connections * scenario.warm_up
             reached = requests_at(self._ports.sessions) - before
-            check_reached(SYSTEMS[name], scenario, made, reached, len(self._plan.servers))
+            check_reached(SYSTEMS[name], scenario, made(scenario, answer.result), reached, len(self._plan.servers))
         return answer.result
 
     def _memory(self) -> dict[str, dict[str, int]]:
@@ -198,24 +201,29 @@ class Rig:
         }
 
 
+def made(scenario: Scenario, result: Result) -> int:
+    """Number of requests of a slice, warm-up included."""
+    return result.calls + scenario.connections * scenario.warm_up
+
+
 def _called(scenario: Scenario, plan: Plan) -> tuple[str, ...]:
     return {"echo": (ECHO,), "event": (COUNT,), "events": (COUNT,), "list": tool_names(plan.tools)}[scenario.kind]
 
 
-def check_reached(system: System, scenario: Scenario, made: int, reached: Mapping[str, int], servers: int) -> None:
+def check_reached(system: System, scenario: Scenario, sent: int, reached: Mapping[str, int], servers: int) -> None:
     """Raises BenchError unless each call reached a server, and each list all of them.
 
     Args:
         system: that was measured.
         scenario: its load.
-        made: number of requests of the client.
+        sent: number of requests of the client.
         reached: number of requests at the servers, by method.
         servers: their number.
     """
     method = "tools/list" if scenario.kind == "list" else "tools/call"
-    needed = made * servers if scenario.kind == "list" and system.is_gateway else made
+    needed = sent * servers if scenario.kind == "list" and system.is_gateway else sent
     if (found := reached.get(method, 0)) < needed:
-        raise BenchError(f"{system.title}: {made} requests, but the servers got {found} {method} instead of {needed}")
+        raise BenchError(f"{system.title}: {sent} requests, but the servers got {found} {method} instead of {needed}")
 
 
 def turns(plan: Plan) -> Iterator[tuple[int, Scenario, str]]:

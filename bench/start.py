@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -171,11 +170,11 @@ def table(starts: Sequence[Start]) -> str:
     lines = [
         f'**start of `run`**, as a multiple of `python -c "{IMPORTS}"`, and PSS of its Python processes',
         "",
-        "| workers | start to the first answered call | MB |",
-        "| --- | --- | --- |",
+        "| workers | start to the first answered call, x imports | in s | MB |",
+        "| --- | --- | --- | --- |",
     ]
     for start in starts:
         multiple, memory = Quartiles.of(start.multiples), Quartiles.of(start.megabytes)
-        seconds = statistics.median(start.seconds)
-        lines.append(f"| {start.workers} | {multiple} ({seconds:.2f} s) | {memory} |")
+        seconds = Quartiles.of(start.seconds).within(".2f")
+        lines.append(f"| {start.workers} | {multiple} | {seconds} | {memory} |")
     return "\n".join(lines)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import Self
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -16,7 +17,8 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-class Quartiles(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Quartiles:
     """The middle of some values, and what half of them lie between."""
 
     q1: float
@@ -34,10 +36,18 @@ class Quartiles(NamedTuple):
     @property
     def spread(self) -> float:
         """Half the distance of the quartiles, as a share of the median; 0 if that is 0."""
-        return (self.q3 - self.q1) / 2 / self.median if self.median else 0.0
+        return (self.q3 - self.q1) / 2 / abs(self.median) if self.median else 0.0
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} [{self.q1:.2f}, {self.q3:.2f}]"
+        return self.between(".2f")
+
+    def between(self, form: str) -> str:
+        """The median, and the quartiles in brackets, each in this format."""
+        return f"{self.median:{form}} [{self.q1:{form}}, {self.q3:{form}}]"
+
+    def within(self, form: str) -> str:
+        """The median in this format, and the spread: shorter, for tables with many columns."""
+        return f"{self.median:{form}} ±{self.spread:.0%}"
 
 
 def ratios(values: Sequence[float], reference: Sequence[float]) -> Quartiles:

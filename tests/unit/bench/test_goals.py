@@ -97,7 +97,7 @@ def test_what_was_not_measured_has_no_row() -> None:
 
 def test_starts_and_memory() -> None:
     starts = [Start(1, (1.0,), (2.4,), ({"a": 40.0, "b": 10.0},)), Start(2, (1.0,), (3.1,), ({"a": 96.0},))]
-    assert rows({}, None, starts) == [
+    assert rows({}, (), starts) == [
         ("start of `run` with 1 worker", "x imports", "≤ 3", "≤ 2", "2.40 [2.40, 2.40]", "must reached"),
         ("memory of `run` with 1 worker", "MB (PSS)", "≤ 70", "≤ 50", "50.00 [50.00, 50.00]", "aim reached"),
         ("start of `run` with 2 workers", "x imports", "≤ 3", "≤ 2", "3.10 [3.10, 3.10]", "**missed**"),
@@ -110,7 +110,7 @@ def test_sessions_and_streams_are_those_of_envoy_and_the_worker_together() -> No
     before = {"worker": 1_102_400, "envoy": 2_000_000}
     first = {"worker": 1_204_800, "envoy": 12_240_000}
     held = StreamOutcome(100, sizes, before, [Round(first, sizes)], 10.0, {"worker": 0.0}, 0)
-    assert rows({}, held) == [
+    assert rows({}, [held]) == [
         ("an idle session", "KiB", "≤ 1.8", "≤ 0.9", "1.00 [1.00, 1.00]", "must reached"),
         ("its open stream", "KiB", "≤ 97", "≤ 48.5", "101.00 [101.00, 101.00]", "**missed**"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,17 +35,18 @@ def outcome(*, worker: float) -> Outcome:
 
 
 def test_what_is_around_the_figures_stays() -> None:
-    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None, None)
+    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None)
     assert page.startswith(f"before\n{BEGIN}\n")
     assert page.endswith(f"{END}\nafter\n")
     assert "old" not in page
-    assert written(page, ABOUT, {"calls": outcome(worker=0.007)}, None, None) == page
+    assert written(page, ABOUT, {"calls": outcome(worker=0.007)}, None) == page
 
 
 def test_figures_and_goals() -> None:
-    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None, None)
+    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None)
     figures = (
-        "700 | 0.70 [0.70, 0.70] | 1.00 | 1.00 [1.00, 1.00] | 2.00 | 50 | 10 | 1.20 [1.20, 1.20] | 0.20 [0.20, 0.20]"
+        "700 ±0% | 0.70 [0.70, 0.70] | 1.00 ±0% | 1.00 [1.00, 1.00] | 2.00 ±0% | 50 ±0% | 10 ±0% | "
+        "1.20 [1.20, 1.20] | 0.20 [0.20, 0.20]"
     )
     assert f"| (d) this gateway | {figures} |" in page
     assert (
@@ -52,28 +54,35 @@ def test_figures_and_goals() -> None:
         in page
     )
     assert "Half of all rounds lie within \u00b10% of a ratio. At least 700 calls a slice." in page
-    assert "In no figure: client 1,214 µs and upstream 1,214 µs of CPU per call." in page
+    assert (
+        "In no figure, by system: 1,000 to 1,429 µs of CPU per call of the client, and 1,000 to 1,429 µs of the upstream."
+        in page
+    )
     assert "Load 0.1 before the run and 2.5 at its end, with its own; 1.2% of the processors' time was stolen." in page
-    assert "| (d) this gateway | worker | 1 | 2 |" in page
+    assert "| (d) this gateway | worker | 1 | 2 | 860 |" in page
 
 
 def test_streams() -> None:
     sizes = {"worker": 1_000_000}
     rounds = [Round(open={"worker": 3_048_000}, closed={"worker": 2_000_000})]
     held = StreamOutcome(100, sizes, sizes, rounds, 10.0, {"worker": 0.05}, 100)
-    page = written(PAGE, ABOUT, {}, None, held)
-    assert "| worker | 0 KiB | 20 KiB | 50 \u00b5s/s |" in page
-    assert "| worker, open |  | 3 |" in page
-    assert "| worker, closed | 1 | 2 |" in page
+    page = written(PAGE, ABOUT, {}, None, [held, replace(held, idle_cpu={"worker": 0.1})])
+    assert "| worker | 0.0 [0.0, 0.0] | 20.0 [20.0, 20.0] | 75.0 [50.0, 100.0] |" in page
+    assert (
+        "**100 sessions, then 100 streams in them, each from two servers, in 2 gateways; idle for 10 s with 100 to "
+        in page
+    )
+    assert "| worker, open |  | 3 [3, 3] |" in page
+    assert "| worker, closed | 1 [1, 1] | 2 [2, 2] |" in page
 
 
 def test_many_sessions_of_a_stdio_server() -> None:
     sizes = Sizes(Memory_(40_000_000, 0), Memory_(20_000_000, 10_000_000), 2)
     calls = Result(calls=100, seconds=1.0, p50=0.001, p99=0.002, cpu={}, client_cpu=0.0)
-    crowds = CrowdOutcome(7, {"shared": Crowd(sizes, [Round_(1.5, sizes, calls)])})
-    page = written(PAGE, ABOUT, {}, crowds, None)
-    assert "**7 sessions of one stdio server**" in page
-    assert "| shared | 1.50 | 100 | 1.0 | 2 | 40.0 | 0.0 | 40.0 | 0 | 10.0 | 5.0 | 10.0 |" in page
+    crowds = CrowdOutcome(7, {"shared": Crowd([Round_(sizes, 1.5, sizes, calls)])})
+    page = written(PAGE, ABOUT, {}, crowds)
+    assert "**7 sessions of one stdio server, over 1 gateways**" in page
+    assert "| shared | 1.50 ±0% | 100 ±0% | 1.0 ±0% | 2 [2, 2] | 40.0 ±0% | 0.0 ±0% | 40.0 ±0% | 0 [0, 0] |" in page
 
 
 @pytest.mark.parametrize("page", ["", BEGIN, f"{END}\n{BEGIN}"])

@@ -9,6 +9,7 @@ import pytest
 from bench.plot import Bar, Panel, draw, panels
 from bench.rounds import Outcome, Plan, Scenario
 from bench.slices import Result
+from bench.stats import Quartiles
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -28,8 +29,10 @@ def test_panels() -> None:
         "tools/call, small, 16 connections",
     ]
     router, workers = both[0].bars
-    assert (router.parts["envoy"], router.parts["worker"], router.ratio) == pytest.approx((100, 0, 1))
-    assert (workers.parts["envoy"], workers.parts["worker"], workers.ratio) == pytest.approx((100, 50, 1.5))
+    assert router.ratio is not None
+    assert workers.ratio is not None
+    assert (router.parts["envoy"], router.parts["worker"], router.ratio.median) == pytest.approx((100, 0, 1))
+    assert (workers.parts["envoy"], workers.parts["worker"], workers.ratio.median) == pytest.approx((100, 50, 1.5))
 
 
 def test_a_stdio_server_and_its_bridge_are_parts() -> None:
@@ -45,7 +48,7 @@ def test_a_stdio_server_and_its_bridge_are_parts() -> None:
 
 
 def test_bars_are_in_proportion() -> None:
-    slow = Bar("slow", {"envoy": 100, "worker": 300}, ratio=4.0)
+    slow = Bar("slow", {"envoy": 100, "worker": 300}, ratio=Quartiles(3.9, 4, 4.2))
     fast = Bar("a < b", {"envoy": 50, "worker": 0}, ratio=None)
     root = ET.fromstring(draw([Panel("one", [slow, fast]), Panel("two", [fast])]))
     widths = [float(bar.attrib["width"]) for bar in root.iter(f"{SVG}rect")][6:]  # after the background and the legend
@@ -53,7 +56,7 @@ def test_bars_are_in_proportion() -> None:
     assert widths == pytest.approx([longest / 4, longest * 3 / 4, longest / 8, longest])
     texts = [text.text for text in root.iter(f"{SVG}text")]
     assert "a < b" in texts
-    assert "400 \u00b5s, 4.00 x (c)" in texts
+    assert "400 \u00b5s, 4.00 [3.90, 4.20] x (c)" in texts
     assert "50 \u00b5s" in texts
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import orjson
 import pytest
 from rich.console import Console
 
 from bench.http1 import Message
-from bench.report import print_streams
+from bench.report import print_streams, stream_rows
 from bench.streams import Round, StreamOutcome
 from bench.upstream import STREAM, Server
 
@@ -36,10 +37,15 @@ def test_figures_per_stream() -> None:
 
 def test_the_report_has_every_round() -> None:
     written = io.StringIO()
-    print_streams(Console(file=written, width=130), OUTCOME)
+    print_streams(Console(file=written, width=130), [OUTCOME])
     text = written.getvalue()
-    for figure in ("2.0", "60.0", "100.0", "500.0", "200 heartbeats", "7.3", "7.0", "9.9", "7.1", "12.9"):
+    for figure in ("2.0 [", "60.0 [", "100.0 [", "500.0 [", "200 heartbeats", "7 [7, 7]", "10 [10, 10]", "13 [13, 13]"):
         assert figure in text
+
+
+def test_the_spread_is_that_of_gateways() -> None:
+    other = replace(OUTCOME, before={"worker": 1_307_200, "envoy": 2_000_000})
+    assert stream_rows([OUTCOME, other])[0][:2] == ("worker", "2.5 [2.0, 3.0]")
 
 
 def _request(method: bytes, path: bytes = b"/mcp", session: bytes = b"", body: bytes = b"") -> Message:
