@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import goals
 from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
-from bench.machine import Watch
+from bench.machine import Watch, commit
 from bench.page import place, written
 from bench.plot import draw, panels
 from bench.report import as_json, crowds_as_json, print_crowds, print_memory, print_report, print_streams
@@ -272,6 +272,7 @@ def _about(seconds: float, rounds: int, envoy: Path) -> dict[str, Any]:
     version = subprocess.run([envoy, "--version"], capture_output=True, text=True, check=True).stdout
     return {
         "mcp_extproc": metadata.version("mcp-extproc"),
+        "commit": commit(Path(__file__).resolve().parent),
         "envoy": "Envoy " + version.rpartition("version:")[2].strip().split("/")[1],
         "python": platform.python_version(),
         "seconds": seconds,

@@ -1,9 +1,10 @@
-"""The machine of a run, and what else it did meanwhile."""
+"""The machine and the code of a run, and what else the machine did meanwhile."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,15 @@ class Watch:
             "load_at_end": os.getloadavg()[0],
             "stolen": _ticks().stolen_since(self._ticks),
         }
+
+
+def commit(repository: Path) -> str:
+    """Of the code, with a plus if it was changed since then; empty outside of a Git repository."""
+    command = ["git", "-C", str(repository), "describe", "--always", "--exclude=*", "--abbrev=10", "--dirty=+"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _ticks() -> Ticks:

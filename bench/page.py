@@ -60,8 +60,9 @@ def place(page: str) -> tuple[str, str]:
 
 
 def _about(about: Mapping[str, Any]) -> str:
+    commit = f"Commit {about['commit']}; " if about["commit"] else ""
     return (
-        f"{about['envoy']}, CPython {about['python']}, {about['cpu']}, {about['cores']} cores; "
+        f"{commit}{about['envoy']}, CPython {about['python']}, {about['cpu']}, {about['cores']} cores; "
         f"{about['rounds']} rounds of {about['seconds']:g} s. Load {about['load']:.1f} before the run and "
         f"{about['load_at_end']:.1f} at its end, with its own; {about['stolen']:.1%} of the processors' time was stolen."
     )

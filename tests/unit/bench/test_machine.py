@@ -1,10 +1,13 @@
-"""What else the machine did."""
+"""What else the machine did, and which code ran."""
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from bench.machine import Ticks, Watch
+from bench.machine import Ticks, Watch, commit
 
 STAT = "cpu  100 10 50 800 20 5 15 {} 7 0\ncpu0 1 1 1 1 1 1 1 1 1 1\nintr 5\n"
 
@@ -21,3 +24,19 @@ def test_a_run_knows_its_machine_at_both_ends() -> None:
     about = Watch().about()
     assert {"cpu", "cores", "load", "load_at_end", "stolen"} == about.keys()
     assert 0 <= about["stolen"] <= 1
+
+
+def test_a_run_knows_its_commit_and_whether_the_code_was_changed(tmp_path: Path) -> None:
+    assert commit(tmp_path) == ""
+    file = tmp_path / "code"
+    file.write_text("old")
+    identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"]
+    for words in (["init", "-q"], ["add", "code"], [*identity, "commit", "-qm", "first"], ["tag", "v1"]):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    head = subprocess.run(
+        ["git", "-C", tmp_path, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout
+    assert len(commit(tmp_path)) == 10
+    assert head.startswith(commit(tmp_path))
+    file.write_text("new")
+    assert commit(tmp_path) == f"{head[:10]}+"

@@ -17,7 +17,7 @@ from bench.slices import Result
 from bench.streams import Round, StreamOutcome
 
 ABOUT = {
-    "envoy": "Envoy 1", "python": "3", "cpu": "a CPU", "cores": 2, "rounds": 1, "seconds": 0.5, "load": 0.1,
+    "commit": "abc+", "envoy": "Envoy 1", "python": "3", "cpu": "a CPU", "cores": 2, "rounds": 1, "seconds": 0.5, "load": 0.1,
     "load_at_end": 2.5, "stolen": 0.0123,
 }  # fmt: skip
 PAGE = f"before\n{BEGIN}\nold\n{END}\nafter\n"
@@ -58,6 +58,7 @@ def test_figures_and_goals() -> None:
         "In no figure, by system: 1,000 to 1,429 µs of CPU per call of the client, and 1,000 to 1,429 µs of the upstream."
         in page
     )
+    assert "Commit abc+; Envoy 1, CPython 3, a CPU, 2 cores; 1 rounds of 0.5 s. " in page
     assert "Load 0.1 before the run and 2.5 at its end, with its own; 1.2% of the processors' time was stolen." in page
     assert "| (d) this gateway | worker | 1 | 2 | 860 |" in page
 
