@@ -24,7 +24,15 @@ from bench.errors import BenchError
 from bench.machine import Watch, commit
 from bench.page import place, written
 from bench.plot import draw, panels
-from bench.report import as_json, crowds_as_json, print_crowds, print_memory, print_report, print_streams
+from bench.report import (
+    MEMORY_SECTIONS,
+    as_json,
+    crowds_as_json,
+    print_crowds,
+    print_memory,
+    print_report,
+    print_streams,
+)
 from bench.rounds import Outcome, Plan, Rig
 from bench.sections import COMPARED, PLANNED, Wishes, plans
 from bench.start import Start, measure, table
@@ -60,9 +68,9 @@ class Listed(click.ParamType[Any]):
     default=",".join(SECTIONS),
     show_default=True,
     help="What to measure: calls, calls with access logs, calls answered by event streams, large calls, and lists, through "
-    "all systems; calls that a policy judges; calls with one and with two workers, calls through `run` as it is without "
-    "options, one server on stdio and on HTTP, many sessions of a stdio server, open streams, and the start of `run`, "
-    "through this gateway.",
+    "all systems; calls that a policy judges, calls of clients with access tokens, calls with one and with two workers, calls "
+    "through `run` as it is without options, one server on stdio and on HTTP, many sessions of a stdio server, open streams, "
+    "and the start of `run`, through this gateway.",
 )
 @click.option(
     "--seconds",
@@ -202,7 +210,7 @@ def main(
             outcomes[name] = outcome = _run(plan, binary, console)
             print_report(out, outcome)
             results[name] = as_json(outcome)
-            if name in ("calls", "workers"):
+            if name in MEMORY_SECTIONS:
                 print_memory(out, outcome)
         if "stdio-sessions" in sections:
             crowds = _gather(CrowdPlan(stdio_sessions, stdio_rounds, seconds), binary, console)

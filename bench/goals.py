@@ -103,6 +103,10 @@ GOALS = (
         "a policy on metadata: CPU", "policy", Scenario(0, 16), "cpu", Bounds(1.15, 1.05),
         "policy", "gateway", "x without",
     ),
+    Goal(
+        "an access token, used again: CPU", "authentication", Scenario(0, 16), "more_us", Bounds(25, 15),
+        "token", "gateway", "µs above none",
+    ),
 )  # fmt: skip
 """Of loads."""
 

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Protocol, Self, cast
@@ -77,15 +77,17 @@ class Http:
 
     Args:
         session: header lines of all requests.
+        credentials: header lines of the next request, each time.
     """
 
-    def __init__(self, session: bytes) -> None:
+    def __init__(self, session: bytes, credentials: Iterator[bytes]) -> None:
         self._session = session
+        self._credentials = credentials
         self._reader = Reader()
 
     def request(self, id: int, request: Request) -> bytes:
         """With its headers."""
-        return request.with_id(id, self._session)
+        return request.with_id(id, self._session + next(self._credentials))
 
     def answers(self, data: bytes) -> list[Message]:
         """With their headers."""
@@ -213,8 +215,9 @@ async def run(order: Order, children: Sequence[DirectChild] = ()) -> Result:
 async def _connected(load: Load, order: Order, open_: ExitStack) -> list[Connection]:
     loop = asyncio.get_running_loop()
     connections = []
+    credentials = itertools.cycle([header_lines(headers) for headers in order.credentials] or [b""])
     for headers in order.sessions:
-        new = partial(Connection, load, Http(header_lines(headers)))
+        new = partial(Connection, load, Http(header_lines(headers), credentials))
         transport, connection = await loop.create_connection(new, "127.0.0.1", order.port)
         open_.callback(transport.abort)
         connections.append(connection)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -24,3 +24,9 @@ def alternated(items: Iterable[_T], turn: int) -> list[_T]:
     """Forwards and backwards in turn."""
     order = list(items)
     return order[::-1] if turn % 2 else order
+
+
+def rotated(items: Sequence[_T], used: int) -> tuple[_T, ...]:
+    """As they go on, in a circle, after so many have been used."""
+    start = used % len(items) if items else 0
+    return (*items[start:], *items[:start])

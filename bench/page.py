@@ -11,6 +11,7 @@ from bench.errors import BenchError
 from bench.report import (
     CROWD_HEADINGS,
     MEMORY_HEADINGS,
+    MEMORY_SECTIONS,
     STREAM_HEADINGS,
     Figures,
     caption,
@@ -75,7 +76,7 @@ def _blocks(outcomes: Mapping[str, Outcome]) -> Iterable[str]:
             yield f"**{title(outcome.plan, scenario)}**"
             yield _calls(systems)
             yield caption(systems)
-        if name in ("calls", "workers"):
+        if name in MEMORY_SECTIONS:
             yield "**memory (PSS)**"
             yield _table(MEMORY_HEADINGS, memory_rows(outcome))
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from bench.crowds import CrowdOutcome
 from bench.rounds import REFERENCES, Outcome, Plan, Scenario
 from bench.slices import Result
-from bench.stats import Quartiles, ratios
+from bench.stats import Quartiles, differences, ratios
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
 from bench.tools import EVENTS
@@ -34,6 +34,8 @@ class Comparison:
     """CPU per call, all processes of the system together: below 1 is cheaper."""
     workers: Quartiles
     """CPU per call of the workers alone, relative to all of the other system's."""
+    more_us: Quartiles
+    """Microseconds of CPU per call, all processes together, above the other system's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def _compare(own: Sequence[Result], reference: Sequence[Result]) -> Comparison:
         p50=ratios([result.p50 for result in own], [result.p50 for result in reference]),
         cpu=ratios([*map(_cost, own)], costs),
         workers=ratios([*map(_workers, own)], costs),
+        more_us=differences([_cost(each) * 1e6 for each in own], [cost * 1e6 for cost in costs]),
     )
 
 
@@ -200,6 +203,9 @@ def spread(systems: Mapping[str, Figures]) -> float | None:
     compared = [each for row in systems.values() for each in row.ratios.values()]
     return max((max(each.calls.spread, each.p50.spread, each.cpu.spread) for each in compared), default=None)
 
+
+MEMORY_SECTIONS = ("calls", "workers", "run")
+"""Those whose processes' memory is reported."""
 
 MEMORY_HEADINGS = ("system", "process", "before, MB", "after, MB", "requests in between")
 """Of `memory_rows`."""

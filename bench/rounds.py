@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from bench.children import Child
 from bench.clock import proportional_bytes
 from bench.errors import BenchError
 from bench.logs import compare
-from bench.order import shuffled
+from bench.order import rotated, shuffled
 from bench.session import open_session
 from bench.slices import SERVER, Answer, Kind, Order, Result
 from bench.systems import SYSTEMS, Running, Stage, System
@@ -104,6 +105,7 @@ class Rig:
         self._children = ExitStack()
         self._running: dict[str, Running] = {}
         self._sessions: dict[str, list[dict[str, str]]] = {}
+        self._sent: Counter[str] = Counter()
         self._upstream: Child
         self._client: Child
 
@@ -159,7 +161,7 @@ class Rig:
             return {}  # The client does it, with each of its children.
         try:
             tools = SYSTEMS[name].tools(self._plan.servers, tool_names(self._plan.tools))
-            return open_session(running.port, tools, lambda: self._check(name))
+            return open_session(running.port, tools, lambda: self._check(name), next(iter(running.credentials), {}))
         except BenchError as error:
             raise BenchError(f"{SYSTEMS[name].title}: {error}") from None
 
@@ -174,6 +176,7 @@ class Rig:
             port=running.port,
             command=running.command,
             sessions=tuple(self._sessions[name][: scenario.connections]),
+            credentials=rotated(running.credentials, self._sent[name]),
             kind=scenario.kind,
             tools=SYSTEMS[name].tools(self._plan.servers, _called(scenario, self._plan)),
             content=scenario.content,
@@ -189,6 +192,7 @@ class Rig:
             self._check(name)  # If a process has ended, that is the better explanation.
             raise BenchError(f"{SYSTEMS[name].title}: {answer.failure.error}")
         assert answer.result is not None
+        self._sent[name] += made(scenario, answer.result)
         if SERVER not in answer.result.cpu:  # a server of its own
             reached = requests_at(self._ports.sessions) - before
             check_reached(SYSTEMS[name], scenario, made(scenario, answer.result), reached, len(self._plan.servers))

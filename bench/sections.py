@@ -11,11 +11,14 @@ from bench.systems import TRANSPORTS
 COMPARED = ("plain", "mcp", "router", "gateway")
 """Systems that can be selected; the last one represents this gateway on every selected transport."""
 
-PLANNED = ("calls", "logged", "events", "large", "lists", "policy", "workers", "run", "stdio")
+PLANNED = ("calls", "logged", "events", "large", "lists", "policy", "authentication", "workers", "run", "stdio")
 """Sections that consist of rounds."""
 
 _STDIO = ("http", "stdio", "shared", "direct")
 """One server on its two transports, and on stdio without gateway. All are compared with `http`."""
+
+_AUTHENTICATING = ("token", "tokens")
+"""This gateway with other credentials and methods. All are compared with it without any."""
 
 _RESULTS = (0, 65_536)
 """Characters of padding in the results of a server on two transports."""
@@ -50,6 +53,7 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
     gateways = [TRANSPORTS[name] for name in wishes.transports] if "gateway" in wishes.systems else []
     others = [system for system in wishes.systems if system != "gateway"]
     busiest = max(wishes.connections)
+    small = [Scenario(0, count) for count in wishes.connections]
 
     def add(
         name: str,
@@ -77,8 +81,7 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             add("events", [*_without(others, "mcp"), *own], *scenarios, Scenario(0, busiest, "events"))
         elif section == "logged":
             own = [f"{name}-logged" for name in ("router", "gateway") if name in wishes.systems]
-            small = [Scenario(0, count) for count in wishes.connections]
-            add("logged", own, *small, references=("router-logged",))
+            add("logged", own, *small, references=("router-logged",), subject=" with access logs")
         elif section == "large":
             add("large", [*_without(others, "mcp"), *(each.gateway for each in gateways)], *_LARGE)
         elif section == "lists":
@@ -88,13 +91,18 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         elif section == "policy" and gateways:
             judged = ["router", "router-policy"] if "router" in others else []
             systems = [*judged, "gateway", "policy"]
-            add("policy", systems, Scenario(0, busiest), references=("router", "gateway"))
+            references = ("router", "gateway")
+            add("policy", systems, Scenario(0, busiest), references=references, subject=" under a policy")
+        elif section == "authentication" and gateways:
+            subject = " with authentication"
+            add("authentication", ["gateway", *_AUTHENTICATING], *small, references=("gateway",), subject=subject)
         elif section == "workers" and gateways:
             own = [name for each in gateways for name in (each.gateway, each.workers)]
-            add("workers", own, Scenario(0, busiest), references=(own[0],))
+            subject = " with one and two workers"
+            add("workers", own, Scenario(0, busiest), references=(own[0],), subject=subject)
         elif section == "run" and gateways:
-            small = [Scenario(0, count) for count in wishes.connections]
-            add("run", [*_without(others, "mcp", "plain"), "gateway", "run"], *small, references=("router", "gateway"))
+            systems = [*_without(others, "mcp", "plain"), "gateway", "run"]
+            add("run", systems, *small, references=("router", "gateway"), subject=" through `run`")
         elif section == "stdio" and gateways:
             scenarios = [Scenario(0, count, result=size) for size in _RESULTS for count in wishes.connections]
             add("stdio", _STDIO, *scenarios, servers=1, references=("http",), subject=" of one server")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from bench.errors import BenchError
@@ -25,13 +26,16 @@ class _NotReady(Exception):
     """The system does not respond yet, or reports that it is not ready."""
 
 
-def open_session(port: int, tools: tuple[str, ...], check: Callable[[], None]) -> dict[str, str]:
+def open_session(
+    port: int, tools: tuple[str, ...], check: Callable[[], None], credentials: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
     """Initializes a session as soon as the system responds.
 
     Args:
         port: the endpoint is http://127.0.0.1:port/mcp.
         tools: that the system must list, exactly.
         check: raises BenchError if one of the system's processes has ended.
+        credentials: headers of all requests, which the result is without.
 
     Returns: the headers of every later request.
 
@@ -40,15 +44,15 @@ def open_session(port: int, tools: tuple[str, ...], check: Callable[[], None]) -
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            headers = _initialize(port)
+            headers = _initialize(port, credentials)
             break
         except _NotReady as error:
             check()
             if time.monotonic() > deadline:
                 raise BenchError(f"not ready after {_PATIENCE:.0f} s: {error}") from None
             time.sleep(_PAUSE)
-    _notify_initialized(port, headers)
-    _check_tools(port, headers, tools)
+    _notify_initialized(port, {**headers, **credentials})
+    _check_tools(port, {**headers, **credentials}, tools)
     return headers
 
 
@@ -64,7 +68,7 @@ def close_session(port: int, headers: dict[str, str]) -> None:
         raise BenchError(f"DELETE got status {status}")
 
 
-def _initialize(port: int) -> dict[str, str]:
+def _initialize(port: int, credentials: Mapping[str, str]) -> dict[str, str]:
     params = {
         "protocolVersion": _VERSION,
         "capabilities": {},
@@ -72,7 +76,7 @@ def _initialize(port: int) -> dict[str, str]:
     }
     message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
     try:
-        status, headers, body = _post(port, {}, message)
+        status, headers, body = _post(port, credentials, message)
     except OSError as error:
         raise _NotReady(str(error)) from None
     if status >= 500:
@@ -99,7 +103,7 @@ def _check_tools(port: int, headers: dict[str, str], tools: tuple[str, ...]) -> 
         raise BenchError(f"tools/list named {sorted(listed)}; expected {sorted(tools)}")
 
 
-def _post(port: int, headers: dict[str, str], message: _Json) -> tuple[int, http.client.HTTPMessage, bytes]:
+def _post(port: int, headers: Mapping[str, str], message: _Json) -> tuple[int, http.client.HTTPMessage, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
     try:
         connection.request(

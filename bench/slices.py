@@ -25,6 +25,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Instead of an endpoint: a stdio server, of which the client has a child of its own for each session."""
     sessions: tuple[dict[str, str], ...]
     """Headers of the sessions, each on its own keep-alive connection with one call at a time."""
+    credentials: tuple[dict[str, str], ...] = ()
+    """More headers, which the requests of all sessions have in turn, each the next ones."""
     kind: Kind
     tools: tuple[str, ...]
     """Called in turn, or for a list: all names that must be in it."""

@@ -50,6 +50,11 @@ class Quartiles:
         return f"{self.median:{form}} ±{self.spread:.0%}"
 
 
+def differences(values: Sequence[float], reference: Sequence[float]) -> Quartiles:
+    """Of the differences within a round. Raises as `ratios` does."""
+    return Quartiles.of(value - base for value, base in zip(values, reference, strict=True))
+
+
 def ratios(values: Sequence[float], reference: Sequence[float]) -> Quartiles:
     """Of the ratios within a round: values with the same index were measured side by side.
 

@@ -24,6 +24,7 @@ from bench.gateway import (
     with_bridge,
 )
 from bench.slices import SERVER
+from bench.tokens import AUDIENCE, ISSUER, MANY, Issuer
 from bench.upstream import Ports
 from mcp_extproc.contract import NAMESPACE
 
@@ -67,6 +68,8 @@ class Running:
     """By their names in the report: `envoy`, `worker` and others if there are any."""
     command: tuple[str, ...] = ()
     """Instead of a port: a stdio server, which the client starts."""
+    credentials: Sequence[dict[str, str]] = ()
+    """Headers that requests have in turn, if it authenticates clients. The first ones open the sessions."""
     access_log: Path | None = None
     """Its file, if it writes one. It is complete when the processes have ended."""
 
@@ -119,6 +122,21 @@ def _logged_gateway(stage: Stage) -> Running:
 
 def _judged_gateway(stage: Stage) -> Running:
     return _one_worker(stage, "d-policy", {"envoy": {"http_filters": [policy(NAMESPACE)]}})
+
+
+def _authenticating(name: str, tokens: int, **methods: object) -> Callable[[Stage], Running]:
+    """A gateway whose clients bring so many access tokens in turn, and that also has other methods."""
+
+    def start(stage: Stage) -> Running:
+        issuer = Issuer()
+        keys = stage.directory / f"{name}-keys.json"
+        issuer.write_keys(keys)
+        one = {"issuer": ISSUER, "audiences": [AUDIENCE], "jwks": {"file": str(keys)}}
+        running = _one_worker(stage, name, {"authentication": {"oauth": {"issuers": [one]}, **methods}})
+        credentials = [{"authorization": f"Bearer {token}"} for token in issuer.tokens(tokens)]
+        return replace(running, credentials=credentials)
+
+    return start
 
 
 def _one_worker(stage: Stage, name: str, more: Mapping[str, object]) -> Running:
@@ -194,6 +212,8 @@ SYSTEMS: Mapping[str, System] = {
     "router-logged": System("c", "mcp + mcp_router, logging", _native("router-logged", native.routing, logged=True)),
     "gateway-logged": System("d", "this gateway, logging", _logged_gateway),
     "policy": System("d", "under an RBAC policy", _judged_gateway),
+    "token": System("d", "a token, used again", _authenticating("d-token", 1)),
+    "tokens": System("d", "a token's first use", _authenticating("d-tokens", MANY)),
     "run": System("d", "`run` with its defaults", _run),
     "events": System("d", "servers that begin with events", _gateway("d-events", "http2", _events)),
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),

@@ -1,7 +1,8 @@
-"""Lines as responses, wherever the pipe has cut them; and slices of a real child."""
+"""What is sent, lines as responses, wherever the pipe has cut them, and slices of a real child."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from bench.clock import family
 from bench.gateway import STDIO_SERVER
-from bench.load import Client, Lines, Load
+from bench.load import Client, Http, Lines, Load
+from bench.requests import FIRST_ID, requests
 from bench.slices import SERVER, Answer, Order
 
 
@@ -87,3 +89,15 @@ def test_a_child_that_is_no_server_is_seen() -> None:
         answer = client.carry_out(slice_of("true"))
     assert answer.failure is not None
     assert "initialize was answered with b''" in answer.failure.error
+
+
+def test_the_credentials_of_all_connections_take_turns() -> None:
+    [request] = requests(slice_of())
+    credentials = itertools.cycle([b"authorization: one\r\n", b"authorization: two\r\n"])
+    wires = [Http(b"mcp-session-id: %d\r\n" % number, credentials) for number in range(3)]
+    heads = [wire.request(FIRST_ID, request).partition(b"\r\n\r\n")[0].split(b"\r\n")[-2:] for wire in wires]
+    assert heads == [
+        [b"mcp-session-id: 0", b"authorization: one"],
+        [b"mcp-session-id: 1", b"authorization: two"],
+        [b"mcp-session-id: 2", b"authorization: one"],
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from bench.order import alternated, shuffled
+from bench.order import alternated, rotated, shuffled
 
 
 def test_forwards_and_backwards() -> None:
@@ -20,3 +20,9 @@ def test_everyone_has_a_turn_in_an_order_that_differs() -> None:
     assert all(sorted(order) == ["a", "b", "c", "d"] for order in orders)
     assert len({*map(tuple, orders)}) > 5
     assert orders == [shuffled("abcd", turn, 0) for turn in range(10)]
+
+
+def test_what_is_used_in_a_circle_goes_on_after_the_last_one() -> None:
+    assert rotated("abc", 0) == ("a", "b", "c")
+    assert rotated("abc", 4) == ("b", "c", "a")
+    assert rotated("", 4) == ()
