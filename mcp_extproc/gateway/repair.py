@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mcp_extproc.config import Server
 from mcp_extproc.contract import FAILURE_HEADER, REPLICA_MARK
 from mcp_extproc.gateway import headers, replies
 from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession, Reply
-from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.facts import Note, RequestFacts
 from mcp_extproc.gateway.legs import Failed, SessionRef
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.mcp import capabilities, jsontext, versions
@@ -33,11 +35,11 @@ def repair(configured: Server | None, server: str, head: RequestHead) -> Decisio
     lost = head.headers.get("mcp-session-id")
     if configured is None:
         # It was removed after a worker that is gone now had sent the request there.
-        return Reply(503, b"", _UNREACHABLE, facts)
+        return _failed(Failed(server, "removed", "is not served any more"), facts)
     doubtful = configured.safe_retries is not None
     if head.headers.get("x-envoy-attempt-count", "1") == "1" or (lost is None and not doubtful):
         # Not a retry: Envoy found no other endpoint of the server to send the request to.
-        return Reply(503, b"", _UNREACHABLE, facts)
+        return _failed(Failed(server, "connect", "is down"), facts)
     if lost is None:
         return Forward(ForwardPlan(server, (), (), facts), b"")
     version = head.headers.get("mcp-protocol-version", versions.V_2025_03_26)
@@ -45,7 +47,7 @@ def repair(configured: Server | None, server: str, head: RequestHead) -> Decisio
 
     def resume(session: UpstreamSession | Failed) -> Decision:
         if isinstance(session, Failed):
-            return Reply(503, b"", _UNREACHABLE, facts, replies.failure_notes([session]))
+            return _failed(session, facts, replies.failure_notes([session]))
         set_headers, gone = headers.of_session(session)
         return Forward(ForwardPlan(server, set_headers, gone, facts), b"")
 
@@ -53,6 +55,13 @@ def repair(configured: Server | None, server: str, head: RequestHead) -> Decisio
         # From before sessions were sticky. The replica that is asked might be the one that knows it, and the next one not.
         doubtful = False
     return NeedSession(ref, lost, resume, configured.discovery_timeout, context_of(head), doubtful)
+
+
+def _failed(failed: Failed, facts: RequestFacts, notes: tuple[Note, ...] = ()) -> Reply:
+    """Why the request did not go there once more, as a server would say it in an answer with such a status: so the client gets
+    these words, under the request's id, which is not known here."""
+    reply = replies.reject(replies.all_failed([failed]), facts, notes)
+    return replace(reply, status=503, headers=(*reply.headers, *_UNREACHABLE))
 
 
 def _declared(head: RequestHead, version: str) -> capabilities.Flags:

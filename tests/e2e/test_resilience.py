@@ -404,7 +404,7 @@ async def test_a_server_that_refuses_connections_is_down(start: StartGateway, al
         await alpha.stop()
         got = await gateway.call(session, "s__echo", id=3)
         assert (got.status, got.json["id"]) == (200, 3)
-        assert "'s' is down" in got.error["message"]
+        assert "'s' is unreachable" in got.error["message"]
         # The call; the question whether the session is good, asked three times.
         assert await stat(gateway, "upstream_cx_connect_fail") == 4
         await alpha.__aenter__()

@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,13 +28,21 @@ SERVER = [sys.executable, "-S", "-E", str(ROOT / "tests" / "support" / "stdio_se
 CAPABILITIES: dict[str, Any] = {"sampling": {}, "elicitation": {}, "roots": {}}
 
 
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Children of ``gated`` start while this is there."""
+    return tmp_path_factory.mktemp("gate") / "open"
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestGateway]:
+async def gateway(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> AsyncIterator[TestGateway]:
+    gate.touch()
     servers = {
         "one": {"command": [*SERVER, "good"], "max_processes": 40, "env": {"TOKEN": "hush-hush"}},
         "other": {"command": [*SERVER, "junk"], "tools": {"exclude": ["env"]}, "timeout": "1s"},
         "shared": {"command": [*SERVER, "good"], "sharing": "shared"},
         "idle": {"command": [*SERVER, "good"], "idle_timeout": "200ms"},
+        "gated": {"command": [*SERVER, "when", str(gate)], "sharing": "shared", "discovery_timeout": "500ms"},
         "missing": {"command": ["nonsense"]},
     }
     async with start_gateway(tmp_path_factory.mktemp("stdio"), servers) as gateway:
@@ -69,6 +79,13 @@ async def test_each_session_has_its_child_until_it_ends(gateway: TestGateway) ->
     assert (await gateway.send(None, method="DELETE", mcp_session_id=sessions[0])).status == 204
     await gone(pids[:1])
     assert is_alive(pids[1])
+
+
+@pytest.mark.parametrize("server", ["one", "shared"])
+async def test_a_child_has_no_descriptor_but_its_pipes(gateway: TestGateway, server: str) -> None:
+    """Nor a terminal: what the bridge has open (its socket, other children's pipes) is its own."""
+    found = await call(gateway, await gateway.initialize(), f"{server}__open_files")
+    assert {number: name.split(":")[0] for number, name in found.items()} == dict.fromkeys("012", "pipe")
 
 
 async def test_progress(gateway: TestGateway) -> None:
@@ -154,6 +171,24 @@ async def test_a_child_that_dies_in_a_call(gateway: TestGateway) -> None:
 
     await eventually(alive, "another child")
     assert await call(gateway, session, "other__pid") == other
+
+
+async def test_a_session_s_next_child_is_still_starting(gateway: TestGateway, gate: Path) -> None:
+    """The call says so, in the words of a session that begins."""
+    session = await gateway.initialize()
+    pid = await call(gateway, session, "gated__pid")
+    gate.unlink()
+    os.kill(pid, signal.SIGKILL)
+    await gone({pid})
+    failed = await gateway.call(session, "gated__pid", id="x")
+    assert (failed.status, failed.json["id"], failed.error["code"]) == (200, "x", -32603)
+    assert re.fullmatch(r"No answer: server 'gated' is still starting, since \d+ s\.", failed.error["message"])
+    gate.touch()
+
+    async def serves() -> bool:
+        return "result" in (await gateway.call(session, "gated__pid")).json
+
+    await eventually(serves, "the child has started")
 
 
 async def test_a_call_that_is_never_answered(gateway: TestGateway) -> None:

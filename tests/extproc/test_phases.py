@@ -310,6 +310,7 @@ class TestRepair:
         (await rig.upstreams.next_session()).outcome.set_result(Failed("github", "connect", "could not be asked"))
         answer = await exchange.receive()
         assert answer.immediate_response.status.code == 503
+        assert error_of(answer)["error"]["message"] == "No answer: server 'github' could not be asked."
         assert (await exchange.end()).name == "OK"
 
     async def test_is_no_repair_without_the_route(self, rig: Rig[FakeUpstreams]) -> None:

@@ -64,6 +64,11 @@ def tool_where(**_: Any) -> Any:
     return {"cwd": str(Path.cwd()), "argv": sys.argv[1:]}
 
 
+def tool_open_files(**_: Any) -> Any:
+    open_now = Path("/proc/self/fd")
+    return {number.name: str(number.readlink()) for number in open_now.iterdir() if number.exists()}
+
+
 def tool_pid(**_: Any) -> Any:
     return os.getpid()
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.config.model import prefix_of
-from mcp_extproc.gateway.decision import FanOut, Forward, NeedBody, NeedSession
+from mcp_extproc.gateway.decision import FanOut, Forward, NeedBody, NeedSession, Reply
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.headers import PASSED
-from mcp_extproc.gateway.legs import Failed, Listed
+from mcp_extproc.gateway.legs import STARTING, Failed, Listed
 from mcp_extproc.gateway.relay.responses import Reading
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -486,7 +486,22 @@ def test_a_request_without_a_version_header_asks_for_the_version_that_has_none()
     ],
 )
 def test_a_request_that_is_no_retry_is_not_repaired(headers: dict[str, str]) -> None:
-    assert as_reply(RIG.gateway.repair("a", head(**headers))).status == 503
+    reply = as_reply(RIG.gateway.repair("a", head(**headers)))
+    assert (reply.status, told(reply)) == (503, "No answer: server 'a' is down.")
+
+
+def told(reply: Reply) -> str:
+    """What a reply to a repair says. The client's id is not known there."""
+    assert reply.headers[0] == ("content-type", "application/json")
+    message = json.loads(reply.body)
+    assert message.keys() == {"jsonrpc", "error"}
+    assert message["error"]["code"] == -32603
+    return str(message["error"]["message"])
+
+
+def test_of_a_server_that_was_removed() -> None:
+    reply = as_reply(RIG.gateway.repair("x", head(mcp_session_id="lost", x_envoy_attempt_count="2")))
+    assert (reply.status, told(reply)) == (503, "No answer: server 'x' is not served any more.")
 
 
 FAILING_OVER = Rig(config({"a": {"retries": {}}, "b": {"sticky_sessions": True}}))
@@ -520,14 +535,14 @@ def test_where_connections_are_retried_a_call_without_a_session_goes_on() -> Non
 def test_what_is_no_repair_says_so_as_envoy_would() -> None:
     """On the private listener of sub-requests this header means that no server was reached."""
     reply = as_reply(FAILING_OVER.gateway.repair("a", head(mcp_session_id="here")))
-    assert reply.headers == (("x-mcp-upstream-failure", "NoHealthyUpstream"),)
+    assert ("x-mcp-upstream-failure", "NoHealthyUpstream") in reply.headers
 
 
 def test_a_server_that_can_not_be_repaired() -> None:
     decision = RIG.gateway.repair("a", head(mcp_session_id="lost", x_envoy_attempt_count="2"))
     assert isinstance(decision, NeedSession)
-    reply = as_reply(decision.resume(Failed("a", "connect", "is unreachable")))
-    assert reply.status == 503
+    reply = as_reply(decision.resume(Failed("a", STARTING, "is still starting")))
+    assert (reply.status, told(reply)) == (503, "No answer: server 'a' is still starting.")
     assert reply.notes[0].fields["server"] == "a"
 
 
