@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-SECRETIVE: Final = re.compile(r"key|token|secret|pass|pwd|auth|cred|bearer", re.IGNORECASE)
-"""In names of what is secret, however it reads."""
-
-_ALSO_SECRETIVE: Final = re.compile(
-    r"private|cookie|session|sign|licen[cs]e|dsn|(?:^|[_-])(?:pw|pin|otp|code|salt|pat|sid)(?:[_-]|$)", re.IGNORECASE
+_SECRETIVE: Final = re.compile(
+    r"(?<!mon)(?<!hot)key(?!board|word)|(?<!max)(?<!max[_-])token(?!iz)|secret|(?<!by)(?<!com)pass(?!ive|[_-]?through)|pwd"
+    r"|auth(?!or(?:s|ed|$|[^a-z]))|cred|bearer|private|cookie|session|(?<!de)(?<!as)sign(?!al)|licen[cs]e|dsn"
+    r"|(?:^|[_-])(?:pw|pin|otp|code|salt|pat|sid)(?:[_-]|$)",
+    re.IGNORECASE,
 )
-"""In names of variables and options, of which more are ordinary words."""
+"""In names of what is secret, however it reads: not in ``AUTHOR``, ``MAX_TOKENS`` and the like."""
 
 _WORD: Final = r"(?:[A-Z]?[a-z]+|[A-Z]+)"
 _WORDS: Final = re.compile(rf"{_WORD}(?:[-_.,:/]{_WORD})*+")
@@ -31,7 +31,7 @@ _LONG_SEGMENT: Final = 16
 
 def is_named_secret(name: str) -> bool:
     """Whether the value of a variable or an option with this name is secret."""
-    return bool(SECRETIVE.search(name) or _ALSO_SECRETIVE.search(name))
+    return _SECRETIVE.search(name) is not None
 
 
 def reads_like_words(value: str) -> bool:

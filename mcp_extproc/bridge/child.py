@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mcp_extproc import processes
-from mcp_extproc.bridge.environment import inherited, own_variables, program
+from mcp_extproc.bridge.environment import inherited, not_executed, own_variables, program
 from mcp_extproc.bridge.lines import Lines, Skipped, as_line
 from mcp_extproc.bridge.messages import Outgoing, reading
 from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, NotStarted, kept
@@ -139,8 +139,8 @@ class Child:
                 )  # fmt: skip
                 processes.WAITED.add(process)
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "its command or a variable holds a NUL"
-            raise NotStarted(why or "unknown reason") from None
+            why = not_executed(error) if isinstance(error, OSError) else "its command or a variable holds a NUL"
+            raise NotStarted(why) from None
         named = {name: variables[name] for name in spec.inherit_env if name in variables}
         redact = Redactor((*secret_variables({**named, **own}), *spec.secret_words), "")
         child = cls(process, mark, spec, redact, reports, turns, inbox)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -74,7 +75,7 @@ def program(server: StdioServer, variables: Mapping[str, str]) -> str:
     """
     folder = Path(server.cwd) if server.cwd is not None else Path.cwd()
     if not folder.is_dir():
-        raise NotStarted("its working directory (cwd) does not exist")
+        raise NotStarted(f"its working directory (cwd) does not exist{_about_home(folder)}")
     command = server.command[0]
     named = str(folder / command) if "/" in command else command
     found = shutil.which(named, path=variables.get("PATH", ""))
@@ -85,8 +86,24 @@ def program(server: StdioServer, variables: Mapping[str, str]) -> str:
     raise NotStarted(
         f"the command {command} was not found: install it, or give its full path"
         if "/" not in command
-        else f"{command} is not an executable program"
+        else f"{command} is not an executable program{_about_home(Path(command))}"
     )
+
+
+def _about_home(path: Path) -> str:
+    return "; ~ stands for no folder here: write ${HOME}" if "~" in path.parts else ""
+
+
+def not_executed(error: OSError) -> str:
+    """Why the system did not run a program that is there, as a clause."""
+    match error.errno:
+        case errno.ENOENT:
+            return "the program that its first line (#!) or its format asks for is not there"
+        case errno.ENOEXEC:
+            return "it is neither a program for this machine nor a script whose first line begins with #!"
+        case errno.E2BIG:
+            return "its arguments and variables are longer than the system allows"
+    return error.strerror or "unknown reason"
 
 
 def _of_file(path: Path) -> dict[str, str]:
@@ -99,7 +116,7 @@ def _of_file(path: Path) -> dict[str, str]:
             raise NotStarted(f"its env_file is larger than {_FILE_BYTES >> 20} MiB")
         return read_env_file(content.decode())
     except OSError as error:
-        raise NotStarted(f"its env_file can't be read: {error.strerror}") from None
+        raise NotStarted(f"its env_file can't be read: {error.strerror}{_about_home(path)}") from None
     except UnicodeDecodeError:
         raise NotStarted("its env_file is not UTF-8") from None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from mcp_extproc.secret_values import SECRETIVE, is_named_secret, reads_like_words
+from mcp_extproc.secret_values import is_named_secret, reads_like_words
 
 _SHORTEST: Final = 8
 """Shorter words are more often ordinary ones."""
@@ -32,12 +32,19 @@ _HEADER: Final = re.compile(r"header|^-H$", re.IGNORECASE)
 """Options whose value is one."""
 _URL: Final = re.compile(r"[A-Za-z][\w+.-]*://\S*")
 _CREDENTIALS: Final = re.compile(r"(?:Bearer|Basic) \S+", re.IGNORECASE)
-_NAME_IN_CODE: Final = rf"[\w-]{{0,64}}?(?:{SECRETIVE.pattern})[\w-]{{0,64}}"
-_SECRET_IN_CODE: Final = re.compile(
-    rf"((?<![\w-])(?:{_NAME_IN_CODE}=|--{_NAME_IN_CODE}\s|(?:Bearer|Basic)\s)[\"']?)[\w.+-]{{8,}}|(://)[^/\s@]+(?=@)",
-    re.IGNORECASE,
+_BEFORE_VALUE: Final = re.compile(
+    r"""
+    (?<![\w-]) (?: (?:Bearer|Basic)\s
+      | (?P<assigned>[A-Za-z_][\w-]{0,64}) (?: = ["']? | ["']?\s?[:=]\s?["'] )
+      | (?P<option>--?[A-Za-z][\w-]{0,64}) [\s=] ["']?
+      | (?<=["']) (?P<header>[A-Za-z][\w-]{0,64}) :(?!//)\s?
+    ) | (?P<url>://)
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
-"""Bounded, as a stranger's code may be long."""
+"""What a secret may follow in code. Bounded, as a stranger's code may be long."""
+_VALUE: Final = re.compile(r"(?![.~]{0,2}/)[\w.+/=-]{8,}")
+_USER: Final = re.compile(r"[^/\s@]+(?=@)")
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::-[^}]*)?\}")
 
@@ -64,12 +71,16 @@ class _Word(NamedTuple):
 def secret_words(command: Sequence[str]) -> Iterator[str]:
     """Values among the arguments of a command: what stands behind ``=`` in an argument, or follows a long option, unless it
     reads like words and no name says that it is secret; and what reads like no name. Options themselves and paths are none,
-    nor is what is shorter than eight characters.
+    nor is what is shorter than eight characters. In a script, values that follow a name of a secret.
 
     >>> list(secret_words(["npx", "-y", "@scope/server-x", "--api-key", "open-sesame", "--token=hush-hush", "/data/2024", "db://u:pw@h"]))
     ['open-sesame', 'hush-hush', 'db://u:pw@h']
     """
-    return (word.value for word in _arguments(command) if word.may_be_secret and len(word.value) >= _SHORTEST)
+    for word in _arguments(command):
+        if _is_script(word):
+            yield from (secret[0] for secret in _secrets_in(word.start + word.value))
+        elif word.may_be_secret and len(word.value) >= _SHORTEST:
+            yield word.value
 
 
 def shown_command(command: Sequence[str], longest: int) -> str:
@@ -136,9 +147,34 @@ def _is_code(word: _Word) -> bool:
     return bool(re.search(r"[\s()]", word.value))
 
 
+def _is_script(word: _Word) -> bool:
+    """Whether a word is code of several words, for a shell or an interpreter."""
+    is_assignment = word.option == "-e" and word.start  # docker run -e KEY=value
+    runs = _RUNS_CODE.fullmatch(word.start) or (_RUNS_CODE.fullmatch(word.option) and not is_assignment)
+    return bool(runs and _CODE.search(word.value))
+
+
 def _code(word: _Word) -> str:
-    text = _SECRET_IN_CODE.sub(rf"\1\2{_HIDDEN}", word.start + word.value)
+    code, position = word.start + word.value, 0
+    pieces: list[str] = []
+    for secret in _secrets_in(code):
+        pieces += code[position : secret.start()], _HIDDEN
+        position = secret.end()
+    text = "".join([*pieces, code[position:]])
     return f'"{text}"' if _CODE.search(text) else text
+
+
+def _secrets_in(code: str) -> Iterator[re.Match[str]]:
+    position = 0
+    while (before := _BEFORE_VALUE.search(code, position)) is not None:
+        position = before.end()
+        name = before["assigned"] or before["option"] or before["header"] or ""
+        if name and (name.startswith("--no-") or not is_named_secret(name)):
+            continue
+        secret = (_USER if before["url"] else _VALUE).match(code, position)
+        if secret is not None:
+            yield secret
+            position = secret.end()
 
 
 def _arguments(command: Sequence[str]) -> Iterator[_Word]:

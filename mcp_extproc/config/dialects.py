@@ -1,8 +1,8 @@
 """What single agents mean where mcp-servers.json means something else, written in the way of mcp-servers.json.
 
 Sources: the documentation of Cursor ("Config interpolation"), VS Code ("MCP configuration reference", "Variables reference"),
-Claude Code ("Connect Claude Code to tools via MCP") and Gemini CLI ("MCP servers"), and Gemini CLI's source
-(``packages/cli/src/utils/envVarResolver.ts``).
+Claude Code ("Connect Claude Code to tools via MCP") and Gemini CLI ("MCP servers"), and the source of Gemini CLI
+(``packages/cli/src/utils/envVarResolver.ts``) and of VS Code (``src/vs/workbench/api/node/extHostMcpNode.ts``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from mcp_extproc.config.server_entry import KEYS
 
 _BARE: Final = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _CONVENTIONAL: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
+_TILDE: Final = re.compile(r"~(?=/|$)")
+_PATHS: Final = frozenset({"command", "args", "cwd"})
+"""Keys in which VS Code knows ``~``."""
 _PLACEHOLDER: Final = re.compile(r"\$\{([A-Za-z]+|/)\}")
 
 
@@ -26,6 +29,8 @@ class Dialect:
 
     placeholders: Mapping[str, str] = field(default_factory=dict)
     """What stands for ``${NAME}`` where the agent knows it by itself."""
+    tilde: str | None = None
+    """What stands for a ``~`` at the start of a path, in keys of :data:`_PATHS`; ``None`` where the agent leaves it."""
     bare_variables: bool = False
     """Whether ``$NAME`` is a variable, like ``${NAME}``."""
     timeout: Literal["any", "milliseconds", "milliseconds_from_1000"] = "any"
@@ -47,7 +52,9 @@ def dialect_of(agent: str, workspace: Path, home: Path | None) -> Dialect:
     if agent in ("cursor", "vscode"):
         folders = {"workspaceFolder": str(workspace), "workspaceFolderBasename": workspace.name}
         homes = {} if home is None else {"userHome": str(home)}
-        return Dialect({**folders, **homes, "pathSeparator": "/", "/": "/"})
+        # Of a folder with a variable in its name nothing is made.
+        tilde = homes.get("userHome") if agent == "vscode" and "${" not in str(home) else None
+        return Dialect({**folders, **homes, "pathSeparator": "/", "/": "/"}, tilde)
     if agent == "gemini":
         return Dialect(bare_variables=True, timeout="milliseconds")
     return Dialect(timeout="milliseconds_from_1000") if agent == "claude-code" else PLAIN
@@ -80,15 +87,19 @@ def plain_entry(entry: Any, dialect: Dialect, environ: Mapping[str, str]) -> Any
     if dialect is PLAIN or not isinstance(entry, dict):
         return entry
 
-    def text(value: Any) -> Any:
-        return _plain_text(value, dialect, environ) if isinstance(value, str) else value
+    def text(value: Any, key: str) -> Any:
+        if not isinstance(value, str):
+            return value
+        if key in _PATHS and dialect.tilde is not None and _TILDE.match(value):
+            value = f"{dialect.tilde}{value[1:]}"
+        return _plain_text(value, dialect, environ)
 
-    def plain(value: Any) -> Any:
+    def plain(value: Any, key: str) -> Any:
         if isinstance(value, list):
-            return [text(item) for item in value]
-        return {name: text(item) for name, item in value.items()} if isinstance(value, dict) else text(value)
+            return [text(item, key) for item in value]
+        return {name: text(item, key) for name, item in value.items()} if isinstance(value, dict) else text(value, key)
 
-    found = {key: plain(value) if key in KEYS else value for key, value in entry.items()}
+    found = {key: plain(value, key) if key in KEYS else value for key, value in entry.items()}
     return {**found, "timeout": _timeout(found["timeout"], dialect)} if "timeout" in found else found
 
 

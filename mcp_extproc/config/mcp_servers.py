@@ -54,6 +54,11 @@ def meant_so(data: Mapping[str, Any]) -> Problem | None:
         return Problem('a server stands at the top: put it into {"mcpServers": {"<name>": {...}}}')
     if any(map(_looks_like_an_entry, data.values())):
         return Problem('the servers stand at the top: put them into {"mcpServers": {...}}')
+    for key, value in data.items():
+        # VS Code's settings have them under mcp.servers, Zed's under context_servers.
+        tables = [value, *value.values()] if isinstance(value, dict) else []
+        if any(isinstance(table, dict) and any(map(_looks_like_an_entry, table.values())) for table in tables):
+            return Problem('the servers stand under this key: put them into {"mcpServers": {...}}', quoted(key))
     return None
 
 

@@ -206,7 +206,9 @@ class _Reader:
     def _url(self, values: Mapping[str, Any]) -> dict[str, Any]:
         wanted: dict[str, Any] = {}
         written = [key for key in _URLS if values.get(key) is not None]
-        if not written:
+        if not written and not values.get("type") and any(values.get(key) for key in ("args", *_OF_COMMANDS)):
+            self._missing("command", "give the program's name or path")
+        elif not written:
             self._missing("url", "give the server's endpoint")
         elif len(written) > 1:
             self._problem((), f"{' and '.join(written)} are given: keep one of them")

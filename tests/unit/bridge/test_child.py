@@ -8,6 +8,7 @@ import json
 import resource
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from mcp_extproc.bridge import child as child_module
 from mcp_extproc.bridge.child import Child, Reports
 from mcp_extproc.bridge.lines import Skipped
 from mcp_extproc.bridge.messages import Incoming
+from mcp_extproc.bridge.peer import NotStarted
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.upstreams.turns import Turns
 from tests.support.waiting import PATIENCE, eventually
@@ -89,6 +91,27 @@ async def test_a_child_ends_though_no_process_can_be_seen(monkeypatch: pytest.Mo
         await child.end()
     rounds.stop()
     assert child.ending_text == "ended with signal SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "why"),
+    [
+        ("#!/no/such/python\n", (), "the program that its first line (#!) or its format asks for is not there"),
+        ("echo x\n", (), "it is neither a program for this machine nor a script whose first line begins with #!"),
+        ("#!/bin/sh\n", ("x" * 1_000_000,), "its arguments and variables are longer than the system allows"),
+    ],
+)
+async def test_a_program_that_the_system_does_not_run(
+    tmp_path: Path, text: str, arguments: tuple[str, ...], why: str
+) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text(text)
+    tool.chmod(0o755)
+    rounds = Rounds()
+    with pytest.raises(NotStarted) as raised:
+        await Child.start(spec(command=(str(tool), *arguments)), rounds, Turns(), rounds)
+    rounds.stop()
+    assert str(raised.value) == why
 
 
 async def test_a_child_has_the_limit_of_open_files_that_programs_expect() -> None:

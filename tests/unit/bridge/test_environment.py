@@ -83,6 +83,12 @@ def test_programs(tmp_path: Path) -> None:
         ("nonsense", {}, "the command nonsense was not found: install it, or give its full path"),
         ("/no/such", {}, "/no/such is not an executable program"),
         ("tool", {"cwd": "/no/such"}, "its working directory (cwd) does not exist"),
+        ("~/x", {}, "~/x is not an executable program; ~ stands for no folder here: write ${HOME}"),
+        (
+            "tool",
+            {"cwd": "/no/~/x"},
+            "its working directory (cwd) does not exist; ~ stands for no folder here: write ${HOME}",
+        ),
     ):
         with pytest.raises(NotStarted) as raised:
             found(command, **options)

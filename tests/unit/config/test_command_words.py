@@ -25,6 +25,23 @@ from mcp_extproc.config.command_words import secret_words, shown_command, whole_
         (["AKIAIOSFODNNEXAMPLE", "admin:hush-hush"], ["AKIAIOSFODNNEXAMPLE", "admin:hush-hush"]),
         (["@upstash/context7-mcp@latest", "context7-mcp", "n8n-mcp-server", "mcp-server-s3@1.2.3"], []),
         (["-y", "@modelcontextprotocol/server-memory", "mcp-server-time", "server-x@1.2.3", "server-y==1.2"], []),
+        # Scripts: what follows the name of a secret, and none of the words that say what is run.
+        (["-c", 'FILE="$(mktemp -d)/memory.jsonl" exec npx -y @modelcontextprotocol/server-memory'], []),
+        (
+            ["-c", "API_KEY=open-sesame; x --pin 12345678 --cookie='sesame-1' | y"],
+            ["open-sesame", "12345678", "sesame-1"],
+        ),
+        (
+            ["-lc", "curl -H 'X-Key: open-sesame' -H \"Authorization: Bearer abcd/efgh==\""],
+            ["open-sesame", "abcd/efgh=="],
+        ),
+        (["-e", 'new Client({apiKey: \'open-sesame\', "token": "sesame-2"})'], ["open-sesame", "sesame-2"]),
+        (["--eval=fetch('https://me:hush@h.example/x')"], ["me:hush"]),
+        (
+            ["-c", "AUTHOR=some-body MAX_TOKENS=12345678 x --no-auth server.js1 --keyboard standard --key /etc/my.key"],
+            [],
+        ),
+        (["-e", "PASS_PHRASE=open sesame"], ["open sesame"]),
         (["--directory", "/srv/Projects1/x", "./Server1.py", "~/Notes12", "--key", "short", "run"], []),
     ],
 )
@@ -80,6 +97,9 @@ def test_a_long_command_is_cut() -> None:
         # What is named as a secret, and what is no code.
         (["sh", "-c", "TOKEN=hush-hush x --key 'hush-hush' y"], "sh -c \"TOKEN=[redacted] x --key '[redacted]' y\""),
         (["sh", "-c", "curl -H 'A: Bearer hush-hush' x"], "sh -c \"curl -H 'A: Bearer [redacted]' x\""),
+        (["sh", "-c", "x --pin 12345678 --author some-body"], 'sh -c "x --pin [redacted] --author some-body"'),
+        (["node", "-e", "run({apiKey: 'hush-hush'})"], "node -e \"run({apiKey: '[redacted]'})\""),
+        (["sh", "-c", "x --no-auth run-what.js"], 'sh -c "x --no-auth run-what.js"'),
         (["docker", "run", "-e", "API_KEY=hush", "-e", "D=db://hush:x@h"], "docker run -e API_KEY=[redacted] -e D=[redacted]"),
         (["x", "--header", "Authorization: Bearer hush"], "x --header [redacted]"),
         (["x", "--cookie", "a (b)", "--pin=12 34"], "x --cookie [redacted] --pin=[redacted]"),

@@ -38,6 +38,21 @@ def test_what_editors_know_by_themselves(agent: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("agent", "home"), [("vscode", str(HOME)), ("cursor", "~"), ("claude-code", "~"), ("gemini", "~")]
+)
+def test_vs_code_knows_the_home_folder_by_its_sign(agent: str, home: str) -> None:
+    entry = {"command": "~/bin/x", "args": ["~/a", "a~/b", "~me", "--d=~/c"], "cwd": "~", "envFile": "~/e"}
+    assert plain(agent, entry) == {
+        "command": f"{home}/bin/x", "args": [f"{home}/a", "a~/b", "~me", "--d=~/c"], "cwd": home, "envFile": "~/e",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("home", [None, Path("/home/${TOKEN}")])
+def test_without_a_plain_home_folder_its_sign_stays(home: Path | None) -> None:
+    assert plain_entry({"command": "~/x"}, dialect_of("vscode", SHOP, home), ENVIRON) == {"command": "~/x"}
+
+
+@pytest.mark.parametrize(
     "text", ["${env:TOKEN}", "${TOKEN:-x}", "${input:key}", "${config:x}", "${workspaceFolder:other}", "$TOKEN", "${x"]
 )
 def test_the_rest_is_left_to_the_plain_reader(text: str) -> None:

@@ -148,6 +148,15 @@ def test_keys_that_are_misspelt(keys: list[str], meant: str | None) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
+        # Zed's settings, and VS Code's
+        (
+            {"context_servers": {"a": {"command": "npx"}}},
+            'context_servers: the servers stand under this key: put them into {"mcpServers": {...}}',
+        ),
+        (
+            {"x": 1, "mcp": {"servers": {"a": {"url": URL}}}},
+            'mcp: the servers stand under this key: put them into {"mcpServers": {...}}',
+        ),
         ({"a": {"command": "npx"}}, 'the servers stand at the top: put them into {"mcpServers": {...}}'),
         (
             {"a": {"type": "http", "url": URL}, "x": 1},
@@ -257,6 +266,9 @@ UNKNOWN_TYPE = (
         ({"type": "ws", "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
         ({"type": ["http"], "url": URL}, f"mcpServers.a: {UNKNOWN_TYPE}"),
         ({}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
+        ({"args": ["-y", "x"]}, "mcpServers.a.command: required, but missing: give the program's name or path"),
+        ({"command": None, "cwd": "x"}, "mcpServers.a.command: required, but missing: give the program's name or path"),
+        ({"type": "http", "args": ["x"]}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
         ({"url": None}, "mcpServers.a.url: required, but missing: give the server's endpoint"),
         ({"url": URL, "httpUrl": URL}, "mcpServers.a: url and httpUrl are given: keep one of them"),
         ({"serverUrl": "ftp://x"}, "mcpServers.a.serverUrl: expected a URL that starts with http:// or https://"),
