@@ -68,6 +68,9 @@ PASS_THROUGH_KEY: Final = "x-mcp-pass-through"  # noqa: S105 - a name
 REFUSED_KEY: Final = "x-mcp-refused"
 """gRPC metadata of an exchange about a server's HTTP error."""
 
+DOUBTFUL_KEY: Final = "x-mcp-doubtful"
+"""gRPC metadata of an exchange about an answer that may say that a session is lost."""
+
 REQUEST_ID_HEADER: Final = "x-mcp-request-id"
 """On requests that are only read: the JSON-RPC id, as JSON text."""
 
@@ -102,7 +105,9 @@ READS_ALL: Final = f"{READS_LATER}all"
 READS_HERE: Final = "here"
 """The response comes along on the request's stream."""
 
-RESPONSE_HEADERS: Final = (":status", "content-type", "content-encoding")
+CONTENT_ENCODING: Final = "content-encoding"
+
+RESPONSE_HEADERS: Final = (":status", "content-type", CONTENT_ENCODING)
 """What the worker that reads a response gets of its head."""
 
 RESPONSE_KEY: Final = "x-mcp-response"

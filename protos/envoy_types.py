@@ -190,7 +190,6 @@ MESSAGES: dict[str, list[str]] = {
     ],
     "envoy.extensions.filters.http.local_ratelimit.v3": ["LocalRateLimit"],
     "envoy.extensions.filters.http.ratelimit.v3": ["RateLimit", "RateLimitXRateLimitHeadersRfcVersion"],
-    "envoy.extensions.filters.http.lua.v3": ["Lua"],
     "envoy.extensions.filters.http.rbac.v3": ["Rbac"],
     "envoy.extensions.filters.http.router.v3": ["Router"],
     "envoy.extensions.filters.http.set_metadata.v3": ["Config", "Metadata"],

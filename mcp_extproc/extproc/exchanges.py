@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcp_extproc.contract import PASS_THROUGH_KEY, REFUSED_KEY, RESPONSE_KEY
+from mcp_extproc.contract import DOUBTFUL_KEY, PASS_THROUGH_KEY, REFUSED_KEY, RESPONSE_KEY
+from mcp_extproc.extproc.doubtful_exchange import DoubtfulExchange
 from mcp_extproc.extproc.exchange import Exchange, Processor
 from mcp_extproc.extproc.inspect_exchange import PassThroughExchange
 from mcp_extproc.extproc.refused_exchange import RefusedExchange
 from mcp_extproc.extproc.response_exchange import ResponseExchange
 
-AnyExchange = Exchange | ResponseExchange | RefusedExchange | PassThroughExchange
+AnyExchange = Exchange | ResponseExchange | RefusedExchange | DoubtfulExchange | PassThroughExchange
 
 
 def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchange:
@@ -24,6 +25,8 @@ def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchan
         return ResponseExchange(processor)
     if REFUSED_KEY in metadata:
         return RefusedExchange(processor.gateway, processor.counters)
+    if DOUBTFUL_KEY in metadata:
+        return DoubtfulExchange()
     if PASS_THROUGH_KEY in metadata:
         return PassThroughExchange(processor.gateway.config, processor.namespaces, processor.counters)
     return processor.exchange()

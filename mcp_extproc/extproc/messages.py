@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import (
+    LOST_HEADER,
     MARKER_NAMESPACE,
     MAX_MESSAGE_TIMEOUT,
     NAMESPACE,
@@ -254,6 +255,9 @@ _ABOUT_A_BODY: Final = (
 )  # fmt: skip
 """Headers about the body that the server wrote (RFC 9110 section 8, RFC 9530)."""
 
+_ABOUT_ANOTHER_BODY: Final = tuple(name for name in _ABOUT_A_BODY if name != "content-length")
+"""Of them, those that go when the body is replaced by one whose length is known."""
+
 READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
     response_headers=pb.HeadersResponse(
         response=pb.CommonResponse(header_mutation=pb.HeaderMutation(remove_headers=_ABOUT_A_BODY))
@@ -268,6 +272,20 @@ GO_ON: Final = {
     "response_trailers": pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString(),
 }
 """Responses without changes, by kind of message after the decision."""
+
+
+_LOST: Final = pb.CommonResponse(
+    header_mutation=pb.HeaderMutation(
+        set_headers=[
+            pb.HeaderValueOption(header=pb.HeaderValue(key=LOST_HEADER, raw_value=b"1"), append_action=_OVERWRITE)
+        ]
+    )
+)
+MARK_AS_LOST: Final = {
+    "response_headers": pb.ProcessingResponse(response_headers=pb.HeadersResponse(response=_LOST)).SerializeToString(),
+    "response_body": pb.ProcessingResponse(response_body=pb.BodyResponse(response=_LOST)).SerializeToString(),
+}
+"""The response says that the server lost the session. By kind of message, in answer to the last one."""
 
 
 def more_time(seconds: float) -> bytes:
@@ -387,7 +405,7 @@ def instead_of_response(body: bytes, content_type: str, facts: Metadata) -> byte
 def another_response(body: bytes, facts: RequestFacts) -> bytes:
     """Give the client this JSON in place of the response whose body Envoy holds."""
     fields = ((":status", "200"), ("content-type", "application/json"), ("content-length", str(len(body))))
-    common = field(2, _mutation(fields, ("content-encoding",))) + field(3, field(1, body))
+    common = field(2, _mutation(fields, _ABOUT_ANOTHER_BODY)) + field(3, field(1, body))
     return field(4, field(1, common)) + _metadata(facts)
 
 

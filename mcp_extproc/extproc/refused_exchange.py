@@ -7,13 +7,14 @@ no worker can be asked.
 
 from __future__ import annotations
 
-from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.contract import CONTENT_ENCODING, NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.relay import refused
 from mcp_extproc.gateway.relay.outcomes import SERVER_ERROR
+from mcp_extproc.mcp import compression
 from mcp_extproc.telemetry.counters import Counters
 
 
@@ -34,6 +35,7 @@ class RefusedExchange:
         self._counters = counters
         self._server: str | None = None
         self._id: bytes | None = None
+        self._content_encoding = ""
         self.decided = False
         self.is_over = False
 
@@ -55,8 +57,7 @@ class RefusedExchange:
                 return [messages.GO_ON["response_headers"]]
             case "response_body" if not self.decided:
                 self.decided = True
-                part = message.response_body
-                return [self._instead_of(part.body) if part.end_of_stream else messages.GO_ON["response_body"]]
+                return [self._instead_of(message.response_body.body)]
             case "response_body" | "response_trailers" if self.decided:
                 return [messages.GO_ON[message.WhichOneof("request") or ""]]
             case kind:
@@ -71,6 +72,7 @@ class RefusedExchange:
 
     def _note(self, message: pb.ProcessingRequest) -> None:
         """What the request was, as its metadata says."""
+        self._content_encoding = messages.response_header(message, CONTENT_ENCODING)
         facts = message.metadata_context.filter_metadata.get(NAMESPACE)
         if facts is not None:
             self._server = facts.fields["server"].string_value if "server" in facts.fields else None
@@ -78,9 +80,13 @@ class RefusedExchange:
 
     def _instead_of(self, body: bytes) -> bytes:
         entry = None if self._server is None else self._gateway.servers.get(self._server)
-        said = None if entry is None or self._id is None else refused.error_in(body, entry, self._id)
+        said = None if entry is None or self._id is None else refused.error_in(self._text(body), entry, self._id)
         if said is None:
             return messages.GO_ON["response_body"]
         code, text = said
         self._counters.add("mcp.server_error", server=self._server or "")
         return messages.another_response(text, RequestFacts(error=(code, SERVER_ERROR)))
+
+    def _text(self, body: bytes) -> bytes:
+        # One byte more than is read: what is larger is seen to be. Where Envoy holds a part only, it is no JSON.
+        return compression.beginning_of(body, self._content_encoding, refused.MAX_BODY_BYTES + 1)

@@ -5,6 +5,7 @@ Source: RFC 9110 section 8.4 (Content-Encoding), RFC 7932 (brotli), RFC 8878 and
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,26 @@ def encoding_of(content_encoding: str) -> str:
     """
     encoding = content_encoding.strip().lower()
     return {"identity": "", "x-gzip": "gzip"}.get(encoding, encoding)
+
+
+def beginning_of(body: bytes, content_encoding: str, most: int) -> bytes:
+    """The beginning of a whole body, decompressed, as far as it can be.
+
+    Args:
+        body: as it was sent.
+        content_encoding: of it, as its sender names it.
+        most: bytes of the beginning.
+    """
+    encoding = encoding_of(content_encoding)
+    if not encoding:
+        return body[:most]
+    found = bytearray()
+    with contextlib.suppress(Undecodable):
+        for piece in Decompressor(encoding, most).feed(body):
+            found += piece
+            if len(found) >= most:
+                break
+    return bytes(found[:most])
 
 
 class Decompressor:

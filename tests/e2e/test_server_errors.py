@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from tests.e2e.conftest import StartGateway
+from tests.support.codings import CODINGS
+from tests.support.h2_front import Http2Front
 from tests.support.scripted import Handler, ScriptedServer, raw
 
 ERROR = {"code": -32602, "message": "a is too small", "data": {"least": 12345678901234567890, "of": ["a"]}}
@@ -20,12 +24,33 @@ def refusing(status: int, error: Any, id: Any = None, **headers: str) -> Handler
     return answer
 
 
+def in_coding(coding: str, status: int, error: Any) -> Handler:
+    """An error in a compressed body, and more headers about it."""
+
+    async def answer(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        body = CODINGS[coding](json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode())
+        headers = {"content-type": "application/json", "content-encoding": coding, "content-language": "de"}
+        return web.Response(status=status, body=body, headers=headers)
+
+    return answer
+
+
+Behind = Callable[[], dict[str, Any]]
+
+
+@pytest.fixture(params=["by itself", "with its request"])
+def servers(request: pytest.FixtureRequest, alpha: ScriptedServer, beta: ScriptedServer) -> Behind:
+    """Those of a gateway, in both arrangements of the response: the second server has it come along with the request."""
+    more = {"beta": beta.url} if request.param == "with its request" else {}
+    return lambda: {"alpha": alpha.url, **more}
+
+
 @pytest.mark.parametrize("policies", ["calls", "all"])
 async def test_a_servers_own_error_reaches_the_client(
-    start: StartGateway, alpha: ScriptedServer, policies: str
+    start: StartGateway, alpha: ScriptedServer, servers: Behind, policies: str
 ) -> None:
     """At 200 and with the request's id, whatever its own. The call was sent once, and the session is kept."""
-    async with start({"alpha": alpha.url}, envoy=judging(policies)) as gateway:
+    async with start(servers(), envoy=judging(policies)) as gateway:
         session = await gateway.initialize()
         for sent, status in enumerate((400, 401, 403, 404, 422, 429, 500, 503), 1):
             alpha.on["tools/call"] = refusing(status, ERROR)
@@ -54,6 +79,34 @@ async def test_secrets_in_it_are_redacted(start: StartGateway, alpha: ScriptedSe
         error = (await gateway.call(session, "alpha__echo")).error
         told = said.replace("s3cret-\u00e9-token", "[redacted]")
         assert error == {"code": -1, "message": told, "data": {"[redacted]": [told, 1]}}
+
+
+async def test_in_compressed_bodies_it_is_read(start: StartGateway, alpha: ScriptedServer, servers: Behind) -> None:
+    """The call is sent once, as for others. Nothing that was said about the body is left."""
+    async with start(servers()) as gateway:
+        session = await gateway.initialize()
+        for coding in CODINGS:
+            for status in (400, 404, 500):
+                alpha.received.clear()
+                alpha.on["tools/call"] = in_coding(coding, status, ERROR)
+                answer = await gateway.call(session, "alpha__echo", id="\u00e9\\")
+                assert answer.json == {"jsonrpc": "2.0", "id": "\u00e9\\", "error": ERROR}, (coding, status)
+                assert not {"content-encoding", "content-language"} & {name.lower() for name in answer.headers}
+                assert len(alpha.calls("tools/call")) == 1, (coding, status)
+            # One that becomes too large is not read.
+            alpha.on["tools/call"] = in_coding(coding, 500, {"code": -1, "message": "m" * 3_000_000})
+            assert "answered HTTP 500" in (await gateway.call(session, "alpha__echo")).error["message"]
+
+
+async def test_behind_http2_trailers_it_is_read(start: StartGateway, alpha: ScriptedServer) -> None:
+    async with Http2Front(alpha.url, trailers=[("x-sum", "1")]) as front:
+        async with start({"alpha": {"url": f"http://127.0.0.1:{front.port}/mcp", "http2": True}}) as gateway:
+            session = await gateway.initialize()
+            for status in (400, 404, 500):
+                alpha.received.clear()
+                alpha.on["tools/call"] = refusing(status, ERROR)
+                assert (await gateway.call(session, "alpha__echo")).error == ERROR, status
+                assert len(alpha.calls("tools/call")) == 1, status
 
 
 async def test_it_is_bounded(start: StartGateway, alpha: ScriptedServer) -> None:
@@ -94,24 +147,67 @@ LOST = (
     (400, {"code": -32000, "message": "Bad Request: No valid session ID provided"}),
     (400, {"code": -32000, "message": "Bad Request: Server not initialized"}),
 )
+"""As the SDKs say it."""
 
 
-@pytest.mark.parametrize(("status", "error"), LOST)
-async def test_a_lost_session_is_still_known_as_one(
-    start: StartGateway, alpha: ScriptedServer, status: int, error: dict[str, Any]
-) -> None:
-    """As the SDKs say it."""
+def saying(status: int, error: Any) -> Handler:
+    return refusing(status, error)
+
+
+def saying_in_brotli(status: int, error: Any) -> Handler:
+    return in_coding("br", status, error)
+
+
+def saying_in_text(status: int, error: Any) -> Handler:
+    return raw(status, "text/plain", error["message"])
+
+
+def once(alpha: ScriptedServer, lost: Handler) -> Handler:
+    """The session is lost at the first call."""
 
     async def called(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         if len(alpha.calls("tools/call")) == 1:
-            return web.json_response({"jsonrpc": "2.0", "id": None, "error": error}, status=status)
+            return await lost(request, message)
         return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}})
 
-    alpha.on["tools/call"] = called
+    return called
+
+
+@pytest.mark.parametrize("saying", [saying, saying_in_brotli, saying_in_text])
+@pytest.mark.parametrize(("status", "error"), LOST)
+async def test_a_lost_session_is_still_known_as_one(
+    start: StartGateway, alpha: ScriptedServer, status: int, error: dict[str, Any], saying: Callable[[int, Any], Handler]
+) -> None:
+    alpha.on["tools/call"] = once(alpha, saying(status, error))
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         assert (await gateway.call(session, "alpha__echo")).result == {"content": []}
         assert len(alpha.calls("initialize")) == 2
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/json"])
+async def test_a_404_that_says_nothing_is_one(start: StartGateway, alpha: ScriptedServer, kind: str) -> None:
+    """So the specification has it."""
+    for body in ("", "no", "{}"):
+        alpha.received.clear()
+        alpha.on["tools/call"] = once(alpha, raw(404, kind, body))
+        async with start({"alpha": alpha.url}) as gateway:
+            session = await gateway.initialize()
+            assert (await gateway.call(session, "alpha__echo")).result == {"content": []}, body
+            assert len(alpha.calls("initialize")) == 2, body
+
+
+async def test_a_400_that_does_not_speak_of_sessions_is_none(
+    start: StartGateway, alpha: ScriptedServer, servers: Behind
+) -> None:
+    """The call is not sent twice, and the session is kept."""
+    async with start(servers()) as gateway:
+        session = await gateway.initialize()
+        for kind, body in (("text/html", "no"), ("text/plain", ""), ("application/json", '{"detail": "no"}')):
+            alpha.received.clear()
+            alpha.on["tools/call"] = raw(400, kind, body)
+            assert "answered HTTP 400" in (await gateway.call(session, "alpha__echo")).error["message"]
+            assert len(alpha.received) == 1, kind
 
 
 @pytest.mark.parametrize(("status", "error"), LOST)

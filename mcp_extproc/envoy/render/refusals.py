@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_extproc.contract import LOST_HEADER, NAMESPACE, REFUSED_KEY
+from mcp_extproc.contract import CONTENT_ENCODING, LOST_HEADER, NAMESPACE, REFUSED_KEY
 from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.config_core_v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
 from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
@@ -67,7 +67,7 @@ def _processor(layout: Layout) -> ExternalProcessor:
         ),
         message_timeout=seconds(_PATIENCE),
         forward_rules=HeaderForwardingRules(
-            allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=":status")])
+            allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=CONTENT_ENCODING)])
         ),
         metadata_options=MetadataOptions(
             forwarding_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE]),

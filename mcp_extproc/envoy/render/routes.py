@@ -36,6 +36,7 @@ from mcp_extproc.envoy.render.authentication import api_keys, documents
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
+from mcp_extproc.gateway.relay.lost_sessions import STATUSES
 
 BUFFER = "envoy.filters.http.buffer"
 RESPONSES = "mcp_responses"
@@ -177,7 +178,7 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
     action.retry_policy = RetryPolicy(
         retry_on=f"{lost}{no_connection}",
         retry_back_off=resilience.retry_back_off(server),
-        retriable_status_codes=list(lost_sessions.STATUSES) if server.is_bridged else [],
+        retriable_status_codes=[int(status) for status in STATUSES] if server.is_bridged else [],
         retriable_headers=[] if server.is_bridged else [lost_sessions.marked()],
         num_retries=1,
         retry_priority=RetryPolicyRetryPriority(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.mcp.compression import MAX_RATIO, PIECE_BYTES, Decompressor, Undecodable
+from mcp_extproc.mcp.compression import MAX_RATIO, PIECE_BYTES, Decompressor, Undecodable, beginning_of
 from tests.support.codings import CODINGS
 
 TEXT = b"".join(b'{"n":%d},' % number for number in range(40_000))
@@ -101,3 +101,18 @@ def test_any_bytes_are_decompressed_or_refused(coding: str, junk: bytes, cut: in
             decompressed(coding, text[:cut], text[cut:])
         except Undecodable:
             continue
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_the_beginning_of_a_body(coding: str) -> None:
+    text = random.Random(1).randbytes(3 * PIECE_BYTES)
+    packed = CODINGS[coding](text)
+    assert beginning_of(packed, coding.upper(), 10) == text[:10]
+    assert beginning_of(packed, coding, len(text) + 1) == text
+    assert beginning_of(b"\xff" + packed, coding, 10) == b""
+    assert text.startswith(beginning_of(packed[: len(packed) // 2], coding, len(text)))
+
+
+def test_the_beginning_of_what_is_not_compressed() -> None:
+    assert beginning_of(b"text", "identity", 2) == b"te"
+    assert beginning_of(b"text", "gzip, br", 2) == b""
