@@ -176,7 +176,11 @@ def once(alpha: ScriptedServer, lost: Handler) -> Handler:
 @pytest.mark.parametrize("saying", [saying, saying_in_brotli, saying_in_text])
 @pytest.mark.parametrize(("status", "error"), LOST)
 async def test_a_lost_session_is_still_known_as_one(
-    start: StartGateway, alpha: ScriptedServer, status: int, error: dict[str, Any], saying: Callable[[int, Any], Handler]
+    start: StartGateway,
+    alpha: ScriptedServer,
+    status: int,
+    error: dict[str, Any],
+    saying: Callable[[int, Any], Handler],
 ) -> None:
     alpha.on["tools/call"] = once(alpha, saying(status, error))
     async with start({"alpha": alpha.url}) as gateway:
