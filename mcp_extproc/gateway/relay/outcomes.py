@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -26,7 +26,12 @@ SERVER_FAILED: Final = "server_failed"
 """It gave no answer."""
 
 _IS_ERROR = re.compile(rb'"isError"\s*:\s*true')
-_code = msgspec.json.Decoder(int).decode
+
+ErrorCode = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]
+"""Of a JSON-RPC error. Beyond these bounds, those of Envoy's metadata, no reader knows the number."""
+
+code_of: Final = msgspec.json.Decoder(ErrorCode).decode
+"""Reads one from JSON text; raises ``msgspec.DecodeError``."""
 
 
 def outcome_of(down: bytes, *, is_stream: bool) -> Mapping[str, str | int]:
@@ -67,6 +72,6 @@ def _answers(down: bytes, *, is_stream: bool) -> Iterable[jsontext.Members]:
 def _error_code(error: msgspec.Raw) -> Mapping[str, int]:
     members = jsontext.object_of(error) or {}
     try:
-        return {"error_code": _code(members.get("code") or b"")}
+        return {"error_code": code_of(members.get("code") or b"")}
     except msgspec.DecodeError:
         return {}

@@ -8,12 +8,14 @@ to repeat when they refuse it.
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any, Final
 
 import msgspec
 import orjson
 
 from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.relay.outcomes import code_of
 from mcp_extproc.mcp import envelope, jsontext
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import TooManyMembers
@@ -27,8 +29,6 @@ MAX_DATA_BYTES: Final = 4096
 
 _MAX_DEPTH = 32
 _MAX_MEMBERS = 1000
-
-_code = msgspec.json.Decoder(int).decode
 
 
 def error_in(body: bytes, entry: CatalogEntry, id: bytes) -> tuple[int, bytes] | None:
@@ -46,7 +46,7 @@ def error_in(body: bytes, entry: CatalogEntry, id: bytes) -> tuple[int, bytes] |
         error = jsontext.object_of(jsontext.split(body).get("error") or b"")
         if error is None:
             return None
-        code, message = _code(error.get("code") or b""), jsontext.text_of(error.get("message") or b"")
+        code, message = code_of(error.get("code") or b""), jsontext.text_of(error.get("message") or b"")
     except (McpError, TypeError, TooManyMembers, jsontext.NotJson, msgspec.MsgspecError):
         return None
     if message is None:
@@ -54,16 +54,27 @@ def error_in(body: bytes, entry: CatalogEntry, id: bytes) -> tuple[int, bytes] |
     said: dict[str, Any] = {"code": code, "message": entry.redact(message, MAX_MESSAGE_CHARS)}
     data = bytes(error.get("data") or b"")
     if data and len(data) <= MAX_DATA_BYTES:
-        with contextlib.suppress(orjson.JSONDecodeError):  # such as 1e999
+        with contextlib.suppress(ValueError):  # such as 1e999
             said["data"] = _without_secrets(data, entry)
     return code, orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "error": said})
 
 
 def _without_secrets(data: bytes, entry: CatalogEntry) -> orjson.Fragment:
     value = orjson.loads(data)
+    json.loads(data, object_pairs_hook=_without_doubles)
     told = _redacted(value, entry)
     # As it was written, where nothing has to go: numbers of any size, and the order of keys.
     return orjson.Fragment(data if told == value else orjson.dumps(told))
+
+
+def _without_doubles(members: list[tuple[str, object]]) -> None:
+    """Of members of one name only the last would be looked at, and a reader may take another one.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if len({name for name, _ in members}) < len(members):
+        raise ValueError("a name is there twice")
 
 
 def _redacted(value: Any, entry: CatalogEntry) -> Any:

@@ -23,6 +23,8 @@ ENTRY = catalog_of(config({"a": {"headers": {"authorization": "Bearer s3cret-val
         (b'{"code":1,"message":"","data":{"n": 1.50e40}}', b'{"code":1,"message":"","data":{"n": 1.50e40}}'),
         (b'{"code":1,"message":"","data":1e999}', b'{"code":1,"message":""}'),
         (b'{"code":1,"message":"is s3cret-value"}', b'{"code":1,"message":"is [redacted]"}'),
+        (b'{"code":1,"message":"","data":{"a":"s3cret-value","a":"b"}}', b'{"code":1,"message":""}'),
+        (rb'{"code":1,"message":"","data":[{"a":"s3cret-value","\u0061":"b"}]}', b'{"code":1,"message":""}'),
         (rb'{"code":1,"message":"","data":["\u00733cret-value"]}', b'{"code":1,"message":"","data":["[redacted]"]}'),
     ],
 )
@@ -38,6 +40,7 @@ def test_what_is_told(error: bytes, told: bytes) -> None:
     [
         b"", b"no", b"[]", b"{}", b'{"error":null}', b'{"error":"no"}', b'{"error":{"code":1}}', b'{"error":{"message":"no"}}',
         b'{"error":{"code":"1","message":"no"}}', b'{"error":{"code":1.5,"message":"no"}}', b"\xff", b"[" * 40 + b"]" * 40,
+        b'{"error":{"code":99999999999999999999,"message":"no"}}', b'{"error":{"code":%b,"message":"no"}}' % (b"9" * 400),
         b'{"error":{"code":1,"message":"no","data":[%b]}}' % b",".join([b"1"] * 2000),
         b'{"error":{"code":1,"message":"%b"}}' % (b"x" * MAX_BODY_BYTES),
     ],
