@@ -114,6 +114,33 @@ async def test_the_bridge_and_its_supervisor_are_killed_at_once(tmp_path: Path) 
         await gone(everything)
 
 
+async def test_a_worker_is_killed_and_then_envoy(tmp_path: Path) -> None:
+    """A worker has nothing to do with children. Without Envoy the gateway ends, and with it all that they had started."""
+    file = write(tmp_path, {"mcpServers": {"good": entry("good")}})
+    async with running(file, "--port", "0", "--json", "--workers", "1") as process:
+        url = (await announced(process))["url"]
+        async with client(url) as agent:
+            session = await agent.initialize()
+            pid = await call(agent, session, "good__pid")
+            left = [await call(agent, session, "good__start", daemon=daemon, hidden=True) for daemon in (False, True)]
+            [worker] = workers_of(process.pid)
+            os.kill(worker, signal.SIGKILL)
+            await eventually(lambda: set(workers_of(process.pid)) - {worker}, "another worker")
+
+            async def same() -> bool:
+                answer = (await agent.call(session, "good__pid")).json
+                return "result" in answer and json.loads(answer["result"]["content"][0]["text"]) == pid
+
+            await eventually(same, "calls reach the same child")
+            everything = children_of(process.pid)
+            assert {pid, *left} <= everything
+            [envoy] = [one for one in everything if name_of(one) == "envoy"]
+            os.kill(envoy, signal.SIGKILL)
+            async with asyncio.timeout(60):
+                await process.communicate()
+        await gone(everything)
+
+
 async def test_a_reload_that_removes_and_adds(tmp_path: Path) -> None:
     def configure(**servers: Any) -> Path:
         return write(tmp_path, {"mcpServers": servers})
