@@ -17,6 +17,7 @@ from tests.support.gateway import access_log_entry
 from tests.support.own_envoy import Browser, Place
 from tests.support.processes import free_port
 from tests.support.scripted import Received
+from tests.support.warm import Program
 
 EDGE, ADMIN = 10000, 9901
 
@@ -150,7 +151,7 @@ class Edge:
     place: Place
     service: Service
     client: Browser
-    worker: asyncio.subprocess.Process
+    worker: Program
     log: Path
 
     @property

@@ -18,6 +18,7 @@ import aiohttp
 from mcp_extproc.config import FileSource
 from mcp_extproc.run.envoy_binary import find_envoy
 from mcp_extproc.run.standalone import LEAVING_SECONDS, StandaloneGateway
+from tests.support import warm
 from tests.support.waiting import eventually
 
 ACCEPT = "application/json, text/event-stream"
@@ -171,12 +172,15 @@ async def gateway(
     file = directory / "gateway.yaml"
     file.write_text(json.dumps(document))
     source = FileSource(file, environment or {})
+    served = source.load()
     workers = workers or int(os.environ.get("MCP_EXTPROC_WORKERS", "1"))
     local = StandaloneGateway(
-        source, source.load(), find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds=leaving_seconds
+        source, served, find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds=leaving_seconds
     )
-    async with local, client_of(local, access_log) as client:
-        yield client
+    with warm.nursery(served) as nursery:
+        local._starter.begin_with(nursery)
+        async with local, client_of(local, access_log) as client:
+            yield client
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,11 +19,11 @@ from yarl import URL
 
 from mcp_extproc.cli import cli
 from mcp_extproc.run.envoy_binary import find_envoy
+from tests.support import warm
 from tests.support.gateway import ACCEPT, Answer
-from tests.support.processes import free_port, http_server, logs, program
+from tests.support.processes import free_port, http_server, logs
 from tests.support.tls import Authority
-
-COMMAND = [sys.executable, "-m", "mcp_extproc"]
+from tests.support.warm import Program
 
 VOLATILE = ("date", "x-envoy-upstream-service-time", "x-request-id")
 """Headers of answers that differ each time."""
@@ -78,15 +77,13 @@ async def printed(where: Place, *arguments: str, stdin: str = "") -> tuple[str, 
 
 
 @asynccontextmanager
-async def worker(
-    where: Place, config: str, name: str = "worker", *options: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
+async def worker(where: Place, config: str, name: str = "worker", *options: str) -> AsyncIterator[Program]:
     """A serving worker with this configuration, at the default addresses unless options say otherwise."""
     file = where.folder / f"{name}.yaml"
     file.write_text(config)
     log = where.folder / f"{name}.log"
     environment = {**where.environment, "MCP_SESSION_SECRET": "s" * 32}
-    async with program([*COMMAND, "serve", str(file), *options], log=log, environment=environment) as process:
+    async with warm.program("serve", str(file), *options, log=log, environment=environment) as process:
         await logs(process, log, "serving")
         yield process
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from mcp_extproc.run.process import Subprocess
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +83,7 @@ async def http_server(
         yield process
 
 
-async def comes_up(process: asyncio.subprocess.Process, log: Path, look: Callable[[], Awaitable[_T]], what: str) -> _T:
+async def comes_up(process: Subprocess, log: Path, look: Callable[[], Awaitable[_T]], what: str) -> _T:
     """Wait for something of a program's, as :func:`eventually`, and fail with its output if it ends before."""
 
     async def look_and_live() -> _T:
@@ -93,7 +94,7 @@ async def comes_up(process: asyncio.subprocess.Process, log: Path, look: Callabl
     return await eventually(look_and_live, what)
 
 
-async def logs(process: asyncio.subprocess.Process, log: Path, text: str) -> None:
+async def logs(process: Subprocess, log: Path, text: str) -> None:
     """Wait until a program has said something, and fail with all that it said if it ends before."""
 
     async def said() -> bool:
@@ -102,7 +103,7 @@ async def logs(process: asyncio.subprocess.Process, log: Path, text: str) -> Non
     await comes_up(process, log, said, f"{text!r} in {log.name}")
 
 
-async def there(process: asyncio.subprocess.Process, log: Path, file: Path) -> None:
+async def there(process: Subprocess, log: Path, file: Path) -> None:
     """Wait until a program has made a file, and fail with all that it said if it ends before."""
 
     async def exists() -> bool:
