@@ -47,12 +47,18 @@ class Watch:
 
 
 def commit(repository: Path) -> str:
-    """Of the code, with a plus if it was changed since then; empty outside of a Git repository."""
-    command = ["git", "-C", str(repository), "describe", "--always", "--exclude=*", "--abbrev=10", "--dirty=+"]
+    """Of the code, with a plus if it was changed since then, but for `docs`; empty outside of a Git repository."""
+    git = ["git", "-C", str(repository)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.run(
+            [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout
+        changed = subprocess.run(
+            [*git, "diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)docs"], check=False
+        ).returncode
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return head.strip() + "+" * bool(changed)
 
 
 def _ticks() -> Ticks:

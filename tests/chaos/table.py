@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.machine import Watch, commit
 from tests.chaos import attacks, run
 from tests.chaos.attacks import ATTACKS
 from tests.chaos.faults import FAULTS
@@ -59,6 +59,7 @@ class Table:
 
     async def measured(self, console: Console) -> tuple[str, int]:
         """In Markdown, and how many calls were lost."""
+        watch = Watch()
         rows, lost = [self.columns, tuple("---" for _ in self.columns)], 0
         for one in self.each:
             with console.status(one.name), tempfile.TemporaryDirectory(prefix="mcp-chaos-") as folder:
@@ -66,8 +67,15 @@ class Table:
             rows.append(row)
             lost += len(load.lost)
             console.print(" | ".join(row), highlight=False)
-        said = f"{self.sessions} sessions, {len(os.sched_getaffinity(0))} cores.\n\n"
-        return said + "".join(f"| {' | '.join(row)} |\n" for row in rows), lost
+        return f"{self._said(watch.about())}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows), lost
+
+    def _said(self, about: Mapping[str, Any]) -> str:
+        """What was measured, and where."""
+        return (
+            f"Commit {commit(PAGE.parent) or 'unknown'}; {about['cpu']}, {about['cores']} cores; {self.sessions} sessions, "
+            f"each row once. Load {about['load']:.1f} before the run; {about['stolen']:.1%} of the processors' time was "
+            "stolen."
+        )
 
 
 TABLES: Mapping[str, Table] = {

@@ -28,15 +28,19 @@ def test_a_run_knows_its_machine_at_both_ends() -> None:
 
 def test_a_run_knows_its_commit_and_whether_the_code_was_changed(tmp_path: Path) -> None:
     assert commit(tmp_path) == ""
-    file = tmp_path / "code"
+    (tmp_path / "docs").mkdir()
+    file, page = tmp_path / "code", tmp_path / "docs" / "page"
     file.write_text("old")
+    page.write_text("old")
     identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"]
-    for words in (["init", "-q"], ["add", "code"], [*identity, "commit", "-qm", "first"], ["tag", "v1"]):
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"], ["tag", "v1"]):
         subprocess.run(["git", "-C", tmp_path, *words], check=True)
     head = subprocess.run(
         ["git", "-C", tmp_path, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout
     assert len(commit(tmp_path)) == 10
     assert head.startswith(commit(tmp_path))
+    page.write_text("new")
+    assert commit(tmp_path) == head[:10]
     file.write_text("new")
     assert commit(tmp_path) == f"{head[:10]}+"
