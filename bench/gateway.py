@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -202,6 +203,24 @@ def _called(name: str, pids: Iterable[int]) -> tuple[int, ...]:
 
 def _others(pids: Iterable[int], *names: str) -> tuple[int, ...]:
     return tuple(pid for pid in pids if name_of(pid) not in names)
+
+
+def with_keys(bootstrap: str, keys: Mapping[str, str]) -> str:
+    """Envoy's configuration with API keys of clients by their names. `envoy bootstrap` prints none and says where they go."""
+    found = json.loads(bootstrap)
+    for place in _places_of_keys(found):
+        place["credentials"] = [{"key": key, "client": name} for name, key in keys.items()]
+    return json.dumps(found)
+
+
+def _places_of_keys(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if str(value.get("@type", "")).endswith(".ApiKeyAuthPerRoute"):
+            yield value
+        value = [*value.values()]
+    if isinstance(value, list):
+        for each in value:
+            yield from _places_of_keys(each)
 
 
 def with_bridge(serving: Child) -> dict[str, Measured]:

@@ -107,6 +107,10 @@ GOALS = (
         "an access token, used again: CPU", "authentication", Scenario(0, 16), "more_us", Bounds(25, 15),
         "token", "gateway", "µs above none",
     ),
+    Goal(
+        "the token with API keys, too: CPU", "authentication", Scenario(0, 16), "more_us", Bounds(30, 15),
+        "methods", "token", "µs above it",
+    ),
 )  # fmt: skip
 """Of loads."""
 

@@ -17,7 +17,7 @@ PLANNED = ("calls", "logged", "events", "large", "lists", "policy", "authenticat
 _STDIO = ("http", "stdio", "shared", "direct")
 """One server on its two transports, and on stdio without gateway. All are compared with `http`."""
 
-_AUTHENTICATING = ("token", "tokens")
+_AUTHENTICATING = ("token", "tokens", "methods", "key")
 """This gateway with other credentials and methods. All are compared with it without any."""
 
 _RESULTS = (0, 65_536)

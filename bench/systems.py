@@ -22,6 +22,7 @@ from bench.gateway import (
     run_with_defaults,
     stdio_server,
     with_bridge,
+    with_keys,
 )
 from bench.slices import SERVER
 from bench.tokens import AUDIENCE, ISSUER, MANY, Issuer
@@ -35,6 +36,9 @@ def envoy_child(binary: Path, directory: Path, name: str, bootstrap: str) -> Chi
     file.write_text(bootstrap)
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"]
     return Child(f"envoy {name}", [binary, "-c", file, *options], directory)
+
+
+_API_KEY = "a-key-for-benchmarks-known-to-all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,28 +128,52 @@ def _judged_gateway(stage: Stage) -> Running:
     return _one_worker(stage, "d-policy", {"envoy": {"http_filters": [policy(NAMESPACE)]}})
 
 
-def _authenticating(name: str, tokens: int, **methods: object) -> Callable[[Stage], Running]:
-    """A gateway whose clients bring so many access tokens in turn, and that also has other methods."""
+def _with_tokens(name: str, tokens: int) -> Callable[[Stage], Running]:
+    """A gateway whose clients bring so many access tokens in turn."""
 
     def start(stage: Stage) -> Running:
         issuer = Issuer()
-        keys = stage.directory / f"{name}-keys.json"
-        issuer.write_keys(keys)
-        one = {"issuer": ISSUER, "audiences": [AUDIENCE], "jwks": {"file": str(keys)}}
-        running = _one_worker(stage, name, {"authentication": {"oauth": {"issuers": [one]}, **methods}})
-        credentials = [{"authorization": f"Bearer {token}"} for token in issuer.tokens(tokens)]
-        return replace(running, credentials=credentials)
+        running = _one_worker(stage, name, {"authentication": {"oauth": _oauth(stage, name, issuer)}})
+        return replace(running, credentials=_bearing(issuer, tokens))
 
     return start
 
 
-def _one_worker(stage: Stage, name: str, more: Mapping[str, object]) -> Running:
-    """A gateway whose configuration has more in it."""
+def _with_methods(name: str, brought: Callable[[Issuer], Sequence[dict[str, str]]]) -> Callable[[Stage], Running]:
+    """A gateway with several methods of authentication; `brought` tells what its clients bring."""
+
+    def start(stage: Stage) -> Running:
+        issuer = Issuer()
+        file = stage.directory / f"{name}-api-keys.json"
+        file.write_text("{}")  # those that count are in Envoy's configuration
+        methods = {"oauth": _oauth(stage, name, issuer), "api_keys": {"file": str(file)}}
+        running = _one_worker(
+            stage, name, {"authentication": methods}, lambda bootstrap: with_keys(bootstrap, {"bench": _API_KEY})
+        )
+        return replace(running, credentials=brought(issuer))
+
+    return start
+
+
+def _oauth(stage: Stage, name: str, issuer: Issuer) -> dict[str, object]:
+    keys = stage.directory / f"{name}-keys.json"
+    issuer.write_keys(keys)
+    return {"issuers": [{"issuer": ISSUER, "audiences": [AUDIENCE], "jwks": {"file": str(keys)}}]}
+
+
+def _bearing(issuer: Issuer, tokens: int = 1) -> list[dict[str, str]]:
+    return [{"authorization": f"Bearer {token}"} for token in issuer.tokens(tokens)]
+
+
+def _one_worker(
+    stage: Stage, name: str, more: Mapping[str, object], completed: Callable[[str], str] = lambda bootstrap: bootstrap
+) -> Running:
+    """A gateway whose configuration has more in it; `completed` adds to Envoy's what the gateway does not print."""
     port = free_port()
     servers = dict.fromkeys(stage.servers, http_server(stage.upstream.sessions))
     gateway = Gateway(stage.directory / name, port, servers, more=more)
     processes = gateway.start(stage.children)
-    return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes})
+    return Running(port, {"envoy": stage.envoy_child(name, completed(gateway.bootstrap())), **processes})
 
 
 def _own_http(stage: Stage) -> Running:
@@ -212,8 +240,10 @@ SYSTEMS: Mapping[str, System] = {
     "router-logged": System("c", "mcp + mcp_router, logging", _native("router-logged", native.routing, logged=True)),
     "gateway-logged": System("d", "this gateway, logging", _logged_gateway),
     "policy": System("d", "under an RBAC policy", _judged_gateway),
-    "token": System("d", "a token, used again", _authenticating("d-token", 1)),
-    "tokens": System("d", "a token's first use", _authenticating("d-tokens", MANY)),
+    "token": System("d", "a token, used again", _with_tokens("d-token", 1)),
+    "tokens": System("d", "a token's first use", _with_tokens("d-tokens", MANY)),
+    "methods": System("d", "with API keys, too: a token", _with_methods("d-methods", _bearing)),
+    "key": System("d", "with API keys, too: a key", _with_methods("d-key", lambda _: [{"x-api-key": _API_KEY}])),
     "run": System("d", "`run` with its defaults", _run),
     "events": System("d", "servers that begin with events", _gateway("d-events", "http2", _events)),
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from bench.children import Child
 from bench.clock import command_of, name_of
 from bench.errors import BenchError
-from bench.gateway import supervised, with_bridge
+from bench.gateway import supervised, with_bridge, with_keys
 from bench.slices import SERVER
 from mcp_extproc.cli.serve import WORKER
 
@@ -42,3 +43,14 @@ def test_workers_and_their_supervisor(tmp_path: Path) -> None:
         assert parts["worker"].pids() != parts["worker 2"].pids()
         with pytest.raises(BenchError, match="there are 2 workers instead of 3"):
             supervised(serving, 3)["worker"].pids()
+
+
+def test_api_keys_are_in_every_route_that_has_a_place_for_them() -> None:
+    place = {"@type": "type.googleapis.com/envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuthPerRoute"}
+    hosts = [{"typedPerFilterConfig": {"keys": place, "other": {"@type": "other"}}}, {"name": "without"}]
+    first, second = json.loads(with_keys(json.dumps({"hosts": [hosts[0], hosts[1]]}), {"bench": "secret"}))["hosts"]
+    credentials = [{"key": "secret", "client": "bench"}]
+    assert first == {
+        "typedPerFilterConfig": {"keys": {**place, "credentials": credentials}, "other": {"@type": "other"}}
+    }
+    assert second == hosts[1]
