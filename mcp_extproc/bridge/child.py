@@ -18,7 +18,7 @@ from mcp_extproc import processes
 from mcp_extproc.bridge.environment import inherited, not_executed, own_variables, program
 from mcp_extproc.bridge.lines import Lines, Skipped, as_line
 from mcp_extproc.bridge.messages import Outgoing, reading
-from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, NotStarted, kept
+from mcp_extproc.bridge.peer import NO_ROOM, HasEnded, Inbox, NotRead, NotStarted, kept
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, Said, plain
 from mcp_extproc.bridge.spec import StdioServer
 from mcp_extproc.gateway.redaction import Redactor
@@ -174,7 +174,7 @@ class Child:
         """
         pipe = self._process.stdin
         if pipe is None or pipe.is_closing() or self._ending is not None:
-            raise NotRead("has ended")
+            raise HasEnded
         unread = pipe.transport.get_write_buffer_size()
         if unread > _UNREAD_MESSAGES * self._spec.request_bytes:
             raise NotRead("does not read its input")

@@ -19,7 +19,7 @@ import aiohttp
 
 from mcp_extproc.address import parse_address
 from mcp_extproc.bridge.messages import Key, Kind, Outgoing, failure, key_of, read, reading
-from mcp_extproc.bridge.peer import NO_ROOM, Inbox, NotRead, kept
+from mcp_extproc.bridge.peer import NO_ROOM, HasEnded, Inbox, NotRead, kept
 from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, plain
 from mcp_extproc.bridge.spec import SseServer
@@ -148,7 +148,7 @@ class Connection:
             NotRead: it does not take messages, or the connection has ended.
         """
         if self._ending is not None:
-            raise NotRead("has ended")
+            raise HasEnded
         if self._unsent >= _MAX_UNSENT or self._unsent_bytes > _UNSENT_MESSAGES * self._spec.request_bytes:
             raise NotRead("does not take messages")
         if not self._inbox.unsent.keep(self._unsent_bytes + len(message.text)):

@@ -48,6 +48,13 @@ class NotRead(Exception):
     """A peer does not read, or has ended."""
 
 
+class HasEnded(NotRead):
+    """A peer is no more. How it ended it may say a little later."""
+
+    def __init__(self) -> None:
+        super().__init__("has ended")
+
+
 class Peer(Protocol):
     """A server's end of one session, or of all."""
 

@@ -16,7 +16,7 @@ from mcp_extproc.bridge.backoff import Backoff
 from mcp_extproc.bridge.conversation import Call, Conversation, Stream
 from mcp_extproc.bridge.lines import Skipped
 from mcp_extproc.bridge.messages import Incoming, Key, Kind, Outgoing, cancelled_id, key_of
-from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, NotRead, NotStarted, Peer, Start
+from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, HasEnded, NotRead, NotStarted, Peer, Start
 from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
 from mcp_extproc.bridge.spec import Bridged
@@ -37,6 +37,9 @@ _UNREAD_SECONDS = ROOM_SECONDS
 _CANCELLED_SECONDS = 1.0
 """Time for the answer to a cancelled call. Some servers send one; most don't, as the specification has it
 (2025-11-25 basic/utilities/cancellation, Behavior Requirements): then the call ends without an answer."""
+
+_ENDING_SECONDS = 3.0
+"""Time for a peer that takes nothing more to end. What it wrote last is read meanwhile."""
 
 _SWEEP_SECONDS = 5.0
 
@@ -346,8 +349,10 @@ class Pool:
             member.peer.write(Outgoing(text, id), context)
         except NotRead as error:
             # It was not asked, and nobody else will get it.
-            self._end_soon(member)
-            raise Unavailable(self.name, str(error), initialize.id) from None
+            why = await _how_it_ended(member.peer) if isinstance(error, HasEnded) else None
+            if why is None:
+                self._end_soon(member)
+            raise Unavailable(self.name, why or str(error), initialize.id) from None
         member.handshake, member.handshake_key = params, key_of(id)
         member.asked = time.monotonic()
         return member
@@ -436,10 +441,10 @@ class Pool:
             gone.cancel()
         if member.answer.done():
             return member.answer.result()
-        if member.peer.ended.is_set():
+        if member.peer.ended.is_set() and not member.is_given_up:
             raise Unavailable(self.name, member.peer.ending_text, initialize.id)
         seconds = time.monotonic() - member.asked
-        if seconds >= self.spec.start_timeout:
+        if member.is_given_up or seconds >= self.spec.start_timeout:
             why = f"has not answered within {self.spec.start_timeout:g} s ({self.spec.timeout_key})"
             self._give_up(member, why)
             raise Unavailable(self.name, why, initialize.id)
@@ -519,6 +524,15 @@ class Pool:
             return False
         late = member.handshake is not None and time.monotonic() - member.asked > self.spec.start_timeout
         return self._is_leaving or (late and not isinstance(member.sharing, Shared))
+
+
+async def _how_it_ended(peer: Peer) -> str | None:
+    """As a clause, if it says so in time: it may have closed its end, and run on."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_ENDING_SECONDS):
+            await peer.ended.wait()
+            return peer.ending_text
+    return None
 
 
 def _params(initialize: Request) -> bytes:

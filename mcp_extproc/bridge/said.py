@@ -25,8 +25,15 @@ _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x0
 _ERROR = re.compile(r"\w*(?:error|exception)\b|\b(?:fatal|panic)\b|\bERR[!_]|^\W*[\u00d7\u2716\u2717]", re.IGNORECASE)
 """Runtimes write more after it: a stack, their version."""
 
-_TELLS_NOTHING = re.compile(r"^\W*(?:\w+ )?warn|complete log of this run|\(\d+ sub-exceptions?\)", re.IGNORECASE)
+_TELLS_NOTHING = re.compile(
+    r"^\W*(?:\w+ )?warn|complete log of this run|\(\d+ sub-exceptions?\)|^\W*(?:run|see|try|use)\b.*--help\b",
+    re.IGNORECASE,
+)
 """Speaks of an error, and is not why: a warning, where there is more to read, what only holds others."""
+
+_CAUSE = re.compile(r"\s+cause(?:d by)?: ", re.IGNORECASE)
+"""Begins a line that goes on with the error before it, as uv's."""
+_MOST_CAUSES = 3
 
 _REPORT = re.compile(r"(\w+ (?:error|ERR!))(?: (.*))?")
 """A line of a report of which each begins like this, as npm's."""
@@ -61,6 +68,8 @@ class Reason:
         self._in_traceback = False
         self._goes_on = False
         """Whether the next line is the rest of the error."""
+        self._causes = 0
+        """How many were added to the error."""
 
     def __str__(self) -> str:
         return self._error or self._other
@@ -70,6 +79,9 @@ class Reason:
         if self._goes_on:
             self._error = f"{self._error} {line.lstrip(_DECORATION)}"
             self._goes_on = False
+        elif self._error and (cause := _CAUSE.match(line)) is not None:
+            self._error += f": {line[cause.end() :]}" if self._causes < _MOST_CAUSES else ""
+            self._causes += 1
         elif not _TELLS_NOTHING.search(line):
             self._hear(line)
         elif not self._other:
@@ -83,7 +95,7 @@ class Reason:
             return
         self._report = ""
         if _ERROR.search(line) or (self._in_traceback and not line[0].isspace()):
-            self._error, self._goes_on = line, line.endswith(":")
+            self._error, self._goes_on, self._causes = line, line.endswith(":"), 0
             self._in_traceback = False
         elif line == _TRACEBACK:
             self._in_traceback = True
@@ -91,7 +103,7 @@ class Reason:
     def _hear_report(self, line: str, start: str, said: str) -> None:
         is_sentence = len(said.split()) >= _SENTENCE_WORDS
         if start != self._report:
-            self._error, self._report, self._has_sentence = line, start, is_sentence
+            self._error, self._report, self._has_sentence, self._causes = line, start, is_sentence, 0
         elif is_sentence and not self._has_sentence:
             self._error, self._has_sentence = f"{self._error}: {said.lstrip()}", True
 

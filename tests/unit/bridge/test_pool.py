@@ -12,7 +12,7 @@ import pytest
 from mcp_extproc.bridge import pool
 from mcp_extproc.bridge.conversation import Conversation, Stream
 from mcp_extproc.bridge.messages import Outgoing, read
-from mcp_extproc.bridge.peer import Inbox, NotRead
+from mcp_extproc.bridge.peer import HasEnded, Inbox, NotRead
 from mcp_extproc.bridge.places import Places
 from mcp_extproc.bridge.pool import Member, Pool, Session
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing
@@ -32,6 +32,9 @@ class Player:
     def __init__(self) -> None:
         self.heard: list[Any] = []
         self.reads = True
+        self.has_closed = False
+        self.refused = 0
+        """Messages that came after that."""
         self.is_ending = False
         self.ended = asyncio.Event()
         self.ending_text = ""
@@ -39,6 +42,9 @@ class Player:
         self.inbox: Inbox
 
     def write(self, message: Outgoing, context: Headers = ()) -> None:
+        if self.has_closed:
+            self.refused += 1
+            raise HasEnded
         if not self.reads:
             raise NotRead("does not read its input")
         self.heard.append(json.loads(message.text))
@@ -165,6 +171,34 @@ async def test_nobody_waits_for_the_answer_to_what_was_not_sent(sharing: str) ->
     await pool.end()
 
 
+async def test_a_child_that_ends_before_it_is_asked_says_why() -> None:
+    """It is not told to: that would be no failure of its own."""
+    first, second = Player(), Player()
+    first.ending_text = "ended with exit code 125: no daemon"
+    pool = pool_of(first, second, spares=0)
+    first.has_closed = True
+    opening = asyncio.create_task(pool.open(initialize()))
+    await eventually(lambda: first.refused, "it was to be asked")
+    first.exit()
+    first.ended.set()
+    with pytest.raises(McpError, match="The server s ended with exit code 125: no daemon"):
+        await opening
+    assert not first.was_asked
+    await pool.end()
+
+
+async def test_a_child_that_closes_its_input_and_stays_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_extproc.bridge.pool._ENDING_SECONDS", 0.01)
+    first = Player()
+    first.has_closed = True
+    pool = pool_of(first, spares=0)
+    with pytest.raises(McpError, match="The server s has ended"):
+        await pool.open(initialize())
+    await eventually(first.ended.is_set, "its end")
+    assert first.was_asked
+    await pool.end()
+
+
 async def test_a_spare_child_that_has_exited_is_not_handed_out() -> None:
     first, second = Player(), Player()
     pool = pool_of(first, second, spares=1, most=2)
@@ -180,6 +214,21 @@ async def test_a_child_that_does_not_answer_fails_once() -> None:
     answers = await asyncio.gather(*(pool.open(initialize()) for _ in range(5)), return_exceptions=True)
     assert all("has not answered within" in str(answer) for answer in answers)
     assert pool._backoff._failures == 1
+    await pool.end()
+
+
+async def test_who_waits_for_a_child_that_is_given_up_is_told_that() -> None:
+    """And not how it was ended."""
+    player = Player()
+    player.ending_text = "ended with signal SIGTERM"
+    pool = pool_of(player, sharing="shared", spares=0, start_timeout=60.0, answer_within=20.0)
+    waiting = [asyncio.create_task(pool.open(initialize())) for _ in range(2)]
+    await eventually(lambda: player.heard, "it is asked")
+    [member] = pool._members
+    await eventually(lambda: member.waiting == 2, "both wait")
+    pool._give_up(member, "has not answered")
+    for told in await asyncio.gather(*waiting, return_exceptions=True):
+        assert "has not answered within 60 s" in str(told)
     await pool.end()
 
 

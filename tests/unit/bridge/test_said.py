@@ -106,9 +106,26 @@ UV = """  \u00d7 No solution found when resolving tool dependencies:
 """.encode()
 
 
+UV_WITH_CAUSES = b"""error: Failed to fetch: `https://pypi.example/x/`
+  Caused by: Request failed after 3 retries
+  Caused by: dns error
+"""
+DOCKER = b"""docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?
+
+Run 'docker run --help' for more information
+"""
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
+        (UV_WITH_CAUSES, "error: Failed to fetch: `https://pypi.example/x/`: Request failed after 3 retries: dns error"),
+        (b"error: No solution\n  cause: Because x was not found\n", "error: No solution: Because x was not found"),
+        (b"error: a\n" + b"  Caused by: error\n" * 9, "error: a: error: error: error"),
+        (DOCKER, DOCKER.partition(b"\n")[0].decode()),
+        (b"docker: invalid reference format.\nSee 'docker run --help'.\n", "docker: invalid reference format."),
+        (b"Try 'x --help' for help.\n", "Try 'x --help' for help."),
+        (b"error: unknown option --help\n  cause of it: none\n", "error: unknown option --help"),
         (NPM_404, "npm error code E404: 404 Not Found - GET https://registry.npmjs.org/@x%2ferror - Not found"),
         (NPM_ENOENT, "npm ERR! code ENOENT: enoent ENOENT: no such file or directory, open '/x/package.json'"),
         (b"npm error could not determine executable to run\nnpm error A complete log of this run can be found in: /x\n",
