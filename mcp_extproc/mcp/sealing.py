@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 _VERSION = b"\x01"
 
 MAX_SEALED_CHARS = 8 * 1024
-"""Longest sealed text looked at."""
+"""Longest sealed text of a client's or a server's that is looked at."""
 
 MAX_BLOB_BYTES = MAX_SEALED_CHARS * 3 // 4 - len(_VERSION) - 16
 """Most bytes that seal to a text that is looked at. The last ones are AES-SIV's tag."""
@@ -75,14 +75,20 @@ class TextSealer:
         """A text that only this session can bring back, and only for this purpose."""
         return to_base64(_VERSION + self._keys[0].encrypt(blob, _bound_to(purpose, session_id)))
 
-    def open(self, purpose: str, session_id: str, text: str) -> bytes:
+    def open(self, purpose: str, session_id: str, text: str, longest: int = MAX_SEALED_CHARS) -> bytes:
         """What was sealed.
+
+        Args:
+            purpose: that it was sealed for.
+            session_id: of the session that it was sealed for.
+            text: that came back.
+            longest: characters that are looked at.
 
         Raises:
             NotSealed: the text is none of ours.
         """
         try:
-            blob = from_base64(text, MAX_SEALED_CHARS)
+            blob = from_base64(text, longest)
         except ValueError:
             raise NotSealed("malformed") from None
         if blob[:1] != _VERSION:

@@ -17,6 +17,9 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 MAX_UPSTREAM_ID_BYTES = 512
 """Longest id or progress token taken from a server: sealed, it travels in ids."""
 
+_MAX_HIDDEN_CHARS = 64 * 1024
+"""Longest text from another worker: a session and a URI, of the greatest length that either may have, and in Base64."""
+
 _NUMERIC_ID_MARK = "mcp-extproc:"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -123,7 +126,7 @@ class Identifiers:
         Raises:
             NotSealed: it was not hidden here.
         """
-        return self._sealer.open("worker", "", text)
+        return self._sealer.open("worker", "", text, _MAX_HIDDEN_CHARS)
 
     def event_id(self, view: ClientView, position: Position) -> str:
         """An event id for the client. It has to come back in a header, and so it holds no more than fits."""

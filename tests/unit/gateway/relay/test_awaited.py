@@ -17,6 +17,8 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.awaited import ID_KEY, NotAnnounced
 from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.mcp.uris import MAX_URI_CHARS
+from mcp_extproc.upstreams.client import MAX_SESSION_ID_CHARS
 from tests.unit.gateway.support import Rig, config, message, upstream
 
 TRACE = (("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),)
@@ -85,14 +87,18 @@ def test_a_worker_without_the_server_reads_the_same(resources: str, prefix: str,
     assert seen[0] == seen[1] != text
 
 
-def test_a_subscription_is_taken_back_by_whoever_reads_the_refusal() -> None:
-    rig = Rig(upstreams={"a": upstream("a", capabilities=("resources", "resources.subscribe")), "b": upstream("b")})
-    forward = rig.forward(message("resources/subscribe", {"uri": "a+x:1"}))
+@pytest.mark.parametrize("own", ["x:1", "x:" + "\U00020000" * (MAX_URI_CHARS - 4)])
+def test_a_subscription_is_taken_back_by_whoever_reads_the_refusal(own: str) -> None:
+    id = "i" * MAX_SESSION_ID_CHARS
+    rig = Rig(
+        upstreams={"a": upstream("a", capabilities=("resources", "resources.subscribe"), id=id), "b": upstream("b")}
+    )
+    forward = rig.forward(message("resources/subscribe", {"uri": f"a+{own}"}))
     [taken_back] = forward.undoing
     assert isinstance(taken_back, Unsubscribe)
     [undone] = rig.gateway.awaited(told(forward, RequestContext())).undoing
     assert isinstance(undone, Unsubscribe)
-    assert (undone.session.server, undone.session.anchor, undone.uri) == ("a", taken_back.session.anchor, "x:1")
+    assert (undone.session.server, undone.session.anchor, undone.uri) == ("a", taken_back.session.anchor, own)
 
 
 def test_nobody_else_reads_it() -> None:
