@@ -188,6 +188,9 @@ class OAuth(Model):
     principal_claim: str = Field(default="sub", min_length=1)
     """Claim that says who the caller is, text that is not empty. A token without it is refused."""
 
+    groups_claim: str = Field(default="groups", min_length=1)
+    """Claim with the caller's groups or roles, a list or a text. Dots lead into objects, such as `realm_access.roles`."""
+
     @field_validator("scopes_supported")
     @classmethod
     def _scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -315,13 +318,16 @@ class Existing(Model):
     scopes: MetadataPath = ()
     """Its scopes, text with spaces or a list. Default: none."""
 
+    groups: MetadataPath = ()
+    """Its groups, a list or a text. Default: none."""
+
     claims: MetadataPath = ()
     """What else is known of it, an object. Default: nothing."""
 
     @property
     def namespaces(self) -> tuple[str, ...]:
         """Those of all paths."""
-        paths = (self.subject, self.issuer, self.scopes, self.claims)
+        paths = (self.subject, self.issuer, self.scopes, self.groups, self.claims)
         return tuple(dict.fromkeys(path[0] for path in paths if path))
 
 

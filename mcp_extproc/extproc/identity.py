@@ -11,7 +11,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Existing
 from mcp_extproc.contract import CERTIFICATE, KEY_NAME, PRINCIPAL_NAMESPACE
 from mcp_extproc.extproc import messages
-from mcp_extproc.gateway.principal import ANONYMOUS, BY_CERTIFICATE, Principal, of_claims, scopes_of
+from mcp_extproc.gateway.principal import ANONYMOUS, BY_CERTIFICATE, Principal, groups_of, of_claims, scopes_of
 
 _JWT_AUTHN: Final = ("envoy.filters.http.jwt_authn", "payload")
 """Where Envoy's filter for access tokens puts what it verified."""
@@ -86,7 +86,7 @@ class Identification:
         # A listener that is being replaced may still know an issuer that was taken out.
         if self._oauth is None or not isinstance(claims, dict) or claims.get("iss") not in self._issuers:
             return ANONYMOUS
-        return of_claims("token", claims, self._oauth.principal_claim)
+        return of_claims("token", claims, self._oauth.principal_claim, self._oauth.groups_claim)
 
 
 def _existing(metadata: Any, where: Existing) -> Principal:
@@ -100,6 +100,7 @@ def _existing(metadata: Any, where: Existing) -> Principal:
         issuer if isinstance(issuer, str) else "",
         subject,
         scopes_of(_at(metadata, where.scopes)),
+        groups_of(_at(metadata, where.groups)),
         claims=claims if isinstance(claims, dict) else {},
     )
 

@@ -28,6 +28,7 @@ class Principal:
     """Who vouches for it; empty where nobody is named."""
     subject: str
     scopes: frozenset[str] = field(default=frozenset(), compare=False)
+    groups: frozenset[str] = field(default=frozenset(), compare=False)
     client_id: str = field(default="", compare=False)
     """The OAuth client that acts for it."""
     claims: Claims = field(default_factory=dict, compare=False, repr=False)
@@ -52,10 +53,16 @@ ANONYMOUS: Final = Principal("", "", "")
 """Who brought nothing, where that is allowed."""
 
 
-def of_claims(proven: str, claims: Claims, subject_claim: str = "sub") -> Principal:
+def of_claims(proven: str, claims: Claims, subject_claim: str, groups_claim: str) -> Principal:
     """The principal of a token's verified claims; anonymous where they name nobody.
 
     Source: RFC 9068 section 2.2; ``scp`` and ``azp`` are what some authorization servers have instead.
+
+    Args:
+        proven: how.
+        claims: all of the token.
+        subject_claim: name of the claim that says who it is.
+        groups_claim: name of the one with its groups, see :func:`claim_at`.
     """
     subject = _text(claims.get(subject_claim))
     if not subject:
@@ -65,15 +72,39 @@ def of_claims(proven: str, claims: Claims, subject_claim: str = "sub") -> Princi
         _text(claims.get("iss")),
         subject,
         frozenset().union(*(scopes_of(claims.get(name)) for name in ("scope", "scp"))),
+        groups_of(claim_at(claims, groups_claim)),
         _text(claims.get("client_id")) or _text(claims.get("azp")),
         claims,
     )
 
 
+def claim_at(claims: Claims, name: str) -> object:
+    """A claim, or what is below one; ``None`` where there is none. Names may have dots themselves, as URLs do.
+
+    >>> claim_at({"realm_access": {"roles": ["admin"]}}, "realm_access.roles")
+    ['admin']
+    >>> claim_at({"https://example.com/groups": ["admin"]}, "https://example.com/groups")
+    ['admin']
+    """
+    if name in claims:
+        found: object = claims[name]
+        return found
+    dots = (at for at, character in enumerate(name) if character == ".")
+    below = (claim_at(claims[name[:at]], name[at + 1 :]) for at in dots if isinstance(claims.get(name[:at]), Mapping))
+    return next((found for found in below if found is not None), None)
+
+
 def scopes_of(value: object) -> frozenset[str]:
     """Scopes as text with spaces, or as a list (RFC 6749 section 3.3)."""
-    if isinstance(value, str):
-        return frozenset(value.split())
+    return frozenset(value.split()) if isinstance(value, str) else _texts(value)
+
+
+def groups_of(value: object) -> frozenset[str]:
+    """Groups as a list, or one as text, which may have spaces."""
+    return frozenset([value] if value else []) if isinstance(value, str) else _texts(value)
+
+
+def _texts(value: object) -> frozenset[str]:
     if isinstance(value, Iterable) and not isinstance(value, Mapping):
         return frozenset(item for item in value if isinstance(item, str))
     return frozenset()

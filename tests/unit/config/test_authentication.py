@@ -71,7 +71,7 @@ def test_defaults() -> None:
         ({"scopes_supported": ["a b"]}, "expected scopes"),
         ({"resource": "/mcp"}, "expected a URL"),
         ({"resource": "https://gw.example/mcp#a"}, "fragment"),
-        ({"groups_claim": "groups"}, "unknown key"),
+        ({"group_claim": "groups"}, "unknown key"),
     ],
 )
 def test_what_is_wrong_is_said(oauth: dict[str, Any], problem: str) -> None:

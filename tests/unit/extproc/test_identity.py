@@ -35,6 +35,9 @@ def test_the_claims_of_a_verified_token() -> None:
         found = who.of(message({JWT: {"payload": CLAIMS}}))
         assert (found, set(found.scopes), found.claims["o"]) == (ALICE, {"a", "b"}, {"p": [True]})
     assert who.of(message({JWT: {"payload": {**CLAIMS, "sub": "bob"}}})).subject == "bob"
+    assert found.groups == frozenset()
+    nested = identification(authentication={"oauth": {**OAUTH["oauth"], "groups_claim": "o.roles"}})
+    assert nested.of(message({JWT: {"payload": {**CLAIMS, "o": {"roles": ["admin"]}}}})).groups == {"admin"}
     by_email = identification(authentication={"oauth": {**OAUTH["oauth"], "principal_claim": "email"}})
     assert by_email.of(message({JWT: {"payload": {**CLAIMS, "email": "a@b"}}})).subject == "a@b"
 
@@ -67,12 +70,17 @@ def test_what_filters_of_others_verified() -> None:
         "subject": ["their.filter", "user", "name"],
         "issuer": ["their.filter", "by"],
         "scopes": ["other", "scopes"],
+        "groups": ["other", "groups"],
         "claims": ["their.filter", "user"],
     }
     who = identification(authentication={"existing": existing})
-    told = {"their.filter": {"user": {"name": "alice", "team": "x"}, "by": "them"}, "other": {"scopes": "a b"}}
+    told = {
+        "their.filter": {"user": {"name": "alice", "team": "x"}, "by": "them"},
+        "other": {"scopes": "a b", "groups": ["x y"]},
+    }
     found = who.of(message(told))
     assert (found, set(found.scopes)) == (Principal("existing", "them", "alice"), {"a", "b"})
+    assert found.groups == {"x y"}
     assert found.claims == {"name": "alice", "team": "x"}
     for other in ({}, {"their.filter": {"user": "alice"}}, {"their.filter": {"user": {"name": 7}}}):
         assert who.of(message(other)) == ANONYMOUS

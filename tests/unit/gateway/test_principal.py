@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from mcp_extproc.gateway.facts import NOTHING, of_caller
-from mcp_extproc.gateway.principal import ANONYMOUS, MAX_SHOWN, Principal, of_claims, scopes_of
+from mcp_extproc.gateway.principal import ANONYMOUS, MAX_SHOWN, Principal, groups_of, of_claims, scopes_of
 
 ALICE = Principal("token", "https://idp.example", "alice")
 
 
 def test_two_are_equal_where_the_same_is_proven_in_the_same_way() -> None:
-    later = Principal("token", "https://idp.example", "alice", frozenset({"more"}), "client", {"exp": 2.0})
+    later = Principal("token", "https://idp.example", "alice", frozenset({"more"}), frozenset(), "client", {"exp": 2.0})
     assert (later, later.key) == (ALICE, ALICE.key)
     others = [
         replace(ALICE, proven="key"),
@@ -33,15 +33,15 @@ def test_nobody_is_a_principal_without_a_key() -> None:
 
 def test_claims() -> None:
     claims = {"iss": "https://idp.example", "sub": "alice", "scope": "a b", "scp": ["c", 1], "azp": "client"}
-    found = of_claims("token", claims)
+    found = of_claims("token", claims, "sub", "groups")
     assert (found, set(found.scopes), found.client_id) == (ALICE, {"a", "b", "c"}, "client")
-    assert of_claims("token", {**claims, "client_id": "other"}).client_id == "other"
-    assert of_claims("token", {**claims, "https://ns/user": "carol"}, "https://ns/user").subject == "carol"
+    assert of_claims("token", {**claims, "client_id": "other"}, "sub", "groups").client_id == "other"
+    assert of_claims("token", {**claims, "https://ns/user": "carol"}, "https://ns/user", "groups").subject == "carol"
 
 
 @pytest.mark.parametrize("subject", [None, "", 7.0, ["alice"], {"a": "alice"}])
 def test_claims_that_name_nobody(subject: object) -> None:
-    assert of_claims("token", {"iss": "https://idp.example", "sub": subject}) == ANONYMOUS
+    assert of_claims("token", {"iss": "https://idp.example", "sub": subject}, "sub", "groups") == ANONYMOUS
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,45 @@ def test_claims_that_name_nobody(subject: object) -> None:
 )
 def test_scopes(value: object, scopes: set[str]) -> None:
     assert scopes_of(value) == scopes
+
+
+KEYCLOAK = {
+    "realm_access": {"roles": ["offline_access", "dev"]},
+    "resource_access": {"gateway": {"roles": ["admin"]}, "my.client": {"roles": ["reader"]}},
+    "groups": ["/platform", "/dev team"],
+    "https://example.com/roles": ["writer"],
+    "group": "one of them",
+    "a.b": None,
+    "a": {"b": ["c"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("groups", {"/platform", "/dev team"}),
+        ("realm_access.roles", {"offline_access", "dev"}),
+        ("resource_access.gateway.roles", {"admin"}),
+        ("resource_access.my.client.roles", {"reader"}),
+        ("https://example.com/roles", {"writer"}),
+        ("group", {"one of them"}),
+        ("a.b", set()),
+        ("realm_access", set()),
+        ("groups.x", set()),
+        ("realm_access.roles.0", set()),
+        ("other", set()),
+        ("resource_access..roles", set()),
+    ],
+)
+def test_groups(name: str, groups: set[str]) -> None:
+    """Dots lead into objects; a claim whose own name has dots comes first."""
+    claims = {"iss": "https://idp.example", "sub": "alice", **KEYCLOAK}
+    assert of_claims("token", claims, "sub", name).groups == groups
+
+
+@pytest.mark.parametrize("value", ["", None, 7.0, {"a": 1}, [], [7.0, None, {"a": 1}]])
+def test_what_names_no_group(value: object) -> None:
+    assert groups_of(value) == frozenset()
 
 
 def test_what_is_shown_is_bounded() -> None:
