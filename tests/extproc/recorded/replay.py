@@ -49,7 +49,9 @@ class Answers:
     """``None`` where Envoy left first."""
 
 
-@dataclass(slots=True, repr=False)  # asyncio.run has what comes of its task repeated (CPython issue 96127): a second's work
+@dataclass(
+    slots=True, repr=False
+)  # asyncio.run has what comes of its task repeated (CPython issue 96127): a second's work
 class Played:
     """What came of a recording."""
 
