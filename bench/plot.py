@@ -15,7 +15,7 @@ from bench.slices import SERVER
 from bench.stats import Quartiles
 from bench.systems import SYSTEMS
 
-_WIDTH = 860
+_WIDTH = 920
 _BARS = 250
 """Start of the bars. Names are to the left."""
 _LONGEST = 420
