@@ -199,19 +199,32 @@ def from_yaml(text: str) -> Any:
         raise _Unusable(f"{place}not YAML: {error.problem or error.context}") from None
     except RecursionError:
         raise _Unusable(_TOO_DEEP) from None
-    return None if node is None else _Reader().value(node, 0)
+    if node is None:
+        return None
+    if _size(node, 0, {}) > _MAX_VALUES:
+        raise _Unusable(_TOO_MANY)
+    return _Reader().value(node, 0)
+
+
+def _size(node: Node, depth: int, known: dict[int, int]) -> int:
+    """How many values there are with those of aliases. They are counted once, as a small file may unfold to no end."""
+    if depth > _MAX_DEPTH:
+        raise _Unusable(f"{_place(node)}{_TOO_DEEP}, or an alias of itself")
+    size = known.get(id(node))
+    if size is None:
+        inner: list[Node] = []
+        if isinstance(node, MappingNode):
+            inner = [value for _, value in node.value]
+        elif isinstance(node, SequenceNode):
+            inner = node.value
+        size = known[id(node)] = 1 + sum(_size(value, depth + 1, known) for value in inner)
+    return size
 
 
 class _Reader:
-    def __init__(self) -> None:
-        self._values = 0
-
     def value(self, node: Node, depth: int) -> Any:
-        self._values += 1
         if depth > _MAX_DEPTH:
             raise _Unusable(f"{_place(node)}{_TOO_DEEP}, or an alias of itself")
-        if self._values > _MAX_VALUES:
-            raise _Unusable(_TOO_MANY)
         if isinstance(node, MappingNode):
             return self._mapping(node, depth)
         if isinstance(node, SequenceNode):
@@ -301,17 +314,24 @@ def _write_new(dumper: _Dumper, data: dict[str, Any] | list[Any]) -> Node:
         if isinstance(data, dict)
         else dumper.represent_sequence("tag:yaml.org,2002:seq", data)
     )
-    node.flow_style = _length(node) <= _ONE_LINE
+    node.flow_style = _room_after(node, _ONE_LINE) >= 0
     return node
 
 
 _ONE_LINE = 90
 
 
-def _length(node: Node | tuple[Node, Node]) -> int:
-    if isinstance(node, tuple):
-        return _length(node[0]) + _length(node[1])
-    return 2 + (len(node.value) if isinstance(node, ScalarNode) else sum(map(_length, node.value)))
+def _room_after(node: Node | tuple[Node, Node], room: int) -> int:
+    """What is left of a line, negative if it is not enough. No more is looked at than fits."""
+    if isinstance(node, ScalarNode):
+        return room - 2 - len(node.value)
+    if not isinstance(node, tuple):
+        room -= 2
+    for part in node if isinstance(node, tuple) else node.value:
+        if room < 0:
+            break
+        room = _room_after(part, room)
+    return room
 
 
 def _write_mapping(dumper: _Dumper, data: Mapping) -> Node:
