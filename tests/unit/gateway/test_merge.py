@@ -51,16 +51,20 @@ def test_entries_come_in_the_order_of_the_servers_and_of_their_lists() -> None:
     assert names(outcomes) == ["b__z", "b__a", "a__y"]
 
 
+others = other_members(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), {"name"}, 3)
+plain_names = tool_names.filter(lambda name: name[0] != "-" and is_plain(name))
+
+
 @st.composite
 def entries(draw: st.DrawFn) -> tuple[str, str, str]:
     """A definition around its name: what stands before, the name, what stands after."""
     mark = "\N{CIRCLED DIGIT ONE}the name goes here\N{CIRCLED DIGIT ONE}"
     members = [
-        *draw(other_members(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), {"name"}, 3)),
+        *draw(others),
         (draw(spelled("name")), mark),
     ]
     before, after = join_members(draw, draw(st.permutations(members))).split(mark)
-    return before, draw(tool_names.filter(lambda name: name[0] != "-" and is_plain(name))), after
+    return before, draw(plain_names), after
 
 
 @given(st.lists(entries(), max_size=4, unique_by=lambda entry: entry[1]), st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 from hypothesis import strategies as st
 
@@ -54,6 +55,7 @@ tool_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_s
 """Any name that JSON can carry, CR, LF and NUL included."""
 
 
+@lru_cache  # making a strategy takes longer than drawing from it
 def spelled(text: str) -> st.SearchStrategy[str]:
     """Ways to write a string as JSON text."""
     escaped = "".join(f"\\u{unit:04x}" for unit in _utf16(text))

@@ -31,6 +31,9 @@ PARAMS = {
 }  # fmt: skip
 MARK = "\N{CIRCLED DIGIT ONE}the name goes here\N{CIRCLED DIGIT ONE}"
 member_names = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+other_params = other_members(member_names, PARAMS, 2)
+beside_the_envelope = other_members(member_names, ENVELOPE, 2)
+ids = st.one_of(st.integers(-(10**40), 10**40).map(str), string_texts)
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,14 @@ def calls(draw: st.DrawFn) -> Call:
     name = draw(tool_names)
     name_text = draw(spelled(name))
     arguments = draw(json_texts)
-    id = draw(st.one_of(st.integers(-(10**40), 10**40).map(str), string_texts))
+    id = draw(ids)
     params = [
-        *draw(other_members(member_names, PARAMS, 2)),
+        *draw(other_params),
         (draw(spelled("name")), MARK),
         (draw(spelled("arguments")), arguments),
     ]
     members = [
-        *draw(other_members(member_names, ENVELOPE, 2)),
+        *draw(beside_the_envelope),
         (draw(spelled("jsonrpc")), draw(spelled("2.0"))),
         (draw(spelled("id")), id),
         (draw(spelled("method")), draw(spelled("tools/call"))),
