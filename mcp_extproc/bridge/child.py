@@ -44,6 +44,9 @@ _JUNK_CHARACTERS = 200
 _UNREAD_MESSAGES = 2
 """As many requests of the largest size may wait for a child that does not read."""
 
+_SAME_AGAIN_SECONDS = 600.0
+"""How often the same end of a server's children is a warning: one that can't work is started again and again."""
+
 _LOG = log.logger("bridge")
 _NUMBERS = itertools.count(1)
 
@@ -58,6 +61,22 @@ class Reports:
     def __init__(self, name: str) -> None:
         self.name = name
         self._allowance = Allowance(time.monotonic())
+        self._last_end = ("", 0.0)
+        """How the last child ended of whose end was warned, and when that was."""
+
+    def ended(self, how: str, fields: Mapping[str, object], now: float) -> None:
+        """A child has ended by itself.
+
+        Args:
+            how: as a clause.
+            fields: what else is told.
+            now: seconds.
+        """
+        last, at = self._last_end
+        is_known = how == last and now - at < _SAME_AGAIN_SECONDS
+        if not is_known:
+            self._last_end = (how, now)
+        self.event(logging.INFO if is_known else logging.WARNING, "child_ended", fields)
 
     def event(self, level: int, name: str, fields: Mapping[str, object]) -> None:
         """Something that children do rarely."""
@@ -321,7 +340,7 @@ class Child:
             self.ending_text += f": {reason[:_REASON_CHARACTERS]}"
         if not self.was_asked:
             lines = " | ".join(self._said.last)
-            self._reports.event(logging.WARNING, "child_ended", {"pid": self.pid, "exit": how, "last_lines": lines})
+            self._reports.ended(self.ending_text, {"pid": self.pid, "exit": how, "last_lines": lines}, time.monotonic())
 
 
 class _Process(Process):

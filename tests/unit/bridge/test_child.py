@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import resource
 import sys
 from collections import Counter
@@ -91,6 +92,21 @@ async def test_a_child_ends_though_no_process_can_be_seen(monkeypatch: pytest.Mo
         await child.end()
     rounds.stop()
     assert child.ending_text == "ended with signal SIGKILL"
+
+
+def test_the_same_end_again_is_a_warning_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    reports = Reports("s")
+    with caplog.at_level(logging.INFO):
+        for now, how in ((1000.0, "a"), (1030.0, "a"), (1060.0, "b"), (1090.0, "a"), (1120.0, "a"), (1690.0, "a")):
+            reports.ended(f"ended with {how}", {"exit": how}, now)
+    assert [record.levelname for record in caplog.records] == [
+        "WARNING",
+        "INFO",
+        "WARNING",
+        "WARNING",
+        "INFO",
+        "WARNING",
+    ]
 
 
 @pytest.mark.parametrize(
