@@ -63,7 +63,12 @@ class Exchange:
         self._response: ResponseExchange | None = None
         """Reads it, where that has to be."""
         self._is_over = False
-        self.decided = False
+        self._decided = False
+
+    @property
+    def decided(self) -> bool:
+        """Whether Envoy has all answers without which it would let something pass."""
+        return self._decided and not (self._response is not None and self._response.owes_head)
 
     @property
     def is_over(self) -> bool:
@@ -86,7 +91,7 @@ class Exchange:
                 self._principal = self._processor.identification.of(metadata)
         if (
             self._head is None
-            and not self.decided
+            and not self._decided
             and (known := self._processor.known_heads.get(raw)) is not None
             and known.head.principal is self._principal
         ):
@@ -94,7 +99,7 @@ class Exchange:
             return answers
         if self._response is not None and messages.is_of_response(raw):
             return self._response.receive(raw)
-        if self._head is not None and self._body is None and not self.decided:
+        if self._head is not None and self._body is None and not self._decided:
             body = messages.whole_body(raw)
             if body is not None:
                 return self._on_request_body(body)
@@ -102,24 +107,24 @@ class Exchange:
 
     def _receive(self, raw: bytes, message: pb.ProcessingRequest) -> Answers:
         match message.WhichOneof("request"):
-            case "request_headers" if self._head is None and not self.decided:
+            case "request_headers" if self._head is None and not self._decided:
                 return self._on_request_headers(raw, message)
-            case "request_body" if self._head is not None and self._body is None and not self.decided:
+            case "request_body" if self._head is not None and self._body is None and not self._decided:
                 return self._on_request_body(message.request_body.body)
-            case "request_body" if self.decided and (self._body is None or not message.request_body.body):
+            case "request_body" if self._decided and (self._body is None or not message.request_body.body):
                 # Envoy sends a body without waiting for what is said to the head, which may have been refused; and it may
                 # repeat the end of a body (envoyproxy/envoy#46237). It expects no second answer.
                 return []
             case "response_headers" if self._head is None and messages.brings_response(message):
                 return self._on_answer_of_envoy()
             case "response_headers" | "response_body" | "response_trailers" if (
-                self._brings_response and not self.decided
+                self._brings_response and not self._decided
             ):
                 # Envoy has an answer of its own, such as a timeout.
                 return [messages.GO_ON[message.WhichOneof("request") or ""]]
             case "response_headers" if self._repairing is not None:
                 return self._on_repaired(message)
-            case "request_trailers" | "response_headers" | "response_body" | "response_trailers" if self.decided:
+            case "request_trailers" | "response_headers" | "response_body" | "response_trailers" if self._decided:
                 return [messages.GO_ON[message.WhichOneof("request") or ""]]
             case kind:
                 # A second piece of a body among them: the decision was made without having seen it.
@@ -133,7 +138,7 @@ class Exchange:
         """
         if self._response is not None:
             return self._response.fail()
-        if self.decided:
+        if self._decided:
             return []
         id = self._request_id()
         error = errors.McpError(
@@ -174,7 +179,7 @@ class Exchange:
 
     def _on_answer_of_envoy(self) -> list[bytes]:
         """A filter in front has answered: the request never came here."""
-        self._is_over = self.decided = True
+        self._is_over = self._decided = True
         return [messages.GO_ON["response_headers"]]
 
     def _on_request_body(self, body: bytes) -> Answers:
@@ -266,7 +271,7 @@ class Exchange:
 
     async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         head = messages.stream_head(decision.facts, self._processor.namespaces)
-        self.decided = True
+        self._decided = True
         self._processor.counters.add("mcp.streams")
         yield head
         async for chunk in chunks:
@@ -277,7 +282,7 @@ class Exchange:
         answer = self._written(decision)
         self._count(decision)
         # Last: until here something may break, and the answer is still owed.
-        self.decided = True
+        self._decided = True
         return answer
 
     def _written(self, decision: Forward | Reply | Preview) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Mapping
 
-from mcp_extproc.contract import RESPONSE_HEADERS
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, RESPONSE_HEADERS
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.shared import Answers, Shared, remember
@@ -25,6 +25,13 @@ from mcp_extproc.telemetry import log
 
 _TOLD_AGAIN_SECONDS = 1.0
 """Those that are over are looked for less often."""
+
+_WITHOUT_HEAD_BYTES = 16 * 1024
+"""Of JSON that Envoy holds together with the head. It stops reading from the server when its buffer is full, which operators
+make small."""
+
+_MARGIN = 5.0
+"""Seconds that Envoy waits for a worker beyond the time that the server has: its end is the server's failure."""
 
 _LOG = log.logger("extproc")
 
@@ -60,9 +67,20 @@ class ResponseExchange:
         """Unix time in seconds at which the memory is told once more that the request goes on."""
         self._failed = False
         """Whether an error took the response's place. Envoy may have sent more of it by then."""
+        self._kept_back = 0
+        """Pieces that are not answered, as the head is not: a server that breaks off then gets its client an error."""
+        self._without_head = 0
+        """Bytes in them."""
+        self._patience: float | None = None
+        """Seconds for which Envoy is asked to wait for the answer to the head; ``None`` once there is one."""
         self.decided = False
         self.is_over = False
         """Whether nothing more of the response has to be seen: the rest passes once the stream ends."""
+
+    @property
+    def owes_head(self) -> bool:
+        """Whether Envoy holds the response, as its head is not answered."""
+        return self._patience is not None
 
     def receive(self, raw: bytes) -> Answers:
         """Answer one message of Envoy's. The next one may be given only after all answers to this one were taken.
@@ -111,7 +129,7 @@ class ResponseExchange:
             _LOG.exception("apology_failed")
             return []
         self.decided = self._has_begun = self._failed = True
-        self._response = None
+        self._response = self._patience = None
         return [apology]
 
     def closed(self) -> None:
@@ -156,9 +174,18 @@ class ResponseExchange:
             holder = awaited.context.principal or expected.relay.view.key
             self._held = self._processor.upstreams.held.holding(holder).part()
             answer = messages.READ_RESPONSE_BODY
+            if reading is Reading.WHOLE and (patience := self._patience_with(expected.server)) is not None:
+                self._patience = patience
+                return [messages.more_time(patience)]
         # Last: until here something may break, and the answer is still owed.
         self.decided = True
         return [answer]
+
+    def _patience_with(self, name: str) -> float | None:
+        server = self._processor.gateway.config.servers.get(name)
+        if server is None or server.timeout + _MARGIN > MAX_MESSAGE_TIMEOUT:
+            return None
+        return server.timeout + _MARGIN
 
     def _on_no_body(self, missing: bytes, head: ResponseHead, server: str) -> list[bytes]:
         self._processor.counters.add("mcp.response_cut_off", server=server)
@@ -170,6 +197,7 @@ class ResponseExchange:
     def _on_body(self, piece: bytes, end: bool, response: CallResponse) -> Answers:
         assert self._held is not None
         self._goes_on(response)
+        self._without_head += len(piece)
         if not end and not self._held.keep(response.held + len(piece)):
             return self._relayed(response, response.give_up())
         reading = response.feeding(piece, end=end)
@@ -185,6 +213,7 @@ class ResponseExchange:
         log.event(_LOG, logging.WARNING, "response_cut_off", {"server": response.server})
         rest = self._passed_on(response, response.feed(b"", end=True))
         facts = {} if response.error is None else failure(response.error)
+        self._patience, self.decided = None, True
         return [messages.instead_of_response(rest, response.content_type, facts)]
 
     async def _relayed_in_slices(self, response: CallResponse, reading: Slices[Out]) -> AsyncGenerator[bytes, None]:
@@ -196,9 +225,19 @@ class ResponseExchange:
         if response.has_answered and not self._is_answered:
             self._is_answered = True
             facts = self._outcome(response, down)
-        piece = messages.response_piece(down, facts)
+        if self._patience is not None and not response.has_answered and self._without_head <= _WITHOUT_HEAD_BYTES:
+            self._kept_back += 1
+            return [messages.more_time(self._patience)]
+        answers = [*self._kept(), messages.response_piece(down, facts)]
         self._has_begun = True
-        return [piece]
+        return answers
+
+    def _kept(self) -> list[bytes]:
+        """The answers to the head, and to the pieces behind it of which the client gets nothing."""
+        if self._patience is None:
+            return []
+        self._patience, self.decided = None, True
+        return [messages.READ_RESPONSE_BODY, *[messages.response_piece(b"")] * self._kept_back]
 
     def _outcome(self, response: CallResponse, down: bytes) -> Mapping[str, str | int]:
         if response.error is not None:

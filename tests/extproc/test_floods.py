@@ -21,6 +21,7 @@ from tests.extproc.rig import WEATHER, Rig, Transport, call, real_legs
 from tests.support.fake_upstreams import FakeUpstreams
 from tests.support.rawclient import (
     RawExchange,
+    ReadPieces,
     body_message,
     common,
     error_of,
@@ -230,9 +231,10 @@ async def test_a_response_that_is_read_counts_while_it_is_held(rig: Rig[FakeUpst
     github = UpstreamSession("2025-11-25", "gh-1", frozenset({"tools", "resources"}))
     exchange = await rig.posted(call(), rig.fields(mcp_session_id=rig.token(github=github, weather=WEATHER)))
     exchange = await _responding(rig, exchange, "application/json")
-    await _piece(exchange, b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"' + b"x" * 1000)
+    pieces = ReadPieces(exchange)
+    await pieces.send(b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"' + b"x" * 1000)
     assert held.total > 1000
-    assert b'"xxx' in await _piece(exchange, b'"}]}}', end=True)
+    assert b'"xxx' in await pieces.send(b'"}]}}', end=True)
     assert held.total == 0
     assert (await exchange.end()).name == "OK"
 
@@ -247,9 +249,10 @@ async def test_a_response_for_which_there_is_no_room(rig: Rig[FakeUpstreams], co
     exchange = await _responding(rig, exchange, content_type)
     hog = held.holding(rig.gateway._services.sealer.open(token, audience="/mcp", principal="", now=rigs.NOW).id)
     assert hog.part().keep(held.share)
-    down = await _piece(exchange, start)
+    pieces = ReadPieces(exchange)
+    down = await pieces.send(start)
     assert held.total == held.share
-    down += await _piece(exchange, b" ", end=True)
+    down += await pieces.send(b" ", end=True)
     error = json.loads(down.removeprefix(b"data: "))
     assert (error["id"], error["error"]["code"]) == (1, -32603)
     assert "busy" in error["error"]["message"]
@@ -264,8 +267,3 @@ async def _responding(rig: Rig[FakeUpstreams], forwarded: RawExchange, content_t
     exchange = await rig.response_to(await forwarded.receive(), head)
     await exchange.receive()
     return exchange
-
-
-async def _piece(exchange: Any, body: bytes, *, end: bool = False) -> bytes:
-    await exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=end)))
-    return bytes((await exchange.receive()).response_body.response.body_mutation.body)

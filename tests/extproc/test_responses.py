@@ -15,7 +15,17 @@ from mcp_extproc.mcp.sse import COMMENT
 from tests.extproc import rig as rigs
 from tests.extproc.rig import Rig, Transport, call
 from tests.support.fake_upstreams import FakeUpstreams
-from tests.support.rawclient import RawExchange, error_of, header_map, kind, reply_headers, response_head, rpc
+from tests.support.rawclient import (
+    RawExchange,
+    ReadPieces,
+    error_of,
+    header_map,
+    is_answer_to_head,
+    kind,
+    reply_headers,
+    response_head,
+    rpc,
+)
 
 GITHUB = UpstreamSession("2025-11-25", "gh-1", frozenset({"tools", "resources"}))
 WEATHER = UpstreamSession("2025-11-25", "w-1", frozenset({"tools"}))
@@ -30,11 +40,18 @@ class Response:
         self._rig = rig
         self.forwarded = forwarded
         self._exchange = exchange
+        self._pieces: ReadPieces | None = None
 
     @property
     def exchange(self) -> RawExchange:
         assert self._exchange is not None
         return self._exchange
+
+    @property
+    def pieces(self) -> ReadPieces:
+        if self._pieces is None:
+            self._pieces = ReadPieces(self.exchange)
+        return self._pieces
 
     async def head(self, content_type: str, status: str = "200", *, end: bool = False) -> pb.ProcessingResponse:
         """The answer to the response's head, which may be all of it."""
@@ -45,6 +62,11 @@ class Response:
         else:
             await self._exchange.send(head)
         return await self._exchange.receive()
+
+    async def answer_to_piece(self, body: bytes) -> pb.ProcessingResponse:
+        """The next answer after a piece of the body, which may be that to the head."""
+        await self.exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=body)))
+        return await self.exchange.receive()
 
 
 async def forwarding(rig: Rig[FakeUpstreams], body: bytes, token: str) -> Response:
@@ -78,16 +100,13 @@ async def send_head(response: Response, content_type: str, status: str = "200") 
 
 async def send_piece(response: Response, body: bytes, *, end: bool = False) -> bytes:
     """What the client gets for a piece."""
-    await response.exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=end)))
-    mutation = (await response.exchange.receive()).response_body.response.body_mutation
-    assert mutation.WhichOneof("mutation") in ("body", "clear_body"), "the piece would pass as it is"
-    return mutation.body
+    return await response.pieces.send(body, end=end)
 
 
 def is_ordered(answer: pb.ProcessingResponse) -> bool:
-    """Whether the body is read; its length is no longer true then."""
+    """Whether the body is read; its length is no longer true then. Of JSON the head is kept back, too."""
     assert not answer.HasField("mode_override")
-    return "content-length" in answer.response_headers.response.header_mutation.remove_headers
+    return answer.HasField("override_message_timeout") or is_answer_to_head(answer)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +136,30 @@ async def test_json_with_uris_is_rewritten_when_it_is_whole(forwarded: Response)
     assert rewritten["result"] == {"content": [{**link, "uri": "gh+file:///a"}], "n": 1}
     assert await send_piece(forwarded, b"", end=True) == b""
     assert (await forwarded.exchange.end()).name == "OK"
+
+
+async def test_json_is_kept_back_with_its_head(rig: Rig[FakeUpstreams], forwarded: Response) -> None:
+    """As long as it is small: until then Envoy has an error for a server that breaks off. It waits for as long as the server
+    may be silent, which it is told anew for each piece."""
+    for answer in (
+        await forwarded.head("application/json"),
+        await forwarded.answer_to_piece(b'{"jsonrpc":"2.0","id":1,'),
+        await forwarded.answer_to_piece(b'"result":{"a":"'),
+    ):
+        assert answer.override_message_timeout.ToSeconds() == rig.gateway.config.servers["github"].timeout + 5
+        assert kind(answer) is None
+    assert is_answer_to_head(await forwarded.answer_to_piece(b"x" * 16 * 1024))
+    for _ in range(3):
+        assert (await forwarded.exchange.receive()).response_body.response.body_mutation.clear_body
+    down = await send_piece(forwarded, b'"}}', end=True)
+    assert json.loads(down)["result"] == {"a": "x" * 16 * 1024}
+    assert (await forwarded.exchange.end()).name == "OK"
+
+
+async def test_what_is_kept_back_does_not_pass_unread(rig: Rig[FakeUpstreams], forwarded: Response) -> None:
+    """Envoy would let it, if the stream ended with OK."""
+    await forwarded.head("application/json")
+    assert (await forwarded.exchange.end()).name == "ABORTED"
 
 
 async def send_trailers(response: Response) -> None:

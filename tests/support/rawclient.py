@@ -342,3 +342,40 @@ def error_of(answer: pb.ProcessingResponse) -> dict[str, Any]:
     assert message["jsonrpc"] == "2.0"
     assert "error" in message, message
     return message
+
+
+def is_answer_to_head(answer: pb.ProcessingResponse) -> bool:
+    """Whether it lets the head of a response go on whose body is read: its length is no longer true then."""
+    return "content-length" in answer.response_headers.response.header_mutation.remove_headers
+
+
+class ReadPieces:
+    """The body of a response that is read, behind its head, piece by piece.
+
+    Args:
+        exchange: to whose head there is an answer, or the wish for more time in its place.
+    """
+
+    def __init__(self, exchange: RawExchange) -> None:
+        self._exchange = exchange
+        self._unanswered = 0
+
+    async def send(self, body: bytes, *, end: bool = False) -> bytes:
+        """What the client gets now: nothing, as long as all is kept back."""
+        await self._exchange.send(pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=end)))
+        self._unanswered += 1
+        answer = await self._exchange.receive()
+        if answer.HasField("override_message_timeout"):
+            return b""
+        if kind(answer) == "response_headers":
+            assert is_answer_to_head(answer)
+            answer = await self._exchange.receive()
+        down = b""
+        while True:
+            mutation = answer.response_body.response.body_mutation
+            assert mutation.WhichOneof("mutation") in ("body", "clear_body"), "the piece would pass as it is"
+            down += mutation.body
+            self._unanswered -= 1
+            if not self._unanswered:
+                return down
+            answer = await self._exchange.receive()
