@@ -311,7 +311,9 @@ async def test_answers_that_end_with_trailers(
     """JSON that is read, and event streams, are whole and end."""
     alpha.stateless = stateless
     async with Http2Front(alpha.url, trailers=TRAILERS) as front:
-        async with start(servers(url=f"http://127.0.0.1:{front.port}/mcp", http2=True, untrusted=True)) as gateway:
+        async with start(
+            servers(url=f"http://127.0.0.1:{front.port}/mcp", http2=True, untrusted=True, timeout="1s")
+        ) as gateway:
             session = await gateway.initialize()
             alpha.on["tools/call"] = fixed(result=RESULT)
             assert await answered(gateway, session) == [result(1)]
@@ -320,5 +322,6 @@ async def test_answers_that_end_with_trailers(
             assert (logged["params"]["data"], last) == ("x", result(1))
             async with calling(gateway, session, "alpha__echo") as events:
                 assert (await events.rest())[-1] == result(1)
+            # Envoy tells of trailers behind the answer to the head only: so this one is taken to be silent.
             alpha.on["tools/call"] = responding(JSON, lambda _: '{"jsonrpc"')
             assert is_error(await answered(gateway, session))
