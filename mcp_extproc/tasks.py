@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from mcp_extproc.slices import Slices
 from mcp_extproc.telemetry import log
@@ -25,14 +26,23 @@ STEADY_SECONDS = 60.0
 _T = TypeVar("_T")
 
 
+_slice_of: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""Held for a slice of the work in an event loop, until everybody else had his turn."""
+
+
 async def in_slices(work: Slices[_T]) -> _T:
-    """The result of work that would keep others waiting if it were done at once. They run between its slices."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+    """The result of work that would keep others waiting if it were done at once. They run between its slices, and between
+    those of all such work together: fifty large bodies hold others up no longer than one."""
+    try:
+        next(work)  # most of it is over with that
         await asyncio.sleep(0)
+        turn = _slice_of.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        while True:
+            async with turn:  # first come, first served
+                next(work)
+                await asyncio.sleep(0)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
 
 
 class Tasks:

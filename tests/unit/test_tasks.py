@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from mcp_extproc import tasks as tasks_module
-from mcp_extproc.tasks import Tasks
+from mcp_extproc.slices import Slices
+from mcp_extproc.tasks import Tasks, in_slices
 from tests.support.waiting import eventually
 
 LOG = logging.getLogger("mcp_extproc.test")
@@ -151,3 +152,27 @@ async def test_a_task_that_fails_while_it_is_ended_is_logged(caplog: pytest.LogC
     await asyncio.sleep(0)
     await tasks.close()
     assert {fields["task"] for fields in failures(caplog)} == {"post", "pump"}
+
+
+async def test_others_wait_for_one_slice_however_many_are_at_work() -> None:
+    ran = 0
+
+    def work() -> Slices[int]:
+        nonlocal ran
+        for _ in range(20):
+            ran += 1
+            yield
+        return 7
+
+    async with asyncio.TaskGroup() as group:
+        at_work = [group.create_task(in_slices(work())) for _ in range(10)]
+        gone = group.create_task(in_slices(work()))
+        await asyncio.sleep(0)  # what is small is done at once
+        gone.cancel()
+        most = 0
+        while not all(task.done() for task in at_work):
+            before = ran
+            await asyncio.sleep(0)
+            most = max(most, ran - before)
+    assert [task.result() for task in at_work] == [7] * 10
+    assert most == 1
