@@ -115,3 +115,14 @@ RESPONSE_KEY: Final = "x-mcp-response"
 
 READ_KEY: Final = "pass_through"
 """In :data:`MARKER_NAMESPACE`: the request is an MCP message on a pass-through route, or was refused there."""
+
+METADATA_KEY: Final = "x-mcp-metadata"
+"""gRPC metadata of an exchange: which keys of :data:`NAMESPACE` are read, so that a worker can leave out the others. Those
+that the listener reads, separated by commas; a semicolon; those that its table of routes reads, from :data:`ROUTES_READ`.
+Where either is not said, all may be read: not to be told means to write all."""
+
+ROUTES_READ: Final = "read"
+"""In :data:`MARKER_NAMESPACE`, in the metadata of routes: the keys that the routes' table reads."""
+
+REFUSED_READS: Final = ("server", "id_json")
+"""What a worker looks at in :data:`NAMESPACE` when it is asked about a server's HTTP error."""

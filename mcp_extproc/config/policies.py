@@ -149,6 +149,11 @@ class Metadata(Model):
     """Namespaces that receive the same metadata as `mcp_proxy`. `envoy.filters.http.mcp`, the namespace of Envoy's own MCP
     filter, is added automatically where a filter in `envoy` refers to it."""
 
+    detail: Literal["needed", "full"] = "needed"
+    """How much is written for each request. `needed`: with `run` and `serve --envoy-config`, the keys that the rendered
+    configuration reads, and all where a filter or a log may read any, such as ext_authz with
+    `metadata_context_namespaces`, Lua or Wasm. `full`: always all, as with `envoy bootstrap`, `attach` and `fragments`."""
+
     @field_validator("namespaces")
     @classmethod
     def _usable(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.api_keys import NO_KEYS, Keys
 from mcp_extproc.envoy.attach.fields import Object, object_at, objects, plain
 from mcp_extproc.envoy.layout import API_KEY_FILTER, Layout
+from mcp_extproc.envoy.metadata_read import ask_for_what_is_read
 from mcp_extproc.envoy.render.bootstrap import bootstrap
 
 BOOTSTRAP = "envoy.json"
@@ -66,6 +67,7 @@ def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Key
     """
     whole = plain(bootstrap(config, layout))
     static = whole.pop("static_resources")
+    ask_for_what_is_read(static, config)
     whole |= {
         "node": {"id": "mcp-extproc", "cluster": "mcp-extproc"},
         "dynamic_resources": {

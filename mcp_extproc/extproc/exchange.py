@@ -8,12 +8,13 @@ hangs up politely before it answered (docs/envoy.md, "Fail closed").
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing
 
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
+from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.response_exchange import ResponseExchange
 from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, remember
 from mcp_extproc.gateway import replies
@@ -39,9 +40,9 @@ class Unexpected(Exception):
 class Processor(Shared):
     """Makes exchanges."""
 
-    def exchange(self) -> Exchange:
-        """The state of a new stream."""
-        return Exchange(self)
+    def exchange(self, metadata: Mapping[str, str]) -> Exchange:
+        """The state of a new stream, with the metadata of its gRPC call."""
+        return Exchange(self, self.details.of(metadata))
 
 
 class Exchange:
@@ -49,10 +50,12 @@ class Exchange:
 
     Args:
         processor: shared by all exchanges of a worker.
+        detail: how much is written into the metadata.
     """
 
-    def __init__(self, processor: Shared) -> None:
+    def __init__(self, processor: Shared, detail: Detail) -> None:
         self._processor = processor
+        self._detail = detail
         self._head: RequestHead | None = None
         self._principal = ANONYMOUS
         self._visit = Visit.ONLY
@@ -270,7 +273,7 @@ class Exchange:
         return self._head.principal.key or caller
 
     async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        head = messages.stream_head(decision.facts, self._processor.namespaces)
+        head = messages.stream_head(decision.facts, self._detail)
         self._decided = True
         self._processor.counters.add("mcp.streams")
         yield head
@@ -286,11 +289,10 @@ class Exchange:
         return answer
 
     def _written(self, decision: Forward | Reply | Preview) -> bytes:
-        namespaces = self._processor.namespaces
         if isinstance(decision, Preview):
-            return messages.preview(decision, namespaces, has_body=self._body is not None)
+            return messages.preview(decision, self._detail, has_body=self._body is not None)
         if isinstance(decision, Reply):
-            return messages.reply(decision, namespaces)
+            return messages.reply(decision, self._detail)
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
@@ -300,7 +302,7 @@ class Exchange:
             self._processor.gateway.memory.started(*decision.progress, until)
         response = self._awaiting(decision)
         mark = messages.FORWARDED if self._visit is Visit.SECOND else b""
-        return messages.forward(decision, response, namespaces, mark=mark)
+        return messages.forward(decision, response, self._detail, mark=mark)
 
     def _awaiting(self, decision: Forward) -> bytes:
         """The metadata about the response. It is read on this stream where it comes along."""

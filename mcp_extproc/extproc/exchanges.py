@@ -28,5 +28,5 @@ def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchan
     if DOUBTFUL_KEY in metadata:
         return DoubtfulExchange()
     if PASS_THROUGH_KEY in metadata:
-        return PassThroughExchange(processor.gateway.config, processor.namespaces, processor.counters)
-    return processor.exchange()
+        return PassThroughExchange(processor.gateway.config, processor.details.full, processor.counters)
+    return processor.exchange(metadata)

@@ -12,6 +12,7 @@ import logging
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
+from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.gateway.policy import inspect
 from mcp_extproc.gateway.policy.inspect import Pass, ReadBody, Refusal
 from mcp_extproc.gateway.request import RequestHead
@@ -31,13 +32,13 @@ class PassThroughExchange:
 
     Args:
         config: the whole configuration.
-        namespaces: further namespaces for the metadata.
+        detail: how much is written into the metadata.
         counters: counts events.
     """
 
-    def __init__(self, config: GatewayConfig, namespaces: messages.NamespaceKeys, counters: Counters) -> None:
+    def __init__(self, config: GatewayConfig, detail: Detail, counters: Counters) -> None:
         self._config = config
-        self._namespaces = namespaces
+        self._detail = detail
         self._counters = counters
         self._head: RequestHead | None = None
         self.decided = False
@@ -108,9 +109,9 @@ class PassThroughExchange:
     def _answer(self, decision: Pass | Refusal, phase: int) -> bytes:
         if isinstance(decision, Pass):
             clear = self._config.pass_through.clear_route_cache
-            answer = messages.let_pass(decision, phase, self._namespaces, clear_route_cache=clear)
+            answer = messages.let_pass(decision, phase, self._detail, clear_route_cache=clear)
         else:
-            answer = messages.refuse_to_pass(decision, self._namespaces)
+            answer = messages.refuse_to_pass(decision, self._detail)
         self._tell(decision)
         # Last, because if something fails before, a response is still due.
         self.decided = True

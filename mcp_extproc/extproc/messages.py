@@ -6,7 +6,6 @@ Source: envoy/service/ext_proc/v3/external_processor.proto; the field numbers ar
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -26,17 +25,16 @@ from mcp_extproc.contract import (
     RESPONSE_NAMESPACE,
 )
 from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc.detail import FULL, Detail
 from mcp_extproc.extproc.wire import field, head, number_field, struct_of
 from mcp_extproc.gateway.decision import Forward, ForwardPlan, Preview, Reply
 from mcp_extproc.gateway.effects import Effects
-from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, NATIVE, Metadata, RequestFacts, id_metadata
+from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, Metadata, RequestFacts, id_metadata
 from mcp_extproc.gateway.policy.inspect import Pass, Refusal
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
-
-NamespaceKeys = tuple[bytes, ...]
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
@@ -295,34 +293,29 @@ def more_time(seconds: float) -> bytes:
     return pb.ProcessingResponse(override_message_timeout=timeout).SerializeToString()
 
 
-def namespace_keys(names: Iterable[str]) -> NamespaceKeys:
-    """Namespaces besides :data:`NAMESPACE`, for the functions below."""
-    return tuple(field(1, name.encode()) for name in names)
-
-
-def preview(decision: Preview, more: NamespaceKeys, *, has_body: bool) -> bytes:
+def preview(decision: Preview, detail: Detail, *, has_body: bool) -> bytes:
     """Let the request go on to the policies, in answer to its body, or to its headers where it has none."""
     common = field(2, _mutation(decision.set_headers, decision.remove_headers)) + number_field(5, 1)
-    return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, more, _SHOWN)
+    return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, detail, _SHOWN)
 
 
-def forward(decision: Forward, response: bytes, more: NamespaceKeys = (), *, mark: bytes = b"") -> bytes:
+def forward(decision: Forward, response: bytes, detail: Detail = FULL, *, mark: bytes = b"") -> bytes:
     """Replace the whole request and let it go on, in answer to its headers; its body was sent in the meantime.
 
     Args:
         decision: where to.
         response: metadata about the response (:func:`await_response`), where it has to be read.
-        more: namespaces for the metadata.
+        detail: how much is written into the metadata.
         mark: one more entry of the metadata.
     """
-    mutation, entries = _known_parts.get(decision.plan) or _new_parts(decision.plan)
+    mutation, entries = _known_parts.get((decision.plan, detail)) or _new_parts(decision.plan, detail)
     if decision.own_headers:
         mutation += _set_headers(decision.own_headers)
     if decision.id is not None:
-        entries += _id_entries(decision.id)
+        entries += _id_entries(decision.id, detail)
     # The route is selected again, by the metadata.
     common = _REPLACE + field(2, mutation) + _CLEAR_ROUTE_CACHE
-    metadata = _under_namespaces(entries + mark, more, response)
+    metadata = _under_namespaces(entries + mark, detail, response)
     # Bodies are large, so they are copied only once.
     body = decision.body
     heads = [head(1, len(body))]
@@ -357,22 +350,24 @@ def forward_headers(decision: Forward) -> bytes:
     return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
 
 
-_known_parts: Bounded[ForwardPlan, tuple[bytes, bytes]] = Bounded(8192, 32 * MIB)
+_known_parts: Bounded[tuple[ForwardPlan, Detail], tuple[bytes, bytes]] = Bounded(8192, 32 * MIB)
 _known_awaited: Bounded[ForwardPlan, bytes] = Bounded(8192, 32 * MIB)
 """What the responses to all requests of a plan have in common."""
 
 
-def _new_parts(plan: ForwardPlan) -> tuple[bytes, bytes]:
+def _new_parts(plan: ForwardPlan, detail: Detail) -> tuple[bytes, bytes]:
     """The header mutation and the entries of the metadata that all requests of a plan share."""
-    parts = mutation, entries = _mutation(plan.headers, plan.remove_headers), struct_of(plan.facts.metadata())
+    parts = mutation, entries = _mutation(plan.headers, plan.remove_headers), detail.entries(plan.facts.metadata())
     # Twice: the plan holds about as much, and is kept with them.
-    _known_parts.keep(plan, parts, 1024 + 2 * (len(mutation) + len(entries)))
+    _known_parts.keep((plan, detail), parts, 1024 + 2 * (len(mutation) + len(entries)))
     return parts
 
 
-def _id_entries(id: bytes) -> bytes:
+def _id_entries(id: bytes, detail: Detail) -> bytes:
     """The entries of :func:`mcp_extproc.gateway.facts.id_metadata`."""
-    text = _id_text(id)
+    text = _id_text(id) if detail.includes("id_json") else b""
+    if not detail.includes("id"):
+        return text
     if id[:1] != b'"' and len(id) < MAX_EXACT_DIGITS:
         return text + _ID_NUMBER + _DOUBLE(int(id))
     return text + struct_of({"id": id_metadata(id)["id"]})
@@ -389,17 +384,17 @@ _ID_NUMBER: Final = struct_of({"id": 0.0})[:-8]
 _DOUBLE: Final = struct.Struct("<d").pack
 
 
-def reply(decision: Reply, more: NamespaceKeys = ()) -> bytes:
+def reply(decision: Reply, detail: Detail = FULL) -> bytes:
     """Answer the request here."""
     reason = "answered" if decision.facts.error is None else decision.facts.error[1]
-    return _immediate(decision, reason) + _metadata(decision.facts, more, _ANSWERED)
+    return _immediate(decision, reason) + _metadata(decision.facts, detail, _ANSWERED)
 
 
 def instead_of_response(body: bytes, content_type: str, facts: Metadata) -> bytes:
     """Give the client this in place of the server's response. Where Envoy has sent a part of that already, it resets the
     stream: the response does not look complete."""
     reply = Reply(200, body, (("content-type", content_type),))
-    return _immediate(reply, "response_cut_off") + _under_namespaces(struct_of(facts), ())
+    return _immediate(reply, "response_cut_off") + _under_namespaces(struct_of(facts))
 
 
 def another_response(body: bytes, facts: RequestFacts) -> bytes:
@@ -443,38 +438,38 @@ IN_ANSWER_TO_BODY: Final = 3
 """Fields of ``ProcessingResponse``."""
 
 
-def let_pass(decision: Pass, phase: int, more: NamespaceKeys, *, clear_route_cache: bool) -> bytes:
+def let_pass(decision: Pass, phase: int, detail: Detail, *, clear_route_cache: bool) -> bytes:
     """Let the request continue unchanged, in response to its headers or its body."""
     common = field(2, _mutation(decision.set_headers, decision.remove_headers))
     if clear_route_cache:
         common += number_field(5, 1)
-    return field(phase, field(1, common)) + _metadata_of_read(decision.facts, more, of_mcp=decision.is_mcp)
+    return field(phase, field(1, common)) + _metadata_of_read(decision.facts, detail, of_mcp=decision.is_mcp)
 
 
-def refuse_to_pass(decision: Refusal, more: NamespaceKeys) -> bytes:
+def refuse_to_pass(decision: Refusal, detail: Detail) -> bytes:
     """Answer the request here."""
     facts = {**decision.facts, "answered": True}
-    return _immediate(decision.reply, facts["error_reason"]) + _metadata_of_read(facts, more, of_mcp=True)
+    return _immediate(decision.reply, facts["error_reason"]) + _metadata_of_read(facts, detail, of_mcp=True)
 
 
-def _metadata_of_read(facts: Metadata, more: NamespaceKeys, *, of_mcp: bool) -> bytes:
+def _metadata_of_read(facts: Metadata, detail: Detail, *, of_mcp: bool) -> bytes:
     """Facts in all namespaces; the mark only for messages that were parsed."""
-    value = field(2, field(5, struct_of(facts)))
-    told = b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *more)])
+    value = field(2, field(5, detail.entries(facts)))
+    told = b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *detail.more)])
     return field(8, told + _READ_MARK if of_mcp else told)
 
 
 _READ_MARK = field(1, field(1, MARKER_NAMESPACE.encode()) + field(2, field(5, struct_of({READ_KEY: True}))))
 
 
-def stream_head(facts: RequestFacts, more: NamespaceKeys = ()) -> bytes:
+def stream_head(facts: RequestFacts, detail: Detail = FULL) -> bytes:
     """Begin to answer the request here with an event stream."""
     # Chromium sends a DELETE twice if it could have stored a stream of the same URL that was aborted before.
     fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-store"))
     headers = pb.HeaderMap(headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields])
     streamed = pb.StreamedImmediateResponse(headers_response=pb.HttpHeaders(headers=headers))
     head = pb.ProcessingResponse(streamed_immediate_response=streamed).SerializeToString()
-    return head + _metadata(facts, more, _ANSWERED)
+    return head + _metadata(facts, detail, _ANSWERED)
 
 
 def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
@@ -485,7 +480,7 @@ def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
 
 def response_piece(body: bytes, facts: Metadata | None = None) -> bytes:
     """The replacement for a chunk of the response body, and what is known with it."""
-    known = b"" if facts is None else _under_namespaces(struct_of(facts), ())
+    known = b"" if facts is None else _under_namespaces(struct_of(facts))
     if not body:
         return _CLEARED + known
     # Bodies are large, so they are copied only once.
@@ -499,16 +494,16 @@ _CLEARED: Final = field(4, field(1, field(3, number_field(2, 1))))
 """A chunk of the response body that the client does not get: ``clear_body``."""
 
 
-def _metadata(facts: RequestFacts, more: NamespaceKeys = (), mark: bytes = b"") -> bytes:
+def _metadata(facts: RequestFacts, detail: Detail = FULL, mark: bytes = b"") -> bytes:
     """``dynamic_metadata`` under :data:`NAMESPACE`, and under more namespaces."""
-    return _under_namespaces(struct_of(facts.metadata()) + mark, more)
+    return _under_namespaces(detail.entries(facts.metadata()) + mark, detail)
 
 
-def _under_namespaces(entries: bytes, more: NamespaceKeys, internal: bytes = b"") -> bytes:
-    if not more:
+def _under_namespaces(entries: bytes, detail: Detail = FULL, internal: bytes = b"") -> bytes:
+    if not detail.more:
         return field(8, field(1, _NAMESPACE_KEY + field(2, field(5, entries))) + internal)
-    value = field(2, field(5, _NATIVE + entries))
-    return field(8, b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *more)]) + internal)
+    value = field(2, field(5, detail.native + entries))
+    return field(8, b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *detail.more)]) + internal)
 
 
 _NAMESPACE_KEY = field(1, NAMESPACE.encode())
@@ -517,7 +512,6 @@ _READS_ALL: Final = struct_of({READS_KEY: READS_ALL})
 _READS_EVENTS: Final = struct_of({READS_KEY: READS_EVENTS})
 READS_ON_THIS_STREAM: Final = field(1, _RESPONSE_NAMESPACE_KEY + field(2, field(5, struct_of({READS_KEY: READS_HERE}))))
 """The metadata about a response that comes along on the request's stream."""
-_NATIVE = struct_of(NATIVE)
 _SHOWN: Final = struct_of({"shown": True})
 _ANSWERED: Final = struct_of({"answered": True})
 FORWARDED: Final = struct_of({"forwarded": True})

@@ -7,7 +7,7 @@ no worker can be asked.
 
 from __future__ import annotations
 
-from mcp_extproc.contract import CONTENT_ENCODING, NAMESPACE
+from mcp_extproc.contract import CONTENT_ENCODING, NAMESPACE, REFUSED_READS
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway.dispatch import Gateway
@@ -75,8 +75,8 @@ class RefusedExchange:
         self._content_encoding = messages.response_header(message, CONTENT_ENCODING)
         facts = message.metadata_context.filter_metadata.get(NAMESPACE)
         if facts is not None:
-            self._server = facts.fields["server"].string_value if "server" in facts.fields else None
-            self._id = facts.fields["id_json"].string_value.encode() if "id_json" in facts.fields else None
+            server, id = (facts.fields[key].string_value if key in facts.fields else None for key in REFUSED_READS)
+            self._server, self._id = server, None if id is None else id.encode()
 
     def _instead_of(self, body: bytes) -> bytes:
         entry = None if self._server is None else self._gateway.servers.get(self._server)

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeVar
 
 from mcp_extproc.bounded import MIB, Bounded
-from mcp_extproc.extproc import messages
+from mcp_extproc.extproc.detail import Details
 from mcp_extproc.extproc.identity import Identification
 from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
@@ -97,7 +97,7 @@ class Shared:
         self.counters = counters
         self.clock = clock
         self.identification = Identification(gateway.config)
-        self.namespaces = messages.namespace_keys(gateway.config.more_namespaces)
+        self.details = Details(gateway.config.more_namespaces)
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
         # forward_rules), and a server's answers too.
         self.known_heads: Bounded[bytes, KnownHead] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
