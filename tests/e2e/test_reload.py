@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from mcp.client.client import Client
 from mcp_types import ToolListChangedNotification
@@ -21,7 +22,7 @@ from mcp_extproc.telemetry import log
 from tests.e2e.conftest import StartGateway
 from tests.e2e.test_workers import Load, load, until_known, until_served
 from tests.support.authorization_server import AuthorizationServer
-from tests.support.gateway import TestGateway
+from tests.support.gateway import TestClient, TestGateway
 from tests.support.processes import free_port, http_server, sdk_server
 from tests.support.scripted import ScriptedServer, as_event, echo
 from tests.support.transports import sockets_are_held
@@ -29,6 +30,13 @@ from tests.support.waiting import eventually
 
 LISTENERS = "listener_manager.lds.update_success"
 REPLACED = "listener_manager.listener_modified"
+
+RBAC = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3."
+FAULT = {
+    "name": "fault",
+    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"},
+}
+"""A filter that does nothing."""
 
 
 @pytest.fixture
@@ -344,3 +352,37 @@ async def test_authentication_is_added_and_an_issuer_taken_out(
         assert await status(second) == 400
         edit(tmp_path, servers, authentication=None)
         await eventually(lambda: status(None), "everybody may call", until=lambda found: found == 400)
+
+
+@pytest.mark.parametrize("more", [(), (FAULT,)], ids=["routes change", "the listener changes, too"])
+async def test_a_policy_that_reads_another_fact_holds_on_old_connections(
+    start: StartGateway, alpha: ScriptedServer, tmp_path: Path, more: tuple[Any, ...]
+) -> None:
+    """Envoy serves them with the listener that they began with, and with the new routes."""
+    denying = {"rules": {"action": "DENY", "policies": {"no": {
+        "principals": [{"any": True}],
+        "permissions": [{"metadata": {
+            "filter": "mcp_proxy", "path": [{"key": "client"}], "value": {"string_match": {"exact": "test/0"}},
+        }}],
+    }}}}  # fmt: skip
+    before = {"http_filters": [{"name": "rbac", "typed_config": {"@type": f"{RBAC}RBAC"}}], "policies": "calls"}
+    after = {
+        **before,
+        "http_filters": [*before["http_filters"], *more],
+        "typed_per_filter_config": {"rbac": {"@type": f"{RBAC}RBACPerRoute", "rbac": denying}},
+    }
+    async with (
+        start({"alpha": alpha.url}, envoy=before, log={"access": ""}) as gateway,
+        aiohttp.ClientSession() as http,
+    ):
+        session, old = await gateway.initialize(), TestClient(gateway.url, http)
+        assert (await old.call(session, "alpha__echo")).result
+        edit(tmp_path, {"alpha": alpha.url}, envoy=after)
+        await eventually(
+            lambda: gateway.call(session, "alpha__echo"), "the policy is there", until=lambda said: "error" in said.json
+        )
+        if more:
+            await eventually(lambda: gateway.local.stat(REPLACED), "new listeners", until=lambda count: count == 2)
+        connections = await gateway.local.stat("http.mcp.downstream_cx_total")
+        assert (await old.call(session, "alpha__echo")).error["data"]["reason"] == "denied"
+        assert await gateway.local.stat("http.mcp.downstream_cx_total") == connections
