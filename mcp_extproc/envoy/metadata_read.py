@@ -82,7 +82,7 @@ def _undecided(table: Object) -> Iterator[Object]:
 
 def _is_ours(processor: Mapping[str, Any]) -> bool:
     # An operator may spell it grpcService, and name no cluster of ours: such names are reserved.
-    return processor.get("grpc_service", {}).get("envoy_grpc", {}).get("cluster_name") == EXTPROC_CLUSTER
+    return bool(processor.get("grpc_service", {}).get("envoy_grpc", {}).get("cluster_name") == EXTPROC_CLUSTER)
 
 
 # -- What is read ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing
+from typing import Final
 
 from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
@@ -29,6 +30,8 @@ from mcp_extproc.telemetry import log
 
 _LOG = log.logger("extproc")
 
+_UNTOLD: Final[Mapping[str, str]] = {}
+
 _LARGE = 256 * 1024
 """Bytes of a body that is decided in slices. Smaller ones take a few milliseconds at worst."""
 
@@ -40,7 +43,7 @@ class Unexpected(Exception):
 class Processor(Shared):
     """Makes exchanges."""
 
-    def exchange(self, metadata: Mapping[str, str]) -> Exchange:
+    def exchange(self, metadata: Mapping[str, str] = _UNTOLD) -> Exchange:
         """The state of a new stream, with the metadata of its gRPC call."""
         return Exchange(self, self.details.of(metadata))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import yaml
@@ -93,12 +93,6 @@ def denying(*keys: str) -> dict[str, Any]:
     return {"name": "rbac", "typed_config": {"@type": RBAC, "rules": {"action": "DENY", "policies": policies}}}
 
 
-class Asks(Protocol):
-    """A client with a session."""
-
-    async def __call__(self, method: str, params: dict[str, Any]) -> Answer: ...
-
-
 def about(key: str) -> tuple[str, dict[str, Any]]:
     """A request that has this fact, and asks for what is called so."""
     if key in PROMPTS:
@@ -108,7 +102,7 @@ def about(key: str) -> tuple[str, dict[str, Any]]:
     return "tools/call", {"name": f"alpha__{key}", "arguments": {}}
 
 
-async def assert_denied(ask: Asks, *keys: str) -> None:
+async def assert_denied(ask: Callable[[str, Any], Awaitable[Answer]], *keys: str) -> None:
     """Each of them denies what has it, and nothing is denied without."""
     for key in keys:
         answer = await ask(*about(key))

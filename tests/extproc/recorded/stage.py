@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from unittest.mock import patch
 
 import msgspec
 import orjson
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.exchange import Exchange, Processor
 from mcp_extproc.gateway import dispatch as gateways
 from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
@@ -154,14 +156,14 @@ class _Counting(Processor):
     made = 0
     closed = 0
 
-    def exchange(self) -> Exchange:
+    def exchange(self, metadata: Mapping[str, str] = MappingProxyType({})) -> Exchange:
         self.made += 1
-        return _Counted(self)
+        return _Counted(self, self.details.of(metadata))
 
 
 class _Counted(Exchange):
-    def __init__(self, processor: _Counting) -> None:
-        super().__init__(processor)
+    def __init__(self, processor: _Counting, detail: Detail) -> None:
+        super().__init__(processor, detail)
         self._counts = processor
 
     def closed(self) -> None:
