@@ -220,6 +220,7 @@ _KNOWN: Final = frozenset((
     "envoy.extensions.filters.common.matcher.action.v3.SkipFilter",
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     "envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy",
+    "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
     "envoy.extensions.http.stateful_session.envelope.v3.EnvelopeSessionState",
     "envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
     "envoy.extensions.matching.input_matchers.metadata.v3.Metadata",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,20 +216,26 @@ def test_no_cluster_reads_any(more: dict[str, Any]) -> None:
     assert not any(NAMESPACE in word for word in words(static["clusters"]))
 
 
-def test_all_of_what_the_gateway_renders_is_known() -> None:
+@pytest.mark.parametrize(
+    "authentication",
+    [
+        {"oauth": {"issuers": [{"issuer": "https://idp.example", "audiences": ["https://gw.example"]}]}},
+        {"api_keys": {"from": [{"header": "x-api-key"}], "file": "keys.yaml"}},
+        {"mtls": {"ca": "clients.pem", "principal": "san_uri"}},
+    ],
+    ids=lambda authentication: next(iter(authentication)),
+)
+def test_all_of_what_the_gateway_renders_is_known(authentication: dict[str, Any]) -> None:
     """Also with workers at other addresses, and with everything that adds a filter."""
     config = configured(
+        listen={"tls": {"certificate": "tls.pem", "key": "tls.key"}},
         servers={"alpha": {"url": "http://a.example/mcp", "sticky_sessions": True}},
-        authentication={"oauth": {"issuers": [{
-            "issuer": "https://idp.example", "audiences": ["https://gw.example"], "jwks": {"uri": "https://idp.example/k"},
-        }]}},
+        authentication=authentication,
         rate_limits=[{"by": ["principal"], "requests": 1, "per": "minute"}],
         envoy={"policies": "calls"},
-    )  # fmt: skip
+        log={"access": "/dev/stdout"},
+    )
     layout = Layout.in_directory(Path("/run/mcp"), workers=2)
     for extproc in (layout.extproc, (TcpAddress("10.0.0.1", 9002),)):
-        static = plain(
-            bootstrap(config, Layout(extproc, layout.upstreams, layout.repair, layout.batches, layout.bridge))
-        )
-        for listener in static["static_resources"]["listeners"]:
+        for listener in plain(bootstrap(config, replace(layout, extproc=extproc)))["static_resources"]["listeners"]:
             assert keys_read(listener, (NAMESPACE,)) is not None
