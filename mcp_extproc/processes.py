@@ -187,7 +187,7 @@ def send_to_group(number: signal.Signals, group: int) -> None:
         os.killpg(group, number)
 
 
-class Awaited(Protocol):
+class OwnChild(Protocol):
     """A process that this one has started, and whose end somebody waits for."""
 
     @property
@@ -206,10 +206,10 @@ class Waited:
     orphan."""
 
     def __init__(self) -> None:
-        self._children: list[Awaited] = []
+        self._children: list[OwnChild] = []
         self._starting = 0
 
-    def add(self, child: Awaited) -> None:
+    def add(self, child: OwnChild) -> None:
         """One that was started."""
         self._children = [child, *(other for other in self._children if other.returncode is None)]
 
