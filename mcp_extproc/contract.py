@@ -49,6 +49,9 @@ FAILURE_HEADER: Final = "x-mcp-upstream-failure"
 REPLICA_MARK: Final = ";UV:"
 """In a server's session id: Envoy put its replica's address before this (``sticky_sessions``)."""
 
+MESSAGE_TIMEOUT: Final = 5.0
+"""Seconds that Envoy waits for a worker's answer to a message. Most take microseconds; fan-outs ask for more."""
+
 MAX_MESSAGE_TIMEOUT: Final = 3600.0
 """Most seconds that a worker may ask Envoy to wait for one answer."""
 

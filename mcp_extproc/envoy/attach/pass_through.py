@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import MARKER_NAMESPACE, NAMESPACE, PASS_THROUGH_KEY, READ_KEY
+from mcp_extproc.contract import MARKER_NAMESPACE, MESSAGE_TIMEOUT, NAMESPACE, PASS_THROUGH_KEY, READ_KEY
 from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLogFilter, AndFilter, MetadataFilter
 from mcp_extproc.envoy._api.config_core_v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
 from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
@@ -33,7 +33,7 @@ from mcp_extproc.envoy.attach.target import Choice, Target
 from mcp_extproc.envoy.attach.warnings import unsafe_spellings
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, OWN, Layout
 from mcp_extproc.envoy.render.denials import denials
-from mcp_extproc.envoy.render.processors import MESSAGE_TIMEOUT, headers_first, retries
+from mcp_extproc.envoy.render.processors import headers_first, retries
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds, text_format
 from mcp_extproc.gateway.policy.inspect import READS
 

@@ -7,7 +7,7 @@ the examples of the TypeScript SDK.
 
 from __future__ import annotations
 
-from mcp_extproc.contract import DOUBTFUL_KEY, LOST_HEADER, RESPONSE_HEADERS
+from mcp_extproc.contract import DOUBTFUL_KEY, LOST_HEADER, MESSAGE_TIMEOUT, RESPONSE_HEADERS
 from mcp_extproc.envoy._api.config_core_v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
 from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher
 from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
@@ -26,9 +26,6 @@ from mcp_extproc.envoy.render import matching
 from mcp_extproc.envoy.render.arrangements import EXT_PROC
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.gateway.relay.lost_sessions import STATUSES
-
-_PATIENCE = 5.0
-"""Seconds for a worker to answer. After that the response goes on as it is."""
 
 
 def marking() -> HttpFilter:
@@ -57,7 +54,7 @@ def _processor() -> ExternalProcessor:
             request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
             response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
         ),
-        message_timeout=seconds(_PATIENCE),
+        message_timeout=seconds(MESSAGE_TIMEOUT),
         forward_rules=HeaderForwardingRules(
             allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in RESPONSE_HEADERS])
         ),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.contract import (
     MAX_MESSAGE_TIMEOUT,
+    MESSAGE_TIMEOUT,
     NAMESPACE,
     READS_ALL,
     READS_KEY,
@@ -64,9 +65,6 @@ from mcp_extproc.envoy.render.arrangements import EXT_PROC, REQUEST_ALONE
 from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of, skipped_if
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.mcp import transport
-
-MESSAGE_TIMEOUT = 5.0
-"""Seconds that a worker has for each message. Most take microseconds; fan-outs request more (``max_message_timeout``)."""
 
 _SEND, _SKIP = ProcessingModeHeaderSendMode.SEND, ProcessingModeHeaderSendMode.SKIP
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_extproc.contract import CONTENT_ENCODING, LOST_HEADER, NAMESPACE, REFUSED_KEY
+from mcp_extproc.contract import CONTENT_ENCODING, LOST_HEADER, MESSAGE_TIMEOUT, NAMESPACE, REFUSED_KEY
 from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.config_core_v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
 from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
@@ -35,9 +35,6 @@ from mcp_extproc.mcp import transport
 
 FILTER = "mcp_refused"
 
-_PATIENCE = 5.0
-"""Seconds for a worker to answer. After that the response goes on as it is."""
-
 
 def reading_errors(layout: Layout) -> HttpFilter:
     """Behind the filter that decides, so that it comes first on the way back. It opens no stream for other responses."""
@@ -65,7 +62,7 @@ def _processor(layout: Layout) -> ExternalProcessor:
             request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
             response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
         ),
-        message_timeout=seconds(_PATIENCE),
+        message_timeout=seconds(MESSAGE_TIMEOUT),
         forward_rules=HeaderForwardingRules(
             allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=CONTENT_ENCODING)])
         ),
