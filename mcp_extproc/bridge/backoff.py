@@ -24,7 +24,7 @@ class Backoff:
         """How the last one failed."""
 
     def failed(self, now: float, why: str) -> None:
-        """A start was in vain.
+        """A start failed.
 
         Args:
             now: seconds.

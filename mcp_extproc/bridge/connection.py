@@ -110,7 +110,7 @@ class Connection:
         self._before: asyncio.Task[None] | None = None
         """Sends the last message that is no request."""
         self._is_out_of_order = False
-        """Whether the server does not acknowledge in time, so that to wait for it is in vain."""
+        """Whether the server does not acknowledge in time, so that waiting for it is no use."""
         self._open_requests = asyncio.Semaphore(_MOST_OPEN)
         self._open_others = asyncio.Semaphore(_MOST_OPEN)
         self._asking: dict[Key, asyncio.Task[None]] = {}

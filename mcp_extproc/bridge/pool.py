@@ -406,7 +406,7 @@ class Pool:
         self._failed_last = not member.has_worked
 
     def _failed(self, why: str) -> None:
-        """A start was in vain."""
+        """A start failed."""
         self._backoff.failed(time.monotonic(), why)
         self._failed_last = True
 

@@ -35,7 +35,7 @@ class Bridged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     spares: int = 0
     """How many are started before anybody asks."""
     doubted_within: float | None = None
-    """As ``answer_within`` where the start before was in vain: then it is told why that was. Default: no other."""
+    """As ``answer_within`` where the start before failed, whose cause is known then. Default: no other."""
     longest_pause: float = 0.0
     """Most seconds until the next start after failed ones."""
 

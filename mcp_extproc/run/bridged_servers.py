@@ -15,7 +15,7 @@ _PATIENCE = 0.8
 """Part of the deadline of ``initialize`` after which the bridge says itself that a server is still starting."""
 
 _DOUBTED_SECONDS = 1.0
-"""How long a session waits for a program whose last start was in vain. Some take a minute to fail: ``npx`` offline."""
+"""How long a session waits for a program whose last start failed. Some take a minute to fail: ``npx`` offline."""
 
 _UNUSED_SECONDS = 600.0
 """After which a connection is closed that nobody uses."""

@@ -20,7 +20,7 @@ from tests.support.gateway import ACCEPT, Answer, TestClient, TestGateway
 from tests.support.scripted import Received, ScriptedServer, answer
 
 PATIENCE = 20.0
-"""Seconds until a test that waits in vain fails. Nothing is asserted on time."""
+"""Seconds until a test fails that waits for something. Nothing is asserted on time."""
 
 _T = TypeVar("_T")
 

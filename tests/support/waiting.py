@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar, cast, overload
 
 PATIENCE: Final = 30.0
-"""Seconds until a test that waits in vain fails. Long, because machines are busy; nothing is asserted on time."""
+"""Seconds until a test fails that waits for something. Long, because machines are busy; nothing is asserted on time."""
 
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
