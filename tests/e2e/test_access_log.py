@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -60,6 +61,16 @@ FAILED = {"content": [], "isError": True}
 SAYS_SO = {"content": [{"type": "text", "text": '"isError": true'}], "structuredContent": {"isError": True}}
 
 
+Behind = Callable[[], dict[str, Any]]
+
+
+@pytest.fixture(params=["by itself", "with its request"])
+def servers(request: pytest.FixtureRequest, alpha: ScriptedServer, beta: ScriptedServer) -> Behind:
+    """Those of a gateway, in both arrangements of the response: the second server has it come along with the request."""
+    more = {"beta": {"url": beta.url}} if request.param == "with its request" else {}
+    return lambda: {"alpha": {"url": alpha.url, "untrusted": True}, **more}
+
+
 @pytest.mark.parametrize("kind", ["json", "events"])
 @pytest.mark.parametrize(
     ("said", "told", "code"),
@@ -71,11 +82,10 @@ SAYS_SO = {"content": [{"type": "text", "text": '"isError": true'}], "structured
     ],
 )
 async def test_failures_in_answers_that_are_read(
-    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, kind: str, said: Any, told: str, code: int | None
+    start: StartGateway, alpha: ScriptedServer, servers: Behind, kind: str, said: Any, told: str, code: int | None
 ) -> None:
-    alpha.capabilities = {"tools": {}, "resources": {}}
     alpha.on["tools/call"] = fixed(**said) if kind == "json" else as_events(said)
-    async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
+    async with start(servers()) as gateway:
         session = await gateway.initialize()
         await gateway.call(session, "alpha__echo", id="a")
         entry = await gateway.logged(jsonrpc_request_id='"a"')
@@ -95,7 +105,7 @@ def as_events(said: Any) -> Handler:
 
 @pytest.mark.parametrize(("answered", "flags"), [(False, "DC"), (True, "-")], ids=["before", "after"])
 async def test_clients_that_leave_before_the_end_of_a_stream(
-    start: StartGateway, alpha: ScriptedServer, answered: bool, flags: str
+    start: StartGateway, alpha: ScriptedServer, servers: Behind, answered: bool, flags: str
 ) -> None:
     """SDKs close the connection as soon as they have their answer: that is no failure."""
     left = asyncio.Event()
@@ -110,7 +120,7 @@ async def test_clients_that_leave_before_the_end_of_a_stream(
         return response
 
     alpha.on["tools/call"] = streaming
-    async with start({"alpha": alpha.url}) as gateway:
+    async with start(servers()) as gateway:
         session = await gateway.initialize()
         body = {"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": {"name": "alpha__echo"}}
         fields = {"accept": ACCEPT, "content-type": "application/json", "mcp-session-id": session}

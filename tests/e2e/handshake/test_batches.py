@@ -236,8 +236,9 @@ async def test_a_call_that_streams_inside_a_batch(start: StartGateway, alpha: Sc
         assert responses[0]["result"] == {"content": [{"type": "text", "text": "-32601"}]}
 
 
+@pytest.mark.parametrize("in_events", [False, True], ids=["by itself", "with its request"])
 async def test_what_a_server_tells_during_a_batched_call_reaches_the_client(
-    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer
+    start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, in_events: bool
 ) -> None:
     """Progress and log messages, before the responses: in an event stream, as an array of responses has no place for them."""
 
@@ -252,6 +253,7 @@ async def test_what_a_server_tells_during_a_batched_call_reaches_the_client(
         return web.Response(headers={"content-type": "text/event-stream"}, text=text)
 
     alpha.on["tools/call"] = tells
+    beta.begins_in_events = in_events
     async with start({"alpha": alpha.url, "beta": beta.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
         answered = await _send(gateway, session, _call(1, _meta={"progressToken": "t"}), _call(2, "beta__echo"))
