@@ -61,7 +61,17 @@ async def says_nothing_of_meaning(requests: Any, context: Any) -> AsyncIterator[
         yield pb.ProcessingResponse()
 
 
-ENDS = [ends_in_good_terms, breaks_off, says_nothing, says_nothing_of_meaning]
+async def tells_the_id_and_breaks_off(requests: Any, context: Any) -> AsyncIterator[pb.ProcessingResponse]:
+    """In the only message that may come before the answer."""
+    await anext(aiter(requests))
+    answer = pb.ProcessingResponse()
+    answer.override_message_timeout.FromSeconds(10)
+    answer.dynamic_metadata.update({NAMESPACE: {"id_json": "7", "method": "tools/call"}})
+    yield answer
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "the worker ends")
+
+
+ENDS = [ends_in_good_terms, breaks_off, says_nothing, says_nothing_of_meaning, tells_the_id_and_breaks_off]
 
 
 def forwarding(reads: str, reading: Process) -> Process:
@@ -155,6 +165,8 @@ async def test_while_a_request_is_decided(
             assert answer.status == (504 if deciding is says_nothing else 503)
             assert answer.headers["content-type"] == "application/json"
             assert answer.error["code"] == -32603
+            # Envoy has not read it, and takes it only with an answer.
+            assert "id" not in answer.json
         assert not alpha.received
 
 
