@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing
 from typing import Final
 
-from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, REPAIR_ROUTE
+from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, LOST_HEADER, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.detail import Detail
@@ -221,11 +221,11 @@ class Exchange:
             self._response.closed()
 
     def _on_repaired(self, message: pb.ProcessingRequest) -> list[bytes]:
-        """Where the server was initialized again and still refuses, it meant the request and not the session."""
+        """Where the server was initialized again and still says that the session is lost, another one is of no use."""
         assert self._repairing is not None
         assert self._head is not None
         lost = self._head.headers.get("mcp-session-id")
-        if messages.response_header(message, ":status") in ("400", "404") and lost is not None:
+        if messages.response_header(message, LOST_HEADER) and lost is not None:
             useless = self._processor.gateway.memory.forget(self._repairing.server, lost)
             if useless is not None:
                 self._processor.upstreams.discard(self._repairing.server, useless, context_of(self._head))

@@ -226,3 +226,19 @@ async def test_a_server_that_keeps_saying_so_is_not_quoted(
         assert told["code"] == -32603
         assert f"answered HTTP {status}" in told["message"]
         assert len(alpha.calls("tools/call")) == 2
+
+
+async def test_a_session_that_was_opened_again_survives_an_error(start: StartGateway, alpha: ScriptedServer) -> None:
+    """The request was bad, not the session."""
+
+    async def called(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        known = request.headers["mcp-session-id"] in alpha.sessions
+        return await (refusing(400, ERROR) if known else saying(*LOST[0]))(request, message)
+
+    alpha.on["tools/call"] = called
+    async with start({"alpha": alpha.url}) as gateway:
+        session = await gateway.initialize()
+        alpha.sessions.clear()
+        for _ in range(2):
+            assert (await gateway.call(session, "alpha__echo")).error == ERROR
+        assert len(alpha.calls("initialize")) == 2

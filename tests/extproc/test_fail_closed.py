@@ -170,7 +170,7 @@ class TestBugs:
         assert kind(await exchange.receive()) == "request_headers"
         with monkeypatch.context() as patch:
             patch.setattr(rig.gateway.memory, "forget", broken)
-            await exchange.send(response_head("404"))
+            await exchange.send(response_head("404", lost=True))
             assert (await ended(exchange)).name != "OK"
         await rig.serves()
 

@@ -292,12 +292,12 @@ class TestRepair:
         assert facts(answer) == {"server": "github", "repair": "session"}
 
     @pytest.mark.parametrize("raw", [True, False])
-    @pytest.mark.parametrize(("status", "useless"), [("200", False), ("500", False), ("400", True), ("404", True)])
+    @pytest.mark.parametrize(("status", "useless"), [("200", False), ("404", False), ("400", True), ("404", True)])
     async def test_whose_server_refuses_again_gives_the_new_session_up(
         self, rig: Rig[FakeUpstreams], status: str, useless: bool, raw: bool
     ) -> None:
         exchange, _, session = await self.repaired(rig)
-        await exchange.send(response_head(status, raw=raw))
+        await exchange.send(response_head(status, raw=raw, lost=useless))
         assert await exchange.receive() == pb.ProcessingResponse(response_headers=pb.HeadersResponse())
         assert rig.upstreams.discarded == ([("github", session)] if useless else [])
         assert (rig.gateway.memory.forget("github", "gh-1") is None) == useless

@@ -15,7 +15,7 @@ from google.protobuf.struct_pb2 import Struct
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mcp_extproc.address import Address
-from mcp_extproc.contract import NAMESPACE, RESPONSE_NAMESPACE
+from mcp_extproc.contract import LOST_HEADER, NAMESPACE, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 
 DEADLINE = 20.0
@@ -229,10 +229,11 @@ def body_message(body: bytes, *, end_of_stream: bool = True) -> pb.ProcessingReq
     return pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=end_of_stream))
 
 
-def response_head(status: str = "200", *, raw: bool = True) -> pb.ProcessingRequest:
-    """The head of a server's response."""
+def response_head(status: str = "200", *, raw: bool = True, lost: bool = False) -> pb.ProcessingRequest:
+    """The head of a server's response, which may be marked as that of a lost session."""
+    fields = [(":status", status), *([(LOST_HEADER, "1")] if lost else [])]
     return pb.ProcessingRequest(
-        response_headers=pb.HttpHeaders(headers=header_map([(":status", status)], raw=raw), end_of_stream=False)
+        response_headers=pb.HttpHeaders(headers=header_map(fields, raw=raw), end_of_stream=False)
     )
 
 
