@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -61,7 +61,7 @@ class Producer:
         self.stopped = 0
         self.closed = 0
 
-    def exchange(self) -> Echo:
+    def exchange(self, metadata: Mapping[str, str]) -> Echo:
         return Echo(self)
 
     async def waits(self) -> int:
