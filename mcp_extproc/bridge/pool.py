@@ -199,7 +199,7 @@ class Session:
         cancelled = cancelled_id(message)
         call = None if cancelled is None else self.conversation.running(cancelled)
         if call is not None:
-            asyncio.get_running_loop().call_later(_CANCELLED_SECONDS, self._end_cancelled, call)
+            asyncio.get_running_loop().call_later(_CANCELLED_SECONDS, self.forget, call)
 
     def fail(self, call: Call, why: str) -> None:
         """Answer a call with an error, unless it has an answer. One that comes later is nobody's."""
@@ -207,7 +207,8 @@ class Session:
             self.member.sharing.forget(self.conversation, call.id)
             self.conversation.fail(call, why)
 
-    def _end_cancelled(self, call: Call) -> None:
+    def forget(self, call: Call) -> None:
+        """End a call without an answer, unless it has one. One that comes later is nobody's."""
         if self.conversation.running(call.id) is call:
             self.member.sharing.forget(self.conversation, call.id)
             self.conversation.forget(call)

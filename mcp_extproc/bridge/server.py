@@ -18,7 +18,7 @@ from mcp_extproc.bridge import places
 from mcp_extproc.bridge.child import Child, Reports
 from mcp_extproc.bridge.connection import Connection
 from mcp_extproc.bridge.conversation import Stream
-from mcp_extproc.bridge.peer import NO_ROOM, NotRead, Start
+from mcp_extproc.bridge.peer import NO_ROOM, HasEnded, NotRead, Start
 from mcp_extproc.bridge.pool import Pool, Session, Unavailable
 from mcp_extproc.bridge.spec import SseServer, StdioServer, Told
 from mcp_extproc.contract import BRIDGE_HEADER, HAS_FAILED
@@ -127,8 +127,11 @@ class BridgeServer:
         call = session.conversation.call(message, stream)
         try:
             _send(_name(request), session, message, context)
-        except McpError as error:
+        except Unavailable as error:
             session.fail(call, error.message)
+        except McpError:
+            session.forget(call)
+            raise
         return session, stream
 
     def _holder(self, request: web.Request) -> str:
@@ -200,7 +203,7 @@ class BridgeServer:
         for pool in self._named(request):
             if (session := pool.session(id)) is not None:
                 return session
-        raise _not_found("The session has ended.", about)
+        raise _session_ended(about)
 
 
 async def _alive(_: web.Request) -> web.Response:
@@ -210,6 +213,10 @@ async def _alive(_: web.Request) -> web.Response:
 
 def _not_found(why: str, id: bytes | None) -> McpError:
     return McpError(INVALID_REQUEST, why, reason="session_not_found", status=404, id=id)
+
+
+def _session_ended(id: bytes | None) -> McpError:
+    return _not_found("The session has ended.", id)
 
 
 async def _initialize(pool: Pool, message: Request, context: Headers) -> web.Response:
@@ -231,7 +238,11 @@ def _send(server: str, session: Session, message: Message, context: Headers) -> 
     try:
         session.send(message, context)
     except NotRead as error:
-        raise Unavailable(server, str(error), message.id if isinstance(message, Request) else None) from None
+        id = message.id if isinstance(message, Request) else None
+        if isinstance(error, HasEnded):
+            # It has heard nothing of the message, which may be sent once more.
+            raise _session_ended(id) from None
+        raise Unavailable(server, str(error), id) from None
 
 
 async def _respond(request: web.Request, stream: Stream) -> web.StreamResponse:

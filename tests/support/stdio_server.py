@@ -124,6 +124,11 @@ def tool_silence(**_: Any) -> Any:
     signal.pause()
 
 
+def tool_shut(**_: Any) -> Any:
+    os.close(sys.stdin.fileno())
+    signal.pause()
+
+
 def tool_start(daemon: bool, hidden: bool = False, **_: Any) -> Any:
     """A grandchild; as a daemon in a session of its own, and orphaned. A hidden one has no environment."""
     environment: dict[str, str] | None = {} if hidden else None

@@ -470,6 +470,20 @@ async def test_a_server_that_writes_no_more(stage: Stage, monkeypatch: pytest.Mo
     assert answer["error"]["message"] == "The server s has closed its standard output."
 
 
+async def test_a_server_that_takes_nothing_more(stage: Stage) -> None:
+    """It has not heard of the next call: as its session has ended, the call may be sent once more in another one."""
+    client = await stage.session()
+    running = asyncio.create_task(client.raw_call("shut", id="first"))
+
+    async def told() -> int:
+        return await client.tell({"method": "notifications/initialized"})
+
+    await eventually(told, "it takes nothing more", until=(404).__eq__)
+    assert (await client.ask("ping", id="next"))["error"]["message"] == "The session has ended."
+    assert not running.done()
+    running.cancel()
+
+
 async def test_a_server_that_cannot_be_read(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     client = await stage.session()
 
