@@ -390,12 +390,14 @@ def _sections(document: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-@pytest.mark.parametrize("document", ["resilience.md", "docker.md"])
+@pytest.mark.parametrize("document", ["resilience.md", "docker.md", "stdio.md"])
 def test_every_claim_is_in_the_evidence(document: str) -> None:
     """What happens then, and the options: the rows of these tables are claims."""
     claims = 0
     for heading, text in _sections(document).items():
-        if re.search(r"^\| (what \| then|key \| Envoy's option)", text, re.MULTILINE):
+        if re.search(
+            r"^\| (what \| then|key \| Envoy's option|\| what happens|killed with SIGKILL)", text, re.MULTILINE
+        ):
             [claimed] = tables(document, heading)[:1]
             evidence = tables("evidence.md", f"{document.partition('.')[0].capitalize()}: {heading}")[0]
             assert [row[0] for row in evidence][: len(claimed)] == [row[0] for row in claimed], heading
