@@ -164,7 +164,7 @@ async def test_all_replicas_are_dead(start: StartGateway, tmp_path: Path) -> Non
         )
         answer = await gateway.call(session, "sdk__add", {"a": 1, "b": 2}, id=7)
         assert (answer.status, answer.error["code"], answer.json["id"]) == (200, -32603, 7)
-        assert "'sdk' is down" in answer.error["message"]
+        assert "'sdk' is unreachable" in answer.error["message"]
 
 
 async def test_a_session_without_an_address_in_it(start: StartGateway, tmp_path: Path) -> None:
