@@ -96,6 +96,13 @@ RESPONSE_NAMESPACE: Final = "mcp_response"
 """Dynamic metadata of a request whose response has to be read: what the worker that reads it has to know. Internal: not for
 policies."""
 
+ONWARD_NAMESPACE: Final = "mcp_onward"
+"""Dynamic metadata of a request that was decided before policies judged it: what only its server may see (path, session,
+credentials). Envoy puts it into the request behind them. Internal, and secret: forwarded to nobody."""
+
+ONWARD_PATH: Final = "path"
+"""In :data:`ONWARD_NAMESPACE`: path and query. The other keys are names of headers."""
+
 READS_KEY: Final = "reads"
 """In :data:`RESPONSE_NAMESPACE`: which responses are read, and on which stream."""
 
@@ -115,6 +122,10 @@ RESPONSE_HEADERS: Final = (":status", "content-type", CONTENT_ENCODING)
 
 RESPONSE_KEY: Final = "x-mcp-response"
 """gRPC metadata of an exchange that is the response to a forwarded request: Envoy's filter sends it."""
+
+EARLY_KEY: Final = "x-mcp-early"
+"""gRPC metadata of an exchange in front of policies that read no body: Envoy's filter sends it. The worker decides the request
+where that has no effect yet, and otherwise finds out what it is. (A route's name costs more: it needs CEL.)"""
 
 READ_KEY: Final = "pass_through"
 """In :data:`MARKER_NAMESPACE`: the request is an MCP message on a pass-through route, or was refused there."""

@@ -160,7 +160,7 @@ MESSAGES: dict[str, list[str]] = {
         "Forwarding",
         "KeySource",
     ],
-    "envoy.extensions.filters.http.buffer.v3": ["Buffer"],
+    "envoy.extensions.filters.http.buffer.v3": ["Buffer", "BufferPerRoute"],
     "envoy.extensions.filters.http.cors.v3": ["Cors", "CorsPolicy"],
     "envoy.extensions.filters.http.custom_response.v3": ["CustomResponse"],
     "envoy.extensions.filters.http.ext_proc.v3": [

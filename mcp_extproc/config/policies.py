@@ -124,7 +124,8 @@ class EnvoyConfig(Model):
 
     policies: Literal["all", "calls"] = "all"
     """Which requests `http_filters` apply to. `all`: every request, as the client sent it, before it is processed; each
-    request then makes two round trips to a worker. `calls`: only requests to one server, as that server will receive them;
+    request then makes two round trips to a worker, a call that is judged without its body
+    [only one](policies.md#calls-in-one-pass). `calls`: only requests to one server, as that server will receive them;
     `initialize`, lists, notifications and streams are answered before the filters."""
 
     principal: Principal | None = None

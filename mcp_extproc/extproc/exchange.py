@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing
 from typing import Final
 
-from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, LOST_HEADER, REPAIR_ROUTE
+from mcp_extproc.contract import ACT_ROUTE, EARLY_KEY, JUDGE_ROUTE, LOST_HEADER, REPAIR_ROUTE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.detail import Detail
@@ -45,7 +45,8 @@ class Processor(Shared):
 
     def exchange(self, metadata: Mapping[str, str] = _UNTOLD) -> Exchange:
         """The state of a new stream, with the metadata of its gRPC call."""
-        return Exchange(self, self.details.of(metadata))
+        visit = Visit.EARLY if EARLY_KEY in metadata else Visit.ONLY
+        return Exchange(self, self.details.of(metadata), visit)
 
 
 class Exchange:
@@ -54,15 +55,18 @@ class Exchange:
     Args:
         processor: shared by all exchanges of a worker.
         detail: how much is written into the metadata.
+        visit: which one this is, where Envoy does not say it by a route's name.
     """
 
-    def __init__(self, processor: Shared, detail: Detail) -> None:
+    def __init__(self, processor: Shared, detail: Detail, visit: Visit = Visit.ONLY) -> None:
         self._processor = processor
         self._detail = detail
         self._head: RequestHead | None = None
         self._principal = ANONYMOUS
-        self._visit = Visit.ONLY
+        self._told_visit = self._visit = visit
         self._body: bytes | None = None
+        self._has_body = True
+        """Whether Envoy sends one, which a decision by the head alone does not wait for."""
         self._repairing: Forward | None = None
         self._brings_response = False
         """Whether the response comes along on this stream."""
@@ -100,8 +104,9 @@ class Exchange:
             and not self._decided
             and (known := self._processor.known_heads.get(raw)) is not None
             and known.head.principal is self._principal
+            and known.told_visit is self._told_visit
         ):
-            self._head, self._visit, self._brings_response, answers = known
+            self._head, _, self._visit, self._brings_response, answers = known
             return answers
         if self._response is not None and messages.is_of_response(raw):
             return self._response.receive(raw)
@@ -165,19 +170,23 @@ class Exchange:
     def _on_request_headers(self, raw: bytes, message: pb.ProcessingRequest) -> Answers:
         headers = message.request_headers
         route = messages.route_name(message)
-        self._visit = _visit_of(route)
-        self._head = head = messages.read_head(headers, self._principal, is_judged=self._visit is Visit.SECOND)
+        self._visit = _visit_of(route, self._told_visit)
+        is_judged, awaits_policies = self._visit is Visit.SECOND, self._visit is Visit.EARLY
+        self._head = head = messages.read_head(
+            headers, self._principal, is_judged=is_judged, awaits_policies=awaits_policies
+        )
         gateway = self._processor.gateway
         if route.startswith(REPAIR_ROUTE):
             return self._carry_out(gateway.repair(route.removeprefix(REPAIR_ROUTE), head))
         self._brings_response = messages.brings_response(message)
+        self._has_body = not headers.end_of_stream
         now = self._processor.clock()
-        first = self._visit is Visit.FIRST
+        first = self._visit in (Visit.FIRST, Visit.EARLY)
         decision = gateway.preview_head(head, now) if first else gateway.admit(head, now)
         if isinstance(decision, NeedBody):
             if not headers.end_of_stream:
-                answers = [messages.ASK_FOR_BODY] if first else []
-                known = KnownHead(head, self._visit, self._brings_response, answers)
+                answers = [messages.ASK_FOR_BODY] if self._visit is Visit.FIRST else []
+                known = KnownHead(head, self._told_visit, self._visit, self._brings_response, answers)
                 remember(self._processor.known_heads, raw, known)
                 return answers
             decision = self._decision(head, b"")
@@ -199,7 +208,8 @@ class Exchange:
 
     async def _in_slices(self, head: RequestHead, body: bytes) -> AsyncGenerator[bytes, None]:
         gateway = self._processor.gateway
-        deciding = gateway.previewing if self._visit is Visit.FIRST else gateway.deciding
+        ways = {Visit.FIRST: gateway.previewing, Visit.EARLY: gateway.foreseeing}
+        deciding = ways.get(self._visit, gateway.deciding)
         answers = self._carry_out(await in_slices(deciding(head, body, self._processor.clock())))
         if isinstance(answers, list):
             for answer in answers:
@@ -211,9 +221,13 @@ class Exchange:
 
     def _decision(self, head: RequestHead, body: bytes) -> Decision:
         gateway, now = self._processor.gateway, self._processor.clock()
-        if self._visit is Visit.FIRST:
-            return gateway.preview(head, body, now)
-        return gateway.decide(head, body, now)
+        match self._visit:
+            case Visit.FIRST:
+                return gateway.preview(head, body, now)
+            case Visit.EARLY:
+                return gateway.foresee(head, body, now)
+            case _:
+                return gateway.decide(head, body, now)
 
     def closed(self) -> None:
         """The stream is over, ended by either side. To be called once."""
@@ -293,7 +307,7 @@ class Exchange:
 
     def _written(self, decision: Forward | Reply | Preview) -> bytes:
         if isinstance(decision, Preview):
-            return messages.preview(decision, self._detail, has_body=self._body is not None)
+            return self._shown(decision)
         if isinstance(decision, Reply):
             return messages.reply(decision, self._detail)
         if self._body is None:
@@ -304,8 +318,18 @@ class Exchange:
             until = self._processor.clock() + self._processor.gateway.config.servers[decision.server].timeout
             self._processor.gateway.memory.started(*decision.progress, until)
         response = self._awaiting(decision)
-        mark = messages.FORWARDED if self._visit is Visit.SECOND else b""
+        mark = _MARKS.get(self._visit, b"")
         return messages.forward(decision, response, self._detail, mark=mark)
+
+    def _shown(self, decision: Preview) -> bytes:
+        if self._visit is Visit.FIRST:
+            return messages.preview(decision, self._detail, has_body=self._body is not None)
+        # The response is the second visit's to read.
+        self._is_over = self._brings_response
+        if not self._has_body:
+            return messages.preview(decision, self._detail, has_body=False)
+        # Of a DELETE it is not waited for, and nobody reads it.
+        return messages.preview_with(self._body or b"", decision, self._detail)
 
     def _awaiting(self, decision: Forward) -> bytes:
         """The metadata about the response. It is read on this stream where it comes along."""
@@ -339,11 +363,13 @@ class Exchange:
             log.event(_LOG, logging.WARNING, note.event, note.fields)
 
 
+_MARKS = {Visit.SECOND: messages.FORWARDED, Visit.EARLY: messages.EARLY}
+
 _LOGGED = ("error_reason", "error_code", "method", "params", "session", "session_error")
 """What the log has of a request that was refused."""
 
 
-def _visit_of(route: str) -> Visit:
+def _visit_of(route: str, told: Visit) -> Visit:
     if route.startswith(JUDGE_ROUTE):
         return Visit.FIRST
-    return Visit.SECOND if route.startswith(ACT_ROUTE) else Visit.ONLY
+    return Visit.SECOND if route.startswith(ACT_ROUTE) else told

@@ -17,6 +17,7 @@ from mcp_extproc.contract import (
     MARKER_NAMESPACE,
     MAX_MESSAGE_TIMEOUT,
     NAMESPACE,
+    ONWARD_NAMESPACE,
     READ_KEY,
     READS_ALL,
     READS_EVENTS,
@@ -175,13 +176,20 @@ _ENDS_OF_BODY: Final = (b"", number_field(2, 1), number_field(2, 0))
 """``end_of_stream``, false or true."""
 
 
-def read_head(headers: pb.HttpHeaders, principal: Principal = ANONYMOUS, *, is_judged: bool = False) -> RequestHead:
+def read_head(
+    headers: pb.HttpHeaders,
+    principal: Principal = ANONYMOUS,
+    *,
+    is_judged: bool = False,
+    awaits_policies: bool = False,
+) -> RequestHead:
     """The request headers of a message.
 
     Args:
         headers: of the message.
         principal: who sent it.
         is_judged: see :attr:`RequestHead.is_judged`.
+        awaits_policies: see :attr:`RequestHead.awaits_policies`.
     """
     fields: dict[str, str] = {}
     repeated: dict[str, tuple[str, ...]] = {}
@@ -198,7 +206,7 @@ def read_head(headers: pb.HttpHeaders, principal: Principal = ANONYMOUS, *, is_j
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
     for name in [name for name in fields if name.startswith(":")]:
         del fields[name]
-    return RequestHead(method, path, fields, principal, repeated, is_judged=is_judged)
+    return RequestHead(method, path, fields, principal, repeated, is_judged=is_judged, awaits_policies=awaits_policies)
 
 
 def response_header(message: pb.ProcessingRequest, name: str) -> str:
@@ -295,8 +303,15 @@ def more_time(seconds: float) -> bytes:
 
 def preview(decision: Preview, detail: Detail, *, has_body: bool) -> bytes:
     """Let the request go on to the policies, in answer to its body, or to its headers where it has none."""
-    common = field(2, _mutation(decision.set_headers, decision.remove_headers)) + number_field(5, 1)
+    common = field(2, _mutation(decision.set_headers, decision.remove_headers)) + _CLEAR_ROUTE_CACHE
     return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, detail, _SHOWN)
+
+
+def preview_with(body: bytes, decision: Preview, detail: Detail) -> bytes:
+    """The same in answer to the headers of a request whose body was sent in the meantime: it gets the same again."""
+    mutation = field(2, _mutation(decision.set_headers, decision.remove_headers))
+    common = _REPLACE + mutation + field(3, field(1, body)) + _CLEAR_ROUTE_CACHE
+    return field(1, field(1, common)) + _metadata(decision.facts, detail, _SHOWN)
 
 
 def forward(decision: Forward, response: bytes, detail: Detail = FULL, *, mark: bytes = b"") -> bytes:
@@ -308,14 +323,14 @@ def forward(decision: Forward, response: bytes, detail: Detail = FULL, *, mark: 
         detail: how much is written into the metadata.
         mark: one more entry of the metadata.
     """
-    mutation, entries = _known_parts.get((decision.plan, detail)) or _new_parts(decision.plan, detail)
+    mutation, entries, onward = _known_parts.get((decision.plan, detail)) or _new_parts(decision.plan, detail)
     if decision.own_headers:
         mutation += _set_headers(decision.own_headers)
     if decision.id is not None:
         entries += _id_entries(decision.id, detail)
     # The route is selected again, by the metadata.
     common = _REPLACE + field(2, mutation) + _CLEAR_ROUTE_CACHE
-    metadata = _under_namespaces(entries + mark, detail, response)
+    metadata = _under_namespaces(entries + mark, detail, response + onward)
     # Bodies are large, so they are copied only once.
     body = decision.body
     heads = [head(1, len(body))]
@@ -350,16 +365,18 @@ def forward_headers(decision: Forward) -> bytes:
     return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
 
 
-_known_parts: Bounded[tuple[ForwardPlan, Detail], tuple[bytes, bytes]] = Bounded(8192, 32 * MIB)
+_known_parts: Bounded[tuple[ForwardPlan, Detail], tuple[bytes, bytes, bytes]] = Bounded(8192, 32 * MIB)
 _known_awaited: Bounded[ForwardPlan, bytes] = Bounded(8192, 32 * MIB)
 """What the responses to all requests of a plan have in common."""
 
 
-def _new_parts(plan: ForwardPlan, detail: Detail) -> tuple[bytes, bytes]:
-    """The header mutation and the entries of the metadata that all requests of a plan share."""
-    parts = mutation, entries = _mutation(plan.headers, plan.remove_headers), detail.entries(plan.facts.metadata())
+def _new_parts(plan: ForwardPlan, detail: Detail) -> tuple[bytes, bytes, bytes]:
+    """What all requests of a plan share: header mutation, entries of the metadata, and what goes on behind policies."""
+    mutation, entries = _mutation(plan.headers, plan.remove_headers), detail.entries(plan.facts.metadata())
+    onward = field(1, _ONWARD_KEY + field(2, field(5, struct_of(dict(plan.onward))))) if plan.onward else b""
+    parts = mutation, entries, onward
     # Twice: the plan holds about as much, and is kept with them.
-    _known_parts.keep((plan, detail), parts, 1024 + 2 * (len(mutation) + len(entries)))
+    _known_parts.keep((plan, detail), parts, 1024 + 2 * sum(map(len, parts)))
     return parts
 
 
@@ -508,12 +525,15 @@ def _under_namespaces(entries: bytes, detail: Detail = FULL, internal: bytes = b
 
 _NAMESPACE_KEY = field(1, NAMESPACE.encode())
 _RESPONSE_NAMESPACE_KEY = field(1, RESPONSE_NAMESPACE.encode())
+_ONWARD_KEY = field(1, ONWARD_NAMESPACE.encode())
 _READS_ALL: Final = struct_of({READS_KEY: READS_ALL})
 _READS_EVENTS: Final = struct_of({READS_KEY: READS_EVENTS})
 READS_ON_THIS_STREAM: Final = field(1, _RESPONSE_NAMESPACE_KEY + field(2, field(5, struct_of({READS_KEY: READS_HERE}))))
 """The metadata about a response that comes along on the request's stream."""
 _SHOWN: Final = struct_of({"shown": True})
 _ANSWERED: Final = struct_of({"answered": True})
+EARLY: Final = struct_of({"early": True})
+"""The mark of a request that the worker has decided, and that policies have yet to judge."""
 FORWARDED: Final = struct_of({"forwarded": True})
 """The mark of a request that policies have judged, and that the worker has decided: its route goes by it."""
 

@@ -36,6 +36,7 @@ class Visit(enum.Enum):
 
     ONLY = "no policies judge requests in between: decide"
     FIRST = "policies come next: find out what the request is"
+    EARLY = "policies that read no body come next: decide what has no effect yet, find out what the rest is"
     SECOND = "policies let it pass: decide"
 
 
@@ -43,6 +44,8 @@ class KnownHead(NamedTuple):
     """What was made of a request's head."""
 
     head: RequestHead
+    told_visit: Visit
+    """What the stream itself said of it."""
     visit: Visit
     brings_response: bool
     """Whether the response comes along on the stream."""

@@ -64,6 +64,8 @@ class ForwardPlan(msgspec.Struct, frozen=True, eq=False):
     remove_headers: tuple[str, ...]
     facts: RequestFacts
     """All but the id: what differs between two requests of a kind has no place here."""
+    onward: Headers = ()
+    """Set behind policies that judge the request once it is decided. These hold the credentials then."""
 
     def __repr__(self) -> str:
         return f"ForwardPlan({self.server!r})"

@@ -315,6 +315,27 @@ class Gateway:
                 return preview.show(head, facts)
             return _refused(error, facts, _id_of(message))
 
+    def foresee(self, head: RequestHead, body: bytes, now: float) -> Decision:
+        """Decide about a POST before policies that read no body have judged it, where it is an ordinary call.
+
+        Returns:
+            A :class:`Forward` without effects, whose server's own is put into it behind the policies; otherwise as
+            :meth:`preview`.
+        """
+        return self._refusal(head, body) or self._read(head, body, now, self._foresee)
+
+    def foreseeing(self, head: RequestHead, body: bytes, now: float) -> Slices[Decision]:
+        """The same in slices."""
+        return self._reading(head, body, now, self._foresee)
+
+    def _foresee(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
+        method = methods.REQUESTS.get(message.method) if isinstance(message, Request) else None
+        if method is not None and method.is_for_one_server:
+            decision = self._decide(served, head, message, now)
+            if isinstance(decision, Forward) and calls.is_ordinary(head, decision):
+                return decision
+        return self._preview(served, head, message, now)
+
     # -- Responses ----------------------------------------------------------------------------------------------------
 
     def awaited(self, told: Mapping[str, str]) -> Awaited:
@@ -359,6 +380,8 @@ def _id_of(message: Message) -> bytes | None:
 
 def _described(message: Message, head: RequestHead) -> RequestFacts:
     known = of_caller(head.principal)
+    if head.awaits_policies:
+        return preview.native_facts(message, known)
     if isinstance(message, Response):
         return known.but(id=message.id)
     # A longer name than any that is served is cut here: metadata and logs are no place for megabytes.

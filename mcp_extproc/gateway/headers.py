@@ -27,9 +27,29 @@ PASSED: Final = frozenset({
 UNSEEN: Final = ("date", "server", "x-envoy-upstream-service-time")
 """They change from request to request, or belong to responses: Envoy shows workers none of them, and no server gets them."""
 
+FAMILIES: Final = ("accept-", "ba", "content-", "tr", "us", "x-forw", "x-mcp-s", "x-req")
+"""How the names in :data:`PASSED` begin. Behind policies Envoy lets pass what begins so: that is one expression, where whole
+names take ten. (Hop-by-hop headers are gone by then, and `host` is a pseudo-header.)"""
+
+STRIPPED: Final = (
+    "true-client-ip", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-requested-with",
+)  # fmt: skip
+"""Names that begin so, are common, and do not pass: Envoy removes them one by one."""
+
 CAPABILITIES: Final = "x-mcp-client-capabilities"
 """What was declared to the server at ``initialize``, for the repair listener, which may have to declare it again. The server
 sees it too, and knows it already."""
+
+
+_KNOWN: Final = PASSED.union(STRIPPED, ("accept",))
+
+
+def passes_envoy(name: str) -> bool:
+    """Whether a client's header that should not get further might do so, where Envoy alone removes headers behind policies.
+    The gateway's own are removed in front of them, or overwritten."""
+    if name in _KNOWN or name.startswith("x-mcp-"):
+        return False
+    return name.startswith(FAMILIES) or any(family.startswith(name) for family in FAMILIES)
 
 
 _removed: Bounded[tuple[tuple[str, ...], tuple[str, ...]], tuple[str, ...]] = Bounded(4096, 8 * MIB)

@@ -29,9 +29,9 @@ class CallPlan(msgspec.Struct, frozen=True, eq=False):
     """Whether the server is asked for a response that is not compressed."""
 
 
-Kind = tuple[str, str, str | None, tuple[str, ...], str | None]
+Kind = tuple[str, str, str | None, tuple[str, ...], str | None, bool]
 """Requests of a kind are forwarded alike. Key of the caller, method, the client's name for what is called, the names of the
-client's headers, and its version header."""
+client's headers, its version header, and whether policies come later."""
 
 _MAX_PLANS = 8192
 _MAX_BYTES = 32 * MIB
@@ -48,7 +48,7 @@ class Plans(Bounded[Kind, CallPlan]):
 
     def remember(self, kind: Kind, plan: CallPlan) -> None:
         """Keep a plan, unless its key is larger than any honest client's."""
-        _, _, name, headers, _ = kind
+        _, _, name, headers, _, _ = kind
         chars = len(name or "") + sum(map(len, headers))
         if chars <= _MAX_KIND_CHARS:
             # The name is in headers and facts, too.

@@ -20,6 +20,7 @@ from mcp_extproc.envoy.attach.parts import pieces
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
+from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.authorization_server import AuthorizationServer, new_key, public_jwk
 from tests.support.processes import free_port, http_server
@@ -289,10 +290,8 @@ def test_a_listener_of_others_has_authenticated_the_caller(tmp_path: Path) -> No
     """Then ours are told what its filters verified, and there is no filter more."""
     verified = "envoy.filters.http.jwt_authn"
     sections = {"servers": SERVERS, "authentication": {"existing": {"subject": [verified, "payload", "sub"]}}}
-    found = pieces(GatewayConfig.model_validate(sections), Layout.in_directory(tmp_path), judges_first=True)
-    without = pieces(
-        GatewayConfig.model_validate({"servers": SERVERS}), Layout.in_directory(tmp_path), judges_first=True
-    )
+    found = pieces(GatewayConfig.model_validate(sections), Layout.in_directory(tmp_path), Judging.FIRST)
+    without = pieces(GatewayConfig.model_validate({"servers": SERVERS}), Layout.in_directory(tmp_path), Judging.FIRST)
     ours = [[*one.first_filters, *one.filters, *one.last_filters] for one in (found, without)]
     assert [item["name"] for item in ours[0]] == [item["name"] for item in ours[1]]
     processors = [

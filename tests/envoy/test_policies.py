@@ -23,12 +23,14 @@ RBAC = {
     },
 }
 UNKNOWN = {"name": "acme", "typed_config": {"@type": "type.googleapis.com/acme.Filter", "some_key": [1, 2.5, None, ""]}}
+LUA = {"name": "lua", "typed_config": {"@type": f"{TYPE}.lua.v3.Lua"}}
 FAULT = {"name": "envoy.filters.http.fault", "typed_config": {"@type": f"{TYPE}.fault.v3.HTTPFault"}}
 CLUSTER = {"name": "authz", "type": "STATIC", "connect_timeout": "1s", "load_assignment": {"cluster_name": "authz"}}
 BROWSERS = ["envoy.filters.http.cors", "mcp_origin"]
 OURS = ["envoy.filters.http.custom_response", "envoy.filters.http.buffer"]
 EXT_PROC, ROUTER = "envoy.filters.http.ext_proc", "envoy.filters.http.router"
 DECIDING = [EXT_PROC, "mcp_responses", "mcp_refused", "mcp_length"]
+EARLY, ONWARD = ["mcp_judge", "mcp_judged_length"], ["mcp_no_query", "mcp_onward"]
 LIMIT = {"by": ["tool"], "requests": 1, "per": "minute"}
 
 
@@ -52,7 +54,11 @@ def names(manager: dict[str, Any]) -> list[str]:
         ({}, [*OURS, *DECIDING, ROUTER]),
         (
             {"envoy": {"http_filters_before": [FAULT], "http_filters": [RBAC]}},
-            [OURS[0], FAULT["name"], OURS[1], "mcp_judge", RBAC["name"], *DECIDING, ROUTER],
+            [OURS[0], FAULT["name"], OURS[1], *EARLY, RBAC["name"], *ONWARD, *DECIDING, ROUTER],
+        ),
+        (
+            {"envoy": {"http_filters": [RBAC, LUA]}},
+            [*OURS, "mcp_judge", RBAC["name"], LUA["name"], *DECIDING, ROUTER],
         ),
         (
             {"envoy": {"http_filters": [RBAC, FAULT], "policies": "calls"}},
@@ -66,8 +72,8 @@ def names(manager: dict[str, Any]) -> list[str]:
                 "envoy": {"http_filters": [RBAC]},
             },
             [
-                *OURS, "mcp_judge", RBAC["name"], "mcp_rate_limit/1", "mcp_rate_limit_numbers", "mcp_rate_limit",
-                *DECIDING, ROUTER,
+                *OURS, *EARLY, RBAC["name"], "mcp_rate_limit/1", "mcp_rate_limit_numbers", "mcp_rate_limit",
+                *ONWARD, *DECIDING, ROUTER,
             ],
         ),
     ],
@@ -119,10 +125,11 @@ def test_without_policies_nothing_is_added(tmp_path: Path) -> None:
 
 
 def test_a_request_that_passed_undecided_goes_nowhere(tmp_path: Path) -> None:
-    """To a server only with the word that the second visit writes; before it, to a cluster without endpoints."""
+    """To a server only with the word of a decision; before it, to a cluster without endpoints."""
     resources = rendered(tmp_path, envoy={"http_filters": [RBAC]})
     routes = managers(resources)["mcp"]["routeConfig"]["virtualHosts"][0]["routes"]
     assert [route["name"] for route in routes] == [
+        "mcp/a/early",
         "mcp/a",
         "mcp_act/a/events",
         "mcp_act/a",
@@ -135,8 +142,17 @@ def test_a_request_that_passed_undecided_goes_nowhere(tmp_path: Path) -> None:
         "mcp/other",
     ]
     keys = [[m["path"][0]["key"] for m in route["match"].get("dynamicMetadata", [])] for route in routes]
-    assert keys == [["server", "forwarded"], *[["shown", "server"]] * 2, *[["shown"]] * 3, [], [], [], []]
-    assert [route["route"]["cluster"] for route in routes[:9]] == ["mcp/a", *["mcp_nowhere"] * 8]
+    assert keys == [
+        ["server", "early"],
+        ["server", "forwarded"],
+        *[["shown", "server"]] * 2,
+        *[["shown"]] * 3,
+        [],
+        [],
+        [],
+        [],
+    ]
+    assert [route["route"]["cluster"] for route in routes[:10]] == ["mcp/a", "mcp/a", *["mcp_nowhere"] * 8]
     [nowhere] = [cluster for cluster in resources["clusters"] if cluster["name"] == "mcp_nowhere"]
     assert "loadAssignment" not in nowhere
     assert set(routes[-1]["typedPerFilterConfig"]) == {"mcp_judge", EXT_PROC}

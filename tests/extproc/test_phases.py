@@ -6,8 +6,19 @@ import json
 
 import msgspec
 import pytest
+from google.protobuf import json_format
 
-from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, READS_ALL, READS_EVENTS, READS_KEY, RESPONSE_NAMESPACE
+from mcp_extproc.contract import (
+    ACT_ROUTE,
+    EARLY_KEY,
+    JUDGE_ROUTE,
+    NAMESPACE,
+    ONWARD_NAMESPACE,
+    READS_ALL,
+    READS_EVENTS,
+    READS_KEY,
+    RESPONSE_NAMESPACE,
+)
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.gateway.legs import CloseLeg, Done, Failed, Listed, ListLeg, NotifyLeg, Opened, OpenLeg
 from mcp_extproc.gateway.request import RequestContext
@@ -360,3 +371,51 @@ class TestInFrontOfPolicies:
         answer = await exchange.receive()
         assert kind(answer) == "request_headers"
         assert facts(answer)["forwarded"]
+
+
+class TestInFrontOfPoliciesThatReadNoBody:
+    """The filter of such policies waits for nothing, and an ordinary call is decided there."""
+
+    @staticmethod
+    async def answered(rig: Rig[FakeUpstreams], body: bytes, **headers: str) -> pb.ProcessingResponse:
+        exchange = rig.client.exchange(**{EARLY_KEY: "1"})
+        await exchange.send_headers(rig.fields(**headers))
+        await exchange.send_body(body)
+        answer = await exchange.receive()
+        assert kind(answer) == "request_headers"
+        assert common(answer).status == pb.CommonResponse.CONTINUE_AND_REPLACE
+        assert common(answer).clear_route_cache
+        assert (await exchange.end()).name == "OK"
+        return answer
+
+    async def test_a_call_is_decided(self, rig: Rig[FakeUpstreams]) -> None:
+        """Only metadata, headers of ours and the body are written. What is the server's is in metadata of its own."""
+        answer = await self.answered(rig, call(), authorization="Bearer c", x_mcp_server="x", x_mcp_other="y")
+        assert common(answer).body_mutation.body == call("issue_read")
+        assert set(set_headers(answer)) == {"content-length", "mcp-method", "mcp-name", "x-mcp-server"}
+        assert removed_headers(answer) == {"x-mcp-other"}
+        told = json_format.MessageToDict(answer.dynamic_metadata)
+        assert told[NAMESPACE].items() >= {"server": "github", "tool": "issue_read", "early": True}.items()
+        assert not told[NAMESPACE].keys() & {"shown", "forwarded"}
+        onward = told[ONWARD_NAMESPACE]
+        assert onward["path"].startswith("/")
+        assert onward["mcp-name"] == "issue_read"
+        assert rig.counters.snapshot() == {"mcp.forwarded{server=github}": 1}
+
+    @pytest.mark.parametrize(
+        ("body", "headers"),
+        [
+            (rpc("tools/list", id=1), {}),
+            (rpc("ping", id=1), {}),
+            (rpc("tools/call", {"name": "gh__issue_read", "_meta": {"progressToken": 1}}), {}),
+            (call("nobody__does"), {}),
+            (call(), {"content_disposition": "x"}),
+            (call(), {"x_mcp_owner": "x"}),
+        ],
+    )  # fmt: skip
+    async def test_anything_else_is_shown(self, rig: Rig[FakeUpstreams], body: bytes, headers: dict[str, str]) -> None:
+        """As it came, for the second visit to decide."""
+        answer = await self.answered(rig, body, **headers)
+        assert common(answer).body_mutation.body == body
+        assert facts(answer)["shown"]
+        assert rig.counters.snapshot() == {"mcp.shown": 1}

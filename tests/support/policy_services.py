@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 from aiohttp import web
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, QueryParameter
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
 from envoy_data_plane.envoy.service.ratelimit.v3 import (
     RateLimitRequest,
@@ -51,6 +51,10 @@ class Authorization:
     """Takes the metadata ``mcp_proxy`` and the request's headers."""
     port: int = 0
     asked: list[tuple[dict[str, Any], dict[str, str]]] = field(default_factory=list)
+    requests: list[CheckRequest] = field(default_factory=list)
+    """The same as they came, with all that there is."""
+    query: dict[str, str] = field(default_factory=dict)
+    """What it adds to the paths of requests that it allows."""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Authorization]:
@@ -67,10 +71,13 @@ class Authorization:
         metadata = request.attributes.metadata_context
         known = {} if metadata is None else {name: s.to_dict() for name, s in metadata.filter_metadata.items()}
         headers = dict(request.attributes.request.http.headers)
+        self.requests.append(request)
         self.asked.append((known.get("mcp_proxy", {}), headers))
         status = self.denies(*self.asked[-1])
         if not status:
-            allowed = OkHttpResponse(headers=[HeaderValueOption(header=HeaderValue(key="x-user", value="ann"))])
+            query = [QueryParameter(key=key, value=value) for key, value in self.query.items()]
+            user = HeaderValueOption(header=HeaderValue(key="x-user", value="ann"))
+            allowed = OkHttpResponse(headers=[user], query_parameters_to_set=query)
             return CheckResponse(status=Status(code=0), ok_response=allowed)
         challenge = (
             [HeaderValueOption(header=HeaderValue(key="www-authenticate", value="Bearer"))] if status == 401 else []

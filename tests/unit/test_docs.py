@@ -331,7 +331,7 @@ def test_every_key_of_the_metadata_is_told() -> None:
         unavailable=("s",), error=(1, "r"), native=True,
     )  # fmt: skip
     assert set(known.__struct_fields__) == {name for name in known.__struct_fields__ if getattr(known, name)}
-    made = {*known.metadata(), "prompt", "shown", "forwarded", "answered", *ANSWERED}
+    made = {*known.metadata(), "prompt", "shown", "forwarded", "early", "answered", *ANSWERED}
     inspected = (ROOT / "mcp_extproc" / "gateway" / "policy" / "inspect.py").read_text()
     made |= set(re.findall(r'facts(?: = \{|\[)"(\w+)"', inspected)) | set(re.findall(r'facts, "(\w+)":', inspected))
     assert made <= keys

@@ -10,3 +10,9 @@ from mcp_extproc.envoy.message import Message
 class Buffer(Message):
     FULL_NAME: ClassVar[str] = "envoy.extensions.filters.http.buffer.v3.Buffer"
     max_request_bytes: int | None = None
+
+
+class BufferPerRoute(Message):
+    FULL_NAME: ClassVar[str] = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
+    disabled: bool | None = None
+    buffer: Buffer | None = None

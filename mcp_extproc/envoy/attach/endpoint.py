@@ -27,6 +27,8 @@ from mcp_extproc.envoy.attach.target import (
 )
 from mcp_extproc.envoy.attach.warnings import cautions
 from mcp_extproc.envoy.layout import MARKER_NAMESPACE, PRIVATE_LISTENERS, Layout
+from mcp_extproc.envoy.render import judging
+from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.envoy.render.rate_limits import STAGE
 
 _TWO_LAYERS = (
@@ -105,8 +107,7 @@ def _add_endpoint(
         for endpoint in endpoints(config):
             check_routes(host, endpoint.path)
     theirs = list(objects(target.manager, "http_filters"))
-    judges_first = config.judges_first or (where.has_policies and config.envoy.policies == "all")
-    parts = pieces(config, layout, judges_first=judges_first)
+    parts = pieces(config, layout, _judging(target, where, config))
     for host in hosts:
         for route in parts.documents:
             check_well_known(host, route["match"]["path"])
@@ -143,6 +144,24 @@ def _turn_off(parts: Pieces, theirs: list[Object], verifies_tokens: bool, choice
     if choice.without_jwt_authn:
         for route in parts.routes:
             route.setdefault("typed_per_filter_config", {}).update({name: dict(off) for name in tokens})
+
+
+def _judging(target: Target, where: Places, config: GatewayConfig) -> Judging:
+    if not (config.judges_first or (where.has_policies and config.envoy.policies == "all")):
+        return Judging.NEVER
+    theirs = objects(target.manager, "http_filters")
+    between = [*theirs[where.first : where.last], *config.envoy.http_filters]
+    routes = [*judging.of_routes(config), object_at(target.manager, "route_config")]
+    in_front = [*theirs[: where.first], *config.envoy.http_filters_before]
+    is_early = judging.are_blind(between, routes) and judging.show_nothing(in_front, [target.manager])
+    # Logs over gRPC are sent all metadata that there is.
+    return Judging.EARLY if is_early and not _LOGS_ALL & set(words(target.manager)) else Judging.FIRST
+
+
+_LOGS_ALL = frozenset(
+    f"type.googleapis.com/envoy.extensions.access_loggers.{name}"
+    for name in ("grpc.v3.HttpGrpcAccessLogConfig", "wasm.v3.WasmAccessLog")
+)
 
 
 def _add_pass_through(

@@ -13,6 +13,7 @@ from mcp_extproc.envoy.attach.fields import Object, plain
 from mcp_extproc.envoy.attach.parts import Pieces, pieces, worker_cluster
 from mcp_extproc.envoy.attach.target import MANAGER, Target
 from mcp_extproc.envoy.layout import BATCHES_LISTENER, Layout
+from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.envoy.render.typed import any_of
 
 _HEAD = """\
@@ -66,8 +67,8 @@ def fragments(config: GatewayConfig, layout: Layout) -> str:
 
 
 def _endpoint(config: GatewayConfig, layout: Layout) -> dict[str, Any]:
-    judges_first = config.envoy.policies == "all"
-    parts = pieces(config, layout, judges_first=judges_first)
+    # Nobody knows what will be between the two.
+    parts = pieces(config, layout, Judging.FIRST if config.envoy.policies == "all" else Judging.NEVER)
     return {
         "first_http_filters": parts.first_filters,
         "http_filters": parts.filters,

@@ -25,6 +25,7 @@ from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits,
 from mcp_extproc.envoy.render.authentication import api_keys, documents, proven
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.clusters import clusters, extproc_cluster
+from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.envoy.render.listeners import client_filters, own_listeners
 from mcp_extproc.envoy.render.typed import any_of, header
 
@@ -66,27 +67,27 @@ def is_ours(item: Object) -> bool:
     return str(get(item, "name", "")).startswith((OWN, JUDGE_ROUTE, ACT_ROUTE))
 
 
-def pieces(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> Pieces:
+def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
     """All parts.
 
     Args:
         config: the gateway's.
         layout: addresses of Envoy and the workers.
-        judges_first: whether policies, configured or existing, apply to each request before it is processed.
+        judging: when policies, configured or existing, judge requests.
     """
-    filters = [plain(item) for item in client_filters(config, layout, judges_first=judges_first)]
+    filters = [plain(item) for item in client_filters(config, layout, judging)]
     names = _own_names([item["name"] for item in filters])
     marker = plain(_marker())
     attached = [_disabled(item, names[item["name"]]) for item in filters]
     browsers = len(cors.filters())
-    first = [item["name"] for item in filters].index(policies.JUDGE) + 1 if judges_first else len(filters)
+    first = _in_front(list(names), judging)
     return Pieces(
         first_filters=[_disabled(marker, marker["name"]), *attached[:browsers]],
         filters=attached[browsers:first],
         last_filters=attached[first:],
         routes=[
             *(_no_upgrades(endpoint, marker["name"]) for endpoint in endpoints(config)),
-            *_routes(config, names, marker["name"], judges_first),
+            *_routes(config, names, marker["name"], judging),
         ],
         documents=[_without_empty(plain(route)) for route in documents.routes(config, layout, [])],
         early=[{**plain(item), "name": EARLY} for item in proven.early(authentication.identity_headers(config))],
@@ -103,6 +104,17 @@ def worker_cluster(layout: Layout) -> Object:
 
 
 # -- Filters --------------------------------------------------------------------------------------------------------------
+
+
+def _in_front(names: list[str], judging: Judging) -> int:
+    """How many of the filters come before policies."""
+    match judging:
+        case Judging.NEVER:
+            return len(names)
+        case Judging.EARLY:
+            return names.index(policies.JUDGED_LENGTH) + 1
+        case Judging.FIRST:
+            return names.index(policies.JUDGE) + 1
 
 
 def _own_names(names: list[str]) -> dict[str, str]:
@@ -125,9 +137,9 @@ def _marker() -> HttpFilter:
 # -- Routes ---------------------------------------------------------------------------------------------------------------
 
 
-def _routes(config: GatewayConfig, names: dict[str, str], marker: str, judges_first: bool) -> list[Object]:
+def _routes(config: GatewayConfig, names: dict[str, str], marker: str, judging: Judging) -> list[Object]:
     of_endpoints = routes.endpoint_routes(config)
-    rendered = policies.through(config, of_endpoints, judges_first=judges_first)
+    rendered = policies.through(config, of_endpoints, judging)
     for_all = {**policies.for_the_endpoint(config), **api_keys.on_virtual_host(config.authentication)}
     everywhere = {name: plain(item) for name, item in for_all.items()}
     all_routes = [plain(route) for route in rendered]

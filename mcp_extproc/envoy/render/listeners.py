@@ -35,7 +35,9 @@ from mcp_extproc.envoy.layout import (
 from mcp_extproc.envoy.render import (
     cors,
     downstream,
+    judging,
     local_replies,
+    onward,
     policies,
     processors,
     refusals,
@@ -47,6 +49,7 @@ from mcp_extproc.envoy.render.access_log import access_log
 from mcp_extproc.envoy.render.arrangements import EXT_PROC
 from mcp_extproc.envoy.render.authentication import certificates, proven
 from mcp_extproc.envoy.render.authentication import filters as authentication
+from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header
 
 _LONGER = 64 * 1024
@@ -74,7 +77,7 @@ def own_listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
     return [_upstreams(config, layout), _repair(config, layout)]
 
 
-def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool) -> list[HttpFilter]:
+def client_filters(config: GatewayConfig, layout: Layout, judging: Judging) -> list[HttpFilter]:
     """The gateway's HTTP filters on the clients' listener together with the configured ones, in their order: first those
     for browsers. A router follows them."""
     ours = [
@@ -85,19 +88,27 @@ def client_filters(config: GatewayConfig, layout: Layout, *, judges_first: bool)
         *([_session_key()] if layout.shares_sessions else []),
     ]
     namespaces, identity = config.more_namespaces, authentication.namespaces(config)
-    deciding = processors.deciding(layout, namespaces, is_judged=judges_first, identity=identity)
+    deciding = processors.deciding(layout, namespaces, is_judged=judging.has_policies, identity=identity)
     decided = [
         HttpFilter(name=EXT_PROC, typed_config=any_of(deciding)),
         HttpFilter(name=routes.RESPONSES, typed_config=any_of(processors.reading(layout))),
         refusals.reading_errors(layout),
-        HttpFilter(name=routes.LENGTH, typed_config=any_of(_lengths(config))),
+        HttpFilter(name=policies.LENGTH, typed_config=any_of(_lengths(config))),
     ]
     filters = policies.filters(config)
-    if judges_first:
-        judge = HttpFilter(name=policies.JUDGE, typed_config=any_of(processors.judging(layout, namespaces, identity)))
-        in_order = [judge, *filters, *decided]
-    else:
-        in_order = [*decided, *filters]
+    match judging:
+        case Judging.NEVER:
+            in_order = [*decided, *filters]
+        case Judging.EARLY:
+            first = HttpFilter(
+                name=policies.JUDGE, typed_config=any_of(processors.foreseeing(layout, namespaces, identity))
+            )
+            in_order = [first, _judged_length(config), *filters, *onward.filters(), *decided]
+        case Judging.FIRST:
+            first = HttpFilter(
+                name=policies.JUDGE, typed_config=any_of(processors.judging(layout, namespaces, identity))
+            )
+            in_order = [first, *filters, *decided]
     return [*policies.before(config, ours, routes.BUFFER), *in_order, *sticky.client_filters(config)]
 
 
@@ -127,7 +138,7 @@ def _batches(config: GatewayConfig, layout: Layout) -> Listener:
 
 
 def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnectionManager:
-    filters = client_filters(config, layout, judges_first=config.judges_first)
+    filters = client_filters(config, layout, judging.of(config))
     return HttpConnectionManager(
         stat_prefix=name,
         route_config=routes.client_routes(config, layout, [item.name for item in filters]),
@@ -179,6 +190,11 @@ def whole_bodies(config: GatewayConfig) -> Buffer:
 def _lengths(config: GatewayConfig) -> Buffer:
     """Gives requests to servers a content-length again: ext_proc takes it away where it replaces the body."""
     return Buffer(max_request_bytes=config.limits.request_bytes + _LONGER)
+
+
+def _judged_length(config: GatewayConfig) -> HttpFilter:
+    """Before policies, for those that ask for it."""
+    return HttpFilter(name=policies.JUDGED_LENGTH, typed_config=any_of(_lengths(config)))
 
 
 def _session_key() -> HttpFilter:

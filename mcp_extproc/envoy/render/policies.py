@@ -1,12 +1,15 @@
 """Order of the operator's filters, and the routes by which each request passes them before it is processed.
 
-``policies: all`` needs two passes through a worker. The first (``mcp_judge/`` routes) writes metadata and changes nothing;
-then policies see the request as the client sent it; the second (``mcp_act/`` routes) decides. ``policies: calls`` needs
-one, and policies see what is forwarded to a server (docs/policies.md).
+With ``policies: all`` each request is shown to them first, as the client sent it. That takes two passes through a worker where
+policies may read the body: the first (``mcp_judge/`` routes) writes metadata and changes nothing; the second (``mcp_act/``
+routes) decides. Where they read none, the first one decides an ordinary call, and changes nothing but its body and metadata;
+Envoy changes the rest behind them. ``policies: calls`` needs one, and policies see what is forwarded to a server
+(docs/policies.md).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +27,19 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
 )
 from mcp_extproc.envoy.layout import LISTENER
 from mcp_extproc.envoy.message import Any
-from mcp_extproc.envoy.render import cors, rate_limits, verbatim
-from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, STREAM
+from mcp_extproc.envoy.render import cors, onward, rate_limits, verbatim
+from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC, STREAM
+from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.envoy.render.typed import seconds
 
 JUDGE = "mcp_judge"
 """Name of the filter of the first pass."""
+
+JUDGED_LENGTH = "mcp_judged_length"
+"""Restores content-length behind that filter, where it replaces bodies."""
+
+LENGTH = "mcp_length"
+"""The same behind the filter that decides."""
 
 NOWHERE = "mcp_nowhere"
 """A cluster without endpoints. Filters such as cors and ratelimit ignore requests whose route is a direct response."""
@@ -84,30 +94,50 @@ class EndpointRoutes:
     """Of each endpoint, until then: one for each arrangement (:mod:`mcp_extproc.envoy.render.arrangements`)."""
 
 
-def through(config: GatewayConfig, routes: EndpointRoutes, *, judges_first: bool) -> list[Route]:
+def through(config: GatewayConfig, routes: EndpointRoutes, judging: Judging) -> list[Route]:
     """The routes of the MCP endpoints, for the order of the filters. Those of :attr:`EndpointRoutes.first` come last.
 
     Args:
         config: has the operator's configuration of filters for single servers.
         routes: those to the servers, and the endpoints'.
-        judges_first: whether there are two visits.
+        judging: when policies do.
     """
-    if not judges_first:
+    if judging is not Judging.FIRST:
         for name, route in routes.calls.items():
             route.typed_per_filter_config |= _per_filter(config.servers[name].typed_per_filter_config)
+    if not judging.has_policies:
         return [*routes.calls.values(), *routes.first]
     for route in routes.calls.values():
         assert route.match is not None
         route.match.dynamic_metadata.append(_is_true("forwarded"))
     for route in routes.first:
-        route.name = f"{JUDGE_ROUTE}{route.name.removeprefix(f'{LISTENER}/')}"
+        _begins(route, judging)
+    early = [_early(config, name, route) for name, route in routes.calls.items()] if judging is Judging.EARLY else []
     judged = [
         arrangement.on(_judged(config, server))
         for server in (*config.servers, None)
         for arrangement in ARRANGEMENTS
         if server is None or arrangement is not STREAM  # GETs belong to no server
     ]
-    return [*routes.calls.values(), *judged, *routes.first]
+    return [*early, *routes.calls.values(), *judged, *routes.first]
+
+
+def _early(config: GatewayConfig, name: str, route: Route) -> Route:
+    """From the first pass to the server."""
+    early = copy.deepcopy(route)
+    assert early.match is not None
+    early.match.dynamic_metadata[-1] = _is_true("early")
+    early.name += "/early"
+    onward.act_on(early, config.servers[name], LENGTH)
+    return early
+
+
+def _begins(route: Route, judging: Judging) -> None:
+    """Have a route be that of the first pass."""
+    route.name = f"{JUDGE_ROUTE}{route.name.removeprefix(f'{LISTENER}/')}"
+    mode = route.typed_per_filter_config.pop(EXT_PROC, None)
+    if mode is not None and judging is Judging.EARLY:
+        route.typed_per_filter_config[JUDGE] = mode
 
 
 def _judged(config: GatewayConfig, server: str | None) -> Route:

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.contract import (
+    EARLY_KEY,
     MAX_MESSAGE_TIMEOUT,
     MESSAGE_TIMEOUT,
     NAMESPACE,
+    ONWARD_NAMESPACE,
     READS_ALL,
     READS_KEY,
     READS_LATER,
@@ -86,6 +88,15 @@ def deciding(
     processor = _processor(layout, (RESPONSE_NAMESPACE, *more_namespaces), told_route=is_judged, identity=identity)
     processor.processing_mode = REQUEST_ALONE.mode
     processor.send_body_without_waiting_for_header_response = True
+    return processor
+
+
+def foreseeing(layout: Layout, more_namespaces: Sequence[str], identity: Sequence[str] = ()) -> ExternalProcessor:
+    """The filter in front of policies that read no body. Its worker decides where that has no effect yet, and puts what
+    policies must not see into metadata."""
+    processor = deciding(layout, (ONWARD_NAMESPACE, *more_namespaces), is_judged=False, identity=identity)
+    assert processor.grpc_service is not None
+    processor.grpc_service.initial_metadata.append(HeaderValue(key=EARLY_KEY, value="1"))
     return processor
 
 

@@ -30,7 +30,16 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     ValueMatcher,
 )
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, Layout, cluster_name, repair_host
-from mcp_extproc.envoy.render import cors, local_replies, lost_sessions, policies, rate_limits, resilience, sticky
+from mcp_extproc.envoy.render import (
+    cors,
+    judging,
+    local_replies,
+    lost_sessions,
+    policies,
+    rate_limits,
+    resilience,
+    sticky,
+)
 from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC
 from mcp_extproc.envoy.render.authentication import api_keys, documents
 from mcp_extproc.envoy.render.authentication import filters as authentication
@@ -41,8 +50,6 @@ from mcp_extproc.gateway.relay.lost_sessions import STATUSES
 BUFFER = "envoy.filters.http.buffer"
 RESPONSES = "mcp_responses"
 """Reads the responses that have to be read."""
-LENGTH = "mcp_length"
-"""Restores content-length."""
 CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
 
 _ENDPOINT = f"{LISTENER}/endpoint"
@@ -59,7 +66,7 @@ def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]
                 domains=["*"],
                 routes=[
                     *documents.routes(config, layout, filter_names),
-                    *policies.through(config, endpoint_routes(config), judges_first=config.judges_first),
+                    *policies.through(config, endpoint_routes(config), judging.of(config)),
                     _other_route(config, layout),
                 ],
                 typed_per_filter_config={

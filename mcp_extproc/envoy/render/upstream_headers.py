@@ -52,8 +52,12 @@ def foreign() -> list[str]:
         if _length(groups[-1] + names) > _LONGEST:
             groups.append([])
         groups[-1].extend(names)
-    elsewhere = f"{_other(_tree([':', *beginnings]), ends=False)}[!-~]*"
-    return [elsewhere, _short_of(_tree(beginnings)), *map(_begin_only, groups)]
+    return [elsewhere(beginnings), _short_of(_tree(beginnings)), *map(_begin_only, groups)]
+
+
+def elsewhere(beginnings: Iterable[str]) -> str:
+    """A regular expression for names that begin in another way, as far as they are as long."""
+    return f"{_other(_tree([':', *beginnings]), ends=False)}[!-~]*"
 
 
 def _length(names: Iterable[str]) -> int:
@@ -123,9 +127,9 @@ def filters(*others: HttpFilter, repairs: str | None = None) -> list[HttpFilter]
         repairs: the host by which the cluster has the repair listener, too; ``None`` if it has not.
     """
     passing = Mutations(
-        response_mutations=[_without(names) for names in foreign()],
-        response_trailers_mutations=[_without(_ANY)],
-        request_trailers_mutations=[_without(_ANY)],
+        response_mutations=[without(names) for names in foreign()],
+        response_trailers_mutations=[without(_ANY)],
+        request_trailers_mutations=[without(_ANY)],
     )
     # Responses meet them from the end.
     return [
@@ -139,7 +143,8 @@ def filters(*others: HttpFilter, repairs: str | None = None) -> list[HttpFilter]
 _ANY: Final = "[!-~]+"
 
 
-def _without(names: str) -> OneMutation:
+def without(names: str) -> OneMutation:
+    """Removes the headers whose names this expression matches."""
     matcher = StringMatcher(safe_regex=RegexMatcher(regex=names))
     return OneMutation(remove_on_match=RemoveOnMatch(key_matcher=matcher))
 

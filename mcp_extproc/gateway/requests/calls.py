@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_extproc.contract import OWNER_HEADER, SERVER_HEADER
+from mcp_extproc.contract import ONWARD_PATH, OWNER_HEADER, SERVER_HEADER
 from mcp_extproc.gateway import headers, refusals, replies
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
@@ -43,7 +43,7 @@ def forward(ask: Inquiry, method: Method) -> Decision:
         McpError: it names nothing.
     """
     what = target.wanted(ask.request, method)
-    if what.params is not None:
+    if what.params is not None and not ask.head.awaits_policies:
         ask = _with_facts(ask, ask.facts.but(params=what.params))
 
     def go_on(finding: Target | Unknown) -> Decision:
@@ -168,6 +168,20 @@ def _undone(memory: SessionMemory, effects: Effects) -> Effects:
     )
 
 
+def is_ordinary(head: RequestHead, forward: Forward) -> bool:
+    """Whether a request may be decided before policies have judged it: nothing has happened if they deny it, and all that its
+    server alone may see can be put into it behind them.
+
+    Args:
+        head: the request's.
+        forward: what is to be done with it.
+    """
+    if forward.effects or forward.undoing or forward.progress is not None or OWNER_HEADER in head.headers:
+        return False
+    # Envoy would add the client's query to the server's path. Its own headers are its length, and one more if its id changes.
+    return "?" not in head.path and bool(forward.plan.onward) and len(forward.own_headers) == 1
+
+
 def like_before(
     caller: Caller, services: Services, head: RequestHead, request: Request, owed: bytes | None
 ) -> Forward | None:
@@ -218,7 +232,8 @@ def _is_found_by_itself(ask: Inquiry, method: Method) -> bool:
 
 
 def _kind_of(caller: Caller, head: RequestHead, request: Request) -> Kind:
-    return (caller.key, request.method, request.text("name"), head.names, head.headers.get(_VERSION_HEADER))
+    name, version = request.text("name"), head.headers.get(_VERSION_HEADER)
+    return (caller.key, request.method, name, head.names, version, head.awaits_policies)
 
 
 def _forwarded(
@@ -262,8 +277,13 @@ def _new_plan(
     )
     plain = reading.is_asked_for_plain_text(view, upstream, reads_json=reads_json)
     set_headers = _call_headers(view, method, entry, own, upstream, plain=plain)
-    gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
-    plan = ForwardPlan(entry.name, set_headers, gone, ask.facts.but(id=None))
+    facts = ask.facts.but(id=None)
+    if ask.head.awaits_policies:
+        shown = policy_preview.show(ask.head, facts, own)
+        plan = ForwardPlan(entry.name, shown.set_headers, shown.remove_headers, facts, _onward(ask.head, set_headers))
+    else:
+        gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
+        plan = ForwardPlan(entry.name, set_headers, gone, facts)
     return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain)
 
 
@@ -283,6 +303,23 @@ def _call_headers(
         *(((headers.CAPABILITIES, declared.decode()),) if view.flags else ()),
         *entry.headers,
     )
+
+
+def _onward(head: RequestHead, set_headers: Headers) -> Headers:
+    """Those of a call's headers that Envoy sets behind policies, out of metadata. What it sets itself is not among them.
+
+    None where that is not to be had: metadata is UTF-8 and headers are not, for Envoy no text is no header, and there are
+    headers of clients that it would let pass.
+    """
+    if any(map(headers.passes_envoy, head.names)):
+        return ()
+    onward = tuple((_KEYS.get(name, name), value) for name, value in set_headers if name not in _SET_BY_ENVOY)
+    return onward if all(value and value.isascii() for _, value in onward) else ()
+
+
+_KEYS = {":path": ONWARD_PATH}
+_SET_BY_ENVOY = ("accept", SERVER_HEADER)
+"""Of a call's headers: it is the same for all calls, or belongs to a route."""
 
 
 def progress_token(request: Request) -> bytes | None:

@@ -214,9 +214,33 @@ def test_the_order_of_filters(there: str, expected: str) -> None:
     assert found[:3] == FIRST
     ours = {
         "mcp/custom_response": "", "mcp/buffer": "", "mcp/judge": "J", "mcp/ext_proc": "M", "mcp/responses": "",
-        "mcp/refused": "", "mcp/length": "",
+        "mcp/refused": "", "mcp/length": "", "mcp/judged_length": "", "mcp/no_query": "", "mcp/onward": "",
     }  # fmt: skip
     assert " ".join(filter(None, (ours.get(name, name) for name in found[3:]))) == expected
+
+
+LOGS_ALL = {"access_log": [{"typed_config": {
+    "@type": "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"}}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "is_early"),
+    [
+        (bootstrap("rbac", "ratelimit", "router"), False),  # of a type that is spelled otherwise: not known
+        (bootstrap("jwt_authn", "rbac", "router"), True),
+        (bootstrap("lua", "rbac", "router"), False),  # it may read metadata with the response
+        (bootstrap("rbac", "lua", "rbac", "router"), False),
+        (bootstrap("rbac", "router", **LOGS_ALL), False),
+    ],
+)
+def test_one_visit_where_no_filter_between_reads_bodies(data: Data, is_early: bool) -> None:
+    manager = manager_of(loaded(attached(data)))
+    assert ("mcp/onward" in names(manager)) is is_early
+    hosts = manager["route_config"]["virtual_hosts"]
+    early = [route for route in hosts[0]["routes"] if route.get("name", "").endswith("/early")]
+    assert bool(early) is is_early
+    for route in early:
+        assert set(route["typed_per_filter_config"]) >= {"mcp/onward", "mcp/ext_proc", "mcp/length"}
 
 
 def test_a_filter_that_reads_what_the_gateway_writes_is_a_policy() -> None:
@@ -606,7 +630,8 @@ def _pasted(data: Data, parts: Data, order: list[str]) -> Data:
 
 
 def test_pasted_by_the_comments_they_are_what_attach_makes() -> None:
-    data = bootstrap("cors", "jwt_authn", "rbac", "router")
+    """Where a filter may read bodies: of what stands between fragments nobody knows that it does not."""
+    data = bootstrap("cors", "jwt_authn", "rbac", "lua", "ratelimit", "router")
     parts = parsed(fragments(gateway(), LAYOUT))
     pasted = _pasted(data, parts, ["rbac", "router"])
     made = loaded(attached(data))

@@ -14,8 +14,10 @@ import msgspec
 import orjson
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import EARLY_KEY
 from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.exchange import Exchange, Processor
+from mcp_extproc.extproc.shared import Visit
 from mcp_extproc.gateway import dispatch as gateways
 from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
@@ -158,12 +160,12 @@ class _Counting(Processor):
 
     def exchange(self, metadata: Mapping[str, str] = MappingProxyType({})) -> Exchange:
         self.made += 1
-        return _Counted(self, self.details.of(metadata))
+        return _Counted(self, self.details.of(metadata), Visit.EARLY if EARLY_KEY in metadata else Visit.ONLY)
 
 
 class _Counted(Exchange):
-    def __init__(self, processor: _Counting, detail: Detail) -> None:
-        super().__init__(processor, detail)
+    def __init__(self, processor: _Counting, detail: Detail, visit: Visit) -> None:
+        super().__init__(processor, detail, visit)
         self._counts = processor
 
     def closed(self) -> None:
