@@ -109,7 +109,7 @@ def test_every_documented_key_that_a_policy_reads_is_asked_for(key: str, place: 
     read = keys(config)
     assert read is not None
     assert path[0] in read
-    assert read <= MINIMUM | {path[0], "shown", "forwarded"}
+    assert read <= MINIMUM | {path[0], "shown", "forwarded", "early"}
 
 
 def test_rate_limits_read_what_they_count_by() -> None:
@@ -118,7 +118,7 @@ def test_rate_limits_read_what_they_count_by() -> None:
         {"by": ["session"], "requests": 1, "per": "minute", "scope": "global"},
     ]
     assert keys(configured(rate_limits=limits, rate_limit_service={"address": "limits:8081"})) == (
-        MINIMUM | {"tool", "session", "shown", "forwarded"}
+        MINIMUM | {"tool", "session", "shown", "forwarded", "early"}
     )
 
 
