@@ -89,6 +89,10 @@ CERTIFICATE: Final = "certificate"
 CERTIFICATE_HEADER: Final = "x-mcp-certificate-name"
 """The same as a header. The messages of a batch have it, as they come without a certificate; clients can't write it."""
 
+EXTERNAL: Final = "external"
+EXTERNAL_GROUPS: Final = "external_groups"
+"""In :data:`PRINCIPAL_NAMESPACE`: what an authorization service said in headers of a caller, its groups joined by commas."""
+
 MARKER_NAMESPACE: Final = "mcp_extproc"
 """Dynamic metadata by which local replies are distinguished. Internal: not for policies."""
 

@@ -57,6 +57,7 @@ MESSAGES: dict[str, list[str]] = {
     "envoy.config.common.mutation_rules.v3": ["HeaderMutation", "HeaderMutationRemoveOnMatch", "HeaderMutationRules"],
     "envoy.config.core.v3": [
         "Address",
+        "ApiVersion",
         "BackoffStrategy",
         "DataSource",
         "GrpcService",
@@ -174,6 +175,7 @@ MESSAGES: dict[str, list[str]] = {
         "ProcessingModeBodySendMode",
         "ProcessingModeHeaderSendMode",
     ],
+    "envoy.extensions.filters.http.ext_authz.v3": ["AuthorizationResponse", "ExtAuthz", "HttpService"],
     "envoy.extensions.filters.http.header_mutation.v3": ["HeaderMutation", "HeaderMutationPerRoute", "Mutations"],
     "envoy.extensions.filters.http.header_to_metadata.v3": ["Config", "ConfigKeyValuePair", "ConfigRule"],
     "envoy.extensions.filters.http.jwt_authn.v3": [

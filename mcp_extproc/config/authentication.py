@@ -214,6 +214,7 @@ class OAuth(Model):
 
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 section 5.6.2."""
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -232,11 +233,7 @@ class KeySource(Model):
     @field_validator("header")
     @classmethod
     def _header(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not _TOKEN.fullmatch(value) or value.lower().startswith("x-mcp-") or value.lower() in _NOT_FOR_KEYS:
-            raise ValueError("expected the name of a header that is not used otherwise, such as x-api-key")
-        return value.lower()
+        return None if value is None else _free_header(value, "x-api-key")
 
     @field_validator("query", "cookie")
     @classmethod
@@ -256,6 +253,13 @@ _NOT_FOR_KEYS: Final = frozenset({
     "accept", "connection", "content-length", "content-type", "cookie", "host", "last-event-id", "mcp-protocol-version",
     "mcp-session-id", "origin", "te", "transfer-encoding", "upgrade",
 })  # fmt: skip
+
+
+def _free_header(value: str, example: str) -> str:
+    name = value.lower()
+    if not _TOKEN.fullmatch(name) or name.startswith("x-mcp-") or name in _NOT_FOR_KEYS:
+        raise ValueError(f"expected the name of a header that is not used otherwise, such as {example}")
+    return name
 
 
 class ApiKeys(Model):
@@ -291,6 +295,115 @@ class Mtls(Model):
     principal: Literal["san_uri", "san_dns", "san_email", "subject"] = "san_uri"
     """What of a certificate says who the caller is: its subject alternative name of a kind, of which it must have exactly one,
     without a comma; or its subject (RFC 2253)."""
+
+
+def _service_address(value: str) -> str:
+    """``host:port``, or an https URL without a path."""
+    parts = _split(value if "://" in value else f"http://{value}")
+    if (parts.scheme == "http") != ("://" not in value) or parts.port is None or parts.path or parts.query:
+        raise ValueError("expected an address such as authz:9000, or https://authz:9000 for TLS")
+    return value
+
+
+def _service_url(value: str) -> str:
+    if _split(value).query:
+        raise ValueError("expected a URL without query, such as http://authz:8080/check")
+    return value
+
+
+_MAX_IDENTITY_HEADER: Final = 40
+"""Envoy bounds the size of regular expressions."""
+
+
+def _identity_header(value: str) -> str:
+    name = _free_header(value, "x-user")
+    if name == "authorization":
+        raise ValueError("Authorization is what clients send: expected another header, such as x-user")
+    if len(name) > _MAX_IDENTITY_HEADER:
+        raise ValueError(f"expected up to {_MAX_IDENTITY_HEADER} characters")
+    return name
+
+
+IdentityHeader = Annotated[str, AfterValidator(_identity_header)]
+
+
+class External(Model):
+    """A service of yours that says who calls (Envoy's ext_authz), by either `grpc` or `http`. It answers 200 (gRPC: OK) and
+    names the caller in `principal_header` or `principal_metadata`. With any other answer, or without a name, the request is
+    refused, and nothing of the service's answer but its status reaches the client."""
+
+    grpc: Annotated[str, AfterValidator(_service_address)] | None = None
+    """Address of a gRPC service (`envoy.service.auth.v3.Authorization`), such as `authz:9000`, or `https://authz:9000` with
+    TLS."""
+
+    http: Annotated[str, AfterValidator(_service_url)] | None = None
+    """URL of an HTTP service. It is asked with the request's method and headers, and the request's path behind the URL's."""
+
+    timeout: Seconds = Field(default=2.0, ge=0.01, le=60)
+    """How long a request waits for the service. Without an answer it gets 503."""
+
+    sources: tuple[KeySource, ...] = Field(default=(KeySource(header="authorization"),), min_length=1, alias="from")
+    """Headers and cookies by which a request is one for this method. Default: `Authorization`, which is for `oauth` where its
+    scheme is `Bearer`. If this is the only method, and `anonymous` is not there, the service is asked about every request."""
+
+    request_headers: tuple[str, ...] = ()
+    """Headers that the service gets besides those in `from` and `Authorization`."""
+
+    principal_header: IdentityHeader | None = None
+    """Header in which the service says who the caller is. What clients send under this name is removed."""
+
+    groups_header: IdentityHeader | None = None
+    """Header in which the service says the caller's groups, separated by commas. What clients send is removed."""
+
+    principal_metadata: tuple[str, ...] = ()
+    """With `grpc`, instead of a header: keys that lead to the caller in the service's `dynamic_metadata`, text."""
+
+    groups_metadata: tuple[str, ...] = ()
+    """With `principal_metadata`: keys that lead to its groups, a list or a text."""
+
+    challenge: str = Field(default="External", pattern=r"^[!-~]([ -~]{0,1022}[!-~])?$")
+    """`WWW-Authenticate` of 401 answers, such as `Basic realm="tools"`. With `oauth` it is the one for access tokens."""
+
+    @field_validator("request_headers")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_TOKEN.fullmatch(name) for name in value):
+            raise ValueError("expected names of headers")
+        return tuple(name.lower() for name in value)
+
+    @model_validator(mode="after")
+    def _complete(self) -> External:
+        if (self.grpc is None) == (self.http is None):
+            raise ValueError("give either grpc or http")
+        if (self.principal_header is None) != bool(self.principal_metadata):
+            raise ValueError("give either principal_header or principal_metadata")
+        if self.principal_metadata and self.grpc is None:
+            raise PlacedError(("principal_metadata",), "requires grpc: an HTTP service names the caller in a header")
+        if self.groups_header is not None and self.principal_header is None:
+            raise PlacedError(("groups_header",), "requires principal_header")
+        if self.groups_metadata and not self.principal_metadata:
+            raise PlacedError(("groups_metadata",), "requires principal_metadata")
+        for index, source in enumerate(self.sources):
+            if source.query is not None:
+                raise PlacedError(("from", index), "expected header or cookie: logs have the query")
+        return self._distinct()
+
+    @property
+    def takes_authorization(self) -> bool:
+        """Whether it is asked about ``Authorization``."""
+        return any(source.header == "authorization" for source in self.sources)
+
+    def _distinct(self) -> External:
+        if len(set(self.sources)) != len(self.sources):
+            raise PlacedError(("from",), "a source is listed twice")
+        named = [name for name in (self.principal_header, self.groups_header) if name is not None]
+        taken = {*self.request_headers, *(source.header for source in self.sources)}
+        if len(set(named)) != len(named) or taken & set(named):
+            where = (
+                ("groups_header",) if self.groups_header in {*taken, self.principal_header} else ("principal_header",)
+            )
+            raise PlacedError(where, "this header is listed twice, or clients send it to the service")
+        return self
 
 
 def _path(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -351,6 +464,9 @@ class Authentication(Model):
     mtls: Mtls | None = None
     """Client certificates."""
 
+    external: External | None = None
+    """A service of yours that says who calls."""
+
     existing: Existing | None = None
     """Filters of your own have authenticated the caller."""
 
@@ -363,15 +479,16 @@ class Authentication(Model):
 
     @model_validator(mode="after")
     def _complete(self) -> Authentication:
-        ours = [name for name in ("oauth", "api_keys", "mtls") if getattr(self, name) is not None]
+        ours = [name for name in ("oauth", "api_keys", "mtls", "external") if getattr(self, name) is not None]
         if not ours and self.existing is None:
-            raise ValueError("name a method: oauth, api_keys, mtls or existing")
+            raise ValueError("name a method: oauth, api_keys, mtls, external or existing")
         if ours and self.existing is not None:
             raise PlacedError(
                 ("existing",), f"it is not clear who a caller is with {ours[0]}, too: leave one of them out"
             )
         if self.oauth is not None and self.api_keys is not None and self.api_keys.takes_authorization:
             raise PlacedError(("api_keys", "from"), "with oauth, Authorization has access tokens: use another header")
+        self._check_sources()
         for index, one in enumerate(self.oauth.issuers if self.oauth is not None else ()):
             if not one.audiences and self.resource("") is None:
                 raise PlacedError(
@@ -380,10 +497,27 @@ class Authentication(Model):
                 )
         return self
 
+    def _check_sources(self) -> None:
+        if self.external is None or self.api_keys is None:
+            return
+        sources = set(self.api_keys.sources)
+        if sources & set(self.external.sources):
+            raise PlacedError(("external", "from"), "a source of api_keys, too: which of both is it for?")
+        if {self.external.principal_header, self.external.groups_header} & {source.header for source in sources} - {
+            None
+        }:
+            raise PlacedError(("external", "principal_header"), "clients send API keys in this header: use another one")
+
     @property
     def is_single(self) -> bool:
         """Whether one method has to prove each caller whose filter refuses all others by itself."""
-        return not self.anonymous and self.mtls is None and (self.oauth is None or self.api_keys is None)
+        others = self.mtls is not None or self.external is not None
+        return not self.anonymous and not others and (self.oauth is None or self.api_keys is None)
+
+    @property
+    def asks_always(self) -> bool:
+        """Whether nobody but the service of :attr:`external` can say who calls."""
+        return not self.anonymous and self.oauth is None and self.api_keys is None and self.mtls is None
 
     def resource(self, path: str) -> str | None:
         """The URL of the endpoint at a path as clients know it; ``None`` for the one that they use."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
@@ -785,21 +785,22 @@ class GatewayConfig(Model):
         return self
 
     @model_validator(mode="after")
-    def _one_jwt_filter(self) -> GatewayConfig:
+    def _one_filter_of_a_kind(self) -> GatewayConfig:
         if self.authentication is not None and self.envoy.principal is not None:
             raise PlacedError(
                 ("envoy", "principal"),
                 "authentication says who the caller is: leave this out, or use authentication.existing",
             )
-        if self.authentication is None or self.authentication.oauth is None:
+        if self.authentication is None:
             return self
         for key in ("http_filters_before", "http_filters"):
-            if policies.verifies_tokens(getattr(self.envoy, key)):
-                raise PlacedError(
-                    ("envoy", key),
-                    "a jwt_authn filter here and authentication.oauth would write the same metadata, so that it is not clear"
-                    " who a caller is: leave one of them out",
-                )
+            for method, name, message in _written_metadata(self.authentication):
+                if policies.has_filter(getattr(self.envoy, key), message):
+                    raise PlacedError(
+                        ("envoy", key),
+                        f"{name} filter here and authentication.{method} would write the same metadata, so that it is not"
+                        " clear who a caller is: leave one of them out",
+                    )
         return self
 
     @property
@@ -856,3 +857,11 @@ def prefix_of(name: str, server: Server) -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _written_metadata(authentication: Authentication) -> Iterator[tuple[str, str, str]]:
+    """Methods whose filters write metadata themselves: the method's key, and the filter in words and as a message."""
+    if authentication.oauth is not None:
+        yield "oauth", "a jwt_authn", "jwt_authn.v3.JwtAuthentication"
+    if authentication.external is not None and authentication.external.principal_metadata:
+        yield "external.principal_metadata", "an ext_authz", "ext_authz.v3.ExtAuthz"

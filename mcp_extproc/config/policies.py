@@ -296,14 +296,15 @@ def mentions(value: object, text: str) -> bool:
     return isinstance(value, Sequence) and any(mentions(item, text) for item in value)
 
 
-def verifies_tokens(filters: Sequence[Raw]) -> bool:
-    """Whether Envoy's jwt_authn is among these filters, or inside of one."""
+def has_filter(filters: Sequence[Raw], message: str) -> bool:
+    """Whether one of Envoy's HTTP filters is among these, or inside of one. ``message``: such as
+    ``jwt_authn.v3.JwtAuthentication``."""
 
     def is_it(value: object) -> bool:
         if isinstance(value, Mapping):
             return any(map(is_it, value.values()))
         if isinstance(value, str):
-            return value.endswith("/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication")
+            return value.endswith(f"/envoy.extensions.filters.http.{message}")
         return isinstance(value, Sequence) and any(map(is_it, value))
 
     return is_it(filters)

@@ -40,6 +40,7 @@ KEYS_HOST = "keys.mcp.internal"
 """Never resolved: what Envoy asks there for."""
 
 ISSUER_CLUSTER = "mcp_issuer/"
+EXTERNAL_CLUSTER = "mcp_external_authorization"
 """Prefix of the clusters of issuers whose keys Envoy fetches by itself, followed by the issuer's index."""
 
 KEYS_PATH = "/keys/"

@@ -229,6 +229,7 @@ _KNOWN: Final = frozenset((
     "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
     "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
     "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+    "envoy.type.matcher.v3.HttpRequestQueryParamMatchInput",
     "envoy.type.matcher.v3.HttpResponseHeaderMatchInput",
     "envoy.type.matcher.v3.HttpResponseLocalReplyMatchInput",
     "envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput",

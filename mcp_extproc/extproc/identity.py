@@ -8,8 +8,8 @@ from google.protobuf import struct_pb2
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.authentication import Existing
-from mcp_extproc.contract import CERTIFICATE, KEY_NAME, PRINCIPAL_NAMESPACE
+from mcp_extproc.config.authentication import Existing, External
+from mcp_extproc.contract import CERTIFICATE, EXTERNAL, EXTERNAL_GROUPS, KEY_NAME, PRINCIPAL_NAMESPACE
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway.principal import ANONYMOUS, BY_CERTIFICATE, Principal, groups_of, of_claims, scopes_of
 
@@ -19,7 +19,11 @@ _JWT_AUTHN: Final = ("envoy.filters.http.jwt_authn", "payload")
 _KEY: Final = "key"
 _KEYS: Final = "api_keys"
 _MTLS: Final = "mtls"
-"""How a key is proven, and who vouches for keys and certificates: no issuer of tokens is called so, as they are URLs."""
+_EXTERNAL: Final = "external"
+"""How a key is proven, and who vouches for the others: no issuer of tokens is called so, as they are URLs."""
+
+_EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
+"""Where Envoy's filter puts what a service says over gRPC."""
 
 _MAX_KNOWN = 4096
 _MAX_KNOWN_BYTES = 8 * MIB
@@ -35,6 +39,7 @@ class Identification:
     def __init__(self, config: GatewayConfig) -> None:
         authentication = config.authentication
         self._mtls = authentication.mtls if authentication is not None else None
+        self._external = authentication.external if authentication is not None else None
         self._has_keys = authentication is not None and authentication.api_keys is not None
         self._oauth = authentication.oauth if authentication is not None else None
         self._issuers = {one.issuer for one in self._oauth.issuers} if self._oauth is not None else set()
@@ -44,7 +49,8 @@ class Identification:
     @property
     def reads(self) -> bool:
         """Whether there is anything to look for."""
-        return self._has_keys or self._mtls is not None or self._oauth is not None or self._existing is not None
+        methods = (self._oauth, self._external, self._mtls, self._existing)
+        return self._has_keys or any(method is not None for method in methods)
 
     def of(self, raw: bytes) -> Principal:
         """Who sent the request about which filters wrote this. The same value for the same content.
@@ -63,15 +69,18 @@ class Identification:
         return principal
 
     def _read(self, metadata: Any) -> Principal:
-        """Where several are proven, a key counts before a token, and that before a certificate."""
+        """Where several are proven, a key counts before a token, that before what a service says, and a certificate last."""
         if self._existing is not None:
             return _existing(metadata, self._existing)
-        ways = (self._by_key, self._by_token, self._by_certificate)
+        ways = (self._by_key, self._by_token, self._by_service, self._by_certificate)
         return next((one for way in ways if (one := way(metadata)) != ANONYMOUS), ANONYMOUS)
 
     def _by_key(self, metadata: Any) -> Principal:
         name = _at(metadata, (PRINCIPAL_NAMESPACE, KEY_NAME)) if self._has_keys else None
         return Principal(_KEY, _KEYS, name) if isinstance(name, str) and name else ANONYMOUS
+
+    def _by_service(self, metadata: Any) -> Principal:
+        return ANONYMOUS if self._external is None else _external(metadata, self._external)
 
     def _by_certificate(self, metadata: Any) -> Principal:
         name = _at(metadata, (PRINCIPAL_NAMESPACE, CERTIFICATE)) if self._mtls is not None else None
@@ -87,6 +96,25 @@ class Identification:
         if self._oauth is None or not isinstance(claims, dict) or claims.get("iss") not in self._issuers:
             return ANONYMOUS
         return of_claims("token", claims, self._oauth.principal_claim, self._oauth.groups_claim)
+
+
+def _external(metadata: Any, where: External) -> Principal:
+    if where.principal_metadata:
+        name = _at(metadata, (_EXT_AUTHZ, *where.principal_metadata))
+        groups = groups_of(_at(metadata, (_EXT_AUTHZ, *where.groups_metadata)) if where.groups_metadata else None)
+        claims = _at(metadata, (_EXT_AUTHZ,))
+    else:
+        name = _at(metadata, (PRINCIPAL_NAMESPACE, EXTERNAL))
+        listed = _at(metadata, (PRINCIPAL_NAMESPACE, EXTERNAL_GROUPS))
+        groups = _listed(listed) if isinstance(listed, str) else frozenset()
+        claims = {}
+    if not isinstance(name, str) or not name:
+        return ANONYMOUS
+    return Principal(_EXTERNAL, _EXTERNAL, name, groups=groups, claims=claims)
+
+
+def _listed(groups: str) -> frozenset[str]:
+    return frozenset(group.strip() for group in groups.split(",")) - {""}
 
 
 def _existing(metadata: Any, where: Existing) -> Principal:

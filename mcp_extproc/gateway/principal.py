@@ -23,7 +23,8 @@ class Principal:
     from request to request: a session outlives a token, and follows the scopes of the next one."""
 
     proven: str
-    """How: ``token``, ``key``, ``certificate``, or ``existing`` by filters that are not the gateway's. Empty for nobody."""
+    """How: ``token``, ``key``, ``certificate``, ``external`` by a service, or ``existing`` by filters that are not the
+    gateway's. Empty for nobody."""
     issuer: str
     """Who vouches for it; empty where nobody is named."""
     subject: str

@@ -15,10 +15,14 @@ import pytest_asyncio
 from tests.e2e.test_api_keys import ALICE, BOB, GOOD, KEYS, SOURCES
 from tests.e2e.test_api_keys import BAD as BAD_KEYS
 from tests.e2e.test_authentication import BAD as BAD_TOKENS
+from tests.e2e.test_external import BAD as BAD_CALLERS
+from tests.e2e.test_external import GOOD as GOOD_CALLERS
+from tests.e2e.test_external import judge
 from tests.support import own_envoy
 from tests.support.authorization_server import AuthorizationServer, new_key, public_jwk
 from tests.support.gateway import Answer
 from tests.support.own_envoy import Browser
+from tests.support.policy_services import Callers
 from tests.support.scripted import ScriptedServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -99,12 +103,23 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     async with AsyncExitStack() as stack:
         idp = await stack.enter_async_context(AuthorizationServer())
         alpha = await stack.enter_async_context(ScriptedServer("alpha"))
+        callers = await stack.enter_async_context(Callers(judge).serving())
         place = await stack.enter_async_context(own_envoy.place(folder, PORT))
         issuer = {"issuer": idp.issuer, "audiences": [idp.audience], "jwks": {"uri": f"{idp.issuer}/jwks"}}
         document = {
             "servers": {"alpha": {"url": alpha.url, "prefix": ""}},
             "log": {"access": ""},
-            "authentication": {"oauth": {"issuers": [issuer]}, "api_keys": {"file": str(keys), "from": SOURCES}},
+            "authentication": {
+                "oauth": {"issuers": [issuer]},
+                "api_keys": {"file": str(keys), "from": SOURCES},
+                "external": {
+                    "grpc": f"127.0.0.1:{callers.grpc_port}",
+                    "timeout": "20s",
+                    "from": [{"header": "authorization"}, {"cookie": "session"}],
+                    "principal_header": "x-user",
+                    "groups_header": "x-groups",
+                },
+            },
         }
         file = folder / "gateway.yaml"
         file.write_text(json.dumps(document))
@@ -142,6 +157,30 @@ async def test_a_bad_key_is_refused(stage: Stage, bad: str) -> None:
     query, headers = BAD_KEYS[bad]
     answer = await stage.tried(query, **headers)
     assert (answer.status, "resource_metadata=" in answer.headers["www-authenticate"]) == (401, True)
+
+
+@pytest.mark.parametrize("good", GOOD_CALLERS)
+async def test_whom_the_service_names_passes(stage: Stage, good: str) -> None:
+    headers, name = GOOD_CALLERS[good]
+    opened = await stage.tried(**headers)
+    assert opened.status == 200
+    body = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+    fields = {"mcp_session_id": opened.headers["mcp-session-id"], "content_type": "application/json", "accept": "*/*"}
+    for other in ("alice", "bob"):
+        answer = await stage.client.send(
+            "/mcp", method="POST", body=body, authorization=f"Basic {other}", x_user=name, **fields
+        )
+        assert answer.status == (200 if other == name else 404)
+
+
+@pytest.mark.parametrize("bad", BAD_CALLERS)
+async def test_who_is_named_by_no_method_is_refused(stage: Stage, bad: str) -> None:
+    received = len(stage.server.received)
+    answer = await stage.tried(**BAD_CALLERS[bad])
+    assert (answer.status, "resource_metadata=" in answer.headers["www-authenticate"]) == (401, True)
+    assert b"secret" not in answer.body
+    assert not {"set-cookie", "location", "x-reason"} & {name.lower() for name in answer.headers}
+    assert len(stage.server.received) == received
 
 
 async def test_sessions_belong_to_who_opened_them(stage: Stage) -> None:

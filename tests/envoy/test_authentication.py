@@ -133,6 +133,38 @@ def test_several_methods_each_with_its_filter(tmp_path: Path, listener: str) -> 
     assert early["typedConfig"]["mutations"] == [{"remove": "x-mcp-api-key-name"}]
 
 
+@pytest.mark.parametrize("listener", ["mcp", "mcp_batches"])
+def test_a_service_is_asked_behind_keys_and_tokens(tmp_path: Path, listener: str) -> None:
+    layout = Layout.in_directory(tmp_path)
+    plain = names(manager(layout, listener))
+    external = {"http": "http://authz/", "principal_header": "x-user", "groups_header": "x-groups"}
+    methods = {"external": external, "api_keys": {"file": "k"}, "oauth": {"issuers": [ISSUER]}}
+    chain = manager(layout, listener, authentication=methods)
+    asking = ["mcp_ext_authz_headers", "mcp_ext_authz", "mcp_nobody", "mcp_principal"]
+    assert names(chain) == [*plain[:2], "mcp_api_key_auth", "mcp_jwt_authn", *asking, *plain[2:]]
+    [early] = chain["earlyHeaderMutationExtensions"]
+    removed = [item["remove"] for item in early["typedConfig"]["mutations"]]
+    assert removed == ["x-mcp-api-key-name", "x-mcp-external", "x-user", "x-groups"]
+    rules = [item["header"] for item in chain["httpFilters"][7]["typedConfig"]["requestRules"]]
+    assert rules == removed, "what is a claim about the caller goes no further"
+    alone = manager(layout, listener, authentication={"external": external})
+    assert names(alone) == [*plain[:2], *asking, *plain[2:]]
+    assert alone["httpFilters"][3]["typedConfig"]["@type"].endswith(".ExtAuthz"), "about every request"
+
+
+def test_an_attached_listener_keeps_headers_of_other_names(tmp_path: Path) -> None:
+    """Other routes may use them: they are taken by a filter of the endpoint alone."""
+    external = {"http": "http://authz/", "principal_header": "x-user"}
+    sections = {"servers": SERVERS, "authentication": {"external": external}}
+    parts = pieces(GatewayConfig.model_validate(sections), Layout.in_directory(tmp_path), judges_first=False)
+    [early] = parts.early
+    assert early["typed_config"]["mutations"] == [{"remove": "x-mcp-external"}]
+    [cleaning] = [item for item in parts.filters if item["name"] == "mcp/ext_authz_headers"]
+    assert {"remove": "x-user"} in (
+        cleaning["typed_config"]["extension_config"]["typed_config"]["mutations"]["request_mutations"]
+    )
+
+
 def test_without_keys_nothing_is_removed_early(tmp_path: Path) -> None:
     assert "earlyHeaderMutationExtensions" not in manager(
         Layout.in_directory(tmp_path), authentication={"oauth": {"issuers": [ISSUER]}}
@@ -203,6 +235,14 @@ def test_on_a_listener_of_others_only_the_endpoint_has_the_filters(tmp_path: Pat
     place = next(route for route in routes if route.get("name") == using[0])["typed_per_filter_config"]
     assert place["mcp/api_key_auth"]["config"]["@type"].endswith(".ApiKeyAuthPerRoute")
     assert [item["name"] for item in found["early_header_mutation_extensions"]] == ["mcp/identity"]
+
+
+def test_two_services_that_write_metadata_are_refused(tmp_path: Path) -> None:
+    theirs = {"name": "their.authz", "typed_config": {"@type": f"{TYPE}.http.ext_authz.v3.ExtAuthz"}}
+    service = {"grpc": "authz:9000", "principal_metadata": ["user"]}
+    with pytest.raises(ConfigError, match=r"has an ext_authz filter \(their.authz\).*principal_header"):
+        attached_to([theirs], [ANYTHING], tmp_path, external=service)
+    attached_to([theirs], [ANYTHING], tmp_path, external={"grpc": "authz:9000", "principal_header": "x-user"})
 
 
 def test_two_layers_of_tokens_are_refused_unless_told(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +24,7 @@ from envoy_data_plane.envoy.service.ratelimit.v3 import (
     RateLimitResponseRateLimitUnit,
 )
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+from envoy_data_plane.google.protobuf import Struct
 from envoy_data_plane.google.rpc import Status
 
 SECONDS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86400}
@@ -107,6 +108,70 @@ async def http_authorization(denies: Callable[[web.Request], Awaitable[bool]]) -
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a service says of a request: who sends it, or why it is refused."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """gRPC only."""
+
+
+@dataclass
+class Callers:
+    """A service that says who calls, over gRPC and over HTTP."""
+
+    judge: Callable[[Mapping[str, str]], Verdict]
+    """Takes the request's headers."""
+    asked: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
+    """Path and headers."""
+    grpc_port: int = 0
+    http_port: int = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Callers]:
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._check, request_deserializer=CheckRequest.parse, response_serializer=bytes
+        )
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self.http_port = runner.addresses[0][1]
+            async with _grpc_service("envoy.service.auth.v3.Authorization", "Check", handler) as self.grpc_port:
+                yield self
+        finally:
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.asked.append((request.path, headers))
+        verdict = self.judge(headers)
+        return web.Response(status=verdict.status, headers=verdict.headers, text='secret "reasons"')
+
+    async def _check(self, request: CheckRequest, _: Any) -> CheckResponse:
+        assert request.attributes is not None
+        assert request.attributes.request is not None
+        assert request.attributes.request.http is not None
+        asked = request.attributes.request.http
+        self.asked.append((asked.path, dict(asked.headers)))
+        verdict = self.judge(asked.headers)
+        headers = [
+            HeaderValueOption(header=HeaderValue(key=name, value=value)) for name, value in verdict.headers.items()
+        ]
+        metadata = Struct.from_dict(dict(verdict.metadata))
+        if verdict.status == 200:
+            allowed = OkHttpResponse(headers=headers)
+            return CheckResponse(status=Status(code=0), ok_response=allowed, dynamic_metadata=metadata)
+        refused = DeniedHttpResponse(
+            status=HttpStatus(code=StatusCode(verdict.status)), headers=headers, body='secret "reasons"'
+        )
+        return CheckResponse(status=Status(code=_PERMISSION_DENIED), denied_response=refused, dynamic_metadata=metadata)
 
 
 @dataclass

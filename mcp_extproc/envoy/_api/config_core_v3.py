@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from mcp_extproc.envoy._api import type_matcher_v3
 
 
+class ApiVersion(StrEnum):
+    AUTO = "AUTO"
+    V2 = "V2"
+    V3 = "V3"
+
+
 class HeaderValueOptionHeaderAppendAction(StrEnum):
     APPEND_IF_EXISTS_OR_ADD = "APPEND_IF_EXISTS_OR_ADD"
     ADD_IF_ABSENT = "ADD_IF_ABSENT"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from mcp_extproc.envoy._api import config_core_v3
 from mcp_extproc.envoy.message import Message
-
-if TYPE_CHECKING:
-    from mcp_extproc.envoy._api import config_core_v3
 
 
 class RateLimitServiceConfig(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.ratelimit.v3.RateLimitServiceConfig"
     grpc_service: config_core_v3.GrpcService | None = None
+    transport_api_version: config_core_v3.ApiVersion = config_core_v3.ApiVersion.AUTO

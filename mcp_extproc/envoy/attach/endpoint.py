@@ -37,6 +37,11 @@ _TWO_LAYERS = (
     " what yours verifies, or turn yours off for the MCP endpoint with --without-jwt-authn"
 )
 
+_TWO_SERVICES = (
+    "the listener has an ext_authz filter ({}), and authentication.external.principal_metadata would read what it writes, too."
+    " Have your service name callers in a header, authentication.external.principal_header"
+)
+
 NO_CERTIFICATES = (
     "authentication.mtls: the TLS of a listener that others own is theirs. Take the names in its certificates as"
     " authentication.existing, from metadata that a filter of yours writes"
@@ -107,6 +112,7 @@ def _add_endpoint(
         for endpoint in endpoints(config):
             check_routes(host, endpoint.path)
     theirs = list(objects(target.manager, "http_filters"))
+    _check_services(theirs, config)
     parts = pieces(config, layout, _judging(target, where, config))
     for host in hosts:
         for route in parts.documents:
@@ -122,6 +128,13 @@ def _add_endpoint(
         extend(resources, "listeners", [batches_listener(target, hosts, layout)])
     has_keys = config.authentication is not None and config.authentication.api_keys is not None
     return [*found.sentences, *([_KEYS_TO_ADD] if has_keys else [])]
+
+
+def _check_services(theirs: list[Object], config: GatewayConfig) -> None:
+    external = config.authentication.external if config.authentication is not None else None
+    services = [filter_name(item) for item in theirs if "ext_authz" in kinds(item)]
+    if services and external is not None and external.principal_metadata:
+        raise CannotAttach(_TWO_SERVICES.format(", ".join(services)))
 
 
 def _verifies_tokens(config: GatewayConfig) -> bool:

@@ -90,7 +90,7 @@ def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
             *_routes(config, names, marker["name"], judging),
         ],
         documents=[_without_empty(plain(route)) for route in documents.routes(config, layout, [])],
-        early=[{**plain(item), "name": EARLY} for item in proven.early(authentication.identity_headers(config))],
+        early=[{**plain(item), "name": EARLY} for item in proven.early(_early(config))],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],
         clusters=[_cluster(plain(item)) for item in clusters(config, layout)],
@@ -101,6 +101,11 @@ def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
 def worker_cluster(layout: Layout) -> Object:
     """The cluster of the workers."""
     return _cluster(plain(extproc_cluster(layout)))
+
+
+def _early(config: GatewayConfig) -> list[str]:
+    """Other requests of the listener may well have headers of other names: a filter of the endpoint takes these."""
+    return [name for name in authentication.identity_headers(config) if name.startswith("x-mcp-")]
 
 
 # -- Filters --------------------------------------------------------------------------------------------------------------

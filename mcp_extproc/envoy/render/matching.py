@@ -33,6 +33,11 @@ def has(name: str, value: Message, matcher: StringMatcher) -> Predicate:
     )
 
 
+def has_response_header(name: str, value: str) -> Predicate:
+    """The response has a header with this value."""
+    return has(name, HttpResponseHeaderMatchInput(header_name=name), StringMatcher(exact=value))
+
+
 def has_status(status: str) -> Predicate:
     """The response has this status."""
     return has("status", HttpResponseStatusCodeMatchInput(), StringMatcher(exact=status))

@@ -44,9 +44,9 @@ def to_server(server: Server) -> TransportSocket:
     )
 
 
-def to_authority(host: str) -> TransportSocket:
-    """TLS to a host whose certificate is of one of the system's authorities."""
-    return _socket(host, _validation(system_ca_file(), [host]), [], "http/1.1")
+def to_authority(host: str, alpn: str) -> TransportSocket:
+    """TLS to a host whose certificate is of one of the system's authorities. ``alpn``: the protocol on top (RFC 7301)."""
+    return _socket(host, _validation(system_ca_file(), [host]), [], alpn)
 
 
 def to_workers(layout: Layout) -> TransportSocket | None:

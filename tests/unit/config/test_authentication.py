@@ -78,9 +78,8 @@ def test_what_is_wrong_is_said(oauth: dict[str, Any], problem: str) -> None:
     assert problem in error_of(text(**oauth))
 
 
-@pytest.mark.parametrize("method", ["external"])
-def test_a_method_that_is_not_there_is_refused(method: str) -> None:
-    assert "unknown key" in error_of(whole({"oauth": {"issuers": [ISSUER]}, method: {}}))
+def test_a_method_that_is_not_there_is_refused() -> None:
+    assert "unknown key" in error_of(whole({"oauth": {"issuers": [ISSUER]}, "basic": {}}))
 
 
 def test_a_section_without_a_method_is_refused() -> None:
@@ -223,3 +222,75 @@ def test_certificates_that_are_refused(mtls: Any) -> None:
 def test_a_file_of_authorities_that_is_not_there(tmp_path: Path) -> None:
     found = missing_files(config(whole({"mtls": {"ca": str(tmp_path / "ca.pem")}}, listen={"tls": TLS})))
     assert "authentication.mtls.ca" in [problem.path for problem in found]
+
+
+# -- A service of the operator's ------------------------------------------------------------------------------------------
+
+EXTERNAL = {"grpc": "authz:9000", "principal_header": "X-User"}
+
+
+def test_a_service_that_says_who_calls() -> None:
+    authentication = config(whole({"external": EXTERNAL})).authentication
+    assert authentication is not None
+    external = authentication.external
+    assert external is not None
+    assert (external.principal_header, external.takes_authorization) == ("x-user", True)
+    assert (authentication.is_single, authentication.asks_always) == (False, True)
+    for more in ({"anonymous": True}, {"api_keys": {"file": "k"}}, {"oauth": {"issuers": [ISSUER]}}):
+        beside = config(whole({"external": EXTERNAL, **more})).authentication
+        assert beside is not None
+        assert not beside.asks_always
+    for address in ("127.0.0.1:1", "[::1]:1", "https://authz.example:443"):
+        config(whole({"external": {**EXTERNAL, "grpc": address}}))
+    config(whole({"external": {"http": "http://authz:8080/check", "principal_header": "x-user"}}))
+
+
+@pytest.mark.parametrize(
+    ("external", "problem"),
+    [
+        ({}, "external: give either grpc or http"),
+        ({**EXTERNAL, "http": "http://authz"}, "external: give either grpc or http"),
+        ({"grpc": "authz:9000"}, "give either principal_header or principal_metadata"),
+        ({**EXTERNAL, "principal_metadata": ["a"]}, "give either principal_header or principal_metadata"),
+        ({"http": "http://a", "principal_metadata": ["a"]}, "principal_metadata: requires grpc"),
+        ({"grpc": "a:1", "principal_metadata": ["a"], "groups_header": "x-groups"}, "groups_header: requires"),
+        ({**EXTERNAL, "groups_metadata": ["a"]}, "groups_metadata: requires principal_metadata"),
+        ({**EXTERNAL, "groups_header": "x-user"}, "groups_header: this header is listed twice"),
+        ({**EXTERNAL, "from": [{"header": "x-user"}]}, "principal_header: this header is listed twice"),
+        ({**EXTERNAL, "request_headers": ["X-User"]}, "principal_header: this header is listed twice"),
+        ({**EXTERNAL, "request_headers": ["a b"]}, "request_headers: expected names of headers"),
+        ({**EXTERNAL, "from": [{"query": "key"}]}, "external.from[0]: expected header or cookie"),
+        ({**EXTERNAL, "from": [{"cookie": "a"}, {"cookie": "a"}]}, "external.from: a source is listed twice"),
+        ({**EXTERNAL, "principal_header": "Authorization"}, "Authorization is what clients send"),
+        ({**EXTERNAL, "principal_header": "mcp-session-id"}, "not used otherwise"),
+        ({**EXTERNAL, "principal_header": "x-mcp-user"}, "not used otherwise"),
+        ({**EXTERNAL, "principal_header": "x" * 41}, "up to 40 characters"),
+        ({**EXTERNAL, "grpc": "authz"}, "expected an address such as authz:9000"),
+        ({**EXTERNAL, "grpc": "http://authz:9000"}, "expected an address such as authz:9000"),
+        ({**EXTERNAL, "grpc": "https://authz:9000/check"}, "expected an address such as authz:9000"),
+        ({**EXTERNAL, "grpc": "user@authz:9000"}, "without user"),
+        ({"http": "http://authz/?a=b", "principal_header": "x-user"}, "expected a URL without query"),
+        ({**EXTERNAL, "challenge": "a\r\nb"}, "external.challenge"),
+        ({**EXTERNAL, "failure_mode_allow": True}, "unknown key"),
+    ],
+)
+def test_a_service_that_is_refused(external: Any, problem: str) -> None:
+    assert problem in error_of(whole({"external": external}))
+
+
+@pytest.mark.parametrize("key", ["http_filters_before", "http_filters"])
+def test_one_service_writes_metadata(key: str) -> None:
+    filter = {"@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"}
+    envoy = {key: [{"name": "theirs", "typed_config": filter}]}
+    by_metadata = {"grpc": "authz:9000", "principal_metadata": ["user"]}
+    assert f"envoy.{key}: an ext_authz filter" in error_of(whole({"external": by_metadata}, envoy=envoy))
+    config(whole({"external": EXTERNAL}, envoy=envoy))
+
+
+def test_a_service_beside_keys() -> None:
+    """What is in a header is for one of both."""
+    for keys, problem in (
+        ({"header": "Authorization"}, "external.from: a source of api_keys, too"),
+        ({"header": "x-user"}, "external.principal_header: clients send API keys"),
+    ):
+        assert problem in error_of(whole({"external": EXTERNAL, "api_keys": {"file": "k", "from": [keys]}}))

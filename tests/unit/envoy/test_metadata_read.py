@@ -220,7 +220,8 @@ def test_no_cluster_reads_any(more: dict[str, Any]) -> None:
     "authentication",
     [
         {"oauth": {"issuers": [{"issuer": "https://idp.example", "audiences": ["https://gw.example"]}]}},
-        {"api_keys": {"from": [{"header": "x-api-key"}], "file": "keys.yaml"}},
+        {"api_keys": {"from": [{"header": "x-api-key"}, {"query": "key"}, {"cookie": "key"}], "file": "keys.yaml"}},
+        {"external": {"grpc": "authz:9000", "principal_metadata": ["user"]}, "anonymous": True},
         {"mtls": {"ca": "clients.pem", "principal": "san_uri"}},
     ],
     ids=lambda authentication: next(iter(authentication)),

@@ -160,3 +160,33 @@ def test_a_certificate_names_one(principal: str, name: str, subject: str | None)
     assert found == (ANONYMOUS if subject is None else Principal("certificate", "mtls", subject))
     assert who.of(message({**by_certificate, JWT: {"payload": CLAIMS}})) == ALICE
     assert identification(authentication=OAUTH).of(message(by_certificate)) == ANONYMOUS
+
+
+def test_a_service_names_the_caller_in_headers() -> None:
+    """Which Envoy has put into metadata. A token counts before it, and it before a certificate."""
+    tls = {"certificate": "server.pem", "key": "server.key"}
+    external = {"http": "http://127.0.0.1:1", "principal_header": "x-user", "groups_header": "x-groups"}
+    who = identification(
+        authentication={**OAUTH, "external": external, "mtls": {"ca": "clients.pem"}}, listen={"tls": tls}
+    )
+    told = {"external": "alice", "external_groups": " dev,, ops team ,", "certificate": "spiffe://a"}
+    found = who.of(message({"mcp_principal": told}))
+    assert (found, set(found.groups)) == (Principal("external", "external", "alice"), {"dev", "ops team"})
+    assert who.of(message({"mcp_principal": told, JWT: {"payload": CLAIMS}})).proven == "token"
+    for nothing in ({}, {"external": ""}, {"external": 7}, {"external_groups": "dev"}):
+        assert who.of(message({"mcp_principal": nothing})) == ANONYMOUS
+    assert who.of(message({"envoy.filters.http.ext_authz": {"external": "alice"}})) == ANONYMOUS
+
+
+def test_a_service_names_the_caller_in_metadata() -> None:
+    external = {"grpc": "a:1", "principal_metadata": ["user", "name"], "groups_metadata": ["user", "groups"]}
+    who = identification(authentication={"external": external})
+    said = {"user": {"name": "alice", "groups": ["dev"]}, "tenant": "x"}
+    found = who.of(message({"envoy.filters.http.ext_authz": said}))
+    assert (found, set(found.groups)) == (Principal("external", "external", "alice"), {"dev"})
+    assert found.claims == said
+    for other in ({}, {"user": "alice"}, {"user": {"name": ""}}, {"user": {"name": ["alice"]}}):
+        assert who.of(message({"envoy.filters.http.ext_authz": other})) == ANONYMOUS
+    assert who.of(message({"mcp_principal": {"external": "alice"}})) == ANONYMOUS
+    without = identification(authentication={"external": {**external, "groups_metadata": []}})
+    assert without.of(message({"envoy.filters.http.ext_authz": said})).groups == frozenset()

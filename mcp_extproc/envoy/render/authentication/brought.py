@@ -26,8 +26,18 @@ def query(name: str) -> Predicate:
 
 def cookie(name: str) -> Predicate:
     """A request with this cookie. Lines of cookies arrive joined by a comma."""
-    written = f"(?s)(.*[;,] *)?{re.escape(name)}=.*"
-    return _like(name, HttpRequestHeaderMatchInput(header_name="cookie"), written)
+    return _like(name, HttpRequestHeaderMatchInput(header_name="cookie"), cookie_line(name))
+
+
+def cookie_line(name: str) -> str:
+    """A regular expression for the header with this cookie."""
+    return f"(?s)(.*[;,] *)?{re.escape(name)}=.*"
+
+
+def bearer() -> Predicate:
+    """A request with an access token in ``Authorization``, or with what claims to be one. The scheme's case does not matter
+    (RFC 9110 section 11.1)."""
+    return _like("authorization", HttpRequestHeaderMatchInput(header_name="authorization"), "(?is)bearer( .*)?")
 
 
 def _like(name: str, value: Message, regex: str) -> Predicate:

@@ -17,8 +17,8 @@ from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilte
 from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLogFilter, ExtensionFilter
 from mcp_extproc.envoy._api.config_core_v3 import HeaderValueOption
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import ResponseMapper
-from mcp_extproc.envoy.render.authentication import oauth, proven
-from mcp_extproc.envoy.render.authentication.documents import SCOPE, WHERE, base_url
+from mcp_extproc.envoy.render.authentication import external, oauth, proven
+from mcp_extproc.envoy.render.authentication.documents import SCOPE, WHERE, base_url, escaped
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
 from mcp_extproc.mcp import errors, transport
 
@@ -54,10 +54,11 @@ def mappers(config: GatewayConfig) -> list[ResponseMapper]:
         return []
     has_keys, has_tokens = authentication.api_keys is not None, authentication.oauth is not None
     rest = _rest(authentication)
-    challenge = f"Bearer {rest}" if has_tokens else _WITHOUT_OAUTH if has_keys else _CERTIFICATE
+    challenge = _challenge(authentication)
     ways = [
         *(["an access token of an authorization server in Authorization"] if has_tokens else []),
         *(["an API key"] if has_keys else []),
+        *(["what the authentication service asks for"] if authentication.external is not None else []),
         *(["a client certificate"] if authentication.mtls is not None else []),
     ]
     needed = f"Authentication is required: send {', or '.join(ways)}."
@@ -86,6 +87,37 @@ def mappers(config: GatewayConfig) -> list[ResponseMapper]:
             if has_keys
             else []
         ),
+        *(_of_service() if authentication.external is not None else []),
+    ]
+
+
+def _challenge(authentication: Authentication) -> str:
+    if authentication.oauth is not None:
+        return f"Bearer {_rest(authentication)}"
+    if authentication.external is not None and authentication.external.takes_authorization:
+        return escaped(authentication.external.challenge)
+    if authentication.api_keys is not None:
+        return _WITHOUT_OAUTH
+    return escaped(authentication.external.challenge) if authentication.external is not None else _CERTIFICATE
+
+
+def _of_service() -> list[ResponseMapper]:
+    about_it = f"'{external.ASKING.header}' in request.headers && "
+    denied = "The authentication service refuses this request."
+    failed = "The authentication service does not answer. Try again."
+    is_denied, is_failed = _are("ext_authz_denied"), "response.code_details.startsWith('ext_authz_')"
+    return [
+        _mapper(f"{about_it}{is_denied}", None, denied, external.DENIED),
+        _mapper(f"{about_it}{is_failed}", 503, failed, "authentication_unavailable", header("retry-after", "1")),
+    ]
+
+
+def refusal(authentication: Authentication) -> list[HeaderValueOption]:
+    """Headers of the answer to a request that a service of the operator's refuses."""
+    return [
+        header(ERROR_HEADER, external.DENIED),
+        header("content-type", transport.JSON),
+        header("www-authenticate", _challenge(authentication)),
     ]
 
 
@@ -94,8 +126,10 @@ def _rest(authentication: Authentication) -> str:
     return f'%METADATA(ROUTE:{MARKER_NAMESPACE}:{SCOPE})%resource_metadata="{where}"'
 
 
-def _mapper(details: str, status: int, message: str, reason: str, field: HeaderValueOption) -> ResponseMapper:
-    error = {"code": errors.INVALID_REQUEST, "message": message, "data": {"reason": reason, "status": status}}
+def _mapper(details: str, status: int | None, message: str, reason: str, *fields: HeaderValueOption) -> ResponseMapper:
+    """``status``: ``None`` for the one that it has."""
+    data = {"reason": reason, "status": orjson.Fragment("%RESPONSE_CODE%") if status is None else status}
+    error = {"code": errors.INVALID_REQUEST, "message": message, "data": data}
     body = text_format(orjson.dumps({"jsonrpc": "2.0", "error": error}).decode())
     body.content_type = transport.JSON
     by_details = ExtensionFilter(
@@ -104,6 +138,6 @@ def _mapper(details: str, status: int, message: str, reason: str, field: HeaderV
     return ResponseMapper(
         filter=AccessLogFilter(extension_filter=by_details),
         status_code=status,
-        headers_to_add=[field, header(ERROR_HEADER, reason)],
+        headers_to_add=[*fields, header(ERROR_HEADER, reason)],
         body_format_override=body,
     )

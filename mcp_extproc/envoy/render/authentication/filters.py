@@ -12,7 +12,7 @@ from mcp_extproc.envoy._api.config_route_v3 import FilterConfig
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.message import Any
-from mcp_extproc.envoy.render.authentication import api_keys, certificates, oauth, proven
+from mcp_extproc.envoy.render.authentication import api_keys, certificates, challenges, external, oauth, proven
 from mcp_extproc.envoy.render.typed import any_of
 
 
@@ -30,6 +30,8 @@ def filters(config: GatewayConfig, layout: Layout) -> list[HttpFilter]:
         found += api_keys.filters(authentication, authentication.api_keys)
     if authentication.oauth is not None:
         found += oauth.filters(authentication, authentication.oauth, endpoints(config)[0].path, layout)
+    if authentication.external is not None:
+        found += external.filters(authentication, authentication.external, challenges.refusal(authentication))
     if authentication.mtls is not None:
         found += certificates.filters(authentication.mtls)
     return [*found, *_nobody(authentication), *_to_metadata(authentication)]
@@ -41,13 +43,15 @@ def _nobody(authentication: Authentication) -> list[HttpFilter]:
     proofs = [
         *([api_keys.PROVEN.proves] if authentication.api_keys is not None else []),
         *([oauth.PROVES] if authentication.oauth is not None else []),
+        *([external.proves(authentication.external)] if authentication.external is not None else []),
         *([certificates.proves(authentication.mtls)] if authentication.mtls is not None else []),
     ]
     if not authentication.anonymous:
         return [proven.nobody(proofs)]
-    # An Authorization that no method looks at is not nothing, nor is a certificate that names nobody.
+    # An Authorization that no method looks at is not nothing, nor is what a service or a certificate names nobody for.
     brought = [
         *([proven.present("authorization")] if authentication.oauth is None else []),
+        *([external.is_brought(authentication.external)] if authentication.external is not None else []),
         *([certificates.brought()] if authentication.mtls is not None else []),
     ]
     return [proven.nobody(proofs, brought)] if brought else []
@@ -62,6 +66,7 @@ def _in_headers(authentication: Authentication) -> list[proven.Method]:
     """The methods whose filters name the caller in a header."""
     return [
         *([api_keys.PROVEN] if authentication.api_keys is not None else []),
+        *(external.in_headers(authentication.external) if authentication.external is not None else []),
         *([certificates.PROVEN, certificates.FINGERPRINT] if authentication.mtls is not None else []),
     ]
 
@@ -74,9 +79,12 @@ def identity_headers(config: GatewayConfig) -> list[str]:
 def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
     """The clusters that these filters use."""
     authentication = config.authentication
-    return (
-        [] if authentication is None or authentication.oauth is None else oauth.clusters(authentication.oauth, layout)
-    )
+    if authentication is None:
+        return []
+    return [
+        *(oauth.clusters(authentication.oauth, layout) if authentication.oauth is not None else []),
+        *([external.cluster(authentication.external)] if authentication.external is not None else []),
+    ]
 
 
 def namespaces(config: GatewayConfig) -> list[str]:
@@ -89,6 +97,7 @@ def namespaces(config: GatewayConfig) -> list[str]:
     return [
         *([PRINCIPAL_NAMESPACE] if _in_headers(authentication) else []),
         *([oauth.METADATA] if authentication.oauth is not None else []),
+        *(external.namespaces(authentication.external) if authentication.external is not None else []),
     ]
 
 

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from mcp_extproc.config.authentication import Authentication, Issuer, OAuth
 from mcp_extproc.config.jwks import usable_keys
-from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
+from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
 from mcp_extproc.envoy._api.config_core_v3 import DataSource, HttpUri
-from mcp_extproc.envoy._api.config_endpoint_v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
+from mcp_extproc.envoy._api.config_endpoint_v3 import Endpoint, LbEndpoint
 from mcp_extproc.envoy._api.config_rbac_v3 import (
     Permission,
     Policy,
     Principal,
-    PrincipalSet,
     Rbac,
     RbacAction,
-    SourcedMetadata,
 )
 from mcp_extproc.envoy._api.config_route_v3 import RouteMatch
 from mcp_extproc.envoy._api.filters_http_jwt_authn_v3 import (
@@ -42,17 +39,14 @@ from mcp_extproc.envoy._api.filters_http_jwt_authn_v3 import (
 from mcp_extproc.envoy._api.filters_http_rbac_v3 import Rbac as RbacFilter
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.type_matcher_v3 import (
-    MetadataMatcher,
-    MetadataMatcherPathSegment,
     RegexMatcher,
     StringMatcher,
     ValueMatcher,
 )
 from mcp_extproc.envoy.layout import ISSUER_CLUSTER, KEYS_CLUSTER, KEYS_HOST, KEYS_PATH, Layout, issuer_key
 from mcp_extproc.envoy.message import Message
-from mcp_extproc.envoy.render import tls
-from mcp_extproc.envoy.render.authentication import brought
-from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds, socket_address
+from mcp_extproc.envoy.render.authentication import brought, proven, services
+from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds
 
 FILTER = "mcp_jwt_authn"
 CLAIMS_FILTER = "mcp_jwt_claims"
@@ -92,7 +86,9 @@ def filters(authentication: Authentication, oauth: OAuth, path: str, layout: Lay
     )
     if not authentication.is_single:
         # With `allow_missing` an Authorization that is not Bearer would pass as nothing.
-        tokens = brought.only_with(brought.header("authorization"), FILTER, tokens)
+        other_schemes = authentication.external is not None and authentication.external.takes_authorization
+        credential = brought.bearer() if other_schemes else brought.header("authorization")
+        tokens = brought.only_with(credential, FILTER, tokens)
     policies = _policies(authentication, oauth, layout)
     more = [_refusing(policies)] if policies else []
     return [HttpFilter(name=FILTER, typed_config=any_of(tokens)), *more]
@@ -102,9 +98,9 @@ def clusters(oauth: OAuth, layout: Layout) -> list[Cluster]:
     """Where keys are fetched."""
     if layout.keys is not None:
         lb_endpoints = [LbEndpoint(endpoint=Endpoint(address=envoy_address(layout.keys)))]
-        return [_cluster(KEYS_CLUSTER, ClusterDiscoveryType.STATIC, lb_endpoints)]
+        return [services.cluster(KEYS_CLUSTER, ClusterDiscoveryType.STATIC, lb_endpoints)]
     return [
-        _remote(index, one.jwks.uri)
+        services.at(f"{ISSUER_CLUSTER}{index}", one.jwks.uri)
         for index, one in enumerate(oauth.issuers)
         if one.jwks is not None and one.jwks.uri is not None
     ]
@@ -176,32 +172,6 @@ def _reads_foreign_keys(issuer: Issuer, layout: Layout) -> bool:
     return layout.keys is None and issuer.jwks is not None and issuer.jwks.uri is not None
 
 
-def _remote(index: int, uri: str) -> Cluster:
-    parts = urlsplit(uri)
-    host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    address = socket_address("127.0.0.1" if host == "localhost" else host, port)
-    found = _cluster(
-        f"{ISSUER_CLUSTER}{index}",
-        ClusterDiscoveryType.STATIC if tls.is_ip(host) or host == "localhost" else ClusterDiscoveryType.STRICT_DNS,
-        [LbEndpoint(endpoint=Endpoint(address=address))],
-    )
-    found.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED
-    found.transport_socket = tls.to_authority(host) if parts.scheme == "https" else None
-    return found
-
-
-def _cluster(name: str, type: ClusterDiscoveryType, lb_endpoints: list[LbEndpoint]) -> Cluster:
-    return Cluster(
-        name=name,
-        type=type,
-        connect_timeout=seconds(5),
-        load_assignment=ClusterLoadAssignment(
-            cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=lb_endpoints)]
-        ),
-    )
-
-
 # -- What jwt_authn does not check ----------------------------------------------------------------------------------------
 
 
@@ -216,9 +186,9 @@ def _policies(authentication: Authentication, oauth: OAuth, layout: Layout) -> M
         allowed = "|".join(oauth.algorithms)
         good = ValueMatcher(string_match=StringMatcher(safe_regex=RegexMatcher(regex=allowed)))
         present = _at((_HEADER, "alg"), ValueMatcher(present_match=True))
-        found[ALGORITHM] = _all(present, Principal(not_id=_at((_HEADER, "alg"), good)))
+        found[ALGORITHM] = proven.all_of(present, Principal(not_id=_at((_HEADER, "alg"), good)))
     if not authentication.is_single:
-        found = {name: _all(PROVES, principal) for name, principal in found.items()}
+        found = {name: proven.all_of(PROVES, principal) for name, principal in found.items()}
     return found
 
 
@@ -234,12 +204,7 @@ def _refusing(policies: Mapping[str, Principal]) -> HttpFilter:
 
 
 def _at(path: tuple[str, ...], value: ValueMatcher) -> Principal:
-    matcher = MetadataMatcher(filter=METADATA, path=[MetadataMatcherPathSegment(key=key) for key in path], value=value)
-    return Principal(sourced_metadata=SourcedMetadata(metadata_matcher=matcher))
-
-
-def _all(*principals: Principal) -> Principal:
-    return Principal(and_ids=PrincipalSet(ids=list(principals)))
+    return proven.in_metadata(METADATA, path, value)
 
 
 PROVES = _at((PAYLOAD,), ValueMatcher(present_match=True))

@@ -10,13 +10,22 @@ from dataclasses import dataclass
 
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_core_v3 import TypedExtensionConfig
-from mcp_extproc.envoy._api.config_rbac_v3 import Permission, Policy, Principal, PrincipalSet, Rbac, RbacAction
+from mcp_extproc.envoy._api.config_rbac_v3 import (
+    Permission,
+    Policy,
+    Principal,
+    PrincipalSet,
+    Rbac,
+    RbacAction,
+    SourcedMetadata,
+)
 from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher
 from mcp_extproc.envoy._api.filters_http_header_to_metadata_v3 import Config as HeaderToMetadata
 from mcp_extproc.envoy._api.filters_http_header_to_metadata_v3 import ConfigKeyValuePair, ConfigRule
 from mcp_extproc.envoy._api.filters_http_rbac_v3 import Rbac as RbacFilter
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.http_early_header_mutation_header_mutation_v3 import HeaderMutation
+from mcp_extproc.envoy._api.type_matcher_v3 import MetadataMatcher, MetadataMatcherPathSegment, ValueMatcher
 from mcp_extproc.envoy.render.typed import any_of, extension
 
 NOBODY = "mcp_nobody"
@@ -44,6 +53,13 @@ class Method:
 def present(name: str) -> Principal:
     """Requests with a header."""
     return Principal(header=HeaderMatcher(name=name, present_match=True))
+
+
+def in_metadata(namespace: str, path: Sequence[str], value: ValueMatcher) -> Principal:
+    """Requests about which a filter wrote this."""
+    segments = [MetadataMatcherPathSegment(key=key) for key in path]
+    matcher = MetadataMatcher(filter=namespace, path=segments, value=value)
+    return Principal(sourced_metadata=SourcedMetadata(metadata_matcher=matcher))
 
 
 def nobody(proofs: Sequence[Principal], of: Sequence[Principal] = ()) -> HttpFilter:

@@ -1,0 +1,176 @@
+"""A service that says who calls: Envoy's ext_authz.
+
+Nothing of its answer is for clients but the status: they get a JSON-RPC error and the gateway's challenge. Envoy would hand
+them the service's headers, too, so a filter in front puts the gateway's own in their place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+from mcp_extproc.config.authentication import Authentication, External, KeySource
+from mcp_extproc.contract import ERROR_HEADER, EXTERNAL, EXTERNAL_GROUPS, PRINCIPAL_NAMESPACE
+from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRemoveOnMatch, HeaderMutationRules
+from mcp_extproc.envoy._api.config_core_v3 import (
+    ApiVersion,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    HeaderValueOption,
+    HttpUri,
+)
+from mcp_extproc.envoy._api.config_rbac_v3 import Principal
+from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher
+from mcp_extproc.envoy._api.filters_http_ext_authz_v3 import AuthorizationResponse, ExtAuthz, HttpService
+from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation, Mutations
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
+from mcp_extproc.envoy._api.type_matcher_v3 import ListStringMatcher, RegexMatcher, StringMatcher, ValueMatcher
+from mcp_extproc.envoy._api.type_v3 import HttpStatus, StatusCode
+from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER
+from mcp_extproc.envoy.message import Message
+from mcp_extproc.envoy.render.authentication import brought, proven, services
+from mcp_extproc.envoy.render.matching import (
+    Predicate,
+    all_of,
+    has_response_header,
+    negation,
+    one_of,
+    skipped_if,
+)
+from mcp_extproc.envoy.render.typed import any_of, header, seconds
+
+FILTER = "mcp_ext_authz"
+_CLEAN = "mcp_ext_authz_headers"
+
+METADATA = "envoy.filters.http.ext_authz"
+"""Namespace of what a gRPC service says, whatever the filter's own name is."""
+
+DENIED = "authentication_denied"
+"""Reason of the answer where the service refuses a request."""
+
+ASKING = proven.Method("x-mcp-external", PRINCIPAL_NAMESPACE, "asked")
+"""On requests until all is proven: the answer of another service, an operator's, is not about who calls."""
+
+
+def filters(
+    authentication: Authentication, external: External, refusal: Sequence[HeaderValueOption]
+) -> list[HttpFilter]:
+    """The filter, and the one in front of it that takes headers away.
+
+    Args:
+        authentication: with the other methods.
+        external: the service.
+        refusal: headers of the gateway's own answer, which has :data:`DENIED` in the first place.
+    """
+    asking: Message = _asking(external)
+    if not authentication.asks_always:
+        asking = brought.only_with(_credential(authentication, external), FILTER, asking)
+    others = negation(has_response_header(ERROR_HEADER, DENIED))
+    cleaning = skipped_if(others, _CLEAN, _cleaning(external, refusal))
+    return [
+        HttpFilter(name=_CLEAN, typed_config=any_of(cleaning)),
+        HttpFilter(name=FILTER, typed_config=any_of(asking)),
+    ]
+
+
+def cluster(external: External) -> Cluster:
+    """Where the service is."""
+    if external.http is not None:
+        return services.at(EXTERNAL_CLUSTER, external.http)
+    assert external.grpc is not None
+    url = external.grpc if "://" in external.grpc else f"http://{external.grpc}"
+    return services.at(EXTERNAL_CLUSTER, url, http2=True)
+
+
+def in_headers(external: External) -> list[proven.Method]:
+    """What the service says in headers."""
+    named = ((external.principal_header, EXTERNAL), (external.groups_header, EXTERNAL_GROUPS))
+    return [ASKING, *(proven.Method(name, PRINCIPAL_NAMESPACE, key) for name, key in named if name is not None)]
+
+
+def namespaces(external: External) -> list[str]:
+    """Those of metadata that the service itself writes."""
+    return [METADATA] if external.principal_metadata else []
+
+
+def proves(external: External) -> Principal:
+    """Requests whose caller the service named."""
+    if external.principal_header is None:
+        return proven.in_metadata(METADATA, external.principal_metadata, ValueMatcher(string_match=_SOMETHING))
+    return Principal(header=HeaderMatcher(name=external.principal_header, string_match=_SOMETHING))
+
+
+def is_brought(external: External) -> Principal:
+    """Requests with something for the service to look at."""
+    return proven.any_one(*map(_is_sent, external.sources))
+
+
+_SOMETHING = StringMatcher(safe_regex=RegexMatcher(regex="(?s).+"))
+
+
+def _is_sent(source: KeySource) -> Principal:
+    if source.header is not None:
+        return proven.present(source.header)
+    like = StringMatcher(safe_regex=RegexMatcher(regex=brought.cookie_line(source.cookie or "")))
+    return Principal(header=HeaderMatcher(name="cookie", string_match=like))
+
+
+def _credential(authentication: Authentication, external: External) -> Predicate:
+    each = [
+        brought.header(source.header) if source.header is not None else brought.cookie(source.cookie or "")
+        for source in external.sources
+        if source.header != "authorization"
+    ]
+    if external.takes_authorization:
+        sent = brought.header("authorization")
+        each.append(sent if authentication.oauth is None else all_of(sent, negation(brought.bearer())))
+    return each[0] if len(each) == 1 else one_of(*each)
+
+
+def _asking(external: External) -> Message:
+    named = [name for name in (external.principal_header, external.groups_header) if name is not None]
+    sent = [source.header or "cookie" for source in external.sources]
+    asked = ExtAuthz(
+        transport_api_version=ApiVersion.V3,
+        stat_prefix="mcp",
+        allowed_headers=_these(dict.fromkeys(["authorization", *sent, *external.request_headers])),
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        decoder_header_mutation_rules=_only(named),
+    )
+    if external.http is not None:
+        asked.http_service = HttpService(
+            server_uri=HttpUri(uri=external.http, cluster=EXTERNAL_CLUSTER, timeout=seconds(external.timeout)),
+            path_prefix=_path(external.http),
+            authorization_response=AuthorizationResponse(allowed_upstream_headers=_these(named)),
+        )
+    else:
+        asked.grpc_service = GrpcService(
+            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTERNAL_CLUSTER), timeout=seconds(external.timeout)
+        )
+    return asked
+
+
+def _cleaning(external: External, refusal: Sequence[HeaderValueOption]) -> HeaderMutation:
+    """Of the request, what clients say of themselves; of answers about it, what the service says to them."""
+    said = [OneMutation(remove=method.header) for method in in_headers(external)]
+    asking = OneMutation(append=header(ASKING.header, "1"))
+    all_of_it = HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMatcher(regex="[^:].*")))
+    answer = [OneMutation(remove_on_match=all_of_it), *(OneMutation(append=item) for item in refusal)]
+    return HeaderMutation(mutations=Mutations(request_mutations=[*said, asking], response_mutations=answer))
+
+
+def _only(names: Sequence[str]) -> HeaderMutationRules:
+    """Requests get these headers of the service's and no others."""
+    allowed = RegexMatcher(regex="|".join(map(re.escape, names))) if names else None
+    return HeaderMutationRules(disallow_all=True, allow_expression=allowed)
+
+
+def _these(names: Iterable[str]) -> ListStringMatcher:
+    return ListStringMatcher(patterns=[StringMatcher(exact=name) for name in names])
+
+
+def _path(url: str) -> str:
+    return urlsplit(url).path.rstrip("/")
