@@ -156,7 +156,7 @@ def test_an_attached_listener_keeps_headers_of_other_names(tmp_path: Path) -> No
     """Other routes may use them: they are taken by a filter of the endpoint alone."""
     external = {"http": "http://authz/", "principal_header": "x-user"}
     sections = {"servers": SERVERS, "authentication": {"external": external}}
-    parts = pieces(GatewayConfig.model_validate(sections), Layout.in_directory(tmp_path), judges_first=False)
+    parts = pieces(GatewayConfig.model_validate(sections), Layout.in_directory(tmp_path), Judging.NEVER)
     [early] = parts.early
     assert early["typed_config"]["mutations"] == [{"remove": "x-mcp-external"}]
     [cleaning] = [item for item in parts.filters if item["name"] == "mcp/ext_authz_headers"]
