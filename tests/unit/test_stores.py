@@ -50,6 +50,7 @@ kept (``content``: whoever finds it has it already)."""
 BESIDES = {
     "bounded.py Bounded._sizes": "a part of each store",
     "bounded.py Bounded._values": "a part of each store",
+    "extproc/detail.py Details._known": "by what Envoy's configuration reads",
     "extproc/http2/connection.py Connection._known_blocks": "by all of the bytes that are read",
     "extproc/identity.py Identification._known": "by all of the bytes that are read",
     "extproc/messages.py _known_awaited": "by the plan, which is a caller's",
