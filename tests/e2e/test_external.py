@@ -169,6 +169,20 @@ async def test_tokens_are_not_for_the_service(stage: Stage) -> None:
     assert len(stage.callers.asked) == asked
 
 
+async def test_two_credentials_in_one_header_are_none(stage: Stage) -> None:
+    """Neither method takes its own and overlooks the other one."""
+    good = f"Bearer {stage.idp.token()}"
+    for values in (
+        (good, "Basic alice"),
+        ("Basic alice", good),
+        ("Bearer bad", "Basic alice"),
+        ("Basic alice", "Bearer bad"),
+    ):
+        headers = [("authorization", value) for value in values]
+        async with stage.gateway.http.post(stage.gateway.url, json={}, headers=headers) as answer:
+            assert answer.status == 401, values
+
+
 async def test_keys_and_tokens_count_first(stage: Stage) -> None:
     assert await stage.who(authorization="Basic bob", x_api_key=KEY) == ("alice", "api_keys")
     assert await stage.who(authorization=f"Bearer {stage.idp.token()}", cookie="session=bob") == (
