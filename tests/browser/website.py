@@ -11,13 +11,14 @@ from aiohttp import web
 
 @asynccontextmanager
 async def website(folder: Path) -> AsyncIterator[str]:
-    """Serve a folder with its ``index.html``; the origin."""
+    """Serve a folder with its ``index.html``, which is also where an authorization server sends a user back; the origin."""
 
     async def index(request: web.Request) -> web.FileResponse:
         return web.FileResponse(folder / "index.html")
 
     app = web.Application()
     app.router.add_get("/", index)
+    app.router.add_get("/oauth/callback", index)
     app.router.add_static("/", folder)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()

@@ -24,7 +24,7 @@ from mcp.server.auth.provider import (
     RefreshToken,
     construct_redirect_uri,
 )
-from mcp.server.auth.routes import create_auth_routes
+from mcp.server.auth.routes import cors_middleware, create_auth_routes
 from mcp.server.auth.settings import ClientRegistrationOptions
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from pydantic import AnyHttpUrl
@@ -132,7 +132,12 @@ class AuthorizationServer:
         options = ClientRegistrationOptions(enabled=True)
         routes = create_auth_routes(self._provider, AnyHttpUrl(self.issuer), client_registration_options=options)
         return Starlette(routes=[
-            Route("/.well-known/oauth-authorization-server", self._metadata),
+            # Pages in a browser read it, too, like all that the SDK serves.
+            Route(
+                "/.well-known/oauth-authorization-server",
+                cors_middleware(self._metadata, ["GET", "OPTIONS"]),
+                methods=["GET", "OPTIONS"],
+            ),
             Route("/jwks", self._jwks),
             *routes,
         ])  # fmt: skip
