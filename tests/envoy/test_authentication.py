@@ -21,7 +21,6 @@ from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 from mcp_extproc.envoy.render.judging import Judging
-from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.authorization_server import AuthorizationServer, new_key, public_jwk
 from tests.support.processes import free_port, http_server

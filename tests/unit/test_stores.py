@@ -58,7 +58,6 @@ BESIDES = {
     "extproc/shared.py Shared.known_heads": "by all of the bytes that are read, and the principal",
     "extproc/shared.py Shared.known_responses": "by all of the bytes that are read",
     "gateway/headers.py _removed": "by the names of headers",
-    "extproc/detail.py Details._known": "what listeners read, by their words: of no caller",
     "held.py HeldBytes._by_holder": "counts by principal, or else by session",
     "telemetry/counters.py Counters._counts": "counts, by server and reason",
     "upstreams/answers.py Answers._queues": "by the session with a server",
