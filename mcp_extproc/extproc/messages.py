@@ -532,8 +532,8 @@ READS_ON_THIS_STREAM: Final = field(1, _RESPONSE_NAMESPACE_KEY + field(2, field(
 """The metadata about a response that comes along on the request's stream."""
 _SHOWN: Final = struct_of({"shown": True})
 _ANSWERED: Final = struct_of({"answered": True})
-EARLY: Final = struct_of({"early": True})
-"""The mark of a request that the worker has decided, and that policies have yet to judge."""
+EARLY: Final = struct_of({"shown": True, "early": True})
+"""The marks of a request that the worker has decided, and that policies have yet to judge: for them, it is like any other."""
 FORWARDED: Final = struct_of({"forwarded": True})
 """The mark of a request that policies have judged, and that the worker has decided: its route goes by it."""
 

@@ -34,6 +34,9 @@ READS = {"params.uri"}
 JUDGED = {"shown", "jsonrpc", "is_mcp_request", "status"}
 """What it knows besides where it judges requests before they are processed."""
 
+EARLY = {"early"}
+"""And where one pass does for a call. Fragments have two."""
+
 NO_REQUEST = {
     # Of answers of the gateway's, which no filter behind it sees, and of servers' answers.
     "answered", "batch", "error_code", "error_reason", "flags", "session_error", "unavailable",
@@ -69,7 +72,7 @@ CONFIG = {
 
 
 def test_each_documented_key_has_its_place_here() -> None:
-    places = [CALLS, PROMPTS, READS, JUDGED, NO_REQUEST]
+    places = [CALLS, PROMPTS, READS, JUDGED, EARLY, NO_REQUEST]
     assert set().union(*places) == METADATA_KEYS
     assert sum(map(len, places)) == len(METADATA_KEYS)
 
@@ -210,7 +213,7 @@ async def test_by_hand(tmp_path: Path, layout: Any) -> None:
 
 @pytest.mark.parametrize("policies", ["all", "calls"])
 async def test_with_a_configured_filter(start: StartGateway, policies: str) -> None:
-    keys = {*CALLS, *PROMPTS, *READS, *(JUDGED if policies == "all" else ())}
+    keys = {*CALLS, *PROMPTS, *READS, *((*JUDGED, *EARLY) if policies == "all" else ())}
     filters = {"http_filters_before": [PRINCIPALS], "http_filters": [denying(*keys)], "policies": policies}
     async with (
         everything() as alpha,

@@ -16,6 +16,8 @@ from mcp_extproc.run.process import Subprocess
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
+WARM_PROCESS = "warm-process"
+"""Name of the process of tests.support.warm."""
 
 _T = TypeVar("_T")
 
@@ -138,14 +140,16 @@ def interrupt(pid: int) -> None:
 
 
 def children_of(pid: int) -> set[int]:
-    """All processes below one, at this moment."""
+    """All processes below one, at this moment, but for that of tests.support.warm."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                name, _, rest = (entry / "stat").read_text().rpartition(")")
             except OSError:
                 continue
+            if not name.endswith(f"({WARM_PROCESS}"):
+                parents[int(entry.name)] = int(rest.split()[1])
     found: set[int] = set()
     grew = True
     while grew:

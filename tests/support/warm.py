@@ -27,7 +27,7 @@ from mcp_extproc.processes import WAITED, adopt_orphans
 from mcp_extproc.run.nursery import Forked, Nursery
 from mcp_extproc.run.process import Adopted, end
 from tests.support import warm_process
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, WARM_PROCESS
 from tests.support.warm_process import Request
 
 
@@ -37,7 +37,7 @@ class Warm:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-P", str(warm_process.__file__), str(theirs.fileno())]
+            command = [sys.executable, "-P", str(warm_process.__file__), str(theirs.fileno()), WARM_PROCESS]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         WAITED.add(self._process)
         self._connection = ours

@@ -22,6 +22,7 @@ import mcp_extproc.run.nursery
 import mcp_extproc.run.worker
 import mcp_extproc.run.workers  # noqa: F401 - imported before any fork, as the others
 from mcp_extproc.__main__ import main
+from mcp_extproc.processes import be_named
 from mcp_extproc.run.process import preparing
 
 REQUEST_BYTES = 1 << 17
@@ -85,6 +86,7 @@ def _live(request: Request, descriptors: Sequence[int], parent: int) -> NoReturn
     code: object = 1
     try:
         preparing(parent)()
+        be_named("mcp-extproc")
         os.setsid()
         os.chdir(request.folder)
         os.environ.clear()
@@ -115,4 +117,5 @@ def _renumber(descriptors: Sequence[int], numbers: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
+    be_named(sys.argv[2])
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -137,7 +137,7 @@ async def serving(directory: Path, servers: Mapping[str, StdioServer], held_byte
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path, limit=0)) as http:
             yield Stage(bridge, http)
     finally:
-        below = processes.below(os.getpid(), processes.table())
+        below = children_of(os.getpid())
         await bridge.close()
         await runner.cleanup()
         await gone(below)
