@@ -146,8 +146,8 @@ async def test_a_handshake_that_does_not_come(start: StartGateway, alpha: Script
 
 @pytest.mark.parametrize("resources", [False, True], ids=["json passes", "json is read"])
 async def test_trailers_of_a_server(start: StartGateway, beta: ScriptedServer, resources: bool) -> None:
-    """Nothing of the answer is lost for them, and they go no further. An answer that they cut off does not look complete: once the
-    server's time is up, as Envoy does not tell of its end before."""
+    """Nothing of the answer is lost for them, and they go no further. An answer that they cut off does not look complete.
+    (Envoy does not tell a worker of that end before the server's time is up.)"""
     answers = {"whole": fixed(result={"content": []}), "half": raw(200, "application/json", '{"jsonrpc": "2.0", "id"')}
 
     async def called(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
