@@ -83,7 +83,7 @@ def assert_is_the_gateways(server: ScriptedServer) -> None:
     assert call.path == f"/mcp?token={SECRET}"
     assert call.message["params"]["name"] == "echo"
     assert call.headers["mcp-session-id"] in server.sessions
-    by_envoy = {"accept-encoding", "x-envoy-attempt-count", "x-forwarded-proto", "x-request-id"}
+    by_envoy = {"accept-encoding", "x-envoy-attempt-count", "x-forwarded-proto", "x-mcp-session-key", "x-request-id"}
     assert {name: value for name, value in call.headers.items() if name not in by_envoy} == {
         "host": f"127.0.0.1:{server.port}",
         "content-length": str(len(call.body)),

@@ -202,7 +202,7 @@ async def test_no_server_hears_who_calls(stage: Stage) -> None:
 
 
 def _but_for_the_session(request: Received) -> tuple[str, dict[str, str], dict[str, Any]]:
-    own = {"mcp-session-id", "x-request-id", "content-length"}
+    own = {"mcp-session-id", "x-mcp-session-key", "x-request-id", "content-length"}
     headers = {name: value for name, value in request.headers.items() if name not in own}
     message = request.message if request.body else {}
     return request.http_method, headers, {name: value for name, value in message.items() if name != "id"}

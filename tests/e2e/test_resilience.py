@@ -17,9 +17,9 @@ import pytest
 from aiohttp import web
 
 from tests.e2e.conftest import StartGateway
+from tests.support import lasting_ports
 from tests.support.gateway import TestGateway
 from tests.support.h2_front import Http2Front
-from tests.support.processes import free_port
 from tests.support.scripted import ScriptedServer, echo, hang, raw
 from tests.support.tls import Authority
 from tests.support.waiting import eventually
@@ -347,7 +347,7 @@ class Held:
 async def test_calls_are_retried_where_no_connection_was_made(start: StartGateway) -> None:
     """At another replica, in the same session, and each call reaches a server once."""
     async with group(2, stateless=False) as servers:
-        dead = f"127.0.0.1:{free_port()}"
+        dead = f"127.0.0.1:{lasting_ports.take('dead')}"
         config = section(servers)
         config["endpoints"] = [dead, *config["endpoints"]]
         async with start({"s": {**config, "retries": {}}}) as gateway:
@@ -371,7 +371,7 @@ async def test_calls_are_retried_where_no_connection_was_made(start: StartGatewa
 async def test_without_retries_they_fail(start: StartGateway) -> None:
     async with group(1) as [server]:
         config = section([server])
-        config["endpoints"] = [f"127.0.0.1:{free_port()}", *config["endpoints"]]
+        config["endpoints"] = [f"127.0.0.1:{lasting_ports.take('dead')}", *config["endpoints"]]
         async with start({"s": {**config, "load_balancing": "random"}}) as gateway:
             opened = await eventually(
                 lambda: gateway.rpc("initialize", HELLO), "a session", until=lambda got: "mcp-session-id" in got.headers
@@ -388,7 +388,7 @@ HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"na
 async def test_stateless_servers_are_retried_too(start: StartGateway) -> None:
     async with group(1) as [server]:
         config = section([server])
-        config["endpoints"] = [f"127.0.0.1:{free_port()}", *config["endpoints"]]
+        config["endpoints"] = [f"127.0.0.1:{lasting_ports.take('dead')}", *config["endpoints"]]
         async with start({"s": {**config, "retries": {}}}) as gateway:
             session = await gateway.initialize()
             for n in range(10):

@@ -19,6 +19,7 @@ from tests.support.gateway import Answer, TestClient, TestGateway
 from tests.support.processes import children_of, gone, name_of
 from tests.support.run_command import announced, running, write
 from tests.support.scripted import ScriptedServer, echo
+from tests.support.transports import sockets_are_held
 from tests.support.waiting import eventually
 
 SESSIONS = 16
@@ -97,6 +98,7 @@ async def until_well(gateway: TestGateway, workers: int) -> None:
     await eventually(lambda: gateway.local.stat(WELL), f"{workers} are well", until=lambda seen: seen == workers)
 
 
+@sockets_are_held
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_rolling_restart_loses_no_call(start: StartGateway, alpha: ScriptedServer, workers: int) -> None:
     async with start({"alpha": alpha.url}, workers=workers) as gateway:
