@@ -91,3 +91,16 @@ REQUEST_ALONE: Final = Arrangement(
 
 ARRANGEMENTS: Final = (STREAM, WITH_RESPONSE, REQUEST_ALONE)
 """In the order of their routes: the last one takes what the others don't."""
+
+
+def response_alone() -> ProcessingMode:
+    """Of a filter that is asked about a response with a status that is an error. A body that is larger than Envoy's buffer
+    comes in part: its beginning says enough, or it is not read."""
+    return ProcessingMode(
+        request_header_mode=_SKIP,
+        response_header_mode=_SEND,
+        request_body_mode=_NONE,
+        response_body_mode=ProcessingModeBodySendMode.BUFFERED_PARTIAL,
+        request_trailer_mode=_SKIP,
+        response_trailer_mode=_SKIP,
+    )

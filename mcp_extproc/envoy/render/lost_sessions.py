@@ -13,9 +13,6 @@ from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher
 from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
     ExternalProcessor,
     HeaderForwardingRules,
-    ProcessingMode,
-    ProcessingModeBodySendMode,
-    ProcessingModeHeaderSendMode,
 )
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.type_matcher_v3 import HttpResponseStatusCodeMatchInput, ListStringMatcher, StringMatcher
@@ -23,7 +20,7 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import RegexMatcher, RegexMatche
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStringMatcher
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER
 from mcp_extproc.envoy.render import matching
-from mcp_extproc.envoy.render.arrangements import EXT_PROC
+from mcp_extproc.envoy.render.arrangements import EXT_PROC, response_alone
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.gateway.relay.lost_sessions import STATUSES
 
@@ -45,15 +42,7 @@ def _processor() -> ExternalProcessor:
         ),
         # Unmarked, the response is what became of the call. The repair would need a worker, too.
         failure_mode_allow=True,
-        processing_mode=ProcessingMode(
-            request_header_mode=ProcessingModeHeaderSendMode.SKIP,
-            response_header_mode=ProcessingModeHeaderSendMode.SEND,
-            request_body_mode=ProcessingModeBodySendMode.NONE,
-            # A body that is larger than Envoy's buffer comes in part: its beginning says enough.
-            response_body_mode=ProcessingModeBodySendMode.BUFFERED_PARTIAL,
-            request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-            response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-        ),
+        processing_mode=response_alone(),
         message_timeout=seconds(MESSAGE_TIMEOUT),
         forward_rules=HeaderForwardingRules(
             allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=name) for name in RESPONSE_HEADERS])

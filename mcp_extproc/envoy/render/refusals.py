@@ -10,9 +10,6 @@ from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
     HeaderForwardingRules,
     MetadataOptions,
     MetadataOptionsMetadataNamespaces,
-    ProcessingMode,
-    ProcessingModeBodySendMode,
-    ProcessingModeHeaderSendMode,
 )
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.type_matcher_v3 import (
@@ -29,7 +26,7 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStringMatcher
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout
 from mcp_extproc.envoy.render import matching
-from mcp_extproc.envoy.render.arrangements import EXT_PROC
+from mcp_extproc.envoy.render.arrangements import EXT_PROC, response_alone
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.mcp import transport
 
@@ -53,15 +50,7 @@ def _processor(layout: Layout) -> ExternalProcessor:
         ),
         # The response is no answer, so Envoy puts one in its place (local_replies.call_failures).
         failure_mode_allow=True,
-        processing_mode=ProcessingMode(
-            request_header_mode=ProcessingModeHeaderSendMode.SKIP,
-            response_header_mode=ProcessingModeHeaderSendMode.SEND,
-            request_body_mode=ProcessingModeBodySendMode.NONE,
-            # A body that is larger than Envoy's buffer comes in part, and is not read.
-            response_body_mode=ProcessingModeBodySendMode.BUFFERED_PARTIAL,
-            request_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-            response_trailer_mode=ProcessingModeHeaderSendMode.SKIP,
-        ),
+        processing_mode=response_alone(),
         message_timeout=seconds(MESSAGE_TIMEOUT),
         forward_rules=HeaderForwardingRules(
             allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=CONTENT_ENCODING)])
