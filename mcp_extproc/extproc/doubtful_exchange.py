@@ -11,10 +11,6 @@ from mcp_extproc.gateway.relay import lost_sessions
 from mcp_extproc.mcp import compression
 
 
-class Unannounced(Exception):
-    """Envoy sent what its filter for such responses does not send."""
-
-
 class DoubtfulExchange:
     """One ext_proc stream."""
 
@@ -47,7 +43,7 @@ class DoubtfulExchange:
             case "response_body" | "response_trailers" if self.decided:
                 return [messages.GO_ON[message.WhichOneof("request") or ""]]
             case kind:
-                raise Unannounced(kind or "message of no known kind")
+                raise messages.Unannounced(kind or "message of no known kind")
 
     def fail(self) -> list[bytes]:
         """The answers that end an exchange in which something of ours broke: none. It ends with a status that is not OK."""

@@ -40,6 +40,10 @@ from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
+class Unannounced(Exception):
+    """Envoy sent what its filter for responses does not send."""
+
+
 class Unreadable(ValueError):
     """The bytes are not an ext_proc message."""
 

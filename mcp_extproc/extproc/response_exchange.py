@@ -36,10 +36,6 @@ _MARGIN = 5.0
 _LOG = log.logger("extproc")
 
 
-class Unannounced(Exception):
-    """Envoy sent what its filter for responses does not send."""
-
-
 class ResponseExchange:
     """One ext_proc stream, or the second half of one.
 
@@ -110,7 +106,7 @@ class ResponseExchange:
             case "response_body" | "response_trailers" if self.decided:
                 return [messages.GO_ON[message.WhichOneof("request") or ""]]
             case kind:
-                raise Unannounced(kind or "message of no known kind")
+                raise messages.Unannounced(kind or "message of no known kind")
 
     def fail(self) -> list[bytes]:
         """The answers that end an exchange in which something of ours broke. Empty where none can be given, as a part of the
