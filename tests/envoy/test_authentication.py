@@ -44,19 +44,49 @@ def names(manager: dict[str, Any]) -> list[str]:
     return [item["name"] for item in manager["httpFilters"]]
 
 
+def split(manager: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]], set[str]]:
+    """What every request costs, the filters of the route to the endpoint among it; the route's own, and which metadata the
+    workers get. Answers of Envoy's own, and routes to other paths, cost an authenticated request nothing."""
+    rest = {name: value for name, value in manager.items() if name not in ("routeConfig", "localReplyConfig")}
+    told: set[str] = set()
+    for item in rest["httpFilters"]:
+        options = item["typedConfig"].get("metadataOptions", {})
+        told |= set(options.pop("forwardingNamespaces", {}).get("untyped", []))
+    routes = manager["routeConfig"]["virtualHosts"][0]["routes"]
+    own = [{**route, "metadata": None} for route in routes if route["name"].startswith("mcp/endpoint")]
+    return rest, own, told
+
+
 @pytest.mark.parametrize("listener", ["mcp", "mcp_batches"])
-def test_oauth_is_one_filter_behind_those_for_browsers(tmp_path: Path, listener: str) -> None:
+def test_oauth_alone_is_jwt_authn_and_nothing_more(tmp_path: Path, listener: str) -> None:
+    """With the payload in metadata, and verified tokens in its cache: one filter, behind those for browsers, that is asked
+    without a predicate. Nothing is removed from requests in front, and no second filter looks at what it verified."""
     layout = Layout.in_directory(tmp_path)
     envoy = {"envoy": {"http_filters_before": [FAULT]}}
-    plain = names(manager(layout, listener, **envoy))
-    chain = manager(layout, listener, authentication={"oauth": {"issuers": [ISSUER]}}, **envoy)
-    assert names(chain) == [*plain[:2], "mcp_jwt_authn", *plain[2:]]
-    tokens = chain["httpFilters"][2]["typedConfig"]
-    assert tokens["@type"].endswith(".JwtAuthentication")
-    [provider] = tokens["providers"].values()
-    assert provider["payloadInMetadata"] == "payload"
-    assert provider["jwtCacheConfig"]["jwtCacheSize"] == 1000
-    assert provider["requireExpiration"]
+    other = {**ISSUER, "issuer": "https://other.example"}
+    plain, plain_routes, nothing = split(manager(layout, listener, **envoy))
+    for issuers in ([ISSUER], [ISSUER, other]):
+        chain, routes, told = split(manager(layout, listener, authentication={"oauth": {"issuers": issuers}}, **envoy))
+        tokens = chain["httpFilters"].pop(2)
+        assert (chain, routes) == (plain, plain_routes)
+        assert (told, nothing) == ({"envoy.filters.http.jwt_authn"}, set())
+        assert tokens["typedConfig"]["@type"].endswith(".JwtAuthentication")
+        assert tokens["typedConfig"].keys() == {"@type", "providers", "rules", "stripFailureResponse"}
+        for provider in tokens["typedConfig"]["providers"].values():
+            assert provider["payloadInMetadata"] == "payload"
+            assert provider["jwtCacheConfig"] == {"jwtCacheSize": 1000}
+            assert provider["requireExpiration"]
+            assert not {"claimToHeaders", "headerInMetadata", "forwardPayloadHeader"} & provider.keys()
+
+
+def test_attached_it_is_one_filter_too(tmp_path: Path) -> None:
+    """Where the keys are in what is printed, so that each says its algorithm."""
+    found = attached_to([], [ANYTHING], tmp_path)
+    without = pieces(GatewayConfig.model_validate({"servers": SERVERS}), Layout.in_directory(tmp_path), Judging.NEVER)
+    ours = [item["name"] for item in found["http_filters"] if item["name"].startswith("mcp/")]
+    plain = [item["name"] for item in (*without.first_filters, *without.filters, *without.last_filters)]
+    assert sorted(ours) == sorted([*(name for name in plain if name.startswith("mcp/")), "mcp/jwt_authn"])
+    assert "early_header_mutation_extensions" not in found
 
 
 def test_requirements_of_one_and_of_several_issuers(tmp_path: Path) -> None:
