@@ -164,6 +164,7 @@ async def test_whom_the_service_names_passes(stage: Stage, good: str) -> None:
     headers, name = GOOD_CALLERS[good]
     opened = await stage.tried(**headers)
     assert opened.status == 200
+    assert not {"set-cookie", "location", "x-reason"} & {header.lower() for header in opened.headers}
     body = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
     fields = {"mcp_session_id": opened.headers["mcp-session-id"], "content_type": "application/json", "accept": "*/*"}
     for other in ("alice", "bob"):

@@ -45,11 +45,12 @@ def judge(headers: Mapping[str, str]) -> Verdict:
     match found and found[1]:
         case "alice" | "bob" | "x,Bearer y" as name:
             named = {key: value.format(name) for key, value in NAMES.items()}
-            return Verdict(headers=named, metadata={"user": {"name": name, "groups": ["dev"]}})
+            metadata = {"user": {"name": name, "groups": ["dev"]}}
+            return Verdict(headers=named, metadata=metadata, on_response=REFUSAL)
         case "empty":
             return Verdict(headers={"x-user": ""}, metadata={"user": {"name": ""}})
         case "nobody":
-            return Verdict(metadata={"user": "alice"})
+            return Verdict(metadata={"user": "alice"}, on_response=REFUSAL)
         case "forbidden":
             return Verdict(403, REFUSAL)
         case _:
@@ -155,6 +156,23 @@ async def test_nothing_of_a_refusal_reaches_the_client_but_its_status(stage: Sta
         "x-mcp-error",
     }
     assert "secret" not in f"{told} {answer.body!r}"
+
+
+async def test_what_the_service_wants_on_answers_does_not_reach_the_client(stage: Stage) -> None:
+    """Whoever answers: the gateway, a server, or Envoy itself. The service is asked all the same."""
+    asked = len(stage.callers.asked)
+    opened = await stage.tried(authorization="Basic alice")
+    session = opened.headers["mcp-session-id"]
+    call = {"name": "echo", "arguments": {}}
+    called = await stage.gateway.rpc("tools/call", call, mcp_session_id=session, authorization="Basic alice")
+    unknown = await stage.gateway.rpc("tools/call", call, mcp_session_id="none", authorization="Basic alice")
+    nobody = await stage.tried(authorization="Basic nobody")
+    answers = (opened, called, unknown, nobody)
+    assert [answer.status for answer in answers] == [200, 200, 404, 401]
+    for answer in answers:
+        assert not {name.lower() for name in answer.headers} & {"x-reason", "set-cookie", "location"}
+        assert "secret" not in f"{answer.headers} {answer.body!r}"
+    assert len(stage.callers.asked) == asked + len(answers)
 
 
 async def test_tokens_are_not_for_the_service(stage: Stage) -> None:

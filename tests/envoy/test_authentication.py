@@ -179,7 +179,13 @@ def test_a_service_is_asked_behind_keys_and_tokens(tmp_path: Path, listener: str
     assert rules == removed, "what is a claim about the caller goes no further"
     alone = manager(layout, listener, authentication={"external": external})
     assert names(alone) == [*plain[:2], *asking, *plain[2:]]
-    assert alone["httpFilters"][3]["typedConfig"]["@type"].endswith(".ExtAuthz"), "about every request"
+    for listening, asked_of in ((alone, 3), (chain, 5)):
+        asking = listening["httpFilters"][asked_of]["typedConfig"]
+        assert asking["extensionConfig"]["typedConfig"]["@type"].endswith(".ExtAuthz")
+        [skipping] = asking["xdsMatcher"]["matcherList"]["matchers"]
+        about = json.dumps(skipping["predicate"])
+        assert "StatusCodeMatchInput" in about, "what a gRPC service wants on responses is not for clients"
+        assert ("authorization" in about) == (listening is chain), "alone it is asked about every request"
 
 
 def test_an_attached_listener_keeps_headers_of_other_names(tmp_path: Path) -> None:

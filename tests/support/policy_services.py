@@ -118,6 +118,8 @@ class Verdict:
     headers: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """gRPC only."""
+    on_response: Mapping[str, str] = field(default_factory=dict)
+    """Headers for the response to a request that passes. gRPC only."""
 
 
 @dataclass
@@ -166,7 +168,8 @@ class Callers:
         ]
         metadata = Struct.from_dict(dict(verdict.metadata))
         if verdict.status == 200:
-            allowed = OkHttpResponse(headers=headers)
+            told = [HeaderValueOption(header=HeaderValue(key=k, value=v)) for k, v in verdict.on_response.items()]
+            allowed = OkHttpResponse(headers=headers, response_headers_to_add=told)
             return CheckResponse(status=Status(code=0), ok_response=allowed, dynamic_metadata=metadata)
         refused = DeniedHttpResponse(
             status=HttpStatus(code=StatusCode(verdict.status)), headers=headers, body='secret "reasons"'

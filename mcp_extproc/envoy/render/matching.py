@@ -43,6 +43,12 @@ def has_status(status: str) -> Predicate:
     return has("status", HttpResponseStatusCodeMatchInput(), StringMatcher(exact=status))
 
 
+def is_answered() -> Predicate:
+    """There is a response, whatever it says. Before, Envoy can't tell, so a filter that this skips runs for the request."""
+    pattern = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="[0-9]+")
+    return has("status", HttpResponseStatusCodeMatchInput(), StringMatcher(safe_regex=pattern))
+
+
 def of_type(kind: str) -> Predicate:
     """The response has this media type, as :func:`mcp_extproc.mcp.transport.media_type` finds it, and no other beside it."""
     pattern = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=f"(?i){kind}[ \\t]*(;.*)?")
@@ -57,6 +63,8 @@ def all_of(*predicates: Predicate) -> Predicate:
 
 def one_of(*predicates: Predicate) -> Predicate:
     """One of these, or more, are true."""
+    if len(predicates) == 1:  # A list of one is invalid.
+        return predicates[0]
     return Predicate(or_matcher=MatcherMatcherListPredicatePredicateList(predicate=list(predicates)))
 
 

@@ -70,7 +70,7 @@ def _sources(keys: ApiKeys) -> list[KeySource]:
 
 def _credential(keys: ApiKeys) -> Predicate:
     each = [brought.header(item.header) if item.header else brought.cookie(item.cookie) for item in _sources(keys)]
-    return each[0] if len(each) == 1 else one_of(*each)
+    return one_of(*each)
 
 
 def _moved(names: list[str]) -> Message:
@@ -88,4 +88,4 @@ def _moved(names: list[str]) -> Message:
     removed = [KeyValueMutation(remove=name) for name in names]
     moving = HeaderMutation(mutations=Mutations(request_mutations=to_header, query_parameter_mutations=removed))
     each = [brought.query(name) for name in names]
-    return brought.only_with(each[0] if len(each) == 1 else one_of(*each), QUERY_FILTER, moving)
+    return brought.only_with(one_of(*each), QUERY_FILTER, moving)

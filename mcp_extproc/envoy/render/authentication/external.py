@@ -1,7 +1,8 @@
 """A service that says who calls: Envoy's ext_authz.
 
-Nothing of its answer is for clients but the status: they get a JSON-RPC error and the gateway's challenge. Envoy would hand
-them the service's headers, too, so a filter in front puts the gateway's own in their place.
+Nothing of its answer is for clients but the status of a refusal: they get a JSON-RPC error and the gateway's challenge. Envoy
+would hand them the service's headers, too: those of a refusal, in whose place a filter in front puts the gateway's own, and
+over gRPC those that it wants on the response to a request that it lets pass, for which the filter is skipped.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from mcp_extproc.envoy.render.matching import (
     Predicate,
     all_of,
     has_response_header,
+    is_answered,
     negation,
     one_of,
     skipped_if,
@@ -65,9 +67,8 @@ def filters(
         external: the service.
         refusal: headers of the gateway's own answer, which has :data:`DENIED` in the first place.
     """
-    asking: Message = _asking(external)
-    if not authentication.asks_always:
-        asking = brought.only_with(_credential(authentication, external), FILTER, asking)
+    unasked = [] if authentication.asks_always else [negation(_credential(authentication, external))]
+    asking = skipped_if(one_of(*unasked, is_answered()), FILTER, _asking(external))
     others = negation(has_response_header(ERROR_HEADER, DENIED))
     cleaning = skipped_if(others, _CLEAN, _cleaning(external, refusal))
     return [
@@ -127,7 +128,7 @@ def _credential(authentication: Authentication, external: External) -> Predicate
     if external.takes_authorization:
         sent = brought.header("authorization")
         each.append(sent if authentication.oauth is None else all_of(sent, negation(brought.bearer())))
-    return each[0] if len(each) == 1 else one_of(*each)
+    return one_of(*each)
 
 
 def _asking(external: External) -> Message:
