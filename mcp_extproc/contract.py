@@ -91,7 +91,9 @@ CERTIFICATE_HEADER: Final = "x-mcp-certificate-name"
 
 EXTERNAL: Final = "external"
 EXTERNAL_GROUPS: Final = "external_groups"
-"""In :data:`PRINCIPAL_NAMESPACE`: what an authorization service said in headers of a caller, its groups joined by commas."""
+EXTERNAL_SCOPES: Final = "external_scopes"
+"""In :data:`PRINCIPAL_NAMESPACE`: what an authorization service said in headers of a caller, its groups joined by commas, its
+scopes by spaces."""
 
 MARKER_NAMESPACE: Final = "mcp_extproc"
 """Dynamic metadata by which local replies are distinguished. Internal: not for policies."""

@@ -312,7 +312,8 @@ def _service_url(value: str) -> str:
 
 
 _MAX_IDENTITY_HEADER: Final = 40
-"""Envoy bounds the size of regular expressions."""
+_MAX_IDENTITY_HEADERS: Final = 80
+"""Characters of one, and of all together: Envoy bounds the size of regular expressions."""
 
 
 def _identity_header(value: str) -> str:
@@ -327,6 +328,16 @@ def _identity_header(value: str) -> str:
 IdentityHeader = Annotated[str, AfterValidator(_identity_header)]
 
 
+def _metadata_keys(value: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in value:
+        raise ValueError("expected keys that are not empty")
+    return value
+
+
+MetadataKeys = Annotated[tuple[str, ...], AfterValidator(_metadata_keys)]
+"""Keys that lead to a value in what a service says over gRPC; over HTTP, one header of its answer."""
+
+
 class External(Model):
     """A service of yours that says who calls (Envoy's ext_authz), by either `grpc` or `http`. It answers 200 (gRPC: OK) and
     names the caller in `principal_header` or `principal_metadata`. With any other answer, or without a name, the request is
@@ -338,6 +349,10 @@ class External(Model):
 
     http: Annotated[str, AfterValidator(_service_url)] | None = None
     """URL of an HTTP service. It is asked with the request's method and headers, and the request's path behind the URL's."""
+
+    ca: str | None = Field(default=None, min_length=1)
+    """File of PEM CA certificates: the authorities of the service's certificate, where its address begins with `https://`.
+    Default: the system's. A relative path starts in the directory that the gateway is started in."""
 
     timeout: Seconds = Field(default=2.0, ge=0.01, le=60)
     """How long a request waits for the service. Without an answer it gets 503."""
@@ -355,11 +370,19 @@ class External(Model):
     groups_header: IdentityHeader | None = None
     """Header in which the service says the caller's groups, separated by commas. What clients send is removed."""
 
-    principal_metadata: tuple[str, ...] = ()
-    """With `grpc`, instead of a header: keys that lead to the caller in the service's `dynamic_metadata`, text."""
+    scopes_header: IdentityHeader | None = None
+    """Header in which the service says the caller's scopes, separated by spaces. What clients send is removed."""
 
-    groups_metadata: tuple[str, ...] = ()
-    """With `principal_metadata`: keys that lead to its groups, a list or a text."""
+    principal_metadata: MetadataKeys = ()
+    """Instead of `principal_header`: where the caller is in metadata, which are never in the request. With `grpc`, keys that
+    lead to a text in the service's `dynamic_metadata`; with `http`, one header of its answer, such as `[x-user]`."""
+
+    groups_metadata: MetadataKeys = ()
+    """With `principal_metadata`: where the caller's groups are. With `grpc` a list or a text, with `http` a header with groups
+    that are separated by commas."""
+
+    scopes_metadata: MetadataKeys = ()
+    """With `principal_metadata`: where the caller's scopes are, text with spaces or, with `grpc`, a list."""
 
     challenge: str = Field(default="External", pattern=r"^[!-~]([ -~]{0,1022}[!-~])?$")
     """`WWW-Authenticate` of 401 answers, such as `Basic realm="tools"`. With `oauth` it is the one for access tokens."""
@@ -377,12 +400,13 @@ class External(Model):
             raise ValueError("give either grpc or http")
         if (self.principal_header is None) != bool(self.principal_metadata):
             raise ValueError("give either principal_header or principal_metadata")
-        if self.principal_metadata and self.grpc is None:
-            raise PlacedError(("principal_metadata",), "requires grpc: an HTTP service names the caller in a header")
-        if self.groups_header is not None and self.principal_header is None:
-            raise PlacedError(("groups_header",), "requires principal_header")
-        if self.groups_metadata and not self.principal_metadata:
-            raise PlacedError(("groups_metadata",), "requires principal_metadata")
+        for kind in ("groups", "scopes"):
+            for where in ("header", "metadata"):
+                if getattr(self, f"{kind}_{where}") and not getattr(self, f"principal_{where}"):
+                    raise PlacedError((f"{kind}_{where}",), f"requires principal_{where}")
+        if self.ca is not None and not (self.grpc or self.http or "").startswith("https://"):
+            raise PlacedError(("ca",), "requires an address that begins with https://")
+        self._check_answer_headers()
         for index, source in enumerate(self.sources):
             if source.query is not None:
                 raise PlacedError(("from", index), "expected header or cookie: logs have the query")
@@ -393,16 +417,39 @@ class External(Model):
         """Whether it is asked about ``Authorization``."""
         return any(source.header == "authorization" for source in self.sources)
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers in which it says something, by the field that names them."""
+        named = {name: getattr(self, name) for name in ("principal_header", "groups_header", "scopes_header")}
+        return {name: header for name, header in named.items() if header is not None}
+
+    @property
+    def metadata(self) -> dict[str, tuple[str, ...]]:
+        """Where in metadata it says something, by the field."""
+        named = ("principal_metadata", "groups_metadata", "scopes_metadata")
+        return {name: getattr(self, name) for name in named if getattr(self, name)}
+
+    def _check_answer_headers(self) -> None:
+        """What an HTTP service says is in headers, which are flat."""
+        if self.http is None:
+            return
+        for name, keys in self.metadata.items():
+            if len(keys) != 1 or not _TOKEN.fullmatch(keys[0]) or keys[0] != keys[0].lower():
+                raise PlacedError(
+                    (name,), "with http, expected one header of its answer in lower case, such as [x-user]"
+                )
+
     def _distinct(self) -> External:
         if len(set(self.sources)) != len(self.sources):
             raise PlacedError(("from",), "a source is listed twice")
-        named = [name for name in (self.principal_header, self.groups_header) if name is not None]
         taken = {*self.request_headers, *(source.header for source in self.sources)}
-        if len(set(named)) != len(named) or taken & set(named):
-            where = (
-                ("groups_header",) if self.groups_header in {*taken, self.principal_header} else ("principal_header",)
-            )
-            raise PlacedError(where, "this header is listed twice, or clients send it to the service")
+        for name, header in self.headers.items():
+            if header in taken:
+                raise PlacedError((name,), "this header is listed twice, or clients send it to the service")
+            taken.add(header)
+        if sum(map(len, self.headers.values())) > _MAX_IDENTITY_HEADERS:
+            last = list(self.headers)[-1]
+            raise PlacedError((last,), f"all three have up to {_MAX_IDENTITY_HEADERS} characters together: shorten one")
         return self
 
 
@@ -503,10 +550,10 @@ class Authentication(Model):
         sources = set(self.api_keys.sources)
         if sources & set(self.external.sources):
             raise PlacedError(("external", "from"), "a source of api_keys, too: which of both is it for?")
-        if {self.external.principal_header, self.external.groups_header} & {source.header for source in sources} - {
-            None
-        }:
-            raise PlacedError(("external", "principal_header"), "clients send API keys in this header: use another one")
+        sent = {source.header for source in sources}
+        for name, header in self.external.headers.items():
+            if header in sent:
+                raise PlacedError(("external", name), "clients send API keys in this header: use another one")
 
     @property
     def is_single(self) -> bool:

@@ -28,6 +28,9 @@ def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
             yield field(["authentication", "oauth", "issuers", index, "jwks", "file"]), Path(one.jwks.file)
     if config.authentication is not None and config.authentication.mtls is not None:
         yield field(["authentication", "mtls", "ca"]), Path(config.authentication.mtls.ca)
+    external = config.authentication.external if config.authentication is not None else None
+    if external is not None and external.ca is not None:
+        yield field(["authentication", "external", "ca"]), Path(external.ca)
     api_keys = config.authentication.api_keys if config.authentication is not None else None
     if api_keys is not None:
         yield field(["authentication", "api_keys", "file"]), Path(api_keys.file)

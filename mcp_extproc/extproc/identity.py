@@ -9,7 +9,14 @@ from google.protobuf import struct_pb2
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Existing, External
-from mcp_extproc.contract import CERTIFICATE, EXTERNAL, EXTERNAL_GROUPS, KEY_NAME, PRINCIPAL_NAMESPACE
+from mcp_extproc.contract import (
+    CERTIFICATE,
+    EXTERNAL,
+    EXTERNAL_GROUPS,
+    EXTERNAL_SCOPES,
+    KEY_NAME,
+    PRINCIPAL_NAMESPACE,
+)
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway.principal import ANONYMOUS, BY_CERTIFICATE, Principal, groups_of, of_claims, scopes_of
 
@@ -23,7 +30,7 @@ _EXTERNAL: Final = "external"
 """How a key is proven, and who vouches for the others: no issuer of tokens is called so, as they are URLs."""
 
 _EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
-"""Where Envoy's filter puts what a service says over gRPC."""
+"""Where Envoy's filter puts what a service says beside headers of the request."""
 
 _MAX_KNOWN = 4096
 _MAX_KNOWN_BYTES = 8 * MIB
@@ -100,21 +107,27 @@ class Identification:
 
 def _external(metadata: Any, where: External) -> Principal:
     if where.principal_metadata:
-        name = _at(metadata, (_EXT_AUTHZ, *where.principal_metadata))
-        groups = groups_of(_at(metadata, (_EXT_AUTHZ, *where.groups_metadata)) if where.groups_metadata else None)
+        name, groups, scopes = (
+            _at(metadata, (_EXT_AUTHZ, *keys)) if keys else None
+            for keys in (where.principal_metadata, where.groups_metadata, where.scopes_metadata)
+        )
         claims = _at(metadata, (_EXT_AUTHZ,))
     else:
-        name = _at(metadata, (PRINCIPAL_NAMESPACE, EXTERNAL))
-        listed = _at(metadata, (PRINCIPAL_NAMESPACE, EXTERNAL_GROUPS))
-        groups = _listed(listed) if isinstance(listed, str) else frozenset()
+        name, groups, scopes = (
+            _at(metadata, (PRINCIPAL_NAMESPACE, key)) for key in (EXTERNAL, EXTERNAL_GROUPS, EXTERNAL_SCOPES)
+        )
         claims = {}
     if not isinstance(name, str) or not name:
         return ANONYMOUS
-    return Principal(_EXTERNAL, _EXTERNAL, name, groups=groups, claims=claims)
+    # Over gRPC a text in metadata is one group: a header is a list.
+    in_header = where.grpc is None or not where.principal_metadata
+    found = _listed(groups) if in_header else groups_of(groups)
+    return Principal(_EXTERNAL, _EXTERNAL, name, scopes_of(scopes), found, claims=claims)
 
 
-def _listed(groups: str) -> frozenset[str]:
-    return frozenset(group.strip() for group in groups.split(",")) - {""}
+def _listed(groups: object) -> frozenset[str]:
+    """Groups in a header."""
+    return frozenset(group.strip() for group in groups.split(",")) - {""} if isinstance(groups, str) else frozenset()
 
 
 def _existing(metadata: Any, where: Existing) -> Principal:

@@ -22,12 +22,20 @@ from tests.support.gateway import gateway as start
 from tests.support.policy_services import Callers, Verdict, http_authorization
 from tests.support.processes import free_port
 from tests.support.scripted import ScriptedServer
+from tests.support.tls import Authority
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 KEY = "alice-" + "a" * 20
-NAMES = {"x-user": "{}", "x-groups": "dev, admin", "x-other": "1", "mcp-session-id": "theirs", "x-mcp-server": "beta"}
+NAMES = {
+    "x-user": "{}",
+    "x-groups": "dev, admin",
+    "x-scopes": "a b",
+    "x-other": "1",
+    "mcp-session-id": "theirs",
+    "x-mcp-server": "beta",
+}
 REFUSAL: Mapping[str, str] = {
     "www-authenticate": 'Basic realm="secret"',
     "x-reason": "secret",
@@ -78,17 +86,27 @@ class Stage:
 
 @asynccontextmanager
 async def running(
-    folder: Path, over: str, external: Mapping[str, Any], *, envoy: Mapping[str, Any] | None = None, **more: Any
+    folder: Path,
+    over: str,
+    external: Mapping[str, Any],
+    *,
+    envoy: Mapping[str, Any] | None = None,
+    authority: Authority | None = None,
+    **more: Any,
 ) -> AsyncIterator[Stage]:
+    """``authority``: of the service's certificate, if it uses TLS."""
     keys = folder / "keys.yaml"
     keys.write_text(json.dumps({"alice": KEY}))
-    async with AuthorizationServer() as idp, ScriptedServer("alpha") as alpha, Callers(judge).serving() as callers:
-        where = {"grpc": f"127.0.0.1:{callers.grpc_port}", "http": f"http://127.0.0.1:{callers.http_port}/check/"}
+    service = Callers(judge, authority=authority)
+    async with AuthorizationServer() as idp, ScriptedServer("alpha") as alpha, service.serving() as callers:
+        grpc, http = ("", "http://") if authority is None else ("https://", "https://")
+        where = {"grpc": f"{grpc}127.0.0.1:{callers.grpc_port}", "http": f"{http}127.0.0.1:{callers.http_port}/check/"}
+        trusted = {} if authority is None else {"ca": str(authority.ca)}
         if "oauth" in more:
             issuer = {"issuer": idp.issuer, "audiences": [idp.audience], "jwks": {"uri": f"{idp.issuer}/jwks"}}
             more |= {"oauth": {"issuers": [issuer]}, "api_keys": {"file": str(keys)}}
         # Whatever the machine is busy with.
-        section = {"external": {over: where[over], "timeout": "20s", **external}, **more}
+        section = {"external": {over: where[over], "timeout": "20s", **trusted, **external}, **more}
         servers = {"alpha": {"url": alpha.url, "prefix": ""}}
         async with start(folder, servers, authentication=section, envoy=envoy or {}) as gateway:
             yield Stage(idp, callers, gateway, alpha)
@@ -100,6 +118,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
     external = {
         "principal_header": "X-User",
         "groups_header": "x-groups",
+        "scopes_header": "x-scopes",
         "from": [{"header": "authorization"}, {"cookie": "session"}],
         "request_headers": ["x-forwarded-host"],
     }
@@ -235,7 +254,7 @@ async def test_what_the_service_gets_and_what_servers_get(stage: Stage) -> None:
     answer = await stage.gateway.rpc("tools/call", call, mcp_session_id=session, authorization="Basic alice")
     assert answer.status == 200, answer.body
     got = stage.server.received[-1].headers
-    assert not {"authorization", "x-user", "x-groups", "x-other", "x-mcp-external"} & set(got)
+    assert not {"authorization", "x-user", "x-groups", "x-scopes", "x-other", "x-mcp-external"} & set(got)
 
 
 async def test_each_message_of_a_batch_is_authenticated(stage: Stage) -> None:
@@ -258,10 +277,18 @@ async def test_alone_it_is_asked_about_every_request(tmp_path: Path, over: str) 
         assert await stage.who() == ("alice", "external"), "by other things than headers"
 
 
-async def test_metadata_names_the_caller_and_anonymous_callers_bring_nothing(tmp_path: Path) -> None:
-    """What is brought and names nobody is not nothing. Other headers of the service's are not for the request."""
-    named = {"principal_metadata": ["user", "name"], "groups_metadata": ["user", "groups"]}
-    async with running(tmp_path, "grpc", named, anonymous=True) as stage:
+IN_METADATA = {
+    "grpc": {"principal_metadata": ["user", "name"], "groups_metadata": ["user", "groups"]},
+    "http": {"principal_metadata": ["x-user"], "groups_metadata": ["x-groups"], "scopes_metadata": ["x-scopes"]},
+}
+
+
+@pytest.mark.parametrize("over", IN_METADATA)
+async def test_metadata_names_the_caller_and_anonymous_callers_bring_nothing(tmp_path: Path, over: str) -> None:
+    """What is brought and names nobody is not nothing. Other headers of the service's are not for the request. With a
+    certificate of an authority that the system does not know."""
+    authority = Authority(tmp_path / "certificates")
+    async with running(tmp_path, over, IN_METADATA[over], authority=authority, anonymous=True) as stage:
         assert await stage.who(authorization="Basic alice", x_user="bob") == ("alice", "external")
         assert await stage.who(x_user="bob") == (None, None)
         for name in ("nobody", "empty", "x"):

@@ -167,14 +167,15 @@ def test_several_methods_each_with_its_filter(tmp_path: Path, listener: str) -> 
 def test_a_service_is_asked_behind_keys_and_tokens(tmp_path: Path, listener: str) -> None:
     layout = Layout.in_directory(tmp_path)
     plain = names(manager(layout, listener))
-    external = {"http": "http://authz/", "principal_header": "x-user", "groups_header": "x-groups"}
+    said = {"principal_header": "x-user", "groups_header": "x-groups", "scopes_header": "x-scopes"}
+    external = {"http": "http://authz/", **said}
     methods = {"external": external, "api_keys": {"file": "k"}, "oauth": {"issuers": [ISSUER]}}
     chain = manager(layout, listener, authentication=methods)
     asking = ["mcp_ext_authz_headers", "mcp_ext_authz", "mcp_nobody", "mcp_principal"]
     assert names(chain) == [*plain[:2], "mcp_api_key_auth", "mcp_jwt_authn", *asking, *plain[2:]]
     [early] = chain["earlyHeaderMutationExtensions"]
     removed = [item["remove"] for item in early["typedConfig"]["mutations"]]
-    assert removed == ["x-mcp-api-key-name", "x-mcp-external", "x-user", "x-groups"]
+    assert removed == ["x-mcp-api-key-name", "x-mcp-external", "x-user", "x-groups", "x-scopes"]
     rules = [item["header"] for item in chain["httpFilters"][7]["typedConfig"]["requestRules"]]
     assert rules == removed, "what is a claim about the caller goes no further"
     alone = manager(layout, listener, authentication={"external": external})
@@ -186,6 +187,25 @@ def test_a_service_is_asked_behind_keys_and_tokens(tmp_path: Path, listener: str
         about = json.dumps(skipping["predicate"])
         assert "StatusCodeMatchInput" in about, "what a gRPC service wants on responses is not for clients"
         assert ("authorization" in about) == (listening is chain), "alone it is asked about every request"
+
+
+def test_what_a_service_says_beside_the_request(tmp_path: Path) -> None:
+    """Over HTTP, headers of its answer become metadata, and none of the request's."""
+    named = {"principal_metadata": ["x-user"], "scopes_metadata": ["x-scopes"]}
+    external = {"http": "https://authz/", "ca": "authorities.pem", **named}
+    sections: dict[str, Any] = {"servers": SERVERS, "authentication": {"external": external}}
+    config = GatewayConfig.model_validate(sections)
+    rendered = json.loads(to_json(bootstrap(config, Layout.in_directory(tmp_path))))["staticResources"]
+    chain = manager(Layout.in_directory(tmp_path), **sections)
+    asking = next(item["typedConfig"] for item in chain["httpFilters"] if item["name"] == "mcp_ext_authz")
+    asked = asking["extensionConfig"]["typedConfig"]
+    assert asked["httpService"]["authorizationResponse"] == {
+        "dynamicMetadataFromHeaders": {"patterns": [{"exact": "x-user"}, {"exact": "x-scopes"}]},
+    }
+    assert asked["decoderHeaderMutationRules"] == {"disallowAll": True}
+    [cluster] = [item for item in rendered["clusters"] if item["name"] == "mcp_external_authorization"]
+    tls = cluster["transportSocket"]["typedConfig"]["commonTlsContext"]["validationContext"]
+    assert tls["trustedCa"] == {"filename": "authorities.pem"}
 
 
 def test_an_attached_listener_keeps_headers_of_other_names(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -27,16 +28,25 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Struct
 from envoy_data_plane.google.rpc import Status
 
+from tests.support.tls import Authority
+
 SECONDS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86400}
 
 _PERMISSION_DENIED = 7
 
 
 @asynccontextmanager
-async def _grpc_service(service: str, method: str, handler: Any) -> AsyncIterator[int]:
+async def _grpc_service(
+    service: str, method: str, handler: Any, authority: Authority | None = None
+) -> AsyncIterator[int]:
+    """``authority``: of its certificate, if it uses TLS."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    if authority is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        own = authority.key("server").read_bytes(), authority.certificate("server").read_bytes()
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([own]))
     await server.start()
     try:
         yield port
@@ -130,6 +140,8 @@ class Callers:
     """Takes the request's headers."""
     asked: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """Path and headers."""
+    authority: Authority | None = None
+    """Of its certificate, if it uses TLS."""
     grpc_port: int = 0
     http_port: int = 0
 
@@ -143,12 +155,20 @@ class Callers:
         runner = web.AppRunner(app)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls()).start()
             self.http_port = runner.addresses[0][1]
-            async with _grpc_service("envoy.service.auth.v3.Authorization", "Check", handler) as self.grpc_port:
+            service = "envoy.service.auth.v3.Authorization"
+            async with _grpc_service(service, "Check", handler, self.authority) as self.grpc_port:
                 yield self
         finally:
             await runner.cleanup()
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self.authority is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.authority.certificate("server"), self.authority.key("server"))
+        return context
 
     async def _answer(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}

@@ -44,9 +44,10 @@ def to_server(server: Server) -> TransportSocket:
     )
 
 
-def to_authority(host: str, alpn: str) -> TransportSocket:
-    """TLS to a host whose certificate is of one of the system's authorities. ``alpn``: the protocol on top (RFC 7301)."""
-    return _socket(host, _validation(system_ca_file(), [host]), [], alpn)
+def to_authority(host: str, alpn: str, ca: str | None = None) -> TransportSocket:
+    """TLS to a host whose certificate is of one of these authorities, by default the system's. ``alpn``: the protocol on top
+    (RFC 7301)."""
+    return _socket(host, _validation(ca or system_ca_file(), [host]), [], alpn)
 
 
 def to_workers(layout: Layout) -> TransportSocket | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -252,9 +253,30 @@ def test_a_service_that_says_who_calls() -> None:
         ({**EXTERNAL, "http": "http://authz"}, "external: give either grpc or http"),
         ({"grpc": "authz:9000"}, "give either principal_header or principal_metadata"),
         ({**EXTERNAL, "principal_metadata": ["a"]}, "give either principal_header or principal_metadata"),
-        ({"http": "http://a", "principal_metadata": ["a"]}, "principal_metadata: requires grpc"),
+        *(
+            ({"http": "http://a", "principal_metadata": keys}, "principal_metadata: with http, expected one header")
+            for keys in (["a", "b"], ["X-User"], ["x user"])
+        ),
+        (
+            {"http": "http://a", "principal_metadata": ["a"], "scopes_metadata": ["a", "b"]},
+            "scopes_metadata: with http, expected one header",
+        ),
+        ({"grpc": "a:1", "principal_metadata": ["a", ""]}, "principal_metadata: expected keys that are not empty"),
         ({"grpc": "a:1", "principal_metadata": ["a"], "groups_header": "x-groups"}, "groups_header: requires"),
         ({**EXTERNAL, "groups_metadata": ["a"]}, "groups_metadata: requires principal_metadata"),
+        ({**EXTERNAL, "scopes_metadata": ["a"]}, "scopes_metadata: requires principal_metadata"),
+        (
+            {"grpc": "a:1", "principal_metadata": ["a"], "scopes_header": "x-s"},
+            "scopes_header: requires principal_header",
+        ),
+        ({**EXTERNAL, "groups_header": "x-g", "scopes_header": "X-G"}, "scopes_header: this header is listed twice"),
+        (
+            {**EXTERNAL, "groups_header": "x" * 40, "scopes_header": "y" * 40},
+            "scopes_header: all three have up to 80 characters together",
+        ),
+        ({**EXTERNAL, "ca": "ca.pem"}, "external.ca: requires an address that begins with https://"),
+        ({"http": "http://a", "principal_header": "x-user", "ca": "ca.pem"}, "external.ca: requires an address"),
+        ({**EXTERNAL, "grpc": "https://authz:9000", "ca": ""}, "external.ca"),
         ({**EXTERNAL, "groups_header": "x-user"}, "groups_header: this header is listed twice"),
         ({**EXTERNAL, "from": [{"header": "x-user"}]}, "principal_header: this header is listed twice"),
         ({**EXTERNAL, "request_headers": ["X-User"]}, "principal_header: this header is listed twice"),
@@ -278,13 +300,21 @@ def test_a_service_that_is_refused(external: Any, problem: str) -> None:
     assert problem in error_of(whole({"external": external}))
 
 
+def test_the_authorities_of_a_service(tmp_path: Path) -> None:
+    for where in ({"grpc": "https://authz:9000"}, {"http": "https://authz/check"}):
+        external = {**where, "principal_header": "x-user", "ca": str(tmp_path / "ca.pem")}
+        found = missing_files(config(whole({"external": external})))
+        assert [problem.path for problem in found] == ["authentication.external.ca"]
+
+
+@pytest.mark.parametrize("where", [{"grpc": "authz:9000"}, {"http": "http://authz"}])
 @pytest.mark.parametrize("key", ["http_filters_before", "http_filters"])
-def test_one_service_writes_metadata(key: str) -> None:
+def test_one_service_writes_metadata(key: str, where: Mapping[str, str]) -> None:
     filter = {"@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"}
     envoy = {key: [{"name": "theirs", "typed_config": filter}]}
-    by_metadata = {"grpc": "authz:9000", "principal_metadata": ["user"]}
+    by_metadata = {**where, "principal_metadata": ["user"]}
     assert f"envoy.{key}: an ext_authz filter" in error_of(whole({"external": by_metadata}, envoy=envoy))
-    config(whole({"external": EXTERNAL}, envoy=envoy))
+    config(whole({"external": {**where, "principal_header": "x-user"}}, envoy=envoy))
 
 
 def test_a_service_beside_keys() -> None:
@@ -292,5 +322,7 @@ def test_a_service_beside_keys() -> None:
     for keys, problem in (
         ({"header": "Authorization"}, "external.from: a source of api_keys, too"),
         ({"header": "x-user"}, "external.principal_header: clients send API keys"),
+        ({"header": "x-scopes"}, "external.scopes_header: clients send API keys"),
     ):
-        assert problem in error_of(whole({"external": EXTERNAL, "api_keys": {"file": "k", "from": [keys]}}))
+        external = {**EXTERNAL, "scopes_header": "x-scopes"}
+        assert problem in error_of(whole({"external": external, "api_keys": {"file": "k", "from": [keys]}}))

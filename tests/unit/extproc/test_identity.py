@@ -165,13 +165,20 @@ def test_a_certificate_names_one(principal: str, name: str, subject: str | None)
 def test_a_service_names_the_caller_in_headers() -> None:
     """Which Envoy has put into metadata. A token counts before it, and it before a certificate."""
     tls = {"certificate": "server.pem", "key": "server.key"}
-    external = {"http": "http://127.0.0.1:1", "principal_header": "x-user", "groups_header": "x-groups"}
+    named = {"principal_header": "x-user", "groups_header": "x-groups", "scopes_header": "x-scopes"}
+    external = {"http": "http://127.0.0.1:1", **named}
     who = identification(
         authentication={**OAUTH, "external": external, "mtls": {"ca": "clients.pem"}}, listen={"tls": tls}
     )
-    told = {"external": "alice", "external_groups": " dev,, ops team ,", "certificate": "spiffe://a"}
+    told = {
+        "external": "alice",
+        "external_groups": " dev,, ops team ,",
+        "external_scopes": "mcp:read  mcp:call",
+        "certificate": "spiffe://a",
+    }
     found = who.of(message({"mcp_principal": told}))
     assert (found, set(found.groups)) == (Principal("external", "external", "alice"), {"dev", "ops team"})
+    assert found.scopes == {"mcp:read", "mcp:call"}
     assert who.of(message({"mcp_principal": told, JWT: {"payload": CLAIMS}})).proven == "token"
     for nothing in ({}, {"external": ""}, {"external": 7}, {"external_groups": "dev"}):
         assert who.of(message({"mcp_principal": nothing})) == ANONYMOUS
@@ -179,14 +186,41 @@ def test_a_service_names_the_caller_in_headers() -> None:
 
 
 def test_a_service_names_the_caller_in_metadata() -> None:
-    external = {"grpc": "a:1", "principal_metadata": ["user", "name"], "groups_metadata": ["user", "groups"]}
+    external = {
+        "grpc": "a:1",
+        "principal_metadata": ["user", "name"],
+        "groups_metadata": ["user", "groups"],
+        "scopes_metadata": ["scope"],
+    }
     who = identification(authentication={"external": external})
-    said = {"user": {"name": "alice", "groups": ["dev"]}, "tenant": "x"}
-    found = who.of(message({"envoy.filters.http.ext_authz": said}))
-    assert (found, set(found.groups)) == (Principal("external", "external", "alice"), {"dev"})
+    for scope in ("mcp:read mcp:call", ["mcp:call", "mcp:read"]):
+        said = {"user": {"name": "alice", "groups": ["dev"]}, "tenant": "x", "scope": scope}
+        found = who.of(message({"envoy.filters.http.ext_authz": said}))
+        assert (found, set(found.groups)) == (Principal("external", "external", "alice"), {"dev"})
+        assert found.scopes == {"mcp:read", "mcp:call"}
     assert found.claims == said
     for other in ({}, {"user": "alice"}, {"user": {"name": ""}}, {"user": {"name": ["alice"]}}):
         assert who.of(message({"envoy.filters.http.ext_authz": other})) == ANONYMOUS
     assert who.of(message({"mcp_principal": {"external": "alice"}})) == ANONYMOUS
+    one = {"user": {"name": "alice", "groups": "dev, ops"}}
+    assert who.of(message({"envoy.filters.http.ext_authz": one})).groups == {"dev, ops"}
     without = identification(authentication={"external": {**external, "groups_metadata": []}})
     assert without.of(message({"envoy.filters.http.ext_authz": said})).groups == frozenset()
+
+
+def test_a_service_names_the_caller_in_headers_that_are_metadata() -> None:
+    """Over HTTP: each is one text, and groups are a list in it."""
+    external = {
+        "http": "http://127.0.0.1:1",
+        "principal_metadata": ["x-user"],
+        "groups_metadata": ["x-groups"],
+        "scopes_metadata": ["x-scopes"],
+    }
+    who = identification(authentication={"external": external})
+    said = {"x-user": "alice", "x-groups": "dev, ops team", "x-scopes": "mcp:read mcp:call"}
+    found = who.of(message({"envoy.filters.http.ext_authz": said}))
+    assert found == Principal("external", "external", "alice")
+    assert (set(found.groups), set(found.scopes)) == ({"dev", "ops team"}, {"mcp:read", "mcp:call"})
+    assert found.claims == said
+    assert who.of(message({"envoy.filters.http.ext_authz": {"x-groups": "dev"}})) == ANONYMOUS
+    assert who.of(message({"mcp_principal": {"external": "alice"}})) == ANONYMOUS

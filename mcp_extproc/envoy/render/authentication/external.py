@@ -8,11 +8,12 @@ over gRPC those that it wants on the response to a request that it lets pass, fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from mcp_extproc.config.authentication import Authentication, External, KeySource
-from mcp_extproc.contract import ERROR_HEADER, EXTERNAL, EXTERNAL_GROUPS, PRINCIPAL_NAMESPACE
+from mcp_extproc.contract import ERROR_HEADER, EXTERNAL, EXTERNAL_GROUPS, EXTERNAL_SCOPES, PRINCIPAL_NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRemoveOnMatch, HeaderMutationRules
@@ -48,7 +49,7 @@ FILTER = "mcp_ext_authz"
 _CLEAN = "mcp_ext_authz_headers"
 
 METADATA = "envoy.filters.http.ext_authz"
-"""Namespace of what a gRPC service says, whatever the filter's own name is."""
+"""Namespace of what a service says beside headers of the request, whatever the filter's own name is."""
 
 DENIED = "authentication_denied"
 """Reason of the answer where the service refuses a request."""
@@ -80,20 +81,27 @@ def filters(
 def cluster(external: External) -> Cluster:
     """Where the service is."""
     if external.http is not None:
-        return services.at(EXTERNAL_CLUSTER, external.http)
+        return services.at(EXTERNAL_CLUSTER, external.http, ca=external.ca)
     assert external.grpc is not None
     url = external.grpc if "://" in external.grpc else f"http://{external.grpc}"
-    return services.at(EXTERNAL_CLUSTER, url, http2=True)
+    return services.at(EXTERNAL_CLUSTER, url, http2=True, ca=external.ca)
 
 
 def in_headers(external: External) -> list[proven.Method]:
     """What the service says in headers."""
-    named = ((external.principal_header, EXTERNAL), (external.groups_header, EXTERNAL_GROUPS))
-    return [ASKING, *(proven.Method(name, PRINCIPAL_NAMESPACE, key) for name, key in named if name is not None)]
+    return [ASKING, *(proven.Method(name, PRINCIPAL_NAMESPACE, _KEYS[of]) for of, name in external.headers.items())]
+
+
+_KEYS: Final[Mapping[str, str]] = {
+    "principal_header": EXTERNAL,
+    "groups_header": EXTERNAL_GROUPS,
+    "scopes_header": EXTERNAL_SCOPES,
+}
+"""By the field that names the header."""
 
 
 def namespaces(external: External) -> list[str]:
-    """Those of metadata that the service itself writes."""
+    """Those of metadata that are what the service says."""
     return [METADATA] if external.principal_metadata else []
 
 
@@ -132,7 +140,7 @@ def _credential(authentication: Authentication, external: External) -> Predicate
 
 
 def _asking(external: External) -> Message:
-    named = [name for name in (external.principal_header, external.groups_header) if name is not None]
+    named = list(external.headers.values())
     sent = [source.header or "cookie" for source in external.sources]
     asked = ExtAuthz(
         transport_api_version=ApiVersion.V3,
@@ -145,7 +153,10 @@ def _asking(external: External) -> Message:
         asked.http_service = HttpService(
             server_uri=HttpUri(uri=external.http, cluster=EXTERNAL_CLUSTER, timeout=seconds(external.timeout)),
             path_prefix=_path(external.http),
-            authorization_response=AuthorizationResponse(allowed_upstream_headers=_these(named)),
+            authorization_response=AuthorizationResponse(
+                allowed_upstream_headers=_these(named),
+                dynamic_metadata_from_headers=_these(keys[0] for keys in external.metadata.values()),
+            ),
         )
     else:
         asked.grpc_service = GrpcService(
@@ -169,8 +180,10 @@ def _only(names: Sequence[str]) -> HeaderMutationRules:
     return HeaderMutationRules(disallow_all=True, allow_expression=allowed)
 
 
-def _these(names: Iterable[str]) -> ListStringMatcher:
-    return ListStringMatcher(patterns=[StringMatcher(exact=name) for name in names])
+def _these(names: Iterable[str]) -> ListStringMatcher | None:
+    """Headers of these names; ``None`` for none, as an empty list is invalid."""
+    patterns = [StringMatcher(exact=name) for name in names]
+    return ListStringMatcher(patterns=patterns) if patterns else None
 
 
 def _path(url: str) -> str:

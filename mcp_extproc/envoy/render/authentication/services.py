@@ -12,13 +12,14 @@ from mcp_extproc.envoy.render import tls
 from mcp_extproc.envoy.render.typed import any_of, seconds, socket_address
 
 
-def at(name: str, url: str, *, http2: bool = False) -> Cluster:
+def at(name: str, url: str, *, http2: bool = False, ca: str | None = None) -> Cluster:
     """The cluster of a service at a URL.
 
     Args:
         name: the cluster's.
-        url: https verifies its certificate by the system's authorities.
+        url: https verifies its certificate.
         http2: gRPC needs it.
+        ca: file of the authorities of its certificate; ``None`` for the system's.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -31,7 +32,7 @@ def at(name: str, url: str, *, http2: bool = False) -> Cluster:
     )
     found.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED
     if parts.scheme == "https":
-        found.transport_socket = tls.to_authority(host, "h2" if http2 else "http/1.1")
+        found.transport_socket = tls.to_authority(host, "h2" if http2 else "http/1.1", ca)
     if http2:
         explicit = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
         found.typed_extension_protocol_options = {
