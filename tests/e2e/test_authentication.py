@@ -36,6 +36,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 PAGE = "http://localhost:6274"
+CLOCK_SKEW = 60
+MAX_LIFETIME = 7200
 
 
 @dataclass
@@ -65,6 +67,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             "resource_name": 'The "tools" of 100 %',
             "resource_documentation": "https://docs.example/a%20b",
             "scopes_supported": ["mcp:read", "mcp:call"],
+            "max_lifetime": MAX_LIFETIME,
             "issuers": [{"issuer": idp.issuer, "jwks": {"uri": f"{idp.issuer}/jwks", "refresh": 1}}],
         }
         folder = tmp_path_factory.mktemp("gateway")
@@ -308,22 +311,35 @@ async def test_new_keys_are_taken_and_a_known_token_outlives_its_key(stage: Stag
     idp = stage.idp
     idp.keys["new"] = new_key("RS256")
     known = idp.token(key=idp.keys["new"], headers={"kid": "new"})
-    async with aiohttp.ClientSession() as http:
-        # Its requests stay on one connection, and so with one thread, as long as none is refused.
-        client = TestClient(stage.gateway.url, http)
 
-        async def tried() -> int:
-            return (await client.rpc("initialize", INITIALIZE, authorization=f"Bearer {known}")).status
+    async def tried(token: str, client: TestClient) -> int:
+        return (await client.rpc("initialize", INITIALIZE, authorization=f"Bearer {token}")).status
 
-        await eventually(tried, "the new key is known", until=lambda status: status == 200)
+    async with aiohttp.ClientSession() as http, aiohttp.ClientSession() as other:
+        # The requests of each stay on one connection, and so with one thread, as long as none is refused.
+        client, others = TestClient(stage.gateway.url, http), TestClient(stage.gateway.url, other)
+        await eventually(lambda: tried(known, client), "the new key is known", until=lambda status: status == 200)
+        soon = int(time.time()) - CLOCK_SKEW + 8
+        ending = idp.token(key=idp.keys["new"], headers={"kid": "new"}, exp=soon)
+        assert await tried(ending, others) == 200
         del idp.keys["new"]
         signer = new_key("RS256")
         idp.keys["newer"] = signer
         newer = idp.token(key=signer, headers={"kid": "newer"})
         await eventually(lambda: _status(stage, newer), "the newer key is known", until=lambda status: status == 200)
-        assert await tried() == 200
+        assert await tried(known, client) == 200
+        await eventually(lambda: tried(ending, others), "it ends", until=lambda status: status == 401)
+        assert await tried(known, client) == 200, "the other one ended by its exp"
     fresh = idp.token(key=new_key("RS256"), headers={"kid": "new"})
     assert await _status(stage, fresh) == 401
+
+
+async def test_no_token_is_good_for_longer_than_the_maximum(stage: Stage) -> None:
+    """So it bounds for how long one can outlive its key."""
+    now = int(time.time())
+    assert await _status(stage, stage.idp.token(exp=now + MAX_LIFETIME - 60)) == 200
+    answer = await stage.try_with(stage.idp.token(exp=now + MAX_LIFETIME + 600))
+    assert (answer.status, answer.error["data"]["reason"]) == (401, "invalid_token")
 
 
 async def test_keys_stay_while_the_authorization_server_is_down(stage: Stage) -> None:
