@@ -95,6 +95,9 @@ EXTERNAL_SCOPES: Final = "external_scopes"
 """In :data:`PRINCIPAL_NAMESPACE`: what an authorization service said in headers of a caller, its groups joined by commas, its
 scopes by spaces."""
 
+AUTHENTICATION_UNAVAILABLE: Final = "authentication_unavailable"
+"""In :data:`ERROR_HEADER`: the service that says who calls does not answer, or with an error of its own."""
+
 MARKER_NAMESPACE: Final = "mcp_extproc"
 """Dynamic metadata by which local replies are distinguished. Internal: not for policies."""
 

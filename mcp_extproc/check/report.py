@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcp_extproc.address import Address
-from mcp_extproc.check import tool_names
+from mcp_extproc.check import service, tool_names
 from mcp_extproc.check.causes import causes
-from mcp_extproc.check.temporary_envoy import upstreams
+from mcp_extproc.check.temporary_envoy import TemporaryEnvoy, temporary_envoy
 from mcp_extproc.check.tool_names import Problem
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.model import prefix_of
 from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp import jsontext
-from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.upstreams.http_sse import speaking_sse
 from mcp_extproc.upstreams.probe import State, Survey, address_of, survey, survey_started
 
@@ -52,7 +50,8 @@ class Report:
 async def check(
     config: GatewayConfig, folder: Path, envoy: str, tell_waiting: Callable[[Sequence[str]], object] = lambda _: None
 ) -> Report:
-    """Connect to every server, and check its lists. Those that are starting have until their ``start_timeout``.
+    """Connect to every server, and check its lists. Those that are starting have until their ``start_timeout``. If a service
+    says who calls, it is asked, too.
 
     Args:
         config: the whole configuration.
@@ -63,22 +62,26 @@ async def check(
     Raises:
         StartError: Envoy rejects the configuration.
     """
-    async with upstreams(config, folder, envoy) as (address, admin):
-        if not (found := await speaking_sse(config, address)):
-            return await _report(config, address, admin, tell_waiting)
+    async with temporary_envoy(config, folder, envoy) as running:
+        if not (found := await speaking_sse(config, running.upstreams)):
+            return await _report(config, running, tell_waiting)
     return await check(config.with_sse(found), folder, envoy, tell_waiting)
 
 
 async def _report(
-    config: GatewayConfig, address: Address, admin: Admin, tell_waiting: Callable[[Sequence[str]], object]
+    config: GatewayConfig, running: TemporaryEnvoy, tell_waiting: Callable[[Sequence[str]], object]
 ) -> Report:
-    surveyed = await survey(config, address, list(_KINDS))
+    address, admin = running.upstreams, running.admin
+    surveyed, unavailable = await asyncio.gather(
+        survey(config, address, list(_KINDS)), service.problems(config, running.service, admin)
+    )
     if starting := [asked.name for asked in surveyed if asked.state == "starting"]:
         tell_waiting(starting)
         started = await asyncio.gather(*(survey_started(config, address, list(_KINDS), name) for name in starting))
         surveyed = [{one.name: one for one in started}.get(asked.name, asked) for asked in surveyed]
     silent = [asked.name for asked in surveyed if isinstance(asked.opened, Failed) and asked.opened.reason == "connect"]
-    return report(config, surveyed, await causes(admin, silent))
+    found = report(config, surveyed, await causes(admin, silent))
+    return replace(found, problems=[*unavailable, *found.problems])
 
 
 def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[str, str]) -> Report:

@@ -1,7 +1,7 @@
 """An Envoy for the duration of a check, with the servers' clusters and the private listener, but without a listener for
-clients.
+clients. A service that says who calls is one of the servers.
 
-So servers are checked with the same TLS, name resolution, limits and retries as in operation.
+So they are checked with the same TLS, name resolution, limits and retries as in operation.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_extproc.address import Address
+from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import to_json, upstreams_only
@@ -27,9 +28,20 @@ from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spaw
 _POLL_SECONDS = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class TemporaryEnvoy:
+    """A running Envoy."""
+
+    upstreams: Address
+    """Its private listener."""
+    service: Address
+    """Its listener that asks the service that says who calls, if there is one."""
+    admin: Admin
+
+
 @asynccontextmanager
-async def upstreams(config: GatewayConfig, folder: Path, envoy: str) -> AsyncIterator[tuple[Address, Admin]]:
-    """The address of a running Envoy's private listener, and its admin interface.
+async def temporary_envoy(config: GatewayConfig, folder: Path, envoy: str) -> AsyncIterator[TemporaryEnvoy]:
+    """A running Envoy.
 
     Args:
         config: the servers.
@@ -43,9 +55,10 @@ async def upstreams(config: GatewayConfig, folder: Path, envoy: str) -> AsyncIte
     with tempfile.TemporaryDirectory(prefix="mcp-extproc-") as place:
         directory = Path(place)
         layout = Layout.in_directory(directory)
+        service = UnixAddress(str(directory / "service.sock"))
         bridge = Bridge(layout, folder)
         file, log = directory / BOOTSTRAP, directory / "envoy.log"
-        write(directory, File(BOOTSTRAP, to_json(upstreams_only(config, layout)).encode()))
+        write(directory, File(BOOTSTRAP, to_json(upstreams_only(config, layout, service)).encode()))
         process = None
         try:
             await bridge.serve(config)
@@ -62,7 +75,7 @@ async def upstreams(config: GatewayConfig, folder: Path, envoy: str) -> AsyncIte
                 if time.monotonic() > deadline:
                     raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {complaint(log)}")
                 await asyncio.sleep(_POLL_SECONDS)
-            yield layout.upstreams, admin
+            yield TemporaryEnvoy(layout.upstreams, service, admin)
         finally:
             await end(process)
             await bridge.stop()

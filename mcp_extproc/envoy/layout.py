@@ -13,6 +13,8 @@ LISTENER = "mcp"
 UPSTREAMS_LISTENER = "mcp_upstreams"
 REPAIR_LISTENER = "mcp_repair"
 BATCHES_LISTENER = "mcp_batches"
+QUESTIONS_LISTENER = "mcp_questions"
+"""Of an Envoy for a check: each request to it is one about which the service that says who calls is asked."""
 EXTPROC_CLUSTER = "mcp_extproc"
 
 PRIVATE_LISTENERS = (UPSTREAMS_LISTENER, REPAIR_LISTENER, BATCHES_LISTENER)

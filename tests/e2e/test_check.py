@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.support.policy_services import Callers, Verdict
 from tests.support.processes import ROOT, free_port, http_server, sdk_server
 from tests.support.run_command import announced, finished, running, write
 from tests.support.scripted import ScriptedServer, tool
@@ -109,6 +110,42 @@ async def test_tls_is_what_will_be_used(
     else:
         assert code == 1
         assert expected in problems[0]["text"]
+
+
+@pytest.mark.parametrize("over", ["grpc", "http"])
+async def test_a_service_that_says_who_calls(tmp_path: Path, alpha: ScriptedServer, over: str) -> None:
+    """It is asked as it will be. What it says of somebody without credentials is no problem."""
+    authority = Authority(tmp_path / "certificates")
+    async with (
+        Callers(lambda _: Verdict(401), authority=authority).serving() as there,
+        Callers(lambda _: Verdict(500)).serving() as broken,
+    ):
+        dead = free_port()
+        ports = {"there": there, "broken": broken}
+        where = {name: f"127.0.0.1:{one.grpc_port if over == 'grpc' else one.http_port}" for name, one in ports.items()}
+        plain = "" if over == "grpc" else "http://"
+        # An HTTP service that answers with an error, and a gRPC service that is another one.
+        wrong = where["broken"] if over == "http" else f"127.0.0.1:{alpha.port}"
+        for external, problem in (
+            ({over: f"https://{where['there']}", "ca": str(authority.ca)}, None),
+            ({over: f"https://{where['there']}"}, "its certificate is not trusted: set `ca` to the file of its CA"),
+            ({over: f"{plain}127.0.0.1:{dead}"}, "nothing listens there"),
+            ({over: f"{plain}{wrong}"}, "its answer is an error" if over == "http" else "it answers no requests to"),
+        ):
+            # Whatever the machine is busy with.
+            authentication = {"external": {**external, "principal_header": "x-user", "timeout": "20s"}}
+            content = {"servers": {"alpha": {"url": alpha.url}}, "authentication": authentication}
+            code, out, _ = await check(write(tmp_path, content, "gateway.yaml"), "--json")
+            told = json.loads(out)["problems"]
+            assert (code, len(told)) == ((0, 0) if problem is None else (1, 1)), out
+            if problem is not None:
+                assert (told[0]["kind"], told[0]["server"]) == ("authentication_unavailable", None)
+                assert told[0]["text"].startswith(
+                    f"authentication.external: {external[over]} can't be asked: {problem}"
+                )
+        [(path, headers)] = there.asked
+        assert path == "/mcp"
+        assert "authorization" not in headers
 
 
 async def test_a_file_that_is_wrong(tmp_path: Path) -> None:

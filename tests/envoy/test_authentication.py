@@ -14,12 +14,13 @@ import pytest
 import pytest_asyncio
 from click.testing import CliRunner
 
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.cli import cli
 from mcp_extproc.config import ConfigError, GatewayConfig
 from mcp_extproc.envoy.attach.parts import pieces
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
-from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
+from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json, upstreams_only
 from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.authorization_server import AuthorizationServer, new_key, public_jwk
@@ -187,6 +188,28 @@ def test_a_service_is_asked_behind_keys_and_tokens(tmp_path: Path, listener: str
         about = json.dumps(skipping["predicate"])
         assert "StatusCodeMatchInput" in about, "what a gRPC service wants on responses is not for clients"
         assert ("authorization" in about) == (listening is chain), "alone it is asked about every request"
+
+
+def test_a_check_asks_the_service_that_will_be_asked(tmp_path: Path) -> None:
+    """About each request to a listener of its own; without one there is none. Other methods are not in the way."""
+    layout, address = Layout.in_directory(tmp_path), UnixAddress(str(tmp_path / "service.sock"))
+    external = {"http": "http://authz/check", "principal_header": "x-user"}
+    for authentication, listening in (
+        ({}, False),
+        ({"authentication": {"oauth": {"issuers": [ISSUER]}}}, False),
+        ({"authentication": {"external": external, "oauth": {"issuers": [ISSUER]}}}, True),
+    ):
+        config = GatewayConfig.model_validate({"servers": SERVERS, **authentication})
+        found = json.loads(to_json(upstreams_only(config, layout, address)))["staticResources"]
+        listeners = {item["name"]: item for item in found["listeners"]}
+        clusters = {item["name"] for item in found["clusters"]}
+        assert ("mcp_questions" in listeners, "mcp_external_authorization" in clusters) == (listening, listening)
+        assert "mcp_keys" not in clusters
+    chain = listeners["mcp_questions"]["filterChains"][0]["filters"][0]["typedConfig"]
+    ours = ["mcp_ext_authz_headers", "mcp_ext_authz", "mcp_nobody", "mcp_principal", "envoy.filters.http.router"]
+    assert names(chain) == ours
+    [skipping] = chain["httpFilters"][1]["typedConfig"]["xdsMatcher"]["matcherList"]["matchers"]
+    assert "authorization" not in json.dumps(skipping), "about every request"
 
 
 def test_what_a_service_says_beside_the_request(tmp_path: Path) -> None:

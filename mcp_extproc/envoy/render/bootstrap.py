@@ -8,11 +8,11 @@ from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import OVER_SSE
 from mcp_extproc.envoy._api.config_bootstrap_v3 import Admin, Bootstrap, BootstrapStaticResources
-from mcp_extproc.envoy.layout import UPSTREAMS_LISTENER, Layout, cluster_name
+from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER, UPSTREAMS_LISTENER, Layout, cluster_name
 from mcp_extproc.envoy.message import camel
 from mcp_extproc.envoy.render.clusters import clusters
 from mcp_extproc.envoy.render.downstream import overload_manager
-from mcp_extproc.envoy.render.listeners import listeners
+from mcp_extproc.envoy.render.listeners import listeners, questions
 from mcp_extproc.envoy.render.typed import envoy_address
 
 
@@ -28,13 +28,24 @@ def bootstrap(config: GatewayConfig, layout: Layout) -> Bootstrap:
     )
 
 
-def upstreams_only(config: GatewayConfig, layout: Layout) -> Bootstrap:
-    """The part of Envoy that faces the servers: their clusters, and the private listener for sub-requests."""
-    wanted = {cluster_name(f"{name}{part}") for name in config.servers for part in ("", OVER_SSE)}
+def upstreams_only(config: GatewayConfig, layout: Layout, service: Address) -> Bootstrap:
+    """The part of Envoy that faces servers: the clusters of MCP servers and the private listener for sub-requests, and the
+    cluster of a service that says who calls, if there is one, with a listener that asks it.
+
+    Args:
+        config: the servers.
+        layout: of this Envoy.
+        service: address of that listener.
+    """
+    wanted = {cluster_name(f"{name}{part}") for name in config.servers for part in ("", OVER_SSE)} | {EXTERNAL_CLUSTER}
+    asks = config.authentication is not None and config.authentication.external is not None
     return Bootstrap(
         admin=_admin(layout.admin) if layout.admin is not None else None,
         static_resources=BootstrapStaticResources(
-            listeners=[item for item in listeners(config, layout) if item.name == UPSTREAMS_LISTENER],
+            listeners=[
+                *(item for item in listeners(config, layout) if item.name == UPSTREAMS_LISTENER),
+                *([questions(config, layout, service)] if asks else []),
+            ],
             clusters=[item for item in clusters(config, layout) if item.name in wanted],
         ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.contract import CERTIFICATE_HEADER
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_core_v3 import (
@@ -27,6 +28,7 @@ from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import (
 from mcp_extproc.envoy.layout import (
     BATCHES_LISTENER,
     LISTENER,
+    QUESTIONS_LISTENER,
     REPAIR_LISTENER,
     SESSION_KEY,
     UPSTREAMS_LISTENER,
@@ -75,6 +77,25 @@ def listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
 def own_listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
     """The private listeners for sub-requests and lost sessions, the same for every kind of clients' listener."""
     return [_upstreams(config, layout), _repair(config, layout)]
+
+
+def questions(config: GatewayConfig, layout: Layout, address: Address) -> Listener:
+    """Where each request is one about which the service that says who calls is asked, as it is asked about clients'.
+
+    Args:
+        config: with ``authentication.external``.
+        layout: of this Envoy.
+        address: of the listener.
+    """
+    assert config.authentication is not None
+    alone = config.model_copy(update={"authentication": Authentication(external=config.authentication.external)})
+    return _private(
+        QUESTIONS_LISTENER,
+        address,
+        routes.nowhere(),
+        authentication.filters(alone, layout),
+        local_replies.local_replies(alone),
+    )
 
 
 def client_filters(config: GatewayConfig, layout: Layout, judging: Judging) -> list[HttpFilter]:

@@ -145,6 +145,12 @@ def _over_sse(config: GatewayConfig, name: str, *, streams: bool) -> Route:
     return route
 
 
+def nowhere() -> RouteConfiguration:
+    """What passes all filters is answered."""
+    any_request = Route(match=RouteMatch(prefix="/"), direct_response=DirectResponseAction(status=204))
+    return RouteConfiguration(virtual_hosts=[VirtualHost(name="nowhere", domains=["*"], routes=[any_request])])
+
+
 def repair_routes(config: GatewayConfig) -> RouteConfiguration:
     """Routes of the private listener for lost sessions: the same server again, with a new session."""
     return RouteConfiguration(

@@ -12,7 +12,7 @@ import orjson
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Authentication
-from mcp_extproc.contract import ERROR_HEADER, MARKER_NAMESPACE
+from mcp_extproc.contract import AUTHENTICATION_UNAVAILABLE, ERROR_HEADER, MARKER_NAMESPACE
 from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilter
 from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLogFilter, ExtensionFilter
 from mcp_extproc.envoy._api.config_core_v3 import HeaderValueOption
@@ -108,7 +108,7 @@ def _of_service() -> list[ResponseMapper]:
     is_denied, is_failed = _are("ext_authz_denied"), "response.code_details.startsWith('ext_authz_')"
     return [
         _mapper(f"{about_it}{is_denied}", None, denied, external.DENIED),
-        _mapper(f"{about_it}{is_failed}", 503, failed, "authentication_unavailable", header("retry-after", "1")),
+        _mapper(f"{about_it}{is_failed}", 503, failed, AUTHENTICATION_UNAVAILABLE, header("retry-after", "1")),
     ]
 
 
