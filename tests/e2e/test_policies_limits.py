@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import StartGateway
+from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import Answer, TestGateway
 from tests.support.policy_services import RateLimits
 from tests.support.processes import free_port
 from tests.support.scripted import ScriptedServer, fixed, tool
 from tests.support.waiting import eventually
+
+INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 
 
 @pytest.fixture
@@ -131,6 +135,35 @@ async def test_what_is_counted(
                 answer = await gateway.rpc(method, params, mcp_session_id=session, x_user=user)
                 got += "0" if is_limited(answer) else "1"
         assert got.strip() == let_through
+
+
+async def test_each_principal_has_its_own_limit(start: StartGateway, server: ScriptedServer, tmp_path: Path) -> None:
+    """Whoever is authenticated, without being told where to look: by how it is proven and by whom, not by session, key or
+    token. Who is anonymous is one principal, too."""
+    keys = tmp_path / "keys.yaml"
+    keys.write_text(json.dumps({"alice": ["alice-" + "a" * 20, "other-" + "a" * 20], "bob": "bob-" + "b" * 20}))
+    async with AuthorizationServer() as idp:
+        issuer = {"issuer": idp.issuer, "audiences": [idp.audience], "jwks": {"uri": f"{idp.issuer}/jwks"}}
+        authentication = {"anonymous": True, "oauth": {"issuers": [issuer]}, "api_keys": {"file": str(keys)}}
+        limit = {"match": {"method": "tools/call"}, "by": ["principal"], "requests": 1, "per": "hour"}
+        let_through = {}
+        async with start({"alpha": server.url}, rate_limits=[limit], authentication=authentication) as gateway:
+            for who, headers in {
+                "alice": {"x_api_key": "alice-" + "a" * 20},
+                "alice once more": {"x_api_key": "alice-" + "a" * 20},
+                "alice by her other key": {"x_api_key": "other-" + "a" * 20},
+                "bob": {"x_api_key": "bob-" + "b" * 20},
+                "alice by a token": {"authorization": f"Bearer {idp.token()}"},
+                "alice by another token": {"authorization": f"Bearer {idp.token(jti='another')}"},
+                "nobody": {},
+                "somebody else, unnamed": {},
+            }.items():
+                opened = await gateway.rpc("initialize", INITIALIZE, **headers)
+                session = opened.headers["mcp-session-id"]
+                call = {"name": "alpha__echo", "arguments": {}}
+                answer = await gateway.rpc("tools/call", call, mcp_session_id=session, **headers)
+                let_through[who] = not is_limited(answer)
+    assert [who for who, passed in let_through.items() if passed] == ["alice", "bob", "alice by a token", "nobody"]
 
 
 async def test_methods(start: StartGateway, server: ScriptedServer) -> None:

@@ -91,6 +91,21 @@ async def test_keys_and_metadata_are_found(tmp_path: Path) -> None:
     assert not running.socket.exists()
 
 
+async def test_metadata_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What clients of 2025-03-26 are told is not frozen at the start. Of several issuers it is the first one's."""
+    monkeypatch.setattr(authorization_servers, "_wanted", often(authorization_servers._wanted))
+    async with AuthorizationServer() as idp, AuthorizationServer() as other, stage(tmp_path) as running:
+        await running.serve({"issuer": idp.issuer}, {"issuer": other.issuer})
+        status, metadata = await running.get(METADATA_PATH)
+        assert (status, metadata["token_endpoint"]) == (200, f"{idp.issuer}/token")
+        idp.metadata = {"token_endpoint": f"{idp.issuer}/new"}
+        await eventually(
+            lambda: running.get(METADATA_PATH),
+            "the new metadata is told",
+            until=lambda told: told == (200, {**metadata, "token_endpoint": f"{idp.issuer}/new"}),
+        )
+
+
 async def test_an_issuer_that_is_down_is_tried_again_and_its_last_keys_stay(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
