@@ -99,6 +99,72 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
         },
         _SOCKETS,
     ),
+    "authentication": (
+        {
+            "log": {"access": ""},
+            "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}},
+            "listen": {"tls": {"certificate": "/etc/client.pem", "key": "/etc/client.key"}},
+            "authentication": {
+                "public_url": "https://gateway.example.com",
+                "oauth": {
+                    "scopes_supported": ["mcp:call"],
+                    "issuers": [{"issuer": "https://idp.example.com"}, {"issuer": "https://other.example.com"}],
+                },
+                "api_keys": {
+                    "file": "/etc/mcp/keys.yaml",
+                    "from": [{"header": "x-api-key"}, {"query": "key"}, {"cookie": "key"}],
+                },
+                "external": {
+                    "grpc": "https://authz.internal:9000", "ca": "/etc/ca.pem",
+                    "from": [{"header": "authorization"}, {"cookie": "session"}],
+                    "principal_header": "x-user", "groups_header": "x-groups", "scopes_header": "x-scopes",
+                },
+                "mtls": {"ca": "/etc/ca.pem"},
+            },
+        },
+        _SOCKETS,
+    ),
+    "tokens-alone": (
+        {
+            "log": {"access": ""},
+            "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}},
+            "authentication": {
+                "oauth": {
+                    "resource": "https://gateway.example.com/mcp", "issuers": [{"issuer": "https://idp.example.com"}],
+                },
+            },
+        },
+        _SOCKETS,
+    ),
+    "tokens-without-supervisor": (
+        {
+            "log": {"access": ""},
+            "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}},
+            "authentication": {
+                "anonymous": True,
+                "oauth": {
+                    "resource": "https://gateway.example.com/mcp", "principal_claim": "email",
+                    "issuers": [
+                        {"issuer": "https://idp.example.com", "jwks": {"uri": "https://idp.example.com/jwks"}},
+                    ],
+                },
+            },
+        },
+        _TCP,
+    ),
+    "service-that-says-who-calls": (
+        {
+            "log": {"access": ""},
+            "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}},
+            "authentication": {
+                "external": {
+                    "http": "http://authz.internal:8080/check", "request_headers": ["x-forwarded-host"],
+                    "principal_metadata": ["x-user"], "groups_metadata": ["x-groups"], "scopes_metadata": ["x-scopes"],
+                },
+            },
+        },
+        _SOCKETS,
+    ),
     "workers-with-tls": (
         {"log": {"access": ""}, "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}}},
         replace(
