@@ -20,7 +20,7 @@ _LONGEST_URL = 2048
 # RFC 1035 section 2.3.4, without the bound on all labels together; or an IPv6 address.
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 # RFC 6749 section 3.3.
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 _DEFAULT_REFRESH: Final = 300.0
 
@@ -194,7 +194,7 @@ class OAuth(Model):
     @field_validator("scopes_supported")
     @classmethod
     def _scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(_SCOPE.fullmatch(scope) for scope in value):
+        if not all(SCOPE.fullmatch(scope) for scope in value):
             raise ValueError("expected scopes: visible ASCII characters without quotes, backslashes and spaces")
         return value
 

@@ -58,6 +58,7 @@ KEPT_TO: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli"},
     "yaml": {"config", "envoy"},
+    "cel": {"config"},
 }
 
 

@@ -22,8 +22,19 @@ class Section(Model):
         """No field's."""
 
 
+class Longer(Section):
+    """Of a test."""
+
+    more: int = 4
+    """Of its own."""
+
+
 def test_each_text_belongs_to_the_field_above_it() -> None:
     assert field_docstrings(Section) == {"first": "Indented\nover two lines.", "last": "After `bare`."}
+
+
+def test_a_section_has_the_fields_of_those_that_it_extends() -> None:
+    assert field_docstrings(Longer) == {**field_docstrings(Section), "more": "Of its own."}
 
 
 def test_every_key_of_the_configuration_is_described() -> None:

@@ -1,0 +1,279 @@
+"""Conditions of the configuration, in the Common Expression Language (CEL), over a request.
+
+The library tells names and functions of an expression, not how they are nested. So the text is read here as well: for what it
+names of a request, which decides whether a list can be judged by it, and for loops in loops, which could hold up a worker.
+What is read here only narrows what an expression may be and gets to see; its meaning is the library's.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+Path = tuple[str, ...]
+"""Names of members below ``request``."""
+
+PARAMS: Final[Path] = ("mcp", "params")
+SCOPES: Final[Path] = ("auth", "jwt", "scopes")
+MEMBERS: Final[tuple[Path, ...]] = (
+    ("method",), ("headers",), ("auth", "jwt", "claims"), SCOPES,
+    ("mcp", "method"), ("mcp", "backend"), ("mcp", "tool"), PARAMS,
+)  # fmt: skip
+"""All that there is below ``request``. The names are those of Envoy AI Gateway's MCPRoute."""
+
+MAX_CHARS: Final = 4096
+"""Of an expression, as in MCPRoute."""
+
+MAX_LOOPED: Final = 1000
+MAX_LOOPED_AGAIN: Final = 200
+"""Most values in ``params`` for an expression with a loop: the library copies what a loop collects, and in its second form,
+where a loop's body names ``request`` again, all of ``request``. Both take time that grows with the square."""
+
+_LOOPS: Final = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter"})
+FUNCTIONS: Final = _LOOPS | {
+    "bytes", "contains", "double", "duration", "dyn", "endsWith", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
+    "getFullYear", "getHours", "getMilliseconds", "getMinutes", "getMonth", "getSeconds", "has", "int", "matches",
+    "size", "startsWith", "string", "timestamp", "uint",
+}  # fmt: skip
+"""What an expression may call. The library reports any other name only when it is called."""
+
+_WORDS: Final = frozenset({"true", "false", "null", "in"})
+
+
+class ConditionError(Exception):
+    """A condition could not be told: a member that is not there, values that do not compare, a result that is no boolean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A compiled expression."""
+
+    names: frozenset[Path]
+    """What it may look at, out of :data:`MEMBERS`."""
+    most_values: int | None
+    """Most values in ``params`` with which it is asked; ``None`` for no bound of its own."""
+    _execute: Callable[[dict[str, Any]], Any] = field(repr=False, compare=False)
+
+    @property
+    def names_params(self) -> bool:
+        """Whether it may look at ``request.mcp.params``, in whatever spelling."""
+        return PARAMS in self.names
+
+    def holds(self, values: Mapping[Path, Any]) -> bool:
+        """Whether it is true of a request.
+
+        Args:
+            values: what there is of :attr:`names`. Nothing else is shown to the expression.
+
+        Raises:
+            ConditionError: it can't be told.
+        """
+        request: dict[str, Any] = {}
+        for path in self.names & values.keys():
+            inner = request
+            for name in path[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[path[-1]] = values[path]
+        try:
+            result = self._execute({"request": request})
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a panic of the library's is no Exception
+            raise ConditionError(type(error).__name__) from None
+        if not isinstance(result, bool):
+            raise ConditionError("no boolean")
+        return result
+
+
+@functools.lru_cache(maxsize=1024)
+def condition(text: str) -> Condition:
+    """Compile an expression.
+
+    Raises:
+        ValueError: it is none, or may not be one here. The message does not repeat it: like any value, it may come from a
+            variable.
+    """
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"expected an expression of at most {MAX_CHARS} characters")
+    # Few configurations have expressions, and the library brings a command line of its own.
+    import cel
+
+    try:
+        program = cel.compile(text)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        place = re.search(r"<input>:(\d+):(\d+)", str(error))
+        where = f", at line {place[1]}, character {place[2]}" if place is not None else ""
+        raise ValueError(
+            f"not an expression of CEL{where}: expected one such as request.mcp.params.arguments.tenant =="
+            " request.auth.jwt.claims.tenant"
+        ) from None
+    found = _Reading(list(_tokens(text)))
+    found.read()
+    for literal in found.patterns:
+        _check_pattern(cel.compile(f"''.matches({literal.text})").execute, literal)
+    most = (MAX_LOOPED_AGAIN if found.loops_again else MAX_LOOPED) if found.loops else None
+    return Condition(frozenset(found.names), most, program.execute)
+
+
+def _check_pattern(execute: Callable[[], Any], literal: _Token) -> None:
+    try:
+        execute()
+    except RuntimeError:
+        raise ValueError(f"not a regular expression, at character {literal.at + 1}") from None
+
+
+# -- Reading the text -----------------------------------------------------------------------------------------------------
+
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<space> \s+ | //[^\n]* )
+    | (?P<string>
+        [bB]? (?: [rR] (?: \"{3}.*?\"{3} | '{3}.*?'{3} | "[^"\n\r]*" | '[^'\n\r]*' )
+              | \"{3}(?:\\.|[^\\])*?\"{3} | '{3}(?:\\.|[^\\])*?'{3} | "(?:\\.|[^"\\\n\r])*" | '(?:\\.|[^'\\\n\r])*' ) )
+    | (?P<number> 0[xX][0-9a-fA-F]+[uU]? | (?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?[uU]? )
+    | (?P<name> [A-Za-z_][A-Za-z0-9_]* )
+    | (?P<sign> == | != | <= | >= | && | \|\| | . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_PLAIN: Final = re.compile(r"""(["'])([A-Za-z0-9_]*)\1""")
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    at: int
+    """Characters in front of it."""
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        if kind != "space":
+            yield _Token(kind, match.group(), match.start())
+
+
+_END: Final = _Token("end", "", -1)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A bracket that is not closed yet."""
+
+    is_literal: bool
+    """Whether it is a list that is written out."""
+    variable: str | None = None
+    """Of a loop, whose body it holds."""
+    over_data: bool = False
+    """Whether the loop is over more than a list that is written out."""
+
+
+class _Reading:
+    """One pass over the tokens of an expression that the library has taken."""
+
+    def __init__(self, tokens: Sequence[_Token]) -> None:
+        self._tokens = tokens
+        self._open: list[_Open] = []
+        self._closed_literal = -1
+        """Index of the last bracket that ended a list that is written out."""
+        self.names: set[Path] = set()
+        self.loops = False
+        self.loops_again = False
+        self.patterns: list[_Token] = []
+
+    def read(self) -> None:
+        """Find out all that is asked.
+
+        Raises:
+            ValueError: the expression may not be.
+        """
+        for at, token in enumerate(self._tokens):
+            if token.kind == "name":
+                self._name(at, token)
+            elif token.text in ("(", "[", "{") and token.kind == "sign":
+                self._opened(at, token)
+            elif token.text in (")", "]", "}") and token.kind == "sign":
+                self._closed(at)
+
+    def _at(self, index: int) -> _Token:
+        return self._tokens[index] if 0 <= index < len(self._tokens) else _END
+
+    def _opened(self, at: int, token: _Token) -> None:
+        before = self._at(at - 1)
+        stands_behind = (before.kind in ("name", "string") and before.text != "in") or before.text in (")", "]", "}")
+        bracket = _Open(is_literal=token.text == "[" and not stands_behind)
+        if token.text == "(" and before.kind == "name" and before.text in _LOOPS and self._at(at - 2).text == ".":
+            bracket.variable = self._at(at + 1).text
+            bracket.over_data = self._closed_literal != at - 3
+            self.loops = True
+            if bracket.variable == "request":
+                raise ValueError(f"a loop's variable is called request, at character {token.at + 2}: call it otherwise")
+        self._open.append(bracket)
+        loops = [one for one in self._open if one.variable is not None]
+        if len(loops) > 2 or sum(one.over_data for one in loops) > 1:
+            raise ValueError(
+                f"a loop in a loop, at character {before.at + 1}: the time would grow with the square of what a client sends;"
+                " loop over one list only, or over a list that is written out"
+            )
+
+    def _closed(self, at: int) -> None:
+        if self._open.pop().is_literal:
+            self._closed_literal = at
+
+    def _name(self, at: int, token: _Token) -> None:
+        before, behind = self._at(at - 1), self._at(at + 1)
+        if behind.text == "(" and behind.kind == "sign":
+            self._called(at, token, is_method=before.text == ".")
+        elif before.text == "." or token.text in _WORDS:
+            return
+        elif token.text == "request":
+            self._request(at, token)
+        elif all(one.variable != token.text for one in self._open):
+            raise ValueError(f"an unknown name, at character {token.at + 1}: expected request, or a loop's variable")
+
+    def _called(self, at: int, token: _Token, *, is_method: bool) -> None:
+        if token.text not in FUNCTIONS or (token.text in _LOOPS and not is_method):
+            raise ValueError(
+                f"an unknown function, at character {token.at + 1}: expected one of {', '.join(sorted(FUNCTIONS))}"
+            )
+        if token.text != "matches":
+            return
+        pattern = self._at(at + 2)
+        if not is_method or pattern.kind != "string" or self._at(at + 3).text != ")":
+            raise ValueError(
+                f'matches, at character {token.at + 1}: expected a text that is written out, as in x.matches("^a")'
+            )
+        self.patterns.append(pattern)
+
+    def _request(self, at: int, token: _Token) -> None:
+        if any(one.variable is not None for one in self._open):
+            self.loops_again = True
+        path = self._path(at)
+        member = next((one for one in MEMBERS if path[: len(one)] == one), None)
+        below = [member] if member is not None else [one for one in MEMBERS if one[: len(path)] == path]
+        if not below:
+            raise ValueError(
+                f"an unknown member of request, at character {token.at + 1}: expected "
+                + ", ".join(f"request.{'.'.join(one)}" for one in MEMBERS)
+            )
+        self.names.update(below)
+
+    def _path(self, at: int) -> Path:
+        """The members that follow, as far as they are written out. Behind that, anything may be looked at."""
+        path: list[str] = []
+        while True:
+            first, second, third = (self._at(at + step) for step in (1, 2, 3))
+            if first.text == "." and second.kind == "name" and third.text != "(":
+                path.append(second.text)
+                at += 2
+                continue
+            named = _PLAIN.fullmatch(second.text) if first.text == "[" and third.text == "]" else None
+            if named is None:
+                return tuple(path)
+            path.append(named[2])
+            at += 3
