@@ -1,0 +1,125 @@
+"""What conditions in CEL are asked about: a request, as far as they name it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final
+
+from mcp_extproc.config.expressions import Condition, ConditionError, Path
+from mcp_extproc.gateway.authorization.items import Item
+from mcp_extproc.gateway.principal import Principal
+
+USED_BY: Final = {"tools": "tools/call", "prompts": "prompts/get", "resources": "resources/read"}
+"""The method by which an item of a kind is used, for lists: what a caller may see is what it may use."""
+
+_SCOPE_CLAIMS: Final = frozenset({"scope", "scp"})
+
+
+class Params:
+    """The ``params`` of a request, for conditions that name them.
+
+    Args:
+        text: JSON text of an object.
+        most_bytes: of the text.
+    """
+
+    def __init__(self, text: bytes, most_bytes: int) -> None:
+        self._text = text
+        self._most_bytes = most_bytes
+
+    def value(self, most_values: int | None) -> Any:
+        """What they are.
+
+        Args:
+            most_values: members and elements that they may hold, nested ones included.
+
+        Raises:
+            ConditionError: they are too large, or mean different things to different readers.
+        """
+        value, count = self._read
+        if most_values is not None and count > most_values:
+            raise ConditionError("too many values in params")
+        return value
+
+    @cached_property
+    def _read(self) -> tuple[Any, int]:
+        if len(self._text) > self._most_bytes:
+            raise ConditionError("params are larger than limits.cel_bytes")
+        try:
+            value = json.loads(self._text, object_pairs_hook=_members, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            raise ConditionError("params can't be read") from None
+        return value, _count(value)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Servers differ in which of two they take, and some ignore case.
+    if len({name.casefold() for name, _ in pairs}) != len(pairs):
+        raise ConditionError("a member of params is there twice")
+    return dict(pairs)
+
+
+def _no_number(_: str) -> None:
+    raise ValueError
+
+
+def _count(value: Any) -> int:
+    """Members and elements, nested ones included."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return len(inner) + sum(map(_count, inner))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about items: by whom, and how they would be used."""
+
+    principal: Principal
+    http_method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of the request, by lower-case name."""
+    use: str | None = None
+    """JSON-RPC method of the use; ``None`` before there is one, as in lists: the one by which each kind is used."""
+    params: Params | None = None
+    """Of the use; ``None`` before there is one."""
+
+    @property
+    def before_use(self) -> Question:
+        """The same about seeing the items, before anything is done with them."""
+        return replace(self, use=None, params=None)
+
+    def holds(self, condition: Condition, item: Item, held: frozenset[str]) -> bool:
+        """Whether a condition is true of an item.
+
+        Args:
+            condition: that names no arguments, or there are some.
+            item: the item.
+            held: scopes of the caller.
+
+        Raises:
+            ConditionError: it can't be told.
+        """
+        return condition.holds({path: self._value(path, condition, item, held) for path in condition.names})
+
+    def _value(self, path: Path, condition: Condition, item: Item, held: frozenset[str]) -> Any:
+        match path:
+            case ("method",):
+                return self.http_method
+            case ("headers",):
+                return dict(self.headers)
+            case ("auth", "jwt", "claims"):
+                return {name: value for name, value in self.principal.claims.items() if name not in _SCOPE_CLAIMS}
+            case ("auth", "jwt", "scopes"):
+                return sorted(held)
+            case ("mcp", "method"):
+                return USED_BY[item.kind] if self.use is None else self.use
+            case ("mcp", "backend"):
+                return item.server
+            case ("mcp", "tool"):
+                return item.name if item.kind == "tools" else ""
+            case ("mcp", "params"):
+                assert self.params is not None
+                return self.params.value(condition.most_values)
+        raise AssertionError(path)

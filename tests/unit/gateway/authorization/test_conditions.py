@@ -1,0 +1,101 @@
+"""What conditions are asked about, and what of a request they can't be asked about."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mcp_extproc.config.expressions import MAX_LOOPED, MAX_LOOPED_AGAIN, ConditionError, condition
+from mcp_extproc.gateway.authorization.conditions import Params, Question
+from mcp_extproc.gateway.authorization.items import Item
+from mcp_extproc.gateway.principal import Principal
+
+ALICE = Principal(
+    "token", "https://idp", "alice", frozenset({"a", "b"}), claims={"tenant": "acme", "level": 3.0, "scope": "a b"}
+)
+TOOL = Item("tools", "github", "report")
+
+
+def asked(text: str, question: Question, item: Item = TOOL) -> bool:
+    return question.holds(condition(text), item, question.principal.scopes)
+
+
+def params(text: str, most_bytes: int = 65536) -> Question:
+    return Question(ALICE, use="tools/call", params=Params(text.encode(), most_bytes))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'request.method == "POST"',
+        'request.headers["x-tenant"] == "acme"',
+        "request.auth.jwt.claims.tenant == 'acme' && request.auth.jwt.claims.level == 3",
+        "!has(request.auth.jwt.claims.scope)",
+        'request.auth.jwt.scopes == ["a", "b"]',
+        'request.mcp.method == "tools/call" && request.mcp.backend == "github" && request.mcp.tool == "report"',
+    ],
+)
+def test_members_of_a_request(text: str) -> None:
+    assert asked(text, Question(ALICE, headers={"x-tenant": "acme"}))
+
+
+def test_the_method_is_that_of_the_use() -> None:
+    assert asked(
+        'request.mcp.method == "prompts/get" && request.mcp.tool == ""', Question(ALICE), Item("prompts", "a", "b")
+    )
+    assert asked('request.mcp.method == "resources/read"', Question(ALICE), Item("resources", "a", "b"))
+    subscribing = Question(ALICE, use="resources/subscribe")
+    assert asked('request.mcp.method == "resources/subscribe"', subscribing, Item("resources", "a", "b"))
+    assert asked('request.mcp.method == "resources/read"', subscribing.before_use, Item("resources", "a", "b"))
+
+
+def test_params_are_as_the_client_wrote_them() -> None:
+    text = 'request.mcp.params.name == "github__report" && request.mcp.params.arguments.n == 9007199254740993'
+    assert asked(text, params('{"name":"github__report","arguments":{"n":9007199254740993}}'))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"arguments":{"tenant":"acme","tenant":"evil"}}',
+        '{"arguments":{"tenant":"acme","Tenant":"evil"}}',
+        '{"arguments":[{"a":{"b":1,"b":2}}]}',
+        '{"arguments":{"n":NaN}}',
+        '{"arguments":{"n":',
+        '{"arguments":{"text":"\\ud800"}}',
+    ],
+)
+def test_params_that_mean_different_things_are_not_judged(text: str) -> None:
+    with pytest.raises(ConditionError):
+        asked('size(request.mcp.params.arguments) > 0 && string(request.mcp.params) != ""', params(text))
+
+
+def test_params_are_bounded_in_bytes() -> None:
+    text = '{"a":"b"}'
+    assert asked('request.mcp.params.a == "b"', params(text, len(text)))
+    with pytest.raises(ConditionError, match="cel_bytes"):
+        asked('request.mcp.params.a == "b"', params(text, len(text) - 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("request.mcp.params.a.all(x, x == 1)", MAX_LOOPED),
+        ("request.mcp.params.a.all(x, x == 1 && request.mcp.tool == 'report')", MAX_LOOPED_AGAIN),
+    ],
+)
+def test_what_is_looped_over_is_bounded(text: str, most: int) -> None:
+    def given(count: int) -> Question:
+        return params(json.dumps({"a": [1] * count}))
+
+    assert asked(text, given(most - 1))
+    with pytest.raises(ConditionError, match="too many values"):
+        asked(text, given(most))
+
+
+def test_values_are_counted_wherever_they_stand() -> None:
+    nested = '{"a":[[1,2],{"b":[3]}]}'  # a, two elements, 1, 2, b, 3
+    assert Params(nested.encode(), 100).value(7) == {"a": [[1, 2], {"b": [3]}]}
+    with pytest.raises(ConditionError):
+        Params(nested.encode(), 100).value(6)
