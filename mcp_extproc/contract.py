@@ -149,3 +149,6 @@ ROUTES_READ: Final = "read"
 
 REFUSED_READS: Final = ("server", "id_json")
 """What a worker looks at in :data:`NAMESPACE` when it is asked about a server's HTTP error."""
+
+RESOURCE_METADATA_PATH = "/.well-known/oauth-protected-resource"
+"""In front of the endpoint's path: where clients find which authorization servers there are (RFC 9728 section 3.1)."""

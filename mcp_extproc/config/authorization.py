@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     PlainValidator,
     WithJsonSchema,
     field_validator,
@@ -82,6 +83,7 @@ Selectors = Annotated[
         Annotated[
             Selector,
             PlainValidator(_selector),
+            PlainSerializer(lambda selector: {selector.how: selector.text}),
             WithJsonSchema(
                 {
                     "anyOf": [

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.model import GatewayConfig, Server, prefix_of
 from mcp_extproc.config.uri_words import scheme_word
 
@@ -37,11 +38,21 @@ class Endpoint:
     bare_names: bool
     """Whether names are served without a prefix, too, where one server alone has them."""
     resources: Literal["prefixed", "unprefixed"]
+    authorization: Authorization | None = None
+    """What callers may see and do; ``None`` for everything."""
+    scopes_supported: tuple[str, ...] = ()
+    """Scopes that clients are told of."""
+    public_url: str | None = None
+    """Scheme and host by which clients reach it, where that is known."""
+    scheme: str = "http"
+    """By which they reach it otherwise."""
 
 
 def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
     """All endpoints of a gateway. The first is the one that people are shown."""
     prefixes = {name: prefix_of(name, server) for name, server in config.servers.items()}
+    authentication = config.authentication
+    oauth = None if authentication is None else authentication.oauth
     main = Endpoint(
         name="",
         path=config.listen.path,
@@ -53,5 +64,9 @@ def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
         separator=config.separator,
         bare_names=config.bare_names,
         resources=config.resources,
+        authorization=config.authorization,
+        scopes_supported=() if oauth is None else oauth.scopes_supported,
+        public_url=None if authentication is None else authentication.public_url,
+        scheme="http" if config.listen.tls is None else "https",
     )
     return (main,)

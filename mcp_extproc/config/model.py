@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from mcp_extproc.config import policies
 from mcp_extproc.config.authentication import Authentication, Existing
+from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.config_error import PlacedError
@@ -604,6 +605,9 @@ class Limits(Model):
     `listen.limits.unread_timeout` after the stream has ended. A session gets at most a quarter of what is left, and always
     64 KiB; above that its streams end, and then its servers wait."""
 
+    cel_bytes: Size = 64 << 10
+    """Maximum `params` of a request that is judged by a condition in CEL that names them. Above it the request is refused."""
+
     streams: WholeNumber = Field(default=10_000, ge=1, le=1_000_000)
     """Maximum number of open GET streams of a worker. Above it: 429. A principal gets at most a quarter."""
 
@@ -679,6 +683,9 @@ class GatewayConfig(Model):
 
     authentication: Authentication | None = None
     """Who may call. Default: everybody."""
+
+    authorization: Authorization | None = None
+    """What callers may see and do. Default: everything."""
 
     envoy: EnvoyConfig = EnvoyConfig()
     """Envoy filters around the gateway's."""
@@ -801,6 +808,14 @@ class GatewayConfig(Model):
                         f"{name} filter here and authentication.{method} would write the same metadata, so that it is not"
                         " clear who a caller is: leave one of them out",
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _rules_fit(self) -> GatewayConfig:
+        if self.authorization is not None:
+            identified = self.authentication is not None or self.existing is not None
+            for problem in self.authorization.problems(self.servers, identified=identified):
+                raise PlacedError(("authorization", *problem.path), problem.message)
         return self
 
     @property

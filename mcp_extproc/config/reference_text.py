@@ -129,6 +129,16 @@ authentication:                     # access tokens, docs/authentication.md
       - issuer: https://idp.example.com/realms/tools
         audiences: [https://mcp.example.com/mcp]
 
+authorization:                      # what callers may see and do, docs/authorization.md
+  default: deny
+  rules:
+    - {name: admins, action: allow, principals: {groups: [admin]}}
+    - name: readers
+      action: allow
+      principals: {scopes: [mcp:read]}
+      servers: [github]
+      tools: ["issue_*", {regex: "^search_"}]
+
 session:
   secret: ${MCP_SESSION_SECRET}     # openssl rand -base64 32
   previous_secrets: []              # while rotating: the secret before this one
@@ -146,6 +156,7 @@ limits:
   event_bytes: 10MiB
   stream_bytes: 1MiB
   unread_bytes: 64MiB
+  cel_bytes: 64KiB
   streams: 10000
   session_streams: 32
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from mcp_extproc.config.endpoint import Endpoint
+from mcp_extproc.gateway.authorization.rules import Access
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import SessionRef
@@ -34,6 +35,10 @@ class Caller(Protocol):
     @property
     def catalog(self) -> Catalog:
         """What it may see."""
+
+    @property
+    def access(self) -> Access | None:
+        """What it may see and do of that; ``None`` where there are no rules."""
 
     @property
     def view(self) -> ClientView:

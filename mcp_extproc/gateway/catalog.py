@@ -103,7 +103,7 @@ class Catalog:
 
 
 def _checksum(endpoint: Endpoint) -> int:
-    offer = (
+    offer: tuple[object, ...] = (
         endpoint.separator,
         endpoint.resources,
         [
@@ -111,6 +111,8 @@ def _checksum(endpoint: Endpoint) -> int:
             for name, server in endpoint.servers.items()
         ],
     )
+    if endpoint.authorization is not None:
+        offer = (*offer, endpoint.authorization.model_dump())
     return zlib.crc32(repr(offer).encode())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mcp_extproc.gateway.authorization.items import Hints
 from mcp_extproc.gateway.legs import SessionRef
 
 
@@ -73,7 +74,18 @@ class RememberOwners:
     """Unix time in seconds."""
 
 
-MemoryEffect = BeginSession | EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners
+@dataclass(frozen=True, slots=True)
+class RememberListed:
+    """It is known what servers list to a caller, and with which annotations."""
+
+    caller: str
+    kind: str
+    """Method of the list."""
+    listed: Mapping[str, Mapping[str, Hints]]
+    """By server, the names."""
+
+
+MemoryEffect = BeginSession | EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners | RememberListed
 """For the worker's memory."""
 
 Effects = tuple[MemoryEffect | EndStreams, ...]

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.gateway import refusals
+from mcp_extproc.gateway.authorization.rules import Rules
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.request import RequestHead
 
@@ -20,6 +21,8 @@ class ServedEndpoint:
     endpoint: Endpoint
     catalog: Catalog
     """All that is behind it. What one caller may see of it is in :attr:`Caller.catalog`."""
+    rules: Rules | None
+    """What callers may see and do; ``None`` for everything."""
 
     @property
     def audience(self) -> str:
@@ -31,7 +34,7 @@ class Endpoints:
     """All endpoints of a gateway."""
 
     def __init__(self, config: GatewayConfig) -> None:
-        self._by_path = {one.path: ServedEndpoint(one, Catalog(one)) for one in endpoints(config)}
+        self._by_path = {one.path: _served(one) for one in endpoints(config)}
         self.servers: Mapping[str, CatalogEntry] = MappingProxyType(
             {name: entry for served in self._by_path.values() for name, entry in served.catalog.entries.items()}
         )
@@ -56,3 +59,10 @@ class Endpoints:
         if served is None:
             raise refusals.path(", ".join(self._by_path))
         return served
+
+
+def _served(endpoint: Endpoint) -> ServedEndpoint:
+    rules = endpoint.authorization
+    return ServedEndpoint(
+        endpoint, Catalog(endpoint), None if rules is None else Rules(rules, endpoint.scopes_supported)
+    )

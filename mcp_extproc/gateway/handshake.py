@@ -8,11 +8,13 @@ from functools import cached_property
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.gateway import refusals
+from mcp_extproc.gateway.authorization.judging import resources_of
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import SessionRef, ref_to
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.relay.server_messages import Relay
 from mcp_extproc.gateway.request import RequestHead
@@ -31,14 +33,18 @@ class HandshakeCaller:
     """The client of one session; implements :class:`mcp_extproc.gateway.caller.Caller`. Kept between its requests, for what is
     the same in all of them."""
 
-    def __init__(self, services: Services, served: ServedEndpoint, opened: OpenedSession) -> None:
+    def __init__(
+        self, services: Services, served: ServedEndpoint, opened: OpenedSession, principal: Principal = ANONYMOUS
+    ) -> None:
         session = opened.session
         self.key = opened.id
         self.principal = session.principal
         self.endpoint: Endpoint = served.endpoint
         self.catalog: Catalog = served.catalog
+        self.access = None if served.rules is None else served.rules.of(principal)
         self.view = ClientView(opened.id, session.version, session.client_flags)
-        self.relay = Relay(self.view, self.catalog, services.identifiers, services.memory)
+        may_see = None if self.access is None else resources_of(self.access, principal)
+        self.relay = Relay(self.view, self.catalog, services.identifiers, services.memory, may_see)
         self.expires: float = session.expires
         self.opened = opened
         self._memory: SessionMemory = services.memory
@@ -98,7 +104,9 @@ class HandshakeCallers:
         if self._services.memory.has_ended(opened.id):
             raise BadToken("ended")
         caller = self._callers.get(opened.id)
-        if caller is None or caller.opened is not opened:
-            caller = HandshakeCaller(self._services, served, opened)
+        access = None if served.rules is None else served.rules.of(head.principal)
+        # A session outlives a token: the next one may have other scopes.
+        if caller is None or caller.opened is not opened or caller.access is not access:
+            caller = HandshakeCaller(self._services, served, opened, head.principal)
             self._callers.keep(opened.id, caller, size_of(token))
         return caller

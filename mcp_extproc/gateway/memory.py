@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.gateway.authorization.items import Hints
 from mcp_extproc.gateway.effects import (
     BeginSession,
     EndSession,
     MemoryEffect,
+    RememberListed,
     RememberOwners,
     SetLevel,
     Subscribe,
@@ -73,6 +75,9 @@ class SessionMemory:
         self._owners: Bounded[tuple[str, str], tuple[float, Mapping[str, str]]] = Bounded(
             min(capacity, 1000), _MAX_BYTES
         )
+        self._listed: Bounded[str, dict[tuple[str, str], Mapping[str, Hints]]] = Bounded(
+            min(capacity, 8192), _MAX_BYTES
+        )
         self._running: Bounded[tuple[str, bytes], tuple[int, float]] = Bounded(capacity, _MAX_BYTES)
 
     def apply(self, effect: MemoryEffect) -> None:
@@ -92,6 +97,8 @@ class SessionMemory:
                 self.unsubscribe(effect.session, effect.uri)
             case RememberOwners():
                 self.remember_owners(effect.caller, effect.kind, effect.owners, effect.until)
+            case RememberListed():
+                self.remember_listed(effect.caller, effect.kind, effect.listed)
             case _:
                 assert_never(effect)
 
@@ -251,6 +258,19 @@ class SessionMemory:
         """A list changed."""
         for key in [key for key in self._owners if key[0] == session_id]:
             self._owners.pop(key)
+        self._listed.pop(session_id)
+
+    def listed(self, session_id: str, kind: str, server: str) -> Mapping[str, Hints] | None:
+        """The names that a server listed last, each with its annotations; ``None`` where that is not known (any more)."""
+        found = self._listed.get(session_id)
+        return None if found is None else found.get((kind, server))
+
+    def remember_listed(self, session_id: str, kind: str, listed: Mapping[str, Mapping[str, Hints]]) -> None:
+        """Remember what servers listed. It stays until they list something else, or say that they would."""
+        known = self._listed.get(session_id) or {}
+        found = {**known, **{(kind, server): names for server, names in listed.items()}}
+        size = _ENTRY_BYTES + sum(_uri_size(name) for names in found.values() for name in names)
+        self._listed.keep(session_id, found, size)
 
     # -- Requests under way -----------------------------------------------------------------------------------------------
 

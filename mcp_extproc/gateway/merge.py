@@ -29,6 +29,15 @@ MAX_NOTED_CHARS = 128
 Owners = Mapping[str, str]
 """Server by name or URI."""
 
+MaySee = Callable[[str, str, jsontext.Members], bool]
+"""Whether a caller may see an entry of a list, given the server, its name for it, and the entry."""
+
+
+def everything(_server: str, _name: str, _entry: jsontext.Members) -> bool:
+    """For callers that no rule limits."""
+    return True
+
+
 _SLICE = 64 * 1024
 _DIGESTED = 4 * 1024 * 1024
 """Bytes of a slice where they are only digested."""
@@ -93,6 +102,7 @@ def entries(
     visible: Callable[[str, str], str | None],
     adapt: Callable[[str, bytes], bytes],
     limit: int,
+    may_see: MaySee = everything,
 ) -> Slices[tuple[list[orjson.Fragment], list[Note]]]:
     """The entries of all lists under their client-visible names or URIs, in the order of the legs, verbatim but for these.
 
@@ -102,6 +112,7 @@ def entries(
         visible: maps server and name to what clients see, or ``None`` for what they must not see.
         adapt: changes whatever else reads differently for clients, given the server and the entry.
         limit: most entries.
+        may_see: whether an entry is for the caller.
     """
     merged: list[orjson.Fragment] = []
     left_out = _LeftOut()
@@ -120,6 +131,8 @@ def entries(
             continue
         shown = visible(server, name)
         if shown is None or (entry is Entry.NAME and _only_as_task(members)):
+            continue
+        if not may_see(server, name, members):
             continue
         if shown in seen:
             left_out.count("name_conflict", server, shown)
@@ -179,13 +192,16 @@ def digest(outcomes: Sequence[Outcome]) -> Slices[bytes]:
     return found.digest()
 
 
-def owners(outcomes: Sequence[Outcome], entry: Entry, offered: Callable[[str, str], bool]) -> Slices[dict[str, str]]:
+def owners(
+    outcomes: Sequence[Outcome], entry: Entry, offered: Callable[[str, str], bool], may_see: MaySee = everything
+) -> Slices[dict[str, str]]:
     """The names or URIs that exactly one server lists, each with that server. Found in slices, as :func:`entries`.
 
     Args:
         outcomes: of list legs.
         entry: what an entry is known by.
         offered: whether a server's name may be seen at all.
+        may_see: whether an entry is for the caller.
     """
     found: dict[str, set[str]] = {}
     pace = Pace()
@@ -193,7 +209,7 @@ def owners(outcomes: Sequence[Outcome], entry: Entry, offered: Callable[[str, st
         if pace.is_slice(raw):
             yield
         known = _known_by(raw, entry)
-        if known is not None and offered(server, known[1]):
+        if known is not None and offered(server, known[1]) and may_see(server, known[1], known[0]):
             found.setdefault(known[1], set()).add(server)
     return {name: next(iter(servers)) for name, servers in found.items() if len(servers) == 1}
 

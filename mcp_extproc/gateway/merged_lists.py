@@ -6,9 +6,13 @@ reason to, and mostly finds the one that it had.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.gateway.authorization.items import Hints
+from mcp_extproc.gateway.authorization.rules import Access
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.facts import Note
 
@@ -28,6 +32,8 @@ class ListKey(NamedTuple):
 
     catalog: Catalog
     """What the caller may see, and under which names."""
+    access: Access | None
+    """What it may see and do of that, by rules."""
     method: str
     """Of the list."""
     digest: bytes
@@ -41,6 +47,14 @@ class MergedList(NamedTuple):
     """A JSON array."""
     notes: tuple[Note, ...]
     """For the operator, each time: what is left out is missing each time."""
+    listed: Mapping[str, Mapping[str, Hints]] = MappingProxyType({})
+    """Where there are rules: by server, the names that it listed, hidden ones included."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        names = sum(128 + len(name) for names in self.listed.values() for name in names)
+        return _ENTRY_BYTES * (1 + len(self.notes)) + len(self.text) + names
 
 
 class MergedLists:
@@ -59,4 +73,4 @@ class MergedLists:
     def remember(self, caller: str, key: ListKey, made: MergedList) -> None:
         """Keep a list that a caller gets."""
         self._last.keep((caller, key.method), key, _ENTRY_BYTES + len(caller))
-        self._lists.keep(key, made, _ENTRY_BYTES * (1 + len(made.notes)) + len(made.text))
+        self._lists.keep(key, made, made.size)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.decision import ForwardPlan
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -27,6 +28,8 @@ class CallPlan(msgspec.Struct, frozen=True, eq=False):
     """Whether the response is read also if it is JSON."""
     wants_plain_text: bool
     """Whether the server is asked for a response that is not compressed."""
+    item: Item
+    """What is used."""
 
 
 Kind = tuple[str, str, str | None, tuple[str, ...], str | None, bool]

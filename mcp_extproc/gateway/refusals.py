@@ -6,6 +6,8 @@ A request that was read and whose session is good fails at 200; other statuses a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mcp_extproc.mcp import versions
 from mcp_extproc.mcp.errors import (
     INTERNAL_ERROR,
@@ -204,6 +206,27 @@ def not_as_judged() -> McpError:
         "The request is not the one that the gateway's policies judged: something has changed meanwhile. Try again."
     )
     return McpError(INTERNAL_ERROR, message, reason="not_as_judged")
+
+
+def denied() -> McpError:
+    """A use that rules forbid with these arguments, of what the caller may see."""
+    message = "This is not allowed with these arguments: the gateway's authorization refuses the request."
+    return McpError(INVALID_REQUEST, message, reason="not_authorized")
+
+
+def insufficient_scope(scopes: Sequence[str], resource_metadata: str) -> McpError:
+    """A use for which the caller's token lacks scopes (RFC 6750 section 3.1; 2025-11-25 basic/authorization, Scope Challenge
+    Handling)."""
+    missing = " ".join(scopes)
+    challenge = f'Bearer error="insufficient_scope", scope="{missing}", resource_metadata="{resource_metadata}"'
+    return McpError(
+        INVALID_REQUEST,
+        f"The access token lacks scopes: {missing}.",
+        reason="insufficient_scope",
+        status=403,
+        data={"reason": "insufficient_scope", "scope": missing},
+        headers=(("www-authenticate", challenge),),
+    )
 
 
 def invalid_params(message: str) -> McpError:

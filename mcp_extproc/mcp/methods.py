@@ -213,6 +213,20 @@ def _by_name(rows: Iterable[Method]) -> Mapping[str, Method]:
 REQUESTS: Final = _by_name(row for row in _REQUESTS if Era.HANDSHAKE in row.eras)
 """Requests of clients that open a session."""
 
+NAMED_IN: Final[Mapping[str, Method]] = MappingProxyType(
+    {row.capability: row for row in REQUESTS.values() if row.entry is Entry.NAME and row.capability is not None}
+)
+"""By capability: the list in which each name stands. Resources need not be listed."""
+
+USED_BY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "resources" if row.handling is Handling.BY_URI else str(row.capability): row.name
+        for row in REQUESTS.values()
+        if row.handling in (Handling.BY_NAME, Handling.BY_URI) and row.subscription is None
+    }
+)
+"""By capability: the method that uses what is listed."""
+
 NOTIFICATIONS: Final = _by_name(_NOTIFICATIONS)
 
 FROM_CLIENTS: Final = _by_name((*_REQUESTS, *_NOTIFICATIONS, *_MISDIRECTED))
@@ -309,6 +323,7 @@ class ServerMethod:
         variants: forms that need more of the client.
         replaced: members of ``params`` that get another text if they are there, with the text.
         labels: texts that show their server where there are several.
+        about_resource: whether ``params.uri`` names a resource that it is about.
     """
 
     name: str
@@ -319,6 +334,7 @@ class ServerMethod:
     variants: tuple[Variant, ...] = ()
     replaced: tuple[tuple[str, str], ...] = ()
     labels: tuple[Label, ...] = ()
+    about_resource: bool = False
 
 
 _ELICITATION_ID: Final = Label("elicitationId", ":")
@@ -358,7 +374,7 @@ _SERVER_NOTIFICATIONS: Final = (
     ),
     ServerMethod("notifications/message", Relaying.BY_LEVEL, labels=(Label("logger", "/", always=True),)),
     ServerMethod("notifications/progress", Relaying.BY_PROGRESS),
-    ServerMethod("notifications/resources/updated", Relaying.PASS, uris=places("uri")),
+    ServerMethod("notifications/resources/updated", Relaying.PASS, uris=places("uri"), about_resource=True),
     ServerMethod("notifications/cancelled", Relaying.CANCEL),
     ServerMethod(
         "notifications/elicitation/complete", Relaying.PASS,

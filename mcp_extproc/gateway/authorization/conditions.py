@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Final
+
+import msgspec
 
 from mcp_extproc.config.expressions import Condition, ConditionError, Path
 from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.principal import Principal
-
-USED_BY: Final = {"tools": "tools/call", "prompts": "prompts/get", "resources": "resources/read"}
-"""The method by which an item of a kind is used, for lists: what a caller may see is what it may use."""
+from mcp_extproc.mcp import methods
 
 _SCOPE_CLAIMS: Final = frozenset({"scope", "scp"})
 
@@ -72,13 +72,15 @@ def _count(value: Any) -> int:
     return len(inner) + sum(map(_count, inner))
 
 
-@dataclass(frozen=True)
-class Question:
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Question(msgspec.Struct, frozen=True):
     """What is asked about items: by whom, and how they would be used."""
 
     principal: Principal
     http_method: str = "POST"
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = _NO_HEADERS
     """Of the request, by lower-case name."""
     use: str | None = None
     """JSON-RPC method of the use; ``None`` before there is one, as in lists: the one by which each kind is used."""
@@ -88,7 +90,7 @@ class Question:
     @property
     def before_use(self) -> Question:
         """The same about seeing the items, before anything is done with them."""
-        return replace(self, use=None, params=None)
+        return Question(self.principal, self.http_method, self.headers)
 
     def holds(self, condition: Condition, item: Item, held: frozenset[str]) -> bool:
         """Whether a condition is true of an item.
@@ -114,7 +116,7 @@ class Question:
             case ("auth", "jwt", "scopes"):
                 return sorted(held)
             case ("mcp", "method"):
-                return USED_BY[item.kind] if self.use is None else self.use
+                return methods.USED_BY[item.kind] if self.use is None else self.use
             case ("mcp", "backend"):
                 return item.server
             case ("mcp", "tool"):

@@ -7,7 +7,7 @@ request, in dynamic metadata that Envoy forwards to the response's stream and th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import Limits
 from mcp_extproc.contract import READS_ALL, READS_KEY
 from mcp_extproc.gateway.effects import Effects, Unsubscribe
-from mcp_extproc.gateway.endpoints import Endpoints
+from mcp_extproc.gateway.endpoints import Endpoints, ServedEndpoint
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView, Identifiers
@@ -120,6 +120,12 @@ def told_besides(expected: Expected, undoing: Effects, context: RequestContext) 
     return found
 
 
+def _may_see(served: ServedEndpoint | None) -> Callable[[str, str], bool] | None:
+    """Which resources servers may name without being asked. Who the caller is, is not known any more: where there are rules,
+    it is told of changes on its GET stream, and not on those of its calls."""
+    return None if served is None or served.rules is None else lambda _server, _uri: False
+
+
 class Readers:
     """Makes of the metadata what reads a response.
 
@@ -187,7 +193,8 @@ class Readers:
         if known is None:
             kind = _read_kind(self._shown(text))
             view = ClientView(kind.key, kind.version, kind.flags)
-            known = kind, Relay(view, self._naming(kind), self._identifiers, self._memory)
+            served = self._endpoints.at(kind.path)
+            known = kind, Relay(view, self._naming(kind), self._identifiers, self._memory, _may_see(served))
             self._kinds.keep(text, known, 1024 + 4 * len(text))
         return known
 

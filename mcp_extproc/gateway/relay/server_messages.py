@@ -5,6 +5,7 @@ One place for every way down: the response of a call, an event of its stream, an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -87,13 +88,22 @@ class Relay:
         naming: of the servers that it gets messages of.
         identifiers: seals ids.
         memory: the session's log level and running requests.
+        may_see: whether the client may see a server's resource; ``None`` for all.
     """
 
-    def __init__(self, view: ClientView, naming: Naming, identifiers: Identifiers, memory: SessionMemory) -> None:
+    def __init__(
+        self,
+        view: ClientView,
+        naming: Naming,
+        identifiers: Identifiers,
+        memory: SessionMemory,
+        may_see: Callable[[str, str], bool] | None = None,
+    ) -> None:
         self.view = view
         self.naming = naming
         self._identifiers = identifiers
         self._memory = memory
+        self._may_see = may_see
 
     def message(self, server: str, session: UpstreamSession, text: bytes, call: Call | None) -> Relayed:
         """Decide about one message.
@@ -248,7 +258,7 @@ class Relay:
             self._memory.forget_owners(self.view.key)
             return Relayed(changed=row.capability)
         params = jsontext.object_in(members, "params") or {}
-        if not self._passes(row, params, call):
+        if not self._passes(row, params, call) or not self._is_visible(server, row, params):
             return _DROPPED
         changed = self._adapted(server, row, params)
         if row.relaying is Relaying.CANCEL:
@@ -273,6 +283,13 @@ class Relay:
             case Relaying.CANCEL:
                 return "requestId" in params
         return True
+
+    def _is_visible(self, server: str, row: ServerMethod, params: Members) -> bool:
+        """Whether the client may see the resource that a notification is about."""
+        if self._may_see is None or not row.about_resource:
+            return True
+        uri = jsontext.text_in(params, "uri")
+        return uri is not None and self._may_see(server, uri)
 
     def _below_level(self, params: Members) -> bool:
         wanted, level = self._memory.level(self.view.key), jsontext.text_in(params, "level")

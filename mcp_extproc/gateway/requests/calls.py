@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mcp_extproc.contract import ONWARD_PATH, OWNER_HEADER, SERVER_HEADER
 from mcp_extproc.gateway import headers, refusals, replies
+from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession, Preview
@@ -19,7 +20,7 @@ from mcp_extproc.gateway.relay.identifiers import ClientView, id_for_server
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call
 from mcp_extproc.gateway.request import Headers, RequestHead
-from mcp_extproc.gateway.requests import batches, lists, target
+from mcp_extproc.gateway.requests import batches, lists, permission, target
 from mcp_extproc.gateway.requests.target import Finding, NeedsLists, Target, Unknown, Wanted
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, methods, transport
@@ -50,11 +51,14 @@ def forward(ask: Inquiry, method: Method) -> Decision:
         match finding:
             case Target():
                 about = _with_facts(ask, target.described(ask.facts, what, finding))
-                if not policy_preview.is_target_as_judged(ask.head, finding.server, finding.own):
-                    return _not_as_judged(about, what, finding)
-                return _to(about, method, what, finding)
+                return permission.when_permitted(about, what, finding, lambda: permitted(about, finding))
             case Unknown(server=server):
                 return replies.reject(what.unknown().about(ask.request.id), ask.facts.but(server=server))
+
+    def permitted(about: Inquiry, found: Target) -> Decision:
+        if not policy_preview.is_target_as_judged(ask.head, found.server, found.own):
+            return _not_as_judged(about, what, found)
+        return _to(about, method, what, found)
 
     finding = _found(ask, what)
     if isinstance(finding, NeedsLists):
@@ -74,11 +78,12 @@ def preview(ask: Inquiry, method: Method) -> Preview:
     if isinstance(finding, NeedsLists):
         finding = target.listed(what, lists.last_owner(ask, what.found_in, what.name))
     match finding:
-        case Target():
+        case Target() if permission.is_shown(ask, what, finding):
             facts = target.described(ask.facts, what, finding)
             return policy_preview.show(ask.head, facts, finding.own, OWNER_HEADER if _is_told(ask, what) else None)
         case Unknown(server=server):
             return policy_preview.show(ask.head, ask.facts.but(server=server))
+    return policy_preview.show(ask.head, ask.facts)
 
 
 def _found(ask: Inquiry, what: Wanted) -> Finding:
@@ -141,7 +146,7 @@ def _to(ask: Inquiry, method: Method, what: Wanted, found: Target) -> Decision:
             return replies.reject(error, ask.facts, replies.failure_notes([session]))
         if method.capability is not None and method.capability not in session.capabilities:
             return replies.reject(refusals.not_offered(method.name, entry.name).about(ask.request.id), ask.facts)
-        plan = _plan(ask, method, entry, found.own, session, changes)
+        plan = _plan(ask, method, entry, permission.item_of(what, found), session, changes)
         return _forwarded(ask.caller, ask.services, plan, ask.request, changes, token, effects, undoing)
 
     session = ask.services.memory.current(ref)
@@ -201,6 +206,8 @@ def like_before(
         return None
     if services.memory.current(plan.ref) is not plan.session or not _is_as_judged(head, plan.forward):
         return None
+    if not permission.is_still_permitted(caller, services.memory, head.principal, plan.item):
+        return None
     return _forwarded(caller, services, plan, request, plan.changes, owed)
 
 
@@ -212,9 +219,9 @@ def _is_as_judged(head: RequestHead, plan: ForwardPlan) -> bool:
 
 
 def _plan(
-    ask: Inquiry, method: Method, entry: CatalogEntry, own: str, session: UpstreamSession, changes: Changes
+    ask: Inquiry, method: Method, entry: CatalogEntry, item: Item, session: UpstreamSession, changes: Changes
 ) -> CallPlan:
-    plan = _new_plan(ask, method, entry, own, session, changes)
+    plan = _new_plan(ask, method, entry, item, session, changes)
     if _is_found_by_itself(ask, method):
         ask.services.plans.remember(_kind_of(ask.caller, ask.head, ask.request), plan)
     return plan
@@ -268,9 +275,9 @@ def _forwarded(
 
 
 def _new_plan(
-    ask: Inquiry, method: Method, entry: CatalogEntry, own: str, upstream: UpstreamSession, changes: Changes
+    ask: Inquiry, method: Method, entry: CatalogEntry, item: Item, upstream: UpstreamSession, changes: Changes
 ) -> CallPlan:
-    caller = ask.caller
+    caller, own = ask.caller, item.name
     view, catalog = caller.view, caller.catalog
     reads_json = reading.reads_json(
         method, view, catalog, entry.name, upstream, has_resources=bool(caller.servers_with("resources"))
@@ -284,7 +291,7 @@ def _new_plan(
     else:
         gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
         plan = ForwardPlan(entry.name, set_headers, gone, facts)
-    return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain)
+    return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain, item)
 
 
 def _call_headers(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
 import orjson
 
+from mcp_extproc.config.authorization import Kind
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway import merge, refusals, replies
+from mcp_extproc.gateway.authorization.conditions import Question
+from mcp_extproc.gateway.authorization.items import Hints
+from mcp_extproc.gateway.authorization.judging import ListJudge
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, with_effects
-from mcp_extproc.gateway.effects import Effects, RememberOwners
+from mcp_extproc.gateway.effects import Effects, RememberListed, RememberOwners
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
 from mcp_extproc.gateway.merged_lists import ListKey, MergedList
@@ -47,10 +52,13 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         # As the servers do, so that nothing changes for clients when a gateway is put in between.
         streamed = [outcome.streamed for outcome in outcomes if isinstance(outcome, Listed)]
         reply = replies.as_stream(reply) if streamed and all(streamed) else reply
-        if not _is_looked_in(ask.caller, method):
-            return reply
-        owners = yield from _owners(ask.caller, method, outcomes)
-        return with_effects(reply, _remembering(ask.caller, method, outcomes, owners, now))
+        effects: Effects = ()
+        if ask.caller.access is not None and method.entry is Entry.NAME:
+            effects = (RememberListed(ask.caller.key, method.name, made.listed),)
+        if _is_looked_in(ask.caller, method):
+            owners = yield from _owners(ask, method, outcomes)
+            effects += _remembering(ask.caller, method, outcomes, owners, now)
+        return with_effects(reply, effects)
 
     return FanOut(_legs(ask, method), answer, ask.caller.key)
 
@@ -58,8 +66,11 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
 def _like_before(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[MergedList]:
     """The merged list: the one that this caller got last where it would be the same, or a new one."""
     lists, caller = ask.services.lists, ask.caller
+    if caller.access is not None and caller.access.has_conditions:
+        # What it may see depends on the request.
+        return (yield from _made(ask, method, outcomes))
     digest = yield from merge.digest(outcomes)
-    key = ListKey(caller.catalog, method.name, digest)
+    key = ListKey(caller.catalog, caller.access, method.name, digest)
     made = lists.like_before(caller.key, key)
     if made is None:
         made = yield from _made(ask, method, outcomes)
@@ -70,12 +81,33 @@ def _like_before(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> S
 
 def _made(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[MergedList]:
     assert method.entry is not None
-    visible = yield from _visible(ask.caller, method, outcomes)
+    judge = _judge(ask, method)
+    may_see = merge.everything if judge is None else judge.may_see
+    visible = yield from _visible(ask.caller, method, outcomes, may_see)
     entries, notes = yield from merge.entries(
-        outcomes, method.entry, visible, _adapt(ask.caller), ask.services.limits.list_items
+        outcomes, method.entry, visible, _adapt(ask.caller), ask.services.limits.list_items, may_see
     )
     yield
-    return MergedList(orjson.dumps(entries), tuple(notes))
+    text, noted = orjson.dumps(entries), tuple(notes)
+    return MergedList(text, noted) if judge is None else MergedList(text, noted, _listed(judge, outcomes))
+
+
+def _judge(ask: Inquiry, method: Method) -> ListJudge | None:
+    access = ask.caller.access
+    if access is None:
+        return None
+    untrusted = frozenset(name for name, entry in ask.caller.catalog.entries.items() if entry.untrusted)
+    question = Question(ask.head.principal, ask.head.method, ask.head.headers)
+    return ListJudge(access, cast("Kind", method.capability), question, untrusted)
+
+
+def _listed(judge: ListJudge, outcomes: Sequence[Outcome]) -> Mapping[str, Mapping[str, Hints]]:
+    return {outcome.server: judge.listed.get(outcome.server, {}) for outcome in outcomes if isinstance(outcome, Listed)}
+
+
+def listed(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[Mapping[str, Mapping[str, Hints]]]:
+    """The names that servers list to a caller for whom there are rules, hidden ones included."""
+    return (yield from _made(ask, method, outcomes)).listed
 
 
 def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callable[[str | None], Decision]) -> Decision:
@@ -97,18 +129,18 @@ def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callab
         return then(server) if server is not None else find_owner(ask, rest, name, then)
 
     def fresh(outcomes: Sequence[Outcome], now: float) -> Slices[Decision]:
-        owners = yield from _owners(ask.caller, method, outcomes)
+        owners = yield from _owners(ask, method, outcomes)
         return with_effects(look(owners), _remembering(ask.caller, method, outcomes, owners, now))
 
     known = ask.services.memory.owners(ask.caller.key, method.name, ask.now)
     if known is not None:
         return look(known)
-    legs = _legs(ask, method)
+    asked = _legs(ask, method)
     # Further lists may have to be read, and a session be opened with the server that is found.
     steps = len(rest) + 2
-    further = steps * max((leg.deadline + MARGIN for leg in legs), default=0.0)
+    further = steps * max((leg.deadline + MARGIN for leg in asked), default=0.0)
     # Or, where policies have to judge the request once more, all of it.
-    return FanOut(legs, fresh, ask.caller.key, further=MAX_MESSAGE_TIMEOUT if ask.head.is_judged else further)
+    return FanOut(asked, fresh, ask.caller.key, further=MAX_MESSAGE_TIMEOUT if ask.head.is_judged else further)
 
 
 def last_owner(ask: Inquiry, found_in: Iterable[Method], name: str) -> str | None:
@@ -128,6 +160,12 @@ def _owner(owners: merge.Owners, method: Method, name: str) -> str | None:
 
 
 def _legs(ask: Inquiry, method: Method) -> tuple[ListLeg, ...]:
+    assert method.capability is not None
+    return legs(ask, method, ask.caller.servers_with(method.capability))
+
+
+def legs(ask: Inquiry, method: Method, servers: Iterable[str]) -> tuple[ListLeg, ...]:
+    """What it takes to read a list of these servers."""
     assert method.items is not None
     assert method.capability is not None
     caller, context = ask.caller, ask.context
@@ -136,11 +174,13 @@ def _legs(ask: Inquiry, method: Method) -> tuple[ListLeg, ...]:
             name, caller.upstream(name), method.name, method.items, method.capability,
             deadline=caller.catalog.entries[name].discovery_timeout, context=context,
         )
-        for name in caller.servers_with(method.capability)
+        for name in servers
     )  # fmt: skip
 
 
-def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Slices[Callable[[str, str], str | None]]:
+def _visible(
+    caller: Caller, method: Method, outcomes: Sequence[Outcome], may_see: merge.MaySee
+) -> Slices[Callable[[str, str], str | None]]:
     catalog = caller.catalog
     capability = method.capability or ""
     if method.entry is Entry.NAME:
@@ -149,13 +189,15 @@ def _visible(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Sli
         return lambda server, uri: _readable(catalog.uris.visible(server, uri))
     # Unprefixed: an entry of several servers is only unambiguous with its prefix.
     assert method.entry is not None
-    listed_by: dict[str | None, set[str]] = {}
+    listed_by: dict[str, set[str]] = {}
     pace = merge.Pace()
     for server, raw in merge.listed(outcomes):
         if pace.is_slice(raw):
             yield
         with contextlib.suppress(TooManyMembers):
-            listed_by.setdefault(jsontext.text_at(raw, method.entry.value), set()).add(server)
+            uri = jsontext.text_at(raw, method.entry.value)
+            if uri is not None and may_see(server, uri, {}):
+                listed_by.setdefault(uri, set()).add(server)
 
     def shown(server: str, uri: str) -> str | None:
         alone = len(listed_by.get(uri, ())) == 1
@@ -188,9 +230,11 @@ def _adapt(caller: Caller) -> Callable[[str, bytes], bytes]:
     return adapt
 
 
-def _owners(caller: Caller, method: Method, outcomes: Sequence[Outcome]) -> Slices[dict[str, str]]:
+def _owners(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[dict[str, str]]:
     assert method.entry is not None
-    return (yield from merge.owners(outcomes, method.entry, _offered(caller, method)))
+    judge = _judge(ask, method)
+    may_see = merge.everything if judge is None else judge.may_see
+    return (yield from merge.owners(outcomes, method.entry, _offered(ask.caller, method), may_see))
 
 
 def _remembering(

@@ -136,7 +136,8 @@ def test_the_schema_agrees_with_the_model(data: Any, valid: bool, validator: Any
 def test_the_schema_has_no_keywords_of_pydantics_own() -> None:
     known = {
         "$ref", "additionalProperties", "anyOf", "const", "default", "description", "enum", "examples", "exclusiveMinimum",
-        "format", "items", "maximum", "minItems", "minLength", "minProperties", "minimum", "oneOf", "pattern", "properties",
+        "format", "items", "maximum", "maxItems", "maxLength", "maxProperties",
+            "minItems", "minLength", "minProperties", "minimum", "oneOf", "pattern", "properties",
         "propertyNames", "required", "title", "type", "writeOnly",
     }  # fmt: skip
 

@@ -13,6 +13,7 @@ import orjson
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Authentication, OAuth
 from mcp_extproc.config.endpoint import Endpoint, endpoints
+from mcp_extproc.contract import RESOURCE_METADATA_PATH
 from mcp_extproc.envoy._api.config_core_v3 import Metadata
 from mcp_extproc.envoy._api.config_route_v3 import (
     DirectResponseAction,
@@ -27,7 +28,7 @@ from mcp_extproc.envoy.layout import KEYS_CLUSTER, LISTENER, MARKER_NAMESPACE, M
 from mcp_extproc.envoy.render.typed import any_of, header, seconds, text_format
 from mcp_extproc.mcp import transport
 
-RESOURCE = "/.well-known/oauth-protected-resource"
+RESOURCE = RESOURCE_METADATA_PATH
 AUTHORIZATION_SERVER = "/.well-known/oauth-authorization-server"
 
 WHERE = "resource_metadata"

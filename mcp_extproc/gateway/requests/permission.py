@@ -1,0 +1,147 @@
+"""Whether a caller may use what a request names. What it may not see is unknown to it, whatever a server would say.
+
+A name that the server has not listed is unknown as well: a server's own words for it would tell apart what it does not have
+and what is hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from mcp_extproc.config.authorization import Kind
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, RESOURCE_METADATA_PATH
+from mcp_extproc.gateway import refusals, replies
+from mcp_extproc.gateway.authorization.conditions import Params, Question
+from mcp_extproc.gateway.authorization.items import Hints, Item
+from mcp_extproc.gateway.authorization.rules import Access, Outcome, Verdict
+from mcp_extproc.gateway.caller import Caller
+from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, with_effects
+from mcp_extproc.gateway.effects import RememberListed
+from mcp_extproc.gateway.inquiry import Inquiry
+from mcp_extproc.gateway.legs import Listed
+from mcp_extproc.gateway.legs import Outcome as LegOutcome
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.principal import Principal
+from mcp_extproc.gateway.requests import lists
+from mcp_extproc.gateway.requests.target import Target, Wanted
+from mcp_extproc.mcp import jsontext, methods
+from mcp_extproc.mcp.errors import McpError
+from mcp_extproc.mcp.methods import Method
+from mcp_extproc.slices import Slices
+
+
+def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[], Decision]) -> Decision:
+    """Go on with a request whose target its caller may use, or refuse it.
+
+    Args:
+        ask: the request.
+        what: it names.
+        found: whose that is.
+        then: goes on.
+    """
+    access = ask.caller.access
+    if access is None:
+        return then()
+    item = item_of(what, found)
+    question = _question(ask)
+    if access.verdict(item, None, question.before_use).outcome is Outcome.DENIED:
+        return _unknown(ask, what)
+
+    def judged(hints: Hints | None) -> Decision:
+        verdict = _verdict(access, item, hints, question)
+        match None if verdict is None else verdict.outcome:
+            case Outcome.ALLOWED:
+                return then()
+            case Outcome.NEEDS_SCOPE if verdict is not None:
+                return replies.reject(_needs_scope(ask, verdict).about(ask.request.id), ask.facts)
+            case Outcome.DENIED:
+                return replies.reject(refusals.denied().about(ask.request.id), ask.facts)
+        return _unknown(ask, what)
+
+    method = methods.NAMED_IN.get(item.kind)
+    if method is None:
+        return judged(None)
+
+    def known(names: Mapping[str, Hints]) -> Decision:
+        hints = names.get(item.name)
+        return _unknown(ask, what) if hints is None else judged(hints)
+
+    names = ask.services.memory.listed(ask.caller.key, method.name, item.server)
+    return _after_list(ask, method, item.server, known) if names is None else known(names)
+
+
+def is_shown(ask: Inquiry, what: Wanted, found: Target) -> bool:
+    """Whether a caller may see what a request names, as far as that is known without asking anybody."""
+    access = ask.caller.access
+    if access is None:
+        return True
+    item = item_of(what, found)
+    names = _names(ask.services.memory, ask.caller, item)
+    if names is not None and item.name not in names:
+        return False
+    hints = None if names is None else names[item.name]
+    return access.verdict(item, hints, _question(ask).before_use).outcome is not Outcome.DENIED
+
+
+def is_still_permitted(caller: Caller, memory: SessionMemory, principal: Principal, item: Item) -> bool:
+    """Whether a call that was permitted before is permitted again, as far as that follows from caller and name alone."""
+    access = caller.access
+    if access is None:
+        return True
+    names = None if access.has_conditions else _names(memory, caller, item)
+    if names is None or (hints := names.get(item.name)) is None:
+        return False
+    return access.verdict(item, hints, Question(principal)).outcome is Outcome.ALLOWED
+
+
+def item_of(what: Wanted, found: Target) -> Item:
+    """What rules are asked about."""
+    return Item(cast("Kind", what.kind), found.server, found.own)
+
+
+def _names(memory: SessionMemory, caller: Caller, item: Item) -> Mapping[str, Hints] | None:
+    method = methods.NAMED_IN.get(item.kind)
+    return None if method is None else memory.listed(caller.key, method.name, item.server)
+
+
+def _question(ask: Inquiry) -> Question:
+    params = jsontext.object_of(ask.request.body) or {}
+    text = bytes(params["params"]) if "params" in params else b"{}"
+    given = Params(text, ask.services.limits.cel_bytes)
+    return Question(ask.head.principal, ask.head.method, ask.head.headers, ask.request.method, given)
+
+
+def _verdict(access: Access, item: Item, hints: Hints | None, question: Question) -> Verdict | None:
+    """What holds of the use; ``None`` where the item may not be seen."""
+    seen = access.verdict(item, hints, question.before_use)
+    if not seen.shows:
+        return None
+    return access.verdict(item, hints, question) if access.has_conditions else seen
+
+
+def _unknown(ask: Inquiry, what: Wanted) -> Decision:
+    return replies.reject(what.unknown().about(ask.request.id), ask.facts.but(server=None, named=None))
+
+
+def _needs_scope(ask: Inquiry, verdict: Verdict) -> McpError:
+    endpoint = ask.caller.endpoint
+    base = endpoint.public_url or f"{endpoint.scheme}://{ask.head.headers.get('host', '')}"
+    return refusals.insufficient_scope(verdict.scopes, base + RESOURCE_METADATA_PATH + endpoint.path)
+
+
+def _after_list(ask: Inquiry, method: Method, server: str, then: Callable[[Mapping[str, Hints]], Decision]) -> Decision:
+    """Read what a server lists, and go on."""
+    legs = lists.legs(ask, method, [server])
+
+    def fresh(outcomes: Sequence[LegOutcome], _: float) -> Slices[Decision]:
+        refused = replies.nobody_answered(outcomes, ask.request.id, ask.facts)
+        if refused is not None:
+            return refused
+        listed = yield from lists.listed(ask, method, outcomes)
+        if not any(isinstance(outcome, Listed) for outcome in outcomes):
+            return then({})
+        return with_effects(then(listed.get(server, {})), (RememberListed(ask.caller.key, method.name, listed),))
+
+    further = 2 * max(leg.deadline + MARGIN for leg in legs)
+    return FanOut(legs, fresh, ask.caller.key, further=MAX_MESSAGE_TIMEOUT if ask.head.is_judged else further)
