@@ -45,8 +45,6 @@ def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[],
         return then()
     item = item_of(what, found)
     question = _question(ask)
-    if access.verdict(item, None, question.before_use).outcome is Outcome.DENIED:
-        return _unknown(ask, what)
 
     def judged(hints: Hints | None) -> Decision:
         verdict = _verdict(access, item, hints, question)
@@ -67,6 +65,7 @@ def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[],
         hints = names.get(item.name)
         return _unknown(ask, what) if hints is None else judged(hints)
 
+    # Also for what is hidden whatever is listed: what is not there is looked for, and would take longer.
     names = ask.services.memory.listed(ask.caller.key, method.name, item.server)
     return _after_list(ask, method, item.server, known) if names is None else known(names)
 

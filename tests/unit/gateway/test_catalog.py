@@ -108,3 +108,17 @@ def test_a_prefix_becomes_the_start_of_a_scheme() -> None:
     catalog = catalog_of(config({"a": {"prefix": "Git_Hub"}, "b": {"prefix": "7zip"}}))
     assert catalog.uris.visible("a", "x:y") == "git-hub+x:y"
     assert catalog.uris.visible("b", "x:y") == "s-7zip+x:y"
+
+
+def test_other_rules_are_another_offer() -> None:
+    checksums = {
+        catalog_of(config({"a": {}}, **more)).checksum
+        for more in (
+            {},
+            {"authorization": {"default": "allow"}},
+            {"authorization": {"default": "deny"}},
+            {"authorization": {"rules": [{"action": "allow", "tools": ["x"]}]}},
+            {"authorization": {"rules": [{"action": "allow", "tools": [{"regex": "x"}]}]}},
+        )
+    }
+    assert len(checksums) == 5

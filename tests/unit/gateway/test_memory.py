@@ -5,8 +5,12 @@ At its bound each kind forgets the oldest first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
+from mcp_extproc.gateway.authorization.items import DEFAULTS
 from mcp_extproc.gateway.effects import BeginSession, EndSession
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory, Settings
@@ -240,6 +244,27 @@ def test_owners_are_forgotten_together() -> None:
     memory.forget_owners("unknown")
     found = [memory.owners(session, kind, 0.0) for session in "12" for kind in ("tools/list", "resources/list")]
     assert found == [None, None, {}, {}]
+
+
+def test_what_was_listed_last_counts() -> None:
+    memory = SessionMemory()
+    memory.remember_listed("1", "tools/list", {"a": {"x": DEFAULTS}, "b": {}})
+    memory.remember_listed("1", "prompts/list", {"a": {"p": DEFAULTS}})
+    memory.remember_listed("1", "tools/list", {"b": {"y": DEFAULTS}})
+    assert memory.listed("1", "tools/list", "a") == {"x": DEFAULTS}
+    assert memory.listed("1", "tools/list", "b") == {"y": DEFAULTS}
+    assert memory.listed("1", "prompts/list", "a") == {"p": DEFAULTS}
+    assert memory.listed("1", "prompts/list", "b") is None
+    assert memory.listed("2", "tools/list", "a") is None
+
+
+@pytest.mark.parametrize("forget", [SessionMemory.forget_owners, SessionMemory.end])
+def test_what_was_listed_is_forgotten_with_the_rest(forget: Callable[[SessionMemory, str], None]) -> None:
+    memory = SessionMemory()
+    for session in ("1", "2"):
+        memory.remember_listed(session, "tools/list", {"a": {}})
+    forget(memory, "1")
+    assert (memory.listed("1", "tools/list", "a"), memory.listed("2", "tools/list", "a")) == (None, {})
 
 
 def test_owners_are_bounded() -> None:

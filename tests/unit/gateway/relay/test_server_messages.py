@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.gateway.relay.server_messages import ANY_TOKEN, Call, Relayed
+from mcp_extproc.gateway.relay.server_messages import ANY_TOKEN, Call, Relay, Relayed
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.relay.support import CALL, LATEST, Rig, error, notification, request, result, upstream
@@ -307,3 +307,25 @@ def test_versions_count_on_both_sides() -> None:
     old = Rig(version="2025-03-26", servers=ONE)
     assert old.down(link, session=upstream(version="2025-03-26")) == link
     assert old.down(link, session=upstream(version=LATEST)) != link
+
+
+# -- Resources that may not be seen ------------------------------------------------------------------------------------------
+
+
+def test_changes_of_resources_that_may_not_be_seen_are_not_told() -> None:
+    rig = Rig()
+    hidden: list[tuple[str, str]] = []
+
+    def may_see(server: str, uri: str) -> bool:
+        hidden.append((server, uri))
+        return not uri.endswith("secret")
+
+    rig.relay = Relay(rig.view, rig.catalog, rig.identifiers, rig.memory, may_see)
+    for call in (None, CALL):
+        assert rig.relayed(notification("notifications/resources/updated", {"uri": "f:secret"}), call=call) == DROPPED
+        told = rig.down(notification("notifications/resources/updated", {"uri": "f:open"}), call=call)
+        assert told["params"]["uri"] == "bee+f:open"
+        for params in ({}, {"uri": 7}):
+            assert rig.relayed(notification("notifications/resources/updated", params), call=call) == DROPPED
+    assert set(hidden) == {("b", "f:secret"), ("b", "f:open")}
+    assert rig.down(notification("notifications/message", {"level": "info", "uri": "f:secret"}))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, Reply
-from mcp_extproc.gateway.legs import Failed, Listed, ListLeg, Outcome
+from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Listed, ListLeg, Outcome
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import methods
@@ -80,7 +80,10 @@ class Ruled(Rig):
 
     def done(self, name: str, params: Mapping[str, Any] | None = None, **headers: str | None) -> Forward | Reply:
         """What becomes of a request in the end."""
-        decision: Decision = self.decide(message(name, params), self.head(**headers))
+        return self.finished(self.decide(message(name, params), self.head(**headers)))
+
+    def finished(self, decision: Decision) -> Forward | Reply:
+        """The decision once servers have answered."""
         while isinstance(decision, FanOut):
             decision = decision.merge(self.outcomes(decision), NOW)
             self.carry_out(decision)
@@ -225,12 +228,24 @@ def test_a_name_that_is_not_listed_may_not_be_used() -> None:
     assert rig.asked == ["a tools/list"], "what is known is not asked for again: unknown and hidden take the same time"
 
 
-def test_without_a_list_a_use_fails() -> None:
-    rig = Ruled({"action": "allow"})
-    decision = rig.fan_out(message("tools/call", {"name": "a__read"}))
-    reply = as_reply(decision.merge([Failed("a", "timeout", "did not respond")], NOW))
-    assert reply.facts.error == (-32603, "upstream_unavailable")
-    assert not reply.effects
+def test_without_a_list_a_use_fails_be_it_allowed_hidden_or_unknown() -> None:
+    rig = Ruled({"action": "allow", "tools": ["read", "nothing"]})
+    replies = []
+    for tool in ("a__read", "a__write", "a__nothing"):
+        decision = rig.fan_out(message("tools/call", {"name": tool}))
+        replies.append(as_reply(decision.merge([Failed("a", "timeout", "did not respond")], NOW)))
+    assert {reply.facts.error for reply in replies} == {(-32603, "upstream_unavailable")}
+    assert len({reply.body for reply in replies}) == 1
+    assert not any(reply.effects for reply in replies)
+
+
+def test_what_is_hidden_takes_as_many_steps_as_what_is_unknown() -> None:
+    for tool in ("a__write", "a__nothing"):
+        rig = Ruled({"action": "deny", "tools": ["write"]}, default="allow")
+        rig.call(tool)
+        assert rig.asked == ["a tools/list"]
+        rig.call(tool)
+        assert rig.asked == ["a tools/list"]
 
 
 def test_the_next_call_takes_the_short_way_and_is_judged_all_the_same() -> None:
@@ -247,6 +262,25 @@ def test_a_list_that_changed_is_read_again() -> None:
     rig.memory.forget_owners(rig.session)
     rig.call("a__read")
     assert rig.asked == ["a tools/list"] * 2
+
+
+def test_each_message_of_a_batch_is_judged_by_itself() -> None:
+    reads = {"action": "allow", "tools": ["read"], "principals": {"scopes": ["r"]}}
+    rig = Ruled(reads, who=alice(), step_up=True)
+    rig.version = "2025-03-26"
+    rig.token, rig.session = rig.sealer.seal(rig.state())
+    bodies = [message("tools/call", {"name": name}, id=name) for name in ("a__read", "a__write", "a__nothing")]
+    batch = rig.fan_out(b"[%b]" % b",".join([*bodies, message("tools/list", id="list")]))
+    outcomes: list[Outcome] = []
+    for leg in batch.legs:
+        assert isinstance(leg, BatchLeg)
+        single = as_reply(rig.finished(rig.decide(leg.body, rig.head())))
+        outcomes.append(Answered("", single.status, single.body))
+    scope, hidden, unknown, listed = json.loads(as_reply(batch.merge(outcomes, NOW)).body)
+    assert (scope["id"], scope["error"]["data"]) == ("a__read", {"reason": "insufficient_scope", "scope": "r"})
+    assert hidden["error"]["message"] == "Unknown tool: a__write"
+    assert unknown["error"]["message"] == "Unknown tool: a__nothing"
+    assert [tool["name"] for tool in listed["result"]["tools"]] == ["a__read", "b__read"]
 
 
 # -- Annotations --------------------------------------------------------------------------------------------------------------
