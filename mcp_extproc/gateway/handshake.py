@@ -8,7 +8,7 @@ from functools import cached_property
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.gateway import refusals
-from mcp_extproc.gateway.authorization.judging import resources_of
+from mcp_extproc.gateway.authorization.judging import Sight
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
@@ -43,8 +43,8 @@ class HandshakeCaller:
         self.catalog: Catalog = served.catalog
         self.access = None if served.rules is None else served.rules.of(principal)
         self.view = ClientView(opened.id, session.version, session.client_flags)
-        may_see = None if self.access is None else resources_of(self.access, principal)
-        self.relay = Relay(self.view, self.catalog, services.identifiers, services.memory, may_see)
+        sight = None if self.access is None else Sight(self.access, principal)
+        self.relay = Relay(self.view, self.catalog, services.identifiers, services.memory, sight)
         self.expires: float = session.expires
         self.opened = opened
         self._memory: SessionMemory = services.memory

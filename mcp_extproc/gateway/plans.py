@@ -8,6 +8,7 @@ import msgspec
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.gateway.authorization.items import Item
+from mcp_extproc.gateway.authorization.rules import Access
 from mcp_extproc.gateway.decision import ForwardPlan
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -32,9 +33,9 @@ class CallPlan(msgspec.Struct, frozen=True, eq=False):
     """What is used."""
 
 
-Kind = tuple[str, str, str | None, tuple[str, ...], str | None, bool]
+Kind = tuple[str, str, str | None, tuple[str, ...], str | None, bool, Access | None]
 """Requests of a kind are forwarded alike. Key of the caller, method, the client's name for what is called, the names of the
-client's headers, its version header, and whether policies come later."""
+client's headers, its version header, whether policies come later, and what rules leave to the caller."""
 
 _MAX_PLANS = 8192
 _MAX_BYTES = 32 * MIB
@@ -51,7 +52,7 @@ class Plans(Bounded[Kind, CallPlan]):
 
     def remember(self, kind: Kind, plan: CallPlan) -> None:
         """Keep a plan, unless its key is larger than any honest client's."""
-        _, _, name, headers, _, _ = kind
+        _, _, name, headers, *_ = kind
         chars = len(name or "") + sum(map(len, headers))
         if chars <= _MAX_KIND_CHARS:
             # The name is in headers and facts, too.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Final
 
-from mcp_extproc.config.authorization import Kind
+from mcp_extproc.config.authorization import Authorization, Kind
 from mcp_extproc.gateway.authorization.conditions import Question
 from mcp_extproc.gateway.authorization.items import DEFAULTS, Hints, Item, hints_of
-from mcp_extproc.gateway.authorization.rules import Access, Outcome
+from mcp_extproc.gateway.authorization.rules import Access, CallerKind, Outcome, Rules
 from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.mcp.jsontext import Members
 
@@ -35,7 +37,7 @@ class ListJudge:
         names = self.listed.setdefault(server, {})
         hints = names.get(name)
         if hints is None:
-            says = self._kind == "tools" and server not in self._untrusted
+            says = self._access.asks_hints and self._kind == "tools" and server not in self._untrusted
             hints = names[name] = hints_of(entry) if says else DEFAULTS
         item = Item(self._kind, server, name)
         found = self._access.verdict(item, None, self._question)
@@ -44,11 +46,39 @@ class ListJudge:
         return found.shows
 
 
-def resources_of(access: Access, principal: Principal) -> Callable[[str, str], bool]:
-    """A function that says whether a caller may see a server's resource, for what servers send without being asked."""
-    question = Question(principal)
+class Sight:
+    """Which resources a caller may see, for what servers send without having been asked for them.
 
-    def may_see(server: str, uri: str) -> bool:
-        return access.verdict(Item("resources", server, uri), None, question).shows
+    Args:
+        access: of the caller.
+        principal: the caller.
+    """
 
-    return may_see
+    def __init__(self, access: Access, principal: Principal) -> None:
+        self._access = access
+        self._question = Question(principal)
+
+    @property
+    def kind(self) -> CallerKind:
+        """All that another worker needs to know of the caller, but for conditions."""
+        return self._access.kind
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there may be resources that it may not see."""
+        return self._access.may_hide_resources
+
+    def may_see(self, server: str, uri: str) -> bool:
+        """Whether it may see a server's resource, by the server's own URI."""
+        return self._access.verdict(Item("resources", server, uri), None, self._question).shows
+
+
+def sight_of_kind(rules: Rules, kind: CallerKind) -> Sight:
+    """What callers of a kind may see, where no more is known of them. A condition that asks for more can't be told."""
+    return Sight(rules.of_kind(kind), replace(_SOMEBODY, scopes=kind.held))
+
+
+_SOMEBODY: Final = Principal("unknown", "", "")
+
+NOTHING_ALLOWED: Final = Rules(Authorization(default="deny"))
+NOBODY: Final = CallerKind((), frozenset(), authenticated=False)

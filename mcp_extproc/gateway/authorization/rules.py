@@ -80,7 +80,9 @@ class _Rule:
         self.condition = rule.condition
         self.hints = () if rule.annotations is None else tuple(rule.annotations.asked.items())
         self._servers = _matcher(rule.servers or None)
-        self._kinds: Mapping[Kind, _Names] = {kind: _matcher(rule.selectors(kind)) for kind in KINDS}
+        self._is_about_all_servers = not rule.servers
+        self._selectors = {kind: rule.selectors(kind) for kind in KINDS}
+        self._kinds: Mapping[Kind, _Names] = {kind: _matcher(found) for kind, found in self._selectors.items()}
 
     @property
     def scopes(self) -> Iterator[frozenset[str]]:
@@ -91,6 +93,14 @@ class _Rule:
     def concerns(self, item: Item) -> bool:
         """Whether it is about an item, as far as servers and names go."""
         return self._kinds[item.kind](item.name) and self._servers(item.server)
+
+    def may_concern(self, kind: Kind) -> bool:
+        """Whether it is about any item of a kind."""
+        return self._selectors[kind] != ()
+
+    def is_about_all(self, kind: Kind) -> bool:
+        """Whether it is about every item of a kind."""
+        return self._selectors[kind] is None and self._is_about_all_servers
 
     def fits(self, hints: Hints) -> bool:
         """Whether it is about a tool with these annotations."""
@@ -134,11 +144,20 @@ class Rules:
         kind = CallerKind(
             tuple(test.fit(principal) for test in self._tests), principal.scopes & self._named, principal != ANONYMOUS
         )
+        access = self.of_kind(kind)
+        self._known.keep(id(principal), (principal, access), _ENTRY_BYTES)
+        return access
+
+    def of_kind(self, kind: CallerKind) -> Access:
+        """What callers of a kind may see and do.
+
+        Raises:
+            ValueError: it is none of these rules.
+        """
         access = self._of_kind.get(kind)
         if access is None:
             access = Access(self, kind)
             self._of_kind.keep(kind, access, _ENTRY_BYTES * (1 + len(kind.fits) + len(kind.held)))
-        self._known.keep(id(principal), (principal, access), _ENTRY_BYTES)
         return access
 
 
@@ -152,7 +171,7 @@ class Access:
 
     def __init__(self, rules: Rules, kind: CallerKind) -> None:
         self._rules = rules
-        self._kind = kind
+        self.kind = kind
         about = (rule for rule in rules.rules if rule.principals is not None)
         self._fits: Mapping[_Rule, Fit] = dict(zip(about, kind.fits, strict=True))
         self._mine = self._meant(kind.held)
@@ -163,6 +182,22 @@ class Access:
         """Whether a verdict may depend on more than the kind of the caller and the item."""
         rules = self._rules.rules if self._rules.step_up else self._mine
         return any(rule.condition is not None for rule in rules)
+
+    @cached_property
+    def asks_hints(self) -> bool:
+        """Whether annotations of tools may decide anything."""
+        return any(rule.hints for rule in self._rules.rules)
+
+    @cached_property
+    def may_hide_resources(self) -> bool:
+        """Whether there may be a resource that these callers may not see."""
+        for rule in self._mine:
+            if rule.may_concern("resources"):
+                is_for_all = (
+                    rule.outcome is Outcome.ALLOWED and rule.condition is None and rule.is_about_all("resources")
+                )
+                return not is_for_all
+        return self._rules.default is not Outcome.ALLOWED
 
     def verdict(self, item: Item, hints: Hints | None, question: Question) -> Verdict:
         """What holds of an item.
@@ -182,8 +217,8 @@ class Access:
         return known
 
     def _judge(self, item: Item, hints: Hints | None, question: Question) -> Verdict:
-        found = self._walk(self._mine, self._kind.held, item, hints, question)
-        if found.outcome is not Outcome.DENIED or not (self._rules.step_up and self._kind.authenticated):
+        found = self._walk(self._mine, self.kind.held, item, hints, question)
+        if found.outcome is not Outcome.DENIED or not (self._rules.step_up and self.kind.authenticated):
             return found
         return self._with_more_scopes(found, item, hints, question)
 
@@ -227,7 +262,7 @@ class Access:
     def _with_more_scopes(self, denied: Verdict, item: Item, hints: Hints | None, question: Question) -> Verdict:
         """Whether more scopes would turn the verdict, and which: the fewest. What rules ask of scopes changes only with whole
         sets of them, so that no set is smaller than the smallest union of these."""
-        held = self._kind.held
+        held = self.kind.held
         steps = {
             missing
             for rule in self._rules.rules

@@ -7,7 +7,7 @@ request, in dynamic metadata that Envoy forwards to the response's stream and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,8 +16,10 @@ import msgspec
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import Limits
 from mcp_extproc.contract import READS_ALL, READS_KEY
+from mcp_extproc.gateway.authorization.judging import NOBODY, NOTHING_ALLOWED, Sight, sight_of_kind
+from mcp_extproc.gateway.authorization.rules import CallerKind
 from mcp_extproc.gateway.effects import Effects, Unsubscribe
-from mcp_extproc.gateway.endpoints import Endpoints, ServedEndpoint
+from mcp_extproc.gateway.endpoints import Endpoints
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView, Identifiers
@@ -62,6 +64,10 @@ class _Kind(msgspec.Struct, frozen=True, array_like=True):
     stays: bool
     """Whether its URIs stay as it wrote them. This and the three before are for a worker that does not serve it any more:
     running calls outlive the removal of their server."""
+    rules: int = 0
+    """Checksum of what :attr:`caller` belongs to."""
+    caller: CallerKind | None = None
+    """What the caller is to rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,7 @@ class _FormerNaming:
     path: str
     several: bool
     uris: Uris
+    checksum: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -100,6 +107,7 @@ def told(expected: Expected) -> dict[str, str]:
     kind = _Kind(
         view.key, view.version, view.flags, server, expected.session, expected.call.method,
         naming.path, naming.several, naming.uris.word(server), naming.uris.stays(server),
+        *(() if expected.relay.sight is None else (naming.checksum, expected.relay.sight.kind)),
     )  # fmt: skip
     # It names the session with the server, which is as good as a password.
     return {_KIND: expected.identifiers.hidden(_VERSION + _encode(kind))}
@@ -118,12 +126,6 @@ def told_besides(expected: Expected, undoing: Effects, context: RequestContext) 
     if context.principal:
         found[_PRINCIPAL] = context.principal
     return found
-
-
-def _may_see(served: ServedEndpoint | None) -> Callable[[str, str], bool] | None:
-    """Which resources servers may name without being asked. Who the caller is, is not known any more: where there are rules,
-    it is told of changes on its GET stream, and not on those of its calls."""
-    return None if served is None or served.rules is None else lambda _server, _uri: False
 
 
 class Readers:
@@ -193,10 +195,19 @@ class Readers:
         if known is None:
             kind = _read_kind(self._shown(text))
             view = ClientView(kind.key, kind.version, kind.flags)
-            served = self._endpoints.at(kind.path)
-            known = kind, Relay(view, self._naming(kind), self._identifiers, self._memory, _may_see(served))
+            relay = Relay(view, self._naming(kind), self._identifiers, self._memory, self._sight(kind))
+            known = kind, relay
             self._kinds.keep(text, known, 1024 + 4 * len(text))
         return known
+
+    def _sight(self, kind: _Kind) -> Sight | None:
+        """Which resources the caller may see, as far as is known here. Nothing where it was judged by other rules."""
+        served = self._endpoints.at(kind.path)
+        if served is None or served.rules is None:
+            return None
+        if kind.caller is None or kind.rules != served.catalog.checksum:
+            return sight_of_kind(NOTHING_ALLOWED, NOBODY)
+        return sight_of_kind(served.rules, kind.caller)
 
     def _naming(self, kind: _Kind) -> Naming:
         served = self._endpoints.of_server(kind.server)

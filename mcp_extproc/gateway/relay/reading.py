@@ -14,7 +14,14 @@ from mcp_extproc.mcp.sessions import UpstreamSession
 
 
 def reads_json(
-    method: Method, view: ClientView, catalog: Catalog, server: str, session: UpstreamSession, *, has_resources: bool
+    method: Method,
+    view: ClientView,
+    catalog: Catalog,
+    server: str,
+    session: UpstreamSession,
+    *,
+    has_resources: bool,
+    hides_resources: bool = False,
 ) -> bool:
     """Whether a response to this method has to be read if it is JSON.
 
@@ -25,11 +32,13 @@ def reads_json(
         server: that responds.
         session: with it.
         has_resources: whether any server of the client's may have resources.
+        hides_resources: whether the client may not see all of them.
     """
     return (
         catalog.entries[server].untrusted
         # Of servers without resources, too, as long as any has some: a link of theirs must not read like another server's.
         or (method.returns_uris and catalog.uris.may_change and has_resources)
+        or (method.has_content and hides_resources)
         or (catalog.several and "elicitation.url" in view.flags)
         or view.version == versions.V_2025_03_26 < session.version
     )

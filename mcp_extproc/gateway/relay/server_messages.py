@@ -5,13 +5,14 @@ One place for every way down: the response of a call, an event of its stream, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 import orjson
 
+from mcp_extproc.gateway.authorization.judging import Sight
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.relay.hidden import without_hidden
 from mcp_extproc.gateway.relay.identifiers import (
     MAX_UPSTREAM_ID_BYTES,
     ClientView,
@@ -79,6 +80,10 @@ class Naming(Protocol):
     def uris(self) -> Uris:
         """Whose a URI is."""
 
+    @property
+    def checksum(self) -> int:
+        """Of the configuration, rules included."""
+
 
 class Relay:
     """The rules for one client session.
@@ -88,7 +93,7 @@ class Relay:
         naming: of the servers that it gets messages of.
         identifiers: seals ids.
         memory: the session's log level and running requests.
-        may_see: whether the client may see a server's resource; ``None`` for all.
+        sight: which resources the client may see; ``None`` for all.
     """
 
     def __init__(
@@ -97,13 +102,13 @@ class Relay:
         naming: Naming,
         identifiers: Identifiers,
         memory: SessionMemory,
-        may_see: Callable[[str, str], bool] | None = None,
+        sight: Sight | None = None,
     ) -> None:
         self.view = view
         self.naming = naming
         self._identifiers = identifiers
         self._memory = memory
-        self._may_see = may_see
+        self.sight = sight
 
     def message(self, server: str, session: UpstreamSession, text: bytes, call: Call | None) -> Relayed:
         """Decide about one message.
@@ -169,11 +174,19 @@ class Relay:
         row = methods.REQUESTS.get(call.method)
         if row is None:
             return Relayed(text, is_response=True)
-        edited = yield from self._changing_uris(server, members["result"], row.uris)
+        shown = self._without_hidden(server, members["result"]) if row.has_content else None
+        edited = yield from self._changing_uris(server, shown or members["result"], row.uris)
+        edited = edited or shown
         yield
         if row.has_content and self.view.version == versions.V_2025_03_26 < version:
             edited = _links_to_text(edited or bytes(members["result"])) or edited
         return Relayed(_with(text, members, "result", edited), is_response=True)
+
+    def _without_hidden(self, server: str, result: msgspec.Raw) -> bytes | None:
+        sight = self.sight
+        if sight is None or not sight.is_limited:
+            return None
+        return without_hidden(result, lambda uri: sight.may_see(server, uri))
 
     def _error(self, server: str, error: msgspec.Raw) -> bytes | None:
         edited = self._uris(server, error, methods.ERROR_URIS)
@@ -286,10 +299,10 @@ class Relay:
 
     def _is_visible(self, server: str, row: ServerMethod, params: Members) -> bool:
         """Whether the client may see the resource that a notification is about."""
-        if self._may_see is None or not row.about_resource:
+        if self.sight is None or not row.about_resource:
             return True
         uri = jsontext.text_in(params, "uri")
-        return uri is not None and self._may_see(server, uri)
+        return uri is not None and self.sight.may_see(server, uri)
 
     def _below_level(self, params: Members) -> bool:
         wanted, level = self._memory.level(self.view.key), jsontext.text_in(params, "level")

@@ -240,7 +240,7 @@ def _is_found_by_itself(ask: Inquiry, method: Method) -> bool:
 
 def _kind_of(caller: Caller, head: RequestHead, request: Request) -> Kind:
     name, version = request.text("name"), head.headers.get(_VERSION_HEADER)
-    return (caller.key, request.method, name, head.names, version, head.awaits_policies)
+    return (caller.key, request.method, name, head.names, version, head.awaits_policies, caller.access)
 
 
 def _forwarded(
@@ -280,7 +280,13 @@ def _new_plan(
     caller, own = ask.caller, item.name
     view, catalog = caller.view, caller.catalog
     reads_json = reading.reads_json(
-        method, view, catalog, entry.name, upstream, has_resources=bool(caller.servers_with("resources"))
+        method,
+        view,
+        catalog,
+        entry.name,
+        upstream,
+        has_resources=bool(caller.servers_with("resources")),
+        hides_resources=caller.access is not None and caller.access.may_hide_resources,
     )
     plain = reading.is_asked_for_plain_text(view, upstream, reads_json=reads_json)
     set_headers = _call_headers(view, method, entry, own, upstream, plain=plain)

@@ -223,6 +223,36 @@ def test_what_is_resolved_without_conditions_is_resolved_once(monkeypatch: pytes
     assert access.verdict(tool(), None, Question(alice)).outcome is Outcome.ALLOWED
 
 
+@pytest.mark.parametrize(
+    ("rules", "default", "expected"),
+    [
+        ([], "allow", False),
+        ([], "deny", True),
+        ([{"action": "allow"}], "deny", False),
+        ([{"action": "allow", "resources": ["*"]}], "deny", True),
+        (
+            [{"action": "deny", "tools": ["*"]}, {"action": "deny", "annotations": {"readOnlyHint": True}}],
+            "allow",
+            False,
+        ),
+        ([{"action": "deny", "resources": ["x"]}], "allow", True),
+        ([{"action": "allow", "servers": ["a"]}], "deny", True),
+        ([{"action": "allow", "principals": {"scopes": ["read"]}}], "deny", False),
+        ([{"action": "allow", "principals": {"scopes": ["write"]}}], "deny", True),
+        ([{"action": "allow", "when": "request.mcp.tool == ''"}], "deny", True),
+    ],
+)
+def test_who_may_have_resources_hidden(rules: list[dict[str, Any]], default: str, expected: bool) -> None:
+    access = compiled(*rules, default=default).of(who("read"))
+    assert access.may_hide_resources is expected
+
+
+def test_a_kind_is_enough_to_judge_by_where_no_condition_asks_for_more() -> None:
+    rules = compiled({"action": "allow", "principals": {"groups": ["ops"]}})
+    ops = who(groups=frozenset({"ops"}))
+    assert rules.of_kind(rules.of(ops).kind) is rules.of(ops)
+
+
 # -- Step-up ----------------------------------------------------------------------------------------------------------------
 
 

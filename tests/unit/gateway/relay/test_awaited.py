@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from mcp_extproc.contract import READS_ALL, READS_EVENTS, READS_KEY
+from mcp_extproc.gateway.authorization.items import DEFAULTS
 from mcp_extproc.gateway.decision import Forward
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Unsubscribe
@@ -125,3 +126,36 @@ def test_what_is_not_told(missing: str) -> None:
     metadata = {key: text for key, text in told(rig.call("a__x"), RequestContext()).items() if key != missing}
     with pytest.raises(NotAnnounced):
         rig.gateway.awaited(metadata)
+
+
+LINKS = {"content": [{"type": "resource_link", "uri": f"f:{name}", "name": name} for name in ("open", "secret")]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ([{"action": "deny", "resources": ["*secret"]}, {"action": "allow"}], ["a+f:open"]),
+        (
+            [{"action": "deny", "resources": ["*secret"], "when": "request.mcp.backend == 'a'"}, {"action": "allow"}],
+            ["a+f:open"],
+        ),
+        # Who reads it knows of no claims.
+        ([{"action": "deny", "resources": ["*"], "when": "request.auth.jwt.claims.x == 1"}, {"action": "allow"}], []),
+    ],
+)
+def test_whoever_reads_it_leaves_out_what_its_client_may_not_see(rules: list[dict[str, Any]], left: list[str]) -> None:
+    rig = Rig(config(authorization={"rules": rules}))
+    rig.memory.remember_listed(rig.session, "tools/list", {"a": {"x": DEFAULTS}})
+    forward = rig.call("a__x")
+    metadata = told(forward, RequestContext())
+    assert metadata[READS_KEY] == READS_ALL
+    text = json.dumps({"jsonrpc": "2.0", "id": 7, "result": LINKS}).encode()
+
+    def links(gateway: Gateway) -> list[str]:
+        expected = gateway.awaited(metadata).expected
+        relayed = expected.relay.message("a", upstream("a"), text, expected.call)
+        return [block["uri"] for block in json.loads(relayed.down or b"")["result"]["content"]]
+
+    assert links(other(rig, rig.secret)) == left
+    stricter = config(authorization={"rules": [*rules, {"action": "deny"}]})
+    assert links(Gateway(stricter, rig.secret, SessionMemory())) == [], "judged by other rules"

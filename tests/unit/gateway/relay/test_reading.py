@@ -28,6 +28,14 @@ def test_of_a_server_that_is_not_trusted_everything_is_read() -> None:
         assert not reads_json(method, view, catalog, "b", upstream("b"), has_resources=False)
 
 
+def test_results_that_may_name_hidden_resources_are_read() -> None:
+    view = ClientView("s", LATEST, NOBODY)
+    for method in (row for row in methods.REQUESTS.values() if row.is_for_one_server):
+        for hides in (True, False):
+            read = reads_json(method, view, TWO, "a", upstream("a"), has_resources=False, hides_resources=hides)
+            assert read is (hides and method.has_content)
+
+
 @pytest.mark.parametrize(
     ("session_id", "flags", "json", "plain"),
     [

@@ -9,6 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_extproc.config.authorization import Authorization
+from mcp_extproc.gateway.authorization.judging import Sight
+from mcp_extproc.gateway.authorization.rules import Rules
+from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.gateway.relay.server_messages import ANY_TOKEN, Call, Relay, Relayed
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -309,23 +313,45 @@ def test_versions_count_on_both_sides() -> None:
     assert old.down(link, session=upstream(version=LATEST)) != link
 
 
-# -- Resources that may not be seen ------------------------------------------------------------------------------------------
+# -- Resources that may not be seen -------------------------------------------------------------------------------------------
+
+ALICE = Principal("token", "https://idp", "alice")
+
+
+def limited() -> Rig:
+    """To a client that may not see everything."""
+    rig = Rig()
+    authorization = {"default": "allow", "rules": [{"action": "deny", "resources": ["*secret"]}]}
+    rules = Rules(Authorization.model_validate(authorization))
+    rig.relay = Relay(rig.view, rig.catalog, rig.identifiers, rig.memory, Sight(rules.of(ALICE), ALICE))
+    return rig
 
 
 def test_changes_of_resources_that_may_not_be_seen_are_not_told() -> None:
-    rig = Rig()
-    hidden: list[tuple[str, str]] = []
-
-    def may_see(server: str, uri: str) -> bool:
-        hidden.append((server, uri))
-        return not uri.endswith("secret")
-
-    rig.relay = Relay(rig.view, rig.catalog, rig.identifiers, rig.memory, may_see)
+    rig = limited()
     for call in (None, CALL):
         assert rig.relayed(notification("notifications/resources/updated", {"uri": "f:secret"}), call=call) == DROPPED
         told = rig.down(notification("notifications/resources/updated", {"uri": "f:open"}), call=call)
         assert told["params"]["uri"] == "bee+f:open"
         for params in ({}, {"uri": 7}):
             assert rig.relayed(notification("notifications/resources/updated", params), call=call) == DROPPED
-    assert set(hidden) == {("b", "f:secret"), ("b", "f:open")}
     assert rig.down(notification("notifications/message", {"level": "info", "uri": "f:secret"}))
+
+
+def test_results_have_nothing_of_resources_that_may_not_be_seen() -> None:
+    open_link, secret_link = ({"type": "resource_link", "uri": f"f:{name}", "name": "x"} for name in ("open", "secret"))
+    secret = {"type": "resource", "resource": {"uri": "f:secret", "text": "hush"}}
+    text = {"type": "text", "text": "f:secret"}
+    found = json.loads(
+        limited().relayed(result({"content": [secret_link, open_link, text, secret], "x": 1})).down or b""
+    )
+    assert found["result"] == {"content": [{**open_link, "uri": "bee+f:open"}, text], "x": 1}
+    prompt = Call("prompts/get", None)
+    messages = [{"role": "user", "content": one} for one in (secret, text, secret_link)]
+    found = json.loads(limited().relayed(result({"messages": messages}), call=prompt).down or b"")
+    assert found["result"] == {"messages": [{"role": "user", "content": text}]}
+
+
+def test_a_result_without_hidden_resources_keeps_every_byte() -> None:
+    body = b'{ "result" : {"content":[ {"type":"text","text":"uri"} ]} ,"id":1,  "jsonrpc":"2.0"}'
+    assert limited().relayed(body).down == body

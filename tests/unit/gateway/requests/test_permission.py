@@ -256,6 +256,19 @@ def test_the_next_call_takes_the_short_way_and_is_judged_all_the_same() -> None:
     assert isinstance(rig.call("a__read"), Reply)
 
 
+def test_a_plan_is_not_for_a_caller_with_other_scopes() -> None:
+    rig = Ruled(
+        {"action": "allow", "tools": ["read"]}, {"action": "allow", "principals": {"scopes": ["r"]}}, who=alice("r")
+    )
+    rig.call("a__read")
+    richer = rig.call("a__read")
+    rig.who = alice()
+    poorer = rig.call("a__read")
+    assert isinstance(richer, Forward)
+    assert isinstance(poorer, Forward)
+    assert richer.plan is not poorer.plan
+
+
 def test_a_list_that_changed_is_read_again() -> None:
     rig = Ruled(default="allow")
     rig.call("a__read")
