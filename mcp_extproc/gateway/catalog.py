@@ -112,7 +112,7 @@ def _checksum(endpoint: Endpoint) -> int:
         ],
     )
     if endpoint.authorization is not None:
-        offer = (*offer, endpoint.authorization.model_dump())
+        offer = (*offer, endpoint.authorization)
     return zlib.crc32(repr(offer).encode())
 
 

@@ -119,6 +119,7 @@ def test_other_rules_are_another_offer() -> None:
             {"authorization": {"default": "deny"}},
             {"authorization": {"rules": [{"action": "allow", "tools": ["x"]}]}},
             {"authorization": {"rules": [{"action": "allow", "tools": [{"regex": "x"}]}]}},
+            {"authorization": {"rules": [{"action": "allow", "when": "request.mcp.tool == 'x'"}]}},
         )
     }
-    assert len(checksums) == 5
+    assert len(checksums) == 6

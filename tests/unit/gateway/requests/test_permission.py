@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -382,6 +383,62 @@ def test_scopes_that_are_missing() -> None:
     assert as_reply(rig.call("a__write")).facts.error == (-32602, "unknown_tool")
     rig.who = alice("r s")
     assert isinstance(rig.call("a__read"), Forward)
+
+
+# -- A table ------------------------------------------------------------------------------------------------------------------
+
+TABLE_RULES: list[dict[str, Any]] = [
+    {"action": "deny", "tools": ["delete_*"], "principals": {"not": {"groups": ["ops"]}}},
+    {"action": "deny", "servers": ["b"], "prompts": ["secret"]},
+    {"action": "allow", "principals": {"groups": ["ops"]}},
+    {"action": "allow", "principals": {"scopes": ["r"]}, "tools": ["read"], "resources": ["file:*open", "*{path}"]},
+    {
+        "action": "deny",
+        "principals": {"not": {"scopes": ["w"]}},
+        "servers": ["a"],
+        "annotations": {"readOnlyHint": False},
+    },
+    {"action": "allow", "principals": {"scopes": ["r", "w"]}, "servers": ["a"], "tools": ["*"]},
+    {"action": "allow", "principals": {"claims": {"tenant": "acme"}}, "prompts": ["*"]},
+    {"action": "allow", "principals": {"authenticated": False}, "servers": ["b"], "prompts": ["sum"]},
+]
+TABLE: list[tuple[Principal, str, str]] = [
+    # Of a and b each: three tools, two prompts, two resources, one template. y: may be used; s: with more scopes; -: hidden.
+    (ANONYMOUS, "---  --  --  -", "---  y-  --  -"),
+    (alice(), "ss-  --  s-  s", "s--  --  s-  s"),
+    (alice("r"), "ys-  --  y-  y", "y--  --  y-  y"),
+    (alice("w"), "ss-  --  s-  s", "s--  --  s-  s"),
+    (alice("r w"), "yy-  --  y-  y", "y--  --  y-  y"),
+    (alice(claims={"tenant": "acme"}), "ss-  yy  s-  s", "s--  y-  s-  s"),
+    (alice("r", claims={"tenant": "other"}), "ys-  --  y-  y", "y--  --  y-  y"),
+    (alice(groups=frozenset({"ops"})), "yyy  yy  yy  y", "yyy  y-  yy  y"),
+]
+
+
+@pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18", "2025-11-25"])
+@pytest.mark.parametrize(("who", "of_a", "of_b"), TABLE)
+def test_a_table_of_verdicts(version: str, who: Principal, of_a: str, of_b: str) -> None:
+    """As lists show it, and as uses find it, alone and in batches."""
+    rig = Ruled(*TABLE_RULES, who=who, step_up=True)
+    rig.version = version
+    rig.token, rig.session = rig.sealer.seal(rig.state())
+    uses = [use for use in USES if use[1] in methods.USED_BY.values() or use[0] == "resources/templates/list"]
+    for server, row in (("a", of_a), ("b", of_b)):
+        for (method, use, params), expected in zip(uses, row.split("  "), strict=True):
+            names = [name for name in everything(method) if name.startswith(server)]
+            shown = rig.lists(method)
+            assert "".join("+" if name in shown else "-" for name in names) == re.sub("[ys]", "+", expected), method
+            assert "".join(_letter(rig.done(use, params(name))) for name in names) == expected, use
+            if version == "2025-03-26":
+                batch = rig.fan_out(b"[%b]" % b",".join(message(use, params(name)) for name in names))
+                bodies = [leg.body for leg in batch.legs if isinstance(leg, BatchLeg)]
+                assert "".join(_letter(rig.finished(rig.decide(body))) for body in bodies) == expected, use
+
+
+def _letter(decision: Forward | Reply) -> str:
+    if isinstance(decision, Forward):
+        return "y"
+    return "s" if decision.status == 403 else "-"
 
 
 # -- For any rules ------------------------------------------------------------------------------------------------------------
