@@ -73,15 +73,30 @@ async def _report(
 ) -> Report:
     address, admin = running.upstreams, running.admin
     surveyed, unavailable = await asyncio.gather(
-        survey(config, address, list(_KINDS)), service.problems(config, running.service, admin)
+        when_started(config, address, list(_KINDS), tell_waiting), service.problems(config, running.service, admin)
     )
-    if starting := [asked.name for asked in surveyed if asked.state == "starting"]:
-        tell_waiting(starting)
-        started = await asyncio.gather(*(survey_started(config, address, list(_KINDS), name) for name in starting))
-        surveyed = [{one.name: one for one in started}.get(asked.name, asked) for asked in surveyed]
     silent = [asked.name for asked in surveyed if isinstance(asked.opened, Failed) and asked.opened.reason == "connect"]
     found = report(config, surveyed, await causes(admin, silent))
     return replace(found, problems=[*unavailable, *found.problems])
+
+
+async def when_started(
+    config: GatewayConfig, address: Address, kinds: Sequence[str], tell_waiting: Callable[[Sequence[str]], object]
+) -> Sequence[Survey]:
+    """What all servers list. Those that are starting have until their ``start_timeout``.
+
+    Args:
+        config: the servers.
+        address: Envoy's private listener.
+        kinds: of lists.
+        tell_waiting: given the names of servers that are still starting, where this waits for them.
+    """
+    surveyed = await survey(config, address, kinds)
+    if starting := [asked.name for asked in surveyed if asked.state == "starting"]:
+        tell_waiting(starting)
+        started = await asyncio.gather(*(survey_started(config, address, kinds, name) for name in starting))
+        surveyed = [{one.name: one for one in started}.get(asked.name, asked) for asked in surveyed]
+    return surveyed
 
 
 def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[str, str]) -> Report:

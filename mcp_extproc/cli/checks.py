@@ -70,7 +70,7 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
     from mcp_extproc.run.process import StartError
 
     try:
-        loaded = _to_read(EnvoysSource(FileSource(file, os.environ, strict=strict)).load())
+        loaded = to_read(EnvoysSource(FileSource(file, os.environ, strict=strict)).load())
         loaded.require_servers()
     except ConfigError as error:
         if not as_json:
@@ -86,7 +86,7 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
     sys.exit(0 if fine else 1)
 
 
-def _to_read(loaded: Loaded) -> Loaded:
+def to_read(loaded: Loaded) -> Loaded:
     """With a log, also of the bridge, as all else on standard error: for people. Why servers fail is in the report. What the
     file says of the log holds."""
     loaded = loaded.with_log(level="error", format="text")

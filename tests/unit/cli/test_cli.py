@@ -473,3 +473,44 @@ def test_a_disk_without_space_for_envoys_files(command: str, file: Path, tmp_pat
     assert f"error: [Errno 27] File too large: '{tmp_path}/" in done.stderr
     assert ".json'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- explain ------------------------------------------------------------------------------------------------------------------
+
+RULED = """
+servers: {a: {url: http://127.0.0.1:1/mcp}}
+authentication: {oauth: {resource: https://g.example/mcp, issuers: [{issuer: https://i.example, jwks: {uri: https://i.example/k}}]}}
+authorization:
+  step_up: true
+  rules:
+  - {name: readers, action: allow, principals: {scopes: [read]}, tools: ["get_*"]}
+"""
+
+
+def test_explain_says_which_rule_decides(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(RULED)
+    result = run("explain", str(file), "--as", "sub=alice scope=read", "--tool", "a__get_it")
+    assert result.exit_code == 0, result.output
+    assert result.output.split()[-5:] == ["a", "tools", "a__get_it", "allowed", "readers"]
+    result = run("explain", str(file), "--as", "sub=alice", "--tool", "a__get_it", "--json")
+    assert json.loads(result.output) == {
+        "items": [
+            {
+                "server": "a", "kind": "tools", "name": "a__get_it", "verdict": "needs scopes", "rule": "default",
+                "scopes": ["read"],
+            }
+        ],
+        "unread": [],
+    }  # fmt: skip
+    anonymous = json.loads(run("explain", str(file), "--tool", "a__get_it", "--json").output)
+    assert anonymous["items"][0]["verdict"] == "hidden"
+
+
+def test_explain_says_what_it_does_not_understand(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(RULED)
+    result = run("explain", str(file), "--as", "alice")
+    assert (result.exit_code, "expected words such as sub=alice" in result.output) == (2, True)
+    result = run("explain", str(file), "--tool", "nobody_has_it")
+    assert (result.exit_code, "no server can have a tool of this name" in result.output) == (1, True)

@@ -1,0 +1,185 @@
+"""What a caller may see and do, and which rule says so."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, cast
+
+from mcp_extproc.check.report import when_started
+from mcp_extproc.check.temporary_envoy import upstreams
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.authorization import Kind
+from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.gateway.authorization.conditions import Question
+from mcp_extproc.gateway.authorization.items import DEFAULTS, Hints, Item, hints_of
+from mcp_extproc.gateway.authorization.rules import Access, Outcome, Rules
+from mcp_extproc.gateway.catalog import Catalog
+from mcp_extproc.gateway.legs import Failed
+from mcp_extproc.gateway.principal import ANONYMOUS, Principal
+from mcp_extproc.mcp import jsontext
+from mcp_extproc.upstreams.http_sse import speaking_sse
+from mcp_extproc.upstreams.probe import Survey
+
+_LISTS: Final = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTemplates": "uriTemplate"}
+"""By what they are lists of: what an entry is known by."""
+
+_WORDS: Final = {
+    Outcome.ALLOWED: "allowed",
+    Outcome.DENIED: "hidden",
+    Outcome.NEEDS_SCOPE: "needs scopes",
+    Outcome.OPEN: "depends on the arguments",
+    Outcome.NEEDS_HINTS: "depends on annotations",
+}
+
+_AS_HINT = "expected words such as sub=alice scope=a,b groups=x claim.tenant=acme"
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One item."""
+
+    server: str
+    kind: str
+    """``tools``, ``prompts``, ``resources`` or ``resourceTemplates``."""
+    name: str
+    """As clients see it."""
+    verdict: str
+    rule: str
+    """Name of the rule that decided, its number from 1, or ``default``."""
+    scopes: Sequence[str] = ()
+    """What is missing, where more scopes would do."""
+
+    @property
+    def depends_on_annotations(self) -> bool:
+        """Whether only the server's list tells."""
+        return self.verdict == _WORDS[Outcome.NEEDS_HINTS]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a caller may see and do."""
+
+    items: Sequence[Explained]
+    unread: Sequence[str]
+    """A sentence for each list that could not be read."""
+
+
+def principal_of(text: str) -> Principal:
+    """Who is meant by words such as ``sub=alice scope=a,b groups=x claim.tenant=acme``; anonymous by none. A value of a claim
+    that is JSON is what it says, all else text.
+
+    Raises:
+        ValueError: they say nothing that is understood.
+    """
+    principal, claims = ANONYMOUS, {}
+    for word in shlex.split(text):
+        key, mark, value = word.partition("=")
+        if not mark:
+            raise ValueError(_AS_HINT)
+        match key:
+            case "sub":
+                principal = replace(principal, subject=value)
+            case "scope" | "scopes":
+                principal = replace(principal, scopes=frozenset(value.replace(",", " ").split()))
+            case "group" | "groups":
+                principal = replace(principal, groups=frozenset(filter(None, value.split(","))))
+            case _ if key.startswith("claim.") and key != "claim.":
+                claims[key.removeprefix("claim.")] = _value(value)
+            case _:
+                raise ValueError(_AS_HINT)
+    if not text.strip():
+        return ANONYMOUS
+    return replace(principal, proven="token", subject=principal.subject or "somebody", claims=claims)
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+class Explainer:
+    """Explains the rules of a configuration to one caller.
+
+    Args:
+        config: the whole configuration. Without rules, everything is allowed.
+        principal: the caller.
+    """
+
+    def __init__(self, config: GatewayConfig, principal: Principal) -> None:
+        self._config = config
+        [endpoint] = endpoints(config)
+        self._catalog = Catalog(endpoint)
+        rules = endpoint.authorization
+        compiled = None if rules is None else Rules(rules, endpoint.scopes_supported)
+        self._access: Access | None = None if compiled is None else compiled.of(principal)
+        self._question = Question(principal)
+
+    def of_name(self, name: str) -> Explained | None:
+        """What holds of a tool, by the name that clients use, whether there is one or not; ``None`` where there can't be."""
+        found = self._catalog.resolve("tools", name)
+        return None if found is None else self._explained("tools", found[0].name, found[1], name, None)
+
+    def of_lists(self, surveyed: Sequence[Survey]) -> Explanation:
+        """What holds of all that servers list."""
+        found = [one for asked in surveyed for one in self._listed(asked)]
+        return Explanation(found, [text for asked in surveyed for text in _unread(asked)])
+
+    def _listed(self, asked: Survey) -> Iterator[Explained]:
+        for kind, outcome in asked.lists.items():
+            if isinstance(outcome, Failed):
+                continue
+            for raw in outcome.items:
+                own = jsontext.text_at(raw, _LISTS[kind])
+                visible = None if own is None else self._visible(kind, asked.name, own)
+                if own is None or visible is None:
+                    continue
+                believed = kind == "tools" and not self._config.servers[asked.name].untrusted
+                hints = hints_of(jsontext.object_of(raw) or {}) if believed else DEFAULTS
+                yield self._explained(kind, asked.name, own, visible, hints)
+
+    def _visible(self, kind: str, server: str, own: str) -> str | None:
+        if kind in ("tools", "prompts"):
+            return self._catalog.visible(kind, server, own)
+        return self._catalog.uris.visible(server, own)
+
+    def _explained(self, kind: str, server: str, own: str, visible: str, hints: Hints | None) -> Explained:
+        if self._access is None:
+            return Explained(server, kind, visible, _WORDS[Outcome.ALLOWED], "none")
+        item = Item(cast("Kind", "resources" if kind == "resourceTemplates" else kind), server, own)
+        verdict = self._access.verdict(item, hints, self._question)
+        return Explained(server, kind, visible, _WORDS[verdict.outcome], verdict.rule, verdict.scopes)
+
+
+def _unread(asked: Survey) -> Iterator[str]:
+    if isinstance(asked.opened, Failed):
+        yield f"{asked.name} {asked.opened.message}"
+        return
+    for kind, outcome in asked.lists.items():
+        if isinstance(outcome, Failed):
+            yield f"{asked.name}: {kind}: {outcome.message}"
+
+
+async def read_lists(
+    config: GatewayConfig, folder: Path, envoy: str, tell_waiting: Callable[[Sequence[str]], object]
+) -> Sequence[Survey]:
+    """What all servers list. Those that are starting have until their ``start_timeout``.
+
+    Args:
+        config: the whole configuration.
+        folder: of its file.
+        envoy: the Envoy binary.
+        tell_waiting: given the names of servers that are still starting, where this waits for them.
+
+    Raises:
+        StartError: Envoy rejects the configuration.
+    """
+    async with upstreams(config, folder, envoy) as (address, _):
+        if not (found := await speaking_sse(config, address)):
+            return await when_started(config, address, list(_LISTS), tell_waiting)
+    return await read_lists(config.with_sse(found), folder, envoy, tell_waiting)
