@@ -170,6 +170,14 @@ def test_a_hidden_entry_does_not_make_a_uri_ambiguous() -> None:
     assert isinstance(rig.done("resources/read", {"uri": "file:///open"}), Forward)
 
 
+def test_a_hidden_tool_does_not_make_a_bare_name_ambiguous() -> None:
+    rig = Ruled({"action": "allow", "servers": ["a"], "tools": ["read"]}, bare_names=True)
+    found = rig.call("read")
+    assert isinstance(found, Forward)
+    assert found.plan.server == "a"
+    assert masked(rig.call("write"), "write") == masked(rig.call("nothing"), "nothing")
+
+
 # -- Uses -------------------------------------------------------------------------------------------------------------------
 
 
