@@ -268,6 +268,8 @@ class SessionMemory:
     def remember_listed(self, session_id: str, kind: str, listed: Mapping[str, Mapping[str, Hints]]) -> None:
         """Remember what servers listed. It stays until they list something else, or say that they would."""
         known = self._listed.get(session_id) or {}
+        if listed and all(known.get((kind, server)) is names for server, names in listed.items()):
+            return
         found = {**known, **{(kind, server): names for server, names in listed.items()}}
         size = _ENTRY_BYTES + sum(_uri_size(name) for names in found.values() for name in names)
         self._listed.keep(session_id, found, size)

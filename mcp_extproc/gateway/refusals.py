@@ -209,8 +209,8 @@ def not_as_judged() -> McpError:
 
 
 def denied() -> McpError:
-    """A use that rules forbid with these arguments, of what the caller may see."""
-    message = "This is not allowed with these arguments: the gateway's authorization refuses the request."
+    """A use that rules forbid, by its arguments or method, of what the caller may see."""
+    message = "This use is not allowed: the gateway's authorization refuses its arguments or its method."
     return McpError(INVALID_REQUEST, message, reason="not_authorized")
 
 

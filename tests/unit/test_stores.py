@@ -35,6 +35,7 @@ HELD = {
     "gateway/memory.py SessionMemory._ended_at": "its session with a server",
     "gateway/memory.py SessionMemory._late": "its session with a server",
     "gateway/memory.py SessionMemory._levels": "its session",
+    "gateway/memory.py SessionMemory._listed": "its session",
     "gateway/memory.py SessionMemory._owners": "its session",
     "gateway/memory.py SessionMemory._running": "its session",
     "gateway/memory.py SessionMemory._settings": "its session with a server",
@@ -57,6 +58,9 @@ BESIDES = {
     "extproc/messages.py _known_parts": "by the plan, which is a caller's",
     "extproc/shared.py Shared.known_heads": "by all of the bytes that are read, and the principal",
     "extproc/shared.py Shared.known_responses": "by all of the bytes that are read",
+    "gateway/authorization/rules.py Rules._known": "by the principal itself",
+    "gateway/authorization/rules.py Rules._of_kind": "by all that rules ask of a caller",
+    "gateway/authorization/rules.py Rules.verdicts": "by what rules leave to the caller, and the item",
     "gateway/headers.py _removed": "by the names of headers",
     "held.py HeldBytes._by_holder": "counts by principal, or else by session",
     "telemetry/counters.py Counters._counts": "counts, by server and reason",
@@ -72,6 +76,7 @@ BESIDES = {
 """The other stores of a worker, and how they keep callers apart (tests/e2e/test_principals.py tries it)."""
 
 OF_ONE = {
+    "gateway/authorization/judging.py",  # one list
     "extproc/http2/connection.py",  # a connection of Envoy's
     "extproc/http2/transport.py",
     "gateway/handshake.py HandshakeCaller._refs",
@@ -221,9 +226,13 @@ ALICE, BOB, BOBS_KEY = (Principal(proven, issuer, name) for proven, issuer, name
 ))  # fmt: skip
 
 
+RULED = config(bare_names=True, authorization={"default": "allow"})
+"""With rules, which everybody may be another kind of caller for."""
+
+
 @pytest.mark.parametrize("other", [BOB, ANONYMOUS], ids=["bob", "anonymous"])
 def test_what_is_kept_for_one_is_kept_under_what_only_it_can_name(other: Principal) -> None:
-    rig = Rig(config(bare_names=True))
+    rig = Rig(RULED)
     one, two = Person(rig, ALICE), Person(rig, other)
     assert not one.own & two.own
     kept: dict[str, list[set[Any]]] = {name: [] for name in HELD}
@@ -256,7 +265,7 @@ def _names(key: object, own: str) -> bool:
 
 def test_a_list_of_another_one_is_not_looked_up() -> None:
     """It would be the same text. But that somebody else has got it is nobody's business."""
-    rig = Rig(config(bare_names=True))
+    rig = Rig(RULED)
     one, two = Person(rig, ALICE), Person(rig, BOB)
     one.does_everything()
     lists = held(rig.gateway)["gateway/merged_lists.py MergedLists._lists"]
@@ -270,7 +279,7 @@ def test_a_list_of_another_one_is_not_looked_up() -> None:
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 def test_with_anothers_session_one_is_who_has_an_unknown_one(other: Principal, method: str) -> None:
     """Also once the worker knows all there is to know of that session."""
-    rig = Rig(config(bare_names=True))
+    rig = Rig(RULED)
     one = Person(rig, BOB if other == BOBS_KEY else ALICE)
     one.does_everything()
     found = []

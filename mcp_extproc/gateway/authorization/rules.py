@@ -25,7 +25,9 @@ _MAX_TRIALS: Final = 256
 _MAX_PRINCIPALS: Final = 4096
 _MAX_KINDS: Final = 1024
 _MAX_BYTES: Final = 8 * MIB
-_MAX_VERDICTS: Final = 16_384
+_MAX_VERDICTS: Final = 131_072
+_MAX_VERDICTS_BYTES: Final = 32 * MIB
+"""Of a worker: strangers choose the URIs that they ask for."""
 _ENTRY_BYTES: Final = 256
 
 
@@ -134,6 +136,8 @@ class Rules:
         self._named = frozenset[str]().union(*(scopes for rule in self.rules for scopes in rule.scopes))
         self._of_kind: Bounded[CallerKind, Access] = Bounded(_MAX_KINDS, _MAX_BYTES)
         self._known: Bounded[int, tuple[Principal, Access]] = Bounded(_MAX_PRINCIPALS, _MAX_BYTES)
+        self.verdicts: Bounded[tuple[Access, Item, Hints | None], Verdict] = Bounded(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
+        """What is resolved, for callers of all kinds."""
 
     def of(self, principal: Principal) -> Access:
         """What a caller may see and do; the same value for callers of one kind."""
@@ -145,7 +149,7 @@ class Rules:
             tuple(test.fit(principal) for test in self._tests), principal.scopes & self._named, principal != ANONYMOUS
         )
         access = self.of_kind(kind)
-        self._known.keep(id(principal), (principal, access), _ENTRY_BYTES)
+        self._known.keep(id(principal), (principal, access), _ENTRY_BYTES + 4 * len(str(principal.claims)))
         return access
 
     def of_kind(self, kind: CallerKind) -> Access:
@@ -175,7 +179,6 @@ class Access:
         about = (rule for rule in rules.rules if rule.principals is not None)
         self._fits: Mapping[_Rule, Fit] = dict(zip(about, kind.fits, strict=True))
         self._mine = self._meant(kind.held)
-        self._known: Bounded[tuple[Item, Hints | None], Verdict] = Bounded(_MAX_VERDICTS, _MAX_BYTES)
 
     @cached_property
     def has_conditions(self) -> bool:
@@ -209,11 +212,11 @@ class Access:
         """
         if self.has_conditions:
             return self._judge(item, hints, question)
-        key = (item, hints)
-        known = self._known.get(key)
+        key = (self, item, hints)
+        known = self._rules.verdicts.get(key)
         if known is None:
             known = self._judge(item, hints, question)
-            self._known.keep(key, known, _ENTRY_BYTES + len(item.name))
+            self._rules.verdicts.keep(key, known, _ENTRY_BYTES + len(item.name))
         return known
 
     def _judge(self, item: Item, hints: Hints | None, question: Question) -> Verdict:

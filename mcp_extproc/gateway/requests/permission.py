@@ -19,7 +19,6 @@ from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, with_effects
 from mcp_extproc.gateway.effects import RememberListed
 from mcp_extproc.gateway.inquiry import Inquiry
-from mcp_extproc.gateway.legs import Listed
 from mcp_extproc.gateway.legs import Outcome as LegOutcome
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.principal import Principal
@@ -138,8 +137,6 @@ def _after_list(ask: Inquiry, method: Method, server: str, then: Callable[[Mappi
         if refused is not None:
             return refused
         listed = yield from lists.listed(ask, method, outcomes)
-        if not any(isinstance(outcome, Listed) for outcome in outcomes):
-            return then({})
         return with_effects(then(listed.get(server, {})), (RememberListed(ask.caller.key, method.name, listed),))
 
     further = 2 * max(leg.deadline + MARGIN for leg in legs)
