@@ -13,7 +13,7 @@ import msgspec
 from mcp_extproc.config.expressions import Condition, ConditionError, Path
 from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.principal import Principal
-from mcp_extproc.mcp import methods
+from mcp_extproc.mcp import jsontext, methods
 
 _SCOPE_CLAIMS: Final = frozenset({"scope", "scp"})
 
@@ -22,12 +22,12 @@ class Params:
     """The ``params`` of a request, for conditions that name them.
 
     Args:
-        text: JSON text of an object.
-        most_bytes: of the text.
+        message: JSON text of the request.
+        most_bytes: of ``params`` in it.
     """
 
-    def __init__(self, text: bytes, most_bytes: int) -> None:
-        self._text = text
+    def __init__(self, message: bytes, most_bytes: int) -> None:
+        self._message = message
         self._most_bytes = most_bytes
 
     def value(self, most_values: int | None) -> Any:
@@ -46,10 +46,12 @@ class Params:
 
     @cached_property
     def _read(self) -> tuple[Any, int]:
-        if len(self._text) > self._most_bytes:
+        members = jsontext.object_of(self._message) or {}
+        text = bytes(members["params"]) if "params" in members else b"{}"
+        if len(text) > self._most_bytes:
             raise ConditionError("params are larger than limits.cel_bytes")
         try:
-            value = json.loads(self._text, object_pairs_hook=_members, parse_constant=_no_number)
+            value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_number)
         except (ValueError, RecursionError):
             raise ConditionError("params can't be read") from None
         return value, _count(value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from mcp_extproc.config.authorization import Kind
-from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.jsontext import Members
 
 
@@ -31,13 +32,29 @@ class Hints(NamedTuple):
 DEFAULTS: Final = Hints()
 """What holds of a tool about which nothing is said, or of whose server nothing is believed."""
 
-_BOOLEANS: Final = {b"true": True, b"false": False}
+
+class _Said(msgspec.Struct):
+    readOnlyHint: Any = None  # noqa: N815
+    destructiveHint: Any = None  # noqa: N815
+    idempotentHint: Any = None  # noqa: N815
+    openWorldHint: Any = None  # noqa: N815
+
+
+_read = msgspec.json.Decoder(_Said).decode
 
 
 def hints_of(tool: Members) -> Hints:
     """The annotations of an entry of ``tools/list``. What is no boolean is not said."""
-    said = jsontext.object_in(tool, "annotations")
-    if said is None:
+    if "annotations" not in tool:
         return DEFAULTS
-    known = {name: _BOOLEANS.get(bytes(said[name])) for name in Hints._fields if name in said}
-    return DEFAULTS._replace(**{name: value for name, value in known.items() if value is not None})
+    try:
+        said = _read(tool["annotations"])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return DEFAULTS
+    # Where there are two possible values, what differs from the default is the other one.
+    return Hints(
+        said.readOnlyHint is True,
+        said.destructiveHint is not False,
+        said.idempotentHint is True,
+        said.openWorldHint is not False,
+    )

@@ -9,7 +9,7 @@ from typing import Final
 from mcp_extproc.config.authorization import Authorization, Kind
 from mcp_extproc.gateway.authorization.conditions import Question
 from mcp_extproc.gateway.authorization.items import DEFAULTS, Hints, Item, hints_of
-from mcp_extproc.gateway.authorization.rules import Access, CallerKind, Outcome, Rules
+from mcp_extproc.gateway.authorization.rules import Access, CallerKind, Rules
 from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.mcp.jsontext import Members
 
@@ -39,11 +39,7 @@ class ListJudge:
         if hints is None:
             says = self._access.asks_hints and self._kind == "tools" and server not in self._untrusted
             hints = names[name] = hints_of(entry) if says else DEFAULTS
-        item = Item(self._kind, server, name)
-        found = self._access.verdict(item, None, self._question)
-        if found.outcome is Outcome.NEEDS_HINTS:
-            found = self._access.verdict(item, hints, self._question)
-        return found.shows
+        return self._access.verdict(Item(self._kind, server, name), hints, self._question).shows
 
 
 class Sight:

@@ -206,7 +206,7 @@ def like_before(
         return None
     if services.memory.current(plan.ref) is not plan.session or not _is_as_judged(head, plan.forward):
         return None
-    if not permission.is_still_permitted(caller, services.memory, head.principal, plan.item):
+    if not permission.is_still_permitted(caller, services, head, request, plan.item):
         return None
     return _forwarded(caller, services, plan, request, plan.changes, owed)
 

@@ -21,10 +21,12 @@ from mcp_extproc.gateway.effects import RememberListed
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Outcome as LegOutcome
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.gateway.principal import Principal
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.requests import lists
 from mcp_extproc.gateway.requests.target import Target, Wanted
-from mcp_extproc.mcp import jsontext, methods
+from mcp_extproc.gateway.services import Services
+from mcp_extproc.mcp import methods
+from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Method
 from mcp_extproc.slices import Slices
@@ -43,7 +45,7 @@ def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[],
     if access is None:
         return then()
     item = item_of(what, found)
-    question = _question(ask)
+    question = _question(ask.head, ask.request, ask.services)
 
     def judged(hints: Hints | None) -> Decision:
         verdict = _verdict(access, item, hints, question)
@@ -79,18 +81,23 @@ def is_shown(ask: Inquiry, what: Wanted, found: Target) -> bool:
     if names is not None and item.name not in names:
         return False
     hints = None if names is None else names[item.name]
-    return access.verdict(item, hints, _question(ask).before_use).outcome is not Outcome.DENIED
+    return (
+        access.verdict(item, hints, _question(ask.head, ask.request, ask.services).before_use).outcome
+        is not Outcome.DENIED
+    )
 
 
-def is_still_permitted(caller: Caller, memory: SessionMemory, principal: Principal, item: Item) -> bool:
-    """Whether a call that was permitted before is permitted again, as far as that follows from caller and name alone."""
+def is_still_permitted(caller: Caller, services: Services, head: RequestHead, request: Request, item: Item) -> bool:
+    """Whether a call like one that was permitted before is permitted, as far as that is known without asking anybody."""
     access = caller.access
     if access is None:
         return True
-    names = None if access.has_conditions else _names(memory, caller, item)
+    names = _names(services.memory, caller, item)
     if names is None or (hints := names.get(item.name)) is None:
         return False
-    return access.verdict(item, hints, Question(principal)).outcome is Outcome.ALLOWED
+    question = _question(head, request, services) if access.has_conditions else Question(head.principal)
+    verdict = _verdict(access, item, hints, question)
+    return verdict is not None and verdict.outcome is Outcome.ALLOWED
 
 
 def item_of(what: Wanted, found: Target) -> Item:
@@ -103,11 +110,9 @@ def _names(memory: SessionMemory, caller: Caller, item: Item) -> Mapping[str, Hi
     return None if method is None else memory.listed(caller.key, method.name, item.server)
 
 
-def _question(ask: Inquiry) -> Question:
-    params = jsontext.object_of(ask.request.body) or {}
-    text = bytes(params["params"]) if "params" in params else b"{}"
-    given = Params(text, ask.services.limits.cel_bytes)
-    return Question(ask.head.principal, ask.head.method, ask.head.headers, ask.request.method, given)
+def _question(head: RequestHead, request: Request, services: Services) -> Question:
+    params = Params(request.body, services.limits.cel_bytes)
+    return Question(head.principal, head.method, head.headers, request.method, params)
 
 
 def _verdict(access: Access, item: Item, hints: Hints | None, question: Question) -> Verdict | None:

@@ -22,7 +22,7 @@ def asked(text: str, question: Question, item: Item = TOOL) -> bool:
 
 
 def params(text: str, most_bytes: int = 65536) -> Question:
-    return Question(ALICE, use="tools/call", params=Params(text.encode(), most_bytes))
+    return Question(ALICE, use="tools/call", params=Params(b'{"params":%b}' % text.encode(), most_bytes))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,7 @@ def test_what_is_looped_over_is_bounded(text: str, most: int) -> None:
 
 def test_values_are_counted_wherever_they_stand() -> None:
     nested = '{"a":[[1,2],{"b":[3]}]}'  # a, two elements, 1, 2, b, 3
-    assert Params(nested.encode(), 100).value(7) == {"a": [[1, 2], {"b": [3]}]}
+    message = b'{"params":%b}' % nested.encode()
+    assert Params(message, 100).value(7) == {"a": [[1, 2], {"b": [3]}]}
     with pytest.raises(ConditionError):
-        Params(nested.encode(), 100).value(6)
+        Params(message, 100).value(6)

@@ -38,7 +38,7 @@ def verdict(
     params: str | None = None,
     use: str | None = None,
 ) -> Verdict:
-    given = None if params is None else Params(params.encode(), 65536)
+    given = None if params is None else Params(b'{"params":%b}' % params.encode(), 65536)
     question = Question(principal, use=use, params=given)
     return rules.of(principal).verdict(item or tool(), hints, question)
 
