@@ -83,6 +83,8 @@ class RememberListed:
     """Method of the list."""
     listed: Mapping[str, Mapping[str, Hints]]
     """By server, the names."""
+    at: float
+    """Unix time in seconds."""
 
 
 MemoryEffect = BeginSession | EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners | RememberListed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.gateway.authorization.items import Hints
@@ -57,6 +57,17 @@ class Settings:
             size -= _uri_size(oldest)
 
 
+class Listing(NamedTuple):
+    """What a server listed."""
+
+    names: Mapping[str, Hints]
+    """With annotations."""
+    at: float
+    """Unix time in seconds."""
+    size: int
+    """About how many bytes it holds."""
+
+
 class SessionMemory:
     """Late legs (sessions opened after ``initialize``), settings and ended sessions; all bounded, the oldest forgotten first.
 
@@ -75,9 +86,7 @@ class SessionMemory:
         self._owners: Bounded[tuple[str, str], tuple[float, Mapping[str, str]]] = Bounded(
             min(capacity, 1000), _MAX_BYTES
         )
-        self._listed: Bounded[str, dict[tuple[str, str], Mapping[str, Hints]]] = Bounded(
-            min(capacity, 8192), _MAX_BYTES
-        )
+        self._listed: Bounded[str, dict[tuple[str, str], Listing]] = Bounded(min(capacity, 8192), _MAX_BYTES)
         self._running: Bounded[tuple[str, bytes], tuple[int, float]] = Bounded(capacity, _MAX_BYTES)
 
     def apply(self, effect: MemoryEffect) -> None:
@@ -98,7 +107,7 @@ class SessionMemory:
             case RememberOwners():
                 self.remember_owners(effect.caller, effect.kind, effect.owners, effect.until)
             case RememberListed():
-                self.remember_listed(effect.caller, effect.kind, effect.listed)
+                self.remember_listed(effect.caller, effect.kind, effect.listed, effect.at)
             case _:
                 assert_never(effect)
 
@@ -260,19 +269,28 @@ class SessionMemory:
             self._owners.pop(key)
         self._listed.pop(session_id)
 
-    def listed(self, session_id: str, kind: str, server: str) -> Mapping[str, Hints] | None:
-        """The names that a server listed last, each with its annotations; ``None`` where that is not known (any more)."""
+    def listed(self, session_id: str, kind: str, server: str) -> Listing | None:
+        """What a server listed last; ``None`` where that is not known (any more)."""
         found = self._listed.get(session_id)
         return None if found is None else found.get((kind, server))
 
-    def remember_listed(self, session_id: str, kind: str, listed: Mapping[str, Mapping[str, Hints]]) -> None:
-        """Remember what servers listed. It stays until they list something else, or say that they would."""
+    def remember_listed(self, session_id: str, kind: str, listed: Mapping[str, Mapping[str, Hints]], at: float) -> None:
+        """Remember what servers listed. It stays until they list something else, or say that they would.
+
+        Args:
+            session_id: of the client.
+            kind: method of the list.
+            listed: by server.
+            at: Unix time in seconds.
+        """
         known = self._listed.get(session_id) or {}
-        if listed and all(known.get((kind, server)) is names for server, names in listed.items()):
-            return
-        found = {**known, **{(kind, server): names for server, names in listed.items()}}
-        size = _ENTRY_BYTES + sum(_uri_size(name) for names in found.values() for name in names)
-        self._listed.keep(session_id, found, size)
+        found = dict(known)
+        for server, names in listed.items():
+            before = known.get((kind, server))
+            # Mostly the very same: merged lists are kept.
+            size = before.size if before is not None and before.names is names else _names_size(names)
+            found[kind, server] = Listing(names, at, size)
+        self._listed.keep(session_id, found, _ENTRY_BYTES + sum(listing.size for listing in found.values()))
 
     # -- Requests under way -----------------------------------------------------------------------------------------------
 
@@ -313,3 +331,7 @@ class SessionMemory:
 
 def _uri_size(uri: str) -> int:
     return 128 + len(uri)
+
+
+def _names_size(names: Iterable[str]) -> int:
+    return _ENTRY_BYTES + sum(map(_uri_size, names))

@@ -54,7 +54,7 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         reply = replies.as_stream(reply) if streamed and all(streamed) else reply
         effects: Effects = ()
         if ask.caller.access is not None and method.entry is Entry.NAME:
-            effects = (RememberListed(ask.caller.key, method.name, made.listed),)
+            effects = (RememberListed(ask.caller.key, method.name, made.listed, now),)
         if _is_looked_in(ask.caller, method):
             owners = yield from _owners(ask, method, outcomes)
             effects += _remembering(ask.caller, method, outcomes, owners, now)

@@ -7,7 +7,7 @@ and what is hidden.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Final, cast
 
 from mcp_extproc.config.authorization import Kind
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, RESOURCE_METADATA_PATH
@@ -30,6 +30,10 @@ from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.methods import Method
 from mcp_extproc.slices import Slices
+
+LISTED_SECONDS: Final = 5.0
+"""Seconds after which a list is read again before something is called unknown. Another worker may have been told that it
+changed."""
 
 
 def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[], Decision]) -> Decision:
@@ -66,9 +70,13 @@ def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[],
         hints = names.get(item.name)
         return _unknown(ask, what) if hints is None else judged(hints)
 
-    # Also for what is hidden whatever is listed: what is not there is looked for, and would take longer.
-    names = ask.services.memory.listed(ask.caller.key, method.name, item.server)
-    return _after_list(ask, method, item.server, known) if names is None else known(names)
+    # What is not there is looked for once more: it may be new. So is what is hidden, which would be told by its time.
+    found_before = ask.services.memory.listed(ask.caller.key, method.name, item.server)
+    if found_before is None or (
+        ask.now - found_before.at > LISTED_SECONDS and not _is_seen(access, item, found_before.names, question)
+    ):
+        return _after_list(ask, method, item.server, known)
+    return known(found_before.names)
 
 
 def is_shown(ask: Inquiry, what: Wanted, found: Target) -> bool:
@@ -107,7 +115,8 @@ def item_of(what: Wanted, found: Target) -> Item:
 
 def _names(memory: SessionMemory, caller: Caller, item: Item) -> Mapping[str, Hints] | None:
     method = methods.NAMED_IN.get(item.kind)
-    return None if method is None else memory.listed(caller.key, method.name, item.server)
+    listing = None if method is None else memory.listed(caller.key, method.name, item.server)
+    return None if listing is None else listing.names
 
 
 def _question(head: RequestHead, request: Request, services: Services) -> Question:
@@ -121,6 +130,11 @@ def _verdict(access: Access, item: Item, hints: Hints | None, question: Question
     if not seen.shows:
         return None
     return access.verdict(item, hints, question) if access.has_conditions else seen
+
+
+def _is_seen(access: Access, item: Item, names: Mapping[str, Hints], question: Question) -> bool:
+    hints = names.get(item.name)
+    return hints is not None and access.verdict(item, hints, question.before_use).shows
 
 
 def _unknown(ask: Inquiry, what: Wanted) -> Decision:
@@ -137,12 +151,12 @@ def _after_list(ask: Inquiry, method: Method, server: str, then: Callable[[Mappi
     """Read what a server lists, and go on."""
     legs = lists.legs(ask, method, [server])
 
-    def fresh(outcomes: Sequence[LegOutcome], _: float) -> Slices[Decision]:
+    def fresh(outcomes: Sequence[LegOutcome], now: float) -> Slices[Decision]:
         refused = replies.nobody_answered(outcomes, ask.request.id, ask.facts)
         if refused is not None:
             return refused
         listed = yield from lists.listed(ask, method, outcomes)
-        return with_effects(then(listed.get(server, {})), (RememberListed(ask.caller.key, method.name, listed),))
+        return with_effects(then(listed.get(server, {})), (RememberListed(ask.caller.key, method.name, listed, now),))
 
     further = 2 * max(leg.deadline + MARGIN for leg in legs)
     return FanOut(legs, fresh, ask.caller.key, further=MAX_MESSAGE_TIMEOUT if ask.head.is_judged else further)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -248,12 +249,18 @@ def test_owners_are_forgotten_together() -> None:
 
 def test_what_was_listed_last_counts() -> None:
     memory = SessionMemory()
-    memory.remember_listed("1", "tools/list", {"a": {"x": DEFAULTS}, "b": {}})
-    memory.remember_listed("1", "prompts/list", {"a": {"p": DEFAULTS}})
-    memory.remember_listed("1", "tools/list", {"b": {"y": DEFAULTS}})
-    assert memory.listed("1", "tools/list", "a") == {"x": DEFAULTS}
-    assert memory.listed("1", "tools/list", "b") == {"y": DEFAULTS}
-    assert memory.listed("1", "prompts/list", "a") == {"p": DEFAULTS}
+    memory.remember_listed("1", "tools/list", {"a": {"x": DEFAULTS}, "b": {}}, 1.0)
+    memory.remember_listed("1", "prompts/list", {"a": {"p": DEFAULTS}}, 2.0)
+    memory.remember_listed("1", "tools/list", {"b": {"y": DEFAULTS}}, 3.0)
+
+    def listed(kind: str, server: str) -> tuple[Any, float]:
+        found = memory.listed("1", kind, server)
+        assert found is not None
+        return found.names, found.at
+
+    assert listed("tools/list", "a") == ({"x": DEFAULTS}, 1.0)
+    assert listed("tools/list", "b") == ({"y": DEFAULTS}, 3.0)
+    assert listed("prompts/list", "a") == ({"p": DEFAULTS}, 2.0)
     assert memory.listed("1", "prompts/list", "b") is None
     assert memory.listed("2", "tools/list", "a") is None
 
@@ -262,9 +269,10 @@ def test_what_was_listed_last_counts() -> None:
 def test_what_was_listed_is_forgotten_with_the_rest(forget: Callable[[SessionMemory, str], None]) -> None:
     memory = SessionMemory()
     for session in ("1", "2"):
-        memory.remember_listed(session, "tools/list", {"a": {}})
+        memory.remember_listed(session, "tools/list", {"a": {}}, 1.0)
     forget(memory, "1")
-    assert (memory.listed("1", "tools/list", "a"), memory.listed("2", "tools/list", "a")) == (None, {})
+    assert memory.listed("1", "tools/list", "a") is None
+    assert memory.listed("2", "tools/list", "a") is not None
 
 
 def test_owners_are_bounded() -> None:

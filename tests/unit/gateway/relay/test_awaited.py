@@ -20,7 +20,7 @@ from mcp_extproc.gateway.relay.awaited import ID_KEY, NotAnnounced
 from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.mcp.uris import MAX_URI_CHARS
 from mcp_extproc.upstreams.client import MAX_SESSION_ID_CHARS
-from tests.unit.gateway.support import Rig, config, message, upstream
+from tests.unit.gateway.support import NOW, Rig, config, message, upstream
 
 TRACE = (("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),)
 
@@ -145,7 +145,7 @@ LINKS = {"content": [{"type": "resource_link", "uri": f"f:{name}", "name": name}
 )
 def test_whoever_reads_it_leaves_out_what_its_client_may_not_see(rules: list[dict[str, Any]], left: list[str]) -> None:
     rig = Rig(config(authorization={"rules": rules}))
-    rig.memory.remember_listed(rig.session, "tools/list", {"a": {"x": DEFAULTS}})
+    rig.memory.remember_listed(rig.session, "tools/list", {"a": {"x": DEFAULTS}}, NOW)
     forward = rig.call("a__x")
     metadata = told(forward, RequestContext())
     assert metadata[READS_KEY] == READS_ALL

@@ -16,6 +16,7 @@ from mcp_extproc.gateway.decision import Decision, FanOut, Forward, Reply
 from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Listed, ListLeg, Outcome
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.request import RequestHead
+from mcp_extproc.gateway.requests.permission import LISTED_SECONDS
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.sessions import Session
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, answer, as_reply, config, message, upstream
@@ -276,6 +277,29 @@ def test_a_plan_is_not_for_a_caller_with_other_scopes() -> None:
     assert isinstance(richer, Forward)
     assert isinstance(poorer, Forward)
     assert richer.plan is not poorer.plan
+
+
+@pytest.mark.parametrize("tool", ["a__hidden", "a__new", "a__nothing"])
+def test_before_something_is_called_unknown_a_list_that_is_old_is_read_again(tool: str) -> None:
+    """Another worker may have been told that it changed. What is hidden is looked for as what is not there."""
+    rig = Ruled({"action": "deny", "tools": ["hidden"]}, default="allow")
+    rig.has = {**HAS, "tools/list": [{"name": "old"}, {"name": "hidden"}]}
+    rig.lists("tools/list")
+    rig.asked.clear()
+    rig.has = {**HAS, "tools/list": [{"name": "new"}, {"name": "hidden"}]}
+    body = message("tools/call", {"name": tool})
+    assert isinstance(rig.gateway.decide(rig.head(), body, NOW + LISTED_SECONDS), Reply)
+    decision = rig.gateway.decide(rig.head(), body, NOW + LISTED_SECONDS + 1)
+    assert isinstance(decision, FanOut)
+    assert isinstance(rig.finished(decision), Forward) is (tool == "a__new")
+    assert rig.asked == ["a tools/list"]
+
+
+def test_what_was_listed_long_ago_is_called_without_asking_again() -> None:
+    rig = Ruled(default="allow")
+    rig.lists("tools/list")
+    body = message("tools/call", {"name": "a__read"})
+    assert isinstance(rig.gateway.decide(rig.head(), body, NOW + 1000), Forward)
 
 
 def test_a_list_that_changed_is_read_again() -> None:
