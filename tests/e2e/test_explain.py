@@ -1,0 +1,46 @@
+"""``mcp-extproc explain``: the lists of real servers, read through a real Envoy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from tests.support.processes import ROOT
+from tests.support.run_command import write
+from tests.support.scripted import ScriptedServer, tool
+
+
+async def explain(file: Path, *options: str) -> tuple[int, str]:
+    """Exit code and output."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mcp_extproc", "explain", str(file), *options,
+        cwd=ROOT, env={**os.environ, "COLUMNS": "160"}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(90):
+        out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+async def test_what_a_caller_sees_of_what_servers_list(tmp_path: Path, alpha: ScriptedServer) -> None:
+    alpha.pages = [[{**tool("look"), "annotations": {"readOnlyHint": True}}], [tool("change")]]
+    file = write(tmp_path, {
+        "servers": {"alpha": {"url": alpha.url}},
+        "authorization": {"rules": [{"name": "readers", "action": "allow", "annotations": {"readOnlyHint": True}}]},
+    })  # fmt: skip
+    code, out = await explain(file)
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["server", "kind", "name", "verdict", "rule"],
+        ["alpha", "tools", "alpha__look", "allowed", "readers"],
+        ["alpha", "tools", "alpha__change", "hidden", "default"],
+    ]
+    code, out = await explain(file, "--tool", "alpha__change", "--json")
+    assert code == 0
+    assert [item["verdict"] for item in json.loads(out)["items"]] == ["hidden"]
+    await alpha.stop()
+    code, out = await explain(file, "--json")
+    assert (code, json.loads(out)["items"], len(json.loads(out)["unread"])) == (1, [], 1)
