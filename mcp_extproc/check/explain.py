@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from mcp_extproc.check.report import when_started
-from mcp_extproc.check.temporary_envoy import upstreams
+from mcp_extproc.check.temporary_envoy import temporary_envoy
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authorization import Kind
 from mcp_extproc.config.endpoint import endpoints
@@ -179,7 +179,7 @@ async def read_lists(
     Raises:
         StartError: Envoy rejects the configuration.
     """
-    async with upstreams(config, folder, envoy) as (address, _):
-        if not (found := await speaking_sse(config, address)):
-            return await when_started(config, address, list(_LISTS), tell_waiting)
+    async with temporary_envoy(config, folder, envoy) as running:
+        if not (found := await speaking_sse(config, running.upstreams)):
+            return await when_started(config, running.upstreams, list(_LISTS), tell_waiting)
     return await read_lists(config.with_sse(found), folder, envoy, tell_waiting)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mcp_extproc.address import Address
 from mcp_extproc.check import service, tool_names
 from mcp_extproc.check.causes import causes
 from mcp_extproc.check.temporary_envoy import TemporaryEnvoy, temporary_envoy
