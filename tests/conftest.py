@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import once_more
 from tests.support.dealing import Dealing
 
 # Some tests serve gRPC in their own process and start programs: gRPC's threads are not to come alive in the forks.
@@ -27,3 +28,18 @@ settings.load_profile("side by side")
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealing | None:
     """What ``--dist loadscope`` means here."""
     return Dealing(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    once_more.options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = config.getoption("--failed-to")
+    if file is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(once_more.Failed(file))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (file := config.getoption("--only-of")) is not None:
+        once_more.only(items, file, config)

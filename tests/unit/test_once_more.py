@@ -1,0 +1,92 @@
+"""What failed is written down, and runs once more alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.once_more import MOST
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+CONFTEST = (
+    "from tests.conftest import pytest_addoption, pytest_configure, pytest_collection_modifyitems  # noqa: F401\n"
+)
+
+SOME_FAIL = """
+import pytest
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_small(number):
+    assert number != 2
+
+def test_other():
+    assert True
+
+@pytest.fixture
+def broken():
+    raise OSError("no such thing")
+
+def test_with_fixture(broken):
+    pass
+"""
+
+AGAIN = ["test_one.py::test_small[2]", "test_one.py::test_with_fixture"]
+
+
+def run(folder: Path, text: str, *arguments: str) -> tuple[int, str]:
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "test_one.py").write_text(text)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_what_failed_is_written_down_and_is_all_that_runs_again(tmp_path: Path, processes: str) -> None:
+    failed = tmp_path / "failed"
+    code, output = run(tmp_path, SOME_FAIL, "-n", processes, "--failed-to", str(failed))
+    assert code == 1, output
+    assert sorted(failed.read_text().splitlines()) == AGAIN
+    code, output = run(tmp_path, SOME_FAIL, "-n", processes, "-n", "0", "--only-of", str(failed))
+    assert code == 1, output
+    assert "1 failed, 3 deselected, 1 error" in output
+    mended = SOME_FAIL.replace("number != 2", "True").replace('raise OSError("no such thing")', "pass")
+    code, output = run(tmp_path, mended, "--only-of", str(failed))
+    assert code == 0, output
+    assert "2 passed, 3 deselected" in output
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(SOME_FAIL.replace("[1, 2, 3]", f"[2] * {MOST}"), id="many"),
+        pytest.param(SOME_FAIL + "\nimport nothing_like_it\n", id="not collected"),
+        pytest.param("def test_all():\n    pass\n", id="nothing"),
+        pytest.param("import pytest\n\ndef test_end():\n    pytest.exit('enough', 3)\n", id="ended"),
+    ],
+)
+def test_what_is_no_chance_is_not_tried_again(tmp_path: Path, text: str) -> None:
+    failed = tmp_path / "failed"
+    run(tmp_path, text, "--failed-to", str(failed))
+    assert failed.read_text() == ""
+
+
+def test_a_test_that_is_not_there_is_no_success(tmp_path: Path) -> None:
+    failed = tmp_path / "failed"
+    failed.write_text("test_one.py::test_gone\n")
+    code, output = run(tmp_path, SOME_FAIL, "--only-of", str(failed))
+    assert code == 4
+    assert "test_gone" in output
