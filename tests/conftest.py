@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,3 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if (file := config.getoption("--only-of")) is not None:
         once_more.only(items, file, config)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Logging is of the whole process, and commands that a test runs in it configure it."""
+    everybody, ours = logging.getLogger(), logging.getLogger("mcp_extproc")
+    all_handlers, handlers, level, propagate = everybody.handlers[:], ours.handlers[:], ours.level, ours.propagate
+    yield
+    everybody.handlers[:], ours.handlers[:], ours.propagate = all_handlers, handlers, propagate
+    ours.setLevel(level)

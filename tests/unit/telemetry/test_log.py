@@ -5,23 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from mcp_extproc.telemetry import log
 
 SECRET = "hunter2"
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    """Logging is of the whole process."""
-    everybody, ours = logging.getLogger(), logging.getLogger("mcp_extproc")
-    all_handlers, handlers, level, propagate = everybody.handlers[:], ours.handlers[:], ours.level, ours.propagate
-    yield
-    everybody.handlers[:], ours.handlers[:], ours.propagate = all_handlers, handlers, propagate
-    ours.setLevel(level)
 
 
 def logged(error: Exception, format: str = "text") -> str:
