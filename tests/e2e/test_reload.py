@@ -20,7 +20,7 @@ from mcp_types import ToolListChangedNotification
 from mcp_extproc.run import changes, reload
 from mcp_extproc.telemetry import log
 from tests.e2e.conftest import StartGateway
-from tests.e2e.test_workers import Load, load, until_known, until_served
+from tests.e2e.test_workers import load, until_known, until_served
 from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import TestClient, TestGateway
 from tests.support.processes import free_port, http_server, sdk_server
@@ -106,10 +106,6 @@ async def until_gone(gateway: TestGateway, server: str) -> None:
     )
 
 
-def failures(calls: Load) -> list[tuple[int, bytes]]:
-    return [(answer.status, answer.body) for answer in calls.failed]
-
-
 @sockets_are_held
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_servers_come_and_go_under_load(
@@ -134,7 +130,7 @@ async def test_servers_come_and_go_under_load(
             assert "Unknown tool: beta__echo" in answer.error["message"]
             await until_gone(gateway, "beta")
             await calls.more(20)
-        assert failures(calls) == []
+        assert calls.failed == []
         assert "mcp/alpha" in await clusters(gateway)
         assert [await gateway.local.stat(name) for name in (LISTENERS, REPLACED)] == listeners
 
@@ -190,7 +186,7 @@ async def test_an_invalid_file_is_refused_and_the_old_one_serves(
             (tmp_path / "gateway.yaml").write_text(good.replace('"url"', '"uri"'))
             assert "servers.alpha" in await refusals.next()
             await calls.more(20)
-        assert failures(calls) == []
+        assert calls.failed == []
         assert gateway.local.pids == before
 
         os.kill(before["worker"], signal.SIGKILL)
@@ -216,7 +212,7 @@ async def test_what_envoy_refuses_is_taken_back(
             })  # fmt: skip
             assert "cds.json" in await refusals.next()
             await calls.more(20)
-        assert failures(calls) == []
+        assert calls.failed == []
         assert set(gateway.local.config.servers) == {"alpha"}
         edit(tmp_path, {"alpha": alpha.url, "beta": beta.url})
         await serves(gateway, "alpha", "beta")
@@ -242,7 +238,7 @@ async def test_a_change_of_the_listener_loses_no_call(
                 until=lambda seen: seen == 4096,
             )
             await calls.more(20)
-        assert failures(calls) == []
+        assert calls.failed == []
         assert gateway.local.config.listen.limits.unread_timeout == 60
         assert await gateway.local.stat(REPLACED) == 2, "that of clients and that of batches"
         assert (await gateway.send(large, mcp_session_id=session)).status == 413
@@ -298,7 +294,7 @@ async def test_the_session_secret_is_rotated_under_load(
                 edit(tmp_path, {"alpha": alpha.url}, session=step)
                 opened += await opened_until_replaced(gateway, before)
                 await calls.more(50)
-        assert failures(calls) == []
+        assert calls.failed == []
         opened += [await gateway.initialize() for _ in range(4)]
         for session in (first, *opened):
             assert (await gateway.call(session, "alpha__echo")).result

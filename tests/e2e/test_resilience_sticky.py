@@ -6,10 +6,10 @@ import asyncio
 import json
 import os
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from tests.support.scripted import ScriptedServer
 from tests.support.waiting import eventually
 
 NAMES = ("one", "two", "three")
+
+FAILED = "failed"
+"""In place of a replica."""
 
 ACTIVE = "cluster.mcp/sdk.upstream_cx_active"
 
@@ -70,9 +73,13 @@ def message(answer: Answer) -> dict[str, Any]:
 
 async def who(gateway: TestGateway, session: str, id: int = 1) -> str:
     """The replica that answers a call."""
-    answer = await gateway.call(session, "sdk__add", {"a": 1, "b": 2}, id=id)
-    found = message(answer)
+    found = message(await gateway.call(session, "sdk__add", {"a": 1, "b": 2}, id=id))
     assert found["id"] == id
+    return replica_of(found)
+
+
+def replica_of(found: dict[str, Any]) -> str:
+    """The replica that a result names."""
     text: str = found["result"]["content"][0]["text"]
     name, _, total = text.partition(": ")
     assert total == "3"
@@ -95,47 +102,70 @@ async def test_sessions_stay_with_their_replica(start: StartGateway, tmp_path: P
             assert (await gateway.send(None, method="DELETE", mcp_session_id=session)).status == 204
 
 
+@dataclass
+class Calls:
+    """Calls in one session, one after the other."""
+
+    gateway: TestGateway
+    session: str
+    got: list[str] = field(default_factory=list)
+    """For each call the replica that answered it, or :data:`FAILED`."""
+
+    async def go_on(self, stopping: asyncio.Event) -> None:
+        """Each call gets exactly one answer, or its end."""
+        while not stopping.is_set():
+            self.got.append(await self._one(id=len(self.got) + 1))
+
+    async def answered(self, count: int) -> None:
+        """Until so many further calls were answered."""
+        before = len(self.got)
+
+        def since() -> int:
+            return sum(name != FAILED for name in self.got[before:])
+
+        await eventually(since, f"{count} more calls are answered", until=lambda now: now >= count)
+
+    async def _one(self, id: int) -> str:
+        try:
+            answer = await self.gateway.call(self.session, "sdk__add", {"a": 1, "b": 2}, id=id)
+        except ClientPayloadError:
+            # The answer's head was out already; the stream ends where the replica did.
+            return FAILED
+        found = message(answer)
+        assert (answer.status, found["id"]) == (200, id)
+        if "error" in found:
+            # The replica may have begun it: it may have had its effect, so it is not repeated.
+            assert found["error"]["code"] == -32603
+            return FAILED
+        return replica_of(found)
+
+
 async def test_the_sessions_of_a_dead_replica_go_on(start: StartGateway, tmp_path: Path) -> None:
-    """Each call gets exactly one answer, or its end, while a replica dies; afterwards all succeed, and no other session has
-    moved."""
+    """Calls that the dying replica gets fail, and those of its sessions only. Once another has answered in a session, no call
+    fails there any more. No other session moves."""
     async with replicas(tmp_path) as group, start({"sdk": section(group)}) as gateway:
         sessions = [await gateway.initialize() for _ in range(9)]
         homes = [await who(gateway, session) for session in sessions]
         dead = group[0]
-        answers: Counter[str] = Counter()
+        calls = [Calls(gateway, session) for session in sessions]
         stopping = asyncio.Event()
-
-        async def keep_calling(session: str) -> None:
-            id = 0
-            while not stopping.is_set():
-                id += 1
-                try:
-                    answer = await gateway.call(session, "sdk__add", {"a": 1, "b": 2}, id=id)
-                except ClientPayloadError:
-                    # The answer's head was out already; the stream ends where the replica did.
-                    answers["failed"] += 1
-                    continue
-                found = message(answer)
-                assert (answer.status, found["id"]) == (200, id)
-                if "error" in found:
-                    # In flight when the replica died: it may have had its effect, so it is not repeated.
-                    assert found["error"]["code"] == -32603
-                    answers["failed"] += 1
-                else:
-                    answers["answered"] += 1
-
-        callers = [asyncio.create_task(keep_calling(session)) for session in sessions]
-        await eventually(lambda: answers["answered"], "100 calls are answered", until=lambda count: count >= 100)
-        os.kill(dead.pid, signal.SIGKILL)
-        before = answers["answered"]
-        await eventually(lambda: answers["answered"], "300 more are", until=lambda count: count >= before + 300)
-        stopping.set()
-        await asyncio.gather(*callers)
-        # At most what each of its sessions had under way.
-        assert answers["failed"] <= homes.count(dead.name)
-        after = [await who(gateway, session) for session in sessions]
-        for old, new in zip(homes, after, strict=True):
-            assert new == old if old != dead.name else new != dead.name
+        async with asyncio.TaskGroup() as callers:
+            for each in calls:
+                callers.create_task(each.go_on(stopping))
+            await asyncio.gather(*(each.answered(5) for each in calls))
+            os.kill(dead.pid, signal.SIGKILL)
+            await gone([dead.pid])
+            await asyncio.gather(*(each.answered(10) for each in calls))
+            stopping.set()
+        for home, each in zip(homes, calls, strict=True):
+            in_turn = [name for name, _ in groupby(each.got)]
+            if home == dead.name:
+                assert in_turn[0] == home
+                assert in_turn[1:-1] in ([], [FAILED])
+                assert in_turn[-1] in NAMES[1:]
+            else:
+                assert in_turn == [home]
+        after = [each.got[-1] for each in calls]
         retried = await gateway.local.stat("cluster.mcp/sdk.upstream_rq_retry")
         for _ in range(3):
             assert [await who(gateway, session) for session in sessions] == after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import pytest
 
 from mcp_extproc.cli.serve import WORKER
 from mcp_extproc.config import ConfigError
+from mcp_extproc.envoy.layout import EXTPROC_CLUSTER
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import Answer, TestClient, TestGateway
 from tests.support.processes import children_of, gone, name_of
@@ -36,11 +38,17 @@ class Load:
     """Calls in many sessions at once, one after the other in each."""
 
     def __init__(self, gateway: TestClient, sessions: list[str]) -> None:
-        self.failed: list[Answer] = []
+        self.lost: list[tuple[str, Answer]] = []
+        """Sessions, and what calls of theirs got instead of a result."""
         self.answered = 0
         self._gateway = gateway
         self._sessions = sessions
         self._stopping = False
+
+    @property
+    def failed(self) -> list[tuple[int, bytes]]:
+        """What failed calls got."""
+        return [(answer.status, answer.body) for _, answer in self.lost]
 
     async def run(self) -> None:
         await asyncio.gather(*(self._calls(session) for session in self._sessions))
@@ -59,13 +67,13 @@ class Load:
             answer = await self._gateway.call(session, "alpha__echo")
             self.answered += 1
             if answer.status != 200 or "result" not in answer.json:
-                self.failed.append(answer)
+                self.lost.append((session, answer))
 
 
 @asynccontextmanager
-async def load(gateway: TestClient) -> AsyncIterator[Load]:
-    """Calls that go on for the time of the block."""
-    calls = Load(gateway, [await gateway.initialize() for _ in range(SESSIONS)])
+async def load(gateway: TestClient, sessions: list[str] | None = None) -> AsyncIterator[Load]:
+    """Calls that go on for the time of the block, in new sessions by default."""
+    calls = Load(gateway, sessions or [await gateway.initialize() for _ in range(SESSIONS)])
     async with asyncio.TaskGroup() as group:
         group.create_task(calls.run())
         await calls.more(SESSIONS)
@@ -98,6 +106,27 @@ async def until_well(gateway: TestGateway, workers: int) -> None:
     await eventually(lambda: gateway.local.stat(WELL), f"{workers} are well", until=lambda seen: seen == workers)
 
 
+async def exchanges(gateway: TestGateway) -> list[int]:
+    """How many exchanges Envoy has begun with each worker, in the order of their addresses."""
+    text = await gateway.local.admin("GET", "/clusters") or ""
+    paths = [re.escape(str(address).removeprefix("unix:")) for address in gateway.local.layout.extproc]
+    counts = [re.search(rf"^{EXTPROC_CLUSTER}::{path}::rq_total::(\d+)$", text, re.MULTILINE) for path in paths]
+    return [int(count[1]) for count in counts if count is not None]
+
+
+async def sessions_by_worker(gateway: TestGateway) -> list[list[str]]:
+    """New sessions, those of each worker; nothing else may call meanwhile."""
+    found: list[list[str]] = [[] for _ in await exchanges(gateway)]
+    for _ in range(SESSIONS):
+        session = await gateway.initialize()
+        before = await exchanges(gateway)
+        assert (await gateway.call(session, "alpha__echo")).result
+        after = await exchanges(gateway)
+        [worker] = [number for number, count in enumerate(before) if after[number] != count]
+        found[worker].append(session)
+    return found
+
+
 @sockets_are_held
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_rolling_restart_loses_no_call(start: StartGateway, alpha: ScriptedServer, workers: int) -> None:
@@ -106,7 +135,7 @@ async def test_a_rolling_restart_loses_no_call(start: StartGateway, alpha: Scrip
         async with load(gateway) as calls:
             await gateway.local.restart_workers()
             await calls.more(10 * SESSIONS)
-        assert [(answer.status, answer.body) for answer in calls.failed] == []
+        assert calls.failed == []
         after = set(gateway.local.pids.values())
         assert len(after) == workers + 1
         assert before & after == {gateway.local.pids["envoy"]}
@@ -133,19 +162,25 @@ async def test_a_long_call_outlives_its_worker(start: StartGateway, alpha: Scrip
 
 
 async def test_a_killed_worker_takes_only_what_it_had(start: StartGateway, alpha: ScriptedServer) -> None:
-    """At most one call of each session is lost: those that were in this worker. The other worker takes all the rest."""
+    """Its sessions lose calls until Envoy has seen that it is gone, and none once another has its place. The other worker's
+    sessions lose none."""
     async with start({"alpha": alpha.url}, workers=2) as gateway:
+        of_the_dead, of_the_other = await sessions_by_worker(gateway)
         dead = gateway.local.pids["worker"]
-        async with load(gateway) as calls:
+        async with load(gateway, [*of_the_dead, *of_the_other]) as calls:
             os.kill(dead, signal.SIGKILL)
-            await until_well(gateway, 1)
-            await calls.more(5 * SESSIONS)
+            await eventually(lambda: gateway.local.pids["worker"], "another worker", until=lambda pid: pid != dead)
             await until_well(gateway, 2)
-        assert len(calls.failed) <= SESSIONS
-        for lost in calls.failed:
-            # 200 where the server has the call already, and the worker was asked about its answer.
-            assert (lost.status, lost.error["code"]) in ((503, -32603), (200, -32603))
-        assert gateway.local.pids["worker"] != dead
+            # As many that each thread of Envoy's has had some.
+            await calls.more(5 * SESSIONS)
+            before = list(calls.lost)
+            await calls.more(5 * SESSIONS)
+        assert calls.lost == before
+        for session, lost in before:
+            assert session in of_the_dead
+            # 200 where the server has the call already, and the worker was asked about its answer; 504 where a call has waited
+            # too long for the new worker.
+            assert (lost.status, lost.error["code"]) in ((503, -32603), (200, -32603), (504, -32603))
 
 
 async def test_a_worker_that_hangs_gets_no_requests(start: StartGateway, alpha: ScriptedServer) -> None:
@@ -156,8 +191,9 @@ async def test_a_worker_that_hangs_gets_no_requests(start: StartGateway, alpha: 
         os.kill(hung, signal.SIGSTOP)
         try:
             await until_well(gateway, 1)
+            # Repeated, as Envoy's threads learn of it one after the other.
             for session in sessions:
-                assert (await gateway.call(session, "alpha__echo")).result
+                await until_served(gateway, session, "alpha__echo")
         finally:
             os.kill(hung, signal.SIGCONT)
         await until_well(gateway, 2)
