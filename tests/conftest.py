@@ -25,6 +25,10 @@ sys.dont_write_bytecode = False
 settings.register_profile("side by side", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("side by side")
 
+# For a failing property, hypothesis would write a patch with further packages, if these are installed. What they warn of when
+# they are imported is an error here, and ends the whole run.
+sys.modules["hypothesis.extra._patching"] = None  # type: ignore[assignment]
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealing | None:
