@@ -43,9 +43,7 @@ class Endpoint:
     scopes_supported: tuple[str, ...] = ()
     """Scopes that clients are told of."""
     public_url: str | None = None
-    """Scheme and host by which clients reach it, where that is known."""
-    scheme: str = "http"
-    """By which they reach it otherwise."""
+    """Scheme and host by which clients reach it; ``None`` for those that each of them uses."""
 
 
 def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
@@ -67,6 +65,5 @@ def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
         authorization=config.authorization,
         scopes_supported=() if oauth is None else oauth.scopes_supported,
         public_url=None if authentication is None else authentication.public_url,
-        scheme="http" if config.listen.tls is None else "https",
     )
     return (main,)

@@ -208,9 +208,19 @@ def read_head(
     fields["host"] = fields.pop(":authority", fields.get("host", ""))
     repeated.pop("host", None)
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
+    scheme = fields.pop(":scheme", "http")
     for name in [name for name in fields if name.startswith(":")]:
         del fields[name]
-    return RequestHead(method, path, fields, principal, repeated, is_judged=is_judged, awaits_policies=awaits_policies)
+    return RequestHead(
+        method,
+        path,
+        fields,
+        principal,
+        repeated,
+        is_judged=is_judged,
+        awaits_policies=awaits_policies,
+        scheme=scheme,
+    )
 
 
 def response_header(message: pb.ProcessingRequest, name: str) -> str:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from mcp_extproc.contract import CONTENT_ENCODING, NAMESPACE, REFUSED_READS
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
+from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.relay import refused
 from mcp_extproc.gateway.relay.outcomes import SERVER_ERROR
 from mcp_extproc.mcp import compression
+from mcp_extproc.mcp.errors import RESOURCE_NOT_FOUND, render
 from mcp_extproc.telemetry.counters import Counters
 
 
@@ -80,6 +82,9 @@ class RefusedExchange:
         if said is None:
             return messages.GO_ON["response_body"]
         code, text = said
+        if code == RESOURCE_NOT_FOUND and self._gateway.has_rules(self._server or ""):
+            # Servers' own words for it would tell what is hidden.
+            text = render(refusals.unknown_resource(None).about(self._id))
         self._counters.add("mcp.server_error", server=self._server or "")
         return messages.another_response(text, RequestFacts(error=(code, SERVER_ERROR)))
 

@@ -66,6 +66,11 @@ class Gateway:
         """The servers of all endpoints, by their unique names."""
         return self._endpoints.servers
 
+    def has_rules(self, server: str) -> bool:
+        """Whether there are rules about what callers may see of a server."""
+        served = self._endpoints.of_server(server)
+        return served is not None and served.rules is not None
+
     # -- Headers ------------------------------------------------------------------------------------------------------
 
     def admit(self, head: RequestHead, now: float) -> Decision | NeedBody:

@@ -185,13 +185,13 @@ def unknown_prompt(name: str) -> McpError:
     return McpError(INVALID_PARAMS, f"Unknown prompt: {name[:MAX_QUOTED_CHARS]}", reason="unknown_prompt")
 
 
-def unknown_resource(uri: str) -> McpError:
-    """A URI that belongs to no server (server/resources, Error Handling)."""
+def unknown_resource(uri: str | None) -> McpError:
+    """A URI that belongs to no server (server/resources, Error Handling). It is not repeated where it is not known."""
     return McpError(
         RESOURCE_NOT_FOUND,
         "Resource not found: the URI belongs to no server, or to more than one.",
         reason="unknown_resource",
-        data={"uri": uri[:MAX_QUOTED_CHARS]},
+        data=None if uri is None else {"uri": uri[:MAX_QUOTED_CHARS]},
     )
 
 

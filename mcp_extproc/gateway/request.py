@@ -37,6 +37,8 @@ class RequestHead:
     """Whether policies have judged it, by what the headers of ours say of it (:mod:`mcp_extproc.gateway.policy.preview`)."""
     awaits_policies: bool = False
     """Whether policies judge it once it is decided: until then it stays the client's, but for its body."""
+    scheme: str = "http"
+    """That the client used, as Envoy has it (``:scheme``)."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -107,8 +107,10 @@ class Method:
         return self.handling in (Handling.BY_NAME, Handling.BY_URI, Handling.BY_REF)
 
 
-_APP = "_meta.ui.resourceUri", "_meta.ui/resourceUri", "_meta.openai/outputTemplate"
-"""MCP Apps: the view that shows a tool's results, in its present and its older spellings."""
+VIEWS: Final[tuple[Path, ...]] = (("ui", "resourceUri"), ("ui/resourceUri",), ("openai/outputTemplate",))
+"""MCP Apps: where in ``_meta`` the view stands that shows a tool's results, in its present and its older spellings."""
+
+_APP = tuple(".".join(("_meta", *path)) for path in VIEWS)
 
 LIST_ENTRY_URIS = places(*_APP)
 """Where URIs stand in a list's entry, apart from its own."""

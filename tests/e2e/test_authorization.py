@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import Answer, TestGateway
@@ -19,9 +20,10 @@ from tests.support.scripted import ScriptedServer, tool
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RULES: list[dict[str, Any]] = [
-    {"action": "deny", "tools": ["delete_*"]},
+    {"action": "deny", "tools": ["delete_*"], "resources": ["*secret"]},
     {"action": "allow", "principals": {"scopes": ["write"]}},
     {"action": "allow", "principals": {"scopes": ["read"]}, "annotations": {"readOnlyHint": True}},
+    {"action": "allow", "resources": ["file:open*"]},
     {
         "action": "allow",
         "tools": ["report"],
@@ -61,6 +63,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     port = free_port()
     resource = f"http://localhost:{port}/mcp"
     async with AuthorizationServer(audience=resource) as idp, ScriptedServer("alpha") as alpha:
+        alpha.capabilities = {"tools": {}, "resources": {}}
         alpha.pages = [
             [
                 {**tool("look"), "annotations": {"readOnlyHint": True}},
@@ -115,6 +118,22 @@ async def test_the_hidden_is_unknown_on_the_wire(stage: Stage) -> None:
     absent = _told(await stage.call(session, bearer, "alpha__nothing_of_it"), "alpha__nothing_of_it")
     assert hidden == absent
     assert len(stage.server.calls("tools/call")) == before
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_a_hidden_uri_is_as_unknown_as_one_that_its_server_does_not_have(stage: Stage, status: int) -> None:
+    async def not_there(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        error = {"code": -32002, "message": "there is no open-nothing", "data": {"uri": message["params"]["uri"]}}
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "error": error}, status=status)
+
+    session, bearer = await stage.session(), stage.bearer()
+    stage.server.on["resources/read"] = not_there
+    told = [
+        await stage.ask(session, bearer, "resources/read", {"uri": f"file:{path}"}) for path in ("secret", "open-no")
+    ]
+    assert b"file:open-no" in stage.server.calls("resources/read")[-1].body
+    assert (told[0].status, told[0].body) == (told[1].status, told[1].body)
+    assert told[0].error["code"] == -32002
 
 
 async def test_scopes_that_are_missing_reach_the_client(stage: Stage) -> None:

@@ -41,6 +41,15 @@ class ListJudge:
             hints = names[name] = hints_of(entry) if says else DEFAULTS
         return self._access.verdict(Item(self._kind, server, name), hints, self._question).shows
 
+    @property
+    def may_hide_resources(self) -> bool:
+        """Whether entries may name resources that are not for this caller."""
+        return self._access.may_hide_resources
+
+    def may_see_resource(self, server: str, uri: str) -> bool:
+        """Whether a resource that an entry names is for this caller, by the server's own URI."""
+        return self._access.verdict(Item("resources", server, uri), None, self._question).shows
+
 
 class Sight:
     """Which resources a caller may see, for what servers send without having been asked for them.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.mcp import versions
-from mcp_extproc.mcp.methods import Method
+from mcp_extproc.mcp.methods import Handling, Method
 from mcp_extproc.mcp.sessions import UpstreamSession
 
 
@@ -38,7 +38,7 @@ def reads_json(
         catalog.entries[server].untrusted
         # Of servers without resources, too, as long as any has some: a link of theirs must not read like another server's.
         or (method.returns_uris and catalog.uris.may_change and has_resources)
-        or (method.has_content and hides_resources)
+        or (hides_resources and (method.has_content or method.handling in (Handling.BY_URI, Handling.BY_REF)))
         or (catalog.several and "elicitation.url" in view.flags)
         or view.version == versions.V_2025_03_26 < session.version
     )

@@ -10,9 +10,10 @@ from typing import Protocol
 import msgspec
 import orjson
 
+from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.authorization.judging import Sight
 from mcp_extproc.gateway.memory import SessionMemory
-from mcp_extproc.gateway.relay.hidden import without_hidden
+from mcp_extproc.gateway.relay.hidden import is_not_found, without_hidden
 from mcp_extproc.gateway.relay.identifiers import (
     MAX_UPSTREAM_ID_BYTES,
     ClientView,
@@ -23,7 +24,7 @@ from mcp_extproc.gateway.relay.identifiers import (
 from mcp_extproc.mcp import errors, jsontext, methods, versions
 from mcp_extproc.mcp.envelope import as_answer, has_variants, is_error, result, with_id
 from mcp_extproc.mcp.jsontext import Members, Places
-from mcp_extproc.mcp.methods import Label, Relaying, ServerMethod
+from mcp_extproc.mcp.methods import Label, Method, Relaying, ServerMethod
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.uris import Uris
 from mcp_extproc.slices import Slices, whole
@@ -168,10 +169,13 @@ class Relay:
         yield
         if own is not text:
             text, members = own, jsontext.split(own)
+        row = methods.REQUESTS.get(call.method)
         if is_error(members):
+            if self._is_not_found(row, members["error"]):
+                own = errors.render(refusals.unknown_resource(None).about(bytes(members["id"])))
+                return Relayed(own, is_response=True, is_error=True)
             edited = self._error(server, members["error"])
             return Relayed(_with(text, members, "error", edited), is_response=True, is_error=True)
-        row = methods.REQUESTS.get(call.method)
         if row is None:
             return Relayed(text, is_response=True)
         shown = self._without_hidden(server, members["result"]) if row.has_content else None
@@ -187,6 +191,10 @@ class Relay:
         if sight is None or not sight.is_limited:
             return None
         return without_hidden(result, lambda uri: sight.may_see(server, uri))
+
+    def _is_not_found(self, row: Method | None, error: msgspec.Raw) -> bool:
+        """Whether the server's words for a resource that is not there would tell it from one that may not be seen."""
+        return row is not None and self.sight is not None and self.sight.is_limited and is_not_found(row, error)
 
     def _error(self, server: str, error: msgspec.Raw) -> bytes | None:
         edited = self._uris(server, error, methods.ERROR_URIS)

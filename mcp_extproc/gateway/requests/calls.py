@@ -53,7 +53,8 @@ def forward(ask: Inquiry, method: Method) -> Decision:
                 about = _with_facts(ask, target.described(ask.facts, what, finding))
                 return permission.when_permitted(about, what, finding, lambda: permitted(about, finding))
             case Unknown(server=server):
-                return replies.reject(what.unknown().about(ask.request.id), ask.facts.but(server=server))
+                error = permission.unknown(ask.caller, what)
+                return replies.reject(error.about(ask.request.id), ask.facts.but(server=server))
 
     def permitted(about: Inquiry, found: Target) -> Decision:
         if not policy_preview.is_target_as_judged(ask.head, found.server, found.own):

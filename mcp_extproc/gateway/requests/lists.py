@@ -20,6 +20,7 @@ from mcp_extproc.gateway.effects import Effects, RememberListed, RememberOwners
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
 from mcp_extproc.gateway.merged_lists import ListKey, MergedList
+from mcp_extproc.gateway.relay.hidden import without_hidden_view
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.jsontext import TooManyMembers
 from mcp_extproc.mcp.methods import Entry, Method
@@ -85,7 +86,7 @@ def _made(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[M
     may_see = merge.everything if judge is None else judge.may_see
     visible = yield from _visible(ask.caller, method, outcomes, may_see)
     entries, notes = yield from merge.entries(
-        outcomes, method.entry, visible, _adapt(ask.caller), ask.services.limits.list_items, may_see
+        outcomes, method.entry, visible, _adapt(ask.caller, judge), ask.services.limits.list_items, may_see
     )
     yield
     text, noted = orjson.dumps(entries), tuple(notes)
@@ -219,10 +220,13 @@ def _offered(caller: Caller, method: Method) -> Callable[[str, str], bool]:
     return lambda server, name: catalog.visible(capability, server, name) is not None
 
 
-def _adapt(caller: Caller) -> Callable[[str, bytes], bytes]:
+def _adapt(caller: Caller, judge: ListJudge | None) -> Callable[[str, bytes], bytes]:
     uris = caller.catalog.uris
+    sees_all = judge is None or not judge.may_hide_resources
 
     def adapt(server: str, entry: bytes) -> bytes:
+        if judge is not None and not sees_all:
+            entry = without_hidden_view(entry, lambda uri: judge.may_see_resource(server, uri)) or entry
         if not uris.may_change or b"_meta" not in entry:
             return entry
         return jsontext.edit(entry, methods.LIST_ENTRY_URIS, lambda uri: uris.visible(server, uri)) or entry

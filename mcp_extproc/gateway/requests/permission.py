@@ -137,13 +137,21 @@ def _is_seen(access: Access, item: Item, names: Mapping[str, Hints], question: Q
     return hints is not None and access.verdict(item, hints, question.before_use).shows
 
 
+def unknown(caller: Caller, what: Wanted) -> McpError:
+    """The error of what is not there for a caller. Where it may not see all resources, servers' own words for one that they
+    do not have are replaced by the same, which can't name it (:func:`mcp_extproc.gateway.relay.hidden.is_not_found`)."""
+    if what.kind == "resources" and caller.access is not None and caller.access.may_hide_resources:
+        return refusals.unknown_resource(None)
+    return what.unknown()
+
+
 def _unknown(ask: Inquiry, what: Wanted) -> Decision:
-    return replies.reject(what.unknown().about(ask.request.id), ask.facts.but(server=None, named=None))
+    return replies.reject(unknown(ask.caller, what).about(ask.request.id), ask.facts.but(server=None, named=None))
 
 
 def _needs_scope(ask: Inquiry, verdict: Verdict) -> McpError:
     endpoint = ask.caller.endpoint
-    base = endpoint.public_url or f"{endpoint.scheme}://{ask.head.headers.get('host', '')}"
+    base = endpoint.public_url or f"{ask.head.scheme}://{ask.head.headers.get('host', '')}"
     return refusals.insufficient_scope(verdict.scopes, base + RESOURCE_METADATA_PATH + endpoint.path)
 
 

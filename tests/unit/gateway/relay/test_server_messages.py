@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.config.authorization import Authorization
+from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.authorization.judging import Sight
 from mcp_extproc.gateway.authorization.rules import Rules
 from mcp_extproc.gateway.principal import Principal
@@ -355,3 +356,43 @@ def test_results_have_nothing_of_resources_that_may_not_be_seen() -> None:
 def test_a_result_without_hidden_resources_keeps_every_byte() -> None:
     body = b'{ "result" : {"content":[ {"type":"text","text":"uri"} ]} ,"id":1,  "jsonrpc":"2.0"}'
     assert limited().relayed(body).down == body
+
+
+@pytest.mark.parametrize("path", [".".join(path) for path in methods.VIEWS])
+def test_a_view_that_may_not_be_seen_is_not_named(path: str) -> None:
+    def with_view(uri: str) -> dict[str, Any]:
+        *outer, last = path.split(".")
+        view: dict[str, Any] = {last: uri, "other": 1}
+        for name in reversed(outer):
+            view = {name: view}
+        return {"content": [], "_meta": {**view, "more": {"x": 2}}}
+
+    expected = with_view("f:secret")
+    (expected["_meta"].get("ui") or expected["_meta"]).pop(path.split(".")[-1])
+    assert json.loads(limited().relayed(result(with_view("f:secret"))).down or b"")["result"] == expected
+    assert limited().down(result(with_view("f:open")))["result"] == with_view("bee+f:open")
+    assert Rig().down(result(with_view("f:secret")))["result"] == with_view("bee+f:secret")
+    escaped = json.dumps(result(with_view("f:secret"))).encode().replace(b"_meta", b"\\u005fmeta")
+    assert b"secret" not in (limited().relayed(escaped).down or b"secret")
+
+
+READ, COMPLETE = Call("resources/read", None), Call("completion/complete", None)
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "is_replaced"),
+    [
+        *((Call(f"resources/{use}", None), code, True)
+          for use in ("read", "subscribe", "unsubscribe") for code in (-32002, -32602, 0)),
+        (READ, -32603, False), (COMPLETE, -32002, True), (COMPLETE, -32602, False), (CALL, -32002, False),
+    ],
+)  # fmt: skip
+def test_where_resources_are_hidden_one_that_is_not_there_has_the_gateways_words(
+    call: Call, code: int, is_replaced: bool
+) -> None:
+    own = {"code": code, "message": "Unknown resource: f:x", "data": {"uri": "f:x", "hint": "f:y"}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "error": own}).encode()
+    unknown = refusals.unknown_resource(None)
+    told = limited().down(body, call=call)["error"]
+    assert (told == {"code": unknown.code, "message": unknown.message}) is is_replaced
+    assert Rig().down(body, call=call)["error"]["message"] == own["message"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, Reply
 from mcp_extproc.gateway.legs import Answered, BatchLeg, Failed, Listed, ListLeg, Outcome
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
+from mcp_extproc.gateway.relay.responses import CallResponse, Reading
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.requests.permission import LISTED_SECONDS
 from mcp_extproc.mcp import methods
@@ -61,7 +62,8 @@ class Ruled(Rig):
         self.has = HAS
         names = servers or {"a": {}, "b": {}}
         authorization = {"default": default, "rules": rules, "step_up": more.pop("step_up", False)}
-        whole = config(names, authorization=authorization, authentication={**OAUTH, "anonymous": True}, **more)
+        authentication = {**more.pop("authentication", OAUTH), "anonymous": True}
+        whole = config(names, authorization=authorization, authentication=authentication, **more)
         super().__init__(whole, {name: upstream(name, capabilities=EVERYTHING) for name in names})
 
     def state(self, **changed: Any) -> Session:
@@ -210,6 +212,31 @@ def test_the_hidden_looks_like_the_unknown(method: str, use: str, params: Any) -
     for _ in range(2):  # before and after a list was read
         assert masked(rig.done(use, params(hidden)), hidden) == masked(rig.done(use, params(absent)), absent)
         rig.lists(method)
+
+
+@pytest.mark.parametrize(("method", "use", "params"), [row for row in USES if row[0] == "resources/list"])
+def test_a_hidden_uri_looks_like_one_that_its_server_does_not_have(method: str, use: str, params: Any) -> None:
+    rig = Ruled({"action": "deny", "resources": ["*secret"]}, default="allow")
+    forwarded = rig.done(use, params("a+file:///nothing"))
+    assert isinstance(forwarded, Forward)
+    assert forwarded.response is not None
+    assert forwarded.response.reads_json
+    error = {"code": -32002, "message": "no such thing", "data": {"uri": "file:///nothing"}}
+    said = json.dumps({"jsonrpc": "2.0", "id": 7, "error": error}).encode()
+    response = CallResponse(forwarded.response, Reading.WHOLE)
+    assert response.feed(said, end=True).down == as_reply(rig.done(use, params("a+file:///secret"))).body
+
+
+def test_a_tool_does_not_name_a_view_that_is_hidden() -> None:
+    entry = {"name": "x", "_meta": {"ui": {"resourceUri": "ui://secret", "visibility": ["model"]}, "k": 1}}
+    rule = {"action": "deny", "resources": ["ui://secret"]}
+    for rules, shown in (([rule], None), ([], "ui://a/secret")):
+        rig = Ruled(*rules, default="allow", servers={"a": {}, "b": {}})
+        rig.has = {**HAS, "tools/list": [entry]}
+        [tool, _] = answer(as_reply(rig.done("tools/list")))["result"]["tools"]
+        assert tool["_meta"]["ui"].get("resourceUri") == shown
+        assert tool["_meta"]["ui"]["visibility"] == ["model"]
+        assert tool["_meta"]["k"] == 1
 
 
 def test_the_hidden_is_unknown_to_policies() -> None:
@@ -415,6 +442,18 @@ def test_scopes_that_are_missing() -> None:
     assert as_reply(rig.call("a__write")).facts.error == (-32602, "unknown_tool")
     rig.who = alice("r s")
     assert isinstance(rig.call("a__read"), Forward)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_where_no_url_is_public_the_challenge_has_the_scheme_and_host_that_the_client_used(scheme: str) -> None:
+    """Whoever ends TLS: a listener of others does not say so in this configuration."""
+    rule = {"action": "allow", "principals": {"scopes": ["r"]}}
+    authentication = {"oauth": OAUTH["oauth"]}
+    rig = Ruled(rule, who=alice(), step_up=True, authentication=authentication)
+    head = replace(rig.head(host="localhost:8443"), scheme=scheme)
+    reply = as_reply(rig.finished(rig.decide(message("tools/call", {"name": "a__read"}), head)))
+    where = f'resource_metadata="{scheme}://localhost:8443/.well-known/oauth-protected-resource/mcp"'
+    assert dict(reply.headers)["www-authenticate"].endswith(where)
 
 
 # -- A table ------------------------------------------------------------------------------------------------------------------
