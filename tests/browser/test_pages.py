@@ -15,6 +15,7 @@ from tests.browser.website import website
 from tests.support.gateway import TestGateway, access_log_entry
 from tests.support.gateway import gateway as start_gateway
 from tests.support.processes import free_port, http_server, sdk_server
+from tests.support.waiting import PATIENCE
 
 PAGE = Path(__file__).parent / "page"
 CLIENT = (PAGE / "client.js").read_text()
@@ -43,7 +44,7 @@ async def notes(folder: Path, **config: Any) -> AsyncIterator[TestGateway]:
 
 async def in_a_page(url: str, script: str, argument: str) -> Any:
     """What a script returns in a page of the browser."""
-    async with chromium() as browser, asyncio.timeout(60):
+    async with chromium() as browser, asyncio.timeout(PATIENCE):
         page = await browser.new_page()
         await page.goto(url)
         return await page.evaluate(script, argument)

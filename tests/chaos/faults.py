@@ -99,9 +99,7 @@ async def _reload(stage: Stage, load: Load) -> None:
 
 
 async def _replaced(stage: Stage, before: set[int]) -> None:
-    await eventually(
-        lambda: set(stage.workers) - before, "new workers", until=lambda new: len(new) >= WORKERS, seconds=60
-    )
+    await eventually(lambda: set(stage.workers) - before, "new workers", until=lambda new: len(new) >= WORKERS)
 
 
 FAULTS = (

@@ -32,6 +32,7 @@ from tests.support.processes import (
     sdk_server,
     there,
 )
+from tests.support.waiting import PATIENCE
 
 WORKERS = 2
 
@@ -100,7 +101,7 @@ class Stage:
         base = ["--base-id", (self.folder / BASE_ID).read_text().strip()]
         await self.envoy.start([*envoy_command(self.sockets), *base, "--restart-epoch", "1"])
         assert old is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await old.wait() == 0
 
     def rewrite(self, **servers: str) -> None:

@@ -23,6 +23,7 @@ from tests.support.own_envoy import Browser, Place, Website
 from tests.support.processes import ROOT, free_port, http_server, sdk_server
 from tests.support.scripted import ScriptedServer
 from tests.support.streaming import StreamingServer
+from tests.support.waiting import PATIENCE
 
 EXISTING = (ROOT / "envoy" / "existing.yaml").read_text()
 HTTP, HTTPS, ADMIN, WEB = 8080, 8443, 9901, 8000
@@ -233,7 +234,7 @@ async def test_the_stream_of_a_get(tmp_path: Path) -> None:
         async with running.client.stream() as lines:
             channel = await server.opened()
             await channel.tell("notifications/tools/list_changed")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while "list_changed" not in await anext(lines):
                     pass
 

@@ -20,7 +20,7 @@ from tests.e2e.test_stdio_processes import entry, named
 from tests.support.gateway import TestGateway
 from tests.support.processes import children_of, free_port, gone, logs, program
 from tests.support.scripted import ScriptedServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 SECRET = "SECRET_OF_SESSIONS"
 OF_BRIDGE = "SECRET_OF_BRIDGE"
@@ -130,7 +130,7 @@ async def test_a_bridge_of_its_own(place: Place, alpha: ScriptedServer) -> None:
         assert await works(client, session, "local") != first
         everything = children_of(process.pid)
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
         await gone(everything)
         assert not (place.shared / "bridge.sock").exists()
@@ -173,7 +173,7 @@ async def _ends(process: asyncio.subprocess.Process, number: signal.Signals, cod
     everything = children_of(process.pid)
     assert everything
     process.send_signal(number)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert await process.wait() == code
     await gone(everything)
 

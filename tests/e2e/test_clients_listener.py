@@ -21,7 +21,7 @@ from tests.support.gateway import ACCEPT, TestGateway
 from tests.support.h2_front import Http2Front
 from tests.support.scripted import ScriptedServer, fixed, raw
 from tests.support.tls import Authority
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
@@ -40,7 +40,7 @@ async def connect(gateway: TestGateway, **options: Any) -> tuple[asyncio.StreamR
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
     """What comes until Envoy closes the connection."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         try:
             return await reader.read()
         except ConnectionResetError:
@@ -122,7 +122,7 @@ async def over_http2(
     connection.send_data(1, INITIALIZE, end_stream=True)
     writer.write(connection.data_to_send())
     status, body = b"", b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             for event in connection.receive_data(await reader.read(65536)):
                 match event:
@@ -223,7 +223,7 @@ def body_of(events: list[Any]) -> bytes:
 async def until_ended(reader: asyncio.StreamReader, connection: H2Connection, streams: set[int]) -> list[Event]:
     """All that happens until these streams have ended."""
     seen: list[Event] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while streams:
             for event in connection.receive_data(await reader.read(65536)):
                 seen.append(event)
@@ -300,7 +300,7 @@ async def test_expect_100_continue(start: StartGateway, alpha: ScriptedServer) -
         writer.write(
             head(gateway, len(body), "expect: 100-continue", f"mcp-session-id: {session}", "connection: close")
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
         assert not alpha.calls("tools/call")
         writer.write(body)
@@ -321,7 +321,7 @@ async def test_no_more_connections_than_configured(start: StartGateway, alpha: S
         first = [await connect(gateway) for _ in range(3)]
         for reader, writer in first:
             writer.write(head(gateway, len(INITIALIZE)) + INITIALIZE)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
         reader, writer = await connect(gateway)
         writer.write(head(gateway, len(PING)) + PING)

@@ -22,7 +22,7 @@ from mcp_types import TextContent
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.processes import ROOT, children_of, free_port, gone, http_server, interrupt, logs, program
 from tests.support.run_command import announced, piped
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.unit.test_docs import blocks, with_filters
 
 RUN = [sys.executable, "examples/run.py"]
@@ -71,7 +71,7 @@ async def test_make_run_serves_until_ctrl_c() -> None:
         children = children_of(process.pid)
         assert len(children) >= 4  # two servers, Envoy, a worker
         interrupt(process.pid)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await process.communicate()
         assert process.returncode == 0
         await gone(children)
@@ -83,7 +83,7 @@ async def test_the_samples_from_mcp_servers_json_and_the_tools_example() -> None
         listing = await asyncio.create_subprocess_exec(
             sys.executable, "examples/tools.py", ready["url"], cwd=ROOT, stdout=asyncio.subprocess.PIPE
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             out, _ = await listing.communicate()
         assert listing.returncode == 0
         lines = out.decode().splitlines()

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import Answer, TestGateway
 from tests.support.scripted import ScriptedServer, hang, raw, redirect, tool
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 DEEP = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":' + b"[" * 200 + b"]" * 200 + b"}}"
@@ -447,7 +447,7 @@ async def test_a_client_that_leaves_ends_its_sub_requests(start: StartGateway, a
         pending = asyncio.create_task(gateway.rpc("tools/list", mcp_session_id=session))
         await eventually(lambda: alpha.calls("tools/list"), "the server is asked for its tools")
         pending.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await gone.wait()
         del alpha.on["tools/list"]
         assert (await gateway.rpc("tools/list", mcp_session_id=session)).result

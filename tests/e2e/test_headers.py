@@ -16,6 +16,7 @@ from tests.e2e.conftest import StartGateway
 from tests.support.gateway import ACCEPT
 from tests.support.h2_front import Http2Front
 from tests.support.scripted import ScriptedServer
+from tests.support.waiting import PATIENCE
 
 OF_SERVERS = {
     "Strict-Transport-Security": "max-age=1", "Alt-Svc": 'h3=":443"', "Clear-Site-Data": '"*"', "Refresh": "0;url=/x",
@@ -127,7 +128,7 @@ async def test_trailers_of_clients(start: StartGateway, alpha: ScriptedServer) -
         connection.send_data(1, json.dumps(message).encode())
         connection.send_headers(1, [("authorization", "Bearer x"), ("cookie", "a=b"), ("x", "y")], end_stream=True)
         writer.write(connection.data_to_send())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not any(
                 isinstance(event, StreamEnded) for event in connection.receive_data(await reader.read(65536))
             ):

@@ -23,6 +23,7 @@ from tests.support import own_envoy
 from tests.support.edge import ADMIN, EDGE, NATIVE, RBAC, RBAC_CONFIG, Edge, deny, edge, rbac_per_route
 from tests.support.gateway import ACCEPT, Answer
 from tests.support.processes import free_port, http_server, sdk_server
+from tests.support.waiting import PATIENCE
 
 LIMIT = 200_000
 ONLY: dict[str, Any] = {"pass_through": {}, "limits": {"request_bytes": LIMIT}}
@@ -153,7 +154,7 @@ async def test_streams_of_servers(tmp_path: Path) -> None:
             running.service.go_on.clear()
             headers = {"host": "tools.test", "accept": ACCEPT, "content-type": "application/json"}
             async with (
-                asyncio.timeout(20),
+                asyncio.timeout(PATIENCE),
                 aiohttp.request(method, f"{running.url}/stream", data=body, headers=headers) as got,
             ):
                 assert await got.content.readline() == b"data: 1\n"
@@ -323,7 +324,7 @@ async def _http2(running: Edge, path: str, body: bytes, *more: tuple[str, str], 
         connection.send_headers(1, [("x-sum", "1")], end_stream=True)
     writer.write(connection.data_to_send())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while data := await reader.read(65536):
                 for event in connection.receive_data(data):
                     if isinstance(event, h2.events.ResponseReceived):

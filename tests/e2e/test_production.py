@@ -15,6 +15,7 @@ from tests.support.authorization_server import AuthorizationServer
 from tests.support.processes import ROOT, free_port
 from tests.support.run_command import announced, piped
 from tests.support.scripted import ScriptedServer, tool
+from tests.support.waiting import PATIENCE
 from tests.unit.test_docs import Block, blocks
 
 GUIDE = [block for block in blocks() if block.document.name == "production.md"]
@@ -46,7 +47,7 @@ async def shell(script: str, folder: Path, **environment: str) -> str:
         "bash", "-ec", script, cwd=folder, stdout=PIPE, stderr=STDOUT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, **environment},
     )  # fmt: skip
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
     return out.decode()
@@ -92,7 +93,7 @@ async def test_all_steps(tmp_path: Path) -> None:
             for out, lines in zip(wrote, expected, strict=True):
                 assert _in_order(lines.splitlines(), out), f"{out}\ndoes not have\n{lines}"
             process.terminate()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 _, logged = await process.communicate()
         log = (tmp_path / "access.log").read_text()
         key = (tmp_path / "keys.yaml").read_text().split()[1]

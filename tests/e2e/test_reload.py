@@ -26,7 +26,7 @@ from tests.support.gateway import TestClient, TestGateway
 from tests.support.processes import free_port, http_server, sdk_server
 from tests.support.scripted import ScriptedServer, as_event, echo
 from tests.support.transports import sockets_are_held
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 LISTENERS = "listener_manager.lds.update_success"
 REPLACED = "listener_manager.listener_modified"
@@ -58,7 +58,7 @@ class Refusals(logging.Handler):
 
     async def next(self) -> str:
         """The reason of the next refusal."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             return await self.reasons.get()
 
 
@@ -155,7 +155,7 @@ async def test_a_call_outlives_its_server_s_removal(
     }) as gateway:  # fmt: skip
         session = await gateway.initialize()
         pending = asyncio.create_task(gateway.call(session, "beta__echo"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await arrived.wait()
         edit(tmp_path, {"alpha": alpha.url})
         await serves(gateway, "alpha")
@@ -256,7 +256,7 @@ async def test_clients_are_told_of_servers_that_come_and_go(start: StartGateway,
             lists.put_nowait({tool.name.partition("__")[0] for tool in tools})
 
     async def listed(*servers: str) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while await lists.get() != set(servers):
                 pass
 
@@ -319,7 +319,7 @@ async def opened_until_replaced(gateway: TestGateway, before: list[int]) -> list
             assert (await gateway.call(session, "alpha__echo")).result
         return not set(before) & set(gateway.workers)
 
-    await eventually(all_new, "all workers are replaced", seconds=60)
+    await eventually(all_new, "all workers are replaced")
     return opened
 
 

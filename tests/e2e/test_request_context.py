@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import TestGateway
 from tests.support.scripted import Received, ScriptedServer, fixed
+from tests.support.waiting import PATIENCE
 
 TRACE = {
     "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
@@ -80,7 +81,7 @@ async def test_so_does_the_stream_of_a_get(start: StartGateway, alpha: ScriptedS
         session = await gateway.initialize()
         alpha.received.clear()
         headers = {"mcp-session-id": session, "accept": "text/event-stream", **TRACE}
-        async with gateway.http.get(gateway.url, headers=headers) as response, asyncio.timeout(20):
+        async with gateway.http.get(gateway.url, headers=headers) as response, asyncio.timeout(PATIENCE):
             assert response.status == 200
             await response.content.readany()
         opened = [received for received in alpha.received if received.http_method == "GET"]

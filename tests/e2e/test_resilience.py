@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -116,7 +117,8 @@ async def test_dns_names_are_looked_up_again(start: StartGateway) -> None:
 
 # -- Health ---------------------------------------------------------------------------------------------------------------
 
-FAST = {"interval": "100ms", "timeout": "500ms", "unhealthy_threshold": 1}
+FAST = {"interval": "100ms", "timeout": "30s", "unhealthy_threshold": 1}
+"""A replica that is gone refuses connections at once; one that is there has time to answer."""
 
 
 @pytest.mark.parametrize("check", [FAST, {**FAST, "path": "/health", "expected_statuses": [200, "204-299"]}])
@@ -224,12 +226,17 @@ async def test_a_replica_that_fails_is_ejected(start: StartGateway) -> None:
         async with start({"s": section(servers, outlier_detection=outliers)}) as gateway:
             session = await gateway.initialize()
             failed = 0
-            for n in range(60):
-                got = await gateway.call(session, "s__echo", id=n)
-                failed += "error" in got.json
+
+            async def ejected() -> int:
+                nonlocal failed
+                failed += "error" in (await gateway.call(session, "s__echo")).json
+                return await stat(gateway, "outlier_detection.ejections_active")
+
+            await eventually(ejected, "it is ejected")
+            assert failed == len(servers[0].calls("tools/call")) >= 2
+            for n in range(30):
+                assert (await gateway.call(session, "s__echo", id=n)).result
             assert failed == len(servers[0].calls("tools/call"))
-            assert failed <= 3  # two, and one that was under way to Envoy's other threads
-            assert await stat(gateway, "outlier_detection.ejections_active") == 1
 
 
 async def test_a_single_server_that_is_ejected_is_down(start: StartGateway) -> None:
@@ -241,10 +248,14 @@ async def test_a_single_server_that_is_ejected_is_down(start: StartGateway) -> N
             session = await gateway.initialize()
             await server.stop()
             assert "UpstreamConnectionFailure" in (await gateway.call(session, "s__echo")).error["message"]
-            await until(gateway, "outlier_detection.ejections_active", 1)
-            attempts = await stat(gateway, "upstream_cx_connect_fail")
-            assert "'s' is down" in (await gateway.call(session, "s__echo")).error["message"]
-            assert await stat(gateway, "upstream_cx_connect_fail") == attempts
+
+            async def answered() -> tuple[int, str]:
+                attempts = await stat(gateway, "upstream_cx_connect_fail")
+                message: str = (await gateway.call(session, "s__echo")).error["message"]
+                return await stat(gateway, "upstream_cx_connect_fail") - attempts, message
+
+            # Whoever comes after that second is connected, and ejects it again.
+            await eventually(answered, "it is down", until=lambda seen: seen[0] == 0 and "'s' is down" in seen[1])
             await server.__aenter__()
             await until(gateway, "outlier_detection.ejections_active", 0)
             assert (await gateway.call(session, "s__echo")).result
@@ -476,14 +487,14 @@ async def test_http2_with_prior_knowledge(start: StartGateway, alpha: ScriptedSe
 
 @pytest.mark.skipif(shutil.which("ss") is None, reason="needs ss, of iproute2")
 async def test_tcp_keepalive(start: StartGateway, alpha: ScriptedServer) -> None:
-    config = {"url": alpha.url, "idle_timeout": "1h", "keepalive": {"time": "77s", "interval": "7s", "probes": 4}}
+    config = {"url": alpha.url, "idle_timeout": "1h", "keepalive": {"time": "2h", "interval": "7s", "probes": 4}}
     async with start({"s": config}) as gateway:
         session = await gateway.initialize()
         assert (await gateway.call(session, "s__echo")).result
         done = await asyncio.to_thread(
             subprocess.run, ["ss", "-tnoH", f"dport = :{alpha.port}"], capture_output=True, text=True, check=True
         )
-        assert "timer:(keepalive,1min1" in done.stdout
+        assert re.search(r"timer:\(keepalive,1[12]\dmin", done.stdout), done.stdout
 
 
 async def test_connections_are_kept_as_long_as_configured(start: StartGateway, alpha: ScriptedServer) -> None:
@@ -503,20 +514,20 @@ async def test_connections_are_used_as_often_as_configured(start: StartGateway, 
 
 
 async def test_a_stream_outlives_every_timeout_of_a_call(start: StartGateway, alpha: ScriptedServer) -> None:
-    """``timeout`` is for silence: an answer that goes on may take many times as long."""
+    """``timeout`` is for silence: an answer that goes on may take longer."""
 
     async def slowly(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        for _ in range(10):
-            await asyncio.sleep(0.2)
+        for _ in range(50):
+            await asyncio.sleep(0.1)
             await response.write(b": still here\n\n")
         done = {"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}}
         await response.write(b"data: " + json.dumps(done).encode() + b"\n\n")
         return response
 
     alpha.on["tools/call"] = slowly
-    async with start({"s": {"url": alpha.url, "timeout": "700ms"}}) as gateway:
+    async with start({"s": {"url": alpha.url, "timeout": "2s"}}) as gateway:
         session = await gateway.initialize()
         got = await gateway.call(session, "s__echo", id=9)
         assert b'"id": 9' in got.body or b'"id":9' in got.body

@@ -235,6 +235,4 @@ async def test_sessions_stay_with_their_replica_through_reloads(
 
 async def replaced(gateway: TestGateway, before: list[int]) -> None:
     """Wait until no worker is in use that was there before."""
-    await eventually(
-        lambda: set(before) & set(gateway.workers), "workers are replaced", until=lambda left: not left, seconds=60
-    )
+    await eventually(lambda: set(before) & set(gateway.workers), "workers are replaced", until=lambda left: not left)

@@ -23,7 +23,7 @@ from tests.support.gateway import TestClient
 from tests.support.processes import ROOT, children_of, free_port, gone, name_of
 from tests.support.run_command import RUN, announced, finished, running, write
 from tests.support.scripted import ScriptedServer, tool
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 
 async def test_serves_an_existing_mcp_servers_file(tmp_path: Path, alpha: ScriptedServer) -> None:
@@ -50,7 +50,7 @@ async def test_serves_an_existing_mcp_servers_file(tmp_path: Path, alpha: Script
         # What workers are forked from has ended.
         assert {name_of(pid) for pid in children} == {"envoy", WORKER}
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             _, err = await process.communicate()
         assert process.returncode == 0
         assert b"strange" in err
@@ -67,7 +67,7 @@ async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> No
     async with running(file, "--port", "0") as process:
         assert process.stdout is not None
         lines: list[str] = []
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not lines or "Ctrl-C" not in lines[-1]:
                 line = await process.stdout.readline()
                 assert line, await process.stderr.read() if process.stderr else ""
@@ -81,7 +81,7 @@ async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> No
         assert "claude mcp add --transport http gateway http://localhost:" in text
         assert "\x1b" not in text
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
 
 
@@ -147,7 +147,7 @@ async def test_envoy_dies(tmp_path: Path, alpha: ScriptedServer) -> None:
         children = children_of(process.pid)
         [envoy] = [pid for pid in children if "envoy" in Path(f"/proc/{pid}/comm").read_text()]
         os.kill(envoy, signal.SIGKILL)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             _, err = await process.communicate()
         assert process.returncode == 1
         assert b"Envoy ended with signal SIGKILL" in err
@@ -206,7 +206,7 @@ async def test_output_and_logs_on_a_full_disk(tmp_path: Path, alpha: ScriptedSer
     finally:
         if process.returncode is None:
             process.terminate()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await process.wait()
 
 
@@ -225,7 +225,7 @@ async def test_a_server_that_starts_late_is_told_of(tmp_path: Path) -> None:
         ready.touch()
         assert process.stdout is not None
         assert process.stderr is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             joined = json.loads(await process.stdout.readline())["server"]
         assert (joined["name"], joined["state"], joined["problem"]) == ("late", "ready", None)
         async with aiohttp.ClientSession() as http:
@@ -233,7 +233,7 @@ async def test_a_server_that_starts_late_is_told_of(tmp_path: Path) -> None:
             session = await client.initialize()
             assert (await client.call(session, "late__pid")).result
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate()
     assert out == b""
     assert b'"gen_ai.tool.name":"pid"' in err
@@ -265,7 +265,7 @@ async def test_a_terminal_that_is_closed_ends_it(tmp_path: Path, alpha: Scripted
         children = before | children_of(process.pid)
         loop.remove_reader(master)
         os.close(master)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
         await gone(children)
     finally:
@@ -287,7 +287,7 @@ async def test_a_request_is_one_line_in_a_terminal(tmp_path: Path, alpha: Script
     shown = bytearray()
     asyncio.get_running_loop().add_reader(master, lambda: shown.extend(os.read(master, 1 << 16)))
     try:
-        serving = await eventually(lambda: re.search(rb"Serving at (\S+)\r", shown), "the address", seconds=60)
+        serving = await eventually(lambda: re.search(rb"Serving at (\S+)\r", shown), "the address")
         assert serving is not None
         async with aiohttp.ClientSession() as http:
             client = TestClient(serving[1].decode(), http)
@@ -295,7 +295,7 @@ async def test_a_request_is_one_line_in_a_terminal(tmp_path: Path, alpha: Script
             await client.call(session, "alpha__echo\x1b[31m\u202e")
         await eventually(lambda: b"tools/call" in shown, "the call's line")
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
     finally:
         asyncio.get_running_loop().remove_reader(master)
@@ -321,14 +321,14 @@ async def test_a_terminal_that_nobody_reads_keeps_nothing_waiting(tmp_path: Path
     )
     os.close(slave)
     try:
-        await eventually(lambda: alpha.calls("tools/list"), "it asks the server for its tools", seconds=60)
+        await eventually(lambda: alpha.calls("tools/list"), "it asks the server for its tools")
         async with aiohttp.ClientSession() as http:
             client = TestClient(f"http://127.0.0.1:{port}/mcp", http)
             session = await client.initialize()
             for number in range(300):  # more lines than a terminal holds
                 assert (await client.call(session, "alpha__echo", id=number)).result
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
     finally:
         os.close(master)
@@ -347,7 +347,7 @@ async def test_ctrl_c_during_the_start(tmp_path: Path, alpha: ScriptedServer, wa
             lambda: children_of(process.pid), f"{least} children", until=lambda children: len(children) >= least
         )
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             _, err = await process.communicate()
         assert process.returncode == 0, err
         await gone(children)

@@ -22,7 +22,7 @@ from tests.support.gateway import TestClient
 from tests.support.processes import ROOT
 from tests.support.run_command import announced, piped
 from tests.support.scripted import ScriptedServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 RUN = [*run_command.RUN, "--port", "0", "--workers", "1"]
 
@@ -73,7 +73,7 @@ async def running(home: Home, *arguments: str) -> AsyncIterator[asyncio.subproce
 
 async def test_in_a_pipe_it_only_says_what_there_is(home: Home) -> None:
     before = home.state()
-    async with running(home) as process, asyncio.timeout(60):
+    async with running(home) as process, asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     assert (process.returncode, out) == (2, b"")
     assert re.search(rb"claude-code +\.mcp\.json +1 server\n", err)
@@ -102,9 +102,9 @@ async def test_all_are_served_and_followed(home: Home, alpha: ScriptedServer, be
                 return {tool["name"].partition("__")[0] for tool in answer.result["tools"]}
 
             wanted = {"notes", "notes-claude-code", "third"}
-            await eventually(names, "the tools of the new server", until=lambda seen: seen == wanted, seconds=60)
+            await eventually(names, "the tools of the new server", until=lambda seen: seen == wanted)
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             _, err = await process.communicate()
     assert process.returncode == 0
     assert b"notes-claude-code" in err
@@ -145,7 +145,7 @@ async def in_terminal(home: Home, *arguments: str) -> AsyncIterator[tuple[asynci
 async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     before = home.state()
     async with in_terminal(home) as (process, typing, shown):
-        await eventually(lambda: b"or all): " in shown, "the question", seconds=60)
+        await eventually(lambda: b"or all): " in shown, "the question")
         for row in (
             r"server +state +agent +file *",
             rf"notes-claude-code +HTTP: 127\.0\.0\.1:{alpha.port} \(notes.* +claude-code +\.mcp\.json *",
@@ -157,17 +157,20 @@ async def test_in_a_terminal_it_shows_them_and_asks(home: Home, alpha: ScriptedS
         await eventually(lambda: shown.count(b"or all): ") == 2, "the question again")
         assert b"'emacs' is none of claude-code, cursor, all" in shown
         os.write(typing, b"cursor\n")
-        await eventually(lambda: re.search(rb"Serving at (\S+)\r", shown), "the address", seconds=60)
+        await eventually(lambda: re.search(rb"Serving at (\S+)\r", shown), "the address")
         assert re.search(rb"notes +ready", shown), "alone, it has its own name"
         assert beta.calls("tools/list")
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
     assert home.state() == before
 
 
 async def test_what_is_chosen_beforehand_is_shown_in_a_terminal(home: Home, beta: ScriptedServer) -> None:
-    async with in_terminal(home, "--from", "cursor", "--envoy", "nowhere") as (process, _, shown), asyncio.timeout(60):
+    async with (
+        in_terminal(home, "--from", "cursor", "--envoy", "nowhere") as (process, _, shown),
+        asyncio.timeout(PATIENCE),
+    ):
         assert await process.wait() == 1
         await eventually(lambda: b"error: " in shown, "why it has ended")
         assert re.search(rf"notes +HTTP: 127\.0\.0\.1:{beta.port} +cursor ".encode(), shown)

@@ -38,9 +38,9 @@ from tests.support import everything
 from tests.support.gateway import TestGateway
 from tests.support.gateway import gateway as start_gateway
 from tests.support.npm import node, package
-from tests.support.person import PATIENCE, Person, call, text
+from tests.support.person import Person, call, text
 from tests.support.processes import ROOT, free_port, http_server, program
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.wire import Wire
 
 pytestmark = [

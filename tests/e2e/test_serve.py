@@ -23,10 +23,10 @@ from mcp_extproc.run.envoy_binary import find_envoy
 from mcp_extproc.run.standalone import StandaloneGateway
 from tests.e2e.test_workers import load, until_known, until_served, workers_of
 from tests.support.gateway import TestGateway
-from tests.support.processes import ROOT, children_of, comes_up, free_port, gone, is_alive, logs, program
+from tests.support.processes import ROOT, children_of, comes_up, entries, free_port, gone, is_alive, logs, program
 from tests.support.scripted import ScriptedServer
 from tests.support.transports import sockets_are_held
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 SERVE = [sys.executable, "-m", "mcp_extproc", "serve"]
 
@@ -98,8 +98,7 @@ async def answers(client: TestGateway) -> bool:
 
 
 def logged(place: Place, event: str) -> list[dict[str, Any]]:
-    entries = [json.loads(line) for line in (place.directory / "serve.log").read_text().splitlines()]
-    return [entry for entry in entries if entry["event"] == event]
+    return [entry for entry in entries(place.directory / "serve.log") if entry["event"] == event]
 
 
 async def until_logged(place: Place, event: str, times: int = 1) -> dict[str, Any]:
@@ -144,7 +143,7 @@ async def test_servers_come_and_go_and_workers_are_replaced_under_load(
         assert len(workers_of(process.pid)) == workers
         children = children_of(process.pid)
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
         await gone(children)
         left = {path.name for path in place.shared.iterdir()}
@@ -203,7 +202,7 @@ async def test_nothing_reaches_a_server_before_a_worker_is_ready(place: Place, a
                 statuses.append((await client.rpc("ping")).status)
 
         asking = asyncio.create_task(until_another())
-        async with serving(place, "--workers", "1"), asyncio.timeout(60):
+        async with serving(place, "--workers", "1"), asyncio.timeout(PATIENCE):
             await asking
         # Then the worker's own answer (there is no session), and no other on the way to it.
         assert {503, 400} <= set(statuses) <= {503, 504, 400}
@@ -264,7 +263,7 @@ async def serve_once(place: Place, *options: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         *SERVE, str(place.file), *options, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()

@@ -12,7 +12,7 @@ from aiohttp import web
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import TestGateway
 from tests.support.scripted import ScriptedServer, hang
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 OWN = {"separator": "-o-"}
 """No other test has it."""
@@ -79,7 +79,7 @@ async def test_requests_are_over_before_the_next_test(start: StartGateway, alpha
     async with start({"alpha": alpha.url}, **OWN) as gateway:
         assert await gateway.local.stat("http.mcp_upstreams.downstream_rq_active") == 0
         assert gateway.local.pids == pids
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await left.wait()
 
 

@@ -19,7 +19,7 @@ from h2.settings import SettingCodes
 from tests.chaos import connections, unread_streams
 from tests.support.gateway import TestGateway, gateway
 from tests.support.scripted import ScriptedServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -110,7 +110,7 @@ async def test_requests_of_an_http2_connection(running: TestGateway) -> None:
     connection.initiate_connection()
     writer.write(connection.data_to_send())
     told: dict[Any, int] = {}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not told:
             for event in connection.receive_data(await reader.read(65536)):
                 if isinstance(event, RemoteSettingsChanged):
@@ -140,7 +140,7 @@ async def test_one_stream_too_many(running: TestGateway, server: ScriptedServer)
     assert (refused.status, refused.headers["retry-after"]) == (429, "5")
     error = (await refused.json())["error"]
     assert (error["code"], "limits.streams" in error["message"]) == (-32600, True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await opened[0].read()
     for stream in (*opened, again, refused):
         stream.close()

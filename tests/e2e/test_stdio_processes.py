@@ -20,7 +20,7 @@ from mcp_extproc.processes import MARK
 from tests.support.gateway import TestClient
 from tests.support.processes import ROOT, children_of, gone, is_alive, name_of
 from tests.support.run_command import RUN, announced, finished, piped, running, write
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 SERVER = [sys.executable, "-S", "-E", str(ROOT / "tests" / "support" / "stdio_server.py")]
 
@@ -69,7 +69,7 @@ async def test_the_gateway_ends(tmp_path: Path, number: signal.Signals) -> None:
             assert set(left) <= everything
             assert all(map(is_alive, left))
             process.send_signal(number)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await process.communicate()
         await gone(everything)
 
@@ -92,7 +92,7 @@ async def test_the_bridge_is_killed(tmp_path: Path) -> None:
             assert is_alive(await call(agent, session, "good__pid"))
             assert all(map(is_alive, everything - of_bridge - {bridge}))
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await process.communicate()
 
 
@@ -136,7 +136,7 @@ async def test_a_worker_is_killed_and_then_envoy(tmp_path: Path) -> None:
             assert {pid, *left} <= everything
             [envoy] = [one for one in everything if name_of(one) == "envoy"]
             os.kill(envoy, signal.SIGKILL)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await process.communicate()
         await gone(everything)
 
@@ -160,7 +160,7 @@ async def test_a_reload_that_removes_and_adds(tmp_path: Path) -> None:
         await eventually(added, "the new server")
         assert is_alive(same)
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await process.communicate()
 
 
@@ -185,7 +185,7 @@ async def test_the_only_server_takes_long_to_start(tmp_path: Path) -> None:
         await eventually(joined, "the server")
         assert is_alive(await call(agent, session, "late__pid"))
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await process.communicate()
 
 
@@ -205,7 +205,7 @@ async def test_a_folder_with_python_files(tmp_path: Path) -> None:
         await eventually(lambda: set(workers_of(process.pid)) - {first}, "another worker")
         assert await call(agent, await agent.initialize(), "good__pid")
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await process.communicate()
     assert not (tmp_path / "imported").exists()
 
@@ -219,7 +219,7 @@ async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
         assert states["good"] is None
         assert "the command nonsense was not found" in states["absent"]
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             _, err = await process.communicate()
     events = [json.loads(line) for line in err.decode().splitlines() if line.startswith("{")]
     assert [event["server"] for event in events if event["event"] == "server_cannot_start"] == ["absent"]
@@ -260,7 +260,7 @@ async def test_check_reports_stdio_servers(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     report = json.loads(out)
     assert process.returncode == 1, err

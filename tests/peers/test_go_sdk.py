@@ -15,6 +15,7 @@ from tests.support.golang import built
 from tests.support.person import Person, call
 from tests.support.processes import children_of, free_port, gone, http_server
 from tests.support.run_command import announced, running, write
+from tests.support.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.timeout(900),  # it may have to be built
@@ -43,7 +44,7 @@ async def test_all_that_it_can_do(tmp_path: Path) -> None:
             assert await call(client, "python__who", n=1) == "python: 1 (1)"
         started = children_of(process.pid)
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await process.communicate()
         assert process.returncode == 0
         await gone(started)

@@ -55,7 +55,7 @@ async def test_each_has_its_own_memory_until_it_ends(tmp_path: Path) -> None:
         await eventually(count, "no child but the one that waits", until=(1).__eq__)
         everything = children_of(process.pid)
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
         await gone(everything)
 

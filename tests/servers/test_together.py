@@ -24,7 +24,7 @@ from tests.support.npm import node, package
 from tests.support.person import Person, call
 from tests.support.processes import children_of, drained, free_port, gone, http_server
 from tests.support.run_command import announced, running, write
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -87,7 +87,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             yield Stage(url, folder)
             everything_started = children_of(process.pid)
             process.send_signal(signal.SIGINT)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 assert await process.wait() == 0
         await gone(everything_started)
 

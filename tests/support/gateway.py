@@ -19,6 +19,7 @@ from mcp_extproc.config import FileSource
 from mcp_extproc.run.envoy_binary import find_envoy
 from mcp_extproc.run.standalone import LEAVING_SECONDS, StandaloneGateway
 from tests.support import warm
+from tests.support.processes import entries
 from tests.support.waiting import eventually
 
 ACCEPT = "application/json, text/event-stream"
@@ -134,9 +135,6 @@ async def access_log_entry(log: Path, fields: Mapping[str, Any], since: float = 
     """
     earliest = datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    def entries() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-
     def found(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
             entry for entry in entries
@@ -144,7 +142,10 @@ async def access_log_entry(log: Path, fields: Mapping[str, Any], since: float = 
             and entry.get("start_time", earliest) >= earliest
         ]  # fmt: skip
 
-    return found(await eventually(entries, f"an entry of the access log with {dict(fields)}", until=found))[0]
+    def look() -> list[dict[str, Any]]:
+        return found(entries(log)) if log.exists() else []
+
+    return (await eventually(look, f"an entry of the access log with {dict(fields)}"))[0]
 
 
 @asynccontextmanager

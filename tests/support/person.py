@@ -24,8 +24,7 @@ from mcp_types import (
     TextContent,
 )
 
-PATIENCE = 20.0
-"""Seconds for something that has to come. Nothing waits for so long when all is well."""
+from tests.support.waiting import PATIENCE
 
 
 class Person:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mcp_extproc.run.process import Subprocess
 from tests.support.waiting import eventually
@@ -23,10 +24,15 @@ _T = TypeVar("_T")
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A TCP port that nobody else gets before this process ends, and that refuses connections while no server listens.
+
+    A socket that is bound and does not listen keeps it. Servers get past by SO_REUSEADDR (socket(7)).
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        holder.detach()
         return port
 
 
@@ -94,6 +100,12 @@ async def comes_up(process: Subprocess, log: Path, look: Callable[[], Awaitable[
         return seen
 
     return await eventually(look_and_live, what)
+
+
+def entries(log: Path) -> list[dict[str, Any]]:
+    """What a log has in JSON by now. Who writes it may be in the middle of a line, and libraries have lines of their own."""
+    *lines, _ = log.read_text().split("\n")
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 async def logs(process: Subprocess, log: Path, text: str) -> None:

@@ -17,8 +17,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mcp_extproc.address import Address
 from mcp_extproc.contract import LOST_HEADER, NAMESPACE, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
+from tests.support.waiting import PATIENCE
 
-DEADLINE = 20.0
+DEADLINE = PATIENCE
 """Seconds that any single step may take; far more than it needs, so that only a hang runs into it."""
 
 ATTRIBUTES = "envoy.filters.http.ext_proc"

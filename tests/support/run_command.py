@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.processes import ROOT
+from tests.support.waiting import PATIENCE
 
 RUN = [sys.executable, "-m", "mcp_extproc", "run"]
 
@@ -46,7 +47,7 @@ async def running(file: Path, *options: str, **environment: str) -> AsyncIterato
 
 async def finished(file: Path, *options: str, **environment: str) -> tuple[int, str, str]:
     """Exit code and output of a run that ends by itself."""
-    async with running(file, *options, **environment) as process, asyncio.timeout(60):
+    async with running(file, *options, **environment) as process, asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
@@ -55,7 +56,7 @@ async def finished(file: Path, *options: str, **environment: str) -> tuple[int, 
 async def announced(process: Process) -> dict[str, Any]:
     """What ``--json`` prints when the gateway is ready."""
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while line := await process.stdout.readline():
             entry: dict[str, Any] = json.loads(line)
             if "url" in entry:

@@ -18,9 +18,7 @@ from aiohttp import web
 
 from tests.support.gateway import ACCEPT, Answer, TestClient, TestGateway
 from tests.support.scripted import Received, ScriptedServer, answer
-
-PATIENCE = 20.0
-"""Seconds until a test fails that waits for something. Nothing is asserted on time."""
+from tests.support.waiting import PATIENCE
 
 _T = TypeVar("_T")
 

@@ -27,7 +27,7 @@ from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.gateway import Answer, TestGateway
 from tests.support.rawclient import body_message, headers_message, request_fields
 from tests.support.scripted import ScriptedServer, answer, fixed, hang, raw
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 
 def _call(id: Any, name: str = "alpha__echo", **params: Any) -> dict[str, Any]:
@@ -279,7 +279,7 @@ async def test_messages_of_a_batch_run_together(start: StartGateway, alpha: Scri
     alpha.on["tools/call"] = wait
     async with start({"alpha": alpha.url}) as gateway:
         session = await gateway.initialize("2025-03-26")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert len(_by_id(await _send(gateway, session, _call(1), _call(2)))) == 2
 
 
@@ -298,7 +298,7 @@ async def test_a_client_that_leaves_ends_its_batch(start: StartGateway, alpha: S
         pending = asyncio.create_task(_send(gateway, session, _call(1)))
         await eventually(lambda: alpha.calls("tools/call"), "the call is under way")
         pending.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await gone.wait()
 
 

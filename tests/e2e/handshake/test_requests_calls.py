@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tests.e2e.conftest import StartGateway
 from tests.support.scripted import Received, ScriptedServer, answer, hang
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 ID = b"9007199254740993"
 
@@ -50,7 +50,7 @@ async def test_ids_that_look_alike_in_flight_together(
             _body(id, params=b'{"name":"alpha__echo","arguments":{"sent":%b}}' % json.dumps(id.decode()).encode())
             for id in ids
         ]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             answers = await asyncio.gather(*(gateway.send(body, mcp_session_id=session) for body in bodies))
         for id, answered in zip(ids, answers, strict=True):
             text = answered.body.removeprefix(b"data: ")

@@ -27,7 +27,7 @@ from mcp_extproc.mcp import envelope
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.upstreams.turns import Turns
 from tests.support.rounds import LEAST, MOST, flooded, lines_parsed
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.unit.bridge.support import HELD, conversation
 
 ORIGINS = frozenset({"https://old.example:443", "http://10.0.0.7:80"})
@@ -119,7 +119,7 @@ class Stage:
     inbox: Inbox
 
     async def ended(self) -> str:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await self.peer.ended.wait()
         return self.peer.ending_text
 
@@ -373,7 +373,7 @@ async def test_others_have_their_turn_while_a_server_floods(flood: bytes, monkey
 
 async def test_nobody_listens() -> None:
     peer = await Connection.start("old", spec(), Turns(), Places(0), Inbox())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await peer.ended.wait()
     assert peer.ending_text == "has lost its event stream (ClientConnectorError)"
 

@@ -26,6 +26,7 @@ from mcp_extproc.run.nursery import Nurseries, Nursery, Request
 from mcp_extproc.run.process import Adopted, StartError, Subprocess, end, terminate
 from mcp_extproc.run.supervisor import _until_ready
 from tests.support.processes import ROOT, gone, name_of
+from tests.support.waiting import PATIENCE
 
 SECRET = "k" * 40
 
@@ -259,7 +260,7 @@ async def test_a_worker_that_nobody_waits_for_any_more_does_not_begin(served: Lo
     socket.send_fds(nursery._connection, [msgspec.json.encode(request)], [writes])
     os.close(writes)
     adopt_orphans()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         worker = Adopted(int(await asyncio.get_running_loop().sock_recv(nursery._connection, 64)))
     nursery._connection.close()
     assert await worker.wait() == 1

@@ -142,7 +142,7 @@ def page(*names: str, **more: Any) -> dict[str, Any]:
 LOST = SessionLost()
 
 
-DEADLINE = 5.0
+DEADLINE = 60.0
 """Seconds that a leg gets where time is not the subject."""
 
 

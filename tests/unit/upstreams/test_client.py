@@ -29,7 +29,7 @@ from mcp_extproc.upstreams.client import (
 )
 from tests.support.rounds import LEAST, MOST, flooded, lines_parsed
 from tests.support.scripted import Handler, Received, ScriptedServer, answer, fixed
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
 
 PATH = "/p%20q?k=%2F"
@@ -856,7 +856,7 @@ async def test_a_request_that_nobody_waits_for_any_more_is_cancelled_at_the_serv
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await told.wait()
     request, cancellation = server.received
     assert cancellation.message["params"]["requestId"] == request.message["id"]

@@ -22,7 +22,7 @@ from mcp_extproc.upstreams import merged_stream
 from mcp_extproc.upstreams.client import UpstreamClient, UpstreamError
 from mcp_extproc.upstreams.get_streams import Streams
 from tests.support.scripted import ScriptedServer, hang
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
 from tests.unit.upstreams.fake_client import DEADLINE, FakeClient, Rig, need, stream_services
@@ -186,7 +186,7 @@ class Listening:
 
     async def next(self) -> bytes:
         """The first message that the client gets."""
-        async with asyncio.timeout(10), self.streams.open(self.asked) as chunks:
+        async with asyncio.timeout(PATIENCE), self.streams.open(self.asked) as chunks:
             assert not isinstance(chunks, Reply)
             while (chunk := await anext(chunks)) == COMMENT:
                 pass

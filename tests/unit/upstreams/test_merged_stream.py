@@ -28,7 +28,7 @@ from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
 from mcp_extproc.upstreams.unread import LEAST_BYTES
 from tests.support.rounds import FLOODS, LEAST, MOST, lines_parsed
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.unit.gateway.relay.support import Rig as RelayRig
 from tests.unit.gateway.support import LATEST, upstream
 from tests.unit.upstreams.fake_client import DEADLINE, LOST, FakeClient, Rig, Step, stream_services
@@ -203,7 +203,7 @@ async def test_a_stream_that_is_opened_while_all_are_closed_ends_too() -> None:
     """Its request was on its way when the worker was told to stop."""
     bench = Bench()
     await bench.streams.close()
-    async with asyncio.timeout(10), bench.streams.open(bench.stream()) as chunks:
+    async with asyncio.timeout(PATIENCE), bench.streams.open(bench.stream()) as chunks:
         assert not isinstance(chunks, Reply)
         assert [chunk async for chunk in chunks] == []
 
