@@ -199,6 +199,8 @@ class Part:
 
     def keep(self, size: int) -> bool:
         """Hold so many bytes from now on; whether they are there."""
+        if size == self._size:
+            return True
         if not self._holding.use(size - self._size):
             return False
         self._size = size

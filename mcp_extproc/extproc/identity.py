@@ -51,13 +51,10 @@ class Identification:
         self._oauth = authentication.oauth if authentication is not None else None
         self._issuers = {one.issuer for one in self._oauth.issuers} if self._oauth is not None else set()
         self._existing = config.existing
-        self._known: Bounded[bytes, Principal] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
-
-    @property
-    def reads(self) -> bool:
-        """Whether there is anything to look for."""
         methods = (self._oauth, self._external, self._mtls, self._existing)
-        return self._has_keys or any(method is not None for method in methods)
+        self.reads = self._has_keys or any(method is not None for method in methods)
+        """Whether there is anything to look for."""
+        self._known: Bounded[bytes, Principal] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
 
     def of(self, raw: bytes) -> Principal:
         """Who sent the request about which filters wrote this. The same value for the same content.

@@ -34,6 +34,7 @@ from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, Metadata, RequestFacts, 
 from mcp_extproc.gateway.policy.inspect import Pass, Refusal
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay import awaited
+from mcp_extproc.gateway.relay.outcomes import ANSWERED
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
 
@@ -136,6 +137,11 @@ def piece_of_response(raw: bytes) -> tuple[bytes, bool] | None:
     return raw[start:end], end < last and raw[last - 1] == 1
 
 
+def is_bare_end(raw: bytes) -> bool:
+    """Whether a piece of a response's body is empty and the last, as most event streams end, with no metadata behind it."""
+    return raw in _BARE_ENDS
+
+
 def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
     """Start and size of a length-delimited field's payload.
 
@@ -178,6 +184,9 @@ _OF_RESPONSE: Final = tuple(
 _BODY: Final = pb.HttpBody.BODY_FIELD_NUMBER << 3 | 2
 _ENDS_OF_BODY: Final = (b"", number_field(2, 1), number_field(2, 0))
 """``end_of_stream``, false or true."""
+_BARE_ENDS: Final = tuple(
+    bytes((_RESPONSE_BODY, 2)) + number_field(2, 1) + behind for behind in (b"", bytes((_METADATA_CONTEXT, 0)))
+)
 
 
 def read_head(
@@ -347,12 +356,10 @@ def forward(decision: Forward, response: bytes, detail: Detail = FULL, *, mark: 
     metadata = _under_namespaces(entries + mark, detail, response + onward)
     # Bodies are large, so they are copied only once.
     body = decision.body
-    heads = [head(1, len(body))]
-    heads.append(head(3, len(heads[0]) + len(body)))
-    inside = len(common) + len(heads[0]) + len(heads[1]) + len(body)
-    heads.append(head(1, inside))
-    heads.append(head(1, len(heads[2]) + inside))
-    return b"".join((heads[3], heads[2], common, heads[1], heads[0], body, metadata))
+    innermost = head(1, size := len(body))
+    inner = head(3, size := size + len(innermost))
+    outer = head(1, size := size + len(inner) + len(common))
+    return b"".join((head(1, size + len(outer)), outer, common, inner, innermost, body, metadata))
 
 
 def await_response(plan: ForwardPlan, expected: Expected, undoing: Effects, context: RequestContext) -> bytes:
@@ -511,9 +518,9 @@ def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
 
 def response_piece(body: bytes, facts: Metadata | None = None) -> bytes:
     """The replacement for a chunk of the response body, and what is known with it."""
-    known = b"" if facts is None else _under_namespaces(struct_of(facts))
+    known = b"" if facts is None else _ONLY_ANSWERED if facts is ANSWERED else _under_namespaces(struct_of(facts))
     if not body:
-        return _CLEARED + known
+        return NOTHING_MORE + known
     # Bodies are large, so they are copied only once.
     heads = [head(1, len(body))]
     for number in (3, 1, 4):
@@ -521,7 +528,7 @@ def response_piece(body: bytes, facts: Metadata | None = None) -> bytes:
     return b"".join((*reversed(heads), body, known))
 
 
-_CLEARED: Final = field(4, field(1, field(3, number_field(2, 1))))
+NOTHING_MORE: Final = field(4, field(1, field(3, number_field(2, 1))))
 """A chunk of the response body that the client does not get: ``clear_body``."""
 
 
@@ -540,6 +547,8 @@ def _under_namespaces(entries: bytes, detail: Detail = FULL, internal: bytes = b
 _NAMESPACE_KEY = field(1, NAMESPACE.encode())
 _RESPONSE_NAMESPACE_KEY = field(1, RESPONSE_NAMESPACE.encode())
 _ONWARD_KEY = field(1, ONWARD_NAMESPACE.encode())
+_ONLY_ANSWERED: Final = _under_namespaces(struct_of(ANSWERED))
+"""What is known of nearly all answers."""
 _READS_ALL: Final = struct_of({READS_KEY: READS_ALL})
 _READS_EVENTS: Final = struct_of({READS_KEY: READS_EVENTS})
 READS_ON_THIS_STREAM: Final = field(1, _RESPONSE_NAMESPACE_KEY + field(2, field(5, struct_of({READS_KEY: READS_HERE}))))

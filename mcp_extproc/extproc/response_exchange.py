@@ -88,8 +88,11 @@ class ResponseExchange:
             Unreadable: it is none. The stream can only be ended.
             Unannounced: a message that is not due. As after any other exception, send what :meth:`fail` returns.
         """
-        if self._response is not None and (piece := messages.piece_of_response(raw)) is not None:
-            return self._on_body(*piece, self._response)
+        if self._response is not None:
+            if self._is_answered and messages.is_bare_end(raw) and not self._response.held:
+                return [messages.NOTHING_MORE]
+            if (piece := messages.piece_of_response(raw)) is not None:
+                return self._on_body(*piece, self._response)
         if self._awaited is not None and (known := self._processor.known_responses.get(raw)) is not None:
             return self._on_head(known, self._awaited)
         message = messages.read(raw)

@@ -37,10 +37,9 @@ def field(number: int, payload: bytes) -> bytes:
     return (_SHORT[number][size] if size < 0x80 else head(number, size)) + payload
 
 
+@lru_cache(maxsize=4096)
 def head(number: int, size: int) -> bytes:
     """Tag and length of a length-delimited field with ``size`` bytes of payload. ``number`` is at most 15."""
-    if size < 0x80:
-        return _SHORT[number][size]
     return bytes((number << 3 | 2,)) + varint(size)
 
 

@@ -35,7 +35,10 @@ def encoding_of(content_encoding: str) -> str:
     ('gzip', '', '')
     """
     encoding = content_encoding.strip().lower()
-    return {"identity": "", "x-gzip": "gzip"}.get(encoding, encoding)
+    return _SYNONYMS.get(encoding, encoding)
+
+
+_SYNONYMS: Final = {"identity": "", "x-gzip": "gzip"}
 
 
 def beginning_of(body: bytes, content_encoding: str, most: int) -> bytes:

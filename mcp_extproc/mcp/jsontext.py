@@ -419,6 +419,17 @@ def _next_key(text: bytes, position: int) -> bytes:
 Places = Mapping[str, Any] | None
 """Where in a JSON value certain strings stand, as a tree of names: ``{"content": {"[]": {"uri": None}}}``."""
 
+
+class _Tree(dict[str, Any]):
+    """All places of a kind of value."""
+
+    __slots__ = ("last_names",)
+
+    def __init__(self, last_names: tuple[bytes, ...]) -> None:
+        self.last_names = last_names
+        """Of the members that hold such a string, each in quotes."""
+
+
 _EACH = "[]"
 
 
@@ -428,10 +439,11 @@ def places(*paths: str) -> Places:
     >>> places("content[].uri", "_meta.ui")
     {'content': {'[]': {'uri': None}}, '_meta': {'ui': None}}
     """
-    tree: dict[str, Any] = {}
+    last_names = dict.fromkeys(path.replace(_EACH, "").rpartition(".")[2] for path in paths)
+    tree = _Tree(tuple(map(_encode, last_names)))
     for path in paths:
         steps = path.replace(_EACH, f".{_EACH}").split(".")
-        node = tree
+        node: dict[str, Any] = tree
         for step in steps[:-1]:
             node = node.setdefault(step, {})
         node[steps[-1]] = None
@@ -454,6 +466,8 @@ def editing(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], st
     """The same in slices: others may run between two of them."""
     if memoryview(text).nbytes > _SLICE_BYTES:
         yield
+    if isinstance(where, _Tree) and not _may_have(bytes(text), where.last_names):
+        return None
     if where is None:
         before = text_of(text)
         after = None if before is None else change(before)
@@ -470,6 +484,15 @@ def editing(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], st
             members[name] = msgspec.Raw(value)
             changed = True
     return join(members) if changed else None
+
+
+def _may_have(text: bytes, names: tuple[bytes, ...]) -> bool:
+    """Whether a JSON text may have members of these names, also where a character or a slash is escaped. Most answers have
+    none, and need not be taken apart."""
+    for name in names:
+        if name in text:
+            return True
+    return b"\\u" in text or b"\\/" in text
 
 
 def _editing_each(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str]) -> Slices[bytes | None]:

@@ -133,10 +133,9 @@ class SseParser:
                 chunk = chunk[1:]
         start = 0
         while True:
-            if (usual := self._usual(chunk, start)) is not None:
+            while (usual := self._usual(chunk, start)) is not None:
                 start = usual.end()
                 yield self._read(usual)
-                continue
             if (end := _LINE_END.search(chunk, start)) is None:
                 break
             line = chunk[start : end.start()]
@@ -154,6 +153,12 @@ class SseParser:
             self._pending += memoryview(chunk)[start:]
         self._check_size(len(self._pending))
 
+    def only(self, chunk: bytes) -> SseEvent | None:
+        """The event that this chunk is, if it is a usual one, whole and alone; nothing has to be fed then."""
+        if not chunk.endswith(b"\n") or self._after_cr or (usual := self._usual(chunk, 0)) is None:
+            return None
+        return self._read(usual) if usual.end() == len(chunk) else None
+
     def _usual(self, chunk: bytes, start: int) -> re.Match[bytes] | None:
         """The event that begins here, if it is a usual one, and whole."""
         if self._pending or self._in_block():
@@ -165,7 +170,8 @@ class SseParser:
         self._started = True
         first, event, second, data = usual.groups()
         id = first if second is None else second
-        return SseEvent(data, _text(event) if event else "message", None if id is None else _text(id))
+        kind = _text(event) if event and event != b"message" else "message"
+        return SseEvent(data, kind, None if id is None else _text(id))
 
     def finish(self) -> SseEvent | None:
         """The event that the end of the stream cut off, without its closing blank line.

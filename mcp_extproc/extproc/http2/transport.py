@@ -216,13 +216,12 @@ class _Connection(asyncio.Protocol):
         self._reading = True
         try:
             for event in self.connection.receive(data):
-                kind = type(event)
-                if kind is DataReceived:
-                    self._on_data(event)  # type: ignore[arg-type]
-                elif kind is RequestReceived:
-                    self._on_request(event)  # type: ignore[arg-type]
+                if isinstance(event, DataReceived):
+                    self._on_data(event)
+                elif isinstance(event, RequestReceived):
+                    self._on_request(event)
                 else:
-                    self._on_end(event)  # type: ignore[arg-type]
+                    self._on_end(event)
         finally:
             self._reading = False
         self.send()

@@ -143,7 +143,7 @@ class CallResponse:
         self._reading = reading
         self._json_members = expected.json_members
         self._body = bytearray()
-        self._scan = Scan(expected.json_members)
+        self._scan: Scan | None = None
         self._counted = 0
         """Bytes of the body that it was fed with."""
         self._most_members = 0
@@ -282,6 +282,8 @@ class CallResponse:
         while self._most_members > self._json_members and self._counted < len(self._body):
             piece = bytes(self._body[self._counted : self._counted + _LARGE])
             self._counted += len(piece)
+            if self._scan is None:
+                self._scan = Scan(self._json_members)
             self._scan.feed(piece)
             if self._counted < len(self._body):
                 yield
@@ -321,7 +323,9 @@ class CallResponse:
 
     def _events(self, chunk: bytes, *, end: bool) -> Slices[Out]:
         out = Out()
-        if not self._broken:
+        if (event := self._parser.only(chunk)) is not None and self._is_small(event) and not self._broken:
+            self._event(event, out)
+        elif chunk and not self._broken:
             try:
                 since = 0
                 for piece, size in portions(chunk):

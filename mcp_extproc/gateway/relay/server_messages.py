@@ -121,7 +121,8 @@ class Relay:
             call: whose stream it came on; ``None`` for the stream of a GET.
         """
         try:
-            text.decode("utf-8")
+            if not text.isascii():
+                text.decode("utf-8")
             members = jsontext.split(text)
             if has_variants(members):
                 return _DROPPED
@@ -132,7 +133,8 @@ class Relay:
     def messaging(self, server: str, session: UpstreamSession, text: bytes, call: Call | None) -> Slices[Relayed]:
         """The same in slices: others may run between two of them."""
         try:
-            text.decode("utf-8")
+            if not text.isascii():
+                text.decode("utf-8")
             yield
             members = jsontext.split(text)
             yield
@@ -250,6 +252,8 @@ class Relay:
 
     def _adapted(self, server: str, row: ServerMethod, params: Members) -> Members:
         """Members of ``params`` that read differently behind a gateway."""
+        if not row.replaced and not row.labels:
+            return {}
         changed = {member: msgspec.Raw(orjson.dumps(text)) for member, text in row.replaced if member in params}
         if not self.naming.several:
             return changed
@@ -286,8 +290,8 @@ class Relay:
             id = bytes(params["requestId"])
             changed["requestId"] = msgspec.Raw(self._identifiers.own("request", self.view, server, session, id))
         raw = jsontext.join({**params, **changed}) if changed else None
-        if params and (moved := self._uris(server, raw or members["params"], row.uris)) is not None:
-            raw = moved
+        if params and row.uris is not None:
+            raw = self._uris(server, raw or members["params"], row.uris) or raw
         return Relayed(down=_with(text, members, "params", raw))
 
     def _passes(self, row: ServerMethod, params: Members, call: Call | None) -> bool:

@@ -281,7 +281,7 @@ def test_what_has_no_elements(text: bytes) -> None:
     assert jsontext.elements_of(text) is None
 
 
-WHERE = jsontext.places("uri", "blocks[].uri", "one[].at", "a.b.c")
+WHERE = jsontext.places("uri", "blocks[].uri", "one[].at", "a.b.c", "a.d/e")
 
 EDITED = [
     ('{"uri":"x"}', '{"uri":"X"}'),
@@ -294,6 +294,8 @@ EDITED = [
     ('{"one":{"at":"x"}}', '{"one":{"at":"X"}}'),
     ('{"a":{"b":{"c":"x"},"c":"x"}}', '{"a":{"b":{"c":"X"},"c":"x"}}'),
     ('{"uri":"\\u0078"}', '{"uri":"X"}'),
+    ('{"\\u0075ri":"x"}', '{"uri":"X"}'),
+    ('{"a":{"d\\/e":"x"}}', '{"a":{"d/e":"X"}}'),
 ]  # fmt: skip
 
 

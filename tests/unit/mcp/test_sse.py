@@ -89,6 +89,28 @@ def test_streams_cut_anywhere(stream: bytes, events: list[SseEvent], line_end: b
         assert read(stream[:at], b"", stream[at:]) == events
 
 
+@pytest.mark.parametrize("line_end", LINE_ENDS.values(), ids=LINE_ENDS.keys())
+@pytest.mark.parametrize(("stream", "events"), STREAMS.values(), ids=STREAMS.keys())
+def test_chunks_that_are_one_event(stream: bytes, events: list[SseEvent], line_end: bytes) -> None:
+    """They need not be fed, wherever the stream is cut."""
+    stream = stream.replace(b"\n", line_end)
+    for at in range(min(len(stream), 200) + 1):
+        parser, found = SseParser(UNBOUNDED), []
+        for chunk in (stream[:at], b"", stream[at:]):
+            one = parser.only(chunk)
+            found += list(parser.feed(chunk)) if one is None else [one]
+        assert found == events
+
+
+def test_a_usual_event_is_taken_at_once() -> None:
+    parser = SseParser(20)
+    assert parser.only(b"event: message\ndata: x\n\n") is None, "more than the bound"
+    assert parser.only(b"id: 1\r\ndata: x\r\n\r\n") == event(b"x", id="1")
+    assert parser.only(b"data: x\n\ndata: y\n\n") is None, "two"
+    assert list(parser.feed(b"data: x\n")) == []
+    assert parser.only(b"data: y\n\n") is None, "the end of another"
+
+
 def test_line_ends_may_be_mixed() -> None:
     """LF, CR and CRLF (WHATWG, server-sent events)."""
     assert read(b"data: a\r\ndata: b\rdata: c\n\r\ndata: d\r\rdata: e\n\r") == [

@@ -510,7 +510,8 @@ def test_no_slice_of_a_large_answer_is_more_than_one_pass_over_it(
 
 def test_an_array_of_many_elements_is_adapted_in_slices() -> None:
     rig = Rig()
-    text = json.dumps(result({"content": [{"type": "text", "text": "x" * 40}] * 9_000})).encode()
+    link = {"type": "resource_link", "name": "x" * 40, "uri": "file:///x"}
+    text = json.dumps(result({"content": [link] * 9_000})).encode()
     expected = rig.response()
     response = CallResponse(expected, expected.reading("200", "application/json"))
     assert sum(1 for _ in response.feeding(text, end=True)) > 9
