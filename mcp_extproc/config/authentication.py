@@ -573,11 +573,11 @@ class Authentication(Model):
         return None if self.public_url is None else self.public_url + path
 
     def warnings(self) -> Iterator[str]:
-        """A sentence for each thing that is decided without being written."""
+        """A sentence for each thing that is decided without being written, which begins with its place in this section."""
         for index, one in enumerate(self.oauth.issuers if self.oauth is not None else ()):
             if not one.audiences:
                 where = "oauth.resource" if self.oauth is not None and self.oauth.resource is not None else "public_url"
                 yield (
-                    f"authentication.oauth.issuers[{index}] has no audiences: tokens have to be for the resource"
+                    f"oauth.issuers[{index}] has no audiences: tokens have to be for the resource"
                     f" ({where}), exactly as it is written"
                 )

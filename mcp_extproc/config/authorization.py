@@ -56,7 +56,12 @@ class Selector:
 _SELECTOR_HINT = 'expected a name, in which * stands for any characters, or {regex: "^a"}, or {exact: "a"}'
 
 
-def _selector(value: object) -> Selector:
+def selector(value: object) -> Selector:
+    """A selector as it is written.
+
+    Raises:
+        ValueError: it is none.
+    """
     if isinstance(value, Selector):
         return value
     given = {"glob": value} if isinstance(value, str) else value
@@ -78,26 +83,25 @@ def _not_empty(value: object) -> object:
 
 
 _TEXT: Final = {"type": "string", "minLength": 1}
+SELECTOR_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [
+        _TEXT,
+        {
+            "type": "object",
+            "properties": dict.fromkeys(("exact", "glob", "regex"), _TEXT),
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        },
+    ]
+}
 Selectors = Annotated[
     tuple[
         Annotated[
             Selector,
-            PlainValidator(_selector),
-            PlainSerializer(lambda selector: {selector.how: selector.text}),
-            WithJsonSchema(
-                {
-                    "anyOf": [
-                        _TEXT,
-                        {
-                            "type": "object",
-                            "properties": dict.fromkeys(("exact", "glob", "regex"), _TEXT),
-                            "additionalProperties": False,
-                            "minProperties": 1,
-                            "maxProperties": 1,
-                        },
-                    ]
-                }
-            ),
+            PlainValidator(selector),
+            PlainSerializer(lambda one: {one.how: one.text}),
+            WithJsonSchema(SELECTOR_SCHEMA),
         ],
         ...,
     ],

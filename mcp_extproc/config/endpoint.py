@@ -1,18 +1,20 @@
 """MCP endpoints: where clients find one, and the servers, names and URIs behind it.
 
-Today a configuration describes one, in ``listen`` and ``servers``. Everything that differs between two endpoints of one
-gateway is read from this value and from nowhere else.
+A configuration describes one in ``listen`` and ``servers``, the main one, and others in ``virtual_servers``. Everything that
+differs between two endpoints of one gateway is read from this value and from nowhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.model import GatewayConfig, Server, prefix_of
 from mcp_extproc.config.uri_words import scheme_word
+from mcp_extproc.config.virtual_servers import Offered, Rename, VirtualServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,13 @@ class Endpoint:
     name: str
     """Unique; empty for the one that ``listen`` describes. Names of Envoy's routes are made of it."""
     path: str
-    """Matched exactly."""
+    """Matched exactly. Not unique: :attr:`domains` and :attr:`headers` tell endpoints apart, too."""
     hosts: frozenset[str] | None
     """What ``Host`` may name besides this machine itself (DNS rebinding), in lower case; ``None`` for anything."""
     origins: tuple[str, ...] | None
     """Web origins that may call, in lower case; ``None`` for loopback ones."""
     servers: Mapping[str, Server]
-    """By a name that is unique over all endpoints: clusters, routes, metadata and stored sessions go by it."""
+    """By name. A name means the same at all endpoints: clusters, routes, metadata and stored sessions go by it."""
     prefixes: Mapping[str, str]
     """By server: the word before its names, possibly empty."""
     uri_words: Mapping[str, str]
@@ -44,14 +46,32 @@ class Endpoint:
     """Scopes that clients are told of."""
     public_url: str | None = None
     """Scheme and host by which clients reach it; ``None`` for those that each of them uses."""
+    domains: tuple[str, ...] = ()
+    """Host names, in lower case, whose requests Envoy takes for its own; ``*.example`` is all below. None for any."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What its requests have to have, by lower-case name."""
+    authentication: Authentication | None = None
+    """Who may call; ``None`` for everybody."""
+    has_own_authentication: bool = False
+    """Whether that is its own, and not the main endpoint's."""
+    instructions: str | None = None
+    """What clients are told; ``None`` for what its servers say."""
+    offered: Mapping[str, Offered] | None = None
+    """What it offers of each server; ``None`` for everything."""
+    rename: Rename = field(default_factory=Rename)
+    """New names of what it offers."""
 
 
 def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
-    """All endpoints of a gateway. The first is the one that people are shown."""
+    """All endpoints of a gateway. The first is the main one, which people are shown. Of the others, the first that matches a
+    request has it; of all, the main one is matched last."""
+    main = _main(config)
+    return (main, *(_virtual(config, main, name, one) for name, one in config.virtual_servers.items()))
+
+
+def _main(config: GatewayConfig) -> Endpoint:
     prefixes = {name: prefix_of(name, server) for name, server in config.servers.items()}
-    authentication = config.authentication
-    oauth = None if authentication is None else authentication.oauth
-    main = Endpoint(
+    return Endpoint(
         name="",
         path=config.listen.path,
         hosts=config.listen.hosts,
@@ -63,7 +83,39 @@ def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
         bare_names=config.bare_names,
         resources=config.resources,
         authorization=config.authorization,
-        scopes_supported=() if oauth is None else oauth.scopes_supported,
-        public_url=None if authentication is None else authentication.public_url,
+        scopes_supported=_scopes(config.authentication),
+        public_url=None if config.authentication is None else config.authentication.public_url,
+        authentication=config.authentication,
     )
-    return (main,)
+
+
+def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualServer) -> Endpoint:
+    own = virtual.authentication
+    authentication = own or main.authentication
+    # The main endpoint's URL names another host than its own.
+    inherited = None if virtual.domains else main.public_url
+    return replace(
+        main,
+        name=name,
+        path=virtual.path_of(name, config.listen.path),
+        # A page that was let in by a name of its own has none of these.
+        hosts=None if virtual.domains else main.hosts,
+        servers={server: config.servers[server] for server in virtual.offered},
+        prefixes={server: main.prefixes[server] for server in virtual.offered},
+        uri_words={server: main.uri_words[server] for server in virtual.offered},
+        authorization=virtual.authorization or main.authorization,
+        scopes_supported=_scopes(authentication),
+        public_url=inherited if own is None else own.public_url,
+        domains=virtual.domains,
+        headers=virtual.headers,
+        authentication=authentication,
+        has_own_authentication=own is not None,
+        instructions=virtual.instructions,
+        offered=virtual.offered,
+        rename=virtual.rename,
+    )
+
+
+def _scopes(authentication: Authentication | None) -> tuple[str, ...]:
+    oauth = None if authentication is None else authentication.oauth
+    return () if oauth is None else oauth.scopes_supported

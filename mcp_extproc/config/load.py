@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mcp_extproc.config.bounds import FILE_BYTES
 from mcp_extproc.config.config_error import ConfigError, line_of
+from mcp_extproc.config.config_error import field as path_of
 from mcp_extproc.config.dialects import PLAIN, Dialect, dialect_of_file, plain_entry
 from mcp_extproc.config.json_text import key_lines, parse_json
 from mcp_extproc.config.mcp_servers import meant_so, read_mcp_servers, table_of
@@ -135,7 +136,9 @@ def loads(
         raise ConfigError(name, [problem])
     if table is None:
         config = read_native(data, name, environ)
-        warnings = tuple(config.authentication.warnings()) if config.authentication is not None else ()
+        warnings = tuple(
+            f"{path_of(place)}.{sentence}" for place, one in config.authentications() for sentence in one.warnings()
+        )
         return Loaded(config, warnings, "native", name, text, part=part)
     written = text if is_json else ""
     if dialect is not PLAIN and isinstance(data[table], dict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from mcp_extproc.config import policies
+from mcp_extproc.config import policies, virtual_servers
 from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.pass_through import PassThrough
+from mcp_extproc.config.patterns import matcher
 from mcp_extproc.config.policies import EnvoyConfig, Errors, Metadata, PerFilterConfig, RateLimit, RateLimitService
 from mcp_extproc.config.resilience import (
     MAX_COUNT,
@@ -38,7 +39,18 @@ from mcp_extproc.config.resilience import (
     Retries,
 )
 from mcp_extproc.config.uri_words import scheme_word
-from mcp_extproc.config.values import HeaderName, HeaderValue, Regex, Seconds, Size, WholeNumber, freeze
+from mcp_extproc.config.values import (
+    HeaderName,
+    HeaderValue,
+    Regex,
+    Seconds,
+    Size,
+    WholeNumber,
+    absolute_path,
+    freeze,
+    host_name,
+)
+from mcp_extproc.config.virtual_servers import MAX_VIRTUAL_SERVERS, NAME_PATTERN, Behind, VirtualServer
 from mcp_extproc.secret_values import secret_variables
 
 # Clients (Claude Code, Cursor) limit a tool's whole name to 64 characters out of these, so a server's name has to leave
@@ -46,7 +58,6 @@ from mcp_extproc.secret_values import secret_variables
 SERVER_NAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,46}[A-Za-z0-9])?"
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{0,48}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9_./:-]{1,8}")
-_HOST = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?):(\d{1,5})")
 
 # Set by the gateway or by HTTP itself on every upstream request (RFC 9110, MCP basic/transports).
@@ -96,17 +107,12 @@ class Listen(Model):
     @field_validator("path")
     @classmethod
     def _absolute(cls, value: str) -> str:
-        if not re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", value) or "//" in value:
-            raise ValueError("expected an absolute path such as /mcp, without query or fragment")
-        return value
+        return absolute_path(value)
 
     @field_validator("allowed_hosts")
     @classmethod
     def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(name.strip("[]").removesuffix(".").lower() for name in value)
-        if not all(_HOST.fullmatch(name) for name in names):
-            raise ValueError("expected host names without scheme, port and path, such as host.docker.internal")
-        return names
+        return tuple(map(host_name, value))
 
     @property
     def is_loopback(self) -> bool:
@@ -146,6 +152,20 @@ class Tools(Model):
                 if value is None or (isinstance(value, list | tuple) and not value):
                     raise ValueError(f"{key} is empty: name at least one tool, or leave the key out")
         return data
+
+    def allowing(self) -> Callable[[str], bool]:
+        """A function that says whether the tool of a name is offered."""
+        include, exclude = frozenset(self.include), frozenset(self.exclude)
+        include_regex = tuple(map(matcher, self.includeRegex))
+        exclude_regex = tuple(map(matcher, self.excludeRegex))
+        everything = not (include or include_regex)
+
+        def allows(name: str) -> bool:
+            if name in exclude or any(matches(name) for matches in exclude_regex):
+                return False
+            return everything or name in include or any(matches(name) for matches in include_regex)
+
+        return allows
 
 
 class UpstreamTls(Model):
@@ -687,6 +707,16 @@ class GatewayConfig(Model):
     authorization: Authorization | None = None
     """What callers may see and do. Default: everything."""
 
+    virtual_servers: Mapping[str, VirtualServer] = Field(
+        default_factory=dict, validate_default=True, max_length=MAX_VIRTUAL_SERVERS
+    )
+    """Further endpoints, by name, each with a selection of what the servers offer. A name may have a namespace, as in
+    `team-a/readonly`. Where several match a request, the first one has it, and the main endpoint comes last."""
+
+    virtual_server_header: bool = False
+    """Whether a request to the main endpoint may choose a virtual server by the header `x-mcp-virtualserver`, such as
+    `readonly` or `team-a/readonly`; not one with `authentication` of its own."""
+
     envoy: EnvoyConfig = EnvoyConfig()
     """Envoy filters around the gateway's."""
 
@@ -780,34 +810,42 @@ class GatewayConfig(Model):
 
     @model_validator(mode="after")
     def _certificates_come_by_tls(self) -> GatewayConfig:
-        if self.authentication is None or self.authentication.mtls is None:
-            return self
-        if self.listen.tls is None:
-            raise PlacedError(("authentication", "mtls"), "requires listen.tls: certificates come with the handshake")
-        if self.listen.tls.client_ca is not None:
-            raise PlacedError(
-                ("listen", "tls", "client_ca"),
-                "authentication.mtls.ca says which certificates are accepted: leave one of them out",
-            )
+        authorities: set[str] = set()
+        for place, authentication in self.authentications():
+            if authentication.mtls is None:
+                continue
+            if self.listen.tls is None:
+                raise PlacedError((*place, "mtls"), "requires listen.tls: certificates come with the handshake")
+            if self.listen.tls.client_ca is not None:
+                raise PlacedError(
+                    ("listen", "tls", "client_ca"),
+                    "authentication.mtls.ca says which certificates are accepted: leave one of them out",
+                )
+            authorities.add(authentication.mtls.ca)
+            if len(authorities) > 1:
+                raise PlacedError(
+                    (*place, "mtls", "ca"),
+                    "another file than at another endpoint: the handshake is over before the endpoint is known, so use one"
+                    " file with all certificates",
+                )
         return self
 
     @model_validator(mode="after")
     def _one_filter_of_a_kind(self) -> GatewayConfig:
-        if self.authentication is not None and self.envoy.principal is not None:
-            raise PlacedError(
-                ("envoy", "principal"),
-                "authentication says who the caller is: leave this out, or use authentication.existing",
-            )
-        if self.authentication is None:
-            return self
-        for key in ("http_filters_before", "http_filters"):
-            for method, name, message in _written_metadata(self.authentication):
-                if policies.has_filter(getattr(self.envoy, key), message):
-                    raise PlacedError(
-                        ("envoy", key),
-                        f"{name} filter here and authentication.{method} would write the same metadata, so that it is not"
-                        " clear who a caller is: leave one of them out",
-                    )
+        for place, authentication in self.authentications():
+            if self.envoy.principal is not None:
+                raise PlacedError(
+                    ("envoy", "principal"),
+                    "authentication says who the caller is: leave this out, or use authentication.existing",
+                )
+            for key in ("http_filters_before", "http_filters"):
+                for method, name, message in _written_metadata(authentication):
+                    if policies.has_filter(getattr(self.envoy, key), message):
+                        raise PlacedError(
+                            ("envoy", key),
+                            f"{name} filter here and {'.'.join(place)}.{method} would write the same metadata, so that it is"
+                            " not clear who a caller is: leave one of them out",
+                        )
         return self
 
     @model_validator(mode="after")
@@ -817,6 +855,40 @@ class GatewayConfig(Model):
             for problem in self.authorization.problems(self.servers, identified=identified):
                 raise PlacedError(("authorization", *problem.path), problem.message)
         return self
+
+    @field_validator("virtual_servers")
+    @classmethod
+    def _virtual_names(cls, value: dict[str, VirtualServer]) -> dict[str, VirtualServer]:
+        for name in value:
+            if not re.fullmatch(NAME_PATTERN, name):
+                raise PlacedError(
+                    (name,),
+                    "expected a name of 1 to 48 characters out of A-Z a-z 0-9 _ . -, beginning and ending with a letter or"
+                    " digit, and possibly one more before it and a slash (namespace/name)",
+                )
+        return freeze(value)
+
+    @model_validator(mode="after")
+    def _virtual_servers_fit(self) -> GatewayConfig:
+        if not self.virtual_servers:
+            return self
+        behind = {
+            name: Behind(prefix + self.separator if prefix else "", server.tools.allowing())
+            for name, server in self.servers.items()
+            for prefix in (prefix_of(name, server),)
+        }
+        identified = self.authentication is not None or self.existing is not None
+        for problem in virtual_servers.problems(self.virtual_servers, self.listen.path, behind, identified=identified):
+            raise PlacedError(("virtual_servers", *problem.path), problem.message)
+        return self
+
+    def authentications(self) -> Iterator[tuple[tuple[str, ...], Authentication]]:
+        """All sections that say who may call, with their places: the main endpoint's, and those of virtual servers."""
+        if self.authentication is not None:
+            yield ("authentication",), self.authentication
+        for name, one in self.virtual_servers.items():
+            if one.authentication is not None:
+                yield ("virtual_servers", name, "authentication"), one.authentication
 
     @property
     def existing(self) -> Existing | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.command_words import arguments_apart
 from mcp_extproc.config.config_error import Problem, field
 from mcp_extproc.config.model import GatewayConfig
@@ -22,20 +23,22 @@ _WHERE = "a relative path starts in the directory that the gateway is started in
 def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
     """Each file, with the path of the field that names it."""
     yield from _named(config.listen.tls, _OF_LISTEN, "listen")
-    oauth = config.authentication.oauth if config.authentication is not None else None
-    for index, one in enumerate(oauth.issuers if oauth is not None else ()):
-        if one.jwks is not None and one.jwks.file is not None:
-            yield field(["authentication", "oauth", "issuers", index, "jwks", "file"]), Path(one.jwks.file)
-    if config.authentication is not None and config.authentication.mtls is not None:
-        yield field(["authentication", "mtls", "ca"]), Path(config.authentication.mtls.ca)
-    external = config.authentication.external if config.authentication is not None else None
-    if external is not None and external.ca is not None:
-        yield field(["authentication", "external", "ca"]), Path(external.ca)
-    api_keys = config.authentication.api_keys if config.authentication is not None else None
-    if api_keys is not None:
-        yield field(["authentication", "api_keys", "file"]), Path(api_keys.file)
+    for place, authentication in config.authentications():
+        yield from ((field([*place, *within]), path) for within, path in _named_by(authentication))
     for name, server in config.servers.items():
         yield from _named(server.tls, _OF_SERVER, "servers", name)
+
+
+def _named_by(authentication: Authentication) -> Iterator[tuple[tuple[str | int, ...], Path]]:
+    for index, one in enumerate(authentication.oauth.issuers if authentication.oauth is not None else ()):
+        if one.jwks is not None and one.jwks.file is not None:
+            yield ("oauth", "issuers", index, "jwks", "file"), Path(one.jwks.file)
+    if authentication.mtls is not None:
+        yield ("mtls", "ca"), Path(authentication.mtls.ca)
+    if authentication.external is not None and authentication.external.ca is not None:
+        yield ("external", "ca"), Path(authentication.external.ca)
+    if authentication.api_keys is not None:
+        yield ("api_keys", "file"), Path(authentication.api_keys.file)
 
 
 def missing_files(config: GatewayConfig) -> list[Problem]:

@@ -139,6 +139,16 @@ authorization:                      # what callers may see and do, docs/authoriz
       servers: [github]
       tools: ["issue_*", {regex: "^search_"}]
 
+virtual_servers:                    # further endpoints, docs/virtual-servers.md
+  readonly:                         # at /mcp/readonly
+    instructions: Only reading.
+    servers:
+      github: {tools: [issue_read, "search_*"], prompts: []}
+      tickets: all
+    rename:
+      tools: {github__issue_read: read_issue}
+virtual_server_header: false        # true: x-mcp-virtualserver chooses one at /mcp, too
+
 session:
   secret: ${MCP_SESSION_SECRET}     # openssl rand -base64 32
   previous_secrets: []              # while rotating: the secret before this one

@@ -19,6 +19,7 @@ from mcp_extproc.config.model import SERVER_NAME_PATTERN, GatewayConfig
 from mcp_extproc.config.problems import is_list, is_mapping, keys_of, section_of
 from mcp_extproc.config.server_entry import CLIENT_KEYS, KEYS
 from mcp_extproc.config.values import MAX_SIZE, Seconds, Size
+from mcp_extproc.config.virtual_servers import ALL, NAME_PATTERN
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VARIABLE = {"type": "string", "pattern": r"\$\{[^}]+\}", "description": "A variable, such as ${PORT}."}
@@ -49,6 +50,9 @@ def json_schema() -> dict[str, Any]:
     schema["properties"]["servers"] |= {"minProperties": 1, "propertyNames": {"pattern": f"^{SERVER_NAME_PATTERN}$"}}
     schema["required"] = []
     schema["anyOf"] = [{"required": ["servers"]}, {"required": ["pass_through"]}]
+    virtual = schema["$defs"]["VirtualServer"]["properties"]["servers"]
+    virtual["additionalProperties"] = {"anyOf": [{"enum": [ALL]}, virtual["additionalProperties"]]}
+    schema["properties"]["virtual_servers"]["propertyNames"] = {"pattern": f"^{NAME_PATTERN}$"}
     schema["$defs"]["Server"]["oneOf"] = [{"required": ["url"]}, {"required": ["endpoints"]}, {"required": ["command"]}]
     schema["$defs"] = {name: _with_variables(section) for name, section in schema["$defs"].items()}
     return {"$schema": _DIALECT, **_with_variables(schema), "title": "mcp-extproc configuration"}
@@ -95,7 +99,7 @@ def reference_markdown() -> str:
         "## A complete example\n",
         f"```yaml\n{reference_text.EXAMPLE}```\n",
         "## Keys\n",
-        *(_section(title, model) for title, model in _sections(GatewayConfig)),
+        *(_section(title, model) for title, model in _described_once(_sections(GatewayConfig))),
         reference_text.VALUES,
         reference_text.VARIABLES,
         _mcp_servers(),
@@ -113,6 +117,15 @@ def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, typ
             here = f"{path}.{name}" if path else name
             inside = ".<name>" if is_mapping(info.annotation) else "[]" if is_list(info.annotation) else ""
             yield from _sections(inner, here + inside)
+
+
+def _described_once(sections: Iterator[tuple[str, type[BaseModel]]]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Without the sections of a virtual server whose keys are those of the top level's."""
+    seen = set()
+    for title, model in sections:
+        if model not in seen or not title.startswith("virtual_servers"):
+            seen.add(model)
+            yield title, model
 
 
 def _section(title: str, model: type[BaseModel]) -> str:
@@ -152,6 +165,8 @@ def _type(info: FieldInfo, schema: dict[str, Any]) -> str:
         return "duration"
     if choices == _SIZE_SCHEMA:
         return "size"
+    if len(choices) == 2 and choices[0].get("enum") == [ALL]:
+        return f"`{ALL}` or {_scalar_type(choices[1])}"
     return _scalar_type(schema if not choices else choices[0])
 
 

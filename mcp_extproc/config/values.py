@@ -23,6 +23,7 @@ MAX_SIZE = 1 << 30
 
 # RFC 9110 section 5.6.2: a field name is a token.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HOST = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
 def parse_duration(value: Any) -> float:
@@ -90,6 +91,29 @@ def _header_value(value: SecretStr) -> SecretStr:
     except UnicodeEncodeError:
         raise ValueError("only characters of ISO-8859-1 are allowed in a header value") from None
     return value
+
+
+def absolute_path(value: str) -> str:
+    """A path that is matched exactly.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", value) or "//" in value:
+        raise ValueError("expected an absolute path such as /mcp, without query or fragment")
+    return value
+
+
+def host_name(value: str) -> str:
+    """A host name or address in lower case, without brackets and without a dot at the end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    name = value.strip("[]").removesuffix(".").lower()
+    if not _HOST.fullmatch(name):
+        raise ValueError("expected host names without scheme, port and path, such as host.docker.internal")
+    return name
 
 
 def _regex(pattern: str) -> str:

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.config import Server, Tools
+from mcp_extproc.config import Server
 from mcp_extproc.config.endpoint import Endpoint
-from mcp_extproc.config.patterns import matcher
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp.names import Names, is_served
 from mcp_extproc.mcp.uris import Uris
-
-
-class ToolFilter:
-    """Which of a server's tools are offered. The same filter answers lists and calls."""
-
-    def __init__(self, tools: Tools) -> None:
-        self._include = frozenset(tools.include)
-        self._exclude = frozenset(tools.exclude)
-        self._include_regex = tuple(matcher(pattern) for pattern in tools.includeRegex)
-        self._exclude_regex = tuple(matcher(pattern) for pattern in tools.excludeRegex)
-        self._all = not (self._include or self._include_regex)
-
-    def allows(self, name: str) -> bool:
-        """Whether the tool of this (unprefixed) name is offered. Exclude wins."""
-        if name in self._exclude or any(matches(name) for matches in self._exclude_regex):
-            return False
-        return self._all or name in self._include or any(matches(name) for matches in self._include_regex)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +31,8 @@ class CatalogEntry:
     """Configured request headers, names in lower case. They hold credentials: never log them."""
     redact: Redactor
     """For what the server writes, wherever the gateway shows it."""
-    tools: ToolFilter
+    tools: Callable[[str], bool]
+    """Whether a tool of this (unprefixed) name is offered. The same filter answers lists and calls."""
     discovery_timeout: float
     """Seconds."""
     untrusted: bool
@@ -57,7 +40,7 @@ class CatalogEntry:
 
     def offers(self, capability: str, name: str) -> bool:
         """Whether a name may be seen and used, by its own form and the configuration."""
-        return is_served(name) and (capability != "tools" or self.tools.allows(name))
+        return is_served(name) and (capability != "tools" or self.tools(name))
 
     def __repr__(self) -> str:
         return f"CatalogEntry({self.name!r})"
@@ -148,7 +131,7 @@ def _entry(name: str, server: Server) -> CatalogEntry:
         origins=frozenset() if server.is_bridged else origins_of(server),
         headers=() if server.is_bridged else headers_of(server),
         redact=Redactor(server.secrets, "" if server.command is not None else server.path_and_query),
-        tools=ToolFilter(server.tools),
+        tools=server.tools.allowing(),
         discovery_timeout=server.discovery_timeout,
         untrusted=server.untrusted,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from mcp_extproc.config import Tools
-from mcp_extproc.gateway.catalog import ToolFilter
 from tests.unit.gateway.support import catalog_of, config
 
 
@@ -38,13 +37,13 @@ def test_an_entry_says_where_and_how_a_server_is_asked() -> None:
     ],
 )
 def test_exclude_wins(tools: Tools, offered: str, not_offered: str) -> None:
-    assert all(ToolFilter(tools).allows(name) for name in offered)
-    assert not any(ToolFilter(tools).allows(name) for name in not_offered)
+    assert all(tools.allowing()(name) for name in offered)
+    assert not any(tools.allowing()(name) for name in not_offered)
 
 
 def test_regular_expressions_are_searched_anywhere() -> None:
-    assert ToolFilter(Tools(includeRegex=("read",))).allows("file_read_all")
-    assert not ToolFilter(Tools(includeRegex=("^read",))).allows("file_read_all")
+    assert Tools(includeRegex=("read",)).allowing()("file_read_all")
+    assert not Tools(includeRegex=("^read",)).allowing()("file_read_all")
 
 
 @pytest.mark.parametrize("capability", ["tools", "prompts"])
