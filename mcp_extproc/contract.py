@@ -16,6 +16,17 @@ JUDGE_ROUTE: Final = "mcp_judge/"
 ACT_ROUTE: Final = "mcp_act/"
 """Start of the route's name once policies have judged it, and until the worker has decided."""
 
+ROUTE_KEY: Final = "x-mcp-route"
+"""gRPC metadata of an exchange, where there are several endpoints: the name of the route that Envoy chose. It says at which
+endpoint a request came in, as its path does not."""
+
+ENDPOINT_KEY: Final = "x-mcp-endpoint"
+"""The same once policies have judged the request, when it has a route of another kind: the endpoint, as the first visit wrote
+it into the metadata."""
+
+VIRTUAL_SERVER_HEADER: Final = "x-mcp-virtualserver"
+"""A request's own choice of a virtual server, as clients of Kuadrant's MCP gateway make it."""
+
 SERVER_HEADER: Final = "x-mcp-server"
 """Names the server of a request, for Envoy's rate limits and the private listener's routes. No server gets it."""
 
@@ -152,3 +163,31 @@ REFUSED_READS: Final = ("server", "id_json")
 
 RESOURCE_METADATA_PATH = "/.well-known/oauth-protected-resource"
 """In front of the endpoint's path: where clients find which authorization servers there are (RFC 9728 section 3.1)."""
+
+
+_MAIN_ROUTE: Final = "endpoint"
+_VIRTUAL_ROUTE: Final = "virtual"
+
+
+def route_of(endpoint: str) -> str:
+    """The middle of the names of an endpoint's routes: what stands before it says which visit comes next, what stands behind
+    it which parts of the request are sent. A name may have a slash in it.
+
+    >>> route_of(""), route_of("team/readonly")
+    ('endpoint', 'virtual/team:readonly')
+    """
+    return f"{_VIRTUAL_ROUTE}/{endpoint.replace('/', ':')}" if endpoint else _MAIN_ROUTE
+
+
+def endpoint_of(route: str) -> str | None:
+    """The endpoint that the name of a route is made of; ``None`` where it is made of none.
+
+    >>> endpoint_of("mcp/endpoint/streams"), endpoint_of("mcp/virtual/team:readonly/streams"), endpoint_of("mcp/other")
+    ('', 'team/readonly', None)
+    """
+    match route.split("/"):
+        case [_, kind, *_] if kind == _MAIN_ROUTE:
+            return ""
+        case [_, kind, name, *_] if kind == _VIRTUAL_ROUTE:
+            return name.replace(":", "/")
+    return None

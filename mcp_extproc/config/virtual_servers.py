@@ -88,6 +88,10 @@ class Offered(Model):
         matchers = [one.matcher() for one in self.of(kind)]
         return lambda name: any(matches(name) for matches in matchers)
 
+    def is_whole(self, kind: Kind) -> bool:
+        """Whether it is everything of a kind."""
+        return any(one.how == "glob" and not one.text.strip("*") for one in self.of(kind))
+
     @property
     def is_empty(self) -> bool:
         """Whether it is nothing at all."""
@@ -149,8 +153,8 @@ class VirtualServer(Model):
     servers: Mapping[str, Annotated[Offered, BeforeValidator(_whole)]] = Field(
         default_factory=dict, validate_default=True
     )
-    """What it offers, by the names of [`servers`](#serversname); a server that is not named is not there. `all` is everything that
-    a server has."""
+    """What it offers, by the names of [`servers`](#serversname); a server that is not named is not there. `all` is everything
+    that a server has."""
 
     rename: Rename = Rename()
     """Other names for what it offers."""

@@ -12,7 +12,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing
 from typing import Final
 
-from mcp_extproc.contract import ACT_ROUTE, EARLY_KEY, JUDGE_ROUTE, LOST_HEADER, REPAIR_ROUTE
+from mcp_extproc.contract import (
+    ACT_ROUTE,
+    EARLY_KEY,
+    ENDPOINT_KEY,
+    JUDGE_ROUTE,
+    LOST_HEADER,
+    REPAIR_ROUTE,
+    ROUTE_KEY,
+    endpoint_of,
+)
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.detail import Detail
@@ -46,7 +55,7 @@ class Processor(Shared):
     def exchange(self, metadata: Mapping[str, str] = _UNTOLD) -> Exchange:
         """The state of a new stream, with the metadata of its gRPC call."""
         visit = Visit.EARLY if EARLY_KEY in metadata else Visit.ONLY
-        return Exchange(self, self.details.of(metadata), visit)
+        return Exchange(self, self.details.of(metadata), visit, _endpoint(metadata))
 
 
 class Exchange:
@@ -56,10 +65,12 @@ class Exchange:
         processor: shared by all exchanges of a worker.
         detail: how much is written into the metadata.
         visit: which one this is, where Envoy does not say it by a route's name.
+        endpoint: name of the one that the request came in at; ``None`` where its route is none of an endpoint.
     """
 
-    def __init__(self, processor: Shared, detail: Detail, visit: Visit = Visit.ONLY) -> None:
+    def __init__(self, processor: Shared, detail: Detail, visit: Visit = Visit.ONLY, endpoint: str | None = "") -> None:
         self._processor = processor
+        self._endpoint = endpoint
         self._detail = detail
         self._head: RequestHead | None = None
         self._principal = ANONYMOUS
@@ -105,6 +116,7 @@ class Exchange:
             and (known := self._processor.known_heads.get(raw)) is not None
             and known.head.principal is self._principal
             and known.told_visit is self._told_visit
+            and known.head.endpoint == self._endpoint
         ):
             self._head, _, self._visit, self._brings_response, answers = known
             return answers
@@ -173,7 +185,7 @@ class Exchange:
         self._visit = _visit_of(route, self._told_visit)
         is_judged, awaits_policies = self._visit is Visit.SECOND, self._visit is Visit.EARLY
         self._head = head = messages.read_head(
-            headers, self._principal, is_judged=is_judged, awaits_policies=awaits_policies
+            headers, self._principal, self._endpoint, is_judged=is_judged, awaits_policies=awaits_policies
         )
         gateway = self._processor.gateway
         if route.startswith(REPAIR_ROUTE):
@@ -367,6 +379,16 @@ _MARKS = {Visit.SECOND: messages.FORWARDED, Visit.EARLY: messages.EARLY}
 
 _LOGGED = ("error_reason", "error_code", "method", "params", "session", "session_error")
 """What the log has of a request that was refused."""
+
+
+def _endpoint(metadata: Mapping[str, str]) -> str | None:
+    """The endpoint of a request, by the metadata of its gRPC call. Where Envoy says none, there is one."""
+    route = metadata.get(ROUTE_KEY)
+    if route is not None:
+        return endpoint_of(route)
+    told = metadata.get(ENDPOINT_KEY, "")
+    # Envoy puts a dash in the place of what is not there.
+    return "" if told == "-" else told
 
 
 def _visit_of(route: str, told: Visit) -> Visit:

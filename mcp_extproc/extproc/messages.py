@@ -192,6 +192,7 @@ _BARE_ENDS: Final = tuple(
 def read_head(
     headers: pb.HttpHeaders,
     principal: Principal = ANONYMOUS,
+    endpoint: str | None = "",
     *,
     is_judged: bool = False,
     awaits_policies: bool = False,
@@ -201,6 +202,7 @@ def read_head(
     Args:
         headers: of the message.
         principal: who sent it.
+        endpoint: see :attr:`RequestHead.endpoint`.
         is_judged: see :attr:`RequestHead.is_judged`.
         awaits_policies: see :attr:`RequestHead.awaits_policies`.
     """
@@ -227,6 +229,7 @@ def read_head(
         principal,
         repeated,
         is_judged=is_judged,
+        endpoint=endpoint,
         awaits_policies=awaits_policies,
         scheme=scheme,
     )

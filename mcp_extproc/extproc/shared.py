@@ -45,7 +45,7 @@ class KnownHead(NamedTuple):
 
     head: RequestHead
     told_visit: Visit
-    """What the stream itself said of it."""
+    """What the stream itself said of it. So is the endpoint in :attr:`head`."""
     visit: Visit
     brings_response: bool
     """Whether the response comes along on the stream."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import Server
+from mcp_extproc.config.authorization import KINDS
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers
@@ -47,12 +48,19 @@ class CatalogEntry:
 
 
 class Catalog:
-    """The servers that a caller may see, in the order of the configuration, with their names and URIs."""
+    """The servers that a caller may see, in the order of the configuration, with their names and URIs.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    Args:
+        endpoint: it has them.
+        entries: servers that are prepared already.
+    """
+
+    def __init__(self, endpoint: Endpoint, entries: Mapping[str, CatalogEntry] | None = None) -> None:
+        known = {} if entries is None else entries
         self.entries: Mapping[str, CatalogEntry] = MappingProxyType(
-            {name: _entry(name, server) for name, server in endpoint.servers.items()}
+            {name: known.get(name) or _entry(name, server) for name, server in endpoint.servers.items()}
         )
+        self.endpoint = endpoint.name
         self.path = endpoint.path
         """Of the endpoint."""
         self.several = len(self.entries) > 1
@@ -63,6 +71,16 @@ class Catalog:
         self.uris = Uris(endpoint.uri_words, untouched=not self.several or endpoint.resources == "unprefixed")
         self.checksum = _checksum(endpoint)
         """Of the configuration that determines clients' lists: the servers, their names and filters."""
+        self._offered = endpoint.offered
+        self._originals: Mapping[tuple[str, str], tuple[str, str]] = {
+            (kind, new): found
+            for kind in KINDS
+            for former, new in endpoint.rename.of(kind).items()
+            if (found := self.names.split(former)) is not None
+        }
+        self._new_names: Mapping[tuple[str, str, str], str] = {
+            (kind, *found): new for (kind, new), found in self._originals.items()
+        }
 
     def resolve(self, capability: str, name: str) -> tuple[CatalogEntry, str] | None:
         """The server of a client-visible name and the name there, or ``None`` for what is unknown or filtered out.
@@ -71,18 +89,32 @@ class Catalog:
             capability: ``tools`` or ``prompts``; each has names of its own.
             name: as a client gave it.
         """
-        found = self.names.split(name) if is_served(name) else None
-        if found is None:
+        if not is_served(name):
             return None
+        found = self._originals.get((capability, name)) if self._originals else None
+        if found is None:
+            found = self.names.split(name)
+            if found is None or self.is_renamed(capability, *found):
+                return None
         entry = self.entries[found[0]]
         return (entry, found[1]) if entry.offers(capability, found[1]) else None
 
     def visible(self, capability: str, server: str, name: str) -> str | None:
         """The name under which clients see a server's tool or prompt, or ``None`` for one they must not see."""
-        visible = self.names.join(server, name)
-        # What a call would not find is not listed: filtered out, or hidden behind another server's prefix.
+        visible = self._new_names.get((capability, server, name)) or self.names.join(server, name)
+        # What a call would not find is not listed: filtered out, or hidden behind another server's prefix, or a new name.
         found = self.resolve(capability, visible)
-        return visible if found is not None and found[0].name == server else None
+        return visible if found is not None and (found[0].name, found[1]) == (server, name) else None
+
+    def is_renamed(self, capability: str, server: str, name: str) -> bool:
+        """Whether a server's tool or prompt has a new name, and therefore no other."""
+        return bool(self._new_names) and (capability, server, name) in self._new_names
+
+    def may_offer(self, capability: str, server: str) -> bool:
+        """Whether anything of a server's with this capability is offered."""
+        if self._offered is None or capability not in KINDS:
+            return True
+        return bool(self._offered[server].of(capability))
 
 
 def _checksum(endpoint: Endpoint) -> int:
@@ -96,6 +128,8 @@ def _checksum(endpoint: Endpoint) -> int:
     )
     if endpoint.authorization is not None:
         offer = (*offer, endpoint.authorization)
+    if endpoint.offered is not None:
+        offer = (*offer, endpoint.offered, endpoint.rename)
     return zlib.crc32(repr(offer).encode())
 
 

@@ -80,9 +80,10 @@ class Gateway:
             head: the request's.
             now: Unix time in seconds.
         """
-        facts = of_caller(head.principal)
+        facts = of_caller(head.principal, head.endpoint)
         try:
             served = self._admitted(head)
+            facts = of_caller(head.principal, served.endpoint.name)
             if head.method == "POST":
                 return NEED_BODY
             caller = self._caller(served, head, now)
@@ -101,7 +102,7 @@ class Gateway:
         """
         served = self._endpoints.find(head)
         admission.check_place(head, served.endpoint)
-        admission.check_principal(head, self.config.authentication)
+        admission.check_principal(head, served.endpoint.authentication)
         match head.method:
             case "POST":
                 admission.check_post(head, self.config.limits)
@@ -154,7 +155,7 @@ class Gateway:
             self._check_size(body)
             envelope.check(body, limits.json_depth, limits.json_members)
         except McpError as error:
-            return _refused(error, of_caller(head.principal))
+            return _refused(error, of_caller(head.principal, head.endpoint))
         return None
 
     def _check_size(self, body: bytes) -> None:
@@ -173,7 +174,7 @@ class Gateway:
                 return self._batch(served, head, body, now)
             message = yield from envelope.reading(body)
         except McpError as error:
-            return _refused(error, of_caller(head.principal))
+            return _refused(error, of_caller(head.principal, head.endpoint))
         yield
         return then(served, head, message, now)
 
@@ -185,7 +186,7 @@ class Gateway:
                 return self._batch(served, head, body, now)
             message = envelope.read(body)
         except McpError as error:
-            return _refused(error, of_caller(head.principal))
+            return _refused(error, of_caller(head.principal, head.endpoint))
         return then(served, head, message, now)
 
     def _decide(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
@@ -208,7 +209,7 @@ class Gateway:
         return calls.like_before(caller, self._services, head, request, token)
 
     def _message(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
-        facts = _described(message, head)
+        facts = _described(message, head, served)
         try:
             if not preview.is_as_judged(head, None if isinstance(message, Response) else message.method):
                 raise refusals.not_as_judged()
@@ -252,7 +253,7 @@ class Gateway:
         return message, facts
 
     def _batch(self, served: ServedEndpoint, head: RequestHead, body: bytes, now: float) -> Decision:
-        limits, facts = self.config.limits, of_caller(head.principal)
+        limits, facts = self.config.limits, of_caller(head.principal, served.endpoint.name)
         try:
             bodies = envelope.split_batch(body, limits.batch_messages)
             if _SESSION_ID not in head.headers:
@@ -262,7 +263,7 @@ class Gateway:
             facts = caller.described(facts)
             if caller.view.version != versions.V_2025_03_26:
                 raise envelope.no_batch()
-            return batches.split(head, served.endpoint.path, bodies, facts)
+            return batches.split(head, bodies, facts)
         except (McpError, BadToken) as error:
             return _refused(error, facts)
 
@@ -270,9 +271,10 @@ class Gateway:
 
     def preview_head(self, head: RequestHead, now: float) -> Decision | NeedBody:
         """What a request is by its headers, for policies that judge it before anything is done about it."""
-        facts = of_caller(head.principal)
+        facts = of_caller(head.principal, head.endpoint)
         try:
             served = self._admitted(head)
+            facts = of_caller(head.principal, served.endpoint.name)
             if head.method == "POST":
                 return NEED_BODY
             caller = self._caller(served, head, now)
@@ -298,7 +300,7 @@ class Gateway:
         return self._reading(head, body, now, self._preview)
 
     def _preview(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
-        facts = of_caller(head.principal)
+        facts = of_caller(head.principal, served.endpoint.name)
         try:
             facts = preview.native_facts(message, facts)
             if not isinstance(message, Response):
@@ -383,8 +385,8 @@ def _id_of(message: Message) -> bytes | None:
     return message.id if isinstance(message, Request) else None
 
 
-def _described(message: Message, head: RequestHead) -> RequestFacts:
-    known = of_caller(head.principal)
+def _described(message: Message, head: RequestHead, served: ServedEndpoint) -> RequestFacts:
+    known = of_caller(head.principal, served.endpoint.name)
     if head.awaits_policies:
         return preview.native_facts(message, known)
     if isinstance(message, Response):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.authorization import KINDS, Authorization
 from mcp_extproc.config.endpoint import Endpoint, endpoints
+from mcp_extproc.contract import VIRTUAL_SERVER_HEADER
 from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.authorization.rules import Rules
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
@@ -26,43 +27,64 @@ class ServedEndpoint:
 
     @property
     def audience(self) -> str:
-        """The endpoint as session tokens name it."""
-        return self.endpoint.path
+        """The endpoint as session tokens name it: the main one by its path, which begins with a slash."""
+        return self.endpoint.name or self.endpoint.path
 
 
 class Endpoints:
     """All endpoints of a gateway."""
 
     def __init__(self, config: GatewayConfig) -> None:
-        self._by_path = {one.path: _served(one) for one in endpoints(config)}
-        self.servers: Mapping[str, CatalogEntry] = MappingProxyType(
-            {name: entry for served in self._by_path.values() for name, entry in served.catalog.entries.items()}
-        )
-        """All servers, by their unique names."""
-        self._by_server = {name: served for served in self._by_path.values() for name in served.catalog.entries}
+        main, *others = endpoints(config)
+        catalog = Catalog(main)
+        self.servers: Mapping[str, CatalogEntry] = catalog.entries
+        """All servers: those of other endpoints are among the main one's."""
+        self._by_name = {main.name: ServedEndpoint(main, catalog, rules_of(main))} | {
+            one.name: ServedEndpoint(one, Catalog(one, catalog.entries), rules_of(one)) for one in others
+        }
+        self._path = main.path
+        self._takes_header = config.virtual_server_header
 
-    def of_server(self, server: str) -> ServedEndpoint | None:
-        """The endpoint that a server is behind; ``None`` where it is behind none (any more)."""
-        return self._by_server.get(server)
-
-    def at(self, path: str) -> ServedEndpoint | None:
-        """The endpoint at a path, without a query; ``None`` where there is none."""
-        return self._by_path.get(path)
+    def named(self, name: str) -> ServedEndpoint | None:
+        """The endpoint of a name; ``None`` where there is none."""
+        return self._by_name.get(name)
 
     def find(self, head: RequestHead) -> ServedEndpoint:
-        """The endpoint that a request came in at.
+        """The endpoint that a request came in at. Envoy says which that is, by its route; a path chooses none.
 
         Raises:
-            McpError: 404, there is none.
+            McpError: 404, there is none; 400, its header chooses none that it may.
         """
-        served = self._by_path.get(head.path) or self._by_path.get(head.path.partition("?")[0])
-        if served is None:
-            raise refusals.path(", ".join(self._by_path))
+        served = None if head.endpoint is None else self.named(head.endpoint)
+        if served is None or (head.endpoint == "" and not _is_at(head, self._path)):
+            raise refusals.path(self._path)
+        if head.endpoint == "" and self._takes_header and VIRTUAL_SERVER_HEADER in head.headers:
+            return self._chosen(head)
+        return served
+
+    def _chosen(self, head: RequestHead) -> ServedEndpoint:
+        if VIRTUAL_SERVER_HEADER in head.repeated:
+            raise refusals.virtual_server_twice()
+        name = head.headers[VIRTUAL_SERVER_HEADER]
+        # Clients may write a namespace where the configuration has none.
+        served = self._by_name.get(name) or self._by_name.get(name.partition("/")[2])
+        if served is None or not served.endpoint.name:
+            raise refusals.virtual_server_unknown()
+        if served.endpoint.has_own_authentication:
+            raise refusals.virtual_server_not_chosen()
         return served
 
 
-def _served(endpoint: Endpoint) -> ServedEndpoint:
-    rules = endpoint.authorization
-    return ServedEndpoint(
-        endpoint, Catalog(endpoint), None if rules is None else Rules(rules, endpoint.scopes_supported)
-    )
+def _is_at(head: RequestHead, path: str) -> bool:
+    return head.path == path or head.path.partition("?")[0] == path
+
+
+def rules_of(endpoint: Endpoint) -> Rules | None:
+    """What callers of an endpoint may see and do; ``None`` for everything."""
+    offered = endpoint.offered
+    if offered is not None and all(one.is_whole(kind) for one in offered.values() for kind in KINDS):
+        offered = None
+    if endpoint.authorization is None and offered is None:
+        return None
+    rules = endpoint.authorization or Authorization(default="allow")
+    return Rules(rules, endpoint.scopes_supported, offered)

@@ -45,6 +45,8 @@ class RequestFacts(msgspec.Struct, frozen=True):
     """Who the caller is, as Envoy proved it, cut to a bounded length; ``None`` for anonymous ones."""
     issuer: str | None = None
     """Who vouches for it."""
+    endpoint: str | None = None
+    """The virtual server that the request came in at; ``None`` for the main endpoint."""
     server: str | None = None
     """The server that the request goes to."""
     named: tuple[str, str] | None = None
@@ -89,18 +91,18 @@ class RequestFacts(msgspec.Struct, frozen=True):
 
 _PLAIN: Final = (
     "method", "params", "session", "protocol_version", "client", "session_error", "principal", "issuer",
-    "server", "batch", "resumes",
+    "endpoint", "server", "batch", "resumes",
 )  # fmt: skip
 """Facts that are written under their own name."""
 
 NOTHING: Final = RequestFacts()
 
 
-def of_caller(principal: Principal) -> RequestFacts:
-    """What is known of a request by who sent it."""
+def of_caller(principal: Principal, endpoint: str | None = None) -> RequestFacts:
+    """What is known of a request by who sent it, and where it came in."""
     if principal == ANONYMOUS:
-        return NOTHING
-    return RequestFacts(principal=principal.shown, issuer=principal.issuer or None)
+        return RequestFacts(endpoint=endpoint) if endpoint else NOTHING
+    return RequestFacts(principal=principal.shown, issuer=principal.issuer or None, endpoint=endpoint or None)
 
 
 def id_metadata(id: bytes) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class HandshakeCaller:
 
     def servers_with(self, capability: str) -> list[str]:
         """See :class:`Caller`."""
-        names = self.catalog.entries
+        names = [name for name in self.catalog.entries if self.catalog.may_offer(capability, name)]
         return [name for name in names if (offered := self.offered(name)) is None or capability in offered]
 
     @cached_property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mcp_extproc.contract import VIRTUAL_SERVER_HEADER
 from mcp_extproc.mcp import versions
 from mcp_extproc.mcp.errors import (
     INTERNAL_ERROR,
@@ -31,6 +32,24 @@ _SERVED_VERSIONS = ", ".join(versions.SUPPORTED)
 def path(endpoint: str) -> McpError:
     """Another path than the endpoint's."""
     return _transport(404, "path", f"Nothing is served here: the MCP endpoint is {endpoint}.")
+
+
+def virtual_server_unknown() -> McpError:
+    """A header that names no virtual server. Which there are is nobody's business."""
+    return _transport(404, "virtual_server", f"{VIRTUAL_SERVER_HEADER} names no virtual server of this gateway.")
+
+
+def virtual_server_twice() -> McpError:
+    """A header that stands there more than once: whoever reads only one of them would take it for another."""
+    return _transport(400, "virtual_server", f"{VIRTUAL_SERVER_HEADER} is there more than once: send it once.")
+
+
+def virtual_server_not_chosen() -> McpError:
+    """A virtual server with authentication of its own: here the caller has been through another one's."""
+    message = (
+        f"This virtual server has authentication of its own, so {VIRTUAL_SERVER_HEADER} can't choose it: use its URL."
+    )
+    return _transport(400, "virtual_server", message)
 
 
 def http_method(method: str) -> McpError:

@@ -35,6 +35,8 @@ class RequestHead:
     """The single values of the headers that are there more than once. Envoy's policies match each by itself."""
     is_judged: bool = False
     """Whether policies have judged it, by what the headers of ours say of it (:mod:`mcp_extproc.gateway.policy.preview`)."""
+    endpoint: str | None = ""
+    """Name of the endpoint that Envoy took it for; ``None`` where its route is none of an endpoint."""
     awaits_policies: bool = False
     """Whether policies judge it once it is decided: until then it stays the client's, but for its body."""
     scheme: str = "http"

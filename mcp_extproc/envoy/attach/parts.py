@@ -12,7 +12,7 @@ from typing import Any
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints
-from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE
+from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, route_of
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation, Mutations
 from mcp_extproc.envoy._api.filters_http_set_metadata_v3 import Config as SetMetadata
@@ -166,9 +166,11 @@ def _without_empty(route: Object) -> Object:
 
 def _no_upgrades(endpoint: Endpoint, marker: str) -> Object:
     """Where the listener lets WebSockets pass, one to the endpoint would be a request whose body never ends."""
+    match = plain(routes.match_of(endpoint))
+    headers = [*match.pop("headers", []), {"name": "upgrade", "present_match": True}]
     return {
-        "name": f"{OWN}upgrade/{endpoint.name}" if endpoint.name else f"{OWN}upgrade",
-        "match": {"path": endpoint.path, "headers": [{"name": "upgrade", "present_match": True}]},
+        "name": f"{OWN}upgrade/{route_of(endpoint.name)}" if endpoint.name else f"{OWN}upgrade",
+        "match": {**match, "headers": headers},
         "direct_response": {"status": 403},
         "typed_per_filter_config": {marker: _enabled({})},
     }

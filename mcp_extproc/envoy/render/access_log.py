@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ERROR_HEADER, NAMESPACE
 from mcp_extproc.envoy._api.access_loggers_file_v3 import FileAccessLog
 from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLog
@@ -39,6 +40,7 @@ FIELDS = {
     "mcp.client": _fact("client"),
     "enduser.id": _fact("principal"),
     "mcp.principal.issuer": _fact("issuer"),
+    "mcp.endpoint": _fact("endpoint"),
     "mcp.server": _fact("server"),
     "gen_ai.tool.name": _fact("tool"),
     "gen_ai.prompt.name": _fact("prompt"),
@@ -58,11 +60,17 @@ FIELDS = {
 """Without the path and headers that may contain credentials: a server's URL may have a key in the query."""
 
 
-def access_log(path: str) -> list[AccessLog]:
-    """An access log to this file; none if the path is empty."""
+_ONLY_VIRTUAL = "mcp.endpoint"
+"""The field that is empty where there are no virtual servers."""
+
+
+def access_log(config: GatewayConfig) -> list[AccessLog]:
+    """The access log; none if the file's path is empty."""
+    path = config.log.access
     if not path:
         return []
-    format = SubstitutionFormatString(json_format=dict(FIELDS), omit_empty_values=True)
+    fields = {name: text for name, text in FIELDS.items() if config.virtual_servers or name != _ONLY_VIRTUAL}
+    format = SubstitutionFormatString(json_format=fields, omit_empty_values=True)
     return [
         AccessLog(name="envoy.access_loggers.file", typed_config=any_of(FileAccessLog(path=path, log_format=format)))
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Authentication
@@ -17,6 +19,7 @@ from mcp_extproc.envoy._api.config_listener_v3 import AdditionalAddress, Filter,
 from mcp_extproc.envoy._api.config_route_v3 import RouteConfiguration
 from mcp_extproc.envoy._api.filters_http_buffer_v3 import Buffer
 from mcp_extproc.envoy._api.filters_http_custom_response_v3 import CustomResponse
+from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import ExternalProcessor
 from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation, Mutations
 from mcp_extproc.envoy._api.filters_http_router_v3 import Router
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import (
@@ -110,6 +113,11 @@ def client_filters(config: GatewayConfig, layout: Layout, judging: Judging) -> l
     ]
     namespaces, identity = config.more_namespaces, authentication.namespaces(config)
     deciding = processors.deciding(layout, namespaces, is_judged=judging.has_policies, identity=identity)
+    first = _first_visit(layout, judging, namespaces, identity)
+    if config.virtual_servers:
+        processors.tell_route(deciding if first is None else first)
+        if first is not None:
+            processors.tell_endpoint(deciding)
     decided = [
         HttpFilter(name=EXT_PROC, typed_config=any_of(deciding)),
         HttpFilter(name=routes.RESPONSES, typed_config=any_of(processors.reading(layout))),
@@ -117,20 +125,28 @@ def client_filters(config: GatewayConfig, layout: Layout, judging: Judging) -> l
         HttpFilter(name=policies.LENGTH, typed_config=any_of(_lengths(config))),
     ]
     filters = policies.filters(config)
+    if first is None:
+        in_order = [*decided, *filters]
+    else:
+        shown = HttpFilter(name=policies.JUDGE, typed_config=any_of(first))
+        if judging is Judging.EARLY:
+            in_order = [shown, _judged_length(config), *filters, *onward.filters(), *decided]
+        else:
+            in_order = [shown, *filters, *decided]
+    return [*policies.before(config, ours, routes.BUFFER), *in_order, *sticky.client_filters(config)]
+
+
+def _first_visit(
+    layout: Layout, judging: Judging, namespaces: Sequence[str], identity: Sequence[str]
+) -> ExternalProcessor | None:
+    """The filter in front of policies, if they judge requests before these are decided."""
     match judging:
         case Judging.NEVER:
-            in_order = [*decided, *filters]
+            return None
         case Judging.EARLY:
-            first = HttpFilter(
-                name=policies.JUDGE, typed_config=any_of(processors.foreseeing(layout, namespaces, identity))
-            )
-            in_order = [first, _judged_length(config), *filters, *onward.filters(), *decided]
+            return processors.foreseeing(layout, namespaces, identity)
         case Judging.FIRST:
-            first = HttpFilter(
-                name=policies.JUDGE, typed_config=any_of(processors.judging(layout, namespaces, identity))
-            )
-            in_order = [first, *filters, *decided]
-    return [*policies.before(config, ours, routes.BUFFER), *in_order, *sticky.client_filters(config)]
+            return processors.judging(layout, namespaces, identity)
 
 
 def _clients(config: GatewayConfig, layout: Layout) -> Listener:
@@ -164,7 +180,7 @@ def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnec
         stat_prefix=name,
         route_config=routes.client_routes(config, layout, [item.name for item in filters]),
         http_filters=[*filters, _router()],
-        access_log=access_log(config.log.access),
+        access_log=access_log(config),
         local_reply_config=local_replies.local_replies(config),
         use_remote_address=True,
         normalize_path=True,

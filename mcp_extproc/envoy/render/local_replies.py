@@ -179,14 +179,15 @@ def repair_replies() -> LocalReplyConfig:
 
 def local_replies(config: GatewayConfig) -> LocalReplyConfig:
     """Bodies for what Envoy refuses by itself. Ours (immediate responses, and failures of calls at 200) stay as they are."""
-    paths = ", ".join(endpoint.path for endpoint in endpoints(config))
+    # Of virtual servers those know who are to know.
+    path = endpoints(config)[0].path
     return LocalReplyConfig(
         mappers=[
             ResponseMapper(filter=_answered_by_us()),
             *challenges.mappers(config),
             *denials(config),
             _too_large(config),
-            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {paths}.", "path"),
+            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {path}.", "path"),
             _too_slow(),
             *([_overloaded()] if config.overload.max_heap_size_bytes is not None else []),
             *_failures(config),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.contract import (
     EARLY_KEY,
+    ENDPOINT_KEY,
     MAX_MESSAGE_TIMEOUT,
     MESSAGE_TIMEOUT,
     NAMESPACE,
@@ -22,6 +23,7 @@ from mcp_extproc.contract import (
     RESPONSE_HEADERS,
     RESPONSE_KEY,
     RESPONSE_NAMESPACE,
+    ROUTE_KEY,
 )
 from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRules
@@ -98,6 +100,21 @@ def foreseeing(layout: Layout, more_namespaces: Sequence[str], identity: Sequenc
     assert processor.grpc_service is not None
     processor.grpc_service.initial_metadata.append(HeaderValue(key=EARLY_KEY, value="1"))
     return processor
+
+
+def tell_route(processor: ExternalProcessor) -> None:
+    """Have workers know the endpoint of a request by its route."""
+    _tell(processor, ROUTE_KEY, "%ROUTE_NAME%")
+
+
+def tell_endpoint(processor: ExternalProcessor) -> None:
+    """Have workers know it once there was a visit before, which wrote it into the metadata."""
+    _tell(processor, ENDPOINT_KEY, f"%DYNAMIC_METADATA({NAMESPACE}:endpoint)%")
+
+
+def _tell(processor: ExternalProcessor, key: str, value: str) -> None:
+    assert processor.grpc_service is not None
+    processor.grpc_service.initial_metadata.append(HeaderValue(key=key, value=value))
 
 
 def judging(layout: Layout, more_namespaces: Sequence[str], identity: Sequence[str] = ()) -> ExternalProcessor:

@@ -6,9 +6,20 @@ can.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints
-from mcp_extproc.contract import BRIDGE_HEADER, CONNECTION_HEADER, NAMESPACE, OVER_SSE, REPAIR_ROUTE, SERVER_HEADER
+from mcp_extproc.contract import (
+    BRIDGE_HEADER,
+    CONNECTION_HEADER,
+    NAMESPACE,
+    OVER_SSE,
+    REPAIR_ROUTE,
+    SERVER_HEADER,
+    route_of,
+)
 from mcp_extproc.envoy._api.config_core_v3 import RoutingPriority
 from mcp_extproc.envoy._api.config_route_v3 import (
     DirectResponseAction,
@@ -26,6 +37,7 @@ from mcp_extproc.envoy._api.retry_priority_previous_priorities_v3 import Previou
 from mcp_extproc.envoy._api.type_matcher_v3 import (
     MetadataMatcher,
     MetadataMatcherPathSegment,
+    RegexMatcher,
     StringMatcher,
     ValueMatcher,
 )
@@ -51,9 +63,6 @@ BUFFER = "envoy.filters.http.buffer"
 RESPONSES = "mcp_responses"
 """Reads the responses that have to be read."""
 CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
-
-_ENDPOINT = f"{LISTENER}/endpoint"
-"""Name of the route that requests to the endpoint have until the gateway has decided."""
 
 
 def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]) -> RouteConfiguration:
@@ -86,10 +95,36 @@ def endpoint_routes(config: GatewayConfig) -> EndpointRoutes:
         calls={name: _call_route(config, name) for name in config.servers},
         first=[
             arrangement.on(_endpoint_route(config, endpoint))
-            for endpoint in endpoints(config)
+            for endpoint in _in_order(endpoints(config))
             for arrangement in ARRANGEMENTS
         ],
     )
+
+
+def _in_order(found: Sequence[Endpoint]) -> list[Endpoint]:
+    """The main endpoint comes behind those that share its path, and in front of all others: they cost its requests nothing."""
+    main, *virtual = found
+    shared = [one for one in virtual if one.path == main.path]
+    return [*shared, main, *(one for one in virtual if one.path != main.path)]
+
+
+def match_of(endpoint: Endpoint) -> RouteMatch:
+    """The requests to an endpoint, as long as no route before it takes them."""
+    headers = [
+        HeaderMatcher(name=name, string_match=StringMatcher(exact=value)) for name, value in endpoint.headers.items()
+    ]
+    if endpoint.domains:
+        hosts = "|".join(map(_authorities, endpoint.domains))
+        by_host = StringMatcher(safe_regex=RegexMatcher(regex=f"(?i)(?:{hosts})(?::[0-9]+)?"))
+        headers.append(HeaderMatcher(name=":authority", string_match=by_host))
+    return RouteMatch(path=endpoint.path, headers=headers)
+
+
+def _authorities(domain: str) -> str:
+    """An expression for a host name, or for all names below one."""
+    if ":" in domain:
+        return re.escape(f"[{domain}]")
+    return rf"(?:[a-z0-9_-]+\.)+{re.escape(domain[2:])}\.?" if domain.startswith("*.") else rf"{re.escape(domain)}\.?"
 
 
 def upstream_routes(config: GatewayConfig) -> RouteConfiguration:
@@ -239,8 +274,8 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
 def _endpoint_route(config: GatewayConfig, endpoint: Endpoint) -> Route:
     # The gateway replies, or chooses another route. A request that passed it undecided would end here.
     return Route(
-        name=f"{_ENDPOINT}/{endpoint.name}" if endpoint.name else _ENDPOINT,
-        match=RouteMatch(path=endpoint.path),
+        name=f"{LISTENER}/{route_of(endpoint.name)}",
+        match=match_of(endpoint),
         route=RouteAction(cluster=policies.NOWHERE),
         metadata=documents.route_metadata(config, endpoint),
         response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],

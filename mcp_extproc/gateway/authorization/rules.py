@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config.authorization import KINDS, Authorization, Kind, Rule, Selector
 from mcp_extproc.config.expressions import ConditionError
+from mcp_extproc.config.virtual_servers import Offered
 from mcp_extproc.gateway.authorization.conditions import Question
 from mcp_extproc.gateway.authorization.items import Hints, Item
 from mcp_extproc.gateway.authorization.principals import Fit, PrincipalTest
@@ -18,6 +19,9 @@ from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 
 DEFAULT: Final = "default"
 """Stands for the rule that decided where none did."""
+
+NOT_OFFERED: Final = "not offered"
+"""Stands for the rule where a virtual server leaves something out, whatever rules say."""
 
 _MAX_TRIALS: Final = 256
 """Sets of scopes that are tried for one item."""
@@ -57,6 +61,7 @@ class Verdict(NamedTuple):
 
 
 _SHOWN: Final = (Outcome.ALLOWED, Outcome.NEEDS_SCOPE, Outcome.OPEN)
+_LEFT_OUT: Final = Verdict(Outcome.DENIED, NOT_OFFERED)
 
 
 class CallerKind(NamedTuple):
@@ -119,15 +124,34 @@ def _matcher(selectors: tuple[Selector, ...] | None) -> _Names:
     return lambda name: name in names or any(matches(name) for matches in patterns)
 
 
+class _Offer:
+    """What there is at all, before rules."""
+
+    def __init__(self, offered: Mapping[str, Offered]) -> None:
+        self._names = {(kind, server): _matcher(one.of(kind)) for server, one in offered.items() for kind in KINDS}
+        self.has_all_resources = all(one.is_whole("resources") for one in offered.values())
+
+    def includes(self, item: Item) -> bool:
+        names = self._names.get((item.kind, item.server))
+        return names is not None and names(item.name)
+
+
 class Rules:
     """The rules of an endpoint.
 
     Args:
         config: as they are written.
         supported: scopes that clients are told of; nothing where they are told of none, and any may be asked for.
+        offered: what there is at all, by server; ``None`` for everything.
     """
 
-    def __init__(self, config: Authorization, supported: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        config: Authorization,
+        supported: Collection[str] = (),
+        offered: Mapping[str, Offered] | None = None,
+    ) -> None:
+        self.offer = None if offered is None else _Offer(offered)
         self.default = Outcome.ALLOWED if config.default == "allow" else Outcome.DENIED
         self.step_up = config.step_up
         self.supported = frozenset(supported)
@@ -194,6 +218,8 @@ class Access:
     @cached_property
     def may_hide_resources(self) -> bool:
         """Whether there may be a resource that these callers may not see."""
+        if self._rules.offer is not None and not self._rules.offer.has_all_resources:
+            return True
         for rule in self._mine:
             if rule.may_concern("resources"):
                 is_for_all = (
@@ -210,6 +236,8 @@ class Access:
             hints: annotations of a tool, where they are known.
             question: who asks, and about which use. Without arguments, what holds before it is used.
         """
+        if self._rules.offer is not None and not self._rules.offer.includes(item):
+            return _LEFT_OUT
         if self.has_conditions:
             return self._judge(item, hints, question)
         key = (self, item, hints)

@@ -68,12 +68,15 @@ class _Kind(msgspec.Struct, frozen=True, array_like=True):
     """Checksum of what :attr:`caller` belongs to."""
     caller: CallerKind | None = None
     """What the caller is to rules."""
+    endpoint: str = ""
+    """Name of the endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class _FormerNaming:
     """Of a server that is not served any more."""
 
+    endpoint: str
     path: str
     several: bool
     uris: Uris
@@ -104,10 +107,12 @@ class Awaited:
 def told(expected: Expected) -> dict[str, str]:
     """What the responses to all requests of one plan have in common, as metadata."""
     view, naming, server = expected.relay.view, expected.relay.naming, expected.server
+    sight = expected.relay.sight
+    by_rules = () if sight is None and not naming.endpoint else (naming.checksum, None if sight is None else sight.kind)
     kind = _Kind(
         view.key, view.version, view.flags, server, expected.session, expected.call.method,
         naming.path, naming.several, naming.uris.word(server), naming.uris.stays(server),
-        *(() if expected.relay.sight is None else (naming.checksum, expected.relay.sight.kind)),
+        *by_rules, *((naming.endpoint,) if naming.endpoint else ()),
     )  # fmt: skip
     # It names the session with the server, which is as good as a password.
     return {_KIND: expected.identifiers.hidden(_VERSION + _encode(kind))}
@@ -202,17 +207,20 @@ class Readers:
 
     def _sight(self, kind: _Kind) -> Sight | None:
         """Which resources the caller may see, as far as is known here. Nothing where it was judged by other rules."""
-        served = self._endpoints.at(kind.path)
-        if served is None or served.rules is None:
+        served = self._endpoints.named(kind.endpoint)
+        if served is None:
+            # A virtual server that is gone. Everything may be seen of the main endpoint, or it had told what the caller is.
+            return None if kind.caller is None else sight_of_kind(NOTHING_ALLOWED, NOBODY)
+        if served.rules is None:
             return None
         if kind.caller is None or kind.rules != served.catalog.checksum:
             return sight_of_kind(NOTHING_ALLOWED, NOBODY)
         return sight_of_kind(served.rules, kind.caller)
 
     def _naming(self, kind: _Kind) -> Naming:
-        served = self._endpoints.of_server(kind.server)
-        if served is not None:
+        served = self._endpoints.named(kind.endpoint)
+        if served is not None and kind.server in served.catalog.entries:
             return served.catalog
-        there = self._endpoints.at(kind.path)
-        uris = Uris({}, untouched=False) if there is None else there.catalog.uris
-        return _FormerNaming(kind.path, kind.several, uris.with_former(kind.server, kind.word, stays=kind.stays))
+        uris = Uris({}, untouched=False) if served is None else served.catalog.uris
+        former = uris.with_former(kind.server, kind.word, stays=kind.stays)
+        return _FormerNaming(kind.endpoint, kind.path, kind.several, former)

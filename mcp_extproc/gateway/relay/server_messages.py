@@ -70,6 +70,10 @@ class Naming(Protocol):
     """How clients tell servers apart (see :class:`mcp_extproc.gateway.catalog.Catalog`)."""
 
     @property
+    def endpoint(self) -> str:
+        """Name of the endpoint."""
+
+    @property
     def path(self) -> str:
         """Of the endpoint."""
 

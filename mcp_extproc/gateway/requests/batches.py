@@ -26,7 +26,7 @@ _NOT_COPIED = frozenset({
 })  # fmt: skip
 
 
-def split(head: RequestHead, path: str, bodies: Sequence[bytes], facts: RequestFacts) -> FanOut:
+def split(head: RequestHead, bodies: Sequence[bytes], facts: RequestFacts) -> FanOut:
     """Send each message on by itself, and collect the answers.
 
     Raises:
@@ -39,7 +39,7 @@ def split(head: RequestHead, path: str, bodies: Sequence[bytes], facts: RequestF
     if any(isinstance(m, Response) for m in messages) and any(isinstance(m, Request) for m in messages):
         raise refusals.batch("requests and responses are not mixed in one")
     facts = facts.but(batch=len(bodies))
-    headers, target = _headers(head), _target(head, path)
+    headers, target = _headers(head), _target(head)
     legs = tuple(_leg(head, target, headers, message.body) for message in messages)
 
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
@@ -58,7 +58,7 @@ def once_more(ask: Inquiry, mark: tuple[str, str]) -> Decision:
     """
     try:
         headers = (*_headers(ask.head), mark)
-        target = _target(ask.head, ask.caller.endpoint.path)
+        target = _target(ask.head)
     except McpError:
         return replies.reject(refusals.not_as_judged().about(ask.request.id), ask.facts)
 
@@ -73,16 +73,15 @@ def _leg(head: RequestHead, target: str, headers: Headers, body: bytes) -> Batch
     return BatchLeg("", target, headers, body, deadline=MAX_MESSAGE_TIMEOUT, context=context_of(head))
 
 
-def _target(head: RequestHead, path: str) -> str:
-    """The endpoint's path, with the client's query.
+def _target(head: RequestHead) -> str:
+    """The path, with the client's query: with the same headers they lead to the same endpoint.
 
     Raises:
         McpError: the query can't be sent.
     """
-    _, mark, query = head.path.partition("?")
-    if not query.isascii():
+    if not head.path.isascii():
         raise refusals.batch("its query is not percent-encoded")
-    return path + mark + query
+    return head.path
 
 
 def _read(body: bytes) -> Message | McpError:

@@ -67,10 +67,10 @@ def _session(
     """The client's session, with those servers that could be opened.
 
     Raises:
-        McpError: there is none, and none is starting.
+        McpError: there are some, but none could, and none is starting.
     """
     upstreams = {o.server: o.session for o in outcomes if isinstance(o, Opened)}
-    if not upstreams and not replies.is_starting(outcomes):
+    if outcomes and not upstreams and not replies.is_starting(outcomes):
         raise replies.all_failed(merge.failures(outcomes))
     return Session(
         audience=served.audience,
@@ -94,14 +94,19 @@ def _opened(
 ) -> Reply:
     failed = merge.failures(outcomes)
     token, session_id = services.sealer.seal(session, in_events=_is_answered_in_events(outcomes))
-    offered = [server.capabilities for server in session.upstreams.values()]
+    offered = [
+        frozenset(flag for flag in server.capabilities if served.catalog.may_offer(flag.partition(".")[0], name))
+        for name, server in session.upstreams.items()
+    ]
     value: dict[str, Any] = {
         "protocolVersion": session.version,
         "capabilities": capabilities.union(offered, missing=bool(failed)),
         "serverInfo": SERVER_INFO,
         **merge.unavailable_meta(failed),
     }
-    if text := merge.instructions([outcome for outcome in outcomes if isinstance(outcome, Opened)]):
+    own = served.endpoint.instructions
+    text = merge.instructions([outcome for outcome in outcomes if isinstance(outcome, Opened)]) if own is None else own
+    if text:
         value["instructions"] = text
     facts = facts.but(session=session_id, unavailable=replies.names_of(failed))
     reply = replies.result(id, value, facts, replies.failure_notes(outcomes), (("mcp-session-id", token),))

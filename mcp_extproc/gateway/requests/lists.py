@@ -217,7 +217,9 @@ def _offered(caller: Caller, method: Method) -> Callable[[str, str], bool]:
     if method.entry is not Entry.NAME:
         return lambda _, uri: is_readable(uri)
     catalog, capability = caller.catalog, method.capability or ""
-    return lambda server, name: catalog.visible(capability, server, name) is not None
+    return lambda server, name: (
+        catalog.visible(capability, server, name) is not None and not catalog.is_renamed(capability, server, name)
+    )
 
 
 def _adapt(caller: Caller, judge: ListJudge | None) -> Callable[[str, bytes], bytes]:

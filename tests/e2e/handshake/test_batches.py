@@ -336,7 +336,6 @@ def test_an_answer_that_is_no_response_becomes_an_error(text: bytes, code: int) 
     """A policy's 401 or 429, a session that ended meanwhile: the array stays JSON, and the request gets its answer."""
     decision = batches.split(
         RequestHead("POST", "/mcp", {}),
-        "/mcp",
         [json.dumps(m).encode() for m in (_call(1), _ping(2), TOLD)],
         NOTHING,
     )
@@ -353,7 +352,7 @@ def test_an_answer_that_is_no_response_becomes_an_error(text: bytes, code: int) 
 def test_an_id_spelled_otherwise_is_the_same_id(id: bytes) -> None:
     """Servers write ids anew: ``"\\u0041"`` comes back as ``"A"``. The client gets it as it wrote it."""
     body = b'{"jsonrpc":"2.0","id":%b,"method":"ping"}' % id
-    decision = batches.split(RequestHead("POST", "/mcp", {}), "/mcp", [body], NOTHING)
+    decision = batches.split(RequestHead("POST", "/mcp", {}), [body], NOTHING)
     assert isinstance(decision, FanOut)
     text = json.dumps({"jsonrpc": "2.0", "id": json.loads(id), "result": {}}).encode()
     reply = decision.merge([Answered("", 200, text)], 0.0)
