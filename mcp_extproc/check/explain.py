@@ -16,8 +16,9 @@ from mcp_extproc.config.authorization import Kind
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.authorization.conditions import Question
 from mcp_extproc.gateway.authorization.items import DEFAULTS, Hints, Item, hints_of
-from mcp_extproc.gateway.authorization.rules import Access, Outcome, Rules
+from mcp_extproc.gateway.authorization.rules import Access, Outcome
 from mcp_extproc.gateway.catalog import Catalog
+from mcp_extproc.gateway.endpoints import rules_of
 from mcp_extproc.gateway.legs import Failed
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.mcp import jsontext
@@ -49,7 +50,7 @@ class Explained:
     """As clients see it."""
     verdict: str
     rule: str
-    """Name of the rule that decided, its number from 1, or ``default``."""
+    """Name of the rule that decided, its number from 1, ``default``, or ``not offered`` at a virtual server."""
     scopes: Sequence[str] = ()
     """What is missing, where more scopes would do."""
 
@@ -109,14 +110,17 @@ class Explainer:
     Args:
         config: the whole configuration. Without rules, everything is allowed.
         principal: the caller.
+        name: of the endpoint; empty for the main one.
+
+    Raises:
+        KeyError: there is no such endpoint.
     """
 
-    def __init__(self, config: GatewayConfig, principal: Principal) -> None:
+    def __init__(self, config: GatewayConfig, principal: Principal, name: str = "") -> None:
         self._config = config
-        [endpoint] = endpoints(config)
+        endpoint = {one.name: one for one in endpoints(config)}[name]
         self._catalog = Catalog(endpoint)
-        rules = endpoint.authorization
-        compiled = None if rules is None else Rules(rules, endpoint.scopes_supported)
+        compiled = rules_of(endpoint)
         self._access: Access | None = None if compiled is None else compiled.of(principal)
         self._question = Question(principal)
 
@@ -131,6 +135,8 @@ class Explainer:
         return Explanation(found, [text for asked in surveyed for text in _unread(asked)])
 
     def _listed(self, asked: Survey) -> Iterator[Explained]:
+        if asked.name not in self._catalog.entries:
+            return
         for kind, outcome in asked.lists.items():
             if isinstance(outcome, Failed):
                 continue

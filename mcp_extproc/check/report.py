@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcp_extproc.address import Address
-from mcp_extproc.check import service, tool_names
+from mcp_extproc.check import service, tool_names, virtual_servers
 from mcp_extproc.check.causes import causes
 from mcp_extproc.check.temporary_envoy import TemporaryEnvoy, temporary_envoy
 from mcp_extproc.check.tool_names import Problem
+from mcp_extproc.check.virtual_servers import VirtualReport
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.model import prefix_of
 from mcp_extproc.gateway.legs import Failed, Listed
@@ -46,6 +47,7 @@ class Report:
 
     servers: Sequence[ServerReport]
     problems: Sequence[Problem]
+    virtual_servers: Sequence[VirtualReport] = ()
 
 
 async def check(
@@ -115,7 +117,8 @@ def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[st
                 listed[asked.name] = {kind: found or [] for kind, found in own.items()}
         address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])
         servers.append(ServerReport(asked.name, address, prefix, version, asked.state, **counts))
-    return Report(servers, [*problems, *tool_names.problems(config, listed)])
+    problems += [*tool_names.problems(config, listed), *virtual_servers.problems(config, listed)]
+    return Report(servers, problems, virtual_servers.reports(config, listed))
 
 
 def _failures(config: GatewayConfig, asked: Survey, cause: str | None) -> list[Problem]:

@@ -38,16 +38,15 @@ class Problem:
 
 
 def problems(config: GatewayConfig, listed: Mapping[str, Names]) -> list[Problem]:
-    """All problems with names.
+    """All problems with names at the main endpoint.
 
     Args:
         config: the whole configuration.
         listed: by server, for those that responded.
     """
-    catalogs = {name: Catalog(one) for one in endpoints(config) for name in one.servers}
+    catalog = Catalog(endpoints(config)[0])
     found: list[Problem] = []
     for server, names in listed.items():
-        catalog = catalogs[server]
         found += _filters(config, server, names.get("tools", ()))
         for kind, own in names.items():
             found += _visible(catalog, server, kind, own)

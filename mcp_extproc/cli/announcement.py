@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from mcp_extproc.cli.common import escape, standard_output
+from mcp_extproc.cli.common import escape, place_of, standard_output
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ async def announce(gateway: StandaloneGateway, as_json: bool) -> None:
     if gateway.config is not config:
         config = gateway.config
         statuses = await probe(config, gateway.layout.upstreams)
-    _tell(lambda: _print_json(gateway.url, statuses) if as_json else _print_table(config, gateway.url, statuses))
+    places = {one.name: place_of(gateway.url_of(one), one.headers) for one in endpoints(config)}
+    _tell(lambda: _print_json(places, statuses) if as_json else _print_table(config, places, statuses))
     starting = [status.name for status in statuses if status.state == "starting"]
     await asyncio.gather(*(_follow(gateway, config, name, as_json) for name in starting))
 
@@ -55,8 +57,10 @@ def _tell(write: Callable[[], object]) -> None:
         log.event(_LOG, logging.WARNING, "not_announced", {"why": str(error)})
 
 
-def _print_json(url: str, statuses: Sequence[ServerStatus]) -> None:
-    click.echo(json.dumps({"url": url, "servers": [asdict(status) for status in statuses]}))
+def _print_json(places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
+    virtual = {name: place for name, place in places.items() if name}
+    told = {"url": places[""], "servers": [asdict(status) for status in statuses]}
+    click.echo(json.dumps({**told, **({"virtual_servers": virtual} if virtual else {})}))
 
 
 def _print_line(status: ServerStatus) -> None:
@@ -71,7 +75,7 @@ def _print_line(status: ServerStatus) -> None:
     Console().print(line, highlight=False, soft_wrap=True)
 
 
-def _print_table(config: GatewayConfig, url: str, statuses: Sequence[ServerStatus]) -> None:
+def _print_table(config: GatewayConfig, places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -86,7 +90,11 @@ def _print_table(config: GatewayConfig, url: str, statuses: Sequence[ServerStatu
     console.print(table)
     if any(status.state == "starting" for status in statuses):
         console.print("\nWhat is starting is served as soon as it is ready.", style="yellow")
+    url = places[""]
     console.print(f"\nServing at [bold]{url}[/]", highlight=False)
+    for name, place in places.items():
+        if name:
+            console.print(f"Virtual server {escape(name)} at [bold]{escape(place)}[/]", highlight=False, soft_wrap=True)
     console.print(
         f"Add it to an agent:  claude mcp add --transport http gateway {url}", highlight=False, soft_wrap=True
     )

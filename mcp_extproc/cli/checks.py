@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from mcp_extproc.cli.common import complain, escape, standard_output, warn
+from mcp_extproc.cli.common import complain, escape, place_of, standard_output, warn
 from mcp_extproc.cli.options import ENVOY, FILE, STRICT
 from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, Loaded, load
 from mcp_extproc.config.config_error import field
@@ -134,6 +134,13 @@ def _print_report(loaded: Loaded, report: Report, console: Console) -> None:
             state = "[yellow]starting[/]"
         table.add_row(server.name, state, server.version or "-", *counts, prefix)
     console.print(table)
+    if report.virtual_servers:
+        further = Table(box=None, header_style="bold", pad_edge=False)
+        for column in ("virtual server", "tools", "prompts", "URL"):
+            further.add_column(column, justify="right" if column in ("tools", "prompts") else "left", overflow="fold")
+        for one in report.virtual_servers:
+            further.add_row(one.name, str(one.tools), str(one.prompts), escape(place_of(one.url, one.headers)))
+        console.print("\n", further, sep="")
     for problem in report.problems:
         about = f"{problem.server}: " if problem.server is not None else ""
         console.print(f"[red]{problem.kind}[/]  {escape(about + problem.text)}", highlight=False, soft_wrap=True)

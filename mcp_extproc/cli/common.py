@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -236,3 +236,8 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def place_of(url: str, headers: Mapping[str, str]) -> str:
+    """Where an endpoint is, and what its requests have to have."""
+    return " with ".join([url, *(f"{name}: {value}" for name, value in headers.items())])

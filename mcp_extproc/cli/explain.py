@@ -41,12 +41,19 @@ class _PrincipalType(click.ParamType["Principal"]):
     "--as", "principal", type=_PrincipalType(), default="",
     help="Who calls, such as 'sub=alice scope=a,b groups=x claim.tenant=acme'. Default: an anonymous caller.",
 )  # fmt: skip
+@click.option("--endpoint", metavar="NAME", help="At this virtual server. Default: at the main endpoint.")
 @click.option("--tool", help="Only this tool, by the name that clients use.")
 @STRICT
 @ENVOY
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def explain(
-    file: Path, principal: Principal, tool: str | None, strict: bool, envoy_path: str | None, as_json: bool
+    file: Path,
+    principal: Principal,
+    endpoint: str | None,
+    tool: str | None,
+    strict: bool,
+    envoy_path: str | None,
+    as_json: bool,
 ) -> None:
     """What a caller may see and do by the rules of FILE (`authorization`), and which rule says so.
 
@@ -57,7 +64,9 @@ def explain(
 
     loaded = to_read(EnvoysSource(FileSource(file, os.environ, strict=strict)).load())
     loaded.require_servers()
-    explainer = Explainer(loaded.config, principal)
+    if endpoint is not None and endpoint not in loaded.config.virtual_servers:
+        raise click.BadParameter("no virtual server has this name", param_hint="--endpoint")
+    explainer = Explainer(loaded.config, principal, endpoint or "")
     if tool is not None:
         found = explainer.of_name(tool)
         if found is None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.authorization import Authorization
-from mcp_extproc.config.model import GatewayConfig, Server, prefix_of
+from mcp_extproc.config.model import GatewayConfig, Listen, Server, prefix_of
 from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.virtual_servers import Offered, Rename, VirtualServer
 
@@ -60,6 +60,15 @@ class Endpoint:
     """What it offers of each server; ``None`` for everything."""
     rename: Rename = field(default_factory=Rename)
     """New names of what it offers."""
+
+
+_EVERY_ADDRESS = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}  # noqa: S104
+
+
+def url_of(endpoint: Endpoint, listen: Listen) -> str:
+    """Where clients on this machine find an endpoint. Of several hosts it has the first."""
+    host = endpoint.domains[0] if endpoint.domains else _EVERY_ADDRESS.get(listen.address, listen.address)
+    return f"{endpoint.scheme}://{f'[{host}]' if ':' in host else host}:{listen.port}{endpoint.path}"
 
 
 def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:

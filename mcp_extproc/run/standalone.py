@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from mcp_extproc.config import GatewayConfig, Loaded, Source
-from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.config.endpoint import Endpoint, endpoints, url_of
 from mcp_extproc.contract import SECRET_VARIABLE, TRANSPORT_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
@@ -122,13 +122,12 @@ class StandaloneGateway:
 
     @property
     def url(self) -> str:
-        """The MCP endpoint."""
-        listen = self._live.served.config.listen
-        path = endpoints(self._live.served.config)[0].path
-        host = listen.address
-        host = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}.get(host, host)  # noqa: S104
-        scheme = "http" if listen.tls is None else "https"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+        """The main endpoint."""
+        return self.url_of(endpoints(self.config)[0])
+
+    def url_of(self, endpoint: Endpoint) -> str:
+        """Where clients find an endpoint."""
+        return url_of(endpoint, self.config.listen.model_copy(update={"port": self.port}))
 
     @property
     def pids(self) -> dict[str, int]:

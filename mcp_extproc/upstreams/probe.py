@@ -134,8 +134,10 @@ async def probe_started(config: GatewayConfig, upstreams: Address, name: str) ->
 
 
 def _served(config: GatewayConfig) -> Mapping[str, tuple[Endpoint, Catalog]]:
-    """Where each server is served."""
-    return {name: (one, catalog) for one in endpoints(config) for catalog in [Catalog(one)] for name in one.servers}
+    """Where each server is served as a whole."""
+    main = endpoints(config)[0]
+    catalog = Catalog(main)
+    return dict.fromkeys(main.servers, (main, catalog))
 
 
 def _status(config: GatewayConfig, endpoint: Endpoint, catalog: Catalog, asked: Survey) -> ServerStatus:

@@ -124,6 +124,26 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
         },
         _SOCKETS,
     ),
+    "virtual-servers": (
+        {
+            "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}, "dates": {"url": "http://127.0.0.1:3002/mcp"}},
+            "virtual_servers": {
+                "team/readonly": {"servers": {"notes": {"tools": ["read_*"]}}},
+                "by-host": {"hosts": ["v.example", "*.w.example", "::1"], "servers": {"dates": "all"}},
+                "by-header": {"path": "/mcp", "headers": {"x-tenant": "acme"}, "servers": {"dates": "all"}},
+            },
+            "virtual_server_header": True,
+            "envoy": {
+                "http_filters": [
+                    {
+                        "name": "audit",
+                        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"},
+                    },
+                ],
+            },
+        },
+        _SOCKETS,
+    ),
     "tokens-alone": (
         {
             "log": {"access": ""},

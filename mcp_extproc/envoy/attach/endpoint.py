@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.config_error import ConfigError
+from mcp_extproc.config.config_error import ConfigError, field
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.envoy.attach import document, pass_through
 from mcp_extproc.envoy.attach.batch_listener import batches_listener
@@ -19,6 +19,7 @@ from mcp_extproc.envoy.attach.parts import EARLY, Pieces, is_ours, pieces, worke
 from mcp_extproc.envoy.attach.target import (
     Choice,
     Target,
+    check_domains,
     check_routes,
     check_well_known,
     choose_manager,
@@ -108,9 +109,13 @@ def _add_endpoint(
     bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Choice, target: Target, where: Places
 ) -> list[str]:
     hosts = virtual_hosts(target, choice)
-    for host in hosts:
-        for endpoint in endpoints(config):
-            check_routes(host, endpoint.path)
+    for endpoint in endpoints(config):
+        section = field(("virtual_servers", endpoint.name)) if endpoint.name else "listen"
+        if endpoint.domains:
+            check_domains(hosts, endpoint.domains, f"{section}.hosts")
+        elif not endpoint.headers:
+            for host in hosts:
+                check_routes(host, endpoint.path, f"{section}.path")
     theirs = list(objects(target.manager, "http_filters"))
     _check_services(theirs, config)
     parts = pieces(config, layout, _judging(target, where, config))

@@ -135,8 +135,13 @@ def virtual_hosts(target: Target, choice: Choice) -> list[Object]:
     return [host for host, name in zip(hosts, names, strict=True) if name in choice.virtual_hosts]
 
 
-def check_routes(host: Object, path: str) -> None:
+def check_routes(host: Object, path: str, key: str = "listen.path") -> None:
     """Check that nothing else of a virtual host is served at the endpoint's path.
+
+    Args:
+        host: the virtual host.
+        path: of the endpoint.
+        key: where the gateway's configuration says that.
 
     Raises:
         CannotAttach: a route has that path, or the host has no list of routes.
@@ -151,8 +156,35 @@ def check_routes(host: Object, path: str) -> None:
             name = get(route, "name")
             raise CannotAttach(
                 f"virtual host {_name(host)} has a route for {path} already{f' ({name})' if name else ''}:"
-                " remove it, or set listen.path in the gateway's configuration to another path"
+                f" remove it, or set {key} in the gateway's configuration to another path"
             )
+
+
+def check_domains(hosts: list[Object], domains: Collection[str], key: str) -> None:
+    """Check that requests to an endpoint with host names of its own reach one of the virtual hosts.
+
+    Args:
+        hosts: the virtual hosts.
+        domains: host names of the endpoint, in lower case.
+        key: of the gateway's configuration that names them.
+
+    Raises:
+        CannotAttach: there is one of which none does.
+    """
+    served = [str(domain).lower() for host in hosts for domain in get(host, "domains", [])]
+    for domain in sorted(domains):
+        if not any(_takes(pattern, domain) for pattern in served):
+            raise CannotAttach(
+                f"no virtual host that MCP is attached to has the domain {domain} of {key}: add it to the domains of one, or"
+                " select the one that has it with --virtual-host, which can be given more than once"
+            )
+
+
+def _takes(pattern: str, domain: str) -> bool:
+    """Whether a virtual host's domain, whose wildcard stands for any characters, is also an endpoint's."""
+    if pattern == "*" or pattern.partition(":")[0] == domain:
+        return True
+    return pattern.startswith("*") and domain.endswith(pattern[1:]) and domain != pattern[1:]
 
 
 def check_well_known(host: Object, path: str) -> None:
