@@ -68,7 +68,8 @@ _EVERY_ADDRESS = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "local
 def url_of(endpoint: Endpoint, listen: Listen) -> str:
     """Where clients on this machine find an endpoint. Of several hosts it has the first."""
     host = endpoint.domains[0] if endpoint.domains else _EVERY_ADDRESS.get(listen.address, listen.address)
-    return f"{endpoint.scheme}://{f'[{host}]' if ':' in host else host}:{listen.port}{endpoint.path}"
+    scheme = "http" if listen.tls is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listen.port}{endpoint.path}"
 
 
 def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:

@@ -67,9 +67,8 @@ class Gateway:
         return self._endpoints.servers
 
     def has_rules(self, server: str) -> bool:
-        """Whether there are rules about what callers may see of a server."""
-        served = self._endpoints.of_server(server)
-        return served is not None and served.rules is not None
+        """Whether there are rules about what callers may see of a server, at any endpoint that has it."""
+        return server in self._endpoints.under_rules
 
     # -- Headers ------------------------------------------------------------------------------------------------------
 
