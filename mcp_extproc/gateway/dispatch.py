@@ -67,8 +67,8 @@ class Gateway:
         return self._endpoints.servers
 
     def has_rules(self, server: str) -> bool:
-        """Whether there are rules about what callers may see of a server, at any endpoint that has it."""
-        return server in self._endpoints.under_rules
+        """Whether there are rules about what callers may see of a server, at any endpoint."""
+        return server in self._endpoints.with_rules
 
     # -- Headers ------------------------------------------------------------------------------------------------------
 

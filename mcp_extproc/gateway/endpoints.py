@@ -42,10 +42,10 @@ class Endpoints:
         self._by_name = {main.name: ServedEndpoint(main, catalog, rules_of(main))} | {
             one.name: ServedEndpoint(one, Catalog(one, catalog.entries), rules_of(one)) for one in others
         }
-        self.under_rules = frozenset[str]().union(
-            *(one.catalog.entries for one in self._by_name.values() if one.rules is not None)
+        self.with_rules = frozenset(
+            name for one in self._by_name.values() if one.rules is not None for name in one.catalog.entries
         )
-        """Servers of which some caller may not see everything."""
+        """The servers that rules say something about, at one endpoint or another."""
         self._path = main.path
         self._takes_header = config.virtual_server_header
 

@@ -21,7 +21,7 @@ from tests.support import own_envoy
 from tests.support.gateway import ACCEPT, Answer
 from tests.support.own_envoy import Browser, Place, Website
 from tests.support.processes import ROOT, free_port, http_server, sdk_server
-from tests.support.scripted import ScriptedServer
+from tests.support.scripted import ScriptedServer, tool
 from tests.support.streaming import StreamingServer
 from tests.support.waiting import PATIENCE
 
@@ -425,6 +425,41 @@ SPOOFED = {
     "x_forwarded_host": "www.example.com",
     "x_mcp_client_capabilities": "{}",
 }
+
+
+async def test_virtual_servers_on_a_listener_that_others_own(
+    tmp_path: Path, alpha: ScriptedServer, beta: ScriptedServer
+) -> None:
+    """By path, host and header, as on a listener of our own. The listener's policies judge them, too."""
+    for server in (alpha, beta):
+        server.pages = [[tool("look"), tool("change")]]
+    virtual: dict[str, Any] = {
+        "reading": {"servers": {"alpha": {"tools": ["look"]}}, "rename": {"tools": {"alpha__look": "see"}}},
+        "by-host": {"host": "tools.example.com", "servers": {"beta": "all"}},
+        "by-header": {"path": "/mcp", "headers": {"x-tenant": "acme"}, "servers": {"beta": {"tools": ["look"]}}},
+    }
+    servers = {"alpha": {"url": alpha.url}, "beta": {"url": beta.url}}
+    text = EXISTING.replace('domains: [api.example.com, "api', 'domains: [api.example.com, tools.example.com, "api')
+    config: dict[str, Any] = {"virtual_servers": virtual, "virtual_server_header": True}
+    async with shop(tmp_path, servers, text, **config) as running:
+        client, sessions = running.client, dict[str, str | None]()
+        places: list[tuple[dict[str, str], set[str]]] = [
+            ({}, {"alpha__look", "alpha__change", "beta__look", "beta__change"}),
+            ({"path": "/mcp/reading"}, {"see"}),
+            ({"host": "tools.example.com"}, {"beta__look", "beta__change"}),
+            ({"x_tenant": "acme"}, {"beta__look"}),
+            ({"x_mcp_virtualserver": "reading"}, {"see"}),
+        ]
+        for where, offered in places:
+            client.session = None
+            await client.initialize(**where)
+            sessions[json.dumps(where)] = client.session
+            listed = (await client.rpc("tools/list", **where)).result["tools"]
+            assert {entry["name"] for entry in listed} == offered, where
+            for name in ("see", "alpha__look", "alpha__change", "beta__look", "beta__change"):
+                assert ("result" in (await client.call(name, **where)).json) is (name in offered), (where, name)
+        assert (await client.rpc("tools/list", path="/mcp/reading", mcp_session_id=sessions["{}"] or "")).status == 404
+        assert (await client.rpc("tools/list", path="/mcp/nobody")).json["path"] == "/mcp/nobody", "the website's"
 
 
 async def test_a_clients_headers_choose_nothing(tmp_path: Path, alpha: ScriptedServer, beta: ScriptedServer) -> None:

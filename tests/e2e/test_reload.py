@@ -135,6 +135,48 @@ async def test_servers_come_and_go_under_load(
         assert [await gateway.local.stat(name) for name in (LISTENERS, REPLACED)] == listeners
 
 
+async def test_virtual_servers_come_and_go_and_drop_nobody_s_calls(
+    start: StartGateway, alpha: ScriptedServer, tmp_path: Path
+) -> None:
+    """At the main endpoint, at another one, and at that which is removed meanwhile."""
+    one = {"servers": {"alpha": {"tools": ["echo"]}}}
+    arrived, release = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(request: Any, message: dict[str, Any]) -> Any:
+        arrived.release()
+        if message["params"]["arguments"]:
+            await release.wait()
+        return echo(message)
+
+    alpha.on["tools/call"] = slow
+    async with start({"alpha": alpha.url}, virtual_servers={"stays": one, "goes": one}) as gateway:
+        clients = {name: TestClient(gateway.url + name, gateway.http) for name in ("", "/stays", "/goes", "/comes")}
+        sessions = {name: await clients[name].initialize() for name in ("", "/stays", "/goes")}
+        held = {"wait": True}
+        calls = {
+            name: asyncio.create_task(clients[name].call(session, "alpha__echo", held))
+            for name, session in sessions.items()
+        }
+        async with asyncio.timeout(PATIENCE):
+            for _ in calls:
+                await arrived.acquire()
+        edit(tmp_path, {"alpha": alpha.url}, virtual_servers={"stays": one, "comes": one})
+
+        async def there() -> list[bool]:
+            asked = [await clients[name].rpc("ping", mcp_session_id="unknown") for name in ("/goes", "/comes")]
+            return ["Session not found" in answer.error["message"] for answer in asked]
+
+        await eventually(there, "the one is gone and the other is there", until=lambda seen: seen == [False, True])
+        session = await clients["/comes"].initialize()
+        assert (await clients["/comes"].call(session, "alpha__echo")).result
+        assert (await clients["/stays"].call(sessions["/stays"], "alpha__echo")).result
+        release.set()
+        for name, call in calls.items():
+            assert (await call).result["content"], name
+        gone = await clients["/goes"].call(sessions["/goes"], "alpha__echo")
+        assert (gone.status, gone.error["code"]) == (404, -32600)
+
+
 @pytest.mark.parametrize("answers", ["json", "untrusted json", "events"])
 async def test_a_call_outlives_its_server_s_removal(
     start: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tmp_path: Path, answers: str

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import yaml
 from aiohttp import web
 
+from tests.e2e.test_explain import explain
 from tests.support.gateway import Answer, TestGateway
 from tests.support.gateway import gateway as start
+from tests.support.processes import ROOT
+from tests.support.run_command import write
 from tests.support.scripted import ScriptedServer, answer, fixed, tool
+from tests.support.waiting import PATIENCE
+from tests.unit.test_docs import blocks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -239,7 +249,7 @@ async def test_messages_of_a_batch_stay_where_they_came_in(stage: Stage) -> None
     for where, _ in PLACES.values():
         session = await stage.session(where, "2025-03-26")
         offered = await stage.tools(where, session)
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"jsonrpc": "2.0", "id": name, "method": "tools/call", "params": {"name": name, "arguments": {}}}
             for name in ("see", "alpha__change", "beta__change")
         ]
@@ -303,3 +313,58 @@ async def test_the_access_log_names_it(stage: Stage) -> None:
         await stage.ask(where, "tools/list", id=f"refused {endpoint}")
         entry = await stage.gateway.logged(jsonrpc_request_id=f'"refused {endpoint}"')
         assert (entry.get("mcp.endpoint"), entry["error.type"]) == (endpoint, "session_missing")
+
+
+# -- The documentation ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    """docs/virtual-servers.md, with servers like those in it."""
+    [example] = [block for block in blocks("yaml gateway") if block.document.name == "virtual-servers.md"]
+    text = example.text
+    github = ScriptedServer("github", pages=[[tool("issue_read"), tool("issue_write"), tool("search_code")]])
+    dates = ScriptedServer("dates", pages=[[tool("today"), tool("delete_all")]])
+    async with github, dates:
+        for url, server in (("http://localhost:3001/mcp", github), ("http://localhost:3002/mcp", dates)):
+            assert url in text
+            text = text.replace(url, server.url)
+        document = yaml.safe_load(text)
+        async with start(tmp_path, document.pop("servers"), **document) as gateway:
+            stage = Stage(gateway, github, dates)
+            calendar = {"host": "calendar.example.com"}
+            for where, offered in (
+                (READONLY, ["read_issue", "github__search_code", "dates__today", "dates__delete_all"]),
+                (calendar, ["dates__today"]),
+            ):
+                session = await stage.session(where)
+                assert await stage.tools(where, session) == offered
+            assert (await stage.begin(READONLY)).result["instructions"] == "Only reading."
+
+
+async def test_what_check_and_explain_say(tmp_path: Path) -> None:
+    async with ScriptedServer("alpha", pages=[[tool("look"), tool("change")]]) as alpha:
+        virtual = {
+            "reading": {"servers": {"alpha": {"tools": ["look", "lock"]}}, "rename": {"tools": {"alpha__look": "see"}}},
+            "tenant": {"host": "v.example", "headers": {"x-tenant": "acme"}, "servers": {"alpha": "all"}},
+        }
+        document = {"servers": {"alpha": {"url": alpha.url}}, "virtual_servers": virtual, "log": {"access": ""}}
+        file = write(tmp_path, document, "gateway.yaml")
+        code, out = await explain(file, "--endpoint", "reading")
+        assert code == 0
+        assert [line.split(maxsplit=4) for line in out.splitlines()][1:] == [
+            ["alpha", "tools", "see", "allowed", "default"],
+            ["alpha", "tools", "alpha__change", "hidden", "not offered"],
+        ]
+        assert await explain(file, "--endpoint", "nobody") == (2, "")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mcp_extproc", "check", str(file),
+            cwd=ROOT, env={**os.environ, "COLUMNS": "160"}, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(PATIENCE):
+            printed = (await process.communicate())[0].decode()
+        assert process.returncode == 1
+        lines = [line.split() for line in printed.splitlines()]
+        assert ["reading", "1", "0", "http://localhost:1975/mcp/reading"] in lines
+        assert ["tenant", "2", "0", "http://v.example:1975/mcp", "with", "x-tenant:", "acme"] in lines
+        assert "selector_matches_nothing" in printed
+        assert "virtual_servers.reading.servers.alpha.tools[1] 'lock' matches none of its tools" in printed

@@ -327,7 +327,7 @@ def test_every_key_of_the_metadata_is_told() -> None:
     keys = {word.partition(".")[0] for row in tables("protocol.md", "Metadata")[0] for word in codes(row[0])}
     known = RequestFacts(
         id=b"1", method="m", params={"name": "n"}, session="s", protocol_version="v", client="c", session_error="e",
-        principal="p", issuer="i", server="s", named=("tool", "t"), batch=1, resumes="m", repair=True,
+        principal="p", issuer="i", endpoint="v", server="s", named=("tool", "t"), batch=1, resumes="m", repair=True,
         unavailable=("s",), error=(1, "r"), native=True,
     )  # fmt: skip
     assert set(known.__struct_fields__) == {name for name in known.__struct_fields__ if getattr(known, name)}

@@ -132,27 +132,34 @@ def test_every_store_is_known() -> None:
 
 @dataclass
 class Person:
-    """A principal with a session, who does all there is to do."""
+    """A principal with a session at an endpoint, who does all there is to do."""
 
     rig: Rig
     principal: Principal
+    endpoint: str = ""
     own: set[str] = field(default_factory=set)
     """What only its keys may have in them."""
 
     def __post_init__(self) -> None:
-        name = self.principal.subject or "anonymous"
+        name = self.name
         self.upstreams = {server: _all(server, f"{name} at {server}") for server in self.rig.config.servers}
-        state = self.rig.state(principal=self.principal.key, upstreams=self.upstreams)
+        audience = self.endpoint or self.rig.config.listen.path
+        state = self.rig.state(principal=self.principal.key, upstreams=self.upstreams, audience=audience)
         self.token, self.session = self.rig.sealer.seal(state)
         self.own = {self.token, self.session, *(f"{name} at {server}" for server in self.upstreams)}
 
     def head(self, method: str = "POST", **headers: str) -> RequestHead:
-        return replace(self.rig.head(method, mcp_session_id=self.token, **headers), principal=self.principal)
+        head = self.rig.head(method, mcp_session_id=self.token, **headers)
+        return replace(head, principal=self.principal, endpoint=self.endpoint)
+
+    @property
+    def name(self) -> str:
+        return " in ".join(filter(None, (self.principal.subject or "anonymous", self.endpoint)))
 
     def does_everything(self) -> None:
         rig, memory = self.rig, self.rig.memory
         initialize = message("initialize", {"protocolVersion": "2025-11-25"})
-        name = self.principal.subject or "anonymous"
+        name = self.name
         begun = rig.fan_out(initialize, replace(self.head(), headers={**self._without_session()}))
         reply = begun.merge([replace(opened(server), session=self.upstreams[server]) for server in "ab"], NOW)
         rig.carry_out(reply)
@@ -226,14 +233,20 @@ ALICE, BOB, BOBS_KEY = (Principal(proven, issuer, name) for proven, issuer, name
 ))  # fmt: skip
 
 
-RULED = config(bare_names=True, authorization={"default": "allow"})
+RULED = config(
+    bare_names=True,
+    authorization={"default": "allow"},
+    virtual_servers={"v": {"servers": {"a": "all", "b": "all"}}},
+)
 """With rules, which everybody may be another kind of caller for."""
 
 
-@pytest.mark.parametrize("other", [BOB, ANONYMOUS], ids=["bob", "anonymous"])
-def test_what_is_kept_for_one_is_kept_under_what_only_it_can_name(other: Principal) -> None:
+@pytest.mark.parametrize(
+    ("other", "endpoint"), [(BOB, ""), (ANONYMOUS, ""), (ALICE, "v")], ids=["bob", "anonymous", "elsewhere"]
+)
+def test_what_is_kept_for_one_is_kept_under_what_only_it_can_name(other: Principal, endpoint: str) -> None:
     rig = Rig(RULED)
-    one, two = Person(rig, ALICE), Person(rig, other)
+    one, two = Person(rig, ALICE), Person(rig, other, endpoint)
     assert not one.own & two.own
     kept: dict[str, list[set[Any]]] = {name: [] for name in HELD}
     for person in (one, two):

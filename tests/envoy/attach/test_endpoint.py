@@ -423,6 +423,32 @@ def test_another_route_for_the_path(match: Data) -> None:
         attached(bootstrap(routes=[{"name": "theirs", "match": match}]))
 
 
+def test_another_route_for_the_path_of_a_virtual_server() -> None:
+    theirs = bootstrap(routes=[{"name": "theirs", "match": {"path": "/mcp/v"}}])
+    with pytest.raises(ConfigError, match=r"a route for /mcp/v already .* or set virtual_servers\.v\.path in"):
+        attached(theirs, gateway(virtual_servers={"v": {}}))
+    # Of its path it takes its own requests only.
+    attached(theirs, gateway(virtual_servers={"v": {"path": "/mcp/v", "headers": {"x-tenant": "acme"}}}))
+
+
+def test_a_host_that_no_virtual_host_has() -> None:
+    theirs = bootstrap()
+    theirs_host = manager_of(theirs)["route_config"]["virtual_hosts"][0]
+    assert theirs_host["domains"] == ["*"], "any host reaches it"
+    attached(theirs, gateway(virtual_servers={"v": {"host": "v.example"}}))
+    for domains, host, fits in (
+        (["api.example"], "v.example", False), (["v.example:*"], "v.example", True), (["*.example"], "v.example", True),
+        (["*.example"], "*.v.example", True), (["v.example"], "*.v.example", False), (["V.Example"], "v.example", True),
+    ):  # fmt: skip
+        text = bootstrap()
+        manager_of(text)["route_config"]["virtual_hosts"][0]["domains"] = domains
+        if fits:
+            attached(text, gateway(virtual_servers={"v": {"host": host}}))
+            continue
+        with pytest.raises(ConfigError, match=r"has the domain \S+ of virtual_servers\.v\.hosts: add it"):
+            attached(text, gateway(virtual_servers={"v": {"host": host}}))
+
+
 @pytest.mark.parametrize("match", FREE, ids=str)
 def test_a_route_for_other_paths_too_is_no_conflict(match: Data) -> None:
     manager = manager_of(loaded(attached(bootstrap(routes=[{"name": "theirs", "match": match}]))))

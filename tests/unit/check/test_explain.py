@@ -122,3 +122,25 @@ def test_a_tool_by_its_name() -> None:
 def test_without_rules_everything_is_allowed() -> None:
     found = Explainer(config({"a": {}}), ANONYMOUS).of_name("a__x")
     assert found == Explained("a", "tools", "a__x", "allowed", "none")
+
+
+def test_a_virtual_server_is_explained_by_its_selection_and_rules() -> None:
+    virtual = {
+        "servers": {"a": {"tools": ["look", "delete_*"], "resources": ["file:*"]}},
+        "rename": {"tools": {"a__look": "see"}},
+        "authorization": {
+            "default": "allow",
+            "rules": [{"name": "no-deletes", "action": "deny", "tools": ["delete_*"]}],
+        },
+    }
+    whole = config({"a": {}, "b": {}}, virtual_servers={"v": virtual, "w": {"servers": {"b": "all"}}})
+    asked = [survey(name, tools=[{"name": "look"}, {"name": "delete_it"}, {"name": "x"}]) for name in ("a", "b")]
+    found = Explainer(whole, ANONYMOUS, "v").of_lists(asked).items
+    assert [(one.name, one.verdict, one.rule) for one in found] == [
+        ("see", "allowed", "default"), ("a__delete_it", "hidden", "no-deletes"), ("a__x", "hidden", "not offered"),
+    ]  # fmt: skip
+    elsewhere = Explainer(whole, ANONYMOUS, "w").of_lists(asked).items
+    assert [one.rule for one in elsewhere if one.name == "b__look"] == ["none"]
+    assert Explainer(whole, ANONYMOUS, "v").of_name("b__look") is None
+    assert Explainer(whole, ANONYMOUS, "v").of_name("a__look") is None
+    assert len(Explainer(whole, ANONYMOUS).of_lists(asked).items) == 6

@@ -163,7 +163,8 @@ def test_servers_of_which_nothing_is_offered_are_not_asked() -> None:
 
 
 def test_what_is_not_named_is_nothing() -> None:
-    for one in ({}, {"servers": {}}, {"servers": {"a": {}}}, {"servers": {"a": {"tools": [], "prompts": []}}}):
+    empty: list[dict[str, Any]] = [{}, {"servers": {}}, {"servers": {"a": {}}}, {"servers": {"a": {"tools": []}}}]
+    for one in empty:
         rig = at(one)
         assert [rig.lists(method) for method in LISTS] == [[]] * 4
         assert isinstance(rig.call("a__read"), Reply)
