@@ -13,13 +13,10 @@ from tests.chaos.load import CUT_OFF, SESSIONS, Load
 from tests.chaos.stage import WORKERS, Stage
 from tests.support.waiting import eventually
 
-FROZEN_SECONDS = 5.0
-"""How long something is frozen; longer than ALPHA_TIMEOUT, and than it takes to find a frozen worker."""
-
 GATEWAY_ERROR = "HTTP 503, -32603"
 """No worker decided about the call: it reached no server."""
 NO_DECISION = "HTTP 504, -32603"
-"""A worker has the call, and decides nothing for as long as Envoy waits."""
+"""The call waited for as long as Envoy does: for a worker that decides nothing, or for the successor of one that ended."""
 SERVER_ERROR = "HTTP 200, -32603"
 """The call was forwarded, and its server gave no answer that is one. Or the worker that should read the answer is gone."""
 WORKER_ERRORS = frozenset({GATEWAY_ERROR, SERVER_ERROR, CUT_OFF})
@@ -33,15 +30,13 @@ class Fault:
     Attributes:
         name: for people.
         happens: does it, and returns once the fault itself is over. Given the load, for those that wait for calls.
-        errors: that calls may get.
-        most: calls that may fail, where there is a bound on them.
+        errors: that calls may get; none by default.
         spares: a server whose calls must all be answered.
     """
 
     name: str
     happens: Callable[[Stage, Load], Awaitable[None]]
     errors: frozenset[str] = frozenset()
-    most: int | None = None
     spares: str | None = None
 
 
@@ -57,7 +52,6 @@ async def _kill_all_workers(stage: Stage, _: Load) -> None:
 async def _freeze_a_worker(stage: Stage, load: Load) -> None:
     """It stays frozen while the others take over."""
     os.kill(stage.workers[0], signal.SIGSTOP)
-    await asyncio.sleep(FROZEN_SECONDS)
     await load.until_well()
 
 
@@ -69,10 +63,11 @@ async def _kill_a_server(stage: Stage, _: Load) -> None:
     await alpha.start()
 
 
-async def _freeze_a_server(stage: Stage, _: Load) -> None:
-    alpha = stage.servers["alpha"]
+async def _freeze_a_server(stage: Stage, load: Load) -> None:
+    """Until calls of all sessions have failed."""
+    alpha, failed = stage.servers["alpha"], load.of["alpha"].failed
     alpha.send(signal.SIGSTOP)
-    await asyncio.sleep(FROZEN_SECONDS)
+    await eventually(failed.total, "calls of all sessions fail", until=lambda seen: seen >= SESSIONS)
     alpha.send(signal.SIGCONT)
 
 
@@ -103,12 +98,12 @@ async def _replaced(stage: Stage, before: set[int]) -> None:
 
 
 FAULTS = (
-    Fault("kill -9 of a worker", _kill_a_worker, WORKER_ERRORS, most=SESSIONS),
-    Fault("kill -9 of all workers", _kill_all_workers, WORKER_ERRORS),
+    Fault("kill -9 of a worker", _kill_a_worker, WORKER_ERRORS | {NO_DECISION}),
+    Fault("kill -9 of all workers", _kill_all_workers, WORKER_ERRORS | {NO_DECISION}),
     Fault("a worker is frozen (SIGSTOP)", _freeze_a_worker, WORKER_ERRORS | {NO_DECISION}),
     Fault("kill -9 of a server", _kill_a_server, frozenset({SERVER_ERROR, CUT_OFF}), spares="beta"),
     Fault("a server is frozen (SIGSTOP)", _freeze_a_server, frozenset({SERVER_ERROR, CUT_OFF}), spares="beta"),
     Fault("a server answers garbage", _answer_garbage, frozenset({SERVER_ERROR, CUT_OFF}), spares="beta"),
-    Fault("Envoy is restarted (hot restart)", _restart_envoy, most=0),
-    Fault("the configuration is reloaded", _reload, most=0),
+    Fault("Envoy is restarted (hot restart)", _restart_envoy),
+    Fault("the configuration is reloaded", _reload),
 )

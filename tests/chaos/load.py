@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from tests.support.gateway import Answer, TestClient
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 SESSIONS = 8
 SERVERS = ("alpha", "beta")
@@ -26,9 +26,6 @@ complete, and can ask for the rest."""
 
 _PAUSE = 0.02
 """Seconds between a session's calls."""
-
-_PATIENCE = 30.0
-"""Seconds after which a call without an answer is lost."""
 
 _IN_A_ROW = 6
 """Calls of each session answered one after the other: then all is well again. They go to each server in turn."""
@@ -100,11 +97,11 @@ class Load:
         """No more calls; those under way are waited for."""
         self._stopping = True
 
-    async def until_well(self, patience: float = 90.0) -> None:
-        """Until each session had several calls in a row answered, from now on."""
+    async def until_well(self) -> None:
+        """Until each session had several calls in a row answered, from now on. One that waits in vain does so for PATIENCE."""
         self._in_a_row = dict.fromkeys(self._sessions, 0)
         await eventually(
-            lambda: self._in_a_row, "calls are answered in a row", seconds=patience,
+            lambda: self._in_a_row, "calls are answered in a row", seconds=2 * PATIENCE,
             until=lambda rows: min(rows.values()) >= _IN_A_ROW,
         )  # fmt: skip
 
@@ -122,7 +119,7 @@ class Load:
     async def _call(self, session: str, server: str) -> bool:
         number, outcomes, began = next(self._numbers), self.of[server], time.perf_counter()
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 answer = await self._client.call(session, f"{server}__add", {"a": number, "b": 0}, id=number)
         except aiohttp.ClientConnectorError:
             outcomes.refused += 1

@@ -21,10 +21,11 @@ from mcp.client import ClientRequestContext
 from mcp.client.client import Client
 from mcp_types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 
+from tests.conformance.suite import CLIENT_SECONDS
 from tests.support.gateway import gateway
 
-SECONDS = 25.0
-"""Deadline. Below the suite's own of 30 s, after which nobody would end the gateway."""
+SECONDS = CLIENT_SECONDS - 30
+"""Deadline. The rest is for ending the gateway."""
 
 
 async def initialize(client: Client) -> None:

@@ -17,6 +17,9 @@ from tests.support.processes import program
 RUN_SECONDS = 600.0
 """Deadline of a run. A run in which all goes well takes two seconds; each stream that never delivers costs 30."""
 
+CLIENT_SECONDS = 180.0
+"""After which the suite kills a client, and nobody would end the gateway that this has started."""
+
 
 class SuiteError(Exception):
     """The suite itself did not work; says nothing about the server. ``str()`` ends with what the suite printed."""
@@ -47,7 +50,8 @@ async def client_run(command: Sequence[str], scenario: str, version: str, direct
     Raises:
         SuiteError: the suite ran into its deadline or left no results.
     """
-    arguments = ["--command", shlex.join(command), "--scenario", scenario, "--spec-version", version]
+    arguments = ["--command", shlex.join(command), "--scenario", scenario, "--spec-version", version,
+                 "--timeout", f"{CLIENT_SECONDS * 1000:.0f}"]  # fmt: skip
     await _suite(["client", *arguments, "-o", str(directory)], directory)
     run = read(directory)
     printed = _log(directory).read_text()

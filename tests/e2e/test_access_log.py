@@ -28,7 +28,7 @@ def denying(tool: str) -> dict[str, Any]:
 
 async def test_denied_and_failed_calls(start: StartGateway, alpha: ScriptedServer) -> None:
     async with start(
-        {"alpha": {"url": alpha.url, "timeout": "1s"}},
+        {"alpha": {"url": alpha.url, "timeout": "2s"}},
         envoy={"http_filters": [denying("deny")]},
         rate_limits=[{"match": {"tool": "limited"}, "requests": 1, "per": "hour"}],
     ) as gateway:

@@ -239,7 +239,7 @@ async def test_json_that_is_read_is_whole_or_an_error(
     start: StartGateway, alpha: ScriptedServer, servers: Behind
 ) -> None:
     """Its head waits for its body, as long as that is small: so Envoy can still give another answer."""
-    async with start(servers(untrusted=True, timeout="1s")) as gateway:
+    async with start(servers(untrusted=True, timeout="2s")) as gateway:
         session = await gateway.initialize()
         for chunked in (False, True):
             id = f"é\\{chunked}"
@@ -312,7 +312,7 @@ async def test_answers_that_end_with_trailers(
     alpha.stateless = stateless
     async with Http2Front(alpha.url, trailers=TRAILERS) as front:
         async with start(
-            servers(url=f"http://127.0.0.1:{front.port}/mcp", http2=True, untrusted=True, timeout="1s")
+            servers(url=f"http://127.0.0.1:{front.port}/mcp", http2=True, untrusted=True, timeout="2s")
         ) as gateway:
             session = await gateway.initialize()
             alpha.on["tools/call"] = fixed(result=RESULT)

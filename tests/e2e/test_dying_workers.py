@@ -29,6 +29,7 @@ from mcp_extproc.extproc import _pb as pb
 from tests.support import own_envoy
 from tests.support.own_envoy import Browser
 from tests.support.scripted import ScriptedServer
+from tests.support.waiting import PATIENCE
 
 Process = Callable[
     [AsyncIterator[pb.ProcessingRequest], grpc.aio.ServicerContext], AsyncIterator[pb.ProcessingResponse]
@@ -154,11 +155,16 @@ IN_EVENTS = "AAAAAAAAAAAA"
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo"}}
 
 
+def timeout(process: Process) -> float:
+    """Seconds for Envoy to wait for a message: few where none comes."""
+    return 2.0 if process is says_nothing else PATIENCE
+
+
 @pytest.mark.parametrize("deciding", ENDS)
 async def test_while_a_request_is_decided(
     tmp_path: Path, alpha: ScriptedServer, deciding: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processors, "MESSAGE_TIMEOUT", 0.3)
+    monkeypatch.setattr(processors, "MESSAGE_TIMEOUT", timeout(deciding))
     async with gateway(tmp_path, alpha, deciding, says_nothing) as client:
         for forged in ({}, {"x_mcp_server": "alpha"}):
             answer = await client.post(CALL, **forged)
@@ -177,7 +183,7 @@ async def test_while_a_response_is_read(
     tmp_path: Path, alpha: ScriptedServer, reading: Process, reads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server has answered; of what it said nothing reaches the client unread."""
-    monkeypatch.setattr(processors, "MESSAGE_TIMEOUT", 0.3)
+    monkeypatch.setattr(processors, "MESSAGE_TIMEOUT", timeout(reading))
     async with gateway(tmp_path, alpha, forwarding(reads, reading), reading) as client:
         if reads != READS_ALL:
             alpha.on["tools/call"] = in_events

@@ -228,7 +228,7 @@ FAILING = (
 
 async def test_a_server_that_fails_a_call(start: StartGateway, alpha: ScriptedServer) -> None:
     """HTTP 200 and -32603 that names server and cause, so that no SDK gives up its session over it."""
-    async with start({"alpha": {"url": alpha.url, "timeout": "1s"}}) as gateway:
+    async with start({"alpha": {"url": alpha.url, "timeout": "2s"}}) as gateway:
         session = await gateway.initialize()
         body = '{"jsonrpc":"2.0","id":"é\\u0041","method":"tools/call","params":{"name":"alpha__echo"}}'.encode()
         for what, handler, says in FAILING:

@@ -98,7 +98,7 @@ async def test_sticky_sessions(tmp_path: Path) -> None:
     """With all else that could keep Envoy from the repair listener: its own address is nobody's."""
     options = {
         "sticky_sessions": True, "retries": {}, "keepalive": {}, "outlier_detection": {},
-        "health_check": {"interval": "100ms", "timeout": "500ms"},
+        "health_check": {"interval": "100ms", "timeout": "30s"},
     }  # fmt: skip
     async with (
         replicas() as alphas,

@@ -112,7 +112,7 @@ async def test_what_is_counted(
 ) -> None:
     rate_limits = [{**limit, "requests": 1, "per": "hour", "scope": scope}]
     async with (
-        RateLimits().serving() as service,
+        RateLimits(clock=lambda: 7200.0).serving() as service,
         start(
             {"alpha": server.url, "other": beta.url},
             rate_limits=rate_limits,

@@ -77,8 +77,10 @@ async def test_requests_are_over_before_the_next_test(start: StartGateway, alpha
         await eventually(lambda: alpha.calls("tools/list"), "the server is asked for its tools")
         pending.cancel()
     async with start({"alpha": alpha.url}, **OWN) as gateway:
-        assert await gateway.local.stat("http.mcp_upstreams.downstream_rq_active") == 0
         assert gateway.local.pids == pids
+        active = "http.mcp_upstreams.downstream_rq_active"
+        await eventually(lambda: gateway.local.stat(active), "all is over", until=lambda active: active == 0)
+        assert len(alpha.calls("tools/list")) == 1
     async with asyncio.timeout(PATIENCE):
         await left.wait()
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STREAM_BYTES = 256 * 1024
 LIMITS = {
-    "request_headers_timeout": "500ms", "request_timeout": "1s", "unread_timeout": "1s", "max_concurrent_streams": 7,
+    "request_headers_timeout": "1500ms", "request_timeout": "2s", "unread_timeout": "2s", "max_concurrent_streams": 7,
 }  # fmt: skip
 EVENT = b'data: {"jsonrpc":"2.0","method":"notifications/x","params":{"x":"%s"}}\n\n' % (b"x" * 8000)
 

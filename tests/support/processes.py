@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mcp_extproc.run.process import Subprocess
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[2]
 WARM_PROCESS = "warm-process"
@@ -57,7 +57,7 @@ async def program(
         if process.returncode is None:
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), 5)
+                await asyncio.wait_for(process.wait(), PATIENCE / 4)
             except TimeoutError:
                 process.kill()
                 await process.wait()

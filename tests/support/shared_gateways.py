@@ -20,8 +20,11 @@ from tests.support.waiting import eventually
 MOST_WAITING = 4
 """Gateways that wait for their next test. Beyond it, the one that has waited longest is stopped."""
 
-IDLE_SECONDS = 2.0
+IDLE_SECONDS = 10.0
 """Seconds until the last request has left a gateway that is used again."""
+
+_LOOKS = 3
+"""At Envoy in a row that show no request, and no new one: what ends may have the gateway tell a server so."""
 
 _T = TypeVar("_T")
 
@@ -107,18 +110,27 @@ class SharedGateways:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
+def _none_active(stats: list[str]) -> bool:
+    return bool(stats) and all(line.endswith(": 0") for line in stats if "rq_active: " in line)
+
+
 async def _is_as_before(shared: _Shared) -> bool:
     """Whether the same processes run, and nothing is left in them of what was requested."""
     local = shared.gateway.local
+    looks: list[list[str]] = []
 
-    async def idle() -> bool:
-        text = await local.admin("GET", "/stats?filter=rq_active$")
-        return text is not None and all(
-            line.endswith(": 0") for line in text.splitlines() if not line.startswith("http.admin.")
+    async def looked() -> list[list[str]]:
+        text = await local.admin(
+            "GET", "/stats?filter=rq_(active|total)$"
         )
+        looks.append([line for line in (text or "").splitlines() if not line.startswith("http.admin.")])
+        return looks[-_LOOKS:]
+
+    def idle(last: list[list[str]]) -> bool:
+        return len(last) == _LOOKS and all(look == last[0] and _none_active(look) for look in last)
 
     try:
-        await eventually(idle, "no request is left", seconds=IDLE_SECONDS)
+        await eventually(looked, "no request is left", until=idle, seconds=IDLE_SECONDS)
     except AssertionError:
         return False
     return local.pids == shared.pids

@@ -218,7 +218,7 @@ async def test_a_server_without_streams_keeps_its_session(start: StartGateway, s
 async def test_a_request_that_takes_too_long_is_cancelled(start: StartGateway) -> None:
     """The gateway's own: it stops waiting, and says so to the server. ``initialize`` is never cancelled."""
     async with StreamingServer("alpha") as alpha:
-        server = {"url": alpha.url, "discovery_timeout": 0.3}
+        server = {"url": alpha.url, "discovery_timeout": 2}
         async with start({"alpha": server}) as gateway:
             session = await gateway.initialize()
             alpha.on["tools/list"] = hang

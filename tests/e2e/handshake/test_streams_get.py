@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mcp_extproc.upstreams.merged_stream import BURST_SECONDS
 from tests.e2e.conftest import StartGateway
 from tests.support.streaming import Event, Events, StreamingServer, listen, reply, two
 from tests.support.waiting import eventually
@@ -107,13 +108,14 @@ async def test_list_changes_of_a_burst_are_told_once(start: StartGateway) -> Non
         other = first.block(json.dumps({"jsonrpc": "2.0", "method": RESOURCES}))
         await first.write(changed * 10 + other + changed * 10)
         assert [(await events.message())["method"] for _ in range(2)] == [RESOURCES, TOOLS]
-        told = 0
+        told, began = 0, asyncio.get_running_loop().time()
         for _ in range(20):
             await first.tell(TOOLS)
             await second.log("passed on at once")
             while (await events.message())["method"] == TOOLS:
                 told += 1
-        assert told < 10  # one or two, but for a machine that stands still now and then
+        # One or two, or as many as a slow machine has time for.
+        assert told <= 2 + (asyncio.get_running_loop().time() - began) / BURST_SECONDS
 
 
 async def test_updates_have_the_uri_that_the_client_sees(start: StartGateway) -> None:
