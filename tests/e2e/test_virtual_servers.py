@@ -351,7 +351,7 @@ async def test_what_check_and_explain_say(tmp_path: Path) -> None:
         file = write(tmp_path, document, "gateway.yaml")
         code, out = await explain(file, "--endpoint", "reading")
         assert code == 0
-        assert [line.split(maxsplit=4) for line in out.splitlines()][1:] == [
+        assert [line.strip().split(maxsplit=4) for line in out.splitlines()][1:] == [
             ["alpha", "tools", "see", "allowed", "default"],
             ["alpha", "tools", "alpha__change", "hidden", "not offered"],
         ]

@@ -120,9 +120,7 @@ async def _is_as_before(shared: _Shared) -> bool:
     looks: list[list[str]] = []
 
     async def looked() -> list[list[str]]:
-        text = await local.admin(
-            "GET", "/stats?filter=rq_(active|total)$"
-        )
+        text = await local.admin("GET", "/stats?filter=rq_(active|total)$")
         looks.append([line for line in (text or "").splitlines() if not line.startswith("http.admin.")])
         return looks[-_LOOKS:]
 
