@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authorization import KINDS, Authorization
@@ -48,6 +48,11 @@ class Endpoints:
         """The servers that rules say something about, at one endpoint or another."""
         self._path = main.path
         self._takes_header = config.virtual_server_header
+        # A request that chooses one came in under the main endpoint's names, whatever host names that one has.
+        self._to_choose = {
+            one.name: replace(self._by_name[one.name], endpoint=replace(one, hosts=main.hosts))
+            for one in (others if self._takes_header else ())
+        }
 
     def named(self, name: str) -> ServedEndpoint | None:
         """The endpoint of a name; ``None`` where there is none."""
@@ -71,8 +76,8 @@ class Endpoints:
             raise refusals.virtual_server_twice()
         name = head.headers[VIRTUAL_SERVER_HEADER]
         # Clients may write a namespace where the configuration has none.
-        served = self._by_name.get(name) or self._by_name.get(name.partition("/")[2])
-        if served is None or not served.endpoint.name:
+        served = self._to_choose.get(name) or self._to_choose.get(name.partition("/")[2])
+        if served is None:
             raise refusals.virtual_server_unknown()
         if served.endpoint.has_own_authentication:
             raise refusals.virtual_server_not_chosen()

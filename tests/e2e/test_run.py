@@ -62,6 +62,7 @@ async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> No
     dead = free_port()
     file = write(tmp_path, {
         "servers": {"alpha": {"url": alpha.url}, "gone": {"url": f"http://127.0.0.1:{dead}/mcp", "prefix": "g"}},
+        "virtual_servers": {"few": {"headers": {"x-tenant": "acme"}, "servers": {"alpha": "all"}}},
         "log": {"access": ""},
     }, "gateway.yaml")  # fmt: skip
     async with running(file, "--port", "0") as process:
@@ -78,6 +79,9 @@ async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> No
         assert "gone" in lines[2]
         assert f"127.0.0.1:{dead} is unreachable (UpstreamConnectionFailure)" in lines[2]
         assert "Serving at http://localhost:" in text
+        url = re.search(r"Serving at (\S+)", text)
+        assert url is not None
+        assert f"Virtual server few at {url[1]}/few with x-tenant: acme\n" in text
         assert "claude mcp add --transport http gateway http://localhost:" in text
         assert "\x1b" not in text
         process.send_signal(signal.SIGTERM)

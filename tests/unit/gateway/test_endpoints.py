@@ -134,6 +134,14 @@ def test_a_header_that_is_there_twice_or_is_not_asked_for() -> None:
     assert rig.reply(message("ping"), rig.head(x_mcp_virtualserver="w")).status == 200, "only at the main endpoint"
 
 
+def test_a_header_does_not_let_in_who_uses_another_host() -> None:
+    """A virtual server with a host of its own takes any, as Envoy has looked at it. Here it has not."""
+    rig = At("", {"v": {"host": "v.example", "servers": SELECTED}}, virtual_server_header=True)
+    for host, status in (("evil.example", 403), ("v.example", 403), ("localhost", 404)):
+        found = as_reply(rig.decide(message("ping"), rig.head(host=host, x_mcp_virtualserver="v")))
+        assert found.status == status, "an unknown session, at most"
+
+
 def test_a_header_chooses_none_with_authentication_of_its_own() -> None:
     keys = {"api_keys": {"file": "keys.yaml", "from": [{"header": "x-key"}]}}
     rig = At("", {"v": {"authentication": keys}}, virtual_server_header=True)
