@@ -42,10 +42,6 @@ VIRTUAL: dict[str, Any] = {
     "team/streams": {"servers": {"alpha": {"tools": ["change"]}}},
     "streams": {"servers": {"alpha": {"tools": ["drop"]}}},
     "nothing": {"instructions": "Nothing here."},
-    "keyed": {
-        "servers": {"alpha": "all"},
-        "authentication": {"api_keys": {"file": "keys.yaml", "from": [{"header": "x-key"}]}},
-    },
 }
 
 ALL_OF = {
@@ -149,11 +145,13 @@ async def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
             server.pages = [[tool("look"), tool("change"), tool("drop")]]
             server.on |= _resources(server.name)
         folder = tmp_path_factory.mktemp("gateway")
-        (folder / "keys.yaml").write_text("robot: 0123456789abcdef0123456789abcdef\n")
+        keys = folder / "keys.yaml"
+        keys.write_text("robot: 0123456789abcdef0123456789abcdef\n")
+        own = {"api_keys": {"file": str(keys), "from": [{"header": "x-key"}]}}
         async with start(
             folder,
             {"alpha": alpha.url, "beta": beta.url},
-            virtual_servers=VIRTUAL,
+            virtual_servers={**VIRTUAL, "keyed": {"servers": {"alpha": "all"}, "authentication": own}},
             virtual_server_header=True,
             envoy=JUDGED[request.param],
             listen={"allowed_hosts": ["gw.example"]},
