@@ -187,6 +187,7 @@ MESSAGES: dict[str, list[str]] = {
         "JwtProviderNormalizePayload",
         "JwtRequirement",
         "JwtRequirementOrList",
+        "PerRouteConfig",
         "RemoteJwks",
         "RequirementRule",
     ],

@@ -537,7 +537,7 @@ class Authentication(Model):
             raise PlacedError(("api_keys", "from"), "with oauth, Authorization has access tokens: use another header")
         self._check_sources()
         for index, one in enumerate(self.oauth.issuers if self.oauth is not None else ()):
-            if not one.audiences and self.resource("") is None:
+            if not one.audiences and self.public_url is None and (self.oauth is None or self.oauth.resource is None):
                 raise PlacedError(
                     ("oauth", "issuers", index, "audiences"),
                     "give audiences or oauth.resource: a token has to be for this gateway",
@@ -565,12 +565,6 @@ class Authentication(Model):
     def asks_always(self) -> bool:
         """Whether nobody but the service of :attr:`external` can say who calls."""
         return not self.anonymous and self.oauth is None and self.api_keys is None and self.mtls is None
-
-    def resource(self, path: str) -> str | None:
-        """The URL of the endpoint at a path as clients know it; ``None`` for the one that they use."""
-        if self.oauth is not None and self.oauth.resource is not None:
-            return self.oauth.resource
-        return None if self.public_url is None else self.public_url + path
 
     def warnings(self) -> Iterator[str]:
         """A sentence for each thing that is decided without being written, which begins with its place in this section."""

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mcp_extproc.config.authentication import Authentication
+from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.model import GatewayConfig, Listen, Server, prefix_of
 from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.virtual_servers import Offered, Rename, VirtualServer
+from mcp_extproc.contract import RESOURCE_METADATA_PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Endpoint:
     """What its requests have to have, by lower-case name."""
     authentication: Authentication | None = None
     """Who may call; ``None`` for everybody."""
+    existing: Existing | None = None
+    """Where to find what others' filters verified about the caller."""
     has_own_authentication: bool = False
     """Whether that is its own, and not the main endpoint's."""
     instructions: str | None = None
@@ -60,6 +63,19 @@ class Endpoint:
     """What it offers of each server; ``None`` for everything."""
     rename: Rename = field(default_factory=Rename)
     """New names of what it offers."""
+
+    @property
+    def resource(self) -> str | None:
+        """Its URL as clients know it, their ``resource`` (RFC 8707); ``None`` for the one that they use."""
+        oauth = None if self.authentication is None else self.authentication.oauth
+        if oauth is not None and oauth.resource is not None:
+            return oauth.resource
+        return None if self.public_url is None else self.public_url + self.path
+
+    @property
+    def metadata_path(self) -> str:
+        """Where clients find which authorization servers there are (RFC 9728 section 3.1)."""
+        return RESOURCE_METADATA_PATH + (self.path if self.path != "/" else "")
 
 
 _EVERY_ADDRESS = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}  # noqa: S104
@@ -96,6 +112,7 @@ def _main(config: GatewayConfig) -> Endpoint:
         scopes_supported=_scopes(config.authentication),
         public_url=None if config.authentication is None else config.authentication.public_url,
         authentication=config.authentication,
+        existing=config.existing,
     )
 
 
@@ -119,6 +136,7 @@ def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualS
         domains=virtual.domains,
         headers=virtual.headers,
         authentication=authentication,
+        existing=main.existing if own is None else own.existing,
         has_own_authentication=own is not None,
         instructions=virtual.instructions,
         offered=virtual.offered,

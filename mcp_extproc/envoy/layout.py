@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +43,16 @@ KEYS_HOST = "keys.mcp.internal"
 """Never resolved: what Envoy asks there for."""
 
 ISSUER_CLUSTER = "mcp_issuer/"
-EXTERNAL_CLUSTER = "mcp_external_authorization"
 """Prefix of the clusters of issuers whose keys Envoy fetches by itself, followed by the issuer's index."""
+
+EXTERNAL_CLUSTER = "mcp_external_authorization"
+"""The service that says who calls."""
 
 KEYS_PATH = "/keys/"
 """At that endpoint: keys, by :func:`issuer_key`."""
 
-METADATA_PATH = "/oauth-authorization-server"
-"""The first issuer's metadata."""
+METADATA_PATH = "/oauth-authorization-server/"
+"""An issuer's metadata, by the same."""
 
 STICKY_SESSION = "x-mcp-sticky-session"
 """On requests to servers with sticky sessions: the session's id as the gateway knows it, including the replica."""
@@ -60,9 +63,10 @@ def cluster_name(server: str) -> str:
     return f"mcp/{server}"
 
 
-def issuer_key(issuer: str) -> str:
-    """An issuer in :data:`KEYS_PATH`: a new order of issuers gives none another one's keys."""
-    return hashlib.sha256(issuer.encode()).hexdigest()[:32]
+def issuer_key(issuer: str, algorithms: Sequence[str]) -> str:
+    """An issuer in :data:`KEYS_PATH`: a new order of issuers gives none another one's keys. Two endpoints may accept different
+    algorithms of one."""
+    return hashlib.sha256(" ".join((issuer, *algorithms)).encode()).hexdigest()[:32]
 
 
 def repair_host(server: str) -> str:

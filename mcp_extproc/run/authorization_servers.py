@@ -25,6 +25,7 @@ import orjson
 from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Jwks, safe_url
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.config.jwks import MAX_BYTES, usable_keys
 from mcp_extproc.config.source import file_signature
 from mcp_extproc.envoy.layout import issuer_key
@@ -72,6 +73,11 @@ class _Wanted:
     algorithms: tuple[str, ...]
     refresh: float
 
+    @property
+    def key(self) -> str:
+        """Of the issuer, at the endpoint."""
+        return issuer_key(self.issuer, self.algorithms)
+
 
 @dataclass
 class _Known:
@@ -98,7 +104,6 @@ class AuthorizationServers:
     def __init__(self, address: Address | None) -> None:
         self._address = address
         self._issuers: dict[_Wanted, _Known] = {}
-        self._first: _Known | None = None
         self._tasks = Tasks(_LOG)
         self._http: aiohttp.ClientSession | None = None
         self._endpoint: KeysEndpoint | None = None
@@ -110,7 +115,7 @@ class AuthorizationServers:
             StartError: the endpoint's address can't be used.
             OSError: the same.
         """
-        wanted = list(_wanted(config))
+        wanted = list(dict.fromkeys(_wanted(config)))
         if self._address is None or (not wanted and self._endpoint is None):
             return
         if self._endpoint is None:
@@ -122,7 +127,6 @@ class AuthorizationServers:
             if one not in self._issuers:
                 self._issuers[one] = known = _Known()
                 known.tasks = tuple(self._begin(one, known))
-        self._first = self._issuers[wanted[0]] if wanted else None
 
     async def stop(self) -> None:
         """Fetch and serve no more."""
@@ -148,17 +152,21 @@ class AuthorizationServers:
         )
 
     async def _keys(self, name: str) -> bytes | None:
-        known = next((known for wanted, known in self._issuers.items() if issuer_key(wanted.issuer) == name), None)
+        known = self._known(name)
         if known is None:
             return None
         await _tried(known.keys_tried)
         return known.keys
 
-    async def _metadata(self) -> bytes | None:
-        if self._first is None:
+    async def _metadata(self, name: str) -> bytes | None:
+        known = self._known(name)
+        if known is None:
             return None
-        await _tried(self._first.metadata_tried)
-        return self._first.metadata
+        await _tried(known.metadata_tried)
+        return known.metadata
+
+    def _known(self, name: str) -> _Known | None:
+        return next((known for wanted, known in self._issuers.items() if wanted.key == name), None)
 
     # -- Fetched --------------------------------------------------------------------------------------------------------
 
@@ -279,10 +287,11 @@ def metadata_urls(issuer: str) -> list[str]:
 
 
 def _wanted(config: GatewayConfig) -> Iterator[_Wanted]:
-    oauth = config.authentication.oauth if config.authentication is not None else None
-    for one in oauth.issuers if oauth is not None else ():
-        assert oauth is not None
-        yield _Wanted(one.issuer, one.jwks, oauth.algorithms, one.refresh)
+    for endpoint in endpoints(config):
+        oauth = None if endpoint.authentication is None else endpoint.authentication.oauth
+        if oauth is not None:
+            for one in oauth.issuers:
+                yield _Wanted(one.issuer, one.jwks, oauth.algorithms, one.refresh)
 
 
 def _checked(text: bytes, issuer: str, url: str) -> str | None:

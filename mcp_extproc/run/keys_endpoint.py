@@ -18,21 +18,21 @@ class KeysEndpoint:
     Args:
         address: where it listens.
         keys: the key set of an issuer, by :func:`mcp_extproc.envoy.layout.issuer_key`, or ``None``.
-        metadata: the first issuer's metadata, or ``None``.
+        metadata: its metadata, by the same.
     """
 
     def __init__(
         self,
         address: Address,
         keys: Callable[[str], Awaitable[bytes | None]],
-        metadata: Callable[[], Awaitable[bytes | None]],
+        metadata: Callable[[str], Awaitable[bytes | None]],
     ) -> None:
         self._address = address
         self._keys = keys
         self._metadata = metadata
         app = web.Application()
         app.router.add_get(KEYS_PATH + "{issuer}", self._answer_keys)
-        app.router.add_get(METADATA_PATH, self._answer_metadata)
+        app.router.add_get(METADATA_PATH + "{issuer}", self._answer_metadata)
         # It is asked every second.
         self._runner = web.AppRunner(app, access_log=None)
 
@@ -56,8 +56,9 @@ class KeysEndpoint:
     async def _answer_keys(self, request: web.Request) -> web.Response:
         return _answer(await self._keys(request.match_info["issuer"]), "there are no keys of this issuer yet")
 
-    async def _answer_metadata(self, _: web.Request) -> web.Response:
-        return _answer(await self._metadata(), "the metadata of the authorization server is not there yet: try again")
+    async def _answer_metadata(self, request: web.Request) -> web.Response:
+        found = await self._metadata(request.match_info["issuer"])
+        return _answer(found, "the metadata of the authorization server is not there yet: try again")
 
 
 def _answer(body: bytes | None, absent: str) -> web.Response:

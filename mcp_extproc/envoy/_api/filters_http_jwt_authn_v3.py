@@ -79,6 +79,12 @@ class JwtRequirementOrList(Message):
     requirements: list[JwtRequirement] = []
 
 
+class PerRouteConfig(Message):
+    FULL_NAME: ClassVar[str] = "envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig"
+    disabled: bool | None = None
+    requirement_name: str | None = None
+
+
 class RemoteJwks(Message):
     FULL_NAME: ClassVar[str] = "envoy.extensions.filters.http.jwt_authn.v3.RemoteJwks"
     http_uri: config_core_v3.HttpUri | None = None

@@ -24,6 +24,7 @@ from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN
 from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, routes
 from mcp_extproc.envoy.render.authentication import api_keys, documents, proven
 from mcp_extproc.envoy.render.authentication import filters as authentication
+from mcp_extproc.envoy.render.authentication.sections import sections
 from mcp_extproc.envoy.render.clusters import clusters, extproc_cluster
 from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.envoy.render.listeners import client_filters, own_listeners
@@ -87,9 +88,9 @@ def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
         last_filters=attached[first:],
         routes=[
             *(_no_upgrades(endpoint, marker["name"]) for endpoint in endpoints(config)),
-            *_routes(config, names, marker["name"], judging),
+            *_routes(config, layout, names, marker["name"], judging),
         ],
-        documents=[_without_empty(plain(route)) for route in documents.routes(config, layout, [])],
+        documents=[_without_empty(plain(route)) for route in documents.routes(endpoints(config), layout, [])],
         early=[{**plain(item), "name": EARLY} for item in proven.early(_early(config))],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],
@@ -142,10 +143,12 @@ def _marker() -> HttpFilter:
 # -- Routes ---------------------------------------------------------------------------------------------------------------
 
 
-def _routes(config: GatewayConfig, names: dict[str, str], marker: str, judging: Judging) -> list[Object]:
-    of_endpoints = routes.endpoint_routes(config)
+def _routes(
+    config: GatewayConfig, layout: Layout, names: dict[str, str], marker: str, judging: Judging
+) -> list[Object]:
+    of_endpoints = routes.endpoint_routes(config, layout)
     rendered = policies.through(config, of_endpoints, judging)
-    for_all = {**policies.for_the_endpoint(config), **api_keys.on_virtual_host(config.authentication)}
+    for_all = {**policies.for_the_endpoint(config), **api_keys.on_virtual_host(sections(config))}
     everywhere = {name: plain(item) for name, item in for_all.items()}
     all_routes = [plain(route) for route in rendered]
     for route in all_routes:

@@ -54,6 +54,7 @@ from mcp_extproc.envoy.render.access_log import access_log
 from mcp_extproc.envoy.render.arrangements import EXT_PROC
 from mcp_extproc.envoy.render.authentication import certificates, proven
 from mcp_extproc.envoy.render.authentication import filters as authentication
+from mcp_extproc.envoy.render.authentication.sections import sections
 from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, header
 
@@ -154,8 +155,9 @@ def _clients(config: GatewayConfig, layout: Layout) -> Listener:
     manager = _for_clients(config, layout, LISTENER)
     downstream.limit_requests(manager, config.listen.limits)
     listener = _listener(LISTENER, address, manager)
-    mtls = config.authentication.mtls if config.authentication is not None else None
-    downstream.secure(listener, config.listen.tls, config.listen.limits, accepted=None if mtls is None else mtls.ca)
+    downstream.secure(
+        listener, config.listen.tls, config.listen.limits, accepted=authentication.authorities_of_clients(config)
+    )
     return listener
 
 
@@ -163,7 +165,9 @@ def _batches(config: GatewayConfig, layout: Layout) -> Listener:
     # The same filters as for clients, so that each message of a batch passes the same policies as a single message.
     manager = _for_clients(config, layout, BATCHES_LISTENER)
     # Workers have no certificate. They say what the batch's was, where clients can't: at this listener.
-    manager.http_filters = [item for item in manager.http_filters if item.name != certificates.FILTER]
+    manager.http_filters = [
+        item for item in manager.http_filters if item.name not in certificates.names(sections(config))
+    ]
     told = [name for name in authentication.identity_headers(config) if name != CERTIFICATE_HEADER]
     manager.early_header_mutation_extensions = proven.early(told)
     if config.has_policies:

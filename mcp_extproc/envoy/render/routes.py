@@ -53,8 +53,9 @@ from mcp_extproc.envoy.render import (
     sticky,
 )
 from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC
-from mcp_extproc.envoy.render.authentication import api_keys, documents
+from mcp_extproc.envoy.render.authentication import api_keys, challenges, documents
 from mcp_extproc.envoy.render.authentication import filters as authentication
+from mcp_extproc.envoy.render.authentication.sections import sections
 from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.gateway.relay.lost_sessions import STATUSES
@@ -74,13 +75,13 @@ def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]
                 name=LISTENER,
                 domains=["*"],
                 routes=[
-                    *documents.routes(config, layout, filter_names),
-                    *policies.through(config, endpoint_routes(config), judging.of(config)),
+                    *documents.routes(endpoints(config), layout, filter_names),
+                    *policies.through(config, endpoint_routes(config, layout), judging.of(config)),
                     _other_route(config, layout),
                 ],
                 typed_per_filter_config={
                     **policies.for_the_endpoint(config),
-                    **api_keys.on_virtual_host(config.authentication),
+                    **api_keys.on_virtual_host(sections(config)),
                 },
                 rate_limits=rate_limits.descriptors(config),
                 include_request_attempt_count=True,
@@ -89,12 +90,12 @@ def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]
     )
 
 
-def endpoint_routes(config: GatewayConfig) -> EndpointRoutes:
+def endpoint_routes(config: GatewayConfig, layout: Layout) -> EndpointRoutes:
     """The routes of requests to the MCP endpoints, and of no others."""
     return EndpointRoutes(
         calls={name: _call_route(config, name) for name in config.servers},
         first=[
-            arrangement.on(_endpoint_route(config, endpoint))
+            arrangement.on(_endpoint_route(config, layout, endpoint))
             for endpoint in _in_order(endpoints(config))
             for arrangement in ARRANGEMENTS
         ],
@@ -271,15 +272,15 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
     )
 
 
-def _endpoint_route(config: GatewayConfig, endpoint: Endpoint) -> Route:
+def _endpoint_route(config: GatewayConfig, layout: Layout, endpoint: Endpoint) -> Route:
     # The gateway replies, or chooses another route. A request that passed it undecided would end here.
     return Route(
         name=f"{LISTENER}/{route_of(endpoint.name)}",
         match=match_of(endpoint),
         route=RouteAction(cluster=policies.NOWHERE),
-        metadata=documents.route_metadata(config, endpoint),
+        metadata=challenges.route_metadata(config, endpoint),
         response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
-        typed_per_filter_config=cors.policy(endpoint),
+        typed_per_filter_config=cors.policy(endpoint) | authentication.on_route(config, layout, endpoint),
     )
 
 

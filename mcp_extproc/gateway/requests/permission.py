@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from mcp_extproc.config.authorization import Kind
-from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, RESOURCE_METADATA_PATH
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.authorization.conditions import Params, Question
 from mcp_extproc.gateway.authorization.items import Hints, Item
@@ -152,7 +152,7 @@ def _unknown(ask: Inquiry, what: Wanted) -> Decision:
 def _needs_scope(ask: Inquiry, verdict: Verdict) -> McpError:
     endpoint = ask.caller.endpoint
     base = endpoint.public_url or f"{ask.head.scheme}://{ask.head.headers.get('host', '')}"
-    return refusals.insufficient_scope(verdict.scopes, base + RESOURCE_METADATA_PATH + endpoint.path)
+    return refusals.insufficient_scope(verdict.scopes, base + endpoint.metadata_path)
 
 
 def _after_list(ask: Inquiry, method: Method, server: str, then: Callable[[Mapping[str, Hints]], Decision]) -> Decision:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import GatewayConfig, loads
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.config.named_files import missing_files
 from tests.support.authorization_server import new_key, public_jwk
 from tests.unit.config.support import error_of
@@ -35,13 +36,14 @@ def test_without_the_section_everybody_may_call() -> None:
 
 
 def test_defaults() -> None:
-    authentication = config(text()).authentication
+    read = config(text())
+    authentication = read.authentication
     assert authentication is not None
     oauth = authentication.oauth
     assert oauth is not None
     assert (authentication.anonymous, oauth.clock_skew, oauth.principal_claim) == (False, 60.0, "sub")
     assert oauth.algorithms == ("RS256", "ES256", "EdDSA")
-    assert (authentication.resource("/mcp"), oauth.issuers[0].refresh) == (None, 300.0)
+    assert (endpoints(read)[0].resource, oauth.issuers[0].refresh) == (None, 300.0)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +110,8 @@ def test_the_resource_is_the_audience_where_none_is_given_and_that_is_said() -> 
 
 
 def test_public_url_and_path_are_the_resource() -> None:
-    authentication = config(whole({"oauth": {"issuers": [ISSUER]}, "public_url": "https://gw.example/"})).authentication
-    assert authentication is not None
-    assert authentication.resource("/mcp") == "https://gw.example/mcp"
+    read = config(whole({"oauth": {"issuers": [ISSUER]}, "public_url": "https://gw.example/"}))
+    assert endpoints(read)[0].resource == "https://gw.example/mcp"
 
 
 def test_keys_that_are_given() -> None:

@@ -51,9 +51,12 @@ class Stage:
             async with http.get(f"http://any{path}") as answer:
                 return answer.status, json.loads(await answer.read())
 
+    async def metadata(self, issuer: str) -> tuple[int, dict[str, Any]]:
+        return await self.get(METADATA_PATH + issuer_key(issuer, ALGORITHMS))
+
     async def keys(self, issuer: str) -> set[str] | int:
         """Ids and algorithms, or the status."""
-        status, data = await self.get(KEYS_PATH + issuer_key(issuer))
+        status, data = await self.get(KEYS_PATH + issuer_key(issuer, ALGORITHMS))
         return status if status != 200 else {f"{key['kid']} {key['alg']}" for key in data["keys"]}
 
 
@@ -77,6 +80,7 @@ async def serving(runner: web.BaseRunner) -> AsyncIterator[int]:
         await runner.cleanup()
 
 
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
 ALL = {"RS256 RS256", "ES256 ES256", "EdDSA EdDSA"}
 
 
@@ -85,22 +89,22 @@ async def test_keys_and_metadata_are_found(tmp_path: Path) -> None:
         await running.serve({"issuer": idp.issuer})
         assert await running.keys(idp.issuer) == ALL
         assert running.socket.stat().st_mode & 0o777 == 0o600
-        status, metadata = await running.get(METADATA_PATH)
+        status, metadata = await running.metadata(idp.issuer)
         assert (status, metadata["token_endpoint"]) == (200, f"{idp.issuer}/token")
         assert (await running.get(KEYS_PATH + "other"))[0] == 503
     assert not running.socket.exists()
 
 
 async def test_metadata_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What clients of 2025-03-26 are told is not frozen at the start. Of several issuers it is the first one's."""
+    """What clients of 2025-03-26 are told is not frozen at the start."""
     monkeypatch.setattr(authorization_servers, "_wanted", often(authorization_servers._wanted))
     async with AuthorizationServer() as idp, AuthorizationServer() as other, stage(tmp_path) as running:
         await running.serve({"issuer": idp.issuer}, {"issuer": other.issuer})
-        status, metadata = await running.get(METADATA_PATH)
+        status, metadata = await running.metadata(idp.issuer)
         assert (status, metadata["token_endpoint"]) == (200, f"{idp.issuer}/token")
         idp.metadata = {"token_endpoint": f"{idp.issuer}/new"}
         await eventually(
-            lambda: running.get(METADATA_PATH),
+            lambda: running.metadata(idp.issuer),
             "the new metadata is told",
             until=lambda told: told == (200, {**metadata, "token_endpoint": f"{idp.issuer}/new"}),
         )
@@ -114,7 +118,7 @@ async def test_an_issuer_that_is_down_is_tried_again_and_its_last_keys_stay(
         async with stage(tmp_path) as running:
             await running.serve({"issuer": idp.issuer, "jwks": {"uri": f"{idp.issuer}/jwks", "refresh": 1}})
             assert await running.keys(idp.issuer) == 503
-            assert (await running.get(METADATA_PATH))[0] == 503
+            assert (await running.metadata(idp.issuer))[0] == 503
             async with idp:
                 await eventually(
                     lambda: running.keys(idp.issuer), "its keys are there", until=lambda found: found == ALL
@@ -142,7 +146,7 @@ async def test_metadata_that_is_down_refuses_no_tokens(tmp_path: Path, caplog: p
         idp.metadata = {"issuer": "https://other.example"}
         await running.serve({"issuer": idp.issuer, "jwks": {"uri": f"{idp.issuer}/jwks"}})
         assert await running.keys(idp.issuer) == ALL
-        assert (await running.get(METADATA_PATH))[0] == 503
+        assert (await running.metadata(idp.issuer))[0] == 503
         assert effects(caplog) == {"metadata": ["clients do not get it from the gateway until then"]}
 
 
@@ -186,7 +190,7 @@ async def test_metadata_of_another_issuer_is_refused(tmp_path: Path, caplog: pyt
         idp.metadata = {"issuer": f"{idp.issuer}/"}
         await running.serve({"issuer": idp.issuer})
         assert await running.keys(idp.issuer) == 503
-        assert (await running.get(METADATA_PATH))[0] == 503
+        assert (await running.metadata(idp.issuer))[0] == 503
         assert "of another issuer" in said(caplog)
         assert "/jwks" not in idp.asked
 

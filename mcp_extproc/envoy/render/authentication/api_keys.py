@@ -6,7 +6,9 @@ without one, all keys are refused until somebody does.
 
 from __future__ import annotations
 
-from mcp_extproc.config.authentication import ApiKeys, Authentication
+from collections.abc import Sequence
+
+from mcp_extproc.config.authentication import ApiKeys
 from mcp_extproc.contract import KEY_NAME, PRINCIPAL_NAMESPACE
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_core_v3 import (
@@ -21,6 +23,7 @@ from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import Ht
 from mcp_extproc.envoy.layout import API_KEY_FILTER
 from mcp_extproc.envoy.message import Any, Message
 from mcp_extproc.envoy.render.authentication import brought, proven
+from mcp_extproc.envoy.render.authentication.sections import Section
 from mcp_extproc.envoy.render.matching import Predicate, one_of
 from mcp_extproc.envoy.render.typed import any_of
 
@@ -38,23 +41,23 @@ _FORWARDING = Forwarding(header=NAME_HEADER)
 PROVEN = proven.Method(NAME_HEADER, PRINCIPAL_NAMESPACE, KEY_NAME)
 
 
-def filters(authentication: Authentication, keys: ApiKeys) -> list[HttpFilter]:
+def filters(section: Section, keys: ApiKeys) -> list[HttpFilter]:
     """The filter, and one in front of it that takes a key out of the query."""
+    query_filter, key_filter = section.named(QUERY_FILTER), section.named(API_KEY_FILTER)
     names = [source.query for source in keys.sources if source.query is not None]
-    moving = [HttpFilter(name=QUERY_FILTER, typed_config=any_of(_moved(names)))] if names else []
+    moving = [HttpFilter(name=query_filter, typed_config=any_of(_moved(names, query_filter)))] if names else []
     checking: Message = ApiKeyAuth(key_sources=_sources(keys), forwarding=_FORWARDING)
-    if not authentication.is_single:
-        checking = brought.only_with(_credential(keys), API_KEY_FILTER, checking)
-    return [*moving, HttpFilter(name=API_KEY_FILTER, typed_config=any_of(checking))]
+    if not section.authentication.is_single:
+        checking = brought.only_with(_credential(keys), key_filter, checking)
+    return [*moving, HttpFilter(name=key_filter, typed_config=any_of(checking))]
 
 
-def on_virtual_host(authentication: Authentication | None) -> dict[str, Any]:
-    """The place of the keys, which replaces all that the filter says."""
-    if authentication is None or authentication.api_keys is None:
-        return {}
-    keys = authentication.api_keys
+def on_virtual_host(among: Sequence[Section]) -> dict[str, Any]:
+    """The places of the keys, which replace all that the filters say."""
     return {
-        API_KEY_FILTER: any_of(ApiKeyAuthPerRoute(key_sources=_sources(keys), forwarding=_FORWARDING)),
+        section.named(API_KEY_FILTER): any_of(ApiKeyAuthPerRoute(key_sources=_sources(keys), forwarding=_FORWARDING))
+        for section in among
+        if (keys := section.authentication.api_keys) is not None
     }
 
 
@@ -73,7 +76,7 @@ def _credential(keys: ApiKeys) -> Predicate:
     return one_of(*each)
 
 
-def _moved(names: list[str]) -> Message:
+def _moved(names: list[str], name: str) -> Message:
     """Keys in the query, moved to a header: neither logs nor spans have them then."""
     to_header = [
         OneMutation(
@@ -88,4 +91,4 @@ def _moved(names: list[str]) -> Message:
     removed = [KeyValueMutation(remove=name) for name in names]
     moving = HeaderMutation(mutations=Mutations(request_mutations=to_header, query_parameter_mutations=removed))
     each = [brought.query(name) for name in names]
-    return brought.only_with(one_of(*each), QUERY_FILTER, moving)
+    return brought.only_with(one_of(*each), name, moving)

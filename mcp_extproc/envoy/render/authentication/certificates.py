@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mcp_extproc.config.authentication import Mtls
@@ -14,6 +14,7 @@ from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutatio
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.type_matcher_v3 import RegexMatcher, StringMatcher
 from mcp_extproc.envoy.render.authentication import proven
+from mcp_extproc.envoy.render.authentication.sections import Section
 from mcp_extproc.envoy.render.typed import any_of, header
 
 FILTER = "mcp_certificate"
@@ -33,7 +34,7 @@ _ABSENT = "-"
 """What Envoy writes where there is none."""
 
 
-def filters(mtls: Mtls) -> list[HttpFilter]:
+def filters(section: Section, mtls: Mtls) -> list[HttpFilter]:
     """The filter, in front of which no header of this name arrives."""
     written = (
         header(CERTIFICATE_HEADER, _OPERATORS[mtls.principal]),
@@ -41,7 +42,12 @@ def filters(mtls: Mtls) -> list[HttpFilter]:
         header(FINGERPRINT.header, "%DOWNSTREAM_PEER_FINGERPRINT_256%"),
     )
     mutations = Mutations(request_mutations=[OneMutation(append=item) for item in written])
-    return [HttpFilter(name=FILTER, typed_config=any_of(HeaderMutation(mutations=mutations)))]
+    return [HttpFilter(name=section.named(FILTER), typed_config=any_of(HeaderMutation(mutations=mutations)))]
+
+
+def names(among: Sequence[Section]) -> list[str]:
+    """Names of these filters."""
+    return [section.named(FILTER) for section in among if section.authentication.mtls is not None]
 
 
 def proves(mtls: Mtls) -> Principal:

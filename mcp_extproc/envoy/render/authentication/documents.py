@@ -6,15 +6,14 @@ basic/authorization (Server Metadata Discovery).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.authentication import Authentication, OAuth
-from mcp_extproc.config.endpoint import Endpoint, endpoints
+from mcp_extproc.config.authentication import OAuth
+from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.contract import RESOURCE_METADATA_PATH
-from mcp_extproc.envoy._api.config_core_v3 import Metadata
 from mcp_extproc.envoy._api.config_route_v3 import (
     DirectResponseAction,
     FilterConfig,
@@ -24,7 +23,7 @@ from mcp_extproc.envoy._api.config_route_v3 import (
     RouteMatch,
 )
 from mcp_extproc.envoy._api.type_matcher_v3 import RegexMatcher, StringMatcher
-from mcp_extproc.envoy.layout import KEYS_CLUSTER, LISTENER, MARKER_NAMESPACE, METADATA_PATH, Layout
+from mcp_extproc.envoy.layout import KEYS_CLUSTER, LISTENER, METADATA_PATH, Layout, issuer_key
 from mcp_extproc.envoy.render.typed import any_of, header, seconds, text_format
 from mcp_extproc.mcp import transport
 
@@ -33,7 +32,7 @@ AUTHORIZATION_SERVER = "/.well-known/oauth-authorization-server"
 
 WHERE = "resource_metadata"
 SCOPE = "scope"
-"""In the metadata of an endpoint's route, :data:`MARKER_NAMESPACE`: for the challenge."""
+"""In the metadata of an endpoint's route, :data:`mcp_extproc.contract.MARKER_NAMESPACE`: for the challenge."""
 
 _USED_BY_CLIENT = "%REQ(:SCHEME)%://%REQ(:AUTHORITY)%"
 """Not x-forwarded-proto, which is what a client writes."""
@@ -47,9 +46,9 @@ _FOR_PAGES = [
 ]
 
 
-def base_url(authentication: Authentication) -> str:
-    """Scheme and host of the gateway, in Envoy's substitution language."""
-    return _USED_BY_CLIENT if authentication.public_url is None else escaped(authentication.public_url)
+def base_url(endpoint: Endpoint) -> str:
+    """Scheme and host by which clients reach an endpoint, in Envoy's substitution language."""
+    return _USED_BY_CLIENT if endpoint.public_url is None else escaped(endpoint.public_url)
 
 
 def escaped(text: str) -> str:
@@ -61,49 +60,47 @@ def escaped(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def well_known_path(endpoint: Endpoint) -> str:
-    """Path of the metadata of an endpoint (RFC 9728 section 3.1)."""
-    return RESOURCE + (endpoint.path if endpoint.path != "/" else "")
+def told(endpoint: Endpoint) -> dict[str, str]:
+    """In the metadata of an endpoint's route: for its challenge."""
+    oauth = _tokens_of(endpoint)
+    if oauth is None:
+        return {}
+    scopes = " ".join(oauth.scopes_supported)
+    return {WHERE: endpoint.metadata_path, SCOPE: f'scope="{scopes}", ' if scopes else ""}
 
 
-def route_metadata(config: GatewayConfig, endpoint: Endpoint) -> Metadata | None:
-    """Metadata of an endpoint's route: one set of answers is enough for all endpoints."""
-    authentication = config.authentication
-    if authentication is None or authentication.oauth is None:
-        return None
-    scopes = " ".join(authentication.oauth.scopes_supported)
-    told = {WHERE: well_known_path(endpoint), SCOPE: f'scope="{scopes}", ' if scopes else ""}
-    return Metadata(filter_metadata={MARKER_NAMESPACE: told})
-
-
-def routes(config: GatewayConfig, layout: Layout, filter_names: list[str]) -> list[Route]:
-    """Routes to all documents, in front of all others.
+def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str]) -> list[Route]:
+    """Routes to the documents of a virtual host, in front of all others.
 
     Args:
-        config: the whole configuration.
+        served: the endpoints of the virtual host. The documents without a path are the first one's.
         layout: whether authorization servers' metadata is known.
         filter_names: of all filters, none of which these requests pass.
     """
-    authentication = config.authentication
-    if authentication is None or authentication.oauth is None:
-        return []
     found = []
-    for number, endpoint in enumerate(endpoints(config)):
-        text = _resource(authentication, authentication.oauth, endpoint)
-        # The one without a path is the main endpoint's.
-        paths = dict.fromkeys([well_known_path(endpoint), *([RESOURCE] if number == 0 else [])])
-        for path in paths:
+    for endpoint in served:
+        oauth = _tokens_of(endpoint)
+        if oauth is None:
+            continue
+        text = _resource(oauth, endpoint)
+        is_first = endpoint == served[0]
+        for path in dict.fromkeys([endpoint.metadata_path, *([RESOURCE] if is_first else [])]):
             found += [_preflight(path), _document(path, text)]
-    if layout.keys is not None:
-        found += [_preflight(AUTHORIZATION_SERVER), _authorization_server()]
+        if layout.keys is not None:
+            path = AUTHORIZATION_SERVER if is_first else AUTHORIZATION_SERVER + endpoint.path
+            found += [_preflight(path), _authorization_server(path, oauth)]
     for route in found:
         route.typed_per_filter_config = {name: any_of(FilterConfig(disabled=True)) for name in filter_names}
         route.response_headers_to_add = list(_FOR_PAGES)
     return found
 
 
-def _resource(authentication: Authentication, oauth: OAuth, endpoint: Endpoint) -> str:
-    resource = authentication.resource(endpoint.path)
+def _tokens_of(endpoint: Endpoint) -> OAuth | None:
+    return None if endpoint.authentication is None else endpoint.authentication.oauth
+
+
+def _resource(oauth: OAuth, endpoint: Endpoint) -> str:
+    resource = endpoint.resource
     described: dict[str, Any] = {
         "resource": escaped(resource) if resource is not None else _USED_BY_CLIENT + escaped(endpoint.path),
         "authorization_servers": [escaped(one.issuer) for one in oauth.issuers],
@@ -127,11 +124,13 @@ def _document(path: str, text: str) -> Route:
     )
 
 
-def _authorization_server() -> Route:
+def _authorization_server(path: str, oauth: OAuth) -> Route:
+    """For clients that look for it here: with several issuers the first one's metadata."""
+    of_first = METADATA_PATH + issuer_key(oauth.issuers[0].issuer, oauth.algorithms)
     return Route(
-        name=f"{LISTENER}{AUTHORIZATION_SERVER}",
-        match=RouteMatch(path=AUTHORIZATION_SERVER, headers=[_GET]),
-        route=RouteAction(cluster=KEYS_CLUSTER, path_rewrite=METADATA_PATH, timeout=seconds(15)),
+        name=f"{LISTENER}{path}",
+        match=RouteMatch(path=path, headers=[_GET]),
+        route=RouteAction(cluster=KEYS_CLUSTER, path_rewrite=of_first, timeout=seconds(15)),
         request_headers_to_remove=["authorization", "cookie"],
     )
 

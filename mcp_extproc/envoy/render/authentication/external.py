@@ -34,6 +34,7 @@ from mcp_extproc.envoy._api.type_v3 import HttpStatus, StatusCode
 from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER
 from mcp_extproc.envoy.message import Message
 from mcp_extproc.envoy.render.authentication import brought, proven, services
+from mcp_extproc.envoy.render.authentication.sections import Section
 from mcp_extproc.envoy.render.matching import (
     Predicate,
     all_of,
@@ -58,33 +59,34 @@ ASKING = proven.Method("x-mcp-external", PRINCIPAL_NAMESPACE, "asked")
 """On requests until all is proven: the answer of another service, an operator's, is not about who calls."""
 
 
-def filters(
-    authentication: Authentication, external: External, refusal: Sequence[HeaderValueOption]
-) -> list[HttpFilter]:
+def filters(section: Section, external: External, refusal: Sequence[HeaderValueOption]) -> list[HttpFilter]:
     """The filter, and the one in front of it that takes headers away.
 
     Args:
-        authentication: with the other methods.
+        section: has the other methods.
         external: the service.
         refusal: headers of the gateway's own answer, which has :data:`DENIED` in the first place.
     """
+    authentication, cluster = section.authentication, section.named(EXTERNAL_CLUSTER)
+    clean_filter, filter = section.named(_CLEAN), section.named(FILTER)
     unasked = [] if authentication.asks_always else [negation(_credential(authentication, external))]
-    asking = skipped_if(one_of(*unasked, is_answered()), FILTER, _asking(external))
+    asking = skipped_if(one_of(*unasked, is_answered()), filter, _asking(external, cluster))
     others = negation(has_response_header(ERROR_HEADER, DENIED))
-    cleaning = skipped_if(others, _CLEAN, _cleaning(external, refusal))
+    cleaning = skipped_if(others, clean_filter, _cleaning(external, refusal))
     return [
-        HttpFilter(name=_CLEAN, typed_config=any_of(cleaning)),
-        HttpFilter(name=FILTER, typed_config=any_of(asking)),
+        HttpFilter(name=clean_filter, typed_config=any_of(cleaning)),
+        HttpFilter(name=filter, typed_config=any_of(asking)),
     ]
 
 
-def cluster(external: External) -> Cluster:
+def cluster(section: Section, external: External) -> Cluster:
     """Where the service is."""
+    name = section.named(EXTERNAL_CLUSTER)
     if external.http is not None:
-        return services.at(EXTERNAL_CLUSTER, external.http, ca=external.ca)
+        return services.at(name, external.http, ca=external.ca)
     assert external.grpc is not None
     url = external.grpc if "://" in external.grpc else f"http://{external.grpc}"
-    return services.at(EXTERNAL_CLUSTER, url, http2=True, ca=external.ca)
+    return services.at(name, url, http2=True, ca=external.ca)
 
 
 def in_headers(external: External) -> list[proven.Method]:
@@ -139,7 +141,7 @@ def _credential(authentication: Authentication, external: External) -> Predicate
     return one_of(*each)
 
 
-def _asking(external: External) -> Message:
+def _asking(external: External, cluster: str) -> Message:
     named = list(external.headers.values())
     sent = [source.header or "cookie" for source in external.sources]
     asked = ExtAuthz(
@@ -151,7 +153,7 @@ def _asking(external: External) -> Message:
     )
     if external.http is not None:
         asked.http_service = HttpService(
-            server_uri=HttpUri(uri=external.http, cluster=EXTERNAL_CLUSTER, timeout=seconds(external.timeout)),
+            server_uri=HttpUri(uri=external.http, cluster=cluster, timeout=seconds(external.timeout)),
             path_prefix=_path(external.http),
             authorization_response=AuthorizationResponse(
                 allowed_upstream_headers=_these(named),
@@ -160,7 +162,7 @@ def _asking(external: External) -> Message:
         )
     else:
         asked.grpc_service = GrpcService(
-            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTERNAL_CLUSTER), timeout=seconds(external.timeout)
+            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=cluster), timeout=seconds(external.timeout)
         )
     return asked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.config_error import ConfigError, Problem, field
-from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import PRINCIPAL_NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
 from mcp_extproc.envoy._api.config_route_v3 import FilterConfig
@@ -13,6 +13,7 @@ from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import Ht
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.message import Any
 from mcp_extproc.envoy.render.authentication import api_keys, certificates, challenges, external, oauth, proven
+from mcp_extproc.envoy.render.authentication.sections import Section, section_of, sections
 from mcp_extproc.envoy.render.typed import any_of
 
 
@@ -22,23 +23,26 @@ def filters(config: GatewayConfig, layout: Layout) -> list[HttpFilter]:
     Each method's filter runs where its own credential is brought, and refuses a wrong one, whatever else is good. Who brings
     none is refused by one more filter. Where there is one method only, its filter does all of it.
     """
-    authentication = config.authentication
-    if authentication is None:
-        return []
+    return [item for section in sections(config) for item in _of_section(section, layout)]
+
+
+def _of_section(section: Section, layout: Layout) -> list[HttpFilter]:
+    authentication = section.authentication
     found: list[HttpFilter] = []
     if authentication.api_keys is not None:
-        found += api_keys.filters(authentication, authentication.api_keys)
+        found += api_keys.filters(section, authentication.api_keys)
     if authentication.oauth is not None:
-        found += oauth.filters(authentication, authentication.oauth, endpoints(config)[0].path, layout)
+        found += oauth.filters(section, authentication.oauth, layout)
     if authentication.external is not None:
-        found += external.filters(authentication, authentication.external, challenges.refusal(authentication))
+        found += external.filters(section, authentication.external, challenges.refusal(section))
     if authentication.mtls is not None:
-        found += certificates.filters(authentication.mtls)
-    return [*found, *_nobody(authentication), *_to_metadata(authentication)]
+        found += certificates.filters(section, authentication.mtls)
+    return [*found, *_nobody(section), *_to_metadata(section)]
 
 
-def _nobody(authentication: Authentication) -> list[HttpFilter]:
-    if authentication.is_single or authentication.existing is not None:
+def _nobody(section: Section) -> list[HttpFilter]:
+    authentication = section.authentication
+    if authentication.is_single:
         return []
     proofs = [
         *([api_keys.PROVEN.proves] if authentication.api_keys is not None else []),
@@ -47,19 +51,19 @@ def _nobody(authentication: Authentication) -> list[HttpFilter]:
         *([certificates.proves(authentication.mtls)] if authentication.mtls is not None else []),
     ]
     if not authentication.anonymous:
-        return [proven.nobody(proofs)]
+        return [proven.nobody(section, proofs)]
     # An Authorization that no method looks at is not nothing, nor is what a service or a certificate names nobody for.
     brought = [
         *([proven.present("authorization")] if authentication.oauth is None else []),
         *([external.is_brought(authentication.external)] if authentication.external is not None else []),
         *([certificates.brought()] if authentication.mtls is not None else []),
     ]
-    return [proven.nobody(proofs, brought)] if brought else []
+    return [proven.nobody(section, proofs, brought)] if brought else []
 
 
-def _to_metadata(authentication: Authentication) -> list[HttpFilter]:
-    methods = _in_headers(authentication)
-    return [proven.to_metadata(methods)] if methods else []
+def _to_metadata(section: Section) -> list[HttpFilter]:
+    methods = _in_headers(section.authentication)
+    return [proven.to_metadata(section, methods)] if methods else []
 
 
 def _in_headers(authentication: Authentication) -> list[proven.Method]:
@@ -71,34 +75,57 @@ def _in_headers(authentication: Authentication) -> list[proven.Method]:
     ]
 
 
+def on_route(config: GatewayConfig, layout: Layout, endpoint: Endpoint) -> dict[str, Any]:
+    """The configuration of an endpoint's routes, of which its own filters need none: it turns those of others off."""
+    among = sections(config)
+    own = section_of(endpoint, among)
+    others = (item.name for section in among if section is not own for item in _of_section(section, layout))
+    method = None if own is None else own.authentication.oauth
+    said = {} if own is None or method is None else oauth.on_route(own, method, endpoint)
+    return said | {name: any_of(FilterConfig(disabled=True)) for name in others}
+
+
 def identity_headers(config: GatewayConfig) -> list[str]:
     """Headers in which filters say who was proven: no client may send them."""
-    return [] if config.authentication is None else [method.header for method in _in_headers(config.authentication)]
+    each = (method.header for section in sections(config) for method in _in_headers(section.authentication))
+    return list(dict.fromkeys(each))
+
+
+def authorities_of_clients(config: GatewayConfig) -> str | None:
+    """File of the authorities whose certificates clients may have: the listener has one for all endpoints."""
+    methods = (section.authentication.mtls for section in sections(config))
+    return next((mtls.ca for mtls in methods if mtls is not None), None)
 
 
 def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
     """The clusters that these filters use."""
-    authentication = config.authentication
-    if authentication is None:
-        return []
-    return [
-        *(oauth.clusters(authentication.oauth, layout) if authentication.oauth is not None else []),
-        *([external.cluster(authentication.external)] if authentication.external is not None else []),
-    ]
+    found: list[Cluster] = []
+    among = sections(config)
+    if any(section.authentication.oauth is not None for section in among):
+        found += oauth.keys_cluster(layout)
+    for section in among:
+        authentication = section.authentication
+        if authentication.oauth is not None:
+            found += oauth.clusters(section, authentication.oauth, layout)
+        if authentication.external is not None:
+            found.append(external.cluster(section, authentication.external))
+    return found
 
 
 def namespaces(config: GatewayConfig) -> list[str]:
     """Metadata namespaces of what these filters verified, or those of others."""
-    if config.existing is not None:
-        return list(config.existing.namespaces)
-    authentication = config.authentication
-    if authentication is None:
-        return []
-    return [
-        *([PRINCIPAL_NAMESPACE] if _in_headers(authentication) else []),
-        *([oauth.METADATA] if authentication.oauth is not None else []),
-        *(external.namespaces(authentication.external) if authentication.external is not None else []),
-    ]
+    found: list[str] = []
+    for endpoint in endpoints(config):
+        if endpoint.existing is not None:
+            found += endpoint.existing.namespaces
+    for section in sections(config):
+        authentication = section.authentication
+        found += [
+            *([PRINCIPAL_NAMESPACE] if _in_headers(authentication) else []),
+            *([oauth.METADATA] if authentication.oauth is not None else []),
+            *(external.namespaces(authentication.external) if authentication.external is not None else []),
+        ]
+    return list(dict.fromkeys(found))
 
 
 def without(config: GatewayConfig, layout: Layout) -> dict[str, Any]:

@@ -3,19 +3,25 @@
 With a supervisor of ours its endpoint has the keys of all issuers (:mod:`mcp_extproc.run.authorization_servers`). Without one
 Envoy fetches what has a URI, and is given the others when the configuration is rendered.
 
+Where tokens have to be for the URL of an endpoint, each has providers of its own. (One provider whose audiences the route says
+would remember a token that it has verified, and pass it at the next endpoint, too: it looks there first.)
+
 Source: RFC 6750 section 2.1, RFC 9068 section 4, MCP 2025-11-25 basic/authorization.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mcp_extproc.config.authentication import Authentication, Issuer, OAuth
+from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.config.jwks import usable_keys
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
 from mcp_extproc.envoy._api.config_core_v3 import DataSource, HttpUri
-from mcp_extproc.envoy._api.config_endpoint_v3 import Endpoint, LbEndpoint
+from mcp_extproc.envoy._api.config_endpoint_v3 import Endpoint as LbAddress
+from mcp_extproc.envoy._api.config_endpoint_v3 import LbEndpoint
 from mcp_extproc.envoy._api.config_rbac_v3 import (
     Permission,
     Policy,
@@ -33,6 +39,7 @@ from mcp_extproc.envoy._api.filters_http_jwt_authn_v3 import (
     JwtProviderNormalizePayload,
     JwtRequirement,
     JwtRequirementOrList,
+    PerRouteConfig,
     RemoteJwks,
     RequirementRule,
 )
@@ -44,8 +51,9 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     ValueMatcher,
 )
 from mcp_extproc.envoy.layout import ISSUER_CLUSTER, KEYS_CLUSTER, KEYS_HOST, KEYS_PATH, Layout, issuer_key
-from mcp_extproc.envoy.message import Message
+from mcp_extproc.envoy.message import Any, Message
 from mcp_extproc.envoy.render.authentication import brought, proven, services
+from mcp_extproc.envoy.render.authentication.sections import Section
 from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds
 
 FILTER = "mcp_jwt_authn"
@@ -74,56 +82,113 @@ _FETCH_SECONDS = 10.0
 _NOT_EMPTY = StringMatcher(safe_regex=RegexMatcher(regex="(?s).+"))
 
 
-def filters(authentication: Authentication, oauth: OAuth, path: str, layout: Layout) -> list[HttpFilter]:
-    """The filter, and one more where it can't check all of a token. ``path``: of the endpoint."""
-    tokens: Message = JwtAuthentication(
-        providers={
-            _name(index): _provider(oauth, index, authentication.resource(path), layout)
-            for index in range(len(oauth.issuers))
-        },
-        rules=[RequirementRule(match=RouteMatch(prefix="/"), requires=_any_issuer(oauth))],
-        strip_failure_response=True,
-    )
+def filters(section: Section, oauth: OAuth, layout: Layout) -> list[HttpFilter]:
+    """The filter, and one more where it can't check all of a token."""
+    authentication, name = section.authentication, section.named(FILTER)
+    tokens: Message = _verifying(section, oauth, layout)
     if not authentication.is_single:
         # With `allow_missing` an Authorization that is not Bearer would pass as nothing.
         other_schemes = authentication.external is not None and authentication.external.takes_authorization
         credential = brought.bearer() if other_schemes else brought.header("authorization")
-        tokens = brought.only_with(credential, FILTER, tokens)
+        tokens = brought.only_with(credential, name, tokens)
     policies = _policies(authentication, oauth, layout)
-    more = [_refusing(policies)] if policies else []
-    return [HttpFilter(name=FILTER, typed_config=any_of(tokens)), *more]
+    more = [_refusing(section, policies)] if policies else []
+    return [HttpFilter(name=name, typed_config=any_of(tokens)), *more]
 
 
-def clusters(oauth: OAuth, layout: Layout) -> list[Cluster]:
-    """Where keys are fetched."""
+def on_route(section: Section, oauth: OAuth, endpoint: Endpoint) -> dict[str, Any]:
+    """The configuration of an endpoint's routes: for whom its tokens have to be."""
+    wanted = _Wanted.by_all(section.endpoints, oauth)
+    if len(wanted) == 1:
+        return {}
+    mine = next(one for one in wanted if endpoint in one.endpoints)
+    return {section.named(FILTER): any_of(PerRouteConfig(requirement_name=mine.name))}
+
+
+def clusters(section: Section, oauth: OAuth, layout: Layout) -> list[Cluster]:
+    """Where Envoy fetches keys by itself."""
     if layout.keys is not None:
-        lb_endpoints = [LbEndpoint(endpoint=Endpoint(address=envoy_address(layout.keys)))]
-        return [services.cluster(KEYS_CLUSTER, ClusterDiscoveryType.STATIC, lb_endpoints)]
+        return []
     return [
-        services.at(f"{ISSUER_CLUSTER}{index}", one.jwks.uri)
+        services.at(_issuer_cluster(section, index), one.jwks.uri)
         for index, one in enumerate(oauth.issuers)
         if one.jwks is not None and one.jwks.uri is not None
     ]
 
 
-def _name(index: int) -> str:
-    return f"issuer_{index}"
+def keys_cluster(layout: Layout) -> list[Cluster]:
+    """The supervisor's endpoint, if there is one."""
+    if layout.keys is None:
+        return []
+    lb_endpoints = [LbEndpoint(endpoint=LbAddress(address=envoy_address(layout.keys)))]
+    return [services.cluster(KEYS_CLUSTER, ClusterDiscoveryType.STATIC, lb_endpoints)]
 
 
-def _any_issuer(oauth: OAuth) -> JwtRequirement:
-    # The provider is chosen by `iss`. A list of one is invalid.
-    each = [JwtRequirement(provider_name=_name(index)) for index in range(len(oauth.issuers))]
-    return each[0] if len(each) == 1 else JwtRequirement(requires_any=JwtRequirementOrList(requirements=each))
+def _issuer_cluster(section: Section, index: int) -> str:
+    return f"{ISSUER_CLUSTER}{section.name}/{index}" if section.name else f"{ISSUER_CLUSTER}{index}"
 
 
-def _provider(oauth: OAuth, index: int, resource: str | None, layout: Layout) -> JwtProvider:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """For whom tokens have to be at some endpoints."""
+
+    audiences: tuple[tuple[str, ...], ...]
+    """By issuer."""
+    endpoints: list[Endpoint]
+    first: int
+    """Number of the first of their providers, of which there is one for each issuer."""
+
+    @property
+    def name(self) -> str:
+        """Unique."""
+        return f"audiences_{self.first}"
+
+    @property
+    def requirement(self) -> JwtRequirement:
+        """A token of any issuer. The provider is chosen by ``iss``."""
+        each = [JwtRequirement(provider_name=_name(self.first + index)) for index in range(len(self.audiences))]
+        # A list of one is invalid.
+        return each[0] if len(each) == 1 else JwtRequirement(requires_any=JwtRequirementOrList(requirements=each))
+
+    @classmethod
+    def by_all(cls, endpoints: Sequence[Endpoint], oauth: OAuth) -> list[_Wanted]:
+        """All that are different."""
+        found: dict[tuple[tuple[str, ...], ...], _Wanted] = {}
+        for endpoint in endpoints:
+            audiences = tuple(one.audiences or (endpoint.resource or "",) for one in oauth.issuers)
+            assert ("",) not in audiences  # any audience would do; the configuration has one of both
+            first = len(found) * len(oauth.issuers)
+            found.setdefault(audiences, cls(audiences, [], first)).endpoints.append(endpoint)
+        return list(found.values())
+
+
+def _verifying(section: Section, oauth: OAuth, layout: Layout) -> JwtAuthentication:
+    wanted = _Wanted.by_all(section.endpoints, oauth)
+    return JwtAuthentication(
+        providers={
+            _name(one.first + index): _provider(section, index, audiences, layout)
+            for one in wanted
+            for index, audiences in enumerate(one.audiences)
+        },
+        # Of routes that say nothing.
+        rules=[RequirementRule(match=RouteMatch(prefix="/"), requires=wanted[0].requirement)],
+        requirement_map={one.name: one.requirement for one in wanted} if len(wanted) > 1 else {},
+        strip_failure_response=True,
+    )
+
+
+def _name(number: int) -> str:
+    return f"issuer_{number}"
+
+
+def _provider(section: Section, index: int, audiences: Sequence[str], layout: Layout) -> JwtProvider:
+    oauth = section.authentication.oauth
+    assert oauth is not None
     issuer = oauth.issuers[index]
-    audiences = list(issuer.audiences) or [resource or ""]
-    assert audiences != [""]  # any audience would do; the configuration has one of both
-    remote, local = _keys(index, issuer, oauth, layout)
+    remote, local = _keys(_issuer_cluster(section, index), issuer, oauth, layout)
     return JwtProvider(
         issuer=issuer.issuer,
-        audiences=audiences,
+        audiences=list(audiences),
         subjects=_NOT_EMPTY if oauth.principal_claim == "sub" else None,
         require_expiration=True,
         max_lifetime=None if oauth.max_lifetime is None else seconds(round(oauth.max_lifetime)),
@@ -144,13 +209,13 @@ def _provider(oauth: OAuth, index: int, resource: str | None, layout: Layout) ->
 # -- Keys -----------------------------------------------------------------------------------------------------------------
 
 
-def _keys(index: int, issuer: Issuer, oauth: OAuth, layout: Layout) -> tuple[RemoteJwks | None, DataSource | None]:
+def _keys(cluster: str, issuer: Issuer, oauth: OAuth, layout: Layout) -> tuple[RemoteJwks | None, DataSource | None]:
     if layout.keys is not None:
-        uri = f"http://{KEYS_HOST}{KEYS_PATH}{issuer_key(issuer.issuer)}"
+        uri = f"http://{KEYS_HOST}{KEYS_PATH}{issuer_key(issuer.issuer, oauth.algorithms)}"
         return _fetched(uri, KEYS_CLUSTER, _REFRESH), None
     assert issuer.jwks is not None  # see check_without_supervisor
     if issuer.jwks.uri is not None:
-        return _fetched(issuer.jwks.uri, f"{ISSUER_CLUSTER}{index}", issuer.refresh), None
+        return _fetched(issuer.jwks.uri, cluster, issuer.refresh), None
     text = issuer.jwks.inline
     if text is None:
         assert issuer.jwks.file is not None
@@ -192,7 +257,7 @@ def _policies(authentication: Authentication, oauth: OAuth, layout: Layout) -> M
     return found
 
 
-def _refusing(policies: Mapping[str, Principal]) -> HttpFilter:
+def _refusing(section: Section, policies: Mapping[str, Principal]) -> HttpFilter:
     rules = Rbac(
         action=RbacAction.DENY,
         policies={
@@ -200,7 +265,7 @@ def _refusing(policies: Mapping[str, Principal]) -> HttpFilter:
             for name, principal in policies.items()
         },
     )
-    return HttpFilter(name=CLAIMS_FILTER, typed_config=any_of(RbacFilter(rules=rules)))
+    return HttpFilter(name=section.named(CLAIMS_FILTER), typed_config=any_of(RbacFilter(rules=rules)))
 
 
 def _at(path: tuple[str, ...], value: ValueMatcher) -> Principal:

@@ -26,6 +26,7 @@ from mcp_extproc.envoy._api.filters_http_rbac_v3 import Rbac as RbacFilter
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy._api.http_early_header_mutation_header_mutation_v3 import HeaderMutation
 from mcp_extproc.envoy._api.type_matcher_v3 import MetadataMatcher, MetadataMatcherPathSegment, ValueMatcher
+from mcp_extproc.envoy.render.authentication.sections import Section
 from mcp_extproc.envoy.render.typed import any_of, extension
 
 NOBODY = "mcp_nobody"
@@ -62,13 +63,13 @@ def in_metadata(namespace: str, path: Sequence[str], value: ValueMatcher) -> Pri
     return Principal(sourced_metadata=SourcedMetadata(metadata_matcher=matcher))
 
 
-def nobody(proofs: Sequence[Principal], of: Sequence[Principal] = ()) -> HttpFilter:
+def nobody(section: Section, proofs: Sequence[Principal], of: Sequence[Principal] = ()) -> HttpFilter:
     """Refuses who is proven in none of these ways; of these requests only, if some are given."""
     unproven = Principal(not_id=any_one(*proofs))
     refused = all_of(any_one(*of), unproven) if of else unproven
     policy = Policy(permissions=[Permission(any=True)], principals=[refused])
     rules = Rbac(action=RbacAction.DENY, policies={NOBODY: policy})
-    return HttpFilter(name=NOBODY, typed_config=any_of(RbacFilter(rules=rules)))
+    return HttpFilter(name=section.named(NOBODY), typed_config=any_of(RbacFilter(rules=rules)))
 
 
 def any_one(*principals: Principal) -> Principal:
@@ -81,7 +82,7 @@ def all_of(*principals: Principal) -> Principal:
     return Principal(and_ids=PrincipalSet(ids=list(principals)))
 
 
-def to_metadata(methods: Sequence[Method]) -> HttpFilter:
+def to_metadata(section: Section, methods: Sequence[Method]) -> HttpFilter:
     """What is in headers, as metadata. The headers go."""
     rules = [
         ConfigRule(
@@ -91,7 +92,7 @@ def to_metadata(methods: Sequence[Method]) -> HttpFilter:
         )
         for method in methods
     ]
-    return HttpFilter(name=_TO_METADATA, typed_config=any_of(HeaderToMetadata(request_rules=rules)))
+    return HttpFilter(name=section.named(_TO_METADATA), typed_config=any_of(HeaderToMetadata(request_rules=rules)))
 
 
 def early(headers: Sequence[str]) -> list[TypedExtensionConfig]:
