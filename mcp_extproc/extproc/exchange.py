@@ -109,7 +109,7 @@ class Exchange:
         if self._processor.identification.reads:
             raw, metadata = messages.without_metadata(raw)
             if self._head is None:
-                self._principal = self._processor.identification.of(metadata)
+                self._principal = self._processor.identification.of(metadata, self._endpoint)
         if (
             self._head is None
             and not self._decided

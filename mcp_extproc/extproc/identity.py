@@ -8,7 +8,8 @@ from google.protobuf import struct_pb2
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.authentication import Existing, External
+from mcp_extproc.config.authentication import Authentication, Existing, External
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import (
     CERTIFICATE,
     EXTERNAL,
@@ -44,35 +45,79 @@ class Identification:
     """
 
     def __init__(self, config: GatewayConfig) -> None:
-        authentication = config.authentication
+        kinds: list[_Methods] = []
+        self._methods: dict[str, _Methods] = {}
+        for endpoint in endpoints(config):
+            methods = _Methods(endpoint.authentication, endpoint.existing)
+            same = next((known for known in kinds if known.is_like(methods)), None)
+            if same is None:
+                kinds.append(methods)
+            self._methods[endpoint.name] = same or methods
+        self.reads = any(methods.are_there for methods in kinds)
+        """Whether there is anything to look for."""
+        self._known: Bounded[bytes, _Verified] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
+
+    def of(self, raw: bytes, endpoint: str | None) -> Principal:
+        """Who sent the request about which filters wrote this, as an endpoint believes it: it believes its own methods. The same
+        value for the same content.
+
+        Args:
+            raw: what they wrote.
+            endpoint: its name; ``None`` for none, which believes nothing.
+
+        Raises:
+            Unreadable: it is no metadata.
+        """
+        methods = self._methods.get(endpoint) if endpoint is not None else None
+        if not raw or methods is None or not methods.are_there:
+            return ANONYMOUS
+        metadata = messages.read_metadata(raw)
+        raw = metadata.SerializeToString(deterministic=True)
+        verified = self._known.get(raw)
+        if verified is None:
+            verified = _Verified(metadata.filter_metadata)
+            self._known.keep(raw, verified, 1024 + 4 * len(raw))
+        return verified.by(methods)
+
+
+class _Verified:
+    """What filters wrote about a request, and who it is by the methods that were asked so far."""
+
+    __slots__ = ("_found", "_metadata")
+
+    def __init__(self, metadata: Any) -> None:
+        self._metadata = metadata
+        self._found: dict[_Methods, Principal] = {}
+
+    def by(self, methods: _Methods) -> Principal:
+        principal = self._found.get(methods)
+        if principal is None:
+            principal = self._found[methods] = methods.read(self._metadata)
+        return principal
+
+
+class _Methods:
+    """By which endpoints are told who calls."""
+
+    def __init__(self, authentication: Authentication | None, existing: Existing | None) -> None:
+        self._authentication, self._existing = authentication, existing
         self._mtls = authentication.mtls if authentication is not None else None
         self._external = authentication.external if authentication is not None else None
         self._has_keys = authentication is not None and authentication.api_keys is not None
         self._oauth = authentication.oauth if authentication is not None else None
         self._issuers = {one.issuer for one in self._oauth.issuers} if self._oauth is not None else set()
-        self._existing = config.existing
+
+    def is_like(self, other: _Methods) -> bool:
+        """Whether both are the same."""
+        return (self._authentication, self._existing) == (other._authentication, other._existing)
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there are any."""
         methods = (self._oauth, self._external, self._mtls, self._existing)
-        self.reads = self._has_keys or any(method is not None for method in methods)
-        """Whether there is anything to look for."""
-        self._known: Bounded[bytes, Principal] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
+        return self._has_keys or any(method is not None for method in methods)
 
-    def of(self, raw: bytes) -> Principal:
-        """Who sent the request about which filters wrote this. The same value for the same content.
-
-        Raises:
-            Unreadable: it is no metadata.
-        """
-        if not raw or not self.reads:
-            return ANONYMOUS
-        metadata = messages.read_metadata(raw)
-        raw = metadata.SerializeToString(deterministic=True)
-        principal = self._known.get(raw)
-        if principal is None:
-            principal = self._read(metadata.filter_metadata)
-            self._known.keep(raw, principal, 1024 + 4 * len(raw))
-        return principal
-
-    def _read(self, metadata: Any) -> Principal:
+    def read(self, metadata: Any) -> Principal:
         """Where several are proven, a key counts before a token, that before what a service says, and a certificate last."""
         if self._existing is not None:
             return _existing(metadata, self._existing)

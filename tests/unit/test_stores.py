@@ -54,6 +54,7 @@ BESIDES = {
     "extproc/detail.py Details._known": "by what Envoy's configuration reads",
     "extproc/http2/connection.py Connection._known_blocks": "by all of the bytes that are read",
     "extproc/identity.py Identification._known": "by all of the bytes that are read",
+    "extproc/identity.py Identification._methods": "by the configuration",
     "extproc/messages.py _known_awaited": "by the plan, which is a caller's",
     "extproc/messages.py _known_parts": "by the plan, which is a caller's",
     "extproc/shared.py Shared.known_heads": "by all of the bytes that are read, and the principal",
@@ -79,6 +80,7 @@ OF_ONE = {
     "gateway/authorization/judging.py",  # one list
     "extproc/http2/connection.py",  # a connection of Envoy's
     "extproc/http2/transport.py",
+    "extproc/identity.py _Verified._found",
     "gateway/handshake.py HandshakeCaller._refs",
     "gateway/merge.py",  # one list
     "held.py HeldBytes._waiting",

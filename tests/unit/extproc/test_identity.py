@@ -20,8 +20,20 @@ ALICE = Principal("token", "https://idp.example", "alice")
 OAUTH = {"oauth": {"issuers": [{"issuer": "https://idp.example", "audiences": ["x"]}]}}
 
 
-def identification(**sections: Any) -> Identification:
-    return Identification(GatewayConfig.model_validate({"servers": {"a": {"url": "http://127.0.0.1:1"}}, **sections}))
+class Who:
+    """Says who sent a request to the only endpoint."""
+
+    def __init__(self, identification: Identification) -> None:
+        self._identification = identification
+
+    def of(self, raw: bytes) -> Principal:
+        return self._identification.of(raw, "")
+
+
+def identification(**sections: Any) -> Who:
+    return Who(
+        Identification(GatewayConfig.model_validate({"servers": {"a": {"url": "http://127.0.0.1:1"}}, **sections}))
+    )
 
 
 def message(metadata: Any) -> bytes:
