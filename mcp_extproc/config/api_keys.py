@@ -15,7 +15,10 @@ from mcp_extproc.config.yaml_text import parse_yaml
 Keys = Mapping[str, tuple[str, ...]]
 """The keys of each name."""
 
-NO_KEYS: Final[Keys] = {}
+KeysByFile = Mapping[str, Keys]
+"""By the file's path, as it is written in the configuration."""
+
+NO_KEYS: Final[KeysByFile] = {}
 
 _NAME = re.compile(r"[!-~]([ -~]{0,254}[!-~])?")
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from mcp_extproc.config import policies, virtual_servers
+from mcp_extproc.config import authentications, policies, virtual_servers
 from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.base import Model
@@ -880,6 +880,16 @@ class GatewayConfig(Model):
         identified = self.authentication is not None or self.existing is not None
         for problem in virtual_servers.problems(self.virtual_servers, self.listen.path, behind, identified=identified):
             raise PlacedError(("virtual_servers", *problem.path), problem.message)
+        return self
+
+    @model_validator(mode="after")
+    def _authentications_fit(self) -> GatewayConfig:
+        for problem in authentications.problems(list(self.authentications())):
+            raise problem
+        for name, one in self.virtual_servers.items():
+            if one.domains and one.authentication is None:
+                key = "hosts" if one.host is None else "host"
+                authentications.check_host(("virtual_servers", name, key), self.authentication)
         return self
 
     def authentications(self) -> Iterator[tuple[tuple[str, ...], Authentication]]:

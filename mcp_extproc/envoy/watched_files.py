@@ -8,16 +8,18 @@ Source: Envoy, "xDS configuration API overview", Filesystem subscriptions.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.api_keys import NO_KEYS, Keys
+from mcp_extproc.config.api_keys import NO_KEYS, Keys, KeysByFile
 from mcp_extproc.envoy.attach.fields import Object, object_at, objects, plain
-from mcp_extproc.envoy.layout import API_KEY_FILTER, Layout
+from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.metadata_read import ask_for_what_is_read
+from mcp_extproc.envoy.render.authentication.api_keys import keys_by_filter
 from mcp_extproc.envoy.render.bootstrap import bootstrap
 
 BOOTSTRAP = "envoy.json"
@@ -56,7 +58,7 @@ class Rendered:
         return (self.clusters, *self.routes, self.listeners)
 
 
-def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Keys = NO_KEYS) -> Rendered:
+def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: KeysByFile = NO_KEYS) -> Rendered:
     """All files for an Envoy.
 
     Args:
@@ -76,7 +78,8 @@ def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Key
         },
     }
     listeners = objects(static, "listeners")
-    routes = tuple(_routes_file(listener, directory, api_keys) for listener in listeners)
+    by_filter = keys_by_filter(config, api_keys)
+    routes = tuple(_routes_file(listener, directory, by_filter) for listener in listeners)
     return Rendered(
         bootstrap=File(BOOTSTRAP, _text(whole)),
         clusters=_file(CLUSTERS, "cluster_manager.cds", "cluster.v3.Cluster", objects(static, "clusters")),
@@ -110,18 +113,20 @@ def write(directory: Path, file: File) -> bool:
     return True
 
 
-def _routes_file(listener: Object, directory: Path, api_keys: Keys) -> File:
+def _routes_file(listener: Object, directory: Path, keys: Mapping[str, Keys]) -> File:
     name = f"rds-{listener['name']}.json"
     table = _take_routes(listener, _source(directory / name))
-    places = [
-        object_at(host, "typed_per_filter_config").get(API_KEY_FILTER) for host in objects(table, "virtual_hosts")
-    ]
-    for place in places:
-        if place is not None:
-            place["credentials"] = [{"key": key, "client": name} for name, keys in api_keys.items() for key in keys]
+    is_secret = False
+    for host in objects(table, "virtual_hosts"):
+        for filter, place in object_at(host, "typed_per_filter_config").items():
+            if filter in keys:
+                place["credentials"] = [
+                    {"key": key, "client": name} for name, all in keys[filter].items() for key in all
+                ]
+                is_secret = True
     stat = f"http.{listener['name']}.rds.{table['name']}"
     file = _file(name, stat, "route.v3.RouteConfiguration", [table])
-    return replace(file, is_secret=any(place is not None for place in places))
+    return replace(file, is_secret=is_secret)
 
 
 def _take_routes(listener: Object, source: Object) -> Object:

@@ -1,4 +1,4 @@
-"""The API keys that Envoy has: those of the configured file, as they were when it could be read last."""
+"""The API keys that Envoy has: those of the configured files, as they were when each could be read last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Hashable
 from pathlib import Path
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.api_keys import NO_KEYS, Keys, read_api_keys
+from mcp_extproc.config.api_keys import Keys, KeysByFile, read_api_keys
+from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.source import file_signature
 
 
@@ -18,50 +19,51 @@ class ApiKeys:
     """
 
     def __init__(self, config: GatewayConfig) -> None:
-        self._file = file_of(config)
-        self._known: dict[Path, Keys] = {}
+        self._files = files_of(config)
+        self._known: dict[str, Keys] = {}
 
-    def of(self, config: GatewayConfig) -> Keys:
-        """The keys for a configuration. Its file is read when it is new.
+    def of(self, config: GatewayConfig) -> KeysByFile:
+        """The keys for a configuration. Its files are read when they are new.
 
         Raises:
-            ConfigError: it can't be used.
+            ConfigError: one can't be used.
         """
-        file = file_of(config)
-        if file is None:
-            return NO_KEYS
-        if file not in self._known:
-            self._known[file] = read_api_keys(file)
-        return self._known[file]
+        for file in files_of(config):
+            if file not in self._known:
+                self._known[file] = read_api_keys(Path(file))
+        return {file: self._known[file] for file in files_of(config)}
 
     def serve(self, config: GatewayConfig) -> None:
-        """Watch the file of this configuration, and forget those before."""
-        self._file = file_of(config)
-        self._known = {file: keys for file, keys in self._known.items() if file == self._file}
+        """Watch the files of this configuration, and forget those before."""
+        self._files = files_of(config)
+        self._known = {file: keys for file, keys in self._known.items() if file in self._files}
 
     def signature(self) -> Hashable:
-        """Changes with the file."""
-        return None if self._file is None else (self._file, file_signature(self._file))
+        """Changes with the files."""
+        return tuple((file, file_signature(Path(file))) for file in self._files)
 
-    def replace(self, keys: Keys) -> Keys:
-        """Have these keys from now on. Returns those before."""
-        assert self._file is not None
-        before, self._known[self._file] = self._known.get(self._file, NO_KEYS), keys
+    def replace(self, keys: KeysByFile) -> KeysByFile:
+        """Have the keys of these files from now on. Returns those before."""
+        before = {file: self._known[file] for file in keys if file in self._known}
+        self._known.update(keys)
         return before
 
-    def read(self) -> Keys | None:
-        """What the file has now; ``None`` where it is the same.
+    def read(self) -> tuple[KeysByFile, list[ConfigError]]:
+        """What files have now that is not the same, and why others can't be used."""
+        changed: dict[str, Keys] = {}
+        problems = []
+        for file in self._files:
+            try:
+                keys = read_api_keys(Path(file))
+            except ConfigError as error:
+                problems.append(error)
+                continue
+            if keys != self._known.get(file):
+                changed[file] = keys
+        return changed, problems
 
-        Raises:
-            ConfigError: it can't be used.
-        """
-        if self._file is None:
-            return None
-        keys = read_api_keys(self._file)
-        return None if keys == self._known.get(self._file) else keys
 
-
-def file_of(config: GatewayConfig) -> Path | None:
-    """The file with the keys."""
-    authentication = config.authentication
-    return None if authentication is None or authentication.api_keys is None else Path(authentication.api_keys.file)
+def files_of(config: GatewayConfig) -> tuple[str, ...]:
+    """The files with keys."""
+    methods = (section.api_keys for _, section in config.authentications())
+    return tuple(dict.fromkeys(method.file for method in methods if method is not None))

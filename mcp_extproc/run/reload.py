@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, Server, Source
+from mcp_extproc.config.api_keys import KeysByFile
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout, cluster_name
 from mcp_extproc.envoy.watched_files import File, Rendered
@@ -261,29 +262,33 @@ class LiveConfig:
         """Have Envoy take the present keys, if they have changed. Nothing else does: no worker is replaced.
 
         Raises:
-            ConfigError: the file can't be used.
+            ConfigError: a file can't be used. Others are.
             Refused: Envoy rejects them.
             OSError: the files for Envoy can't be written.
                 After each of them the keys before stay.
         """
         async with self._changing:
-            keys = self._api_keys.read()
-            if keys is None:
-                return
-            await self._stop_tidying()
-            before = self._api_keys.replace(keys)
+            keys, problems = self._api_keys.read()
+            if keys:
+                await self._take_keys(keys)
+        for problem in problems:
+            raise problem
+
+    async def _take_keys(self, keys: KeysByFile) -> None:
+        await self._stop_tidying()
+        before = self._api_keys.replace(keys)
+        self._last_rendered = None
+        try:
+            await self._install(self._rendered(_with(self.served.config, self._leaving)).routes)
+        except BaseException:
+            self._api_keys.replace(before)
             self._last_rendered = None
-            try:
-                await self._install(self._rendered(_with(self.served.config, self._leaving)).routes)
-            except BaseException:
-                self._api_keys.replace(before)
-                self._last_rendered = None
-                for part in self._rendered(_with(self.served.config, self._leaving)).routes:
-                    watched_files.write(self._directory or Path(), part)
-                raise
-            finally:
-                self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
-            log.event(_LOG, logging.INFO, "api_keys_read", {"names": len(keys)})
+            for part in self._rendered(_with(self.served.config, self._leaving)).routes:
+                watched_files.write(self._directory or Path(), part)
+            raise
+        finally:
+            self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
+        log.event(_LOG, logging.INFO, "api_keys_read", {"names": sum(map(len, keys.values()))})
 
     def _with_the_same_socket(self, new: Loaded) -> Loaded:
         """For another option of the listening socket Envoy would open another one, at another port if it chose that itself."""

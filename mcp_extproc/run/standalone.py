@@ -238,9 +238,8 @@ class StandaloneGateway:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _start_envoy(self, configuration: Path) -> Process:
-        authentication = self.config.authentication
         # Of each key, twice: that Envoy's filter is work in progress.
-        quiet = authentication is not None and authentication.api_keys is not None
+        quiet = any(section.api_keys is not None for _, section in self.config.authentications())
         with self._envoy_log.open("ab") as log_file:
             return await spawn(
                 [*command(self._envoy_binary, configuration), "--log-level", "warning",

@@ -102,7 +102,7 @@ def test_only_the_owner_can_read_the_files_with_api_keys(tmp_path: Path) -> None
         "servers": {"a": {"url": "http://a.example/mcp"}},
         "authentication": {"api_keys": {"file": "keys.yaml"}},
     })  # fmt: skip
-    whole = render(config, LAYOUT, tmp_path, {"alice": ("a-key-of-alices-1234",)})
+    whole = render(config, LAYOUT, tmp_path, {"keys.yaml": {"alice": ("a-key-of-alices-1234",)}})
     with_keys = {file.name for file in whole.watched if b"a-key-of-alices-1234" in file.text}
     assert with_keys == {"rds-mcp.json", "rds-mcp_batches.json"}
     for file in whole.watched:

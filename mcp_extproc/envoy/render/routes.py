@@ -7,7 +7,7 @@ can.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints
@@ -20,7 +20,7 @@ from mcp_extproc.contract import (
     SERVER_HEADER,
     route_of,
 )
-from mcp_extproc.envoy._api.config_core_v3 import RoutingPriority
+from mcp_extproc.envoy._api.config_core_v3 import Metadata, RoutingPriority
 from mcp_extproc.envoy._api.config_route_v3 import (
     DirectResponseAction,
     HeaderMatcher,
@@ -42,6 +42,7 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     ValueMatcher,
 )
 from mcp_extproc.envoy.layout import LISTENER, REPAIR_LISTENER, UPSTREAMS_LISTENER, Layout, cluster_name, repair_host
+from mcp_extproc.envoy.message import Any
 from mcp_extproc.envoy.render import (
     cors,
     judging,
@@ -92,10 +93,11 @@ def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]
 
 def endpoint_routes(config: GatewayConfig, layout: Layout) -> EndpointRoutes:
     """The routes of requests to the MCP endpoints, and of no others."""
+    filters, told = authentication.on_routes(config, layout), challenges.on_routes(config)
     return EndpointRoutes(
         calls={name: _call_route(config, name) for name in config.servers},
         first=[
-            arrangement.on(_endpoint_route(config, layout, endpoint))
+            arrangement.on(_endpoint_route(endpoint, told[endpoint.name], filters[endpoint.name]))
             for endpoint in _in_order(endpoints(config))
             for arrangement in ARRANGEMENTS
         ],
@@ -272,15 +274,15 @@ def _to_server(config: GatewayConfig, name: str) -> RouteAction:
     )
 
 
-def _endpoint_route(config: GatewayConfig, layout: Layout, endpoint: Endpoint) -> Route:
+def _endpoint_route(endpoint: Endpoint, told: Metadata | None, filters: Mapping[str, Any]) -> Route:
     # The gateway replies, or chooses another route. A request that passed it undecided would end here.
     return Route(
         name=f"{LISTENER}/{route_of(endpoint.name)}",
         match=match_of(endpoint),
         route=RouteAction(cluster=policies.NOWHERE),
-        metadata=challenges.route_metadata(config, endpoint),
+        metadata=told,
         response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
-        typed_per_filter_config=cors.policy(endpoint) | authentication.on_route(config, layout, endpoint),
+        typed_per_filter_config={**cors.policy(endpoint), **filters},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,34 +14,55 @@ from mcp_extproc.run.api_keys import ApiKeys
 KEY, OTHER = "alice-" + "k" * 20, "other-" + "o" * 20
 
 
-def config(file: Path | None) -> GatewayConfig:
-    sections = {} if file is None else {"authentication": {"api_keys": {"file": str(file)}}}
-    return GatewayConfig.model_validate({"servers": {"a": {"url": "http://127.0.0.1:1/mcp"}}, **sections})
+def config(file: Path | None, of_virtual_server: Path | None = None) -> GatewayConfig:
+    def section(file: Path | None) -> dict[str, Any]:
+        return {} if file is None else {"authentication": {"api_keys": {"file": str(file)}}}
+
+    servers = {"servers": {"a": {"url": "http://127.0.0.1:1/mcp"}}}
+    return GatewayConfig.model_validate(
+        {**servers, **section(file), "virtual_servers": {"other": section(of_virtual_server)}}
+    )
 
 
 def test_without_a_file_there_are_none() -> None:
     keys = ApiKeys(config(None))
-    assert (keys.of(config(None)), keys.signature(), keys.read()) == ({}, None, None)
+    assert (keys.of(config(None)), keys.signature(), keys.read()) == ({}, (), ({}, []))
 
 
 def test_what_was_read_stays_until_it_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "keys.yaml"
     file.write_text(json.dumps({"alice": KEY}))
     keys = ApiKeys(config(file))
-    assert keys.of(config(file)) == {"alice": (KEY,)}
-    assert keys.read() is None
+    assert keys.of(config(file)) == {str(file): {"alice": (KEY,)}}
+    assert keys.read() == ({}, [])
     before = keys.signature()
     file.write_text(json.dumps({"alice": OTHER}))
     assert keys.signature() != before
-    assert keys.of(config(file)) == {"alice": (KEY,)}
-    found = keys.read()
-    assert found == {"alice": (OTHER,)}
-    assert keys.replace(found) == {"alice": (KEY,)}
+    assert keys.of(config(file)) == {str(file): {"alice": (KEY,)}}
+    found, _ = keys.read()
+    assert found == {str(file): {"alice": (OTHER,)}}
+    assert keys.replace(found) == {str(file): {"alice": (KEY,)}}
     assert keys.of(config(file)) == found
     file.unlink()
-    with pytest.raises(ConfigError, match="no such file"):
-        keys.read()
+    changed, [problem] = keys.read()
+    assert (changed, "no such file" in str(problem)) == ({}, True)
     assert keys.of(config(file)) == found
+
+
+def test_a_file_that_can_not_be_read_keeps_none_of_the_others(tmp_path: Path) -> None:
+    """Two endpoints may have a file each."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for file in (one, two):
+        file.write_text(json.dumps({"alice": KEY}))
+    keys = ApiKeys(config(one, two))
+    assert keys.of(config(one, two)).keys() == {str(one), str(two)}
+    one.write_text("")
+    two.write_text(json.dumps({"bob": OTHER}))
+    changed, [problem] = keys.read()
+    assert (changed, str(problem)) == (
+        {str(two): {"bob": (OTHER,)}},
+        f"{one}: is empty: write {{}} where nobody has a key",
+    )
 
 
 def test_another_file(tmp_path: Path) -> None:
@@ -49,10 +71,10 @@ def test_another_file(tmp_path: Path) -> None:
     for file, key in ((one, KEY), (two, OTHER)):
         file.write_text(json.dumps({"alice": key}))
     keys = ApiKeys(config(one))
-    assert keys.of(config(one)) == {"alice": (KEY,)}
-    assert keys.of(config(two)) == {"alice": (OTHER,)}
+    assert keys.of(config(one)) == {str(one): {"alice": (KEY,)}}
+    assert keys.of(config(two)) == {str(two): {"alice": (OTHER,)}}
     keys.serve(config(two))
-    assert keys.read() is None
+    assert keys.read() == ({}, [])
     one.unlink()
     with pytest.raises(ConfigError):
         keys.of(config(one))

@@ -16,7 +16,7 @@ from aiohttp import web
 from mcp_extproc import tasks
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, GatewayConfig, Loaded
-from mcp_extproc.config.api_keys import Keys
+from mcp_extproc.config.api_keys import KeysByFile
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout
@@ -101,7 +101,7 @@ def test_a_start_renders_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     rendered: list[GatewayConfig] = []
     render = watched_files.render
 
-    def counted(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Keys) -> Rendered:
+    def counted(config: GatewayConfig, layout: Layout, directory: Path, api_keys: KeysByFile) -> Rendered:
         rendered.append(config)
         return render(config, layout, directory, api_keys)
 

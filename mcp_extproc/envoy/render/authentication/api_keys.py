@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config.api_keys import Keys, KeysByFile
 from mcp_extproc.config.authentication import ApiKeys
 from mcp_extproc.contract import KEY_NAME, PRINCIPAL_NAMESPACE
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
@@ -23,7 +25,7 @@ from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import Ht
 from mcp_extproc.envoy.layout import API_KEY_FILTER
 from mcp_extproc.envoy.message import Any, Message
 from mcp_extproc.envoy.render.authentication import brought, proven
-from mcp_extproc.envoy.render.authentication.sections import Section
+from mcp_extproc.envoy.render.authentication.sections import Section, sections
 from mcp_extproc.envoy.render.matching import Predicate, one_of
 from mcp_extproc.envoy.render.typed import any_of
 
@@ -58,6 +60,15 @@ def on_virtual_host(among: Sequence[Section]) -> dict[str, Any]:
         section.named(API_KEY_FILTER): any_of(ApiKeyAuthPerRoute(key_sources=_sources(keys), forwarding=_FORWARDING))
         for section in among
         if (keys := section.authentication.api_keys) is not None
+    }
+
+
+def keys_by_filter(config: GatewayConfig, keys: KeysByFile) -> dict[str, Keys]:
+    """The keys that belong in the places of :func:`on_virtual_host`, by the filter's name."""
+    return {
+        section.named(API_KEY_FILTER): keys.get(method.file, {})
+        for section in sections(config)
+        if (method := section.authentication.api_keys) is not None
     }
 
 

@@ -15,7 +15,7 @@ import orjson
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Authentication
-from mcp_extproc.config.endpoint import Endpoint, endpoints
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import AUTHENTICATION_UNAVAILABLE, ERROR_HEADER, MARKER_NAMESPACE
 from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilter
 from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLogFilter, ExtensionFilter
@@ -23,7 +23,7 @@ from mcp_extproc.envoy._api.config_core_v3 import HeaderValueOption, Metadata
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import ResponseMapper
 from mcp_extproc.envoy.render.authentication import documents, external, oauth, proven
 from mcp_extproc.envoy.render.authentication.documents import SCOPE, WHERE, base_url, escaped
-from mcp_extproc.envoy.render.authentication.sections import Section, section_of, sections
+from mcp_extproc.envoy.render.authentication.sections import Section, by_endpoint, sections
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
 from mcp_extproc.mcp import errors, transport
 
@@ -69,17 +69,21 @@ def mappers(config: GatewayConfig) -> list[ResponseMapper]:
     ]
 
 
-def route_metadata(config: GatewayConfig, endpoint: Endpoint) -> Metadata | None:
-    """Metadata of an endpoint's route: what its answers differ in."""
-    told, among = documents.told(endpoint), sections(config)
-    section = section_of(endpoint, among)
-    if section is not None and not _is_for_all(config, among):
-        told[WHOSE] = section.label
-    return Metadata(filter_metadata={MARKER_NAMESPACE: told}) if told else None
+def on_routes(config: GatewayConfig) -> dict[str, Metadata | None]:
+    """Metadata of the routes of endpoints, by the endpoint's name: what answers differ in."""
+    among = sections(config)
+    owners, one_for_all = by_endpoint(among), _is_for_all(config, among)
+    found: dict[str, Metadata | None] = {}
+    for endpoint in endpoints(config):
+        told = documents.told(endpoint)
+        if endpoint.name in owners and not one_for_all:
+            told[WHOSE] = owners[endpoint.name].label
+        found[endpoint.name] = Metadata(filter_metadata={MARKER_NAMESPACE: told}) if told else None
+    return found
 
 
 def _is_for_all(config: GatewayConfig, among: Sequence[Section]) -> bool:
-    return len(among) <= 1 and all(section_of(endpoint, among) is not None for endpoint in endpoints(config))
+    return len(among) <= 1 and len(by_endpoint(among)) == len(endpoints(config))
 
 
 @dataclass(frozen=True, slots=True)

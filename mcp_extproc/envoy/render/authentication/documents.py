@@ -78,17 +78,18 @@ def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str]) 
         filter_names: of all filters, none of which these requests pass.
     """
     found = []
-    for endpoint in served:
+    # Where paths are the same, headers choose, as they do among endpoints: the main one comes last.
+    for endpoint in sorted(served, key=lambda one: not one.headers):
         oauth = _tokens_of(endpoint)
         if oauth is None:
             continue
         text = _resource(oauth, endpoint)
-        is_first = endpoint == served[0]
+        is_first = endpoint.name == served[0].name
         for path in dict.fromkeys([endpoint.metadata_path, *([RESOURCE] if is_first else [])]):
-            found += [_preflight(path), _document(path, text)]
+            found += [_preflight(path), _document(path, endpoint, text)]
         if layout.keys is not None:
             path = AUTHORIZATION_SERVER if is_first else AUTHORIZATION_SERVER + endpoint.path
-            found += [_preflight(path), _authorization_server(path, oauth)]
+            found += [_preflight(path), _authorization_server(path, endpoint, oauth)]
     for route in found:
         route.typed_per_filter_config = {name: any_of(FilterConfig(disabled=True)) for name in filter_names}
         route.response_headers_to_add = list(_FOR_PAGES)
@@ -114,25 +115,35 @@ def _resource(oauth: OAuth, endpoint: Endpoint) -> str:
     return orjson.dumps({name: value for name, value in described.items() if value}).decode()
 
 
-def _document(path: str, text: str) -> Route:
+def _document(path: str, endpoint: Endpoint, text: str) -> Route:
     body = text_format(text)
     body.content_type = transport.JSON
     return Route(
         name=f"{LISTENER}{path}",
-        match=RouteMatch(path=path, headers=[_GET]),
+        match=RouteMatch(path=path, headers=_asks(endpoint)),
         direct_response=DirectResponseAction(status=200, body_format=body),
     )
 
 
-def _authorization_server(path: str, oauth: OAuth) -> Route:
+def _authorization_server(path: str, endpoint: Endpoint, oauth: OAuth) -> Route:
     """For clients that look for it here: with several issuers the first one's metadata."""
     of_first = METADATA_PATH + issuer_key(oauth.issuers[0].issuer, oauth.algorithms)
     return Route(
         name=f"{LISTENER}{path}",
-        match=RouteMatch(path=path, headers=[_GET]),
+        match=RouteMatch(path=path, headers=_asks(endpoint)),
         route=RouteAction(cluster=KEYS_CLUSTER, path_rewrite=of_first, timeout=seconds(15)),
         request_headers_to_remove=["authorization", "cookie"],
     )
+
+
+def _asks(endpoint: Endpoint) -> list[HeaderMatcher]:
+    return [
+        _GET,
+        *(
+            HeaderMatcher(name=name, string_match=StringMatcher(exact=value))
+            for name, value in endpoint.headers.items()
+        ),
+    ]
 
 
 def _preflight(path: str) -> Route:

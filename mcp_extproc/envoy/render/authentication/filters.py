@@ -13,7 +13,7 @@ from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import Ht
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.message import Any
 from mcp_extproc.envoy.render.authentication import api_keys, certificates, challenges, external, oauth, proven
-from mcp_extproc.envoy.render.authentication.sections import Section, section_of, sections
+from mcp_extproc.envoy.render.authentication.sections import Section, by_endpoint, sections
 from mcp_extproc.envoy.render.typed import any_of
 
 
@@ -75,14 +75,28 @@ def _in_headers(authentication: Authentication) -> list[proven.Method]:
     ]
 
 
-def on_route(config: GatewayConfig, layout: Layout, endpoint: Endpoint) -> dict[str, Any]:
-    """The configuration of an endpoint's routes, of which its own filters need none: it turns those of others off."""
+def on_routes(config: GatewayConfig, layout: Layout) -> dict[str, dict[str, Any]]:
+    """The configuration of the routes of endpoints, by the endpoint's name: it turns the filters of others off."""
     among = sections(config)
-    own = section_of(endpoint, among)
-    others = (item.name for section in among if section is not own for item in _of_section(section, layout))
-    method = None if own is None else own.authentication.oauth
-    said = {} if own is None or method is None else oauth.on_route(own, method, endpoint)
-    return said | {name: any_of(FilterConfig(disabled=True)) for name in others}
+    owners = by_endpoint(among)
+    off = {
+        section.name: {item.name: any_of(FilterConfig(disabled=True)) for item in _of_section(section, layout)}
+        for section in among
+    }
+    found = {}
+    for endpoint in endpoints(config):
+        own = owners.get(endpoint.name)
+        said = {} if own is None else _on_route(own, endpoint)
+        for section in among:
+            if section is not own:
+                said |= off[section.name]
+        found[endpoint.name] = said
+    return found
+
+
+def _on_route(own: Section, endpoint: Endpoint) -> dict[str, Any]:
+    method = own.authentication.oauth
+    return {} if method is None else oauth.on_route(own, method, endpoint)
 
 
 def identity_headers(config: GatewayConfig) -> list[str]:

@@ -54,6 +54,6 @@ def sections(config: GatewayConfig) -> list[Section]:
     ]
 
 
-def section_of(endpoint: Endpoint, among: Sequence[Section]) -> Section | None:
-    """The one that is for an endpoint; ``None`` where none is."""
-    return next((section for section in among if endpoint in section.endpoints), None)
+def by_endpoint(among: Sequence[Section]) -> dict[str, Section]:
+    """The section that is for an endpoint, by the endpoint's name."""
+    return {endpoint.name: section for section in among for endpoint in section.endpoints}
