@@ -161,6 +161,9 @@ ROUTES_READ: Final = "read"
 REFUSED_READS: Final = ("server", "id_json")
 """What a worker looks at in :data:`NAMESPACE` when it is asked about a server's HTTP error."""
 
+ASKED_HEADER: Final = "x-mcp-asked"
+"""On questions of a check: which of the services that say who calls is asked, by the label of its section."""
+
 RESOURCE_METADATA_PATH = "/.well-known/oauth-protected-resource"
 """In front of the endpoint's path: where clients find which authorization servers there are (RFC 9728 section 3.1)."""
 

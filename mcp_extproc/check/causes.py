@@ -42,10 +42,10 @@ async def causes(admin: Admin, servers: list[str]) -> Mapping[str, str]:
     return {server: cause for server, cause in found if cause is not None}
 
 
-async def service_cause(admin: Admin) -> str | None:
-    """The known cause, if any."""
-    counted = await admin.stats(f"^cluster\\.{EXTERNAL_CLUSTER}\\.") or {}
-    return _first(_CAUSES_AT_SERVICE, counted, EXTERNAL_CLUSTER)
+async def service_cause(admin: Admin, cluster: str) -> str | None:
+    """The known cause, if any. ``cluster``: of the service."""
+    counted = await admin.stats(f"^cluster\\.{EXTERNAL_CLUSTER}") or {}
+    return _first(_CAUSES_AT_SERVICE, counted, cluster)
 
 
 def _first(causes: Sequence[tuple[str, str]], counted: Mapping[str, str], cluster: str) -> str | None:

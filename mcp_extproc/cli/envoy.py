@@ -81,7 +81,7 @@ def envoy_bootstrap(
     served = load_file(file, port, bridge)
     served.require_servers()
     check_without_supervisor(served.config, str(file))
-    if served.config.authentication is not None and served.config.authentication.api_keys is not None:
+    if any(section.api_keys is not None for _, section in served.config.authentications()):
         warn(_KEYS_TO_ADD)
     with standard_output():
         click.echo(to_json(bootstrap(served.config, layout)), nl=False)
@@ -89,7 +89,8 @@ def envoy_bootstrap(
 
 _KEYS_TO_ADD = (
     "authentication.api_keys: what is printed has no keys, and refuses all. Add `credentials: [{key: KEY, client: NAME}]` to"
-    " mcp_api_key_auth in typed_per_filter_config of each virtual host that has it, or have `mcp-extproc serve --envoy-config`"
+    " mcp_api_key_auth (for a virtual server's own keys mcp_api_key_auth/NAME) in typed_per_filter_config of each virtual host"
+    " that has it, or have `mcp-extproc serve --envoy-config`"
     " write the configuration, with the keys and each change of them"
 )
 
@@ -213,7 +214,7 @@ def envoy_fragments(
 
     read = config_from(config, None, bridge)
     check_without_supervisor(read, str(config))
-    if read.authentication is not None and read.authentication.mtls is not None:
+    if any(section.mtls is not None for _, section in read.authentications()):
         raise ConfigError(str(config), [NO_CERTIFICATES])
     with standard_output():
         click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge)), nl=False)

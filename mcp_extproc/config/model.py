@@ -803,7 +803,7 @@ class GatewayConfig(Model):
             self.rate_limits,
             self.rate_limit_service,
             per_server,
-            authenticated=self.authentication is not None,
+            authenticated=self.authenticates,
         ):
             raise problem
         return self
@@ -899,6 +899,11 @@ class GatewayConfig(Model):
         for name, one in self.virtual_servers.items():
             if one.authentication is not None:
                 yield ("virtual_servers", name, "authentication"), one.authentication
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether any endpoint says who may call."""
+        return any(True for _ in self.authentications())
 
     @property
     def existing(self) -> Existing | None:

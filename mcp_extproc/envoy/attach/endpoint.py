@@ -50,7 +50,8 @@ NO_CERTIFICATES = (
 
 _KEYS_TO_ADD = (
     "authentication.api_keys: what is printed has no keys, and refuses all. Add `credentials: [{key: KEY, client: NAME}]` to"
-    " the config of mcp/api_key_auth in typed_per_filter_config of the routes mcp/endpoint…, of both listeners"
+    " the config of mcp/api_key_auth (for a virtual server's own keys mcp/api_key_auth/NAME) in typed_per_filter_config of the"
+    " routes mcp/endpoint…, of both listeners"
 )
 
 
@@ -93,7 +94,7 @@ def _attach(bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Ch
             "the gateway's configuration has no servers, so there is no endpoint to add: select the routes whose requests"
             " are to be inspected with --pass-through"
         )
-    if config.authentication is not None and config.authentication.mtls is not None:
+    if any(section.mtls is not None for _, section in config.authentications()):
         raise CannotAttach(NO_CERTIFICATES)
     target = choose_manager(bootstrap, choice)
     theirs = list(objects(target.manager, "http_filters"))
@@ -131,19 +132,19 @@ def _add_endpoint(
     extend(resources, "listeners", parts.listeners)
     if found.batches_pass:
         extend(resources, "listeners", [batches_listener(target, hosts, layout)])
-    has_keys = config.authentication is not None and config.authentication.api_keys is not None
+    has_keys = any(section.api_keys is not None for _, section in config.authentications())
     return [*found.sentences, *([_KEYS_TO_ADD] if has_keys else [])]
 
 
 def _check_services(theirs: list[Object], config: GatewayConfig) -> None:
-    external = config.authentication.external if config.authentication is not None else None
+    asked = [section.external for _, section in config.authentications() if section.external is not None]
     services = [filter_name(item) for item in theirs if "ext_authz" in kinds(item)]
-    if services and external is not None and external.principal_metadata:
+    if services and any(external.principal_metadata for external in asked):
         raise CannotAttach(_TWO_SERVICES.format(", ".join(services)))
 
 
 def _verifies_tokens(config: GatewayConfig) -> bool:
-    return config.authentication is not None and config.authentication.oauth is not None
+    return any(section.oauth is not None for _, section in config.authentications())
 
 
 def _turn_off(parts: Pieces, theirs: list[Object], verifies_tokens: bool, choice: Choice) -> None:

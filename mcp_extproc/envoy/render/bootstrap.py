@@ -10,6 +10,7 @@ from mcp_extproc.contract import OVER_SSE
 from mcp_extproc.envoy._api.config_bootstrap_v3 import Admin, Bootstrap, BootstrapStaticResources
 from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER, UPSTREAMS_LISTENER, Layout, cluster_name
 from mcp_extproc.envoy.message import camel
+from mcp_extproc.envoy.render.authentication.sections import sections
 from mcp_extproc.envoy.render.clusters import clusters
 from mcp_extproc.envoy.render.downstream import overload_manager
 from mcp_extproc.envoy.render.listeners import listeners, questions
@@ -37,14 +38,16 @@ def upstreams_only(config: GatewayConfig, layout: Layout, service: Address) -> B
         layout: of this Envoy.
         service: address of that listener.
     """
-    wanted = {cluster_name(f"{name}{part}") for name in config.servers for part in ("", OVER_SSE)} | {EXTERNAL_CLUSTER}
-    asks = config.authentication is not None and config.authentication.external is not None
+    services = [
+        section.named(EXTERNAL_CLUSTER) for section in sections(config) if section.authentication.external is not None
+    ]
+    wanted = {cluster_name(f"{name}{part}") for name in config.servers for part in ("", OVER_SSE)} | set(services)
     return Bootstrap(
         admin=_admin(layout.admin) if layout.admin is not None else None,
         static_resources=BootstrapStaticResources(
             listeners=[
                 *(item for item in listeners(config, layout) if item.name == UPSTREAMS_LISTENER),
-                *([questions(config, layout, service)] if asks else []),
+                *([questions(config, layout, service)] if services else []),
             ],
             clusters=[item for item in clusters(config, layout) if item.name in wanted],
         ),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.contract import CERTIFICATE_HEADER
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_core_v3 import (
@@ -84,19 +83,18 @@ def own_listeners(config: GatewayConfig, layout: Layout) -> list[Listener]:
 
 
 def questions(config: GatewayConfig, layout: Layout, address: Address) -> Listener:
-    """Where each request is one about which the service that says who calls is asked, as it is asked about clients'.
+    """Where each request is one about which a service that says who calls is asked, as it is asked about clients'.
 
     Args:
-        config: with ``authentication.external``.
+        config: with such services.
         layout: of this Envoy.
         address: of the listener.
     """
-    assert config.authentication is not None
-    alone = config.model_copy(update={"authentication": Authentication(external=config.authentication.external)})
+    alone = authentication.services_alone(config)
     return _private(
         QUESTIONS_LISTENER,
         address,
-        routes.nowhere(),
+        routes.questions(alone, layout),
         authentication.filters(alone, layout),
         local_replies.local_replies(alone),
     )

@@ -209,14 +209,14 @@ def _fixed(limit: RateLimit) -> list[tuple[str, str]]:
 
 def _keys(what: By, config: GatewayConfig) -> tuple[str, ...]:
     # Different servers may have tools of the same name, and different issuers callers.
-    if what == "principal" and config.authentication is not None:
+    if what == "principal" and config.authenticates:
         return ("issuer", "principal")
     return ("server", "tool") if what == "tool" else (what,)
 
 
 def _by(what: By, config: GatewayConfig) -> list[RateLimitAction]:
     if what == "principal":
-        if config.authentication is None:
+        if not config.authenticates:
             assert config.envoy.principal is not None
             return [_principal(config.envoy.principal)]
         # Anonymous callers are one principal. Not everybody has an issuer.

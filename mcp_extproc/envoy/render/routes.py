@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import (
+    ASKED_HEADER,
     BRIDGE_HEADER,
     CONNECTION_HEADER,
     NAMESPACE,
@@ -183,10 +184,21 @@ def _over_sse(config: GatewayConfig, name: str, *, streams: bool) -> Route:
     return route
 
 
-def nowhere() -> RouteConfiguration:
-    """What passes all filters is answered."""
-    any_request = Route(match=RouteMatch(prefix="/"), direct_response=DirectResponseAction(status=204))
-    return RouteConfiguration(virtual_hosts=[VirtualHost(name="nowhere", domains=["*"], routes=[any_request])])
+def questions(config: GatewayConfig, layout: Layout) -> RouteConfiguration:
+    """Each question has the filters of the section that it names. What passes them is answered."""
+    filters, told = authentication.on_routes(config, layout), challenges.on_routes(config)
+    each = [
+        Route(
+            match=RouteMatch(
+                prefix="/", headers=[HeaderMatcher(name=ASKED_HEADER, string_match=StringMatcher(exact=section.label))]
+            ),
+            metadata=told[section.endpoints[0].name],
+            direct_response=DirectResponseAction(status=204),
+            typed_per_filter_config=filters[section.endpoints[0].name],
+        )
+        for section in sections(config)
+    ]
+    return RouteConfiguration(virtual_hosts=[VirtualHost(name="nowhere", domains=["*"], routes=each)])
 
 
 def repair_routes(config: GatewayConfig) -> RouteConfiguration:

@@ -99,6 +99,20 @@ def _on_route(own: Section, endpoint: Endpoint) -> dict[str, Any]:
     return {} if method is None else oauth.on_route(own, method, endpoint)
 
 
+def services_alone(config: GatewayConfig) -> GatewayConfig:
+    """A configuration in which nobody but the services says who calls."""
+
+    def alone(section: Authentication | None) -> Authentication | None:
+        external = None if section is None else section.external
+        return None if external is None else Authentication(external=external)
+
+    virtual = {
+        name: one.model_copy(update={"authentication": alone(one.authentication)})
+        for name, one in config.virtual_servers.items()
+    }
+    return config.model_copy(update={"authentication": alone(config.authentication), "virtual_servers": virtual})
+
+
 def identity_headers(config: GatewayConfig) -> list[str]:
     """Headers in which filters say who was proven: no client may send them."""
     each = (method.header for section in sections(config) for method in _in_headers(section.authentication))
@@ -157,11 +171,11 @@ def check_without_supervisor(config: GatewayConfig, name: str) -> None:
     Raises:
         ConfigError: it can't.
     """
-    method = config.authentication.oauth if config.authentication is not None else None
-    for index, one in enumerate(method.issuers if method is not None else ()):
-        if one.jwks is None:
-            problem = (
-                "required, as this Envoy finds no keys by itself: give uri or file, or start Envoy with"
-                " `mcp-extproc run`, or with the files of `mcp-extproc serve --envoy-config`"
-            )
-            raise ConfigError(name, [Problem(problem, field(["authentication", "oauth", "issuers", index, "jwks"]))])
+    for place, section in config.authentications():
+        for index, one in enumerate(section.oauth.issuers if section.oauth is not None else ()):
+            if one.jwks is None:
+                problem = (
+                    "required, as this Envoy finds no keys by itself: give uri or file, or start Envoy with"
+                    " `mcp-extproc run`, or with the files of `mcp-extproc serve --envoy-config`"
+                )
+                raise ConfigError(name, [Problem(problem, field([*place, "oauth", "issuers", index, "jwks"]))])

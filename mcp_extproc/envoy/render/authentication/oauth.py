@@ -3,8 +3,8 @@
 With a supervisor of ours its endpoint has the keys of all issuers (:mod:`mcp_extproc.run.authorization_servers`). Without one
 Envoy fetches what has a URI, and is given the others when the configuration is rendered.
 
-Where tokens have to be for the URL of an endpoint, each has providers of its own. (One provider whose audiences the route says
-would remember a token that it has verified, and pass it at the next endpoint, too: it looks there first.)
+Where tokens have to be for the URL of an endpoint, each has providers of its own: a provider remembers the tokens that it has
+verified, audience included.
 
 Source: RFC 6750 section 2.1, RFC 9068 section 4, MCP 2025-11-25 basic/authorization.
 """

@@ -19,7 +19,7 @@ class Section:
     """What one section ``authentication`` says, and the endpoints that it is for."""
 
     name: str
-    """Unique; empty for the first one."""
+    """The first endpoint's."""
     authentication: Authentication
     """Without ``existing``: filters of ours say who calls."""
     endpoints: tuple[Endpoint, ...]
@@ -28,7 +28,7 @@ class Section:
     @property
     def label(self) -> str:
         """The name, never empty."""
-        return self.name or "main"
+        return self.name or "/"
 
     def named(self, name: str) -> str:
         """A filter or cluster of this section."""
@@ -48,10 +48,7 @@ def sections(config: GatewayConfig) -> list[Section]:
             found.append((kind, [endpoint]))
         else:
             same.append(endpoint)
-    return [
-        Section(members[0].name if index else "", authentication, tuple(members))
-        for index, ((authentication, _), members) in enumerate(found)
-    ]
+    return [Section(members[0].name, authentication, tuple(members)) for (authentication, _), members in found]
 
 
 def by_endpoint(among: Sequence[Section]) -> dict[str, Section]:
