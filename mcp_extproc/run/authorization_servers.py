@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 FETCH_SECONDS = 4.0
 """Deadline of each answer of an authorization server."""
 
-RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
-"""Before the next attempt, by how often it failed in a row."""
+RETRY_SECONDS = (1.0, 2.0, 4.0, 6.0)
+"""Before the next attempt, by how often it failed in a row. The last request of the attempt before may have taken all of its
+time: with it, an issuer is asked at least every 10 s."""
 
 FILE_SECONDS = 1.0
 """Between two looks at a file."""
@@ -191,8 +192,8 @@ class AuthorizationServers:
             try:
                 await fetch(wanted, known)
             except Unusable as error:
-                pause = min(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)], wanted.refresh)
                 failures += 1
+                pause = retry_after(failures, wanted.refresh)
                 _complain(wanted, known, part, str(error))
             else:
                 _is_available(wanted, known, part)
@@ -272,6 +273,11 @@ class AuthorizationServers:
                     log.event(_LOG, logging.INFO, "keys_read", {"issuer": wanted.issuer, "file": str(path)})
             known.keys_tried.set()
             await asyncio.sleep(FILE_SECONDS)
+
+
+def retry_after(failures: int, refresh: float) -> float:
+    """Seconds to wait after so many failures in a row. ``refresh``: as long as after a success, at most."""
+    return min(RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1], refresh)
 
 
 def metadata_urls(issuer: str) -> list[str]:

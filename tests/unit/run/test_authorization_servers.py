@@ -19,7 +19,13 @@ from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import KEYS_PATH, METADATA_PATH, issuer_key
 from mcp_extproc.run import authorization_servers
-from mcp_extproc.run.authorization_servers import AuthorizationServers, metadata_urls
+from mcp_extproc.run.authorization_servers import (
+    FETCH_SECONDS,
+    RETRY_SECONDS,
+    AuthorizationServers,
+    metadata_urls,
+    retry_after,
+)
 from tests.support.authorization_server import AuthorizationServer, new_key, public_jwk
 from tests.support.waiting import eventually
 
@@ -139,6 +145,16 @@ async def test_an_issuer_that_is_down_is_tried_again_and_its_last_keys_stay(
         "keys": ["its tokens are refused until then"],
         "metadata": ["clients do not get it from the gateway until then"],
     }
+
+
+def test_a_dead_issuer_is_asked_at_least_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start of a request that takes all of its time to the start of the next one, and never at once."""
+    monkeypatch.setattr(authorization_servers, "RETRY_SECONDS", RETRY_SECONDS)
+    for refresh in (1.0, 300.0, 86400.0):
+        pauses = [retry_after(failures, refresh) for failures in range(1, 1000)]
+        assert max(pauses) + FETCH_SECONDS <= 10
+        assert pauses == sorted(pauses)
+        assert min(pauses) >= 1
 
 
 async def test_metadata_that_is_down_refuses_no_tokens(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
