@@ -58,8 +58,8 @@ class Identification:
         self._known: Bounded[bytes, _Verified] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
 
     def of(self, raw: bytes, endpoint: str | None) -> Principal:
-        """Who sent the request about which filters wrote this, as an endpoint believes it: it believes its own methods. The same
-        value for the same content.
+        """Who sent the request about which filters wrote this, as an endpoint believes it: by its own methods. The same value
+        for the same content.
 
         Args:
             raw: what they wrote.

@@ -49,9 +49,14 @@ PASSES = {
     "certificates": {CERTIFICATE},
     "service": {PASSWORD},
     "anyone": {NOTHING, KEY, OTHER_KEY, CERTIFICATE, READERS_TOKEN},
+    "away": {READERS_TOKEN},
+    "keys away": {OTHER_KEY},
     "open": {NOTHING, KEY, OTHER_KEY, CERTIFICATE, PASSWORD, BAD_PASSWORD, TOKEN, TEAMS_TOKEN, READERS_TOKEN},
 }
 """By endpoint."""
+
+HOSTS = {"away": "a.away.example", "keys away": "keys.example:8443"}
+"""Of endpoints that have one, at the path of the main one."""
 
 TEXTS = {
     "": ("an access token", "an API key"),
@@ -93,11 +98,13 @@ class Stage:
             TEAMS_TOKEN: {"authorization": f"Bearer {token(aud=f'{PUBLIC}/mcp/team')}"},
             READERS_TOKEN: {"authorization": f"Bearer {token(aud=READERS)}"},
         }.get(brought, {})
+        if endpoint in HOSTS:
+            headers["host"] = HOSTS[endpoint]
         return await self.get(path_of(endpoint), certified=brought == CERTIFICATE, **headers)
 
 
 def path_of(endpoint: str) -> str:
-    return f"/mcp/{endpoint}" if endpoint else "/mcp"
+    return f"/mcp/{endpoint}" if endpoint and endpoint not in HOSTS else "/mcp"
 
 
 def sections(folder: Path, authority: Authority, issuer: str, service: int, port: int) -> dict[str, Any]:
@@ -123,6 +130,8 @@ def sections(folder: Path, authority: Authority, issuer: str, service: int, port
         },
         "virtual_servers": {
             "team": {"servers": {"a": "all"}},
+            "away": {"hosts": ["*.away.example"], "servers": {"a": "all"}, "authentication": {"oauth": readers}},
+            "keys_away": {"host": "keys.example", "servers": {"a": "all"}, "authentication": {"api_keys": {"file": "others"}}},
             **{name: {"servers": {"a": "all"}, "authentication": one} for name, one in methods.items()},
         },
     }  # fmt: skip
@@ -163,6 +172,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
             ("", TOKEN),
             ("team", TEAMS_TOKEN),
             ("readers", READERS_TOKEN),
+            ("away", READERS_TOKEN),
             ("anyone", READERS_TOKEN),
         ):
 
@@ -193,6 +203,8 @@ async def test_what_is_refused_is_told_the_endpoints_own_way(stage: Stage) -> No
         "keys": "ApiKey",
         "certificates": "Mutual",
         "service": "External",
+        "away": f'Bearer {rest}a.away.example{METADATA}/mcp"',
+        "keys away": "ApiKey",
     }
     for endpoint, challenge in ways.items():
         status, headers, body = await stage.tried(endpoint, NOTHING)
@@ -217,6 +229,10 @@ async def test_each_endpoint_has_its_own_metadata(stage: Stage) -> None:
         assert (status, headers["access-control-allow-origin"]) == (200, "*")
         assert (document["resource"], document["authorization_servers"]) == (resource, [stage.idp.issuer])
         assert document.get("scopes_supported") == {"/mcp/readers": ["read"], "/mcp/anyone": None}.get(path, ["all"])
+    for path in ("", "/mcp"):
+        status, _, document = await stage.get(f"{METADATA}{path}", host="x.away.example")
+        assert (status, document["resource"]) == (200, f"{PUBLIC}/for-readers")
+        assert (await stage.get(f"{METADATA}{path}", host="keys.example"))[0] == 404, "not the main endpoint's"
     for path in ("/mcp/keys", "/mcp/certificates", "/mcp/service", "/mcp/open", "/mcp/unknown"):
         assert (await stage.get(f"{METADATA}{path}"))[0] == 404
 
@@ -224,5 +240,5 @@ async def test_each_endpoint_has_its_own_metadata(stage: Stage) -> None:
 async def test_what_clients_say_of_themselves_counts_at_none(stage: Stage) -> None:
     """Headers in which the filters of another endpoint name the caller, too."""
     said = {"x_user": "root", "x_mcp_api_key_name": "root", "x_mcp_certificate_name": "root", "x_mcp_external": "1"}
-    for endpoint in PASSES.keys() - {"anyone", "open"}:
+    for endpoint in PASSES.keys() - {"anyone", "open", *HOSTS}:
         assert (await stage.get(path_of(endpoint), certified=False, **said))[0] == 401

@@ -26,6 +26,7 @@ from mcp_extproc.envoy.render.authentication import api_keys, documents, proven
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.authentication.sections import sections
 from mcp_extproc.envoy.render.clusters import clusters, extproc_cluster
+from mcp_extproc.envoy.render.endpoint_match import match_of
 from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.envoy.render.listeners import client_filters, own_listeners
 from mcp_extproc.envoy.render.typed import any_of, header
@@ -169,7 +170,7 @@ def _without_empty(route: Object) -> Object:
 
 def _no_upgrades(endpoint: Endpoint, marker: str) -> Object:
     """Where the listener lets WebSockets pass, one to the endpoint would be a request whose body never ends."""
-    match = plain(routes.match_of(endpoint))
+    match = plain(match_of(endpoint))
     headers = [*match.pop("headers", []), {"name": "upgrade", "present_match": True}]
     return {
         "name": f"{OWN}upgrade/{route_of(endpoint.name)}" if endpoint.name else f"{OWN}upgrade",

@@ -6,7 +6,6 @@ can.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from mcp_extproc.config import GatewayConfig
@@ -38,7 +37,6 @@ from mcp_extproc.envoy._api.retry_priority_previous_priorities_v3 import Previou
 from mcp_extproc.envoy._api.type_matcher_v3 import (
     MetadataMatcher,
     MetadataMatcherPathSegment,
-    RegexMatcher,
     StringMatcher,
     ValueMatcher,
 )
@@ -58,6 +56,7 @@ from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC
 from mcp_extproc.envoy.render.authentication import api_keys, challenges, documents
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.authentication.sections import sections
+from mcp_extproc.envoy.render.endpoint_match import match_of
 from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.gateway.relay.lost_sessions import STATUSES
@@ -110,25 +109,6 @@ def _in_order(found: Sequence[Endpoint]) -> list[Endpoint]:
     main, *virtual = found
     shared = [one for one in virtual if one.path == main.path]
     return [*shared, main, *(one for one in virtual if one.path != main.path)]
-
-
-def match_of(endpoint: Endpoint) -> RouteMatch:
-    """The requests to an endpoint, as long as no route before it takes them."""
-    headers = [
-        HeaderMatcher(name=name, string_match=StringMatcher(exact=value)) for name, value in endpoint.headers.items()
-    ]
-    if endpoint.domains:
-        hosts = "|".join(map(_authorities, endpoint.domains))
-        by_host = StringMatcher(safe_regex=RegexMatcher(regex=f"(?i)(?:{hosts})(?::[0-9]+)?"))
-        headers.append(HeaderMatcher(name=":authority", string_match=by_host))
-    return RouteMatch(path=endpoint.path, headers=headers)
-
-
-def _authorities(domain: str) -> str:
-    """An expression for a host name, or for all names below one."""
-    if ":" in domain:
-        return re.escape(f"[{domain}]")
-    return rf"(?:[a-z0-9_-]+\.)+{re.escape(domain[2:])}\.?" if domain.startswith("*.") else rf"{re.escape(domain)}\.?"
 
 
 def upstream_routes(config: GatewayConfig) -> RouteConfiguration:

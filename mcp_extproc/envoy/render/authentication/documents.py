@@ -24,6 +24,7 @@ from mcp_extproc.envoy._api.config_route_v3 import (
 )
 from mcp_extproc.envoy._api.type_matcher_v3 import RegexMatcher, StringMatcher
 from mcp_extproc.envoy.layout import KEYS_CLUSTER, LISTENER, METADATA_PATH, Layout, issuer_key
+from mcp_extproc.envoy.render.endpoint_match import headers_of
 from mcp_extproc.envoy.render.typed import any_of, header, seconds, text_format
 from mcp_extproc.mcp import transport
 
@@ -70,26 +71,32 @@ def told(endpoint: Endpoint) -> dict[str, str]:
 
 
 def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str]) -> list[Route]:
-    """Routes to the documents of a virtual host, in front of all others.
+    """Routes to all documents, in front of all others.
 
     Args:
-        served: the endpoints of the virtual host. The documents without a path are the first one's.
+        served: the endpoints, the main one first.
         layout: whether authorization servers' metadata is known.
         filter_names: of all filters, none of which these requests pass.
     """
-    found = []
-    # Where paths are the same, headers choose, as they do among endpoints: the main one comes last.
-    for endpoint in sorted(served, key=lambda one: not one.headers):
+    if not any(map(_tokens_of, served)):
+        return []
+    found: list[Route] = []
+    # Where paths are the same, host and headers choose, as they do among endpoints.
+    for endpoint in sorted(served, key=lambda one: not headers_of(one)):
+        # The documents without a path are the main endpoint's, and at another host those of the endpoint there.
+        has_root = endpoint.path == served[0].path or bool(endpoint.domains)
+        paths = list(dict.fromkeys([endpoint.metadata_path, *([RESOURCE] if has_root else [])]))
+        for_old = AUTHORIZATION_SERVER if has_root else AUTHORIZATION_SERVER + endpoint.path
         oauth = _tokens_of(endpoint)
         if oauth is None:
+            # Not those of the endpoint that has the path otherwise.
+            found += [_absent(path, endpoint) for path in (*paths, for_old) if headers_of(endpoint)]
             continue
         text = _resource(oauth, endpoint)
-        is_first = endpoint.name == served[0].name
-        for path in dict.fromkeys([endpoint.metadata_path, *([RESOURCE] if is_first else [])]):
+        for path in paths:
             found += [_preflight(path), _document(path, endpoint, text)]
         if layout.keys is not None:
-            path = AUTHORIZATION_SERVER if is_first else AUTHORIZATION_SERVER + endpoint.path
-            found += [_preflight(path), _authorization_server(path, endpoint, oauth)]
+            found += [_preflight(for_old), _authorization_server(for_old, endpoint, oauth)]
     for route in found:
         route.typed_per_filter_config = {name: any_of(FilterConfig(disabled=True)) for name in filter_names}
         route.response_headers_to_add = list(_FOR_PAGES)
@@ -136,14 +143,16 @@ def _authorization_server(path: str, endpoint: Endpoint, oauth: OAuth) -> Route:
     )
 
 
+def _absent(path: str, endpoint: Endpoint) -> Route:
+    return Route(
+        name=f"{LISTENER}{path}/absent",
+        match=RouteMatch(path=path, headers=headers_of(endpoint)),
+        direct_response=DirectResponseAction(status=404),
+    )
+
+
 def _asks(endpoint: Endpoint) -> list[HeaderMatcher]:
-    return [
-        _GET,
-        *(
-            HeaderMatcher(name=name, string_match=StringMatcher(exact=value))
-            for name, value in endpoint.headers.items()
-        ),
-    ]
+    return [_GET, *headers_of(endpoint)]
 
 
 def _preflight(path: str) -> Route:
