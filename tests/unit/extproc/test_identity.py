@@ -236,3 +236,29 @@ def test_a_service_names_the_caller_in_headers_that_are_metadata() -> None:
     assert found.claims == said
     assert who.of(message({"envoy.filters.http.ext_authz": {"x-groups": "dev"}})) == ANONYMOUS
     assert who.of(message({"mcp_principal": {"external": "alice"}})) == ANONYMOUS
+
+
+def test_each_endpoint_believes_its_own_methods() -> None:
+    """What filters wrote is the same; who it is may differ, and where nobody is believed it is nobody."""
+    other = {"oauth": {"issuers": [{"issuer": "https://other.example", "audiences": ["x"]}]}}
+    by_email = {"oauth": {**OAUTH["oauth"], "principal_claim": "email", "groups_claim": "o.p"}}
+    virtual = {
+        "same": {},
+        "other": {"authentication": other},
+        "by email": {"authentication": by_email},
+        "keys": {"authentication": {"api_keys": {"file": "k"}}},
+    }
+    config = GatewayConfig.model_validate({
+        "servers": {"a": {"url": "http://127.0.0.1:1"}},
+        "authentication": OAUTH,
+        "virtual_servers": {name.replace(" ", "_"): {"servers": {"a": "all"}, **one} for name, one in virtual.items()},
+    })  # fmt: skip
+    who = Identification(config)
+    raw = message({JWT: {"payload": {**CLAIMS, "email": "a@b", "o": {"p": ["g"]}}}, "mcp_principal": {"api_key": "bob"}})
+    assert who.of(raw, "") == ALICE
+    assert who.of(raw, "same") is who.of(raw, "")
+    found = who.of(raw, "by_email")
+    assert (found.subject, set(found.groups)) == ("a@b", {"g"})
+    assert who.of(raw, "keys") == Principal("key", "api_keys", "bob")
+    for nobody in ("other", "unknown", None):
+        assert who.of(raw, nobody) == ANONYMOUS
