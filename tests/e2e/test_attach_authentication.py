@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo":
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
 
 
-def theirs() -> dict[str, Any]:
+def theirs(*access_logs: dict[str, Any]) -> dict[str, Any]:
     """A listener that serves something else, with tokens of its own."""
     key = public_jwk(new_key("ES256"), "theirs")
     keys = {"inline_string": json.dumps({"keys": [key]})}
@@ -40,6 +40,7 @@ def theirs() -> dict[str, Any]:
     manager = {
         "@type": f"{_TYPE}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
+        "access_log": list(access_logs),
         "use_remote_address": True,
         "normalize_path": True,
         "merge_slashes": True,
@@ -61,10 +62,10 @@ def theirs() -> dict[str, Any]:
     return {"static_resources": {"listeners": [{"name": "in", "address": address, "filter_chains": [chain]}]}}
 
 
-def with_keys(text: str) -> str:
+def with_keys(text: str, known: Mapping[str, str | Sequence[str]]) -> str:
     """What is printed, with keys in the places that are named."""
     data = json.loads(text)
-    credentials = [{"key": key, "client": name} for name, keys in KEYS.items() for key in _several(keys)]
+    credentials = [{"key": key, "client": name} for name, keys in known.items() for key in _several(keys)]
     added = 0
     for listener in data["static_resources"]["listeners"]:
         manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
@@ -127,7 +128,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         out, warned = await own_envoy.printed(place, *arguments, stdin=json.dumps(theirs()))
         assert "what is printed has no keys" in " ".join(warned.split())
         await stack.enter_async_context(own_envoy.worker(place, json.dumps(document)))
-        await stack.enter_async_context(own_envoy.envoy(place, place.moved(with_keys(out)), place.port(PORT)))
+        await stack.enter_async_context(own_envoy.envoy(place, place.moved(with_keys(out, KEYS)), place.port(PORT)))
         client = await stack.enter_async_context(own_envoy.browser(place.port(PORT), host="localhost"))
         yield Stage(idp, client, alpha, folder)
 

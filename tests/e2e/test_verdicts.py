@@ -1,7 +1,9 @@
-"""All methods in one gateway: every combination of what may be brought, and what becomes of it."""
+"""All methods in one gateway: every combination of what may be brought, and what becomes of it. Attached to a listener that
+others own, too, where there is no method for certificates: the TLS is its owner's."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
@@ -9,14 +11,18 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from cryptography import x509
 
+from tests.e2e.test_attach_authentication import PORT, theirs, with_keys
+from tests.support import own_envoy
 from tests.support.authorization_server import AuthorizationServer
-from tests.support.gateway import TestClient, TestGateway, access_log_entry
+from tests.support.gateway import Answer, TestClient, access_log_entry
 from tests.support.gateway import gateway as start
 from tests.support.policy_services import Callers, Verdict
 from tests.support.scripted import ScriptedServer
@@ -47,9 +53,9 @@ def judge(headers: Mapping[str, str]) -> Verdict:
 class Stage:
     idp: AuthorizationServer
     other: AuthorizationServer
-    gateway: TestGateway
+    access_log: Path
     clients: Mapping[str, TestClient]
-    """By certificate."""
+    """By certificate, as far as there is a method for them."""
     anonymous: bool
 
     def headers(self, key: str, authorization: str, cookie: str) -> dict[str, str]:
@@ -94,13 +100,16 @@ class Stage:
         return ("anonymous",) if self.anonymous and is_nothing else ("refused", "authentication_required")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[False, True], ids=["named", "anonymous"])
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=list(itertools.product(("own", "attached"), ("named", "anonymous"))),
+    ids="-".join,
+)
 async def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     folder = tmp_path_factory.mktemp("gateway")
     (folder / "keys.yaml").write_text(json.dumps({"by-key": KEY}))
-    authority = Authority(folder)
-    authority.issue("certificate", x509.UniformResourceIdentifier(CERTIFICATE))
-    authority.issue("certificate without a name")
+    listener, kind = request.param
     async with AsyncExitStack() as stack:
         idps = [await stack.enter_async_context(AuthorizationServer(subject="by-token")) for _ in range(2)]
         alpha = await stack.enter_async_context(ScriptedServer("alpha"))
@@ -109,7 +118,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
             {"issuer": idp.issuer, "audiences": [idp.audience], "jwks": {"uri": f"{idp.issuer}/jwks"}} for idp in idps
         ]
         authentication = {
-            "anonymous": request.param,
+            "anonymous": kind == "anonymous",
             "oauth": {"issuers": issuers},
             "api_keys": {"file": str(folder / "keys.yaml")},
             "external": {
@@ -118,43 +127,104 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
                 "from": [{"header": "authorization"}, {"cookie": "session"}],
                 "principal_header": "x-user",
             },
-            "mtls": {"ca": str(authority.ca)},
         }
-        tls = {"certificate": str(authority.certificate("server")), "key": str(authority.key("server"))}
-        gateway = await stack.enter_async_context(
-            start(folder, {"alpha": alpha.url}, listen={"tls": tls}, authentication=authentication)
+        begin = _attached if listener == "attached" else _own
+        access_log, clients = await begin(stack, folder, alpha.url, authentication)
+        yield Stage(idps[0], idps[1], access_log, clients, kind == "anonymous")
+
+
+_Begun = tuple[Path, Mapping[str, TestClient]]
+
+
+async def _own(stack: AsyncExitStack, folder: Path, server: str, authentication: Mapping[str, Any]) -> _Begun:
+    authority = Authority(folder)
+    authority.issue("certificate", x509.UniformResourceIdentifier(CERTIFICATE))
+    authority.issue("certificate without a name")
+    tls = {"certificate": str(authority.certificate("server")), "key": str(authority.key("server"))}
+    gateway = await stack.enter_async_context(
+        start(
+            folder,
+            {"alpha": server},
+            listen={"tls": tls},
+            authentication={**authentication, "mtls": {"ca": str(authority.ca)}},
         )
-        clients = {}
-        for name in CERTIFICATES:
-            context = ssl.create_default_context(cafile=authority.ca)
-            if name:
-                context.load_cert_chain(authority.certificate(name), authority.key(name))
-            connector = aiohttp.TCPConnector(ssl=context)
-            http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-            clients[name] = TestClient(gateway.url.replace("localhost", "127.0.0.1"), http)
-        yield Stage(idps[0], idps[1], gateway, clients, request.param)
+    )
+    clients = {}
+    for name in CERTIFICATES:
+        context = ssl.create_default_context(cafile=authority.ca)
+        if name:
+            context.load_cert_chain(authority.certificate(name), authority.key(name))
+        connector = aiohttp.TCPConnector(ssl=context)
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        clients[name] = TestClient(gateway.url.replace("localhost", "127.0.0.1"), http)
+    return gateway.access_log, clients
+
+
+async def _attached(stack: AsyncExitStack, folder: Path, server: str, authentication: Mapping[str, Any]) -> _Begun:
+    place = await stack.enter_async_context(own_envoy.place(folder, PORT))
+    access_log = folder / "access.log"
+    document = {
+        "servers": {"alpha": {"url": server, "prefix": ""}},
+        "log": {"access": ""},
+        "authentication": authentication,
+    }
+    (folder / "gateway.yaml").write_text(json.dumps(document))
+    arguments = ["envoy", "attach", "--config", str(folder / "gateway.yaml"), "-", "--without-jwt-authn"]
+    out, _ = await own_envoy.printed(place, *arguments, stdin=json.dumps(theirs(log_to(access_log))))
+    await stack.enter_async_context(own_envoy.worker(place, json.dumps(document)))
+    text = place.moved(with_keys(out, {"by-key": KEY}))
+    await stack.enter_async_context(own_envoy.envoy(place, text, place.port(PORT)))
+    http = await stack.enter_async_context(aiohttp.ClientSession())
+    return access_log, {"": TestClient(f"http://127.0.0.1:{place.port(PORT)}/mcp", http)}
+
+
+def log_to(file: Path) -> dict[str, Any]:
+    """Their access log, which names callers as the gateway's own does."""
+    named = {
+        "user_agent": "%REQ(user-agent)%",
+        "enduser.id": "%DYNAMIC_METADATA(mcp_proxy:principal)%",
+        "mcp.principal.issuer": "%DYNAMIC_METADATA(mcp_proxy:issuer)%",
+    }
+    return {
+        "name": "file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(file),
+            "log_format": {"json_format": named},
+        },
+    }
 
 
 async def test_every_combination(stage: Stage) -> None:
     """Any method suffices, and what is brought and wrong is refused, whatever else is good. What a client says of itself
     counts for nothing."""
     spoofed = {"x_user": "root", "x_mcp_api_key_name": "root", "x_mcp_certificate_name": "root", "x_mcp_external": "1"}
-    found: dict[tuple[str, ...], tuple[str, ...]] = {}
-    combinations = list(itertools.product(KEYS, AUTHORIZATIONS, COOKIES, CERTIFICATES))
-    for brought in combinations:
+    combinations = list(itertools.product(KEYS, AUTHORIZATIONS, COOKIES, stage.clients))
+    assert len(combinations) == 54 * len(stage.clients)
+    some_at_once = asyncio.Semaphore(8)
+
+    async def tried(brought: tuple[str, ...]) -> Answer:
         *rest, certificate = brought
-        agent = ", ".join(one or "none" for one in brought)
-        headers = {**spoofed, **stage.headers(*rest), "user_agent": agent}
-        answer = await stage.clients[certificate].rpc("initialize", INITIALIZE, **headers)
+        headers = {**spoofed, **stage.headers(*rest), "user_agent": _agent(brought)}
+        async with some_at_once:
+            return await stage.clients[certificate].rpc("initialize", INITIALIZE, **headers)
+
+    answers = await asyncio.gather(*map(tried, combinations))
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for brought, answer in zip(combinations, answers, strict=True):
         if answer.status != 200:
             assert (answer.status, answer.error["data"]["status"]) == (401, 401), brought
             assert "resource_metadata=" in answer.headers["www-authenticate"], brought
             found[brought] = ("refused", answer.error["data"]["reason"])
             continue
-        entry = await access_log_entry(stage.gateway.access_log, {"user_agent": agent})
+        entry = await access_log_entry(stage.access_log, {"user_agent": _agent(brought)})
         named = entry.get("enduser.id")
         found[brought] = (named, entry["mcp.principal.issuer"]) if named is not None else ("anonymous",)
     assert found == {brought: stage.expected(*brought) for brought in combinations}
+
+
+def _agent(brought: tuple[str, ...]) -> str:
+    return ", ".join(one or "none" for one in brought)
 
 
 async def test_nobody_has_the_session_of_another_method(stage: Stage) -> None:
@@ -166,6 +236,7 @@ async def test_nobody_has_the_session_of_another_method(stage: Stage) -> None:
         ("", "", "", "certificate"),
         *([("", "", "", "")] if stage.anonymous else []),
     ]
+    alone = [one for one in alone if one[-1] in stage.clients]
     for opening in alone:
         opened = await stage.clients[opening[-1]].rpc("initialize", INITIALIZE, **stage.headers(*opening[:3]))
         session = opened.headers["mcp-session-id"]

@@ -242,7 +242,7 @@ def test_each_endpoint_believes_its_own_methods() -> None:
     """What filters wrote is the same; who it is may differ, and where nobody is believed it is nobody."""
     other = {"oauth": {"issuers": [{"issuer": "https://other.example", "audiences": ["x"]}]}}
     by_email = {"oauth": {**OAUTH["oauth"], "principal_claim": "email", "groups_claim": "o.p"}}
-    virtual = {
+    virtual: dict[str, Any] = {
         "same": {},
         "other": {"authentication": other},
         "by email": {"authentication": by_email},
@@ -254,7 +254,9 @@ def test_each_endpoint_believes_its_own_methods() -> None:
         "virtual_servers": {name.replace(" ", "_"): {"servers": {"a": "all"}, **one} for name, one in virtual.items()},
     })  # fmt: skip
     who = Identification(config)
-    raw = message({JWT: {"payload": {**CLAIMS, "email": "a@b", "o": {"p": ["g"]}}}, "mcp_principal": {"api_key": "bob"}})
+    raw = message(
+        {JWT: {"payload": {**CLAIMS, "email": "a@b", "o": {"p": ["g"]}}}, "mcp_principal": {"api_key": "bob"}}
+    )
     assert who.of(raw, "") == ALICE
     assert who.of(raw, "same") is who.of(raw, "")
     found = who.of(raw, "by_email")
