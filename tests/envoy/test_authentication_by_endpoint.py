@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import tempfile
@@ -15,6 +16,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from cryptography import x509
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, ResponseReceived, StreamReset
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
@@ -242,3 +246,85 @@ async def test_what_clients_say_of_themselves_counts_at_none(stage: Stage) -> No
     said = {"x_user": "root", "x_mcp_api_key_name": "root", "x_mcp_certificate_name": "root", "x_mcp_external": "1"}
     for endpoint in PASSES.keys() - {"anyone", "open", *HOSTS}:
         assert (await stage.get(path_of(endpoint), certified=False, **said))[0] == 401
+
+
+# -- Spellings of a path ------------------------------------------------------------------------------------------------
+
+_BEFORE = ("", "/", "//", "/.", "/x/..", "/%2e", "/%2f", "\\", "/;x", "http://127.0.0.1", "http://evil.example", "*")
+_PATHS = (
+    "/mcp",
+    "/MCP",
+    "/mCp",
+    "/%6dcp",
+    "/m%63p",
+    "/m%00cp",
+    "/mcp/readers",
+    "/mcp%2freaders",
+    "/mcp/readers/../team",
+)
+_BEHIND = (
+    "", "/", "//", "/.", "/..", "/../mcp", "/%2e%2e/mcp", ";x", ";x/", "%2f", "%5c", "%3f", "?x", "??", "#x", "%23", "%00",
+    "%20", "\\", "?/../open", "/readers/..",
+)  # fmt: skip
+_SPELLINGS = sorted(
+    {before + _PATHS[0] + behind for before in _BEFORE for behind in _BEHIND}
+    | {path + behind for path in _PATHS for behind in _BEHIND}
+)
+_METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "MCP", "get")
+_MISLEADING = {
+    "x-original-url": "/mcp/open", "x-rewrite-url": "/mcp/open", "x-envoy-original-path": "/mcp/open",
+    "x-http-method-override": "OPTIONS", "x-forwarded-uri": "/mcp/open",
+}  # fmt: skip
+
+_NONE = 0
+"""In place of a status: no answer, but the end of the connection or the stream."""
+
+
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+async def test_no_spelling_of_a_path_gets_around(stage: Stage, folder: Path, protocol: str) -> None:
+    """What passes is 503: it is refused, or nothing is there."""
+    ask = _over_http1 if protocol == "http/1.1" else _over_http2
+    context = ssl.create_default_context(cafile=folder / "tls" / "ca.pem")
+    context.set_alpn_protocols([protocol])
+    some_at_once = asyncio.Semaphore(64)  # Envoy takes a second to end a bad connection
+
+    async def tried(method: str, target: str) -> int:
+        async with some_at_once:
+            reader, writer = await asyncio.open_connection("127.0.0.1", stage.port, ssl=context)
+            try:
+                return await ask(reader, writer, method, target)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                return _NONE
+            finally:
+                writer.transport.abort()
+
+    assert await tried("GET", "/mcp/open") == 503, "it is seen if one passes"
+    asked = [("GET", target) for target in _SPELLINGS] + [(method, "/mcp") for method in _METHODS]
+    found = await asyncio.gather(*(tried(method, target) for method, target in asked))
+    by_request = dict(zip(asked, found, strict=True))
+    assert {request: status for request, status in by_request.items() if status not in (_NONE, 400, 401, 404)} == {}
+    assert by_request["GET", "/mcp"] == by_request["POST", "/mcp"] == by_request["GET", "//mcp"] == 401
+
+
+async def _over_http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, target: str) -> int:
+    more = "".join(f"{name}: {value}\r\n" for name, value in _MISLEADING.items())
+    writer.write(f"{method} {target} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 0\r\n{more}\r\n".encode())
+    line = await reader.readline()
+    return int(line.split(b" ", 2)[1]) if line else _NONE
+
+
+async def _over_http2(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, target: str) -> int:
+    config = H2Configuration(client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False)
+    connection = H2Connection(config)
+    connection.initiate_connection()
+    pseudo = [(":method", method), (":scheme", "https"), (":path", target), (":authority", "127.0.0.1")]
+    connection.send_headers(1, [*pseudo, *_MISLEADING.items()], end_stream=True)
+    writer.write(connection.data_to_send())
+    while data := await reader.read(65536):
+        for event in connection.receive_data(data):
+            if isinstance(event, ResponseReceived):
+                return int(dict(event.headers or ())[b":status"])
+            if isinstance(event, StreamReset | ConnectionTerminated):
+                return _NONE
+        writer.write(connection.data_to_send())
+    return _NONE
