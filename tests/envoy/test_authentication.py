@@ -267,7 +267,14 @@ def test_what_is_printed_has_no_keys_and_says_so(tmp_path: Path) -> None:
     assert "kkk" not in printed.output
 
 
-def attached_to(their: list[Any], routes: list[Any], tmp_path: Path, *options: str, **authentication: Any) -> Any:
+def attached_to(
+    their: list[Any],
+    routes: list[Any],
+    tmp_path: Path,
+    *options: str,
+    virtual_servers: Any = None,
+    **authentication: Any,
+) -> Any:
     """What `envoy attach` makes of a listener."""
     file, theirs = tmp_path / "gateway.yaml", tmp_path / "envoy.yaml"
     keys = tmp_path / "jwks.json"
@@ -276,6 +283,7 @@ def attached_to(their: list[Any], routes: list[Any], tmp_path: Path, *options: s
     file.write_text(json.dumps({
         "servers": SERVERS, "listen": {"address": "0.0.0.0"},
         "authentication": {"oauth": {"issuers": issuers}, **authentication},
+        "virtual_servers": virtual_servers or {},
     }))  # fmt: skip
     chain = {"filters": [{"name": "hcm", "typed_config": {
         "@type": f"{TYPE}.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "in",
@@ -353,6 +361,15 @@ def test_documents_that_are_there_already_are_refused_by_name(tmp_path: Path, ma
         ConfigError, match=r"has a route for /\.well-known/oauth-protected-resource\S* already \(theirs\)"
     ):
         attached_to([], [taken, ANYTHING], tmp_path)
+
+
+def test_the_documents_of_each_endpoint_may_be_taken(tmp_path: Path) -> None:
+    path = "/.well-known/oauth-protected-resource/mcp/more"
+    taken = {"name": "theirs", "match": {"path": path}, "direct_response": {"status": 200}}
+    virtual = {"more": {"servers": {"a": "all"}}}
+    with pytest.raises(ConfigError, match=rf"has a route for {path} already \(theirs\)"):
+        attached_to([], [taken, ANYTHING], tmp_path, virtual_servers=virtual)
+    attached_to([], [taken, ANYTHING], tmp_path)
 
 
 def test_other_documents_are_none_of_ours(tmp_path: Path) -> None:
