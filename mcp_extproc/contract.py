@@ -34,6 +34,9 @@ OWNER_HEADER: Final = "x-mcp-owner"
 """On a request that passes the policies once more, as its server was not known before: which one that is, sealed. No server
 gets it."""
 
+CONSENT_HEADER: Final = "x-mcp-consent"
+"""On a call that its user has consented to, and that passes Envoy once more to run: to what, sealed. No server gets it."""
+
 OVER_SSE: Final = "/sse"
 """In :data:`SERVER_HEADER`, and in the name of a cluster, behind the name of a server that speaks HTTP+SSE: the server itself,
 and not the bridge in front of it."""
@@ -122,6 +125,16 @@ credentials). Envoy puts it into the request behind them. Internal, and secret: 
 
 ONWARD_PATH: Final = "path"
 """In :data:`ONWARD_NAMESPACE`: path and query. The other keys are names of headers."""
+
+VETTING_NAMESPACE: Final = "mcp_vetting"
+"""Dynamic metadata of a call about which the user has to be asked: what the worker that asks has to know. Internal: not for
+policies."""
+
+CALL_KEY: Final = "call"
+"""In :data:`VETTING_NAMESPACE`: that, sealed."""
+
+VETTING_KEY: Final = "x-mcp-vetting"
+"""gRPC metadata of an exchange that asks a user and runs the call: Envoy's filter sends it."""
 
 READS_KEY: Final = "reads"
 """In :data:`RESPONSE_NAMESPACE`: which responses are read, and on which stream."""

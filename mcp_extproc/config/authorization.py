@@ -215,7 +215,12 @@ class Annotations(Model):
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
 
-def _expression(text: str) -> str:
+def checked_expression(text: str) -> str:
+    """An expression that can be used.
+
+    Raises:
+        ValueError: it can't be.
+    """
     condition(text)
     return text
 
@@ -252,7 +257,7 @@ class Rule(Model):
     """Which tools, by what their server says about them. Such a rule concerns tools only. It trusts the server: see
     [Authorization](authorization.md#annotations)."""
 
-    when: Annotated[str, AfterValidator(_expression)] | None = None
+    when: Annotated[str, AfterValidator(checked_expression)] | None = None
     """Condition in [CEL](https://cel.dev), judged last, where all else matches. If it is false, the next rule is tried; if it
     can't be told, the answer is no, whatever `action` says. It may name `request.method`, `.headers`, `.auth.jwt.claims`,
     `.auth.jwt.scopes`, `.mcp.method`, `.mcp.backend`, `.mcp.tool` and `.mcp.params`. See

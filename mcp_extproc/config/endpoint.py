@@ -14,6 +14,7 @@ from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.model import GatewayConfig, Listen, Server, prefix_of
 from mcp_extproc.config.uri_words import scheme_word
+from mcp_extproc.config.vetting import Entries
 from mcp_extproc.config.virtual_servers import Offered, Rename, VirtualServer
 from mcp_extproc.contract import RESOURCE_METADATA_PATH
 
@@ -43,6 +44,8 @@ class Endpoint:
     resources: Literal["prefixed", "unprefixed"]
     authorization: Authorization | None = None
     """What callers may see and do; ``None`` for everything."""
+    vetting: Entries = ()
+    """Calls that wait for the user's consent."""
     scopes_supported: tuple[str, ...] = ()
     """Scopes that clients are told of."""
     public_url: str | None = None
@@ -109,6 +112,7 @@ def _main(config: GatewayConfig) -> Endpoint:
         bare_names=config.bare_names,
         resources=config.resources,
         authorization=config.authorization,
+        vetting=config.vetting,
         scopes_supported=_scopes(config.authentication),
         public_url=None if config.authentication is None else config.authentication.public_url,
         authentication=config.authentication,

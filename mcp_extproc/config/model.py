@@ -50,6 +50,7 @@ from mcp_extproc.config.values import (
     freeze,
     host_name,
 )
+from mcp_extproc.config.vetting import Entries, contradictions
 from mcp_extproc.config.virtual_servers import MAX_VIRTUAL_SERVERS, NAME_PATTERN, Behind, VirtualServer
 from mcp_extproc.secret_values import secret_variables
 
@@ -590,12 +591,13 @@ class Limits(Model):
 
     held_bytes: Size = Field(default=256 << 20, ge=1 << 20)
     """Maximum that a worker holds at a time of the answers it reads: lists to be merged, responses in which it rewrites URIs,
-    events that are not complete. One session or principal gets a quarter; what does not fit waits, or is refused (`busy`).
-    As much again for all stdio and HTTP+SSE servers together: [what they wrote and nobody has read](stdio.md#what-is-held)."""
+    events that are not complete, calls that wait for [consent](vetting.md). One session or principal gets a quarter; what does
+    not fit waits, or is refused (`busy`). As much again for all stdio and HTTP+SSE servers together:
+    [what they wrote and nobody has read](stdio.md#what-is-held)."""
 
     response_bytes: Size = 16 << 20
     """Maximum response that the gateway reads from one server: all pages of a list that it merges, or a
-    [JSON response that is read](protocol.md#responses)."""
+    [JSON response that is read](protocol.md#responses); and the whole event stream of a call with [consent](vetting.md)."""
 
     list_items: WholeNumber = Field(default=10_000, ge=1)
     """Maximum number of entries in a merged list, and of those that are taken from one server for it."""
@@ -706,6 +708,9 @@ class GatewayConfig(Model):
 
     authorization: Authorization | None = None
     """What callers may see and do. Default: everything."""
+
+    vetting: Entries = ()
+    """Calls that wait for the user's consent. Default: none."""
 
     virtual_servers: Mapping[str, VirtualServer] = Field(
         default_factory=dict, validate_default=True, max_length=MAX_VIRTUAL_SERVERS
@@ -854,6 +859,8 @@ class GatewayConfig(Model):
             identified = self.authentication is not None or self.existing is not None
             for problem in self.authorization.problems(self.servers, identified=identified):
                 raise PlacedError(("authorization", *problem.path), problem.message)
+        for problem in contradictions(self.vetting, self.servers):
+            raise PlacedError(("vetting", *problem.path), problem.message)
         return self
 
     @field_validator("virtual_servers")

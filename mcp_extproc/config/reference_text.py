@@ -139,6 +139,10 @@ authorization:                      # what callers may see and do, docs/authoriz
       servers: [github]
       tools: ["issue_*", {regex: "^search_"}]
 
+vetting:                            # calls that wait for the user's consent, docs/vetting.md
+  - {servers: [github], tools: ["delete_*"], timeout: 2m, remember: never}
+  - {annotations: {destructiveHint: true}, without_elicitation: refuse}
+
 virtual_servers:                    # further endpoints, docs/virtual-servers.md
   readonly:                         # at /mcp/readonly
     instructions: Only reading.

@@ -28,7 +28,7 @@ from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.response_exchange import ResponseExchange
 from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, remember
 from mcp_extproc.gateway import replies
-from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, NeedSession, Preview, Reply, Stream
+from mcp_extproc.gateway.decision import Ask, Decision, FanOut, Forward, NeedBody, NeedSession, Preview, Reply, Stream
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.principal import ANONYMOUS
 from mcp_extproc.gateway.relay.awaited import Awaited
@@ -268,7 +268,7 @@ class Exchange:
 
     def _carry_out(self, decision: Decision) -> Answers:
         self._processor.apply(decision.effects)
-        if isinstance(decision, Forward | Reply | Preview):
+        if isinstance(decision, _ANSWERS):
             return [self._answer(decision)]
         return self._work(decision)
 
@@ -277,7 +277,7 @@ class Exchange:
         upstreams = self._processor.upstreams
         following: Decision = decision
         with ExitStack() as held:  # until the answer that was made of it is sent
-            while not isinstance(following, Forward | Reply | Preview):
+            while not isinstance(following, _ANSWERS):
                 match following:
                     case Stream():
                         async with self._processor.streams.open(following) as opened:
@@ -310,18 +310,23 @@ class Exchange:
             yield messages.stream_chunk(chunk)
         yield messages.stream_chunk(b"", end=True)
 
-    def _answer(self, decision: Forward | Reply | Preview) -> bytes:
+    def _answer(self, decision: Answer) -> bytes:
         answer = self._written(decision)
         self._count(decision)
         # Last: until here something may break, and the answer is still owed.
         self._decided = True
         return answer
 
-    def _written(self, decision: Forward | Reply | Preview) -> bytes:
+    def _written(self, decision: Answer) -> bytes:
         if isinstance(decision, Preview):
             return self._shown(decision)
         if isinstance(decision, Reply):
             return messages.reply(decision, self._detail)
+        mark = _MARKS.get(self._visit, b"")
+        if isinstance(decision, Ask):
+            # The answer is another filter's, whose worker gives it.
+            self._is_over = self._brings_response
+            return messages.forward(decision.forward, messages.ask(decision.told), self._detail, mark=mark)
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
@@ -330,7 +335,6 @@ class Exchange:
             until = self._processor.clock() + self._processor.gateway.config.servers[decision.server].timeout
             self._processor.gateway.memory.started(*decision.progress, until)
         response = self._awaiting(decision)
-        mark = _MARKS.get(self._visit, b"")
         return messages.forward(decision, response, self._detail, mark=mark)
 
     def _shown(self, decision: Preview) -> bytes:
@@ -355,10 +359,13 @@ class Exchange:
         self._response = ResponseExchange(self._processor, Awaited(decision.response, decision.undoing, context))
         return messages.READS_ON_THIS_STREAM
 
-    def _count(self, decision: Forward | Reply | Preview) -> None:
+    def _count(self, decision: Answer) -> None:
         counters = self._processor.counters
         if isinstance(decision, Preview):
             counters.add("mcp.shown")
+            return
+        if isinstance(decision, Ask):
+            counters.add("mcp.asked", server=decision.forward.server)
             return
         if isinstance(decision, Forward):
             counters.add("mcp.forwarded", server=decision.server)
@@ -374,6 +381,10 @@ class Exchange:
             counters.add(f"mcp.{note.event}", **labels)
             log.event(_LOG, logging.WARNING, note.event, note.fields)
 
+
+Answer = Forward | Reply | Preview | Ask
+_ANSWERS = (Forward, Reply, Preview, Ask)
+"""Decisions that are one answer. The others take time."""
 
 _MARKS = {Visit.SECOND: messages.FORWARDED, Visit.EARLY: messages.EARLY}
 

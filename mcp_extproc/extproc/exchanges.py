@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcp_extproc.contract import DOUBTFUL_KEY, PASS_THROUGH_KEY, REFUSED_KEY, RESPONSE_KEY
+from mcp_extproc.contract import DOUBTFUL_KEY, PASS_THROUGH_KEY, REFUSED_KEY, RESPONSE_KEY, VETTING_KEY
 from mcp_extproc.extproc.doubtful_exchange import DoubtfulExchange
 from mcp_extproc.extproc.exchange import Exchange, Processor
 from mcp_extproc.extproc.inspect_exchange import PassThroughExchange
 from mcp_extproc.extproc.refused_exchange import RefusedExchange
 from mcp_extproc.extproc.response_exchange import ResponseExchange
+from mcp_extproc.extproc.vetting_exchange import VettingExchange
 
-AnyExchange = Exchange | ResponseExchange | RefusedExchange | DoubtfulExchange | PassThroughExchange
+AnyExchange = Exchange | ResponseExchange | RefusedExchange | DoubtfulExchange | VettingExchange | PassThroughExchange
 
 
 def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchange:
@@ -27,6 +28,8 @@ def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchan
         return RefusedExchange(processor.gateway, processor.counters)
     if DOUBTFUL_KEY in metadata:
         return DoubtfulExchange()
+    if VETTING_KEY in metadata:
+        return VettingExchange(processor, processor.details.of(metadata))
     if PASS_THROUGH_KEY in metadata:
         return PassThroughExchange(processor.gateway.config, processor.details.full, processor.counters)
     return processor.exchange(metadata)

@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import (
+    CALL_KEY,
     LOST_HEADER,
     MARKER_NAMESPACE,
     MAX_MESSAGE_TIMEOUT,
@@ -24,6 +25,7 @@ from mcp_extproc.contract import (
     READS_HERE,
     READS_KEY,
     RESPONSE_NAMESPACE,
+    VETTING_NAMESPACE,
 )
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.detail import FULL, Detail
@@ -249,6 +251,11 @@ def told(message: pb.ProcessingRequest) -> dict[str, str]:
     return {name: value.string_value for name, value in entries.items()}
 
 
+def text_in(metadata: pb.Metadata, namespace: str, key: str) -> str:
+    """A text that a filter wrote, or an empty one."""
+    return metadata.filter_metadata[namespace].fields[key].string_value
+
+
 def brings_response(message: pb.ProcessingRequest) -> bool:
     """Whether Envoy will send the response on the stream that this message begins."""
     return message.protocol_config.response_body_mode == pb.ProcessingMode.STREAMED
@@ -374,6 +381,11 @@ def await_response(plan: ForwardPlan, expected: Expected, undoing: Effects, cont
     if expected.call.progress_token is not None or undoing or context.headers or context.principal:
         entries += struct_of(awaited.told_besides(expected, undoing, context))
     return field(1, _RESPONSE_NAMESPACE_KEY + field(2, field(5, entries)))
+
+
+def ask(told: str) -> bytes:
+    """The metadata that tells whoever asks the user about a call what it has to know."""
+    return field(1, _VETTING_NAMESPACE_KEY + field(2, field(5, struct_of({CALL_KEY: told}))))
 
 
 def _new_awaited(plan: ForwardPlan, expected: Expected) -> bytes:
@@ -513,6 +525,11 @@ def stream_head(facts: RequestFacts, detail: Detail = FULL) -> bytes:
     return head + _metadata(facts, detail, _ANSWERED)
 
 
+def stream_end(facts: Metadata, detail: Detail = FULL) -> bytes:
+    """The end of the stream, and what is known by then."""
+    return stream_chunk(b"", end=True) + _under_namespaces(detail.entries(facts), detail)
+
+
 def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
     """A chunk of the stream."""
     body = field(1, chunk) + (number_field(2, 1) if end else b"")
@@ -549,6 +566,7 @@ def _under_namespaces(entries: bytes, detail: Detail = FULL, internal: bytes = b
 
 _NAMESPACE_KEY = field(1, NAMESPACE.encode())
 _RESPONSE_NAMESPACE_KEY = field(1, RESPONSE_NAMESPACE.encode())
+_VETTING_NAMESPACE_KEY = field(1, VETTING_NAMESPACE.encode())
 _ONWARD_KEY = field(1, ONWARD_NAMESPACE.encode())
 _ONLY_ANSWERED: Final = _under_namespaces(struct_of(ANSWERED))
 """What is known of nearly all answers."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.extproc.detail import Details
 from mcp_extproc.extproc.identity import Identification
 from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
-from mcp_extproc.gateway.effects import Effects, EndStreams
+from mcp_extproc.gateway.effects import Effects, EndStreams, VettingEffect
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
 from mcp_extproc.gateway.relay.responses import ResponseHead
 from mcp_extproc.gateway.request import RequestContext, RequestHead
+from mcp_extproc.gateway.requests.vetted import VettedCall
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
@@ -75,6 +76,26 @@ class Streams(Protocol):
     def end(self, caller: str) -> None: ...
 
 
+class VettedStream(Protocol):
+    """The event stream of a call (see :class:`mcp_extproc.upstreams.vetted_calls.VettedStream`)."""
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+
+class Vetted(Protocol):
+    """Who asks users about calls (see :class:`mcp_extproc.upstreams.vetted_calls.VettedCalls`)."""
+
+    def open(self, call: VettedCall) -> AbstractAsyncContextManager[VettedStream]: ...
+
+    def apply(self, effect: VettingEffect) -> None: ...
+
+    def end(self, caller: str) -> None: ...
+
+
 class Shared:
     """What all exchanges of a worker share.
 
@@ -82,6 +103,7 @@ class Shared:
         gateway: decides.
         upstreams: runs fan-outs.
         streams: answers GETs.
+        vetted: asks users about calls.
         counters: of what happened.
         clock: Unix time in seconds.
     """
@@ -91,12 +113,14 @@ class Shared:
         gateway: Gateway,
         upstreams: Upstreams,
         streams: Streams,
+        vetted: Vetted,
         counters: Counters,
         clock: Callable[[], float],
     ) -> None:
         self.gateway = gateway
         self.upstreams = upstreams
         self.streams = streams
+        self.vetted = vetted
         self.counters = counters
         self.clock = clock
         self.identification = Identification(gateway.config)
@@ -111,6 +135,9 @@ class Shared:
         for effect in effects:
             if isinstance(effect, EndStreams):
                 self.streams.end(effect.caller)
+                self.vetted.end(effect.caller)
+            elif isinstance(effect, VettingEffect):
+                self.vetted.apply(effect)
             else:
                 self.gateway.memory.apply(effect)
 

@@ -14,6 +14,7 @@ from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.relay.server_messages import Relay
+from mcp_extproc.gateway.vetting.entries import VettingEntries
 from mcp_extproc.mcp.capabilities import Flags
 
 
@@ -39,6 +40,10 @@ class Caller(Protocol):
     @property
     def access(self) -> Access | None:
         """What it may see and do of that; ``None`` where there are no rules."""
+
+    @property
+    def vetting(self) -> VettingEntries | None:
+        """About which of its calls its user is asked; ``None`` for none."""
 
     @property
     def view(self) -> ClientView:

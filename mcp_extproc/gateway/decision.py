@@ -112,6 +112,17 @@ class Forward(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """The request goes on to the filter whose worker asks the user about it, and runs it."""
+
+    forward: Forward
+    """The request as policies are shown it on the way. It reaches no server."""
+    told: str
+    """What that worker has to know, hidden (:mod:`mcp_extproc.gateway.vetting.told`)."""
+    effects: Effects = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The answer is given here."""
 
@@ -207,7 +218,7 @@ class Stream:
         return self.deadline + MARGIN
 
 
-Decision = Forward | Reply | FanOut | NeedSession | Stream | Preview
+Decision = Forward | Reply | FanOut | NeedSession | Stream | Preview | Ask
 
 
 def with_effects(decision: Decision, effects: Effects) -> Decision:

@@ -23,8 +23,20 @@ from mcp_extproc.gateway.policy import preview
 from mcp_extproc.gateway.relay.awaited import Awaited, Readers
 from mcp_extproc.gateway.relay.identifiers import Identifiers
 from mcp_extproc.gateway.request import RequestHead
-from mcp_extproc.gateway.requests import batches, calls, close, initialize, level, lists, notifications, streams
+from mcp_extproc.gateway.requests import (
+    batches,
+    calls,
+    close,
+    initialize,
+    level,
+    lists,
+    notifications,
+    streams,
+    vetted,
+)
+from mcp_extproc.gateway.requests.vetted import VettedCall
 from mcp_extproc.gateway.services import Services
+from mcp_extproc.gateway.vetting import told
 from mcp_extproc.mcp import envelope, methods, versions
 from mcp_extproc.mcp.envelope import Message, Notification, Request, Response
 from mcp_extproc.mcp.errors import McpError
@@ -347,6 +359,23 @@ class Gateway:
     def awaited(self, told: Mapping[str, str]) -> Awaited:
         """The response that a forwarded request's metadata announced (:mod:`mcp_extproc.gateway.relay.awaited`)."""
         return self._readers.awaited(told)
+
+    # -- Consent ----------------------------------------------------------------------------------------------------------
+
+    def vetted(self, head: RequestHead, text: str, body: bytes) -> VettedCall:
+        """A call whose user is asked before it runs.
+
+        Args:
+            head: of the request, as policies were shown it.
+            text: what the worker that decided about it said (:mod:`mcp_extproc.gateway.vetting.told`).
+            body: as policies were shown it.
+
+        Raises:
+            NotTold: no worker of ours has decided about it.
+            McpError: it is no call.
+        """
+        about = told.read(self.identifiers, text)
+        return vetted.read(head, about, body, self.identifiers)
 
     # -- Repairs --------------------------------------------------------------------------------------------------------
 

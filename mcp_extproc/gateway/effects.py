@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from mcp_extproc.gateway.authorization.items import Hints
 from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.relay.identifiers import Asked
+from mcp_extproc.gateway.vetting.question import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,37 @@ class RememberListed:
     """Unix time in seconds."""
 
 
-MemoryEffect = BeginSession | EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners | RememberListed
+@dataclass(frozen=True, slots=True)
+class SpendConsent:
+    """The call that a user consented to runs. It runs once."""
+
+    caller: str
+    question: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerQuestion:
+    """A user answered a question of ours."""
+
+    asked: Asked
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawCall:
+    """A client wants no answer to a request any more, about which its user may have been asked."""
+
+    caller: str
+    id: bytes
+    """JSON text."""
+
+
+MemoryEffect = (
+    BeginSession | EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners | RememberListed | SpendConsent
+)
 """For the worker's memory."""
 
-Effects = tuple[MemoryEffect | EndStreams, ...]
+VettingEffect = AnswerQuestion | WithdrawCall
+"""For the calls that wait for consent."""
+
+Effects = tuple[MemoryEffect | VettingEffect | EndStreams, ...]

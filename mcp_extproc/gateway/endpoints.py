@@ -13,6 +13,7 @@ from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.authorization.rules import Rules
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.request import RequestHead
+from mcp_extproc.gateway.vetting.entries import VettingEntries
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class ServedEndpoint:
     """All that is behind it. What one caller may see of it is in :attr:`Caller.catalog`."""
     rules: Rules | None
     """What callers may see and do; ``None`` for everything."""
+    vetting: VettingEntries | None = None
+    """About which calls users are asked; ``None`` for none."""
 
     @property
     def audience(self) -> str:
@@ -39,8 +42,8 @@ class Endpoints:
         catalog = Catalog(main)
         self.servers: Mapping[str, CatalogEntry] = catalog.entries
         """All servers: those of other endpoints are among the main one's."""
-        self._by_name = {main.name: ServedEndpoint(main, catalog, rules_of(main))} | {
-            one.name: ServedEndpoint(one, Catalog(one, catalog.entries), rules_of(one)) for one in others
+        self._by_name = {main.name: _served(main, catalog)} | {
+            one.name: _served(one, Catalog(one, catalog.entries)) for one in others
         }
         self.with_rules = frozenset(
             name for one in self._by_name.values() if one.rules is not None for name in one.catalog.entries
@@ -82,6 +85,11 @@ class Endpoints:
         if served.endpoint.has_own_authentication:
             raise refusals.virtual_server_not_chosen()
         return served
+
+
+def _served(endpoint: Endpoint, catalog: Catalog) -> ServedEndpoint:
+    vetting = VettingEntries(endpoint.vetting) if endpoint.vetting else None
+    return ServedEndpoint(endpoint, catalog, rules_of(endpoint), vetting)
 
 
 def _is_at(head: RequestHead, path: str) -> bool:

@@ -55,6 +55,8 @@ class RequestFacts(msgspec.Struct, frozen=True):
     """Messages in the batch."""
     resumes: str | None = None
     """Method of the request whose stream is resumed."""
+    consent: str | None = None
+    """What became of the question whether the user consents to the call."""
     repair: bool = False
     """Whether Envoy sent the request again, because the server had lost its session."""
     unavailable: tuple[str, ...] = ()
@@ -91,7 +93,7 @@ class RequestFacts(msgspec.Struct, frozen=True):
 
 _PLAIN: Final = (
     "method", "params", "session", "protocol_version", "client", "session_error", "principal", "issuer",
-    "endpoint", "server", "batch", "resumes",
+    "endpoint", "server", "batch", "resumes", "consent",
 )  # fmt: skip
 """Facts that are written under their own name."""
 

@@ -42,6 +42,7 @@ class HandshakeCaller:
         self.endpoint: Endpoint = served.endpoint
         self.catalog: Catalog = served.catalog
         self.access = None if served.rules is None else served.rules.of(principal)
+        self.vetting = served.vetting
         self.view = ClientView(opened.id, session.version, session.client_flags)
         sight = None if self.access is None else Sight(self.access, principal)
         self.relay = Relay(self.view, self.catalog, services.identifiers, services.memory, sight)

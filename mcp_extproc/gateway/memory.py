@@ -15,6 +15,7 @@ from mcp_extproc.gateway.effects import (
     RememberListed,
     RememberOwners,
     SetLevel,
+    SpendConsent,
     Subscribe,
     Unsubscribe,
 )
@@ -25,6 +26,9 @@ _MAX_CHAIN = 64
 _MAX_SUBSCRIPTIONS = 1000
 _MAX_SUBSCRIPTION_BYTES = 256 * 1024
 """Of one session with one server."""
+
+_MAX_CONSENTS = 1000
+"""Of one session: further ones are asked for each time."""
 
 _MAX_BYTES = 64 * MIB
 """Of each kind of things that vary in size."""
@@ -87,6 +91,9 @@ class SessionMemory:
             min(capacity, 1000), _MAX_BYTES
         )
         self._listed: Bounded[str, dict[tuple[str, str], Listing]] = Bounded(min(capacity, 8192), _MAX_BYTES)
+        self._consents: Bounded[str, frozenset[tuple[str, str]]] = Bounded(min(capacity, 8192), _MAX_BYTES)
+        """By session: servers and tools."""
+        self._spent: Bounded[tuple[str, bytes], bool] = Bounded(capacity, _MAX_BYTES)
         self._running: Bounded[tuple[str, bytes], tuple[int, float]] = Bounded(capacity, _MAX_BYTES)
 
     def apply(self, effect: MemoryEffect) -> None:
@@ -108,6 +115,8 @@ class SessionMemory:
                 self.remember_owners(effect.caller, effect.kind, effect.owners, effect.until)
             case RememberListed():
                 self.remember_listed(effect.caller, effect.kind, effect.listed, effect.at)
+            case SpendConsent():
+                self._spent.keep((effect.caller, effect.question), value=True, size=_ENTRY_BYTES)
             case _:
                 assert_never(effect)
 
@@ -221,6 +230,7 @@ class SessionMemory:
         self._ended.keep(session_id, value=True, size=_ENTRY_BYTES)
         self._begun.pop(session_id)
         self._levels.pop(session_id)
+        self._consents.pop(session_id)
         self.forget_owners(session_id)
         for ref in servers:
             key = (ref.server, self._current(ref)[1])
@@ -291,6 +301,25 @@ class SessionMemory:
             size = before.size if before is not None and before.names is names else _names_size(names)
             found[kind, server] = Listing(names, at, size)
         self._listed.keep(session_id, found, _ENTRY_BYTES + sum(listing.size for listing in found.values()))
+
+    # -- Consent ----------------------------------------------------------------------------------------------------------
+
+    def remember_consent(self, session_id: str, server: str, tool: str) -> None:
+        """A user consents to further calls of a tool, for as long as the session lasts."""
+        known = self._consents.get(session_id) or frozenset()
+        if len(known) < _MAX_CONSENTS and not self.has_ended(session_id):
+            consents = known | {(server, tool)}
+            size = _ENTRY_BYTES + sum(_uri_size(name) for _, name in consents)
+            self._consents.keep(session_id, consents, size)
+
+    def has_consent(self, session_id: str, server: str, tool: str) -> bool:
+        """Whether a user consented to calls of a tool for the rest of the session."""
+        known = self._consents.get(session_id)
+        return known is not None and (server, tool) in known
+
+    def is_spent(self, session_id: str, question: bytes) -> bool:
+        """Whether the call that a user consented to has run."""
+        return (session_id, question) in self._spent
 
     # -- Requests under way -----------------------------------------------------------------------------------------------
 

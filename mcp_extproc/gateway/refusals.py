@@ -6,9 +6,11 @@ A request that was read and whose session is good fails at 200; other statuses a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from mcp_extproc.contract import VIRTUAL_SERVER_HEADER
+from mcp_extproc.gateway.vetting.question import Verdict
 from mcp_extproc.mcp import versions
 from mcp_extproc.mcp.errors import (
     INTERNAL_ERROR,
@@ -231,6 +233,53 @@ def denied() -> McpError:
     """A use that rules forbid, by its arguments or method, of what the caller may see."""
     message = "This use is not allowed: the gateway's authorization refuses its arguments or its method."
     return McpError(INVALID_REQUEST, message, reason="not_authorized")
+
+
+def not_consented(verdict: Verdict, server: str, tool: str) -> McpError:
+    """A call that its user was asked about, and that does not run."""
+    return _not_run(f"consent_{verdict.value}", _WHY_NOT[verdict], server, tool)
+
+
+def consent_unavailable(server: str, tool: str) -> McpError:
+    """A call that needs consent, of a client that can't ask its user."""
+    why = "it needs the user's consent, and the client did not declare elicitation of forms when it initialized"
+    return _not_run("consent_unavailable", why, server, tool)
+
+
+def consent_mismatch(server: str, tool: str) -> McpError:
+    """A call that is not the one that was consented to, or that has run."""
+    why = "it is not the call that the user consented to, or that call has run"
+    return _not_run("consent_mismatch", why, server, tool)
+
+
+_WHY_NOT: Final[Mapping[Verdict, str]] = {
+    Verdict.DECLINED: "the user declined",
+    Verdict.CANCELLED: "the user did not decide",
+    Verdict.FAILED: "the client answered the question to its user with an error",
+    Verdict.INVALID: "the client's answer to the question to its user is not valid",
+    Verdict.WITHDRAWN: "the client cancelled it while its user was asked",
+    Verdict.TIMEOUT: "the user did not answer in time (vetting[].timeout)",
+    Verdict.CLOSED: "the gateway's worker that asked the user ends; call again",
+    Verdict.BUSY: "too many calls wait for this user's consent, or the gateway holds as much as it may for this client"
+    " (limits.held_bytes); call again",
+}
+
+
+def _not_run(reason: str, why: str, server: str, tool: str) -> McpError:
+    return McpError(
+        INVALID_REQUEST,
+        f"The call of {tool[:MAX_QUOTED_CHARS]} on server '{server}' did not run: {why}.",
+        reason=reason,
+        data={"reason": reason},
+    )
+
+
+def stream_too_large(most: int) -> McpError:
+    """The event stream of a call that its user consented to is longer than may be held for a client, in bytes."""
+    message = (
+        f"The answer was cut: the event stream of a call with consent has at most {most} bytes (limits.response_bytes)."
+    )
+    return McpError(INTERNAL_ERROR, message, reason="too_large")
 
 
 def insufficient_scope(scopes: Sequence[str], resource_metadata: str) -> McpError:

@@ -346,6 +346,16 @@ ELICITATION_LABEL: Final = _ELICITATION_ID
 ERROR_ELICITATIONS: Final = places("data.elicitations[].elicitationId")
 """Where ids of elicitations stand in a JSON-RPC error (-32042, URL elicitation required)."""
 
+ELICITATION: Final = ServerMethod(
+    "elicitation/create", Relaying.ASK_CLIENT,
+    client_flag="elicitation",
+    variants=(
+        Variant("mode", "elicitation.{}", "form", "The client does not offer this mode of elicitation."),
+    ),
+    # People have to know who asks.
+    labels=(Label("message", ": "), _ELICITATION_ID),
+)  # fmt: skip
+
 _SERVER_REQUESTS: Final = (
     ServerMethod("ping", Relaying.ANSWER),
     ServerMethod(
@@ -357,15 +367,7 @@ _SERVER_REQUESTS: Final = (
         # Context of one server, or of all, is not this server's to have.
         replaced=(("includeContext", "none"),),
     ),
-    ServerMethod(
-        "elicitation/create", Relaying.ASK_CLIENT,
-        client_flag="elicitation",
-        variants=(
-            Variant("mode", "elicitation.{}", "form", "The client does not offer this mode of elicitation."),
-        ),
-        # People have to know who asks.
-        labels=(Label("message", ": "), _ELICITATION_ID),
-    ),
+    ELICITATION,
     ServerMethod("roots/list", Relaying.ASK_CLIENT, client_flag="roots"),
 )  # fmt: skip
 

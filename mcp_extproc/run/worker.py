@@ -36,10 +36,12 @@ from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.expiry import Expiry
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
+from mcp_extproc.upstreams.handover import Handover
 from mcp_extproc.upstreams.open_streams import OpenStreams
 from mcp_extproc.upstreams.stream_services import StreamServices
 from mcp_extproc.upstreams.turns import Turns
 from mcp_extproc.upstreams.unread import Unread
+from mcp_extproc.upstreams.vetted_calls import VettedCalls
 
 if TYPE_CHECKING:
     from mcp_extproc.extproc.grpcio_transport import GrpcioServer
@@ -118,14 +120,19 @@ async def worker(
             legs.held,
         )  # fmt: skip
         streams = Streams(services)
-        processor = Processor(gateway, legs, streams, counters, time.time)
+        handover = Handover(_directory_of(options.listen), gateway.identifiers)
+        vetted = VettedCalls(batches, memory, legs.held, services.unread, limits.response_bytes, handover)
+        processor = Processor(gateway, legs, streams, vetted, counters, time.time)
         server = transport(options.transport)(processor, options.listen, config.limits.request_bytes, tls)
         if isinstance(options.listen, UnixAddress):
             await unix_sockets.require_free(Path(options.listen.path))
             Path(options.listen.path).unlink(missing_ok=True)
         with unix_sockets.only_for_us():
             await server.start()
-        stack.push_async_callback(_drain, server, streams, options.drain_seconds, hurry)
+            if config.vetting:
+                handover.start()
+                stack.callback(handover.close)
+        stack.push_async_callback(_drain, server, streams, vetted, options.drain_seconds, hurry)
         yield counters
 
 
@@ -200,13 +207,27 @@ async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str, on_
     log.event(_LOG, logging.INFO, "stopped", counters.snapshot())
 
 
+def _directory_of(listen: Address | socket.socket) -> Path | None:
+    """Where the workers of this machine have their sockets, where that is a directory."""
+    if isinstance(listen, UnixAddress):
+        return Path(listen.path).parent
+    if isinstance(listen, socket.socket) and listen.family == socket.AF_UNIX:
+        return Path(listen.getsockname()).parent
+    return None
+
+
 async def _drain(
-    server: Http2Server | GrpcioServer, streams: Streams, seconds: float, hurry: asyncio.Event | None
+    server: Http2Server | GrpcioServer,
+    streams: Streams,
+    vetted: VettedCalls,
+    seconds: float,
+    hurry: asyncio.Event | None,
 ) -> None:
     async with asyncio.TaskGroup() as group:
         stopping = group.create_task(server.stop(seconds))
         await asyncio.sleep(0)
         # They would last for the whole time. Clients open them again elsewhere, as nothing new is taken here by now.
+        vetted.close()
         await streams.close()
         if hurry is not None:
             hurrying = group.create_task(hurry.wait())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -78,18 +80,34 @@ class BatchClient:
     async def send(self, leg: BatchLeg, holding: Holding) -> Outcome:
         """The answer to one message. ``holding`` has what is read of it."""
         if self._http is None:
-            return Failed("", "no_front_door", "batches are not set up")
+            return _NOT_SET_UP
         try:
-            async with self._http.post(
-                _url(self._base, leg), data=leg.body, headers=_verbatim(leg.headers), allow_redirects=False
-            ) as response:
+            async with self._sent(self._http, leg) as response:
                 return await self._answered(response, leg, holding.part())
-        except (EventTooLarge, TooManyMembers):
-            return Failed("", "too_large", "the answer is too large")
-        except _Busy:
-            return Failed("", NO_ROOM, "the gateway holds as much as it may for this client (limits.held_bytes)")
-        except (aiohttp.ClientError, OSError) as error:
-            return Failed("", "connect", f"the gateway could not be asked ({type(error).__name__})")
+        except _EXPECTED as error:
+            return _failed(error)
+
+    @asynccontextmanager
+    async def opened(self, leg: BatchLeg, holding: Holding) -> AsyncIterator[Outcome | AsyncIterator[bytes]]:
+        """The answer to one message, or the bytes of the event stream that is the answer. Reading these may raise
+        :data:`mcp_extproc.upstreams.private_listener.BROKEN`."""
+        if self._http is None:
+            yield _NOT_SET_UP
+            return
+        async with AsyncExitStack() as stack:
+            answer: Outcome | AsyncIterator[bytes]
+            try:
+                response = await stack.enter_async_context(self._sent(self._http, leg))
+                is_stream = transport.media_type(response.headers.get("content-type", "")) == transport.SSE
+                answer = (
+                    response.content.iter_any() if is_stream else await self._answered(response, leg, holding.part())
+                )
+            except _EXPECTED as error:
+                answer = _failed(error)
+            yield answer
+
+    def _sent(self, http: aiohttp.ClientSession, leg: BatchLeg) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return http.post(_url(self._base, leg), data=leg.body, headers=_verbatim(leg.headers), allow_redirects=False)
 
     async def _answered(self, response: aiohttp.ClientResponse, leg: BatchLeg, held: Part) -> Answered:
         if transport.media_type(response.headers.get("content-type", "")) == transport.SSE:
@@ -135,6 +153,18 @@ class BatchClient:
         fields = _verbatim(leg.headers)
         async with self._http.post(_url(self._base, leg), data=body, headers=fields, allow_redirects=False):
             pass
+
+
+_NOT_SET_UP = Failed("", "no_front_door", "batches are not set up")
+_EXPECTED = (EventTooLarge, TooManyMembers, _Busy, aiohttp.ClientError, OSError)
+
+
+def _failed(error: Exception) -> Failed:
+    if isinstance(error, EventTooLarge | TooManyMembers):
+        return Failed("", "too_large", "the answer is too large")
+    if isinstance(error, _Busy):
+        return Failed("", NO_ROOM, "the gateway holds as much as it may for this client (limits.held_bytes)")
+    return Failed("", "connect", f"the gateway could not be asked ({type(error).__name__})")
 
 
 def _hold(part: Part, size: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import TextContent
+from mcp_types import ElicitRequestParams, ElicitResult, TextContent
 
 from tests.support import own_envoy
 from tests.support.gateway import ACCEPT, Answer
@@ -193,19 +193,28 @@ async def test_the_other_listener_and_websockets(tmp_path: Path) -> None:
 
 
 async def test_an_sdk_client_over_tls(tmp_path: Path) -> None:
-    """Two SDK servers behind one endpoint of the existing listener: lists, calls, progress, and the policy that was there."""
+    """Two SDK servers behind one endpoint of the existing listener: lists, calls, progress, the policy that was there, and
+    consent behind it."""
+    questions: list[str] = []
+
+    async def accept(context: Any, params: ElicitRequestParams) -> ElicitResult:
+        questions.append(params.message)
+        return ElicitResult(action="accept")
+
     ports = {"one": free_port(), "two": free_port()}
     async with AsyncExitStack() as stack:
         for name, port in ports.items():
             log = tmp_path / f"{name}.log"
             await stack.enter_async_context(http_server(sdk_server(name, port), port, log=log))
         servers = {name: {"url": f"http://127.0.0.1:{port}/mcp"} for name, port in ports.items()}
-        running = await stack.enter_async_context(shop(tmp_path, servers))
+        running = await stack.enter_async_context(shop(tmp_path, servers, vetting=[{"tools": ["count", "delete"]}]))
         url = f"https://127.0.0.1:{running.place.port(HTTPS)}/mcp"
         http = await stack.enter_async_context(
             httpx2.AsyncClient(verify=own_envoy.trusting(running.place), headers={"host": API}, timeout=30)
         )
-        client = await stack.enter_async_context(Client(streamable_http_client(url, http_client=http)))
+        client = await stack.enter_async_context(
+            Client(streamable_http_client(url, http_client=http), elicitation_callback=accept)
+        )
         names = [tool.name for tool in (await client.list_tools()).tools]
         assert {"one__add", "two__add"} <= set(names)
         for name in ports:
@@ -221,6 +230,8 @@ async def test_an_sdk_client_over_tls(tmp_path: Path) -> None:
         assert steps == [1, 2, 3]
         with pytest.raises(Exception, match="policy"):
             await client.call_tool("one__delete", {})
+        [question] = questions
+        assert question.endswith('Server: two\nTool: "count"\nArguments:\n  "to": 3')
         # The website is where it was.
         assert (await running.client.send("/")).status == 200
 

@@ -559,10 +559,12 @@ async def test_a_foreign_client(tmp_path: Path) -> None:
     ports = {name: free_port() for name in PAIR}
     urls = {name: f"http://127.0.0.1:{port}/mcp" for name, port in ports.items()}
     script = str(ROOT / "tests" / "support" / "ts_client.mjs")
+    # The gateway asks once, and then the server asks on the same stream.
+    vetting = {"servers": ["first"], "tools": ["sample"], "remember": "session"}
     async with (
         running("first", ports["first"], tmp_path),
         running("second", ports["second"], tmp_path),
-        start_gateway(tmp_path, urls) as gateway,
+        start_gateway(tmp_path, urls, vetting=[vetting]) as gateway,
     ):
         command = [node(), script, str(package("@modelcontextprotocol/sdk")), gateway.url]
         log = tmp_path / "client.log"
@@ -570,7 +572,7 @@ async def test_a_foreign_client(tmp_path: Path) -> None:
             assert await process.wait() == 0, log.read_text()
     told = json.loads(log.read_text())
     ids = told.pop("ids")
-    assert len(set(ids)) == len(ids) == 8
+    assert len(set(ids)) == len(ids) == 9
     assert {f"{name}__who" for name in PAIR} <= set(told.pop("tools"))
     assert told == {
         "version": "2025-11-25",

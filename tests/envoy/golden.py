@@ -68,6 +68,15 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
         {"log": {"access": ""}, "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}}},
         Layout.in_directory(Path("/run/mcp-extproc"), workers=2),
     ),
+    "vetting": (
+        {
+            "log": {"access": "/dev/stdout"},
+            "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}},
+            "rate_limits": [{"requests": 2, "per": "minute", "by": ["session"]}],
+            "vetting": [{"tools": ["delete_*"]}],
+        },
+        Layout.in_directory(Path("/run/mcp-extproc"), workers=2),
+    ),
     "resilience": (
         {
             "log": {"access": ""},

@@ -24,6 +24,7 @@ from mcp_extproc.telemetry.counters import Counters
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
+from mcp_extproc.upstreams.vetted_calls import VettedCalls
 from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.rawclient import (
     DEADLINE,
@@ -37,6 +38,7 @@ from tests.support.rawclient import (
     rpc,
 )
 from tests.support.scripted import ScriptedServer
+from tests.support.vetted import vetted_calls
 
 NOW = 1_800_000_000.0
 """Unix time of the processor, which stands still."""
@@ -157,7 +159,10 @@ class Rig(Generic[U]):
 
 @asynccontextmanager
 async def rig(
-    transport: Transport, upstreams: Callable[[Gateway], U], config: GatewayConfig | None = None
+    transport: Transport,
+    upstreams: Callable[[Gateway], U],
+    config: GatewayConfig | None = None,
+    vetted: Callable[[Gateway], VettedCalls] = vetted_calls,
 ) -> AsyncIterator[Rig[U]]:
     """Start a server on a socket of its own.
 
@@ -165,12 +170,13 @@ async def rig(
         transport: carries the exchanges.
         upstreams: makes whoever runs the fan-outs.
         config: with the servers ``github`` and ``weather`` by default.
+        vetted: makes whoever asks users about calls.
     """
     config = config or configuration()
     sealer = Sealer(SECRET)
     gateway = Gateway(config, SECRET, SessionMemory())
     asked = upstreams(gateway)
-    processor = Processor(gateway, asked, FakeStreams(), Counters(), lambda: NOW)
+    processor = Processor(gateway, asked, FakeStreams(), vetted(gateway), Counters(), lambda: NOW)
     # Not pytest's directory: a socket's path has 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="mcp") as directory:
         address = UnixAddress(f"{directory}/s")

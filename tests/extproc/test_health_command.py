@@ -26,6 +26,7 @@ from tests.extproc.rig import SECRET, SERVERS, Transport
 from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.processes import free_port
 from tests.support.rawclient import DEADLINE
+from tests.support.vetted import vetted_calls
 
 NOWHERE = "127.0.0.1:1"
 """Nobody listens there."""
@@ -57,7 +58,7 @@ async def folder() -> AsyncIterator[Path]:
 async def serving(transport: Transport, *addresses: Address) -> AsyncIterator[None]:
     """A worker at each address."""
     gateway = Gateway(GatewayConfig.model_validate({"servers": SERVERS}), SECRET, SessionMemory())
-    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0)
+    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), vetted_calls(gateway), Counters(), lambda: 0.0)
     servers = [transport(processor, address, 1024) for address in addresses]
     try:
         for server in servers:

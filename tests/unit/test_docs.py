@@ -26,6 +26,7 @@ from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING
 from mcp_extproc.gateway.relay.outcomes import ANSWERED
+from mcp_extproc.gateway.vetting.question import Verdict
 from mcp_extproc.mcp import methods, versions
 from mcp_extproc.run.envoy_binary import find_envoy
 
@@ -308,6 +309,8 @@ def test_every_reason_is_in_the_table_of_errors() -> None:
         made |= set(re.findall(r'reason(?:: str)? ?= ?"(\w+)"', text))
         made |= set(re.findall(r'_transport\(\s*\d+,\s*"(\w+)"', text))
         made |= set(re.findall(r'"(duplicate_\w+)"', text))
+        made |= set(re.findall(r'_not_run\("(\w+)"', text))
+    made |= {f"consent_{verdict.value}" for verdict in Verdict if verdict is not Verdict.GIVEN}
     rows = tables("protocol.md", "Bad input")[0]
     assert {word for row in rows for word in codes(row[2])} == made
 
@@ -328,7 +331,7 @@ def test_every_key_of_the_metadata_is_told() -> None:
     known = RequestFacts(
         id=b"1", method="m", params={"name": "n"}, session="s", protocol_version="v", client="c", session_error="e",
         principal="p", issuer="i", endpoint="v", server="s", named=("tool", "t"), batch=1, resumes="m", repair=True,
-        unavailable=("s",), error=(1, "r"), native=True,
+        consent="given", unavailable=("s",), error=(1, "r"), native=True,
     )  # fmt: skip
     assert set(known.__struct_fields__) == {name for name in known.__struct_fields__ if getattr(known, name)}
     made = {*known.metadata(), "prompt", "shown", "forwarded", "early", "answered", *ANSWERED}

@@ -18,6 +18,7 @@ import mcp_extproc
 from mcp_extproc.bounded import Bounded
 from mcp_extproc.contract import READS_ALL, READS_KEY
 from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.effects import SpendConsent
 from mcp_extproc.gateway.legs import Listed
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay import awaited
@@ -31,6 +32,7 @@ PACKAGE = Path(mcp_extproc.__file__).parent
 HELD = {
     "gateway/handshake.py HandshakeCallers._callers": "its session",
     "gateway/memory.py SessionMemory._begun": "its session",
+    "gateway/memory.py SessionMemory._consents": "its session",
     "gateway/memory.py SessionMemory._ended": "its session",
     "gateway/memory.py SessionMemory._ended_at": "its session with a server",
     "gateway/memory.py SessionMemory._late": "its session with a server",
@@ -39,6 +41,7 @@ HELD = {
     "gateway/memory.py SessionMemory._owners": "its session",
     "gateway/memory.py SessionMemory._running": "its session",
     "gateway/memory.py SessionMemory._settings": "its session with a server",
+    "gateway/memory.py SessionMemory._spent": "its session",
     "gateway/merged_lists.py MergedLists._last": "its session",
     "gateway/merged_lists.py MergedLists._lists": "content",
     "gateway/plans.py Plans": "its session",
@@ -73,6 +76,8 @@ BESIDES = {
     "upstreams/get_streams.py Streams._merged": "by session",
     "upstreams/open_streams.py OpenStreams._principals": "counts by principal",
     "upstreams/open_streams.py OpenStreams._sessions": "by session",
+    "upstreams/vetted_calls.py VettedCalls._of_session": "counts by session",
+    "upstreams/vetted_calls.py VettedCalls._waiting": "by question, whose id is sealed for its session",
 }
 """The other stores of a worker, and how they keep callers apart (tests/e2e/test_principals.py tries it)."""
 
@@ -180,6 +185,8 @@ class Person:
         forward = rig.forward(call, self.head())
         assert forward.progress is not None
         memory.started(*forward.progress, NOW + 60)
+        memory.remember_consent(self.session, "a", "x")
+        memory.apply(SpendConsent(self.session, b"question"))
         assert forward.response is not None
         assert forward.response.id is not None
         rig.gateway.awaited({

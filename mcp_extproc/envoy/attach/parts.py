@@ -117,7 +117,7 @@ def _in_front(names: list[str], judging: Judging) -> int:
     """How many of the filters come before policies."""
     match judging:
         case Judging.NEVER:
-            return len(names)
+            return names.index(policies.VETTING) if policies.VETTING in names else len(names)
         case Judging.EARLY:
             return names.index(policies.JUDGED_LENGTH) + 1
         case Judging.FIRST:

@@ -67,8 +67,18 @@ def cautions(
         _spellings(target.manager),
         _short_streams(target.manager),
         _unused(config),
+        _vetted(config) if any(no_batches) else None,
     ]
     return Cautions([sentence for sentence in found if sentence is not None], batches_pass=not any(no_batches))
+
+
+def _vetted(config: GatewayConfig) -> str | None:
+    if not config.vetting:
+        return None
+    return (
+        "calls that their users consented to (`vetting` of the gateway's configuration) pass the listener mcp_batches as"
+        " messages of batches do: without it they get errors"
+    )
 
 
 def _by_connection(target: Target, filters: list[Object]) -> str | None:

@@ -22,6 +22,11 @@ def _first(*commands: tuple[str, str]) -> str:
     return f"%COALESCE({json.dumps({'operators': operators}, separators=(',', ':'))})%"
 
 
+_ENDPOINT = "mcp.endpoint"
+"""Empty where there are no virtual servers."""
+_CONSENT = "mcp.consent"
+"""Empty where nobody is asked."""
+
 FIELDS = {
     "start_time": "%START_TIME%",
     "http_method": "%REQ(:METHOD):64%",
@@ -40,8 +45,9 @@ FIELDS = {
     "mcp.client": _fact("client"),
     "enduser.id": _fact("principal"),
     "mcp.principal.issuer": _fact("issuer"),
-    "mcp.endpoint": _fact("endpoint"),
+    _ENDPOINT: _fact("endpoint"),
     "mcp.server": _fact("server"),
+    _CONSENT: _fact("consent"),
     "gen_ai.tool.name": _fact("tool"),
     "gen_ai.prompt.name": _fact("prompt"),
     "mcp.batch": _fact("batch"),
@@ -60,16 +66,13 @@ FIELDS = {
 """Without the path and headers that may contain credentials: a server's URL may have a key in the query."""
 
 
-_ONLY_VIRTUAL = "mcp.endpoint"
-"""The field that is empty where there are no virtual servers."""
-
-
 def access_log(config: GatewayConfig) -> list[AccessLog]:
     """The access log; none if the file's path is empty."""
     path = config.log.access
     if not path:
         return []
-    fields = {name: text for name, text in FIELDS.items() if config.virtual_servers or name != _ONLY_VIRTUAL}
+    unused = {*(() if config.virtual_servers else (_ENDPOINT,)), *(() if config.vetting else (_CONSENT,))}
+    fields = {name: text for name, text in FIELDS.items() if name not in unused}
     format = SubstitutionFormatString(json_format=fields, omit_empty_values=True)
     return [
         AccessLog(name="envoy.access_loggers.file", typed_config=any_of(FileAccessLog(path=path, log_format=format)))

@@ -111,7 +111,8 @@ def client_filters(config: GatewayConfig, layout: Layout, judging: Judging) -> l
         *([_session_key()] if layout.shares_sessions else []),
     ]
     namespaces, identity = config.more_namespaces, authentication.namespaces(config)
-    deciding = processors.deciding(layout, namespaces, is_judged=judging.has_policies, identity=identity)
+    asks = bool(config.vetting)
+    deciding = processors.deciding(layout, namespaces, is_judged=judging.has_policies, identity=identity, asks=asks)
     first = _first_visit(layout, judging, namespaces, identity)
     if config.virtual_servers:
         processors.tell_route(deciding if first is None else first)
@@ -132,6 +133,9 @@ def client_filters(config: GatewayConfig, layout: Layout, judging: Judging) -> l
             in_order = [shown, _judged_length(config), *filters, *onward.filters(), *decided]
         else:
             in_order = [shown, *filters, *decided]
+    if asks:
+        vetting = processors.vetting(layout, namespaces)
+        in_order.append(HttpFilter(name=policies.VETTING, typed_config=any_of(vetting)))
     return [*policies.before(config, ours, routes.BUFFER), *in_order, *sticky.client_filters(config)]
 
 

@@ -41,6 +41,9 @@ JUDGED_LENGTH = "mcp_judged_length"
 LENGTH = "mcp_length"
 """The same behind the filter that decides."""
 
+VETTING = "mcp_vetting"
+"""Name of the filter that asks users about calls, behind all policies."""
+
 NOWHERE = "mcp_nowhere"
 """A cluster without endpoints. Filters such as cors and ratelimit ignore requests whose route is a direct response."""
 
@@ -90,6 +93,8 @@ class EndpointRoutes:
 
     calls: Mapping[str, Route]
     """By server: where a request goes once the gateway has decided."""
+    waiting: Mapping[str, Route]
+    """By server: the same for a call whose user is asked first. It goes nowhere."""
     first: Sequence[Route]
     """Of each endpoint, until then: one for each arrangement (:mod:`mcp_extproc.envoy.render.arrangements`)."""
 
@@ -103,10 +108,10 @@ def through(config: GatewayConfig, routes: EndpointRoutes, judging: Judging) -> 
         judging: when policies do.
     """
     if judging is not Judging.FIRST:
-        for name, route in routes.calls.items():
+        for name, route in (*routes.calls.items(), *routes.waiting.items()):
             route.typed_per_filter_config |= _per_filter(config.servers[name].typed_per_filter_config)
     if not judging.has_policies:
-        return [*routes.calls.values(), *routes.first]
+        return [*routes.waiting.values(), *routes.calls.values(), *routes.first]
     for route in routes.calls.values():
         assert route.match is not None
         route.match.dynamic_metadata.append(_is_true("forwarded"))
@@ -119,7 +124,7 @@ def through(config: GatewayConfig, routes: EndpointRoutes, judging: Judging) -> 
         for arrangement in ARRANGEMENTS
         if server is None or arrangement is not STREAM  # GETs belong to no server
     ]
-    return [*early, *routes.calls.values(), *judged, *routes.first]
+    return [*routes.waiting.values(), *early, *routes.calls.values(), *judged, *routes.first]
 
 
 def _early(config: GatewayConfig, name: str, route: Route) -> Route:

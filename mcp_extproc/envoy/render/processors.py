@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.contract import (
+    CALL_KEY,
     EARLY_KEY,
     ENDPOINT_KEY,
     MAX_MESSAGE_TIMEOUT,
@@ -24,6 +25,8 @@ from mcp_extproc.contract import (
     RESPONSE_KEY,
     RESPONSE_NAMESPACE,
     ROUTE_KEY,
+    VETTING_KEY,
+    VETTING_NAMESPACE,
 )
 from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRules
@@ -74,7 +77,12 @@ _SEND, _SKIP = ProcessingModeHeaderSendMode.SEND, ProcessingModeHeaderSendMode.S
 
 
 def deciding(
-    layout: Layout, more_namespaces: Sequence[str], *, is_judged: bool, identity: Sequence[str] = ()
+    layout: Layout,
+    more_namespaces: Sequence[str],
+    *,
+    is_judged: bool,
+    identity: Sequence[str] = (),
+    asks: bool = False,
 ) -> ExternalProcessor:
     """The filter whose worker decides: one message to the worker and one back for a POST.
 
@@ -86,8 +94,10 @@ def deciding(
         more_namespaces: further metadata namespaces that the worker may write.
         is_judged: whether policies come before it. The worker recognizes that by the route's name.
         identity: metadata namespaces of what Envoy verified about the caller, for the worker.
+        asks: whether users are asked about calls (:func:`vetting`).
     """
-    processor = _processor(layout, (RESPONSE_NAMESPACE, *more_namespaces), told_route=is_judged, identity=identity)
+    ours = (RESPONSE_NAMESPACE, VETTING_NAMESPACE) if asks else (RESPONSE_NAMESPACE,)
+    processor = _processor(layout, (*ours, *more_namespaces), told_route=is_judged, identity=identity)
     processor.processing_mode = REQUEST_ALONE.mode
     processor.send_body_without_waiting_for_header_response = True
     return processor
@@ -174,15 +184,38 @@ def reading(layout: Layout) -> ExtensionWithMatcher:
     return skipped_if(negation(is_read), EXT_PROC, processor)
 
 
+def vetting(layout: Layout, more_namespaces: Sequence[str]) -> ExtensionWithMatcher:
+    """The filter whose worker asks a user about a call, and runs it. Behind the policies, it runs for no other request.
+
+    Envoy takes an event stream for an answer where no body is sent, or all of it as a stream: then it holds none of it.
+    """
+    processor = _processor(layout, more_namespaces, told_route=False, identity=(VETTING_NAMESPACE,))
+    processor.processing_mode = ProcessingMode(
+        request_header_mode=_SEND,
+        response_header_mode=_SKIP,
+        request_body_mode=ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED,
+        response_body_mode=ProcessingModeBodySendMode.NONE,
+        # Envoy wants to have it so with this mode.
+        request_trailer_mode=_SEND,
+        response_trailer_mode=_SKIP,
+    )
+    assert processor.grpc_service is not None
+    processor.grpc_service.initial_metadata.append(HeaderValue(key=VETTING_KEY, value="1"))
+    waits = _metadata(VETTING_NAMESPACE, CALL_KEY, ValueMatcher(present_match=True))
+    return skipped_if(negation(waits), EXT_PROC, processor)
+
+
 def _says(text: StringMatcher) -> Predicate:
     """What the worker wrote about the response."""
-    read = DynamicMetadataInput(filter=RESPONSE_NAMESPACE, path=[DynamicMetadataInputPathSegment(key=READS_KEY)])
+    return _metadata(RESPONSE_NAMESPACE, READS_KEY, ValueMatcher(string_match=text))
+
+
+def _metadata(namespace: str, key: str, value: ValueMatcher) -> Predicate:
+    read = DynamicMetadataInput(filter=namespace, path=[DynamicMetadataInputPathSegment(key=key)])
     return Predicate(
         single_predicate=Single(
             input=XdsExtension(name="metadata", typed_config=any_of(read)),
-            custom_match=XdsExtension(
-                name="metadata", typed_config=any_of(Metadata(value=ValueMatcher(string_match=text)))
-            ),
+            custom_match=XdsExtension(name="metadata", typed_config=any_of(Metadata(value=value))),
         )
     )
 

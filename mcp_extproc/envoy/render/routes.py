@@ -13,11 +13,13 @@ from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import (
     ASKED_HEADER,
     BRIDGE_HEADER,
+    CALL_KEY,
     CONNECTION_HEADER,
     NAMESPACE,
     OVER_SSE,
     REPAIR_ROUTE,
     SERVER_HEADER,
+    VETTING_NAMESPACE,
     route_of,
 )
 from mcp_extproc.envoy._api.config_core_v3 import Metadata, RoutingPriority
@@ -96,6 +98,7 @@ def endpoint_routes(config: GatewayConfig, layout: Layout) -> EndpointRoutes:
     filters, told = authentication.on_routes(config, layout), challenges.on_routes(config)
     return EndpointRoutes(
         calls={name: _call_route(config, name) for name in config.servers},
+        waiting={name: _waiting_route(name) for name in config.servers} if config.vetting else {},
         first=[
             arrangement.on(_endpoint_route(endpoint, told[endpoint.name], filters[endpoint.name]))
             for endpoint in _in_order(endpoints(config))
@@ -233,13 +236,7 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
         name=f"{LISTENER}/{name}",
         match=RouteMatch(
             prefix="/",
-            dynamic_metadata=[
-                MetadataMatcher(
-                    filter=NAMESPACE,
-                    path=[MetadataMatcherPathSegment(key="server")],
-                    value=ValueMatcher(string_match=StringMatcher(exact=name)),
-                )
-            ],
+            dynamic_metadata=[_is_for(name)],
         ),
         route=action,
         request_headers_to_remove=[SERVER_HEADER],
@@ -251,6 +248,30 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
             CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),
             **sticky.on_call_route(server),
         },
+    )
+
+
+def _waiting_route(name: str) -> Route:
+    """Of a call whose user is asked first. The filter behind the policies answers it; one that passed it would end here."""
+    waits = MetadataMatcher(
+        filter=VETTING_NAMESPACE,
+        path=[MetadataMatcherPathSegment(key=CALL_KEY)],
+        value=ValueMatcher(present_match=True),
+    )
+    return Route(
+        name=f"{LISTENER}/{name}/waiting",
+        match=RouteMatch(prefix="/", dynamic_metadata=[_is_for(name), waits]),
+        # The worker ends it; the event stream may be silent for longer than others.
+        route=RouteAction(cluster=policies.NOWHERE, timeout=ZERO, idle_timeout=ZERO),
+        response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
+    )
+
+
+def _is_for(server: str) -> MetadataMatcher:
+    return MetadataMatcher(
+        filter=NAMESPACE,
+        path=[MetadataMatcherPathSegment(key="server")],
+        value=ValueMatcher(string_match=StringMatcher(exact=server)),
     )
 
 

@@ -18,14 +18,24 @@ class ListJudge:
     """Says which entries of one merged list its caller may see, and takes down what servers listed.
 
     Args:
-        access: of the caller.
+        access: of the caller; ``None`` for one who may see everything.
         kind: of the entries.
         question: the caller's.
         untrusted: servers whose annotations count as absent.
+        asks_hints: whether annotations are taken down, though no rule asks for them.
     """
 
-    def __init__(self, access: Access, kind: Kind, question: Question, untrusted: Collection[str]) -> None:
+    def __init__(
+        self,
+        access: Access | None,
+        kind: Kind,
+        question: Question,
+        untrusted: Collection[str],
+        *,
+        asks_hints: bool = False,
+    ) -> None:
         self._access = access
+        self._asks_hints = kind == "tools" and (asks_hints or (access is not None and access.asks_hints))
         self._kind = kind
         self._question = question
         self._untrusted = untrusted
@@ -37,8 +47,10 @@ class ListJudge:
         names = self.listed.setdefault(server, {})
         hints = names.get(name)
         if hints is None:
-            says = self._access.asks_hints and self._kind == "tools" and server not in self._untrusted
+            says = self._asks_hints and server not in self._untrusted
             hints = names[name] = hints_of(entry) if says else DEFAULTS
+        if self._access is None:
+            return True
         return self._access.verdict(Item(self._kind, server, name), hints, self._question).shows
 
     @property

@@ -86,10 +86,10 @@ class _Rule:
         self.principals = None if rule.principals is None else PrincipalTest(rule.principals)
         self.condition = rule.condition
         self.hints = () if rule.annotations is None else tuple(rule.annotations.asked.items())
-        self._servers = _matcher(rule.servers or None)
+        self._servers = selected_by(rule.servers or None)
         self._is_about_all_servers = not rule.servers
         self._selectors = {kind: rule.selectors(kind) for kind in KINDS}
-        self._kinds: Mapping[Kind, _Names] = {kind: _matcher(found) for kind, found in self._selectors.items()}
+        self._kinds: Mapping[Kind, _Names] = {kind: selected_by(found) for kind, found in self._selectors.items()}
 
     @property
     def scopes(self) -> Iterator[frozenset[str]]:
@@ -114,7 +114,8 @@ class _Rule:
         return all(getattr(hints, name) is value for name, value in self.hints)
 
 
-def _matcher(selectors: tuple[Selector, ...] | None) -> _Names:
+def selected_by(selectors: tuple[Selector, ...] | None) -> Callable[[str], bool]:
+    """A function that says whether a name is selected; ``None`` selects all."""
     if selectors is None:
         return lambda _: True
     names = frozenset(selector.name for selector in selectors if selector.name is not None)
@@ -128,7 +129,7 @@ class _Offer:
     """What there is at all, before rules."""
 
     def __init__(self, offered: Mapping[str, Offered]) -> None:
-        self._names = {(kind, server): _matcher(one.of(kind)) for server, one in offered.items() for kind in KINDS}
+        self._names = {(kind, server): selected_by(one.of(kind)) for server, one in offered.items() for kind in KINDS}
         self.has_all_resources = all(one.is_whole("resources") for one in offered.values())
 
     def includes(self, item: Item) -> bool:

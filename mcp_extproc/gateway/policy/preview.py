@@ -6,7 +6,7 @@ filter writes (Envoy 1.40, ``envoy.filters.http.mcp``), so that what was written
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -65,7 +65,7 @@ def _value_at(members: Mapping[str, msgspec.Raw], path: tuple[str, ...]) -> str 
         return None
 
 
-def show(head: RequestHead, facts: RequestFacts, own: str | None = None, kept: str | None = None) -> Preview:
+def show(head: RequestHead, facts: RequestFacts, own: str | None = None, kept: Collection[str] = ()) -> Preview:
     """Let policies see the request.
 
     The headers that policies may match on are true from here on, whatever the client sent in them; all other headers are
@@ -75,11 +75,11 @@ def show(head: RequestHead, facts: RequestFacts, own: str | None = None, kept: s
         head: the request's.
         facts: what is known of it.
         own: name or URI of what it asks for, as its server knows it.
-        kept: a header of ours that the second visit needs, too.
+        kept: headers of ours that the second visit needs, too.
     """
     fields = {_METHOD: None if facts.method == RESPONSE_METHOD else facts.method, **_target(facts.server, own)}
     present = tuple((name, value) for name, value in fields.items() if value is not None)
-    names = {kept, *(name for name, _ in present)}
+    names = {*kept, *(name for name, _ in present)}
     gone = tuple(
         name
         for name in head.names

@@ -76,6 +76,31 @@ _decode_owned = msgspec.msgpack.Decoder(Owned).decode
 _decode_owner = msgspec.msgpack.Decoder(tuple[bytes, str]).decode
 
 
+class Asked(msgspec.Struct, frozen=True, array_like=True):
+    """What the id of a question to a user means: which one it is, and who waits for the answer."""
+
+    question: bytes
+    """Random, never twice."""
+    worker: str
+    """Where that worker takes what others got for it; empty where it can't."""
+
+
+class Consent(msgspec.Struct, frozen=True, array_like=True):
+    """What a user consented to."""
+
+    call: bytes
+    """Digest of the request as the user was shown it."""
+    server: str
+    tool: str
+    """The server's own name."""
+    question: bytes
+    """The one that was answered: a consent is used once."""
+
+
+_decode_asked = msgspec.msgpack.Decoder(Asked).decode
+_decode_consent = msgspec.msgpack.Decoder(Consent).decode
+
+
 @dataclass(frozen=True, slots=True)
 class ClientView:
     """What the relay has to know of a caller.
@@ -142,6 +167,31 @@ class Identifiers:
         except (NotSealed, msgspec.DecodeError):
             return None
 
+    def question_id(self, key: str, asked: Asked) -> str:
+        """The id of a question to a user."""
+        return self._sealer.seal("question", key, _encode(asked))
+
+    def asked(self, key: str, raw: bytes) -> Asked | None:
+        """Which question of ours an id means; ``None`` for what is none."""
+        text = jsontext.text_of(raw)
+        if text is None:
+            return None
+        try:
+            return _decode_asked(self._sealer.open("question", key, text))
+        except (NotSealed, msgspec.DecodeError):
+            return None
+
+    def consent(self, key: str, consent: Consent) -> str:
+        """A user's consent, for a request that passes Envoy once more. It goes by a header."""
+        return self._sealer.seal("consent", key, _encode(consent))
+
+    def consented(self, key: str, text: str) -> Consent | None:
+        """What was consented to; ``None`` where nothing of ours says so."""
+        try:
+            return _decode_consent(self._sealer.open("consent", key, text))
+        except (NotSealed, msgspec.DecodeError):
+            return None
+
     def told_owner(self, key: str, kind: str, name: str, server: str) -> str:
         """Whose a name or URI is, for a request that passes the policies once more. It goes by a header."""
         return self._sealer.seal("owner", key, _encode((_digest(kind, name), server)))
@@ -153,6 +203,11 @@ class Identifiers:
         except (NotSealed, msgspec.DecodeError):
             return None
         return server if digest == _digest(kind, name) else None
+
+
+def digest_of(request: bytes) -> bytes:
+    """For :attr:`Consent.call`."""
+    return hashlib.blake2s(request).digest()
 
 
 def _digest(kind: str, name: str) -> bytes:

@@ -48,6 +48,20 @@ def split(head: RequestHead, bodies: Sequence[bytes], facts: RequestFacts) -> Fa
     return FanOut(legs, in_one_slice(answer), facts.session or "")
 
 
+def leg(head: RequestHead, body: bytes, marks: Headers) -> BatchLeg:
+    """What sends a request through the front door again.
+
+    Args:
+        head: of the request.
+        body: of what is sent.
+        marks: headers that say what is known of it.
+
+    Raises:
+        McpError: it can't be sent.
+    """
+    return _leg(head, _target(head), (*_headers(head), *marks), body)
+
+
 def once_more(ask: Inquiry, mark: tuple[str, str]) -> Decision:
     """Send a request through the front door again, for policies to judge it by what is known now. The answer is that of the
     request that was sent.
@@ -57,15 +71,14 @@ def once_more(ask: Inquiry, mark: tuple[str, str]) -> Decision:
         mark: a header that says what is known.
     """
     try:
-        headers = (*_headers(ask.head), mark)
-        target = _target(ask.head)
+        again = leg(ask.head, ask.request.body, (mark,))
     except McpError:
         return replies.reject(refusals.not_as_judged().about(ask.request.id), ask.facts)
 
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
-        return Reply(200, _answer(ask.request, outcomes[0]), replies.JSON_TYPE, ask.facts)
+        return Reply(200, answer_to(ask.request, outcomes[0]), replies.JSON_TYPE, ask.facts)
 
-    return FanOut((_leg(ask.head, target, headers, ask.request.body),), in_one_slice(answer), ask.caller.key)
+    return FanOut((again,), in_one_slice(answer), ask.caller.key)
 
 
 def _leg(head: RequestHead, target: str, headers: Headers, body: bytes) -> BatchLeg:
@@ -98,7 +111,7 @@ def _collected(read: Sequence[Message | McpError], outcomes: Sequence[Outcome], 
         if isinstance(message, McpError):
             answers.append(errors.render(message))
             continue
-        text = _answer(message, next(remaining))
+        text = answer_to(message, next(remaining))
         if text:
             answers.append(text)
     if not answers:
@@ -110,7 +123,8 @@ def _collected(read: Sequence[Message | McpError], outcomes: Sequence[Outcome], 
     return replies.as_stream(reply, told) if told else reply
 
 
-def _answer(message: Message, outcome: Outcome) -> bytes:
+def answer_to(message: Message, outcome: Outcome) -> bytes:
+    """The response to a message that was sent on, or the error in its place; nothing for one that wants no answer."""
     if not isinstance(message, Request):
         return b""
     if isinstance(outcome, Answered):

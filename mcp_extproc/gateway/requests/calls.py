@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from mcp_extproc.contract import ONWARD_PATH, OWNER_HEADER, SERVER_HEADER
+from functools import partial
+
+from mcp_extproc.contract import CONSENT_HEADER, ONWARD_PATH, OWNER_HEADER, SERVER_HEADER
 from mcp_extproc.gateway import headers, refusals, replies
-from mcp_extproc.gateway.authorization.items import Item
+from mcp_extproc.gateway.authorization.items import Hints, Item
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession, Preview
@@ -20,7 +22,7 @@ from mcp_extproc.gateway.relay.identifiers import ClientView, id_for_server
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call
 from mcp_extproc.gateway.request import Headers, RequestHead
-from mcp_extproc.gateway.requests import batches, lists, permission, target
+from mcp_extproc.gateway.requests import batches, lists, permission, target, vetting
 from mcp_extproc.gateway.requests.target import Finding, NeedsLists, Target, Unknown, Wanted
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, methods, transport
@@ -51,15 +53,17 @@ def forward(ask: Inquiry, method: Method) -> Decision:
         match finding:
             case Target():
                 about = _with_facts(ask, target.described(ask.facts, what, finding))
-                return permission.when_permitted(about, what, finding, lambda: permitted(about, finding))
+                return permission.when_permitted(about, what, finding, partial(permitted, about, finding))
             case Unknown(server=server):
                 error = permission.unknown(ask.caller, what)
                 return replies.reject(error.about(ask.request.id), ask.facts.but(server=server))
 
-    def permitted(about: Inquiry, found: Target) -> Decision:
+    def permitted(about: Inquiry, found: Target, hints: Hints | None) -> Decision:
         if not policy_preview.is_target_as_judged(ask.head, found.server, found.own):
-            return _not_as_judged(about, what, found)
-        return _to(about, method, what, found)
+            return _not_as_judged(about, method, what, found)
+        return vetting.when_consented(
+            about, method, what, found, hints, lambda consented: _to(consented, method, what, found)
+        )
 
     finding = _found(ask, what)
     if isinstance(finding, NeedsLists):
@@ -81,10 +85,17 @@ def preview(ask: Inquiry, method: Method) -> Preview:
     match finding:
         case Target() if permission.is_shown(ask, what, finding):
             facts = target.described(ask.facts, what, finding)
-            return policy_preview.show(ask.head, facts, finding.own, OWNER_HEADER if _is_told(ask, what) else None)
+            return policy_preview.show(ask.head, facts, finding.own, _kept(ask, what))
         case Unknown(server=server):
-            return policy_preview.show(ask.head, ask.facts.but(server=server))
-    return policy_preview.show(ask.head, ask.facts)
+            return policy_preview.show(ask.head, ask.facts.but(server=server), kept=_kept(ask, what))
+    return policy_preview.show(ask.head, ask.facts, kept=_kept(ask, what))
+
+
+def _kept(ask: Inquiry, what: Wanted) -> list[str]:
+    """The headers of ours that the second visit needs, too. Those that a client made up go."""
+    consent = ask.head.headers.get(CONSENT_HEADER)
+    is_consented = consent is not None and ask.services.identifiers.consented(ask.caller.key, consent) is not None
+    return [*([OWNER_HEADER] if _is_told(ask, what) else []), *([CONSENT_HEADER] if is_consented else [])]
 
 
 def _found(ask: Inquiry, what: Wanted) -> Finding:
@@ -97,7 +108,7 @@ def _found(ask: Inquiry, what: Wanted) -> Finding:
 # -- What policies have to judge once more --------------------------------------------------------------------------------
 
 
-def _not_as_judged(ask: Inquiry, what: Wanted, found: Target) -> Decision:
+def _not_as_judged(ask: Inquiry, method: Method, what: Wanted, found: Target) -> Decision:
     """The request's server is not the one that policies were shown.
 
     Where they were shown none, or one that does not have it any more, they judge it once more: it passes Envoy again like a
@@ -106,7 +117,10 @@ def _not_as_judged(ask: Inquiry, what: Wanted, found: Target) -> Decision:
     if _is_told(ask, what) or not isinstance(target.find(ask.caller, what), NeedsLists):
         return replies.reject(refusals.not_as_judged().about(ask.request.id), ask.facts)
     sealed = ask.services.identifiers.told_owner(ask.caller.key, what.kind, what.name, found.server)
-    return batches.once_more(ask, (OWNER_HEADER, sealed))
+    mark = (OWNER_HEADER, sealed)
+    if ask.caller.vetting is not None and ask.caller.vetting.may_concern(permission.item_of(what, found)):
+        return vetting.once_more(ask, method, found, mark)
+    return batches.once_more(ask, mark)
 
 
 def _told(ask: Inquiry, what: Wanted) -> str | None:
@@ -223,7 +237,8 @@ def _plan(
     ask: Inquiry, method: Method, entry: CatalogEntry, item: Item, session: UpstreamSession, changes: Changes
 ) -> CallPlan:
     plan = _new_plan(ask, method, entry, item, session, changes)
-    if _is_found_by_itself(ask, method):
+    waits = ask.caller.vetting is not None and ask.caller.vetting.may_concern(item)
+    if not waits and _is_found_by_itself(ask, method):
         ask.services.plans.remember(_kind_of(ask.caller, ask.head, ask.request), plan)
     return plan
 

@@ -54,7 +54,7 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         streamed = [outcome.streamed for outcome in outcomes if isinstance(outcome, Listed)]
         reply = replies.as_stream(reply) if streamed and all(streamed) else reply
         effects: Effects = ()
-        if ask.caller.access is not None and method.entry is Entry.NAME:
+        if method.entry is Entry.NAME and (ask.caller.access is not None or _asks_hints(ask.caller, method)):
             effects = (RememberListed(ask.caller.key, method.name, made.listed, now),)
         if _is_looked_in(ask.caller, method):
             owners = yield from _owners(ask, method, outcomes)
@@ -94,12 +94,17 @@ def _made(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[M
 
 
 def _judge(ask: Inquiry, method: Method) -> ListJudge | None:
-    access = ask.caller.access
-    if access is None:
+    access, asks_hints = ask.caller.access, _asks_hints(ask.caller, method)
+    if access is None and not asks_hints:
         return None
     untrusted = frozenset(name for name, entry in ask.caller.catalog.entries.items() if entry.untrusted)
     question = Question(ask.head.principal, ask.head.method, ask.head.headers)
-    return ListJudge(access, cast("Kind", method.capability), question, untrusted)
+    return ListJudge(access, cast("Kind", method.capability), question, untrusted, asks_hints=asks_hints)
+
+
+def _asks_hints(caller: Caller, method: Method) -> bool:
+    """Whether annotations decide about which calls users are asked."""
+    return method.capability == "tools" and caller.vetting is not None and caller.vetting.asks_hints
 
 
 def _listed(judge: ListJudge, outcomes: Sequence[Outcome]) -> Mapping[str, Mapping[str, Hints]]:
@@ -107,7 +112,7 @@ def _listed(judge: ListJudge, outcomes: Sequence[Outcome]) -> Mapping[str, Mappi
 
 
 def listed(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[Mapping[str, Mapping[str, Hints]]]:
-    """The names that servers list to a caller for whom there are rules, hidden ones included."""
+    """The names that servers list to a caller for whom they decide something, hidden ones included."""
     return (yield from _made(ask, method, outcomes)).listed
 
 

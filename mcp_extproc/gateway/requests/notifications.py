@@ -6,13 +6,15 @@ from collections.abc import Iterable
 
 from mcp_extproc.gateway import replies
 from mcp_extproc.gateway.caller import Caller
-from mcp_extproc.gateway.decision import Decision, FanOut, in_one_slice
+from mcp_extproc.gateway.decision import Decision, FanOut, in_one_slice, with_effects
+from mcp_extproc.gateway.effects import AnswerQuestion, WithdrawCall
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import NotifyLeg
 from mcp_extproc.gateway.policy import preview
 from mcp_extproc.gateway.relay.identifiers import Owned, id_for_server, session_checksum
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.gateway.services import Services
+from mcp_extproc.gateway.vetting import question
 from mcp_extproc.mcp import envelope, methods
 from mcp_extproc.mcp.envelope import Message, Notification, Response
 from mcp_extproc.mcp.methods import Handling
@@ -29,9 +31,11 @@ def notification(
         case Handling.BROADCAST:
             return _passed_on(caller, head, caller.catalog.entries, message.body, facts)
         case Handling.CANCEL:
-            body = _cancelled_at_servers(message)
-            if body is not None:
-                return _passed_on(caller, head, caller.catalog.entries, body, facts)
+            id = envelope.read_id(message.params.get("requestId"))
+            if id is not None:
+                body = _cancelled_at_servers(message, id)
+                passed_on = _passed_on(caller, head, caller.catalog.entries, body, facts)
+                return with_effects(passed_on, (WithdrawCall(caller.key, id),)) if caller.vetting else passed_on
         case Handling.BY_PROGRESS:
             owner = _progressing(services, caller, message)
             if owner is not None and preview.is_target_as_judged(head, owner.server):
@@ -41,7 +45,10 @@ def notification(
 
 
 def response(services: Services, caller: Caller, head: RequestHead, message: Response, facts: RequestFacts) -> Decision:
-    """A client's answer to a request that some server sent: it goes to that server, and to no other."""
+    """A client's answer to a request that some server sent: it goes to that server, and to no other. One to a question of the
+    gateway's own goes to the worker that waits for it."""
+    if caller.vetting is not None and (asked := services.identifiers.asked(caller.key, message.id)) is not None:
+        return with_effects(replies.accepted(facts), (AnswerQuestion(asked, question.verdict(message)),))
     owner = _owner(services, "request", caller, message.id)
     if owner is None or not preview.is_target_as_judged(head, owner.server):
         return replies.accepted(facts)
@@ -89,13 +96,7 @@ def _passed_on(caller: Caller, head: RequestHead, servers: Iterable[str], body: 
     )
 
 
-def _cancelled_at_servers(message: Notification) -> bytes | None:
-    """``notifications/cancelled`` with the request's id as the servers got it. Servers ignore ids that they do not know.
-
-    ``None`` where it is about no request.
-    """
-    id = envelope.read_id(message.params.get("requestId"))
-    if id is None:
-        return None
+def _cancelled_at_servers(message: Notification, id: bytes) -> bytes:
+    """``notifications/cancelled`` with the request's id as the servers got it. Servers ignore ids that they do not know."""
     theirs = id_for_server(id)
     return message.body if theirs == id else message.rewritten({"requestId": theirs})

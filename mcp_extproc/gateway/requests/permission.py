@@ -36,26 +36,26 @@ LISTED_SECONDS: Final = 5.0
 changed."""
 
 
-def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[], Decision]) -> Decision:
+def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[Hints | None], Decision]) -> Decision:
     """Go on with a request whose target its caller may use, or refuse it.
 
     Args:
         ask: the request.
         what: it names.
         found: whose that is.
-        then: goes on.
+        then: goes on, with the annotations of a tool where they were looked at.
     """
     access = ask.caller.access
     if access is None:
-        return then()
+        return then(None)
     item = item_of(what, found)
-    question = _question(ask.head, ask.request, ask.services)
+    asked = question(ask.head, ask.request, ask.services)
 
     def judged(hints: Hints | None) -> Decision:
-        verdict = _verdict(access, item, hints, question)
+        verdict = _verdict(access, item, hints, asked)
         match None if verdict is None else verdict.outcome:
             case Outcome.ALLOWED:
-                return then()
+                return then(hints)
             case Outcome.NEEDS_SCOPE if verdict is not None:
                 return replies.reject(_needs_scope(ask, verdict).about(ask.request.id), ask.facts)
             case Outcome.DENIED:
@@ -70,10 +70,30 @@ def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[],
         hints = names.get(item.name)
         return _unknown(ask, what) if hints is None else judged(hints)
 
+    return with_names(ask, method, item, known, lambda names: _is_seen(access, item, names, asked))
+
+
+def with_names(
+    ask: Inquiry,
+    method: Method,
+    item: Item,
+    known: Callable[[Mapping[str, Hints]], Decision],
+    is_seen: Callable[[Mapping[str, Hints]], bool] | None = None,
+) -> Decision:
+    """Go on with what a server lists to the caller, as it was read last or is read now.
+
+    Args:
+        ask: the request that needs it.
+        method: of the list.
+        item: what is looked for in it.
+        known: goes on.
+        is_seen: whether the caller may see it; by default whatever is listed.
+    """
     # What is not there is looked for once more: it may be new. So is what is hidden, which would be told by its time.
     found_before = ask.services.memory.listed(ask.caller.key, method.name, item.server)
     if found_before is None or (
-        ask.now - found_before.at > LISTED_SECONDS and not _is_seen(access, item, found_before.names, question)
+        ask.now - found_before.at > LISTED_SECONDS
+        and not (item.name in found_before.names if is_seen is None else is_seen(found_before.names))
     ):
         return _after_list(ask, method, item.server, known)
     return known(found_before.names)
@@ -90,7 +110,7 @@ def is_shown(ask: Inquiry, what: Wanted, found: Target) -> bool:
         return False
     hints = None if names is None else names[item.name]
     return (
-        access.verdict(item, hints, _question(ask.head, ask.request, ask.services).before_use).outcome
+        access.verdict(item, hints, question(ask.head, ask.request, ask.services).before_use).outcome
         is not Outcome.DENIED
     )
 
@@ -103,8 +123,8 @@ def is_still_permitted(caller: Caller, services: Services, head: RequestHead, re
     names = _names(services.memory, caller, item)
     if names is None or (hints := names.get(item.name)) is None:
         return False
-    question = _question(head, request, services) if access.has_conditions else Question(head.principal)
-    verdict = _verdict(access, item, hints, question)
+    asked = question(head, request, services) if access.has_conditions else Question(head.principal)
+    verdict = _verdict(access, item, hints, asked)
     return verdict is not None and verdict.outcome is Outcome.ALLOWED
 
 
@@ -119,7 +139,8 @@ def _names(memory: SessionMemory, caller: Caller, item: Item) -> Mapping[str, Hi
     return None if listing is None else listing.names
 
 
-def _question(head: RequestHead, request: Request, services: Services) -> Question:
+def question(head: RequestHead, request: Request, services: Services) -> Question:
+    """What conditions are asked about a use."""
     params = Params(request.body, services.limits.cel_bytes)
     return Question(head.principal, head.method, head.headers, request.method, params)
 

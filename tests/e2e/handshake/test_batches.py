@@ -27,6 +27,7 @@ from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.gateway import Answer, TestGateway
 from tests.support.rawclient import body_message, headers_message, request_fields
 from tests.support.scripted import ScriptedServer, answer, fixed, hang, raw
+from tests.support.vetted import vetted_calls
 from tests.support.waiting import PATIENCE, eventually
 
 
@@ -367,7 +368,7 @@ async def test_envoy_waits_for_a_batch_as_long_as_for_its_calls(tmp_path: Path) 
     gateway = Gateway(load(file, {}).config, "s" * 32, SessionMemory())
     session = Session("/mcp", "", "2025-03-26", 10, client="", client_flags=frozenset(), upstreams={})
     token, _ = Sealer("s" * 32).seal(session)
-    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: 0.0)
+    processor = Processor(gateway, FakeUpstreams(), FakeStreams(), vetted_calls(gateway), Counters(), lambda: 0.0)
     for body, seconds in ((json.dumps([_call(1)]), 3600), (json.dumps(_call(1) | {"method": "tools/list"}), 15)):
         exchange = processor.exchange()
         exchange.receive(headers_message(request_fields(mcp_session_id=token, host="localhost")).SerializeToString())

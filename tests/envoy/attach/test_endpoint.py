@@ -535,7 +535,8 @@ def test_warnings(data: Data, config: GatewayConfig, says: str) -> None:
 )
 def test_no_batches_where_a_policy_looks_at_the_connection(principal: Data) -> None:
     """A rule that denies by certificate or address would not match the worker's own connection."""
-    result = attached(bootstrap(_rbac(principal), "router"))
+    result = attached(bootstrap(_rbac(principal), "router"), gateway(vetting=[{}]))
+    assert any("calls that their users consented to" in warning for warning in result.warnings)
     assert any("their.rbac depends on the client's connection" in warning for warning in result.warnings)
     assert [item["name"] for item in loaded(result)["static_resources"]["listeners"]] == [
         "in",
@@ -578,6 +579,7 @@ def test_addresses_in_headers_are_the_clients_own() -> None:
 # -- Envoy --------------------------------------------------------------------------------------------------------------------
 
 RICH = gateway(
+    vetting=[{"tools": ["delete_*"]}],
     servers={
         "notes": {"endpoints": ["127.0.0.1:1", "127.0.0.1:2"], "sticky_sessions": True},
         "tls": {"url": "https://127.0.0.1:3/mcp", "tls": {"insecure_skip_verify": True}},

@@ -39,6 +39,7 @@ from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.sessions import Sealer, UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
 from tests.extproc.recorded.recording import Recording
+from tests.support.vetted import vetted_calls
 
 PATIENCE = 15.0
 
@@ -139,7 +140,8 @@ class Stage:
         self.body_bytes = config.limits.request_bytes
         self.servers = Servers()
         self.listeners = Listeners()
-        self.processor = _Counting(gateway, self.servers, self.listeners, Counters(), lambda: recording.clock)
+        vetted = vetted_calls(gateway)
+        self.processor = _Counting(gateway, self.servers, self.listeners, vetted, Counters(), lambda: recording.clock)
 
     def outcome(self) -> dict[str, object]:
         """What is the same each time, beside the answers."""
