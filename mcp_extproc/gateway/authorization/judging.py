@@ -56,11 +56,11 @@ class ListJudge:
     @property
     def may_hide_resources(self) -> bool:
         """Whether entries may name resources that are not for this caller."""
-        return self._access.may_hide_resources
+        return self._access is not None and self._access.may_hide_resources
 
     def may_see_resource(self, server: str, uri: str) -> bool:
         """Whether a resource that an entry names is for this caller, by the server's own URI."""
-        return self._access.verdict(Item("resources", server, uri), None, self._question).shows
+        return self._access is None or self._access.verdict(Item("resources", server, uri), None, self._question).shows
 
 
 class Sight:

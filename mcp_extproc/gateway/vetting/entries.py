@@ -59,8 +59,14 @@ class VettingEntries:
         return item.kind == "tools" and any(entry.concerns(item) for entry in self._entries)
 
     def needs_hints(self, item: Item) -> bool:
-        """Whether it depends on a tool's annotations."""
-        return any(entry.hints and entry.concerns(item) for entry in self._entries)
+        """Whether it may depend on a tool's annotations."""
+        for entry in self._entries:
+            if entry.concerns(item):
+                if entry.hints:
+                    return True
+                if entry.condition is None:
+                    return False  # it matches, whatever the tool is like
+        return False
 
     def of(self, item: Item, hints: Hints, question: Question) -> Vetting | None:
         """The first entry that is about a call; ``None`` where there is none, and it runs unasked.

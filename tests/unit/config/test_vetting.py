@@ -24,7 +24,7 @@ def test_defaults_are_the_careful_ones() -> None:
         ({"annotations": {}}, "expected readOnlyHint"),
         ({"when": "request.mcp.params.("}, "not an expression of CEL"),
         ({"timeout": "2h"}, "less than or equal to 3600"),
-        ({"timeout": 0}, "greater than 0"),
+        ({"timeout": 0}, "expected a duration greater than zero"),
         ({"remember": "always"}, "'never' or 'session'"),
         ({"without_elicitation": "allow"}, "'refuse' or 'pass'"),
         ({"prompts": ["x"]}, "Extra inputs"),

@@ -54,6 +54,9 @@ def test_annotations() -> None:
     assert vetting.needs_hints(DELETE)
     assert found(vetting) == 120
     assert found(vetting, hints=Hints(readOnlyHint=True)) is None
+    assert not entries({"tools": ["delete_*"]}, {"annotations": {"destructiveHint": True}}).needs_hints(DELETE)
+    unsure = entries({"when": "false"}, {"annotations": {"destructiveHint": True}})
+    assert unsure.needs_hints(DELETE)
     other = entries({"annotations": {"destructiveHint": True}, "tools": ["read"]}, {})
     assert other.asks_hints
     assert not other.needs_hints(DELETE)
