@@ -67,6 +67,7 @@ BESIDES = {
     "gateway/authorization/rules.py Rules.verdicts": "by what rules leave to the caller, and the item",
     "gateway/headers.py _removed": "by the names of headers",
     "held.py HeldBytes._by_holder": "counts by principal, or else by session",
+    "mcp/jsontext.py _Tree": "members of messages, as the table of methods has them",
     "telemetry/counters.py Counters._counts": "counts, by server and reason",
     "upstreams/answers.py Answers._queues": "by the session with a server",
     "upstreams/answers.py Answers._slots": "by server",
