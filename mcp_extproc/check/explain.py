@@ -16,10 +16,11 @@ from mcp_extproc.config.authorization import Kind
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.authorization.conditions import Question
 from mcp_extproc.gateway.authorization.items import DEFAULTS, Hints, Item, hints_of
-from mcp_extproc.gateway.authorization.rules import Access, Outcome
+from mcp_extproc.gateway.authorization.rules import Access, Outcome, Verdict
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.endpoints import rules_of
 from mcp_extproc.gateway.legs import Failed
+from mcp_extproc.gateway.policy.followed import followed
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.upstreams.http_sse import speaking_sse
@@ -36,6 +37,11 @@ _WORDS: Final = {
     Outcome.NEEDS_HINTS: "depends on annotations",
 }
 
+BY_POLICY: Final = "denied by a policy"
+"""Of what rules allow: an RBAC filter will deny it, and lists leave it out."""
+
+_EVERYTHING: Final = Verdict(Outcome.ALLOWED, "none")
+
 _AS_HINT = "expected words such as sub=alice scope=a,b groups=x claim.tenant=acme"
 
 
@@ -50,7 +56,8 @@ class Explained:
     """As clients see it."""
     verdict: str
     rule: str
-    """Name of the rule that decided, its number from 1, ``default``, or ``not offered`` at a virtual server."""
+    """Name of the rule that decided, its number from 1, ``default``, or ``not offered`` at a virtual server; ``none`` where
+    there are no rules. Of a policy, the name of its filter."""
     scopes: Sequence[str] = ()
     """What is missing, where more scopes would do."""
 
@@ -123,6 +130,10 @@ class Explainer:
         compiled = rules_of(endpoint)
         self._access: Access | None = None if compiled is None else compiled.of(principal)
         self._question = Question(principal)
+        policies = followed(config, endpoint, self._catalog)
+        # Of a token there may be more than was said.
+        caller = principal if principal == ANONYMOUS else replace(principal, proven="said")
+        self._follows = None if policies is None else policies.of(caller)
 
     def of_name(self, name: str) -> Explained | None:
         """What holds of a tool, by the name that clients use, whether there is one or not; ``None`` where there can't be."""
@@ -155,10 +166,12 @@ class Explainer:
         return self._catalog.uris.visible(server, own)
 
     def _explained(self, kind: str, server: str, own: str, visible: str, hints: Hints | None) -> Explained:
-        if self._access is None:
-            return Explained(server, kind, visible, _WORDS[Outcome.ALLOWED], "none")
         item = Item(cast("Kind", "resources" if kind == "resourceTemplates" else kind), server, own)
-        verdict = self._access.verdict(item, hints, self._question)
+        verdict = _EVERYTHING if self._access is None else self._access.verdict(item, hints, self._question)
+        if verdict.shows and self._follows is not None:
+            policy = self._follows.verdict(item, is_template=kind == "resourceTemplates")
+            if policy.denies:
+                return Explained(server, kind, visible, BY_POLICY, policy.filter)
         return Explained(server, kind, visible, _WORDS[verdict.outcome], verdict.rule, verdict.scopes)
 
 

@@ -299,6 +299,10 @@ class Authorization(Model):
     rules: tuple[Rule, ...] = Field(default=(), max_length=MAX_RULES)
     """The first rule that matches decides."""
 
+    lists: Literal["follow_policies", "rules_only"] = "follow_policies"
+    """Whether lists also leave out what an RBAC filter in `envoy.http_filters` certainly denies the caller
+    ([what that is](authorization.md#policies-that-lists-follow)). So they do without this section."""
+
     @model_validator(mode="after")
     def _distinct(self) -> Authorization:
         names: set[str] = set()

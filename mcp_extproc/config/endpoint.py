@@ -13,6 +13,7 @@ from typing import Literal
 from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.model import GatewayConfig, Listen, Server, prefix_of
+from mcp_extproc.config.policies import has_filter
 from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.vetting import Entries
 from mcp_extproc.config.virtual_servers import Offered, Rename, VirtualServer
@@ -66,6 +67,9 @@ class Endpoint:
     """What it offers of each server; ``None`` for everything."""
     rename: Rename = field(default_factory=Rename)
     """New names of what it offers."""
+    policies: str = field(default="", repr=False)
+    """The operator's filters, where its lists follow them and there is an RBAC among them: what is left out of lists changes
+    with them."""
 
     @property
     def resource(self) -> str | None:
@@ -117,12 +121,14 @@ def _main(config: GatewayConfig) -> Endpoint:
         public_url=None if config.authentication is None else config.authentication.public_url,
         authentication=config.authentication,
         existing=config.existing,
+        policies=_policies(config, config.authorization),
     )
 
 
 def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualServer) -> Endpoint:
     own = virtual.authentication
     authentication = own or main.authentication
+    authorization = virtual.authorization or main.authorization
     # The main endpoint's URL names another host than its own.
     inherited = None if virtual.domains else main.public_url
     return replace(
@@ -134,7 +140,7 @@ def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualS
         servers={server: config.servers[server] for server in virtual.offered},
         prefixes={server: main.prefixes[server] for server in virtual.offered},
         uri_words={server: main.uri_words[server] for server in virtual.offered},
-        authorization=virtual.authorization or main.authorization,
+        authorization=authorization,
         scopes_supported=_scopes(authentication),
         public_url=inherited if own is None else own.public_url,
         domains=virtual.domains,
@@ -145,7 +151,17 @@ def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualS
         instructions=virtual.instructions,
         offered=virtual.offered,
         rename=virtual.rename,
+        policies=_policies(config, authorization),
     )
+
+
+def _policies(config: GatewayConfig, authorization: Authorization | None) -> str:
+    if authorization is not None and authorization.lists != "follow_policies":
+        return ""
+    if not has_filter(config.envoy.http_filters, "rbac.v3.RBAC"):
+        return ""
+    per_server = [server.typed_per_filter_config for server in config.servers.values()]
+    return repr((config.envoy.http_filters, config.envoy.typed_per_filter_config, per_server))
 
 
 def _scopes(authentication: Authentication | None) -> tuple[str, ...]:

@@ -19,16 +19,24 @@ from mcp_extproc.contract import (
     PRINCIPAL_NAMESPACE,
 )
 from mcp_extproc.extproc import messages
-from mcp_extproc.gateway.principal import ANONYMOUS, BY_CERTIFICATE, Principal, groups_of, of_claims, scopes_of
+from mcp_extproc.gateway.principal import (
+    ANONYMOUS,
+    BY_CERTIFICATE,
+    BY_KEY,
+    BY_TOKEN,
+    Principal,
+    groups_of,
+    of_claims,
+    scopes_of,
+)
 
 _JWT_AUTHN: Final = ("envoy.filters.http.jwt_authn", "payload")
 """Where Envoy's filter for access tokens puts what it verified."""
 
-_KEY: Final = "key"
 _KEYS: Final = "api_keys"
 _MTLS: Final = "mtls"
 _EXTERNAL: Final = "external"
-"""How a key is proven, and who vouches for the others: no issuer of tokens is called so, as they are URLs."""
+"""Who vouches for these: no issuer of tokens is called so, as they are URLs."""
 
 _EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
 """Where Envoy's filter puts what a service says beside headers of the request."""
@@ -126,7 +134,7 @@ class _Methods:
 
     def _by_key(self, metadata: Any) -> Principal:
         name = _at(metadata, (PRINCIPAL_NAMESPACE, KEY_NAME)) if self._has_keys else None
-        return Principal(_KEY, _KEYS, name) if isinstance(name, str) and name else ANONYMOUS
+        return Principal(BY_KEY, _KEYS, name) if isinstance(name, str) and name else ANONYMOUS
 
     def _by_service(self, metadata: Any) -> Principal:
         return ANONYMOUS if self._external is None else _external(metadata, self._external)
@@ -144,7 +152,7 @@ class _Methods:
         # A listener that is being replaced may still know an issuer that was taken out.
         if self._oauth is None or not isinstance(claims, dict) or claims.get("iss") not in self._issuers:
             return ANONYMOUS
-        return of_claims("token", claims, self._oauth.principal_claim, self._oauth.groups_claim)
+        return of_claims(BY_TOKEN, claims, self._oauth.principal_claim, self._oauth.groups_claim)
 
 
 def _external(metadata: Any, where: External) -> Principal:

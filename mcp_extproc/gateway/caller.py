@@ -12,6 +12,7 @@ from mcp_extproc.gateway.authorization.rules import Access
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.policy.followed import Followed
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.relay.server_messages import Relay
 from mcp_extproc.gateway.vetting.entries import VettingEntries
@@ -44,6 +45,10 @@ class Caller(Protocol):
     @property
     def vetting(self) -> VettingEntries | None:
         """About which of its calls its user is asked; ``None`` for none."""
+
+    @property
+    def follows(self) -> Followed | None:
+        """What the operator's policies certainly deny it, which its lists leave out; ``None`` where there are none."""
 
     @property
     def view(self) -> ClientView:

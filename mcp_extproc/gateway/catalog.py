@@ -130,6 +130,8 @@ def _checksum(endpoint: Endpoint) -> int:
         offer = (*offer, endpoint.authorization)
     if endpoint.offered is not None:
         offer = (*offer, endpoint.offered, endpoint.rename)
+    if endpoint.policies:
+        offer = (*offer, endpoint.policies)
     return zlib.crc32(repr(offer).encode())
 
 

@@ -12,6 +12,7 @@ from mcp_extproc.contract import VIRTUAL_SERVER_HEADER
 from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.authorization.rules import Rules
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
+from mcp_extproc.gateway.policy.followed import Policies, followed
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.vetting.entries import VettingEntries
 
@@ -25,8 +26,10 @@ class ServedEndpoint:
     """All that is behind it. What one caller may see of it is in :attr:`Caller.catalog`."""
     rules: Rules | None
     """What callers may see and do; ``None`` for everything."""
-    vetting: VettingEntries | None = None
+    vetting: VettingEntries | None
     """About which calls users are asked; ``None`` for none."""
+    policies: Policies | None
+    """Of the operator, whose denials lists follow; ``None`` where there are none."""
 
     @property
     def audience(self) -> str:
@@ -42,9 +45,8 @@ class Endpoints:
         catalog = Catalog(main)
         self.servers: Mapping[str, CatalogEntry] = catalog.entries
         """All servers: those of other endpoints are among the main one's."""
-        self._by_name = {main.name: _served(main, catalog)} | {
-            one.name: _served(one, Catalog(one, catalog.entries)) for one in others
-        }
+        catalogs = [(main, catalog), *((one, Catalog(one, catalog.entries)) for one in others)]
+        self._by_name = {one.name: _served(config, one, offer) for one, offer in catalogs}
         self.with_rules = frozenset(
             name for one in self._by_name.values() if one.rules is not None for name in one.catalog.entries
         )
@@ -87,9 +89,9 @@ class Endpoints:
         return served
 
 
-def _served(endpoint: Endpoint, catalog: Catalog) -> ServedEndpoint:
+def _served(config: GatewayConfig, endpoint: Endpoint, catalog: Catalog) -> ServedEndpoint:
     vetting = VettingEntries(endpoint.vetting) if endpoint.vetting else None
-    return ServedEndpoint(endpoint, catalog, rules_of(endpoint), vetting)
+    return ServedEndpoint(endpoint, catalog, rules_of(endpoint), vetting, followed(config, endpoint, catalog))
 
 
 def _is_at(head: RequestHead, path: str) -> bool:

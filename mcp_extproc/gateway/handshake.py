@@ -43,6 +43,7 @@ class HandshakeCaller:
         self.catalog: Catalog = served.catalog
         self.access = None if served.rules is None else served.rules.of(principal)
         self.vetting = served.vetting
+        self.follows = None if served.policies is None else served.policies.of(principal)
         self.view = ClientView(opened.id, session.version, session.client_flags)
         sight = None if self.access is None else Sight(self.access, principal)
         self.relay = Relay(self.view, self.catalog, services.identifiers, services.memory, sight)
@@ -106,8 +107,10 @@ class HandshakeCallers:
             raise BadToken("ended")
         caller = self._callers.get(opened.id)
         access = None if served.rules is None else served.rules.of(head.principal)
+        follows = None if served.policies is None else served.policies.of(head.principal)
         # A session outlives a token: the next one may have other scopes.
-        if caller is None or caller.opened is not opened or caller.access is not access:
+        is_same = caller is not None and caller.opened is opened and caller.access is access
+        if caller is None or not is_same or caller.follows is not follows:
             caller = HandshakeCaller(self._services, served, opened, head.principal)
             self._callers.keep(opened.id, caller, size_of(token))
         return caller

@@ -15,6 +15,7 @@ from mcp_extproc.gateway.authorization.items import Hints
 from mcp_extproc.gateway.authorization.rules import Access
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.facts import Note
+from mcp_extproc.gateway.policy.followed import Followed
 
 _MAX_LISTS = 1024
 _MAX_BYTES = 32 * MIB
@@ -34,6 +35,8 @@ class ListKey(NamedTuple):
     """What the caller may see, and under which names."""
     access: Access | None
     """What it may see and do of that, by rules."""
+    follows: Followed | None
+    """What of it policies deny."""
     method: str
     """Of the list."""
     digest: bytes

@@ -11,8 +11,10 @@ from typing import Any, Final
 MAX_SHOWN: Final = 256
 """Characters of a subject in metadata and logs. OpenID Connect allows 255 (Core 1.0 section 2)."""
 
+BY_TOKEN: Final = "token"  # noqa: S105 - a word
+BY_KEY: Final = "key"
 BY_CERTIFICATE: Final = "certificate"
-""":attr:`Principal.proven` of who has a client certificate."""
+""":attr:`Principal.proven` of who has an access token, an API key, or a client certificate."""
 
 Claims = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from mcp_extproc.config.authorization import Kind
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT
 from mcp_extproc.gateway import merge, refusals, replies
 from mcp_extproc.gateway.authorization.conditions import Question
-from mcp_extproc.gateway.authorization.items import Hints
+from mcp_extproc.gateway.authorization.items import Hints, Item
 from mcp_extproc.gateway.authorization.judging import ListJudge
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, with_effects
@@ -20,6 +20,7 @@ from mcp_extproc.gateway.effects import Effects, RememberListed, RememberOwners
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
 from mcp_extproc.gateway.merged_lists import ListKey, MergedList
+from mcp_extproc.gateway.policy.followed import Followed
 from mcp_extproc.gateway.relay.hidden import without_hidden_view
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.jsontext import TooManyMembers
@@ -71,7 +72,7 @@ def _like_before(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> S
         # What it may see depends on the request.
         return (yield from _made(ask, method, outcomes))
     digest = yield from merge.digest(outcomes)
-    key = ListKey(caller.catalog, caller.access, method.name, digest)
+    key = ListKey(caller.catalog, caller.access, caller.follows, method.name, digest)
     made = lists.like_before(caller.key, key)
     if made is None:
         made = yield from _made(ask, method, outcomes)
@@ -85,12 +86,26 @@ def _made(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[M
     judge = _judge(ask, method)
     may_see = merge.everything if judge is None else judge.may_see
     visible = yield from _visible(ask.caller, method, outcomes, may_see)
+    adapt, offers = _adapt(ask.caller, judge), _following(ask.caller.follows, method, may_see)
     entries, notes = yield from merge.entries(
-        outcomes, method.entry, visible, _adapt(ask.caller, judge), ask.services.limits.list_items, may_see
+        outcomes, method.entry, visible, adapt, ask.services.limits.list_items, offers
     )
     yield
     text, noted = orjson.dumps(entries), tuple(notes)
     return MergedList(text, noted) if judge is None else MergedList(text, noted, _listed(judge, outcomes))
+
+
+def _following(follows: Followed | None, method: Method, may_see: merge.MaySee) -> merge.MaySee:
+    """Nothing either that policies certainly deny. What rules say is asked first: it is taken down for calls."""
+    if follows is None:
+        return may_see
+    kind, is_template = cast("Kind", method.capability), method.entry is Entry.TEMPLATE
+
+    def both(server: str, name: str, entry: jsontext.Members) -> bool:
+        is_seen = may_see(server, name, entry)
+        return is_seen and not follows.verdict(Item(kind, server, name), is_template=is_template).denies
+
+    return both
 
 
 def _judge(ask: Inquiry, method: Method) -> ListJudge | None:

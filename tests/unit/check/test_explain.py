@@ -119,6 +119,21 @@ def test_a_tool_by_its_name() -> None:
     assert explainer(servers={"a": {"tools": {"exclude": ["get"]}}}).of_name("a__get") is None
 
 
+def test_what_a_policy_denies_is_said_and_which_filter() -> None:
+    is_write = {"filter": "mcp_proxy", "path": [{"key": "tool"}], "value": {"string_match": {"exact": "write"}}}
+    policy = {"permissions": [{"metadata": is_write}], "principals": [{"any": True}]}
+    rbac = {
+        "name": "my-rbac",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+            "rules": {"action": "DENY", "policies": {"no-writes": policy}},
+        },
+    }
+    explained = Explainer(config({"a": {}}, envoy={"http_filters": [rbac]}), principal_of("sub=alice"))
+    assert explained.of_name("a__write") == Explained("a", "tools", "a__write", "denied by a policy", "my-rbac")
+    assert explained.of_name("a__read") == Explained("a", "tools", "a__read", "allowed", "none")
+
+
 def test_without_rules_everything_is_allowed() -> None:
     found = Explainer(config({"a": {}}), ANONYMOUS).of_name("a__x")
     assert found == Explained("a", "tools", "a__x", "allowed", "none")

@@ -6,7 +6,7 @@ from mcp_extproc.gateway.merged_lists import ListKey, MergedList, MergedLists
 from tests.unit.gateway.support import catalog_of, config
 
 CATALOG = catalog_of(config())
-TOOLS = ListKey(CATALOG, None, "tools/list", b"digest")
+TOOLS = ListKey(CATALOG, None, None, "tools/list", b"digest")
 SMALL = MergedList(b"[]", ())
 
 
