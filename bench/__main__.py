@@ -18,7 +18,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import goals
+from bench import goals, rules
 from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
 from bench.machine import Watch, commit
@@ -34,6 +34,7 @@ from bench.report import (
     print_streams,
 )
 from bench.rounds import Outcome, Plan, Rig
+from bench.rules import RulesCost
 from bench.sections import COMPARED, PLANNED, Wishes, plans
 from bench.start import Start, measure, table
 from bench.streams import StreamOutcome, StreamPlan, hold
@@ -43,7 +44,7 @@ from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
 _OVERHEAD = 0.08
 """Overhead of a slice in seconds: connecting and warming up."""
 
-SECTIONS = (*PLANNED, "stdio-sessions", "streams", "start")
+SECTIONS = (*PLANNED, "stdio-sessions", "streams", "start", "rules")
 
 
 class Listed(click.ParamType[Any]):
@@ -70,7 +71,7 @@ class Listed(click.ParamType[Any]):
     help="What to measure: calls, calls with access logs, calls answered by event streams, large calls, and lists, through "
     "all systems; calls that a policy judges, calls of clients that authenticate, calls with one and with two workers, calls "
     "through `run` as it is without options, one server on stdio and on HTTP, many sessions of a stdio server, open streams, "
-    "and the start of `run`, through this gateway.",
+    "and the start of `run`, through this gateway; and what rules of authorization cost.",
 )
 @click.option(
     "--seconds",
@@ -205,6 +206,7 @@ def main(
     crowds: CrowdOutcome | None = None
     held: list[StreamOutcome] = []
     starts: list[Start] = []
+    ruled: RulesCost | None = None
     try:
         for name, plan in planned.items():
             outcomes[name] = outcome = _run(plan, binary, console)
@@ -225,12 +227,15 @@ def main(
             with tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory:
                 results["start"] = starts = measure(rounds, Path(directory), binary)
             out.print(table(starts), markup=False, highlight=False)
-        if measured := goals.rows(outcomes, held, starts):
+        if "rules" in sections:
+            results["rules"] = ruled = rules.measure(rounds)
+            out.print(rules.table(ruled), markup=False, highlight=False)
+        if measured := goals.rows(outcomes, held, starts, ruled):
             results["goals"] = [dict(zip(goals.HEADINGS, row, strict=True)) for row in measured]
             out.print(goals.table(measured), markup=False, highlight=False)
         about |= watch.about()
         if page is not None:
-            page.write_text(written(page.read_text(), about, outcomes, crowds, held, starts))
+            page.write_text(written(page.read_text(), about, outcomes, crowds, held, starts, ruled))
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     if json_file is not None:

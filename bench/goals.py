@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from bench.report import figures
 from bench.rounds import Outcome, Scenario
+from bench.rules import RulesCost
 from bench.start import Start
 from bench.stats import Quartiles
 from bench.streams import StreamOutcome
@@ -120,14 +121,20 @@ SESSION, STREAM = Bounds(1.8, 0.9), Bounds(97.0, 48.5)
 START = {1: (Bounds(3.0, 2.0), Bounds(70.0, 50.0)), 2: (Bounds(3.0, 2.0), Bounds(95.0, 65.0))}
 """By number of workers: multiples of `bench.start.IMPORTS`, and MB of the Python processes."""
 
+UNDER_RULES, LISTED = Bounds(2.0, 2.0), Bounds(1.1, 1.1)
+
 HEADINGS = ("goal", "unit", "must", "aim", "measured", "")
 
 
 def rows(
-    outcomes: Mapping[str, Outcome], held: Sequence[StreamOutcome] = (), starts: Sequence[Start] = ()
+    outcomes: Mapping[str, Outcome],
+    held: Sequence[StreamOutcome] = (),
+    starts: Sequence[Start] = (),
+    ruled: RulesCost | None = None,
 ) -> list[tuple[str, ...]]:
     """A row for each goal whose figure was measured."""
-    return [*_of_loads(outcomes), *_of_starts(starts), *(_of_streams(held) if held else ())]
+    of_rules = () if ruled is None else _of_rules(ruled)
+    return [*_of_loads(outcomes), *_of_starts(starts), *(_of_streams(held) if held else ()), *of_rules]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -147,6 +154,11 @@ def _of_starts(starts: Sequence[Start]) -> Iterator[tuple[str, ...]]:
         what = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
         yield seconds.row(f"start of `run` with {what}", "x imports", Quartiles.of(start.multiples))
         yield memory.row(f"memory of `run` with {what}", "MB (PSS)", Quartiles.of(start.megabytes))
+
+
+def _of_rules(ruled: RulesCost) -> Iterator[tuple[str, ...]]:
+    yield UNDER_RULES.row("a call under 20 rules without conditions", "µs more", Quartiles.of(ruled.calls))
+    yield LISTED.row("a list of 1,000 tools under 20 rules", "x without", Quartiles.of(ruled.lists))
 
 
 def _of_streams(held: Sequence[StreamOutcome]) -> Iterator[tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench import goals
+from bench import goals, rules
 from bench.crowds import CrowdOutcome
 from bench.errors import BenchError
 from bench.report import (
@@ -26,6 +26,7 @@ from bench.report import (
     title,
 )
 from bench.rounds import Outcome
+from bench.rules import RulesCost
 from bench.start import Start, table
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
@@ -40,14 +41,16 @@ def written(
     crowds: CrowdOutcome | None,
     held: Sequence[StreamOutcome] = (),
     starts: Sequence[Start] = (),
+    ruled: RulesCost | None = None,
 ) -> str:
     """The page with new figures. Raises BenchError if it has no place for them."""
     before, after = place(page)
-    measured = goals.rows(outcomes, held, starts)
+    measured = goals.rows(outcomes, held, starts, ruled)
     blocks = [_about(about), *([goals.table(measured)] if measured else []), *_blocks(outcomes)]
     blocks += [] if crowds is None else [_crowds(crowds)]
     blocks += [_streams(held)] if held else []
     blocks += [table(starts)] if starts else []
+    blocks += [] if ruled is None else [rules.table(ruled)]
     return before + BEGIN + "\n\n" + "\n\n".join(blocks) + "\n\n" + END + after
 
 

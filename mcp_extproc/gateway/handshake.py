@@ -49,8 +49,20 @@ class HandshakeCaller:
         self.relay = Relay(self.view, self.catalog, services.identifiers, services.memory, sight)
         self.expires: float = session.expires
         self.opened = opened
+        self._who = principal
         self._memory: SessionMemory = services.memory
         self._refs: dict[str, SessionRef] = {}
+
+    def is_still(self, served: ServedEndpoint, principal: Principal) -> bool:
+        """Whether it may see and do the same as before. A session outlives a token: the next one may say something else."""
+        if principal is self._who:
+            return True
+        access = None if served.rules is None else served.rules.of(principal)
+        follows = None if served.policies is None else served.policies.of(principal)
+        if access is not self.access or follows is not self.follows or (access is not None and access.has_conditions):
+            return False
+        self._who = principal
+        return True
 
     def described(self, facts: RequestFacts) -> RequestFacts:
         """See :class:`Caller`."""
@@ -106,11 +118,7 @@ class HandshakeCallers:
         if self._services.memory.has_ended(opened.id):
             raise BadToken("ended")
         caller = self._callers.get(opened.id)
-        access = None if served.rules is None else served.rules.of(head.principal)
-        follows = None if served.policies is None else served.policies.of(head.principal)
-        # A session outlives a token: the next one may have other scopes.
-        is_same = caller is not None and caller.opened is opened and caller.access is access
-        if caller is None or not is_same or caller.follows is not follows:
+        if caller is None or caller.opened is not opened or not caller.is_still(served, head.principal):
             caller = HandshakeCaller(self._services, served, opened, head.principal)
             self._callers.keep(opened.id, caller, size_of(token))
         return caller

@@ -56,7 +56,7 @@ class MergedList(NamedTuple):
     @property
     def size(self) -> int:
         """About how many bytes it holds."""
-        names = sum(128 + len(name) for names in self.listed.values() for name in names)
+        names = sum(128 * len(names) + len("".join(names)) for names in self.listed.values())
         return _ENTRY_BYTES * (1 + len(self.notes)) + len(self.text) + names
 
 

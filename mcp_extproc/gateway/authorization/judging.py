@@ -9,7 +9,7 @@ from typing import Final
 from mcp_extproc.config.authorization import Authorization, Kind
 from mcp_extproc.gateway.authorization.conditions import Question
 from mcp_extproc.gateway.authorization.items import DEFAULTS, Hints, Item, hints_of
-from mcp_extproc.gateway.authorization.rules import Access, CallerKind, Rules
+from mcp_extproc.gateway.authorization.rules import SHOWN, Access, CallerKind, Rules
 from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.mcp.jsontext import Members
 
@@ -44,14 +44,20 @@ class ListJudge:
 
     def may_see(self, server: str, name: str, entry: Members) -> bool:
         """Whether an entry is for this caller. Of several with one name, the first one's annotations count, as on a call."""
-        names = self.listed.setdefault(server, {})
+        names = self.listed.get(server)
+        if names is None:
+            names = self.listed[server] = {}
         hints = names.get(name)
         if hints is None:
-            says = self._asks_hints and server not in self._untrusted
-            hints = names[name] = hints_of(entry) if says else DEFAULTS
-        if self._access is None:
+            hints = names[name] = hints_of(entry) if self._asks_hints and server not in self._untrusted else DEFAULTS
+        access = self._access
+        if access is None:
             return True
-        return self._access.verdict(Item(self._kind, server, name), hints, self._question).shows
+        item = Item(self._kind, server, name)
+        known = access.known((access, item, hints))
+        if known is None:
+            known = access.verdict(item, hints, self._question)
+        return known.outcome in SHOWN
 
     @property
     def may_hide_resources(self) -> bool:

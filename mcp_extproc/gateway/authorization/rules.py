@@ -57,10 +57,11 @@ class Verdict(NamedTuple):
     @property
     def shows(self) -> bool:
         """Whether the item may be seen."""
-        return self.outcome in _SHOWN
+        return self.outcome in SHOWN
 
 
-_SHOWN: Final = (Outcome.ALLOWED, Outcome.NEEDS_SCOPE, Outcome.OPEN)
+SHOWN: Final = (Outcome.ALLOWED, Outcome.NEEDS_SCOPE, Outcome.OPEN)
+"""Outcomes of items that may be seen."""
 _LEFT_OUT: Final = Verdict(Outcome.DENIED, NOT_OFFERED)
 
 
@@ -204,6 +205,8 @@ class Access:
         about = (rule for rule in rules.rules if rule.principals is not None)
         self._fits: Mapping[_Rule, Fit] = dict(zip(about, kind.fits, strict=True))
         self._mine = self._meant(kind.held)
+        self.known: Callable[[tuple[Access, Item, Hints | None]], Verdict | None] = rules.verdicts.get
+        """The verdict of before on an item, for this value as part of the key; none where verdicts depend on conditions."""
 
     @cached_property
     def has_conditions(self) -> bool:
@@ -239,13 +242,12 @@ class Access:
         """
         if self._rules.offer is not None and not self._rules.offer.includes(item):
             return _LEFT_OUT
-        if self.has_conditions:
-            return self._judge(item, hints, question)
         key = (self, item, hints)
-        known = self._rules.verdicts.get(key)
+        known = self.known(key)
         if known is None:
             known = self._judge(item, hints, question)
-            self._rules.verdicts.keep(key, known, _ENTRY_BYTES + len(item.name))
+            if not self.has_conditions:
+                self._rules.verdicts.keep(key, known, _ENTRY_BYTES + len(item.name))
         return known
 
     def _judge(self, item: Item, hints: Hints | None, question: Question) -> Verdict:

@@ -116,15 +116,18 @@ def is_shown(ask: Inquiry, what: Wanted, found: Target) -> bool:
 
 
 def is_still_permitted(caller: Caller, services: Services, head: RequestHead, request: Request, item: Item) -> bool:
-    """Whether a call like one that was permitted before is permitted, as far as that is known without asking anybody."""
+    """Whether a call of a tool or prompt like one that was permitted before is permitted, as far as that is known without
+    asking anybody."""
     access = caller.access
     if access is None:
         return True
-    names = _names(services.memory, caller, item)
-    if names is None or (hints := names.get(item.name)) is None:
+    listing = services.memory.listed(caller.key, methods.NAMED_IN[item.kind].name, item.server)
+    if listing is None or (hints := listing.names.get(item.name)) is None:
         return False
-    asked = question(head, request, services) if access.has_conditions else Question(head.principal)
-    verdict = _verdict(access, item, hints, asked)
+    if not access.has_conditions:
+        known = access.known((access, item, hints))
+        return known is not None and known.outcome is Outcome.ALLOWED
+    verdict = _verdict(access, item, hints, question(head, request, services))
     return verdict is not None and verdict.outcome is Outcome.ALLOWED
 
 

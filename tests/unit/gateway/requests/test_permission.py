@@ -428,6 +428,24 @@ def test_conditions_on_headers_decide_lists_and_calls() -> None:
     assert isinstance(rig.call("a__read", x_team="dev"), Reply)
 
 
+def test_what_a_server_sends_unasked_is_judged_by_the_token_of_the_request() -> None:
+    """Two tokens may be of one kind, but for conditions."""
+    rules = (
+        {"action": "allow", "tools": ["read"]},
+        {"action": "allow", "when": "request.auth.jwt.claims.tenant == 'acme'"},
+    )
+    rig = Ruled(*rules, who=alice(claims={"tenant": "acme"}))
+    for tenant, sees in (("acme", True), ("other", False), ("acme", True)):
+        rig.who = alice(claims={"tenant": tenant})
+        for _ in range(2):
+            forwarded = rig.call("a__read")
+            assert isinstance(forwarded, Forward)
+            assert forwarded.response is not None
+            sight = forwarded.response.relay.sight
+            assert sight is not None
+            assert sight.may_see("a", "file:///open") is sees
+
+
 def test_scopes_that_are_missing() -> None:
     rule = {"action": "allow", "tools": ["read"], "principals": {"scopes": ["r", "s"]}}
     rig = Ruled(rule, who=alice("r"), step_up=True)
