@@ -83,7 +83,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
             for method, result in _RESULTS.items():
                 server.on[method] = fixed(result=result)
         issuer = {"issuer": idp.issuer, "audiences": [idp.audience], "jwks": {"inline": json.dumps(idp.jwks())}}
-        sections = {
+        sections: dict[str, Any] = {
             "authentication": {"anonymous": True, "oauth": {"issuers": [issuer]}},
             "authorization": {"step_up": True, "rules": TABLE_RULES},
         }

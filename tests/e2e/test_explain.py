@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import sys
+import textwrap
 from pathlib import Path
 
 from tests.support.processes import ROOT
@@ -44,3 +47,36 @@ async def test_what_a_caller_sees_of_what_servers_list(tmp_path: Path, alpha: Sc
     await alpha.stop()
     code, out = await explain(file, "--json")
     assert (code, json.loads(out)["items"], len(json.loads(out)["unread"])) == (1, [], 1)
+
+
+DOCUMENT = (ROOT / "docs" / "security.md").read_text()
+
+
+async def test_the_steps_of_the_documentation(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """They print what they are said to print."""
+    section = DOCUMENT.partition("## What may this caller see, and why\n")[2].partition("\n## ")[0]
+    found = re.findall(r"^ *```([a-z ]+)\n(.*?)^ *```$", section, re.MULTILINE | re.DOTALL)
+    fences = [(kind, textwrap.dedent(text)) for kind, text in found]
+    [(_, document)] = [fence for fence in fences if fence[0] == "yaml gateway"]
+    alpha.pages = [
+        [
+            {**tool("issue_read"), "annotations": {"readOnlyHint": True}},
+            tool("issue_edit"),
+            tool("delete_all"),
+            tool("report"),
+        ]
+    ]
+    file = tmp_path / "gateway.yaml"
+    file.write_text(document.replace("http://127.0.0.1:3001/mcp", alpha.url))
+    said: list[str] = []
+    printed: list[str] = []
+    for kind, text in fences:
+        if kind == "text":
+            said += [" ".join(line.split()) for line in text.splitlines()]
+        for command in text.splitlines() if kind == "sh" else ():
+            program, verb, _, *options = shlex.split(command)
+            assert (program, verb) == ("mcp-extproc", "explain")
+            code, out = await explain(file, *options)
+            assert code == 0, command
+            printed += [" ".join(line.split()) for line in out.splitlines()]
+    assert printed == said
