@@ -32,6 +32,9 @@ MAX_LOOPED_AGAIN: Final = 200
 """Most values in ``params`` for an expression with a loop: the library copies what a loop collects, and in its second form,
 where a loop's body names ``request`` again, all of ``request``. Both take time that grows with the square."""
 
+MAX_COPIED: Final = 256 * 1024
+"""Most values times bytes of ``params`` in the second form: a large text is copied for each value that is looped over."""
+
 _LOOPS: Final = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter"})
 FUNCTIONS: Final = _LOOPS | {
     "bytes", "contains", "double", "duration", "dyn", "endsWith", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
@@ -55,6 +58,8 @@ class Condition:
     """What it may look at, out of :data:`MEMBERS`."""
     most_values: int | None
     """Most values in ``params`` with which it is asked; ``None`` for no bound of its own."""
+    most_copied: int | None
+    """Most values times bytes of ``params``, likewise."""
     _execute: Callable[[dict[str, Any]], Any] = field(repr=False, compare=False)
 
     @property
@@ -117,7 +122,7 @@ def condition(text: str) -> Condition:
     for literal in found.patterns:
         _check_pattern(cel.compile(f"''.matches({literal.text})").execute, literal)
     most = (MAX_LOOPED_AGAIN if found.loops_again else MAX_LOOPED) if found.loops else None
-    return Condition(frozenset(found.names), most, program.execute)
+    return Condition(frozenset(found.names), most, MAX_COPIED if found.loops_again else None, program.execute)
 
 
 def _check_pattern(execute: Callable[[], Any], literal: _Token) -> None:

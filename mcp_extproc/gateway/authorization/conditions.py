@@ -30,22 +30,25 @@ class Params:
         self._message = message
         self._most_bytes = most_bytes
 
-    def value(self, most_values: int | None) -> Any:
+    def value(self, most_values: int | None, most_copied: int | None = None) -> Any:
         """What they are.
 
         Args:
             most_values: members and elements that they may hold, nested ones included.
+            most_copied: as many values, times the bytes of all.
 
         Raises:
             ConditionError: they are too large, or mean different things to different readers.
         """
-        value, count = self._read
+        value, count, size = self._read
         if most_values is not None and count > most_values:
             raise ConditionError("too many values in params")
+        if most_copied is not None and count * size > most_copied:
+            raise ConditionError("too many and too large values in params")
         return value
 
     @cached_property
-    def _read(self) -> tuple[Any, int]:
+    def _read(self) -> tuple[Any, int, int]:
         members = jsontext.object_of(self._message) or {}
         text = bytes(members["params"]) if "params" in members else b"{}"
         if len(text) > self._most_bytes:
@@ -54,7 +57,7 @@ class Params:
             value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_number)
         except (ValueError, RecursionError):
             raise ConditionError("params can't be read") from None
-        return value, _count(value)
+        return value, _count(value), len(text)
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -125,5 +128,5 @@ class Question(msgspec.Struct, frozen=True):
                 return item.name if item.kind == "tools" else ""
             case ("mcp", "params"):
                 assert self.params is not None
-                return self.params.value(condition.most_values)
+                return self.params.value(condition.most_values, condition.most_copied)
         raise AssertionError(path)

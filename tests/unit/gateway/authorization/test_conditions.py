@@ -94,6 +94,18 @@ def test_what_is_looped_over_is_bounded(text: str, most: int) -> None:
         asked(text, given(most))
 
 
+def test_what_is_copied_for_each_value_is_bounded() -> None:
+    """A worker would be busy for seconds."""
+    for text in (
+        "request.mcp.params.a.map(x, request.mcp.params.a + request.mcp.params.a) != []",
+        "request.mcp.params.a.all(x, request.mcp.tool == 'report')",
+    ):
+        assert asked(text, params(json.dumps({"a": ["x" * 1000] * 10})))
+        with pytest.raises(ConditionError, match="too large"):
+            asked(text, params(json.dumps({"a": ["x" * 250] * 190})))
+    assert asked("request.mcp.params.a.all(x, x != '')", params(json.dumps({"a": ["x" * 250] * 190})))
+
+
 def test_values_are_counted_wherever_they_stand() -> None:
     nested = '{"a":[[1,2],{"b":[3]}]}'  # a, two elements, 1, 2, b, 3
     message = b'{"params":%b}' % nested.encode()
