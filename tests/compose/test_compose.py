@@ -30,7 +30,7 @@ from tests.compose.traffic import Tally, traffic
 
 pytestmark = pytest.mark.timeout(1800)
 
-RECOVERY_SECONDS = 60.0
+RECOVERY_SECONDS = 120.0
 """Far more than it needs."""
 
 MEGABYTES = 125
@@ -41,6 +41,9 @@ CALLS = {
     "dates": ("date__weekday", {"day": "2026-11-21"}),
     "dates again": ("date__days_between", {"start": "2026-01-01", "end": "2026-12-31"}),
 }
+
+WORKERS = 2
+"""In the gateway's container."""
 
 SERVICES = ("envoy", "gateway", "notes", "dates")
 
@@ -74,7 +77,7 @@ async def test_both_servers_behind_one_url(stack: Stack) -> None:
 
 def test_two_workers_serve(stack: Stack) -> None:
     said = stack.execute("gateway", "mcp-extproc", "health")
-    assert said.splitlines() == [f"unix:/run/mcp-extproc/extproc-{number}.sock: serving" for number in range(2)]
+    assert said.splitlines() == [f"unix:/run/mcp-extproc/extproc-{number}.sock: serving" for number in range(WORKERS)]
     assert stack.inspect("gateway")["State"]["Health"]["Status"] == "healthy"
 
 
@@ -129,8 +132,8 @@ def test_the_images_are_small(stack: Stack) -> None:
 async def test_the_gateway_is_killed_while_clients_call(stack: Stack) -> None:
     """Every call gets an answer or an HTTP error, the container comes back, and sessions go on.
 
-    The sample servers answer with event streams of sessions, which a worker reads. The one that a caller may have open at that
-    moment breaks off, and that is its error.
+    The sample servers answer with event streams of sessions, which a worker reads. The one that a caller may have open at a
+    worker that ends breaks off, and that is its error.
     """
     async with Client(stack.url) as client, traffic(stack.url, CALLS) as tally:
         await tally.all_served(20, RECOVERY_SECONDS)
@@ -142,9 +145,9 @@ async def test_the_gateway_is_killed_while_clients_call(stack: Stack) -> None:
         assert await weekday(client) == "Saturday"
     print(f"\ngateway killed: recovered after {seconds:.1f} s; {tally}")
     assert not tally.lost
-    assert tally.broken <= len(CALLS)
+    assert tally.broken <= WORKERS * len(CALLS)  # they do not end at the same moment
     assert not tally.errors
-    assert set(tally.refused) <= {503}
+    assert set(tally.refused) <= {503, 504}  # 504: a call has waited too long for the new one
     assert tally.refused, "nothing was refused: it was not killed in mid-traffic"
 
 

@@ -49,8 +49,8 @@ async def test_the_real_rate_limit_service_counts() -> None:
                     said = await _refusal(client)
                     assert said is None or said.startswith("Too many requests: try again in")
                     refused += said is not None
-        # 12 in one minute, or in two: they may have begun in the last seconds of one.
-        assert refused in (2, 7)
+        # 12 in one minute, or in two, whenever the second began.
+        assert 2 <= refused <= 7
 
 
 async def _until_it_counts(url: str) -> None:

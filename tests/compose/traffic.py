@@ -14,7 +14,7 @@ import aiohttp
 
 from tests.support.waiting import eventually
 
-CALL_SECONDS = 20.0
+CALL_SECONDS = 60.0
 """After this time without an answer a call is lost: Envoy would have given up before."""
 
 _PAUSE = 0.05

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_serve import Place, envoy, serving, until_logged
-from tests.e2e.test_stdio_processes import entry, named
+from tests.e2e.test_stdio_processes import call, entry, named
 from tests.support.gateway import TestGateway
 from tests.support.processes import children_of, free_port, gone, logs, program
 from tests.support.scripted import ScriptedServer
@@ -92,7 +92,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def pid_of(client: TestGateway, session: str, server: str) -> int:
-    return _pid((await client.call(session, f"{server}__pid")).json)
+    return int(await call(client, session, f"{server}__pid"))
 
 
 async def works(client: TestGateway, session: str | None, server: str) -> int:
@@ -120,7 +120,7 @@ async def test_a_bridge_of_its_own(place: Place, alpha: ScriptedServer) -> None:
         assert await pid_of(client, session, "local") == first
         write(place, local=entry("good"), more=entry("good"), alpha=alpha.url)
         await until_logged(place, "config_reloaded")
-        second = await pid_of(client, await client.initialize(), "more")
+        second = await works(client, None, "more")
         write(place, local=entry("good"), alpha=alpha.url)
         await gone([second])
         assert await pid_of(client, session, "local") == first

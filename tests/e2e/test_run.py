@@ -236,11 +236,15 @@ async def test_a_server_that_starts_late_is_told_of(tmp_path: Path) -> None:
             client = TestClient(announcement["url"], http)
             session = await client.initialize()
             assert (await client.call(session, "late__pid")).result
+        err = b""
+        async with asyncio.timeout(PATIENCE):
+            while b'"gen_ai.tool.name":"pid"' not in err:
+                assert not process.stderr.at_eof(), err
+                err += await process.stderr.read(1 << 16)
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(PATIENCE):
-            out, err = await process.communicate()
+            out, _ = await process.communicate()
     assert out == b""
-    assert b'"gen_ai.tool.name":"pid"' in err
 
 
 def take_terminal() -> None:

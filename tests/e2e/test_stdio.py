@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.e2e.test_stdio_processes import call, works
 from tests.support.gateway import TestGateway
 from tests.support.gateway import gateway as start_gateway
 from tests.support.processes import ROOT, children_of, gone, is_alive
@@ -39,7 +40,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> Async
     gate.touch()
     servers = {
         "one": {"command": [*SERVER, "good"], "max_processes": 40, "env": {"TOKEN": "hush-hush"}},
-        "other": {"command": [*SERVER, "junk"], "tools": {"exclude": ["env"]}, "timeout": "1s"},
+        "other": {"command": [*SERVER, "junk"], "tools": {"exclude": ["env"]}, "timeout": "3s"},
         "shared": {"command": [*SERVER, "good"], "sharing": "shared"},
         "idle": {"command": [*SERVER, "good"], "idle_timeout": "200ms"},
         "gated": {"command": [*SERVER, "when", str(gate)], "sharing": "shared", "discovery_timeout": "500ms"},
@@ -47,12 +48,6 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> Async
     }
     async with start_gateway(tmp_path_factory.mktemp("stdio"), servers) as gateway:
         yield gateway
-
-
-async def call(gateway: TestGateway, session: str, name: str, **arguments: Any) -> Any:
-    """What a tool returned."""
-    answer = await gateway.call(session, name, arguments)
-    return json.loads(answer.result["content"][0]["text"])
 
 
 async def test_lists_and_calls(gateway: TestGateway) -> None:
@@ -165,11 +160,7 @@ async def test_a_child_that_dies_in_a_call(gateway: TestGateway) -> None:
     other = await call(gateway, session, "other__pid")
     failed = await gateway.call(session, "one__exit", {"code": 7})
     assert "ended with exit code 7" in failed.error["message"]
-
-    async def alive() -> bool:
-        return "result" in (await gateway.call(session, "one__pid")).json
-
-    await eventually(alive, "another child")
+    assert await works(gateway, session, "one__pid")
     assert await call(gateway, session, "other__pid") == other
 
 
@@ -190,11 +181,7 @@ async def test_a_session_s_next_child_is_still_starting(gateway: TestGateway, ga
     still = re.compile(r"No answer: server 'gated' is still starting, since \d+ s\.")
     await eventually(says, "the reason", until=lambda message: still.fullmatch(message) is not None)
     gate.touch()
-
-    async def serves() -> bool:
-        return "result" in (await gateway.call(session, "gated__pid")).json
-
-    await eventually(serves, "the child has started")
+    assert await works(gateway, session, "gated__pid")
 
 
 async def test_a_call_that_is_never_answered(gateway: TestGateway) -> None:
@@ -228,9 +215,5 @@ async def test_the_bridge_dies(gateway: TestGateway) -> None:
     assert set(left) <= children
     os.kill(before, signal.SIGKILL)
     await gone(children)
-
-    async def alive() -> bool:
-        return "result" in (await gateway.call(session, "one__pid")).json
-
-    await eventually(alive, "another bridge")
+    assert await works(gateway, session, "one__pid")
     assert gateway.local.pids["bridge"] != before

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 def fuzz(*arguments: str) -> str:
     """Run the fuzzer, which ends with an error when it finds something."""
     command = [sys.executable, "-m", "fuzz.http2", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stderr
 

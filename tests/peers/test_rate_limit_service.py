@@ -26,7 +26,7 @@ domain: mcp
 descriptors:
 - key: method
   value: tools/list
-  rate_limit: {unit: hour, requests_per_unit: 1}
+  rate_limit: {unit: day, requests_per_unit: 1}
 """
 
 
@@ -95,8 +95,8 @@ async def test_two_envoys_and_one_service(tmp_path: Path) -> None:
             assert await called(first, here, "alpha__echo", 1) == [False]
             assert await called(first, here, "alpha__slow", 2) == [True, False]
             assert await called(second, there, "alpha__slow", 1) == [True]
-            assert not is_limited(await first.rpc("tools/list", mcp_session_id=here), 3600)
-            assert is_limited(await second.rpc("tools/list", mcp_session_id=there), 3600)
+            assert not is_limited(await first.rpc("tools/list", mcp_session_id=here), 86400)
+            assert is_limited(await second.rpc("tools/list", mcp_session_id=there), 86400)
             call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "alpha__echo"}}
             batch = await first.send(json.dumps([call]).encode(), mcp_session_id=here)
             assert json.loads(batch.body)[0]["error"]["data"]["reason"] == "rate_limited"

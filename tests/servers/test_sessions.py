@@ -15,7 +15,7 @@ from tests.support.run_command import announced, running, write
 from tests.support.waiting import eventually
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
 ]
 
@@ -49,10 +49,10 @@ async def test_each_has_its_own_memory_until_it_ends(tmp_path: Path) -> None:
             sessions = [group.create_task(_session(url, number, there, counted)) for number in range(SESSIONS)]
             await there.wait()
             # One more waits for the next session.
-            await eventually(count, "a child for each session", until=(SESSIONS + 1).__eq__)
+            await eventually(count, "a child for each session", seconds=PATIENCE, until=(SESSIONS + 1).__eq__)
             counted.set()
         assert [session.result() for session in sessions] == [[f"entity {number}"] for number in range(SESSIONS)]
-        await eventually(count, "no child but the one that waits", until=(1).__eq__)
+        await eventually(count, "no child but the one that waits", seconds=PATIENCE, until=(1).__eq__)
         everything = children_of(process.pid)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE):
