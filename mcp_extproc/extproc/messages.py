@@ -5,6 +5,7 @@ Source: envoy/service/ext_proc/v3/external_processor.proto; the field numbers ar
 
 from __future__ import annotations
 
+import re
 import struct
 from functools import lru_cache
 from typing import Final
@@ -104,19 +105,8 @@ def whole_body(raw: bytes) -> bytes | None:
 
     Envoy 1.40 puts ``metadata_context`` behind it, often an empty one.
     """
-    try:
-        outer, size = _sized(raw, 0, _REQUEST_BODY)
-        start, length = _sized(raw, outer, _BODY)
-        end, over = start + length, outer + size
-        if over < len(raw):
-            at, more = _sized(raw, over, _METADATA_CONTEXT)
-            if at + more != len(raw):
-                return None
-    except (IndexError, ValueError):
-        return None
-    if not end <= over <= len(raw) or raw[end:over] not in _ENDS_OF_BODY:
-        return None
-    return raw[start:end]
+    found = _body_in(raw, _BEFORE_REQUEST_BODY)
+    return None if found is None else found[0]
 
 
 def piece_of_response(raw: bytes) -> tuple[bytes, bool] | None:
@@ -124,19 +114,36 @@ def piece_of_response(raw: bytes) -> tuple[bytes, bool] | None:
 
     Envoy puts the metadata behind each piece, as behind the head.
     """
+    found = _body_in(raw, _BEFORE_RESPONSE_BODY)
+    return None if found is None else (found[0], found[1] == _END_OF_STREAM)
+
+
+def _body_in(raw: bytes, before: re.Pattern[bytes]) -> tuple[bytes, bytes] | None:
+    """The body in a message, and what its ``HttpBody`` has behind it. ``None`` if something else is in the message."""
+    if (found := before.match(raw)) is None:
+        return None
+    start = found.end()
+    end, over = start + _number(found[2]), found.end(1) + _number(found[1])
+    if not end <= over <= len(raw) or (behind := raw[end:over]) not in _ENDS_OF_BODY:
+        return None
+    if raw[over:] not in (b"", _EMPTY_CONTEXT) and not _is_context(raw, over):
+        return None
+    return raw[start:end], behind
+
+
+def _is_context(raw: bytes, position: int) -> bool:
+    """Whether the rest of a message is ``metadata_context``."""
     try:
-        outer, size = _sized(raw, 0, _RESPONSE_BODY)
-        start, length = _sized(raw, outer, _BODY)
-        end, last = start + length, outer + size
-        if last != len(raw):
-            behind, rest = _sized(raw, last, _METADATA_CONTEXT)
-            if behind + rest != len(raw):
-                return None
+        start, size = _sized(raw, position, _METADATA_CONTEXT)
     except (IndexError, ValueError):
-        return None
-    if end > last or raw[end:last] not in _ENDS_OF_BODY:
-        return None
-    return raw[start:end], end < last and raw[last - 1] == 1
+        return False
+    return start + size == len(raw)
+
+
+@lru_cache(maxsize=4096)
+def _number(varint: bytes) -> int:
+    """The number that a varint is."""
+    return sum((byte & 0x7F) << 7 * index for index, byte in enumerate(varint))
 
 
 def is_bare_end(raw: bytes) -> bool:
@@ -153,6 +160,8 @@ def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
     """
     if raw[position] != tag:
         raise ValueError(position)
+    if (size := raw[position + 1]) < 0x80:
+        return position + 2, size  # as nearly all are
     size = shift = 0
     while True:
         position += 1
@@ -184,10 +193,17 @@ _OF_RESPONSE: Final = tuple(
     )
 )
 _BODY: Final = pb.HttpBody.BODY_FIELD_NUMBER << 3 | 2
-_ENDS_OF_BODY: Final = (b"", number_field(2, 1), number_field(2, 0))
+_END_OF_STREAM: Final = number_field(2, 1)
+_ENDS_OF_BODY: Final = (b"", _END_OF_STREAM, number_field(2, 0))
 """``end_of_stream``, false or true."""
-_BARE_ENDS: Final = tuple(
-    bytes((_RESPONSE_BODY, 2)) + number_field(2, 1) + behind for behind in (b"", bytes((_METADATA_CONTEXT, 0)))
+_EMPTY_CONTEXT: Final = bytes((_METADATA_CONTEXT, 0))
+_BARE_ENDS: Final = tuple(bytes((_RESPONSE_BODY, 2)) + _END_OF_STREAM + behind for behind in (b"", _EMPTY_CONTEXT))
+_VARINT: Final = rb"([\x80-\xff]{0,4}[\x00-\x7f])"
+_BEFORE_REQUEST_BODY: Final = re.compile(
+    re.escape(bytes((_REQUEST_BODY,))) + _VARINT + re.escape(bytes((_BODY,))) + _VARINT
+)
+_BEFORE_RESPONSE_BODY: Final = re.compile(
+    re.escape(bytes((_RESPONSE_BODY,))) + _VARINT + re.escape(bytes((_BODY,))) + _VARINT
 )
 
 
@@ -427,12 +443,18 @@ def _id_entries(id: bytes, detail: Detail) -> bytes:
 
 
 def _id_text(id: bytes) -> bytes:
+    if len(id) < len(_BEFORE_SHORT_ID):
+        return _BEFORE_SHORT_ID[len(id)] + id
     return field(1, _ID_JSON_KEY + field(2, field(3, id)))
 
 
 _REPLACE: Final = number_field(1, pb.CommonResponse.CONTINUE_AND_REPLACE)
 _CLEAR_ROUTE_CACHE: Final = number_field(5, 1)
 _ID_JSON_KEY: Final = field(1, b"id_json")
+_BEFORE_SHORT_ID: Final = tuple(
+    field(1, _ID_JSON_KEY + field(2, field(3, b"0" * size))).rstrip(b"0") for size in range(48)
+)
+"""By the size of an id: what stands before it in its entry."""
 _ID_NUMBER: Final = struct_of({"id": 0.0})[:-8]
 _DOUBLE: Final = struct.Struct("<d").pack
 

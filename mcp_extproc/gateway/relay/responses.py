@@ -371,11 +371,9 @@ class CallResponse:
 
     def _event(self, event: SseEvent, out: Out, relayed: Sequence[tuple[bytes, Relayed]] | None = None) -> None:
         id = None if event.id is None else self._event_id(event.id)
-        if relayed is None:
-            relayed = self._relayed(event.data, out) if event.data else []
-        down = _shown(relayed)
-        for message in down[:-1]:
-            out.parts.append(render(SseEvent(message, event.event)))
+        down = self._shown(event.data, out) if relayed is None else _shown(relayed)
+        if len(down) > 1:
+            out.parts += [render(SseEvent(message, event.event)) for message in down[:-1]]
         # A client that resumes after the id must have received all of the event.
         if down:
             out.parts.append(render(SseEvent(down[-1], event.event, id, event.retry)))
@@ -398,17 +396,17 @@ class CallResponse:
         position = Position(self._call.method, (cursor,), self.id or b"")
         return self._identifiers.event_id(self._relay.view, position)
 
-    def _relayed(self, text: bytes, out: Out) -> list[tuple[bytes, Relayed]]:
-        """Each message of the server with the relay's decision; answers of the gateway's own are in ``out``."""
-        relayed = []
-        for message in messages_in(text):
+    def _shown(self, text: bytes | None, out: Out) -> list[bytes]:
+        """What the client gets of an event's messages; answers of the gateway's own are in ``out``."""
+        shown = []
+        for message in messages_in(text) if text else ():
             one = self._relay.message(self.server, self.session, message, self._call)
-            if self._counts(one, out):
-                relayed.append((message, one))
-        return relayed
+            if self._counts(one, out) and (down := _down(message, one)) is not None:
+                shown.append(down)
+        return shown
 
     def _relaying(self, text: bytes, out: Out) -> Slices[list[tuple[bytes, Relayed]]]:
-        """The same in slices."""
+        """Each message of the server with the relay's decision, in slices; answers of the gateway's own are in ``out``."""
         relayed = []
         for message in messages_in(text):
             if len(message) > _LARGE:
@@ -443,9 +441,8 @@ class CallResponse:
 
 def _shown(relayed: Sequence[tuple[bytes, Relayed]]) -> list[bytes]:
     """What the client gets of an event's messages."""
-    shown = []
-    for message, one in relayed:
-        down = message if one.changed is not None else one.down
-        if down is not None:
-            shown.append(down)
-    return shown
+    return [down for message, one in relayed if (down := _down(message, one)) is not None]
+
+
+def _down(message: bytes, relayed: Relayed) -> bytes | None:
+    return message if relayed.changed is not None else relayed.down

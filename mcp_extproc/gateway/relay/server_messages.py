@@ -303,12 +303,12 @@ class Relay:
         if row.client_flag is not None and row.client_flag not in self.view.flags:
             return False
         match row.relaying:
+            case Relaying.BY_PROGRESS:
+                return self._is_expected(params.get("progressToken"), call)
             case Relaying.DROP:
                 return False
             case Relaying.BY_LEVEL:
                 return not self._below_level(params)
-            case Relaying.BY_PROGRESS:
-                return self._is_expected(params.get("progressToken"), call)
             case Relaying.CANCEL:
                 return "requestId" in params
         return True
