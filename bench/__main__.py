@@ -18,7 +18,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import goals, rules
+from bench import goals, rules, where
 from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
 from bench.machine import Watch, commit
@@ -44,7 +44,7 @@ from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
 _OVERHEAD = 0.08
 """Overhead of a slice in seconds: connecting and warming up."""
 
-SECTIONS = (*PLANNED, "stdio-sessions", "streams", "start", "rules")
+SECTIONS = (*PLANNED, "where", "stdio-sessions", "streams", "start", "rules")
 
 
 class Listed(click.ParamType[Any]):
@@ -70,8 +70,8 @@ class Listed(click.ParamType[Any]):
     show_default=True,
     help="What to measure: calls, calls with access logs, calls answered by event streams, large calls, and lists, through "
     "all systems; calls that a policy judges, calls of clients that authenticate, calls with one and with two workers, calls "
-    "through `run` as it is without options, one server on stdio and on HTTP, many sessions of a stdio server, open streams, "
-    "and the start of `run`, through this gateway; and what rules of authorization cost.",
+    "through `run` as it is without options, where the CPU of a call goes, one server on stdio and on HTTP, many sessions of "
+    "a stdio server, open streams, and the start of `run`, through this gateway; and what rules of authorization cost.",
 )
 @click.option(
     "--seconds",
@@ -207,6 +207,7 @@ def main(
     held: list[StreamOutcome] = []
     starts: list[Start] = []
     ruled: RulesCost | None = None
+    costs: list[where.Costs] = []
     try:
         for name, plan in planned.items():
             outcomes[name] = outcome = _run(plan, binary, console)
@@ -214,6 +215,9 @@ def main(
             results[name] = as_json(outcome)
             if name in MEMORY_SECTIONS:
                 print_memory(out, outcome)
+        if "where" in sections:
+            results["where"] = costs = _costs(rounds, seconds, binary, console)
+            out.print(where.table(costs), markup=False, highlight=False)
         if "stdio-sessions" in sections:
             crowds = _gather(CrowdPlan(stdio_sessions, stdio_rounds, seconds), binary, console)
             print_crowds(out, crowds)
@@ -235,7 +239,7 @@ def main(
             out.print(goals.table(measured), markup=False, highlight=False)
         about |= watch.about()
         if page is not None:
-            page.write_text(written(page.read_text(), about, outcomes, crowds, held, starts, ruled))
+            page.write_text(written(page.read_text(), about, outcomes, crowds, held, starts, ruled, costs))
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     if json_file is not None:
@@ -273,6 +277,11 @@ def _gather(plan: CrowdPlan, envoy: Path, console: Console) -> CrowdOutcome:
     what = f"{plan.sessions} sessions"
     with _at_work(console, what, plan.rounds) as (directory, report):
         return gather(plan, directory, envoy, lambda done: report(done, what))
+
+
+def _costs(rounds: int, seconds: float, envoy: Path, console: Console) -> list[where.Costs]:
+    with _at_work(console, "starting", rounds * where.SLICES_A_ROUND) as (directory, report):
+        return where.measure(rounds, seconds, directory, envoy, report)
 
 
 def _hold(plan: StreamPlan, envoy: Path, console: Console) -> StreamOutcome:

@@ -18,9 +18,12 @@ from bench.children import Child, Measured, Part
 from bench.clock import command_of, family, name_of
 from bench.errors import BenchError
 from bench.slices import SERVER
+from bench.steps import STEPS_VARIABLE
 from mcp_extproc.cli.serve import WORKER
 
 _COMMAND = Path(sys.executable).with_name("mcp-extproc")
+_FLOOR = (sys.executable, "-m", "bench.floor")
+"""In place of it: a worker that does the least."""
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 STDIO_SERVER = (sys.executable, "-m", "bench.stdio_server")
@@ -48,6 +51,9 @@ def policy(namespace: str) -> dict[str, Any]:
 
 
 _MOST_CHILDREN = 2000
+
+_SOCKETS = "mcp-extproc"
+"""What the gateway calls its folder for sockets."""
 
 _PATIENCE = "2m"
 """For children that start at the same time: with less, sessions would begin without them."""
@@ -120,6 +126,8 @@ class Gateway:
         self._file.write_text(yaml.safe_dump(config))
         # By default, both commands use the same Unix sockets for Envoy's private listeners.
         self._environment = {"XDG_RUNTIME_DIR": str(directory)}
+        # Envoy may be there before the worker, which makes it otherwise.
+        (directory / _SOCKETS).mkdir(mode=0o700)
 
     def bootstrap(self) -> str:
         """Envoy's configuration. Raises BenchError with the command's error if it failed."""
@@ -142,6 +150,12 @@ class Gateway:
         serving = self.serve(children)
         count = len(self._sockets)
         return {"worker": serving} if count == 1 else supervised(serving, count)
+
+    def serve_floor(self, children: ExitStack, steps: Path) -> Child:
+        """The prototype in place of the worker, which writes to the file `steps` what its first calls took."""
+        command: list[str | Path] = [*_FLOOR, "serve", self._file, "--listen", f"unix:{self._sockets[0]}"]
+        environment = {**self._environment, STEPS_VARIABLE: str(steps)}
+        return children.enter_context(Child("floor", command, self._directory, environment=environment))
 
     def serve(self, children: ExitStack) -> Child:
         """`serve`, as one whole."""
@@ -213,14 +227,36 @@ def with_keys(bootstrap: str, keys: Mapping[str, str]) -> str:
     return json.dumps(found)
 
 
-def _places_of_keys(value: Any) -> Iterator[dict[str, Any]]:
+_NEEDED = ("envoy.filters.http.buffer", "envoy.filters.http.ext_proc", "mcp_length", "envoy.filters.http.router")
+"""Of the endpoint's filters, those without which no call is forwarded."""
+
+
+def with_bare_filters(bootstrap: str) -> str:
+    """Envoy's configuration without what calls that succeed do not need: no CORS, no errors of servers in JSON-RPC, no repair
+    of sessions."""
+    found = json.loads(bootstrap)
+    for value in _objects(found):
+        if "httpFilters" in value:
+            value["httpFilters"] = [each for each in value["httpFilters"] if each["name"] in _NEEDED]
+            if not value["httpFilters"]:
+                del value["httpFilters"]
+        for name in set(value.get("typedPerFilterConfig", ())) - set(_NEEDED):
+            del value["typedPerFilterConfig"][name]
+        value.pop("retryPolicy", None)
+    return json.dumps(found)
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
-        if str(value.get("@type", "")).endswith(".ApiKeyAuthPerRoute"):
-            yield value
+        yield value
         value = [*value.values()]
     if isinstance(value, list):
         for each in value:
-            yield from _places_of_keys(each)
+            yield from _objects(each)
+
+
+def _places_of_keys(value: Any) -> Iterator[dict[str, Any]]:
+    return (each for each in _objects(value) if str(each.get("@type", "")).endswith(".ApiKeyAuthPerRoute"))
 
 
 def with_bridge(serving: Child) -> dict[str, Measured]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench import goals, rules
+from bench import goals, rules, where
 from bench.crowds import CrowdOutcome
 from bench.errors import BenchError
 from bench.report import (
@@ -42,11 +42,13 @@ def written(
     held: Sequence[StreamOutcome] = (),
     starts: Sequence[Start] = (),
     ruled: RulesCost | None = None,
+    costs: Sequence[where.Costs] = (),
 ) -> str:
     """The page with new figures. Raises BenchError if it has no place for them."""
     before, after = place(page)
     measured = goals.rows(outcomes, held, starts, ruled)
     blocks = [_about(about), *([goals.table(measured)] if measured else []), *_blocks(outcomes)]
+    blocks += [f"**where the CPU of a call goes, 16 connections**\n\n{where.table(costs)}"] if costs else []
     blocks += [] if crowds is None else [_crowds(crowds)]
     blocks += [_streams(held)] if held else []
     blocks += [table(starts)] if starts else []

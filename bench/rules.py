@@ -17,7 +17,7 @@ from bench.stats import Quartiles
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.decision import FanOut, Forward
 from mcp_extproc.gateway.dispatch import Gateway
-from mcp_extproc.gateway.effects import EndStreams
+from mcp_extproc.gateway.effects import MemoryEffect
 from mcp_extproc.gateway.legs import Listed
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.principal import Principal
@@ -169,7 +169,7 @@ class _Gateway:
         decision = fan_out.merge([Listed("a", tools)], _NOW)
         took = time.process_time() - start
         for effect in decision.effects:
-            if not isinstance(effect, EndStreams):
+            if isinstance(effect, MemoryEffect):
                 self._memory.apply(effect)
         return took
 

@@ -21,10 +21,12 @@ from bench.gateway import (
     policy,
     run_with_defaults,
     stdio_server,
+    with_bare_filters,
     with_bridge,
     with_keys,
 )
 from bench.slices import SERVER
+from bench.steps import STEPS_SUFFIX
 from bench.tokens import AUDIENCE, ISSUER, MANY, Issuer
 from bench.upstream import Ports
 from mcp_extproc.contract import NAMESPACE
@@ -114,6 +116,20 @@ def _gateway(
         gateway = Gateway(stage.directory / name, port, servers, transport, workers)
         processes = gateway.start(stage.children)
         return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes})
+
+    return start
+
+
+def _floor(name: str, upstream: Callable[[Ports], int]) -> Callable[[Stage], Running]:
+    """The prototype behind an Envoy with ext_proc and hardly another filter."""
+
+    def start(stage: Stage) -> Running:
+        port = free_port()
+        servers = {server: http_server(upstream(stage.upstream)) for server in stage.servers}
+        gateway = Gateway(stage.directory / name, port, servers)
+        worker = gateway.serve_floor(stage.children, stage.directory / f"{name}{STEPS_SUFFIX}")
+        envoy = stage.envoy_child(name, with_bare_filters(gateway.bootstrap()))
+        return Running(port, {"envoy": envoy, "worker": worker})
 
     return start
 
@@ -222,6 +238,10 @@ def free_port() -> int:
         return port
 
 
+def _sessions(ports: Ports) -> int:
+    return ports.sessions
+
+
 def _events(ports: Ports) -> int:
     return ports.events
 
@@ -248,6 +268,8 @@ SYSTEMS: Mapping[str, System] = {
     "events": System("d", "servers that begin with events", _gateway("d-events", "http2", _events)),
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),
     "workers": System("d", "two workers", _gateway("d-workers", "http2", workers=2)),
+    "floor": System("p", "a prototype, ext_proc alone", _floor("floor", _sessions)),
+    "floor-events": System("p", "a prototype, ext_proc alone", _floor("floor-events", _events)),
     "http": System("f", "a server on HTTP", _own_http),
     "stdio": System("g", "on stdio, a child for each session", _stdio("session")),
     "shared": System("h", "on stdio, one child for all", _stdio("shared")),
