@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import platform
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench import goals, rules, where
 from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
-from bench.machine import Watch, commit
+from bench.machine import Watch, code
 from bench.page import place, written
 from bench.plot import draw, panels
+from bench.progress import at_work
 from bench.report import (
     MEMORY_SECTIONS,
     as_json,
@@ -190,7 +185,7 @@ def main(
         raise click.ClickException(str(error)) from None
     planned = plans(Wishes(sections, systems, transports, connections, content, seconds, rounds))
     watch = Watch()
-    about = _about(seconds, rounds, binary) | watch.about()
+    about = code(seconds, rounds, binary) | watch.about()
     if page is not None:
         _check_page(page)
     console = Console(stderr=True)
@@ -256,26 +251,14 @@ def _check_page(page: Path) -> None:
         raise click.ClickException(f"{page}: {error}") from None
 
 
-@contextmanager
-def _at_work(console: Console, what: str, total: int) -> Iterator[tuple[Path, Callable[[int, str], None]]]:
-    """A directory, and a bar that is told how many of its steps are done and what the next one is."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with (
-        tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory,
-        Progress(*columns, console=console, transient=True) as progress,
-    ):
-        task = progress.add_task(what, total=total)
-        yield Path(directory), lambda done, what: progress.update(task, completed=done, description=what)
-
-
 def _run(plan: Plan, envoy: Path, console: Console) -> Outcome:
-    with _at_work(console, "starting", plan.slices) as (directory, report), Rig(plan, directory, envoy) as rig:
+    with at_work(console, "starting", plan.slices) as (directory, report), Rig(plan, directory, envoy) as rig:
         return rig.run(report)
 
 
 def _gather(plan: CrowdPlan, envoy: Path, console: Console) -> CrowdOutcome:
     what = f"{plan.sessions} sessions"
-    with _at_work(console, what, plan.rounds) as (directory, report):
+    with at_work(console, what, plan.rounds) as (directory, report):
         return gather(plan, directory, envoy, lambda done: report(done, what))
 
 
@@ -286,20 +269,8 @@ def _costs(rounds: int, seconds: float, envoy: Path, console: Console) -> list[w
 
 def _hold(plan: StreamPlan, envoy: Path, console: Console) -> StreamOutcome:
     what = f"{plan.streams} streams"
-    with _at_work(console, what, plan.rounds) as (directory, report):
+    with at_work(console, what, plan.rounds) as (directory, report):
         return hold(plan, directory, envoy, lambda done: report(done, what))
-
-
-def _about(seconds: float, rounds: int, envoy: Path) -> dict[str, Any]:
-    version = subprocess.run([envoy, "--version"], capture_output=True, text=True, check=True).stdout
-    return {
-        "mcp_extproc": metadata.version("mcp-extproc"),
-        "commit": commit(Path(__file__).resolve().parent),
-        "envoy": "Envoy " + version.rpartition("version:")[2].strip().split("/")[1],
-        "python": platform.python_version(),
-        "seconds": seconds,
-        "rounds": rounds,
-    }
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +45,24 @@ class Watch:
             "load_at_end": os.getloadavg()[0],
             "stolen": _ticks().stolen_since(self._ticks),
         }
+
+
+def code(seconds: float, rounds: int, envoy: Path) -> dict[str, Any]:
+    """What else to write beside the figures: versions, and how a run was planned."""
+    return {
+        "mcp_extproc": metadata.version("mcp-extproc"),
+        "commit": commit(Path(__file__).resolve().parent),
+        "envoy": f"Envoy {envoy_version(envoy)}",
+        "python": platform.python_version(),
+        "seconds": seconds,
+        "rounds": rounds,
+    }
+
+
+def envoy_version(envoy: Path) -> str:
+    """Such as 1.40.0."""
+    said = subprocess.run([envoy, "--version"], capture_output=True, text=True, check=True).stdout
+    return said.rpartition("version:")[2].strip().split("/")[1]
 
 
 def commit(repository: Path) -> str:

@@ -96,7 +96,7 @@ class Echo(Request):
 
     def found(self, id: int, body: bytes) -> object:
         """The text."""
-        return _result(id, orjson.loads(body))["content"]
+        return _result(id, _messages(body)[-1])["content"]
 
 
 class Count(Request):
@@ -115,12 +115,11 @@ class Count(Request):
 
     def found(self, id: int, body: bytes) -> object:
         """The same, as received."""
-        lines = body.split(b"\n")
-        messages = [orjson.loads(line[5:]) for line in lines if line.startswith(b"data:")]
-        progress = [message["params"] for message in messages[:-1]]
+        *before, last = _messages(body)
+        progress = [message["params"] for message in before]
         return [
             *((each["progressToken"], each["progress"]) for each in progress),
-            _result(id, messages[-1] if messages else {})["content"],
+            _result(id, last)["content"],
         ]
 
 
@@ -137,7 +136,7 @@ class List(Request):
 
     def found(self, id: int, body: bytes) -> object:
         """The same, as received."""
-        tools = _result(id, orjson.loads(body))["tools"]
+        tools = _result(id, _messages(body)[-1])["tools"]
         return sorted(((tool["name"], tool["inputSchema"]) for tool in tools), key=itemgetter(0))
 
 
@@ -157,6 +156,17 @@ def requests(order: Order) -> list[Request]:
 def header_lines(headers: Mapping[str, str]) -> bytes:
     """Headers in HTTP/1.1 format."""
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+
+
+def _messages(body: bytes) -> list[_Json]:
+    """Of an event stream, or the one that is the body; at least one. Raises orjson's errors.
+
+    A gateway may choose. Events without data open a stream (Streamable HTTP of 2025-11-25).
+    """
+    if body.startswith(b"{"):
+        return [orjson.loads(body)]
+    data = [line[5:].strip() for line in body.split(b"\n") if line.startswith(b"data:")]
+    return [orjson.loads(each) for each in data if each] or [orjson.loads(body)]
 
 
 def _content(id: int, content: str, result: int = 0) -> list[_Json]:

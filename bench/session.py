@@ -27,7 +27,12 @@ class _NotReady(Exception):
 
 
 def open_session(
-    port: int, tools: tuple[str, ...], check: Callable[[], None], credentials: Mapping[str, str] = MappingProxyType({})
+    port: int,
+    tools: tuple[str, ...],
+    check: Callable[[], None],
+    credentials: Mapping[str, str] = MappingProxyType({}),
+    *,
+    has_sessions: bool = True,
 ) -> dict[str, str]:
     """Initializes a session as soon as the system responds.
 
@@ -36,6 +41,7 @@ def open_session(
         tools: that the system must list, exactly.
         check: raises BenchError if one of the system's processes has ended.
         credentials: headers of all requests, which the result is without.
+        has_sessions: whether the system must give a session id. Otherwise it must not.
 
     Returns: the headers of every later request.
 
@@ -44,7 +50,7 @@ def open_session(
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            headers = _initialize(port, credentials)
+            headers = _initialize(port, credentials, has_sessions=has_sessions)
             break
         except _NotReady as error:
             check()
@@ -68,7 +74,7 @@ def close_session(port: int, headers: dict[str, str]) -> None:
         raise BenchError(f"DELETE got status {status}")
 
 
-def _initialize(port: int, credentials: Mapping[str, str]) -> dict[str, str]:
+def _initialize(port: int, credentials: Mapping[str, str], *, has_sessions: bool) -> dict[str, str]:
     params = {
         "protocolVersion": _VERSION,
         "capabilities": {},
@@ -83,11 +89,12 @@ def _initialize(port: int, credentials: Mapping[str, str]) -> dict[str, str]:
         raise _NotReady(f"status {status}: {body[:500]!r}")
     version = _result(status, body).get("protocolVersion")
     session = headers.get("mcp-session-id")
-    if version != _VERSION or session is None:
+    if version != _VERSION or (session is not None) != has_sessions:
+        expected = "an id" if has_sessions else "none"
         raise BenchError(
-            f"initialize answered version {version} and session {session!r}; expected {_VERSION} and an id"
+            f"initialize answered version {version} and session {session!r}; expected {_VERSION} and {expected}"
         )
-    return {"mcp-session-id": session, "mcp-protocol-version": version}
+    return {"mcp-protocol-version": version} | ({"mcp-session-id": session} if session is not None else {})
 
 
 def _notify_initialized(port: int, headers: dict[str, str]) -> None:

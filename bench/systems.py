@@ -80,6 +80,11 @@ class Running:
     """Its file, if it writes one. It is complete when the processes have ended."""
 
 
+def name_of_tool(server: str, name: str) -> str:
+    """This gateway's name for a tool, and `mcp_router`'s."""
+    return f"{server}__{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """One system to compare."""
@@ -89,10 +94,18 @@ class System:
     start: Callable[[Stage], Running]
     is_gateway: bool = True
     """Whether it merges all servers, with prefixed names. Otherwise there is one server."""
+    named: Callable[[str, str], str] = name_of_tool
+    """A gateway's name for a tool, from the names that the server and the tool have."""
+    has_sessions: bool = True
+    """Whether it answers initialize with a session id, as it need not (Streamable HTTP, "Session Management")."""
+    remembers_lists: bool = False
+    """Whether it answers lists without asking the servers."""
 
     def tools(self, servers: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
         """Client-visible names of the tools, which all servers have."""
-        return prefixed(servers, names) if self.is_gateway else tuple(names)
+        if not self.is_gateway:
+            return tuple(names)
+        return tuple(self.named(server, name) for server in servers for name in names)
 
 
 def _native(
@@ -227,7 +240,7 @@ def _direct(_: Stage) -> Running:
 
 def prefixed(servers: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """Client-visible names of a gateway for tools that all servers have."""
-    return tuple(f"{server}__{name}" for server in servers for name in names)
+    return tuple(name_of_tool(server, name) for server in servers for name in names)
 
 
 def free_port() -> int:

@@ -201,3 +201,17 @@ def test_a_stateless_server_gives_no_session_and_wants_none() -> None:
     assert answer.header(b"mcp-session-id") is None
     call = request()
     call.check(ID, answer_to(server, {}, call))
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_an_answer_may_be_the_only_message_of_a_stream(ending: str) -> None:
+    server, headers = initialized()
+    call = request()
+    answer = answer_to(server, headers, call)
+    opening = f"id: 1{ending}data: {ending}{ending}event: message{ending}data: ".encode()
+    stream = Message(answer.head, opening + answer.body + f"{ending}{ending}".encode())
+    call.check(ID, stream)
+    with pytest.raises(BenchError, match="a wrong answer"):
+        call.check(ID + 1, stream)
+    with pytest.raises(BenchError, match="a wrong answer"):
+        call.check(ID, Message(answer.head, b"data: \n\n"))

@@ -51,6 +51,7 @@ def test_the_order_is_the_same_in_every_run() -> None:
 def test_calls_that_are_long_are_warmed_up_with_few() -> None:
     assert Scenario(0, 1).warm_up > Scenario(1_048_576, 1).warm_up > 0
     assert Scenario(0, 1).warm_up > Scenario(0, 1, "list").warm_up > 0
+    assert Scenario(0, 1).warm_up > Scenario(0, 1, slow=True).warm_up > 0
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,10 @@ def test_what_did_not_reach_the_servers_ends_the_run(system: str, kind: Kind, me
     check_reached(SYSTEMS[system], scenario, 10, {method: needed, "ping": 0}, 3)
     with pytest.raises(BenchError, match=f"10 requests, but the servers got {needed - 1} {method} instead of {needed}"):
         check_reached(SYSTEMS[system], scenario, 10, {method: needed - 1, "ping": 100}, 3)
+
+
+def test_a_system_that_remembers_lists_need_not_ask() -> None:
+    system = replace(SYSTEMS["gateway"], remembers_lists=True)
+    check_reached(system, Scenario(0, 1, "list"), 10, {}, 3)
+    with pytest.raises(BenchError, match="10 requests, but the servers got 0 tools/call instead of 10"):
+        check_reached(system, Scenario(0, 1), 10, {}, 3)

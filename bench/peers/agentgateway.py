@@ -1,0 +1,94 @@
+"""agentgateway: a proxy of its own in Rust, without Envoy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.children import Child
+from bench.peers.peer import Peer, urls
+from bench.peers.workshop import Release, Workshop, without
+from bench.systems import Running, Stage, free_port
+
+_RELEASE = Release(
+    "https://github.com/agentgateway/agentgateway", "v1.4.1", "163ea2146acb7b82082acea30ed691b29079095f", "2026-07-29"
+)
+
+
+class Agentgateway(Peer):
+    """One process."""
+
+    name = "agentgateway"
+    title = "agentgateway"
+    version = _RELEASE.tag.removeprefix("v")
+    released = _RELEASE.date
+    remark = (
+        "Rust, a proxy of its own: no Envoy. Built as its release, with dependencies of crates.io only: five of its own are "
+        "forks in Git repositories, none of which has to do with MCP. Without request log; stateful, as by default."
+    )
+
+    def missing(self) -> str:
+        """Rust, Git, and CMake for its TLS library."""
+        return without("cargo", "git", "cmake")
+
+    def built(self, workshop: Workshop) -> Path:
+        """One binary."""
+        return workshop.built(self.name, _RELEASE.tag)
+
+    def build(self, workshop: Workshop) -> None:
+        """From its repository."""
+        target = self.built(workshop)
+        if target.exists():
+            return
+        folder = workshop.source(self.name, _RELEASE)
+        for manifest in folder.rglob("Cargo.toml"):
+            manifest.write_text(from_registry(manifest.read_text()))
+        (folder / "rust-toolchain.toml").unlink(missing_ok=True)  # one that rustup would download
+        output = workshop.root / "cargo-target" / self.name
+        cargo = {"CARGO_HOME": workshop.root / "cargo", "CARGO_TARGET_DIR": output}
+        build = ["cargo", "build", "--release", "--package", "agentgateway-app", "--jobs", str(workshop.jobs)]
+        workshop.run(self.name, build, folder, cargo)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (output / "release" / "agentgateway").rename(target)
+
+    def named(self, server: str, tool: str) -> str:
+        """With its separator."""
+        return f"{server}_{tool}"
+
+    def start(self, stage: Stage, built: Path) -> Running:
+        """One process."""
+        port = free_port()
+        file = stage.directory / "agentgateway.yaml"
+        file.write_text(configuration(port, urls(stage.servers, stage.upstream.sessions)))
+        process = Child(self.name, [built, "--file", file], stage.directory, environment={"RUST_LOG": "warn"})
+        return Running(port, {"gateway": stage.children.enter_context(process)})
+
+
+def from_registry(manifest: str) -> str:
+    """A Cargo.toml whose dependencies from Git repositories come from the registry instead, in the version that it names."""
+    manifest = re.sub(r"^\[patch\.crates-io\]\n(?:[^\[\n].*\n|\n)*", "", manifest, flags=re.MULTILINE)
+    manifest = re.sub(r"^wiremock\b.*\n", "", manifest, flags=re.MULTILINE)  # for tests, with a feature of the fork's
+    manifest = re.sub(r'^\s*"arcstr1",\n', "", manifest, flags=re.MULTILINE)  # the same of schemars, for a JSON schema
+    manifest = re.sub(r'(version = "[^"]+", )git = "[^"]+", rev = "[^"]+", ', r"\1", manifest)
+    return re.sub(r'git = "[^"]+", rev = "[^"]+", ', 'version = "1", ', manifest)
+
+
+def configuration(port: int, servers: Mapping[str, str]) -> str:
+    """Its file.
+
+    Args:
+        port: of the clients' listener.
+        servers: addresses by name.
+    """
+    targets = [{"name": name, "mcp": {"host": url}} for name, url in servers.items()]
+    backend: dict[str, Any] = {"mcp": {"targets": targets}}
+    closed = dict.fromkeys(("adminAddr", "statsAddr", "readinessAddr"), "off")
+    configuration = {
+        "config": {**closed, "logging": {"level": "warn", "filter": "false"}},
+        "binds": [{"port": port, "listeners": [{"routes": [{"backends": [backend]}]}]}],
+    }
+    return yaml.safe_dump(configuration)
