@@ -59,7 +59,7 @@ class Workshop:
         if given := self.sources.get(name):
             if not given.is_dir():
                 raise BenchError(f"the folder {given} with the sources of {name} does not exist")
-            shutil.copytree(given, unfinished, ignore=shutil.ignore_patterns(".git", "target"))
+            shutil.copytree(given, unfinished, symlinks=True, ignore=shutil.ignore_patterns(".git", "target"))
         else:
             clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", release.tag, release.repository]
             self.run(name, [*clone, unfinished])
@@ -94,7 +94,7 @@ class Workshop:
         lines: list[str] = []
         try:
             with (
-                log.open("a") as file,
+                log.open("a", buffering=1) as file,
                 subprocess.Popen(
                     command,
                     cwd=folder,

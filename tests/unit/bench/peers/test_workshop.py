@@ -44,9 +44,10 @@ def test_another_commit_is_not_built(tmp_path: Path) -> None:
 
 def test_sources_that_are_there_are_copied(tmp_path: Path) -> None:
     release = repository(tmp_path / "peer")
+    (tmp_path / "peer" / "link").symlink_to("left-out")
     workshop = Workshop(tmp_path / "cache", sources={"peer": tmp_path / "peer", "gone": tmp_path / "gone"})
     folder = workshop.source("peer", release)
-    assert [path.name for path in folder.iterdir()] == ["code"]
+    assert {path.name for path in folder.iterdir()} == {"code", "link"}
     (folder / "code").write_text("patched")
     assert (tmp_path / "peer" / "code").read_text() == "first"
     with pytest.raises(BenchError, match=r"gone with the sources of gone does not exist"):
