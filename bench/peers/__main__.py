@@ -29,7 +29,7 @@ from bench.rounds import Plan
 from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
 
 PEERS: Mapping[str, Peer] = {
-    peer.name: peer for peer in (Agentgateway(), TunedAigw(), Aigw(), Kuadrant(), ContextForge())
+    peer.name: peer for peer in (Agentgateway(), Aigw(), TunedAigw(), Kuadrant(), ContextForge())
 }  # fmt: skip
 
 

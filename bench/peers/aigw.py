@@ -79,7 +79,7 @@ class TunedAigw(Aigw):
     """Without what makes the default slow."""
 
     name = "aigw-tuned"
-    title = "Envoy AI Gateway, tuned"
+    title = "Envoy AI Gateway (tuned)"
     remark = "The same with one iteration (`--mcp-session-encryption-iterations 1`) and without access log."
     tuned = True
 
