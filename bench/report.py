@@ -173,6 +173,8 @@ def _size(scenario: Scenario) -> str:
 WIDE = 0.1
 """Spread of a ratio from which on it is marked: an idle machine stays well below."""
 
+WIDE_SPREAD = "**Wide spread**: good for orders of magnitude only. "
+
 
 def caption(systems: Mapping[str, Figures]) -> str:
     """How far to trust a table, and what is in none of its figures."""
@@ -194,7 +196,7 @@ def _steadiness(systems: Mapping[str, Figures]) -> str:
     within = spread(systems)
     if within is None:
         return ""
-    wide = "**Wide spread**: good for orders of magnitude only. " if within > WIDE else ""
+    wide = WIDE_SPREAD if within > WIDE else ""
     return f"{wide}Half of all rounds lie within ±{within:.0%} of a ratio. "
 
 

@@ -57,6 +57,7 @@ class Source(click.ParamType[tuple[str, Path]]):
     help="Length of a slice, unless 100 calls take longer.",
 )
 @click.option("--build-only", is_flag=True, help="Build, and measure nothing.")
+@click.option("--last", is_flag=True, help="Build and measure nothing: write the last results with --json and --page.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Compilers at a time.")
 @click.option(
     "--source",
@@ -84,6 +85,7 @@ def main(
     rounds: int,
     seconds: float,
     build_only: bool,
+    last: bool,
     jobs: int,
     sources: tuple[tuple[str, Path], ...],
     cache: Path,
@@ -105,27 +107,33 @@ def main(
             place(page.read_text())
     except (EnvoyNotFound, BenchError) as error:
         raise click.ClickException(str(error)) from None
-    console = Console(stderr=True)
-    workshop = Workshop(cache, jobs, dict(sources))
-    chosen = [PEERS[each] for each in only] or [*PEERS.values()]
-    built = {peer: _prepared(peer, workshop, console) for peer in chosen}
-    if build_only:
-        sys.exit(all(built.values()))
-    planned = plan(rounds, seconds)
-    records = [
-        empty(peer, why) if why else _measured(peer, workshop, planned, binary, console) for peer, why in built.items()
-    ]
     results = cache / "results"
-    for record in records:
-        write(record, results)
-    _print(records)
+    failed = not last and _failed(
+        [PEERS[each] for each in only] or [*PEERS.values()],
+        Workshop(cache, jobs, dict(sources)),
+        results,
+        None if build_only else (plan(rounds, seconds), binary),
+    )
     everything = [read(each.name, results) or empty(each, "not tried yet") for each in PEERS.values()]
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(everything)) + b"\n")
     if page is not None:
         page.write_text(written(page.read_text(), everything))
-    if all(record.failure for record in records):
-        raise click.ClickException("no gateway could be measured")
+    if failed:
+        raise click.ClickException("no gateway could be built" if build_only else "no gateway could be measured")
+
+
+def _failed(chosen: Sequence[Peer], workshop: Workshop, results: Path, planned: tuple[Plan, Path] | None) -> bool:
+    """Builds them all, then measures them all, or none without a plan and an Envoy. Whether none could be."""
+    console = Console(stderr=True)
+    built = {peer: _prepared(peer, workshop, console) for peer in chosen}
+    if planned is None:
+        return all(built.values())
+    records = [empty(peer, why) if why else _measured(peer, workshop, *planned, console) for peer, why in built.items()]
+    for record in records:
+        write(record, results)
+    _print(records)
+    return all(record.failure for record in records)
 
 
 def _prepared(peer: Peer, workshop: Workshop, console: Console) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.peers.records import NATIVE, OURS, PEER, Record, Row
+from bench.report import WIDE, WIDE_SPREAD
 from bench.stats import Quartiles
 
 BEGIN, END = "<!-- other gateways: written by python -m bench.peers -->", "<!-- end of other gateways -->"
@@ -125,12 +126,22 @@ def _about(record: Record) -> str:
     commit = f"Commit {about['commit']}; " if about["commit"] else ""
     memory = ", ".join(f"{_SYSTEMS.get(system, name(record))} {size:.0f}" for system, size in record.memory.items())
     return (
-        f"Memory afterwards in MB (PSS): {memory}. Measured {record.day}. {commit}{about['envoy']}, "
+        f"{_steadiness(record)}Memory afterwards in MB (PSS): {memory}. Measured {record.day}. {commit}{about['envoy']}, "
         f"CPython {about['python']}, {about['cpu']}, {about['cores']} cores; {about['rounds']} rounds of "
         f"{about['seconds']:g} s. "
         f"Load {about['load']:.1f} before and {about['load_at_end']:.1f} at the end, with its own; "
         f"{about['stolen']:.1%} of the processors' time was stolen."
     )
+
+
+def _steadiness(record: Record) -> str:
+    ratios = [
+        ratio
+        for systems in record.loads.values()
+        for row in systems.values()
+        for ratio in (row.cpu, row.calls, row.p50)
+    ]
+    return WIDE_SPREAD if max((ratio.spread for ratio in ratios), default=0) > WIDE else ""
 
 
 def _first(failure: str) -> str:

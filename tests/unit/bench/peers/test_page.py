@@ -73,6 +73,15 @@ def test_every_system_has_a_row_under_every_load() -> None:
     assert "Commit abc+; Envoy 1, CPython 3, a CPU, 2 cores; 7 rounds of 0.5 s. Load 0.1 before and 2.5" in page
 
 
+def test_a_wide_spread_is_marked() -> None:
+    assert "Wide spread" not in written(PAGE, [MEASURED])
+    wide = replace(row(1.5, 0.5), p50=Quartiles(1.0, 1.5, 1.9))
+    page = written(
+        PAGE, [replace(MEASURED, loads={"calls, 1 connection": {**LOADS["calls, 1 connection"], PEER: wide}})]
+    )
+    assert "**Wide spread**: good for orders of magnitude only. Memory afterwards" in page
+
+
 def test_one_that_was_not_measured_is_named_with_the_reason() -> None:
     assert "- Gateway Two 2: not measured: no cargo\n" in written(PAGE, [MEASURED, FAILED])
     page = written(PAGE, [FAILED, replace(FAILED, title="Gateway Three", failure="not tried yet")])
