@@ -263,7 +263,7 @@ def _gather(plan: CrowdPlan, envoy: Path, console: Console) -> CrowdOutcome:
 
 
 def _costs(rounds: int, seconds: float, envoy: Path, console: Console) -> list[where.Costs]:
-    with _at_work(console, "starting", rounds * where.SLICES_A_ROUND) as (directory, report):
+    with at_work(console, "starting", rounds * where.SLICES_A_ROUND) as (directory, report):
         return where.measure(rounds, seconds, directory, envoy, report)
 
 

@@ -14,11 +14,12 @@ from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.telemetry.counters import Counters
 from tests.support.fake_upstreams import FakeStreams, FakeUpstreams
 from tests.support.rawclient import headers_message, request_fields
+from tests.support.vetted import vetted_calls
 from tests.unit.gateway.support import NOW, Rig, message
 
 
 def processor(kind: type[Processor], rig: Rig) -> Processor:
-    return kind(rig.gateway, FakeUpstreams(), FakeStreams(), Counters(), lambda: NOW)
+    return kind(rig.gateway, FakeUpstreams(), FakeStreams(), vetted_calls(rig.gateway), Counters(), lambda: NOW)
 
 
 def call(id: int) -> bytes:
