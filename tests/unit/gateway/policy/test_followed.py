@@ -116,6 +116,21 @@ def test_without_rbac_nothing_is_asked(filters: list[Any]) -> None:
     assert following(*filters).lists("tools/list")[1] == "a__write"
 
 
+def test_each_endpoint_follows_by_itself() -> None:
+    """By the names that its clients use, and if it wants to."""
+    virtual_servers = {
+        "new": {"servers": {"a": "all"}, "rename": {"tools": {"a__write": "put"}}},
+        "alone": {"servers": {"a": "all"}, "authorization": {"default": "allow", "lists": "rules_only"}},
+    }
+    envoy = {"http_filters": [rbac(denying(is_("params.name", "put")))]}
+    endpoints = Endpoints(config(envoy=envoy, virtual_servers=virtual_servers))
+    served = {name: endpoints.named(name) for name in ("", "new", "alone")}
+    found = {name: None if one is None else one.policies for name, one in served.items()}
+    assert denied(found[""]) is False
+    assert denied(found["new"]) is True
+    assert found["alone"] is None
+
+
 def test_bare_names_can_be_written_in_two_ways() -> None:
     by_name = rbac(denying(is_("params.name", "a__write")))
     assert denied(policies(by_name)) is True
