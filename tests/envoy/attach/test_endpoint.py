@@ -579,7 +579,6 @@ def test_addresses_in_headers_are_the_clients_own() -> None:
 # -- Envoy --------------------------------------------------------------------------------------------------------------------
 
 RICH = gateway(
-    vetting=[{"tools": ["delete_*"]}],
     servers={
         "notes": {"endpoints": ["127.0.0.1:1", "127.0.0.1:2"], "sticky_sessions": True},
         "tls": {"url": "https://127.0.0.1:3/mcp", "tls": {"insecure_skip_verify": True}},
