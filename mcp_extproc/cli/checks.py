@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from mcp_extproc.cli.common import complain, escape, place_of, standard_output, warn
-from mcp_extproc.cli.options import ENVOY, FILE, STRICT
+from mcp_extproc.cli.options import ENVOY, FILE, RESOLVE, STRICT
 from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, Loaded, load
 from mcp_extproc.config.config_error import field
 from mcp_extproc.config.named_files import missing_files, unknown_command_lines
@@ -28,18 +28,19 @@ if TYPE_CHECKING:
 @click.command()
 @FILE
 @STRICT
+@RESOLVE
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def validate(file: Path, strict: bool, as_json: bool) -> None:
+def validate(file: Path, strict: bool, resolve: Mapping[str, str], as_json: bool) -> None:
     """Check FILE without starting anything."""
     try:
-        loaded = load(file, os.environ, strict=strict)
+        loaded = load(file, os.environ, strict=strict, resolve=resolve)
     except ConfigError as error:
         if not as_json:
             raise
         _exit_with_problems(error)
     # Where it is checked need not be where it is served.
     warnings = [*loaded.warnings, *(f"here, {problem}" for problem in missing_files(loaded.config))]
-    table = "servers" if loaded.source == "native" else "mcpServers"
+    table = "mcpServers" if loaded.source == "mcp-servers" else "servers"
     lines = unknown_command_lines(loaded.config)
     warnings += [f"{field((table, name, 'command'))} {problem}" for name, problem in lines.items()]
     if as_json:
@@ -56,9 +57,10 @@ def validate(file: Path, strict: bool, as_json: bool) -> None:
 @click.command()
 @FILE
 @STRICT
+@RESOLVE
 @ENVOY
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> None:
+def check(file: Path, strict: bool, resolve: Mapping[str, str], envoy_path: str | None, as_json: bool) -> None:
     """Connect to all servers of FILE, and check their names: collisions, names that are too long, filters without a match.
 
     A temporary Envoy is started for this. Exit code 0: no problems; 1: problems; 2: FILE is invalid.
@@ -70,7 +72,7 @@ def check(file: Path, strict: bool, envoy_path: str | None, as_json: bool) -> No
     from mcp_extproc.run.process import StartError
 
     try:
-        loaded = to_read(EnvoysSource(FileSource(file, os.environ, strict=strict)).load())
+        loaded = to_read(EnvoysSource(FileSource(file, os.environ, strict=strict, resolve=resolve)).load())
         loaded.require_servers()
     except ConfigError as error:
         if not as_json:

@@ -15,6 +15,7 @@ import click
 
 from mcp_extproc.address import Address, default_directory, parse_address
 from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded, Part, Source, whole, without_programs
+from mcp_extproc.config.load import NOTHING_RESOLVED
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 
@@ -35,20 +36,25 @@ def served_from(source: Source, port: int | None) -> Loaded:
     return served
 
 
-def config_from(file: Path, port: int | None, bridge: Address | None = None) -> GatewayConfig:
+def config_from(
+    file: Path, port: int | None, bridge: Address | None = None, resolve: Mapping[str, str] = NOTHING_RESOLVED
+) -> GatewayConfig:
     """The configuration in a file, with another port if one is given. Warnings are printed.
 
     Args:
         file: the file.
         port: for clients.
         bridge: another place, in which the stdio servers are.
+        resolve: of ``--resolve``.
     """
-    return load_file(file, port, bridge).config
+    return load_file(file, port, bridge, resolve).config
 
 
-def load_file(file: Path, port: int | None, bridge: Address | None = None) -> Loaded:
+def load_file(
+    file: Path, port: int | None, bridge: Address | None = None, resolve: Mapping[str, str] = NOTHING_RESOLVED
+) -> Loaded:
     """The same, with the file's text and format."""
-    return _loaded(FileSource(file, os.environ, part=part_beside(bridge)), port)
+    return _loaded(FileSource(file, os.environ, part=part_beside(bridge), resolve=resolve), port)
 
 
 def part_beside(bridge: Address | None) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -20,6 +21,7 @@ from mcp_extproc.cli.options import (
     READING_ENVOY,
     READING_ENVOY_VERSION,
     REPAIR,
+    RESOLVE,
     UPSTREAMS,
     WORKERS,
     AddressType,
@@ -44,6 +46,7 @@ def envoy() -> None:
 @REPAIR
 @BATCHES
 @BRIDGE
+@RESOLVE
 @click.option("--extproc-ca", metavar="FILE", help="Use TLS to `serve`, whose certificate is issued by this CA.")
 @click.option("--extproc-sni", metavar="NAME", help="The name in that certificate. Default: the HOST of --extproc.")
 @click.option(
@@ -62,6 +65,7 @@ def envoy_bootstrap(
     repair: Address | None,
     batches: Address | None,
     bridge: Address | None,
+    resolve: Mapping[str, str],
     extproc_ca: str | None,
     extproc_sni: str | None,
     extproc_client_certificate: str | None,
@@ -78,7 +82,7 @@ def envoy_bootstrap(
     layout = meeting(workers, extproc, upstreams, batches, bridge)
     tls = _extproc_tls(extproc, extproc_ca, extproc_client_certificate, extproc_client_key, extproc_sni)
     layout = replace(layout, repair=repair or layout.repair, admin=admin, extproc_tls=tls)
-    served = load_file(file, port, bridge)
+    served = load_file(file, port, bridge, resolve)
     served.require_servers()
     check_without_supervisor(served.config, str(file))
     if any(section.api_keys is not None for _, section in served.config.authentications()):
@@ -153,6 +157,7 @@ def _extproc_tls(
 @UPSTREAMS
 @BATCHES
 @BRIDGE
+@RESOLVE
 @READING_ENVOY
 @READING_ENVOY_VERSION
 def envoy_attach(
@@ -169,6 +174,7 @@ def envoy_attach(
     upstreams: Address | None,
     batches: Address | None,
     bridge: Address | None,
+    resolve: Mapping[str, str],
 ) -> None:
     """Print EXISTING, an Envoy bootstrap in YAML or JSON, with the gateway added to a listener.
 
@@ -181,7 +187,7 @@ def envoy_attach(
 
     layout = meeting(workers, extproc, upstreams, batches, bridge)
     choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts, without_jwt_authn)
-    read = config_from(config, None, bridge)
+    read = config_from(config, None, bridge, resolve)
     check_without_supervisor(read, str(config))
     attached = attach(text_of(existing), existing.name, read, layout, choice)
     for warning in attached.warnings:
@@ -197,6 +203,7 @@ def envoy_attach(
 @UPSTREAMS
 @BATCHES
 @BRIDGE
+@RESOLVE
 @READING_ENVOY
 @READING_ENVOY_VERSION
 def envoy_fragments(
@@ -206,13 +213,14 @@ def envoy_fragments(
     upstreams: Address | None,
     batches: Address | None,
     bridge: Address | None,
+    resolve: Mapping[str, str],
 ) -> None:
     """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
     from mcp_extproc.envoy.attach.endpoint import NO_CERTIFICATES
     from mcp_extproc.envoy.attach.fragments import fragments
     from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
 
-    read = config_from(config, None, bridge)
+    read = config_from(config, None, bridge, resolve)
     check_without_supervisor(read, str(config))
     if any(section.mtls is not None for _, section in read.authentications()):
         raise ConfigError(str(config), [NO_CERTIFICATES])

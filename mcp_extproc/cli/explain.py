@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import click
 
 from mcp_extproc.cli.checks import to_read
 from mcp_extproc.cli.common import complain, escape, standard_output, warn
-from mcp_extproc.cli.options import ENVOY, FILE, STRICT
+from mcp_extproc.cli.options import ENVOY, FILE, RESOLVE, STRICT
 from mcp_extproc.config import EnvoysSource, FileSource, Loaded
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _PrincipalType(click.ParamType["Principal"]):
 @click.option("--endpoint", metavar="NAME", help="At this virtual server. Default: at the main endpoint.")
 @click.option("--tool", help="Only this tool, by the name that clients use.")
 @STRICT
+@RESOLVE
 @ENVOY
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def explain(
@@ -52,6 +54,7 @@ def explain(
     endpoint: str | None,
     tool: str | None,
     strict: bool,
+    resolve: Mapping[str, str],
     envoy_path: str | None,
     as_json: bool,
 ) -> None:
@@ -62,7 +65,7 @@ def explain(
     """
     from mcp_extproc.check.explain import Explainer, Explanation
 
-    loaded = to_read(EnvoysSource(FileSource(file, os.environ, strict=strict)).load())
+    loaded = to_read(EnvoysSource(FileSource(file, os.environ, strict=strict, resolve=resolve)).load())
     loaded.require_servers()
     if endpoint is not None and endpoint not in loaded.config.virtual_servers:
         raise click.BadParameter("no virtual server has this name", param_hint="--endpoint")

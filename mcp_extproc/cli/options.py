@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,21 @@ def _refuse_old(ctx: click.Context, param: click.Parameter, version: Version, wh
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+_RESOLVED = re.compile(r"([a-z0-9.-]+\.[a-z0-9-]+)=((?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5})")
+
+
+def _resolved(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for value in values:
+        match = _RESOLVED.fullmatch(value)
+        if match is None or not 0 < int(match[2].rpartition(":")[2]) < 65536:
+            raise click.BadParameter(f"{value!r} is not NAME.NAMESPACE=HOST:PORT", ctx, param)
+        if match[1] in found:
+            raise click.BadParameter(f"{match[1]} is given twice", ctx, param)
+        found[match[1]] = match[2]
+    return found
+
+
 FILE = click.argument("file", type=click.Path(path_type=Path))
 PEM = click.Path(path_type=Path)
 ENVOY = click.option(
@@ -109,6 +126,13 @@ TLS_KEY = click.option("--tls-key", type=PEM, help="TLS: its private key, in PEM
 TLS_CLIENT_CA = click.option("--tls-client-ca", type=PEM, help="TLS: require client certificates issued by this CA.")
 STRICT = click.option(
     "--strict", is_flag=True, help="Refuse a FILE with servers that can't be served. Default: leave them out, and warn."
+)
+RESOLVE = click.option(
+    "--resolve",
+    multiple=True,
+    metavar="NAME.NAMESPACE=HOST:PORT",
+    callback=_resolved,
+    help="Where a Service is that an MCPRoute in FILE names; once for each.",
 )
 DRAIN_SECONDS = click.option(
     "--drain-seconds",

@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -17,7 +17,7 @@ from mcp_extproc.cli.agents import of_agents
 from mcp_extproc.cli.announcement import announce
 from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, has_started, served_from, until_told_to_stop
-from mcp_extproc.cli.options import ENVOY, PORT, STRICT
+from mcp_extproc.cli.options import ENVOY, PORT, RESOLVE, STRICT
 from mcp_extproc.cli.serve import work_of
 from mcp_extproc.config import EnvoysSource, FileSource, Loaded, Source
 from mcp_extproc.config.agents.places import AGENTS
@@ -43,6 +43,7 @@ _LOG = log.logger("run")
 @click.option("--all", "every", is_flag=True, help="Serve those of all agents.")
 @PORT
 @STRICT
+@RESOLVE
 @ENVOY
 @click.option(
     "--json",
@@ -63,13 +64,14 @@ def run(
     every: bool,
     port: int | None,
     strict: bool,
+    resolve: Mapping[str, str],
     envoy_path: str | None,
     as_json: bool,
     workers: int | None,
     checks: bool,
 ) -> None:
-    """Serve FILE (mcp-servers.json, or native YAML) on this machine: Envoy and the gateway, until Ctrl-C, or until the
-    terminal is closed.
+    """Serve FILE (mcp-servers.json, Kubernetes documents, or native YAML) on this machine: Envoy and the gateway, until
+    Ctrl-C, or until the terminal is closed.
 
     Without FILE, it serves what agents on this machine have: it shows their servers, and asks. Their files are not changed.
 
@@ -82,7 +84,7 @@ def run(
     from mcp_extproc.run.standalone import StandaloneGateway
     from mcp_extproc.run.worker import configured_secret
 
-    source = _source(file, agents, every, strict, as_json)
+    source = _source(file, agents, every, strict, resolve, as_json)
     served = served_from(source, port)
     served.require_servers()
     try:
@@ -115,7 +117,9 @@ def _checked(served: Loaded, envoy: str) -> bool:
     return serves_well(served, envoy, as_json=False, console=Console(stderr=True))
 
 
-def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool, as_json: bool) -> Source:
+def _source(
+    file: Path | None, agents: Sequence[str], every: bool, strict: bool, resolve: Mapping[str, str], as_json: bool
+) -> Source:
     """What is served.
 
     Raises:
@@ -124,7 +128,7 @@ def _source(file: Path | None, agents: Sequence[str], every: bool, strict: bool,
     if sum((file is not None, bool(agents), every)) > 1:
         raise click.UsageError("give one of FILE, --from and --all")
     if file is not None:
-        return EnvoysSource(FileSource(file, os.environ, strict=strict))
+        return EnvoysSource(FileSource(file, os.environ, strict=strict, resolve=resolve))
     return of_agents(agents, every=every, strict=strict, as_json=as_json)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from mcp_extproc.cli.options import (
     LISTEN,
     PORT,
     REPAIR,
+    RESOLVE,
     STRICT,
     TLS_CERTIFICATE,
     TLS_CLIENT_CA,
@@ -50,6 +51,7 @@ WORKER = "mcp-worker"
 @click.command()
 @FILE
 @STRICT
+@RESOLVE
 @LISTEN
 @UPSTREAMS
 @BATCHES
@@ -77,6 +79,7 @@ WORKER = "mcp-worker"
 def serve(
     file: Path,
     strict: bool,
+    resolve: Mapping[str, str],
     listen: tuple[Address, ...],
     upstreams: Address | None,
     batches: Address | None,
@@ -95,7 +98,7 @@ def serve(
     """Run only the ext_proc workers for FILE, behind an Envoy that you start."""
     if listen and workers is not None and workers != len(listen):
         raise click.UsageError(f"{workers} workers at {len(listen)} addresses: give --listen once for each worker")
-    source = FileSource(file, os.environ, strict=strict, part=part_beside(bridge))
+    source = FileSource(file, os.environ, strict=strict, part=part_beside(bridge), resolve=resolve)
     served = served_from(source, port)
     if envoy_config is not None:
         served.require_servers()

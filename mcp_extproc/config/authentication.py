@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from mcp_extproc.config.base import Model
+from mcp_extproc.config.client_keys import key_problems
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.jwks import Algorithm, usable_keys
 from mcp_extproc.config.values import Seconds
@@ -262,10 +271,24 @@ def _free_header(value: str, example: str) -> str:
     return name
 
 
-class ApiKeys(Model):
-    """API keys of clients, by names. The name of the key is who the caller is."""
+def _key_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
-    file: str = Field(min_length=1)
+
+ApiKeyValues = Annotated[
+    tuple[SecretStr, ...],
+    BeforeValidator(_key_list),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+
+
+class ApiKeys(Model):
+    """API keys of clients, by names. The name of the key is who the caller is. Either `file` or `keys`."""
+
+    keys: Mapping[str, ApiKeyValues] | None = Field(default=None, repr=False)
+    """The keys themselves: a name with a key, or a list of keys, as in `file`. They change with the configuration."""
+
+    file: str | None = Field(default=None, min_length=1)
     """YAML or JSON file with a name and a key, or a list of keys, on each line, such as `alice: KEY`. It is read again when it
     changes: `run` and `serve --envoy-config` tell Envoy of new keys without a restart of anything. A key has 16 to 512
     characters. A relative path starts in the directory that the gateway is started in."""
@@ -275,9 +298,18 @@ class ApiKeys(Model):
 
     @model_validator(mode="after")
     def _distinct(self) -> ApiKeys:
+        if (self.file is None) == (self.keys is None):
+            raise ValueError("give either file or keys")
+        if self.keys is not None and (problem := next(key_problems(self.inline_keys), None)) is not None:
+            raise PlacedError(("keys",), problem)
         if len(set(self.sources)) != len(self.sources):
             raise PlacedError(("from",), "a source is listed twice")
         return self
+
+    @property
+    def inline_keys(self) -> Mapping[str, tuple[str, ...]]:
+        """Those of :attr:`keys`."""
+        return {name: tuple(key.get_secret_value() for key in keys) for name, keys in (self.keys or {}).items()}
 
     @property
     def takes_authorization(self) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mcp_extproc.config.bounds import FILE_BYTES
 from mcp_extproc.config.config_error import ConfigError, line_of
@@ -17,7 +18,13 @@ from mcp_extproc.config.mcp_servers import meant_so, read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.native import read_native
 from mcp_extproc.config.text_file import text_in, too_large
+from mcp_extproc.config.variables import literal
 from mcp_extproc.config.yaml_text import parse_yaml
+
+NOTHING_RESOLVED: Final[Mapping[str, str]] = {}
+
+_KUBERNETES = re.compile(r"""^(?:["']?apiVersion["']?[ \t]*:|[ \t]*\{?\s*"apiVersion"[ \t]*:)""", re.MULTILINE)
+"""In the text of a file with Kubernetes documents. No other format has this key at its top."""
 
 Part = Callable[[dict[str, Any]], dict[str, Any]]
 """What is read of the data of a file, in either format."""
@@ -36,16 +43,19 @@ class Loaded:
     warnings: tuple[str, ...]
     """One sentence for each key of the file that has no effect, each server that is left out, and each thing that is decided
     without being written."""
-    source: Literal["native", "mcp-servers"]
+    source: Literal["native", "mcp-servers", "kubernetes"]
     """The format of the file."""
     name: str
     """The file's name in error messages."""
     text: str = field(repr=False)
-    """Content of the file, in an agent's file its servers in the way of mcp-servers.json. It may contain secrets."""
+    """Content of the file, in an agent's file its servers in the way of mcp-servers.json, of Kubernetes documents what they
+    say in the native format. It may contain secrets."""
     sse: frozenset[str] = frozenset()
     """Servers that were found to speak HTTP+SSE. The text does not say so."""
     part: Part = whole
     """What was read of the text."""
+    files: tuple[Path, ...] = ()
+    """Other files that were read, with which the configuration changes."""
 
     def require_servers(self) -> None:
         """Check that there is an endpoint to serve.
@@ -82,20 +92,30 @@ class Loaded:
         return replace(self, config=self.config.with_sse(names), sse=self.sse.union(names)) if names else self
 
 
-def load(path: Path, environ: Mapping[str, str], *, strict: bool = False, part: Part = whole) -> Loaded:
-    """Read a configuration file: native YAML (or JSON), or mcp-servers.json, also as an agent writes it.
+def load(
+    path: Path,
+    environ: Mapping[str, str],
+    *,
+    strict: bool = False,
+    part: Part = whole,
+    resolve: Mapping[str, str] = NOTHING_RESOLVED,
+) -> Loaded:
+    """Read a configuration file: native YAML (or JSON), Kubernetes documents, or mcp-servers.json, also as an agent writes it.
 
     Args:
         path: the file.
         environ: where ``${VAR}`` is looked up, normally `os.environ`.
         strict: refuse a file with a server that can't be served.
         part: what is read of it. What is not need not be valid, and its variables need not be set.
+        resolve: ``host:port`` of Services in Kubernetes documents, by ``name.namespace``.
 
     Raises:
         ConfigError: the file can't be read or is invalid.
     """
     dialect = dialect_of_file(path, environ)
-    return loads(text_in(path, FILE_BYTES), str(path), environ, strict=strict, dialect=dialect, part=part)
+    return loads(
+        text_in(path, FILE_BYTES), str(path), environ, strict=strict, dialect=dialect, part=part, resolve=resolve
+    )
 
 
 def loads(
@@ -106,6 +126,7 @@ def loads(
     strict: bool = False,
     dialect: Dialect = PLAIN,
     part: Part = whole,
+    resolve: Mapping[str, str] = NOTHING_RESOLVED,
 ) -> Loaded:
     """Read a configuration from text.
 
@@ -116,6 +137,7 @@ def loads(
         strict: refuse a text with a server that can't be served.
         dialect: how entries of mcp-servers.json are written.
         part: what is read of it.
+        resolve: ``host:port`` of Services in Kubernetes documents, by ``name.namespace``.
 
     Raises:
         ConfigError: the text is invalid.
@@ -125,6 +147,8 @@ def loads(
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise ConfigError(name, [_EMPTY])
+    if _KUBERNETES.search(text):
+        return _of_documents(text, name, environ, part, resolve)
     data, is_json = _parse(text, name)
     if data is None:
         raise ConfigError(name, [_EMPTY])
@@ -155,6 +179,19 @@ def loads(
         raise ConfigError(name, [replace(one, line=line_of(one.path, lines)) for one in problems])
     warnings = _with_lines(read.warnings, written) if read.warnings else ()
     return Loaded(read.config, warnings, "mcp-servers", name, text, part=part)
+
+
+def _of_documents(text: str, name: str, environ: Mapping[str, str], part: Part, resolve: Mapping[str, str]) -> Loaded:
+    # Few files have any, and all workers would import how to read them.
+    from mcp_extproc.config.kubernetes.translate import read_documents
+
+    read = read_documents(text, name, environ, resolve)
+    data = part(literal(read.data))
+    config = read.config if part is whole else read_native(data, name, {})
+    text = json.dumps(data)
+    if len(text) > FILE_BYTES:
+        raise ConfigError(name, [_TOO_LARGE])
+    return Loaded(config, read.warnings, "kubernetes", name, text, files=read.files)
 
 
 def _lines(text: str) -> Mapping[str, int]:

@@ -59,6 +59,10 @@ from mcp_extproc.secret_values import secret_variables
 SERVER_NAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,46}[A-Za-z0-9])?"
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{0,48}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9_./:-]{1,8}")
+_ALT_NAME = re.compile(r"[!-~]{1,253}")
+_CERTIFICATES = re.compile(
+    r"(?:\s*(?:#[^\n]*\n)*\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{1,65536}-----END CERTIFICATE-----)+\s*"
+)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?):(\d{1,5})")
 
 # Set by the gateway or by HTTP itself on every upstream request (RFC 9110, MCP basic/transports).
@@ -176,8 +180,15 @@ class UpstreamTls(Model):
     ca: str | None = Field(default=None, min_length=1)
     """File of PEM CA certificates to trust instead of the system's."""
 
+    ca_inline: str | None = Field(default=None, min_length=1)
+    """The same certificates themselves, PEM text. Not with `ca`."""
+
     sni: str | None = Field(default=None, min_length=1)
     """Server name sent in the handshake and expected in the certificate. Default: the URL's host."""
+
+    subject_alt_names: tuple[str, ...] = ()
+    """Names of which the certificate has to have one, instead of the server name: DNS names, IP addresses, or URIs such as
+    `spiffe://example.org/tools`."""
 
     client_certificate: str | None = Field(default=None, min_length=1)
     """File of the PEM certificate chain presented to the server."""
@@ -192,9 +203,26 @@ class UpstreamTls(Model):
     def _pair(self) -> UpstreamTls:
         if (self.client_certificate is None) != (self.client_key is None):
             raise ValueError("client_certificate and client_key have to be given together")
-        if self.insecure_skip_verify and self.ca is not None:
-            raise ValueError("ca and insecure_skip_verify exclude each other")
+        verified = [key for key in ("ca", "ca_inline", "subject_alt_names") if getattr(self, key)]
+        if self.insecure_skip_verify and verified:
+            raise ValueError(f"{verified[0]} and insecure_skip_verify exclude each other")
+        if self.ca is not None and self.ca_inline is not None:
+            raise ValueError("ca and ca_inline exclude each other")
         return self
+
+    @field_validator("ca_inline")
+    @classmethod
+    def _pem(cls, value: str | None) -> str | None:
+        if value is not None and not _CERTIFICATES.fullmatch(value):
+            raise ValueError("expected PEM certificates, each from -----BEGIN CERTIFICATE----- to its end")
+        return value
+
+    @field_validator("subject_alt_names")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_ALT_NAME.fullmatch(name) for name in value):
+            raise ValueError("expected DNS names, IP addresses or URIs")
+        return value
 
 
 def _authority(value: str) -> str:

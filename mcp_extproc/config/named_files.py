@@ -37,7 +37,7 @@ def _named_by(authentication: Authentication) -> Iterator[tuple[tuple[str | int,
         yield ("mtls", "ca"), Path(authentication.mtls.ca)
     if authentication.external is not None and authentication.external.ca is not None:
         yield ("external", "ca"), Path(authentication.external.ca)
-    if authentication.api_keys is not None:
+    if authentication.api_keys is not None and authentication.api_keys.file is not None:
         yield ("api_keys", "file"), Path(authentication.api_keys.file)
 
 

@@ -49,6 +49,9 @@ def problems_of(error: ValidationError, model: type[BaseModel], root: Sequence[s
         root: path of the validated part in the file.
     """
     details = error.errors(include_url=False, include_input=False)
+    # A list is too short to pydantic, too, where what is in it is wrong.
+    inside = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
+    details = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside]
     return list(dict.fromkeys(_problem(detail, model, root) for detail in details))
 
 

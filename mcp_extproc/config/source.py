@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mcp_extproc.config.config_error import ConfigError
-from mcp_extproc.config.load import Loaded, Part, load, whole
+from mcp_extproc.config.load import NOTHING_RESOLVED, Loaded, Part, load, whole
 from mcp_extproc.config.named_files import missing_files, named_files
 
 
@@ -37,13 +37,24 @@ class FileSource:
         environ: for ``${VAR}``.
         strict: refuse a file with a server that can't be served.
         part: what is read of it.
+        resolve: ``host:port`` of Services in Kubernetes documents, by ``name.namespace``.
     """
 
-    def __init__(self, path: Path, environ: Mapping[str, str], *, strict: bool = False, part: Part = whole) -> None:
+    def __init__(
+        self,
+        path: Path,
+        environ: Mapping[str, str],
+        *,
+        strict: bool = False,
+        part: Part = whole,
+        resolve: Mapping[str, str] = NOTHING_RESOLVED,
+    ) -> None:
         self._path = path
         self._environ = environ
         self._strict = strict
         self._part = part
+        self._resolve = resolve
+        self._files: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -56,11 +67,13 @@ class FileSource:
         Raises:
             ConfigError: it can't be read, or is invalid.
         """
-        return load(self._path, self._environ, strict=self._strict, part=self._part)
+        loaded = load(self._path, self._environ, strict=self._strict, part=self._part, resolve=self._resolve)
+        self._files = loaded.files
+        return loaded
 
     def signature(self) -> Hashable:
-        """Changes with the file's content."""
-        return file_signature(self._path)
+        """Changes with the file's content, and with that of files that it names."""
+        return tuple(file_signature(path) for path in (self._path, *self._files))
 
 
 class EnvoysSource:

@@ -56,6 +56,18 @@ def names_in(value: Any) -> Iterator[str]:
             yield from names_in(item)
 
 
+def literal(value: Any) -> Any:
+    """Parsed data in which :func:`substitute` replaces nothing, and has the text of ``value``."""
+    if isinstance(value, str):
+        return value.replace("${", f"${{{_NEVER_SET}:-$}}{{") if "${" in value else value
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    return [literal(item) for item in value] if isinstance(value, list) else value
+
+
+_NEVER_SET = "MCP_EXTPROC_DOLLAR"
+"""A variable that nobody sets, with a default: a dollar that no brace follows."""
+
 _NOT_UNICODE = "expected text that is valid Unicode"
 
 

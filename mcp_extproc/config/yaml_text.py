@@ -7,14 +7,16 @@ keys that are not text, and tags are errors. Anchors, aliases and merge keys wor
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, TypeVar
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mcp_extproc.config.bounds import DEPTH, VALUES
 from mcp_extproc.config.config_error import ConfigError, quoted
+from mcp_extproc.config.config_error import field as field_path
 
 _STR: Final = "tag:yaml.org,2002:str"
 _MERGE: Final = "tag:yaml.org,2002:merge"
@@ -30,10 +32,36 @@ def parse_yaml(text: str, name: str) -> Any:
     Raises:
         ConfigError: the text is not YAML, or violates a rule above or a bound of `mcp_extproc.config.bounds`.
     """
+    return _read(text, name, lambda loader: loader.get_single_data())
+
+
+@dataclass(frozen=True, slots=True)
+class YamlDocument:
+    """One of a stream of YAML documents."""
+
+    data: Any = field(repr=False)
+    """As :func:`parse_yaml` gives it."""
+    lines: Mapping[str, int] = field(repr=False)
+    """By path, as :func:`mcp_extproc.config.config_error.field` writes it. That of the document has the empty path."""
+
+
+def parse_documents(text: str, name: str) -> list[YamlDocument]:
+    """All YAML documents of a text, without those that are empty.
+
+    Raises:
+        ConfigError: as :func:`parse_yaml`. The bounds are those of the whole text.
+    """
+    return _read(text, name, lambda loader: list(loader.documents()))
+
+
+_Found = TypeVar("_Found")
+
+
+def _read(text: str, name: str, read: Callable[[_Loader], _Found]) -> _Found:
     try:
         loader = _Loader(text)
         try:
-            return loader.get_single_data()
+            return read(loader)
         finally:
             loader.dispose()
     except yaml.reader.ReaderError as error:
@@ -83,6 +111,15 @@ class _Loader(yaml.SafeLoader):
         self._count = 0
         self._sizes: dict[int, int] = {}
 
+    def documents(self) -> Iterator[YamlDocument]:
+        """Each document that is not empty."""
+        while self.check_node():
+            node = self.get_node()
+            assert node is not None, "there is one"
+            data = self.construct_document(node)
+            if data is not None:
+                yield YamlDocument(data, dict(_lines(node, ())))
+
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         """Compose one node and count it, with its content at each use of an alias."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
@@ -120,6 +157,19 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _lines(node: Node, path: tuple[str | int, ...]) -> Iterator[tuple[str, int]]:
+    """The line of each node by its path. Aliases stand for their content, which is bounded."""
+    yield field_path(path), node.start_mark.line + 1
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            # The key's line: a value may begin below it.
+            yield from _lines(value, (*path, key.value))
+            yield field_path((*path, key.value)), key.start_mark.line + 1
+    elif isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _lines(item, (*path, index))
+
+
 def _construct_scalar(kind: type[int | float]) -> Any:
     def construct(loader: _Loader, node: ScalarNode) -> int | float:
         text = str(loader.construct_scalar(node))
@@ -151,7 +201,7 @@ def _construct_map(loader: _Loader, node: Node) -> dict[Hashable, Any]:
 
 
 def _construct_seq(loader: _Loader, node: Node) -> list[Any]:
-    if not isinstance(node, yaml.SequenceNode):
+    if not isinstance(node, SequenceNode):
         raise _Refused("expected a list", node)
     return loader.construct_sequence(node, deep=True)
 

@@ -66,4 +66,4 @@ class ApiKeys:
 def files_of(config: GatewayConfig) -> tuple[str, ...]:
     """The files with keys."""
     methods = (section.api_keys for _, section in config.authentications())
-    return tuple(dict.fromkeys(method.file for method in methods if method is not None))
+    return tuple(dict.fromkeys(method.file for method in methods if method is not None and method.file is not None))

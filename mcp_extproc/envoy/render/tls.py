@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.config import Server
+from mcp_extproc.config import Server, UpstreamTls
 from mcp_extproc.envoy._api.config_core_v3 import DataSource, TransportSocket
 from mcp_extproc.envoy._api.transport_sockets_tls_v3 import (
     CertificateValidationContext,
@@ -35,19 +35,29 @@ def to_server(server: Server) -> TransportSocket:
     host = server.addresses[0][0]
     name = tls.sni if tls is not None and tls.sni is not None else host
     verify = tls is None or not tls.insecure_skip_verify
-    ca = tls.ca if tls is not None and tls.ca is not None else system_ca_file()
+    names = [name] if tls is None or not tls.subject_alt_names else tls.subject_alt_names
     return _socket(
         name,
-        _validation(ca, [name]) if verify else None,
+        _validation(_authorities(tls), names) if verify else None,
         _own(tls.client_certificate, tls.client_key) if tls is not None else [],
         "h2" if server.http2 else "http/1.1",
     )
 
 
+def _authorities(tls: UpstreamTls | None) -> DataSource:
+    if tls is not None and tls.ca_inline is not None:
+        return DataSource(inline_string=tls.ca_inline)
+    return _file(tls.ca if tls is not None and tls.ca is not None else system_ca_file())
+
+
+def _file(path: str) -> DataSource:
+    return DataSource(filename=path)
+
+
 def to_authority(host: str, alpn: str, ca: str | None = None) -> TransportSocket:
     """TLS to a host whose certificate is of one of these authorities, by default the system's. ``alpn``: the protocol on top
     (RFC 7301)."""
-    return _socket(host, _validation(ca or system_ca_file(), [host]), [], alpn)
+    return _socket(host, _validation(_file(ca or system_ca_file()), [host]), [], alpn)
 
 
 def to_workers(layout: Layout) -> TransportSocket | None:
@@ -59,7 +69,7 @@ def to_workers(layout: Layout) -> TransportSocket | None:
     # A cluster sends one SNI; with several workers, each certificate has to match one of the hosts.
     names = [tls.name] if tls.name is not None else list(dict.fromkeys(hosts))
     return _socket(
-        names[0] if len(names) == 1 else "", _validation(tls.ca, names), _own(tls.certificate, tls.key), "h2"
+        names[0] if len(names) == 1 else "", _validation(_file(tls.ca), names), _own(tls.certificate, tls.key), "h2"
     )
 
 
@@ -73,14 +83,14 @@ def _socket(
     return TransportSocket(name="envoy.transport_sockets.tls", typed_config=any_of(context))
 
 
-def _validation(ca: str, names: Sequence[str]) -> CertificateValidationContext:
-    return CertificateValidationContext(
-        trusted_ca=DataSource(filename=ca), match_typed_subject_alt_names=[_san(name) for name in names]
-    )
+def _validation(ca: DataSource, names: Sequence[str]) -> CertificateValidationContext:
+    return CertificateValidationContext(trusted_ca=ca, match_typed_subject_alt_names=[_san(name) for name in names])
 
 
 def _san(name: str) -> SubjectAltNameMatcher:
     kind = SubjectAltNameMatcherSanType.IP_ADDRESS if is_ip(name) else SubjectAltNameMatcherSanType.DNS
+    if "://" in name:
+        kind = SubjectAltNameMatcherSanType.URI
     return SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=name))
 
 

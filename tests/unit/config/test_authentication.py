@@ -157,7 +157,7 @@ def test_there_is_one_filter_for_tokens(key: str) -> None:
 @pytest.mark.parametrize(
     ("api_keys", "problem"),
     [
-        ({}, "api_keys.file: required"),
+        ({}, "api_keys: give either file or keys"),
         ({"file": ""}, "api_keys.file"),
         ({"file": "k", "sources": []}, "api_keys.sources: unknown key"),
         ({"file": "k", "form": []}, "unknown key, did you mean from?"),
@@ -327,3 +327,30 @@ def test_a_service_beside_keys() -> None:
     ):
         external = {**EXTERNAL, "scopes_header": "x-scopes"}
         assert problem in error_of(whole({"external": external, "api_keys": {"file": "k", "from": [keys]}}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({}, "authentication.api_keys: give either file or keys"),
+        ({"file": "f", "keys": {}}, "authentication.api_keys: give either file or keys"),
+        (
+            {"keys": {"alice": "short"}},
+            (
+                "authentication.api_keys.keys: entry 1: expected a key of 16 to 512 letters, digits and characters of ._~+/=-,"
+                " in quotes if it is a number"
+            ),
+        ),
+        (
+            {"keys": {"alice": "k" * 16, "bob": ["k" * 16]}},
+            "authentication.api_keys.keys: entry 2: entry 1 has the same key, so that it is not clear who calls",
+        ),
+    ],
+)
+def test_keys_of_clients(keys: dict[str, Any], problem: str) -> None:
+    assert error_of(whole({"api_keys": keys})) == f"gateway.yaml: {problem}"
+
+
+def test_keys_of_clients_are_not_printed() -> None:
+    written = config(whole({"api_keys": {"keys": {"alice": "hunter2-" + "k" * 16}}}))
+    assert "hunter2" not in repr(written)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,17 @@ def test_a_gemini_settings_file(tmp_path: Path) -> None:
     ]
     assert [warning.partition(" ")[0] for warning in loaded.warnings[1:]] == ["mcpServers.off:", "mcpServers.c"]
     assert loads(loaded.text, loaded.name, {"HOST": "a"}) == loaded
+
+
+@pytest.mark.parametrize(
+    "text", ["servers: {a: {url: 'http://a.example/mcp'}}", '{"mcpServers": {"a": {"url": "http://a/"}}}']
+)
+def test_other_formats_do_without_the_readers_of_kubernetes(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "gateway"
+    file.write_text(text)
+    load_it = "import sys, pathlib; from mcp_extproc.config import load; load(pathlib.Path(sys.argv[1]), {})"
+    shown = "print(*(name for name in sys.modules if name.startswith('mcp_extproc.config.kubernetes')))"
+    found = subprocess.run(
+        [sys.executable, "-c", f"{load_it}; {shown}", file], check=True, capture_output=True, text=True
+    )
+    assert found.stdout.split() == []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from mcp_extproc.config.endpoint import endpoints
+from tests.unit.config.kubernetes.support import PEM
 from tests.unit.config.support import error_of, native, server
 
 ONE = "servers: {a: {url: http://a/mcp}}\n"
@@ -137,12 +140,28 @@ OURS = "variables that begin with MCP_EXTPROC_ are the gateway's own"
             "url: 'https://a/', tls: {ca: c, insecure_skip_verify: true}",
             "servers.a.tls: ca and insecure_skip_verify exclude each other",
         ),
+        (
+            "url: 'https://a/', tls: {subject_alt_names: [x], insecure_skip_verify: true}",
+            "servers.a.tls: subject_alt_names and insecure_skip_verify exclude each other",
+        ),
+        (
+            f"url: 'https://a/', tls: {{ca: c, ca_inline: {json.dumps(PEM)}}}",
+            "servers.a.tls: ca and ca_inline exclude each other",
+        ),
+        (
+            "url: 'https://a/', tls: {ca_inline: /etc/ca.pem}",
+            "servers.a.tls.ca_inline: expected PEM certificates, each from -----BEGIN CERTIFICATE----- to its end",
+        ),
+        (
+            "url: 'https://a/', tls: {subject_alt_names: ['a b']}",
+            "servers.a.tls.subject_alt_names: expected DNS names, IP addresses or URIs",
+        ),
         ("url: 'https://a/', tls: {ca: ''}", "servers.a.tls.ca: expected text that is not empty"),
         ("url: 'https://a/', tls: {sni: ''}", "servers.a.tls.sni: expected text that is not empty"),
         (
             "url: 'https://a/', tls: {verify: false}",
             (
-                "servers.a.tls.verify: unknown key, expected one of: ca, sni, "
+                "servers.a.tls.verify: unknown key, expected one of: ca, ca_inline, sni, subject_alt_names, "
                 "client_certificate, client_key, insecure_skip_verify"
             ),
         ),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import ConfigError, GatewayConfig
+from mcp_extproc.envoy.render.authentication.api_keys import keys_by_filter
 from mcp_extproc.run.api_keys import ApiKeys
 
 KEY, OTHER = "alice-" + "k" * 20, "other-" + "o" * 20
@@ -27,6 +28,14 @@ def config(file: Path | None, of_virtual_server: Path | None = None) -> GatewayC
 def test_without_a_file_there_are_none() -> None:
     keys = ApiKeys(config(None))
     assert (keys.of(config(None)), keys.signature(), keys.read()) == ({}, (), ({}, []))
+
+
+def test_keys_of_the_configuration_are_not_watched() -> None:
+    sections = {"authentication": {"api_keys": {"keys": {"alice": KEY, "bob": [OTHER]}}}}
+    written = GatewayConfig.model_validate({"servers": {"a": {"url": "http://127.0.0.1:1/mcp"}}, **sections})
+    keys = ApiKeys(written)
+    assert (keys.of(written), keys.signature(), keys.read()) == ({}, (), ({}, []))
+    assert list(keys_by_filter(written, {}).values()) == [{"alice": (KEY,), "bob": (OTHER,)}]
 
 
 def test_what_was_read_stays_until_it_is_replaced(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def on_virtual_host(among: Sequence[Section]) -> dict[str, Any]:
 def keys_by_filter(config: GatewayConfig, keys: KeysByFile) -> dict[str, Keys]:
     """The keys that belong in the places of :func:`on_virtual_host`, by the filter's name."""
     return {
-        section.named(API_KEY_FILTER): keys.get(method.file, {})
+        section.named(API_KEY_FILTER): method.inline_keys if method.file is None else keys.get(method.file, {})
         for section in sections(config)
         if (method := section.authentication.api_keys) is not None
     }

@@ -1,0 +1,224 @@
+"""What backend references lead to: hosts, ports and TLS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp_extproc.config.kubernetes.documents import Document, FieldPath
+from mcp_extproc.config.kubernetes.envoy_gateway import GROUP, BackendTls, Endpoint
+from mcp_extproc.config.kubernetes.gateway_api import LocalReference, Reference
+from mcp_extproc.config.kubernetes.reading import Reading
+
+H2C: Final = "gateway.envoyproxy.io/h2c"
+
+_NO_TLS_OPTIONS: Final = {
+    "min_version": "minVersion", "max_version": "maxVersion", "ciphers": "ciphers", "ecdh_curves": "ecdhCurves",
+    "signature_algorithms": "signatureAlgorithms", "alpn_protocols": "alpnProtocols",
+}  # fmt: skip
+_CA: Final = "ca.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a backend is."""
+
+    hosts: tuple[tuple[str, int], ...]
+    """Host (IPv6 without brackets) and port of each replica."""
+    tls: Mapping[str, Any] | None = None
+    """A section ``tls``; ``None`` for plain HTTP."""
+    http2: bool = False
+
+    def server(self, path: str) -> dict[str, Any]:
+        """The keys of a server at a path."""
+        extra: dict[str, Any] = {} if not self.http2 else {"http2": True}
+        if len(self.hosts) > 1:
+            hosts = [f"{_bracketed(host)}:{port}" for host, port in self.hosts]
+            return {"endpoints": hosts, "path": path} | ({} if self.tls is None else {"tls": dict(self.tls)}) | extra
+        [(host, port)] = self.hosts
+        scheme, usual = ("http", 80) if self.tls is None else ("https", 443)
+        authority = _bracketed(host) if port == usual else f"{_bracketed(host)}:{port}"
+        return {"url": f"{scheme}://{authority}{path}"} | ({"tls": dict(self.tls)} if self.tls else {}) | extra
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def place_of(
+    reading: Reading, document: Document, path: FieldPath, reference: Reference, port: int | None
+) -> Place | None:
+    """Where a reference leads to; ``None`` after a problem was noted."""
+    if not reading.is_local(document, path, reference.namespace):
+        return None
+    if (reference.group, reference.kind) == (GROUP, "Backend"):
+        return _of_backend(reading, document, path, reference.name)
+    if (reference.group, reference.kind) == ("", "Service"):
+        return _of_service(reading, document, path, reference.name, port)
+    reading.refuse(document, path, f"expected kind Backend with group {GROUP}, or kind Service")
+    return None
+
+
+def _of_backend(reading: Reading, document: Document, path: FieldPath, name: str) -> Place | None:
+    found = reading.named(document, [*path, "name"], "Backend", name)
+    if found is None:
+        return None
+    spec, before = found.object.spec, len(reading.problems)
+    if spec.type == "DynamicResolver":
+        reading.refuse(found, ["spec", "type"], "DynamicResolver is not supported: a server is at a fixed place")
+    if spec.fallback:
+        reading.refuse(found, ["spec", "fallback"], "is not supported: leave it out")
+    for index, protocol in enumerate(spec.app_protocols):
+        if protocol != H2C:
+            reading.refuse(found, ["spec", "appProtocols", index], f"is not supported: expected {H2C}, or none")
+    for index, endpoint in enumerate(spec.endpoints):
+        _check(reading, found, ["spec", "endpoints", index], endpoint)
+    if len(reading.problems) > before:
+        return None
+    hosts = tuple(_host(endpoint) for endpoint in spec.endpoints)
+    tls = _tls(reading, found, GROUP, hosts[0][0], spec.tls, None)
+    return Place(hosts, tls, H2C in spec.app_protocols)
+
+
+def _check(reading: Reading, found: Document, path: FieldPath, endpoint: Endpoint) -> None:
+    if endpoint.unix is not None:
+        reading.refuse(found, [*path, "unix"], "servers at Unix sockets are not supported: give fqdn or ip")
+    if endpoint.hostname is not None and (endpoint.fqdn is None or endpoint.fqdn.hostname != endpoint.hostname):
+        reading.refuse(found, [*path, "hostname"], "is not supported: give the name under fqdn")
+    if endpoint.zone is not None:
+        reading.warn(found, [*path, "zone"], "has no effect: all replicas get requests")
+
+
+def _host(endpoint: Endpoint) -> tuple[str, int]:
+    if endpoint.fqdn is not None:
+        return endpoint.fqdn.hostname, endpoint.fqdn.port
+    assert endpoint.ip is not None
+    return endpoint.ip.address, endpoint.ip.port
+
+
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
+
+
+def _of_service(reading: Reading, document: Document, path: FieldPath, name: str, port: int | None) -> Place | None:
+    key = f"{name}.{document.namespace}"
+    found = reading.documents.get("Service", document.namespace, name)
+    resolved = reading.resolve.get(key)
+    if resolved is not None:
+        match = _HOST_AND_PORT.fullmatch(resolved)
+        assert match is not None, "the command line has looked at it"
+        host, port = match[1].strip("[]"), int(match[2])
+    elif found is not None and found.object.spec.type == "ExternalName":
+        host = found.object.spec.external_name
+    else:
+        there = "has another type than ExternalName" if found is not None else "is not there"
+        reading.refuse(
+            document,
+            [*path, "name"],
+            f"names the Service {document.namespace}/{name}, whose document {there}: add one with type ExternalName, or"
+            f" say where it is with --resolve {key}=HOST:PORT",
+        )
+        return None
+    if port is None:
+        reading.refuse(document, [*path, "port"], "Must have port for Service reference")
+        return None
+    section = _port_name(found, port)
+    h2c, https = _app_protocol(found, port)
+    tls = _tls(reading, found or document, "", host, None, section, name)
+    if tls is None and https:
+        tls = {}
+    return Place(((host, port),), tls, h2c)
+
+
+def _port_name(service: Document | None, port: int) -> str | None:
+    ports = () if service is None else service.object.spec.ports
+    return next((one.name for one in ports if one.port == port), None)
+
+
+def _app_protocol(service: Document | None, port: int) -> tuple[bool, bool]:
+    """Whether a Service's port says that it speaks h2c, or HTTPS."""
+    ports = () if service is None else service.object.spec.ports
+    said = next((one.app_protocol for one in ports if one.port == port), None)
+    return said in ("kubernetes.io/h2c", H2C), said == "https"
+
+
+def _tls(
+    reading: Reading,
+    found: Document,
+    group: str,
+    host: str,
+    own: BackendTls | None,
+    section: str | None,
+    name: str | None = None,
+) -> dict[str, Any] | None:
+    """The section ``tls`` of a backend; ``None`` for plain HTTP. A policy wins over what the Backend says."""
+    kind = "Backend" if group else "Service"
+    own_tls = None if own is None else _own_tls(reading, found, host, own)
+    policies = list(_policies(reading, found.namespace, group, kind, name or found.name, section))
+    for other in policies[1:]:
+        reading.refuse(other, ["spec", "targetRefs"], f"{policies[0]} is about the same {kind}: leave one of them out")
+    return _policy_tls(reading, policies[0], host) if policies else own_tls
+
+
+def _policies(
+    reading: Reading, namespace: str, group: str, kind: str, name: str, section: str | None
+) -> Iterator[Document]:
+    for policy in reading.documents.of_kind("BackendTLSPolicy"):
+        if policy.namespace != namespace:
+            continue
+        for target in policy.object.spec.target_refs:
+            if (target.group, target.kind, target.name) == (group, kind, name) and (
+                target.section_name is None or target.section_name == section
+            ):
+                yield policy
+                break
+
+
+def _policy_tls(reading: Reading, policy: Document, host: str) -> dict[str, Any]:
+    spec = policy.object.spec
+    for option in spec.options or {}:
+        reading.refuse(policy, ["spec", "options", option], "is not supported: leave it out")
+    validation, path = spec.validation, ["spec", "validation"]
+    found = _authorities(reading, policy, path, validation.ca_certificate_refs)
+    if validation.hostname != host:
+        found["sni"] = validation.hostname
+    if validation.subject_alt_names:
+        found["subject_alt_names"] = [one.text for one in validation.subject_alt_names]
+    return found
+
+
+def _own_tls(reading: Reading, backend: Document, host: str, own: BackendTls) -> dict[str, Any]:
+    path: FieldPath = ["spec", "tls"]
+    for name, key in _NO_TLS_OPTIONS.items():
+        if getattr(own, name):
+            reading.refuse(backend, [*path, key], "is not supported: leave it out")
+    if own.client_certificate_ref is not None:
+        reading.refuse(
+            backend,
+            [*path, "clientCertificateRef"],
+            "is not supported in documents: put certificate and key into files, and name them in the native format"
+            " (`mcp-extproc convert`)",
+        )
+    found = _authorities(reading, backend, path, own.ca_certificate_refs)
+    if own.insecure_skip_verify:
+        found["insecure_skip_verify"] = True
+    if own.sni is not None and own.sni != host:
+        found["sni"] = own.sni
+    return found
+
+
+def _authorities(
+    reading: Reading, document: Document, path: FieldPath, references: Sequence[LocalReference]
+) -> dict[str, Any]:
+    texts = []
+    for index, reference in enumerate(references):
+        place: FieldPath = [*path, "caCertificateRefs", index]
+        if (reference.group, reference.kind) == ("", "ConfigMap"):
+            texts.append(reading.config_map(document, place, reference.name, _CA))
+        elif (reference.group, reference.kind) == ("", "Secret"):
+            texts.append(reading.secret(document, place, reference.name, _CA))
+        else:
+            reading.refuse(document, [*place, "kind"], "expected a ConfigMap or a Secret")
+    found = [text.strip() + "\n" for text in texts if text is not None]
+    return {"ca_inline": "".join(found)} if found else {}

@@ -1,0 +1,83 @@
+"""What one reading of a file collects besides the configuration: problems, warnings, and where each part comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mcp_extproc.config.config_error import Problem
+from mcp_extproc.config.config_error import field as field_path
+from mcp_extproc.config.kubernetes.documents import Document, Documents, FieldPath
+from mcp_extproc.config.kubernetes.values import ValueProblem, Values, of_config_map
+
+
+@dataclass(slots=True)
+class Reading:
+    """One reading of a file."""
+
+    documents: Documents
+    values: Values
+    resolve: Mapping[str, str]
+    """``host:port`` of Services, by ``name.namespace``."""
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    _origins: dict[str, tuple[Document, tuple[str | int, ...]]] = field(default_factory=dict)
+
+    def refuse(self, document: Document, path: FieldPath, message: str) -> None:
+        """Note a problem of a field."""
+        problem = document.problem(path, message)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def warn(self, document: Document, path: FieldPath, message: str) -> None:
+        """Note what a field does not do, or does otherwise."""
+        self.warnings.append(str(document.problem(path, message)))
+
+    def comes_from(self, native: FieldPath, document: Document, path: FieldPath) -> None:
+        """Note where a part of the configuration comes from."""
+        self._origins[field_path(native)] = document, tuple(path)
+
+    def as_written(self, problem: Problem) -> Problem:
+        """A problem of the configuration, at the field that it comes from."""
+        within = [start for start in self._origins if problem.path.startswith(start)]
+        if not within:
+            return problem
+        document, path = self._origins[max(within, key=len)]
+        return document.problem(path, problem.message)
+
+    def named(
+        self, document: Document, path: FieldPath, kind: str, name: str, namespace: str | None = None
+    ) -> Document | None:
+        """The document that a field names. If there is none, that is a problem."""
+        where = namespace or document.namespace
+        found = self.documents.get(kind, where, name)
+        if found is None and not self.documents.is_broken(kind, where, name):
+            self.refuse(document, path, f"names the {kind} {where}/{name}, and there is no such document: add it")
+        return found
+
+    def is_local(self, document: Document, path: FieldPath, namespace: str | None) -> bool:
+        """Whether a reference stays in the document's namespace. If not, that is a problem."""
+        if namespace in (None, document.namespace):
+            return True
+        self.refuse(document, [*path, "namespace"], "references to another namespace are refused: leave it out")
+        return False
+
+    def secret(self, document: Document, path: FieldPath, name: str, key: str) -> str | None:
+        """A value of a Secret in the document's namespace."""
+        found = self.named(document, path, "Secret", name)
+        try:
+            return None if found is None else self.values.of_secret(found, key)
+        except ValueProblem as error:
+            self.problems.append(error.problem)
+        return None
+
+    def config_map(
+        self, document: Document, path: FieldPath, name: str, key: str, *, or_any: bool = False
+    ) -> str | None:
+        """A value of a ConfigMap in the document's namespace."""
+        found = self.named(document, path, "ConfigMap", name)
+        try:
+            return None if found is None else of_config_map(found, key, or_any=or_any)
+        except ValueProblem as error:
+            self.problems.append(error.problem)
+        return None

@@ -1,0 +1,231 @@
+"""Who may call, and what, as an MCPRoute says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from mcp_extproc.config.kubernetes.documents import Document, FieldPath
+from mcp_extproc.config.kubernetes.envoy_gateway import ApiKeyAuth, LocalJwks, RemoteJwks
+from mcp_extproc.config.kubernetes.mcp_route import AuthorizationRule, BackendSelector, OAuth, RouteAuthorization
+from mcp_extproc.config.kubernetes.reading import Reading
+from mcp_extproc.config.kubernetes.values import ValueProblem
+
+_POLICY: Final = ("spec", "securityPolicy")
+_OAUTH: Final = (*_POLICY, "oauth")
+_KEYS: Final = (*_POLICY, "apiKeyAuth")
+_RULES: Final = (*_POLICY, "authorization", "rules")
+
+
+def authentication(reading: Reading, route: Document) -> dict[str, Any] | None:
+    """The section ``authentication``; ``None`` if everybody may call."""
+    policy = route.object.spec.security_policy
+    if policy is None:
+        return None
+    if policy.ext_auth is not None:
+        reading.refuse(
+            route,
+            [*_POLICY, "extAuth"],
+            "is not supported yet: say in the native format who the service says that calls (`authentication.external`), or"
+            " put an ext_authz filter into `envoy.http_filters_before` (`mcp-extproc convert` prints the rest)",
+        )
+    found: dict[str, Any] = {}
+    if policy.oauth is not None:
+        found["oauth"] = _oauth(reading, route, policy.oauth)
+    if policy.api_key_auth is not None:
+        found["api_keys"] = _api_keys(reading, route, policy.api_key_auth)
+    reading.comes_from(["authentication"], route, _POLICY)
+    reading.comes_from(["authentication", "api_keys"], route, _KEYS)
+    reading.comes_from(["authentication", "oauth"], route, _OAUTH)
+    return found or None
+
+
+def _oauth(reading: Reading, route: Document, oauth: OAuth) -> dict[str, Any]:
+    if oauth.claim_to_headers:
+        reading.refuse(
+            route,
+            [*_OAUTH, "claimToHeaders"],
+            "is not supported yet: servers get no claims of the caller; leave it out",
+        )
+    told, issuer = oauth.protected_resource_metadata, {"issuer": oauth.issuer}
+    of_issuer: dict[str, Any] = dict(issuer)
+    if oauth.audiences:
+        of_issuer["audiences"] = list(oauth.audiences)
+    else:
+        reading.warn(
+            route,
+            [*_OAUTH, "audiences"],
+            "is not given: tokens have to be for the resource, exactly as it is written; Envoy AI Gateway takes tokens for"
+            " any",
+        )
+    if oauth.jwks is not None:
+        of_issuer["jwks"] = (
+            _remote(reading, route, oauth.jwks.remote_jwks)
+            if oauth.jwks.remote_jwks is not None
+            else _local(reading, route, oauth.jwks.local_jwks)
+        )
+    if told.resource_signing_alg_values_supported:
+        reading.warn(
+            route,
+            [*_OAUTH, "protectedResourceMetadata", "resourceSigningAlgValuesSupported"],
+            "has no effect: the gateway signs no answers, and clients are told of no algorithms",
+        )
+    optional = {
+        "scopes_supported": list(told.scopes_supported),
+        "resource_name": told.resource_name,
+        "resource_documentation": told.resource_documentation,
+        "resource_policy_uri": told.resource_policy_uri,
+    }
+    native: Mapping[str, tuple[str, ...]] = {
+        "resource": ("protectedResourceMetadata", "resource"),
+        "scopes_supported": ("protectedResourceMetadata", "scopesSupported"),
+        "resource_name": ("protectedResourceMetadata", "resourceName"),
+        "resource_documentation": ("protectedResourceMetadata", "resourceDocumentation"),
+        "resource_policy_uri": ("protectedResourceMetadata", "resourcePolicyUri"),
+    }
+    for ours, theirs in native.items():
+        reading.comes_from(["authentication", "oauth", ours], route, [*_OAUTH, *theirs])
+    for ours, own in (("issuer", "issuer"), ("audiences", "audiences"), ("jwks", "jwks")):
+        reading.comes_from(["authentication", "oauth", "issuers", 0, ours], route, [*_OAUTH, own])
+    return {"issuers": [of_issuer], "resource": told.resource} | {
+        key: value for key, value in optional.items() if value
+    }
+
+
+def _remote(reading: Reading, route: Document, remote: RemoteJwks) -> dict[str, Any]:
+    path: FieldPath = [*_OAUTH, "jwks", "remoteJWKS"]
+    for key, value in (
+        ("backendRefs", remote.backend_refs),
+        ("backendRef", remote.backend_ref),
+        ("backendSettings", remote.backend_settings),
+    ):
+        if value:
+            reading.refuse(route, [*path, key], "is not supported: the keys come from the host in uri")
+    return {"uri": remote.uri, "refresh": remote.cache_duration}
+
+
+def _local(reading: Reading, route: Document, local: LocalJwks | None) -> dict[str, Any]:
+    assert local is not None
+    if local.inline is not None:
+        return {"inline": local.inline}
+    assert local.value_ref is not None
+    path: FieldPath = [*_OAUTH, "jwks", "localJWKS", "valueRef"]
+    if (local.value_ref.group, local.value_ref.kind) != ("", "ConfigMap"):
+        reading.refuse(route, [*path, "kind"], "expected a ConfigMap")
+        return {"inline": "{}"}
+    return {"inline": reading.config_map(route, path, local.value_ref.name, "jwks", or_any=True) or "{}"}
+
+
+def _api_keys(reading: Reading, route: Document, auth: ApiKeyAuth) -> dict[str, Any]:
+    if auth.forward_client_id_header is not None:
+        reading.refuse(
+            route,
+            [*_KEYS, "forwardClientIDHeader"],
+            "is not supported yet: servers are not told who calls; leave it out",
+        )
+    if auth.sanitize is False:
+        reading.warn(route, [*_KEYS, "sanitize"], "has no effect: servers never get the keys of clients")
+    keys: dict[str, str] = {}
+    for index, reference in enumerate(auth.credential_refs):
+        path: FieldPath = [*_KEYS, "credentialRefs", index]
+        if not reading.is_local(route, path, reference.namespace):
+            continue
+        secret = reading.named(route, path, "Secret", reference.name)
+        if secret is None:
+            continue
+        try:
+            for client, key in reading.values.all_of_secret(secret):
+                if client in keys:
+                    reading.refuse(route, path, f"the client {client} has a key already: leave one of them out")
+                keys[client] = key
+        except ValueProblem as error:
+            reading.problems.append(error.problem)
+    sources = [
+        {ours: name}
+        for one in auth.extract_from
+        for ours, names in (("header", one.headers), ("query", one.params), ("cookie", one.cookies))
+        for name in names
+    ]
+    return {"keys": keys, "from": sources}
+
+
+# -- What they may do ---------------------------------------------------------------------------------------------------
+
+_OTHERS: Final = {"name": "prompts and resources", "action": "allow", "prompts": ["*"], "resources": ["*"]}
+"""An MCPRoute's rules are about tools alone. All else is open there."""
+
+
+def authorization(reading: Reading, route: Document) -> dict[str, Any] | None:
+    """The section ``authorization``; ``None`` if callers may do everything."""
+    spec = route.object.spec
+    written = None if spec.security_policy is None else spec.security_policy.authorization
+    rules: list[dict[str, Any]] = []
+    if spec.backend_selector is not None:
+        rules += _unselected(reading, route, spec.backend_selector)
+    if written is None:
+        return {"default": "allow", "rules": rules} if spec.backend_selector is not None else None
+    default = written.default_action.lower()
+    if default == "deny" or any(rule.action == "Deny" for rule in written.rules):
+        rules.append(dict(_OTHERS))
+    for number, rule in enumerate(written.rules):
+        for one in _split(rule, number):
+            reading.comes_from(["authorization", "rules", len(rules)], route, [*_RULES, number])
+            reading.comes_from(["authorization", "rules", len(rules), "when"], route, [*_RULES, number, "cel"])
+            target: FieldPath = [*_RULES, number, "target", "tools"]
+            reading.comes_from(["authorization", "rules", len(rules), "servers"], route, target)
+            rules.append(one)
+    _check_targets(reading, route, written)
+    return {"default": default, "step_up": True, "rules": rules}
+
+
+def _split(rule: AuthorizationRule, number: int) -> Iterator[dict[str, Any]]:
+    """A rule, once for each server that it names tools of."""
+    found: dict[str, Any] = {"name": f"rule {number + 1}", "action": rule.action.lower()}
+    if rule.source is not None:
+        jwt = rule.source.jwt
+        claims = {claim.name: list(claim.values) for claim in jwt.claims}
+        found["principals"] = ({"scopes": list(jwt.scopes)} if jwt.scopes else {}) | (
+            {"claims": claims} if claims else {}
+        )
+    if rule.cel is not None and rule.cel.strip():
+        found["when"] = rule.cel.strip()
+    if rule.target is None:
+        yield found | {"tools": ["*"]}
+        return
+    by_backend: dict[str, list[str]] = {}
+    for call in rule.target.tools:
+        by_backend.setdefault(call.backend, []).append(call.tool)
+    for backend, tools in by_backend.items():
+        name = found["name"] if len(by_backend) == 1 else f"{found['name']}, {backend}"
+        exact = [{"exact": tool} for tool in dict.fromkeys(tools)]
+        yield found | {"name": name, "servers": [{"exact": backend}], "tools": exact}
+
+
+def _check_targets(reading: Reading, route: Document, written: RouteAuthorization) -> None:
+    backends = {backend.name for backend in route.object.spec.backend_refs}
+    for number, rule in enumerate(written.rules):
+        for index, call in enumerate(rule.target.tools if rule.target is not None else ()):
+            if call.backend not in backends:
+                reading.refuse(
+                    route,
+                    [*_RULES, number, "target", "tools", index, "backend"],
+                    "no backend of this route has this name: correct it",
+                )
+
+
+def _unselected(reading: Reading, route: Document, selector: BackendSelector) -> Iterable[dict[str, Any]]:
+    """A rule that denies what is behind servers that a session does not have."""
+    name = "backend selector"
+    reading.comes_from(["authorization", "rules", 0], route, ["spec", "backendSelector"])
+    decided = next((index for index, rule in enumerate(selector.rules) if not (rule.cel or "").strip()), None)
+    rules = selector.rules[:decided]
+    default = selector.default_action if decided is None else selector.rules[decided].action
+    chosen = "true" if default == "Allow" else "false"
+    for rule in reversed(rules):
+        cel = (rule.cel or "").strip()
+        # Not a conditional expression: what can't be told there does not match, and the next rule is tried.
+        chosen = f"({cel})" + (f" || {chosen}" if rule.action == "Allow" else f" ? false : {chosen}")
+        chosen = f"({chosen})"
+    if not rules:
+        return [{"name": name, "action": "deny"}] if default == "Deny" else []
+    return [{"name": name, "action": "deny", "when": f"!{chosen}"}]

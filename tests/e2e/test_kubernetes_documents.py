@@ -1,0 +1,92 @@
+"""Files of Kubernetes documents, as those who come from Envoy AI Gateway start them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import yaml
+from mcp.client.client import Client
+
+from tests.support.processes import free_port
+from tests.support.run_command import announced, running
+from tests.support.scripted import ScriptedServer, tool
+from tests.unit.config.kubernetes.support import backend, document, gateway, route, secret, text_of
+
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+
+
+def port_of(server: ScriptedServer) -> int:
+    port = urlsplit(server.url).port
+    assert port is not None
+    return port
+
+
+def at(server: ScriptedServer) -> list[dict[str, Any]]:
+    """The endpoints of a Backend."""
+    return [{"ip": {"address": "127.0.0.1", "port": port_of(server)}}]
+
+
+async def test_a_route_with_a_selector_and_a_key(tmp_path: Path, alpha: ScriptedServer, beta: ScriptedServer) -> None:
+    """Names, selectors and credentials are those of the documents, and a change of a file with a key is applied."""
+    alpha.pages = [[tool("list_issues"), tool("delete_issue"), tool("whoami")]]
+    key, file = tmp_path / "key", tmp_path / "mcp-route.yaml"
+    key.write_text("from-a-file\n")
+    credential = secret(apiKey="placeholder")
+    credential["metadata"]["annotations"] = {"substitution.aigw.run/file/apiKey": str(key)}
+    refs = [
+        {
+            "name": "alpha", "group": "gateway.envoyproxy.io", "kind": "Backend",
+            "toolSelector": {"includeRegex": [".*_issues?"], "exclude": ["delete_issue"]},
+            "securityPolicy": {"apiKey": {"secretRef": {"name": "s"}}},
+        },
+        {"name": "beta", "port": 80},
+    ]  # fmt: skip
+    file.write_text(
+        text_of(route(path="/tools", backendRefs=refs), backend("alpha", endpoints=at(alpha)), credential, gateway())
+    )
+    resolve = f"beta.default=127.0.0.1:{port_of(beta)}"
+    async with running(file, "--port", "0", "--json", "--resolve", resolve) as process:
+        ready = await announced(process)
+        assert ready["url"].endswith("/tools")
+        async with Client(ready["url"]) as client:
+            names = [one.name for one in (await client.list_tools()).tools]
+            assert names[0] == "alpha__list_issues"
+            assert all(name.startswith("beta__") for name in names[1:])
+        assert {call.headers["authorization"] for call in alpha.calls("tools/list")} == {"Bearer from-a-file"}
+        process.terminate()
+        _, err = await process.communicate()
+    assert process.returncode == 0
+    assert b"from-a-file" not in err
+
+
+async def test_an_issuer_that_is_down_at_the_start_fails_closed(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """The route of Envoy AI Gateway's announcement, unchanged, with its documents and a Gateway behind it."""
+    announced_route = Path(__file__).parents[1] / "unit" / "config" / "kubernetes" / "announcement.yaml"
+    text = announced_route.read_text(encoding="utf-8")
+    issuer = yaml.safe_load(text)["spec"]["securityPolicy"]["oauth"]["issuer"]
+    # Nobody is there, either: what the announcement names must not be asked by a test.
+    dead = f"https://127.0.0.1:{free_port()}"
+    assert text.count(issuer) == 1
+    listener = {"name": "http", "protocol": "HTTP", "port": 1975}
+    spec = {"gatewayClassName": "aigw-run", "listeners": [listener]}
+    more = [
+        backend("context7", endpoints=at(alpha)),
+        backend("github", endpoints=at(alpha)),
+        secret("github-access-token", apiKey="t0ken"),
+        document("Gateway", "gateway.networking.k8s.io/v1", "aigw-run", spec),
+    ]
+    file = tmp_path / "mcp-route.yaml"
+    file.write_text(f"{text.replace(issuer, dead)}---\n{text_of(*more)}")
+    async with running(file, "--port", "0", "--json") as process:
+        url = (await announced(process))["url"]
+        async with aiohttp.ClientSession() as session:
+            async with session.post(url, json=PING) as refused:
+                assert refused.status == 401
+                assert "resource_metadata=" in refused.headers["www-authenticate"]
+            bearer = {"authorization": "Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln"}
+            async with session.post(url, json=PING, headers=bearer) as refused:
+                assert refused.status in (401, 503)
+        assert alpha.calls("ping") == []

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mcp_extproc.config import ConfigError, loads
+from mcp_extproc.config.kubernetes.documents import RESTRICTING
+from tests.unit.config.kubernetes.support import backend, document, error_of, load, route, text_of
+
+
+def problems_of(*documents: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(*documents)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_document_that_is_wrong_is_not_reported_as_missing() -> None:
+    assert error_of(route(), backend(endpoints=[{"fqdn": {"hostname": "a.example", "port": 70000}}])) == (
+        "Backend default/a spec.endpoints[0].fqdn.port: expected a number of at most 65535"
+    )
+
+
+def test_unknown_keys_are_errors() -> None:
+    assert error_of(route(backendRef=[]), backend()) == (
+        "MCPRoute default/r spec.backendRef: unknown key, did you mean backendRefs?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        ("aigateway.envoyproxy.io/v1", "expected aigateway.envoyproxy.io/v1beta1 or aigateway.envoyproxy.io/v1alpha1"),
+        ("example.com/v1", "expected aigateway.envoyproxy.io/v1beta1 or aigateway.envoyproxy.io/v1alpha1"),
+    ],
+)
+def test_the_group_and_version_have_to_be_right(version: str, says: str) -> None:
+    assert error_of(route(api_version=version)) == f"MCPRoute default/r apiVersion: {says}"
+
+
+def test_a_kind_of_another_project_is_named() -> None:
+    other = document("Gateway", "networking.istio.io/v1", "g", {})
+    assert load(route(), backend(), other).warnings == (
+        "line 23, Gateway default/g: has no effect: objects of this kind are not read",
+    )
+
+
+@pytest.mark.parametrize("kind", RESTRICTING)
+def test_what_restricts_callers_is_not_left_out(kind: str) -> None:
+    policy = document(kind, "example.com/v1", "p", {})
+    assert error_of(route(), backend(), policy).startswith(
+        f"{kind} default/p: is not read, and restricts who may call: say so in"
+    )
+
+
+def test_a_name_is_given_once_in_a_namespace() -> None:
+    assert error_of(route(), backend(), backend()) == (
+        "Backend default/a metadata.name: is given twice, first on line 13: leave one of them out"
+    )
+    elsewhere = backend()
+    elsewhere["metadata"]["namespace"] = "other"
+    assert load(route(), backend(), elsewhere).config.servers.keys() == {"a"}
+
+
+def test_names_in_other_namespaces_are_others() -> None:
+    elsewhere = route()
+    elsewhere["metadata"]["namespace"] = "team"
+    assert error_of(elsewhere, backend()) == (
+        "MCPRoute team/r spec.backendRefs[0].name: names the Backend team/a, and there is no such document: add it"
+    )
+
+
+@pytest.mark.parametrize("text", ["apiVersion: v1\n", "apiVersion: v1\nkind: 1\n", "---\n- 1\n---\napiVersion: v1\n"])
+def test_what_is_no_object(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected a Kubernetes object, with apiVersion, kind and metadata"):
+        loads(text, "route.yaml", {})
+
+
+def test_null_is_absent_and_what_kubernetes_writes_is_not_read() -> None:
+    written = route(headers=None, securityPolicy=None)
+    written["metadata"] |= {"uid": "1", "creationTimestamp": None, "labels": {"a": "b"}, "managedFields": []}
+    assert load(written | {"status": {"conditions": []}}, backend()).warnings == ()
+
+
+def test_values_are_not_repeated_in_errors() -> None:
+    refused = route(backendRefs=[{"name": "a", "port": "hunter2-s3cret"}])
+    assert "hunter2" not in "\n".join(problems_of(refused))
+
+
+def test_names_that_are_none_are_quoted() -> None:
+    [problem] = problems_of(document("MCPRoute", "aigateway.envoyproxy.io/v1beta1", "a\x1b[31m", {}))[:1]
+    assert problem.startswith('line 5, MCPRoute default/"a\\u001b[31m" spec.parentRefs: required, but missing')
+
+
+def test_lines_are_those_of_the_file() -> None:
+    text = f"# A comment.\n\n---\n{text_of(route(), backend(type='DynamicResolver', endpoints=None))}"
+    with pytest.raises(ConfigError) as caught:
+        loads(text, "route.yaml", {})
+    [problem] = caught.value.problems
+    assert problem.line == text.splitlines().index("  type: DynamicResolver") + 1

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from tests.unit.config.kubernetes.support import backend, error_of, load, quiet, route, secret, to_backend
+
+ROUTE = route(backendRefs=to_backend(securityPolicy={"apiKey": {"secretRef": {"name": "s"}}}))
+
+
+def annotated(document: dict[str, Any], **annotations: str) -> dict[str, Any]:
+    document["metadata"]["annotations"] = {
+        f"substitution.aigw.run/{kind}/apiKey": value for kind, value in annotations.items()
+    }
+    return document
+
+
+def key_of(document: dict[str, Any], environ: dict[str, str] | None = None) -> str:
+    headers = quiet(ROUTE, backend(), document, environ=environ).config.servers["a"].headers
+    return headers["Authorization"].get_secret_value().removeprefix("Bearer ")
+
+
+def test_base64_and_text() -> None:
+    encoded = base64.b64encode(b"of data").decode()
+    assert key_of(secret() | {"data": {"apiKey": encoded}, "stringData": None}) == "of data"
+    # `stringData` wins, and kubectl wraps what is long.
+    assert key_of(secret(apiKey="of text") | {"data": {"apiKey": encoded}}) == "of text"
+    assert key_of(secret() | {"data": {"apiKey": f"{encoded[:4]}\n{encoded[4:]}"}}) == "of data"
+
+
+def test_annotations(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("of a file\n")
+    assert key_of(annotated(secret(apiKey="x"), env="TOKEN"), {"TOKEN": "of the environment"}) == "of the environment"
+    assert key_of(annotated(secret(), file=str(file))) == "of a file"
+    assert key_of(annotated(secret(), file="~/token"), {"HOME": str(tmp_path)}) == "of a file"
+    # The environment comes first.
+    both = annotated(secret(), env="TOKEN", file=str(file))
+    assert key_of(both, {"TOKEN": "of the environment"}) == "of the environment"
+
+
+def test_a_file_that_an_annotation_names_is_watched(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("x")
+    assert load(ROUTE, backend(), annotated(secret(), file=str(file))).files == (file,)
+
+
+def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """Where Envoy AI Gateway keeps the placeholder, and sends it."""
+    place = 'Secret default/s metadata.annotations["substitution.aigw.run/{}/apiKey"]'
+    assert error_of(ROUTE, backend(), annotated(secret(apiKey="TOKEN"), env="TOKEN")) == (
+        f"{place.format('env')}: the environment variable is not set: set it"
+    )
+    assert error_of(ROUTE, backend(), annotated(secret(apiKey="x"), file=str(tmp_path / "no"))) == (
+        f"{place.format('file')}: of the file: no such file"
+    )
+    assert error_of(ROUTE, backend(), secret(other="x")) == "Secret default/s data: has no key apiKey: add it"
+    assert error_of(ROUTE, backend(), secret() | {"data": {"apiKey": "!"}}) == (
+        "Secret default/s data.apiKey: expected Base64 of text in UTF-8: put text as it is under stringData"
+    )
