@@ -45,7 +45,7 @@ class _Commands(UserDict[str, click.Command]):
 _MODULES = {
     "run": "run", "serve": "serve", "worker": "serve", "nursery": "serve", "health": "serve",
     "bridge": "bridge", "bridge-process": "bridge_process", "validate": "checks", "check": "checks", "schema": "checks",
-    "explain": "explain",
+    "explain": "explain", "convert": "convert",
     "envoy": "envoy",
 }  # fmt: skip
 """Where each command is, under its name."""

@@ -56,10 +56,15 @@ def names_in(value: Any) -> Iterator[str]:
             yield from names_in(item)
 
 
+def literal_text(text: str) -> str:
+    """Text in which :func:`substitute` replaces nothing, so that it gives this one."""
+    return text.replace("${", f"${{{_NEVER_SET}:-$}}{{") if "${" in text else text
+
+
 def literal(value: Any) -> Any:
-    """Parsed data in which :func:`substitute` replaces nothing, and has the text of ``value``."""
+    """The same for parsed data."""
     if isinstance(value, str):
-        return value.replace("${", f"${{{_NEVER_SET}:-$}}{{") if "${" in value else value
+        return literal_text(value)
     if isinstance(value, dict):
         return {key: literal(item) for key, item in value.items()}
     return [literal(item) for item in value] if isinstance(value, list) else value

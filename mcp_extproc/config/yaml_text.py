@@ -230,3 +230,6 @@ for _tag, _construct in (
 ):  # fmt: skip
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _construct)
 _Loader.add_constructor(None, _refuse_tag)
+
+CORE_RESOLVERS: Final[Mapping[str, Any]] = _Loader.yaml_implicit_resolvers
+"""What tells numbers and the like from text, by the first character, as PyYAML has it."""

@@ -1,0 +1,183 @@
+"""A configuration as text in the native format, whatever format it came from. Credentials become variables."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import yaml
+from pydantic import BaseModel, SecretStr
+
+from mcp_extproc.config.authorization import Selector
+from mcp_extproc.config.command_words import secret_words
+from mcp_extproc.config.model import GatewayConfig
+from mcp_extproc.config.variables import literal_text
+from mcp_extproc.config.yaml_text import CORE_RESOLVERS
+from mcp_extproc.secret_values import is_named_secret, secret_variables
+
+Place = tuple[str, ...]
+
+_SCHEME: Final = re.compile(r"(?:Bearer|Basic|Token) (?=.)", re.IGNORECASE)
+_SHORTEST_VARIABLE: Final = 4
+"""Characters of a variable's value that is looked for in credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A configuration in the native format."""
+
+    data: dict[str, Any] = field(repr=False)
+    """With ``${NAME}`` for credentials, and for nothing else."""
+    secrets: Mapping[str, str] = field(repr=False)
+    """The credentials by the names of their variables."""
+
+    def text(self, remarks: Sequence[str] = ()) -> str:
+        """YAML, below remarks as comments."""
+        head = "".join(f"# {line}\n" for remark in remarks for line in remark.splitlines())
+        return head + yaml.dump(self.data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+    def env_file(self) -> str:
+        """``NAME=value`` on each line, as shells and Docker Compose read it."""
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in self.secrets.items())
+
+
+def written(config: GatewayConfig, variables: Mapping[str, str]) -> Written:
+    """A configuration in the native format. Reading it with the credentials as variables gives the same one.
+
+    Args:
+        config: the configuration.
+        variables: values of the variables that its file names. Where a credential has one of them, it keeps its name.
+    """
+    writer = _Writer(variables)
+    data = writer.section(config, ())
+    return Written(data, writer.secrets)
+
+
+class _Writer:
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self.secrets: dict[str, str] = {}
+        self._variables = {name: value for name, value in variables.items() if len(value) >= _SHORTEST_VARIABLE}
+
+    def section(self, model: BaseModel, place: Place) -> dict[str, Any]:
+        """The keys that are given."""
+        found = {}
+        for name, info in type(model).model_fields.items():
+            if name not in model.model_fields_set:
+                continue
+            key, value = info.alias or name, getattr(model, name)
+            wanted = self._value(value, (*place, key))
+            if wanted != {} or value != info.get_default():
+                found[key] = wanted
+        return found
+
+    def _value(self, value: Any, place: Place) -> Any:
+        if isinstance(value, BaseModel):
+            return self.section(value, place)
+        if isinstance(value, Selector):
+            text = literal_text(value.text)
+            return text if value.how == "glob" else {value.how: text}
+        if isinstance(value, Mapping):
+            return {key: self._value(item, (*place, key)) for key, item in value.items()}
+        if place[-1:] == ("command",) and value is not None:
+            return self._command([word.get_secret_value() for word in value], place)
+        if isinstance(value, list | tuple):
+            return [self._value(item, (*place, str(index))) for index, item in enumerate(value, 1)]
+        if isinstance(value, SecretStr):
+            return self._secret(value.get_secret_value(), place)
+        if isinstance(value, str):
+            return self._url(value, place) if _is_server_url(place) else literal_text(value)
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    def _secret(self, value: str, place: Place) -> str:
+        if place[-2:-1] in (("headers",), ("env",)) and not list(secret_variables({place[-1]: value})):
+            return literal_text(value)
+        scheme = _SCHEME.match(value)
+        start = scheme[0] if scheme is not None else ""
+        return start + self._reference(value[len(start) :], _words(place))
+
+    def _reference(self, value: str, words: Sequence[str]) -> str:
+        """The variable that stands for a credential."""
+        for name, known in self._variables.items():
+            if known == value:
+                self.secrets[name] = value
+                return f"${{{name}}}"
+        wanted = re.sub(r"[^A-Z0-9]+", "_", "_".join(words).upper()).strip("_") or "SECRET"
+        wanted = f"_{wanted}" if wanted[0].isdigit() else wanted
+        name, number = wanted, 1
+        while name in self._variables or self.secrets.get(name, value) != value:
+            number += 1
+            name = f"{wanted}_{number}"
+        self.secrets[name] = value
+        return f"${{{name}}}"
+
+    def _url(self, url: str, place: Place) -> str:
+        parts = urlsplit(url)
+        if not parts.query:
+            return literal_text(url)
+        items = []
+        for item in parts.query.split("&"):
+            name, equals, value = item.partition("=")
+            is_secret = bool(value) and list(secret_variables({unquote(name): unquote(value)}))
+            reference = self._reference(value, (place[1], unquote(name))) if is_secret else literal_text(value)
+            items.append(f"{literal_text(name)}{equals}{reference}")
+        before = literal_text(urlunsplit(parts._replace(query="", fragment="")))
+        return f"{before}?{'&'.join(items)}"
+
+    def _command(self, words: Sequence[str], place: Place) -> list[str]:
+        secrets = sorted(set(secret_words(words)), key=len, reverse=True)
+        return [self._argument(word, secrets, (*_words(place), str(index))) for index, word in enumerate(words)]
+
+    def _argument(self, word: str, secrets: Sequence[str], words: Sequence[str]) -> str:
+        for secret in secrets:
+            before, found, after = word.partition(secret)
+            if found:
+                return f"{literal_text(before)}{self._reference(secret, words)}{literal_text(after)}"
+        return literal_text(word)
+
+
+def _is_server_url(place: Place) -> bool:
+    return len(place) == 3 and place[0] == "servers" and place[2] in ("url", "path")
+
+
+def _words(place: Place) -> tuple[str, ...]:
+    """Words for the name of a credential at a place."""
+    if place[0] == "session":
+        return ("MCP_SESSION_SECRET", *place[2:])
+    if place[0] == "servers" and place[2:3] == ("env",):
+        return (place[3],) if is_named_secret(place[3]) else (place[1], place[3])
+    if place[:3] == ("authentication", "api_keys", "keys"):
+        return ("client_key", place[3], *(number for number in place[4:] if number != "1"))
+    return tuple(word for word in place[1:] if word not in ("headers", "command"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever our reader takes for something else than text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it as the instance's
+        first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *CORE_RESOLVERS.get(first, [])]
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *CORE_RESOLVERS}
+    }
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
+        """Write everything out."""
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - as above
+        """Indent lists below their key."""
+        return super().increase_indent(flow, False)
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in value and _is_block(value) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+def _is_block(value: str) -> bool:
+    return all(line.isprintable() and line == line.rstrip() for line in value.split("\n"))
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_extproc.bridge.environment import read_env_file
+from mcp_extproc.config import Loaded, load, loads
+from mcp_extproc.config.named_variables import named_variables
+from mcp_extproc.config.writing import Written, written
+from tests.unit.config.kubernetes.support import backend, gateway, route, secret, text_of, tls_policy, to_backend
+
+FOLDER = Path(__file__).parent / "conversions"
+FILES = sorted([*FOLDER.glob("*[!e].yaml"), *FOLDER.glob("*.json")])
+FILES = [path for path in FILES if not path.name.endswith(".native.yaml")]
+ENVIRON = {"GITHUB_ACCESS_TOKEN": "gh-${t0ken}"}
+
+
+def golden(path: Path) -> tuple[Path, Path]:
+    return path.with_suffix(".native.yaml"), path.with_suffix(".env")
+
+
+def converted(path: Path) -> tuple[str, str]:
+    loaded = load(path, ENVIRON)
+    found = written(loaded.config, named_variables(path, ENVIRON))
+    return found.text([f"Lost: {warning}" for warning in loaded.warnings]), found.env_file()
+
+
+def again(found: Written) -> Loaded:
+    """What is read of a converted file, with its variables and no others."""
+    return loads(found.text(["A remark."]), "gateway.yaml", found.secrets)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_conversions(path: Path) -> None:
+    native, env = golden(path)
+    text, variables = converted(path)
+    assert text == native.read_text(encoding="utf-8")
+    assert variables == env.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_converted_file_is_the_same_configuration(path: Path) -> None:
+    variables = read_env_file(golden(path)[1].read_text(encoding="utf-8"))
+    assert load(golden(path)[0], variables).config == load(path, ENVIRON).config
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_credential_is_in_a_converted_file(path: Path) -> None:
+    text, variables = (one.read_text(encoding="utf-8") for one in golden(path))
+    values = read_env_file(variables).values()
+    assert values
+    assert not [value for value in values if value in text]
+
+
+TEXTS = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1, max_size=30).map(str.strip)
+VALUES = TEXTS.filter(bool)
+NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,8}[a-z0-9]", fullmatch=True)
+VARIABLES = NAMES.map(lambda name: name.replace("-", "_"))
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """An MCPRoute with what it refers to."""
+    name = draw(NAMES)
+    key: dict[str, Any] = draw(st.sampled_from([{}, {"header": "x-key"}, {"queryParam": "a key"}]))
+    key |= draw(st.sampled_from([{"secretRef": {"name": "s"}}, {"inline": draw(VALUES)}]))
+    selector = draw(
+        st.dictionaries(st.sampled_from(["include", "exclude"]), st.lists(VALUES, min_size=1, max_size=3), max_size=2)
+    )
+    reference = to_backend(name=name, securityPolicy={"apiKey": key}) if draw(st.booleans()) else to_backend(name=name)
+    if selector:
+        reference[0]["toolSelector"] = selector
+    target = st.fixed_dictionaries({"backend": st.just(name), "tool": VALUES})
+    rules = draw(
+        st.lists(st.fixed_dictionaries({"target": st.fixed_dictionaries({"tools": st.tuples(target).map(list)})}))
+    )
+    policy = {"authorization": {"rules": rules}} if draw(st.booleans()) else {}
+    found = [route(backendRefs=reference, securityPolicy=policy), backend(name), secret(apiKey=draw(VALUES))]
+    if draw(st.booleans()):
+        found.append(tls_policy(name))
+    return [*found, gateway()] if draw(st.booleans()) else found
+
+
+def escaped(text: str) -> str:
+    return text.replace("${", "$ {")
+
+
+@given(documents())
+def test_every_route_is_the_same_when_converted(found: list[dict[str, Any]]) -> None:
+    loaded = loads(escaped(text_of(*found)), "route.yaml", {})
+    assert again(written(loaded.config, {})).config == loaded.config
+
+
+@given(
+    st.dictionaries(
+        NAMES,
+        st.one_of(
+            st.fixed_dictionaries(
+                {"url": st.just("http://a.example/mcp?x=1&key=k3y-12345678")},
+                optional={"headers": st.dictionaries(NAMES.map("x-{}".format), VALUES, max_size=2)},
+            ),
+            st.fixed_dictionaries(
+                {"command": st.just("npx")},
+                optional={"args": st.lists(TEXTS, max_size=4), "env": st.dictionaries(VARIABLES, TEXTS, max_size=3)},
+            ),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_every_file_of_agents_is_the_same_when_converted(servers: Mapping[str, Any]) -> None:
+    loaded = loads(escaped(json.dumps({"mcpServers": servers})), "mcp-servers.json", {})
+    assert again(written(loaded.config, {})).config == loaded.config
+
+
+def test_text_that_looks_like_something_else_stays_text() -> None:
+    words = ["1e5", "0o17", "no", "null", "~", "1:20", "2024-01-01", "<<", "a: b", "# x", "${X:-y}", "-", "é", "a\nb"]
+    loaded = loads(json.dumps({"servers": {"a": {"command": ["x", *words]}}}), "gateway.json", {})
+    assert again(written(loaded.config, {})).config == loaded.config
+
+
+def test_a_credential_keeps_the_name_of_its_variable() -> None:
+    text = "servers: {a: {url: 'http://a.example/', headers: {Authorization: 'Bearer ${MINE}'}}}"
+    environ = {"MINE": "t0ken-1234"}
+    found = written(loads(text, "gateway.yaml", environ).config, environ)
+    assert found.secrets == environ
+    assert found.data["servers"]["a"]["headers"] == {"Authorization": "Bearer ${MINE}"}
+
+
+def test_two_credentials_of_one_name_have_two_variables() -> None:
+    env = {"TOKEN": "first-1"}
+    servers = {"a": {"command": ["x"], "env": env}, "b": {"command": ["x"], "env": {"TOKEN": "second-2"}}}
+    found = written(loads(json.dumps({"servers": servers}), "gateway.json", {}).config, {})
+    assert found.secrets == {"TOKEN": "first-1", "TOKEN_2": "second-2"}
+    assert "first-1" not in repr(found)
