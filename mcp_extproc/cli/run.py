@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -19,7 +19,7 @@ from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, has_started, served_from, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, PORT, RESOLVE, STRICT
 from mcp_extproc.cli.serve import work_of
-from mcp_extproc.config import EnvoysSource, FileSource, Loaded, Source
+from mcp_extproc.config import EnvoysSource, FileSource, Loaded, Source, TextSource
 from mcp_extproc.config.agents.places import AGENTS
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
@@ -41,6 +41,16 @@ _LOG = log.logger("run")
     help=f"Serve the servers that this agent has, instead of FILE: {', '.join(AGENTS)}. Once for each.",
 )
 @click.option("--all", "every", is_flag=True, help="Serve those of all agents.")
+@click.option(
+    "--mcp-config",
+    type=click.Path(path_type=Path),
+    help="The same as FILE, as users of `aigw` write it.",
+)
+@click.option(
+    "--mcp-json",
+    metavar="TEXT",
+    help="What would stand in FILE, instead of it. Others can see it in the list of processes: write ${NAME} for credentials.",
+)
 @PORT
 @STRICT
 @RESOLVE
@@ -62,6 +72,8 @@ def run(
     file: Path | None,
     agents: tuple[str, ...],
     every: bool,
+    mcp_config: Path | None,
+    mcp_json: str | None,
     port: int | None,
     strict: bool,
     resolve: Mapping[str, str],
@@ -84,7 +96,14 @@ def run(
     from mcp_extproc.run.standalone import StandaloneGateway
     from mcp_extproc.run.worker import configured_secret
 
-    source = _source(file, agents, every, strict, resolve, as_json)
+    if sum((file is not None, mcp_config is not None, mcp_json is not None, bool(agents), every)) > 1:
+        raise click.UsageError("give one of FILE, --mcp-config, --mcp-json, --from and --all")
+    if mcp_json is not None:
+        source: Source = EnvoysSource(TextSource(mcp_json, "--mcp-json", os.environ, strict=strict))
+    elif (path := file or mcp_config) is not None:
+        source = EnvoysSource(FileSource(path, os.environ, strict=strict, resolve=resolve))
+    else:
+        source = of_agents(agents, every=every, strict=strict, as_json=as_json)
     served = served_from(source, port)
     served.require_servers()
     try:
@@ -115,21 +134,6 @@ def _checked(served: Loaded, envoy: str) -> bool:
     from rich.console import Console
 
     return serves_well(served, envoy, as_json=False, console=Console(stderr=True))
-
-
-def _source(
-    file: Path | None, agents: Sequence[str], every: bool, strict: bool, resolve: Mapping[str, str], as_json: bool
-) -> Source:
-    """What is served.
-
-    Raises:
-        UsageError: the options do not fit together, or an agent has no servers.
-    """
-    if sum((file is not None, bool(agents), every)) > 1:
-        raise click.UsageError("give one of FILE, --from and --all")
-    if file is not None:
-        return EnvoysSource(FileSource(file, os.environ, strict=strict, resolve=resolve))
-    return of_agents(agents, every=every, strict=strict, as_json=as_json)
 
 
 async def _run(gateway: StandaloneGateway, as_json: bool) -> None:

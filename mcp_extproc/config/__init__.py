@@ -4,7 +4,7 @@ from mcp_extproc.config.commands import only_commands, without_programs
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.load import Loaded, Part, load, loads, whole
 from mcp_extproc.config.model import GatewayConfig, Limits, Listen, Log, Server, Session, Tools, UpstreamTls
-from mcp_extproc.config.source import EnvoysSource, FileSource, Source
+from mcp_extproc.config.source import EnvoysSource, FileSource, Source, TextSource
 
 __all__ = [
     "ConfigError",
@@ -19,6 +19,7 @@ __all__ = [
     "Server",
     "Session",
     "Source",
+    "TextSource",
     "Tools",
     "UpstreamTls",
     "load",

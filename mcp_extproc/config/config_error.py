@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHOWN_KEY = 64
@@ -63,12 +64,14 @@ class ConfigError(Exception):
     the contents of variables).
     """
 
-    def __init__(self, source: str, problems: Sequence[Problem | str]) -> None:
+    def __init__(self, source: str, problems: Sequence[Problem | str], files: Sequence[Path] = ()) -> None:
         super().__init__(source, tuple(problems))
         self.source = source
         """The file's name as the user gave it."""
         self.problems = tuple(Problem(item) if isinstance(item, str) else item for item in problems)
         """All problems, in the order of the file's sections."""
+        self.files = tuple(files)
+        """Other files and folders that the configuration was read from, so that a correction there is noticed."""
 
     def __str__(self) -> str:
         if len(self.problems) == 1:

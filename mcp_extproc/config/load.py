@@ -127,6 +127,7 @@ def loads(
     dialect: Dialect = PLAIN,
     part: Part = whole,
     resolve: Mapping[str, str] = NOTHING_RESOLVED,
+    folder: Path | None = None,
 ) -> Loaded:
     """Read a configuration from text.
 
@@ -138,6 +139,7 @@ def loads(
         dialect: how entries of mcp-servers.json are written.
         part: what is read of it.
         resolve: ``host:port`` of Services in Kubernetes documents, by ``name.namespace``.
+        folder: where relative paths in ``include`` start; ``None`` for a text that is in no file.
 
     Raises:
         ConfigError: the text is invalid.
@@ -158,6 +160,11 @@ def loads(
     table = table_of(data, is_json=is_json)
     if table is None and (problem := meant_so(data)) is not None:
         raise ConfigError(name, [problem])
+    if table is None and "include" in data and folder is not None:
+        # Few files have it.
+        from mcp_extproc.config.include import read_with_files
+
+        return read_with_files(data, name, environ, folder, part)
     if table is None:
         config = read_native(data, name, environ)
         warnings = tuple(

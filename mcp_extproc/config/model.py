@@ -688,6 +688,11 @@ class GatewayConfig(Model):
     servers: Mapping[str, Server]
     """The MCP servers by name. The name is the default prefix of the server's tools. Optional with `pass_through`."""
 
+    include: tuple[str, ...] = ()
+    """Further files with servers, such as `servers.d/*.yaml`: in a name, `*`, `?` and `[a-z]` stand for others. Each has a
+    section `servers` and nothing else. `run`, and `serve` with `--envoy-config`, read them again when they change, come or go.
+    Relative paths start in the folder of this file."""
+
     listen: Listen = Listen()
     """Where Envoy accepts MCP clients."""
 
@@ -762,6 +767,13 @@ class GatewayConfig(Model):
         if isinstance(data, Mapping) and data.get("pass_through") is not None and data.get("servers", {}) == {}:
             return {**data, "servers": _NoServers()}
         return data
+
+    @field_validator("include")
+    @classmethod
+    def _included(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            raise ValueError("only a file can include others, and not one that is included")
+        return value
 
     @field_validator("servers", mode="before")
     @classmethod

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from mcp_extproc.config.config_error import ConfigError
-from mcp_extproc.config.load import NOTHING_RESOLVED, Loaded, Part, load, whole
+from mcp_extproc.config.load import NOTHING_RESOLVED, Loaded, Part, load, loads, whole
 from mcp_extproc.config.named_files import missing_files, named_files
 
 
@@ -67,13 +70,17 @@ class FileSource:
         Raises:
             ConfigError: it can't be read, or is invalid.
         """
-        loaded = load(self._path, self._environ, strict=self._strict, part=self._part, resolve=self._resolve)
+        try:
+            loaded = load(self._path, self._environ, strict=self._strict, part=self._part, resolve=self._resolve)
+        except ConfigError as error:
+            self._files = error.files or self._files
+            raise
         self._files = loaded.files
         return loaded
 
     def signature(self) -> Hashable:
         """Changes with the file's content, and with that of files that it names."""
-        return tuple(file_signature(path) for path in (self._path, *self._files))
+        return (file_signature(self._path), *map(_signature, self._files))
 
 
 class EnvoysSource:
@@ -107,6 +114,52 @@ class EnvoysSource:
     def signature(self) -> Hashable:
         """Changes with the source, and with a file that it names, so that one that was missing is noticed."""
         return self._source.signature(), tuple(file_signature(path) for path in self._named)
+
+
+class TextSource:
+    """A text that the operator gave. It never changes.
+
+    Args:
+        text: mcp-servers.json, or native.
+        name: of it in error messages.
+        environ: for ``${VAR}``.
+        strict: refuse a text with a server that can't be served.
+    """
+
+    def __init__(self, text: str, name: str, environ: Mapping[str, str], *, strict: bool = False) -> None:
+        self._text = text
+        self._name = name
+        self._environ = environ
+        self._strict = strict
+
+    @property
+    def folder(self) -> Path:
+        """The one that the gateway is started in."""
+        return Path.cwd()
+
+    def load(self) -> Loaded:
+        """What it says.
+
+        Raises:
+            ConfigError: it is invalid.
+        """
+        return loads(self._text, self._name, self._environ, strict=self._strict)
+
+    def signature(self) -> Hashable:
+        """Never changes."""
+        return None
+
+
+_MAX_LISTED = 10_000
+
+
+def _signature(path: Path) -> Hashable:
+    """Changes with a file's content, and with that of each file in a folder."""
+    if not path.is_dir():
+        return file_signature(path)
+    with suppress(OSError), os.scandir(path) as entries:
+        return tuple(sorted((entry.name, file_signature(Path(entry.path))) for entry in islice(entries, _MAX_LISTED)))
+    return None
 
 
 def file_signature(path: Path) -> tuple[int, ...] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +13,7 @@ import yaml
 from mcp.client.client import Client
 
 from tests.support.processes import free_port
-from tests.support.run_command import announced, running
+from tests.support.run_command import RUN, announced, piped, running
 from tests.support.scripted import ScriptedServer, tool
 from tests.unit.config.kubernetes.support import backend, document, gateway, route, secret, text_of
 
@@ -90,3 +92,17 @@ async def test_an_issuer_that_is_down_at_the_start_fails_closed(tmp_path: Path, 
             async with session.post(url, json=PING, headers=bearer) as refused:
                 assert refused.status in (401, 503)
         assert alpha.calls("ping") == []
+
+
+async def test_options_of_aigw(alpha: ScriptedServer) -> None:
+    """Both ways to give mcp-servers.json, at once with FILE a mistake."""
+    text = json.dumps({"mcpServers": {"alpha": {"type": "http", "url": alpha.url, "headers": {"X-Key": "${KEY}"}}}})
+    environment = {**os.environ, "KEY": "k3y"}
+    async with piped([*RUN, "--mcp-json", text, "--port", "0", "--json"], environment) as process:
+        [server] = (await announced(process))["servers"]
+        assert (server["name"], server["problem"]) == ("alpha", None)
+        assert alpha.calls("tools/list")[0].headers["x-key"] == "k3y"
+    async with piped([*RUN, "file.json", "--mcp-config", "file.json"], environment) as process:
+        _, err = await process.communicate()
+    assert process.returncode == 2
+    assert b"give one of FILE, --mcp-config, --mcp-json, --from and --all" in err

@@ -61,7 +61,7 @@ def read_documents(text: str, name: str, environ: Mapping[str, str], resolve: Ma
     if problems:
         # Outside the except block: pydantic's error contains values and must not be chained.
         in_order: list[Problem] = sorted(problems, key=_line)
-        raise ConfigError(name, in_order)
+        raise ConfigError(name, in_order, reading.values.files)
     return Translated(data, config, (*documents.warnings, *reading.warnings), tuple(reading.values.files))
 
 
