@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,49 +10,20 @@ from typing import Any, Final
 
 from mcp_extproc.config.bounds import FILE_BYTES
 from mcp_extproc.config.config_error import ConfigError, Problem, field
-from mcp_extproc.config.load import Loaded, Part
-from mcp_extproc.config.native import read_native
-from mcp_extproc.config.text_file import text_in, too_large
+from mcp_extproc.config.text_file import text_in
 from mcp_extproc.config.variables import substitute
 from mcp_extproc.config.yaml_text import parse_yaml
 
 MAX_FILES: Final = 1000
 
 
-def read_with_files(data: dict[str, Any], name: str, environ: Mapping[str, str], folder: Path, part: Part) -> Loaded:
-    """A native configuration with the servers of the files that it includes.
+class Included:
+    """One reading of a file's ``include``, collecting problems.
 
     Args:
-        data: of the file, with a key ``include``.
-        name: the file's name, for errors.
         environ: where ``${VAR}`` is looked up.
         folder: where relative paths start.
-        part: what is read of all.
-
-    Raises:
-        ConfigError: something is wrong with one of the files, which the message names.
     """
-    reader = _Reader(environ, folder)
-    merged = reader.merge(data)
-    if not reader.problems:
-        try:
-            text = json.dumps(part(merged))
-            if len(text) > FILE_BYTES:
-                reader.problems.append(Problem(f"with the files that it includes, it {too_large(FILE_BYTES)}"))
-            else:
-                config = read_native(json.loads(text), name, environ)
-        except ConfigError as error:
-            reader.problems = [reader.as_written(problem) for problem in error.problems]
-    if reader.problems:
-        # Outside the except block, so that nothing is chained.
-        raise ConfigError(name, reader.problems, reader.watched)
-    authentication = config.authentication
-    warnings = [*reader.warnings, *(() if authentication is None else authentication.warnings())]
-    return Loaded(config, tuple(warnings), "native", name, text, files=tuple(reader.watched))
-
-
-class _Reader:
-    """One pass over the files, collecting problems."""
 
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self.problems: list[Problem] = []
@@ -65,7 +35,7 @@ class _Reader:
         """Of each server that is not in the main file."""
 
     def merge(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The data with all servers, and without ``include``."""
+        """A file's data with all servers, and without ``include``."""
         patterns = substitute(data["include"], self._environ, self.problems, ("include",))
         rest = {key: value for key, value in data.items() if key != "include"}
         own = rest.get("servers", {})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from mcp_extproc.config.bounds import FILE_BYTES
-from mcp_extproc.config.config_error import ConfigError, line_of
+from mcp_extproc.config.config_error import ConfigError, Problem, line_of
 from mcp_extproc.config.config_error import field as path_of
 from mcp_extproc.config.dialects import PLAIN, Dialect, dialect_of_file, plain_entry
 from mcp_extproc.config.json_text import key_lines, parse_json
@@ -113,9 +113,8 @@ def load(
         ConfigError: the file can't be read or is invalid.
     """
     dialect = dialect_of_file(path, environ)
-    return loads(
-        text_in(path, FILE_BYTES), str(path), environ, strict=strict, dialect=dialect, part=part, resolve=resolve
-    )
+    text, folder = text_in(path, FILE_BYTES), path.absolute().parent
+    return loads(text, str(path), environ, strict=strict, dialect=dialect, part=part, resolve=resolve, folder=folder)
 
 
 def loads(
@@ -156,21 +155,15 @@ def loads(
         raise ConfigError(name, [_EMPTY])
     if not isinstance(data, dict):
         raise ConfigError(name, ["expected a mapping with a key servers (native) or mcpServers at the top"])
+    if "include" in data and folder is not None and table_of(data, is_json=is_json) is None:
+        return _with_files(data, name, environ, part, folder)
     data = part(data)
     table = table_of(data, is_json=is_json)
     if table is None and (problem := meant_so(data)) is not None:
         raise ConfigError(name, [problem])
-    if table is None and "include" in data and folder is not None:
-        # Few files have it.
-        from mcp_extproc.config.include import read_with_files
-
-        return read_with_files(data, name, environ, folder, part)
     if table is None:
         config = read_native(data, name, environ)
-        warnings = tuple(
-            f"{path_of(place)}.{sentence}" for place, one in config.authentications() for sentence in one.warnings()
-        )
-        return Loaded(config, warnings, "native", name, text, part=part)
+        return Loaded(config, tuple(_told(config)), "native", name, text, part=part)
     written = text if is_json else ""
     if dialect is not PLAIN and isinstance(data[table], dict):
         data = {**data, table: {key: plain_entry(entry, dialect, environ) for key, entry in data[table].items()}}
@@ -199,6 +192,33 @@ def _of_documents(text: str, name: str, environ: Mapping[str, str], part: Part, 
     if len(text) > FILE_BYTES:
         raise ConfigError(name, [_TOO_LARGE])
     return Loaded(config, read.warnings, "kubernetes", name, text, files=read.files)
+
+
+def _with_files(data: dict[str, Any], name: str, environ: Mapping[str, str], part: Part, folder: Path) -> Loaded:
+    # Few files have any.
+    from mcp_extproc.config.include import Included
+
+    included, config = Included(environ, folder), None
+    problems: Sequence[Problem] = ()
+    text = json.dumps(part(included.merge(data)))
+    if len(text) > FILE_BYTES:
+        included.problems.append(Problem(f"with the files that it includes, it {_TOO_LARGE}"))
+    try:
+        config = None if included.problems else read_native(json.loads(text), name, environ)
+    except ConfigError as error:
+        problems = error.problems
+    # Outside the except block, so that nothing is chained.
+    if config is None:
+        found = [*included.problems, *map(included.as_written, problems)]
+        raise ConfigError(name, found, included.watched)
+    warnings = (*included.warnings, *_told(config))
+    return Loaded(config, warnings, "native", name, text, files=tuple(included.watched))
+
+
+def _told(config: GatewayConfig) -> Iterator[str]:
+    """What a configuration decides without being asked."""
+    for place, one in config.authentications():
+        yield from (f"{path_of(place)}.{sentence}" for sentence in one.warnings())
 
 
 def _lines(text: str) -> Mapping[str, int]:

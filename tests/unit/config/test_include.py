@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_extproc.config import ConfigError, FileSource, Loaded, load, loads
+from mcp_extproc.config import ConfigError, FileSource, Loaded, load, loads, only_commands
 
 MAIN = "include: [servers.d/*.yaml]\nservers: {own: {url: 'http://own.example/'}}\nlisten: {port: 2000}\n"
 
@@ -48,6 +48,13 @@ def test_servers_of_all_files(tmp_path: Path) -> None:
     assert (found.config.listen.port, found.warnings, found.config.include) == (2000, (), ())
     # Workers get all in one text.
     assert loads(found.text, "gateway.yaml", {"HOST": "h.example"}).config == found.config
+
+
+def test_a_bridge_elsewhere_reads_included_commands(tmp_path: Path) -> None:
+    team(tmp_path, "a.yaml", "servers: {a: {url: 'http://${NOPE}/'}, b: {command: [x]}}")
+    found = load(main(tmp_path), {}, part=only_commands)
+    assert list(found.config.servers) == ["b"]
+    assert list(loads(found.text, "gateway.yaml", {}).config.servers) == ["b"]
 
 
 def test_the_main_file_needs_no_servers(tmp_path: Path) -> None:
