@@ -100,6 +100,8 @@ servers:
     transport: sse
     max_sessions: 200
 
+include: []  # or [servers.d/*.yaml]: more servers, one team one file
+
 listen:
   address: 0.0.0.0
   port: ${PORT:-1975}

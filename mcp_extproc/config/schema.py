@@ -49,7 +49,7 @@ def json_schema() -> dict[str, Any]:
         _describe(section, sections[name])
     schema["properties"]["servers"] |= {"minProperties": 1, "propertyNames": {"pattern": f"^{SERVER_NAME_PATTERN}$"}}
     schema["required"] = []
-    schema["anyOf"] = [{"required": ["servers"]}, {"required": ["pass_through"]}]
+    schema["anyOf"] = [{"required": ["servers"]}, {"required": ["pass_through"]}, {"required": ["include"]}]
     virtual = schema["$defs"]["VirtualServer"]["properties"]["servers"]
     virtual["additionalProperties"] = {"anyOf": [{"enum": [ALL]}, virtual["additionalProperties"]]}
     schema["properties"]["virtual_servers"]["propertyNames"] = {"pattern": f"^{NAME_PATTERN}$"}
