@@ -99,7 +99,7 @@ def run(
     if sum((file is not None, mcp_config is not None, mcp_json is not None, bool(agents), every)) > 1:
         raise click.UsageError("give one of FILE, --mcp-config, --mcp-json, --from and --all")
     if mcp_json is not None:
-        source: Source = EnvoysSource(TextSource(mcp_json, "--mcp-json", os.environ, strict=strict))
+        source: Source = EnvoysSource(TextSource(mcp_json, "mcp-json", os.environ, strict=strict))
     elif (path := file or mcp_config) is not None:
         source = EnvoysSource(FileSource(path, os.environ, strict=strict, resolve=resolve))
     else:
