@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import yaml
 from aiohttp import web
 
 from tests.e2e.test_explain import explain
+from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import Answer, TestGateway
 from tests.support.gateway import gateway as start
 from tests.support.processes import ROOT
@@ -72,6 +75,8 @@ class Stage:
     gateway: TestGateway
     alpha: ScriptedServer
     beta: ScriptedServer
+    idps: Mapping[str, AuthorizationServer] = field(default_factory=dict)
+    """By the virtual server that takes its tokens."""
 
     async def ask(
         self, where: Mapping[str, str], method: str, params: Any = None, session: str = "", *, id: str = "1"
@@ -136,14 +141,31 @@ def _resources(name: str) -> dict[str, Any]:
     }
 
 
+TEAMS = {"red": "alpha", "blue": "beta"}
+"""Virtual servers with issuers and audiences of their own, by name, and what each offers."""
+
+
+def _of_team(server: str, idp: AuthorizationServer) -> dict[str, Any]:
+    issuer = {"issuer": idp.issuer, "audiences": [idp.audience]}
+    return {"servers": {server: "all"}, "authentication": {"oauth": {"issuers": [issuer]}}}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=JUDGED)
 async def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     everything = {"tools": {}, "prompts": {}, "resources": {"subscribe": True}, "completions": {}}
-    async with ScriptedServer("alpha") as alpha, ScriptedServer("beta", begins_in_events=True) as beta:
+    async with (
+        AsyncExitStack() as stack,
+        ScriptedServer("alpha") as alpha,
+        ScriptedServer("beta", begins_in_events=True) as beta,
+    ):
         for server in (alpha, beta):
             server.capabilities = everything
             server.pages = [[tool("look"), tool("change"), tool("drop")]]
             server.on |= _resources(server.name)
+        idps = {
+            name: await stack.enter_async_context(AuthorizationServer(audience=f"https://{name}.example"))
+            for name in TEAMS
+        }
         folder = tmp_path_factory.mktemp("gateway")
         keys = folder / "keys.yaml"
         keys.write_text("robot: 0123456789abcdef0123456789abcdef\n")
@@ -151,12 +173,16 @@ async def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         async with start(
             folder,
             {"alpha": alpha.url, "beta": beta.url},
-            virtual_servers={**VIRTUAL, "keyed": {"servers": {"alpha": "all"}, "authentication": own}},
+            virtual_servers={
+                **VIRTUAL,
+                "keyed": {"servers": {"alpha": "all"}, "authentication": own},
+                **{name: _of_team(TEAMS[name], idp) for name, idp in idps.items()},
+            },
             virtual_server_header=True,
             envoy=JUDGED[request.param],
             listen={"allowed_hosts": ["gw.example"]},
         ) as gateway:
-            yield Stage(gateway, alpha, beta)
+            yield Stage(gateway, alpha, beta, idps)
 
 
 @places
@@ -290,6 +316,33 @@ async def test_what_no_endpoint_has(stage: Stage) -> None:
 async def test_own_authentication_is_not_left_out(stage: Stage) -> None:
     refused = await stage.ask({"path": "/mcp/keyed"}, "tools/list")
     assert refused.status == 401
+
+
+@pytest.mark.parametrize(("own", "other"), [("red", "blue"), ("blue", "red")])
+async def test_a_token_is_for_one_endpoint(stage: Stage, own: str, other: str) -> None:
+    """With what it offers; elsewhere the token and the session are nothing, and clients are told where to get another."""
+    idp, bearer = stage.idps[other], {name: f"Bearer {stage.idps[name].token()}" for name in TEAMS}
+    here = {"path": f"/mcp/{own}", "authorization": bearer[own]}
+    there = {"path": f"/mcp/{other}"}
+    session = await stage.session(here)
+    assert await stage.tools(here, session) == ALL_OF[TEAMS[own]]
+    stranger = f"Bearer {stage.idps[own].token(aud=idp.audience)}"
+    for wrong in ({}, {"authorization": bearer[own]}, {"authorization": stranger}):
+        for refused in (
+            await stage.ask({**there, **wrong}, "ping"),
+            await stage.ask({**there, **wrong}, "tools/list", session=session),
+        ):
+            assert refused.status == 401
+            [where] = re.findall(r'resource_metadata="([^"]*)"', refused.headers["www-authenticate"])
+            assert (
+                where == stage.gateway.url.removesuffix("/mcp") + f"/.well-known/oauth-protected-resource/mcp/{other}"
+            )
+    document = (await stage.gateway.send(None, method="GET", url=where)).json
+    assert document["authorization_servers"] == [idp.issuer]
+    for elsewhere in ({**there, "authorization": bearer[other]}, MAIN):
+        refused = await stage.ask(elsewhere, "tools/list", session=session)
+        assert (refused.status, refused.error["message"].partition(":")[0]) == (404, "Session not found")
+    assert await stage.tools(here, session) == ALL_OF[TEAMS[own]], "it is still there"
 
 
 async def test_other_hosts_are_refused_as_ever(stage: Stage) -> None:
