@@ -462,6 +462,20 @@ def test_scopes_that_are_missing() -> None:
     assert isinstance(rig.call("a__read"), Forward)
 
 
+@pytest.mark.parametrize("public_url", [OAUTH["public_url"], None])
+def test_the_challenge_of_an_endpoint_without_a_path(public_url: str | None) -> None:
+    """Nothing follows the name (RFC 9728 section 3.1), not even a slash."""
+    rule = {"action": "allow", "principals": {"scopes": ["r"]}}
+    authentication = {"oauth": OAUTH["oauth"], **({"public_url": public_url} if public_url else {})}
+    rig = Ruled(rule, who=alice(), step_up=True, authentication=authentication, listen={"path": "/"})
+    head = replace(rig.head(host="localhost:8443"), path="/")
+    reply = as_reply(rig.finished(rig.decide(message("tools/call", {"name": "a__read"}), head)))
+    where = f"{public_url or 'http://localhost:8443'}/.well-known/oauth-protected-resource"
+    assert dict(reply.headers)["www-authenticate"] == (
+        f'Bearer error="insufficient_scope", scope="r", resource_metadata="{where}"'
+    )
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_where_no_url_is_public_the_challenge_has_the_scheme_and_host_that_the_client_used(scheme: str) -> None:
     """Whoever ends TLS: a listener of others does not say so in this configuration."""
