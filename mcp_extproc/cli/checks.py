@@ -17,6 +17,7 @@ from mcp_extproc.cli.options import ENVOY, FILE, RESOLVE, STRICT
 from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, Loaded, load
 from mcp_extproc.config.config_error import field
 from mcp_extproc.config.named_files import missing_files, unknown_command_lines
+from mcp_extproc.config.own_listener import certificates_without_tls
 from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def validate(file: Path, strict: bool, resolve: Mapping[str, str], as_json: bool
         _exit_with_problems(error)
     # Where it is checked need not be where it is served.
     warnings = [*loaded.warnings, *(f"here, {problem}" for problem in missing_files(loaded.config))]
+    warnings += [
+        f"{problem}. Only an attached gateway needs none" for problem in certificates_without_tls(loaded.config)
+    ]
     table = "mcpServers" if loaded.source == "mcp-servers" else "servers"
     lines = unknown_command_lines(loaded.config)
     warnings += [f"{field((table, name, 'command'))} {problem}" for name, problem in lines.items()]

@@ -27,6 +27,7 @@ from mcp_extproc.cli.options import (
     AddressType,
 )
 from mcp_extproc.config import ConfigError
+from mcp_extproc.config.own_listener import check_own_listener
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy.layout import ExtprocTls
@@ -84,6 +85,7 @@ def envoy_bootstrap(
     layout = replace(layout, repair=repair or layout.repair, admin=admin, extproc_tls=tls)
     served = load_file(file, port, bridge, resolve)
     served.require_servers()
+    check_own_listener(served.config, str(file))
     check_without_supervisor(served.config, str(file))
     if any(section.api_keys is not None for _, section in served.config.authentications()):
         warn(_KEYS_TO_ADD)
@@ -196,6 +198,13 @@ def envoy_attach(
         click.echo(attached.text, nl=False)
 
 
+_UNSEEN_TLS = (
+    "authentication.mtls: what the TLS of your listener verifies can't be seen here, and unverified certificates would name"
+    " callers. Use `mcp-extproc envoy attach`, which looks at it, or take the caller from metadata that a filter of yours"
+    " writes, with authentication.existing"
+)
+
+
 @envoy.command("fragments")
 @CONFIG
 @WORKERS
@@ -216,13 +225,12 @@ def envoy_fragments(
     resolve: Mapping[str, str],
 ) -> None:
     """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
-    from mcp_extproc.envoy.attach.endpoint import NO_CERTIFICATES
     from mcp_extproc.envoy.attach.fragments import fragments
     from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
 
     read = config_from(config, None, bridge, resolve)
     check_without_supervisor(read, str(config))
     if any(section.mtls is not None for _, section in read.authentications()):
-        raise ConfigError(str(config), [NO_CERTIFICATES])
+        raise ConfigError(str(config), [_UNSEEN_TLS])
     with standard_output():
         click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge)), nl=False)

@@ -35,6 +35,7 @@ from mcp_extproc.cli.options import (
 )
 from mcp_extproc.config import FileSource, GatewayConfig, Loaded, Source, loads, whole
 from mcp_extproc.config import without_programs as programs_elsewhere
+from mcp_extproc.config.own_listener import OwnListenersSource
 from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.telemetry import log
 
@@ -98,7 +99,9 @@ def serve(
     """Run only the ext_proc workers for FILE, behind an Envoy that you start."""
     if listen and workers is not None and workers != len(listen):
         raise click.UsageError(f"{workers} workers at {len(listen)} addresses: give --listen once for each worker")
-    source = FileSource(file, os.environ, strict=strict, part=part_beside(bridge), resolve=resolve)
+    source: Source = FileSource(file, os.environ, strict=strict, part=part_beside(bridge), resolve=resolve)
+    if envoy_config is not None:
+        source = OwnListenersSource(source)
     served = served_from(source, port)
     if envoy_config is not None:
         served.require_servers()

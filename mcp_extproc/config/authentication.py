@@ -318,11 +318,11 @@ class ApiKeys(Model):
 
 
 class Mtls(Model):
-    """Client certificates (mutual TLS), on the gateway's own listener. A certificate of another authority ends the handshake;
-    clients without one need another method."""
+    """Client certificates (mutual TLS). A certificate of another authority ends the handshake; clients without one need
+    another method. Requires `listen.tls`, or `envoy attach` to a listener whose TLS verifies them with the same file."""
 
     ca: str = Field(min_length=1)
-    """File of PEM CA certificates: the authorities of clients' certificates. Requires `listen.tls`."""
+    """File of PEM CA certificates: the authorities of clients' certificates."""
 
     principal: Literal["san_uri", "san_dns", "san_email", "subject"] = "san_uri"
     """What of a certificate says who the caller is: its subject alternative name of a kind, of which it must have exactly one,

@@ -854,14 +854,13 @@ class GatewayConfig(Model):
         return self
 
     @model_validator(mode="after")
-    def _certificates_come_by_tls(self) -> GatewayConfig:
+    def _authorities_of_certificates(self) -> GatewayConfig:
         authorities: set[str] = set()
         for place, authentication in self.authentications():
             if authentication.mtls is None:
                 continue
-            if self.listen.tls is None:
-                raise PlacedError((*place, "mtls"), "requires listen.tls: certificates come with the handshake")
-            if self.listen.tls.client_ca is not None:
+            # An attached gateway has the TLS of whose listener it is.
+            if self.listen.tls is not None and self.listen.tls.client_ca is not None:
                 raise PlacedError(
                     ("listen", "tls", "client_ca"),
                     "authentication.mtls.ca says which certificates are accepted: leave one of them out",

@@ -1,5 +1,5 @@
 """All methods in one gateway: every combination of what may be brought, and what becomes of it. Attached to a listener that
-others own, too, where there is no method for certificates: the TLS is its owner's."""
+others own, too, whose TLS verifies the same certificates."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class Stage:
     other: AuthorizationServer
     access_log: Path
     clients: Mapping[str, TestClient]
-    """By certificate, as far as there is a method for them."""
+    """By certificate."""
+    stranger: TestClient
+    """With a certificate of another authority, of the same name."""
     anonymous: bool
 
     def headers(self, key: str, authorization: str, cookie: str) -> dict[str, str]:
@@ -129,39 +131,47 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
             },
         }
         begin = _attached if listener == "attached" else _own
-        access_log, clients = await begin(stack, folder, alpha.url, authentication)
-        yield Stage(idps[0], idps[1], access_log, clients, kind == "anonymous")
+        authority, other = Authority(folder), Authority(folder / "other")
+        for one in (authority, other):
+            one.issue("certificate", x509.UniformResourceIdentifier(CERTIFICATE))
+        authority.issue("certificate without a name")
+        authentication["mtls"] = {"ca": str(authority.ca)}
+        begin = _attached if listener == "attached" else _own
+        access_log, url = await begin(stack, folder, authority, alpha.url, authentication)
+        own = {name: (authority, name) if name else None for name in CERTIFICATES}
+        clients = {name: await _client(stack, url, authority, found) for name, found in own.items()}
+        stranger = await _client(stack, url, authority, (other, "certificate"))
+        yield Stage(idps[0], idps[1], access_log, clients, stranger, kind == "anonymous")
 
 
-_Begun = tuple[Path, Mapping[str, TestClient]]
+async def _client(
+    stack: AsyncExitStack, url: str, server: Authority, certificate: tuple[Authority, str] | None
+) -> TestClient:
+    context = ssl.create_default_context(cafile=server.ca)
+    if certificate is not None:
+        authority, name = certificate
+        context.load_cert_chain(authority.certificate(name), authority.key(name))
+    connector = aiohttp.TCPConnector(ssl=context)
+    return TestClient(url, await stack.enter_async_context(aiohttp.ClientSession(connector=connector)))
 
 
-async def _own(stack: AsyncExitStack, folder: Path, server: str, authentication: Mapping[str, Any]) -> _Begun:
-    authority = Authority(folder)
-    authority.issue("certificate", x509.UniformResourceIdentifier(CERTIFICATE))
-    authority.issue("certificate without a name")
+_Begun = tuple[Path, str]
+
+
+async def _own(
+    stack: AsyncExitStack, folder: Path, authority: Authority, server: str, authentication: Mapping[str, Any]
+) -> _Begun:
     tls = {"certificate": str(authority.certificate("server")), "key": str(authority.key("server"))}
     gateway = await stack.enter_async_context(
-        start(
-            folder,
-            {"alpha": server},
-            listen={"tls": tls},
-            authentication={**authentication, "mtls": {"ca": str(authority.ca)}},
-        )
+        start(folder, {"alpha": server}, listen={"tls": tls}, authentication=authentication)
     )
-    clients = {}
-    for name in CERTIFICATES:
-        context = ssl.create_default_context(cafile=authority.ca)
-        if name:
-            context.load_cert_chain(authority.certificate(name), authority.key(name))
-        connector = aiohttp.TCPConnector(ssl=context)
-        http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        clients[name] = TestClient(gateway.url.replace("localhost", "127.0.0.1"), http)
-    return gateway.access_log, clients
+    return gateway.access_log, gateway.url.replace("localhost", "127.0.0.1")
 
 
-async def _attached(stack: AsyncExitStack, folder: Path, server: str, authentication: Mapping[str, Any]) -> _Begun:
-    place = await stack.enter_async_context(own_envoy.place(folder, PORT))
+async def _attached(
+    stack: AsyncExitStack, folder: Path, authority: Authority, server: str, authentication: Mapping[str, Any]
+) -> _Begun:
+    place = await stack.enter_async_context(own_envoy.place(folder / "place", PORT))
     access_log = folder / "access.log"
     document = {
         "servers": {"alpha": {"url": server, "prefix": ""}},
@@ -169,13 +179,29 @@ async def _attached(stack: AsyncExitStack, folder: Path, server: str, authentica
         "authentication": authentication,
     }
     (folder / "gateway.yaml").write_text(json.dumps(document))
+    existing = theirs(log_to(access_log))
+    [chain] = existing["static_resources"]["listeners"][0]["filter_chains"]
+    chain["transport_socket"] = tls_of(authority)
     arguments = ["envoy", "attach", "--config", str(folder / "gateway.yaml"), "-", "--without-jwt-authn"]
-    out, _ = await own_envoy.printed(place, *arguments, stdin=json.dumps(theirs(log_to(access_log))))
+    out, _ = await own_envoy.printed(place, *arguments, stdin=json.dumps(existing))
     await stack.enter_async_context(own_envoy.worker(place, json.dumps(document)))
     text = place.moved(with_keys(out, {"by-key": KEY}))
     await stack.enter_async_context(own_envoy.envoy(place, text, place.port(PORT)))
-    http = await stack.enter_async_context(aiohttp.ClientSession())
-    return access_log, {"": TestClient(f"http://127.0.0.1:{place.port(PORT)}/mcp", http)}
+    return access_log, f"https://127.0.0.1:{place.port(PORT)}/mcp"
+
+
+def tls_of(authority: Authority) -> dict[str, Any]:
+    """A listener's TLS, which verifies certificates of an authority, and asks for none."""
+    own = {
+        "certificate_chain": {"filename": str(authority.certificate("server"))},
+        "private_key": {"filename": str(authority.key("server"))},
+    }
+    verified = {"trusted_ca": {"filename": str(authority.ca)}}
+    context = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {"tls_certificates": [own], "validation_context": verified},
+    }
+    return {"name": "tls", "typed_config": context}
 
 
 def log_to(file: Path) -> dict[str, Any]:
@@ -200,7 +226,7 @@ async def test_every_combination(stage: Stage) -> None:
     counts for nothing."""
     spoofed = {"x_user": "root", "x_mcp_api_key_name": "root", "x_mcp_certificate_name": "root", "x_mcp_external": "1"}
     combinations = list(itertools.product(KEYS, AUTHORIZATIONS, COOKIES, stage.clients))
-    assert len(combinations) == 54 * len(stage.clients)
+    assert len(combinations) == 162
     some_at_once = asyncio.Semaphore(8)
 
     async def tried(brought: tuple[str, ...]) -> Answer:
@@ -227,6 +253,22 @@ def _agent(brought: tuple[str, ...]) -> str:
     return ", ".join(one or "none" for one in brought)
 
 
+async def test_a_certificate_of_another_authority_ends_the_handshake(stage: Stage) -> None:
+    with pytest.raises((aiohttp.ClientError, OSError)):
+        await stage.stranger.rpc("initialize", INITIALIZE)
+
+
+async def test_messages_of_a_batch_have_the_certificates_name(stage: Stage) -> None:
+    """They come to Envoy from a worker, without a certificate; what a client writes into the header is nothing."""
+    batch = [{"jsonrpc": "2.0", "id": id, "method": "tools/list"} for id in (1, 2)]
+    client = stage.clients["certificate"]
+    opened = await client.rpc("initialize", {**INITIALIZE, "protocolVersion": "2025-03-26"})
+    session = opened.headers["mcp-session-id"]
+    for headers in ({}, {"x_mcp_certificate_name": "root"}):
+        answer = await client.send(json.dumps(batch).encode(), mcp_session_id=session, **headers)
+        assert sorted(one["id"] for one in json.loads(answer.body) if "result" in one) == [1, 2]
+
+
 async def test_nobody_has_the_session_of_another_method(stage: Stage) -> None:
     alone = [
         ("key", "", "", ""),
@@ -236,7 +278,6 @@ async def test_nobody_has_the_session_of_another_method(stage: Stage) -> None:
         ("", "", "", "certificate"),
         *([("", "", "", "")] if stage.anonymous else []),
     ]
-    alone = [one for one in alone if one[-1] in stage.clients]
     for opening in alone:
         opened = await stage.clients[opening[-1]].rpc("initialize", INITIALIZE, **stage.headers(*opening[:3]))
         session = opened.headers["mcp-session-id"]

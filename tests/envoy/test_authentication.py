@@ -386,15 +386,10 @@ def test_nobody_finds_keys_for_a_listener_of_others(tmp_path: Path, command: str
     assert "issuers[0].jwks: required" in refusal(*arguments)
 
 
-@pytest.mark.parametrize("command", ["attach", "fragments"])
-def test_certificates_are_the_business_of_whose_listener_it_is(tmp_path: Path, command: str) -> None:
-    file, theirs = tmp_path / "gateway.yaml", tmp_path / "envoy.yaml"
-    tls = {"certificate": "server.pem", "key": "server.key"}
-    authentication = {"mtls": {"ca": "clients.pem"}}
-    file.write_text(json.dumps({"servers": SERVERS, "listen": {"tls": tls}, "authentication": authentication}))
-    theirs.write_text("static_resources: {}")
-    arguments = [command, "--config", str(file), *([str(theirs)] if command == "attach" else [])]
-    assert "authentication.mtls: the TLS of a listener that others own" in refusal(*arguments)
+def test_fragments_can_not_know_which_certificates_are_verified(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(json.dumps({"servers": SERVERS, "authentication": {"mtls": {"ca": "clients.pem"}}}))
+    assert "authentication.mtls: what the TLS of your listener verifies" in refusal("fragments", "--config", str(file))
 
 
 def test_messages_of_batches_come_without_a_certificate(tmp_path: Path) -> None:

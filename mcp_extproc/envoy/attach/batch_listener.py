@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 
+from mcp_extproc.contract import CERTIFICATE_HEADER
 from mcp_extproc.envoy.attach.fields import Object, extend, get, object_at, objects, plain, put, take
-from mcp_extproc.envoy.attach.parts import EARLY, is_ours
+from mcp_extproc.envoy.attach.parts import EARLY, is_ours, reads_certificate
 from mcp_extproc.envoy.attach.target import Target
 from mcp_extproc.envoy.layout import BATCHES_LISTENER, Layout
 from mcp_extproc.envoy.render.typed import envoy_address
@@ -25,6 +26,7 @@ def batches_listener(target: Target, hosts: list[Object], layout: Layout) -> Obj
     """
     manager = copy.deepcopy(target.manager)
     _trust_the_worker(manager)
+    _take_certificates(manager)
     put(manager, "stat_prefix", BATCHES_LISTENER)
     routes = object_at(manager, "route_config")
     put(routes, "virtual_hosts", [_only_the_endpoint(host) for host in hosts])
@@ -52,6 +54,15 @@ def _trust_the_worker(manager: Object) -> None:
     # The client's address is the last in x-forwarded-for, added when the batch arrived.
     put(manager, "use_remote_address", False)
     put(manager, "skip_xff_append", True)
+
+
+def _take_certificates(manager: Object) -> None:
+    """Workers have no certificate. They say what the batch's was, where clients can't: at this listener."""
+    filters = objects(manager, "http_filters")
+    filters[:] = [item for item in filters if not reads_certificate(item)]
+    for extension in objects(manager, "early_header_mutation_extensions"):
+        mutations = objects(object_at(extension, "typed_config"), "mutations")
+        mutations[:] = [item for item in mutations if get(item, "remove") != CERTIFICATE_HEADER]
 
 
 def _only_the_endpoint(host: Object) -> Object:

@@ -13,6 +13,7 @@ from mcp_extproc.config.config_error import ConfigError, field
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.envoy.attach import document, pass_through
 from mcp_extproc.envoy.attach.batch_listener import batches_listener
+from mcp_extproc.envoy.attach.client_certificates import check_certificates
 from mcp_extproc.envoy.attach.fields import CannotAttach, Object, extend, get, object_at, objects, put, take, words
 from mcp_extproc.envoy.attach.filter_order import AUTHENTICATION, Places, filter_name, kinds, places
 from mcp_extproc.envoy.attach.parts import EARLY, Pieces, is_ours, pieces, worker_cluster
@@ -41,11 +42,6 @@ _TWO_LAYERS = (
 _TWO_SERVICES = (
     "the listener has an ext_authz filter ({}), and authentication.external.principal_metadata would read what it writes, too."
     " Have your service name callers in a header, authentication.external.principal_header"
-)
-
-NO_CERTIFICATES = (
-    "authentication.mtls: the TLS of a listener that others own is theirs. Take the names in its certificates as"
-    " authentication.existing, from metadata that a filter of yours writes"
 )
 
 _KEYS_TO_ADD = (
@@ -94,8 +90,6 @@ def _attach(bootstrap: Object, config: GatewayConfig, layout: Layout, choice: Ch
             "the gateway's configuration has no servers, so there is no endpoint to add: select the routes whose requests"
             " are to be inspected with --pass-through"
         )
-    if any(section.mtls is not None for _, section in config.authentications()):
-        raise CannotAttach(NO_CERTIFICATES)
     target = choose_manager(bootstrap, choice)
     theirs = list(objects(target.manager, "http_filters"))
     where = places(theirs, config.more_namespaces)
@@ -119,6 +113,7 @@ def _add_endpoint(
                 check_routes(host, endpoint.path, f"{section}.path")
     theirs = list(objects(target.manager, "http_filters"))
     _check_services(theirs, config)
+    check_certificates(target, config)
     parts = pieces(config, layout, _judging(target, where, config))
     for host in hosts:
         for route in parts.documents:

@@ -22,7 +22,7 @@ from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import Ht
 from mcp_extproc.envoy.attach.fields import Object, get, plain
 from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN, Layout
 from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, routes
-from mcp_extproc.envoy.render.authentication import api_keys, documents, proven
+from mcp_extproc.envoy.render.authentication import api_keys, certificates, documents, proven
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.authentication.sections import sections
 from mcp_extproc.envoy.render.clusters import clusters, extproc_cluster
@@ -35,6 +35,7 @@ _FILTER_CONFIG = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 EARLY = f"{OWN}identity"
 """Name of an extension of a listener."""
+_CERTIFICATE = OWN + certificates.FILTER.removeprefix("mcp_")
 _GENERAL = ("envoy.filters.http.", "mcp_")
 
 
@@ -67,6 +68,12 @@ class Pieces:
 def is_ours(item: Object) -> bool:
     """Whether an HTTP filter or a route of a listener is one of these parts."""
     return str(get(item, "name", "")).startswith((OWN, JUDGE_ROUTE, ACT_ROUTE))
+
+
+def reads_certificate(item: Object) -> bool:
+    """Whether an HTTP filter is the one that reads clients' certificates."""
+    name = str(get(item, "name", ""))
+    return name == _CERTIFICATE or name.startswith(f"{_CERTIFICATE}/")
 
 
 def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.config import GatewayConfig, loads
+from mcp_extproc.config import ConfigError, GatewayConfig, loads
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.config.named_files import missing_files
+from mcp_extproc.config.own_listener import check_own_listener
 from tests.support.authorization_server import new_key, public_jwk
 from tests.unit.config.support import error_of
 
@@ -206,7 +207,9 @@ TLS = {"certificate": "server.pem", "key": "server.key"}
 
 def test_certificates_come_by_tls() -> None:
     mtls = {"mtls": {"ca": "clients.pem"}}
-    assert "authentication.mtls: requires listen.tls" in error_of(whole(mtls))
+    with pytest.raises(ConfigError, match=r"^gateway.yaml: authentication\.mtls: requires listen\.tls"):
+        check_own_listener(config(whole(mtls)), "gateway.yaml")
+    check_own_listener(config(whole(mtls, listen={"tls": TLS})), "gateway.yaml")
     both = {"tls": {**TLS, "client_ca": "other.pem"}}
     assert "listen.tls.client_ca: authentication.mtls.ca says" in error_of(whole(mtls, listen=both))
     authentication = config(whole(mtls, listen={"tls": TLS})).authentication

@@ -11,6 +11,7 @@ from mcp_extproc.config import GatewayConfig, loads
 from mcp_extproc.config.authorization import Kind
 from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.config.named_files import missing_files
+from mcp_extproc.config.own_listener import certificates_without_tls
 from tests.unit.config.support import error_of, native
 
 SERVERS: dict[str, Any] = {
@@ -203,10 +204,6 @@ ANY = {"github": {"tools": "all"}}
             {"v": {"hosts": ["*.a"]}, "w": {"host": "b.a", "headers": {"x-a": "1"}}},
             "virtual_servers.w: all of its requests are those of v",
         ),
-        (
-            {"v": {"authentication": {"mtls": {"ca": "a.pem"}}}},
-            "virtual_servers.v.authentication.mtls: requires listen.tls",
-        ),
     ],
 )
 def test_what_is_refused(virtual: dict[str, Any], problem: str) -> None:
@@ -240,6 +237,11 @@ def test_one_file_of_authorities_for_all_certificates() -> None:
         text({"v": {"authentication": {"mtls": {"ca": "b.pem"}}}}, **tls)
     )
     assert config({"v": {"authentication": {"mtls": {"ca": "a.pem"}}}}, **tls)
+
+
+def test_its_certificates_come_by_tls() -> None:
+    [problem] = certificates_without_tls(config({"v": {"authentication": {"mtls": {"ca": "a.pem"}}}}))
+    assert str(problem).startswith("virtual_servers.v.authentication.mtls: requires listen.tls")
 
 
 def test_its_files_and_warnings_have_its_place() -> None:
