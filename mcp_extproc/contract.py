@@ -103,6 +103,15 @@ CERTIFICATE: Final = "certificate"
 CERTIFICATE_HEADER: Final = "x-mcp-certificate-name"
 """The same as a header. The messages of a batch have it, as they come without a certificate; clients can't write it."""
 
+TOKENS_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
+"""Dynamic metadata of what Envoy's filter for access tokens has verified, whatever the filter's own name is."""
+
+CLAIMS: Final = "payload"
+"""In :data:`TOKENS_NAMESPACE`: the claims of the token."""
+
+SERVICE_NAMESPACE: Final = "envoy.filters.http.ext_authz"
+"""Dynamic metadata of what an authorization service says beside headers of the request, whatever its filter's own name is."""
+
 EXTERNAL: Final = "external"
 EXTERNAL_GROUPS: Final = "external_groups"
 EXTERNAL_SCOPES: Final = "external_scopes"

@@ -12,11 +12,14 @@ from mcp_extproc.config.authentication import Authentication, Existing, External
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import (
     CERTIFICATE,
+    CLAIMS,
     EXTERNAL,
     EXTERNAL_GROUPS,
     EXTERNAL_SCOPES,
     KEY_NAME,
     PRINCIPAL_NAMESPACE,
+    SERVICE_NAMESPACE,
+    TOKENS_NAMESPACE,
 )
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway.principal import (
@@ -30,16 +33,10 @@ from mcp_extproc.gateway.principal import (
     scopes_of,
 )
 
-_JWT_AUTHN: Final = ("envoy.filters.http.jwt_authn", "payload")
-"""Where Envoy's filter for access tokens puts what it verified."""
-
 _KEYS: Final = "api_keys"
 _MTLS: Final = "mtls"
 _EXTERNAL: Final = "external"
 """Who vouches for these: no issuer of tokens is called so, as they are URLs."""
-
-_EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
-"""Where Envoy's filter puts what a service says beside headers of the request."""
 
 _MAX_KNOWN = 4096
 _MAX_KNOWN_BYTES = 8 * MIB
@@ -148,7 +145,7 @@ class _Methods:
         return ANONYMOUS if several else Principal(BY_CERTIFICATE, _MTLS, name)
 
     def _by_token(self, metadata: Any) -> Principal:
-        claims = _at(metadata, _JWT_AUTHN) if self._oauth is not None else None
+        claims = _at(metadata, (TOKENS_NAMESPACE, CLAIMS)) if self._oauth is not None else None
         # A listener that is being replaced may still know an issuer that was taken out.
         if self._oauth is None or not isinstance(claims, dict) or claims.get("iss") not in self._issuers:
             return ANONYMOUS
@@ -158,10 +155,10 @@ class _Methods:
 def _external(metadata: Any, where: External) -> Principal:
     if where.principal_metadata:
         name, groups, scopes = (
-            _at(metadata, (_EXT_AUTHZ, *keys)) if keys else None
+            _at(metadata, (SERVICE_NAMESPACE, *keys)) if keys else None
             for keys in (where.principal_metadata, where.groups_metadata, where.scopes_metadata)
         )
-        claims = _at(metadata, (_EXT_AUTHZ,))
+        claims = _at(metadata, (SERVICE_NAMESPACE,))
     else:
         name, groups, scopes = (
             _at(metadata, (PRINCIPAL_NAMESPACE, key)) for key in (EXTERNAL, EXTERNAL_GROUPS, EXTERNAL_SCOPES)

@@ -13,7 +13,15 @@ from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.config.envoy_message import Raw
-from mcp_extproc.contract import CERTIFICATE, KEY_NAME, NAMESPACE, PRINCIPAL_NAMESPACE, SERVER_HEADER
+from mcp_extproc.contract import (
+    CERTIFICATE,
+    CLAIMS,
+    KEY_NAME,
+    NAMESPACE,
+    PRINCIPAL_NAMESPACE,
+    SERVER_HEADER,
+    TOKENS_NAMESPACE,
+)
 from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.facts import of_caller
@@ -232,7 +240,7 @@ def _said_of(principal: Principal, namespaces: Iterable[str]) -> Metadata:
     said: dict[str, Mapping[str, Any]] = dict.fromkeys(namespaces, facts)
     match principal.proven:
         case proven if proven == BY_TOKEN:
-            said["envoy.filters.http.jwt_authn"] = {"payload": principal.claims}
+            said[TOKENS_NAMESPACE] = {CLAIMS: principal.claims}
         case proven if proven == BY_KEY:
             said[PRINCIPAL_NAMESPACE] = {KEY_NAME: principal.subject}
         case proven if proven == BY_CERTIFICATE:

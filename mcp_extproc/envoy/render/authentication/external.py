@@ -13,7 +13,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mcp_extproc.config.authentication import Authentication, External, KeySource
-from mcp_extproc.contract import ERROR_HEADER, EXTERNAL, EXTERNAL_GROUPS, EXTERNAL_SCOPES, PRINCIPAL_NAMESPACE
+from mcp_extproc.contract import (
+    ERROR_HEADER,
+    EXTERNAL,
+    EXTERNAL_GROUPS,
+    EXTERNAL_SCOPES,
+    PRINCIPAL_NAMESPACE,
+    SERVICE_NAMESPACE,
+)
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutationRemoveOnMatch, HeaderMutationRules
@@ -48,9 +55,6 @@ from mcp_extproc.envoy.render.typed import any_of, header, seconds
 
 FILTER = "mcp_ext_authz"
 _CLEAN = "mcp_ext_authz_headers"
-
-METADATA = "envoy.filters.http.ext_authz"
-"""Namespace of what a service says beside headers of the request, whatever the filter's own name is."""
 
 DENIED = "authentication_denied"
 """Reason of the answer where the service refuses a request."""
@@ -104,13 +108,13 @@ _KEYS: Final[Mapping[str, str]] = {
 
 def namespaces(external: External) -> list[str]:
     """Those of metadata that are what the service says."""
-    return [METADATA] if external.principal_metadata else []
+    return [SERVICE_NAMESPACE] if external.principal_metadata else []
 
 
 def proves(external: External) -> Principal:
     """Requests whose caller the service named."""
     if external.principal_header is None:
-        return proven.in_metadata(METADATA, external.principal_metadata, ValueMatcher(string_match=_SOMETHING))
+        return proven.in_metadata(SERVICE_NAMESPACE, external.principal_metadata, ValueMatcher(string_match=_SOMETHING))
     return Principal(header=HeaderMatcher(name=external.principal_header, string_match=_SOMETHING))
 
 

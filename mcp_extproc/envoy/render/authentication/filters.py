@@ -6,7 +6,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.config_error import ConfigError, Problem, field
 from mcp_extproc.config.endpoint import Endpoint, endpoints
-from mcp_extproc.contract import PRINCIPAL_NAMESPACE
+from mcp_extproc.contract import PRINCIPAL_NAMESPACE, TOKENS_NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
 from mcp_extproc.envoy._api.config_route_v3 import FilterConfig
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
@@ -150,7 +150,7 @@ def namespaces(config: GatewayConfig) -> list[str]:
         authentication = section.authentication
         found += [
             *([PRINCIPAL_NAMESPACE] if _in_headers(authentication) else []),
-            *([oauth.METADATA] if authentication.oauth is not None else []),
+            *([TOKENS_NAMESPACE] if authentication.oauth is not None else []),
             *(external.namespaces(authentication.external) if authentication.external is not None else []),
         ]
     return list(dict.fromkeys(found))

@@ -18,6 +18,7 @@ from pathlib import Path
 from mcp_extproc.config.authentication import Authentication, Issuer, OAuth
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.config.jwks import usable_keys
+from mcp_extproc.contract import CLAIMS, TOKENS_NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
 from mcp_extproc.envoy._api.config_core_v3 import DataSource, HttpUri
 from mcp_extproc.envoy._api.config_endpoint_v3 import Endpoint as LbAddress
@@ -59,12 +60,8 @@ from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds
 FILTER = "mcp_jwt_authn"
 CLAIMS_FILTER = "mcp_jwt_claims"
 
-METADATA = "envoy.filters.http.jwt_authn"
-"""Namespace of what the filter verified, whatever the filter's own name is."""
-
-PAYLOAD = "payload"
 _HEADER = "header"
-"""Keys in it."""
+"""The token's header, beside its claims in the metadata."""
 
 NO_PRINCIPAL = "mcp_no_principal"
 ALGORITHM = "mcp_algorithm"
@@ -198,7 +195,7 @@ def _provider(section: Section, index: int, audiences: Sequence[str], layout: La
         forward=True,
         # By default tokens are taken from the query, too, which MCP forbids.
         from_headers=[JwtHeader(name="authorization", value_prefix=scheme) for scheme in ("Bearer ", "bearer ")],
-        payload_in_metadata=PAYLOAD,
+        payload_in_metadata=CLAIMS,
         header_in_metadata=_HEADER if _reads_foreign_keys(issuer, layout) else "",
         normalize_payload_in_metadata=JwtProviderNormalizePayload(space_delimited_claims=["scope", "scp"]),
         clock_skew_seconds=round(oauth.clock_skew),
@@ -244,7 +241,7 @@ def _policies(authentication: Authentication, oauth: OAuth, layout: Layout) -> M
     found = {}
     if oauth.principal_claim != "sub":
         found[NO_PRINCIPAL] = Principal(
-            not_id=_at((PAYLOAD, oauth.principal_claim), ValueMatcher(string_match=_NOT_EMPTY))
+            not_id=_at((CLAIMS, oauth.principal_claim), ValueMatcher(string_match=_NOT_EMPTY))
         )
     if any(_reads_foreign_keys(one, layout) for one in oauth.issuers):
         # Keys of ours say their algorithm: their tokens' headers are not in the metadata.
@@ -269,8 +266,8 @@ def _refusing(section: Section, policies: Mapping[str, Principal]) -> HttpFilter
 
 
 def _at(path: tuple[str, ...], value: ValueMatcher) -> Principal:
-    return proven.in_metadata(METADATA, path, value)
+    return proven.in_metadata(TOKENS_NAMESPACE, path, value)
 
 
-PROVES = _at((PAYLOAD,), ValueMatcher(present_match=True))
+PROVES = _at((CLAIMS,), ValueMatcher(present_match=True))
 """Requests with a token that the filter has verified."""
