@@ -27,13 +27,13 @@ from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.response_exchange import ResponseExchange
 from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, remember
-from mcp_extproc.gateway import replies
+from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.decision import Ask, Decision, FanOut, Forward, NeedBody, NeedSession, Preview, Reply, Stream
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.principal import ANONYMOUS
 from mcp_extproc.gateway.relay.awaited import Awaited
 from mcp_extproc.gateway.request import RequestHead, context_of
-from mcp_extproc.mcp import envelope, errors
+from mcp_extproc.mcp import envelope
 from mcp_extproc.tasks import in_slices
 from mcp_extproc.telemetry import log
 
@@ -163,14 +163,7 @@ class Exchange:
             return self._response.fail()
         if self._decided:
             return []
-        id = self._request_id()
-        error = errors.McpError(
-            errors.INTERNAL_ERROR,
-            "The gateway failed to handle this request; its log says why.",
-            reason="internal",
-            status=500 if id is None else 200,
-            id=id,
-        )
+        error = refusals.broken(self._request_id())
         try:
             return [self._answer(replies.reject(error, NOTHING))]
         except Exception:  # noqa: BLE001 - the caller already handles one

@@ -14,12 +14,11 @@ from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.shared import Answers, Shared
-from mcp_extproc.gateway import replies
+from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.principal import ANONYMOUS
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.requests.vetted import VettedCall
-from mcp_extproc.mcp import errors
 
 
 class VettingExchange:
@@ -70,14 +69,8 @@ class VettingExchange:
         answer is out: then the stream has to end with a status that is not OK."""
         if self.decided:
             return []
-        error = errors.McpError(
-            errors.INTERNAL_ERROR,
-            "The gateway failed to handle this request; its log says why.",
-            reason="internal",
-            status=500,
-        )
         self.decided = self.is_over = True
-        return [messages.reply(replies.reject(error, NOTHING), self._detail)]
+        return [messages.reply(replies.reject(refusals.broken(), NOTHING), self._detail)]
 
     def closed(self) -> None:
         """The HTTP exchange is over. To be called once."""

@@ -297,6 +297,12 @@ def insufficient_scope(scopes: Sequence[str], resource_metadata: str) -> McpErro
     )
 
 
+def broken(id: bytes | None = None) -> McpError:
+    """Something of ours broke. ``id``: of the request, if it could be read."""
+    message = "The gateway failed to handle this request; its log says why."
+    return McpError(INTERNAL_ERROR, message, reason="internal", status=500 if id is None else 200, id=id)
+
+
 def invalid_params(message: str) -> McpError:
     """Parameters that are missing or of the wrong type."""
     return McpError(INVALID_PARAMS, message, reason="invalid_params")
