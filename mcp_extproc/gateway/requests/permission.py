@@ -49,14 +49,16 @@ def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[Hi
     if access is None:
         return then(None)
     item = item_of(what, found)
-    asked = question(ask.head, ask.request, ask.services)
+    asked = question_of(ask.head, ask.request, ask.services)
 
     def judged(hints: Hints | None) -> Decision:
         verdict = _verdict(access, item, hints, asked)
-        match None if verdict is None else verdict.outcome:
+        if verdict is None:
+            return _unknown(ask, what)
+        match verdict.outcome:
             case Outcome.ALLOWED:
                 return then(hints)
-            case Outcome.NEEDS_SCOPE if verdict is not None:
+            case Outcome.NEEDS_SCOPE:
                 return replies.reject(_needs_scope(ask, verdict).about(ask.request.id), ask.facts)
             case Outcome.DENIED:
                 return replies.reject(refusals.denied().about(ask.request.id), ask.facts)
@@ -110,7 +112,7 @@ def is_shown(ask: Inquiry, what: Wanted, found: Target) -> bool:
         return False
     hints = None if names is None else names[item.name]
     return (
-        access.verdict(item, hints, question(ask.head, ask.request, ask.services).before_use).outcome
+        access.verdict(item, hints, question_of(ask.head, ask.request, ask.services).before_use).outcome
         is not Outcome.DENIED
     )
 
@@ -121,13 +123,13 @@ def is_still_permitted(caller: Caller, services: Services, head: RequestHead, re
     access = caller.access
     if access is None:
         return True
-    listing = services.memory.listed(caller.key, methods.NAMED_IN[item.kind].name, item.server)
-    if listing is None or (hints := listing.names.get(item.name)) is None:
+    names = _names(services.memory, caller, item)
+    if names is None or (hints := names.get(item.name)) is None:
         return False
     if not access.has_conditions:
         known = access.known((access, item, hints))
         return known is not None and known.outcome is Outcome.ALLOWED
-    verdict = _verdict(access, item, hints, question(head, request, services))
+    verdict = _verdict(access, item, hints, question_of(head, request, services))
     return verdict is not None and verdict.outcome is Outcome.ALLOWED
 
 
@@ -137,12 +139,13 @@ def item_of(what: Wanted, found: Target) -> Item:
 
 
 def _names(memory: SessionMemory, caller: Caller, item: Item) -> Mapping[str, Hints] | None:
+    """What its server listed to a caller; ``None`` where that is not known, or lists do not say all that there is."""
     method = methods.NAMED_IN.get(item.kind)
     listing = None if method is None else memory.listed(caller.key, method.name, item.server)
     return None if listing is None else listing.names
 
 
-def question(head: RequestHead, request: Request, services: Services) -> Question:
+def question_of(head: RequestHead, request: Request, services: Services) -> Question:
     """What conditions are asked about a use."""
     params = Params(request.body, services.limits.cel_bytes)
     return Question(head.principal, head.method, head.headers, request.method, params)

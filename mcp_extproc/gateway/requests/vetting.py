@@ -81,7 +81,7 @@ def _judged(
     hints: Hints,
     then: Callable[[Inquiry], Decision],
 ) -> Decision:
-    entry = entries.of(item, hints, permission.question(ask.head, ask.request, ask.services))
+    entry = entries.of(item, hints, permission.question_of(ask.head, ask.request, ask.services))
     if entry is None:
         return then(ask)
     if entry.remember == "session" and ask.services.memory.has_consent(ask.caller.key, item.server, item.name):
