@@ -49,7 +49,9 @@ class Params:
 
     @cached_property
     def _read(self) -> tuple[Any, int, int]:
-        members = jsontext.object_of(self._message) or {}
+        members = jsontext.object_of(self._message)
+        if members is None:
+            raise ConditionError("params can't be read")
         text = bytes(members["params"]) if "params" in members else b"{}"
         if len(text) > self._most_bytes:
             raise ConditionError("params are larger than limits.cel_bytes")

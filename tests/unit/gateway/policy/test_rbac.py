@@ -19,7 +19,9 @@ CALL = Call(
             "params": {"name": "a__Read"},
             "id": UNTOLD,
         },
-        "claims": {"payload": {"roles": ["x", "y"], "level": 3.0, "on": True, "none": None, "sub": "alice"}},
+        "claims": {
+            "payload": {"roles": ["x", "y"], "level": 3.0, "on": True, "none": None, "sub": "alice", "city": "MÜNCHEN"}
+        },
     },
     {"mcp-name": "Read"},
 )
@@ -149,6 +151,8 @@ def test_a_rule(rule: Any, expected: Told) -> None:
         ("claims payload sub", {"or_match": {"value_matchers": [text(exact="x"), text(exact="alice")]}}, True),
         ("claims payload sub", {"or_match": {"value_matchers": [text(exact="alice"), {"new": 1}]}}, None),
         ("claims payload sub", {"new_match": 1}, None),
+        ("claims payload city", text(exact="mÜnchen", ignore_case=True), True),
+        ("claims payload city", text(exact="münchen", ignore_case=True), False),
     ],
 )
 def test_metadata(path: str, value: Any, expected: Told) -> None:
