@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from mcp_extproc.address import Address, TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import RESPONSE_KEY, RESPONSE_NAMESPACE
+from mcp_extproc.contract import CERTIFICATE, PRINCIPAL_NAMESPACE, RESPONSE_KEY, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
@@ -105,6 +105,8 @@ class Rig(Generic[U]):
         self.client = client
         self.brings_response = False
         """Whether responses come along on the streams of their requests."""
+        self.certificate = ""
+        """What a filter has read in the certificates of those who post; empty where there is none."""
         self._sealer = sealer
 
     def token(self, **upstreams: UpstreamSession) -> str:
@@ -129,6 +131,9 @@ class Rig(Generic[U]):
         head = headers_message(self.fields() if fields is None else fields)
         if self.brings_response:
             head.protocol_config.response_body_mode = pb.ProcessingMode.STREAMED
+        if self.certificate:
+            proven = head.metadata_context.filter_metadata[PRINCIPAL_NAMESPACE]
+            proven.fields[CERTIFICATE].string_value = self.certificate
         await exchange.send(head)
         await exchange.send_body(body)
         return exchange

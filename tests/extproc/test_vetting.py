@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.contract import CALL_KEY, VETTING_KEY, VETTING_NAMESPACE
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import CALL_KEY, CERTIFICATE_HEADER, VETTING_KEY, VETTING_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.principal import Principal
 from tests.extproc.rig import Rig, Transport, call, configuration, fakes, rig, seal
 from tests.support.fake_upstreams import FakeUpstreams
 from tests.support.front_door import RESULT, FrontDoor, front_door
@@ -21,17 +23,24 @@ from tests.support.vetted import vetted_calls
 from tests.support.waiting import eventually
 
 CONFIG = configuration(vetting=[{"tools": ["delete"]}])
+BY_CERTIFICATE = configuration(
+    vetting=[{"tools": ["delete"]}],
+    listen={"tls": {"certificate": "server.pem", "key": "server.key"}},
+    authentication={"mtls": {"ca": "clients.pem"}},
+)
 FORMS = frozenset({"elicitation", "elicitation.form"})
 
 
 @asynccontextmanager
-async def vetting(transport: Transport, door: FrontDoor) -> AsyncIterator[Rig[FakeUpstreams]]:
-    async with front_door(door, CONFIG.limits) as batches:
+async def vetting(
+    transport: Transport, door: FrontDoor, config: GatewayConfig = CONFIG
+) -> AsyncIterator[Rig[FakeUpstreams]]:
+    async with front_door(door, config.limits) as batches:
 
         def vetted(gateway: Gateway) -> Any:
             return vetted_calls(gateway, batches)
 
-        async with rig(transport, fakes, CONFIG, vetted) as running:
+        async with rig(transport, fakes, config, vetted) as running:
             yield running
 
 
@@ -101,6 +110,19 @@ async def test_a_call_is_asked_about_and_runs(transport: Transport, pieces: int,
         assert last.dynamic_metadata.fields["mcp_proxy"].struct_value.fields["consent"].string_value == "given"
         assert (await exchange.end()).name == "OK"
     assert door.bodies == [call("gh__delete", path="/x")]
+
+
+async def test_who_has_a_certificate_has_it_when_the_call_runs(transport: Transport) -> None:
+    """The request that passes once more comes from the worker, and the filter that asks is told of no caller."""
+    door = FrontDoor()
+    async with vetting(transport, door, BY_CERTIFICATE) as running:
+        running.certificate = "zoe"
+        zoe = Principal("certificate", "mtls", "zoe")
+        head = fields(running, seal(running._sealer, client_flags=FORMS, principal=zoe.key))
+        exchange = await asking(running, await decided(running, call("gh__delete"), head), head)
+        await reply(running, head, (await begun(exchange))["id"], "accept")
+        assert await event(exchange) == json.loads(RESULT)
+    assert [headers[CERTIFICATE_HEADER] for headers in door.headers] == ["zoe"]
 
 
 async def test_what_came_of_it_is_in_the_metadata(transport: Transport) -> None:

@@ -168,10 +168,10 @@ def _headers(head: RequestHead) -> Headers:
         except UnicodeDecodeError:
             # The client for sub-requests writes text, which it encodes as UTF-8.
             raise refusals.batch(f"its header {name} is not UTF-8") from None
-    return (*copied, *_certificate(head))
+    return (*copied, *identity(head))
 
 
-def _certificate(head: RequestHead) -> Headers:
+def identity(head: RequestHead) -> Headers:
     """What the client's certificate says, which none of the requests that are sent for it has."""
     if head.principal.proven != BY_CERTIFICATE:
         return ()

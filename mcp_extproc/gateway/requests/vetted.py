@@ -55,7 +55,7 @@ class VettedCall:
         Raises:
             McpError: it can't be sent.
         """
-        marks = () if self.told.mark is None else (self.told.mark,)
+        marks = self.told.identity if self.told.mark is None else (*self.told.identity, self.told.mark)
         if self.told.endpoint:
             marks = (*marks, (VIRTUAL_SERVER_HEADER, self.told.endpoint))
         if asked is not None:

@@ -21,7 +21,7 @@ from mcp_extproc.gateway.effects import SpendConsent
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.policy import preview
 from mcp_extproc.gateway.relay.identifiers import digest_of
-from mcp_extproc.gateway.requests import permission
+from mcp_extproc.gateway.requests import batches, permission
 from mcp_extproc.gateway.requests.target import Target, Wanted
 from mcp_extproc.gateway.vetting import told
 from mcp_extproc.gateway.vetting.entries import VettingEntries
@@ -104,6 +104,7 @@ def _asked(ask: Inquiry, method: Method, item: Item, entry: Vetting) -> Ask:
         entry.remember == "session",
         endpoint=ask.caller.endpoint.name,
         holder=ask.head.principal.key,
+        identity=batches.identity(ask.head),
     )
     return _passed_on(ask, method, about)
 
@@ -128,6 +129,7 @@ def once_more(ask: Inquiry, method: Method, found: Target, mark: tuple[str, str]
         mark=mark,
         endpoint=ask.caller.endpoint.name,
         holder=ask.head.principal.key,
+        identity=batches.identity(ask.head),
     )
     return _passed_on(ask, method, about)
 

@@ -34,6 +34,8 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     """Name of the endpoint. A header that chose it did not get past policies."""
     holder: str = ""
     """Whose share of what the worker holds it is; empty for the caller's."""
+    identity: tuple[tuple[str, str], ...] = ()
+    """Headers that say who was proven, of those who were by what the request that passes once more does not have."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
-from mcp_extproc.contract import CERTIFICATE_HEADER
 from mcp_extproc.gateway.legs import Answered, Failed
-from mcp_extproc.gateway.principal import BY_CERTIFICATE, Principal
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.requests import vetted
 from mcp_extproc.gateway.vetting.question import Verdict
@@ -20,8 +19,8 @@ TOLD = Told("session", "a", "delete", b'"a__delete"', 1.0)
 BODY = message("tools/call", {"name": "delete", "arguments": {}}, "one")
 
 
-def read(head: RequestHead | None = None, body: bytes = BODY) -> vetted.VettedCall:
-    return vetted.read(head or RequestHead("POST", "/mcp?a=1", HEADERS), TOLD, body, Rig().gateway.identifiers)
+def read(body: bytes = BODY, told: Told = TOLD) -> vetted.VettedCall:
+    return vetted.read(RequestHead("POST", "/mcp?a=1", HEADERS), told, body, Rig().gateway.identifiers)
 
 
 def test_it_goes_where_it_came_from() -> None:
@@ -32,10 +31,13 @@ def test_it_goes_where_it_came_from() -> None:
 
 def test_who_holds_it() -> None:
     assert read().holder == "session"
-    alice = Principal(BY_CERTIFICATE, "", "alice")
-    head = RequestHead("POST", "/mcp", HEADERS, alice)
-    assert read(head).holder == alice.key
-    assert (CERTIFICATE_HEADER, "alice") in read(head).run(None).headers
+    assert read(told=msgspec.structs.replace(TOLD, holder="alice")).holder == "alice"
+
+
+def test_who_was_proven_is_said_once_more() -> None:
+    said = (("x-who", "alice"), ("x-how", "certificate"))
+    call = read(told=msgspec.structs.replace(TOLD, identity=said, mark=("x-mark", "1")))
+    assert {*said, ("x-mark", "1")} <= set(call.run(None).headers)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", message("notifications/initialized", id=None), b'{"id":1,"result":{}}'])
