@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -51,6 +51,17 @@ class Selector:
         if self.name is not None:
             return self.name.__eq__
         return matcher(self.text) if self.how == "regex" else glob(self.text)
+
+
+def selected_by(selectors: Collection[Selector] | None) -> Callable[[str], bool]:
+    """A function that says whether a name is selected; ``None`` selects all."""
+    if selectors is None:
+        return lambda _: True
+    names = frozenset(one.name for one in selectors if one.name is not None)
+    patterns = [one.matcher() for one in selectors if one.name is None]
+    if not patterns:
+        return names.__contains__
+    return lambda name: name in names or any(matches(name) for matches in patterns)
 
 
 _SELECTOR_HINT = 'expected a name, in which * stands for any characters, or {regex: "^a"}, or {exact: "a"}'

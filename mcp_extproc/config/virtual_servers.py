@@ -19,7 +19,15 @@ from pydantic import (
 )
 
 from mcp_extproc.config.authentication import Authentication
-from mcp_extproc.config.authorization import KINDS, SELECTOR_SCHEMA, Authorization, Kind, Selector, selector
+from mcp_extproc.config.authorization import (
+    KINDS,
+    SELECTOR_SCHEMA,
+    Authorization,
+    Kind,
+    Selector,
+    selected_by,
+    selector,
+)
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import PlacedError, quoted
 from mcp_extproc.config.values import HeaderName, absolute_path, freeze, host_name
@@ -85,8 +93,7 @@ class Offered(Model):
 
     def allowing(self, kind: Kind) -> Callable[[str], bool]:
         """A function that says whether an item of a kind is offered."""
-        matchers = [one.matcher() for one in self.of(kind)]
-        return lambda name: any(matches(name) for matches in matchers)
+        return selected_by(self.of(kind))
 
     def is_whole(self, kind: Kind) -> bool:
         """Whether it is everything of a kind."""
@@ -343,6 +350,4 @@ def is_below(host: str, pattern: str) -> bool:
     >>> is_below("a.example", "*.example"), is_below("*.b.example", "*.example"), is_below("example", "*.example")
     (True, True, False)
     """
-    return host == pattern or (
-        pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:]) and host != pattern[2:]
-    )
+    return host == pattern or (pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:]))

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from mcp_extproc.bounded import MIB, Bounded
-from mcp_extproc.config.authorization import KINDS, Authorization, Kind, Rule, Selector
+from mcp_extproc.config.authorization import KINDS, Authorization, Kind, Rule, selected_by
 from mcp_extproc.config.expressions import ConditionError
 from mcp_extproc.config.virtual_servers import Offered
 from mcp_extproc.gateway.authorization.conditions import Question
@@ -115,22 +115,11 @@ class _Rule:
         return all(getattr(hints, name) is value for name, value in self.hints)
 
 
-def selected_by(selectors: tuple[Selector, ...] | None) -> Callable[[str], bool]:
-    """A function that says whether a name is selected; ``None`` selects all."""
-    if selectors is None:
-        return lambda _: True
-    names = frozenset(selector.name for selector in selectors if selector.name is not None)
-    patterns = [selector.matcher() for selector in selectors if selector.name is None]
-    if not patterns:
-        return names.__contains__
-    return lambda name: name in names or any(matches(name) for matches in patterns)
-
-
 class _Offer:
     """What there is at all, before rules."""
 
     def __init__(self, offered: Mapping[str, Offered]) -> None:
-        self._names = {(kind, server): selected_by(one.of(kind)) for server, one in offered.items() for kind in KINDS}
+        self._names = {(kind, server): one.allowing(kind) for server, one in offered.items() for kind in KINDS}
         self.has_all_resources = all(one.is_whole("resources") for one in offered.values())
 
     def includes(self, item: Item) -> bool:

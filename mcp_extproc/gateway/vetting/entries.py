@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from mcp_extproc.config.authorization import selected_by
 from mcp_extproc.config.expressions import ConditionError
 from mcp_extproc.config.vetting import Vetting
 from mcp_extproc.gateway.authorization.conditions import Question
 from mcp_extproc.gateway.authorization.items import Hints, Item
-from mcp_extproc.gateway.authorization.rules import selected_by
 
 
 class _Entry:
