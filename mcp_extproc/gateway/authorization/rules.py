@@ -16,6 +16,7 @@ from mcp_extproc.gateway.authorization.conditions import Question
 from mcp_extproc.gateway.authorization.items import Hints, Item
 from mcp_extproc.gateway.authorization.principals import Fit, PrincipalTest
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
+from mcp_extproc.mcp import uris
 
 DEFAULT: Final = "default"
 """Stands for the rule that decided where none did."""
@@ -99,8 +100,16 @@ class _Rule:
             yield from filter(None, (self.principals.scopes, self.principals.excluded_scopes))
 
     def concerns(self, item: Item) -> bool:
-        """Whether it is about an item, as far as servers and names go."""
-        return self._kinds[item.kind](item.name) and self._servers(item.server)
+        """Whether it is about an item, as far as servers and names go. Servers read a URI in their own ways: to be denied one
+        reading is enough, and to be allowed it may not lead elsewhere."""
+        if not self._servers(item.server):
+            return False
+        selects = self._kinds[item.kind]
+        if item.kind != "resources" or self._selectors[item.kind] is None:
+            return selects(item.name)
+        if self.outcome is Outcome.DENIED:
+            return any(map(selects, uris.readings(item.name)))
+        return _selects_uri(selects, item.name)
 
     def may_concern(self, kind: Kind) -> bool:
         """Whether it is about any item of a kind."""
@@ -115,6 +124,11 @@ class _Rule:
         return all(getattr(hints, name) is value for name, value in self.hints)
 
 
+def _selects_uri(selects: Callable[[str], bool], uri: str) -> bool:
+    """Whether a URI is among what is allowed, and where it leads as well."""
+    return selects(uri) and ((place := uris.resolved(uri)) == uri or selects(place))
+
+
 class _Offer:
     """What there is at all, before rules."""
 
@@ -124,7 +138,9 @@ class _Offer:
 
     def includes(self, item: Item) -> bool:
         names = self._names.get((item.kind, item.server))
-        return names is not None and names(item.name)
+        if names is None:
+            return False
+        return _selects_uri(names, item.name) if item.kind == "resources" else names(item.name)
 
 
 class Rules:

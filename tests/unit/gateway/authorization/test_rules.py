@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.config.authorization import Authorization, Kind
+from mcp_extproc.config.virtual_servers import Offered
 from mcp_extproc.gateway.authorization.conditions import Params, Question
 from mcp_extproc.gateway.authorization.items import DEFAULTS, Hints, Item
 from mcp_extproc.gateway.authorization.rules import DEFAULT, Outcome, Rules, Verdict
@@ -428,3 +429,67 @@ def test_step_up_names_a_set_that_would_do_and_no_smaller_one_does(
 def _parts(rule: dict[str, Any]) -> list[dict[str, Any]]:
     principals = rule.get("principals", {})
     return [principals, principals.get("not", {})]
+
+
+# -- URIs -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///secret/a",
+        "FILE:///secret/a",
+        "file:/secret/a",
+        "file:////secret/a",
+        "file://localhost/secret/a",
+        "file:///%73ecret/a",
+        "file:///./secret/a",
+        "file:///open/../secret/a",
+        "file:///open/%2e%2E/secret/a",
+        "file:///open%2F..%2fsecret%2Fa",
+        "file:///open\\..\\secret\\a",
+        "file:\\\\\\secret\\a",
+        "file:///secret/a#x",
+        "file:///secret/a?x",
+    ],
+)
+def test_other_spellings_of_a_uri_are_denied_as_well(uri: str) -> None:
+    """Parsers of URLs, as in the TypeScript SDK, make the same of them, or servers do."""
+    item = Item("resources", "a", uri)
+    for pattern in ("file:///secret/*", {"regex": "^file:///secret/a$"}, {"exact": "file:///secret/a"}):
+        rules = compiled({"action": "deny", "resources": [pattern]}, default="allow")
+        assert outcome(rules, who(), item) is Outcome.DENIED, pattern
+    rules = compiled({"action": "allow", "resources": ["file:///open*", {"regex": "open"}]})
+    assert outcome(rules, who(), item) is Outcome.DENIED
+
+
+def test_spellings_that_lead_to_the_same_place_stay_allowed() -> None:
+    for pattern, uri in (
+        ("file:///My%20Files/*", "file:///My%20Files/a"),
+        ("file:///my files/*", "file:///my files/a"),
+        ("note://Work/*", "note://Work/1%2F2"),
+        ("https://x", "https://x"),
+        ("proxy://https://x/*", "proxy://https://x/a"),
+        ("file:///open/*", "file:///open/a/../b"),
+        ("file:///{+path}", "file:///{+path}"),
+    ):
+        rules = compiled({"action": "allow", "resources": [pattern]})
+        assert outcome(rules, who(), Item("resources", "a", uri)) is Outcome.ALLOWED, uri
+
+
+def test_an_encoded_pattern_denies_what_is_not_encoded_and_the_other_way_about() -> None:
+    for pattern, uri in (
+        ("file:///my%20files/*", "file:///my files/a"),
+        ("file:///my files/*", "file:///my%20files/a"),
+        ("x://ä/*", "x://%C3%A4/a"),
+        ("https://x/*", "HTTPS://X:443/a"),
+    ):
+        rules = compiled({"action": "deny", "resources": [pattern]}, default="allow")
+        assert outcome(rules, who(), Item("resources", "a", uri)) is Outcome.DENIED, uri
+
+
+def test_an_offer_is_what_a_uri_leads_to() -> None:
+    offered = {"a": Offered.model_validate({"resources": ["file:///open*"]})}
+    rules = Rules(Authorization(default="allow"), (), offered)
+    for uri, expected in (("file:///open/a", Outcome.ALLOWED), ("file:///open/../secret", Outcome.DENIED)):
+        assert outcome(rules, who(), Item("resources", "a", uri)) is expected
