@@ -31,7 +31,7 @@ def is_readable(uri: str) -> bool:
     return 0 < len(uri) <= MAX_URI_CHARS and is_plain(uri)
 
 
-_IN_PARTS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):([^?#]*)(\\?[^#]*)?(#.*)?", re.DOTALL)
+_IN_PARTS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
 _READ_IN_ONE_WAY: Final = re.compile(r"[a-z][a-z0-9+.-]*:(?:[\w!$&'()*+,;=:@~{}-]|/(?!\.)|(?<!/)\.)*", re.ASCII)
 _ENCODED_UNRESERVED: Final = re.compile(r"%(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443", "ws": ":80", "wss": ":443", "ftp": ":21"}
