@@ -197,12 +197,18 @@ def _at(metadata: Any, path: tuple[str, ...]) -> Any:
     """The value at a path: a namespace, then keys; ``None`` where there is none."""
     if not path or path[0] not in metadata:
         return None
-    value: Any = _plain_struct(metadata[path[0]])
-    for key in path[1:]:
-        if not isinstance(value, dict):
+    # Only what is asked for becomes plain data: a namespace may hold much, and most of a request's time here is this.
+    struct: struct_pb2.Struct = metadata[path[0]]
+    for index, key in enumerate(path[1:], start=2):
+        if key not in struct.fields:
             return None
-        value = value.get(key)
-    return value
+        value = struct.fields[key]
+        if index == len(path):
+            return _plain(value)
+        if value.WhichOneof("kind") != "struct_value":
+            return None
+        struct = value.struct_value
+    return _plain_struct(struct)
 
 
 def _plain_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
