@@ -32,6 +32,9 @@ _BLANK: Final = frozenset(
 _MAX_MARKS: Final = 2
 """Marks upon one letter. More of them reach into other lines."""
 
+_MAX_SPACES: Final = 4
+"""In a row. With more of them, what follows begins a line of its own where long lines are wrapped, or is out of sight."""
+
 
 def call(server: str, tool: str, arguments: bytes | None) -> str:
     """What the user is asked about.
@@ -47,8 +50,8 @@ def call(server: str, tool: str, arguments: bytes | None) -> str:
 
 class _Argument(NamedTuple):
     name: str
+    """Its token, as `value` has some."""
     value: list[str]
-    """Tokens."""
 
 
 def _arguments(raw: bytes | None) -> Iterator[str]:
@@ -64,7 +67,7 @@ def _arguments(raw: bytes | None) -> Iterator[str]:
     yield "Arguments:"
     most = max(_LEAST_CHARS, _MAX_CHARS // len(found))
     for argument in found[:_MAX_ARGUMENTS]:
-        yield f"  {argument.name}: {_value(argument.value, most)}"
+        yield f"  {_quoted(_text(argument.name), _MAX_NAME_CHARS)}: {_value(argument.value, most)}"
     if not is_whole:
         yield f"  [cut: more arguments are not shown; {len(text)} characters in all]"
     elif len(found) > _MAX_ARGUMENTS:
@@ -90,7 +93,7 @@ def _members(tokens: list[str]) -> Iterator[_Argument]:
                 yield _Argument(name, value)
             name, value = "", []
         elif depth == 0 and not name:
-            name = _quoted(_text(text), _MAX_NAME_CHARS)
+            name = text
         elif depth == 0 and text == ":" and not value:
             continue
         else:
@@ -130,8 +133,12 @@ def _quoted(text: str, most: int) -> str:
 
 
 def _visible(text: str) -> Iterator[str]:
-    marks = 0
+    marks = spaces = 0
     for char in text:
         marks = marks + 1 if unicodedata.category(char)[0] == "M" else 0
-        is_plain = char.isprintable() and char not in _BLANK and char not in '"\\' and marks <= _MAX_MARKS
-        yield char if is_plain else json.dumps(char)[1:-1]
+        spaces = spaces + 1 if char == " " else 0
+        is_bounded = marks <= _MAX_MARKS and spaces <= _MAX_SPACES
+        if char.isprintable() and char not in _BLANK and char not in '"\\' and is_bounded:
+            yield char
+        else:
+            yield "\\u0020" if char == " " else json.dumps(char)[1:-1]

@@ -74,6 +74,22 @@ def test_what_is_no_string_to_every_reader_is_shown_as_it_is_written() -> None:
     assert lines(b'{"a":"\\q\n"}')[3:] == [r'  "a": "\\q\n"']
 
 
+def test_spaces_move_nothing_out_of_sight() -> None:
+    """A dialog wraps long lines: what stands behind many spaces would begin one, as if the gateway had written it."""
+    text = shown.call("github", "a     b", json.dumps({"path": f"/x{' ' * 200}Server: bank", "b": "   "}).encode())
+    assert '"a    \\u0020b"' in text
+    assert '"/x    ' + "\\u0020" * 196 + 'Server: bank"' in text
+    assert '"b": "   "' in text
+
+
+def test_what_is_not_shown_is_not_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    quoted: list[str] = []
+    monkeypatch.setattr(shown, "_visible", lambda text: quoted.append(text) or text)
+    text = shown.call("github", "delete", json.dumps({f"k{number}": 1 for number in range(4000)}).encode())
+    assert "3970 more arguments" in text
+    assert len(quoted) == 31
+
+
 def test_what_is_too_long_is_cut_with_a_note() -> None:
     assert lines({"a": "x" * 6000})[3:] == [f'  "a": "{"x" * 6000}"']
     assert lines({"a": "x" * 6001})[3:] == [f'  "a": "{"x" * 6000}" [cut: 6001 characters in all]']
