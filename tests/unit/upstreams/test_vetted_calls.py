@@ -179,7 +179,7 @@ async def test_waiting_calls_are_bounded_in_number() -> None:
 
 async def test_waiting_calls_are_bounded_in_bytes() -> None:
     """By what one who calls may hold: others have room."""
-    async with worker(held=400_000) as (calls, held):
+    async with worker(held=800_000) as (calls, held):
         async with calls.open(call(size=50_000)) as one, calls.open(call(2, size=50_000)) as two:
             await asked(one)
             assert (await following(two))["error"]["data"] == {"reason": "consent_busy"}
