@@ -84,7 +84,12 @@ def test_spaces_move_nothing_out_of_sight() -> None:
 
 def test_what_is_not_shown_is_not_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
     quoted: list[str] = []
-    monkeypatch.setattr(shown, "_visible", lambda text: quoted.append(text) or text)
+
+    def visible(text: str) -> str:
+        quoted.append(text)
+        return text
+
+    monkeypatch.setattr(shown, "_visible", visible)
     text = shown.call("github", "delete", json.dumps({f"k{number}": 1 for number in range(4000)}).encode())
     assert "3970 more arguments" in text
     assert len(quoted) == 31
