@@ -29,13 +29,15 @@ MAX_CHARS: Final = 4096
 
 MAX_LOOPED: Final = 1000
 MAX_LOOPED_AGAIN: Final = 200
-"""Most values in ``params`` for an expression with a loop: the library copies what a loop collects, and in its second form,
-where a loop's body names ``request`` again, all of ``request``. Both take time that grows with the square."""
+"""Most values in ``params`` for an expression with a loop. The second is for loops whose time grows with the square: the
+library copies for each value what ``map`` and ``filter`` have collected before, and where a loop's body names ``request``
+again, all of ``request``."""
 
 MAX_COPIED: Final = 256 * 1024
 """Most values times bytes of ``params`` in the second form: a large text is copied for each value that is looped over."""
 
-_LOOPS: Final = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter"})
+_COLLECTING: Final = frozenset({"map", "filter"})
+_LOOPS: Final = _COLLECTING | {"all", "exists", "exists_one", "existsOne"}
 FUNCTIONS: Final = _LOOPS | {
     "bytes", "contains", "double", "duration", "dyn", "endsWith", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
     "getFullYear", "getHours", "getMilliseconds", "getMinutes", "getMonth", "getSeconds", "has", "int", "matches",
@@ -121,7 +123,7 @@ def condition(text: str) -> Condition:
     found.read()
     for literal in found.patterns:
         _check_pattern(cel.compile(f"''.matches({literal.text})").execute, literal)
-    most = (MAX_LOOPED_AGAIN if found.loops_again else MAX_LOOPED) if found.loops else None
+    most = (MAX_LOOPED_AGAIN if found.loops_again or found.collects else MAX_LOOPED) if found.loops else None
     return Condition(frozenset(found.names), most, MAX_COPIED if found.loops_again else None, program.execute)
 
 
@@ -189,6 +191,7 @@ class _Reading:
         self.names: set[Path] = set()
         self.loops = False
         self.loops_again = False
+        self.collects = False
         self.patterns: list[_Token] = []
 
     def read(self) -> None:
@@ -216,6 +219,7 @@ class _Reading:
             bracket.variable = self._at(at + 1).text
             bracket.over_data = self._closed_literal != at - 3
             self.loops = True
+            self.collects = self.collects or before.text in _COLLECTING
             if bracket.variable == "request":
                 raise ValueError(f"a loop's variable is called request, at character {token.at + 2}: call it otherwise")
         self._open.append(bracket)

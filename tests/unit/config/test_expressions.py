@@ -167,6 +167,8 @@ def test_loops_bound_what_they_are_asked_with() -> None:
     assert condition("request.mcp.params.a == 1").most_values is None
     assert condition("request.mcp.params.a.all(x, x == 1)").most_values == MAX_LOOPED
     assert condition("request.mcp.params.a.all(x, x == request.mcp.tool)").most_values == MAX_LOOPED_AGAIN
+    for collecting in ("map(x, x)", "filter(x, x > 1)", "map(x, x > 1, x)"):
+        assert condition(f"request.mcp.params.a.{collecting}.all(x, x == 1)").most_values == MAX_LOOPED_AGAIN
 
 
 def test_no_error_repeats_the_expression() -> None:

@@ -83,6 +83,7 @@ def test_params_are_bounded_in_bytes() -> None:
     ("text", "most"),
     [
         ("request.mcp.params.a.all(x, x == 1)", MAX_LOOPED),
+        ("request.mcp.params.a.filter(x, x == 1).map(x, x).all(x, x == 1)", MAX_LOOPED_AGAIN),
         ("request.mcp.params.a.all(x, x == 1 && request.mcp.tool == 'report')", MAX_LOOPED_AGAIN),
     ],
 )
