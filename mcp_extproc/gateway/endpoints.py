@@ -10,9 +10,10 @@ from mcp_extproc.config.authorization import KINDS, Authorization
 from mcp_extproc.config.endpoint import Endpoint, endpoints
 from mcp_extproc.contract import VIRTUAL_SERVER_HEADER
 from mcp_extproc.gateway import refusals
-from mcp_extproc.gateway.authorization.rules import Rules
+from mcp_extproc.gateway.authorization.rules import Rules, Verdicts
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.policy.followed import Policies, followed
+from mcp_extproc.gateway.policy.followed import Verdicts as Foreseen
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.vetting.entries import VettingEntries
 
@@ -46,7 +47,18 @@ class Endpoints:
         self.servers: Mapping[str, CatalogEntry] = catalog.entries
         """All servers: those of other endpoints are among the main one's."""
         catalogs = [(main, catalog), *((one, Catalog(one, catalog.entries)) for one in others)]
-        self._by_name = {one.name: _served(config, one, offer) for one, offer in catalogs}
+        # For all of them, so that their bounds are a worker's.
+        verdicts, foreseen = Verdicts(), Foreseen()
+        self._by_name = {
+            one.name: ServedEndpoint(
+                one,
+                offer,
+                rules_of(one, verdicts),
+                VettingEntries(one.vetting) if one.vetting else None,
+                followed(config, one, offer, foreseen),
+            )
+            for one, offer in catalogs
+        }
         self.with_rules = frozenset(
             name for one in self._by_name.values() if one.rules is not None for name in one.catalog.entries
         )
@@ -89,21 +101,16 @@ class Endpoints:
         return served
 
 
-def _served(config: GatewayConfig, endpoint: Endpoint, catalog: Catalog) -> ServedEndpoint:
-    vetting = VettingEntries(endpoint.vetting) if endpoint.vetting else None
-    return ServedEndpoint(endpoint, catalog, rules_of(endpoint), vetting, followed(config, endpoint, catalog))
-
-
 def _is_at(head: RequestHead, path: str) -> bool:
     return head.path == path or head.path.partition("?")[0] == path
 
 
-def rules_of(endpoint: Endpoint) -> Rules | None:
-    """What callers of an endpoint may see and do; ``None`` for everything."""
+def rules_of(endpoint: Endpoint, verdicts: Verdicts | None = None) -> Rules | None:
+    """What callers of an endpoint may see and do; ``None`` for everything. ``verdicts``: see :class:`Rules`."""
     offered = endpoint.offered
     if offered is not None and all(one.is_whole(kind) for one in offered.values() for kind in KINDS):
         offered = None
     if endpoint.authorization is None and offered is None:
         return None
     rules = endpoint.authorization or Authorization(default="allow")
-    return Rules(rules, endpoint.scopes_supported, offered)
+    return Rules(rules, endpoint.scopes_supported, offered, verdicts)

@@ -79,6 +79,13 @@ class CallerKind(NamedTuple):
 _Names = Callable[[str], bool]
 
 
+class Verdicts(Bounded[tuple["Access", Item, Hints | None], Verdict]):
+    """What is resolved, for callers of all kinds at all endpoints of a worker."""
+
+    def __init__(self) -> None:
+        super().__init__(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
+
+
 class _Rule:
     """One rule."""
 
@@ -150,6 +157,7 @@ class Rules:
         config: as they are written.
         supported: scopes that clients are told of; nothing where they are told of none, and any may be asked for.
         offered: what there is at all, by server; ``None`` for everything.
+        verdicts: where those are kept that hold until the configuration changes; ``None`` for a store of its own.
     """
 
     def __init__(
@@ -157,6 +165,7 @@ class Rules:
         config: Authorization,
         supported: Collection[str] = (),
         offered: Mapping[str, Offered] | None = None,
+        verdicts: Verdicts | None = None,
     ) -> None:
         self.offer = None if offered is None else _Offer(offered)
         self.default = Outcome.ALLOWED if config.default == "allow" else Outcome.DENIED
@@ -167,8 +176,7 @@ class Rules:
         self._named = frozenset[str]().union(*(scopes for rule in self.rules for scopes in rule.scopes))
         self._of_kind: Bounded[CallerKind, Access] = Bounded(_MAX_KINDS, _MAX_BYTES)
         self._known: Bounded[int, tuple[Principal, Access]] = Bounded(_MAX_PRINCIPALS, _MAX_BYTES)
-        self.verdicts: Bounded[tuple[Access, Item, Hints | None], Verdict] = Bounded(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
-        """What is resolved, for callers of all kinds."""
+        self.verdicts = Verdicts() if verdicts is None else verdicts
 
     def of(self, principal: Principal) -> Access:
         """What a caller may see and do; the same value for callers of one kind."""

@@ -69,15 +69,25 @@ NOT_DENIED: Final = Verdict(False)
 CAN_NOT_TELL: Final = Verdict(None)
 
 
-def followed(config: GatewayConfig, endpoint: Endpoint, catalog: Catalog) -> Policies | None:
+class Verdicts(Bounded[tuple["Followed", Item, bool], Verdict]):
+    """What is resolved, for callers of all kinds at all endpoints of a worker."""
+
+    def __init__(self) -> None:
+        super().__init__(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
+
+
+def followed(
+    config: GatewayConfig, endpoint: Endpoint, catalog: Catalog, verdicts: Verdicts | None = None
+) -> Policies | None:
     """The policies that lists of an endpoint follow; ``None`` where there are none.
 
     Args:
         config: has the operator's filters.
         endpoint: says whether they are followed.
         catalog: of the endpoint.
+        verdicts: where they are kept; ``None`` for a store of its own.
     """
-    return Policies(config, catalog) if endpoint.policies else None
+    return Policies(config, catalog, Verdicts() if verdicts is None else verdicts) if endpoint.policies else None
 
 
 class Policies:
@@ -86,9 +96,10 @@ class Policies:
     Args:
         config: has the filters.
         catalog: of the endpoint.
+        verdicts: where they are kept.
     """
 
-    def __init__(self, config: GatewayConfig, catalog: Catalog) -> None:
+    def __init__(self, config: GatewayConfig, catalog: Catalog, verdicts: Verdicts) -> None:
         namespaces = (NAMESPACE, *config.more_namespaces)
         self._reader = Reader(namespaces, _ABOUT_CALLER)
         self._by_server: Mapping[str, _Filters] = {
@@ -98,8 +109,7 @@ class Policies:
         self._catalog = catalog
         self._of_kind: Bounded[tuple[Told, ...], Followed] = Bounded(_MAX_KINDS, _MAX_BYTES)
         self._known: Bounded[int, tuple[Principal, Followed]] = Bounded(_MAX_PRINCIPALS, _MAX_BYTES)
-        self.verdicts: Bounded[tuple[Followed, Item, bool], Verdict] = Bounded(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
-        """What is resolved, for callers of all kinds."""
+        self.verdicts = verdicts
 
     def of(self, principal: Principal) -> Followed:
         """What they deny to a caller; the same value for callers of one kind."""

@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcp_extproc.gateway.authorization.conditions import Question
+from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.decision import Forward, Reply
 from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.endpoints import Endpoints
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.principal import ANONYMOUS
 from mcp_extproc.gateway.request import NO_CONTEXT, RequestHead
 from mcp_extproc.mcp.sessions import Session
 from tests.unit.gateway.relay.test_awaited import told
@@ -282,6 +286,25 @@ RENAMED = {
         "prompts": {"a__sum": "total"},
     },
 }
+
+
+def test_what_is_kept_of_verdicts_is_bounded_for_all_endpoints_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers choose the URIs that they ask for, and at how many endpoints."""
+    monkeypatch.setattr("mcp_extproc.gateway.authorization.rules._MAX_VERDICTS", 10)
+    rules = {"rules": [{"action": "allow", "resources": ["file:*"]}], "default": "deny"}
+    one = {"servers": {"a": "all"}}
+    endpoints = Endpoints(config({"a": {}}, authorization=rules, virtual_servers={"x": one, "y": one}))
+    asked = []
+    for name in ("", "x", "y"):
+        served = endpoints.named(name)
+        assert served is not None
+        assert served.rules is not None
+        access = served.rules.of(ANONYMOUS)
+        for number in range(10):
+            item = Item("resources", "a", f"file:///{number}")
+            access.verdict(item, None, Question(ANONYMOUS))
+            asked.append((access, item, None))
+    assert sum(key[0].known(key) is not None for key in asked) == 10
 
 
 def test_new_names_are_listed_and_called() -> None:
