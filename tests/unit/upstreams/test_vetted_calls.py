@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -221,12 +221,23 @@ async def streaming(request: web.Request) -> web.StreamResponse:
 
 
 async def test_an_event_stream_passes_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comments keep it alive, between its events only."""
     async with worker(FrontDoor(streaming)) as (calls, _):
         with no_wait(monkeypatch):
             async with calls.open(call(asks=False)) as stream:
                 text = await rest(stream)
     assert [block for block in text.split(b"\n\n") if block not in (b"", b":")] == [b"data: 1", b"data: 2"]
+
+
+async def test_no_comment_parts_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for piece in (b"data: 1\n\ndata: ", b"2\n\n", b""):
+            yield piece
+            for _ in range(50):  # whoever waits for no time at all has done so many times by then
+                await asyncio.sleep(0)
+
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0)
+    text = b"".join([piece async for piece in module._kept_alive(pieces())])
+    assert text.startswith(b"data: 1\n\ndata: 2\n\n:\n\n")
 
 
 async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
