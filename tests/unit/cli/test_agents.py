@@ -118,7 +118,7 @@ def test_a_choice_excludes_the_others(write: Write, arguments: tuple[str, ...]) 
     write(".cursor/mcp.json", servers("a"))
     result = run(*arguments)
     assert result.exit_code == 2
-    assert "give one of FILE, --from and --all" in result.stderr
+    assert "give one of FILE, --mcp-config, --mcp-json, --from and --all" in result.stderr
 
 
 def test_a_choice_without_a_server_that_can_be_served(write: Write) -> None:
