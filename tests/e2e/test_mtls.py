@@ -19,6 +19,7 @@ from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import Answer, TestClient, TestGateway, access_log_entry
 from tests.support.gateway import gateway as start
 from tests.support.scripted import ScriptedServer
+from tests.support.streaming import calling, reply
 from tests.support.tls import Authority
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -80,7 +81,11 @@ async def running(folder: Path, **authentication: Any) -> AsyncIterator[Stage]:
         tls = {"certificate": str(authority.certificate("server")), "key": str(authority.key("server"))}
         mtls = {"ca": str(authority.ca), **authentication.pop("mtls", {})}
         async with start(
-            folder, {"alpha": alpha.url}, listen={"tls": tls}, authentication={"mtls": mtls, **authentication}
+            folder,
+            {"alpha": alpha.url},
+            listen={"tls": tls},
+            authentication={"mtls": mtls, **authentication},
+            vetting=[{"tools": ["delete"]}],
         ) as gateway:
             yield Stage(authority, gateway, idp)
 
@@ -143,6 +148,18 @@ async def test_messages_of_a_batch_have_the_certificates_name(stage: Stage) -> N
         for headers in ({}, {"x_mcp_certificate_name": BOB}):
             answer = await client.send(pings, mcp_session_id=session, **headers)
             assert json.loads(answer.body) == [{"jsonrpc": "2.0", "id": id, "result": {}} for id in (1, 2)]
+
+
+async def test_a_call_that_its_user_consents_to_has_the_certificates_name(stage: Stage) -> None:
+    """It passes Envoy once more, from a worker."""
+    async with stage.client("alice") as client:
+        opened = await client.rpc("initialize", {**INITIALIZE, "capabilities": {"elicitation": {}}})
+        session = opened.headers["mcp-session-id"]
+        async with calling(client, session, "alpha__delete") as events:
+            question = await events.message()
+            await reply(client, session, question["id"], result={"action": "accept"})
+            [answer] = await events.rest()
+    assert "result" in answer, answer
 
 
 @pytest.mark.parametrize(
