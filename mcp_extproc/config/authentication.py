@@ -141,6 +141,10 @@ class Issuer(Model):
     def _identifier(cls, value: str) -> str:
         if "?" in value:
             raise ValueError("expected an issuer identifier, a URL without query (RFC 8414 section 2)")
+        if "/.well-known/" in value:
+            raise ValueError(
+                "expected an issuer identifier, what stands in the claim `iss`: this is the URL of its metadata"
+            )
         return value
 
     @field_validator("audiences")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -19,7 +19,7 @@ from pydantic import (
 
 from mcp_extproc.config.authentication import SCOPE
 from mcp_extproc.config.base import Model
-from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.config_error import PlacedError, unknown_server
 from mcp_extproc.config.expressions import Condition, condition
 from mcp_extproc.config.patterns import glob, matcher
 from mcp_extproc.config.values import freeze
@@ -323,17 +323,26 @@ class Authorization(Model):
             names |= set() if rule.name is None else {rule.name}
         return self
 
-    def problems(self, servers: Mapping[str, object], *, identified: bool) -> Iterator[PlacedError]:
+    def problems(
+        self, servers: Mapping[str, object], *, identified: bool, elsewhere: Container[str] = ()
+    ) -> Iterator[PlacedError]:
         """Contradictions to other sections.
 
         Args:
             servers: by name.
+            elsewhere: names of servers that other endpoints have.
             identified: whether anybody proves who a caller is.
         """
         for index, rule in enumerate(self.rules):
             for number, selector in enumerate(rule.servers):
                 if selector.name is not None and selector.name not in servers:
-                    yield PlacedError(("rules", index, "servers", number), "no server has this name")
+                    is_there = selector.name in elsewhere
+                    yield PlacedError(
+                        ("rules", index, "servers", number),
+                        "nothing of this server is offered here: name it in the virtual server's `servers`, or leave it out"
+                        if is_there
+                        else unknown_server(selector.name, servers),
+                    )
             if rule.principals is not None and rule.principals.is_about_somebody and not identified:
                 yield PlacedError(
                     ("rules", index, "principals"), "needs authentication: nobody knows who calls; see `authentication`"

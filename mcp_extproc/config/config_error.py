@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def line_of(path: str, lines: Mapping[str, int]) -> int | None:
     """
     ends = (match.start() for match in re.finditer(r"[.\[: ]|$", path[:_LONGEST_PATH]))
     return next((lines[path[:end]] for end in sorted(ends, reverse=True) if path[:end] in lines), None)
+
+
+def unknown_server(name: str, known: Iterable[str]) -> str:
+    """The message about a name that no server has, with the nearest that one has. The name itself is not in it."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"no server has this name, did you mean {quoted(near[0])}?" if near else "no server has this name"
 
 
 class PlacedError(ValueError):

@@ -11,15 +11,15 @@ from typing import Any, Final, Literal
 
 from mcp_extproc.config.bounds import FILE_BYTES
 from mcp_extproc.config.config_error import ConfigError, Problem, line_of
-from mcp_extproc.config.config_error import field as path_of
 from mcp_extproc.config.dialects import PLAIN, Dialect, dialect_of_file, plain_entry
+from mcp_extproc.config.hints import hints
 from mcp_extproc.config.json_text import key_lines, parse_json
 from mcp_extproc.config.mcp_servers import meant_so, read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.native import read_native
 from mcp_extproc.config.text_file import text_in, too_large
 from mcp_extproc.config.variables import literal
-from mcp_extproc.config.yaml_text import parse_yaml
+from mcp_extproc.config.yaml_text import parse_documents, parse_yaml
 
 NOTHING_RESOLVED: Final[Mapping[str, str]] = {}
 
@@ -162,8 +162,7 @@ def loads(
     if table is None and (problem := meant_so(data)) is not None:
         raise ConfigError(name, [problem])
     if table is None:
-        config = read_native(data, name, environ)
-        return Loaded(config, tuple(_told(config)), "native", name, text, part=part)
+        return _native(data, text, name, environ, part, is_json=is_json)
     written = text if is_json else ""
     if dialect is not PLAIN and isinstance(data[table], dict):
         data = {**data, table: {key: plain_entry(entry, dialect, environ) for key, entry in data[table].items()}}
@@ -177,7 +176,7 @@ def loads(
     if read is None or problems:
         lines = _lines(written)
         raise ConfigError(name, [replace(one, line=line_of(one.path, lines)) for one in problems])
-    warnings = _with_lines(read.warnings, written) if read.warnings else ()
+    warnings = _with_lines(read.warnings, _lines(written)) if read.warnings else ()
     return Loaded(read.config, warnings, "mcp-servers", name, text, part=part)
 
 
@@ -211,24 +210,34 @@ def _with_files(data: dict[str, Any], name: str, environ: Mapping[str, str], par
     if config is None:
         found = [*included.problems, *map(included.as_written, problems)]
         raise ConfigError(name, found, included.watched)
-    warnings = (*included.warnings, *_told(config))
+    warnings = (*included.warnings, *hints(config))
     return Loaded(config, warnings, "native", name, text, files=tuple(included.watched))
 
 
-def _told(config: GatewayConfig) -> Iterator[str]:
-    """What a configuration decides without being asked."""
-    for place, one in config.authentications():
-        yield from (f"{path_of(place)}.{sentence}" for sentence in one.warnings())
+def _native(data: Any, text: str, name: str, environ: Mapping[str, str], part: Part, *, is_json: bool) -> Loaded:
+    problems: Sequence[Problem] = ()
+    try:
+        config = read_native(data, name, environ)
+    except ConfigError as error:
+        problems = error.problems
+    # Outside the except block, so that nothing is chained.
+    if problems:
+        lines = _lines(text, is_json=is_json)
+        raise ConfigError(name, [replace(one, line=line_of(one.path, lines)) for one in problems])
+    warnings = list(hints(config))
+    placed = _with_lines(warnings, _lines(text, is_json=is_json)) if warnings else ()
+    return Loaded(config, placed, "native", name, text, part=part)
 
 
-def _lines(text: str) -> Mapping[str, int]:
+def _lines(text: str, *, is_json: bool = True) -> Mapping[str, int]:
     """By path. Empty where all is on one line, as what programs have written."""
-    return key_lines(text) if "\n" in text.strip() else {}
+    if "\n" not in text.strip():
+        return {}
+    return key_lines(text) if is_json else parse_documents(text, "")[0].lines
 
 
-def _with_lines(warnings: Sequence[str], text: str) -> tuple[str, ...]:
+def _with_lines(warnings: Sequence[str], lines: Mapping[str, int]) -> tuple[str, ...]:
     """Warnings that begin with a path, behind its line."""
-    lines = _lines(text)
     found = [(line_of(warning, lines), warning) for warning in warnings]
     return tuple(warning if line is None else f"line {line}, {warning}" for line, warning in found)
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mcp_extproc.config.config_error import ConfigError, Problem
 from mcp_extproc.config.model import GatewayConfig
-from mcp_extproc.config.problems import problems_of
+from mcp_extproc.config.problems import empty_sections, problems_of
 from mcp_extproc.config.variables import substitute
 
 
@@ -17,10 +17,11 @@ def read_native(data: Any, name: str, environ: Mapping[str, str]) -> GatewayConf
     """The configuration in parsed native data.
 
     Raises:
-        ConfigError: lists every unset variable or, if there are none, every invalid field.
+        ConfigError: lists every unset variable and empty section or, if there are none, every invalid field.
     """
     problems: list[Problem] = []
     replaced = substitute(data, environ, problems)
+    problems += empty_sections(replaced, GatewayConfig)
     if not problems:
         try:
             return GatewayConfig.model_validate(replaced)

@@ -13,7 +13,10 @@ _REFERENCE = "a reference to a group; write once more what it stands for"
 _INSTEAD = (
     (
         r".*\(\?<?[=!]",
-        "a condition on what stands before or after; name what must not match in `exclude` or `excludeRegex`",
+        (
+            "a condition on what stands before or after; exclude what must not match (`exclude`, `excludeRegex`, or a rule"
+            " that denies)"
+        ),
     ),
     (r".*\(\?[>(]", "an atomic or conditional group; write the cases as alternatives, as in a|b"),
     (r".*\(\?P=?$|invalid escape sequence: \\[1-9k]", _REFERENCE),

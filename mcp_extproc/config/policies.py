@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mcp_extproc.config.base import Model
-from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.config_error import PlacedError, unknown_server
 from mcp_extproc.config.envoy_message import Raw, RawMessage
 from mcp_extproc.config.values import HeaderName, Seconds, WholeNumber
 
@@ -334,7 +334,7 @@ def problems(
         yield PlacedError(("rate_limit_service", "cluster"), "no cluster in envoy.clusters has this name")
     for index, limit in enumerate(limits):
         if limit.match.server is not None and limit.match.server not in per_server:
-            yield PlacedError(("rate_limits", index, "match", "server"), "no server has this name")
+            yield PlacedError(("rate_limits", index, "match", "server"), unknown_server(limit.match.server, per_server))
     known = {item["name"] for item in (*envoy.http_filters_before, *envoy.http_filters)}
     sections: list[tuple[tuple[str, ...], Mapping[str, Raw]]] = [(("envoy",), envoy.typed_per_filter_config)]
     sections += [(("servers", server), configs) for server, configs in per_server.items()]

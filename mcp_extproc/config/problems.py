@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mcp_extproc.config.config_error import PlacedError, Problem, field, quoted
+from mcp_extproc.config.values import duration_text
 
 _KEY_MARK = "[key]"
 _TOKEN_START = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
@@ -40,6 +41,9 @@ _EXPECTED: Mapping[str, str] = {
 }
 
 
+_BOUNDS = (("ge", "least"), ("le", "most"))
+
+
 def problems_of(error: ValidationError, model: type[BaseModel], root: Sequence[str] = ()) -> list[Problem]:
     """One problem per error, in the order of the file's sections.
 
@@ -65,7 +69,13 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], root: Sequence[str]) 
             return Problem(cause.message, field([*path, *cause.path]))
         return Problem(str(cause), field(path))
     # pydantic's own messages may contain the value.
-    expected = _EXPECTED.get(detail["type"], "not a usable value").format_map(detail.get("ctx", {}))
+    context = detail.get("ctx", {})
+    bounds = [
+        f"at {word} {duration_text(context[key])}" for key, word in _BOUNDS if isinstance(context.get(key), float)
+    ]
+    if bounds:  # All numbers with a fraction are durations.
+        return Problem(f"expected a duration of {bounds[0]}", field(path))
+    expected = _EXPECTED.get(detail["type"], "not a usable value").format_map(context)
     return Problem(expected, field(path))
 
 
@@ -91,6 +101,35 @@ def _unknown_key(key: str, model: type[BaseModel], loc: Sequence[str | int]) -> 
         if inner is not None and inner is not section and key in keys_of(inner):
             return f"unknown key here, it belongs under {name}{'.<name>' if is_mapping(info.annotation) else ''}"
     return f"unknown key, expected one of: {', '.join(known)}" if known else "unknown key"
+
+
+def empty_sections(data: object, model: type[BaseModel], path: Sequence[str | int] = ()) -> Iterator[Problem]:
+    """A problem for each section that is there without keys, as where all of them are commented out. Where a section has no
+    default, the model refuses that itself; elsewhere it would be as if the section was not there, and nobody would
+    authenticate.
+
+    Args:
+        data: as it is written.
+        model: of the section.
+        path: of the section.
+    """
+    if not isinstance(data, Mapping):
+        return
+    for key, info in keys_of(model).items():
+        inner = section_of(info.annotation)
+        if inner is None or key not in data:
+            continue
+        value, at = data[key], (*path, key)
+        if value is None and info.default is None:
+            yield Problem("is empty: write its keys, or leave it out", field(at))
+        elif is_mapping(info.annotation) and isinstance(value, Mapping):
+            for name, one in value.items():
+                yield from empty_sections(one, inner, (*at, name))
+        elif is_list(info.annotation) and isinstance(value, list):
+            for index, one in enumerate(value):
+                yield from empty_sections(one, inner, (*at, index))
+        else:
+            yield from empty_sections(value, inner, at)
 
 
 def section_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel] | None:

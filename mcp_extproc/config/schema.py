@@ -18,7 +18,7 @@ from mcp_extproc.config.docstrings import field_docstrings
 from mcp_extproc.config.model import SERVER_NAME_PATTERN, GatewayConfig
 from mcp_extproc.config.problems import is_list, is_mapping, keys_of, section_of
 from mcp_extproc.config.server_entry import CLIENT_KEYS, KEYS
-from mcp_extproc.config.values import MAX_SIZE, Seconds, Size
+from mcp_extproc.config.values import MAX_SIZE, Seconds, Size, duration_text
 from mcp_extproc.config.virtual_servers import ALL, NAME_PATTERN
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -205,19 +205,12 @@ def _default(info: FieldInfo, schema: dict[str, Any]) -> str:
     if kind == "section":
         return "see its keys"
     if kind == "duration":
-        return f"`{_duration_text(value)}`"
+        return f"`{duration_text(value)}`"
     if kind == "size":
         return f"`{_size_text(value)}`"
     if isinstance(value, tuple):
         return ", ".join(f"`{item}`" for item in value)
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
-
-
-def _duration_text(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"
 
 
 def _size_text(size: int) -> str:

@@ -47,6 +47,14 @@ def parse_duration(value: Any) -> float:
     return float(seconds)
 
 
+def duration_text(seconds: float) -> str:
+    """How a duration is written, such as ``5m``."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"
+
+
 def parse_size(value: Any) -> int:
     """Bytes from a number or from text such as ``64KiB`` or ``4MiB``.
 
@@ -101,6 +109,8 @@ def absolute_path(value: str) -> str:
     """
     if not re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", value) or "//" in value:
         raise ValueError("expected an absolute path such as /mcp, without query or fragment")
+    if value.startswith("/.well-known/oauth-"):
+        raise ValueError("documents for OAuth clients are at such paths (RFC 9728): use another one, such as /mcp")
     return value
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from mcp_extproc.config.authorization import Annotations, Selectors, checked_expression
 from mcp_extproc.config.base import Model
-from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.config_error import PlacedError, unknown_server
 from mcp_extproc.config.expressions import Condition, condition
 from mcp_extproc.config.values import Seconds
 
@@ -66,4 +66,4 @@ def contradictions(entries: Entries, servers: Mapping[str, object]) -> Iterator[
     for index, entry in enumerate(entries):
         for number, selector in enumerate(entry.servers):
             if selector.name is not None and selector.name not in servers:
-                yield PlacedError((index, "servers", number), "no server has this name")
+                yield PlacedError((index, "servers", number), unknown_server(selector.name, servers))

@@ -29,7 +29,7 @@ from mcp_extproc.config.authorization import (
     selector,
 )
 from mcp_extproc.config.base import Model
-from mcp_extproc.config.config_error import PlacedError, quoted
+from mcp_extproc.config.config_error import PlacedError, quoted, unknown_server
 from mcp_extproc.config.values import HeaderName, absolute_path, freeze, host_name
 
 ALL: Final = "all"
@@ -60,7 +60,14 @@ def _selection(value: object) -> tuple[Selector, ...]:
         raise ValueError("expected all, or a list of names, in which * stands for any characters")
     if ALL in value:
         raise ValueError("write all without brackets for everything, or {exact: all} for what is called so")
-    return tuple(map(selector, value))
+    return tuple(_placed(index, one) for index, one in enumerate(value))
+
+
+def _placed(index: int, value: object) -> Selector:
+    try:
+        return selector(value)
+    except ValueError as error:
+        raise PlacedError((index,), str(error)) from None
 
 
 Selection = Annotated[
@@ -106,6 +113,8 @@ class Offered(Model):
 
 
 def _whole(value: object) -> object:
+    if value != ALL and not isinstance(value, Mapping | Offered):
+        raise ValueError("expected all, or a mapping with tools, prompts or resources")
     return dict.fromkeys(KINDS, ALL) if value == ALL else value
 
 
@@ -199,6 +208,13 @@ class VirtualServer(Model):
                 raise ValueError("expected values of visible ASCII characters")
         return freeze({name.lower(): text for name, text in value.items()})
 
+    @field_validator("servers", mode="before")
+    @classmethod
+    def _by_server(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise ValueError("expected a mapping of servers, each with what is offered of it, such as `github: all`")
+        return value
+
     @field_validator("servers")
     @classmethod
     def _servers(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -260,7 +276,7 @@ def problems(
         for problem in (
             *_unknown_names(one, servers),
             *_bad_renames(one, servers),
-            *_bad_rules(one, identified=identified or one.authentication is not None),
+            *_bad_rules(one, servers, identified=identified or one.authentication is not None),
         ):
             yield PlacedError((name, *problem.path), problem.message)
     yield from _unreachable(virtual, path)
@@ -269,7 +285,7 @@ def problems(
 def _unknown_names(one: VirtualServer, servers: Mapping[str, Behind]) -> Iterator[PlacedError]:
     for name, offer in one.servers.items():
         if name not in servers:
-            yield PlacedError(("servers", name), "no server has this name")
+            yield PlacedError(("servers", name), unknown_server(name, servers))
             continue
         for number, item in enumerate(offer.tools):
             if item.name is not None and not servers[name].has_tool(item.name):
@@ -279,9 +295,9 @@ def _unknown_names(one: VirtualServer, servers: Mapping[str, Behind]) -> Iterato
                 )
 
 
-def _bad_rules(one: VirtualServer, *, identified: bool) -> Iterator[PlacedError]:
+def _bad_rules(one: VirtualServer, servers: Mapping[str, Behind], *, identified: bool) -> Iterator[PlacedError]:
     if one.authorization is not None:
-        for problem in one.authorization.problems(one.servers, identified=identified):
+        for problem in one.authorization.problems(one.servers, identified=identified, elsewhere=servers):
             yield PlacedError(("authorization", *problem.path), problem.message)
 
 

@@ -118,8 +118,8 @@ def test_validate_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:
     assert json.loads(answer.stdout) == {
         "valid": False,
         "problems": [
-            {"path": "servers.notes.url", "message": "expected a URL that starts with http:// or https://"},
-            {"path": "servers.notes.uri", "message": "unknown key, did you mean url?"},
+            {"path": "servers.notes.url", "message": "expected a URL that starts with http:// or https://", "line": 3},
+            {"path": "servers.notes.uri", "message": "unknown key, did you mean url?", "line": 4},
         ],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -27,3 +28,11 @@ def error_of(text: str, name: str = "gateway.yaml", environ: Mapping[str, str] |
     # A chained pydantic or parser error would hold the values, and some loggers print the chain.
     assert caught.value.__context__ is None
     return str(caught.value)
+
+
+def unplaced_error_of(text: str) -> str:
+    """The same for a native file, without the lines of the problems, which most tests are not about."""
+    with pytest.raises(ConfigError) as caught:
+        loads(text, "gateway.yaml", {})
+    assert caught.value.__context__ is None
+    return str(ConfigError(caught.value.source, [replace(one, line=None) for one in caught.value.problems]))

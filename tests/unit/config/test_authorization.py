@@ -140,6 +140,7 @@ def test_names_of_rules_are_distinct() -> None:
     [
         ({"servers": ["github", "lo*", {"regex": "^x"}]}, True, []),
         ({"servers": ["local", "nowhere"]}, True, ["rules[0].servers[1]: no server has this name"]),
+        ({"servers": ["locale"]}, True, ["rules[0].servers[0]: no server has this name, did you mean local?"]),
         ({"principals": {"authenticated": False}}, False, []),
         ({"principals": {"groups": ["a"]}}, True, []),
         ({"principals": {"groups": ["a"]}}, False, ["rules[0].principals: needs authentication"]),

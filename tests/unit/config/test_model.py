@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mcp_extproc.config.endpoint import endpoints
 from tests.unit.config.kubernetes.support import PEM
-from tests.unit.config.support import error_of, native, server
+from tests.unit.config.support import error_of, native, server, unplaced_error_of
 
 ONE = "servers: {a: {url: http://a/mcp}}\n"
 
@@ -193,7 +193,7 @@ OURS = "variables that begin with MCP_EXTPROC_ are the gateway's own"
             "url: 'http://a/', tools: {includeRegex: [x, '(?!hidden)']}",
             (
                 "servers.a.tools.includeRegex[1]: not a regular expression of RE2: it has a condition on what stands "
-                "before or after; name what must not match in `exclude` or `excludeRegex`"
+                "before or after; exclude what must not match (`exclude`, `excludeRegex`, or a rule that denies)"
             ),
         ),
         ("url: 'http://a/', headers: {X: 3}", "servers.a.headers.X: expected text (numbers, true and false in quotes)"),
@@ -296,7 +296,7 @@ def test_prefixes() -> None:
     ],
 )
 def test_prefixes_that_can_not_be_told_apart(text: str, problem: str) -> None:
-    assert error_of(text) == f"gateway.yaml: {problem}"
+    assert unplaced_error_of(text) == f"gateway.yaml: {problem}"
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_prefixes_that_can_not_be_told_apart(text: str, problem: str) -> None:
     ],
 )
 def test_bad_top_level(text: str, problem: str) -> None:
-    assert error_of(ONE + text) == f"gateway.yaml: {problem}"
+    assert unplaced_error_of(ONE + text) == f"gateway.yaml: {problem}"
 
 
 def test_listen_and_origins() -> None:

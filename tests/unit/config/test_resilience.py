@@ -50,7 +50,7 @@ def test_statuses_are_numbers_or_ranges() -> None:
             "health_check.expected_statuses[0]: expected an HTTP status or a range of them, such as 200 or 200-299",
         ),
         ("health_check: {path: health}", "health_check.path: expected an absolute path such as /health"),
-        ("keepalive: {time: 0.5}", "keepalive.time: expected a number of at least 1.0"),
+        ("keepalive: {time: 0.5}", "keepalive.time: expected a duration of at least 1s"),
         ("retries: {num_retries: 0}", "retries.num_retries: expected a number of at least 1"),
         (
             "retries: {base_interval: 1s, max_interval: 500ms}",
@@ -71,5 +71,5 @@ def test_problems(keys: str, problem: str) -> None:
 
 def test_tls_to_clients_needs_both_files() -> None:
     assert error_of("servers: {a: {url: http://a/}}\nlisten: {tls: {certificate: /a.pem}}") == (
-        "gateway.yaml: listen.tls.key: required, but missing"
+        "gateway.yaml: line 2, listen.tls.key: required, but missing"
     )

@@ -30,7 +30,7 @@ def text(virtual: dict[str, Any], **more: Any) -> str:
 
 
 def config(virtual: dict[str, Any], **more: Any) -> GatewayConfig:
-    return native(text(virtual, **more))
+    return loads(text(virtual, **more), "gateway.yaml", {}).config
 
 
 def endpoint(one: dict[str, Any], name: str = "v", **more: Any) -> Endpoint:
@@ -146,14 +146,33 @@ ANY = {"github": {"tools": "all"}}
         ({"v": {"headers": {"Mcp-Session-Id": "a"}}}, "virtual_servers.v.headers: one of these headers has a meaning"),
         ({"v": {"headers": {"x-a": ""}}}, "virtual_servers.v.headers: expected values of visible ASCII"),
         ({"v": {"servers": {"nobody": "all"}}}, "virtual_servers.v.servers.nobody: no server has this name"),
-        ({"v": {"servers": {"github": "some"}}}, "virtual_servers.v.servers.github: expected a mapping"),
-        ({"v": {"servers": {"github": None}}}, "virtual_servers.v.servers.github: expected a mapping"),
+        ({"v": {"servers": {"gihub": "all"}}}, "servers.gihub: no server has this name, did you mean github?"),
+        (
+            {"v": {"servers": "all"}},
+            "virtual_servers.v.servers: expected a mapping of servers, each with what is offered",
+        ),
+        ({"v": {"servers": ["github"]}}, "virtual_servers.v.servers: expected a mapping of servers, each with what"),
+        (
+            {"v": {"path": "/.well-known/oauth-protected-resource"}},
+            "v.path: documents for OAuth clients are at such paths",
+        ),
+        (
+            {"v": {"servers": {"github": "some"}}},
+            "virtual_servers.v.servers.github: expected all, or a mapping with tools",
+        ),
+        (
+            {"v": {"servers": {"github": None}}},
+            "virtual_servers.v.servers.github: expected all, or a mapping with tools",
+        ),
         (
             {"v": {"servers": {"github": {"tools": "issue_*"}}}},
             "servers.github.tools: expected all, or a list of names",
         ),
         ({"v": {"servers": {"github": {"tools": ["all"]}}}}, "servers.github.tools: write all without brackets"),
-        ({"v": {"servers": {"github": {"tools": [{"regex": "("}]}}}}, "servers.github.tools: not a regular expression"),
+        (
+            {"v": {"servers": {"github": {"tools": [{"regex": "("}]}}}},
+            "servers.github.tools[0]: not a regular expression",
+        ),
         (
             {"v": {"servers": {"github": {"tools": ["issue_drop"]}}}},
             "servers.github.tools[0]: the server does not offer",
@@ -193,7 +212,7 @@ ANY = {"github": {"tools": "all"}}
         ),
         (
             {"v": {"servers": ANY, "authorization": {"rules": [{"action": "allow", "servers": ["dates"]}]}}},
-            "virtual_servers.v.authorization.rules[0].servers[0]: no server has this name",
+            "virtual_servers.v.authorization.rules[0].servers[0]: nothing of this server is offered here",
         ),
         (
             {"v": {"authorization": {"rules": [{"action": "allow", "principals": {"groups": ["a"]}}]}}},
@@ -252,5 +271,6 @@ def test_its_files_and_warnings_have_its_place() -> None:
         'virtual_servers["a/v"].authentication.api_keys.file',
     ]  # fmt: skip
     oauth = {"public_url": "https://gw.example", "oauth": {"issuers": [{"issuer": "https://idp.example"}]}}
-    [warning] = loads(text({"v": {"authentication": oauth}}), "gateway.yaml", {}).warnings
+    virtual = {"v": {"servers": ANY, "authentication": oauth}}
+    [warning] = loads(text(virtual), "gateway.yaml", {}).warnings
     assert warning.startswith("virtual_servers.v.authentication.oauth.issuers[0] has no audiences")

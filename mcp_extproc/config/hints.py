@@ -1,0 +1,76 @@
+"""What can be as it is written, and is hardly meant: a sentence for each, which begins with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mcp_extproc.config.authorization import Authorization, Rule, Selector
+from mcp_extproc.config.config_error import field, quoted
+from mcp_extproc.config.model import GatewayConfig, prefix_of
+
+_Place = tuple[str | int, ...]
+
+_UNMISTAKABLE = 2
+"""Characters of a separator behind which a prefix is one: `github_search` may well be a server's own name."""
+
+
+def hints(config: GatewayConfig) -> Iterator[str]:
+    """All of them."""
+    for section, one in config.authentications():
+        yield from (f"{field(section)}.{sentence}" for sentence in one.warnings())
+    starts = _starts(config)
+    if config.authorization is not None:
+        yield from _about_rules(("authorization",), config.authorization, starts)
+    for index, entry in enumerate(config.vetting):
+        yield from _prefixed(("vetting", index, "tools"), entry.tools, _concerned(entry.servers, starts))
+    for name, virtual in config.virtual_servers.items():
+        place: _Place = ("virtual_servers", name)
+        if not virtual.offered:
+            yield f"{field(place)} offers nothing: name servers, each with `all` or with tools, prompts or resources"
+        for server, offer in virtual.offered.items():
+            own = {server: starts[server]} if server in starts else {}
+            yield from _prefixed((*place, "servers", server, "tools"), offer.tools, own)
+            yield from _prefixed((*place, "servers", server, "prompts"), offer.prompts, own)
+        if virtual.authorization is not None:
+            yield from _about_rules((*place, "authorization"), virtual.authorization, starts)
+
+
+def _about_rules(place: _Place, authorization: Authorization, starts: dict[str, str]) -> Iterator[str]:
+    last: int | None = None
+    for index, rule in enumerate(authorization.rules):
+        at = (*place, "rules", index)
+        if last is not None:
+            yield f"{field(at)} never decides: rules[{last}] before it matches everything"
+            return
+        last = index if _matches_everything(rule) else None
+        servers = _concerned(rule.servers, starts)
+        yield from _prefixed((*at, "tools"), rule.tools, servers)
+        yield from _prefixed((*at, "prompts"), rule.prompts, servers)
+
+
+def _matches_everything(rule: Rule) -> bool:
+    return not rule.model_fields_set - {"name", "action"}
+
+
+def _prefixed(place: _Place, selectors: Sequence[Selector], starts: dict[str, str]) -> Iterator[str]:
+    for index, selector in enumerate(selectors):
+        text = selector.text.removeprefix("^") if selector.how == "regex" else selector.text
+        for name, start in starts.items():
+            if text.startswith(start):
+                yield (
+                    f"{field((*place, index))} begins with the prefix of {quoted(name)}: names here are the server's own,"
+                    f" without {start}"
+                )
+
+
+def _concerned(selectors: Sequence[Selector], starts: dict[str, str]) -> dict[str, str]:
+    matchers = [selector.matcher() for selector in selectors]
+    return {name: start for name, start in starts.items() if not matchers or any(one(name) for one in matchers)}
+
+
+def _starts(config: GatewayConfig) -> dict[str, str]:
+    """What names for clients begin with, by server."""
+    if len(config.separator) < _UNMISTAKABLE:
+        return {}
+    prefixes = {name: prefix_of(name, server) for name, server in config.servers.items()}
+    return {name: prefix + config.separator for name, prefix in prefixes.items() if prefix}
