@@ -37,11 +37,16 @@ JUDGED = {"shown", "jsonrpc", "is_mcp_request", "status"}
 EARLY = {"early"}
 """And where one pass does for a call. Fragments have two."""
 
+AT_VIRTUAL_SERVERS = {"endpoint"}
+"""And of a call that comes in at one."""
+
 NO_REQUEST = {
     # Of answers of the gateway's, which no filter behind it sees, and of servers' answers.
     "answered", "batch", "error_code", "error_reason", "flags", "session_error", "unavailable",
     # On the private listener, and once policies have judged.
     "repair", "forwarded",
+    # What became of the question whether the user consents, most of it once policies have judged.
+    "consent",
     # With pass-through alone, whose filter is another one and always writes all.
     "passthrough_reason", "is_exceeding_limit", "http_method",
     # On a GET that resumes a call's stream: tests/unit/envoy/test_metadata_read.py and tests/extproc/test_metadata_read.py.
@@ -72,7 +77,7 @@ CONFIG = {
 
 
 def test_each_documented_key_has_its_place_here() -> None:
-    places = [CALLS, PROMPTS, READS, JUDGED, EARLY, NO_REQUEST]
+    places = [CALLS, PROMPTS, READS, JUDGED, EARLY, AT_VIRTUAL_SERVERS, NO_REQUEST]
     assert set().union(*places) == METADATA_KEYS
     assert sum(map(len, places)) == len(METADATA_KEYS)
 
@@ -220,3 +225,22 @@ async def test_with_a_configured_filter(start: StartGateway, policies: str) -> N
         start({"alpha": alpha.url}, envoy=filters, authentication=CONFIG["authentication"]) as gateway,
     ):
         await assert_denied(partial(gateway.rpc, mcp_session_id=await gateway.initialize()), *keys)
+
+
+@pytest.mark.parametrize("policies", ["all", "calls"])
+async def test_at_a_virtual_server(start: StartGateway, policies: str) -> None:
+    """Elsewhere there is no such fact."""
+    filters = {"http_filters": [denying(*AT_VIRTUAL_SERVERS)], "policies": policies}
+    virtual = {"v": {"servers": {"alpha": "all"}}}
+    async with everything() as alpha, start({"alpha": alpha.url}, envoy=filters, virtual_servers=virtual) as gateway:
+        there = f"{gateway.url}/v"
+
+        async def ask(method: str, params: Any, session: str = "") -> Answer:
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            return await gateway.send(json.dumps(body).encode(), url=there, mcp_session_id=session)
+
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
+        session = (await ask("initialize", params)).headers["mcp-session-id"]
+        await assert_denied(partial(ask, session=session), *AT_VIRTUAL_SERVERS)
+        main = await gateway.initialize()
+        assert (await gateway.rpc(*about("endpoint"), mcp_session_id=main)).result
