@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mcp_extproc.config import ConfigError, Loaded, loads
+from mcp_extproc.config.yaml_text import CORE_RESOLVERS
 
 ROUTE = "aigateway.envoyproxy.io/v1beta1"
 KEY = "a-key-of-16-chars-or-more"
@@ -64,7 +65,16 @@ def tls_policy(target: str = "a", kind: str = "Backend", **validation: Any) -> d
 
 
 def text_of(*documents: Mapping[str, Any]) -> str:
-    return yaml.safe_dump_all(documents, sort_keys=False)
+    return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what our reader takes for a number and PyYAML does not, such as ``1e5``."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it as the instance's
+        first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *CORE_RESOLVERS.get(first, [])]
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *CORE_RESOLVERS}
+    }
 
 
 def load(

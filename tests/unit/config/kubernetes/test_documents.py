@@ -6,7 +6,7 @@ import pytest
 
 from mcp_extproc.config import ConfigError, loads
 from mcp_extproc.config.kubernetes.documents import RESTRICTING
-from tests.unit.config.kubernetes.support import backend, document, error_of, load, route, text_of
+from tests.unit.config.kubernetes.support import backend, document, error_of, load, route, text_of, to_backend
 
 
 def problems_of(*documents: dict[str, Any]) -> list[str]:
@@ -98,3 +98,10 @@ def test_lines_are_those_of_the_file() -> None:
         loads(text, "route.yaml", {})
     [problem] = caught.value.problems
     assert problem.line == text.splitlines().index("  type: DynamicResolver") + 1
+
+
+@pytest.mark.parametrize("text", ["1e5", "0o7", "1.5", "true"])
+def test_text_that_reads_like_something_else_stays_text(text: str) -> None:
+    """In the documents of these tests, too."""
+    [server] = load(route(backendRefs=to_backend(toolSelector={"include": [text]})), backend()).config.servers.values()
+    assert server.tools.include == (text,)
