@@ -77,12 +77,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def edit(directory: Path, servers: Mapping[str, Any], **changes: Any) -> None:
-    """Change the configuration file, as an editor does that writes a new file and moves it."""
+    """Change the configuration file, as an editor does that writes a new file and moves it. ``None`` takes a section out."""
     file = directory / "gateway.yaml"
     sections = {name: {"url": given} if isinstance(given, str) else given for name, given in servers.items()}
     document = json.loads(file.read_text()) | {"servers": sections} | changes
     new = file.with_suffix(".new")
-    new.write_text(json.dumps(document))
+    new.write_text(json.dumps({name: section for name, section in document.items() if section is not None}))
     new.replace(file)
 
 
@@ -388,7 +388,7 @@ async def test_authentication_is_added_and_an_issuer_taken_out(
         edit(tmp_path, servers, authentication=issuers(second))
         await eventually(lambda: status(first), "its tokens are bad", until=lambda found: found == 401)
         assert await status(second) == 400
-        edit(tmp_path, servers)
+        edit(tmp_path, servers, authentication=None)
         await eventually(lambda: status(None), "everybody may call", until=lambda found: found == 400)
 
 
