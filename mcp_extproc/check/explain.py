@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
+from mcp_extproc.check import temporary_envoy
 from mcp_extproc.check.report import when_started
-from mcp_extproc.check.temporary_envoy import temporary_envoy
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authorization import Kind
 from mcp_extproc.config.endpoint import endpoints
@@ -23,7 +23,6 @@ from mcp_extproc.gateway.legs import Failed
 from mcp_extproc.gateway.policy.followed import followed
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.mcp import jsontext
-from mcp_extproc.upstreams.http_sse import speaking_sse
 from mcp_extproc.upstreams.probe import Survey
 
 _LISTS: Final = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTemplates": "uriTemplate"}
@@ -198,7 +197,9 @@ async def read_lists(
     Raises:
         StartError: Envoy rejects the configuration.
     """
-    async with temporary_envoy(config, folder, envoy) as running:
-        if not (found := await speaking_sse(config, running.upstreams)):
-            return await when_started(config, running.upstreams, list(_LISTS), tell_waiting)
-    return await read_lists(config.with_sse(found), folder, envoy, tell_waiting)
+    return await temporary_envoy.asked(
+        config,
+        folder,
+        envoy,
+        lambda known, running: when_started(known, running.upstreams, list(_LISTS), tell_waiting),
+    )

@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcp_extproc.address import Address
-from mcp_extproc.check import service, tool_names, virtual_servers
+from mcp_extproc.check import service, temporary_envoy, tool_names, virtual_servers
 from mcp_extproc.check.causes import causes
-from mcp_extproc.check.temporary_envoy import TemporaryEnvoy, temporary_envoy
+from mcp_extproc.check.temporary_envoy import TemporaryEnvoy
 from mcp_extproc.check.tool_names import Problem
 from mcp_extproc.check.virtual_servers import VirtualReport
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.model import prefix_of
 from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp import jsontext
-from mcp_extproc.upstreams.http_sse import speaking_sse
 from mcp_extproc.upstreams.probe import State, Survey, address_of, survey, survey_started
 
 _KINDS = {"tools": "name", "prompts": "name", "resources": "uri"}
@@ -65,10 +64,9 @@ async def check(
     Raises:
         StartError: Envoy rejects the configuration.
     """
-    async with temporary_envoy(config, folder, envoy) as running:
-        if not (found := await speaking_sse(config, running.upstreams)):
-            return await _report(config, running, tell_waiting)
-    return await check(config.with_sse(found), folder, envoy, tell_waiting)
+    return await temporary_envoy.asked(
+        config, folder, envoy, lambda known, running: _report(known, running, tell_waiting)
+    )
 
 
 async def _report(

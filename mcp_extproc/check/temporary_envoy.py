@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import GatewayConfig
@@ -24,8 +25,11 @@ from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
+from mcp_extproc.upstreams.http_sse import speaking_sse
 
 _POLL_SECONDS = 0.02
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,30 @@ class TemporaryEnvoy:
     service: Address
     """Its listener that asks the service that says who calls, if there is one."""
     admin: Admin
+
+
+async def asked(
+    config: GatewayConfig,
+    folder: Path,
+    envoy: str,
+    ask: Callable[[GatewayConfig, TemporaryEnvoy], Awaitable[_Found]],
+) -> _Found:
+    """What is found out through a temporary Envoy, in which it is known which servers speak HTTP+SSE.
+
+    Args:
+        config: the servers.
+        folder: of the configuration's file.
+        envoy: the Envoy binary.
+        ask: finds it out, given the configuration with what is known of the servers.
+
+    Raises:
+        StartError: Envoy rejects the configuration.
+        OSError: its file can't be written.
+    """
+    async with temporary_envoy(config, folder, envoy) as running:
+        if not (found := await speaking_sse(config, running.upstreams)):
+            return await ask(config, running)
+    return await asked(config.with_sse(found), folder, envoy, ask)
 
 
 @asynccontextmanager

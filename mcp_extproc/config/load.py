@@ -159,9 +159,9 @@ def loads(
         return _with_files(data, name, environ, part, folder)
     data = part(data)
     table = table_of(data, is_json=is_json)
-    if table is None and (problem := meant_so(data)) is not None:
-        raise ConfigError(name, [problem])
     if table is None:
+        if (problem := meant_so(data)) is not None:
+            raise ConfigError(name, [problem])
         return _native(data, text, name, environ, part, is_json=is_json)
     written = text if is_json else ""
     if dialect is not PLAIN and isinstance(data[table], dict):
