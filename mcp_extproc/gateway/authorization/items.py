@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -27,6 +28,10 @@ class Hints(NamedTuple):
     destructiveHint: bool = True  # noqa: N815
     idempotentHint: bool = False  # noqa: N815
     openWorldHint: bool = True  # noqa: N815
+
+    def fit(self, asked: Iterable[tuple[str, bool]]) -> bool:
+        """Whether they are as asked, by name."""
+        return all(getattr(self, name) is value for name, value in asked)
 
 
 DEFAULTS: Final = Hints()

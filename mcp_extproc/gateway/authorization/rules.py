@@ -126,10 +126,6 @@ class _Rule:
         """Whether it is about every item of a kind."""
         return self._selectors[kind] is None and self._is_about_all_servers
 
-    def fits(self, hints: Hints) -> bool:
-        """Whether it is about a tool with these annotations."""
-        return all(getattr(hints, name) is value for name, value in self.hints)
-
 
 def _selects_uri(selects: Callable[[str], bool], uri: str) -> bool:
     """Whether a URI is among what is allowed, and where it leads as well."""
@@ -280,7 +276,7 @@ class Access:
             if rule.hints:
                 if hints is None:
                     return Verdict(Outcome.NEEDS_HINTS, rule.name)
-                if not rule.fits(hints):
+                if not hints.fit(rule.hints):
                     continue
             if rule.condition is not None:
                 if rule.condition.names_params and question.params is None:

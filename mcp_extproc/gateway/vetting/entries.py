@@ -16,7 +16,7 @@ class _Entry:
 
     def __init__(self, config: Vetting) -> None:
         self.config = config
-        self.hints = {} if config.annotations is None else dict(config.annotations.asked)
+        self.hints = () if config.annotations is None else tuple(config.annotations.asked.items())
         self.condition = config.condition
         self._servers = selected_by(config.servers or None)
         self._tools = selected_by(config.tools or None)
@@ -24,10 +24,6 @@ class _Entry:
     def concerns(self, item: Item) -> bool:
         """Whether it is about a tool, as far as servers and names go."""
         return self._tools(item.name) and self._servers(item.server)
-
-    def fits(self, hints: Hints) -> bool:
-        """Whether it is about a tool with these annotations."""
-        return all(getattr(hints, name) is value for name, value in self.hints.items())
 
     def holds(self, item: Item, question: Question) -> bool:
         """Whether its condition is true. What can't be told is asked about."""
@@ -77,6 +73,6 @@ class VettingEntries:
             question: who calls it, and how.
         """
         for entry in self._entries:
-            if entry.concerns(item) and entry.fits(hints) and entry.holds(item, question):
+            if entry.concerns(item) and hints.fit(entry.hints) and entry.holds(item, question):
                 return entry.config
         return None
