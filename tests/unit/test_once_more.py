@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,14 +58,14 @@ def run(folder: Path, text: str, *arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_what_failed_is_written_down_and_is_all_that_runs_again(tmp_path: Path, processes: str) -> None:
     failed = tmp_path / "failed"
-    code, output = run(tmp_path, SOME_FAIL, "-n", processes, "--failed-to", str(failed))
+    code, output = run(tmp_path, SOME_FAIL, "-n", processes, f"--failed-to={failed}")
     assert code == 1, output
     assert sorted(failed.read_text().splitlines()) == AGAIN
-    code, output = run(tmp_path, SOME_FAIL, "-n", processes, "-n", "0", "--only-of", str(failed))
+    code, output = run(tmp_path, SOME_FAIL, "-n", processes, "-n", "0", f"--only-of={failed}")
     assert code == 1, output
     assert "1 failed, 3 deselected, 1 error" in output
     mended = SOME_FAIL.replace("number != 2", "True").replace('raise OSError("no such thing")', "pass")
-    code, output = run(tmp_path, mended, "--only-of", str(failed))
+    code, output = run(tmp_path, mended, f"--only-of={failed}")
     assert code == 0, output
     assert "2 passed, 3 deselected" in output
 
@@ -80,13 +81,54 @@ def test_what_failed_is_written_down_and_is_all_that_runs_again(tmp_path: Path, 
 )
 def test_what_is_no_chance_is_not_tried_again(tmp_path: Path, text: str) -> None:
     failed = tmp_path / "failed"
-    run(tmp_path, text, "--failed-to", str(failed))
+    run(tmp_path, text, f"--failed-to={failed}")
     assert failed.read_text() == ""
 
 
 def test_a_test_that_is_not_there_is_no_success(tmp_path: Path) -> None:
     failed = tmp_path / "failed"
     failed.write_text("test_one.py::test_gone\n")
-    code, output = run(tmp_path, SOME_FAIL, "--only-of", str(failed))
+    code, output = run(tmp_path, SOME_FAIL, f"--only-of={failed}")
     assert code == 4
     assert "test_gone" in output
+
+
+PASSES_THEN = """
+from pathlib import Path
+
+def test_small():
+    tried = Path("tried")
+    first = not tried.exists()
+    tried.touch()
+    assert not (first and {fails})
+
+def test_other():
+    with open("runs", "a") as runs:
+        runs.write("once\\n")
+"""
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_ci_runs_once_more_what_failed(tmp_path: Path, fails: bool) -> None:
+    """The function of .ci/run, with make, a project whose tests are found by its settings, and files that are elsewhere."""
+    suite = re.search(r"^suite\(\) \{\n.*?^\}\n", (REPOSITORY / ".ci" / "run").read_text(), re.DOTALL | re.MULTILINE)
+    assert suite is not None
+    project, tests = tmp_path / "project", tmp_path / "project" / "tests"
+    tests.mkdir(parents=True)
+    (project / "pytest.ini").write_text("[pytest]\ntestpaths = tests\n")
+    (project / "Makefile").write_text(f"test:\n\t{sys.executable} -m pytest -q -n 2 -p no:cacheprovider $(ARGS)\n")
+    (tests / "conftest.py").write_text(CONFTEST)
+    (tests / "test_one.py").write_text(PASSES_THEN.format(fails=fails))
+    files = f'set -euo pipefail; FAILED="{tmp_path}/failed"; AGAIN="{tmp_path}/again"; VENV=.venv; : >"$AGAIN"\n'
+    ended = subprocess.run(
+        ["bash", "-c", f"{files}{suite[0]}suite make test"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (tmp_path / "again").read_text() == ("make test: tests/test_one.py::test_small\n" if fails else "")
+    assert (project / "runs").read_text() == "once\n"
