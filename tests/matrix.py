@@ -1,8 +1,9 @@
 """The fast tests on every supported Python that this machine has. ``make matrix`` calls this, without any package.
 
     python tests/matrix.py [--venv .venv] [--python 3.12 ...]
+    python tests/matrix.py --find 3.13
 
-Each interpreter gets an environment of its own beside the given one: ``.venv-3.12``.
+Each interpreter gets an environment of its own beside the given one: ``.venv-3.12``. The second form only prints where one is.
 """
 
 from __future__ import annotations
@@ -65,7 +66,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the fast tests on several versions of Python.")
     parser.add_argument("--venv", default=".venv", help="environments are beside this one, -3.12 and so on added")
     parser.add_argument("--python", action="append", choices=VERSIONS, help="only this version; may be repeated")
+    parser.add_argument("--find", choices=VERSIONS, help="print the program of this version, and run nothing")
     arguments = parser.parse_args()
+    if arguments.find:
+        print(program := find(arguments.find) or "")
+        sys.exit(not program)
     lines, good = run(arguments.python or VERSIONS, arguments.venv)
     print("\n".join(lines))
     sys.exit(not good)

@@ -49,8 +49,10 @@ def fields(running: Rig[FakeUpstreams], token: str | None = None) -> Fields:
 
 
 async def decided(running: Rig[FakeUpstreams], body: bytes, head: Fields) -> pb.ProcessingResponse:
-    answer = await (await running.posted(body, head)).receive()
+    exchange = await running.posted(body, head)
+    answer = await exchange.receive()
     assert kind(answer) == "request_headers", answer
+    await exchange.half_close()
     return answer
 
 
@@ -204,4 +206,5 @@ async def test_a_worker_that_drains_asks_no_longer(transport: Transport) -> None
         assert (await event(exchange))["method"] == "notifications/cancelled"
         assert (await event(exchange))["error"]["data"] == {"reason": "consent_closed"}
         assert (await exchange.receive()).streamed_immediate_response.body_response.end_of_stream
+        await exchange.half_close()
         await stopping

@@ -51,6 +51,17 @@ def test_the_question_is_answered_by_a_real_interpreter(machine: Path) -> None:
     assert matrix.find(version) == str(machine / "bin" / f"python{version}")
 
 
+def test_one_is_found_for_others(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = put(machine / "bin" / "python3.12", "echo 3.12")
+    for version, printed in {"3.12": program, "3.13": ""}.items():
+        monkeypatch.setattr(sys, "argv", ["matrix.py", "--find", version])
+        with pytest.raises(SystemExit) as ended:
+            matrix.main()
+        assert (bool(ended.value.code), capsys.readouterr().out) == (not printed, f"{printed}\n")
+
+
 def test_what_was_left_out_is_said(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(machine / "bin" / "python3.11", "echo 3.11")
     put(machine / "bin" / "python3.13", "echo 3.13")
