@@ -54,7 +54,7 @@ def problems(config: GatewayConfig, listed: Mapping[str, Names]) -> list[Problem
             found.append(Problem("nothing_listed", server, "lists no tools, prompts or resources"))
         elif names.get("tools") and not any(catalog.visible("tools", server, name) for name in names["tools"]):
             found.append(Problem("nothing_offered", server, "has tools, and its filter (`tools`) leaves none of them"))
-    return [*found, *_shared_uris(config, listed), *_rate_limits(config, listed)]
+    return [*found, *_shared_names(catalog, listed), *_shared_uris(config, listed), *_rate_limits(config, listed)]
 
 
 def _visible(catalog: Catalog, server: str, kind: str, own: Sequence[str]) -> Iterator[Problem]:
@@ -111,6 +111,23 @@ def _filters(config: GatewayConfig, server: str, tools: Sequence[str]) -> Iterat
         for pattern in patterns:
             if not any(map(matcher(pattern), filter(is_served, tools))):
                 yield Problem("filter_matches_nothing", server, f"tools.{key} {shown(pattern)} {hint}")
+
+
+def _shared_names(catalog: Catalog, listed: Mapping[str, Names]) -> Iterator[Problem]:
+    """Of several servers without a prefix only one may have a name."""
+    for kind in ("tools", "prompts"):
+        owners: dict[str, list[str]] = {}
+        for server in (name for name in listed if name in catalog.names.sharing):
+            for own in dict.fromkeys(listed[server].get(kind, ())):
+                if catalog.visible(kind, server, own) is not None:
+                    owners.setdefault(own, []).append(server)
+        for own, servers in owners.items():
+            if len(servers) > 1:
+                yield Problem(
+                    "name_shared", None,
+                    f"{' and '.join(servers)} both have the {kind.removesuffix('s')} {shown(own)}, and no prefix, so it is "
+                    "neither listed nor callable: give one of them a `prefix`, or leave it out at one",
+                )  # fmt: skip
 
 
 def _shared_uris(config: GatewayConfig, listed: Mapping[str, Names]) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ import click
 from mcp_extproc.cli.common import escape, place_of, standard_output
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.config.model import start_of
 from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _print_table(config: GatewayConfig, places: Mapping[str, str], statuses: Seq
         table.add_column(column, justify="right" if column == "tools" else "left", overflow="fold")
     for status in statuses:
         tools = "-" if status.tools is None else str(status.tools)
-        prefix = status.prefix + config.separator if status.prefix else "(none)"
+        prefix = start_of(status.name, config.servers[status.name], config.separator) or "(none)"
         table.add_row(status.name, _state(status), status.version or "-", tools, prefix)
     console = Console()
     console.print(table)

@@ -16,6 +16,7 @@ from mcp_extproc.cli.common import complain, escape, place_of, standard_output, 
 from mcp_extproc.cli.options import ENVOY, FILE, RESOLVE, STRICT
 from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, Loaded, load
 from mcp_extproc.config.config_error import field
+from mcp_extproc.config.model import start_of
 from mcp_extproc.config.named_files import missing_files, unknown_command_lines
 from mcp_extproc.config.own_listener import certificates_without_tls
 from mcp_extproc.telemetry import log
@@ -134,7 +135,7 @@ def _print_report(loaded: Loaded, report: Report, console: Console) -> None:
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for server in report.servers:
         counts = ["-" if count is None else str(count) for count in (server.tools, server.prompts, server.resources)]
-        prefix = server.prefix + loaded.config.separator if server.prefix else "(none)"
+        prefix = start_of(server.name, loaded.config.servers[server.name], loaded.config.separator) or "(none)"
         state = "[red]see below[/]" if server.name in wrong else "[green]fine[/]"
         if server.state == "starting":
             state = "[yellow]starting[/]"

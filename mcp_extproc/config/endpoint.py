@@ -12,9 +12,8 @@ from typing import Literal
 
 from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization
-from mcp_extproc.config.model import GatewayConfig, Listen, Server, prefix_of
+from mcp_extproc.config.model import GatewayConfig, Listen, Server, start_of, uri_words
 from mcp_extproc.config.policies import has_filter
-from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.vetting import Entries
 from mcp_extproc.config.virtual_servers import Offered, Rename, VirtualServer
 from mcp_extproc.contract import RESOURCE_METADATA_PATH
@@ -34,12 +33,10 @@ class Endpoint:
     """Web origins that may call, in lower case; ``None`` for loopback ones."""
     servers: Mapping[str, Server]
     """By name. A name means the same at all endpoints: clusters, routes, metadata and stored sessions go by it."""
-    prefixes: Mapping[str, str]
-    """By server: the word before its names, possibly empty."""
+    starts: Mapping[str, str]
+    """By server: what its names start with (prefix and separator), possibly nothing."""
     uri_words: Mapping[str, str]
     """By server: the word before its URIs, possibly empty."""
-    separator: str
-    """Between prefix and name."""
     bare_names: bool
     """Whether names are served without a prefix, too, where one server alone has them."""
     resources: Literal["prefixed", "unprefixed"]
@@ -103,16 +100,14 @@ def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
 
 
 def _main(config: GatewayConfig) -> Endpoint:
-    prefixes = {name: prefix_of(name, server) for name, server in config.servers.items()}
     return Endpoint(
         name="",
         path=config.listen.path,
         hosts=config.listen.hosts,
         origins=config.origins,
         servers=config.servers,
-        prefixes=prefixes,
-        uri_words={name: scheme_word(prefix) for name, prefix in prefixes.items()},
-        separator=config.separator,
+        starts={name: start_of(name, server, config.separator) for name, server in config.servers.items()},
+        uri_words=uri_words(config.servers),
         bare_names=config.bare_names,
         resources=config.resources,
         authorization=config.authorization,
@@ -138,7 +133,7 @@ def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualS
         # A page that was let in by a name of its own has none of these.
         hosts=None if virtual.domains else main.hosts,
         servers={server: config.servers[server] for server in virtual.offered},
-        prefixes={server: main.prefixes[server] for server in virtual.offered},
+        starts={server: main.starts[server] for server in virtual.offered},
         uri_words={server: main.uri_words[server] for server in virtual.offered},
         authorization=authorization,
         scopes_supported=_scopes(authentication),

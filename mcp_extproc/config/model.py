@@ -348,7 +348,12 @@ class Server(Model):
     """Headers sent to the server with every request, such as credentials. Their values are never printed."""
 
     prefix: str | None = None
-    """Prefix of this server's names. Default: the server's name. Empty: names are unchanged (one server at most)."""
+    """Prefix of this server's names. Default: the server's name. Empty: names are unchanged. Several servers may have none:
+    then a call requests their lists, and what more than one of them lists is unknown. Their URIs have the servers' names."""
+
+    separator: str | None = None
+    """Text between this server's prefix and a tool's name. Empty: none, so that `prefix: gh_` makes `gh_<tool>`. Default: the
+    top level's `separator`."""
 
     tools: Tools = Tools()
     """Which tools are offered."""
@@ -464,6 +469,11 @@ class Server(Model):
         if value is not None and not _PREFIX.fullmatch(value):
             raise ValueError("expected at most 48 characters out of A-Z a-z 0-9 _ . -")
         return value
+
+    @field_validator("separator")
+    @classmethod
+    def _own_separator(cls, value: str | None) -> str | None:
+        return _checked_separator(value) if value else value
 
     @field_validator("env")
     @classmethod
@@ -793,34 +803,36 @@ class GatewayConfig(Model):
     @field_validator("separator")
     @classmethod
     def _separator(cls, value: str) -> str:
-        if not _SEPARATOR.fullmatch(value):
-            raise ValueError("expected 1 to 8 characters out of A-Z a-z 0-9 _ . / : -")
-        return value
+        return _checked_separator(value)
 
     @model_validator(mode="after")
     def _prefixes_are_distinct(self) -> GatewayConfig:
         owners: dict[str, str] = {}
-        for name in self.servers:
-            prefix = prefix_of(name, self.servers[name])
+        starts: dict[str, str] = {}
+        for name, server in self.servers.items():
+            prefix, separator = prefix_of(name, server), separator_of(server, self.separator)
             # Prefixes and separators are not repeated in errors: like any value, they may come from a variable.
-            if self.separator in prefix:
+            if separator and separator in prefix:
                 raise PlacedError(
                     ("servers", name),
                     "the prefix contains the separator, so names would be ambiguous: set another `prefix` or `separator`",
                 )
-            if prefix in owners:
-                what = "the same prefix" if prefix else "an empty prefix"
-                raise ValueError(f"servers.{name} and servers.{owners[prefix]} both have {what}: set another `prefix`")
-            owners[prefix] = name
-        self._refuse_ambiguous({prefix + self.separator: name for prefix, name in owners.items() if prefix})
-        self._refuse_same_scheme(owners)
+            if not prefix:
+                continue
+            if (other := owners.get(prefix) or starts.get(prefix + separator)) is not None:
+                raise ValueError(f"servers.{name} and servers.{other} both have the same prefix: set another `prefix`")
+            owners[prefix] = starts[prefix + separator] = name
+        self._refuse_ambiguous(starts)
+        self._refuse_same_scheme()
+        if self.bare_names and len(self.servers) - len(owners) > 1:
+            raise PlacedError(
+                ("bare_names",), "several servers have no prefix, so names without one are theirs: leave this out"
+            )
         return self
 
-    @staticmethod
-    def _refuse_same_scheme(owners: Mapping[str, str]) -> None:
+    def _refuse_same_scheme(self) -> None:
         words: dict[str, str] = {}
-        for prefix, name in owners.items():
-            word = scheme_word(prefix)
+        for name, word in uri_words(self.servers).items():
             if word in words:
                 raise ValueError(
                     f"servers.{name} and servers.{words[word]}: their prefixes are the same as URI schemes, which ignore "
@@ -919,9 +931,8 @@ class GatewayConfig(Model):
         if not self.virtual_servers:
             return self
         behind = {
-            name: Behind(prefix + self.separator if prefix else "", server.tools.allowing())
+            name: Behind(start_of(name, server, self.separator), server.tools.allowing())
             for name, server in self.servers.items()
-            for prefix in (prefix_of(name, server),)
         }
         identified = self.authentication is not None or self.existing is not None
         for problem in virtual_servers.problems(self.virtual_servers, self.listen.path, behind, identified=identified):
@@ -1001,6 +1012,31 @@ class GatewayConfig(Model):
 def prefix_of(name: str, server: Server) -> str:
     """The word before a server's names, possibly empty."""
     return name if server.prefix is None else server.prefix
+
+
+def separator_of(server: Server, usual: str) -> str:
+    """What stands between prefix and name, possibly nothing. ``usual`` is the top level's."""
+    return usual if server.separator is None else server.separator
+
+
+def start_of(name: str, server: Server, usual: str) -> str:
+    """What a server's names start with: prefix and separator, or nothing. ``usual`` is the top level's separator."""
+    prefix = prefix_of(name, server)
+    return prefix + separator_of(server, usual) if prefix else ""
+
+
+def uri_words(servers: Mapping[str, Server]) -> dict[str, str]:
+    """The word before each server's URIs. One server may have none; of several without a prefix, each has its name: who has a
+    URI has to be seen from it."""
+    prefixes = {name: prefix_of(name, server) for name, server in servers.items()}
+    several = list(prefixes.values()).count("") > 1
+    return {name: scheme_word(prefix or (name if several else "")) for name, prefix in prefixes.items()}
+
+
+def _checked_separator(value: str) -> str:
+    if not _SEPARATOR.fullmatch(value):
+        raise ValueError("expected 1 to 8 characters out of A-Z a-z 0-9 _ . / : -")
+    return value
 
 
 def _bracketed(host: str) -> str:

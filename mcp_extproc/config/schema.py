@@ -237,7 +237,7 @@ def _limits() -> str:
         ("keys and values, counting YAML aliases at each use", f"{bounds.VALUES}"),
         ("a server's name", "1 to 48 characters out of `A-Z a-z 0-9 _ . -`, first and last a letter or digit"),
         ("`prefix`", "0 to 48 characters out of `A-Z a-z 0-9 _ . -`"),
-        ("`separator`", "1 to 8 characters out of `A-Z a-z 0-9 _ . / : -`"),
+        ("`separator`", "1 to 8 characters out of `A-Z a-z 0-9 _ . / : -`; a server's may be empty"),
         ("a size", f"1B to {_size_text(MAX_SIZE)}"),
         ("a duration", "more than zero, less than ten years"),
         ("a session secret", "32 characters or more"),

@@ -309,11 +309,15 @@ def _bad_renames(one: VirtualServer, servers: Mapping[str, Behind]) -> Iterator[
         owners: dict[str, str] = {}
         for former, new in renamed.items():
             place = ("rename", kind, former)
-            if _offered_as(former, kind, one, behind) is None:
+            if (owner := _offered_as(former, kind, one, behind)) is None:
                 yield PlacedError(
                     place,
                     "nothing that is offered here has this name: write it with its prefix, and select it in"
                     f" servers.<name>.{kind}",
+                )
+            elif not behind[owner].start and sum(not server.start for server in behind.values()) > 1:
+                yield PlacedError(
+                    place, "several servers here have no prefix, so that nobody knows whose this is: give them one"
                 )
             if new in owners:
                 yield PlacedError(place, f"the same new name as that of {quoted(owners[new])}: choose another one")
@@ -331,8 +335,10 @@ def _offered_as(name: str, kind: Kind, one: VirtualServer, behind: Mapping[str, 
     for owner, server in sorted(behind.items(), key=lambda pair: -len(pair[1].start)):
         if name.startswith(server.start) and len(name) > len(server.start):
             own = name[len(server.start) :]
-            is_offered = one.servers[owner].allowing(kind)(own) and (kind != "tools" or server.has_tool(own))
-            return owner if is_offered else None
+            if one.servers[owner].allowing(kind)(own) and (kind != "tools" or server.has_tool(own)):
+                return owner
+            if server.start:
+                return None
     return None
 
 

@@ -67,7 +67,7 @@ class Catalog:
         """Whether names of several servers have to be distinguished."""
         self.bare_names = endpoint.bare_names
         """Whether a name without a prefix may belong to the one server that lists it."""
-        self.names = Names(endpoint.prefixes, endpoint.separator)
+        self.names = Names(endpoint.starts)
         self.uris = Uris(endpoint.uri_words, untouched=not self.several or endpoint.resources == "unprefixed")
         self.checksum = _checksum(endpoint)
         """Of the configuration that determines clients' lists: the servers, their names and filters."""
@@ -103,8 +103,15 @@ class Catalog:
         """The name under which clients see a server's tool or prompt, or ``None`` for one they must not see."""
         visible = self._new_names.get((capability, server, name)) or self.names.join(server, name)
         # What a call would not find is not listed: filtered out, or hidden behind another server's prefix, or a new name.
+        if server in self.names.sharing and self.may_be_shared(capability, visible):
+            return visible if self.entries[server].offers(capability, name) else None
         found = self.resolve(capability, visible)
         return visible if found is not None and (found[0].name, found[1]) == (server, name) else None
+
+    def may_be_shared(self, capability: str, name: str) -> bool:
+        """Whether a name without a prefix may be that of one of several servers, which only their lists say."""
+        is_new = (capability, name) in self._originals
+        return bool(self.names.sharing) and not is_new and self.names.split(name) is None
 
     def is_renamed(self, capability: str, server: str, name: str) -> bool:
         """Whether a server's tool or prompt has a new name, and therefore no other."""
@@ -119,10 +126,9 @@ class Catalog:
 
 def _checksum(endpoint: Endpoint) -> int:
     offer: tuple[object, ...] = (
-        endpoint.separator,
         endpoint.resources,
         [
-            (name, endpoint.prefixes[name], server.addresses, _target(server), server.tools.model_dump())
+            (name, endpoint.starts[name], server.addresses, _target(server), server.tools.model_dump())
             for name, server in endpoint.servers.items()
         ],
     )

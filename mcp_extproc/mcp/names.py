@@ -50,33 +50,37 @@ def is_served(name: str) -> bool:
 
 
 class Names:
-    """The prefixes of all servers. A client-visible name is prefix + separator + the server's own name.
+    """What the names of all servers start with. A client-visible name is this and the server's own name.
 
     Args:
-        prefixes: server to prefix; at most one prefix is empty. No prefix contains the separator.
-        separator: text between prefix and name.
+        starts: server to prefix and separator, or to nothing. Each that is not empty is another one.
     """
 
-    def __init__(self, prefixes: Mapping[str, str], separator: str) -> None:
-        starts = {server: prefix + separator if prefix else "" for server, prefix in prefixes.items()}
+    def __init__(self, starts: Mapping[str, str]) -> None:
         self._starts = starts
-        # Longest first, so that `git_hub_` wins over `git_`; the empty prefix comes last and takes what is left.
+        rest = [server for server, start in starts.items() if not start]
+        self.sharing: frozenset[str] = frozenset(rest if len(rest) > 1 else ())
+        """Servers without a prefix, where there are several: a name without one belongs to the one that alone lists it."""
+        # Longest first, so that `git_hub_` wins over `git_`; the only one without a prefix comes last and takes what is left.
         self._by_length = tuple(
-            sorted(((start, server) for server, start in starts.items()), key=lambda s: (-len(s[0]), s))
+            sorted(
+                ((start, server) for server, start in starts.items() if server not in self.sharing),
+                key=lambda s: (-len(s[0]), s),
+            )
         )
 
     def join(self, server: str, name: str) -> str:
         """The name that clients see.
 
-        >>> Names({"github": "gh"}, "__").join("github", "issue_read")
+        >>> Names({"github": "gh__"}).join("github", "issue_read")
         'gh__issue_read'
         """
         return self._starts[server] + name
 
     def split(self, name: str) -> tuple[str, str] | None:
-        """The server and its own name for it, or ``None`` where no prefix matches.
+        """The server and its own name for it, or ``None`` where no prefix matches, so that it may be one of :attr:`sharing`.
 
-        >>> Names({"github": "gh"}, "__").split("gh__issue_read")
+        >>> Names({"github": "gh__"}).split("gh__issue_read")
         ('github', 'issue_read')
         """
         for start, server in self._by_length:

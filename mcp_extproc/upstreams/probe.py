@@ -11,7 +11,8 @@ from typing import Literal
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.command_words import program_name
-from mcp_extproc.config.endpoint import Endpoint, endpoints
+from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.config.model import prefix_of
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.endpoints import Endpoints
 from mcp_extproc.gateway.legs import STARTING, CloseLeg, Failed, Listed, ListLeg, Opened, OpenLeg, SessionRef
@@ -124,23 +125,21 @@ def _list_leg(row: Method, ref: SessionRef, entries: Mapping[str, CatalogEntry])
 
 async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]:
     """Ask each server for its tools."""
-    served = _served(config)
-    return [_status(config, *served[asked.name], asked) for asked in await survey(config, upstreams, ["tools"])]
+    catalog = _whole(config)
+    return [_status(config, catalog, asked) for asked in await survey(config, upstreams, ["tools"])]
 
 
 async def probe_started(config: GatewayConfig, upstreams: Address, name: str) -> ServerStatus:
     """The same of one server that is starting, as :func:`survey_started` has it."""
-    return _status(config, *_served(config)[name], await survey_started(config, upstreams, ["tools"], name))
+    return _status(config, _whole(config), await survey_started(config, upstreams, ["tools"], name))
 
 
-def _served(config: GatewayConfig) -> Mapping[str, tuple[Endpoint, Catalog]]:
-    """Where each server is served as a whole."""
-    main = endpoints(config)[0]
-    catalog = Catalog(main)
-    return dict.fromkeys(main.servers, (main, catalog))
+def _whole(config: GatewayConfig) -> Catalog:
+    """Of the endpoint where each server is served as a whole."""
+    return Catalog(endpoints(config)[0])
 
 
-def _status(config: GatewayConfig, endpoint: Endpoint, catalog: Catalog, asked: Survey) -> ServerStatus:
+def _status(config: GatewayConfig, catalog: Catalog, asked: Survey) -> ServerStatus:
     version = asked.opened.session.version if isinstance(asked.opened, Opened) else None
     count, problem = None, None
     tools = asked.lists.get("tools", Listed(asked.name, ())) if version is not None else asked.opened
@@ -151,7 +150,7 @@ def _status(config: GatewayConfig, endpoint: Endpoint, catalog: Catalog, asked: 
     elif isinstance(tools, Failed):
         problem = tools.message
     state = "failed" if asked.state == "ready" and problem is not None else asked.state
-    address, prefix = address_of(config, asked.name), endpoint.prefixes[asked.name]
+    address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])
     return ServerStatus(asked.name, address, prefix, version, count, problem, state)
 
 

@@ -156,7 +156,8 @@ def find_owner(ask: Inquiry, found_in: Iterable[Method], name: str, then: Callab
     known = ask.services.memory.owners(ask.caller.key, method.name, ask.now)
     if known is not None:
         return look(known)
-    asked = _legs(ask, method)
+    sharing = ask.caller.catalog.names.sharing if method.entry is Entry.NAME else frozenset[str]()
+    asked = legs(ask, method, [one for one in _servers(ask, method) if not sharing or one in sharing])
     # Further lists may have to be read, and a session be opened with the server that is found.
     steps = len(rest) + 2
     further = steps * max((leg.deadline + MARGIN for leg in asked), default=0.0)
@@ -181,8 +182,12 @@ def _owner(owners: merge.Owners, method: Method, name: str) -> str | None:
 
 
 def _legs(ask: Inquiry, method: Method) -> tuple[ListLeg, ...]:
+    return legs(ask, method, _servers(ask, method))
+
+
+def _servers(ask: Inquiry, method: Method) -> Sequence[str]:
     assert method.capability is not None
-    return legs(ask, method, ask.caller.servers_with(method.capability))
+    return ask.caller.servers_with(method.capability)
 
 
 def legs(ask: Inquiry, method: Method, servers: Iterable[str]) -> tuple[ListLeg, ...]:
@@ -205,7 +210,15 @@ def _visible(
     catalog = caller.catalog
     capability = method.capability or ""
     if method.entry is Entry.NAME:
-        return lambda server, name: catalog.visible(capability, server, name)
+        if not catalog.names.sharing:
+            return lambda server, name: catalog.visible(capability, server, name)
+        # What several servers have under one name is called by nobody, so that it is not listed either.
+        owners = yield from merge.owners(outcomes, method.entry, _offered(caller, method), may_see)
+        return lambda server, name: (
+            catalog.visible(capability, server, name)
+            if server not in catalog.names.sharing or owners.get(name) == server
+            else None
+        )
     if not (catalog.several and catalog.uris.untouched):
         return lambda server, uri: _readable(catalog.uris.visible(server, uri))
     # Unprefixed: an entry of several servers is only unambiguous with its prefix.
@@ -237,8 +250,11 @@ def _offered(caller: Caller, method: Method) -> Callable[[str, str], bool]:
     if method.entry is not Entry.NAME:
         return lambda _, uri: is_readable(uri)
     catalog, capability = caller.catalog, method.capability or ""
+    sharing = catalog.names.sharing
     return lambda server, name: (
-        catalog.visible(capability, server, name) is not None and not catalog.is_renamed(capability, server, name)
+        (not sharing or server in sharing)
+        and catalog.visible(capability, server, name) is not None
+        and not catalog.is_renamed(capability, server, name)
     )
 
 
@@ -274,7 +290,9 @@ def _remembering(
 
 def _is_looked_in(caller: Caller, method: Method) -> bool:
     """Whether names or URIs of this list may be without a prefix."""
-    return caller.catalog.bare_names if method.entry is Entry.NAME else caller.catalog.uris.untouched
+    if method.entry is Entry.NAME:
+        return caller.catalog.bare_names or bool(caller.catalog.names.sharing)
+    return caller.catalog.uris.untouched
 
 
 def _by_template(owners: merge.Owners, uri: str) -> str | None:

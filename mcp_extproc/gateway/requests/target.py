@@ -161,7 +161,8 @@ def _find_name(caller: Caller, what: Wanted) -> Finding:
         return Unknown()
     found = caller.catalog.resolve(what.kind, what.name)
     if found is None:
-        return NeedsLists() if caller.catalog.bare_names else Unknown()
+        is_listed = caller.catalog.bare_names or caller.catalog.may_be_shared(what.kind, what.name)
+        return NeedsLists() if is_listed else Unknown()
     entry, own = found
     offered = caller.offered(entry.name)
     return Target(entry.name, own) if offered is None or what.kind in offered else Unknown(entry.name)

@@ -63,6 +63,15 @@ def test_the_separator_and_prefix_count_too() -> None:
     assert found({"a": {}}, {"a": {"tools": ["x"]}}, separator="/") == [("name_characters", "a")]
 
 
+def test_names_that_meet_without_a_prefix() -> None:
+    servers = {"a": {"prefix": ""}, "b": {"prefix": ""}, "c": {}}
+    listed = {"a": {"tools": ["x", "y"]}, "b": {"tools": ["x", "z"], "prompts": ["y"]}, "c": {"tools": ["x"]}}
+    problem = only(servers, listed)
+    assert (problem.kind, problem.server) == ("name_shared", None)
+    assert "a and b both have the tool 'x'" in problem.text
+    assert found({**servers, "b": {"prefix": "", "tools": {"exclude": ["x"]}}}, listed) == []
+
+
 def test_what_is_filtered_out_has_no_name() -> None:
     servers = {"a": {"tools": {"exclude": ["x" * 100]}}}
     assert found(servers, {"a": {"tools": ["x" * 100, "y"]}}) == []

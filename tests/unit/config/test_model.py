@@ -22,7 +22,7 @@ def test_defaults() -> None:
     assert config.origins is None
     assert config.session.secret is None
     assert config.limits.request_bytes == 4 << 20
-    assert endpoints(config)[0].prefixes["a"] == "a"
+    assert endpoints(config)[0].starts["a"] == "a__"
     assert config.servers["a"].timeout == 300
 
 
@@ -263,7 +263,18 @@ def two(first: str | None, second: str | None, separator: str = "__") -> str:
 
 def test_prefixes() -> None:
     config = native(two("x", ""))
-    assert endpoints(config)[0].prefixes == {"a": "x", "b": ""}
+    assert endpoints(config)[0].starts == {"a": "x__", "b": ""}
+
+
+def test_a_separator_of_its_own() -> None:
+    servers = "a: {url: http://a/, prefix: x_, separator: ''}, b: {url: http://b/, separator: .}, c: {url: http://c/}"
+    assert endpoints(native(f"servers: {{{servers}}}"))[0].starts == {"a": "x_", "b": "b.", "c": "c__"}
+
+
+def test_several_servers_without_a_prefix_have_words_for_their_uris() -> None:
+    [main] = endpoints(native(two("", "")))
+    assert main.starts == {"a": "", "b": ""}
+    assert main.uri_words == {"a": "a", "b": "b"}
 
 
 @pytest.mark.parametrize(
@@ -271,7 +282,25 @@ def test_prefixes() -> None:
     [
         (two("x", "x"), "servers.b and servers.a both have the same prefix: set another `prefix`"),
         (two("b", None), "servers.b and servers.a both have the same prefix: set another `prefix`"),
-        (two("", ""), "servers.b and servers.a both have an empty prefix: set another `prefix`"),
+        (
+            two("", "") + "\nbare_names: true",
+            "bare_names: several servers have no prefix, so names without one are theirs: leave this out",
+        ),
+        (
+            "servers: {a: {url: http://a/, prefix: x_, separator: ''}, b: {url: http://b/, prefix: x, separator: _}}",
+            "servers.b and servers.a both have the same prefix: set another `prefix`",
+        ),
+        (
+            "servers: {a: {url: http://a/, prefix: x, separator: ''}, b: {url: http://b/, prefix: xy, separator: ''}}",
+            (
+                "servers.a and servers.b: a name that starts with the prefix and separator of b could belong to a "
+                "as well: set another `prefix`"
+            ),
+        ),
+        (
+            "servers: {a: {url: http://a/, separator: ' '}}",
+            "servers.a.separator: expected 1 to 8 characters out of A-Z a-z 0-9 _ . / : -",
+        ),
         (
             two("x__y", None),
             (

@@ -75,7 +75,7 @@ def test_what_is_not_named_is_not_there() -> None:
     assert endpoint({}).offered == {}
     assert endpoint({"servers": {}}).servers == {}
     found = endpoint({"servers": {"github": {"tools": ["issue_*"], "prompts": []}, "dates": {}}})
-    assert list(found.servers) == list(found.prefixes) == list(found.uri_words) == ["github"]
+    assert list(found.servers) == list(found.starts) == list(found.uri_words) == ["github"]
     assert offers(found, "github", "tools", "issue_read")
     assert not offers(found, "github", "tools", "search")
     assert not offers(found, "github", "prompts", "issue_read")

@@ -24,21 +24,32 @@ prefixes = st.dictionaries(
 separators = st.one_of(
     st.sampled_from(["__", "_", ".", "/", "::"]), st.text(PREFIX_CHARACTERS + "/:", min_size=1, max_size=4)
 )
+own_separators = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.one_of(st.just(""), separators), max_size=2)
 
 
-def configured(prefixes: dict[str, str], separator: str) -> Names | None:
+def names_of(prefixes: dict[str, str], separator: str, own: dict[str, str]) -> Names:
+    """Names of servers, some with separators of their own."""
+    return Names({server: prefix + own.get(server, separator) if prefix else "" for server, prefix in prefixes.items()})
+
+
+def configured(prefixes: dict[str, str], separator: str, own: dict[str, str]) -> Names | None:
     """The names of a configuration that is accepted, or ``None``."""
-    servers = {server: {"url": "http://a/", "prefix": prefix} for server, prefix in prefixes.items()}
+    servers = {
+        server: {"url": "http://a/", "prefix": prefix} | ({"separator": own[server]} if server in own else {})
+        for server, prefix in prefixes.items()
+    }
     try:
         GatewayConfig.model_validate({"servers": servers, "separator": separator})
     except ValidationError:
         return None
-    return Names(prefixes, separator)
+    return names_of(prefixes, separator, own)
 
 
-@given(prefixes, separators, tool_names)
-def test_names_come_back_to_their_server(prefixes: dict[str, str], separator: str, tool: str) -> None:
-    names = configured(prefixes, separator)
+@given(prefixes, separators, own_separators, tool_names)
+def test_names_come_back_to_their_server(
+    prefixes: dict[str, str], separator: str, own: dict[str, str], tool: str
+) -> None:
+    names = configured(prefixes, separator, own)
     if names is None:
         return
     for server, prefix in prefixes.items():
@@ -46,13 +57,16 @@ def test_names_come_back_to_their_server(prefixes: dict[str, str], separator: st
             assert names.split(names.join(server, tool)) == (server, tool)
 
 
-@given(prefixes, separators, st.text("_a.", max_size=12))
-def test_a_name_that_is_split_joins_to_itself(prefixes: dict[str, str], separator: str, name: str) -> None:
-    found = Names(prefixes, separator).split(name)
-    assert found is None or Names(prefixes, separator).join(*found) == name
+@given(prefixes, separators, own_separators, st.text("_a.", max_size=12))
+def test_a_name_that_is_split_joins_to_itself(
+    prefixes: dict[str, str], separator: str, own: dict[str, str], name: str
+) -> None:
+    names = names_of(prefixes, separator, own)
+    found = names.split(name)
+    assert found is None or names.join(*found) == name
 
 
-NAMES = Names({"git": "git", "hub": "git_hub", "rest": "", "long": "git_hub_extra"}, "_")
+NAMES = Names({"git": "git_", "hub": "git_hub_", "rest": "", "long": "git_hub_extra_"})
 
 
 @pytest.mark.parametrize(
@@ -76,8 +90,8 @@ def test_the_longest_prefix_wins_and_the_empty_one_takes_the_rest(name: str, fou
 
 
 def test_the_order_of_servers_does_not_matter() -> None:
-    servers = {"git": "git", "hub": "git_hub", "long": "git_hub_extra"}
-    turned = Names(dict(reversed(servers.items())), "_")
+    servers = {"git": "git_", "hub": "git_hub_", "long": "git_hub_extra_"}
+    turned = Names(dict(reversed(servers.items())))
     for name in ("git_x", "git_hub_x", "git_hub_extra_x"):
         assert turned.split(name) == NAMES.split(name)
 
@@ -85,12 +99,20 @@ def test_the_order_of_servers_does_not_matter() -> None:
 @pytest.mark.parametrize("name", ["gh__", "gh", "gh_x", "x__y", "GH__x", ""])
 def test_names_of_nobody(name: str) -> None:
     """What no server's prefix begins is no tool."""
-    assert Names({"github": "gh"}, "__").split(name) is None
+    assert Names({"github": "gh__"}).split(name) is None
 
 
 def test_one_server_without_prefix_takes_names_as_they_are() -> None:
-    assert Names({"only": ""}, "__").split("a__b") == ("only", "a__b")
-    assert Names({"only": ""}, "__").join("only", "a__b") == "a__b"
+    assert Names({"only": ""}).split("a__b") == ("only", "a__b")
+    assert Names({"only": ""}).join("only", "a__b") == "a__b"
+
+
+def test_of_several_servers_without_prefix_none_takes_the_rest() -> None:
+    names = Names({"a": "", "b": "", "c": "c_"})
+    assert names.sharing == {"a", "b"}
+    assert names.split("x") is None
+    assert names.split("c_x") == ("c", "x")
+    assert names.join("a", "x") == "x"
 
 
 # -- Headers --------------------------------------------------------------------------------------------------------------

@@ -122,6 +122,46 @@ def test_a_completion_for_a_bare_name() -> None:
     assert (decision.server, decision.body) == ("b", body)
 
 
+# -- Several servers without a prefix ---------------------------------------------------------------------------------------
+
+
+def sharing() -> Rig:
+    """Two servers without a prefix, and one with."""
+    servers = {"a": {"prefix": ""}, "b": {"prefix": ""}, "c": {}}
+    return Rig(config(servers), {name: upstream(name, capabilities=EVERYTHING) for name in servers})
+
+
+@pytest.mark.parametrize(("has", "server"), [row[1:] for row in NAMES], ids=[row[0] for row in NAMES])
+@pytest.mark.parametrize(("body", "method"), [(CALL, "tools/list"), (GET, "prompts/list")])
+def test_names_of_servers_without_prefix(
+    body: bytes, method: str, has: dict[str, list[str]], server: str | None
+) -> None:
+    """What the third server has is not called by its bare name, nor does it take the name from others."""
+    decision, asked = settled(one := sharing(), one.decide(body), {method: {**has, "c": ["x"]}})
+    assert asked == [method]
+    if server is None:
+        assert code(as_reply(decision)) == -32602
+        return
+    assert isinstance(decision, Forward)
+    assert (decision.server, decision.body) == (server, body)
+
+
+def test_the_server_with_a_prefix_is_not_asked_for_names_without() -> None:
+    decision = sharing().decide(CALL)
+    assert isinstance(decision, FanOut)
+    assert [leg.server for leg in decision.legs] == ["a", "b"]
+    assert isinstance(sharing().decide(message("tools/call", {"name": "c__x"})), Forward)
+
+
+def test_names_that_meet_are_not_listed() -> None:
+    has = {"a": ["x", "y", "c__x"], "b": ["x", "z"], "c": ["x"]}
+    decision = sharing().decide(message("tools/list"))
+    assert isinstance(decision, FanOut)
+    merged = decision.merge([listed(name, "name", names) for name, names in has.items()], NOW)
+    names = [tool["name"] for tool in answer(as_reply(merged))["result"]["tools"]]
+    assert names == ["y", "z", "c__x"]
+
+
 # -- URIs -------------------------------------------------------------------------------------------------------------------
 
 RESOURCES, TEMPLATES = "resources/list", "resources/templates/list"
