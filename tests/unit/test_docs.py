@@ -42,7 +42,7 @@ FENCES = {"mermaid", "yaml gateway", "json gateway", "yaml envoy-filter", "json"
 # What the commands of the documentation find in the folder that they run in.
 ENVIRONMENT = {"GITHUB_TOKEN": "t", "MCP_SESSION_SECRET": "s" * 32}
 STARTS_NOTHING = {"validate", "envoy", "schema"}
-FILES = ["gateway.yaml", "mcp-servers.json", "mcp-route.yaml"]
+FILES = ["gateway.yaml", "mcp-servers.json", "mcp-route.yaml", "kuadrant.yaml"]
 
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mcp_extproc.config.kubernetes.documents import Document, FieldPath
@@ -30,6 +30,10 @@ class Place:
     tls: Mapping[str, Any] | None = None
     """A section ``tls``; ``None`` for plain HTTP."""
     http2: bool = False
+
+    def with_tls(self, more: Mapping[str, Any]) -> Place:
+        """The same with these keys of ``tls``, by TLS if it was not."""
+        return replace(self, tls={**(self.tls or {}), **more})
 
     def server(self, path: str) -> dict[str, Any]:
         """The keys of a server at a path."""
@@ -104,7 +108,7 @@ _HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,
 def _of_service(reading: Reading, document: Document, path: FieldPath, name: str, port: int | None) -> Place | None:
     key = f"{name}.{document.namespace}"
     found = reading.documents.get("Service", document.namespace, name)
-    resolved = reading.resolve.get(key)
+    resolved, named = reading.resolve.get(key), port
     if resolved is not None:
         match = _HOST_AND_PORT.fullmatch(resolved)
         assert match is not None, "the command line has looked at it"
@@ -120,18 +124,20 @@ def _of_service(reading: Reading, document: Document, path: FieldPath, name: str
             f" say where it is with --resolve {key}=HOST:PORT",
         )
         return None
-    if port is None:
+    if port is None or named is None:
         reading.refuse(document, [*path, "port"], "Must have port for Service reference")
         return None
-    section = _port_name(found, port)
-    h2c, https = _app_protocol(found, port)
+    # Of the document's port: the command line may say another one.
+    section = port_name(found, named)
+    h2c, https = _app_protocol(found, named)
     tls = _tls(reading, found or document, "", host, None, section, name)
     if tls is None and https:
         tls = {}
     return Place(((host, port),), tls, h2c)
 
 
-def _port_name(service: Document | None, port: int) -> str | None:
+def port_name(service: Document | None, port: int | None) -> str | None:
+    """What a Service calls a port."""
     ports = () if service is None else service.object.spec.ports
     return next((one.name for one in ports if one.port == port), None)
 

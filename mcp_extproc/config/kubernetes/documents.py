@@ -13,6 +13,8 @@ from mcp_extproc.config.config_error import Problem, line_of, quoted
 from mcp_extproc.config.config_error import field as field_path
 from mcp_extproc.config.kubernetes.envoy_gateway import Backend
 from mcp_extproc.config.kubernetes.gateway_api import BackendTlsPolicy, ConfigMap, DataObject, Gateway, Secret, Service
+from mcp_extproc.config.kubernetes.http_route import HttpRoute
+from mcp_extproc.config.kubernetes.kuadrant import GatewayExtension, Registration, VirtualServerObject
 from mcp_extproc.config.kubernetes.mcp_route import McpRoute
 from mcp_extproc.config.kubernetes.objects import DEFAULT_NAMESPACE, Object
 from mcp_extproc.config.problems import problems_of
@@ -41,6 +43,10 @@ KINDS: Final[Mapping[str, Api]] = {
     "Backend": Api("gateway.envoyproxy.io", ("v1alpha1",), Backend),
     "BackendTLSPolicy": Api("gateway.networking.k8s.io", ("v1", "v1alpha3"), BackendTlsPolicy),
     "Gateway": Api("gateway.networking.k8s.io", ("v1", "v1beta1"), Gateway),
+    "HTTPRoute": Api("gateway.networking.k8s.io", ("v1", "v1beta1"), HttpRoute),
+    "MCPServerRegistration": Api("mcp.kuadrant.io", ("v1", "v1alpha1"), Registration),
+    "MCPVirtualServer": Api("mcp.kuadrant.io", ("v1", "v1alpha1"), VirtualServerObject),
+    "MCPGatewayExtension": Api("mcp.kuadrant.io", ("v1", "v1alpha1"), GatewayExtension),
     "Secret": Api("", ("v1",), Secret),
     "ConfigMap": Api("", ("v1",), ConfigMap),
     "Service": Api("", ("v1",), Service),

@@ -6,14 +6,14 @@ Source: kubernetes-sigs/gateway-api ``apis/v1`` (Gateway, BackendTLSPolicy), Kub
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.kubernetes.objects import Items, Metadata, Name, Object, Port, Section
 
-GATEWAY_GROUP = "gateway.networking.k8s.io"
+GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
 
 
 class LocalReference(Section):

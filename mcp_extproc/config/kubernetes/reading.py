@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from mcp_extproc.config.config_error import Problem
@@ -32,6 +32,13 @@ class Reading:
     def warn(self, document: Document, path: FieldPath, message: str) -> None:
         """Note what a field does not do, or does otherwise."""
         self.warnings.append(str(document.problem(path, message)))
+
+    def unused(self, *kinds: str, because: str, besides: Collection[Document] = ()) -> None:
+        """Note that documents of these kinds do nothing, besides some."""
+        for kind in kinds:
+            for document in self.documents.of_kind(kind):
+                if document not in besides:
+                    self.warn(document, [], f"has no effect: {because}")
 
     def comes_from(self, native: FieldPath, document: Document, path: FieldPath) -> None:
         """Note where a part of the configuration comes from."""
