@@ -38,23 +38,25 @@ class Problem:
 
 
 def problems(config: GatewayConfig, listed: Mapping[str, Names]) -> list[Problem]:
-    """All problems with names at the main endpoint.
+    """All problems with names at the main endpoint, or without one at all others.
 
     Args:
         config: the whole configuration.
         listed: by server, for those that responded.
     """
-    catalog = Catalog(endpoints(config)[0])
+    catalogs = [Catalog(one) for one in endpoints(config) if not (config.main_endpoint and one.name)]
     found: list[Problem] = []
     for server, names in listed.items():
         found += _filters(config, server, names.get("tools", ()))
-        for kind, own in names.items():
-            found += _visible(catalog, server, kind, own)
+        for catalog in catalogs:
+            for kind, own in names.items() if server in catalog.entries else ():
+                found += _visible(catalog, server, kind, own)
         if not any(names.values()):
             found.append(Problem("nothing_listed", server, "lists no tools, prompts or resources"))
-        elif names.get("tools") and not any(catalog.visible("tools", server, name) for name in names["tools"]):
+        elif names.get("tools") and not any(map(config.servers[server].tools.allowing(), names["tools"])):
             found.append(Problem("nothing_offered", server, "has tools, and its filter (`tools`) leaves none of them"))
-    return [*found, *_shared_names(catalog, listed), *_shared_uris(config, listed), *_rate_limits(config, listed)]
+    found += [problem for catalog in catalogs for problem in _shared_names(catalog, listed)]
+    return [*dict.fromkeys(found), *_shared_uris(config, listed), *_rate_limits(config, listed)]
 
 
 def _visible(catalog: Catalog, server: str, kind: str, own: Sequence[str]) -> Iterator[Problem]:

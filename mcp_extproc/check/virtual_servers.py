@@ -40,13 +40,13 @@ def reports(config: GatewayConfig, listed: Mapping[str, Names]) -> list[VirtualR
         config: the whole configuration.
         listed: by server, for those that responded.
     """
-    return [_report(config, one, Catalog(one), listed) for one in endpoints(config)[1:]]
+    return [_report(config, one, Catalog(one), listed) for one in endpoints(config) if one.name]
 
 
 def problems(config: GatewayConfig, listed: Mapping[str, Names]) -> list[Problem]:
     """What virtual servers name that servers do not list, and what can't be reached by its name."""
     found: list[Problem] = []
-    for one in endpoints(config)[1:]:
+    for one in filter(lambda endpoint: endpoint.name, endpoints(config)):
         catalog = Catalog(one)
         for kind in _KINDS:
             for server in one.servers:

@@ -60,7 +60,7 @@ def _tell(write: Callable[[], object]) -> None:
 
 def _print_json(places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
     virtual = {name: place for name, place in places.items() if name}
-    told = {"url": places[""], "servers": [asdict(status) for status in statuses]}
+    told = {"url": next(iter(places.values())), "servers": [asdict(status) for status in statuses]}
     click.echo(json.dumps({**told, **({"virtual_servers": virtual} if virtual else {})}))
 
 
@@ -91,8 +91,8 @@ def _print_table(config: GatewayConfig, places: Mapping[str, str], statuses: Seq
     console.print(table)
     if any(status.state == "starting" for status in statuses):
         console.print("\nWhat is starting is served as soon as it is ready.", style="yellow")
-    url = places[""]
-    console.print(f"\nServing at [bold]{url}[/]", highlight=False)
+    url = next(iter(places.values()))
+    console.print(f"\nServing at [bold]{url}[/]" if "" in places else "", highlight=False)
     for name, place in places.items():
         if name:
             console.print(f"Virtual server {escape(name)} at [bold]{escape(place)}[/]", highlight=False, soft_wrap=True)

@@ -67,6 +67,8 @@ def explain(
 
     loaded = to_read(EnvoysSource(FileSource(file, os.environ, strict=strict, resolve=resolve)).load())
     loaded.require_servers()
+    if endpoint is None and not loaded.config.main_endpoint:
+        raise click.BadParameter("name a virtual server: there is no main endpoint", param_hint="--endpoint")
     if endpoint is not None and endpoint not in loaded.config.virtual_servers:
         raise click.BadParameter("no virtual server has this name", param_hint="--endpoint")
     explainer = Explainer(loaded.config, principal, endpoint or "")

@@ -14,6 +14,7 @@ from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.model import GatewayConfig, Listen, Server, start_of, uri_words
 from mcp_extproc.config.policies import has_filter
+from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.vetting import Entries
 from mcp_extproc.config.virtual_servers import Offered, Rename, VirtualServer
 from mcp_extproc.contract import RESOURCE_METADATA_PATH
@@ -93,10 +94,21 @@ def url_of(endpoint: Endpoint, listen: Listen) -> str:
 
 
 def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
-    """All endpoints of a gateway. The first is the main one, which people are shown. Of the others, the first that matches a
-    request has it; of all, the main one is matched last."""
+    """All endpoints of a gateway. The first is the main one, if there is one, which people are shown. Of the others, the first
+    that matches a request has it; of all, the main one is matched last."""
     main = _main(config)
-    return (main, *(_virtual(config, main, name, one) for name, one in config.virtual_servers.items()))
+    virtual = tuple(_virtual(config, main, name, one) for name, one in config.virtual_servers.items())
+    return (main, *virtual) if config.main_endpoint else virtual
+
+
+def all_servers(config: GatewayConfig) -> Endpoint:
+    """All servers together, as the gateway itself sees them: the main endpoint, or what stands for it where there is none.
+    Names have the servers' own in front there, for at several endpoints prefixes may be the same."""
+    main = _main(config)
+    if config.main_endpoint:
+        return main
+    starts = {name: name + config.separator for name in config.servers}
+    return replace(main, starts=starts, uri_words={name: scheme_word(name) for name in config.servers})
 
 
 def _main(config: GatewayConfig) -> Endpoint:

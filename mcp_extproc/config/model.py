@@ -761,6 +761,10 @@ class GatewayConfig(Model):
     """Further endpoints, by name, each with a selection of what the servers offer. A name may have a namespace, as in
     `team-a/readonly`. Where several match a request, the first one has it, and the main endpoint comes last."""
 
+    main_endpoint: bool = True
+    """Whether all servers together are an endpoint, at `listen.path`. With `false` there are only `virtual_servers`; then
+    servers that no two of them share may have the same prefix."""
+
     virtual_server_header: bool = False
     """Whether a request to the main endpoint may choose a virtual server by the header `x-mcp-virtualserver`, such as
     `readonly` or `team-a/readonly`; not one with `authentication` of its own."""
@@ -807,8 +811,6 @@ class GatewayConfig(Model):
 
     @model_validator(mode="after")
     def _prefixes_are_distinct(self) -> GatewayConfig:
-        owners: dict[str, str] = {}
-        starts: dict[str, str] = {}
         for name, server in self.servers.items():
             prefix, separator = prefix_of(name, server), separator_of(server, self.separator)
             # Prefixes and separators are not repeated in errors: like any value, they may come from a variable.
@@ -817,22 +819,39 @@ class GatewayConfig(Model):
                     ("servers", name),
                     "the prefix contains the separator, so names would be ambiguous: set another `prefix` or `separator`",
                 )
-            if not prefix:
-                continue
-            if (other := owners.get(prefix) or starts.get(prefix + separator)) is not None:
-                raise ValueError(f"servers.{name} and servers.{other} both have the same prefix: set another `prefix`")
-            owners[prefix] = starts[prefix + separator] = name
-        self._refuse_ambiguous(starts)
-        self._refuse_same_scheme()
-        if self.bare_names and len(self.servers) - len(owners) > 1:
-            raise PlacedError(
-                ("bare_names",), "several servers have no prefix, so names without one are theirs: leave this out"
-            )
+        # Each set of servers that clients see together.
+        for servers in self._endpoints_servers():
+            self._refuse_same_prefix(servers)
+            self._refuse_ambiguous({start_of(name, one, self.separator): name for name, one in servers.items()})
+            self._refuse_same_scheme(servers)
+            if self.bare_names and sum(not prefix_of(name, one) for name, one in servers.items()) > 1:
+                raise PlacedError(
+                    ("bare_names",), "several servers have no prefix, so names without one are theirs: leave this out"
+                )
         return self
 
-    def _refuse_same_scheme(self) -> None:
+    def _endpoints_servers(self) -> Iterator[Mapping[str, Server]]:
+        if self.main_endpoint:
+            yield self.servers
+            return
+        for one in self.virtual_servers.values():
+            yield {name: self.servers[name] for name in one.offered if name in self.servers}
+
+    def _refuse_same_prefix(self, servers: Mapping[str, Server]) -> None:
+        owners: dict[str, str] = {}
+        for name, server in servers.items():
+            if not (prefix := prefix_of(name, server)):
+                continue
+            start = start_of(name, server, self.separator)
+            if (other := owners.get(prefix) or owners.get(start)) is not None:
+                raise ValueError(f"servers.{name} and servers.{other} both have the same prefix: set another `prefix`")
+            owners[prefix] = owners[start] = name
+
+    def _refuse_same_scheme(self, servers: Mapping[str, Server]) -> None:
         words: dict[str, str] = {}
-        for name, word in uri_words(self.servers).items():
+        all_words = uri_words(self.servers)
+        for name in servers:
+            word = all_words[name]
             if word in words:
                 raise ValueError(
                     f"servers.{name} and servers.{words[word]}: their prefixes are the same as URI schemes, which ignore "
@@ -844,7 +863,7 @@ class GatewayConfig(Model):
     def _refuse_ambiguous(starts: Mapping[str, str]) -> None:
         # "a" + "__" + "_x" and "a_" + "__" + "x" are the same name. In sorted order, strings that begin with a string follow
         # it directly, so comparing neighbours is enough.
-        for start, other in pairwise(sorted(starts)):
+        for start, other in pairwise(sorted(filter(None, starts))):
             if other.startswith(start):
                 name, owner = starts[start], starts[other]
                 raise ValueError(
@@ -928,6 +947,10 @@ class GatewayConfig(Model):
 
     @model_validator(mode="after")
     def _virtual_servers_fit(self) -> GatewayConfig:
+        if not self.main_endpoint and not self.virtual_servers:
+            raise PlacedError(("main_endpoint",), "without it, there has to be one of virtual_servers")
+        if not self.main_endpoint and self.virtual_server_header:
+            raise PlacedError(("virtual_server_header",), "it is the main endpoint's, which main_endpoint turns off")
         if not self.virtual_servers:
             return self
         behind = {
@@ -935,7 +958,10 @@ class GatewayConfig(Model):
             for name, server in self.servers.items()
         }
         identified = self.authentication is not None or self.existing is not None
-        for problem in virtual_servers.problems(self.virtual_servers, self.listen.path, behind, identified=identified):
+        main = self.listen.path
+        for problem in virtual_servers.problems(
+            self.virtual_servers, main, behind, identified=identified, has_main=self.main_endpoint
+        ):
             raise PlacedError(("virtual_servers", *problem.path), problem.message)
         return self
 

@@ -154,6 +154,7 @@ virtual_servers:                    # further endpoints, docs/virtual-servers.md
       tickets: all
     rename:
       tools: {github__issue_read: read_issue}
+main_endpoint: true                 # false: only these
 virtual_server_header: false        # true: x-mcp-virtualserver chooses one at /mcp, too
 
 session:

@@ -262,7 +262,12 @@ class Behind:
 
 
 def problems(
-    virtual: Mapping[str, VirtualServer], path: str, servers: Mapping[str, Behind], *, identified: bool
+    virtual: Mapping[str, VirtualServer],
+    path: str,
+    servers: Mapping[str, Behind],
+    *,
+    identified: bool,
+    has_main: bool = True,
 ) -> Iterator[PlacedError]:
     """What can't be as it is written.
 
@@ -271,6 +276,7 @@ def problems(
         path: of the main endpoint.
         servers: by name.
         identified: whether anybody proves who calls the main endpoint.
+        has_main: whether there is a main endpoint.
     """
     for name, one in virtual.items():
         for problem in (
@@ -279,7 +285,7 @@ def problems(
             *_bad_rules(one, servers, identified=identified or one.authentication is not None),
         ):
             yield PlacedError((name, *problem.path), problem.message)
-    yield from _unreachable(virtual, path)
+    yield from _unreachable(virtual, path, has_main=has_main)
 
 
 def _unknown_names(one: VirtualServer, servers: Mapping[str, Behind]) -> Iterator[PlacedError]:
@@ -342,12 +348,12 @@ def _offered_as(name: str, kind: Kind, one: VirtualServer, behind: Mapping[str, 
     return None
 
 
-def _unreachable(virtual: Mapping[str, VirtualServer], path: str) -> Iterator[PlacedError]:
+def _unreachable(virtual: Mapping[str, VirtualServer], path: str, *, has_main: bool) -> Iterator[PlacedError]:
     """Those whose requests are all another one's: the first that matches has them, the main endpoint comes last."""
     before: list[tuple[str, str, VirtualServer]] = []
     for name, one in virtual.items():
         own = one.path_of(name, path)
-        if own == path and not one.domains and not one.headers:
+        if has_main and own == path and not one.domains and not one.headers:
             yield PlacedError(
                 (name, "path"), "the path of the main endpoint (listen.path): use another one, or give host or headers"
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authorization import KINDS, Authorization
-from mcp_extproc.config.endpoint import Endpoint, endpoints
+from mcp_extproc.config.endpoint import Endpoint, all_servers, endpoints
 from mcp_extproc.contract import VIRTUAL_SERVER_HEADER
 from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.authorization.rules import Rules, Verdicts
@@ -42,11 +42,10 @@ class Endpoints:
     """All endpoints of a gateway."""
 
     def __init__(self, config: GatewayConfig) -> None:
-        main, *others = endpoints(config)
-        catalog = Catalog(main)
-        self.servers: Mapping[str, CatalogEntry] = catalog.entries
-        """All servers: those of other endpoints are among the main one's."""
-        catalogs = [(main, catalog), *((one, Catalog(one, catalog.entries)) for one in others)]
+        main, served = all_servers(config), endpoints(config)
+        self.servers: Mapping[str, CatalogEntry] = Catalog(main).entries
+        """All servers."""
+        catalogs = [(one, Catalog(one, self.servers)) for one in served]
         # For all of them, so that their bounds are a worker's.
         verdicts, foreseen = Verdicts(), Foreseen()
         self._by_name = {
@@ -63,12 +62,13 @@ class Endpoints:
             name for one in self._by_name.values() if one.rules is not None for name in one.catalog.entries
         )
         """The servers that rules say something about, at one endpoint or another."""
-        self._path = main.path
+        self._path = main.path if config.main_endpoint else None
         self._takes_header = config.virtual_server_header
         # A request that chooses one came in under the main endpoint's names, whatever host names that one has.
         self._to_choose = {
             one.name: replace(self._by_name[one.name], endpoint=replace(one, hosts=main.hosts))
-            for one in (others if self._takes_header else ())
+            for one in (served if self._takes_header else ())
+            if one.name
         }
 
     def named(self, name: str) -> ServedEndpoint | None:
@@ -82,7 +82,7 @@ class Endpoints:
             McpError: 404, there is none; 400, its header chooses none that it may.
         """
         served = None if head.endpoint is None else self.named(head.endpoint)
-        if served is None or (head.endpoint == "" and not _is_at(head, self._path)):
+        if served is None or (self._path is not None and head.endpoint == "" and not _is_at(head, self._path)):
             raise refusals.path(self._path)
         if head.endpoint == "" and self._takes_header and VIRTUAL_SERVER_HEADER in head.headers:
             return self._chosen(head)

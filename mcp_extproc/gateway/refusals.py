@@ -31,9 +31,14 @@ _SERVED_VERSIONS = ", ".join(versions.SUPPORTED)
 # -- The transport --------------------------------------------------------------------------------------------------------
 
 
-def path(endpoint: str) -> McpError:
-    """Another path than the endpoint's."""
-    return _transport(404, "path", f"Nothing is served here: the MCP endpoint is {endpoint}.")
+def path(endpoint: str | None) -> McpError:
+    """Another path than the endpoint's. Without a main one, nobody is told of others: those know who are to know."""
+    return _transport(404, "path", nothing_served(endpoint))
+
+
+def nothing_served(endpoint: str | None) -> str:
+    """What is said of a path that is none."""
+    return "Nothing is served here." if endpoint is None else f"Nothing is served here: the MCP endpoint is {endpoint}."
 
 
 def virtual_server_unknown() -> McpError:

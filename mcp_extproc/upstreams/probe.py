@@ -11,7 +11,7 @@ from typing import Literal
 from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.command_words import program_name
-from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.config.endpoint import all_servers
 from mcp_extproc.config.model import prefix_of
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.endpoints import Endpoints
@@ -125,18 +125,18 @@ def _list_leg(row: Method, ref: SessionRef, entries: Mapping[str, CatalogEntry])
 
 async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]:
     """Ask each server for its tools."""
-    catalog = _whole(config)
+    catalog = _catalog(config)
     return [_status(config, catalog, asked) for asked in await survey(config, upstreams, ["tools"])]
 
 
 async def probe_started(config: GatewayConfig, upstreams: Address, name: str) -> ServerStatus:
     """The same of one server that is starting, as :func:`survey_started` has it."""
-    return _status(config, _whole(config), await survey_started(config, upstreams, ["tools"], name))
+    return _status(config, _catalog(config), await survey_started(config, upstreams, ["tools"], name))
 
 
-def _whole(config: GatewayConfig) -> Catalog:
-    """Of the endpoint where each server is served as a whole."""
-    return Catalog(endpoints(config)[0])
+def _catalog(config: GatewayConfig) -> Catalog:
+    """Of all servers."""
+    return Catalog(all_servers(config))
 
 
 def _status(config: GatewayConfig, catalog: Catalog, asked: Survey) -> ServerStatus:

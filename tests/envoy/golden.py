@@ -153,6 +153,24 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
         },
         _SOCKETS,
     ),
+    "no-main-endpoint": (
+        {
+            "log": {"access": ""},
+            "servers": {
+                "a.notes": {"url": "http://127.0.0.1:3001/mcp", "prefix": "notes"},
+                "b.notes": {"url": "http://127.0.0.1:3002/mcp", "prefix": "notes"},
+            },
+            "main_endpoint": False,
+            "virtual_servers": {
+                "a": {"path": "/mcp", "headers": {"x-tenant": "a"}, "servers": {"a.notes": "all"}},
+                "b": {
+                    "path": "/mcp", "servers": {"b.notes": "all"},
+                    "authentication": {"api_keys": {"file": "/etc/mcp/keys.yaml"}},
+                },
+            },
+        },
+        _SOCKETS,
+    ),
     "tokens-alone": (
         {
             "log": {"access": ""},

@@ -31,7 +31,9 @@ class Reading:
 
     def warn(self, document: Document, path: FieldPath, message: str) -> None:
         """Note what a field does not do, or does otherwise."""
-        self.warnings.append(str(document.problem(path, message)))
+        warning = str(document.problem(path, message))
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def unused(self, *kinds: str, because: str, besides: Collection[Document] = ()) -> None:
         """Note that documents of these kinds do nothing, besides some."""

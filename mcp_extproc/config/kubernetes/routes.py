@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+from mcp_extproc.config.kubernetes.attached import AttachedRoute
 from mcp_extproc.config.kubernetes.backends import place_of
 from mcp_extproc.config.kubernetes.documents import Document, FieldPath
 from mcp_extproc.config.kubernetes.gateway_api import Reference
@@ -18,61 +20,128 @@ _AUTHORIZATION: Final = "Authorization"
 
 
 def native(reading: Reading) -> dict[str, Any]:
-    """The configuration that a file's MCPRoute describes."""
-    routes = list(reading.documents.of_kind("MCPRoute"))
-    for route in routes[1:]:
-        reading.refuse(
-            route, [], f"a second MCPRoute, after {routes[0]}, is not supported yet: give each a file of its own"
-        )
-    route = routes[0]
-    data: dict[str, Any] = {"servers": _servers(reading, route)}
-    if listen := _listen(reading, route):
-        data["listen"] = listen
-    for key, section in (("authentication", authentication), ("authorization", authorization)):
-        if (found := section(reading, route)) is not None:
-            data[key] = found
+    """The configuration that a file's MCPRoutes describe. A single one that its path alone chooses is the main endpoint.
+    Otherwise each is a virtual server, and there is no main endpoint."""
+    documents = list(reading.documents.of_kind("MCPRoute"))
+    listener = _listener(reading, documents)
+    if len(documents) == 1 and not _is_chosen(documents[0], listener):
+        route = AttachedRoute(documents[0], (), _own_names(documents[0]))
+        return {"servers": _servers(reading, route)} | _alone(reading, route, listener) | _secured(reading, route)
+    servers: dict[str, Any] = {}
+    virtual: dict[str, Any] = {}
+    for route in _attached(documents):
+        own = _servers(reading, route)
+        servers |= own
+        reading.comes_from(route.at, route.document, [])
+        virtual[route.at[-1]] = {
+            **_match(reading, route, listener),
+            "servers": dict.fromkeys(own, "all"),
+            **_secured(reading, route),
+        }
+    in_order = dict(sorted(virtual.items(), key=lambda pair: _rank(pair[1])))
+    data: dict[str, Any] = {"servers": servers, "virtual_servers": in_order, "main_endpoint": False}
+    if listener is not None:
+        data["listen"] = at_listener(reading, *listener)
     return data
+
+
+def _secured(reading: Reading, route: AttachedRoute) -> dict[str, Any]:
+    sections = (("authentication", authentication), ("authorization", authorization))
+    return {key: found for key, section in sections if (found := section(reading, route)) is not None}
+
+
+# -- Several routes -----------------------------------------------------------------------------------------------------
+
+
+def _is_chosen(route: Document, listener: _Listener | None) -> bool:
+    """Whether more than its path chooses a route."""
+    return bool(route.object.spec.headers) or any(host.startswith("*") for host in _hostnames(route, listener)[0])
+
+
+def _rank(virtual: Mapping[str, Any]) -> tuple[int, int, int]:
+    """What comes first has the requests that several would take: exact host names before longer and shorter wildcards, then
+    more headers, then the order of the file (Gateway API, HTTPRouteRule, precedence)."""
+    hosts = virtual.get("hosts", [])
+    exact = [len(host) for host in hosts if not host.startswith("*")]
+    kind = 0 if exact else 1 if hosts else 2
+    return kind, -max(exact or map(len, hosts), default=0), -len(virtual.get("headers", {}))
+
+
+def _attached(documents: Sequence[Document]) -> Iterator[AttachedRoute]:
+    names = Counter(one.name for one in documents)
+    backends = Counter(backend.name for one in documents for backend in one.object.spec.backend_refs)
+    for one in documents:
+        name = one.name if names[one.name] == 1 else f"{one.namespace}.{one.name}"
+        servers = {backend: backend if backends[backend] == 1 else f"{name}.{backend}" for backend in _own_names(one)}
+        yield AttachedRoute(one, ("virtual_servers", name), servers)
+
+
+def _own_names(route: Document) -> dict[str, str]:
+    return {backend.name: backend.name for backend in route.object.spec.backend_refs}
+
+
+def _match(reading: Reading, route: AttachedRoute, listener: _Listener | None) -> dict[str, Any]:
+    """The keys that say which requests are a virtual server's."""
+    spec = route.spec
+    for index, header in enumerate(spec.headers):
+        if header.type != "Exact":
+            reading.refuse(route.document, ["spec", "headers", index, "type"], "is not supported: expected Exact")
+    hosts, document, path = _hostnames(route.document, listener)
+    for ours, theirs in (("path", "path"), ("headers", "headers")):
+        reading.comes_from([*route.at, ours], route.document, ["spec", theirs])
+    reading.comes_from([*route.at, "hosts"], document, path)
+    headers = {header.name: header.value for header in spec.headers}
+    return {"path": spec.path} | ({"hosts": list(hosts)} if hosts else {}) | ({"headers": headers} if headers else {})
 
 
 # -- Where clients connect ----------------------------------------------------------------------------------------------
 
-
-def _listen(reading: Reading, route: Document) -> dict[str, Any]:
-    spec = route.object.spec
-    found: dict[str, Any] = {}
-    if spec.path != "/mcp":
-        found["path"] = spec.path
-    reading.comes_from(["listen", "path"], route, ["spec", "path"])
-    if spec.headers:
-        reading.refuse(
-            route, ["spec", "headers"], "is not supported yet: the route is not chosen by headers; leave it out"
-        )
-    hosts = _hosts(reading, route, ["spec", "hostnames"], spec.hostnames)
-    gateway, index = _gateway(reading, route)
-    if gateway is not None:
-        found |= at_listener(reading, gateway, index)
-        host = gateway.object.spec.listeners[index].hostname
-        if host is not None and not hosts:
-            hosts = _hosts(reading, gateway, ["spec", "listeners", index, "hostname"], [host])
-    if hosts:
-        found["allowed_hosts"] = hosts
-    return found
+_Listener = tuple[Document, int]
+"""A Gateway, and the number of its listener."""
 
 
-def _hosts(reading: Reading, document: Document, path: FieldPath, hosts: Sequence[str]) -> list[str]:
+def _alone(reading: Reading, route: AttachedRoute, listener: _Listener | None) -> dict[str, Any]:
+    """The section ``listen`` for the only route."""
+    found: dict[str, Any] = {"path": route.spec.path} if route.spec.path != "/mcp" else {}
+    reading.comes_from(["listen", "path"], route.document, ["spec", "path"])
+    if listener is not None:
+        found |= at_listener(reading, *listener)
+    hosts, document, path = _hostnames(route.document, listener)
     reading.comes_from(["listen", "allowed_hosts"], document, path)
-    for index, host in enumerate(hosts):
-        if host.startswith("*"):
-            reading.refuse(document, [*path, index], "wildcards are not supported yet: list the names")
-    return list(hosts)
+    if hosts:
+        found["allowed_hosts"] = list(hosts)
+    return {"listen": found} if found else {}
 
 
-def _gateway(reading: Reading, route: Document) -> tuple[Document | None, int]:
+def _hostnames(route: Document, listener: _Listener | None) -> tuple[Sequence[str], Document, FieldPath]:
+    """By which names clients reach a route, and where that is said: the listener's count where the route has none."""
+    own = route.object.spec.hostnames
+    if not own and listener is not None:
+        gateway, index = listener
+        host = gateway.object.spec.listeners[index].hostname
+        if host is not None:
+            return [host], gateway, ["spec", "listeners", index, "hostname"]
+    return own, route, ["spec", "hostnames"]
+
+
+def _listener(reading: Reading, routes: Sequence[Document]) -> _Listener | None:
+    """Where clients connect; ``None`` if the file has no Gateway."""
+    found = [_gateway(reading, route) for route in routes]
+    first = next(filter(None, found), None)
+    for route, at in zip(routes, found, strict=True):
+        if at is not None and at != first:
+            reading.refuse(
+                route, ["spec", "parentRefs"], f"is attached elsewhere than {routes[0]}: give each a file of its own"
+            )
+    return first
+
+
+def _gateway(reading: Reading, route: Document) -> _Listener | None:
     """The Gateway that the route is attached to, if the file has any, and the number of the listener."""
     gateways = list(reading.documents.of_kind("Gateway"))
     if not gateways:
-        return None, 0
-    found: list[tuple[Document, int]] = []
+        return None
+    found: list[_Listener] = []
     for index, parent in enumerate(route.object.spec.parent_refs):
         path: FieldPath = ["spec", "parentRefs", index]
         local = reading.is_local(route, path, parent.namespace)
@@ -94,22 +163,23 @@ def _gateway(reading: Reading, route: Document) -> tuple[Document | None, int]:
             ["spec", "listeners", number],
             "has no effect: the route is served at the first listener that it is attached to",
         )
-    return found[0] if found else (None, 0)
+    return found[0] if found else None
 
 
 # -- Servers ------------------------------------------------------------------------------------------------------------
 
 
-def _servers(reading: Reading, route: Document) -> dict[str, Any]:
+def _servers(reading: Reading, attached: AttachedRoute) -> dict[str, Any]:
     found = {}
-    for index, reference in enumerate(route.object.spec.backend_refs):
+    route = attached.document
+    for index, reference in enumerate(attached.spec.backend_refs):
         path: FieldPath = ["spec", "backendRefs", index]
-        server = _server(reading, route, path, reference)
+        server, name = _server(reading, route, path, reference), attached.servers[reference.name]
         if server is not None:
-            found[reference.name] = server
-            reading.comes_from(["servers", reference.name], route, path)
-            reading.comes_from(["servers", reference.name, "tools"], route, [*path, "toolSelector"])
-            reading.comes_from(["servers", reference.name, "headers"], route, [*path, "securityPolicy", "apiKey"])
+            found[name] = server if name == reference.name else server | {"prefix": reference.name}
+            reading.comes_from(["servers", name], route, path)
+            reading.comes_from(["servers", name, "tools"], route, [*path, "toolSelector"])
+            reading.comes_from(["servers", name, "headers"], route, [*path, "securityPolicy", "apiKey"])
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from mcp_extproc.config.kubernetes.documents import Document, FieldPath
+from mcp_extproc.config.kubernetes.attached import AttachedRoute
+from mcp_extproc.config.kubernetes.documents import FieldPath
 from mcp_extproc.config.kubernetes.envoy_gateway import ApiKeyAuth, LocalJwks, RemoteJwks
 from mcp_extproc.config.kubernetes.mcp_route import AuthorizationRule, BackendSelector, OAuth, RouteAuthorization
 from mcp_extproc.config.kubernetes.reading import Reading
@@ -17,14 +18,14 @@ _KEYS: Final = (*_POLICY, "apiKeyAuth")
 _RULES: Final = (*_POLICY, "authorization", "rules")
 
 
-def authentication(reading: Reading, route: Document) -> dict[str, Any] | None:
+def authentication(reading: Reading, route: AttachedRoute) -> dict[str, Any] | None:
     """The section ``authentication``; ``None`` if everybody may call."""
-    policy = route.object.spec.security_policy
+    policy = route.spec.security_policy
     if policy is None:
         return None
     if policy.ext_auth is not None:
         reading.refuse(
-            route,
+            route.document,
             [*_POLICY, "extAuth"],
             "is not supported yet: say in the native format who the service says that calls (`authentication.external`), or"
             " put an ext_authz filter into `envoy.http_filters_before` (`mcp-extproc convert` prints the rest)",
@@ -34,16 +35,16 @@ def authentication(reading: Reading, route: Document) -> dict[str, Any] | None:
         found["oauth"] = _oauth(reading, route, policy.oauth)
     if policy.api_key_auth is not None:
         found["api_keys"] = _api_keys(reading, route, policy.api_key_auth)
-    reading.comes_from(["authentication"], route, _POLICY)
-    reading.comes_from(["authentication", "api_keys"], route, _KEYS)
-    reading.comes_from(["authentication", "oauth"], route, _OAUTH)
+    reading.comes_from([*route.at, "authentication"], route.document, _POLICY)
+    reading.comes_from([*route.at, "authentication", "api_keys"], route.document, _KEYS)
+    reading.comes_from([*route.at, "authentication", "oauth"], route.document, _OAUTH)
     return found or None
 
 
-def _oauth(reading: Reading, route: Document, oauth: OAuth) -> dict[str, Any]:
+def _oauth(reading: Reading, route: AttachedRoute, oauth: OAuth) -> dict[str, Any]:
     if oauth.claim_to_headers:
         reading.refuse(
-            route,
+            route.document,
             [*_OAUTH, "claimToHeaders"],
             "is not supported yet: servers get no claims of the caller; leave it out",
         )
@@ -53,7 +54,7 @@ def _oauth(reading: Reading, route: Document, oauth: OAuth) -> dict[str, Any]:
         of_issuer["audiences"] = list(oauth.audiences)
     else:
         reading.warn(
-            route,
+            route.document,
             [*_OAUTH, "audiences"],
             "is not given: tokens have to be for the resource, exactly as it is written; Envoy AI Gateway takes tokens for"
             " any",
@@ -66,7 +67,7 @@ def _oauth(reading: Reading, route: Document, oauth: OAuth) -> dict[str, Any]:
         )
     if told.resource_signing_alg_values_supported:
         reading.warn(
-            route,
+            route.document,
             [*_OAUTH, "protectedResourceMetadata", "resourceSigningAlgValuesSupported"],
             "has no effect: the gateway signs no answers, and clients are told of no algorithms",
         )
@@ -84,15 +85,15 @@ def _oauth(reading: Reading, route: Document, oauth: OAuth) -> dict[str, Any]:
         "resource_policy_uri": ("protectedResourceMetadata", "resourcePolicyUri"),
     }
     for ours, theirs in native.items():
-        reading.comes_from(["authentication", "oauth", ours], route, [*_OAUTH, *theirs])
+        reading.comes_from([*route.at, "authentication", "oauth", ours], route.document, [*_OAUTH, *theirs])
     for ours, own in (("issuer", "issuer"), ("audiences", "audiences"), ("jwks", "jwks")):
-        reading.comes_from(["authentication", "oauth", "issuers", 0, ours], route, [*_OAUTH, own])
+        reading.comes_from([*route.at, "authentication", "oauth", "issuers", 0, ours], route.document, [*_OAUTH, own])
     return {"issuers": [of_issuer], "resource": told.resource} | {
         key: value for key, value in optional.items() if value
     }
 
 
-def _remote(reading: Reading, route: Document, remote: RemoteJwks) -> dict[str, Any]:
+def _remote(reading: Reading, route: AttachedRoute, remote: RemoteJwks) -> dict[str, Any]:
     path: FieldPath = [*_OAUTH, "jwks", "remoteJWKS"]
     for key, value in (
         ("backendRefs", remote.backend_refs),
@@ -100,43 +101,45 @@ def _remote(reading: Reading, route: Document, remote: RemoteJwks) -> dict[str, 
         ("backendSettings", remote.backend_settings),
     ):
         if value:
-            reading.refuse(route, [*path, key], "is not supported: the keys come from the host in uri")
+            reading.refuse(route.document, [*path, key], "is not supported: the keys come from the host in uri")
     return {"uri": remote.uri, "refresh": remote.cache_duration}
 
 
-def _local(reading: Reading, route: Document, local: LocalJwks | None) -> dict[str, Any]:
+def _local(reading: Reading, route: AttachedRoute, local: LocalJwks | None) -> dict[str, Any]:
     assert local is not None
     if local.inline is not None:
         return {"inline": local.inline}
     assert local.value_ref is not None
     path: FieldPath = [*_OAUTH, "jwks", "localJWKS", "valueRef"]
     if (local.value_ref.group, local.value_ref.kind) != ("", "ConfigMap"):
-        reading.refuse(route, [*path, "kind"], "expected a ConfigMap")
+        reading.refuse(route.document, [*path, "kind"], "expected a ConfigMap")
         return {"inline": "{}"}
-    return {"inline": reading.config_map(route, path, local.value_ref.name, "jwks", or_any=True) or "{}"}
+    return {"inline": reading.config_map(route.document, path, local.value_ref.name, "jwks", or_any=True) or "{}"}
 
 
-def _api_keys(reading: Reading, route: Document, auth: ApiKeyAuth) -> dict[str, Any]:
+def _api_keys(reading: Reading, route: AttachedRoute, auth: ApiKeyAuth) -> dict[str, Any]:
     if auth.forward_client_id_header is not None:
         reading.refuse(
-            route,
+            route.document,
             [*_KEYS, "forwardClientIDHeader"],
             "is not supported yet: servers are not told who calls; leave it out",
         )
     if auth.sanitize is False:
-        reading.warn(route, [*_KEYS, "sanitize"], "has no effect: servers never get the keys of clients")
+        reading.warn(route.document, [*_KEYS, "sanitize"], "has no effect: servers never get the keys of clients")
     keys: dict[str, str] = {}
     for index, reference in enumerate(auth.credential_refs):
         path: FieldPath = [*_KEYS, "credentialRefs", index]
-        if not reading.is_local(route, path, reference.namespace):
+        if not reading.is_local(route.document, path, reference.namespace):
             continue
-        secret = reading.named(route, path, "Secret", reference.name)
+        secret = reading.named(route.document, path, "Secret", reference.name)
         if secret is None:
             continue
         try:
             for client, key in reading.values.all_of_secret(secret):
                 if client in keys:
-                    reading.refuse(route, path, f"the client {client} has a key already: leave one of them out")
+                    reading.refuse(
+                        route.document, path, f"the client {client} has a key already: leave one of them out"
+                    )
                 keys[client] = key
         except ValueProblem as error:
             reading.problems.append(error.problem)
@@ -155,30 +158,31 @@ _OTHERS: Final = {"name": "prompts and resources", "action": "allow", "prompts":
 """An MCPRoute's rules are about tools alone. All else is open there."""
 
 
-def authorization(reading: Reading, route: Document) -> dict[str, Any] | None:
+def authorization(reading: Reading, route: AttachedRoute) -> dict[str, Any] | None:
     """The section ``authorization``; ``None`` if callers may do everything."""
-    spec = route.object.spec
+    spec = route.spec
     written = None if spec.security_policy is None else spec.security_policy.authorization
     rules: list[dict[str, Any]] = []
     if spec.backend_selector is not None:
         rules += _unselected(reading, route, spec.backend_selector)
+    _check_conditions(reading, route)
     if written is None:
         return {"default": "allow", "rules": rules} if spec.backend_selector is not None else None
     default = written.default_action.lower()
     if default == "deny" or any(rule.action == "Deny" for rule in written.rules):
         rules.append(dict(_OTHERS))
     for number, rule in enumerate(written.rules):
-        for one in _split(rule, number):
-            reading.comes_from(["authorization", "rules", len(rules)], route, [*_RULES, number])
-            reading.comes_from(["authorization", "rules", len(rules), "when"], route, [*_RULES, number, "cel"])
-            target: FieldPath = [*_RULES, number, "target", "tools"]
-            reading.comes_from(["authorization", "rules", len(rules), "servers"], route, target)
+        for one in _split(rule, number, route.servers):
+            place: FieldPath = [*route.at, "authorization", "rules", len(rules)]
+            reading.comes_from(place, route.document, [*_RULES, number])
+            reading.comes_from([*place, "when"], route.document, [*_RULES, number, "cel"])
+            reading.comes_from([*place, "servers"], route.document, [*_RULES, number, "target", "tools"])
             rules.append(one)
     _check_targets(reading, route, written)
     return {"default": default, "step_up": True, "rules": rules}
 
 
-def _split(rule: AuthorizationRule, number: int) -> Iterator[dict[str, Any]]:
+def _split(rule: AuthorizationRule, number: int, servers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """A rule, once for each server that it names tools of."""
     found: dict[str, Any] = {"name": f"rule {number + 1}", "action": rule.action.lower()}
     if rule.source is not None:
@@ -198,25 +202,48 @@ def _split(rule: AuthorizationRule, number: int) -> Iterator[dict[str, Any]]:
     for backend, tools in by_backend.items():
         name = found["name"] if len(by_backend) == 1 else f"{found['name']}, {backend}"
         exact = [{"exact": tool} for tool in dict.fromkeys(tools)]
-        yield found | {"name": name, "servers": [{"exact": backend}], "tools": exact}
+        yield found | {"name": name, "servers": [{"exact": servers.get(backend, backend)}], "tools": exact}
 
 
-def _check_targets(reading: Reading, route: Document, written: RouteAuthorization) -> None:
-    backends = {backend.name for backend in route.object.spec.backend_refs}
+def _check_conditions(reading: Reading, route: AttachedRoute) -> None:
+    """A condition that compares the name of a backend would be about another one where its server has another name."""
+    if all(backend == server for backend, server in route.servers.items()):
+        return
+    for path, cel in _conditions(route):
+        if "backend" in (cel or ""):
+            reading.refuse(
+                route.document,
+                path,
+                "another route has a backend of the same name, which request.mcp.backend can't tell apart: rename one",
+            )
+
+
+def _conditions(route: AttachedRoute) -> Iterator[tuple[FieldPath, str | None]]:
+    policy, selector = route.spec.security_policy, route.spec.backend_selector
+    if policy is not None and policy.authorization is not None:
+        for number, rule in enumerate(policy.authorization.rules):
+            yield [*_RULES, number, "cel"], rule.cel
+    if selector is not None:
+        for number, chosen in enumerate(selector.rules):
+            yield ["spec", "backendSelector", "rules", number, "cel"], chosen.cel
+
+
+def _check_targets(reading: Reading, route: AttachedRoute, written: RouteAuthorization) -> None:
+    backends = {backend.name for backend in route.spec.backend_refs}
     for number, rule in enumerate(written.rules):
         for index, call in enumerate(rule.target.tools if rule.target is not None else ()):
             if call.backend not in backends:
                 reading.refuse(
-                    route,
+                    route.document,
                     [*_RULES, number, "target", "tools", index, "backend"],
                     "no backend of this route has this name: correct it",
                 )
 
 
-def _unselected(reading: Reading, route: Document, selector: BackendSelector) -> Iterable[dict[str, Any]]:
+def _unselected(reading: Reading, route: AttachedRoute, selector: BackendSelector) -> Iterable[dict[str, Any]]:
     """A rule that denies what is behind servers that a session does not have."""
     name = "backend selector"
-    reading.comes_from(["authorization", "rules", 0], route, ["spec", "backendSelector"])
+    reading.comes_from([*route.at, "authorization", "rules", 0], route.document, ["spec", "backendSelector"])
     decided = next((index for index, rule in enumerate(selector.rules) if not (rule.cel or "").strip()), None)
     rules = selector.rules[:decided]
     default = selector.default_action if decided is None else selector.rules[decided].action

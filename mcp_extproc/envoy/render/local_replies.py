@@ -9,7 +9,6 @@ from __future__ import annotations
 import orjson
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import ERROR_HEADER, FAILURE_HEADER, NAMESPACE, READS_KEY, RESPONSE_NAMESPACE
 from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLogFilter,
@@ -51,6 +50,7 @@ from mcp_extproc.envoy.render.authentication import challenges
 from mcp_extproc.envoy.render.denials import denials, expression, of_known_request
 from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
+from mcp_extproc.gateway.refusals import nothing_served
 from mcp_extproc.mcp import errors, transport
 
 _JSON_TYPE = header("content-type", transport.JSON)
@@ -179,15 +179,14 @@ def repair_replies() -> LocalReplyConfig:
 
 def local_replies(config: GatewayConfig) -> LocalReplyConfig:
     """Bodies for what Envoy refuses by itself. Ours (immediate responses, and failures of calls at 200) stay as they are."""
-    # Of virtual servers those know who are to know.
-    path = endpoints(config)[0].path
+    path = config.listen.path if config.main_endpoint else None
     return LocalReplyConfig(
         mappers=[
             ResponseMapper(filter=_answered_by_us()),
             *challenges.mappers(config),
             *denials(config),
             _too_large(config),
-            _mapper(404, errors.INVALID_REQUEST, f"Nothing is served here: the MCP endpoint is {path}.", "path"),
+            _mapper(404, errors.INVALID_REQUEST, nothing_served(path), "path"),
             _too_slow(),
             *([_overloaded()] if config.overload.max_heap_size_bytes is not None else []),
             *_failures(config),

@@ -109,9 +109,10 @@ def endpoint_routes(config: GatewayConfig, layout: Layout) -> EndpointRoutes:
 
 def _in_order(found: Sequence[Endpoint]) -> list[Endpoint]:
     """The main endpoint comes behind those that share its path, and in front of all others: they cost its requests nothing."""
-    main, *virtual = found
-    shared = [one for one in virtual if one.path == main.path]
-    return [*shared, main, *(one for one in virtual if one.path != main.path)]
+    virtual = [one for one in found if one.name]
+    main = [one for one in found if not one.name]
+    shared = [one for one in virtual if one.path in {one.path for one in main}]
+    return [*shared, *main, *(one for one in virtual if one not in shared)]
 
 
 def upstream_routes(config: GatewayConfig) -> RouteConfiguration:

@@ -72,6 +72,16 @@ def test_names_that_meet_without_a_prefix() -> None:
     assert found({**servers, "b": {"prefix": "", "tools": {"exclude": ["x"]}}}, listed) == []
 
 
+def test_without_a_main_endpoint_names_are_those_of_the_others() -> None:
+    servers = {"r.a": {"prefix": "a"}, "s.a": {"prefix": "a"}, "idle": {}}
+    virtual = {"r": {"servers": {"r.a": "all"}}, "s": {"servers": {"s.a": "all"}}, "t": {"servers": {"s.a": "all"}}}
+    listed = {name: {"tools": ["x", "y" * 64]} for name in servers}
+    assert found(servers, listed, virtual_servers=virtual, main_endpoint=False) == [
+        ("name_too_long", "r.a"),
+        ("name_too_long", "s.a"),
+    ]
+
+
 def test_what_is_filtered_out_has_no_name() -> None:
     servers = {"a": {"tools": {"exclude": ["x" * 100]}}}
     assert found(servers, {"a": {"tools": ["x" * 100, "y"]}}) == []

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_extproc.config import GatewayConfig, loads
 from mcp_extproc.config.authorization import Kind
-from mcp_extproc.config.endpoint import Endpoint, endpoints
+from mcp_extproc.config.endpoint import Endpoint, all_servers, endpoints
 from mcp_extproc.config.named_files import missing_files
 from mcp_extproc.config.own_listener import certificates_without_tls
 from tests.unit.config.support import error_of
@@ -237,6 +237,59 @@ def test_two_that_share_a_path_or_a_host() -> None:
     assert "virtual_servers.both: all of its requests are those of path" in error_of(text(virtual))
     del virtual["both"]
     assert len(endpoints(config(virtual))) == 6
+
+
+# -- Without a main endpoint ---------------------------------------------------------------------------------------------
+
+SAME = {"a": {"url": "http://a/", "prefix": "x"}, "b": {"url": "http://b/", "prefix": "x"}}
+
+
+def alone(virtual: dict[str, Any], **more: Any) -> str:
+    return text(virtual, main_endpoint=False, **{"servers": SAME, **more})
+
+
+def test_without_a_main_endpoint_there_are_the_others_alone() -> None:
+    virtual = {"v": {"path": "/mcp", "servers": {"a": "all"}}, "w": {"servers": {"b": "all"}}}
+    read = native(alone(virtual))
+    assert [(one.name, one.path, dict(one.starts)) for one in endpoints(read)] == [
+        ("v", "/mcp", {"a": "x__"}), ("w", "/mcp/w", {"b": "x__"})
+    ]  # fmt: skip
+    assert dict(all_servers(read).starts) == {"a": "a__", "b": "b__"}
+
+
+def test_servers_of_one_endpoint_have_different_prefixes() -> None:
+    assert "servers.b and servers.a both have the same prefix" in error_of(
+        alone({"v": {"servers": {"a": "all", "b": "all"}}})
+    )
+    assert native(alone({"v": {"servers": {"a": "all", "b": {}}}})).main_endpoint is False
+
+
+def test_several_without_a_prefix_are_no_bare_names() -> None:
+    servers = {"a": {"url": "http://a/", "prefix": ""}, "b": {"url": "http://b/", "prefix": ""}}
+    apart = {"v": {"servers": {"a": "all"}}, "w": {"servers": {"b": "all"}}}
+    assert native(alone(apart, servers=servers, bare_names=True)).bare_names
+    together = {"v": {"servers": {"a": "all", "b": "all"}}}
+    assert "bare_names: several servers have no prefix" in error_of(alone(together, servers=servers, bare_names=True))
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"virtual_servers": {}}, "main_endpoint: without it, there has to be one of virtual_servers"),
+        ({"virtual_server_header": True}, "virtual_server_header: it is the main endpoint's"),
+    ],
+)
+def test_what_only_a_main_endpoint_has(more: dict[str, Any], problem: str) -> None:
+    data = {"servers": SERVERS, "main_endpoint": False, "virtual_servers": {"v": {}}, **more}
+    assert problem in error_of(json.dumps(data))
+
+
+def test_a_name_without_prefix_gets_no_new_one_where_it_may_be_of_several() -> None:
+    servers = {"a": {"url": "http://a/", "prefix": ""}, "b": {"url": "http://b/", "prefix": ""}}
+    one: dict[str, Any] = {"servers": {"a": "all", "b": "all"}, "rename": {"tools": {"x": "y"}}}
+    assert "rename.tools.x: several servers here have no prefix" in error_of(text({"v": one}, servers=servers))
+    del one["servers"]["b"]
+    assert endpoint(one, servers=servers).rename.tools == {"x": "y"}
 
 
 def test_names_may_be_swapped() -> None:

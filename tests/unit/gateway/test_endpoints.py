@@ -67,6 +67,15 @@ def test_one_that_is_not_there(endpoint: str | None) -> None:
     assert answer(refused)["error"]["message"] == "Nothing is served here: the MCP endpoint is /mcp."
 
 
+def test_without_a_main_endpoint_nobody_is_told_of_others() -> None:
+    rig = At("v", {"v": {"servers": SELECTED}}, main_endpoint=False)
+    assert rig.reply(message("ping"), rig.head()).status == 200
+    for endpoint in ("", "gone", None):
+        refused = as_reply(rig.gateway.admit(replace(rig.head(), endpoint=endpoint), NOW))
+        assert refused.status == 404
+        assert answer(refused)["error"]["message"] == "Nothing is served here."
+
+
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 def test_a_session_of_one_is_unknown_at_another(method: str) -> None:
     virtual = {"v": {"servers": {"a": "all", "b": "all"}}, "w": {"servers": {"a": "all", "b": "all"}}}

@@ -138,14 +138,6 @@ def test_tools() -> None:
     ("documents", "problem"),
     [
         (
-            [route(headers=[{"name": "x", "value": "y"}]), backend()],
-            "MCPRoute default/r spec.headers: is not supported yet: the route is not chosen by headers; leave it out",
-        ),
-        (
-            [route(hostnames=["*.example"]), backend()],
-            "MCPRoute default/r spec.hostnames[0]: wildcards are not supported yet: list the names",
-        ),
-        (
             [route(), backend(), document("Gateway", "gateway.networking.k8s.io/v1", "b", gateway()["spec"])],
             ("MCPRoute default/r spec.parentRefs[0].name: names the Gateway default/gateway, and there is no such document:"
             " add it"),
@@ -167,11 +159,6 @@ def test_tools() -> None:
         (
             [route(backendRefs=to_backend(toolSelector={"includeRegex": ["("]})), backend()],
             "MCPRoute default/r spec.backendRefs[0].toolSelector: not a regular expression",
-        ),
-        (
-            [route(), backend(), route(name="second")],
-            ("MCPRoute default/second: a second MCPRoute, after MCPRoute default/r, is not supported yet: give each a file of"
-            " its own"),
         ),
         (
             [route(path="mcp"), backend()],

@@ -1,0 +1,166 @@
+"""Several MCPRoutes, and routes that more than their path chooses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mcp_extproc.config import GatewayConfig, loads
+from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.gateway.catalog import Catalog
+from tests.unit.config.kubernetes.support import (
+    KEY,
+    backend,
+    error_of,
+    gateway,
+    load,
+    quiet,
+    route,
+    secret,
+    to_backend,
+)
+
+
+def catalogs(config: GatewayConfig) -> dict[str, Catalog]:
+    return {one.name: Catalog(one) for one in endpoints(config)}
+
+
+def test_two_routes_are_two_endpoints() -> None:
+    second = route(name="second", path="/other", backendRefs=to_backend(name="b"))
+    config = quiet(route(), second, backend(), backend("b")).config
+    assert [(one.name, one.path, list(one.servers)) for one in endpoints(config)] == [
+        ("r", "/mcp", ["a"]), ("second", "/other", ["b"])
+    ]  # fmt: skip
+    assert config.listen.port == 1975
+
+
+def test_backends_of_one_name_are_servers_of_their_own() -> None:
+    """Each with its own credentials and tools, under the same prefix."""
+    policy = {"apiKey": {"inline": "k"}}
+    second = route(
+        name="second", path="/other", backendRefs=to_backend(securityPolicy=policy, toolSelector={"include": ["x"]})
+    )
+    config = quiet(route(), second, backend()).config
+    assert list(config.servers) == ["r.a", "second.a"]
+    assert [list(server.headers) for server in config.servers.values()] == [[], ["Authorization"]]
+    found = catalogs(config)
+    assert found["r"].names.split("a__x") == ("r.a", "x")
+    assert found["second"].names.split("a__x") == ("second.a", "x")
+    assert found["second"].resolve("tools", "a__y") is None
+
+
+def test_routes_of_one_name_in_two_namespaces() -> None:
+    documents = []
+    for namespace in ("x", "y"):
+        for one in (route(path=f"/{namespace}"), backend()):
+            one["metadata"]["namespace"] = namespace
+            documents.append(one)
+    assert list(quiet(*documents).config.virtual_servers) == ["x.r", "y.r"]
+
+
+def test_each_route_has_its_own_security() -> None:
+    keys = {
+        "credentialRefs": [{"name": "clients"}],
+        "extractFrom": [{"headers": ["x-key"]}],
+    }
+    rules = [{"target": {"tools": [{"backend": "a", "tool": "x"}]}}]
+    second = route(name="second", path="/other", securityPolicy={"apiKeyAuth": keys, "authorization": {"rules": rules}})
+    config = quiet(route(), second, backend(), secret("clients", alice=KEY)).config
+    first, other = endpoints(config)
+    assert (first.authentication, first.authorization) == (None, None)
+    assert other.authentication is not None
+    assert other.authentication.api_keys is not None
+    assert other.authorization is not None
+    assert [selector.text for selector in other.authorization.rules[1].servers or ()] == ["second.a"]
+
+
+def test_headers_and_wildcards_choose_a_route() -> None:
+    tenant = route(headers=[{"name": "X-Tenant", "value": "a"}], hostnames=["*.example.com", "mcp.example.org"])
+    config = quiet(tenant, backend()).config
+    [one] = endpoints(config)
+    assert (one.path, one.domains) == ("/mcp", ("*.example.com", "mcp.example.org"))
+    assert one.headers == {"x-tenant": "a"}
+
+
+def test_the_route_that_says_most_has_the_request() -> None:
+    routes = [
+        route(name="any"),
+        route(name="tenant", headers=[{"name": "x-a", "value": "b"}]),
+        route(name="wildcard", hostnames=["*.example.com"]),
+        route(name="longer", hostnames=["*.b.example.com"]),
+        route(name="exact", hostnames=["c.b.example.com"]),
+        route(name="both", hostnames=["c.b.example.com"], headers=[{"name": "x-a", "value": "b"}]),
+    ]
+    config = quiet(*routes, backend()).config
+    assert [one.name for one in endpoints(config)] == ["both", "exact", "longer", "wildcard", "tenant", "any"]
+
+
+def test_the_wildcard_of_a_listener_counts_where_the_route_has_no_host() -> None:
+    listener = {"name": "http", "port": 8080, "protocol": "HTTP", "hostname": "*.example.com"}
+    config = quiet(route(), backend(), gateway(listener)).config
+    assert endpoints(config)[0].domains == ("*.example.com",)
+    assert config.listen.port == 8080
+
+
+def test_what_is_written_of_them_reads_the_same() -> None:
+    second = route(name="second", headers=[{"name": "x-a", "value": "b"}])
+    loaded = quiet(second, route(), backend())
+    assert loads(loaded.text, "gateway.yaml", {}).config == loaded.config
+
+
+def test_listeners_without_effect_are_named_once() -> None:
+    listeners = [{"name": name, "port": port, "protocol": "HTTP"} for name, port in (("a", 1), ("b", 2))]
+    loaded = load(route(), route(name="second", path="/other"), backend(), gateway(*listeners))
+    [warning] = loaded.warnings
+    assert "spec.listeners[1]: has no effect" in warning
+
+
+@pytest.mark.parametrize(
+    ("documents", "problem"),
+    [
+        (
+            [route(), route(name="second"), backend()],
+            "MCPRoute default/second: all of its requests are those of r: use another path, host or headers",
+        ),
+        (
+            [route(headers=[{"name": "x-a", "value": "b", "type": "RegularExpression"}]), backend()],
+            "MCPRoute default/r spec.headers[0].type: is not supported: expected Exact",
+        ),
+        (
+            [route(headers=[{"name": "Authorization", "value": "b"}]), backend()],
+            "MCPRoute default/r spec.headers: one of these headers has a meaning of its own",
+        ),
+        (
+            [route(hostnames=["*"]), backend()],
+            "MCPRoute default/r spec.hostnames: expected host names without scheme",
+        ),
+        (
+            [route(name="n" * 50, hostnames=["*.a"]), backend()],
+            f"MCPRoute default/{'n' * 50}: expected a name of 1 to 48 characters",
+        ),
+        (
+            [
+                route(parentRefs=[{"name": "gateway", "port": 1}]),
+                route(name="second", path="/other", parentRefs=[{"name": "gateway", "port": 2}]),
+                backend(),
+                gateway(*({"name": f"l{port}", "port": port, "protocol": "HTTP"} for port in (1, 2))),
+            ],
+            "MCPRoute default/second spec.parentRefs: is attached elsewhere than MCPRoute default/r",
+        ),
+        (
+            [
+                route(),
+                route(
+                    name="second",
+                    path="/other",
+                    backendSelector={"rules": [{"cel": "request.mcp.backend == 'a'"}]},
+                ),
+                backend(),
+            ],
+            "MCPRoute default/second spec.backendSelector.rules[0].cel: another route has a backend of the same name",
+        ),
+    ],
+)
+def test_problems(documents: list[dict[str, Any]], problem: str) -> None:
+    assert error_of(*documents).startswith(problem)
