@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mcp_extproc.cli.common import standard_output, warn
 from mcp_extproc.cli.options import FILE, RESOLVE, STRICT
+
+if TYPE_CHECKING:
+    from mcp_extproc.config import GatewayConfig
+    from mcp_extproc.config.writing import Written
 
 
 @click.command()
@@ -22,11 +28,19 @@ from mcp_extproc.cli.options import FILE, RESOLVE, STRICT
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the credentials here, NAME=value on each line, for nobody else to read. There must be no such file yet.",
 )
+@click.option(
+    "--to",
+    type=click.Choice(["native", "envoy-native"]),
+    default="native",
+    help="envoy-native: for Envoy alone, with its own mcp and mcp_router filters. Default: native.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object: configuration, variables and losses.")
-def convert(file: Path, strict: bool, resolve: Mapping[str, str], env_file: Path | None, as_json: bool) -> None:
+def convert(
+    file: Path, strict: bool, resolve: Mapping[str, str], env_file: Path | None, to: str, as_json: bool
+) -> None:
     """Print FILE, of any format, in the native format. Credentials become ${NAME}.
 
-    What is lost is named in comments, and on standard error. Exit code 2: FILE is invalid.
+    What is lost is named in comments, and on standard error. Exit code 2: FILE is invalid, or needs this gateway.
     """
     from mcp_extproc.config import load
     from mcp_extproc.config.named_variables import named_variables
@@ -40,6 +54,8 @@ def convert(file: Path, strict: bool, resolve: Mapping[str, str], env_file: Path
         losses.append(f"variables that are no credentials are written as what they are: {', '.join(fixed)}")
     if loaded.config.envoy.model_fields_set & {"http_filters", "http_filters_before", "clusters"}:
         warn("envoy: filters and clusters are copied as they are: look for credentials in them")
+    if to == "envoy-native":
+        result, losses = _for_envoy_alone(loaded.config, result, losses)
     if env_file is not None:
         _write(env_file, result.env_file())
     for loss in losses:
@@ -55,6 +71,19 @@ def convert(file: Path, strict: bool, resolve: Mapping[str, str], env_file: Path
                 result.text([f"From {file.name}, by mcp-extproc convert.", *(f"Lost: {loss}" for loss in losses)]),
                 nl=False,
             )
+
+
+def _for_envoy_alone(config: GatewayConfig, result: Written, losses: Sequence[str]) -> tuple[Written, list[str]]:
+    from mcp_extproc.envoy.own_filters import NotForEnvoyAlone, own_filters
+
+    try:
+        found = own_filters(config, result)
+    except NotForEnvoyAlone as error:
+        reasons = "\n  ".join(error.reasons)
+        raise click.UsageError(f"--to envoy-native: Envoy's own filters are not enough:\n  {reasons}") from None
+    used = str(found.bootstrap)
+    secrets = {name: value for name, value in result.secrets.items() if f"%ENVIRONMENT({name})%" in used}
+    return replace(result, data=found.bootstrap, secrets=secrets), [*losses, *found.losses]
 
 
 def _write(path: Path, text: str) -> None:

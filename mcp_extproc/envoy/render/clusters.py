@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mcp_extproc.address import Address as OurAddress
 from mcp_extproc.address import TcpAddress
@@ -22,6 +22,9 @@ from mcp_extproc.envoy._api.config_cluster_v3 import (
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation
 from mcp_extproc.envoy._api.config_core_v3 import (
     Address,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
     HealthCheck,
     HealthCheckGrpcHealthCheck,
     Http1ProtocolOptions,
@@ -88,6 +91,38 @@ def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
     """All clusters."""
     servers = [cluster for name, server in config.servers.items() for cluster in _of_server(name, server, layout)]
     return [*servers, extproc_cluster(layout), *authentication.clusters(config, layout), *policies.clusters(config)]
+
+
+def cluster_alone(name: str, server: Server, headers: Mapping[str, str]) -> Cluster:
+    """The cluster of a server in front of which there is no gateway.
+
+    Args:
+        name: of the cluster.
+        server: what is configured of it.
+        headers: for its requests, as Envoy's formats.
+    """
+    replicas = [_replica(server, host, port) for host, port in server.addresses]
+    options = _http_options(server)
+    added = [
+        HeaderMutation(
+            append=HeaderValueOption(
+                header=HeaderValue(key=key, value=value),
+                append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+            )
+        )
+        for key, value in headers.items()
+    ]
+    credentials = HttpFilter(
+        name="envoy.filters.http.header_mutation",
+        typed_config=any_of(HeaderMutationFilter(mutations=Mutations(request_mutations=added))),
+    )
+    options.http_filters = [credentials, *upstream_headers.filters()[-1:]] if added else []
+    cluster = _cluster(name, server, [LocalityLbEndpoints(lb_endpoints=replicas)], options)
+    cluster.transport_socket = tls.to_server(server) if server.uses_tls else None
+    if not _all_static(host for host, _ in server.addresses):
+        resilience.look_up(cluster, server.dns)
+    resilience.add_to_cluster(cluster, server)
+    return cluster
 
 
 def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:

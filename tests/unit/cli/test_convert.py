@@ -48,6 +48,30 @@ def test_losses_are_told_in_comments_and_on_standard_error(tmp_path: Path) -> No
     assert "set the variables A_AUTHORIZATION, or have --env-file write them" in result.stderr
 
 
+def test_for_envoy_alone(tmp_path: Path) -> None:
+    file, env_file = agents_file(tmp_path), tmp_path / "envoy.env"
+    result = convert(file, "--to", "envoy-native", "--env-file", str(env_file))
+    assert result.exit_code == 0
+    assert SECRET not in result.output
+    assert env_file.read_text() == f"A_AUTHORIZATION={SECRET}\n"
+    assert "value: Bearer %ENVIRONMENT(A_AUTHORIZATION)%" in result.stdout
+    lost = [line for line in result.stdout.splitlines() if line.startswith("# Lost: ")]
+    assert "# Lost: servers.a: its tools begin with their own names, not with a__" in lost
+    assert all(line.removeprefix("# Lost: ") in result.stderr for line in lost)
+
+
+def test_what_envoy_alone_does_not_do_is_no_loss_but_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        "servers: {a: {url: http://a/, tools: {exclude: [x]}}}\nauthorization: {rules: [{action: allow}]}\n"
+    )
+    result = convert(file, "--to", "envoy-native")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert (
+        "authorization: only this gateway does that\n  servers.a.tools: clients could call all tools" in result.stderr
+    )
+
+
 def test_json(tmp_path: Path) -> None:
     told = json.loads(convert(agents_file(tmp_path), "--json").stdout)
     assert told["variables"] == ["A_AUTHORIZATION"]
