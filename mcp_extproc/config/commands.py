@@ -45,6 +45,10 @@ def only_commands(data: dict[str, Any]) -> dict[str, Any]:
         if _is_command(entry) and not any(one.turns_off(name) for one in lists)
     }
     settings = _settings(data) if table == "servers" else {}
+    if found and "main_endpoint" in data:
+        # Of servers at several endpoints prefixes may be the same: here each is by itself.
+        alone = {name: {"servers": {name: "all"}} for name in found}
+        return {table: found, **settings, "main_endpoint": False, "virtual_servers": alone}
     return {table: found, **settings} if found else {"servers": {}, "pass_through": {}, **settings}
 
 

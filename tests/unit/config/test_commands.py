@@ -121,3 +121,18 @@ def test_the_files_of_agents_in_front_of_the_bridge(table: str) -> None:
 def test_what_is_no_configuration_is_none_in_front_of_the_bridge(text: str) -> None:
     with pytest.raises(ConfigError):
         loads(text, "gateway.yaml", {}, part=without_programs)
+
+
+def test_servers_at_several_endpoints_may_have_one_prefix() -> None:
+    text = """
+servers:
+  a: {command: [x], prefix: p}
+  b: {command: [y], prefix: p}
+  c: {url: "http://c/", prefix: p}
+main_endpoint: false
+virtual_servers:
+  v: {servers: {a: all}}
+  w: {servers: {b: all}}
+  x: {servers: {c: all}}
+"""
+    assert list(loads(text, "gateway.yaml", {}, part=only_commands).config.servers) == ["a", "b"]
