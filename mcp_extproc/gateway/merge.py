@@ -38,6 +38,10 @@ def everything(_server: str, _name: str, _entry: jsontext.Members) -> bool:
     return True
 
 
+def _nothing_meets(_server: str, _name: str) -> bool:
+    return False
+
+
 _SLICE = 64 * 1024
 _DIGESTED = 4 * 1024 * 1024
 """Bytes of a slice where they are only digested."""
@@ -103,6 +107,7 @@ def entries(
     adapt: Callable[[str, bytes], bytes],
     limit: int,
     may_see: MaySee = everything,
+    meets: Callable[[str, str], bool] = _nothing_meets,
 ) -> Slices[tuple[list[orjson.Fragment], list[Note]]]:
     """The entries of all lists under their client-visible names or URIs, in the order of the legs, verbatim but for these.
 
@@ -113,6 +118,7 @@ def entries(
         adapt: changes whatever else reads differently for clients, given the server and the entry.
         limit: most entries.
         may_see: whether an entry is for the caller.
+        meets: whether it has no name for clients because another server has the same.
     """
     merged: list[orjson.Fragment] = []
     left_out = _LeftOut()
@@ -130,6 +136,8 @@ def entries(
             left_out.count("name_not_served", server)
             continue
         shown = visible(server, name)
+        if shown is None and meets(server, name) and may_see(server, name, members):
+            left_out.count("name_conflict", server, name)
         if shown is None or (entry is Entry.NAME and _only_as_task(members)):
             continue
         if not may_see(server, name, members):

@@ -88,7 +88,13 @@ def _made(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[M
     visible = yield from _visible(ask.caller, method, outcomes, may_see)
     adapt, offers = _adapt(ask.caller, judge), _following(ask.caller.follows, method, may_see)
     entries, notes = yield from merge.entries(
-        outcomes, method.entry, visible, adapt, ask.services.limits.list_items, offers
+        outcomes,
+        method.entry,
+        visible,
+        adapt,
+        ask.services.limits.list_items,
+        offers,
+        _meeting(ask.caller, method, visible),
     )
     yield
     text, noted = orjson.dumps(entries), tuple(notes)
@@ -238,6 +244,15 @@ def _visible(
         return _readable((catalog.uris.visible if alone else catalog.uris.prefixed)(server, uri))
 
     return shown
+
+
+def _meeting(caller: Caller, method: Method, visible: Callable[[str, str], str | None]) -> Callable[[str, str], bool]:
+    """Whether a name is not shown because several servers without a prefix have it."""
+    catalog, capability = caller.catalog, method.capability or ""
+    sharing = catalog.names.sharing if method.entry is Entry.NAME else frozenset[str]()
+    return lambda server, name: (
+        server in sharing and visible(server, name) is None and catalog.visible(capability, server, name) is not None
+    )
 
 
 def _readable(visible: str) -> str | None:

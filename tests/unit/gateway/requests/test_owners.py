@@ -160,6 +160,9 @@ def test_names_that_meet_are_not_listed() -> None:
     merged = decision.merge([listed(name, "name", names) for name, names in has.items()], NOW)
     names = [tool["name"] for tool in answer(as_reply(merged))["result"]["tools"]]
     assert names == ["y", "z", "c__x"]
+    # "c__x" of the first one is behind the third one's prefix.
+    told = [(note.event, note.fields) for note in as_reply(merged).notes]
+    assert told == [("name_conflict", {"server": name, "entries": 1, "visible_name": "x"}) for name in ("a", "b")]
 
 
 # -- URIs -------------------------------------------------------------------------------------------------------------------
