@@ -12,7 +12,7 @@ from mcp_extproc.config.authorization import Kind
 from mcp_extproc.config.endpoint import Endpoint, all_servers, endpoints
 from mcp_extproc.config.named_files import missing_files
 from mcp_extproc.config.own_listener import certificates_without_tls
-from tests.unit.config.support import error_of
+from tests.unit.config.support import error_of, native
 
 SERVERS: dict[str, Any] = {
     "github": {"url": "http://127.0.0.1:1/mcp", "tools": {"exclude": ["issue_drop"]}},
