@@ -1,6 +1,7 @@
 """The commands. Output for people uses rich; ``--json`` is for scripts.
 
-Exit codes: 0 success, 1 the gateway failed, 2 the command line or the configuration is invalid.
+Exit codes: 0 success, 1 the gateway failed, 2 the command line or the configuration is invalid; of ``call`` also 3: the tool
+reports an error.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _MODULES = {
     "run": "run", "serve": "serve", "worker": "serve", "nursery": "serve", "health": "serve",
     "bridge": "bridge", "bridge-process": "bridge_process", "validate": "checks", "check": "checks", "schema": "checks",
     "explain": "explain", "convert": "convert",
-    "envoy": "envoy",
+    "envoy": "envoy", "tools": "tools", "call": "tools",
 }  # fmt: skip
 """Where each command is, under its name."""
 

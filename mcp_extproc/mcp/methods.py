@@ -215,6 +215,9 @@ def _by_name(rows: Iterable[Method]) -> Mapping[str, Method]:
 REQUESTS: Final = _by_name(row for row in _REQUESTS if Era.HANDSHAKE in row.eras)
 """Requests of clients that open a session."""
 
+TOOLS_LIST: Final = REQUESTS["tools/list"]
+TOOLS_CALL: Final = REQUESTS["tools/call"]
+
 NAMED_IN: Final[Mapping[str, Method]] = MappingProxyType(
     {row.capability: row for row in REQUESTS.values() if row.entry is Entry.NAME and row.capability is not None}
 )

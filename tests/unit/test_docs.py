@@ -189,7 +189,7 @@ def _parse(command: click.Command, arguments: list[str]) -> None:
         assert found is not None
         _parse(found, rest)
     else:
-        file = context.params["file"]
+        file = context.params.get("file")
         assert file is None or Path(file).exists()
 
 

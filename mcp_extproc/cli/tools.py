@@ -1,0 +1,189 @@
+"""``tools`` and ``call``: an endpoint's tools, listed and called."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+import click
+
+from mcp_extproc.cli.common import complain, escape, standard_output
+from mcp_extproc.telemetry.printable import printable
+
+if TYPE_CHECKING:
+    from mcp_extproc.client.session import Failed, Session, Tool
+    from mcp_extproc.mcp.jsontext import Members
+
+_TOOL_ERROR = 3
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110 section 5.6.2)."""
+
+
+def _is_url(ctx: click.Context, param: click.Parameter, url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise click.BadParameter("expected a URL that starts with http:// or https://", ctx, param)
+    return url
+
+
+def _headers_in(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[tuple[str, str]]:
+    found = []
+    for value in values:
+        name, mark, text = value.partition(":")
+        # The value may be a token: it is not repeated.
+        if not mark or not _NAME.fullmatch(name):
+            raise click.BadParameter("expected 'Name: value'", ctx, param)
+        if not (text := text.strip()).isprintable():
+            raise click.BadParameter(f"the value of {name} has characters that no header can have", ctx, param)
+        found.append((name, text))
+    return found
+
+
+_URL = click.argument("url", callback=_is_url)
+_HEADERS = click.option(
+    "-H", "--header", "headers", multiple=True, metavar="'Name: value'", callback=_headers_in,
+    help="A header of each request; once for each.",
+)  # fmt: skip
+_TIMEOUT = click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS",
+    help="Most that a request may take.",
+)  # fmt: skip
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print what the endpoint answered, as JSON on one line.")
+
+
+@click.command()
+@_URL
+@_HEADERS
+@_TIMEOUT
+@_JSON
+def tools(url: str, headers: list[tuple[str, str]], timeout: float, as_json: bool) -> None:
+    """List the tools of the endpoint at URL, as a client sees them.
+
+    Exit code 1: they could not be listed.
+    """
+    import asyncio
+
+    from mcp_extproc.client.session import Failed, Session
+
+    async def listed() -> list[Tool]:
+        async with Session(url, headers, timeout) as session:
+            return await session.tools()
+
+    try:
+        found = asyncio.run(listed())
+    except Failed as error:
+        _fail(error, as_json)
+    with standard_output():
+        if as_json:
+            _print_line(b'{"tools":[' + b",".join(bytes(tool.raw) for tool in found) + b"]}")
+        else:
+            _print_table(found)
+
+
+@click.command()
+@_URL
+@click.argument("tool")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@_HEADERS
+@_TIMEOUT
+@_JSON
+def call(
+    url: str,
+    tool: str,
+    arguments: tuple[str, ...],
+    headers: list[tuple[str, str]],
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Call a TOOL of the endpoint at URL, and print its result.
+
+    Values have the types of the tool's schema: `lines=3` is a number where it says so. A list is JSON, or its key is repeated;
+    an object is JSON.
+
+    Exit code 1: the call failed; 2: the arguments don't fit; 3: the result is an error of the tool's (`isError`).
+    """
+    import asyncio
+
+    from mcp_extproc.client.arguments import DoesNotFit
+    from mcp_extproc.client.session import Failed, Session
+
+    async def called() -> Members:
+        async with Session(url, headers, timeout) as session:
+            return await _call(session, tool, arguments)
+
+    try:
+        result = asyncio.run(called())
+    except Failed as error:
+        _fail(error, as_json)
+    except DoesNotFit as error:
+        raise click.UsageError(printable(str(error))) from None
+    with standard_output():
+        if as_json:
+            _print_members(result)
+        else:
+            _print_result(result)
+    sys.exit(_TOOL_ERROR if bytes(result.get("isError", b"")) == b"true" else 0)
+
+
+async def _call(session: Session, name: str, words: Sequence[str]) -> Members:
+    from mcp_extproc.client.arguments import arguments_of
+    from mcp_extproc.client.session import Failed
+
+    listed = {tool.name: tool for tool in await session.tools()}
+    if name not in listed:
+        near = get_close_matches(name, listed, n=1)
+        raise Failed(f"there is no tool {name}" + (f", did you mean {near[0]}?" if near else ""))
+    return await session.call(name, arguments_of(words, listed[name].schema))
+
+
+def _fail(error: Failed, as_json: bool) -> NoReturn:
+    if as_json and error.error is not None:
+        with standard_output():
+            _print_members({"error": error.error})
+    complain(printable(str(error)))  # on one line: a server's words are in it
+    sys.exit(1)
+
+
+def _print_table(found: Sequence[Tool]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mcp_extproc.client.arguments import described
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("tool", "arguments", "description"):
+        table.add_column(column, overflow="fold")
+    for tool in found:
+        first, _, _ = tool.description.strip().partition("\n")
+        table.add_row(*(escape(text) for text in (tool.name, described(tool.schema), first)))
+    Console().print(table)
+
+
+def _print_result(result: Members) -> None:
+    """Its content for people. To a file or another program, text goes as it is."""
+    from mcp_extproc.client.content import texts_in
+
+    for text in texts_in(result):
+        click.echo("\n".join(map(printable, text.split("\n"))) if sys.stdout.isatty() else text)
+
+
+def _print_members(members: Mapping[str, Any]) -> None:
+    import msgspec
+
+    _print_line(msgspec.json.encode(members))
+
+
+def _print_line(text: bytes) -> None:
+    """Print JSON that a server may have written on several lines. Numbers stay as they are."""
+    import msgspec
+
+    click.echo(printable(msgspec.json.format(text, indent=-1).decode()))

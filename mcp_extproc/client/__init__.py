@@ -1,0 +1,1 @@
+"""A client of an endpoint, as people use it: what ``tools`` and ``call`` are made of."""
