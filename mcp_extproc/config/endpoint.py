@@ -144,6 +144,7 @@ def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualS
         path=virtual.path_of(name, config.listen.path),
         # A page that was let in by a name of its own has none of these.
         hosts=None if virtual.domains else main.hosts,
+        origins=main.origins if virtual.origins is None else virtual.origins,
         servers={server: config.servers[server] for server in virtual.offered},
         starts={server: main.starts[server] for server in virtual.offered},
         uri_words={server: main.uri_words[server] for server in virtual.offered},

@@ -42,6 +42,7 @@ from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.values import (
     HeaderName,
     HeaderValue,
+    Origin,
     Regex,
     Seconds,
     Size,
@@ -235,21 +236,6 @@ def _authority(value: str) -> str:
 Authority = Annotated[str, AfterValidator(_authority)]
 
 _BAD_HOST = "expected a URL with a host and a valid port"
-
-
-def _origin(value: str) -> str:
-    value = value.lower()
-    try:
-        parts = urlsplit(value)
-        _ = parts.port  # up to 65535
-    except ValueError:
-        parts = urlsplit("")
-    if value != "*" and (not parts.scheme or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}"):
-        raise ValueError("expected an origin, scheme://host[:port], such as https://app.example.com")
-    return value
-
-
-Origin = Annotated[str, AfterValidator(_origin)]
 
 
 def server_name_problem(name: str) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
@@ -126,6 +127,18 @@ def host_name(value: str) -> str:
     return name
 
 
+def _origin(value: str) -> str:
+    value = value.lower()
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # up to 65535
+    except ValueError:
+        parts = urlsplit("")
+    if value != "*" and (not parts.scheme or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}"):
+        raise ValueError("expected an origin, scheme://host[:port], such as https://app.example.com")
+    return value
+
+
 def _regex(pattern: str) -> str:
     matcher(pattern)
     return pattern
@@ -171,3 +184,4 @@ WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
 Regex = Annotated[str, AfterValidator(_regex)]
+Origin = Annotated[str, AfterValidator(_origin)]

@@ -30,7 +30,7 @@ from mcp_extproc.config.authorization import (
 )
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import PlacedError, quoted, unknown_server
-from mcp_extproc.config.values import HeaderName, absolute_path, freeze, host_name
+from mcp_extproc.config.values import HeaderName, Origin, absolute_path, freeze, host_name
 
 ALL: Final = "all"
 """Selects everything."""
@@ -163,6 +163,10 @@ class VirtualServer(Model):
     headers: Mapping[HeaderName, str] = Field(default_factory=dict, validate_default=True)
     """Headers that requests to it have to have, with exactly these values."""
 
+    origins: tuple[Origin, ...] | None = None
+    """Web origins whose pages may call it, in place of the top level's. Not with `headers`, by which nobody can tell what a
+    browser asks beforehand. Default: the top level's [`origins`](#top-level)."""
+
     instructions: str | None = Field(default=None, max_length=16 * 1024)
     """What clients are told about it on `initialize`. Default: what its servers say."""
 
@@ -224,6 +228,12 @@ class VirtualServer(Model):
     def _either(self) -> VirtualServer:
         if self.host is not None and self.hosts:
             raise PlacedError(("host",), "give either host or hosts")
+        if self.origins is not None and self.headers:
+            raise PlacedError(
+                ("origins",),
+                "a browser asks for permission without these headers, so it is not known for which endpoint: use a path or host"
+                " instead of headers, or leave origins to the top level",
+            )
         return self
 
     @property

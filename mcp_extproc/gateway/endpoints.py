@@ -15,6 +15,7 @@ from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.policy.followed import Policies, followed
 from mcp_extproc.gateway.policy.followed import Verdicts as Foreseen
 from mcp_extproc.gateway.request import RequestHead
+from mcp_extproc.mcp import transport
 from mcp_extproc.gateway.vetting.entries import VettingEntries
 
 
@@ -64,9 +65,8 @@ class Endpoints:
         """The servers that rules say something about, at one endpoint or another."""
         self._path = main.path if config.main_endpoint else None
         self._takes_header = config.virtual_server_header
-        # A request that chooses one came in under the main endpoint's names, whatever host names that one has.
         self._to_choose = {
-            one.name: replace(self._by_name[one.name], endpoint=replace(one, hosts=main.hosts))
+            one.name: replace(self._by_name[one.name], endpoint=_chosen_at(main, one))
             for one in (served if self._takes_header else ())
             if one.name
         }
@@ -99,6 +99,19 @@ class Endpoints:
         if served.endpoint.has_own_authentication:
             raise refusals.virtual_server_not_chosen()
         return served
+
+
+def _chosen_at(main: Endpoint, one: Endpoint) -> Endpoint:
+    """What a request that chooses an endpoint by a header may be. It came in under the main endpoint's names, whatever host
+    names the chosen one has, and from a page that the main one lets call: what browsers ask beforehand has no such header."""
+    origins = one.origins
+    if one.origins is not None:
+        origins = (
+            main.origins
+            if "*" in one.origins
+            else tuple(origin for origin in one.origins if transport.origin_allowed(origin, main.origins))
+        )
+    return replace(one, hosts=main.hosts, origins=origins)
 
 
 def _is_at(head: RequestHead, path: str) -> bool:

@@ -43,7 +43,7 @@ VIRTUAL: dict[str, Any] = {
     "below": {"hosts": ["*.w.example", "w.example"], "servers": {"alpha": {"tools": ["change"]}}},
     "tenant": {"path": "/mcp", "headers": {"x-tenant": "acme"}, "servers": {"beta": {"tools": ["change"]}}},
     "team/streams": {"servers": {"alpha": {"tools": ["change"]}}},
-    "streams": {"servers": {"alpha": {"tools": ["drop"]}}},
+    "streams": {"servers": {"alpha": {"tools": ["drop"]}}, "origins": ["https://app.example"]},
     "nothing": {"instructions": "Nothing here."},
 }
 
@@ -349,6 +349,19 @@ async def test_other_hosts_are_refused_as_ever(stage: Stage) -> None:
     for where in ({"host": "evil.example"}, {"host": "evil.example", "path": "/mcp/readonly"}):
         assert (await stage.ask(where, "ping")).status == 403
     assert (await stage.ask({"host": "gw.example", "path": "/mcp/readonly"}, "ping")).status == 400
+
+
+async def test_pages_of_its_own(stage: Stage) -> None:
+    """Both Envoy, which answers what browsers ask beforehand, and the worker go by the endpoint."""
+    asked = {"access-control-request-method": "POST"}
+    for path, allowed in (("/mcp", "http://localhost:3000"), ("/mcp/streams", "https://app.example")):
+        url = stage.gateway.url.removesuffix("/mcp") + path
+        for origin in ("http://localhost:3000", "https://app.example"):
+            preflight = await stage.gateway.send(None, method="OPTIONS", url=url, origin=origin, **asked)
+            called = await stage.ask({"path": path, "origin": origin}, "ping")
+            readable = [answer.headers.get("access-control-allow-origin") for answer in (preflight, called)]
+            assert readable == ([origin] * 2 if origin == allowed else [None] * 2), path
+            assert called.status == (400 if origin == allowed else 403), "a session is missing, at most"
 
 
 async def test_the_access_log_names_it(stage: Stage) -> None:

@@ -71,6 +71,13 @@ def test_headers_go_by_lower_case_names() -> None:
     assert endpoint({"path": "/mcp", "headers": {"X-Tenant": "acme"}}).headers == {"x-tenant": "acme"}
 
 
+def test_pages_of_its_own_in_place_of_the_main_ones() -> None:
+    main: dict[str, Any] = {"origins": ["https://main.example"]}
+    assert endpoint({}, **main).origins == ("https://main.example",)
+    assert endpoint({"origins": ["https://Own.example"]}, **main).origins == ("https://own.example",)
+    assert endpoint({"origins": []}, **main).origins == ()
+
+
 def test_what_is_not_named_is_not_there() -> None:
     assert endpoint({}).offered == {}
     assert endpoint({"servers": {}}).servers == {}
@@ -144,6 +151,8 @@ ANY = {"github": {"tools": "all"}}
         ({"v": {"host": "http://a"}}, "virtual_servers.v.host: expected host names without scheme"),
         ({"v": {"hosts": ["*"]}}, "virtual_servers.v.hosts: expected host names without scheme"),
         ({"v": {"headers": {"Mcp-Session-Id": "a"}}}, "virtual_servers.v.headers: one of these headers has a meaning"),
+        ({"v": {"headers": {"x-a": "1"}, "origins": ["https://a"]}}, "v.origins: a browser asks for permission without"),
+        ({"v": {"origins": ["a.example"]}}, "virtual_servers.v.origins[0]: expected an origin"),
         ({"v": {"headers": {"x-a": ""}}}, "virtual_servers.v.headers: expected values of visible ASCII"),
         ({"v": {"servers": {"nobody": "all"}}}, "virtual_servers.v.servers.nobody: no server has this name"),
         ({"v": {"servers": {"gihub": "all"}}}, "servers.gihub: no server has this name, did you mean github?"),

@@ -155,6 +155,25 @@ def test_a_header_does_not_let_in_who_uses_another_host() -> None:
         assert found.status == status, "an unknown session, at most"
 
 
+@pytest.mark.parametrize(
+    ("main", "own", "allowed"),
+    [
+        (["https://a", "https://b"], ["https://b", "https://c"], {"https://b"}),
+        (["https://a"], ["*"], {"https://a"}),
+        (["*"], ["https://b"], {"https://b"}),
+        (["https://a"], None, {"https://a"}),
+        (None, ["https://a", "http://localhost"], {"http://localhost"}),
+    ],
+)
+def test_a_header_does_not_let_in_pages_that_only_one_of_both_lets_call(
+    main: list[str] | None, own: list[str] | None, allowed: set[str]
+) -> None:
+    rig = At("", {"v": {"servers": SELECTED, "origins": own}}, virtual_server_header=True, origins=main)
+    for origin in ("https://a", "https://b", "https://c", "http://localhost"):
+        found = as_reply(rig.decide(message("ping"), rig.head(origin=origin, x_mcp_virtualserver="v")))
+        assert found.status == (404 if origin in allowed else 403), "an unknown session, at most"
+
+
 def test_a_header_chooses_none_with_authentication_of_its_own() -> None:
     keys = {"api_keys": {"file": "keys.yaml", "from": [{"header": "x-key"}]}}
     rig = At("", {"v": {"authentication": keys}}, virtual_server_header=True)
