@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -27,14 +27,25 @@ MEMBERS: Final[tuple[Path, ...]] = (
 MAX_CHARS: Final = 4096
 """Of an expression, as in MCPRoute."""
 
-MAX_LOOPED: Final = 1000
-MAX_LOOPED_AGAIN: Final = 200
-"""Most values in ``params`` for an expression with a loop. The second is for loops whose time grows with the square: the
-library copies for each value what ``map`` and ``filter`` have collected before, and where a loop's body names ``request``
-again, all of ``request``."""
 
-MAX_COPIED: Final = 256 * 1024
-"""Most values times bytes of ``params`` in the second form: a large text is copied for each value that is looped over."""
+class Bound(NamedTuple):
+    """Of what an expression with a loop may be asked about: headers and claims are somebody else's, as ``params`` are."""
+
+    values: int
+    """Members and elements of all that it names, nested ones included."""
+    copied: int | None = None
+    """The same times the bytes of all."""
+
+
+LOOPS: Final = Bound(1000)
+COLLECTS: Final = Bound(200)
+"""The time grows with the square: the library copies for each value what ``map`` and ``filter`` have collected before."""
+LOOPS_WITH_REQUEST: Final = Bound(200, 4 << 20)
+"""It copies all that is named of ``request`` for each value, where a loop's body names ``request`` again."""
+COLLECTS_REQUEST: Final = Bound(50, 256 << 10)
+"""And with ``map`` it may collect all of that, and copies it for each value: the time grows with the cube."""
+
+_SCALAR_BYTES: Final = 8
 
 _COLLECTING: Final = frozenset({"map", "filter"})
 _LOOPS: Final = _COLLECTING | {"all", "exists", "exists_one", "existsOne"}
@@ -58,10 +69,8 @@ class Condition:
 
     names: frozenset[Path]
     """What it may look at, out of :data:`MEMBERS`."""
-    most_values: int | None
-    """Most values in ``params`` with which it is asked; ``None`` for no bound of its own."""
-    most_copied: int | None
-    """Most values times bytes of ``params``, likewise."""
+    bound: Bound | None
+    """Of what it is asked about; ``None`` without a loop."""
     _execute: Callable[[dict[str, Any]], Any] = field(repr=False, compare=False)
 
     @property
@@ -76,10 +85,13 @@ class Condition:
             values: what there is of :attr:`names`. Nothing else is shown to the expression.
 
         Raises:
-            ConditionError: it can't be told.
+            ConditionError: it can't be told, or not in a short time.
         """
+        named = self.names & values.keys()
+        if self.bound is not None:
+            _check_size((values[path] for path in named), self.bound)
         request: dict[str, Any] = {}
-        for path in self.names & values.keys():
+        for path in named:
             inner = request
             for name in path[:-1]:
                 inner = inner.setdefault(name, {})
@@ -123,8 +135,24 @@ def condition(text: str) -> Condition:
     found.read()
     for literal in found.patterns:
         _check_pattern(cel.compile(f"''.matches({literal.text})").execute, literal)
-    most = (MAX_LOOPED_AGAIN if found.loops_again or found.collects else MAX_LOOPED) if found.loops else None
-    return Condition(frozenset(found.names), most, MAX_COPIED if found.loops_again else None, program.execute)
+    return Condition(frozenset(found.names), found.bound, program.execute)
+
+
+def _check_size(values: Iterable[Any], bound: Bound) -> None:
+    count, size, waiting = 0, 0, list(values)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            size += len(value.encode(errors="replace"))
+            continue
+        size += _SCALAR_BYTES
+        if isinstance(value, Mapping | list):
+            count += len(value)
+            if count > bound.values:
+                raise ConditionError("too many values for a loop")
+            waiting += [*value, *value.values()] if isinstance(value, Mapping) else value
+    if bound.copied is not None and count * size > bound.copied:
+        raise ConditionError("too many and too large values for a loop")
 
 
 def _check_pattern(execute: Callable[[], Any], literal: _Token) -> None:
@@ -190,8 +218,10 @@ class _Reading:
         """Index of the last bracket that ended a list that is written out."""
         self.names: set[Path] = set()
         self.loops = False
+        self.loops_over_data = False
         self.loops_again = False
         self.collects = False
+        self.maps = False
         self.patterns: list[_Token] = []
 
     def read(self) -> None:
@@ -208,6 +238,17 @@ class _Reading:
             elif token.text in (")", "]", "}") and token.kind == "sign":
                 self._closed(at)
 
+    @property
+    def bound(self) -> Bound | None:
+        """Of what it may be asked about."""
+        if not self.loops:
+            return None
+        if not self.loops_over_data:  # as often as there is something written out
+            return LOOPS
+        if self.loops_again:
+            return COLLECTS_REQUEST if self.maps else LOOPS_WITH_REQUEST
+        return COLLECTS if self.collects else LOOPS
+
     def _at(self, index: int) -> _Token:
         return self._tokens[index] if 0 <= index < len(self._tokens) else _END
 
@@ -219,7 +260,9 @@ class _Reading:
             bracket.variable = self._at(at + 1).text
             bracket.over_data = self._closed_literal != at - 3
             self.loops = True
+            self.loops_over_data = self.loops_over_data or bracket.over_data
             self.collects = self.collects or before.text in _COLLECTING
+            self.maps = self.maps or before.text == "map"
             if bracket.variable == "request":
                 raise ValueError(f"a loop's variable is called request, at character {token.at + 2}: call it otherwise")
         self._open.append(bracket)

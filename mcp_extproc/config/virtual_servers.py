@@ -231,8 +231,8 @@ class VirtualServer(Model):
         if self.origins is not None and self.headers:
             raise PlacedError(
                 ("origins",),
-                "a browser asks for permission without these headers, so it is not known for which endpoint: use a path or host"
-                " instead of headers, or leave origins to the top level",
+                "a browser asks for permission without these headers, so it is not known for which endpoint: use a path or"
+                " host instead of headers, or leave origins to the top level",
             )
         return self
 

@@ -15,8 +15,8 @@ from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.policy.followed import Policies, followed
 from mcp_extproc.gateway.policy.followed import Verdicts as Foreseen
 from mcp_extproc.gateway.request import RequestHead
-from mcp_extproc.mcp import transport
 from mcp_extproc.gateway.vetting.entries import VettingEntries
+from mcp_extproc.mcp import transport
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,8 +115,8 @@ _APP = tuple(".".join(("_meta", *path)) for path in VIEWS)
 LIST_ENTRY_URIS = places(*_APP)
 """Where URIs stand in a list's entry, apart from its own."""
 
-_CONTENT = "resource.uri", "uri"
-"""In a content block: an embedded resource, and (2025-06-18) a ``resource_link``."""
+_CONTENT = ("resource.uri", "uri", *_APP, *(f"resource.{path}" for path in _APP))
+"""In a content block: an embedded resource, and (2025-06-18) a ``resource_link``; each may name a view, too."""
 
 _ALWAYS_GUARDED: Final = ("_meta", "type")
 """Members that are read whatever the method is: ``type`` stands in references."""
@@ -155,7 +155,7 @@ _REQUESTS: Final = (
     Method(
         "prompts/get", Handling.BY_NAME, BOTH, "prompts",
         guarded=("name", "arguments"), policy_params=_NAME, fact="prompt", found_in=("prompts/list",),
-        uris=places(*(f"messages[].content.{c}" for c in _CONTENT)), has_content=True, withheld=_TASK,
+        uris=places(*(f"messages[].content.{c}" for c in _CONTENT), *_APP), has_content=True, withheld=_TASK,
     ),
     Method(
         "resources/list", Handling.LIST, BOTH, "resources",
@@ -168,7 +168,7 @@ _REQUESTS: Final = (
     Method(
         "resources/read", Handling.BY_URI, BOTH, "resources",
         guarded=("uri",), policy_params=_URI, found_in=("resources/list", "resources/templates/list"),
-        uris=places("contents[].uri"),
+        uris=places("contents[].uri", *(f"contents[].{path}" for path in _APP), *_APP),
     ),
     SUBSCRIBE,
     Method(

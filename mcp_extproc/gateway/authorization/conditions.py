@@ -30,25 +30,13 @@ class Params:
         self._message = message
         self._most_bytes = most_bytes
 
-    def value(self, most_values: int | None, most_copied: int | None = None) -> Any:
+    @cached_property
+    def value(self) -> Any:
         """What they are.
-
-        Args:
-            most_values: members and elements that they may hold, nested ones included.
-            most_copied: as many values, times the bytes of all.
 
         Raises:
             ConditionError: they are too large, or mean different things to different readers.
         """
-        value, count, size = self._read
-        if most_values is not None and count > most_values:
-            raise ConditionError("too many values in params")
-        if most_copied is not None and count * size > most_copied:
-            raise ConditionError("too many and too large values in params")
-        return value
-
-    @cached_property
-    def _read(self) -> tuple[Any, int, int]:
         members = jsontext.object_of(self._message)
         if members is None:
             raise ConditionError("params can't be read")
@@ -56,10 +44,9 @@ class Params:
         if len(text) > self._most_bytes:
             raise ConditionError("params are larger than limits.cel_bytes")
         try:
-            value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_number)
+            return json.loads(text, object_pairs_hook=_members, parse_constant=_no_number)
         except (ValueError, RecursionError):
             raise ConditionError("params can't be read") from None
-        return value, _count(value), len(text)
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -71,12 +58,6 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(_: str) -> None:
     raise ValueError
-
-
-def _count(value: Any) -> int:
-    """Members and elements, nested ones included."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return len(inner) + sum(map(_count, inner))
 
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -110,9 +91,9 @@ class Question(msgspec.Struct, frozen=True):
         Raises:
             ConditionError: it can't be told.
         """
-        return condition.holds({path: self._value(path, condition, item, held) for path in condition.names})
+        return condition.holds({path: self._value(path, item, held) for path in condition.names})
 
-    def _value(self, path: Path, condition: Condition, item: Item, held: frozenset[str]) -> Any:
+    def _value(self, path: Path, item: Item, held: frozenset[str]) -> Any:
         match path:
             case ("method",):
                 return self.http_method
@@ -130,5 +111,5 @@ class Question(msgspec.Struct, frozen=True):
                 return item.name if item.kind == "tools" else ""
             case ("mcp", "params"):
                 assert self.params is not None
-                return self.params.value(condition.most_values, condition.most_copied)
+                return self.params.value
         raise AssertionError(path)

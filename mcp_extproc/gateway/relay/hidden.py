@@ -73,27 +73,38 @@ _NOT_FOUND: Final = {
 _LISTS = ("content", "messages")
 """Of a tool's result, its blocks; of a prompt's, messages that hold one each."""
 
+_INSIDE = ("content", "resource")
+"""Of a message, its block; of a block, the resource that is embedded in it."""
+
 
 def _kept(members: Members, name: str, may_see: Callable[[str], bool]) -> bytes | None:
     """What is left of a list, where that is less than there was."""
     elements = jsontext.elements_of(members[name]) if name in members else None
     if elements is None:
         return None
-    kept = [raw for raw in elements if _is_seen(raw, may_see)]
-    return None if len(kept) == len(elements) else b"[%b]" % b",".join(map(bytes, kept))
+    kept = [shown for raw in elements if (shown := _shown(raw, may_see)) is not None]
+    is_whole = len(kept) == len(elements) and all(one is raw for one, raw in zip(kept, elements, strict=True))
+    return None if is_whole else b"[%b]" % b",".join(map(bytes, kept))
 
 
-def _is_seen(raw: msgspec.Raw, may_see: Callable[[str], bool]) -> bool:
+def _shown(raw: msgspec.Raw, may_see: Callable[[str], bool], inside: tuple[str, ...] = _INSIDE) -> msgspec.Raw | None:
+    """A block, or a message with one, without hidden views; the same where it has none, ``None`` where it is about a hidden
+    resource. ``inside``: where more may stand, one in the other."""
     block = jsontext.object_of(raw)
     if block is None:
-        return True
-    inner = jsontext.object_in(block, "content")
-    if inner is not None:
-        block = inner
-    resource = jsontext.object_in(block, "resource") or {}
-    return all(
-        uri is None or may_see(uri) for uri in (jsontext.text_in(block, "uri"), jsontext.text_in(resource, "uri"))
-    )
+        return raw
+    uri = jsontext.text_in(block, "uri")
+    if uri is not None and not may_see(uri):
+        return None
+    edited = _without_views(block, may_see)
+    for depth, name in enumerate(inside, 1):
+        if name in block:
+            inner = _shown(block[name], may_see, inside[depth:])
+            if inner is None:
+                return None
+            if inner is not block[name]:
+                edited[name] = inner
+    return msgspec.Raw(jsontext.join({**block, **edited})) if edited else raw
 
 
 def _without_views(members: Members, may_see: Callable[[str], bool]) -> Members:

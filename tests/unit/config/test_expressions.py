@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config.expressions import (
+    COLLECTS,
+    COLLECTS_REQUEST,
     FUNCTIONS,
+    LOOPS,
+    LOOPS_WITH_REQUEST,
     MAX_CHARS,
-    MAX_LOOPED,
-    MAX_LOOPED_AGAIN,
     MEMBERS,
     PARAMS,
+    Bound,
     ConditionError,
     Path,
     condition,
@@ -163,12 +166,55 @@ def test_loops_in_loops_are_refused(text: str) -> None:
         condition(text)
 
 
-def test_loops_bound_what_they_are_asked_with() -> None:
-    assert condition("request.mcp.params.a == 1").most_values is None
-    assert condition("request.mcp.params.a.all(x, x == 1)").most_values == MAX_LOOPED
-    assert condition("request.mcp.params.a.all(x, x == request.mcp.tool)").most_values == MAX_LOOPED_AGAIN
-    for collecting in ("map(x, x)", "filter(x, x > 1)", "map(x, x > 1, x)"):
-        assert condition(f"request.mcp.params.a.{collecting}.all(x, x == 1)").most_values == MAX_LOOPED_AGAIN
+_DATA = {
+    PARAMS: "request.mcp.params",
+    ("headers",): "request.headers",
+    ("auth", "jwt", "claims"): "request.auth.jwt.claims",
+}
+
+
+@pytest.mark.parametrize("data", _DATA, ids=lambda path: path[-1])
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("DATA.all(x, x != '')", LOOPS),
+        ("['a', 'b'].exists(x, x in DATA)", LOOPS),
+        ("DATA.map(x, x + x).all(x, x != '')", COLLECTS),
+        ("DATA.filter(x, x != '') != []", COLLECTS),
+        ("DATA.all(x, x != request.mcp.tool)", LOOPS_WITH_REQUEST),
+        ("DATA.map(x, request.mcp.tool) != []", COLLECTS_REQUEST),
+        ("DATA.map(x, x).all(x, DATA != [x])", COLLECTS_REQUEST),
+    ],
+)
+def test_what_is_looped_over_is_bounded_whoever_says_it(text: str, bound: Bound, data: Path) -> None:
+    """A worker would be busy for seconds with a token of 5000 groups."""
+    asked = condition(text.replace("DATA", _DATA[data]))
+
+    def of(count: int, size: int = 1) -> dict[Path, Any]:
+        return {("mcp", "tool"): "report", data: {f"{number:0{size}}": "" for number in range(count)}}
+
+    found = "in DATA" not in text
+    assert asked.bound == bound
+    assert asked.holds(of(bound.values)) is found
+    with pytest.raises(ConditionError, match="too many values"):
+        asked.holds(of(bound.values + 1))
+    if bound.copied is not None:
+        with pytest.raises(ConditionError, match="too large"):
+            asked.holds(of(bound.values, bound.copied // bound.values**2 + 1))
+
+
+def test_without_a_loop_nothing_is_counted() -> None:
+    asked = condition("size(request.auth.jwt.claims.groups) == 5000")
+    assert asked.bound is None
+    assert asked.holds({("auth", "jwt", "claims"): {"groups": ["g"] * 5000}})
+
+
+def test_values_are_counted_wherever_they_stand() -> None:
+    asked = condition("request.mcp.params.all(x, x != '') && request.headers.all(x, x != '')")
+    values = {PARAMS: {"a": [[1, 2], {"b": [3]}]}, ("headers",): {str(number): "" for number in range(993)}}
+    assert asked.holds(values)  # a, two elements, 1, 2, b, 3
+    with pytest.raises(ConditionError):
+        asked.holds({**values, PARAMS: {"a": [[1, 2], {"b": [3, 4]}]}})
 
 
 def test_no_error_repeats_the_expression() -> None:

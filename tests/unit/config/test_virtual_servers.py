@@ -151,7 +151,10 @@ ANY = {"github": {"tools": "all"}}
         ({"v": {"host": "http://a"}}, "virtual_servers.v.host: expected host names without scheme"),
         ({"v": {"hosts": ["*"]}}, "virtual_servers.v.hosts: expected host names without scheme"),
         ({"v": {"headers": {"Mcp-Session-Id": "a"}}}, "virtual_servers.v.headers: one of these headers has a meaning"),
-        ({"v": {"headers": {"x-a": "1"}, "origins": ["https://a"]}}, "v.origins: a browser asks for permission without"),
+        (
+            {"v": {"headers": {"x-a": "1"}, "origins": ["https://a"]}},
+            "v.origins: a browser asks for permission without",
+        ),
         ({"v": {"origins": ["a.example"]}}, "virtual_servers.v.origins[0]: expected an origin"),
         ({"v": {"headers": {"x-a": ""}}}, "virtual_servers.v.headers: expected values of visible ASCII"),
         ({"v": {"servers": {"nobody": "all"}}}, "virtual_servers.v.servers.nobody: no server has this name"),

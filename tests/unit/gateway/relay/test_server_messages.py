@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -358,22 +359,46 @@ def test_a_result_without_hidden_resources_keeps_every_byte() -> None:
     assert limited().relayed(body).down == body
 
 
+OPEN, TEXT = "f:open", {"type": "text", "text": "y"}
+PLACES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "result": ("tools/call", lambda meta: {"content": [], **meta}),
+    "block": ("tools/call", lambda meta: {"content": [{"type": "text", "text": "x", **meta}, TEXT]}),
+    "link": ("tools/call", lambda meta: {"content": [{"type": "resource_link", "uri": OPEN, **meta}]}),
+    "embedded": ("tools/call", lambda meta: {"content": [{"type": "resource", "resource": {"uri": OPEN, **meta}}]}),
+    "prompt": ("prompts/get", lambda meta: {"messages": [], **meta}),
+    "message": ("prompts/get", lambda meta: {"messages": [{"role": "user", "content": {**TEXT, **meta}}]}),
+    "embedded in a message": (
+        "prompts/get",
+        lambda meta: {"messages": [{"content": {"type": "resource", "resource": {"uri": OPEN, **meta}}}]},
+    ),
+}
+"""Where a server may name a view, by the method."""
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("path", [".".join(path) for path in methods.VIEWS])
-def test_a_view_that_may_not_be_seen_is_not_named(path: str) -> None:
-    def with_view(uri: str) -> dict[str, Any]:
-        *outer, last = path.split(".")
-        view: dict[str, Any] = {last: uri, "other": 1}
+def test_a_view_that_may_not_be_seen_is_not_named(path: str, place: str) -> None:
+    method, around = PLACES[place]
+    call = Call(method, None)
+
+    def with_view(**uri: str) -> dict[str, Any]:
+        *outer, _ = path.split(".")
+        view: dict[str, Any] = {**uri, "other": 1}
         for name in reversed(outer):
             view = {name: view}
-        return {"content": [], "_meta": {**view, "more": {"x": 2}}}
+        found: dict[str, Any] = around({"_meta": {**view, "more": {"x": 2}}})
+        return found
 
-    expected = with_view("f:secret")
-    (expected["_meta"].get("ui") or expected["_meta"]).pop(path.split(".")[-1])
-    assert json.loads(limited().relayed(result(with_view("f:secret"))).down or b"")["result"] == expected
-    assert limited().down(result(with_view("f:open")))["result"] == with_view("bee+f:open")
-    assert Rig().down(result(with_view("f:secret")))["result"] == with_view("bee+f:secret")
-    escaped = json.dumps(result(with_view("f:secret"))).encode().replace(b"_meta", b"\\u005fmeta")
-    assert b"secret" not in (limited().relayed(escaped).down or b"secret")
+    def prefixed(found: dict[str, Any]) -> Any:
+        return json.loads(json.dumps(found).replace('"f:', '"bee+f:'))
+
+    name = path.split(".")[-1]
+    secret, open = with_view(**{name: "f:secret"}), with_view(**{name: "f:open"})
+    assert json.loads(limited().relayed(result(secret), call=call).down or b"")["result"] == prefixed(with_view())
+    assert limited().down(result(open), call=call)["result"] == prefixed(open)
+    assert Rig().down(result(secret), call=call)["result"] == prefixed(secret)
+    escaped = json.dumps(result(secret)).encode().replace(b"_meta", b"\\u005fmeta")
+    assert b"secret" not in (limited().relayed(escaped, call=call).down or b"secret")
 
 
 READ, COMPLETE = Call("resources/read", None), Call("completion/complete", None)
