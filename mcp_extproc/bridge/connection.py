@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 
 import aiohttp
@@ -362,11 +362,13 @@ class Connection:
             self.ended.set()
 
     async def _end_all(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
-        await self._posts.close()
-        await self._http.close()
+        # Each of them, also where this is cancelled meanwhile.
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self._http.close)
+            closing.push_async_callback(self._posts.close)
+            if self._reading is not None:
+                self._reading.cancel()
+                closing.push_async_callback(asyncio.wait, {self._reading})
         self._inbox.reading.keep(0)
         if not self.was_asked:
             log.event(_LOG, logging.INFO, "connection_ended", {"server": self._name, "why": self.ending_text})

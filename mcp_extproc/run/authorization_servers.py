@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Hashable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -131,11 +132,13 @@ class AuthorizationServers:
 
     async def stop(self) -> None:
         """Fetch and serve no more."""
-        await self._tasks.close()
-        if self._http is not None:
-            await self._http.close()
-        if self._endpoint is not None:
-            await self._endpoint.stop()
+        # Each of them, also where whoever stops is cancelled meanwhile.
+        async with AsyncExitStack() as stopping:
+            if self._endpoint is not None:
+                stopping.push_async_callback(self._endpoint.stop)
+            if self._http is not None:
+                stopping.push_async_callback(self._http.close)
+            stopping.push_async_callback(self._tasks.close)
 
     # -- Served ---------------------------------------------------------------------------------------------------------
 

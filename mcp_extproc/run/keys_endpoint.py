@@ -44,8 +44,13 @@ class KeysEndpoint:
             OSError: the same.
         """
         listening = await listen(self._address)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listening).start()
+        try:
+            await self._runner.setup()
+            await web.SockSite(self._runner, listening).start()
+        except BaseException:
+            listening.close()
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Listen no more."""

@@ -11,7 +11,7 @@ import itertools
 import resource
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -156,9 +156,11 @@ class UpstreamClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._http is not None
-        await self._tasks.close()
-        await self._http.close()
-        await self._streams.close()
+        # Each of them, also where whoever leaves is cancelled meanwhile.
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self._streams.close)
+            closing.push_async_callback(self._http.close)
+            closing.push_async_callback(self._tasks.close)
 
     async def initialize(
         self,

@@ -26,6 +26,7 @@ from mcp_extproc.run.authorization_servers import (
     metadata_urls,
     retry_after,
 )
+from mcp_extproc.run.process import StartError
 from tests.support.authorization_server import AuthorizationServer, new_key, public_jwk
 from tests.support.waiting import eventually
 
@@ -386,3 +387,34 @@ def test_keys_of_an_issuer_elsewhere_are_not_looked_for_here(issuer: str, named:
     else:
         with pytest.raises(authorization_servers.Unusable, match="expected an https URL"):
             authorization_servers._checked(metadata, issuer, "url")
+
+
+async def test_a_start_that_fails_and_a_stop_that_is_cancelled_leave_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise warnings of what was not closed, which are errors in tests."""
+    async with AuthorizationServer() as idp:
+        refused = Stage(tmp_path / "not there")
+        with pytest.raises(StartError):
+            await refused.serve({"issuer": idp.issuer})
+        await refused.servers.stop()
+        broken = Stage(tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(web.SockSite, "start", _fails)
+            with pytest.raises(OSError, match="no site"):
+                await broken.serve({"issuer": idp.issuer})
+        assert not broken.socket.exists()
+        running = Stage(tmp_path)
+        await running.serve({"issuer": idp.issuer})
+        http = running.servers._http
+        stopping = asyncio.create_task(running.servers.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait({stopping})
+        assert http is not None
+        assert http.closed
+        assert not running.socket.exists()
+
+
+async def _fails(_: web.SockSite) -> None:
+    raise OSError("no site")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -17,6 +18,7 @@ from mcp_extproc.contract import BRIDGE_HEADER, HAS_FAILED, IS_STARTING
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.upstreams import client as client_module
 from mcp_extproc.upstreams import pauses
 from mcp_extproc.upstreams.client import (
     Initialized,
@@ -27,6 +29,7 @@ from mcp_extproc.upstreams.client import (
     UpstreamClient,
     UpstreamError,
 )
+from mcp_extproc.upstreams.private_listener import http_session
 from tests.support.rounds import LEAST, MOST, flooded, lines_parsed
 from tests.support.scripted import Handler, Received, ScriptedServer, answer, fixed
 from tests.support.waiting import PATIENCE, eventually
@@ -861,3 +864,36 @@ async def test_a_request_that_nobody_waits_for_any_more_is_cancelled_at_the_serv
     request, cancellation = server.received
     assert cancellation.message["params"]["requestId"] == request.message["id"]
     assert cancellation.headers["mcp-session-id"] == "id of a"
+
+
+async def test_who_is_cancelled_while_it_leaves_closes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a reload's questions to servers are when the gateway stops."""
+    opened, leaving, may_end = [], asyncio.Event(), asyncio.Event()
+    tasks = set()
+
+    def recorded(*arguments: Any) -> tuple[aiohttp.ClientSession, str]:
+        made = http_session(*arguments)
+        opened.append(made[0])
+        return made
+
+    async def reluctant() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            leaving.set()
+            await may_end.wait()
+
+    async def used() -> None:
+        async with UpstreamClient(TcpAddress("127.0.0.1", 1), LIMITS) as client:
+            tasks.add(client._tasks.start("reluctant", reluctant()))
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(client_module, "http_session", recorded)
+    using = asyncio.create_task(used())
+    await leaving.wait()
+    using.cancel()
+    may_end.set()
+    await asyncio.wait({using, *tasks})
+    assert using.cancelled()
+    assert len(opened) == 2
+    assert all(session.closed for session in opened)
