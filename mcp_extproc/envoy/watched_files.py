@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -36,8 +36,8 @@ class File:
     version: str = ""
     """Value of Envoy's statistic ``STAT.version_text`` once it has applied the content of a watched file."""
     stat: str = ""
-    is_secret: bool = False
-    """Whether it has credentials in it: only its owner may read it."""
+    secrets: tuple[str, ...] | None = field(default=None, repr=False)
+    """Credentials in it: only its owner may read it. ``None`` where there never are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def write(directory: Path, file: File) -> bool:
         return False
     new = path.with_name(f".{file.name}.new")
     try:
-        if file.is_secret:
+        if file.secrets is not None:
             new.unlink(missing_ok=True)
             new.touch(mode=0o600, exist_ok=False)
         new.write_bytes(file.text)
@@ -116,17 +116,17 @@ def write(directory: Path, file: File) -> bool:
 def _routes_file(listener: Object, directory: Path, keys: Mapping[str, Keys]) -> File:
     name = f"rds-{listener['name']}.json"
     table = _take_routes(listener, _source(directory / name))
-    is_secret = False
+    secrets: list[str] | None = None
     for host in objects(table, "virtual_hosts"):
         for filter, place in object_at(host, "typed_per_filter_config").items():
             if filter in keys:
                 place["credentials"] = [
                     {"key": key, "client": name} for name, all in keys[filter].items() for key in all
                 ]
-                is_secret = True
+                secrets = [*(secrets or ()), *(key for all in keys[filter].values() for key in all)]
     stat = f"http.{listener['name']}.rds.{table['name']}"
     file = _file(name, stat, "route.v3.RouteConfiguration", [table])
-    return replace(file, is_secret=is_secret)
+    return file if secrets is None else replace(file, secrets=tuple(secrets))
 
 
 def _take_routes(listener: Object, source: Object) -> Object:

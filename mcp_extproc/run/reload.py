@@ -20,11 +20,13 @@ from mcp_extproc.config.api_keys import KeysByFile
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.layout import Layout, cluster_name
 from mcp_extproc.envoy.watched_files import File, Rendered
+from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.run.api_keys import ApiKeys
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.changes import POLL_SECONDS, Changes, refusals_logged
 from mcp_extproc.run.envoy_admin import Admin
+from mcp_extproc.run.envoy_log import rejection
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
@@ -36,6 +38,8 @@ TAKE_SECONDS = 20.0
 """Deadline for Envoy to apply a file. Host names of new servers are resolved within this time."""
 
 _TAKE_POLL_SECONDS = 0.02
+_REFUSAL_CHARS = 1000
+"""Of what Envoy says about a configuration."""
 _WARMING = "cluster_manager.warming_clusters"
 
 _SAY_SO = 'give it "type": "sse" in mcp-servers.json, or transport: sse in YAML: then it is not asked again'
@@ -66,6 +70,7 @@ class LiveConfig:
         issuers: keep its authorization servers' keys.
         layout: addresses of Envoy and the workers.
         directory: of the files that Envoy watches; ``None`` if Envoy is configured separately.
+        envoy_log: where Envoy says why it rejects something; ``None`` if others have its log.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class LiveConfig:
         issuers: AuthorizationServers,
         layout: Layout,
         directory: Path | None,
+        envoy_log: Path | None = None,
     ) -> None:
         self.served = served
         self._source = source
@@ -89,6 +95,7 @@ class LiveConfig:
         self._api_keys = ApiKeys(served.config)
         self._layout = layout
         self._directory = directory
+        self._envoy_log = envoy_log
         self._admin = Admin(layout.admin) if layout.admin is not None else None
         self._changing = asyncio.Lock()
         self._leaving: dict[str, Server] = {}
@@ -364,6 +371,22 @@ class LiveConfig:
             if watched_files.write(self._directory, part) and rejected is not None:
                 await self._taken(part, rejected)
 
+    async def require_taken(self) -> None:
+        """Check that an Envoy that has just started has taken all that it watches. It goes on without what it rejects.
+
+        Raises:
+            Refused: it has not.
+        """
+        for part in self._rendered(self.served.config).watched:
+            if await self._rejections(part):
+                raise self._refused(part)
+
+    def _refused(self, part: File) -> Refused:
+        if self._envoy_log is None:
+            return Refused(f"Envoy rejects {part.name}; see its log")
+        why = Redactor(part.secrets or (), "")(rejection(self._envoy_log), _REFUSAL_CHARS)
+        return Refused(f"Envoy rejects {part.name}: {why}")
+
     async def _taken(self, part: File, rejected: int) -> None:
         """Wait until Envoy has applied a file.
 
@@ -376,7 +399,7 @@ class LiveConfig:
             if now is None:
                 return  # Envoy has ended, and will read the files when it starts again.
             if int(now.get(f"{part.stat}.update_rejected", 0)) > rejected:
-                raise Refused(f"Envoy rejects {part.name}; see its log")
+                raise self._refused(part)
             taken = now.get(f"{part.stat}.version_text") == part.version
             if taken and now.get(_WARMING) == "0":
                 return

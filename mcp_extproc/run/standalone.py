@@ -32,7 +32,7 @@ from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.nursery import Forked, Nurseries, Work
 from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
-from mcp_extproc.run.reload import LiveConfig
+from mcp_extproc.run.reload import LiveConfig, Refused
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
@@ -91,6 +91,7 @@ class StandaloneGateway:
         assert self.layout.admin is not None
         self._admin = Admin(self.layout.admin)
         self._envoy: Process | None = None
+        self._has_taken_all = False
         self._show = show
         self._output = output
         self._tasks = Tasks(_LOG)
@@ -115,7 +116,15 @@ class StandaloneGateway:
         self._bridge = Bridge(self.layout, source.folder)
         self._issuers = AuthorizationServers(self.layout.keys)
         self._live = LiveConfig(
-            source, served, port, self._workers, self._bridge, self._issuers, self.layout, self._directory
+            source,
+            served,
+            port,
+            self._workers,
+            self._bridge,
+            self._issuers,
+            self.layout,
+            self._directory,
+            self._envoy_log,
         )
         self.port = served.config.listen.port
         """The TCP port for clients; known once started."""
@@ -273,6 +282,7 @@ class StandaloneGateway:
         """Whether Envoy listens and all workers are healthy."""
         if await self.admin("GET", "/ready") is None:
             return False
+        await self._require_taken()
         listeners = await self.admin("GET", "/listeners") or ""
         bound = re.search(rf"^{LISTENER}::.*:(\d+)$", listeners, re.MULTILINE)
         if bound is None:
@@ -280,6 +290,16 @@ class StandaloneGateway:
             raise StartError(f"Envoy does not listen: {complaint(self._envoy_log)}")
         self.port = int(bound[1])
         return await self.stat(f"cluster.{EXTPROC_CLUSTER}.membership_healthy") == len(self.layout.extproc)
+
+    async def _require_taken(self) -> None:
+        """Envoy goes on without what it rejects: without a table of routes its listener would answer 404 to all."""
+        if self._has_taken_all:
+            return
+        try:
+            await self._live.require_taken()
+        except Refused as refused:
+            raise StartError(str(refused)) from None
+        self._has_taken_all = True
 
     async def stat(self, name: str) -> int | None:
         """One of Envoy's counters or gauges; ``None`` if it does not respond, or has no statistic of this name."""

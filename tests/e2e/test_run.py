@@ -14,6 +14,7 @@ import sys
 import termios
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -115,16 +116,40 @@ async def test_an_envoy_that_does_not_start(tmp_path: Path, alpha: ScriptedServe
     assert "nowhere" in err
 
 
-async def test_an_envoy_that_refuses_the_listener(tmp_path: Path, alpha: ScriptedServer) -> None:
-    """It goes on without, and says why only in a warning."""
-    broken = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
-    for name in broken.values():
-        Path(name).write_text("none")
-    file = write(tmp_path, {"servers": {"alpha": {"url": alpha.url}}, "listen": {"port": free_port(), "tls": broken}})
-    code, _, err = await finished(file)
+_RBAC = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3"
+_NO_POLICY: dict[str, Any] = {"permissions": [], "principals": []}
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "why"),
+    [
+        ("lds.json", {"listen": {"tls": {"certificate": "none.pem", "key": "none.pem"}}}, "none.pem"),
+        ("cds.json", {"servers": {"alpha": {"url": "https://127.0.0.1:1/mcp", "tls": {"ca": "none.pem"}}}}, "none.pem"),
+        (
+            "rds-mcp.json",
+            {
+                "envoy": {
+                    "http_filters": [{"name": "rbac", "typed_config": {"@type": f"{_RBAC}.RBAC"}}],
+                    "typed_per_filter_config": {
+                        "rbac": {"@type": f"{_RBAC}.RBACPerRoute", "rbac": {"rules": {"policies": {"p": _NO_POLICY}}}}
+                    },
+                },
+            },
+            "PolicyValidationError.Permissions: value must contain at least 1 item",
+        ),
+    ],
+)
+async def test_what_envoy_refuses_stops_the_start(
+    tmp_path: Path, alpha: ScriptedServer, part: str, changed: dict[str, Any], why: str
+) -> None:
+    """It goes on without, and says why only in a warning: a listener without routes would answer 404 to all."""
+    (tmp_path / "none.pem").write_text("none")
+    whole: dict[str, Any] = {"servers": {"alpha": {"url": alpha.url}}, **changed}
+    text = json.dumps(whole).replace("none.pem", str(tmp_path / "none.pem"))
+    code, _, err = await finished(write(tmp_path, json.loads(text)), "--port", "0")
     assert code == 1
-    assert "Envoy does not listen: " in err
-    assert str(tmp_path / "cert.pem") in err
+    assert f"Envoy rejects {part}: " in err
+    assert why in err
 
 
 async def test_a_certificate_that_is_missing(tmp_path: Path) -> None:

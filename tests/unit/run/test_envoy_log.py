@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from mcp_extproc.run.envoy_log import complaint
+from mcp_extproc.run.envoy_log import complaint, rejection
 
 WARNING = "[2026-01-01 00:00:00.000][7][warning][main] [source/server/server.cc:1059] There is no configured limit"
 REFUSED = "[2026-01-01 00:00:00.000][7][warning][config] [source/fs.cc:81] Filesystem config update rejected: no key: /x.pem\n"
+DUMPED = """[2026-01-01 00:00:00.000][7][warning][config] [source/fs.cc:81] Filesystem config update rejected: \
+goo.gle/debugproto
+credentials {
+  key: "secret"
+}
+: Proto constraint validation failed (p)"""
 CRITICAL = "[2026-01-01 00:00:00.000][7][critical][main] [source/server/server.cc:1] no such feature"
 
 
@@ -24,6 +30,10 @@ CRITICAL = "[2026-01-01 00:00:00.000][7][critical][main] [source/server/server.c
         (f"{REFUSED}\n{WARNING}", "Filesystem config update rejected: no key: /x.pem"),
         (f"{CRITICAL}\n{REFUSED}\n{WARNING}", "no such feature"),
         ("exec: no such file", "exec: no such file"),
+        (
+            f"{WARNING}\n{DUMPED}\n{WARNING}",
+            "Filesystem config update rejected: Proto constraint validation failed (p)",
+        ),
     ],
 )
 def test_the_cause(tmp_path: Path, log: str, said: str) -> None:
@@ -34,3 +44,11 @@ def test_the_cause(tmp_path: Path, log: str, said: str) -> None:
 
 def test_no_log(tmp_path: Path) -> None:
     assert complaint(tmp_path / "nowhere") == "it wrote no log"
+
+
+def test_what_is_refused_is_told_without_what_was_sent(tmp_path: Path) -> None:
+    file = tmp_path / "envoy.log"
+    file.write_text(f"{CRITICAL}\n{REFUSED}\n{DUMPED}\n{WARNING}\n")
+    assert rejection(file) == "Proto constraint validation failed (p)"
+    file.write_text(CRITICAL)
+    assert rejection(file) == "no such feature"
