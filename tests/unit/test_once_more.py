@@ -108,20 +108,26 @@ def test_other():
 """
 
 
-@pytest.mark.parametrize("fails", [True, False])
-def test_ci_runs_once_more_what_failed(tmp_path: Path, fails: bool) -> None:
-    """The function of .ci/run, with make, a project whose tests are found by its settings, and files that are elsewhere."""
-    suite = re.search(r"^suite\(\) \{\n.*?^\}\n", (REPOSITORY / ".ci" / "run").read_text(), re.DOTALL | re.MULTILINE)
-    assert suite is not None
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """One whose tests are found by its settings, with ``make test``."""
     project, tests = tmp_path / "project", tmp_path / "project" / "tests"
     tests.mkdir(parents=True)
     (project / "pytest.ini").write_text("[pytest]\ntestpaths = tests\n")
     (project / "Makefile").write_text(f"test:\n\t{sys.executable} -m pytest -q -n 2 -p no:cacheprovider $(ARGS)\n")
     (tests / "conftest.py").write_text(CONFTEST)
-    (tests / "test_one.py").write_text(PASSES_THEN.format(fails=fails))
-    files = f'set -euo pipefail; FAILED="{tmp_path}/failed"; AGAIN="{tmp_path}/again"; VENV=.venv; : >"$AGAIN"\n'
+    return project
+
+
+def ci(project: Path, *, seconds: int) -> str:
+    """What is named at the end, after ``suite make test`` with the functions of .ci/run. Its files are outside the project."""
+    functions = re.findall(
+        r"^[a-z]+\(\) \{\n.*?^\}\n", (REPOSITORY / ".ci" / "run").read_text(), re.DOTALL | re.MULTILINE
+    )
+    outside = project.parent
+    names = f'FAILED="{outside}/failed" NAMED="{outside}/named" VENV=.venv LATEST=3600 SECONDS={seconds}'
     ended = subprocess.run(
-        ["bash", "-c", f"{files}{suite[0]}suite make test"],
+        ["bash", "-c", "\n".join(["set -euo pipefail", names, ': >"$NAMED"', *functions, "suite make test"])],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -130,5 +136,19 @@ def test_ci_runs_once_more_what_failed(tmp_path: Path, fails: bool) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert (tmp_path / "again").read_text() == ("make test: tests/test_one.py::test_small\n" if fails else "")
+    return (outside / "named").read_text()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_ci_runs_once_more_what_failed(project: Path, fails: bool) -> None:
+    (project / "tests" / "test_one.py").write_text(PASSES_THEN.format(fails=fails))
+    named = ci(project, seconds=0)
+    assert bool(named) == fails
+    assert not fails or (named.startswith("make test: ") and named.endswith(": tests/test_one.py::test_small\n"))
     assert (project / "runs").read_text() == "once\n"
+
+
+def test_ci_names_what_it_has_no_time_for(project: Path) -> None:
+    (project / "tests" / "test_one.py").write_text(PASSES_THEN.format(fails=False))
+    assert ci(project, seconds=3600) == "make test: left out, as 60 minutes were over\n"
+    assert not (project / "runs").exists()

@@ -94,7 +94,9 @@ def test_commits_are_checked_as_make_lint_does() -> None:
 def test_ci_runs_every_target_that_tests() -> None:
     """Apart from the parts of ``make test``, and from what is compared with the last release before the next one."""
     steps = set(
-        re.findall(r"^\s*(?:CI=true )?(?:suite )?make ([a-z0-9-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+        re.findall(
+            r"^\s*(?:CI=true )?(?:suite |once )?make ([a-z0-9-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE
+        )
     )
     targets = re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE)
     tests = {target for target in targets if any("-m pytest" in line for line in recipe(target))}
