@@ -18,9 +18,10 @@ Path = tuple[str, ...]
 
 PARAMS: Final[Path] = ("mcp", "params")
 SCOPES: Final[Path] = ("auth", "jwt", "scopes")
+BACKEND: Final[Path] = ("mcp", "backend")
 MEMBERS: Final[tuple[Path, ...]] = (
     ("method",), ("headers",), ("auth", "jwt", "claims"), SCOPES,
-    ("mcp", "method"), ("mcp", "backend"), ("mcp", "tool"), PARAMS,
+    ("mcp", "method"), BACKEND, ("mcp", "tool"), PARAMS,
 )  # fmt: skip
 """All that there is below ``request``. The names are those of Envoy AI Gateway's MCPRoute."""
 
@@ -196,6 +197,52 @@ def _tokens(text: str) -> Iterator[_Token]:
 _END: Final = _Token("end", "", -1)
 
 
+def _token(tokens: Sequence[_Token], index: int) -> _Token:
+    return tokens[index] if 0 <= index < len(tokens) else _END
+
+
+def _members(tokens: Sequence[_Token], at: int) -> Iterator[tuple[str, int]]:
+    """The members that follow a name, as far as they are written out, each with the index of its last token."""
+    while True:
+        first, second, third = (_token(tokens, at + step) for step in (1, 2, 3))
+        if first.text == "." and second.kind == "name" and third.text != "(":
+            at += 2
+            yield second.text, at
+            continue
+        named = _PLAIN.fullmatch(second.text) if first.text == "[" and third.text == "]" else None
+        if named is None:
+            return
+        at += 3
+        yield named[2], at
+
+
+def replaced(text: str, member: Path, by: str) -> str | None:
+    """An expression with another one in place of a member of ``request``.
+
+    Args:
+        text: the expression.
+        member: out of :data:`MEMBERS`. That it is there, which ``has`` tells, stays.
+        by: the other one.
+
+    Returns:
+        ``None`` if it may look at the member without naming it.
+    """
+    tokens, found, done = list(_tokens(text)), "", 0
+    for at, token in enumerate(tokens):
+        if token.text != "request" or _token(tokens, at - 1).text == "." or _token(tokens, at - 2).text == "has":
+            continue
+        members = list(_members(tokens, at))[: len(member)]
+        path = tuple(name for name, _ in members)
+        if path != member[: len(path)]:
+            continue
+        if path != member:
+            return None
+        last = tokens[members[-1][1]]
+        found += text[done : token.at] + by
+        done = last.at + len(last.text)
+    return found + text[done:]
+
+
 @dataclass(slots=True)
 class _Open:
     """A bracket that is not closed yet."""
@@ -250,7 +297,7 @@ class _Reading:
         return COLLECTS if self.collects else LOOPS
 
     def _at(self, index: int) -> _Token:
-        return self._tokens[index] if 0 <= index < len(self._tokens) else _END
+        return _token(self._tokens, index)
 
     def _opened(self, at: int, token: _Token) -> None:
         before = self._at(at - 1)
@@ -305,7 +352,8 @@ class _Reading:
     def _request(self, at: int, token: _Token) -> None:
         if any(one.variable is not None for one in self._open):
             self.loops_again = True
-        path = self._path(at)
+        # Behind what is written out, anything may be looked at.
+        path = tuple(name for name, _ in _members(self._tokens, at))
         member = next((one for one in MEMBERS if path[: len(one)] == one), None)
         below = [member] if member is not None else [one for one in MEMBERS if one[: len(path)] == path]
         if not below:
@@ -314,18 +362,3 @@ class _Reading:
                 + ", ".join(f"request.{'.'.join(one)}" for one in MEMBERS)
             )
         self.names.update(below)
-
-    def _path(self, at: int) -> Path:
-        """The members that follow, as far as they are written out. Behind that, anything may be looked at."""
-        path: list[str] = []
-        while True:
-            first, second, third = (self._at(at + step) for step in (1, 2, 3))
-            if first.text == "." and second.kind == "name" and third.text != "(":
-                path.append(second.text)
-                at += 2
-                continue
-            named = _PLAIN.fullmatch(second.text) if first.text == "[" and third.text == "]" else None
-            if named is None:
-                return tuple(path)
-            path.append(named[2])
-            at += 3

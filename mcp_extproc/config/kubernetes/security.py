@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from mcp_extproc.config.expressions import BACKEND, replaced
 from mcp_extproc.config.kubernetes.attached import AttachedRoute
 from mcp_extproc.config.kubernetes.documents import FieldPath
 from mcp_extproc.config.kubernetes.envoy_gateway import ApiKeyAuth, LocalJwks, RemoteJwks
@@ -165,14 +167,14 @@ def authorization(reading: Reading, route: AttachedRoute) -> dict[str, Any] | No
     rules: list[dict[str, Any]] = []
     if spec.backend_selector is not None:
         rules += _unselected(reading, route, spec.backend_selector)
-    _check_conditions(reading, route)
     if written is None:
         return {"default": "allow", "rules": rules} if spec.backend_selector is not None else None
     default = written.default_action.lower()
     if default == "deny" or any(rule.action == "Deny" for rule in written.rules):
         rules.append(dict(_OTHERS))
     for number, rule in enumerate(written.rules):
-        for one in _split(rule, number, route.servers):
+        cel = _condition(reading, route, [*_RULES, number, "cel"], rule.cel)
+        for one in _split(rule, number, cel, route.servers):
             place: FieldPath = [*route.at, "authorization", "rules", len(rules)]
             reading.comes_from(place, route.document, [*_RULES, number])
             reading.comes_from([*place, "when"], route.document, [*_RULES, number, "cel"])
@@ -182,7 +184,7 @@ def authorization(reading: Reading, route: AttachedRoute) -> dict[str, Any] | No
     return {"default": default, "step_up": True, "rules": rules}
 
 
-def _split(rule: AuthorizationRule, number: int, servers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _split(rule: AuthorizationRule, number: int, cel: str, servers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """A rule, once for each server that it names tools of."""
     found: dict[str, Any] = {"name": f"rule {number + 1}", "action": rule.action.lower()}
     if rule.source is not None:
@@ -191,8 +193,8 @@ def _split(rule: AuthorizationRule, number: int, servers: Mapping[str, str]) -> 
         found["principals"] = ({"scopes": list(jwt.scopes)} if jwt.scopes else {}) | (
             {"claims": claims} if claims else {}
         )
-    if rule.cel is not None and rule.cel.strip():
-        found["when"] = rule.cel.strip()
+    if cel:
+        found["when"] = cel
     if rule.target is None:
         yield found | {"tools": ["*"]}
         return
@@ -205,27 +207,20 @@ def _split(rule: AuthorizationRule, number: int, servers: Mapping[str, str]) -> 
         yield found | {"name": name, "servers": [{"exact": servers.get(backend, backend)}], "tools": exact}
 
 
-def _check_conditions(reading: Reading, route: AttachedRoute) -> None:
-    """A condition that compares the name of a backend would be about another one where its server has another name."""
+def _condition(reading: Reading, route: AttachedRoute, path: FieldPath, cel: str | None) -> str:
+    """A condition in which the name of a backend is the route's, also where its server has another one."""
+    text = (cel or "").strip()
     if all(backend == server for backend, server in route.servers.items()):
-        return
-    for path, cel in _conditions(route):
-        if "backend" in (cel or ""):
-            reading.refuse(
-                route.document,
-                path,
-                "another route has a backend of the same name, which request.mcp.backend can't tell apart: rename one",
-            )
-
-
-def _conditions(route: AttachedRoute) -> Iterator[tuple[FieldPath, str | None]]:
-    policy, selector = route.spec.security_policy, route.spec.backend_selector
-    if policy is not None and policy.authorization is not None:
-        for number, rule in enumerate(policy.authorization.rules):
-            yield [*_RULES, number, "cel"], rule.cel
-    if selector is not None:
-        for number, chosen in enumerate(selector.rules):
-            yield ["spec", "backendSelector", "rules", number, "cel"], chosen.cel
+        return text
+    by_server = json.dumps({server: backend for backend, server in route.servers.items()})
+    found = replaced(text, BACKEND, f"{by_server}[request.mcp.backend]")
+    if found is None:
+        reading.refuse(
+            route.document,
+            path,
+            "another route has a backend of the same name: name request.mcp.backend, or another member, in full",
+        )
+    return found or ""
 
 
 def _check_targets(reading: Reading, route: AttachedRoute, written: RouteAuthorization) -> None:
@@ -248,8 +243,8 @@ def _unselected(reading: Reading, route: AttachedRoute, selector: BackendSelecto
     rules = selector.rules[:decided]
     default = selector.default_action if decided is None else selector.rules[decided].action
     chosen = "true" if default == "Allow" else "false"
-    for rule in reversed(rules):
-        cel = (rule.cel or "").strip()
+    for number, rule in reversed(list(enumerate(rules))):
+        cel = _condition(reading, route, ["spec", "backendSelector", "rules", number, "cel"], rule.cel)
         # Not a conditional expression: what can't be told there does not match, and the next rule is tried.
         chosen = f"({cel})" + (f" || {chosen}" if rule.action == "Allow" else f" ? false : {chosen}")
         chosen = f"({chosen})"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config.expressions import (
+    BACKEND,
     COLLECTS,
     COLLECTS_REQUEST,
     FUNCTIONS,
@@ -19,6 +20,7 @@ from mcp_extproc.config.expressions import (
     ConditionError,
     Path,
     condition,
+    replaced,
 )
 
 VALUES: dict[Path, Any] = {
@@ -257,3 +259,19 @@ def test_the_library_has_each_function(name: str) -> None:
 @pytest.mark.parametrize("path", MEMBERS)
 def test_each_member_is_there(path: Path) -> None:
     assert condition(f"request.{'.'.join(path)} == request.{'.'.join(path)}").holds(VALUES) is True
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("request.mcp.backend == 'a'", "X == 'a'"),
+        ("""request["mcp"].backend in ['request.mcp.backend', "b"]""", """X in ['request.mcp.backend', "b"]"""),
+        ("request.mcp.backend.startsWith('a') && request . mcp . backend != ''", "X.startsWith('a') && X != ''"),
+        ("has(request.mcp.backend) && request.mcp.tool == 'x'", "has(request.mcp.backend) && request.mcp.tool == 'x'"),
+        ("request.mcp.params.request.mcp.backend == 1", "request.mcp.params.request.mcp.backend == 1"),
+        ("size(request.mcp) > 1", None),
+        ("request['mcp']['back' + 'end'] == 'a'", None),
+    ],
+)
+def test_a_member_is_replaced_wherever_it_is_named(text: str, found: str | None) -> None:
+    assert replaced(text, BACKEND, "X") == found

@@ -75,6 +75,29 @@ def test_each_route_has_its_own_security() -> None:
     assert [selector.text for selector in other.authorization.rules[1].servers or ()] == ["second.a"]
 
 
+def test_conditions_name_the_backend_of_their_route() -> None:
+    """Where its server has another name, too."""
+    cel = "request.mcp.backend == 'a'"
+    rules = [{"cel": cel, "source": {"jwt": {"scopes": ["x"]}}}]
+    oauth = {
+        "issuer": "https://idp.example",
+        "audiences": ["a"],
+        "protectedResourceMetadata": {"resource": "https://r"},
+    }
+    second = route(
+        name="second",
+        path="/other",
+        backendRefs=[*to_backend(), *to_backend(name="b")],
+        backendSelector={"rules": [{"cel": cel}]},
+        securityPolicy={"oauth": oauth, "authorization": {"rules": rules}},
+    )
+    config = quiet(route(), second, backend(), backend("b")).config
+    authorization = endpoints(config)[1].authorization
+    assert authorization is not None
+    told = """{"second.a": "a", "b": "b"}[request.mcp.backend] == 'a'"""
+    assert [rule.when for rule in authorization.rules if rule.when] == [f"!(({told}) || false)", told]
+
+
 def test_headers_and_wildcards_choose_a_route() -> None:
     tenant = route(headers=[{"name": "X-Tenant", "value": "a"}], hostnames=["*.example.com", "mcp.example.org"])
     config = quiet(tenant, backend()).config
@@ -154,7 +177,7 @@ def test_listeners_without_effect_are_named_once() -> None:
                 route(
                     name="second",
                     path="/other",
-                    backendSelector={"rules": [{"cel": "request.mcp.backend == 'a'"}]},
+                    backendSelector={"rules": [{"cel": "size(request.mcp) == 1"}]},
                 ),
                 backend(),
             ],
