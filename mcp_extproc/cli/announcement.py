@@ -34,7 +34,8 @@ async def announce(gateway: StandaloneGateway, as_json: bool) -> None:
         config = gateway.config
         statuses = await probe(config, gateway.layout.upstreams)
     places = {one.name: place_of(gateway.url_of(one), one.headers) for one in endpoints(config)}
-    _tell(lambda: _print_json(places, statuses) if as_json else _print_table(config, places, statuses))
+    url = gateway.url
+    _tell(lambda: _print_json(url, places, statuses) if as_json else _print_table(config, url, places, statuses))
     starting = [status.name for status in statuses if status.state == "starting"]
     await asyncio.gather(*(_follow(gateway, config, name, as_json) for name in starting))
 
@@ -58,9 +59,9 @@ def _tell(write: Callable[[], object]) -> None:
         log.event(_LOG, logging.WARNING, "not_announced", {"why": str(error)})
 
 
-def _print_json(places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
+def _print_json(url: str, places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
     virtual = {name: place for name, place in places.items() if name}
-    told = {"url": next(iter(places.values())), "servers": [asdict(status) for status in statuses]}
+    told = {"url": url, "servers": [asdict(status) for status in statuses]}
     click.echo(json.dumps({**told, **({"virtual_servers": virtual} if virtual else {})}))
 
 
@@ -76,7 +77,7 @@ def _print_line(status: ServerStatus) -> None:
     Console().print(line, highlight=False, soft_wrap=True)
 
 
-def _print_table(config: GatewayConfig, places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
+def _print_table(config: GatewayConfig, url: str, places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -91,8 +92,7 @@ def _print_table(config: GatewayConfig, places: Mapping[str, str], statuses: Seq
     console.print(table)
     if any(status.state == "starting" for status in statuses):
         console.print("\nWhat is starting is served as soon as it is ready.", style="yellow")
-    url = next(iter(places.values()))
-    console.print(f"\nServing at [bold]{url}[/]" if "" in places else "", highlight=False)
+    console.print(f"\nServing at [bold]{places['']}[/]" if "" in places else "", highlight=False)
     for name, place in places.items():
         if name:
             console.print(f"Virtual server {escape(name)} at [bold]{escape(place)}[/]", highlight=False, soft_wrap=True)

@@ -87,18 +87,25 @@ _EVERY_ADDRESS = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "local
 
 
 def url_of(endpoint: Endpoint, listen: Listen) -> str:
-    """Where clients on this machine find an endpoint. Of several hosts it has the first."""
-    host = endpoint.domains[0] if endpoint.domains else _EVERY_ADDRESS.get(listen.address, listen.address)
+    """Where clients on this machine find an endpoint. Of several hosts: the first without a wildcard, if possible."""
+    exact = [one for one in endpoint.domains if not one.startswith("*")]
+    host = next(iter(exact or endpoint.domains), _EVERY_ADDRESS.get(listen.address, listen.address))
     scheme = "http" if listen.tls is None else "https"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listen.port}{endpoint.path}"
 
 
 def endpoints(config: GatewayConfig) -> tuple[Endpoint, ...]:
-    """All endpoints of a gateway. The first is the main one, if there is one, which people are shown. Of the others, the first
-    that matches a request has it; of all, the main one is matched last."""
+    """All endpoints of a gateway. The first is the main one, if there is one. Of the others, the first that matches a request
+    has it; of all, the main one is matched last."""
     main = _main(config)
     virtual = tuple(_virtual(config, main, name, one) for name, one in config.virtual_servers.items())
     return (main, *virtual) if config.main_endpoint else virtual
+
+
+def shown(config: GatewayConfig) -> Endpoint:
+    """The endpoint of which people are told where one is: the main one, or the first that a path alone chooses."""
+    served = endpoints(config)
+    return next((one for one in served if not one.domains and not one.headers), served[0])
 
 
 def all_servers(config: GatewayConfig) -> Endpoint:

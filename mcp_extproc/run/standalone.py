@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from mcp_extproc.config import GatewayConfig, Loaded, Source
-from mcp_extproc.config.endpoint import Endpoint, endpoints, url_of
+from mcp_extproc.config.endpoint import Endpoint, shown, url_of
 from mcp_extproc.contract import SECRET_VARIABLE, TRANSPORT_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
@@ -131,8 +131,8 @@ class StandaloneGateway:
 
     @property
     def url(self) -> str:
-        """The main endpoint."""
-        return self.url_of(endpoints(self.config)[0])
+        """The endpoint of which people are told."""
+        return self.url_of(shown(self.config))
 
     def url_of(self, endpoint: Endpoint) -> str:
         """Where clients find an endpoint."""

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_extproc.config import GatewayConfig, loads
 from mcp_extproc.config.authorization import Kind
-from mcp_extproc.config.endpoint import Endpoint, all_servers, endpoints
+from mcp_extproc.config.endpoint import Endpoint, all_servers, endpoints, shown, url_of
 from mcp_extproc.config.named_files import missing_files
 from mcp_extproc.config.own_listener import certificates_without_tls
 from tests.unit.config.support import error_of, native
@@ -339,3 +339,16 @@ def test_its_files_and_warnings_have_its_place() -> None:
     virtual = {"v": {"servers": ANY, "authentication": oauth}}
     [warning] = loads(text(virtual), "gateway.yaml", {}).warnings
     assert warning.startswith("virtual_servers.v.authentication.oauth.issuers[0] has no audiences")
+
+
+@pytest.mark.parametrize(
+    ("virtual", "url"),
+    [
+        ({"w": {"hosts": ["*.a.example"]}, "h": {"headers": {"x-a": "b"}}, "p": {"path": "/p"}}, "localhost:80/p"),
+        ({"w": {"hosts": ["*.a.example", "b.example"], "path": "/"}}, "b.example:80/"),
+        ({"w": {"hosts": ["*.a.example"], "path": "/"}}, "*.a.example:80/"),
+    ],
+)
+def test_where_people_are_sent_without_a_main_endpoint(virtual: dict[str, Any], url: str) -> None:
+    found = config({name: one | {"servers": ANY} for name, one in virtual.items()}, main_endpoint=False)
+    assert url_of(shown(found), found.listen.model_copy(update={"port": 80})) == f"http://{url}"
