@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mcp_extproc.config.kubernetes.backends import Place, place_of, port_name
-from mcp_extproc.config.kubernetes.documents import Document, FieldPath
+from mcp_extproc.config.kubernetes.documents import Document
 from mcp_extproc.config.kubernetes.gateway_api import Reference
 from mcp_extproc.config.kubernetes.http_route import Filter, HttpBackendReference
 from mcp_extproc.config.kubernetes.listeners import at_listener
@@ -141,7 +141,13 @@ def _server(reading: Reading, one: _Registered, route: Document) -> dict[str, An
     if spec.ca_cert_secret_ref is not None:
         reference = spec.ca_cert_secret_ref
         ca = reading.secret(registration, ["spec", "caCertSecretRef", "name"], reference.name, reference.key)
-    _add_credential(reading, registration, headers)
+    if spec.credential_ref is not None:
+        reading.warn(
+            registration,
+            ["spec", "credentialRef"],
+            "is not sent: it is for the lists of Kuadrant's broker alone, and here it would go with the calls of everybody;"
+            f" if they may all act with it, put it into `servers.{one.server}.headers` of the native format",
+        )
     if place is None:
         return None
     if ca is not None:
@@ -150,7 +156,6 @@ def _server(reading: Reading, one: _Registered, route: Document) -> dict[str, An
     for ours, theirs in (
         ("prefix", "prefix"),
         ("url", "path"),
-        ("headers", "credentialRef"),
         ("tls", "caCertSecretRef"),
     ):
         reading.comes_from(["servers", one.server, ours], registration, ["spec", theirs])
@@ -171,24 +176,6 @@ def _refuse_per_user(reading: Reading, registration: Document) -> None:
             ["spec", "tokenURLElicitation"],
             "is not supported: users are not asked for tokens; leave it out",
         )
-
-
-def _add_credential(reading: Reading, registration: Document, headers: dict[str, str]) -> None:
-    reference = registration.object.spec.credential_ref
-    if reference is None:
-        return
-    path: FieldPath = ["spec", "credentialRef"]
-    credential = reading.secret(registration, [*path, "name"], reference.name, reference.key)
-    if any(name.lower() == "authorization" for name in headers):
-        reading.refuse(registration, path, "the HTTPRoute sets the header Authorization, too: leave one of them out")
-    reading.warn(
-        registration,
-        path,
-        "goes with every request to the server, also with callers' calls: restrict who may call; Kuadrant's gateway uses it"
-        " for its own lists alone",
-    )
-    if credential is not None:
-        headers["Authorization"] = credential
 
 
 def _behind(reading: Reading, route: Document, path: str) -> tuple[Place | None, dict[str, str]]:

@@ -119,12 +119,10 @@ def test_the_sample_for_github() -> None:
     assert (name, server.url, server.prefix, server.separator) == (
         "github", "https://api.githubcopilot.com/mcp", "github_", ""
     )  # fmt: skip
-    assert headers_of(server) == {"Authorization": "Bearer a-token"}
+    assert headers_of(server) == {}
     assert Catalog(endpoints(loaded.config)[0]).names.join("github", "issue_read") == "github_issue_read"
     [warning] = loaded.warnings
-    assert warning.startswith(
-        "line 13, MCPServerRegistration mcp-test/github spec.credentialRef: goes with every request to the server"
-    )
+    assert warning.startswith("line 13, MCPServerRegistration mcp-test/github spec.credentialRef: is not sent")
 
 
 def test_what_is_written_of_it_reads_the_same() -> None:
@@ -281,11 +279,11 @@ _ROUTE = "HTTPRoute default/a-route "
         ([registration(), service()], _A + "spec.targetRef.name: names the HTTPRoute default/a-route"),
         ([registration(), http_route()], _ROUTE + "spec.rules[0].backendRefs[0].name: names the Service default/a"),
         (
-            registered(credentialRef={"name": "s"}),
-            _A + "spec.credentialRef.name: names the Secret default/s, and there is no such document",
+            registered(caCertSecretRef={"name": "s"}),
+            _A + "spec.caCertSecretRef.name: names the Secret default/s, and there is no such document",
         ),
         (
-            [*registered(credentialRef={"name": "s", "key": "k"}), secret(token="t")],
+            [*registered(caCertSecretRef={"name": "s", "key": "k"}), secret(token="t")],
             "Secret default/s data: has no key k: add it",
         ),
         (
@@ -377,7 +375,8 @@ def test_documents_beside_an_mcp_route_are_named() -> None:
 
 
 def test_what_the_documents_say_is_data() -> None:
-    """A credential with a variable in it stays one."""
-    documents = [*registered(credentialRef={"name": "s"}), secret(token="$" + "{x}")]
-    text = yaml.safe_dump_all(documents)
-    assert headers_of(loads(text, "k.yaml", {"x": "y${z}"}).config.servers["a"]) == {"Authorization": "y${z}"}
+    """What a variable holds stays as it is."""
+    changes = {"set": [{"name": "x-key", "value": "$" + "{x}"}]}
+    filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": changes}]
+    text = yaml.safe_dump_all([registration(), http_route(filters=filters), service()])
+    assert headers_of(loads(text, "k.yaml", {"x": "y${z}"}).config.servers["a"]) == {"x-key": "y${z}"}
