@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from mcp_extproc.config import FileSource
+from mcp_extproc.config import FileSource, Loaded
 from mcp_extproc.run.envoy_binary import find_envoy
 from mcp_extproc.run.standalone import LEAVING_SECONDS, StandaloneGateway
 from tests.support import warm
@@ -173,15 +173,41 @@ async def gateway(
     file = directory / "gateway.yaml"
     file.write_text(json.dumps(document))
     source = FileSource(file, environment or {})
-    served = source.load()
+    async with _started(source, source.load(), directory, workers, leaving_seconds) as local:
+        async with client_of(local, access_log) as client:
+            yield client
+
+
+@asynccontextmanager
+async def gateway_of(file: Path, resolve: Mapping[str, str]) -> AsyncIterator[TestGateway]:
+    """Start a gateway with a file of any format, which has a folder of its own. Clients connect to a free port.
+
+    Args:
+        file: its variables are those of this process.
+        resolve: ``host:port`` of Services, by ``name.namespace``.
+    """
+    source = FileSource(file, os.environ, resolve=resolve)
+    async with _started(source, source.load().with_port(0), file.parent) as local:
+        async with client_of(local, file.parent / "access.log") as client:
+            yield client
+
+
+@asynccontextmanager
+async def _started(
+    source: FileSource,
+    served: Loaded,
+    directory: Path,
+    workers: int | None = None,
+    leaving_seconds: float = LEAVING_SECONDS,
+) -> AsyncIterator[StandaloneGateway]:
     workers = workers or int(os.environ.get("MCP_EXTPROC_WORKERS", "1"))
     local = StandaloneGateway(
         source, served, find_envoy(), "s" * 32, directory / "envoy.log", workers, leaving_seconds=leaving_seconds
     )
     with warm.nursery(served) as nursery:
         local._starter.begin_with(nursery)
-        async with local, client_of(local, access_log) as client:
-            yield client
+        async with local:
+            yield local
 
 
 @asynccontextmanager
