@@ -18,7 +18,10 @@ OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py test
   --deselect tests/e2e/test_pass_through.py::test_policies_see_what_envoys_own_filter_shows
 # Processes that start, change, die and end: what takes long, as each test waits for several starts
 LIFECYCLE_TESTS := $(addprefix tests/e2e/test_, bridge.py check.py examples.py leaving.py reload.py resilience.py \
-  resilience_sticky.py run.py run_without_file.py sdk_everything.py serve.py stdio_processes.py upgrades.py workers.py)
+  resilience_sticky.py run.py run_without_file.py sdk_everything.py serve.py stdio_processes.py upgrades.py workers.py \
+  dying_workers.py slow_clients.py clients_listener.py sse.py) tests/e2e/handshake/test_restarts.py
+# What the two transports answer to ten thousand recorded messages
+RECORDED_TESTS := tests/extproc/test_recorded.py
 # What `make fleet` serves beside
 LAST ?= $(shell git describe --tags --abbrev=0)
 # pytest-xdist: one process for each core
@@ -50,7 +53,7 @@ run: $(RUN) ## Start Envoy, the gateway and two sample servers at http://localho
 	@exec $(BIN)/python examples/run.py $(ARGS)
 
 test: $(READY) lint ## Run linters, type checks and all tests but the slow ones
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(addprefix --ignore=,$(LIFECYCLE_TESTS)) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(addprefix --ignore=,$(LIFECYCLE_TESTS) $(RECORDED_TESTS)) $(ARGS)
 
 lifecycle: $(READY) ## Run the tests of processes that start, change, die and end
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(LIFECYCLE_TESTS) $(ARGS)
@@ -67,14 +70,14 @@ fmt: $(READY) ## Format the code
 	$(BIN)/ruff format .
 
 unit: $(READY) ## Run the fast tests only
-	$(BIN)/python -m pytest -n $(JOBS) tests/unit tests/extproc $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) tests/unit tests/extproc $(addprefix --ignore=,$(RECORDED_TESTS)) $(ARGS)
 
 e2e: $(READY) ## Run the tests with real Envoy, servers and clients only
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/envoy $(ARGS)
 
 coverage: $(READY) ## Run the fast tests and measure what they cover, child processes included
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n $(JOBS) tests/unit tests/extproc $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(JOBS) tests/unit tests/extproc $(addprefix --ignore=,$(RECORDED_TESTS)) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/python -m tests.coverage_floor
 
@@ -87,9 +90,9 @@ package: $(READY) ## Build the wheel, install it and serve; make run in an envir
 conformance: $(READY) ## Run the official MCP conformance suite, directly and through the gateway
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/conformance $(ARGS)
 
-# Of the lifecycle, how workers are replaced: the rest waits for processes more than for what they say to Envoy
+# Of the lifecycle, what befalls workers and servers: the rest waits for processes more than for what is said to Envoy
 reference: $(READY) ## Run the tests with real Envoy again, on the reference transport and with two workers
-	MCP_EXTPROC_TRANSPORT=grpcio MCP_EXTPROC_WORKERS=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(addprefix --ignore=,$(filter-out %/test_workers.py,$(LIFECYCLE_TESTS))) $(ARGS)
+	MCP_EXTPROC_TRANSPORT=grpcio MCP_EXTPROC_WORKERS=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(RECORDED_TESTS) $(addprefix --ignore=,$(filter-out %workers.py %/test_restarts.py,$(LIFECYCLE_TESTS))) $(ARGS)
 
 fleet: $(READY) ## Serve beside an earlier release, LAST=v0.2.0: what one seals, the other opens
 	rm -rf .cache/last && mkdir -p .cache/last
