@@ -18,6 +18,7 @@ def hints(config: GatewayConfig) -> Iterator[str]:
     """All of them."""
     for section, one in config.authentications():
         yield from (f"{field(section)}.{sentence}" for sentence in one.warnings())
+    yield from about_credentials(config)
     starts = _starts(config)
     if config.authorization is not None:
         yield from _about_rules(("authorization",), config.authorization, starts)
@@ -33,6 +34,13 @@ def hints(config: GatewayConfig) -> Iterator[str]:
             yield from _prefixed((*place, "servers", server, "prompts"), offer.prompts, own)
         if virtual.authorization is not None:
             yield from _about_rules((*place, "authorization"), virtual.authorization, starts)
+
+
+def about_credentials(config: GatewayConfig) -> Iterator[str]:
+    """Those that say what servers get."""
+    for name, server in config.servers.items():
+        place = field(("servers", name, "credentials"))
+        yield from (f"{place}.{sentence}" for sentence in server.credentials.warnings())
 
 
 def _about_rules(place: _Place, authorization: Authorization, starts: dict[str, str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
@@ -22,6 +22,7 @@ from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.credentials import Credentials, is_gateways
 from mcp_extproc.config.pass_through import PassThrough
 from mcp_extproc.config.patterns import matcher
 from mcp_extproc.config.policies import EnvoyConfig, Errors, Metadata, PerFilterConfig, RateLimit, RateLimitService
@@ -65,13 +66,6 @@ _CERTIFICATES = re.compile(
     r"(?:\s*(?:#[^\n]*\n)*\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{1,65536}-----END CERTIFICATE-----)+\s*"
 )
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?):(\d{1,5})")
-
-# Set by the gateway or by HTTP itself on every upstream request (RFC 9110, MCP basic/transports).
-RESERVED_HEADERS = frozenset({
-    "accept", "connection", "content-length", "content-type", "expect", "host", "keep-alive", "last-event-id",
-    "mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade",
-})  # fmt: skip
 
 
 @lru_cache
@@ -254,16 +248,17 @@ ONLY_STDIO: Final = frozenset({
 """Keys of a server that is a command."""
 
 ONLY_HTTP: Final = frozenset({
-    "path", "transport", "headers", "connect_timeout", "tls", "http2", "max_requests_per_connection", "load_balancing",
-    "sticky_sessions", "dns", "health_check", "outlier_detection", "retries", "keepalive",
+    "path", "transport", "headers", "credentials", "connect_timeout", "tls", "http2", "max_requests_per_connection",
+    "load_balancing", "sticky_sessions", "dns", "health_check", "outlier_detection", "retries", "keepalive",
 })  # fmt: skip
 """Keys of a server at an address."""
 
 ONLY_SSE: Final = frozenset({"max_sessions"})
 """Keys of a server that speaks HTTP+SSE, or may be found to."""
 
-ONLY_STREAMABLE_HTTP: Final = frozenset({"load_balancing", "sticky_sessions", "retries"})
-"""Keys of a server that speaks Streamable HTTP. With HTTP+SSE a session is a connection, which nothing can move or repeat."""
+ONLY_STREAMABLE_HTTP: Final = frozenset({"load_balancing", "sticky_sessions", "retries", "credentials"})
+"""Keys of a server that speaks Streamable HTTP. With HTTP+SSE a session is a connection, which nothing can move or repeat, and
+whose requests are the bridge's."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 
@@ -332,6 +327,9 @@ class Server(Model):
 
     headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict, validate_default=True)
     """Headers sent to the server with every request, such as credentials. Their values are never printed."""
+
+    credentials: Credentials = Credentials()
+    """[Credentials](credentials.md): of the gateway's own, from a file too, and what the server gets of each caller."""
 
     prefix: str | None = None
     """Prefix of this server's names. Default: the server's name. Empty: names are unchanged. Several servers may have none:
@@ -442,7 +440,7 @@ class Server(Model):
         seen: set[str] = set()
         for name in value:
             lower = name.lower()
-            if lower in RESERVED_HEADERS or lower.startswith(("x-mcp-", "x-envoy-")):
+            if is_gateways(name):
                 raise ValueError(f"{name} is set by the gateway and can't be configured")
             if lower in seen:
                 raise ValueError(f"{name} is given twice (header names ignore case)")
@@ -501,6 +499,17 @@ class Server(Model):
             raise ValueError("an endpoint is listed twice")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_sent_twice(self) -> Server:
+        names = {name.lower() for name in self.headers}
+        for path, target in self.credentials.targets():
+            if target.lower() in names:
+                raise PlacedError(("credentials", *path), f"{target} is among the server's headers, too")
+        query = self.credentials.query
+        if query is not None and query.name in dict(parse_qsl(self._query, keep_blank_values=True)):
+            raise PlacedError(("credentials", "query", "name"), "the server's URL has this parameter already")
+        return self
+
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Omits path and query of the target: hosted servers put API keys into both."""
         for name, value in super().__repr_args__():
@@ -534,6 +543,9 @@ class Server(Model):
         """Configured values that may be secret, and that the server knows: what it writes may repeat them."""
         words = [word.get_secret_value() for word in self.command or ()]
         headers = [value.get_secret_value() for value in self.headers.values()]
+        own = self.credentials.own
+        if own is not None and own.value is not None:
+            headers.append(own.value.get_secret_value())
         env = {name: value.get_secret_value() for name, value in self.env.items() if value is not None}
         return (*headers, *secret_variables(env), *secret_words(words))
 
@@ -577,6 +589,10 @@ class Server(Model):
             return self.path or ("/sse" if self.transport == "sse" else "/mcp")
         parts = urlsplit(self.url)
         return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    @property
+    def _query(self) -> str:
+        return self.path_and_query.partition("?")[2]
 
 
 class Session(Model):

@@ -27,6 +27,9 @@ def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
         yield from ((field([*place, *within]), path) for within, path in _named_by(authentication))
     for name, server in config.servers.items():
         yield from _named(server.tls, _OF_SERVER, "servers", name)
+        own = server.credentials.own
+        if own is not None and own.file is not None:
+            yield field(["servers", name, "credentials", own.kind, "file"]), Path(own.file)
 
 
 def _named_by(authentication: Authentication) -> Iterator[tuple[tuple[str | int, ...], Path]]:

@@ -1,0 +1,209 @@
+"""What a server is sent besides the call itself, so that it knows for whom it works: one credential of the gateway's own, and
+what it gets of each caller."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import ClassVar, Final
+
+from pydantic import Field, field_validator, model_validator
+
+from mcp_extproc.config.base import Model
+from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.values import HeaderName, HeaderValue
+
+# Set by the gateway or by HTTP itself on every upstream request (RFC 9110, MCP basic/transports).
+RESERVED_HEADERS: Final = frozenset({
+    "accept", "connection", "content-length", "content-type", "expect", "host", "keep-alive", "last-event-id",
+    "mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade",
+})  # fmt: skip
+
+PASSED_HEADERS: Final = frozenset({
+    "accept-encoding", "accept-language", "baggage", "content-encoding", "traceparent", "tracestate", "user-agent",
+    "x-forwarded-proto", "x-request-id",
+})  # fmt: skip
+"""A server gets them as the client sent them, or Envoy. As the name of a credential a client could write it itself."""
+
+_QUERY_NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+_CLAIM = re.compile(r"[!-~]{1,256}")
+
+AUTHORIZATION: Final = "authorization"
+
+
+def is_gateways(name: str) -> bool:
+    """Whether a header is the gateway's own, or Envoy's."""
+    lower = name.lower()
+    return lower in RESERVED_HEADERS or lower.startswith(("x-mcp-", "x-envoy-"))
+
+
+def _of_caller(name: str) -> str:
+    if is_gateways(name) or name.lower() in PASSED_HEADERS:
+        raise ValueError(
+            f"{name} is set by the gateway, or reaches servers anyway: it can't carry what a server relies on"
+        )
+    return name
+
+
+class _Secret(Model):
+    """A configured credential."""
+
+    value: HeaderValue | None = None
+    """The credential. Never printed."""
+
+    file: str | None = Field(default=None, min_length=1)
+    """File with the credential, such as a mounted secret; line breaks at its end are left out. Workers read it again when it
+    changes. A relative path starts in the directory that the gateway is started in. Either `value` or `file`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> _Secret:
+        if (self.value is None) == (self.file is None):
+            raise ValueError("give either value or file")
+        return self
+
+
+class HeaderCredential(_Secret):
+    """A credential in a header."""
+
+    kind: ClassVar[str] = "header"
+
+    name: HeaderName
+    """The header, such as `Authorization`."""
+
+    prefix: str = ""
+    """Written in front of the credential, such as `"Bearer "`."""
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, value: str) -> str:
+        if is_gateways(value):
+            raise ValueError(f"{value} is set by the gateway and can't be configured")
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _visible(cls, value: str) -> str:
+        if not re.fullmatch(r"(?:[!-~][ -~]{0,63})?", value):
+            raise ValueError(
+                "expected at most 64 characters of visible ASCII, such as `Bearer ` with a space at its end"
+            )
+        return value
+
+
+class QueryCredential(_Secret):
+    """A credential in the query of the server's URL."""
+
+    kind: ClassVar[str] = "query"
+
+    name: str
+    """The parameter. Not one that the URL has already."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not _QUERY_NAME.fullmatch(value):
+            raise ValueError("expected a name of 1 to 64 characters out of A-Z a-z 0-9 . _ ~ -")
+        return value
+
+
+class ForwardedHeader(Model):
+    """A header of the client that the server gets."""
+
+    name: HeaderName
+    """The client's header. `Authorization` goes on only where it is named here."""
+
+    as_: HeaderName | None = Field(default=None, alias="as")
+    """The server's name for it. Default: the same."""
+
+    @field_validator("name", "as_")
+    @classmethod
+    def _free(cls, value: str | None) -> str | None:
+        return None if value is None else _of_caller(value)
+
+    @property
+    def target(self) -> str:
+        """The header that the server gets."""
+        return self.as_ or self.name
+
+
+class ForwardedClaim(Model):
+    """A claim of the verified caller that the server gets."""
+
+    claim: str
+    """Its name; what is inside of another one by dots, as in `realm_access.roles`."""
+
+    header: HeaderName
+    """The header that the server gets. It is there only where the caller has the claim, and clients can't write it."""
+
+    @field_validator("claim")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not _CLAIM.fullmatch(value):
+            raise ValueError("expected the name of a claim, such as sub")
+        return value
+
+    @field_validator("header")
+    @classmethod
+    def _free(cls, value: str) -> str:
+        return _of_caller(value)
+
+
+class Credentials(Model):
+    """Credentials for a server: at most one of the gateway's own, and what the server gets of each caller."""
+
+    header: HeaderCredential | None = None
+    """A credential in a header."""
+
+    query: QueryCredential | None = None
+    """A credential in the query."""
+
+    forward: tuple[ForwardedHeader, ...] = ()
+    """Headers of the client that the server gets, with every request that is made for this client. Callers who send other
+    values share nothing: no session with the server, no list, no stream."""
+
+    claims: tuple[ForwardedClaim, ...] = ()
+    """Claims of the verified caller that the server gets as headers. Texts, numbers and booleans as text, lists of these with
+    commas. A claim that is no visible ASCII, or longer than 4096 characters, is left out. Callers with other values share
+    nothing."""
+
+    @model_validator(mode="after")
+    def _one_of_a_kind(self) -> Credentials:
+        own = [key for key in ("header", "query") if getattr(self, key) is not None]
+        if len(own) > 1:
+            raise ValueError(f"{' and '.join(own)} are given: keep one of them")
+        seen: set[str] = set()
+        for path, target in self.targets():
+            if target.lower() in seen:
+                raise PlacedError(path, f"{target} is set twice (header names ignore case)")
+            seen.add(target.lower())
+        return self
+
+    def targets(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Headers that the server gets, each with the path of the field that names it."""
+        if self.header is not None:
+            yield ("header", "name"), self.header.name
+        for index, forwarded in enumerate(self.forward):
+            yield ("forward", index), forwarded.target
+        for index, claim in enumerate(self.claims):
+            yield ("claims", index, "header"), claim.header
+
+    @property
+    def own(self) -> HeaderCredential | QueryCredential | None:
+        """The gateway's own credential that is sent as it is."""
+        return self.header or self.query
+
+    @property
+    def of_callers(self) -> bool:
+        """Whether the server gets something of each caller."""
+        return bool(self.forward or self.claims)
+
+    def warnings(self) -> Iterator[str]:
+        """What is allowed, and may not be wanted: each begins with the path of a field."""
+        for index, forwarded in enumerate(self.forward):
+            if forwarded.name.lower() == AUTHORIZATION:
+                yield (
+                    f"forward[{index}]: the server gets the client's Authorization. A token that was issued for this gateway"
+                    " should reach no other server, which could use it here (MCP authorization, Token Passthrough): give"
+                    " the client another header for the server's token"
+                )

@@ -1,0 +1,119 @@
+"""What a server is sent as credentials, as it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mcp_extproc.config import loads
+from mcp_extproc.config.credentials import PASSED_HEADERS, RESERVED_HEADERS
+from mcp_extproc.config.named_files import named_files
+from mcp_extproc.gateway import headers
+from tests.unit.config.support import error_of, native, server
+
+URL = "url: http://h/mcp"
+NOT_FREE = "is set by the gateway, or reaches servers anyway: it can't carry what a server relies on"
+PREFIX = "expected at most 64 characters of visible ASCII, such as `Bearer ` with a space at its end"
+QUERY_NAME = "expected a name of 1 to 64 characters out of A-Z a-z 0-9 . _ ~ -"
+
+
+def credentials(text: str) -> str:
+    return f"servers: {{a: {{{URL}, credentials: {{{text}}}}}}}"
+
+
+def test_a_credential_of_the_gateways_own() -> None:
+    found = server(f"{URL}, credentials: {{header: {{name: Authorization, value: k3y-9fA1, prefix: 'Bearer '}}}}")
+    own = found.credentials.header
+    assert own is not None
+    assert own.value is not None
+    assert (own.name, own.value.get_secret_value(), own.prefix) == ("Authorization", "k3y-9fA1", "Bearer ")
+    assert found.secrets == ("k3y-9fA1",)
+    assert "k3y-9fA1" not in repr(found)
+
+
+def test_a_file_is_named_and_not_opened() -> None:
+    config = native(credentials("query: {name: key, file: /run/secrets/none}"))
+    assert list(named_files(config)) == [("servers.a.credentials.query.file", Path("/run/secrets/none"))]
+
+
+def test_what_a_server_gets_of_callers() -> None:
+    found = (
+        native(
+            credentials(
+                "forward: [{name: x-tenant}, {name: x-token, as: Authorization}], claims: [{claim: sub, header: x-user}]"
+            )
+        )
+        .servers["a"]
+        .credentials
+    )
+    assert [target for _, target in found.targets()] == ["x-tenant", "Authorization", "x-user"]
+    assert found.of_callers
+
+
+def test_the_clients_own_authorization_is_warned_of() -> None:
+    loaded = loads(credentials("forward: [{name: authorization}]"), "gateway.yaml", {})
+    [warning] = loaded.warnings
+    assert warning.startswith("servers.a.credentials.forward[0]: the server gets the client's Authorization.")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("header: {name: x}", "credentials.header: give either value or file"),
+        ("header: {name: x, value: v, file: f}", "credentials.header: give either value or file"),
+        (
+            "header: {name: Host, value: v}",
+            "credentials.header.name: Host is set by the gateway and can't be configured",
+        ),
+        ("header: {name: x, value: v, prefix: ' '}", f"credentials.header.prefix: {PREFIX}"),
+        ("query: {name: 'a b', value: v}", f"credentials.query.name: {QUERY_NAME}"),
+        (
+            "query: {name: k, value: v}, header: {name: x, value: v}",
+            "credentials: header and query are given: keep one of them",
+        ),
+        (
+            "header: {name: X-User, value: v}, claims: [{claim: sub, header: x-user}]",
+            "credentials.claims[0].header: x-user is set twice (header names ignore case)",
+        ),
+        (
+            "forward: [{name: x-a, as: x-user}, {name: X-User}]",
+            "credentials.forward[1]: X-User is set twice (header names ignore case)",
+        ),
+        ("forward: [{name: user-agent}]", f"credentials.forward[0].name: user-agent {NOT_FREE}"),
+        ("forward: [{name: x-a, as: x-mcp-server}]", f"credentials.forward[0].as: x-mcp-server {NOT_FREE}"),
+        (
+            "claims: [{claim: '', header: x-user}]",
+            "credentials.claims[0].claim: expected the name of a claim, such as sub",
+        ),
+    ],
+)
+def test_bad_credentials(text: str, problem: str) -> None:
+    assert error_of(credentials(text)) == f"gateway.yaml: servers.a.{problem}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            f"{URL}, headers: {{X-User: v}}, credentials: {{claims: [{{claim: sub, header: x-user}}]}}",
+            "servers.a.credentials.claims[0].header: x-user is among the server's headers, too",
+        ),
+        (
+            "url: 'http://h/mcp?key=', credentials: {query: {name: key, value: v}}",
+            "servers.a.credentials.query.name: the server's URL has this parameter already",
+        ),
+        ("command: [x], credentials: {}", "servers.a.credentials: has no meaning with command"),
+        (f"{URL}, transport: sse, credentials: {{}}", "servers.a.credentials: has no meaning with transport: sse"),
+    ],
+)
+def test_beside_the_rest_of_a_server(text: str, problem: str) -> None:
+    assert error_of(f"servers: {{a: {{{text}}}}}") == f"gateway.yaml: {problem}"
+
+
+def test_no_secret_is_repeated_in_an_error() -> None:
+    assert "k3y-9fA1" not in error_of(credentials("header: {name: x, value: k3y-9fA1, file: k3y-9fA1}"))
+
+
+def test_no_header_passes_that_could_be_the_name_of_a_credential() -> None:
+    assert headers.PASSED <= RESERVED_HEADERS | PASSED_HEADERS
