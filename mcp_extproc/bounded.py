@@ -59,6 +59,12 @@ class Bounded(Generic[_K, _V]):
         self.size -= self._sizes.pop(key, 0)
         return value
 
+    def clear(self) -> None:
+        """Take all out."""
+        self._values.clear()
+        self._sizes.clear()
+        self.size = 0
+
     def __contains__(self, key: object) -> bool:
         return key in self._values
 

@@ -39,7 +39,7 @@ def is_gateways(name: str) -> bool:
 
 
 def _of_caller(name: str) -> str:
-    if is_gateways(name) or name.lower() in PASSED_HEADERS:
+    if is_gateways(name) or name.lower() in PASSED_HEADERS or name.lower().startswith("mcp-"):
         raise ValueError(
             f"{name} is set by the gateway, or reaches servers anyway: it can't carry what a server relies on"
         )

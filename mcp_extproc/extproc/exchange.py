@@ -247,7 +247,8 @@ class Exchange:
         if messages.response_header(message, LOST_HEADER) and lost is not None:
             useless = self._processor.gateway.memory.forget(self._repairing.server, lost)
             if useless is not None:
-                self._processor.upstreams.discard(self._repairing.server, useless, context_of(self._head))
+                context = self._processor.gateway.context_of_repair(self._repairing.server, self._head)
+                self._processor.upstreams.discard(self._repairing.server, useless, context)
         return [messages.GO_ON["response_headers"]]
 
     def _request_id(self) -> bytes | None:
@@ -346,7 +347,7 @@ class Exchange:
             self._is_over = self._brings_response
             return b""
         assert self._head is not None
-        context = context_of(self._head, decision.id)
+        context = context_of(self._head, decision.id, decision.carried)
         if not self._brings_response:
             return messages.await_response(decision.plan, decision.response, decision.undoing, context)
         self._response = ResponseExchange(self._processor, Awaited(decision.response, decision.undoing, context))

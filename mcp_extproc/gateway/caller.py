@@ -15,6 +15,7 @@ from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.policy.followed import Followed
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.relay.server_messages import Relay
+from mcp_extproc.gateway.request import Carried
 from mcp_extproc.gateway.vetting.entries import VettingEntries
 from mcp_extproc.mcp.capabilities import Flags
 
@@ -25,6 +26,10 @@ class Caller(Protocol):
     @property
     def key(self) -> str:
         """What may be remembered for this caller is stored under it, and nothing of it is shared more widely."""
+
+    @property
+    def carried(self) -> Carried:
+        """What servers get of it. The key is another one where this is."""
 
     @property
     def principal(self) -> str:

@@ -11,8 +11,9 @@ from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import Server
 from mcp_extproc.config.authorization import KINDS
 from mcp_extproc.config.endpoint import Endpoint
+from mcp_extproc.gateway.credentials import OfCallers, OwnCredential, of_callers
 from mcp_extproc.gateway.redaction import Redactor
-from mcp_extproc.gateway.request import Headers
+from mcp_extproc.gateway.request import NOTHING_CARRIED, Carried, Headers, RequestHead
 from mcp_extproc.mcp.names import Names, is_served
 from mcp_extproc.mcp.uris import Uris
 
@@ -22,22 +23,35 @@ class CatalogEntry:
     """One server, as requests need it."""
 
     name: str
-    path: str
-    """``:path`` of its endpoint, query included."""
+    own: OwnCredential
+    """What the gateway itself sends it."""
+    of_callers: OfCallers | None
+    """What it gets of each caller; ``None`` for nothing."""
     is_bridged: bool
     """Whether the bridge answers for it."""
     origins: frozenset[str]
     """``scheme://host:port`` of each replica, in lower case."""
-    headers: Headers
-    """Configured request headers, names in lower case. They hold credentials: never log them."""
-    redact: Redactor
-    """For what the server writes, wherever the gateway shows it."""
     tools: Callable[[str], bool]
     """Whether a tool of this (unprefixed) name is offered. The same filter answers lists and calls."""
     discovery_timeout: float
     """Seconds."""
     untrusted: bool
     """Whether all that it sends is read and checked."""
+
+    @property
+    def path(self) -> str:
+        """``:path`` of its endpoint, query included."""
+        return self.own.path
+
+    @property
+    def headers(self) -> Headers:
+        """Configured request headers, names in lower case. They hold credentials: never log them."""
+        return self.own.headers
+
+    @property
+    def redact(self) -> Redactor:
+        """For what the server writes, wherever the gateway shows it."""
+        return self.own.redact
 
     def offers(self, capability: str, name: str) -> bool:
         """Whether a name may be seen and used, by its own form and the configuration."""
@@ -71,6 +85,7 @@ class Catalog:
         self.uris = Uris(endpoint.uri_words, untouched=not self.several or endpoint.resources == "unprefixed")
         self.checksum = _checksum(endpoint)
         """Of the configuration that determines clients' lists: the servers, their names and filters."""
+        self._of_callers = [(name, one.of_callers) for name, one in self.entries.items() if one.of_callers is not None]
         self._offered = endpoint.offered
         self._originals: Mapping[tuple[str, str], tuple[str, str]] = {
             (kind, new): found
@@ -116,6 +131,13 @@ class Catalog:
     def is_renamed(self, capability: str, server: str, name: str) -> bool:
         """Whether a server's tool or prompt has a new name, and therefore no other."""
         return bool(self._new_names) and (capability, server, name) in self._new_names
+
+    def carried(self, head: RequestHead) -> Carried:
+        """What the servers get of the caller of a request."""
+        if not self._of_callers:
+            return NOTHING_CARRIED
+        found = ((name, wanted.of(head.headers, head.principal.claims)) for name, wanted in self._of_callers)
+        return {name: headers for name, headers in found if headers}
 
     def may_offer(self, capability: str, server: str) -> bool:
         """Whether anything of a server's with this capability is offered."""
@@ -168,11 +190,10 @@ def headers_of(server: Server) -> Headers:
 def _entry(name: str, server: Server) -> CatalogEntry:
     return CatalogEntry(
         name=name,
-        path=path_of(name, server),
+        own=OwnCredential(server, path_of(name, server), () if server.is_bridged else headers_of(server)),
+        of_callers=of_callers(server.credentials),
         is_bridged=server.is_bridged,
         origins=frozenset() if server.is_bridged else origins_of(server),
-        headers=() if server.is_bridged else headers_of(server),
-        redact=Redactor(server.secrets, "" if server.command is not None else server.path_and_query),
         tools=server.tools.allowing(),
         discovery_timeout=server.discovery_timeout,
         untrusted=server.untrusted,

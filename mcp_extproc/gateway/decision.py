@@ -14,7 +14,7 @@ from mcp_extproc.gateway.legs import Failed, Leg, Outcome, SessionRef
 from mcp_extproc.gateway.relay.identifiers import ClientView, Cursor
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Relay
-from mcp_extproc.gateway.request import Headers, RequestContext
+from mcp_extproc.gateway.request import NOTHING_CARRIED, Carried, Headers, RequestContext
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.slices import Slices, whole
 
@@ -66,6 +66,8 @@ class ForwardPlan(msgspec.Struct, frozen=True, eq=False):
     """All but the id: what differs between two requests of a kind has no place here."""
     onward: Headers = ()
     """Set behind policies that judge the request once it is decided. These hold the credentials then."""
+    carried: Headers = ()
+    """What the server gets of the caller, as one of either."""
 
     def __repr__(self) -> str:
         return f"ForwardPlan({self.server!r})"
@@ -99,6 +101,11 @@ class Forward(msgspec.Struct, frozen=True):
     def set_headers(self) -> Headers:
         """All headers that are set. They hold credentials: never log them."""
         return self.plan.headers + self.own_headers
+
+    @property
+    def carried(self) -> Carried:
+        """What the server gets of the caller."""
+        return {self.server: self.plan.carried} if self.plan.carried else NOTHING_CARRIED
 
     @property
     def remove_headers(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.policy import preview
 from mcp_extproc.gateway.relay.awaited import Awaited, Readers
 from mcp_extproc.gateway.relay.identifiers import Identifiers
-from mcp_extproc.gateway.request import RequestHead
+from mcp_extproc.gateway.request import NOTHING_CARRIED, RequestContext, RequestHead, context_of
 from mcp_extproc.gateway.requests import (
     batches,
     calls,
@@ -81,6 +81,11 @@ class Gateway:
     def has_rules(self, server: str) -> bool:
         """Whether there are rules about what callers may see of a server, at any endpoint."""
         return server in self._endpoints.with_rules
+
+    def renew(self, server: str, secret: str) -> None:
+        """A server's credential that is in a file: send this one from now on."""
+        self.servers[server].own.replace(secret)
+        self._services.plans.clear()
 
     # -- Headers ------------------------------------------------------------------------------------------------------
 
@@ -381,7 +386,13 @@ class Gateway:
 
     def repair(self, server: str, head: RequestHead) -> Decision:
         """A forwarded request that Envoy sends once more (:mod:`mcp_extproc.gateway.repair`)."""
-        return repair.repair(self.config.servers.get(server), server, head)
+        return repair.repair(self.config.servers.get(server), server, head, self.context_of_repair(server, head))
+
+    def context_of_repair(self, server: str, head: RequestHead) -> RequestContext:
+        """The context of what is done for a request that Envoy sends once more: it has what the server gets of the caller."""
+        entry = self.servers.get(server)
+        carried = () if entry is None or entry.of_callers is None else entry.of_callers.again(head.headers)
+        return context_of(head, carried={server: carried} if carried else NOTHING_CARRIED)
 
 
 def _request(ask: Inquiry) -> Decision:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config.endpoint import Endpoint
-from mcp_extproc.gateway import refusals
+from mcp_extproc.gateway import credentials, refusals
 from mcp_extproc.gateway.authorization.judging import Sight
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.endpoints import ServedEndpoint
@@ -17,7 +17,7 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay.identifiers import ClientView
 from mcp_extproc.gateway.relay.server_messages import Relay
-from mcp_extproc.gateway.request import RequestHead
+from mcp_extproc.gateway.request import NOTHING_CARRIED, Carried, RequestHead
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.methods import LIST_CHANGED
@@ -34,17 +34,23 @@ class HandshakeCaller:
     the same in all of them."""
 
     def __init__(
-        self, services: Services, served: ServedEndpoint, opened: OpenedSession, principal: Principal = ANONYMOUS
+        self,
+        services: Services,
+        served: ServedEndpoint,
+        opened: OpenedSession,
+        principal: Principal = ANONYMOUS,
+        carried: Carried = NOTHING_CARRIED,
     ) -> None:
         session = opened.session
-        self.key = opened.id
+        self.key = credentials.key_of(opened.id, carried)
+        self.carried = carried
         self.principal = session.principal
         self.endpoint: Endpoint = served.endpoint
         self.catalog: Catalog = served.catalog
         self.access = None if served.rules is None else served.rules.of(principal)
         self.vetting = served.vetting
         self.follows = None if served.policies is None else served.policies.of(principal)
-        self.view = ClientView(opened.id, session.version, session.client_flags)
+        self.view = ClientView(self.key, session.version, session.client_flags)
         sight = None if self.access is None else Sight(self.access, principal)
         self.relay = Relay(self.view, self.catalog, services.identifiers, services.memory, sight)
         self.expires: float = session.expires
@@ -67,13 +73,14 @@ class HandshakeCaller:
     def described(self, facts: RequestFacts) -> RequestFacts:
         """See :class:`Caller`."""
         session = self.opened.session
-        return facts.but(session=self.key, protocol_version=session.version, client=session.client)
+        return facts.but(session=self.opened.id, protocol_version=session.version, client=session.client)
 
     def upstream(self, server: str) -> SessionRef:
         """See :class:`Caller`."""
         ref = self._refs.get(server)
         if ref is None:
-            ref = self._refs[server] = ref_to(server, self.key, self.opened.session)
+            carried = credentials.digest(self.carried.get(server, ()))
+            ref = self._refs[server] = ref_to(server, self.opened.id, self.opened.session, carried)
         return ref
 
     def offered(self, server: str) -> Flags | None:
@@ -117,8 +124,15 @@ class HandshakeCallers:
         opened = self._services.sealer.open(token, audience=served.audience, principal=head.principal.key, now=now)
         if self._services.memory.has_ended(opened.id):
             raise BadToken("ended")
-        caller = self._callers.get(opened.id)
+        carried = served.catalog.carried(head)
+        key = credentials.key_of(opened.id, carried)
+        caller = self._callers.get(key)
         if caller is None or caller.opened is not opened or not caller.is_still(served, head.principal):
-            caller = HandshakeCaller(self._services, served, opened, head.principal)
-            self._callers.keep(opened.id, caller, size_of(token))
+            caller = HandshakeCaller(self._services, served, opened, head.principal, carried)
+            self._callers.keep(key, caller, size_of(token) + _size_of(carried))
         return caller
+
+
+def _size_of(carried: Carried) -> int:
+    """About how many bytes these hold."""
+    return sum(128 + len(name) + len(value) for headers in carried.values() for name, value in headers)

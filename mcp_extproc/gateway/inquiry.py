@@ -25,4 +25,4 @@ class Inquiry(msgspec.Struct, frozen=True):
     @property
     def context(self) -> RequestContext:
         """For what is done for its sake."""
-        return context_of(self.head, self.request.id)
+        return context_of(self.head, self.request.id, self.caller.carried)

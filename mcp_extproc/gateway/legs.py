@@ -39,10 +39,20 @@ class SessionRef:
     """Short name of the client's session; empty where it is not known."""
 
 
-def ref_to(server: str, client: str, session: Session) -> SessionRef:
-    """How to reach a server in the session of a client, named by the short name of its token."""
+def ref_to(server: str, client: str, session: Session, carried: str = "") -> SessionRef:
+    """How to reach a server in the session of a client.
+
+    Args:
+        server: its name.
+        client: short name of the client's token.
+        session: of the client.
+        carried: hash of what the server gets of the caller. A session that was opened with something else is not its.
+    """
     known = session.upstreams.get(server)
-    anchor = known.id if known is not None and known.id is not None else f"token {client}"
+    if known is not None and known.carried != carried:
+        known = None
+    own = f"token {client} {carried}" if carried else f"token {client}"
+    anchor = known.id if known is not None and known.id is not None else own
     return SessionRef(server, anchor, known, session.version, session.client_flags, client)
 
 

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, assert_never
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.gateway.authorization.items import Hints
+from mcp_extproc.gateway.credentials import session_of
 from mcp_extproc.gateway.effects import (
     BeginSession,
     EndSession,
@@ -226,7 +227,13 @@ class SessionMemory:
         return found
 
     def end(self, session_id: str, servers: Iterable[SessionRef] = ()) -> None:
-        """A client ended its session: from now on its token gets 404 here, and what it set at these servers is forgotten."""
+        """A client ended its session: from now on its token gets 404 here, and what it set at these servers is forgotten.
+
+        Args:
+            session_id: the session, or the key of a caller in it.
+            servers: with their sessions.
+        """
+        session_id = session_of(session_id)
         self._ended.keep(session_id, value=True, size=_ENTRY_BYTES)
         self._begun.pop(session_id)
         self._levels.pop(session_id)
@@ -245,16 +252,16 @@ class SessionMemory:
         return (ref.server, self._current(ref)[1]) in self._ended_at
 
     def has_ended(self, session_id: str) -> bool:
-        """Whether the client ended this session (at this worker)."""
-        return session_id in self._ended
+        """Whether the client ended this session, or that of this caller (at this worker)."""
+        return session_of(session_id) in self._ended
 
     def remember_level(self, session_id: str, level: str) -> None:
-        """Log messages below this level are not passed on."""
-        self._levels.keep(session_id, level, _ENTRY_BYTES)
+        """Log messages below this level are not passed on, to whatever caller of the session."""
+        self._levels.keep(session_of(session_id), level, _ENTRY_BYTES)
 
     def level(self, session_id: str) -> str | None:
         """The client's log level, if it set one."""
-        return self._levels.get(session_id)
+        return self._levels.get(session_of(session_id))
 
     # -- Who has what -----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from mcp_extproc.gateway import headers, replies
 from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession, Reply
 from mcp_extproc.gateway.facts import Note, RequestFacts
 from mcp_extproc.gateway.legs import Failed, SessionRef
-from mcp_extproc.gateway.request import RequestHead, context_of
+from mcp_extproc.gateway.request import RequestContext, RequestHead
 from mcp_extproc.mcp import capabilities, jsontext, versions
 from mcp_extproc.mcp.sessions import UpstreamSession
 
@@ -18,7 +18,7 @@ _UNREACHABLE = ((FAILURE_HEADER, "NoHealthyUpstream"),)
 """In Envoy's words, as on all answers that come from no server."""
 
 
-def repair(configured: Server | None, server: str, head: RequestHead) -> Decision:
+def repair(configured: Server | None, server: str, head: RequestHead, context: RequestContext) -> Decision:
     """A forwarded request came back from Envoy.
 
     Envoy retries such a request at its private listener ``mcp_repair``. The server is initialized again, and the request
@@ -30,6 +30,7 @@ def repair(configured: Server | None, server: str, head: RequestHead) -> Decisio
         configured: the server; ``None`` where it is not served any more.
         server: whose request it is, as Envoy's route is named.
         head: with the headers that :class:`Forward` had set.
+        context: for what is done for its sake.
     """
     facts = RequestFacts(server=server, repair=True)
     lost = head.headers.get("mcp-session-id")
@@ -54,7 +55,7 @@ def repair(configured: Server | None, server: str, head: RequestHead) -> Decisio
     if configured.sticky_sessions and REPLICA_MARK not in lost:
         # From before sessions were sticky. The replica that is asked might be the one that knows it, and the next one not.
         doubtful = False
-    return NeedSession(ref, lost, resume, configured.discovery_timeout, context_of(head), doubtful)
+    return NeedSession(ref, lost, resume, configured.discovery_timeout, context, doubtful)
 
 
 def _failed(failed: Failed, facts: RequestFacts, notes: tuple[Note, ...] = ()) -> Reply:

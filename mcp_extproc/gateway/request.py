@@ -6,11 +6,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Final
 
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 
 Headers = tuple[tuple[str, str], ...]
+
+Carried = Mapping[str, Headers]
+"""By server: headers with what it gets of one caller. They hold credentials: never log them."""
+
+NOTHING_CARRIED: Final[Carried] = MappingProxyType({})
 
 _TRACE: Final = {
     "traceparent": re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,64})?"),
@@ -58,19 +64,23 @@ class RequestContext:
     """:attr:`mcp_extproc.gateway.principal.Principal.key` of who sent it."""
     request_id: bytes | None = None
     """JSON text of the JSON-RPC id; ``None`` where there is none."""
+    carried: Carried = field(default_factory=lambda: NOTHING_CARRIED, repr=False)
+    """What servers get of the caller."""
 
 
 NO_CONTEXT: Final = RequestContext()
 """For work that belongs to no request."""
 
 
-def context_of(head: RequestHead, request_id: bytes | None = None) -> RequestContext:
+def context_of(
+    head: RequestHead, request_id: bytes | None = None, carried: Carried = NOTHING_CARRIED
+) -> RequestContext:
     """The context of what is done for a request."""
     if _TRACE.keys().isdisjoint(head.headers):
-        return RequestContext((), head.principal.key, request_id)
+        return RequestContext((), head.principal.key, request_id, carried)
     headers = tuple(
         (name, value)
         for name, shape in _TRACE.items()
         if (value := head.headers.get(name)) is not None and shape.fullmatch(value)
     )
-    return RequestContext(headers, head.principal.key, request_id)
+    return RequestContext(headers, head.principal.key, request_id, carried)

@@ -53,6 +53,8 @@ class UpstreamSession(msgspec.Struct, frozen=True, array_like=True):
     """The server's ``Mcp-Session-Id``, or ``None`` for a server without sessions."""
     capabilities: Flags
     """What the server offers."""
+    carried: str = ""
+    """Hash of what the server got of the caller when it was opened; empty for nothing. No other caller has it."""
 
     def __repr__(self) -> str:
         # The id is a credential for the session.

@@ -25,7 +25,9 @@ from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
 from mcp_extproc.contract import BRIDGE_HEADER, FAILURE_HEADER, IS_STARTING, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
+from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Failed
+from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
 from mcp_extproc.held import Holding
 from mcp_extproc.mcp import jsontext, methods, transport, versions
@@ -50,6 +52,9 @@ MAX_SESSION_ID_CHARS = 4096
 
 _MAX_MESSAGE_CHARS = 256
 """Most of why a sub-request did not work out, a server's own words included."""
+
+_MAX_QUOTED_CHARS = 64 * 1024
+"""Most of that in which the caller's credentials are looked for. Nobody is shown more."""
 
 _CHUNK = 64 * 1024
 
@@ -196,7 +201,8 @@ class UpstreamClient:
                 session_id = response.headers.get("mcp-session-id")
                 result = await self._result(response, _Wanted(self, entry, None, id, context, holding))
                 streamed = _is_stream(response)
-            session, instructions = _read_initialize(result, session_id)
+            carried = digest(context.carried.get(entry.name, ()))
+            session, instructions = _read_initialize(result, session_id, carried)
             await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
         except BaseException:
             # It failed, the time is up, or the client is gone: the server would keep a session that nobody uses.
@@ -328,7 +334,8 @@ class UpstreamClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._http is not None, "used outside of its context"
         http = self._http if method != "GET" else self._streams
-        headers = dict((*context.headers, *_headers(entry, session, body)))
+        carried = context.carried.get(entry.name, ())
+        headers = dict((*context.headers, *carried, *_headers(entry, session, body)))
         if method == "GET":
             headers["accept"] = transport.SSE
             # Streams are read as they come; a compressor holds back what it has not filled a block with.
@@ -341,9 +348,9 @@ class UpstreamClient:
                 _check_status(response, method, session)
                 yield response
         except redirects.LeadsAway as error:
-            raise UpstreamError("status", _quoting(entry, str(error))) from None
+            raise UpstreamError("status", _quoting(entry, str(error), carried)) from None
         except UpstreamError as error:
-            error.message = _quoting(entry, error.message)
+            error.message = _quoting(entry, error.message, carried)
             error.args = (error.message,)
             raise
         except BROKEN as error:
@@ -355,7 +362,8 @@ class UpstreamClient:
         content_type = response.headers.get("content-type", "")
         if response.status != 200 or transport.media_type(content_type) != transport.JSON:
             # Redacted as it came: in lower case, nothing would be found in it.
-            kind = transport.media_type(_quoting(wanted.entry, content_type)) or "no content type"
+            carried = wanted.context.carried.get(wanted.entry.name, ())
+            kind = transport.media_type(_quoting(wanted.entry, content_type, carried)) or "no content type"
             raise UpstreamError("protocol", f"answered HTTP {response.status} with {kind}, not with JSON")
         wanted.bridge_says = response.headers.get(BRIDGE_HEADER, "") if wanted.entry.is_bridged else ""
         body, scan = bytearray(), Scan(self._most_members)
@@ -513,8 +521,10 @@ def _headers(entry: CatalogEntry, session: UpstreamSession | None, body: bytes |
     return tuple(fields)
 
 
-def _quoting(entry: CatalogEntry, message: str) -> str:
-    """What may quote the server."""
+def _quoting(entry: CatalogEntry, message: str, carried: Headers = ()) -> str:
+    """What may quote the server, which may repeat what it got."""
+    if carried:
+        message = Redactor((value for _, value in carried), "")(message, _MAX_QUOTED_CHARS)
     return printable(entry.redact(message, _MAX_MESSAGE_CHARS))
 
 
@@ -614,7 +624,7 @@ def _object(raw: msgspec.Raw, what: str) -> jsontext.Members:
         raise UpstreamError("protocol", f"answered with a {what} that is no JSON object") from None
 
 
-def _read_initialize(raw: msgspec.Raw, session_id: str | None) -> tuple[UpstreamSession, str | None]:
+def _read_initialize(raw: msgspec.Raw, session_id: str | None, carried: str) -> tuple[UpstreamSession, str | None]:
     result = _object(raw, "result")
     version = jsontext.text_of(result["protocolVersion"]) if "protocolVersion" in result else None
     if version not in versions.OF_SERVERS:
@@ -623,7 +633,7 @@ def _read_initialize(raw: msgspec.Raw, session_id: str | None) -> tuple[Upstream
         raise UpstreamError("protocol", "gave a session id that is too long or holds blanks or control characters")
     declared = _object(result.get("capabilities", msgspec.Raw(b"{}")), "list of capabilities")
     instructions = jsontext.text_of(result["instructions"]) if "instructions" in result else None
-    return UpstreamSession(version, session_id, server_flags(declared)), instructions
+    return UpstreamSession(version, session_id, server_flags(declared), carried), instructions
 
 
 def _may_be_sent(session_id: str) -> bool:

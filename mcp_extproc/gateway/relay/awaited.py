@@ -25,7 +25,7 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView, Identifiers
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call, Naming, Relay
-from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.gateway.request import NOTHING_CARRIED, RequestContext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sealing import NotSealed
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -45,6 +45,7 @@ _TOKEN: Final = "token"  # noqa: S105 - a key
 _UNDO: Final = "undo"
 _TRACE: Final = "trace"
 _PRINCIPAL: Final = "principal"
+_CARRIED: Final = "carried"
 
 
 class _Kind(msgspec.Struct, frozen=True, array_like=True):
@@ -85,7 +86,7 @@ class _FormerNaming:
 
 _encode = msgspec.msgpack.Encoder().encode
 _read_kind = msgspec.msgpack.Decoder(_Kind).decode
-_read_undone = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...]).decode
+_read_hidden_pairs = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...]).decode
 _read_pairs = msgspec.json.Decoder(tuple[tuple[str, str], ...]).decode
 
 
@@ -130,6 +131,8 @@ def told_besides(expected: Expected, undoing: Effects, context: RequestContext) 
         found[_TRACE] = msgspec.json.encode(context.headers).decode()
     if context.principal:
         found[_PRINCIPAL] = context.principal
+    if carried := context.carried.get(expected.server):
+        found[_CARRIED] = expected.identifiers.hidden(_VERSION + _encode(carried))
     return found
 
 
@@ -184,10 +187,14 @@ class Readers:
             for anchor, uri in self._undone(told)
         )
         trace = _read_pairs(told[_TRACE]) if _TRACE in told else ()
-        return Awaited(expected, undoing, RequestContext(trace, told.get(_PRINCIPAL, ""), expected.id))
+        carried = {kind.server: self._pairs(told[_CARRIED])} if _CARRIED in told else NOTHING_CARRIED
+        return Awaited(expected, undoing, RequestContext(trace, told.get(_PRINCIPAL, ""), expected.id, carried))
 
     def _undone(self, told: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        return _read_undone(self._shown(told[_UNDO])) if _UNDO in told else ()
+        return self._pairs(told[_UNDO]) if _UNDO in told else ()
+
+    def _pairs(self, text: str) -> tuple[tuple[str, str], ...]:
+        return _read_hidden_pairs(self._shown(text))
 
     def _shown(self, text: str) -> bytes:
         blob = self._identifiers.shown(text)

@@ -305,14 +305,16 @@ def _new_plan(
         hides_resources=caller.access is not None and caller.access.may_hide_resources,
     )
     plain = reading.is_asked_for_plain_text(view, upstream, reads_json=reads_json)
-    set_headers = _call_headers(view, method, entry, own, upstream, plain=plain)
+    carried = caller.carried.get(entry.name, ())
+    set_headers = (*_call_headers(view, method, entry, own, upstream, plain=plain), *carried)
     facts = ask.facts.but(id=None)
     if ask.head.awaits_policies:
         shown = policy_preview.show(ask.head, facts, own)
-        plan = ForwardPlan(entry.name, shown.set_headers, shown.remove_headers, facts, _onward(ask.head, set_headers))
+        onward = _onward(ask.head, set_headers)
+        plan = ForwardPlan(entry.name, shown.set_headers, shown.remove_headers, facts, onward, carried)
     else:
         gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
-        plan = ForwardPlan(entry.name, set_headers, gone, facts)
+        plan = ForwardPlan(entry.name, set_headers, gone, facts, (), carried)
     return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain, item)
 
 

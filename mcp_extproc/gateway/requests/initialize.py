@@ -8,12 +8,13 @@ from typing import Any
 
 from mcp_extproc import __version__
 from mcp_extproc.gateway import merge, refusals, replies
+from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.decision import FanOut, Reply, in_one_slice
 from mcp_extproc.gateway.effects import BeginSession
 from mcp_extproc.gateway.endpoints import ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import Opened, OpenLeg, Outcome, ref_to
-from mcp_extproc.gateway.request import RequestHead, context_of
+from mcp_extproc.gateway.request import Carried, RequestHead, context_of
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp import capabilities, jsontext, versions
 from mcp_extproc.mcp.capabilities import Flags
@@ -42,11 +43,11 @@ def initialize(
     def answer(outcomes: Sequence[Outcome], now: float) -> Reply:
         try:
             session = _session(services, served, head.principal.key, version, flags, facts, outcomes, now)
-            return _opened(services, served, session, request.id, facts, outcomes)
+            return _opened(services, served, session, request.id, facts, outcomes, context.carried)
         except McpError as error:
             return replies.reject(error.about(request.id), facts, replies.failure_notes(outcomes))
 
-    context = context_of(head, request.id)
+    context = context_of(head, request.id, served.catalog.carried(head))
     legs = tuple(
         OpenLeg(name, version, flags, deadline=entry.discovery_timeout, context=context)
         for name, entry in served.catalog.entries.items()
@@ -91,6 +92,7 @@ def _opened(
     id: bytes,
     facts: RequestFacts,
     outcomes: Sequence[Outcome],
+    carried: Carried,
 ) -> Reply:
     failed = merge.failures(outcomes)
     token, session_id = services.sealer.seal(session, in_events=_is_answered_in_events(outcomes))
@@ -110,7 +112,7 @@ def _opened(
         value["instructions"] = text
     facts = facts.but(session=session_id, unavailable=replies.names_of(failed))
     reply = replies.result(id, value, facts, replies.failure_notes(outcomes), (("mcp-session-id", token),))
-    refs = tuple(ref_to(name, session_id, session) for name in served.catalog.entries)
+    refs = tuple(ref_to(name, session_id, session, digest(carried.get(name, ()))) for name in served.catalog.entries)
     return replace(reply, effects=(BeginSession(session_id, session.expires, refs),))
 
 

@@ -15,7 +15,9 @@ from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.contract import BRIDGE_HEADER, HAS_FAILED, IS_STARTING
+from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING
+from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams import client as client_module
@@ -110,6 +112,31 @@ OURS = (
     "authorization",
     "cookie",
 )
+
+
+async def test_what_a_server_gets_of_the_caller_goes_with_every_request() -> None:
+    """And the session that is opened with it is known by it."""
+    carried = (("x-token", "of alice"),)
+    context = RequestContext(carried={"a": carried, "b": (("x-other", "of bob"),)})
+    async with asking() as (client, server):
+        found = (await client.initialize(ENTRY, LATEST, frozenset(), context=context)).session
+        await client.request(ENTRY, found, LIST, {}, context=context)
+        await client.end(ENTRY, found, context=context)
+    assert {request.headers.get("x-token") for request in server.received} == {"of alice"}
+    assert not any("x-other" in request.headers for request in server.received)
+    assert found.carried == digest(carried)
+
+
+async def test_what_a_server_gets_of_the_caller_is_not_repeated() -> None:
+    refused = {"error": {"code": -1, "message": "not for t0ken-of-alice, in a 1ong sentence"}}
+    context = RequestContext(carried={"a": (("x-token", "t0ken-of-alice"),)})
+
+    async def refuse(_: web.Request, asked: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"jsonrpc": "2.0", "id": asked["id"], **refused})
+
+    async with asking(on={LIST: refuse}) as (client, _):
+        reason, said = await failure(client.request(ENTRY, upstream("a"), LIST, {}, context=context))
+    assert (reason, said) == ("error", "answered with error -1: not for [redacted], in a 1ong sentence")
 
 
 async def test_initialize_and_what_follows_it() -> None:
