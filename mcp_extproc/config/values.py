@@ -88,7 +88,12 @@ def _header_name(name: str) -> str:
     return name
 
 
-def _header_value(value: SecretStr) -> SecretStr:
+def header_value(value: SecretStr) -> SecretStr:
+    """What may stand in a header (RFC 9110 section 5.5).
+
+    Raises:
+        ValueError: it may not.
+    """
     # The value may be a credential and is never repeated in the error.
     text = value.get_secret_value()
     if any((ord(char) < 0x20 and char != "\t") or ord(char) == 0x7F for char in text):
@@ -182,6 +187,6 @@ Size = Annotated[
 
 WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
+HeaderValue = Annotated[SecretStr, AfterValidator(header_value)]
 Regex = Annotated[str, AfterValidator(_regex)]
 Origin = Annotated[str, AfterValidator(_origin)]

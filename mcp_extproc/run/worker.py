@@ -38,6 +38,7 @@ from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.get_streams import Streams
 from mcp_extproc.upstreams.handover import Handover
 from mcp_extproc.upstreams.open_streams import OpenStreams
+from mcp_extproc.upstreams.secret_files import SecretFiles
 from mcp_extproc.upstreams.stream_services import StreamServices
 from mcp_extproc.upstreams.turns import Turns
 from mcp_extproc.upstreams.unread import Unread
@@ -102,7 +103,11 @@ async def worker(
     gateway = Gateway(config, secret, memory)
     entries = gateway.servers
     tls = Certificates(options.tls) if options.tls is not None else None
+    secret_files = SecretFiles(entries.values(), gateway.renew)
+    secret_files.read()
     async with AsyncExitStack() as stack:
+        secret_files.start()
+        stack.push_async_callback(secret_files.close)
         client = await stack.enter_async_context(UpstreamClient(options.upstreams, config.limits, turns))
         batches = await stack.enter_async_context(BatchClient(options.batches, config.limits, turns))
         legs = LegRunner(client, batches, entries, memory, config.limits)

@@ -24,6 +24,7 @@ from mcp_extproc.slices import whole
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
+from mcp_extproc.upstreams.secret_files import SecretFiles
 
 State = Literal["ready", "starting", "failed"]
 """Of a server. ``starting``: its program does not answer yet, as ``npx`` may be downloading it."""
@@ -75,6 +76,7 @@ async def survey(
         names: of those that are asked. Default: all.
     """
     entries = {name: entry for name, entry in Endpoints(config).servers.items() if names is None or name in names}
+    SecretFiles(entries.values(), lambda server, secret: entries[server].own.replace(secret)).read()
     memory = SessionMemory(capacity=len(entries))
     rows = [row for kind in kinds for row in methods.REQUESTS.values() if row.items == kind]
     async with UpstreamClient(upstreams, config.limits) as client:
