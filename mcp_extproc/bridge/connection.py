@@ -24,6 +24,7 @@ from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.said import LOOKED_AT_BYTES, Allowance, plain
 from mcp_extproc.bridge.spec import SseServer
 from mcp_extproc.contract import CONNECTION_HEADER, FAILURE_HEADER, OVER_SSE, SERVER_HEADER
+from mcp_extproc.gateway.advice import advice_on
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.mcp import transport
@@ -31,7 +32,6 @@ from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, portions
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams import redirects
-from mcp_extproc.upstreams.advice import advice_on
 from mcp_extproc.upstreams.private_listener import BROKEN, attempts, http_session
 from mcp_extproc.upstreams.turns import Turns
 
@@ -197,7 +197,8 @@ class Connection:
             content_type = response.headers.get("content-type", "")
             if response.status != 200 or transport.media_type(content_type) != transport.SSE:
                 kind = transport.media_type(self._quoted(content_type)) or "no content type"
-                advice = advice_on(response.status, has_credentials="authorization" in self._headers, speaks_sse=True)
+                keys = ["headers.Authorization"] if "authorization" in self._headers else []
+                advice = advice_on(response.status, keys, speaks_sse=True)
                 raise _Failed(f"answered HTTP {response.status} with {kind}, not with events{advice}")
             await self._read(response)
 

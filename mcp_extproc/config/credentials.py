@@ -72,7 +72,7 @@ class HeaderCredential(_Secret):
     """The header, such as `Authorization`."""
 
     prefix: str = ""
-    """Written in front of the credential, such as `"Bearer "`."""
+    """Written in front of the credential, such as `"Bearer "`. Default: nothing."""
 
     @field_validator("name")
     @classmethod
@@ -197,6 +197,11 @@ class Credentials(Model):
     def of_callers(self) -> bool:
         """Whether the server gets something of each caller."""
         return bool(self.forward or self.claims)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The keys that are used."""
+        return tuple(key for key in type(self).model_fields if getattr(self, key))
 
     def warnings(self) -> Iterator[str]:
         """What is allowed, and may not be wanted: each begins with the path of a field."""

@@ -54,7 +54,7 @@ from mcp_extproc.config.values import (
 )
 from mcp_extproc.config.vetting import Entries, contradictions
 from mcp_extproc.config.virtual_servers import MAX_VIRTUAL_SERVERS, NAME_PATTERN, Behind, VirtualServer
-from mcp_extproc.secret_values import secret_variables
+from mcp_extproc.secret_values import is_named_secret, secret_variables
 
 # Clients (Claude Code, Cursor) limit a tool's whole name to 64 characters out of these, so a server's name has to leave
 # room; the dot is legal in MCP (2025-11-25 server/tools, Tool Names).
@@ -548,6 +548,12 @@ class Server(Model):
             headers.append(own.value.get_secret_value())
         env = {name: value.get_secret_value() for name, value in self.env.items() if value is not None}
         return (*headers, *secret_variables(env), *secret_words(words))
+
+    @property
+    def credential_keys(self) -> tuple[str, ...]:
+        """The keys by which it gets credentials, for messages about them."""
+        headers = [f"headers.{name}" for name in self.headers if is_named_secret(name)]
+        return (*headers, *(f"credentials.{key}" for key in self.credentials.kinds))
 
     @property
     def uses_tls(self) -> bool:

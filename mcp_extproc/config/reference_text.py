@@ -52,6 +52,8 @@ servers:
   tickets:
     endpoints: [10.0.0.7:8443, 10.0.0.8:8443, "[fd00::9]:8443"]
     path: /mcp?team=platform
+    credentials:
+      forward: [{name: x-tenant}]   # it gets this header of the client
     prefix: t
     separator: "-"                  # t-<tool> instead of tickets__<tool>
     untrusted: true                 # everything that it sends is read and checked

@@ -1,5 +1,6 @@
 """A response with an HTTP status that is an error, and JSON in its body: the JSON-RPC error in it, if there is one, takes its
-place. Envoy has a filter of its own for such responses (:mod:`mcp_extproc.envoy.render.refusals`).
+place. With 401 and 403 an error of ours does, which says what credentials were refused. Envoy has a filter of its own for such
+responses (:mod:`mcp_extproc.envoy.render.refusals`).
 
 Where nothing can be said about it, the response goes on as it is, and Envoy answers for the server: so that happens too where
 no worker can be asked.
@@ -34,6 +35,8 @@ class RefusedExchange:
         self._server: str | None = None
         self._id: bytes | None = None
         self._content_encoding = ""
+        self._refused: int | None = None
+        """The status, where it says that the credentials are not good."""
         self.decided = False
         self.is_over = False
 
@@ -71,14 +74,23 @@ class RefusedExchange:
     def _note(self, message: pb.ProcessingRequest) -> None:
         """What the request was, as its metadata says."""
         self._content_encoding = messages.response_header(message, CONTENT_ENCODING)
+        status = messages.response_header(message, ":status")
+        self._refused = int(status) if status in ("401", "403") else None
         facts = message.metadata_context.filter_metadata.get(NAMESPACE)
         if facts is not None:
             server, id = (facts.fields[key].string_value if key in facts.fields else None for key in REFUSED_READS)
             self._server, self._id = server, None if id is None else id.encode()
+        if self._refused is not None:
+            self._counters.add("mcp.credentials_refused", server=self._server or "")
 
     def _instead_of(self, body: bytes) -> bytes:
         entry = None if self._server is None else self._gateway.servers.get(self._server)
-        said = None if entry is None or self._id is None else refused.error_in(self._text(body), entry, self._id)
+        if entry is None or self._id is None:
+            return messages.GO_ON["response_body"]
+        if self._refused is not None:
+            error = refused.credentials_refused(self._refused, self._text(body), entry, self._id)
+            return messages.another_response(render(error), RequestFacts(error=(error.code, error.reason)))
+        said = refused.error_in(self._text(body), entry, self._id)
         if said is None:
             return messages.GO_ON["response_body"]
         code, text = said

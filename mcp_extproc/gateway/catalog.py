@@ -27,6 +27,8 @@ class CatalogEntry:
     """What the gateway itself sends it."""
     of_callers: OfCallers | None
     """What it gets of each caller; ``None`` for nothing."""
+    credential_keys: tuple[str, ...]
+    """The keys by which it gets credentials, for messages about them."""
     is_bridged: bool
     """Whether the bridge answers for it."""
     origins: frozenset[str]
@@ -192,6 +194,7 @@ def _entry(name: str, server: Server) -> CatalogEntry:
         name=name,
         own=OwnCredential(server, path_of(name, server), () if server.is_bridged else headers_of(server)),
         of_callers=of_callers(server.credentials),
+        credential_keys=server.credential_keys,
         is_bridged=server.is_bridged,
         origins=frozenset() if server.is_bridged else origins_of(server),
         tools=server.tools.allowing(),

@@ -172,7 +172,8 @@ class Failed:
 
     server: str
     reason: str
-    """Stable snake_case word: ``connect``, ``timeout``, ``status``, ``protocol``, ``error``, ``too_large``."""
+    """Stable snake_case word: ``connect``, ``timeout``, ``status``, ``credentials_refused``, ``protocol``, ``error``,
+    ``too_large``."""
     message: str
     """One clause for people, without credentials or bodies, such as ``answered HTTP 500``."""
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mcp_extproc.contract import VIRTUAL_SERVER_HEADER
+from mcp_extproc.gateway.advice import advice_on_credentials
 from mcp_extproc.gateway.vetting.question import Verdict
 from mcp_extproc.mcp import versions
 from mcp_extproc.mcp.errors import (
@@ -321,6 +322,20 @@ def invalid_cursor() -> McpError:
 def no_answer(what: str) -> McpError:
     """No server gave an answer."""
     return McpError(INTERNAL_ERROR, f"No answer: {what}.", reason="upstream_unavailable")
+
+
+def credentials_refused(server: str, status: int, keys: Sequence[str], own: str) -> McpError:
+    """A server answered 401 or 403.
+
+    Args:
+        server: its name.
+        status: of its answer.
+        keys: by which it gets credentials.
+        own: what it says about it, without what is configured as a secret; empty for nothing.
+    """
+    said = f" It says: {own}" if own else ""
+    what = f"server '{server}' answered HTTP {status}{advice_on_credentials(status, keys)}"
+    return McpError(INTERNAL_ERROR, f"No answer: {what}.{said}", reason="credentials_refused")
 
 
 def busy(what: str) -> McpError:

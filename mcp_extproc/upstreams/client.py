@@ -24,10 +24,12 @@ from mcp_extproc import __version__
 from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
 from mcp_extproc.contract import BRIDGE_HEADER, FAILURE_HEADER, IS_STARTING, SERVER_HEADER
+from mcp_extproc.gateway.advice import advice_on, advice_on_credentials
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Failed
 from mcp_extproc.gateway.redaction import Redactor
+from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_REFUSED
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
 from mcp_extproc.held import Holding
 from mcp_extproc.mcp import jsontext, methods, transport, versions
@@ -40,7 +42,6 @@ from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 from mcp_extproc.upstreams import redirects
-from mcp_extproc.upstreams.advice import advice_on
 from mcp_extproc.upstreams.pauses import Pause
 from mcp_extproc.upstreams.private_listener import BROKEN, http_session
 from mcp_extproc.upstreams.turns import Turns
@@ -115,6 +116,14 @@ class UnexpectedStatus(UpstreamError):
     def __init__(self, status: int) -> None:
         super().__init__("status", f"answered HTTP {status}")
         self.status = status
+
+
+class CredentialsRefused(UpstreamError):
+    """The server answered 401 or 403."""
+
+    def __init__(self, status: int, entry: CatalogEntry) -> None:
+        said = advice_on_credentials(status, entry.credential_keys)
+        super().__init__(CREDENTIALS_REFUSED, f"answered HTTP {status}{said}")
 
 
 class StreamBusy(UpstreamError):
@@ -288,7 +297,7 @@ class UpstreamClient:
         except SessionLost:
             pass
         except UpstreamError as error:
-            if error.reason != "status":
+            if error.reason not in ("status", CREDENTIALS_REFUSED):
                 raise
 
     @asynccontextmanager
@@ -345,7 +354,7 @@ class UpstreamClient:
         target = redirects.Target(self._base, entry.path, entry.origins)
         try:
             async with redirects.followed(http, method, target, headers, body) as response:
-                _check_status(response, method, session)
+                _check_status(response, method, entry, session)
                 yield response
         except redirects.LeadsAway as error:
             raise UpstreamError("status", _quoting(entry, str(error), carried)) from None
@@ -528,7 +537,9 @@ def _quoting(entry: CatalogEntry, message: str, carried: Headers = ()) -> str:
     return printable(entry.redact(message, _MAX_MESSAGE_CHARS))
 
 
-def _check_status(response: aiohttp.ClientResponse, method: str, session: UpstreamSession | None) -> None:
+def _check_status(
+    response: aiohttp.ClientResponse, method: str, entry: CatalogEntry, session: UpstreamSession | None
+) -> None:
     failure = response.headers.get(FAILURE_HEADER)
     if failure is not None:
         reason = "timeout" if "Timeout" in failure else "connect"
@@ -541,6 +552,8 @@ def _check_status(response: aiohttp.ClientResponse, method: str, session: Upstre
     # Examples of the TypeScript SDK answer 400 where the specification says 404.
     if response.status in (400, 404) and session is not None and session.id is not None:
         raise SessionLost(doubtful=response.status == 400)
+    if response.status in (401, 403) and not entry.is_bridged:
+        raise CredentialsRefused(response.status, entry)
     if not 200 <= response.status < 300:
         raise UnexpectedStatus(response.status)
 
@@ -551,9 +564,8 @@ async def _advising(entry: CatalogEntry) -> AsyncIterator[None]:
     try:
         yield
     except UnexpectedStatus as error:
-        has_credentials = any(name == "authorization" for name, _ in entry.headers)
         if not entry.is_bridged:
-            error.message += advice_on(error.status, has_credentials=has_credentials)
+            error.message += advice_on(error.status, entry.credential_keys)
             error.args = (error.message,)
         raise
 

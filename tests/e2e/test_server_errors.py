@@ -52,7 +52,7 @@ async def test_a_servers_own_error_reaches_the_client(
     """At 200 and with the request's id, whatever its own. The call was sent once, and the session is kept."""
     async with start(servers(), envoy=judging(policies)) as gateway:
         session = await gateway.initialize()
-        for sent, status in enumerate((400, 401, 403, 404, 422, 429, 500, 503), 1):
+        for sent, status in enumerate((400, 404, 422, 429, 500, 503), 1):
             alpha.on["tools/call"] = refusing(status, ERROR)
             answer = await gateway.call(session, "alpha__echo")
             assert (answer.status, answer.headers["content-type"]) == (200, "application/json"), status
@@ -72,13 +72,36 @@ def judging(policies: str) -> dict[str, Any]:
 
 async def test_secrets_in_it_are_redacted(start: StartGateway, alpha: ScriptedServer) -> None:
     said = "the token s3cret-\u00e9-token is expired"
-    alpha.on["tools/call"] = refusing(401, {"code": -1, "message": said, "data": {"s3cret-\u00e9-token": [said, 1]}})
+    alpha.on["tools/call"] = refusing(400, {"code": -1, "message": said, "data": {"s3cret-\u00e9-token": [said, 1]}})
     server = {"url": alpha.url, "headers": {"x-api-key": "s3cret-\u00e9-token"}}
     async with start({"alpha": server}) as gateway:
         session = await gateway.initialize()
         error = (await gateway.call(session, "alpha__echo")).error
         told = said.replace("s3cret-\u00e9-token", "[redacted]")
         assert error == {"code": -1, "message": told, "data": {"[redacted]": [told, 1]}}
+
+
+@pytest.mark.parametrize("policies", ["calls", "all"])
+async def test_refused_credentials_are_named(
+    start: StartGateway, alpha: ScriptedServer, servers: Behind, policies: str
+) -> None:
+    """Whatever is in the body of a 401 or 403: at 200, with the request's id, and in the words of the log."""
+    async with start(servers(), envoy=judging(policies)) as gateway:
+        session = await gateway.initialize()
+        for status in (401, 403):
+            refusals = (
+                (refusing(status, ERROR), f" It says: {ERROR['message']}"),
+                (raw(status, "text/html", "<h1>no</h1>"), ""),
+                (raw(status, "text/plain", ""), ""),
+            )
+            for handler, own in refusals:
+                alpha.on["tools/call"] = handler
+                answer = await gateway.call(session, "alpha__echo", id="one")
+                assert (answer.status, answer.json["id"], answer.error["code"]) == (200, "one", -32603)
+                said = answer.error["message"]
+                assert said.startswith(f"No answer: server 'alpha' answered HTTP {status}: it "), said
+                assert said.endswith(own), said
+                assert "www-authenticate" not in answer.headers
 
 
 async def test_in_compressed_bodies_it_is_read(start: StartGateway, alpha: ScriptedServer, servers: Behind) -> None:

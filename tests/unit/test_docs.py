@@ -25,7 +25,7 @@ from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING
-from mcp_extproc.gateway.relay.outcomes import ANSWERED
+from mcp_extproc.gateway.relay.outcomes import ANSWERED, CREDENTIALS_REFUSED
 from mcp_extproc.gateway.vetting.question import Verdict
 from mcp_extproc.mcp import methods, versions
 from mcp_extproc.run.envoy_binary import find_envoy
@@ -318,8 +318,11 @@ def test_every_reason_is_in_the_table_of_errors() -> None:
 
 def test_every_reason_of_a_partial_answer_is_told() -> None:
     made = {"truncated"}
+    words = {"NO_ROOM": NO_ROOM, "STARTING": STARTING, "CREDENTIALS_REFUSED": CREDENTIALS_REFUSED}
     for path in (ROOT / "mcp_extproc" / "upstreams").glob("*.py"):
-        text = path.read_text(encoding="utf-8").replace("NO_ROOM", f'"{NO_ROOM}"').replace("STARTING", f'"{STARTING}"')
+        text = path.read_text(encoding="utf-8")
+        for name, word in words.items():
+            text = text.replace(name, f'"{word}"')
         made |= set(re.findall(r'(?:UpstreamError|super\(\).__init__)\(\s*"(\w+)"', text))
         made |= set(re.findall(r'Failed\(\s*[\w.]+,\s*"(\w+)"', text))
         made |= {word for line in re.findall(r"reason = (.*)", text) for word in re.findall(r'"([a-z_]+)"', line)}

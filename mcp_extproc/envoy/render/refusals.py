@@ -53,7 +53,9 @@ def _processor(layout: Layout) -> ExternalProcessor:
         processing_mode=response_alone(),
         message_timeout=seconds(MESSAGE_TIMEOUT),
         forward_rules=HeaderForwardingRules(
-            allowed_headers=ListStringMatcher(patterns=[StringMatcher(exact=CONTENT_ENCODING)])
+            allowed_headers=ListStringMatcher(
+                patterns=[StringMatcher(exact=":status"), StringMatcher(exact=CONTENT_ENCODING)]
+            )
         ),
         metadata_options=MetadataOptions(
             forwarding_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE]),
@@ -64,9 +66,12 @@ def _processor(layout: Layout) -> ExternalProcessor:
 
 def _only_for_errors(processor: ExternalProcessor) -> ExtensionWithMatcher:
     failed = XdsStringMatcher(safe_regex=RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="[45].."))
+    refused = XdsStringMatcher(safe_regex=RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="40[13]"))
     is_read = matching.all_of(
         matching.has("status", HttpResponseStatusCodeMatchInput(), failed),
-        matching.of_type(transport.JSON),
+        matching.one_of(
+            matching.of_type(transport.JSON), matching.has("status", HttpResponseStatusCodeMatchInput(), refused)
+        ),
         # What says that a session is lost is between the gateway and the server: the client's own is not.
         matching.negation(
             matching.has("lost", HttpResponseHeaderMatchInput(header_name=LOST_HEADER), XdsStringMatcher(exact="1"))

@@ -25,6 +25,9 @@ SERVER_ERROR: Final = "server_error"
 SERVER_FAILED: Final = "server_failed"
 """It gave no answer."""
 
+CREDENTIALS_REFUSED: Final = "credentials_refused"
+"""It answered 401 or 403."""
+
 _IS_ERROR = re.compile(rb'"isError"\s*:\s*true')
 
 ErrorCode = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]

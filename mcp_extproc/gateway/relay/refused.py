@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.relay.outcomes import code_of
 from mcp_extproc.mcp import envelope, jsontext
@@ -39,6 +40,34 @@ def error_in(body: bytes, entry: CatalogEntry, id: bytes) -> tuple[int, bytes] |
         entry: the server.
         id: JSON text of the request's id. The server may not know it, or have read another request.
     """
+    found = _read(body)
+    if found is None:
+        return None
+    code, message, error = found
+    said: dict[str, Any] = {"code": code, "message": entry.redact(message, MAX_MESSAGE_CHARS)}
+    data = bytes(error.get("data") or b"")
+    if data and len(data) <= MAX_DATA_BYTES:
+        with contextlib.suppress(ValueError):  # such as 1e999
+            said["data"] = _without_secrets(data, entry)
+    return code, orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "error": said})
+
+
+def credentials_refused(status: int, body: bytes, entry: CatalogEntry, id: bytes) -> McpError:
+    """The error for a response that refuses the credentials, with the server's own words where it is JSON-RPC.
+
+    Args:
+        status: 401 or 403.
+        body: of the response, whole.
+        entry: the server.
+        id: JSON text of the request's id.
+    """
+    found = _read(body)
+    own = "" if found is None else entry.redact(found[1], MAX_MESSAGE_CHARS)
+    return refusals.credentials_refused(entry.name, status, entry.credential_keys, own).about(id)
+
+
+def _read(body: bytes) -> tuple[int, str, jsontext.Members] | None:
+    """Code, message, and all there is of the JSON-RPC error in a body."""
     if len(body) > MAX_BODY_BYTES:
         return None
     try:
@@ -49,14 +78,7 @@ def error_in(body: bytes, entry: CatalogEntry, id: bytes) -> tuple[int, bytes] |
         code, message = code_of(error.get("code") or b""), jsontext.text_of(error.get("message") or b"")
     except (McpError, TypeError, TooManyMembers, jsontext.NotJson, msgspec.MsgspecError):
         return None
-    if message is None:
-        return None
-    said: dict[str, Any] = {"code": code, "message": entry.redact(message, MAX_MESSAGE_CHARS)}
-    data = bytes(error.get("data") or b"")
-    if data and len(data) <= MAX_DATA_BYTES:
-        with contextlib.suppress(ValueError):  # such as 1e999
-            said["data"] = _without_secrets(data, entry)
-    return code, orjson.dumps({"jsonrpc": "2.0", "id": orjson.Fragment(id), "error": said})
+    return None if message is None else (code, message, error)
 
 
 def _without_secrets(data: bytes, entry: CatalogEntry) -> orjson.Fragment:

@@ -40,6 +40,7 @@ from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
 PATH = "/p%20q?k=%2F"
 ENTRY = catalog_of(config({"a": {"url": f"https://a.example{PATH}", "headers": {"X-Key": "v"}}})).entries["a"]
 LIST = "tools/list"
+REFUSED = ": it refuses the credentials in headers.X-Key, look whether they are still valid"
 RESPONSE_BYTES = 2000
 LIMITS = config(limits={"response_bytes": RESPONSE_BYTES, "event_bytes": 4000}).limits
 
@@ -341,7 +342,7 @@ NO_MESSAGE = "answered with something that is no JSON-RPC message"
         (raw(200, "text/html", "<html>"), "protocol", "answered HTTP 200 with text/html, not with JSON"),
         (raw(202, "application/json", ""), "protocol", "answered HTTP 202 with application/json, not with JSON"),
         (raw(500, "text/html", "<html>secret"), "status", "answered HTTP 500"),
-        (raw(401, "application/json", "{}"), "status", "answered HTTP 401"),
+        (raw(401, "application/json", "{}"), "credentials_refused", f"answered HTTP 401{REFUSED}"),
         (raw(302, "text/html", ""), "status", "answered HTTP 302"),
         (body("not JSON"), "protocol", NO_MESSAGE),
         (body(""), "protocol", NO_MESSAGE),
@@ -450,14 +451,14 @@ async def test_what_to_do_about_a_server_that_refuses_to_begin(
 ) -> None:
     entry = catalog_of(config({"a": {"url": "https://a.example/mcp", "headers": headers}})).entries["a"]
     refusal = raw(status, "text/html", "<html>")
+    kind = "credentials_refused" if status in (401, 403) else "status"
     async with asking(on={LIST: refusal, "initialize": refusal}) as (client, _):
         reason, message = await failure(client.initialize(entry, LATEST, frozenset()))
         assert (reason, message[: len(f"answered HTTP {status}{what_to_do}")]) == (
-            "status", f"answered HTTP {status}{what_to_do}",
+            kind, f"answered HTTP {status}{what_to_do}",
         )  # fmt: skip
-        assert await failure(client.request(entry, UpstreamSession(LATEST, None, frozenset()), LIST, {})) == (
-            "status", f"answered HTTP {status}",
-        )  # fmt: skip
+        later, said = await failure(client.request(entry, UpstreamSession(LATEST, None, frozenset()), LIST, {}))
+        assert (later, said) == (kind, message if kind != "status" else f"answered HTTP {status}")
 
 
 @pytest.mark.parametrize("handler", [body, stream])

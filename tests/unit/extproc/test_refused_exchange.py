@@ -1,0 +1,92 @@
+"""A server's HTTP error, as the worker is asked about it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mcp_extproc.contract import NAMESPACE
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc.refused_exchange import RefusedExchange
+from mcp_extproc.gateway.dispatch import Gateway
+from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.telemetry.counters import Counters
+from tests.unit.gateway.support import SECRET, config
+
+KEY = "k3y-9fA1-planted"
+CONFIG = config({
+    "a": {"credentials": {"header": {"name": "x-key", "value": KEY}, "forward": [{"name": "x-token"}]}},
+    "b": {},
+})  # fmt: skip
+
+
+class Asked:
+    """The exchange about one response."""
+
+    def __init__(self, status: int, server: str = "a") -> None:
+        self.counters = Counters()
+        self.exchange = RefusedExchange(Gateway(CONFIG, SECRET, SessionMemory()), self.counters)
+        head = pb.ProcessingRequest()
+        head.response_headers.headers.headers.add(key=":status", raw_value=str(status).encode())
+        facts = head.metadata_context.filter_metadata[NAMESPACE]
+        facts["server"] = server
+        facts["id_json"] = "7"
+        self.exchange.receive(head.SerializeToString())
+
+    def body(self, body: bytes) -> pb.ProcessingResponse:
+        message = pb.ProcessingRequest()
+        message.response_body.body = body
+        message.response_body.end_of_stream = True
+        [answer] = self.exchange.receive(message.SerializeToString())
+        return pb.ProcessingResponse.FromString(answer)
+
+    def error(self, body: bytes) -> tuple[dict[str, Any], str]:
+        """What the client gets, and the reason in the access log."""
+        answer = self.body(body)
+        said = json.loads(answer.response_body.response.body_mutation.body)
+        assert said["id"] == 7
+        return said["error"], answer.dynamic_metadata[NAMESPACE]["error_reason"]
+
+
+def rpc(message: str) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -1, "message": message}}).encode()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("body", "own"),
+    [
+        (b"<html>", ""),
+        (b"{}", ""),
+        (rpc("expired"), " It says: expired"),
+        (rpc(f"no such key: {KEY}"), " It says: no such key: [redacted]"),
+    ],
+)
+def test_refused_credentials_are_named(status: int, body: bytes, own: str) -> None:
+    asked = Asked(status)
+    keys = "credentials.header and credentials.forward"
+    assert asked.error(body) == (
+        {
+            "code": -32603,
+            "message": f"No answer: server 'a' answered HTTP {status}: it refuses the credentials in {keys}, look whether they"
+            f" are still valid.{own}",
+        },
+        "credentials_refused",
+    )
+    assert asked.counters.snapshot()["mcp.credentials_refused{server=a}"] == 1
+
+
+def test_none_are_configured() -> None:
+    error, _ = Asked(401, "b").error(b"")
+    assert error["message"].startswith("No answer: server 'b' answered HTTP 401: it wants credentials")
+
+
+def test_other_errors_are_the_servers_own() -> None:
+    assert Asked(500).error(rpc("broken")) == ({"code": -1, "message": "broken"}, "server_error")
+    assert Asked(500).body(b"<html>").response_body.response.body_mutation.body == b""
+
+
+def test_about_a_server_that_is_gone_nothing_is_said() -> None:
+    assert Asked(401, "gone").body(rpc("expired")).response_body.response.body_mutation.body == b""
