@@ -60,6 +60,9 @@ ERROR_HEADER: Final = "x-mcp-error"
 FAILURE_HEADER: Final = "x-mcp-upstream-failure"
 """Put by the private listener on answers of Envoy's own: what went wrong, such as ``UpstreamConnectionFailure``."""
 
+CREDENTIALS_UNAVAILABLE: Final = "CredentialsUnavailable"
+"""In :data:`FAILURE_HEADER`: Envoy has no token for the server, so that the request was not sent."""
+
 REPLICA_MARK: Final = ";UV:"
 """In a server's session id: Envoy put its replica's address before this (``sticky_sessions``)."""
 

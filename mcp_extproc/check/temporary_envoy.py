@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import to_json, upstreams_only
-from mcp_extproc.envoy.watched_files import BOOTSTRAP, File, write
+from mcp_extproc.envoy.watched_files import BOOTSTRAP, File, secret_files, write, write_secrets
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
@@ -30,6 +30,8 @@ from mcp_extproc.upstreams.http_sse import speaking_sse
 _POLL_SECONDS = 0.02
 
 _Found = TypeVar("_Found")
+_NODE = ("--service-node", "mcp-extproc", "--service-cluster", "mcp-extproc")
+"""Envoy reads no secrets from files without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +84,18 @@ async def temporary_envoy(config: GatewayConfig, folder: Path, envoy: str) -> As
     """
     with tempfile.TemporaryDirectory(prefix="mcp-extproc-") as place:
         directory = Path(place)
-        layout = Layout.in_directory(directory)
+        layout = replace(Layout.in_directory(directory), secrets=directory)
         service = UnixAddress(str(directory / "service.sock"))
         bridge = Bridge(layout, folder)
         file, log = directory / BOOTSTRAP, directory / "envoy.log"
+        write_secrets(directory, secret_files(config))
         write(directory, File(BOOTSTRAP, to_json(upstreams_only(config, layout, service)).encode()))
         process = None
         try:
             await bridge.serve(config)
             with log.open("wb") as output:
                 process = await spawn(
-                    [*command(envoy, file), "--log-level", "error", "--concurrency", "1"],
+                    [*command(envoy, file), *_NODE, "--log-level", "error", "--concurrency", "1"],
                     stderr=output.fileno(),
                 )
             assert layout.admin is not None

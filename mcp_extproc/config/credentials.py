@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar, Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from mcp_extproc.config.authentication import SCOPE, SafeUrl
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.values import HeaderName, HeaderValue
@@ -149,6 +150,52 @@ class ForwardedClaim(Model):
         return _of_caller(value)
 
 
+class ClientCredentials(Model):
+    """An access token that Envoy gets for the gateway itself, as an OAuth client (client credentials grant), and sends as
+    `Authorization: Bearer`. It gets another one when half of its lifetime is over."""
+
+    token_endpoint: SafeUrl
+    """URL of the authorization server's token endpoint, https, or http on a loopback address."""
+
+    client_id: str = Field(min_length=1, max_length=256)
+    """The client's name there."""
+
+    client_secret: SecretStr
+    """Its secret. Never printed; Envoy has it from a file that only its owner may read."""
+
+    scopes: tuple[str, ...] = ()
+    """Scopes to ask for. Default: those that the authorization server gives by itself."""
+
+    resource: str | None = Field(default=None, min_length=1, max_length=2048)
+    """The server for which the token is to be (RFC 8707), such as its URL. Default: none is named."""
+
+    basic: bool = False
+    """Send `client_id` and `client_secret` as HTTP Basic authentication instead of in the body."""
+
+    ca: str | None = Field(default=None, min_length=1)
+    """File of PEM CA certificates for an https `token_endpoint`. Default: the system's."""
+
+    @field_validator("client_secret")
+    @classmethod
+    def _not_empty(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value():
+            raise ValueError("is empty")
+        return value
+
+    @field_validator("scopes")
+    @classmethod
+    def _scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(SCOPE.fullmatch(scope) for scope in value):
+            raise ValueError("expected scopes, each of visible ASCII without quotes and backslashes")
+        return value
+
+    @model_validator(mode="after")
+    def _ca_of_tls(self) -> ClientCredentials:
+        if self.ca is not None and not self.token_endpoint.startswith("https:"):
+            raise PlacedError(("ca",), "requires a token_endpoint that begins with https://")
+        return self
+
+
 class Credentials(Model):
     """Credentials for a server: at most one of the gateway's own, and what the server gets of each caller."""
 
@@ -157,6 +204,9 @@ class Credentials(Model):
 
     query: QueryCredential | None = None
     """A credential in the query."""
+
+    client_credentials: ClientCredentials | None = None
+    """A token that Envoy gets for the gateway itself. With `run`, and `serve` with `--envoy-config`."""
 
     forward: tuple[ForwardedHeader, ...] = ()
     """Headers of the client that the server gets, with every request that is made for this client. Callers who send other
@@ -169,7 +219,7 @@ class Credentials(Model):
 
     @model_validator(mode="after")
     def _one_of_a_kind(self) -> Credentials:
-        own = [key for key in ("header", "query") if getattr(self, key) is not None]
+        own = [key for key in ("header", "query", "client_credentials") if getattr(self, key) is not None]
         if len(own) > 1:
             raise ValueError(f"{' and '.join(own)} are given: keep one of them")
         seen: set[str] = set()
@@ -183,6 +233,8 @@ class Credentials(Model):
         """Headers that the server gets, each with the path of the field that names it."""
         if self.header is not None:
             yield ("header", "name"), self.header.name
+        if self.client_credentials is not None:
+            yield ("client_credentials",), "Authorization"
         for index, forwarded in enumerate(self.forward):
             yield ("forward", index), forwarded.target
         for index, claim in enumerate(self.claims):

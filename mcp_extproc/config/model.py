@@ -546,6 +546,8 @@ class Server(Model):
         own = self.credentials.own
         if own is not None and own.value is not None:
             headers.append(own.value.get_secret_value())
+        if self.credentials.client_credentials is not None:
+            headers.append(self.credentials.client_credentials.client_secret.get_secret_value())
         env = {name: value.get_secret_value() for name, value in self.env.items() if value is not None}
         return (*headers, *secret_variables(env), *secret_words(words))
 

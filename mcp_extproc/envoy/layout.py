@@ -111,6 +111,8 @@ class Layout:
     """TLS for workers at TCP addresses; plaintext by default."""
     bridge_elsewhere: Address | None = None
     """A bridge that somebody else runs, with the commands of stdio servers; by default the gateway's own has them."""
+    secrets: Path | None = None
+    """Folder of files with secrets of ours that Envoy reads, as it sees it; ``None`` where it reads none."""
 
     @property
     def stdio_bridge(self) -> Address:

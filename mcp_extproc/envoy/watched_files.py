@@ -8,7 +8,7 @@ Source: Envoy, "xDS configuration API overview", Filesystem subscriptions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from mcp_extproc.config.api_keys import NO_KEYS, Keys, KeysByFile
 from mcp_extproc.envoy.attach.fields import Object, object_at, objects, plain
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.metadata_read import ask_for_what_is_read
+from mcp_extproc.envoy.render import client_credentials
 from mcp_extproc.envoy.render.authentication.api_keys import keys_by_filter
 from mcp_extproc.envoy.render.bootstrap import bootstrap
 
@@ -51,6 +52,8 @@ class Rendered:
     """One for each listener. Their clusters have to exist first."""
     listeners: File
     """Their routes have to exist first."""
+    secrets: tuple[File, ...] = ()
+    """Secrets of ours. Clusters read them, so they have to exist first; Envoy says nothing about them."""
 
     @property
     def watched(self) -> tuple[File, ...]:
@@ -67,7 +70,7 @@ def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Key
         directory: path of the files, as Envoy sees it.
         api_keys: of clients. They are in files of routes only, so that Envoy takes new ones without draining a listener.
     """
-    whole = plain(bootstrap(config, layout))
+    whole = plain(bootstrap(config, replace(layout, secrets=directory)))
     static = whole.pop("static_resources")
     ask_for_what_is_read(static, config)
     whole |= {
@@ -85,7 +88,33 @@ def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Key
         clusters=_file(CLUSTERS, "cluster_manager.cds", "cluster.v3.Cluster", objects(static, "clusters")),
         routes=routes,
         listeners=_file(LISTENERS, "listener_manager.lds", "listener.v3.Listener", listeners),
+        secrets=secret_files(config),
     )
+
+
+def secret_files(config: GatewayConfig) -> tuple[File, ...]:
+    """The files with secrets that the clusters of servers name."""
+    return tuple(File(name, _text(dict(data)), is_secret=True) for name, data in client_credentials.secrets(config))
+
+
+def write_secrets(directory: Path, files: Sequence[File], *, alone: bool = False) -> None:
+    """Write files with secrets.
+
+    Args:
+        directory: for them.
+        files: all that are needed.
+        alone: whether others, which are not needed any more, go.
+
+    Raises:
+        OSError: one can't be written, or removed.
+    """
+    for file in files:
+        write(directory, file)
+    if alone:
+        kept = {file.name for file in files}
+        for path in directory.glob(f"{client_credentials.SECRETS_START}*.json"):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
 
 
 def write(directory: Path, file: File) -> bool:

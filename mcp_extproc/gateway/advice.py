@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
+
+NOT_ASKED: Final = (
+    "was not asked: Envoy has no token for it from the token_endpoint of credentials.client_credentials, and tries again"
+    " each second; its log says why"
+)
+"""A clause about a server whose token can't be had."""
 
 
 def advice_on(status: int, keys: Sequence[str], *, speaks_sse: bool = False) -> str:

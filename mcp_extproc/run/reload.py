@@ -120,7 +120,9 @@ class LiveConfig:
             OSError: they can't be written.
         """
         assert self._directory is not None
-        for part in self._rendered(self.served.config).watched:
+        rendered = self._rendered(self.served.config)
+        watched_files.write_secrets(self._directory, rendered.secrets, alone=True)
+        for part in rendered.watched:
             watched_files.write(self._directory, part)
 
     def write_bootstrap(self) -> bool:
@@ -323,12 +325,17 @@ class LiveConfig:
             await self._bridge.serve(_with(before, _new_to_the_bridge(before, new.config)))
             now = _with(new.config, leaving)
             await self._issuers.serve(new.config)
-            await self._install(self._rendered(now).watched)
+            rendered = self._rendered(now)
+            if self._directory is not None:
+                watched_files.write_secrets(self._directory, rendered.secrets)
+            await self._install(rendered.watched)
             await self._bridge.serve(now)
             await self._workers.restart(new)
         except Exception:
             if self._directory is not None:
-                for part in _removing(self._rendered(before)):
+                rendered = self._rendered(before)
+                watched_files.write_secrets(self._directory, rendered.secrets)
+                for part in _removing(rendered):
                     watched_files.write(self._directory, part)
             await self._bridge.serve(before)
             await self._issuers.serve(before)
@@ -348,6 +355,8 @@ class LiveConfig:
                 await self._bridge.serve(_with(config, self._leaving))
                 if self._leaving:
                     await asyncio.sleep(POLL_SECONDS)
+            if self._directory is not None:
+                watched_files.write_secrets(self._directory, rendered.secrets, alone=True)
             if self._directory is not None and watched_files.write(self._directory, rendered.bootstrap):
                 log.event(_LOG, logging.WARNING, "envoy_needs_restart", {
                     "why": "settings that Envoy reads only when it starts have changed",

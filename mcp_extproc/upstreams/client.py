@@ -23,12 +23,13 @@ import orjson
 from mcp_extproc import __version__
 from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
-from mcp_extproc.contract import BRIDGE_HEADER, FAILURE_HEADER, IS_STARTING, SERVER_HEADER
-from mcp_extproc.gateway.advice import advice_on, advice_on_credentials
+from mcp_extproc.contract import BRIDGE_HEADER, CREDENTIALS_UNAVAILABLE, FAILURE_HEADER, IS_STARTING, SERVER_HEADER
+from mcp_extproc.gateway.advice import NOT_ASKED, advice_on, advice_on_credentials
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Failed
 from mcp_extproc.gateway.redaction import Redactor
+from mcp_extproc.gateway.relay import outcomes
 from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_REFUSED
 from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
 from mcp_extproc.held import Holding
@@ -56,6 +57,9 @@ _MAX_MESSAGE_CHARS = 256
 
 _MAX_QUOTED_CHARS = 64 * 1024
 """Most of that in which the caller's credentials are looked for. Nobody is shown more."""
+
+_TOKEN_PAUSES = (0.5, 0.5, 0.5, 0.5)
+"""Seconds between attempts to open a session while Envoy has no token for the server: at its start, that takes a second."""
 
 _CHUNK = 64 * 1024
 
@@ -197,6 +201,23 @@ class UpstreamClient:
         Raises:
             UpstreamError: the server is unreachable or does not speak MCP.
         """
+        for pause in _TOKEN_PAUSES:
+            try:
+                return await self._initialize(entry, version, client_flags, context, holding)
+            except UpstreamError as error:
+                if error.reason != outcomes.CREDENTIALS_UNAVAILABLE:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._initialize(entry, version, client_flags, context, holding)
+
+    async def _initialize(
+        self,
+        entry: CatalogEntry,
+        version: str,
+        client_flags: Flags,
+        context: RequestContext,
+        holding: Holding | None,
+    ) -> Initialized:
         params = {
             "protocolVersion": version,
             "capabilities": orjson.Fragment(declared_to_servers(client_flags, version)),
@@ -541,6 +562,8 @@ def _check_status(
     response: aiohttp.ClientResponse, method: str, entry: CatalogEntry, session: UpstreamSession | None
 ) -> None:
     failure = response.headers.get(FAILURE_HEADER)
+    if failure == CREDENTIALS_UNAVAILABLE:
+        raise UpstreamError(outcomes.CREDENTIALS_UNAVAILABLE, NOT_ASKED)
     if failure is not None:
         reason = "timeout" if "Timeout" in failure else "connect"
         raise UpstreamError(reason, f"is unreachable ({failure[:100]})")

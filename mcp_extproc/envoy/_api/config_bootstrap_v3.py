@@ -39,6 +39,8 @@ class Bootstrap(Message):
     use_tcp_for_dns_lookups: bool = False
     typed_dns_resolver_config: config_core_v3.TypedExtensionConfig | None = None
     bootstrap_extensions: list[config_core_v3.TypedExtensionConfig] = []
+    config_sources: list[config_core_v3.ConfigSource] = []
+    default_config_source: config_core_v3.ConfigSource | None = None
     default_socket_interface: str = ''
     certificate_provider_instances: dict[str, config_core_v3.TypedExtensionConfig] = {}
     perf_tracing_file_path: str = ''

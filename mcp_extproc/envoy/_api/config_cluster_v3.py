@@ -93,6 +93,7 @@ class Cluster(Message):
     close_connections_on_host_health_failure: bool = False
     ignore_health_on_host_removal: bool = False
     load_balancing_policy: LoadBalancingPolicy | None = None
+    lrs_server: config_core_v3.ConfigSource | None = None
     lrs_report_endpoint_metrics: list[str] = []
     track_timeout_budgets: bool = False
     upstream_config: config_core_v3.TypedExtensionConfig | None = None

@@ -55,6 +55,14 @@ class BackoffStrategy(Message):
     max_interval: timedelta | None = None
 
 
+class ConfigSource(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.core.v3.ConfigSource"
+    path: str | None = None
+    path_config_source: PathConfigSource | None = None
+    initial_fetch_timeout: timedelta | None = None
+    resource_api_version: ApiVersion = ApiVersion.AUTO
+
+
 class DataSource(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.core.v3.DataSource"
     filename: str | None = None
@@ -220,6 +228,11 @@ class Metadata(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.core.v3.Metadata"
     filter_metadata: dict[str, Struct] = {}
     typed_filter_metadata: dict[str, Any] = {}
+
+
+class PathConfigSource(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.core.v3.PathConfigSource"
+    path: str = ''
 
 
 class Pipe(Message):

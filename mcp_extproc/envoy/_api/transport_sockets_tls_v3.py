@@ -40,8 +40,10 @@ class CertificateValidationContext(Message):
 class CommonTlsContext(Message):
     FULL_NAME: ClassVar[str] = "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext"
     tls_certificates: list[TlsCertificate] = []
+    tls_certificate_sds_secret_configs: list[SdsSecretConfig] = []
     custom_tls_certificate_selector: config_core_v3.TypedExtensionConfig | None = None
     validation_context: CertificateValidationContext | None = None
+    validation_context_sds_secret_config: SdsSecretConfig | None = None
     alpn_protocols: list[str] = []
     custom_handshaker: config_core_v3.TypedExtensionConfig | None = None
 
@@ -51,11 +53,18 @@ class DownstreamTlsContext(Message):
     common_tls_context: CommonTlsContext | None = None
     require_client_certificate: bool | None = None
     require_sni: bool | None = None
+    session_ticket_keys_sds_secret_config: SdsSecretConfig | None = None
     disable_stateless_session_resumption: bool | None = None
     disable_stateful_session_resumption: bool = False
     session_timeout: timedelta | None = None
     full_scan_certs_on_sni_mismatch: bool | None = None
     prefer_client_ciphers: bool = False
+
+
+class SdsSecretConfig(Message):
+    FULL_NAME: ClassVar[str] = "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig"
+    name: str = ''
+    sds_config: config_core_v3.ConfigSource | None = None
 
 
 class SubjectAltNameMatcher(Message):

@@ -55,7 +55,7 @@ from mcp_extproc.envoy._api.upstreams_http_v3 import (
 )
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.message import Any
-from mcp_extproc.envoy.render import lost_sessions, policies, resilience, tls, upstream_headers
+from mcp_extproc.envoy.render import client_credentials, lost_sessions, policies, resilience, tls, upstream_headers
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
 from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket_matches
@@ -90,7 +90,13 @@ _EXTPROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
     """All clusters."""
     servers = [cluster for name, server in config.servers.items() for cluster in _of_server(name, server, layout)]
-    return [*servers, extproc_cluster(layout), *authentication.clusters(config, layout), *policies.clusters(config)]
+    return [
+        *servers,
+        *client_credentials.clusters(config, layout),
+        extproc_cluster(layout),
+        *authentication.clusters(config, layout),
+        *policies.clusters(config),
+    ]
 
 
 def cluster_alone(name: str, server: Server, headers: Mapping[str, str]) -> Cluster:
@@ -128,7 +134,9 @@ def cluster_alone(name: str, server: Server, headers: Mapping[str, str]) -> Clus
 def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     if not server.is_bridged:
         repair = _repair(name, server, layout, [host for host, _ in server.addresses])
-        return [_at_addresses(cluster_name(name), server, _http_options(server, repair_host(name)), repair)]
+        options = _http_options(server, repair_host(name))
+        options.http_filters[:0] = client_credentials.filters(name, server, layout)
+        return [_at_addresses(cluster_name(name), server, options, repair)]
     if server.command is not None:
         return [_bridged(name, server, layout, layout.stdio_bridge)]
     options = _http_options(server)

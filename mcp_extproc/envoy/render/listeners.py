@@ -205,7 +205,7 @@ def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnec
 def _upstreams(config: GatewayConfig, layout: Layout) -> Listener:
     filters = sticky.sub_request_filters(config)
     routing = routes.upstream_routes(config)
-    return _private(UPSTREAMS_LISTENER, layout.upstreams, routing, filters, local_replies.failure_headers())
+    return _private(UPSTREAMS_LISTENER, layout.upstreams, routing, filters, local_replies.failure_headers(config))
 
 
 def _repair(config: GatewayConfig, layout: Layout) -> Listener:

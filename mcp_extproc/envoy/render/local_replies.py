@@ -7,12 +7,20 @@ errors (``local_reply_config``, status kept).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 import orjson
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import ERROR_HEADER, FAILURE_HEADER, NAMESPACE, READS_KEY, RESPONSE_NAMESPACE
+from mcp_extproc.contract import (
+    CREDENTIALS_UNAVAILABLE,
+    ERROR_HEADER,
+    FAILURE_HEADER,
+    NAMESPACE,
+    READS_KEY,
+    RESPONSE_NAMESPACE,
+)
 from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLogFilter,
     AndFilter,
@@ -49,13 +57,15 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
     StringMatcher,
 )
 from mcp_extproc.envoy.layout import MARKER_KEY, MARKER_NAMESPACE, UPSTREAMS_LISTENER
+from mcp_extproc.envoy.render import client_credentials
 from mcp_extproc.envoy.render.authentication import challenges
 from mcp_extproc.envoy.render.denials import denials, expression, of_known_request
 from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
-from mcp_extproc.gateway.advice import advice_on_credentials
+from mcp_extproc.gateway.advice import NOT_ASKED, advice_on_credentials
 from mcp_extproc.gateway.refusals import nothing_served
 from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_REFUSED
+from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_UNAVAILABLE as CREDENTIALS_UNAVAILABLE_REASON
 from mcp_extproc.mcp import errors, transport
 
 _JSON_TYPE = header("content-type", transport.JSON)
@@ -202,6 +212,7 @@ def local_replies(config: GatewayConfig) -> LocalReplyConfig:
     return LocalReplyConfig(
         mappers=[
             ResponseMapper(filter=_answered_by_us()),
+            *_no_token(config),
             *challenges.mappers(config),
             *denials(config),
             _too_large(config),
@@ -223,7 +234,8 @@ def endpoint_replies(config: GatewayConfig) -> list[ResponseMapper]:
         filter=_either(_answered_by_us(), _status_filter(ComparisonFilterOp.LE, 399, "mcp.status_success")),
         body_format_override=text_format("%LOCAL_REPLY_BODY%"),
     )
-    mappers = [untouched, *challenges.mappers(config), *denials(config), _too_large(config), *_failures(config)]
+    refusals = [*_no_token(config), *challenges.mappers(config), *denials(config), _too_large(config)]
+    mappers = [untouched, *refusals, *_failures(config)]
     for mapper in mappers:
         assert mapper.filter is not None
         mapper.filter = AccessLogFilter(and_filter=AndFilter(filters=[_at_the_endpoint(), mapper.filter]))
@@ -310,14 +322,38 @@ def _unanswered(details: str, why: str, status: int | None, reason: str) -> Resp
     )
 
 
-def failure_headers() -> LocalReplyConfig:
+def _no_token(config: GatewayConfig) -> list[ResponseMapper]:
+    """Envoy has no token for a server. It says 401 then, as if the client were to blame."""
+    if not any(True for _ in client_credentials.of_servers(config)):
+        return []
+    body = text_format(_error_text(errors.INTERNAL_ERROR, f"No answer: server '{_SERVER}' {NOT_ASKED}.", _ID))
+    body.content_type = transport.JSON
+    return [
+        ResponseMapper(
+            filter=expression(f"response.code_details == '{client_credentials.DETAILS}'"),
+            status_code=200,
+            body_format_override=body,
+            headers_to_add=[header(ERROR_HEADER, CREDENTIALS_UNAVAILABLE_REASON)],
+        )
+    ]
+
+
+def failure_headers(config: GatewayConfig) -> LocalReplyConfig:
     """On the private listener: report the cause of an error to the worker, in a header."""
+    no_token = [
+        ResponseMapper(
+            filter=expression(f"response.code_details == '{client_credentials.DETAILS}'"),
+            headers_to_add=[header(FAILURE_HEADER, CREDENTIALS_UNAVAILABLE)],
+        )
+        for _ in islice(client_credentials.of_servers(config), 1)
+    ]
     return LocalReplyConfig(
         mappers=[
+            *no_token,
             ResponseMapper(
                 filter=_status_at_least(0, f"{UPSTREAMS_LISTENER}.any"),
                 headers_to_add=[header(FAILURE_HEADER, "%RESPONSE_FLAGS_LONG%")],
-            )
+            ),
         ]
     )
 

@@ -28,6 +28,9 @@ SERVER_FAILED: Final = "server_failed"
 CREDENTIALS_REFUSED: Final = "credentials_refused"
 """It answered 401 or 403."""
 
+CREDENTIALS_UNAVAILABLE: Final = "credentials_unavailable"
+"""It was not asked: there are none for it."""
+
 _IS_ERROR = re.compile(rb'"isError"\s*:\s*true')
 
 ErrorCode = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]

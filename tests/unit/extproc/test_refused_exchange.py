@@ -47,7 +47,7 @@ class Asked:
         answer = self.body(body)
         said = json.loads(answer.response_body.response.body_mutation.body)
         assert said["id"] == 7
-        return said["error"], answer.dynamic_metadata[NAMESPACE]["error_reason"]
+        return said["error"], answer.dynamic_metadata.fields[NAMESPACE].struct_value.fields["error_reason"].string_value
 
 
 def rpc(message: str) -> bytes:

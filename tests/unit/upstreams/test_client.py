@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.contract import BRIDGE_HEADER, HAS_FAILED, IS_STARTING
+from mcp_extproc.contract import BRIDGE_HEADER, CREDENTIALS_UNAVAILABLE, FAILURE_HEADER, HAS_FAILED, IS_STARTING
 from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING
 from mcp_extproc.gateway.request import RequestContext
@@ -138,6 +138,26 @@ async def test_what_a_server_gets_of_the_caller_is_not_repeated() -> None:
     async with asking(on={LIST: refuse}) as (client, _):
         reason, said = await failure(client.request(ENTRY, upstream("a"), LIST, {}, context=context))
     assert (reason, said) == ("error", "answered with error -1: not for [redacted], in a 1ong sentence")
+
+
+async def test_a_token_that_is_not_there_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Envoy has none for a second after its start. Where it gets none, the error says so."""
+    monkeypatch.setattr(client_module, "_TOKEN_PAUSES", (0.001, 0.001))
+    without, asked = 2, 0
+
+    async def injected(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked <= without:
+            return web.Response(status=401, headers={FAILURE_HEADER: CREDENTIALS_UNAVAILABLE}, text="Failed to inject.")
+        return answer(message, result={"protocolVersion": LATEST, "capabilities": {}})
+
+    async with asking(stateless=True, on={"initialize": injected}) as (client, _):
+        assert (await client.initialize(ENTRY, LATEST, frozenset())).session.version == LATEST
+        without = 10
+        reason, said = await failure(client.initialize(ENTRY, LATEST, frozenset()))
+    assert (reason, asked) == ("credentials_unavailable", 6)
+    assert said.startswith("was not asked: Envoy has no token for it")
 
 
 async def test_initialize_and_what_follows_it() -> None:
