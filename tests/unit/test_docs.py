@@ -319,6 +319,7 @@ def test_every_reason_is_in_the_table_of_errors() -> None:
 def test_every_reason_of_a_partial_answer_is_told() -> None:
     made = {"truncated"}
     words = {"NO_ROOM": NO_ROOM, "STARTING": STARTING, "CREDENTIALS_REFUSED": CREDENTIALS_REFUSED}
+    words["outcomes.CREDENTIALS_UNAVAILABLE"] = CREDENTIALS_UNAVAILABLE
     for path in (ROOT / "mcp_extproc" / "upstreams").glob("*.py"):
         text = path.read_text(encoding="utf-8")
         for name, word in words.items():

@@ -180,16 +180,17 @@ def _servers(reading: Reading, attached: AttachedRoute) -> dict[str, Any]:
             reading.comes_from(["servers", name], route, path)
             reading.comes_from(["servers", name, "tools"], route, [*path, "toolSelector"])
             reading.comes_from(["servers", name, "headers"], route, [*path, "securityPolicy", "apiKey"])
+            credentials = ["servers", name, "credentials"]
+            reading.comes_from([*credentials, "forward"], route, [*path, "forwardHeaders"])
+            claims: FieldPath = ["spec", "securityPolicy", "oauth", "claimToHeaders"]
+            reading.comes_from([*credentials, "claims"], route, claims)
     return found
 
 
 def _server(reading: Reading, route: Document, path: FieldPath, reference: BackendRef) -> dict[str, Any] | None:
     target = Reference(name=reference.name, group=reference.group, kind=reference.kind, namespace=reference.namespace)
     place = place_of(reading, route, path, target, reference.port)
-    if reference.forward_headers:
-        reading.refuse(
-            route, [*path, "forwardHeaders"], "is not supported yet: servers get no headers of the client; leave it out"
-        )
+    of_callers = _of_callers(route, reference)
     credential = _credential(reading, route, path, reference)
     tools = _tools(reading, route, path, reference)
     if place is None:
@@ -198,7 +199,21 @@ def _server(reading: Reading, route: Document, path: FieldPath, reference: Backe
     found = place.server(_with_query(reference.path or "/", query))
     if credential is not None and credential[0] == "headers":
         found["headers"] = {credential[1]: credential[2]}
+    if of_callers:
+        found["credentials"] = of_callers
     return found | ({"tools": tools} if tools else {})
+
+
+def _of_callers(route: Document, reference: BackendRef) -> dict[str, Any]:
+    """What the server gets of each caller. Claims are the route's: all of its servers get them."""
+    forward = [
+        {"name": one.name} | ({} if one.backend_header is None else {"as": one.backend_header})
+        for one in reference.forward_headers
+    ]
+    policy = route.object.spec.security_policy
+    oauth = None if policy is None else policy.oauth
+    claims = [{"claim": one.claim, "header": one.header} for one in (() if oauth is None else oauth.claim_to_headers)]
+    return ({"forward": forward} if forward else {}) | ({"claims": claims} if claims else {})
 
 
 def _with_query(path: str, query: str) -> str:

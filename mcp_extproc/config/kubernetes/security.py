@@ -44,12 +44,6 @@ def authentication(reading: Reading, route: AttachedRoute) -> dict[str, Any] | N
 
 
 def _oauth(reading: Reading, route: AttachedRoute, oauth: OAuth) -> dict[str, Any]:
-    if oauth.claim_to_headers:
-        reading.refuse(
-            route.document,
-            [*_OAUTH, "claimToHeaders"],
-            "is not supported yet: servers get no claims of the caller; leave it out",
-        )
     told, issuer = oauth.protected_resource_metadata, {"issuer": oauth.issuer}
     of_issuer: dict[str, Any] = dict(issuer)
     if oauth.audiences:

@@ -71,8 +71,8 @@ def test_keys_of_an_issuer() -> None:
     [
         ({"issuer": "http://idp.example"}, ".issuer: expected an https URL; http is for loopback addresses only"),
         (
-            {"claimToHeaders": [{"claim": "sub", "header": "x-user"}]},
-            ".claimToHeaders: is not supported yet: servers get no claims of the caller; leave it out",
+            {"claimToHeaders": [{"claim": "sub", "header": "host"}]},
+            ".claimToHeaders: host is set by the gateway, or reaches servers anyway: it can't carry what a",
         ),
         (
             {"jwks": {"remoteJWKS": {"uri": "https://idp.example/jwks", "backendRefs": [{"name": "x"}]}}},
@@ -85,6 +85,13 @@ def test_keys_of_an_issuer() -> None:
 def test_problems_of_oauth(more: dict[str, Any], problem: str) -> None:
     found = error_of(route(securityPolicy={"oauth": OAUTH | more}), backend())
     assert found.startswith(f"MCPRoute default/r spec.securityPolicy.oauth{problem}")
+
+
+def test_all_servers_get_claims() -> None:
+    more = {"claimToHeaders": [{"claim": "sub", "header": "x-user"}]}
+    [server] = config(oauth=OAUTH | more).servers.values()
+    [claim] = server.credentials.claims
+    assert (claim.claim, claim.header) == ("sub", "x-user")
 
 
 def test_what_oauth_does_otherwise_is_named() -> None:

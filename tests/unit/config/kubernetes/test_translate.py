@@ -128,6 +128,16 @@ def test_paths_queries_and_credentials() -> None:
     assert server(path="/x?y=1", securityPolicy={"apiKey": query}).path_and_query == "/x?y=1&api%20key=a%26b%3Dc%20d"
 
 
+def test_headers_of_the_client() -> None:
+    named = [{"name": "x-tenant"}, {"name": "authorization", "backendHeader": "x-token"}]
+    documents = text_of(route(backendRefs=to_backend(forwardHeaders=named)), backend())
+    loaded = loads(documents, "mcp-route.yaml", {})
+    [server] = loaded.config.servers.values()
+    found = [(one.name, one.target) for one in server.credentials.forward]
+    assert found == [("x-tenant", "x-tenant"), ("authorization", "x-token")]
+    assert any("the server gets the client's Authorization" in warning for warning in loaded.warnings)
+
+
 def test_tools() -> None:
     chosen = to_backend(toolSelector={"include": ["x", "y"], "excludeRegex": ["^z"]})
     tools = quiet(route(backendRefs=chosen), backend()).config.servers["a"].tools
@@ -147,9 +157,9 @@ def test_tools() -> None:
             "MCPRoute default/r spec.parentRefs[0]: Gateway default/gateway has no such listener: correct sectionName or port",
         ),
         (
-            [route(backendRefs=to_backend(forwardHeaders=[{"name": "x"}])), backend()],
-            ("MCPRoute default/r spec.backendRefs[0].forwardHeaders: is not supported yet: servers get no headers of the"
-            " client; leave it out"),
+            [route(backendRefs=to_backend(forwardHeaders=[{"name": "x-mcp-server"}])), backend()],
+            ("MCPRoute default/r spec.backendRefs[0].forwardHeaders: x-mcp-server is set by the gateway, or reaches"
+            " servers anyway: it can't carry what a server relies on"),
         ),
         (
             [route(backendRefs=to_backend(toolSelector={"include": []})), backend()],
