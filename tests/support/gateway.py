@@ -83,13 +83,13 @@ class TestClient:
             message["params"] = params
         return await self.send(json.dumps(message).encode(), **headers)
 
-    async def initialize(self, version: str = "2025-11-25", capabilities: Any = None) -> str:
+    async def initialize(self, version: str = "2025-11-25", capabilities: Any = None, **headers: str) -> str:
         """Open a session; returns its id."""
         answer = await self.rpc("initialize", {
             "protocolVersion": version,
             "capabilities": capabilities or {},
             "clientInfo": {"name": "test", "version": "0"},
-        })  # fmt: skip
+        }, **headers)  # fmt: skip
         assert "result" in answer.json, answer.json
         return answer.headers["mcp-session-id"]
 

@@ -25,7 +25,7 @@ from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.headers import PASSED
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING
-from mcp_extproc.gateway.relay.outcomes import ANSWERED, CREDENTIALS_REFUSED
+from mcp_extproc.gateway.relay.outcomes import ANSWERED, CREDENTIALS_REFUSED, CREDENTIALS_UNAVAILABLE
 from mcp_extproc.gateway.vetting.question import Verdict
 from mcp_extproc.mcp import methods, versions
 from mcp_extproc.run.envoy_binary import find_envoy

@@ -1,0 +1,269 @@
+"""What servers get as credentials, through real Envoy: whose it is, when it changes, and where it is not to be found."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from aiohttp import web
+
+from mcp_extproc.address import UnixAddress
+from tests.e2e.conftest import StartGateway
+from tests.support.scripted import ScriptedServer, answer, raw
+from tests.support.waiting import eventually
+
+OF_CALLERS = {
+    "forward": [{"name": "x-alpha-token", "as": "Authorization"}, {"name": "x-tenant"}],
+    "claims": [{"claim": "sub", "header": "x-user"}],
+}
+PLANTED = "planted-9fA1-secret"
+POLICIES = [None, "calls", "all"]
+
+
+def judging(policies: str | None) -> dict[str, Any]:
+    """Without policies, or with one that judges calls, or all requests: what a server gets takes another way in each."""
+    if policies is None:
+        return {}
+    rbac = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
+    filters = [{"name": "envoy.filters.http.rbac", "typed_config": {"@type": rbac}}]
+    return {"envoy": {"policies": policies, "http_filters": filters}}
+
+
+def sent(server: ScriptedServer, name: str) -> set[str | None]:
+    """What a server got in a header, over all requests so far."""
+    return {request.headers.get(name) for request in server.received}
+
+
+# -- Of callers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policies", POLICIES)
+async def test_every_request_for_a_client_has_what_it_sends(
+    start: StartGateway, alpha: ScriptedServer, policies: str | None
+) -> None:
+    """And nothing else of it, nor a header that only looks like a claim."""
+    alpha.received.clear()
+    servers = {"alpha": {"url": alpha.url, "credentials": OF_CALLERS}}
+    async with start(servers, **judging(policies)) as gateway:
+        headers = {
+            "x_alpha_token": "Bearer of alice", "x_tenant": "acme", "x_user": "root", "authorization": "Bearer of the gateway",
+        }  # fmt: skip
+        session = await gateway.initialize(**headers)
+        for method, params in (("tools/list", {}), ("tools/call", {"name": "alpha__echo", "arguments": {}})):
+            assert "result" in (await gateway.rpc(method, params, mcp_session_id=session, **headers)).json
+    assert sent(alpha, "authorization") == {"Bearer of alice"}
+    assert sent(alpha, "x-tenant") == {"acme"}
+    assert sent(alpha, "x-user") == {None}
+    assert sent(alpha, "x-alpha-token") == {None}
+
+
+async def test_two_anonymous_callers_with_two_tokens_never_meet(start: StartGateway, alpha: ScriptedServer) -> None:
+    """At once, in the session of one of them and in two: each call has its own token, and a server's session has one."""
+    alpha.received.clear()
+    servers = {"alpha": {"url": alpha.url, "credentials": {"forward": [{"name": "x-alpha-token"}]}}}
+
+    async def whose(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        token = request.headers.get("x-alpha-token", "")
+        return answer(message, result={"content": [{"type": "text", "text": token}]})
+
+    alpha.on["tools/call"] = whose
+    async with start(servers) as gateway:
+        names = ["alice", "bob"]
+        sessions = {name: await gateway.initialize(x_alpha_token=name) for name in names}
+
+        async def call(name: str, session: str) -> tuple[str, str]:
+            params = {"name": "alpha__echo", "arguments": {}}
+            found = await gateway.rpc("tools/call", params, mcp_session_id=session, x_alpha_token=name)
+            return name, found.result["content"][0]["text"]
+
+        # In turns, each with both sessions.
+        calls = [call(name, sessions[other]) for _ in range(25) for name in names for other in names]
+        for name, got in await asyncio.gather(*calls):
+            assert got == name
+    tokens: dict[str, set[str]] = {}
+    for request in alpha.received:
+        if (id := request.headers.get("mcp-session-id")) is not None and request.http_method == "POST":
+            tokens.setdefault(id, set()).add(request.headers["x-alpha-token"])
+    assert tokens
+    assert all(len(found) == 1 for found in tokens.values()), tokens
+
+
+# -- In files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["header", "query"])
+async def test_a_mounted_secret_that_changes(
+    start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path, kind: str
+) -> None:
+    """Written in place, and moved over; no session ends, and no worker is replaced."""
+    file = tmp_path / "secret"
+    file.write_text(f"{PLANTED}-0\n")
+    servers = {"alpha": {"url": alpha.url, "credentials": {kind: {"name": "key", "file": str(file)}}}}
+    async with start_own(servers) as gateway:
+        session, workers = await gateway.initialize(), gateway.workers
+
+        async def got() -> str | None:
+            await gateway.call(session, "alpha__echo")
+            last = alpha.calls("tools/call")[-1]
+            return last.headers.get("key") if kind == "header" else last.path.partition("?key=")[2]
+
+        assert await got() == f"{PLANTED}-0"
+        file.write_text(f"{PLANTED}-in-place\n")
+        await eventually(got, "written in place", until=lambda found: found == f"{PLANTED}-in-place")
+        new = tmp_path / "new"
+        new.write_text(f"{PLANTED}-moved")
+        new.replace(file)
+        await eventually(got, "moved over", until=lambda found: found == f"{PLANTED}-moved")
+        assert gateway.workers == workers
+
+
+# -- Client credentials -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TokenEndpoint:
+    """An authorization server's token endpoint, which gives a new token to the one client that it knows."""
+
+    is_up: bool = True
+    asked: list[dict[str, str]] = field(default_factory=list)
+    port: int = 0
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.router.add_post("/token", self._token)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _token(self, request: web.Request) -> web.Response:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self.asked.append(form)
+        if not self.is_up or form.get("client_secret") != PLANTED:
+            return web.json_response({"error": "invalid_client"}, status=401)
+        token = f"{PLANTED}-token-{len(self.asked)}"
+        return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
+
+
+@pytest.fixture
+async def tokens() -> AsyncIterator[TokenEndpoint]:
+    async with TokenEndpoint() as endpoint:
+        yield endpoint
+
+
+def by_client(server: ScriptedServer, tokens: TokenEndpoint) -> dict[str, Any]:
+    client = {
+        "token_endpoint": f"http://127.0.0.1:{tokens.port}/token",
+        "client_id": "gateway",
+        "client_secret": PLANTED,
+        "scopes": ["a"],
+        "resource": server.url,
+    }
+    return {"url": server.url, "credentials": {"client_credentials": client}}
+
+
+async def test_envoy_gets_a_token(start_own: StartGateway, alpha: ScriptedServer, tokens: TokenEndpoint) -> None:
+    """For the gateway's own requests as for calls, also while it has none for a second after its start."""
+    async with start_own({"alpha": by_client(alpha, tokens)}) as gateway:
+        session = await gateway.initialize()
+        assert "result" in (await gateway.call(session, "alpha__echo")).json
+    assert all(str(value).startswith(f"Bearer {PLANTED}-token-") for value in sent(alpha, "authorization"))
+    assert tokens.asked[-1] == {
+        "grant_type": "client_credentials", "client_id": "gateway", "client_secret": PLANTED, "scope": "a",
+        "resource": alpha.url,
+    }  # fmt: skip
+
+
+async def test_without_a_token_the_server_is_not_asked(
+    start_own: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenEndpoint
+) -> None:
+    """The error names it, at 200, and others go on."""
+    tokens.is_up = False
+    async with start_own({"alpha": by_client(alpha, tokens), "beta": beta.url}) as gateway:
+        session = await gateway.initialize()
+        error = (await gateway.call(session, "alpha__echo")).error
+        assert error["code"] == -32603
+        assert "'alpha' was not asked: Envoy has no token for it" in error["message"]
+        assert "result" in (await gateway.call(session, "beta__echo")).json
+        assert alpha.received == []
+        tokens.is_up = True
+        await eventually(
+            lambda: gateway.call(session, "alpha__echo"),
+            "a token comes later",
+            until=lambda found: "result" in found.json,
+        )
+
+
+# -- Nowhere else ---------------------------------------------------------------------------------------------------------
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def command_lines() -> Iterator[bytes]:
+    """What ``ps`` shows, of all processes whose we are."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.stat().st_uid == os.getuid():
+                yield path.read_bytes()
+        except OSError:
+            continue  # it has ended
+
+
+async def test_planted_secrets_are_found_nowhere(
+    start_own: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenEndpoint, tmp_path: Path
+) -> None:
+    """Not in logs, errors, config_dump, command lines, or files that others may read; a server that repeats them included."""
+    mounted = tmp_path / "mounted"
+    mounted.write_text(f"{PLANTED}-file")
+    mounted.chmod(0o600)
+    servers = {
+        "alpha": by_client(alpha, tokens),
+        "beta": {
+            "url": beta.url,
+            "credentials": {
+                "header": {"name": "x-key", "file": str(mounted), "prefix": "Key "},
+                "forward": [{"name": "x-token"}],
+            },
+        },
+    }
+    async with start_own(servers) as gateway:
+        token = f"{PLANTED}-of-the-caller"
+        session = await gateway.initialize(x_token=token)
+        said: list[bytes] = []
+        for status, handler in ((200, None), (401, raw(401, "text/plain", f"{PLANTED}-file {token}"))):
+            if handler is not None:
+                beta.on["tools/call"] = beta.on["tools/list"] = handler
+            for name in ("alpha__echo", "beta__echo"):
+                params: dict[str, Any] = {"name": name, "arguments": {}}
+                said.append((await gateway.rpc("tools/call", params, mcp_session_id=session, x_token=token)).body)
+            said.append((await gateway.rpc("tools/list", {}, mcp_session_id=session, x_token=token)).body)
+            assert said, status
+        dump = await gateway.local.admin("GET", "/config_dump?include_eds") or ""
+        assert "mcp_client_credentials" in dump
+        for text in (dump.encode(), *said, *command_lines()):
+            assert PLANTED.encode() not in text
+        admin = gateway.local.layout.admin
+        assert isinstance(admin, UnixAddress)
+        of_envoy = list(files_below(Path(admin.path).parent))
+        assert any(path.name == "mcp-secret-alpha.json" for path in of_envoy)
+        only_for_us(of_envoy)
+    only_for_us(path for path in files_below(tmp_path) if path.name != "gateway.yaml")
+
+
+def only_for_us(files: Iterable[Path]) -> None:
+    for path in files:
+        if PLANTED.encode() in path.read_bytes():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
