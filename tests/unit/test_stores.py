@@ -80,6 +80,8 @@ BESIDES = {
     "upstreams/get_streams.py Streams._merged": "by session",
     "upstreams/open_streams.py OpenStreams._principals": "counts by principal",
     "upstreams/open_streams.py OpenStreams._sessions": "by session",
+    "upstreams/secret_files.py SecretFiles._read": "by server",
+    "upstreams/secret_files.py SecretFiles._seen": "by server",
     "upstreams/vetted_calls.py VettedCalls._of_session": "counts by session",
     "upstreams/vetted_calls.py VettedCalls._waiting": "by question, whose id is sealed for its session",
 }
