@@ -472,11 +472,13 @@ def instead_of_response(body: bytes, content_type: str, facts: Metadata) -> byte
     return _immediate(reply, "response_cut_off") + _under_namespaces(struct_of(facts))
 
 
-def another_response(body: bytes, facts: RequestFacts) -> bytes:
-    """Give the client this JSON in place of the response whose body Envoy holds."""
+def another_response(body: bytes, facts: RequestFacts, *, has_body: bool = True) -> bytes:
+    """Give the client this JSON in place of the response whose body Envoy holds, or which has none."""
     fields = ((":status", "200"), ("content-type", "application/json"), ("content-length", str(len(body))))
     common = field(2, _mutation(fields, _ABOUT_ANOTHER_BODY)) + field(3, field(1, body))
-    return field(4, field(1, common)) + _metadata(facts)
+    if has_body:
+        return field(4, field(1, common)) + _metadata(facts)
+    return field(2, field(1, _REPLACE + common)) + _metadata(facts)
 
 
 def _immediate(decision: Reply, reason: str) -> bytes:

@@ -12,12 +12,13 @@ from mcp_extproc.contract import CONTENT_ENCODING, NAMESPACE, REFUSED_READS
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway import refusals
+from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.relay import refused
 from mcp_extproc.gateway.relay.outcomes import SERVER_ERROR
 from mcp_extproc.mcp import compression
-from mcp_extproc.mcp.errors import RESOURCE_NOT_FOUND, render
+from mcp_extproc.mcp.errors import RESOURCE_NOT_FOUND, McpError, render
 from mcp_extproc.telemetry.counters import Counters
 
 
@@ -55,7 +56,7 @@ class RefusedExchange:
             case "response_headers" if not self.decided:
                 self._note(message)
                 self.decided = message.response_headers.end_of_stream
-                return [messages.GO_ON["response_headers"]]
+                return [self._without_body() if self.decided else messages.GO_ON["response_headers"]]
             case "response_body" if not self.decided:
                 self.decided = True
                 return [self._instead_of(message.response_body.body)]
@@ -83,13 +84,21 @@ class RefusedExchange:
         if self._refused is not None:
             self._counters.add("mcp.credentials_refused", server=self._server or "")
 
+    def _without_body(self) -> bytes:
+        if self._refused is None or (entry := self._entry) is None or self._id is None:
+            return messages.GO_ON["response_headers"]
+        error = refused.credentials_refused(self._refused, b"", entry, self._id)
+        return _told(error, has_body=False)
+
+    @property
+    def _entry(self) -> CatalogEntry | None:
+        return None if self._server is None else self._gateway.servers.get(self._server)
+
     def _instead_of(self, body: bytes) -> bytes:
-        entry = None if self._server is None else self._gateway.servers.get(self._server)
-        if entry is None or self._id is None:
+        if (entry := self._entry) is None or self._id is None:
             return messages.GO_ON["response_body"]
         if self._refused is not None:
-            error = refused.credentials_refused(self._refused, self._text(body), entry, self._id)
-            return messages.another_response(render(error), RequestFacts(error=(error.code, error.reason)))
+            return _told(refused.credentials_refused(self._refused, self._text(body), entry, self._id))
         said = refused.error_in(self._text(body), entry, self._id)
         if said is None:
             return messages.GO_ON["response_body"]
@@ -103,3 +112,7 @@ class RefusedExchange:
     def _text(self, body: bytes) -> bytes:
         # One byte more than is read: what is larger is seen to be. Where Envoy holds a part only, it is no JSON.
         return compression.beginning_of(body, self._content_encoding, refused.MAX_BODY_BYTES + 1)
+
+
+def _told(error: McpError, *, has_body: bool = True) -> bytes:
+    return messages.another_response(render(error), RequestFacts(error=(error.code, error.reason)), has_body=has_body)

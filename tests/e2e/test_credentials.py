@@ -6,9 +6,8 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -16,6 +15,7 @@ from aiohttp import web
 from mcp_extproc.address import UnixAddress
 from tests.e2e.conftest import StartGateway
 from tests.support.scripted import ScriptedServer, answer, raw
+from tests.support.token_server import CLIENT, TokenServer
 from tests.support.waiting import eventually
 
 OF_CALLERS = {
@@ -126,46 +126,16 @@ async def test_a_mounted_secret_that_changes(
 # -- Client credentials -----------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class TokenEndpoint:
-    """An authorization server's token endpoint, which gives a new token to the one client that it knows."""
-
-    is_up: bool = True
-    asked: list[dict[str, str]] = field(default_factory=list)
-    port: int = 0
-
-    async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.router.add_post("/token", self._token)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
-
-    async def _token(self, request: web.Request) -> web.Response:
-        form = {name: str(value) for name, value in (await request.post()).items()}
-        self.asked.append(form)
-        if not self.is_up or form.get("client_secret") != PLANTED:
-            return web.json_response({"error": "invalid_client"}, status=401)
-        token = f"{PLANTED}-token-{len(self.asked)}"
-        return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
-
-
 @pytest.fixture
-async def tokens() -> AsyncIterator[TokenEndpoint]:
-    async with TokenEndpoint() as endpoint:
-        yield endpoint
+async def tokens() -> AsyncIterator[TokenServer]:
+    async with TokenServer(secret=PLANTED, start=f"{PLANTED}-token-") as server:
+        yield server
 
 
-def by_client(server: ScriptedServer, tokens: TokenEndpoint) -> dict[str, Any]:
+def by_client(server: ScriptedServer, tokens: TokenServer) -> dict[str, Any]:
     client = {
-        "token_endpoint": f"http://127.0.0.1:{tokens.port}/token",
-        "client_id": "gateway",
+        "token_endpoint": tokens.url,
+        "client_id": CLIENT,
         "client_secret": PLANTED,
         "scopes": ["a"],
         "resource": server.url,
@@ -173,20 +143,20 @@ def by_client(server: ScriptedServer, tokens: TokenEndpoint) -> dict[str, Any]:
     return {"url": server.url, "credentials": {"client_credentials": client}}
 
 
-async def test_envoy_gets_a_token(start_own: StartGateway, alpha: ScriptedServer, tokens: TokenEndpoint) -> None:
+async def test_envoy_gets_a_token(start_own: StartGateway, alpha: ScriptedServer, tokens: TokenServer) -> None:
     """For the gateway's own requests as for calls, also while it has none for a second after its start."""
     async with start_own({"alpha": by_client(alpha, tokens)}) as gateway:
         session = await gateway.initialize()
         assert "result" in (await gateway.call(session, "alpha__echo")).json
     assert all(str(value).startswith(f"Bearer {PLANTED}-token-") for value in sent(alpha, "authorization"))
     assert tokens.asked[-1] == {
-        "grant_type": "client_credentials", "client_id": "gateway", "client_secret": PLANTED, "scope": "a",
+        "grant_type": "client_credentials", "client_id": CLIENT, "client_secret": PLANTED, "scope": "a",
         "resource": alpha.url,
     }  # fmt: skip
 
 
 async def test_without_a_token_the_server_is_not_asked(
-    start_own: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenEndpoint
+    start_own: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenServer
 ) -> None:
     """The error names it, at 200, and others go on."""
     tokens.is_up = False
@@ -223,7 +193,7 @@ def command_lines() -> Iterator[bytes]:
 
 
 async def test_planted_secrets_are_found_nowhere(
-    start_own: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenEndpoint, tmp_path: Path
+    start_own: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenServer, tmp_path: Path
 ) -> None:
     """Not in logs, errors, config_dump, command lines, or files that others may read; a server that repeats them included."""
     mounted = tmp_path / "mounted"

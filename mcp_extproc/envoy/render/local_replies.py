@@ -6,7 +6,6 @@ errors (``local_reply_config``, status kept).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -62,9 +61,8 @@ from mcp_extproc.envoy.render.authentication import challenges
 from mcp_extproc.envoy.render.denials import denials, expression, of_known_request
 from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
-from mcp_extproc.gateway.advice import NOT_ASKED, advice_on_credentials
+from mcp_extproc.gateway.advice import NOT_ASKED
 from mcp_extproc.gateway.refusals import nothing_served
-from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_REFUSED
 from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_UNAVAILABLE as CREDENTIALS_UNAVAILABLE_REASON
 from mcp_extproc.mcp import errors, transport
 
@@ -92,10 +90,7 @@ _BROKE_OFF = (
 """How Envoy names the end of a response whose head has come and was not sent on yet."""
 
 
-_OF_CREDENTIALS: Final = (401, 403)
-
-
-def call_failures(server: str, keys: Sequence[str] | None, *, fails_over: bool) -> CustomResponse:
+def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
     """Replaces responses to calls that are not MCP by a JSON-RPC error at HTTP 200 that echoes the id.
 
     A valid response is a 200 with JSON or an event stream. On anything else (an HTML page, a redirect, 401, 500, Envoy's
@@ -103,7 +98,6 @@ def call_failures(server: str, keys: Sequence[str] | None, *, fails_over: bool) 
 
     Args:
         server: its name, for the message.
-        keys: by which it gets credentials; ``None`` for a server that gets none, as a bridge is in between.
         fails_over: whether the repair listener may report that it could not reach the server.
     """
     empty = has("content-length", HttpResponseHeaderMatchInput(header_name="content-length"), StringMatcher(exact="0"))
@@ -130,7 +124,6 @@ def call_failures(server: str, keys: Sequence[str] | None, *, fails_over: bool) 
                             "set it in the server's url",
                         ),
                     ),
-                    *(_credentials_refused(server, keys, status) for status in _OF_CREDENTIALS if keys is not None),
                     _policy(
                         negation(is_said), _error_of(server, "answered HTTP %RESPONSE_CODE% instead of an MCP message")
                     ),
@@ -138,15 +131,6 @@ def call_failures(server: str, keys: Sequence[str] | None, *, fails_over: bool) 
             )
         )
     )
-
-
-def _credentials_refused(server: str, keys: Sequence[str], status: int) -> MatcherMatcherListFieldMatcher:
-    """Where no worker has said it (:mod:`mcp_extproc.extproc.refused_exchange`)."""
-    by_server = has("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="false"))
-    # A header's name may have a %, which is no command of Envoy's then.
-    advice = advice_on_credentials(status, keys).replace("%", "%%")
-    error = _error_of(server, f"answered HTTP {status}{advice}", CREDENTIALS_REFUSED)
-    return _policy(all_of(has_status(str(status)), by_server), error)
 
 
 def _is_redirect() -> Predicate:

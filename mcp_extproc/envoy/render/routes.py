@@ -233,8 +233,6 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
             typed_config=any_of(PreviousPrioritiesConfig(update_frequency=1)),
         ),
     )
-    fails_over, keys = resilience.fails_over(server), None if server.is_bridged else server.credential_keys
-    replaced = local_replies.call_failures(name, keys, fails_over=fails_over)
     return Route(
         name=f"{LISTENER}/{name}",
         match=RouteMatch(
@@ -248,7 +246,7 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
         response_headers_to_remove=["mcp-session-id", BRIDGE_HEADER],
         response_headers_to_add=[cors.TO_THE_CALLER],
         typed_per_filter_config={
-            CUSTOM_RESPONSE: any_of(replaced),
+            CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),
             **sticky.on_call_route(server),
         },
     )

@@ -25,7 +25,7 @@ CONFIG = config({
 class Asked:
     """The exchange about one response."""
 
-    def __init__(self, status: int, server: str = "a") -> None:
+    def __init__(self, status: int, server: str = "a", *, has_body: bool = True) -> None:
         self.counters = Counters()
         self.exchange = RefusedExchange(Gateway(CONFIG, SECRET, SessionMemory()), self.counters)
         head = pb.ProcessingRequest()
@@ -33,7 +33,9 @@ class Asked:
         facts = head.metadata_context.filter_metadata[NAMESPACE]
         facts["server"] = server
         facts["id_json"] = "7"
-        self.exchange.receive(head.SerializeToString())
+        head.response_headers.end_of_stream = not has_body
+        [answer] = self.exchange.receive(head.SerializeToString())
+        self.head = pb.ProcessingResponse.FromString(answer).response_headers.response
 
     def body(self, body: bytes) -> pb.ProcessingResponse:
         message = pb.ProcessingRequest()
@@ -81,6 +83,17 @@ def test_refused_credentials_are_named(status: int, body: bytes, own: str) -> No
 def test_none_are_configured() -> None:
     error, _ = Asked(401, "b").error(b"")
     assert error["message"].startswith("No answer: server 'b' answered HTTP 401: it wants credentials")
+
+
+def test_without_a_body() -> None:
+    """The head is all there is, and one is added to it."""
+    head = Asked(401, has_body=False).head
+    assert head.status == pb.CommonResponse.CONTINUE_AND_REPLACE
+    assert json.loads(head.body_mutation.body)["error"]["message"].startswith(
+        "No answer: server 'a' answered HTTP 401: it "
+    )
+    assert [field.header.raw_value for field in head.header_mutation.set_headers][:2] == [b"200", b"application/json"]
+    assert Asked(500, has_body=False).head == pb.CommonResponse()
 
 
 def test_other_errors_are_the_servers_own() -> None:
