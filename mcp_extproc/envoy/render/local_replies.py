@@ -7,7 +7,6 @@ errors (``local_reply_config``, status kept).
 from __future__ import annotations
 
 from itertools import islice
-from typing import Final
 
 import orjson
 
