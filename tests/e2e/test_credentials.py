@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from mcp_extproc.address import UnixAddress
 from tests.e2e.conftest import StartGateway
+from tests.support.authorization_server import AuthorizationServer, new_key
+from tests.support.gateway import TestClient
+from tests.support.run_command import announced, running, write
 from tests.support.scripted import ScriptedServer, answer, raw
 from tests.support.token_server import CLIENT, TokenServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 OF_CALLERS = {
     "forward": [{"name": "x-alpha-token", "as": "Authorization"}, {"name": "x-tenant"}],
     "claims": [{"claim": "sub", "header": "x-user"}],
 }
 PLANTED = "planted-9fA1-secret"
+ISSUER = AuthorizationServer(keys={"ES256": new_key("ES256")})
+AUTHENTICATION = {
+    "anonymous": True,
+    "oauth": {
+        "resource": ISSUER.audience,
+        "issuers": [{"issuer": ISSUER.issuer, "jwks": {"inline": json.dumps(ISSUER.jwks())}}],
+    },
+}
 POLICIES = [None, "calls", "all"]
 
 
@@ -47,20 +61,23 @@ def sent(server: ScriptedServer, name: str) -> set[str | None]:
 async def test_every_request_for_a_client_has_what_it_sends(
     start: StartGateway, alpha: ScriptedServer, policies: str | None
 ) -> None:
-    """And nothing else of it, nor a header that only looks like a claim."""
-    alpha.received.clear()
+    """And nothing else of it, nor a claim that it wrote itself, whether Envoy has verified who it is or not."""
     servers = {"alpha": {"url": alpha.url, "credentials": OF_CALLERS}}
-    async with start(servers, **judging(policies)) as gateway:
-        headers = {
-            "x_alpha_token": "Bearer of alice", "x_tenant": "acme", "x_user": "root", "authorization": "Bearer of the gateway",
-        }  # fmt: skip
-        session = await gateway.initialize(**headers)
-        for method, params in (("tools/list", {}), ("tools/call", {"name": "alpha__echo", "arguments": {}})):
-            assert "result" in (await gateway.rpc(method, params, mcp_session_id=session, **headers)).json
-    assert sent(alpha, "authorization") == {"Bearer of alice"}
-    assert sent(alpha, "x-tenant") == {"acme"}
-    assert sent(alpha, "x-user") == {None}
-    assert sent(alpha, "x-alpha-token") == {None}
+    headers = {"x_alpha_token": "Bearer of alice", "x_tenant": "acme", "x_user": "root"}
+    brought = {"authorization": f"Bearer {ISSUER.token('ES256', sub='alice')}"}
+    async with start(servers, authentication=AUTHENTICATION, **judging(policies)) as gateway:
+        for more, user in (({}, None), (brought, "alice")):
+            alpha.received.clear()
+            session = await gateway.initialize(**headers, **more)
+            for method, params in (("tools/list", {}), ("tools/call", {"name": "alpha__echo", "arguments": {}})):
+                answer = await gateway.rpc(method, params, mcp_session_id=session, **headers, **more)
+                assert "result" in answer.json
+            await gateway.send(None, method="DELETE", mcp_session_id=session, **headers, **more)
+            assert {request.http_method for request in alpha.received} == {"POST", "DELETE"}
+            assert sent(alpha, "authorization") == {"Bearer of alice"}
+            assert sent(alpha, "x-tenant") == {"acme"}
+            assert sent(alpha, "x-user") == {user}
+            assert sent(alpha, "x-alpha-token") == {None}
 
 
 async def test_two_anonymous_callers_with_two_tokens_never_meet(start: StartGateway, alpha: ScriptedServer) -> None:
@@ -132,11 +149,11 @@ async def tokens() -> AsyncIterator[TokenServer]:
         yield server
 
 
-def by_client(server: ScriptedServer, tokens: TokenServer) -> dict[str, Any]:
+def by_client(server: ScriptedServer, tokens: TokenServer, secret: str = PLANTED) -> dict[str, Any]:
     client = {
         "token_endpoint": tokens.url,
         "client_id": CLIENT,
-        "client_secret": PLANTED,
+        "client_secret": secret,
         "scopes": ["a"],
         "resource": server.url,
     }
@@ -193,47 +210,61 @@ def command_lines() -> Iterator[bytes]:
 
 
 async def test_planted_secrets_are_found_nowhere(
-    start_own: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenServer, tmp_path: Path
+    alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenServer, tmp_path: Path
 ) -> None:
-    """Not in logs, errors, config_dump, command lines, or files that others may read; a server that repeats them included."""
+    """Not in logs, errors, config_dump, command lines, or other files than those that only we may read; a server that repeats
+    them included."""
     mounted = tmp_path / "mounted"
     mounted.write_text(f"{PLANTED}-file")
     mounted.chmod(0o600)
-    servers = {
-        "alpha": by_client(alpha, tokens),
-        "beta": {
-            "url": beta.url,
-            "credentials": {
-                "header": {"name": "x-key", "file": str(mounted), "prefix": "Key "},
-                "forward": [{"name": "x-token"}],
-            },
+    own = {"name": "x-key", "file": str(mounted), "prefix": "Key "}
+    document = {
+        "servers": {
+            "alpha": by_client(alpha, tokens, "${PLANTED}"),
+            "beta": {"url": beta.url, "credentials": {"header": own, "forward": [{"name": "x-token"}]}},
         },
+        "log": {"level": "debug", "access": str(tmp_path / "access.log")},
     }
-    async with start_own(servers) as gateway:
-        token = f"{PLANTED}-of-the-caller"
-        session = await gateway.initialize(x_token=token)
-        said: list[bytes] = []
-        for status, handler in ((200, None), (401, raw(401, "text/plain", f"{PLANTED}-file {token}"))):
-            if handler is not None:
-                beta.on["tools/call"] = beta.on["tools/list"] = handler
-            for name in ("alpha__echo", "beta__echo"):
-                params: dict[str, Any] = {"name": name, "arguments": {}}
-                said.append((await gateway.rpc("tools/call", params, mcp_session_id=session, x_token=token)).body)
-            said.append((await gateway.rpc("tools/list", {}, mcp_session_id=session, x_token=token)).body)
-            assert said, status
-        dump = await gateway.local.admin("GET", "/config_dump?include_eds") or ""
-        assert "mcp_client_credentials" in dump
-        for text in (dump.encode(), *said, *command_lines()):
-            assert PLANTED.encode() not in text
-        admin = gateway.local.layout.admin
-        assert isinstance(admin, UnixAddress)
-        of_envoy = list(files_below(Path(admin.path).parent))
-        assert any(path.name == "mcp-secret-alpha.json" for path in of_envoy)
-        only_for_us(of_envoy)
-    only_for_us(path for path in files_below(tmp_path) if path.name != "gateway.yaml")
+    with tempfile.TemporaryDirectory() as folder:  # the names of sockets are short
+        options, environment = ("--port", "0", "--workers", "1", "--json"), {"PLANTED": PLANTED, "TMPDIR": folder}
+        async with running(write(tmp_path, document, "gateway.yaml"), *options, **environment) as process:
+            url = (await announced(process))["url"]
+            async with aiohttp.ClientSession() as http:
+                said = await provoked(TestClient(url, http), beta)
+            dump = await config_dump(Path(folder))
+            assert b"mcp_client_credentials" in dump
+            for text in (dump, *said, *command_lines()):
+                assert PLANTED.encode() not in text
+            files = [*files_below(Path(folder)), *files_below(tmp_path)]
+            having = {path for path in files if PLANTED.encode() in path.read_bytes()}
+            assert {path.name for path in having} == {"mounted", "mcp-secret-alpha.json"}
+            assert {stat.S_IMODE(path.stat().st_mode) for path in having} == {0o600}
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(PATIENCE):
+                out, err = await process.communicate()
+        assert b"credentials_refused" in err
+        assert PLANTED.encode() not in out + err
 
 
-def only_for_us(files: Iterable[Path]) -> None:
-    for path in files:
-        if PLANTED.encode() in path.read_bytes():
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+async def provoked(client: TestClient, beta: ScriptedServer) -> list[bytes]:
+    """What a client gets of servers, also of one that repeats what it got."""
+    token = f"{PLANTED}-of-the-caller"
+    session = await client.initialize(x_token=token)
+    said: list[bytes] = []
+    for handler in (None, raw(401, "text/plain", f"{PLANTED}-file {token}")):
+        if handler is not None:
+            beta.on["tools/call"] = beta.on["tools/list"] = handler
+        for name in ("alpha__echo", "beta__echo"):
+            params: dict[str, Any] = {"name": name, "arguments": {}}
+            said.append((await client.rpc("tools/call", params, mcp_session_id=session, x_token=token)).body)
+        said.append((await client.rpc("tools/list", {}, mcp_session_id=session, x_token=token)).body)
+    assert b"it refuses the credentials in credentials.header and credentials.forward" in said[-2]
+    return said
+
+
+async def config_dump(folder: Path) -> bytes:
+    """Of the Envoy whose sockets are in a folder."""
+    [admin] = [path for path in folder.rglob("*admin*") if path.is_socket()]
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(admin))) as http:
+        async with http.get("http://localhost/config_dump?include_eds") as response:
+            return await response.read()

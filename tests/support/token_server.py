@@ -3,6 +3,7 @@ tests has signed (RFC 8693)."""
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -133,7 +134,7 @@ class _Server(AuthorizationServer):
         return _OAuth2Request(request)
 
     def handle_response(self, status: int, body: dict[str, Any], headers: Any) -> web.Response:
-        return web.json_response(body, status=status, headers=dict(headers), content_type=None)
+        return web.Response(text=json.dumps(body), status=status, headers=dict(headers))
 
     def save_token(self, token: dict[str, Any], request: OAuth2Request) -> None:
         data = request.payload.data
