@@ -94,7 +94,9 @@ def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Key
 
 def secret_files(config: GatewayConfig) -> tuple[File, ...]:
     """The files with secrets that the clusters of servers name."""
-    return tuple(File(name, _text(dict(data)), is_secret=True) for name, data in client_credentials.secrets(config))
+    return tuple(
+        File(name, _text(dict(data)), secrets=(secret,)) for name, data, secret in client_credentials.secrets(config)
+    )
 
 
 def write_secrets(directory: Path, files: Sequence[File], *, alone: bool = False) -> None:

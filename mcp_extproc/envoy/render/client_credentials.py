@@ -99,15 +99,16 @@ SECRETS_START: Final = "mcp-secret-"
 """Start of the names of such files."""
 
 
-def secrets(config: GatewayConfig) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The files that have the secrets, by name. Only their owner may read them."""
+def secrets(config: GatewayConfig) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """The files that have the secrets: name, content, and the secret in it. Only their owner may read them."""
     for name, one in of_servers(config):
+        value = one.client_secret.get_secret_value()
         secret = {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             "name": _secret_of(name),
-            "generic_secret": {"secret": {"inline_string": one.client_secret.get_secret_value()}},
+            "generic_secret": {"secret": {"inline_string": value}},
         }
-        yield file_of(name), {"resources": [secret]}
+        yield file_of(name), {"resources": [secret]}, value
 
 
 def check_without_files(config: GatewayConfig, name: str) -> None:
