@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcp_extproc.address import Address
-from mcp_extproc.check import service, temporary_envoy, tool_names, virtual_servers
+from mcp_extproc.check import acceptance, service, temporary_envoy, tool_names, virtual_servers
 from mcp_extproc.check.causes import causes
 from mcp_extproc.check.temporary_envoy import TemporaryEnvoy
 from mcp_extproc.check.tool_names import Problem
 from mcp_extproc.check.virtual_servers import VirtualReport
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.model import prefix_of
+from mcp_extproc.config.named_files import unusable_files
 from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.upstreams.probe import State, Survey, address_of, survey, survey_started
@@ -53,7 +54,7 @@ async def check(
     config: GatewayConfig, folder: Path, envoy: str, tell_waiting: Callable[[Sequence[str]], object] = lambda _: None
 ) -> Report:
     """Connect to every server, and check its lists. Those that are starting have until their ``start_timeout``. If a service
-    says who calls, it is asked, too.
+    says who calls, it is asked, too; files with keys are read, and Envoy is asked whether it takes the configuration.
 
     Args:
         config: the whole configuration.
@@ -64,9 +65,12 @@ async def check(
     Raises:
         StartError: Envoy rejects the configuration.
     """
-    return await temporary_envoy.asked(
-        config, folder, envoy, lambda known, running: _report(known, running, tell_waiting)
+    found, refused = await asyncio.gather(
+        temporary_envoy.asked(config, folder, envoy, lambda known, running: _report(known, running, tell_waiting)),
+        acceptance.problems(config, envoy),
     )
+    files = [Problem("file_unusable", None, str(problem)) for problem in unusable_files(config)]
+    return replace(found, problems=[*files, *refused, *found.problems])
 
 
 async def _report(

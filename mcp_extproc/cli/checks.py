@@ -17,7 +17,7 @@ from mcp_extproc.cli.options import ENVOY, FILE, RESOLVE, STRICT
 from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, Loaded, load
 from mcp_extproc.config.config_error import field
 from mcp_extproc.config.model import start_of
-from mcp_extproc.config.named_files import missing_files, unknown_command_lines
+from mcp_extproc.config.named_files import missing_files, unknown_command_lines, unusable_files
 from mcp_extproc.config.own_listener import certificates_without_tls
 from mcp_extproc.telemetry import log
 
@@ -41,7 +41,8 @@ def validate(file: Path, strict: bool, resolve: Mapping[str, str], as_json: bool
             raise
         _exit_with_problems(error)
     # Where it is checked need not be where it is served.
-    warnings = [*loaded.warnings, *(f"here, {problem}" for problem in missing_files(loaded.config))]
+    files = [*missing_files(loaded.config), *unusable_files(loaded.config)]
+    warnings = [*loaded.warnings, *(f"here, {problem}" for problem in files)]
     warnings += [
         f"{problem}. Only an attached gateway needs none" for problem in certificates_without_tls(loaded.config)
     ]
@@ -67,6 +68,7 @@ def validate(file: Path, strict: bool, resolve: Mapping[str, str], as_json: bool
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def check(file: Path, strict: bool, resolve: Mapping[str, str], envoy_path: str | None, as_json: bool) -> None:
     """Connect to all servers of FILE, and check their names: collisions, names that are too long, filters without a match.
+    Files with keys are read, and Envoy is asked whether it takes the whole configuration.
 
     A temporary Envoy is started for this. Exit code 0: no problems; 1: problems; 2: FILE is invalid.
     """

@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel
 
+from mcp_extproc.config.api_keys import read_api_keys
 from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.command_words import arguments_apart
-from mcp_extproc.config.config_error import Problem, field
+from mcp_extproc.config.config_error import ConfigError, Problem, field
+from mcp_extproc.config.jwks import MAX_BYTES, usable_keys
 from mcp_extproc.config.model import GatewayConfig
 
 _OF_LISTEN = ("certificate", "key", "client_ca")
@@ -51,6 +54,39 @@ def missing_files(config: GatewayConfig) -> list[Problem]:
     """A problem for each file that a process of this user on this machine can't read. None is opened."""
     found = ((place, _problem_of(path)) for place, path in named_files(config))
     return [Problem(problem, place) for place, problem in found if problem is not None]
+
+
+def unusable_files(config: GatewayConfig) -> list[Problem]:
+    """A problem for each file with API keys or a key set that is there and has none that can be used. Nothing of it is
+    repeated."""
+    found = []
+    for place, section in config.authentications():
+        for within, path in _named_by(section):
+            if (reads := _READERS.get(str(within[-2]))) is not None and _problem_of(path) is None and path.is_file():
+                try:
+                    reads(path, section)
+                except ConfigError as error:
+                    found += [Problem(one.message, field([*place, *within])) for one in error.problems]
+    return found
+
+
+def _read_api_keys(path: Path, _: Authentication) -> None:
+    read_api_keys(path)
+
+
+def _read_key_set(path: Path, section: Authentication) -> None:
+    assert section.oauth is not None
+    try:
+        with path.open("rb") as file:
+            usable_keys(file.read(MAX_BYTES + 1), section.oauth.algorithms)
+    except OSError as error:
+        raise ConfigError(str(path), [f"can't be read: {error.strerror}"]) from None
+    except ValueError as error:
+        raise ConfigError(str(path), [str(error)]) from None
+
+
+_READERS: Final = {"api_keys": _read_api_keys, "jwks": _read_key_set}
+"""By the section that names the file. What Envoy reads, it says itself."""
 
 
 def unknown_command_lines(config: GatewayConfig) -> dict[str, str]:

@@ -158,6 +158,28 @@ async def test_a_file_that_is_wrong(tmp_path: Path) -> None:
     assert json.loads(out)["valid"] is False
 
 
+async def test_files_of_keys_and_what_envoy_rejects(tmp_path: Path, alpha: ScriptedServer) -> None:
+    keys, key_set = tmp_path / "keys.yaml", tmp_path / "jwks.json"
+    keys.write_text("alice: hush\n")
+    key_set.write_text("{}")
+    rbac = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
+    rules = {"policies": {"p": {"permissions": [], "principals": [{"any": True}]}}}
+    issuer = {"issuer": "https://idp.example", "audiences": ["a"], "jwks": {"file": str(key_set)}}
+    file = write(tmp_path, {
+        "servers": {"alpha": {"url": alpha.url}},
+        "authentication": {"api_keys": {"file": str(keys)}, "oauth": {"issuers": [issuer]}},
+        "envoy": {"http_filters": [{"name": "rbac", "typed_config": {"@type": rbac, "rules": rules}}]},
+    }, "gateway.yaml")  # fmt: skip
+    code, out, _ = await check(file, "--json")
+    assert code == 1
+    assert "hush" not in out
+    kinds, texts = zip(*((one["kind"], one["text"]) for one in json.loads(out)["problems"]), strict=True)
+    assert kinds == ("file_unusable", "file_unusable", "envoy_rejects")
+    assert texts[0].startswith("authentication.oauth.issuers[0].jwks.file: the key set has no list")
+    assert texts[1].startswith("authentication.api_keys.file: entry 1: expected a key")
+    assert texts[2].startswith("Envoy rejects the configuration: Proto constraint validation failed (")
+
+
 async def test_stdio_servers_that_fail(tmp_path: Path) -> None:
     """Each with its own reason, in our words and not as an answer of the server; standard error has no log for programs."""
     server = [str(ROOT / "tests" / "support" / "stdio_server.py"), "exit", "3"]

@@ -146,6 +146,13 @@ def test_validate_warns_of_files_that_envoy_could_not_read_here(tmp_path: Path) 
     assert result.exit_code == 0
     [warning] = json.loads(result.output)["warnings"]
     assert warning.startswith("here, servers.a.tls.ca: there is no such file")
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("alice: hush\n")
+    file.write_text(
+        f"servers: {{a: {{url: 'https://a.example/mcp'}}}}\nauthentication: {{api_keys: {{file: '{keys}'}}}}"
+    )
+    [warning] = json.loads(run("validate", "--json", str(file)).output)["warnings"]
+    assert warning.startswith("here, authentication.api_keys.file: entry 1: expected a key of 16 to 512")
 
 
 @pytest.mark.parametrize(

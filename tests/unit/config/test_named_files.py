@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, GatewayConfig
-from mcp_extproc.config.named_files import missing_files
+from mcp_extproc.config.named_files import missing_files, unusable_files
 
 
 def config(**tls: Any) -> GatewayConfig:
@@ -59,3 +59,50 @@ def test_a_source_refuses_what_envoy_can_not_read_until_it_is_there(tmp_path: Pa
     ca.touch()
     assert source.signature() != before
     assert source.load().config.servers.keys() == {"a"}
+
+
+def test_what_is_wrong_with_files_of_keys(tmp_path: Path) -> None:
+    """In our words: no key is repeated, nor a name, which may be one."""
+    files = {
+        "short.yaml": "alice: hush-hush\n",
+        "empty.yaml": "",
+        "broken.yaml": "alice: [hush-hush-hush-hush\n",
+        "list.json": '["hush"]',
+        "private.json": '{"keys": [{"kty": "oct", "k": "aHVzaA"}]}',
+        "text.json": "hush",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    def keys(name: str) -> dict[str, Any]:
+        return {"api_keys": {"file": str(tmp_path / name)}}
+
+    def key_set(name: str) -> dict[str, Any]:
+        issuer = {"issuer": f"https://idp/{name}", "audiences": ["a"], "jwks": {"file": str(tmp_path / name)}}
+        return {"oauth": {"issuers": [issuer]}}
+
+    sections = [keys("short.yaml"), keys("empty.yaml"), keys("broken.yaml"), keys("gone.yaml")]
+    sections += [key_set("list.json"), key_set("private.json"), key_set("text.json"), key_set("")]
+    found = GatewayConfig.model_validate(
+        {
+            "servers": {"a": {"url": "https://a.example/mcp"}},
+            "virtual_servers": {f"v{number}": {"authentication": one} for number, one in enumerate(sections)},
+        }
+    )
+    problems = [str(problem) for problem in unusable_files(found)]
+    places = [text.partition(": ")[0] for text in problems]
+    assert places == [
+        *(f"virtual_servers.v{number}.authentication.api_keys.file" for number in (0, 1, 2)),
+        *(f"virtual_servers.v{number}.authentication.oauth.issuers[0].jwks.file" for number in (4, 5, 6)),
+    ]
+    assert "hush" not in "".join(problems)
+    said = (
+        "entry 1: expected a key of 16",
+        "is empty",
+        "line 2",
+        'no list "keys"',
+        "no public key for any",
+        "is not JSON",
+    )
+    for text, words in zip(problems, said, strict=True):
+        assert words in text
