@@ -11,16 +11,19 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 Path = tuple[str, ...]
 """Names of members below ``request``."""
 
 PARAMS: Final[Path] = ("mcp", "params")
+HEADERS: Final[Path] = ("headers",)
 SCOPES: Final[Path] = ("auth", "jwt", "scopes")
 BACKEND: Final[Path] = ("mcp", "backend")
 MEMBERS: Final[tuple[Path, ...]] = (
-    ("method",), ("headers",), ("auth", "jwt", "claims"), SCOPES,
+    ("method",), HEADERS, ("auth", "jwt", "claims"), SCOPES,
     ("mcp", "method"), BACKEND, ("mcp", "tool"), PARAMS,
 )  # fmt: skip
 """All that there is below ``request``. The names are those of Envoy AI Gateway's MCPRoute."""
@@ -64,6 +67,24 @@ class ConditionError(Exception):
     """A condition could not be told: a member that is not there, values that do not compare, a result that is no boolean."""
 
 
+class NotBooleanError(ConditionError):
+    """A result is no boolean.
+
+    Args:
+        kind: what it is instead, for people.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__("no boolean")
+        self.kind = kind
+
+
+_KINDS: Final = (
+    (str, "a text"), ((int, float), "a number"), (Mapping, "a mapping"), (list, "a list"), (datetime, "a time"),
+    (timedelta, "a duration"), (bytes, "bytes"), (NoneType, "null"),
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A compiled expression."""
@@ -104,7 +125,7 @@ class Condition:
         except BaseException as error:  # noqa: BLE001 - a panic of the library's is no Exception
             raise ConditionError(type(error).__name__) from None
         if not isinstance(result, bool):
-            raise ConditionError("no boolean")
+            raise NotBooleanError(next((word for kind, word in _KINDS if isinstance(result, kind)), "something else"))
         return result
 
 
@@ -136,7 +157,28 @@ def condition(text: str) -> Condition:
     found.read()
     for literal in found.patterns:
         _check_pattern(cel.compile(f"''.matches({literal.text})").execute, literal)
-    return Condition(frozenset(found.names), found.bound, program.execute)
+    made = Condition(frozenset(found.names), found.bound, program.execute)
+    _check_type(made, found)
+    return made
+
+
+def _check_type(made: Condition, found: _Reading) -> None:
+    """Refuse what is true of nothing, such as a name alone. Values of claims and arguments may be of any type, and a member that
+    is not there is an error, so only what is known of them tells."""
+    if found.chooses:
+        return
+    words = dict.fromkeys(found.words, "x")
+    known: Mapping[Path, Any] = dict.fromkeys(MEMBERS, "x") | {
+        HEADERS: words, SCOPES: [], PARAMS: {}, ("auth", "jwt", "claims"): {}
+    }  # fmt: skip
+    try:
+        made.holds(known)
+    except NotBooleanError as error:
+        raise ValueError(
+            f'it is {error.kind}, and never true or false: compare it, as in request.mcp.tool == "report"'
+        ) from None
+    except ConditionError:
+        return
 
 
 def _check_size(values: Iterable[Any], bound: Bound) -> None:
@@ -270,6 +312,10 @@ class _Reading:
         self.collects = False
         self.maps = False
         self.patterns: list[_Token] = []
+        self.words: set[str] = set()
+        """Names of members that it may look for."""
+        self.chooses = False
+        """Whether it has an operator that has one of two values."""
 
     def read(self) -> None:
         """Find out all that is asked.
@@ -279,7 +325,12 @@ class _Reading:
         """
         for at, token in enumerate(self._tokens):
             if token.kind == "name":
+                self.words.add(token.text)
                 self._name(at, token)
+            elif token.kind == "string":
+                self.words.add(token.text.strip("\"'"))
+            elif token.text == "?":
+                self.chooses = True
             elif token.text in ("(", "[", "{") and token.kind == "sign":
                 self._opened(at, token)
             elif token.text in (")", "]", "}") and token.kind == "sign":

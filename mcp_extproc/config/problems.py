@@ -41,6 +41,9 @@ _EXPECTED: Mapping[str, str] = {
 }
 
 
+_CHOICE = re.compile("'([^']*)'")
+"""In pydantic's list of what a value may be."""
+
 _BOUNDS = (("ge", "least"), ("le", "most"))
 
 
@@ -52,7 +55,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], root: Sequence[s
         model: the model, to suggest keys that exist.
         root: path of the validated part in the file.
     """
-    details = error.errors(include_url=False, include_input=False)
+    details = error.errors(include_url=False)
     # A list is too short to pydantic, too, where what is in it is wrong.
     inside = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
     details = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside]
@@ -76,7 +79,15 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], root: Sequence[str]) 
     if bounds:  # All numbers with a fraction are durations.
         return Problem(f"expected a duration of {bounds[0]}", field(path))
     expected = _EXPECTED.get(detail["type"], "not a usable value").format_map(context)
+    if detail["type"] == "literal_error":
+        expected += _meant(detail["input"], _CHOICE.findall(context["expected"]))
     return Problem(expected, field(path))
+
+
+def _meant(value: object, choices: Sequence[str]) -> str:
+    """A suggestion, which holds nothing of the value."""
+    near = difflib.get_close_matches(value.lower(), choices, n=1) if isinstance(value, str) else []
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def _shown(loc: Sequence[str | int]) -> Iterable[str | int]:

@@ -24,6 +24,17 @@ def problem(*given: dict[str, Any], **more: Any) -> str:
     return str(found)
 
 
+def test_what_was_meant_is_said() -> None:
+    assert problem(default="Deny") == "authorization.default: expected 'allow' or 'deny', did you mean deny?"
+    for written, suggested in (
+        ("Allow", ", did you mean allow?"),
+        ("denied", ", did you mean deny?"),
+        ("yes", ""),
+        (7, ""),
+    ):
+        assert problem({"action": written}) == f"authorization.rules[0].action: expected 'allow' or 'deny'{suggested}"
+
+
 def test_nothing_is_allowed_by_leaving_things_out() -> None:
     found = Authorization()
     assert (found.default, found.rules, found.step_up) == ("deny", (), False)

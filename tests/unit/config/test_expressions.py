@@ -66,14 +66,39 @@ def test_what_holds(text: str) -> None:
         "request.auth.jwt.claims.nothing.x == 1",
         "1 / 0 == 1",
         "request.mcp.tool > 3",
-        "request.mcp.tool",
-        "size(request.headers)",
+        "request.auth.jwt.claims.tenant",
+        "true ? 'x' : true",
         "request.mcp.params.arguments.items[7] == 1",
     ],
 )
 def test_what_can_not_be_told(text: str) -> None:
     with pytest.raises(ConditionError):
         condition(text).holds(VALUES)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("'true'", "a text"),
+        ("5", "a number"),
+        ("1.5", "a number"),
+        ("null", "null"),
+        ("duration('1s')", "a duration"),
+        ("[true]", "a list"),
+        ("{'a': true}", "a mapping"),
+        ("timestamp('2026-01-01T00:00:00Z')", "a time"),
+        ("request.mcp.tool", "a text"),
+        ("request.method + 'x'", "a text"),
+        ("request.headers['x-admin']", "a text"),
+        ("request.headers", "a mapping"),
+        ("request.auth.jwt.scopes", "a list"),
+        ("size(request.headers)", "a number"),
+        ("request.auth.jwt.scopes.filter(s, s == 'a')", "a list"),
+    ],
+)
+def test_what_is_never_true_or_false_is_refused(text: str, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"it is {kind}, and never true or false"):
+        condition(text)
 
 
 def test_a_text_that_is_no_unicode_is_an_error() -> None:

@@ -87,7 +87,7 @@ _RULE = "spec.securityPolicy.authorization.rules[0]"
             f"{_RULE}.source.jwt: either scopes or claims must be specified",
         ),
         (with_rules({"target": {"tools": []}}), f"{_RULE}.target.tools: expected a list that is not empty"),
-        (with_rules({"action": "allow"}), f"{_RULE}.action: expected 'Allow' or 'Deny'"),
+        (with_rules({"action": "allow"}), f"{_RULE}.action: expected 'Allow' or 'Deny', did you mean Allow?"),
         (with_policy(extAuth={}), "spec.securityPolicy.extAuth: one of grpc or http must be specified"),
         (
             with_policy(apiKeyAuth={"credentialRefs": [{"name": "s"}], "extractFrom": [{}]}),
