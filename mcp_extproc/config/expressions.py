@@ -163,8 +163,8 @@ def condition(text: str) -> Condition:
 
 
 def _check_type(made: Condition, found: _Reading) -> None:
-    """Refuse what is true of nothing, such as a name alone. Values of claims and arguments may be of any type, and a member that
-    is not there is an error, so only what is known of them tells."""
+    """Refuse what is neither true nor false of anything, such as a name alone. Claims and arguments may be of any type,
+    and a member that is not there is an error, so only what is known of them tells."""
     if found.chooses:
         return
     words = dict.fromkeys(found.words, "x")
