@@ -97,6 +97,9 @@ REQUEST_ID_HEADER: Final = "x-mcp-request-id"
 PRINCIPAL_NAMESPACE: Final = "mcp_principal"
 """Dynamic metadata of who was proven, where a filter of Envoy's says it in a header only."""
 
+KEY_HEADER: Final = "x-mcp-api-key"
+"""A key that was in the query. The messages of a batch bring it, and so may clients."""
+
 KEY_NAME: Final = "api_key"
 """In :data:`PRINCIPAL_NAMESPACE`: the name of an API key."""
 

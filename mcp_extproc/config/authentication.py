@@ -23,6 +23,7 @@ from mcp_extproc.config.client_keys import key_problems
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.jwks import Algorithm, usable_keys
 from mcp_extproc.config.values import Seconds
+from mcp_extproc.contract import KEY_HEADER
 
 _URL_CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
 _LONGEST_URL = 2048
@@ -298,7 +299,8 @@ class ApiKeys(Model):
     characters. A relative path starts in the directory that the gateway is started in."""
 
     sources: tuple[KeySource, ...] = Field(default=(KeySource(header="x-api-key"),), min_length=1, alias="from")
-    """Where clients send a key. The first one that is there counts. Default: the header `x-api-key`."""
+    """Where clients send a key. The first one that is there counts; a header that is there twice is refused. Default: the
+    header `x-api-key`."""
 
     @model_validator(mode="after")
     def _distinct(self) -> ApiKeys:
@@ -314,6 +316,11 @@ class ApiKeys(Model):
     def inline_keys(self) -> Mapping[str, tuple[str, ...]]:
         """Those of :attr:`keys`."""
         return {name: tuple(key.get_secret_value() for key in keys) for name, keys in (self.keys or {}).items()}
+
+    @property
+    def headers(self) -> frozenset[str]:
+        """The headers that a key may be in, as the gateway reads it."""
+        return frozenset(source.header or KEY_HEADER for source in self.sources if source.cookie is None)
 
     @property
     def takes_authorization(self) -> bool:

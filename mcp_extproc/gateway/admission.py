@@ -29,13 +29,17 @@ def check_place(head: RequestHead, endpoint: Endpoint) -> None:
 
 
 def check_principal(head: RequestHead, authentication: Authentication | None) -> None:
-    """A caller that Envoy proved, where there has to be one. Envoy lets no other request pass, as it is configured here.
+    """A caller that Envoy proved, where there has to be one. Envoy lets no other request pass, as it is configured here. Of
+    several keys it takes the first.
 
     Raises:
         McpError: 401.
     """
     if authentication is not None and not authentication.anonymous and head.principal == ANONYMOUS:
         raise refusals.unauthenticated()
+    keys = None if authentication is None else authentication.api_keys
+    if keys is not None and head.repeated and not keys.headers.isdisjoint(head.repeated):
+        raise refusals.several_keys()
 
 
 def check_post(head: RequestHead, limits: Limits) -> None:

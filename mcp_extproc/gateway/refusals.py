@@ -102,6 +102,17 @@ def unauthenticated() -> McpError:
     )
 
 
+def several_keys() -> McpError:
+    """A request with a key in a header that is there more than once: a proxy may have looked at another one."""
+    return McpError(
+        INVALID_REQUEST,
+        "The header of the API key is there more than once: send it once.",
+        reason="invalid_api_key",
+        status=401,
+        headers=(("www-authenticate", "ApiKey"),),
+    )
+
+
 def origin() -> McpError:
     """A web page that may not call."""
     return _transport(

@@ -119,6 +119,17 @@ async def test_whatever_is_wrong_is_refused(stage: Stage, bad: str) -> None:
     assert len(stage.server.received) == received
 
 
+@pytest.mark.parametrize("header", ["x-api-key", "x-mcp-api-key"])
+async def test_a_key_counts_in_one_header_only(stage: Stage, header: str) -> None:
+    """As a token does. Another reader may take the last one."""
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE}
+    for values in ((ALICE, BOB), (ALICE, ALICE), (ALICE, "x" * 20), ("x" * 20, ALICE)):
+        headers = [(header, value) for value in values] + [("accept", "application/json, text/event-stream")]
+        async with stage.gateway.http.post(stage.gateway.url, json=message, headers=headers) as answer:
+            assert answer.status == 401
+            assert "error" in await answer.json()
+
+
 @pytest.mark.parametrize("key", [ALICE, ""])
 async def test_a_token_beside(stage: Stage, key: str) -> None:
     """A key counts before a token. Each has its sessions: alice by key is not alice by token."""

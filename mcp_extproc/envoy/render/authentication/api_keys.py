@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.api_keys import Keys, KeysByFile
 from mcp_extproc.config.authentication import ApiKeys
-from mcp_extproc.contract import KEY_NAME, PRINCIPAL_NAMESPACE
+from mcp_extproc.contract import KEY_HEADER, KEY_NAME, PRINCIPAL_NAMESPACE
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_core_v3 import (
     HeaderValue,
@@ -33,9 +33,6 @@ QUERY_FILTER = "mcp_api_key_query"
 
 NAME_HEADER = "x-mcp-api-key-name"
 """What Envoy's filter proved, until it is in metadata."""
-
-_QUERY_HEADER = "x-mcp-api-key"
-"""A key that was in the query. The messages of a batch bring it, and so may clients."""
 
 _FORWARDING = Forwarding(header=NAME_HEADER)
 """The key stays: the messages of a batch are authenticated one by one. No server gets it."""
@@ -75,7 +72,7 @@ def keys_by_filter(config: GatewayConfig, keys: KeysByFile) -> dict[str, Keys]:
 def _sources(keys: ApiKeys) -> list[KeySource]:
     found: list[KeySource] = []
     for source in keys.sources:
-        header = source.header or (_QUERY_HEADER if source.query is not None else "")
+        header = source.header or (KEY_HEADER if source.query is not None else "")
         item = KeySource(header=header) if header else KeySource(cookie=source.cookie or "")
         if item not in found:
             found.append(item)
@@ -92,7 +89,7 @@ def _moved(names: list[str], name: str) -> Message:
     to_header = [
         OneMutation(
             append=HeaderValueOption(
-                header=HeaderValue(key=_QUERY_HEADER, value=f"%QUERY_PARAM({name})%"),
+                header=HeaderValue(key=KEY_HEADER, value=f"%QUERY_PARAM({name})%"),
                 append_action=HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT,
                 keep_empty_value=len(names) == 1,
             )
