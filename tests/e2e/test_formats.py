@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from mcp_extproc.cli import cli
 from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import Answer, TestGateway, gateway_of
+from tests.support.policy_services import http_authorization
 from tests.support.scripted import Handler, ScriptedServer, answer, tool
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -154,6 +155,25 @@ apiVersion: v1
 kind: Secret
 metadata: {name: upstream}
 stringData: {token: t0ken-of-the-gateway}
+"""
+
+
+GUARDED = """
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: MCPRoute
+metadata: {name: guarded}
+spec:
+  parentRefs: [{name: gateway}]
+  backendRefs: [{name: more, port: 80}]
+  securityPolicy:
+    extAuth:
+      http: {backendRefs: [{name: authz, group: gateway.envoyproxy.io, kind: Backend}], path: /check}
+      headersToExtAuth: [x-user]
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {name: authz}
+spec: {endpoints: [{ip: {address: 127.0.0.1, port: PORT}}]}
 """
 
 
@@ -337,3 +357,23 @@ async def test_registrations_and_a_virtual_server(registrations: Stage) -> None:
         assert await reading.tools() == ["a_look", "look"]
         assert [await reading.text(name) for name in ("a_look", "look")] == ["alpha look", "beta look"]
         assert (await reading.call("a_change")).error["message"] == "Unknown tool: a_change"
+
+
+async def test_a_service_that_lets_requests_in(tmp_path: Path) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    async def denies(request: web.Request) -> bool:
+        asked.append((request.path, request.headers.get("x-user")))
+        return request.headers.get("x-user") != "alice"
+
+    async with (
+        http_authorization(denies) as port,
+        staged(GUARDED.replace("PORT", str(port)), "converted", tmp_path) as stage,
+    ):
+        session = await stage.session(x_user="alice")
+        assert await session.text("more__look") == "beta look"
+        for user in ("bob", ""):
+            session.headers = {"x_user": user}
+            assert (await session.call("more__look")).status == 403
+        assert len(stage.beta.calls("tools/call")) == 1
+    assert {*asked} == {("/check/mcp", user) for user in ("alice", "bob", None)}

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.kubernetes.gateway_api import LocalReference, Reference, SecretReference
 from mcp_extproc.config.kubernetes.objects import Items, Name, Object, Port, Section
+from mcp_extproc.config.values import Seconds
 
 GROUP = "gateway.envoyproxy.io"
 
@@ -197,7 +198,7 @@ class ExtAuth(Section):
     context_extensions: Any = None
     fail_open: bool = False
     status_on_error: int | None = None
-    timeout: str | None = None
+    timeout: Seconds | None = None
     recompute_route: bool = False
     include_route_metadata: bool = False
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from mcp_extproc.config.kubernetes.attached import AttachedRoute
 from mcp_extproc.config.kubernetes.backends import place_of
 from mcp_extproc.config.kubernetes.documents import Document, FieldPath
+from mcp_extproc.config.kubernetes.ext_auth import ext_auth
 from mcp_extproc.config.kubernetes.gateway_api import Reference
 from mcp_extproc.config.kubernetes.listeners import at_listener
 from mcp_extproc.config.kubernetes.mcp_route import BackendRef
@@ -25,11 +26,21 @@ def native(reading: Reading) -> dict[str, Any]:
     documents = list(reading.documents.of_kind("MCPRoute"))
     listener = _listener(reading, documents)
     if len(documents) == 1 and not _is_chosen(documents[0], listener):
-        route = AttachedRoute(documents[0], (), _own_names(documents[0]))
-        return {"servers": _servers(reading, route)} | _alone(reading, route, listener) | _secured(reading, route)
+        routes = [AttachedRoute(documents[0], (), _own_names(documents[0]))]
+        data = {"servers": _servers(reading, routes[0])} | _alone(reading, routes[0], listener)
+        data |= _secured(reading, routes[0])
+    else:
+        routes = list(_attached(documents))
+        data = _several(reading, routes, listener)
+    if filters := ext_auth(reading, routes):
+        data["envoy"] = filters
+    return data
+
+
+def _several(reading: Reading, routes: Sequence[AttachedRoute], listener: _Listener | None) -> dict[str, Any]:
     servers: dict[str, Any] = {}
     virtual: dict[str, Any] = {}
-    for route in _attached(documents):
+    for route in routes:
         own = _servers(reading, route)
         servers |= own
         reading.comes_from(route.at, route.document, [])

@@ -25,13 +25,6 @@ def authentication(reading: Reading, route: AttachedRoute) -> dict[str, Any] | N
     policy = route.spec.security_policy
     if policy is None:
         return None
-    if policy.ext_auth is not None:
-        reading.refuse(
-            route.document,
-            [*_POLICY, "extAuth"],
-            "is not supported yet: say in the native format who the service says that calls (`authentication.external`), or"
-            " put an ext_authz filter into `envoy.http_filters_before` (`mcp-extproc convert` prints the rest)",
-        )
     found: dict[str, Any] = {}
     if policy.oauth is not None:
         found["oauth"] = _oauth(reading, route, policy.oauth)

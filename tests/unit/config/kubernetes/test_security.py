@@ -140,13 +140,6 @@ def test_problems_of_api_keys(documents: list[dict[str, Any]], more: dict[str, A
     assert found.startswith(f"MCPRoute default/r spec.securityPolicy.apiKeyAuth{problem}")
 
 
-def test_ext_auth_is_refused() -> None:
-    asked = {"grpc": {"backendRefs": [{"name": "authz", "port": 9000}]}}
-    assert error_of(route(securityPolicy={"extAuth": asked}), backend()).startswith(
-        "MCPRoute default/r spec.securityPolicy.extAuth: is not supported yet: "
-    )
-
-
 # -- Rules ----------------------------------------------------------------------------------------------------------------
 
 
