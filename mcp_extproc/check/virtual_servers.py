@@ -68,7 +68,7 @@ def _report(config: GatewayConfig, endpoint: Endpoint, catalog: Catalog, listed:
         for kind in _KINDS
     }
     return VirtualReport(
-        endpoint.name, url_of(endpoint, config.listen), endpoint.headers, counts["tools"], counts["prompts"]
+        endpoint.name, url_of(endpoint, config.listen), endpoint.told_headers, counts["tools"], counts["prompts"]
     )
 
 

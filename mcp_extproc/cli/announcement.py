@@ -33,7 +33,7 @@ async def announce(gateway: StandaloneGateway, as_json: bool) -> None:
     if gateway.config is not config:
         config = gateway.config
         statuses = await probe(config, gateway.layout.upstreams)
-    places = {one.name: place_of(gateway.url_of(one), one.headers) for one in endpoints(config)}
+    places = {one.name: place_of(gateway.url_of(one), one.told_headers) for one in endpoints(config)}
     url = gateway.url
     _tell(lambda: _print_json(url, places, statuses) if as_json else _print_table(config, url, places, statuses))
     starting = [status.name for status in statuses if status.state == "starting"]

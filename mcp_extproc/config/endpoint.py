@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mcp_extproc.config.authentication import Authentication, Existing
-from mcp_extproc.config.authorization import Authorization
+from mcp_extproc.config.authorization import Authorization, Selector
 from mcp_extproc.config.model import GatewayConfig, Listen, Server, start_of, uri_words
 from mcp_extproc.config.policies import has_filter
 from mcp_extproc.config.uri_words import scheme_word
@@ -51,8 +51,8 @@ class Endpoint:
     """Scheme and host by which clients reach it; ``None`` for those that each of them uses."""
     domains: tuple[str, ...] = ()
     """Host names, in lower case, whose requests Envoy takes for its own; ``*.example`` is all below. None for any."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """What its requests have to have, by lower-case name."""
+    headers: Mapping[str, str | Selector] = field(default_factory=dict)
+    """What its requests have to have, by lower-case name: a value, or one that a regular expression matches."""
     authentication: Authentication | None = None
     """Who may call; ``None`` for everybody."""
     existing: Existing | None = None
@@ -76,6 +76,14 @@ class Endpoint:
         if oauth is not None and oauth.resource is not None:
             return oauth.resource
         return None if self.public_url is None else self.public_url + self.path
+
+    @property
+    def told_headers(self) -> dict[str, str]:
+        """:attr:`headers`, for people."""
+        return {
+            name: value if isinstance(value, str) else f"{value.text} (a regular expression)"
+            for name, value in self.headers.items()
+        }
 
     @property
     def metadata_path(self) -> str:

@@ -146,6 +146,34 @@ class Rename(Model):
         return {"tools": self.tools, "prompts": self.prompts, "resources": {}}[kind]
 
 
+def _wanted(value: object) -> str | Selector:
+    if isinstance(value, Selector) or (isinstance(value, Mapping) and set(value) == {"regex"}):
+        return selector(value)
+    if not isinstance(value, str):
+        raise ValueError('expected a text, or {regex: "^a"}')
+    if not value or not value.isprintable() or not value.isascii() or value != value.strip():
+        raise ValueError("expected values of visible ASCII characters")
+    return value
+
+
+WantedValue = Annotated[
+    str | Selector,
+    PlainValidator(_wanted),
+    PlainSerializer(lambda value: value if isinstance(value, str) else {value.how: value.text}),
+    WithJsonSchema({
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {
+                "type": "object",
+                "properties": {"regex": {"type": "string", "minLength": 1}},
+                "required": ["regex"],
+                "additionalProperties": False,
+            },
+        ]
+    }),
+]  # fmt: skip
+
+
 class VirtualServer(Model):
     """A further endpoint, with a selection of what the servers offer, under names and rules of its own. See
     [Virtual servers](virtual-servers.md)."""
@@ -160,8 +188,9 @@ class VirtualServer(Model):
     hosts: tuple[str, ...] = ()
     """The same for several host names."""
 
-    headers: Mapping[HeaderName, str] = Field(default_factory=dict, validate_default=True)
-    """Headers that requests to it have to have, with exactly these values."""
+    headers: Mapping[HeaderName, WantedValue] = Field(default_factory=dict, validate_default=True)
+    """Headers that requests to it have to have, each with exactly this value, or with one that `{regex: "^a"}`
+    ([RE2](https://github.com/google/re2/wiki/Syntax)) matches, searched anywhere in it unless anchored."""
 
     origins: tuple[Origin, ...] | None = None
     """Web origins whose pages may call it, in place of the top level's. Not with `headers`, by which nobody can tell what a
@@ -204,13 +233,10 @@ class VirtualServer(Model):
 
     @field_validator("headers")
     @classmethod
-    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, text in value.items():
-            if name.lower() in _NOT_MATCHED:
-                raise ValueError("one of these headers has a meaning of its own, and can't choose a virtual server")
-            if not text or not text.isprintable() or not text.isascii() or text != text.strip():
-                raise ValueError("expected values of visible ASCII characters")
-        return freeze({name.lower(): text for name, text in value.items()})
+    def _headers(cls, value: dict[str, str | Selector]) -> dict[str, str | Selector]:
+        if any(name.lower() in _NOT_MATCHED for name in value):
+            raise ValueError("one of these headers has a meaning of its own, and can't choose a virtual server")
+        return freeze({name.lower(): wanted for name, wanted in value.items()})
 
     @field_validator("servers", mode="before")
     @classmethod

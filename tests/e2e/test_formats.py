@@ -41,7 +41,7 @@ kind: MCPRoute
 metadata: {name: tenant, namespace: blue}
 spec:
   parentRefs: [{name: gateway}]
-  headers: [{name: x-tenant, value: acme}]
+  headers: [{name: x-tenant, type: RegularExpression, value: acme|umbrella}]
   backendRefs: [{name: tools, group: gateway.envoyproxy.io, kind: Backend}]
 ---
 apiVersion: aigateway.envoyproxy.io/v1beta1
@@ -292,6 +292,7 @@ async def test_each_route_has_backends_of_its_own(routes: Stage) -> None:
     """Under one name. A route with a host name has what one with a header would have, too."""
     places: list[tuple[str, str, dict[str, str]]] = [
         ("alpha", "/mcp", {}),
+        ("alpha", "/mcp", {"x_tenant": "acme2"}),
         ("beta", "/mcp", {"x_tenant": "acme"}),
         ("beta", "/mcp", {"host": "a.b.example:8443", "x_tenant": "acme"}),
         ("alpha", "/keys", {"x_api_key": KEY}),

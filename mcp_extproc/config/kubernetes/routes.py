@@ -16,6 +16,7 @@ from mcp_extproc.config.kubernetes.listeners import at_listener
 from mcp_extproc.config.kubernetes.mcp_route import BackendRef
 from mcp_extproc.config.kubernetes.reading import Reading
 from mcp_extproc.config.kubernetes.security import authentication, authorization
+from mcp_extproc.config.patterns import matcher
 
 _AUTHORIZATION: Final = "Authorization"
 
@@ -94,15 +95,25 @@ def _own_names(route: Document) -> dict[str, str]:
 def _match(reading: Reading, route: AttachedRoute, listener: _Listener | None) -> dict[str, Any]:
     """The keys that say which requests are a virtual server's."""
     spec = route.spec
-    for index, header in enumerate(spec.headers):
-        if header.type != "Exact":
-            reading.refuse(route.document, ["spec", "headers", index, "type"], "is not supported: expected Exact")
     hosts, document, path = _hostnames(route.document, listener)
     for ours, theirs in (("path", "path"), ("headers", "headers")):
         reading.comes_from([*route.at, ours], route.document, ["spec", theirs])
     reading.comes_from([*route.at, "hosts"], document, path)
-    headers = {header.name: header.value for header in spec.headers}
+    headers = {header.name: _wanted(reading, route, index) for index, header in enumerate(spec.headers)}
     return {"path": spec.path} | ({"hosts": list(hosts)} if hosts else {}) | ({"headers": headers} if headers else {})
+
+
+def _wanted(reading: Reading, route: AttachedRoute, index: int) -> str | dict[str, str]:
+    header = route.spec.headers[index]
+    if header.type == "Exact":
+        return header.value
+    try:
+        # By itself: what stands around it below could close a group of it.
+        matcher(header.value)
+    except ValueError as error:
+        reading.refuse(route.document, ["spec", "headers", index, "value"], str(error))
+    # For the whole value, as in Envoy.
+    return {"regex": f"^(?:{header.value})$"}
 
 
 # -- Where clients connect ----------------------------------------------------------------------------------------------

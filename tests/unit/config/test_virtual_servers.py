@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import GatewayConfig, loads
-from mcp_extproc.config.authorization import Kind
+from mcp_extproc.config.authorization import Kind, Selector
 from mcp_extproc.config.endpoint import Endpoint, all_servers, endpoints, shown, url_of
 from mcp_extproc.config.named_files import missing_files
 from mcp_extproc.config.own_listener import certificates_without_tls
@@ -68,7 +68,24 @@ def test_a_host_has_the_main_path_and_needs_no_other_permission() -> None:
 
 
 def test_headers_go_by_lower_case_names() -> None:
-    assert endpoint({"path": "/mcp", "headers": {"X-Tenant": "acme"}}).headers == {"x-tenant": "acme"}
+    headers = {"X-Tenant": "acme", "X-Team": {"regex": "^a"}}
+    assert endpoint({"path": "/mcp", "headers": headers}).headers == {
+        "x-tenant": "acme", "x-team": Selector("regex", "^a")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ({"regex": "("}, "not a regular expression"),
+        ({"glob": "a*"}, "expected a text, or {regex"),
+        ({"regex": 1}, "expected a name, in which"),
+        (" a", "expected values of visible ASCII characters"),
+    ],
+)
+def test_values_of_headers_that_are_none(value: object, problem: str) -> None:
+    found = error_of(text({"v": {"path": "/mcp", "headers": {"x-a": value}}}))
+    assert f"virtual_servers.v.headers.x-a: {problem}" in found
 
 
 def test_pages_of_its_own_in_place_of_the_main_ones() -> None:
@@ -156,7 +173,7 @@ ANY = {"github": {"tools": "all"}}
             "v.origins: a browser asks for permission without",
         ),
         ({"v": {"origins": ["a.example"]}}, "virtual_servers.v.origins[0]: expected an origin"),
-        ({"v": {"headers": {"x-a": ""}}}, "virtual_servers.v.headers: expected values of visible ASCII"),
+        ({"v": {"headers": {"x-a": ""}}}, "virtual_servers.v.headers.x-a: expected values of visible ASCII"),
         ({"v": {"servers": {"nobody": "all"}}}, "virtual_servers.v.servers.nobody: no server has this name"),
         ({"v": {"servers": {"gihub": "all"}}}, "servers.gihub: no server has this name, did you mean github?"),
         (

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import GatewayConfig, loads
+from mcp_extproc.config.authorization import Selector
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.catalog import Catalog
 from tests.unit.config.kubernetes.support import (
@@ -106,6 +107,12 @@ def test_headers_and_wildcards_choose_a_route() -> None:
     assert one.headers == {"x-tenant": "a"}
 
 
+def test_a_regular_expression_is_for_the_whole_value_of_a_header() -> None:
+    tenants = route(headers=[{"name": "X-Tenant", "value": "a|b", "type": "RegularExpression"}])
+    [one] = endpoints(quiet(tenants, backend()).config)
+    assert one.headers == {"x-tenant": Selector("regex", "^(?:a|b)$")}
+
+
 def test_the_route_that_says_most_has_the_request() -> None:
     routes = [
         route(name="any"),
@@ -147,8 +154,8 @@ def test_listeners_without_effect_are_named_once() -> None:
             "MCPRoute default/second: all of its requests are those of r: use another path, host or headers",
         ),
         (
-            [route(headers=[{"name": "x-a", "value": "b", "type": "RegularExpression"}]), backend()],
-            "MCPRoute default/r spec.headers[0].type: is not supported: expected Exact",
+            [route(headers=[{"name": "x-a", "value": "b)|(c", "type": "RegularExpression"}]), backend()],
+            "MCPRoute default/r spec.headers[0].value: not a regular expression: unexpected )",
         ),
         (
             [route(headers=[{"name": "Authorization", "value": "b"}]), backend()],
