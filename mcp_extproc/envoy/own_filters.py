@@ -39,6 +39,8 @@ _ALWAYS: Final = (
     "ids of sessions: mcp_router writes the servers' own into them, in base64, for clients to read and change",
     "the check of Origin: pages of other sites can call, by a name that Host may have",
     "what this gateway does with servers that fail, answer slowly, or send what they should not",
+    "protocols after 2025-06-18: mcp_router agrees on no later one",
+    "stability: Envoy calls mcp_router work in progress, which may change, and which its security team does not support",
 )
 """What is lost of every configuration."""
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
 from click.testing import CliRunner
 
 from mcp_extproc.cli import cli
+from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.authorization_server import AuthorizationServer
-from tests.support.gateway import Answer, TestGateway, gateway_of
+from tests.support.gateway import Answer, TestClient, TestGateway, gateway_of
 from tests.support.policy_services import http_authorization
+from tests.support.processes import free_port, http_server
 from tests.support.scripted import Handler, ScriptedServer, answer, tool
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -230,12 +233,10 @@ def named(server: ScriptedServer) -> Handler:
     return called
 
 
-def converted(file: Path, resolve: Mapping[str, str]) -> tuple[Path, dict[str, str]]:
+def converted(file: Path, *options: str) -> tuple[Path, dict[str, str]]:
     """What ``convert`` prints of a file, in one beside it, and the variables of its credentials."""
     credentials, folder = file.parent / "gateway.env", file.parent / "converted"
-    places = [f"--resolve={name}={place}" for name, place in resolve.items()]
-    options = ["--env-file", str(credentials), *places]
-    result = CliRunner().invoke(cli, ["convert", str(file), *options])
+    result = CliRunner().invoke(cli, ["convert", str(file), "--env-file", str(credentials), *options])
     assert result.exit_code == 0, result.output
     folder.mkdir()
     native = folder / "gateway.yaml"
@@ -263,7 +264,7 @@ async def staged(text: str, form: str, folder: Path) -> AsyncIterator[Stage]:
                 f"more.{namespace}": f"127.0.0.1:{beta.port}" for namespace in ("default", "blue")
             }
             if form == "converted":
-                file, credentials = converted(file, resolve)
+                file, credentials = converted(file, *(f"--resolve={name}={place}" for name, place in resolve.items()))
                 resolve = {}
                 for name, value in credentials.items():
                     environment.setenv(name, value)
@@ -378,3 +379,25 @@ async def test_a_service_that_lets_requests_in(tmp_path: Path) -> None:
             assert (await session.call("more__look")).status == 403
         assert len(stage.beta.calls("tools/call")) == 1
     assert {*asked} == {("/check/mcp", user) for user in ("alice", "bob", None)}
+
+
+async def test_envoy_alone(tmp_path: Path) -> None:
+    """What ``convert --to envoy-native`` prints serves by itself, with the credentials of its environment."""
+    async with ScriptedServer("alpha") as alpha, ScriptedServer("beta") as beta, aiohttp.ClientSession() as http:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        servers = {"alpha": {"url": alpha.url, "headers": headers}, "beta": {"url": beta.url}}
+        file, port = tmp_path / "gateway.yaml", free_port()
+        file.write_text(json.dumps({"servers": servers, "listen": {"port": port}}))
+        configuration, credentials = converted(file, "--to", "envoy-native")
+        assert TOKEN not in configuration.read_text()
+        command = [find_envoy(), "-c", str(configuration), "--disable-hot-restart", "--concurrency", "1"]
+        async with http_server(command, port, log=tmp_path / "envoy.log", environment=credentials):
+            client = TestClient(f"http://127.0.0.1:{port}/mcp", http)
+            session = await client.initialize()
+            listed = (await client.rpc("tools/list", mcp_session_id=session)).result["tools"]
+            assert [one["name"] for one in listed] == ["alpha__echo", "beta__echo"]
+            for name in ("alpha__echo", "beta__echo"):
+                [content] = (await client.call(session, name, {"a": 1})).result["content"]
+                assert json.loads(content["text"]) == ["echo", {"a": 1}]
+        assert [one.headers.get("authorization") for one in alpha.calls("tools/call")] == [f"Bearer {TOKEN}"]
+        assert [one.headers.get("authorization") for one in beta.calls("tools/call")] == [None]
