@@ -10,10 +10,10 @@ from mcp_extproc.config.authorization import KINDS, Authorization
 from mcp_extproc.config.endpoint import Endpoint, all_servers, endpoints
 from mcp_extproc.contract import VIRTUAL_SERVER_HEADER
 from mcp_extproc.gateway import refusals
-from mcp_extproc.gateway.authorization.rules import Rules, Verdicts
+from mcp_extproc.gateway.authorization.rules import Resolved, Rules
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.policy.followed import Policies, followed
-from mcp_extproc.gateway.policy.followed import Verdicts as Foreseen
+from mcp_extproc.gateway.policy.followed import Resolved as Foreseen
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.vetting.entries import VettingEntries
 from mcp_extproc.mcp import transport
@@ -48,12 +48,12 @@ class Endpoints:
         """All servers."""
         catalogs = [(one, Catalog(one, self.servers)) for one in served]
         # For all of them, so that their bounds are a worker's.
-        verdicts, foreseen = Verdicts(), Foreseen()
+        resolved, foreseen = Resolved(), Foreseen()
         self._by_name = {
             one.name: ServedEndpoint(
                 one,
                 offer,
-                rules_of(one, verdicts),
+                rules_of(one, resolved),
                 VettingEntries(one.vetting) if one.vetting else None,
                 followed(config, one, offer, foreseen),
             )
@@ -118,12 +118,12 @@ def _is_at(head: RequestHead, path: str) -> bool:
     return head.path == path or head.path.partition("?")[0] == path
 
 
-def rules_of(endpoint: Endpoint, verdicts: Verdicts | None = None) -> Rules | None:
-    """What callers of an endpoint may see and do; ``None`` for everything. ``verdicts``: see :class:`Rules`."""
+def rules_of(endpoint: Endpoint, resolved: Resolved | None = None) -> Rules | None:
+    """What callers of an endpoint may see and do; ``None`` for everything. ``resolved``: see :class:`Rules`."""
     offered = endpoint.offered
     if offered is not None and all(one.is_whole(kind) for one in offered.values() for kind in KINDS):
         offered = None
     if endpoint.authorization is None and offered is None:
         return None
     rules = endpoint.authorization or Authorization(default="allow")
-    return Rules(rules, endpoint.scopes_supported, offered, verdicts)
+    return Rules(rules, endpoint.scopes_supported, offered, resolved)

@@ -6,20 +6,25 @@ Two of them do the same at one worker. What is kept for one is kept under a key 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 import mcp_extproc
-from mcp_extproc.bounded import Bounded
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import READS_ALL, READS_KEY
+from mcp_extproc.extproc import messages
+from mcp_extproc.extproc.exchange import Processor
+from mcp_extproc.gateway import headers
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import SpendConsent
 from mcp_extproc.gateway.legs import Listed
+from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.awaited import ID_KEY
@@ -62,13 +67,13 @@ BESIDES = {
     "extproc/messages.py _known_parts": "by the plan, which is a caller's",
     "extproc/shared.py Shared.known_heads": "by all of the bytes that are read, and the principal",
     "extproc/shared.py Shared.known_responses": "by all of the bytes that are read",
-    "gateway/authorization/rules.py Rules._known": "by the principal itself",
-    "gateway/authorization/rules.py Rules._of_kind": "by all that rules ask of a caller",
-    "gateway/authorization/rules.py Verdicts": "by what rules leave to the caller, and the item",
+    "gateway/authorization/rules.py Resolved.kinds": "by all that rules ask of a caller",
+    "gateway/authorization/rules.py Resolved.principals": "by the principal itself",
+    "gateway/authorization/rules.py Resolved.verdicts": "by what rules leave to the caller, and the item",
     "gateway/headers.py _removed": "by the names of headers",
-    "gateway/policy/followed.py Policies._known": "by the principal itself",
-    "gateway/policy/followed.py Policies._of_kind": "by all that policies ask of a caller",
-    "gateway/policy/followed.py Verdicts": "by what policies say to the caller, and the item",
+    "gateway/policy/followed.py Resolved.kinds": "by all that policies ask of a caller",
+    "gateway/policy/followed.py Resolved.principals": "by the principal itself",
+    "gateway/policy/followed.py Resolved.verdicts": "by what policies say to the caller, and the item",
     "held.py HeldBytes._by_holder": "counts by principal, or else by session",
     "mcp/jsontext.py _Tree": "members of messages, as the table of methods has them",
     "telemetry/counters.py Counters._counts": "counts, by server and reason",
@@ -320,3 +325,27 @@ def test_with_anothers_session_one_is_who_has_an_unknown_one(other: Principal, m
             found.append([rig.gateway.admit(head, NOW).body])  # type: ignore[union-attr]
     assert found[0] == found[1]
     assert rig.forward(message("tools/call", {"name": "a__x"}), one.head()).server == "a", "it goes on for its owner"
+
+
+def test_what_a_worker_remembers_is_bounded_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many endpoints there are. Each connection of Envoy's has a store of its own besides."""
+    made = []
+    begin = Bounded.__init__
+
+    def recorded(store: Bounded[Any, Any], entries: int, max_bytes: int) -> None:
+        made.append(store)
+        begin(store, entries, max_bytes)
+
+    monkeypatch.setattr(Bounded, "__init__", recorded)
+    rbac = {"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"}
+    whole = config(
+        {"a": {}},
+        authorization={"default": "allow"},
+        virtual_servers={"x": {"servers": {"a": "all"}}, "y": {}},
+        envoy={"http_filters": [{"name": "r", "typed_config": rbac}]},
+    )
+    Processor(Gateway(whole, "s" * 32, SessionMemory()), *[cast("Any", None)] * 5)
+    lasting = [one for module in (headers, messages) for one in vars(module).values() if isinstance(one, Bounded)]
+    told = re.search(r"altogether to ([\d,]+) MiB", (PACKAGE.parent / "docs" / "security.md").read_text())
+    assert told is not None
+    assert sum(store._max_bytes for store in (*made, *lasting)) == int(told[1].replace(",", "")) * MIB

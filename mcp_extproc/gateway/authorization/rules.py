@@ -79,11 +79,13 @@ class CallerKind(NamedTuple):
 _Names = Callable[[str], bool]
 
 
-class Verdicts(Bounded[tuple["Access", Item, Hints | None], Verdict]):
-    """What is resolved, for callers of all kinds at all endpoints of a worker."""
+class Resolved:
+    """What is resolved, for callers of all kinds at all endpoints of a worker: there may be many endpoints."""
 
     def __init__(self) -> None:
-        super().__init__(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
+        self.verdicts: Bounded[tuple[Access, Item, Hints | None], Verdict] = Bounded(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
+        self.kinds: Bounded[tuple[Rules, CallerKind], Access] = Bounded(_MAX_KINDS, _MAX_BYTES)
+        self.principals: Bounded[tuple[Rules, int], tuple[Principal, Access]] = Bounded(_MAX_PRINCIPALS, _MAX_BYTES)
 
 
 class _Rule:
@@ -153,7 +155,7 @@ class Rules:
         config: as they are written.
         supported: scopes that clients are told of; nothing where they are told of none, and any may be asked for.
         offered: what there is at all, by server; ``None`` for everything.
-        verdicts: where those are kept that hold until the configuration changes; ``None`` for a store of its own.
+        resolved: where it is kept what holds until the configuration changes; ``None`` for stores of its own.
     """
 
     def __init__(
@@ -161,7 +163,7 @@ class Rules:
         config: Authorization,
         supported: Collection[str] = (),
         offered: Mapping[str, Offered] | None = None,
-        verdicts: Verdicts | None = None,
+        resolved: Resolved | None = None,
     ) -> None:
         self.offer = None if offered is None else _Offer(offered)
         self.default = Outcome.ALLOWED if config.default == "allow" else Outcome.DENIED
@@ -170,21 +172,20 @@ class Rules:
         self.rules = tuple(_Rule(rule.name or str(number), rule) for number, rule in enumerate(config.rules, 1))
         self._tests = tuple(rule.principals for rule in self.rules if rule.principals is not None)
         self._named = frozenset[str]().union(*(scopes for rule in self.rules for scopes in rule.scopes))
-        self._of_kind: Bounded[CallerKind, Access] = Bounded(_MAX_KINDS, _MAX_BYTES)
-        self._known: Bounded[int, tuple[Principal, Access]] = Bounded(_MAX_PRINCIPALS, _MAX_BYTES)
-        self.verdicts = Verdicts() if verdicts is None else verdicts
+        resolved = resolved or Resolved()
+        self._of_kind, self._known, self.verdicts = resolved.kinds, resolved.principals, resolved.verdicts
 
     def of(self, principal: Principal) -> Access:
         """What a caller may see and do; the same value for callers of one kind."""
         # By identity: two that are equal may have different scopes.
-        known = self._known.get(id(principal))
+        known = self._known.get((self, id(principal)))
         if known is not None and known[0] is principal:
             return known[1]
         kind = CallerKind(
             tuple(test.fit(principal) for test in self._tests), principal.scopes & self._named, principal != ANONYMOUS
         )
         access = self.of_kind(kind)
-        self._known.keep(id(principal), (principal, access), _ENTRY_BYTES + 4 * len(str(principal.claims)))
+        self._known.keep((self, id(principal)), (principal, access), _ENTRY_BYTES + 4 * len(str(principal.claims)))
         return access
 
     def of_kind(self, kind: CallerKind) -> Access:
@@ -193,10 +194,10 @@ class Rules:
         Raises:
             ValueError: it is none of these rules.
         """
-        access = self._of_kind.get(kind)
+        access = self._of_kind.get((self, kind))
         if access is None:
             access = Access(self, kind)
-            self._of_kind.keep(kind, access, _ENTRY_BYTES * (1 + len(kind.fits) + len(kind.held)))
+            self._of_kind.keep((self, kind), access, _ENTRY_BYTES * (1 + len(kind.fits) + len(kind.held)))
         return access
 
 

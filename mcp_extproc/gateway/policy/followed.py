@@ -69,15 +69,19 @@ NOT_DENIED: Final = Verdict(False)
 CAN_NOT_TELL: Final = Verdict(None)
 
 
-class Verdicts(Bounded[tuple["Followed", Item, bool], Verdict]):
-    """What is resolved, for callers of all kinds at all endpoints of a worker."""
+class Resolved:
+    """What is resolved, for callers of all kinds at all endpoints of a worker: there may be many endpoints."""
 
     def __init__(self) -> None:
-        super().__init__(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
+        self.verdicts: Bounded[tuple[Followed, Item, bool], Verdict] = Bounded(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
+        self.kinds: Bounded[tuple[Policies, tuple[Told, ...]], Followed] = Bounded(_MAX_KINDS, _MAX_BYTES)
+        self.principals: Bounded[tuple[Policies, int], tuple[Principal, Followed]] = Bounded(
+            _MAX_PRINCIPALS, _MAX_BYTES
+        )
 
 
 def followed(
-    config: GatewayConfig, endpoint: Endpoint, catalog: Catalog, verdicts: Verdicts | None = None
+    config: GatewayConfig, endpoint: Endpoint, catalog: Catalog, resolved: Resolved | None = None
 ) -> Policies | None:
     """The policies that lists of an endpoint follow; ``None`` where there are none.
 
@@ -85,9 +89,9 @@ def followed(
         config: has the operator's filters.
         endpoint: says whether they are followed.
         catalog: of the endpoint.
-        verdicts: where they are kept; ``None`` for a store of its own.
+        resolved: where it is kept; ``None`` for stores of its own.
     """
-    return Policies(config, catalog, Verdicts() if verdicts is None else verdicts) if endpoint.policies else None
+    return Policies(config, catalog, resolved or Resolved()) if endpoint.policies else None
 
 
 class Policies:
@@ -96,10 +100,10 @@ class Policies:
     Args:
         config: has the filters.
         catalog: of the endpoint.
-        verdicts: where they are kept.
+        resolved: where what they say is kept.
     """
 
-    def __init__(self, config: GatewayConfig, catalog: Catalog, verdicts: Verdicts) -> None:
+    def __init__(self, config: GatewayConfig, catalog: Catalog, resolved: Resolved) -> None:
         namespaces = (NAMESPACE, *config.more_namespaces)
         self._reader = Reader(namespaces, _ABOUT_CALLER)
         self._by_server: Mapping[str, _Filters] = {
@@ -107,23 +111,21 @@ class Policies:
         }
         self._namespaces = namespaces
         self._catalog = catalog
-        self._of_kind: Bounded[tuple[Told, ...], Followed] = Bounded(_MAX_KINDS, _MAX_BYTES)
-        self._known: Bounded[int, tuple[Principal, Followed]] = Bounded(_MAX_PRINCIPALS, _MAX_BYTES)
-        self.verdicts = verdicts
+        self._of_kind, self._known, self.verdicts = resolved.kinds, resolved.principals, resolved.verdicts
 
     def of(self, principal: Principal) -> Followed:
         """What they deny to a caller; the same value for callers of one kind."""
         # By identity: two that are equal may have different claims.
-        known = self._known.get(id(principal))
+        known = self._known.get((self, id(principal)))
         if known is not None and known[0] is principal:
             return known[1]
         about = Call(_said_of(principal, self._namespaces))
         kind = tuple(test(about) for test in self._reader.about_callers)
-        found = self._of_kind.get(kind)
+        found = self._of_kind.get((self, kind))
         if found is None:
             found = Followed(self, kind)
-            self._of_kind.keep(kind, found, _ENTRY_BYTES + 16 * len(kind))
-        self._known.keep(id(principal), (principal, found), _ENTRY_BYTES + 4 * len(str(principal.claims)))
+            self._of_kind.keep((self, kind), found, _ENTRY_BYTES + 16 * len(kind))
+        self._known.keep((self, id(principal)), (principal, found), _ENTRY_BYTES + 4 * len(str(principal.claims)))
         return found
 
     def judge(self, item: Item, kind: Sequence[Told], *, is_template: bool) -> Verdict:
