@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mcp_extproc.config.expressions import Condition, ConditionError, Path
+from mcp_extproc.config.expressions import BACKEND, Condition, ConditionError, Path
 from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.mcp import jsontext, methods
@@ -60,6 +60,9 @@ def _no_number(_: str) -> None:
     raise ValueError
 
 
+_OF_ITEMS: Final = frozenset({("mcp", "method"), BACKEND, ("mcp", "tool")})
+"""What differs from one item to the next of a list."""
+
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -74,6 +77,9 @@ class Question(msgspec.Struct, frozen=True):
     """JSON-RPC method of the use; ``None`` before there is one, as in lists: the one by which each kind is used."""
     params: Params | None = None
     """Of the use; ``None`` before there is one."""
+    answers: dict[tuple[int, frozenset[str]], bool | str] = msgspec.field(default_factory=dict)
+    """What conditions have said that are about no item, or why they could not: for a list they are asked once, and not for each
+    entry."""
 
     @property
     def before_use(self) -> Question:
@@ -91,6 +97,22 @@ class Question(msgspec.Struct, frozen=True):
         Raises:
             ConditionError: it can't be told.
         """
+        if not condition.names.isdisjoint(_OF_ITEMS):
+            return self._asked(condition, item, held)
+        # By identity, as rules hold them for as long as there are questions.
+        key = (id(condition), held)
+        answer = self.answers.get(key)
+        if answer is None:
+            try:
+                answer = self._asked(condition, item, held)
+            except ConditionError as error:
+                answer = str(error)
+            self.answers[key] = answer
+        if isinstance(answer, str):
+            raise ConditionError(answer)
+        return answer
+
+    def _asked(self, condition: Condition, item: Item, held: frozenset[str]) -> bool:
         return condition.holds({path: self._value(path, item, held) for path in condition.names})
 
     def _value(self, path: Path, item: Item, held: frozenset[str]) -> Any:

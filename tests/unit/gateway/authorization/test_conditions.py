@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -88,3 +90,33 @@ def test_a_loop_is_bounded_over_whatever_is_asked_about() -> None:
     many = Principal("token", "https://idp", "alice", claims={"groups": ["g"] * 1000})
     with pytest.raises(ConditionError, match="too many values"):
         asked("request.auth.jwt.claims.groups.exists(x, x == 'g')", Question(many))
+
+
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [
+        ("request.auth.jwt.claims.tenant == 'acme'", 1),
+        ("request.auth.jwt.claims.nothing == 'acme'", 1),
+        ("'a' in request.auth.jwt.scopes && request.mcp.tool != ''", 3),
+        ("request.mcp.backend == 'github'", 3),
+    ],
+)
+def test_what_is_about_no_item_is_asked_once(text: str, times: int) -> None:
+    """For a list of a thousand tools, too."""
+    made, asked_with = condition(text), []
+
+    def counted(values: dict[str, Any]) -> Any:
+        asked_with.append(values)
+        return made._execute(values)
+
+    counting = dataclasses.replace(made, _execute=counted)
+    question = Question(ALICE)
+    for item in (TOOL, Item("tools", "gitlab", "report"), Item("prompts", "github", "x")):
+        try:
+            expected = Question(ALICE).holds(made, item, ALICE.scopes)
+        except ConditionError:
+            with pytest.raises(ConditionError):
+                question.holds(counting, item, ALICE.scopes)
+        else:
+            assert question.holds(counting, item, ALICE.scopes) == expected
+    assert len(asked_with) == times
