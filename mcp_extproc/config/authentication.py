@@ -174,7 +174,12 @@ class OAuth(Model):
     else the URL that the client used."""
 
     scopes_supported: tuple[str, ...] = ()
-    """Scopes that clients should ask for. The metadata and the 401 challenge name them; they are not required of a token."""
+    """Scopes that clients may ask for. The metadata and the 401 challenge name them; they are not required of a token."""
+
+    challenge_scopes: tuple[str, ...] | None = None
+    """Scopes that the 401 challenge names instead, which is what clients ask for when they log in. Name the few that are
+    enough to begin with, where [`step_up`](#authorization) asks for the others once they are needed.
+    Default: `scopes_supported`."""
 
     resource_name: str | None = Field(default=None, min_length=1)
     """Name of this resource for people, in its metadata."""
@@ -205,10 +210,15 @@ class OAuth(Model):
     groups_claim: str = Field(default="groups", min_length=1)
     """Claim with the caller's groups or roles, a list or a text. Dots lead into objects, such as `realm_access.roles`."""
 
-    @field_validator("scopes_supported")
+    @property
+    def challenged(self) -> tuple[str, ...]:
+        """Scopes that the 401 challenge names."""
+        return self.scopes_supported if self.challenge_scopes is None else self.challenge_scopes
+
+    @field_validator("scopes_supported", "challenge_scopes")
     @classmethod
-    def _scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(SCOPE.fullmatch(scope) for scope in value):
+    def _scopes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if not all(SCOPE.fullmatch(scope) for scope in value or ()):
             raise ValueError("expected scopes: visible ASCII characters without quotes, backslashes and spaces")
         return value
 

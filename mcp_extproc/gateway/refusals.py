@@ -6,7 +6,7 @@ A request that was read and whose session is good fails at 200; other statuses a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from mcp_extproc.contract import VIRTUAL_SERVER_HEADER
@@ -299,11 +299,19 @@ def stream_too_large(most: int) -> McpError:
     return McpError(INTERNAL_ERROR, message, reason="too_large")
 
 
-def insufficient_scope(scopes: Sequence[str], resource_metadata: str) -> McpError:
+def insufficient_scope(scopes: Sequence[str], held: Collection[str], resource_metadata: str) -> McpError:
     """A use for which the caller's token lacks scopes (RFC 6750 section 3.1; 2025-11-25 basic/authorization, Scope Challenge
-    Handling)."""
+    Handling).
+
+    Args:
+        scopes: what is missing.
+        held: what the caller needs besides. Many clients ask for what the challenge names and nothing else: their next token
+            would lack these, and with two uses that take turns they would log in each time.
+        resource_metadata: URL of the metadata.
+    """
     missing = " ".join(scopes)
-    challenge = f'Bearer error="insufficient_scope", scope="{missing}", resource_metadata="{resource_metadata}"'
+    wanted = " ".join([*sorted(held), *scopes])
+    challenge = f'Bearer error="insufficient_scope", scope="{wanted}", resource_metadata="{resource_metadata}"'
     return McpError(
         INVALID_REQUEST,
         f"The access token lacks scopes: {missing}.",

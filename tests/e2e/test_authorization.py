@@ -75,6 +75,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         oauth = {
             "resource": resource,
             "scopes_supported": ["read", "write"],
+            "challenge_scopes": ["read"],
             "issuers": [{"issuer": idp.issuer, "jwks": {"uri": f"{idp.issuer}/jwks", "refresh": 1}}],
         }
         async with start(
@@ -137,11 +138,14 @@ async def test_a_hidden_uri_is_as_unknown_as_one_that_its_server_does_not_have(s
 
 
 async def test_scopes_that_are_missing_reach_the_client(stage: Stage) -> None:
+    """Who is nobody yet is asked for those that it begins with."""
+    refused = await stage.gateway.rpc("initialize", {})
+    assert 'Bearer scope="read", resource_metadata=' in refused.headers["www-authenticate"]
     session = await stage.session()
     answer = await stage.call(session, stage.bearer("read"), "alpha__change")
     where = stage.gateway.url.removesuffix("/mcp") + "/.well-known/oauth-protected-resource/mcp"
     assert (answer.status, answer.headers["www-authenticate"]) == (
-        403, f'Bearer error="insufficient_scope", scope="write", resource_metadata="{where}"',
+        403, f'Bearer error="insufficient_scope", scope="read write", resource_metadata="{where}"',
     )  # fmt: skip
     assert answer.json["id"] == 1
     assert answer.error["data"] == {"reason": "insufficient_scope", "scope": "write"}

@@ -224,6 +224,10 @@ class Access:
         rules = self._rules.rules if self._rules.step_up else self._mine
         return any(rule.condition is not None for rule in rules)
 
+    def useful_scopes(self, principal: Principal) -> frozenset[str]:
+        """Scopes of one of these callers that are of use here: those that rules name, and those that clients are told of."""
+        return self.kind.held | (principal.scopes & self._rules.supported)
+
     @cached_property
     def asks_hints(self) -> bool:
         """Whether annotations of tools may decide anything."""

@@ -59,7 +59,7 @@ def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[Hi
             case Outcome.ALLOWED:
                 return then(hints)
             case Outcome.NEEDS_SCOPE:
-                return replies.reject(_needs_scope(ask, verdict).about(ask.request.id), ask.facts)
+                return replies.reject(_needs_scope(ask, access, verdict).about(ask.request.id), ask.facts)
             case Outcome.DENIED:
                 return replies.reject(refusals.denied().about(ask.request.id), ask.facts)
         return _unknown(ask, what)
@@ -176,10 +176,11 @@ def _unknown(ask: Inquiry, what: Wanted) -> Decision:
     return replies.reject(unknown(ask.caller, what).about(ask.request.id), ask.facts.but(server=None, named=None))
 
 
-def _needs_scope(ask: Inquiry, verdict: Verdict) -> McpError:
+def _needs_scope(ask: Inquiry, access: Access, verdict: Verdict) -> McpError:
     endpoint = ask.caller.endpoint
     base = endpoint.public_url or f"{ask.head.scheme}://{ask.head.headers.get('host', '')}"
-    return refusals.insufficient_scope(verdict.scopes, base + endpoint.metadata_path)
+    held = access.useful_scopes(ask.head.principal)
+    return refusals.insufficient_scope(verdict.scopes, held, base + endpoint.metadata_path)
 
 
 def _after_list(ask: Inquiry, method: Method, server: str, then: Callable[[Mapping[str, Hints]], Decision]) -> Decision:

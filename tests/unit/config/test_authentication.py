@@ -73,6 +73,7 @@ def test_defaults() -> None:
         ({"issuers": [{**ISSUER, "jwks": {"inline": '{"keys": [{"kty": "EC", "crv": []}]}'}}]}, "no public key"),
         ({"scopes_supported": ['a"']}, "expected scopes"),
         ({"scopes_supported": ["a b"]}, "expected scopes"),
+        ({"challenge_scopes": ["a b"]}, "expected scopes"),
         ({"resource": "/mcp"}, "expected a URL"),
         ({"resource": "https://gw.example/mcp#a"}, "fragment"),
         ({"group_claim": "groups"}, "unknown key"),

@@ -66,7 +66,7 @@ def told(endpoint: Endpoint) -> dict[str, str]:
     oauth = _tokens_of(endpoint)
     if oauth is None:
         return {}
-    scopes = " ".join(oauth.scopes_supported)
+    scopes = " ".join(oauth.challenged)
     return {WHERE: endpoint.metadata_path, SCOPE: f'scope="{scopes}", ' if scopes else ""}
 
 

@@ -447,14 +447,15 @@ def test_what_a_server_sends_unasked_is_judged_by_the_token_of_the_request() -> 
 
 
 def test_scopes_that_are_missing() -> None:
+    """Those that are there are named, too, if they are of use here: many clients ask for what is named, and nothing else."""
     rule = {"action": "allow", "tools": ["read"], "principals": {"scopes": ["r", "s"]}}
-    rig = Ruled(rule, who=alice("r"), step_up=True)
+    rig = Ruled(rule, who=alice("openid r"), step_up=True)
     assert rig.lists("tools/list") == ["a__read", "b__read"]
     reply = as_reply(rig.call("a__read"))
     assert reply.status == 403
     metadata = "https://gw.example/.well-known/oauth-protected-resource/mcp"
     assert dict(reply.headers)["www-authenticate"] == (
-        f'Bearer error="insufficient_scope", scope="s", resource_metadata="{metadata}"'
+        f'Bearer error="insufficient_scope", scope="r s", resource_metadata="{metadata}"'
     )
     assert answer(reply)["id"] == 7
     assert as_reply(rig.call("a__write")).facts.error == (-32602, "unknown_tool")
