@@ -19,7 +19,12 @@ from mcp_extproc.envoy.render.bootstrap import bootstrap
 
 FOLDER = Path(__file__).parents[2] / "envoy"
 SOCKETS = Path("/run/mcp-extproc")
-ATTACHED = "attached"
+ATTACHED = {
+    "attached": ("existing.yaml", Choice("https", None, ("api",))),
+    "egress": ("egress.existing.yaml", Choice(pass_through_hosts=("https", "http"))),
+    "pass-through": ("pass-through.existing.yaml", Choice(pass_through=("notes", "dates"))),
+}
+"""What these are made of, and the options of ``envoy attach``."""
 WORKERS = {"replicas": 2}
 """More than one."""
 
@@ -35,10 +40,9 @@ def render(name: str) -> str:
     """Envoy's configuration of one case."""
     layout = replace(Layout.in_directory(SOCKETS, WORKERS.get(name, 1)), admin=TcpAddress("127.0.0.1", 9901))
     head = f"# Rendered from {name}.gateway.yaml; README.md says how to run it.\n"
-    if name == ATTACHED:
-        existing = FOLDER / "existing.yaml"
-        choice = Choice("https", None, ("api",))
-        return head + attach(existing.read_text(), existing.name, config(name), layout, choice).text
+    if name in ATTACHED:
+        existing, choice = ATTACHED[name]
+        return head + attach((FOLDER / existing).read_text(), existing, config(name), layout, choice).text
     return head + to_yaml(plain(bootstrap(config(name), layout)))
 
 

@@ -56,7 +56,14 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    name: str, folder: Path, *, port: int = 1975, host: str = "localhost", tls: bool = False, **known: int
+    name: str,
+    folder: Path,
+    *,
+    port: int = 1975,
+    host: str = "localhost",
+    path: str = "/mcp",
+    tls: bool = False,
+    **known: int,
 ) -> AsyncIterator[Running]:
     """Envoy, workers and servers for one file. ``known`` names the ports that services of the test have."""
     async with AsyncExitStack() as stack:
@@ -79,8 +86,10 @@ async def running(
         text = place.moved((FOLDER / f"{name}.yaml").read_text())
         await stack.enter_async_context(own_envoy.envoy(place, text, place.port(port)))
         context = own_envoy.trusting(place) if tls else None
-        client = await stack.enter_async_context(own_envoy.browser(place.port(port), tls=context, host=host))
-        await client.initialize()
+        client = await stack.enter_async_context(
+            own_envoy.browser(place.port(port), tls=context, host=place.moved(host))
+        )
+        await client.initialize(path=path)
         yield Running(place, client, servers, workers)
 
 
@@ -228,3 +237,45 @@ async def test_replicas(tmp_path: Path) -> None:
         for _ in range(4):
             assert "result" in (await found.client.call("notes__list")).json
         assert found.received(owners[-1]) == calls + 4
+
+
+async def test_pass_through(tmp_path: Path) -> None:
+    """Servers behind their own routes keep their names and sessions, and each route's policy sees what calls are about."""
+    async with running("pass-through", tmp_path, path="/notes/mcp") as found:
+        client, notes = found.client, found.servers[3001]
+        assert client.session in notes.sessions
+        listed = (await client.rpc("tools/list", path="/notes/mcp")).result["tools"]
+        assert [item["name"] for item in listed] == ["create", "list"]
+        assert "result" in (await client.call("list", path="/notes/mcp")).json
+        assert reason(await client.call("create", path="/notes/mcp")) == "denied"
+        unreadable = await client.send("/notes/mcp", method="POST", body=b"{", content_type="application/json")
+        assert unreadable.status == 400
+        await client.initialize(path="/dates/mcp")
+        assert "result" in (await client.call("create", path="/dates/mcp")).json
+        assert reason(await client.call("delete_all", path="/dates/mcp")) == "denied"
+        assert (await client.send("/healthz")).body == b"ok\n"
+        assert (found.received(3001), found.received(3002)) == (1, 1)
+
+
+async def test_egress(tmp_path: Path) -> None:
+    """Servers are found by their host, this machine's without TLS and others with it only, and a policy sees what calls are
+    about. What can't be read does not pass."""
+    async with running("egress", tmp_path, port=3128, host="localhost:3001") as found:
+        notes, dates = found.servers[3001], found.servers[3002]
+        assert found.client.session in notes.sessions
+        assert "result" in (await found.client.call("list")).json
+        assert reason(await found.client.call("create")) == "denied"
+        assert (await found.client.call("list", host=f"127.0.0.1:{notes.port}")).status == 503
+        elsewhere = await dates.also_with_tls(own_envoy.certified(found.place))
+        await found.client.initialize(host=f"127.0.0.1:{elsewhere}")
+        assert "result" in (await found.client.call("list", host=f"127.0.0.1:{elsewhere}")).json
+        assert reason(await found.client.call("create", host=f"127.0.0.1:{elsewhere}")) == "denied"
+        proxy = f"http://localhost:{found.place.port(3128)}"
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list"}}
+        headers = {"mcp-session-id": found.client.session or ""}
+        async with aiohttp.ClientSession(headers=headers) as agent:
+            async with agent.post(f"http://127.0.0.1:{elsewhere}/mcp", json=call, proxy=proxy) as answer:
+                assert "result" in await answer.json(content_type=None)
+            with pytest.raises(aiohttp.ClientHttpProxyError, match="404"):
+                await agent.post(f"https://127.0.0.1:{elsewhere}/mcp", json=call, proxy=proxy)
+        assert (found.received(3001), found.received(3002)) == (1, 2)
