@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -194,7 +195,8 @@ async def test_all_replicas_are_dead(start: StartGateway, tmp_path: Path) -> Non
         )
         answer = await gateway.call(session, "sdk__add", {"a": 1, "b": 2}, id=7)
         assert (answer.status, answer.error["code"], answer.json["id"]) == (200, -32603, 7)
-        assert "'sdk' is unreachable" in answer.error["message"]
+        # Some other program may have got the port of a dead one, and hang up.
+        assert re.search("'sdk' (is unreachable|failed)", answer.error["message"])
 
 
 async def test_a_session_without_an_address_in_it(start: StartGateway, tmp_path: Path) -> None:
