@@ -78,8 +78,8 @@ class Question(msgspec.Struct, frozen=True):
     params: Params | None = None
     """Of the use; ``None`` before there is one."""
     answers: dict[tuple[int, frozenset[str]], bool | str] = msgspec.field(default_factory=dict)
-    """What conditions have said that are about no item, or why they could not: for a list they are asked once, and not for each
-    entry."""
+    """What conditions have said that are about no item, or why they could not: for a list they are asked once, and not for
+    each entry."""
 
     @property
     def before_use(self) -> Question:
