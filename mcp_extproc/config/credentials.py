@@ -132,7 +132,8 @@ class ForwardedClaim(Model):
     """A claim of the verified caller that the server gets."""
 
     claim: str
-    """Its name; what is inside of another one by dots, as in `realm_access.roles`."""
+    """Its name; what is inside of another one by dots, as in `realm_access.roles`. Of a caller without claims, `sub` is who it
+    is: the name of an API key, or what a certificate or a service says."""
 
     header: HeaderName
     """The header that the server gets. It is there only where the caller has the claim, and clients can't write it."""

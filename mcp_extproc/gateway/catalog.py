@@ -138,7 +138,7 @@ class Catalog:
         """What the servers get of the caller of a request."""
         if not self._of_callers:
             return NOTHING_CARRIED
-        found = ((name, wanted.of(head.headers, head.principal.claims)) for name, wanted in self._of_callers)
+        found = ((name, wanted.of(head.headers, head.principal.told)) for name, wanted in self._of_callers)
         return {name: headers for name, headers in found if headers}
 
     def may_offer(self, capability: str, server: str) -> bool:

@@ -47,6 +47,11 @@ class Principal:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     @property
+    def told(self) -> Claims:
+        """What servers may be told of it: its claims, or who it is, as ``sub``, where nothing has claims."""
+        return self.claims or ({"sub": self.subject} if self.subject else {})
+
+    @property
     def shown(self) -> str:
         """The subject, for metadata and logs."""
         return self.subject[:MAX_SHOWN]

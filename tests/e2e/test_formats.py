@@ -71,6 +71,7 @@ spec:
     apiKeyAuth:
       credentialRefs: [{name: clients}]
       extractFrom: [{headers: [x-api-key]}]
+      forwardClientIDHeader: x-client
 ---
 apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: MCPRoute
@@ -126,6 +127,7 @@ spec:
   prefix: a_
   targetRef: {name: alpha}
   credentialRef: {name: upstream}
+  userSpecificList: Enabled
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -170,7 +172,10 @@ spec:
   backendRefs: [{name: more, port: 80}]
   securityPolicy:
     extAuth:
-      http: {backendRefs: [{name: authz, group: gateway.envoyproxy.io, kind: Backend}], path: /check}
+      http:
+        backendRefs: [{name: authz, group: gateway.envoyproxy.io, kind: Backend}]
+        path: /check
+        headersToBackend: [x-user, x-role]
       headersToExtAuth: [x-user]
 ---
 apiVersion: gateway.envoyproxy.io/v1alpha1
@@ -316,7 +321,7 @@ async def test_keys_of_clients_and_of_a_server(routes: Stage) -> None:
         await session.text("tools__look")
         received = routes.alpha.calls("tools/call")[-1].headers
         assert received.get("authorization") == sent
-        assert "x-api-key" not in received
+        assert (received.get("x-client"), "x-api-key" in received) == ("robot" if headers else None, False)
 
 
 async def test_scopes_and_conditions(routes: Stage) -> None:
@@ -348,12 +353,16 @@ async def test_clients_are_told_where_to_log_in(routes: Stage) -> None:
 
 
 async def test_registrations_and_a_virtual_server(registrations: Stage) -> None:
-    """What the broker alone had as its credential goes to no server."""
+    """What the broker alone had as its credential goes to no server, and what callers have only where that is said."""
     everything = await registrations.session()
     assert await everything.tools() == ["a_look", "a_change", "look", "change"]
     assert [await everything.text(name) for name in ("a_look", "change")] == ["alpha look", "beta change"]
     assert registrations.beta.calls("tools/call")[-1].headers["x-from"] == "gateway"
     assert all("authorization" not in one.headers for one in registrations.alpha.received)
+    own = await registrations.session(authorization="Bearer users-own")
+    assert [await own.text(name) for name in ("a_look", "look")] == ["alpha look", "beta look"]
+    received = [server.calls("tools/call")[-1].headers for server in (registrations.alpha, registrations.beta)]
+    assert [one.get("authorization") for one in received] == ["Bearer users-own", None]
     for path, headers in (("/mcp", {"x_mcp_virtualserver": "team/reading"}), ("/mcp/team/reading", {})):
         reading = await registrations.session(path, **headers)
         assert await reading.tools() == ["a_look", "look"]
@@ -372,8 +381,11 @@ async def test_a_service_that_lets_requests_in(tmp_path: Path) -> None:
         http_authorization(denies) as port,
         staged(GUARDED.replace("PORT", str(port)), "converted", tmp_path) as stage,
     ):
-        session = await stage.session(x_user="alice")
+        session = await stage.session(x_user="alice", x_role="admin")
         assert await session.text("more__look") == "beta look"
+        [received] = stage.beta.calls("tools/call")
+        # The service has looked at one of them, the other one would be its own to say.
+        assert (received.headers["x-user"], "x-role" in received.headers) == ("alice", False)
         for user in ("bob", ""):
             session.headers = {"x_user": user}
             assert (await session.call("more__look")).status == 403

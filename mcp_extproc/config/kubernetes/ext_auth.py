@@ -40,7 +40,10 @@ def ext_auth(reading: Reading, routes: Sequence[AttachedRoute]) -> dict[str, Any
     if place is None:
         return {}
     reading.comes_from(["envoy"], route.document, _PLACE)
-    return {"http_filters_before": [_filter(asked, place)], "clusters": [_cluster(place, key == "grpc")]}
+    return {
+        "http_filters_before": [*_cleaning(asked), _filter(asked, place)],
+        "clusters": [_cluster(place, key == "grpc")],
+    }
 
 
 def _asked(route: AttachedRoute) -> ExtAuth | None:
@@ -63,9 +66,6 @@ def _check(reading: Reading, route: AttachedRoute, asked: ExtAuth) -> None:
         _refuse(reading, route, "is not supported: leave it out", "contextExtensions")
     if asked.include_route_metadata:
         _refuse(reading, route, "is not supported: routes have no metadata here; leave it out", "includeRouteMetadata")
-    if asked.http is not None and asked.http.headers_to_backend:
-        message = "is not supported yet: servers get no headers of the client's request; leave it out"
-        _refuse(reading, route, message, "http", "headersToBackend")
     if asked.recompute_route:
         reading.warn(
             route.document, [*_PLACE, "recomputeRoute"], "has no effect: what the service says chooses no server"
@@ -88,6 +88,20 @@ def _place(reading: Reading, route: AttachedRoute, key: str, service: GrpcExtAut
     if place is not None and place.tls is not None:
         _refuse(reading, route, "leads to a service that speaks TLS, which is not supported here", *within)
     return place
+
+
+def _cleaning(asked: ExtAuth) -> list[dict[str, Any]]:
+    """A filter that takes away what is the service's to say, and which clients could write where it says nothing. What it is
+    asked about has to stay."""
+    if asked.http is None:
+        return []
+    looked_at = {"authorization", *map(str.lower, asked.headers_to_ext_auth)}
+    own = [name for name in asked.http.headers_to_backend if name.lower() not in looked_at]
+    config = {
+        "@type": f"{_TYPES}.filters.http.header_mutation.v3.HeaderMutation",
+        "mutations": {"request_mutations": [{"remove": name} for name in own]},
+    }
+    return [{"name": f"{_NAME}-headers", "typed_config": config}] if own else []
 
 
 def _filter(asked: ExtAuth, place: Place) -> dict[str, Any]:
@@ -116,7 +130,11 @@ def _http_service(asked: HttpExtAuth, place: Place, seconds: str) -> dict[str, A
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     uri = {"uri": f"http://{authority}", "cluster": _NAME, "timeout": seconds}
     paths = {"path_prefix": asked.path, "path_override": asked.path_override}
-    return {"server_uri": uri} | {key: path for key, path in paths.items() if path is not None}
+    patterns = [{"exact": name, "ignore_case": True} for name in asked.headers_to_backend]
+    found: dict[str, Any] = {"server_uri": uri}
+    if patterns:
+        found["authorization_response"] = {"allowed_upstream_headers": {"patterns": patterns}}
+    return found | {key: path for key, path in paths.items() if path is not None}
 
 
 def _cluster(place: Place, http2: bool) -> dict[str, Any]:

@@ -132,7 +132,12 @@ def _route(reading: Reading, registration: Document) -> Document | None:
 
 def _server(reading: Reading, one: _Registered, route: Document) -> dict[str, Any] | None:
     registration, spec = one.document, one.document.object.spec
-    _refuse_per_user(reading, registration)
+    if spec.token_url_elicitation is not None:
+        reading.refuse(
+            registration,
+            ["spec", "tokenURLElicitation"],
+            "is not supported: users are not asked for tokens; leave it out",
+        )
     for key in _OF_DISCOVERY:
         if getattr(spec, key):
             reading.warn(registration, ["spec", key], "has no effect: the gateway has no tools that find tools")
@@ -161,21 +166,11 @@ def _server(reading: Reading, one: _Registered, route: Document) -> dict[str, An
         reading.comes_from(["servers", one.server, ours], registration, ["spec", theirs])
     # An empty separator: the prefix is put in front of names as it is.
     names = {"prefix": one.prefix, "separator": ""} if one.prefix else {"prefix": ""}
-    return place.server(spec.path) | names | ({"headers": headers} if headers else {})
-
-
-def _refuse_per_user(reading: Reading, registration: Document) -> None:
-    spec = registration.object.spec
+    found = place.server(spec.path) | names | ({"headers": headers} if headers else {})
     if spec.user_specific_list == "Enabled":
-        reading.refuse(
-            registration, ["spec", "userSpecificList"], "is not supported yet: servers get no headers of the client"
-        )
-    if spec.token_url_elicitation is not None:
-        reading.refuse(
-            registration,
-            ["spec", "tokenURLElicitation"],
-            "is not supported: users are not asked for tokens; leave it out",
-        )
+        found["credentials"] = {"forward": [{"name": "Authorization"}]}
+        reading.comes_from(["servers", one.server, "credentials"], registration, ["spec", "userSpecificList"])
+    return found
 
 
 def _behind(reading: Reading, route: Document, path: str) -> tuple[Place | None, dict[str, str]]:

@@ -196,23 +196,20 @@ def _servers(reading: Reading, attached: AttachedRoute) -> dict[str, Any]:
     route = attached.document
     for index, reference in enumerate(attached.spec.backend_refs):
         path: FieldPath = ["spec", "backendRefs", index]
-        server, name = _server(reading, route, path, reference), attached.servers[reference.name]
+        server, name = _server(reading, attached, path, reference), attached.servers[reference.name]
         if server is not None:
             found[name] = server if name == reference.name else server | {"prefix": reference.name}
             reading.comes_from(["servers", name], route, path)
             reading.comes_from(["servers", name, "tools"], route, [*path, "toolSelector"])
             reading.comes_from(["servers", name, "headers"], route, [*path, "securityPolicy", "apiKey"])
-            credentials = ["servers", name, "credentials"]
-            reading.comes_from([*credentials, "forward"], route, [*path, "forwardHeaders"])
-            claims: FieldPath = ["spec", "securityPolicy", "oauth", "claimToHeaders"]
-            reading.comes_from([*credentials, "claims"], route, claims)
     return found
 
 
-def _server(reading: Reading, route: Document, path: FieldPath, reference: BackendRef) -> dict[str, Any] | None:
+def _server(reading: Reading, attached: AttachedRoute, path: FieldPath, reference: BackendRef) -> dict[str, Any] | None:
+    route = attached.document
     target = Reference(name=reference.name, group=reference.group, kind=reference.kind, namespace=reference.namespace)
     place = place_of(reading, route, path, target, reference.port)
-    of_callers = _of_callers(route, reference)
+    of_callers = _of_callers(reading, attached, path, reference)
     credential = _credential(reading, route, path, reference)
     tools = _tools(reading, route, path, reference)
     if place is None:
@@ -226,16 +223,34 @@ def _server(reading: Reading, route: Document, path: FieldPath, reference: Backe
     return found | ({"tools": tools} if tools else {})
 
 
-def _of_callers(route: Document, reference: BackendRef) -> dict[str, Any]:
-    """What the server gets of each caller. Claims are the route's: all of its servers get them."""
-    forward = [
-        {"name": one.name} | ({} if one.backend_header is None else {"as": one.backend_header})
-        for one in reference.forward_headers
+_POLICY: Final = ("spec", "securityPolicy")
+
+
+def _of_callers(
+    reading: Reading, route: AttachedRoute, path: FieldPath, reference: BackendRef
+) -> dict[str, list[dict[str, str]]]:
+    """What the server gets of each caller. What the route's policy says of it is for all of its servers."""
+    forward: list[tuple[dict[str, str], FieldPath]] = [
+        ({"name": one.name} | ({} if one.backend_header is None else {"as": one.backend_header}), at)
+        for one, at in ((one, [*path, "forwardHeaders", index]) for index, one in enumerate(reference.forward_headers))
     ]
-    policy = route.object.spec.security_policy
-    oauth = None if policy is None else policy.oauth
-    claims = [{"claim": one.claim, "header": one.header} for one in (() if oauth is None else oauth.claim_to_headers)]
-    return ({"forward": forward} if forward else {}) | ({"claims": claims} if claims else {})
+    claims: list[tuple[dict[str, str], FieldPath]] = []
+    policy = route.spec.security_policy
+    if policy is not None and policy.ext_auth is not None and policy.ext_auth.http is not None:
+        place: FieldPath = [*_POLICY, "extAuth", "http", "headersToBackend"]
+        forward += [({"name": name}, place) for name in policy.ext_auth.http.headers_to_backend]
+    if policy is not None and policy.oauth is not None:
+        place = [*_POLICY, "oauth", "claimToHeaders"]
+        claims += [({"claim": one.claim, "header": one.header}, place) for one in policy.oauth.claim_to_headers]
+    if policy is not None and policy.api_key_auth is not None and policy.api_key_auth.forward_client_id_header:
+        header = policy.api_key_auth.forward_client_id_header
+        claims.append(({"claim": "sub", "header": header}, [*_POLICY, "apiKeyAuth", "forwardClientIDHeader"]))
+    found = {key: given for key, given in (("forward", forward), ("claims", claims)) if given}
+    for key, given in found.items():
+        for index, (_, at) in enumerate(given):
+            native: FieldPath = ["servers", route.servers[reference.name], "credentials", key, index]
+            reading.comes_from(native, route.document, at)
+    return {key: [one for one, _ in given] for key, given in found.items()}
 
 
 def _with_query(path: str, query: str) -> str:

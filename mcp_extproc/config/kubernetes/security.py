@@ -107,11 +107,12 @@ def _local(reading: Reading, route: AttachedRoute, local: LocalJwks | None) -> d
 
 
 def _api_keys(reading: Reading, route: AttachedRoute, auth: ApiKeyAuth) -> dict[str, Any]:
-    if auth.forward_client_id_header is not None:
+    policy = route.spec.security_policy
+    if auth.forward_client_id_header is not None and policy is not None and policy.oauth is not None:
         reading.refuse(
             route.document,
             [*_KEYS, "forwardClientIDHeader"],
-            "is not supported yet: servers are not told who calls; leave it out",
+            "is not supported together with oauth: servers could not tell the name of a key from the `sub` of a token",
         )
     if auth.sanitize is False:
         reading.warn(route.document, [*_KEYS, "sanitize"], "has no effect: servers never get the keys of clients")

@@ -138,6 +138,12 @@ def test_claims_are_headers_that_no_client_can_write() -> None:
     assert fan_out.legs[0].context.carried == {"a": (("x-user", "alice"), ("x-roles", "a,b"))}
 
 
+def test_who_has_no_claims_is_told_by_name() -> None:
+    rig = Rig(of(**CLAIMS))
+    head = replace(rig.head(mcp_session_id=None), principal=Principal("key", "api_keys", "robot"))
+    assert rig.fan_out(INITIALIZE, head).legs[0].context.carried == {"a": (("x-user", "robot"),)}
+
+
 def test_a_call_after_policies_gets_them_there() -> None:
     rig = Rig(of(**FORWARD))
     head = replace(begun(rig, x_token="Bearer of alice"), awaits_policies=True)

@@ -56,6 +56,17 @@ def test_a_service_over_grpc() -> None:
     assert "typed_extension_protocol_options" in cluster
 
 
+def test_headers_of_the_service_go_to_servers() -> None:
+    """Clients can't write them, unless the service looks at what they write."""
+    http = {"backendRefs": [TO_BACKEND], "headersToBackend": ["x-user", "X-Token", "authorization"]}
+    config = load(asking(http=http, headersToExtAuth=["x-token"]), backend(), backend("authz")).config
+    assert [one.target for one in config.servers["a"].credentials.forward] == ["x-user", "X-Token", "authorization"]
+    cleaning, asked = (one["typed_config"] for one in config.envoy.http_filters_before)
+    assert cleaning["mutations"] == {"request_mutations": [{"remove": "x-user"}]}
+    allowed = asked["http_service"]["authorization_response"]["allowed_upstream_headers"]["patterns"]
+    assert [one["exact"] for one in allowed] == http["headersToBackend"]
+
+
 def test_what_has_no_effect() -> None:
     service = {"backendRefs": [TO_BACKEND], "backendSettings": {"retry": {}}}
     loaded = load(asking(http=service, recomputeRoute=True), backend(), backend("authz"))
@@ -83,8 +94,8 @@ def test_what_has_no_effect() -> None:
         ([asking(**HTTP, contextExtensions=[{"name": "a"}]), backend("authz")], ".contextExtensions: is not supported"),
         ([asking(**HTTP, timeout="soon"), backend("authz")], ".timeout: expected a duration"),
         (
-            [asking(http={"backendRefs": [TO_BACKEND], "headersToBackend": ["x-user"]}), backend("authz")],
-            ".http.headersToBackend: is not supported yet",
+            [asking(http={"backendRefs": [TO_BACKEND], "headersToBackend": ["host"]}), backend("authz")],
+            ".http.headersToBackend: host is set by the gateway",
         ),
     ],
 )

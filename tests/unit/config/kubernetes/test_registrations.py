@@ -109,6 +109,9 @@ def extension(**spec: Any) -> dict[str, Any]:
     return document("MCPGatewayExtension", "mcp.kuadrant.io/v1", "e", target | spec)
 
 
+AUTHORIZATION = {"name": "Authorization", "value": "Bearer x"}
+
+
 def headers_of(server: Server) -> dict[str, str]:
     return {name: value.get_secret_value() for name, value in server.headers.items()}
 
@@ -123,6 +126,15 @@ def test_the_sample_for_github() -> None:
     assert Catalog(endpoints(loaded.config)[0]).names.join("github", "issue_read") == "github_issue_read"
     [warning] = loaded.warnings
     assert warning.startswith("line 13, MCPServerRegistration mcp-test/github spec.credentialRef: is not sent")
+
+
+def test_lists_of_each_user() -> None:
+    """The server gets the caller's token, about which a warning says what MCP says."""
+    loaded = load(*registered(prefix="a_", userSpecificList="Enabled"))
+    [forwarded] = loaded.config.servers["a"].credentials.forward
+    assert forwarded.target == "Authorization"
+    [warning] = loaded.warnings
+    assert "Token Passthrough" in warning
 
 
 def test_what_is_written_of_it_reads_the_same() -> None:
@@ -270,7 +282,16 @@ _ROUTE = "HTTPRoute default/a-route "
         (registered(prefix="A"), _A + "spec.prefix: expected lower-case letters, digits and _"),
         (registered(path="mcp"), _A + "spec.path: expected a path that begins with /"),
         (registered(userSpecificList="Enabled"), _A + "spec: prefix is required when userSpecificList is Enabled"),
-        (registered(prefix="a_", userSpecificList="Enabled"), _A + "spec.userSpecificList: is not supported yet"),
+        (
+            [
+                registration(prefix="a_", userSpecificList="Enabled"),
+                http_route(
+                    filters=[{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [AUTHORIZATION]}}]
+                ),
+                service(),
+            ],
+            _A + "spec.userSpecificList: Authorization is among the server's headers, too",
+        ),
         (registered(tokenURLElicitation={}), _A + "spec.tokenURLElicitation: is not supported"),
         (
             [registration(targetRef={"name": "a-route", "namespace": "b"}), service()],

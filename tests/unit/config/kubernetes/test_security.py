@@ -130,14 +130,28 @@ def test_api_keys() -> None:
         ([secret(alice="short")], {}, ": entry 1: expected a key of 16 to 512 letters"),
         (
             [secret(alice=KEY)],
-            {"forwardClientIDHeader": "x-client"},
-            ".forwardClientIDHeader: is not supported yet: servers are not told who calls; leave it out",
+            {"forwardClientIDHeader": "host"},
+            ".forwardClientIDHeader: host is set by the gateway, or reaches servers anyway",
         ),
     ],
 )
 def test_problems_of_api_keys(documents: list[dict[str, Any]], more: dict[str, Any], problem: str) -> None:
     found = error_of(route(securityPolicy={"apiKeyAuth": with_keys(**more)}), backend(), *documents)
     assert found.startswith(f"MCPRoute default/r spec.securityPolicy.apiKeyAuth{problem}")
+
+
+def test_servers_are_told_the_client_of_a_key() -> None:
+    policy = {"apiKeyAuth": with_keys(forwardClientIDHeader="x-client")}
+    config = quiet(route(securityPolicy=policy), backend(), secret(alice=KEY)).config
+    [told] = config.servers["a"].credentials.claims
+    assert (told.claim, told.header) == ("sub", "x-client")
+    oauth = {
+        "issuer": "https://idp.example",
+        "audiences": ["a"],
+        "protectedResourceMetadata": {"resource": "https://r"},
+    }
+    found = error_of(route(securityPolicy=policy | {"oauth": oauth}), backend(), secret(alice=KEY))
+    assert "apiKeyAuth.forwardClientIDHeader: is not supported together with oauth" in found
 
 
 # -- Rules ----------------------------------------------------------------------------------------------------------------

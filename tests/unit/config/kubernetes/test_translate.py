@@ -158,7 +158,7 @@ def test_tools() -> None:
         ),
         (
             [route(backendRefs=to_backend(forwardHeaders=[{"name": "x-mcp-server"}])), backend()],
-            ("MCPRoute default/r spec.backendRefs[0].forwardHeaders: x-mcp-server is set by the gateway, or reaches"
+            ("MCPRoute default/r spec.backendRefs[0].forwardHeaders[0]: x-mcp-server is set by the gateway, or reaches"
             " servers anyway: it can't carry what a server relies on"),
         ),
         (
