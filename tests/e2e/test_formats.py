@@ -333,7 +333,7 @@ async def test_scopes_and_conditions(routes: Stage) -> None:
         assert await writer.text(name, tenant="acme") == told
     refused = await reader.call("tools__change", tenant="acme")
     challenge = refused.headers["www-authenticate"]
-    assert (refused.status, "insufficient_scope" in challenge, 'scope="write"' in challenge) == (403, True, True)
+    assert (refused.status, "insufficient_scope" in challenge, 'scope="read write"' in challenge) == (403, True, True)
     # Neither is for the writer: the condition is about one backend, and the caller's own tenant.
     for name, tenant in (("more__change", "acme"), ("tools__change", "umbrella")):
         assert "not allowed" in (await writer.call(name, tenant=tenant)).error["message"]
