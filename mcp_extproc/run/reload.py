@@ -145,6 +145,8 @@ class LiveConfig:
         self._tasks.keep("watch_config", self._watch)
         if self._directory is not None:
             self._tasks.keep("watch_api_keys", self._watch_api_keys)
+            if self._envoy_log is None:
+                self._tasks.keep("watch_envoy", self._watch_envoy)
             self._tasks.keep("find_transports", self._find_transports)
 
     async def transports_found(self) -> None:
@@ -182,6 +184,20 @@ class LiveConfig:
         status = await probe_started(config, self._layout.upstreams, name)
         if self.served.config.servers.get(name) == config.servers[name]:
             _warn_of(status)
+
+    async def _watch_envoy(self) -> None:
+        """Say what an Envoy that others start has rejected by then: it goes on without, and nobody waits for it."""
+        was_ready = False
+        while True:
+            is_ready = self._admin is not None and await self._admin.ask("GET", "/ready") is not None
+            if is_ready and not was_ready:
+                try:
+                    await self.require_taken()
+                except Refused as refused:
+                    effect = "it goes on without; without its routes a listener answers 404"
+                    log.event(_LOG, logging.ERROR, "envoy_rejects", {"why": str(refused), "effect": effect})
+            was_ready = is_ready
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _watch(self) -> None:
         while True:

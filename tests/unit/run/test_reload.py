@@ -24,6 +24,7 @@ from mcp_extproc.envoy.watched_files import Rendered
 from mcp_extproc.run import changes, reload
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
+from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reload import LiveConfig, Refused
 from tests.support.waiting import eventually
@@ -516,3 +517,38 @@ async def test_the_watcher_says_why_keys_stay_as_they_are(
         await eventually(lambda: keys_of(tmp_path), "they are taken", until=lambda keys: keys == [("bob", BOBS)])
     finally:
         await stage.live.close()
+
+
+class Rejecting(Admin):
+    """Of an Envoy that has rejected its routes."""
+
+    is_ready = True
+    asked = 0
+
+    async def ask(self, method: str, path: str) -> str | None:
+        self.asked += 1
+        if path.startswith("/stats") and "rds" in path:
+            return "http.mcp.rds.mcp.update_rejected: 1\n"
+        return "" if self.is_ready else None
+
+
+async def test_what_an_envoy_of_others_rejects_when_it_starts_is_told_each_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload, "POLL_SECONDS", 0.01)
+    stage = Stage(tmp_path)
+    stage.live._admin = envoy = Rejecting(UnixAddress("nowhere"))
+
+    async def says_it(times: int) -> None:
+        await eventually(lambda: len(told(caplog, "envoy_rejects")), "it is told", until=lambda seen: seen == times)
+
+    stage.live.watch()
+    try:
+        await says_it(1)
+        envoy.is_ready, before = False, envoy.asked
+        await eventually(lambda: envoy.asked, "it is noticed that it is gone", until=lambda seen: seen > before + 2)
+        envoy.is_ready = True
+        await says_it(2)
+    finally:
+        await stage.live.close()
+    assert told(caplog, "envoy_rejects")[0]["why"] == "Envoy rejects rds-mcp.json; see its log"
