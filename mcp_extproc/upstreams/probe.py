@@ -81,24 +81,28 @@ async def survey(
     rows = [row for kind in kinds for row in methods.REQUESTS.values() if row.items == kind]
     async with UpstreamClient(upstreams, config.limits) as client:
         legs = LegRunner(client, BatchClient(None, config.limits), entries, memory, config.limits)
-        opened = await legs.run([
-            OpenLeg(name, versions.LATEST, frozenset(), deadline=entry.discovery_timeout)
-            for name, entry in entries.items()
-        ])  # fmt: skip
-        refs = {
-            o.server: SessionRef(o.server, o.session.id or o.server, o.session, o.session.version, frozenset())
-            for o in opened
-            if isinstance(o, Opened)
-        }
-        lists: dict[str, dict[str, Listed | Failed]] = {name: {} for name in entries}
-        for row in rows:
-            for outcome in await legs.run([_list_leg(row, ref, entries) for ref in refs.values() if _has(ref, row)]):
-                if isinstance(outcome, Listed | Failed):
-                    lists[outcome.server][row.items or ""] = outcome
-        await legs.run([
-            CloseLeg(name, ref, deadline=entries[name].discovery_timeout) for name, ref in refs.items()
-        ])  # fmt: skip
-        await legs.close()
+        try:
+            opened = await legs.run([
+                OpenLeg(name, versions.LATEST, frozenset(), deadline=entry.discovery_timeout)
+                for name, entry in entries.items()
+            ])  # fmt: skip
+            refs = {
+                o.server: SessionRef(o.server, o.session.id or o.server, o.session, o.session.version, frozenset())
+                for o in opened
+                if isinstance(o, Opened)
+            }
+            lists: dict[str, dict[str, Listed | Failed]] = {name: {} for name in entries}
+            for row in rows:
+                for outcome in await legs.run(
+                    [_list_leg(row, ref, entries) for ref in refs.values() if _has(ref, row)]
+                ):
+                    if isinstance(outcome, Listed | Failed):
+                        lists[outcome.server][row.items or ""] = outcome
+            await legs.run([
+                CloseLeg(name, ref, deadline=entries[name].discovery_timeout) for name, ref in refs.items()
+            ])  # fmt: skip
+        finally:
+            await legs.close()
     return [Survey(o.server, _judged(config, o), lists[o.server]) for o in opened if isinstance(o, Opened | Failed)]
 
 
