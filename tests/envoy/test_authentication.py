@@ -103,6 +103,20 @@ def test_requirements_of_one_and_of_several_issuers(tmp_path: Path) -> None:
     ]
 
 
+def test_of_several_issuers_clients_get_the_first_ones_metadata(tmp_path: Path) -> None:
+    other = {**ISSUER, "issuer": "https://other.example"}
+    asked = []
+    for issuers in ([ISSUER], [ISSUER, other], [other, ISSUER]):
+        chain = manager(Layout.in_directory(tmp_path), authentication={"oauth": {"issuers": issuers}})
+        routes = chain["routeConfig"]["virtualHosts"][0]["routes"]
+        asked += [
+            route["route"]["pathRewrite"]
+            for route in routes
+            if "authorization-server" in str(route["match"]) and "route" in route
+        ]
+    assert asked[0] == asked[1] != asked[2]
+
+
 def test_documents_come_first_and_pass_no_filter(tmp_path: Path) -> None:
     chain = manager(
         Layout.in_directory(tmp_path),
