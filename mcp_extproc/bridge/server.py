@@ -261,7 +261,8 @@ async def _respond(request: web.Request, stream: Stream) -> web.StreamResponse:
 
 
 async def _as_events(request: web.Request, stream: Stream) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-type": transport.SSE, "cache-control": "no-cache"})
+    headers = [("content-type", transport.SSE), ("cache-control", "no-cache"), transport.UNBUFFERED]
+    response = web.StreamResponse(headers=dict(headers))
     await response.prepare(request)
     stream.on_cut = request.transport.abort if request.transport is not None else stream.on_cut
     while await _write_event(response, stream):

@@ -40,6 +40,7 @@ from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.outcomes import ANSWERED
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
+from mcp_extproc.mcp import transport
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
@@ -542,7 +543,9 @@ _READ_MARK = field(1, field(1, MARKER_NAMESPACE.encode()) + field(2, field(5, st
 def stream_head(facts: RequestFacts, detail: Detail = FULL) -> bytes:
     """Begin to answer the request here with an event stream."""
     # Chromium sends a DELETE twice if it could have stored a stream of the same URL that was aborted before.
-    fields = ((":status", "200"), ("content-type", "text/event-stream"), ("cache-control", "no-store"))
+    fields = (
+        (":status", "200"), ("content-type", transport.SSE), ("cache-control", "no-store"), transport.UNBUFFERED,
+    )  # fmt: skip
     headers = pb.HeaderMap(headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields])
     streamed = pb.StreamedImmediateResponse(headers_response=pb.HttpHeaders(headers=headers))
     head = pb.ProcessingResponse(streamed_immediate_response=streamed).SerializeToString()

@@ -9,12 +9,17 @@ import ipaddress
 import re
 from collections.abc import Collection
 from functools import lru_cache
+from typing import Final
 
 JSON = "application/json"
 SSE = "text/event-stream"
 
 JSON_OR_SSE = f"{JSON}, {SSE}"
 """``Accept`` of a POST (Streamable HTTP, Sending Messages to the Server 2)."""
+
+UNBUFFERED: Final = ("x-accel-buffering", "no")
+"""Header of event streams. nginx with its defaults would keep an event until there are kilobytes of them, and the head of the
+answer with it, for which clients wait."""
 
 ENDPOINT = "endpoint"
 """The first event of an HTTP+SSE server: where messages go (2024-11-05 basic/transports, HTTP with SSE)."""

@@ -214,6 +214,8 @@ async def test_a_page_has_a_session(page: Page) -> None:
     assert [cors(answer) for answer in answers] == [readable(page)] * 5
     # Chromium sends the DELETE twice, and the second gets 404, if it may store a stream that the page left.
     assert streamed.headers["cache-control"] == "no-store"
+    # nginx, with its defaults, would keep it.
+    assert streamed.headers["x-accel-buffering"] == "no"
 
 
 @pytest.mark.parametrize("origin", [True, False], ids=["from a page", "from no page"])

@@ -45,6 +45,7 @@ async def gateway(start: StartGateway, alpha: ScriptedServer, beta: ScriptedServ
 async def asked(events: Events) -> dict[str, Any]:
     """The question on a call's stream."""
     assert (events.status, events.response.content_type) == (200, "text/event-stream"), await events.read()
+    assert events.response.headers["x-accel-buffering"] == "no"
     message = await events.message()
     assert message["method"] == "elicitation/create", message
     return message

@@ -105,6 +105,7 @@ class Client:
     async def listen(self) -> AsyncIterator[Stream]:
         async with self.request("GET") as got:
             assert (got.status, got.content_type) == (200, "text/event-stream")
+            assert got.headers["x-accel-buffering"] == "no"
             yield Stream(got)
 
 
