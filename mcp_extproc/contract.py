@@ -41,6 +41,9 @@ OVER_SSE: Final = "/sse"
 """In :data:`SERVER_HEADER`, and in the name of a cluster, behind the name of a server that speaks HTTP+SSE: the server itself,
 and not the bridge in front of it."""
 
+TOKEN_ENDPOINT: Final = "/token"  # noqa: S105 - a word
+"""In :data:`SERVER_HEADER` behind the name of a server: the token endpoint where callers' tokens are exchanged for it."""
+
 BRIDGE_HEADER: Final = "x-mcp-bridge"
 """On an error of the bridge's own: its message is no server's. What a server writes itself is no header."""
 IS_STARTING: Final = "starting"

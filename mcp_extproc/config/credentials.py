@@ -151,9 +151,8 @@ class ForwardedClaim(Model):
         return _of_caller(value)
 
 
-class ClientCredentials(Model):
-    """An access token that Envoy gets for the gateway itself, as an OAuth client (client credentials grant), and sends as
-    `Authorization: Bearer`. It gets another one when half of its lifetime is over."""
+class _Client(Model):
+    """An OAuth client of an authorization server."""
 
     token_endpoint: SafeUrl
     """URL of the authorization server's token endpoint, https, or http on a loopback address."""
@@ -162,7 +161,7 @@ class ClientCredentials(Model):
     """The client's name there."""
 
     client_secret: SecretStr
-    """Its secret. Never printed; Envoy has it from a file that only its owner may read."""
+    """Its secret. Never printed."""
 
     scopes: tuple[str, ...] = ()
     """Scopes to ask for. Default: those that the authorization server gives by itself."""
@@ -191,10 +190,24 @@ class ClientCredentials(Model):
         return value
 
     @model_validator(mode="after")
-    def _ca_of_tls(self) -> ClientCredentials:
+    def _ca_of_tls(self) -> _Client:
         if self.ca is not None and not self.token_endpoint.startswith("https:"):
             raise PlacedError(("ca",), "requires a token_endpoint that begins with https://")
         return self
+
+
+class ClientCredentials(_Client):
+    """An access token that Envoy gets for the gateway itself, as an OAuth client (client credentials grant), and sends as
+    `Authorization: Bearer`. It gets another one when half of its lifetime is over. Envoy has the `client_secret` from a file
+    that only its owner may read."""
+
+
+class TokenExchange(_Client):
+    """An access token for this server, which the gateway gets for the verified one of each caller (RFC 8693) and sends as
+    `Authorization: Bearer`. It is kept for this caller and server until shortly before it expires."""
+
+    audience: str | None = Field(default=None, min_length=1, max_length=2048)
+    """The server's name at the authorization server, for which the token is to be. Default: none is named."""
 
 
 class Credentials(Model):
@@ -209,6 +222,10 @@ class Credentials(Model):
     client_credentials: ClientCredentials | None = None
     """A token that Envoy gets for the gateway itself. With `run`, and `serve` with `--envoy-config`."""
 
+    token_exchange: TokenExchange | None = None
+    """A token that the gateway gets for each caller's access token, which only callers of [`oauth`](#authenticationoauth)
+    have."""
+
     forward: tuple[ForwardedHeader, ...] = ()
     """Headers of the client that the server gets, with every request that is made for this client. Callers who send other
     values share nothing: no session with the server, no list, no stream."""
@@ -220,7 +237,9 @@ class Credentials(Model):
 
     @model_validator(mode="after")
     def _one_of_a_kind(self) -> Credentials:
-        own = [key for key in ("header", "query", "client_credentials") if getattr(self, key) is not None]
+        own = [
+            key for key in ("header", "query", "client_credentials", "token_exchange") if getattr(self, key) is not None
+        ]
         if len(own) > 1:
             raise ValueError(f"{' and '.join(own)} are given: keep one of them")
         seen: set[str] = set()
@@ -236,6 +255,8 @@ class Credentials(Model):
             yield ("header", "name"), self.header.name
         if self.client_credentials is not None:
             yield ("client_credentials",), "Authorization"
+        if self.token_exchange is not None:
+            yield ("token_exchange",), "Authorization"
         for index, forwarded in enumerate(self.forward):
             yield ("forward", index), forwarded.target
         for index, claim in enumerate(self.claims):

@@ -546,8 +546,8 @@ class Server(Model):
         own = self.credentials.own
         if own is not None and own.value is not None:
             headers.append(own.value.get_secret_value())
-        if self.credentials.client_credentials is not None:
-            headers.append(self.credentials.client_credentials.client_secret.get_secret_value())
+        clients = (self.credentials.client_credentials, self.credentials.token_exchange)
+        headers += [client.client_secret.get_secret_value() for client in clients if client is not None]
         env = {name: value.get_secret_value() for name, value in self.env.items() if value is not None}
         return (*headers, *secret_variables(env), *secret_words(words))
 
@@ -983,6 +983,18 @@ class GatewayConfig(Model):
             if one.domains and one.authentication is None:
                 key = "hosts" if one.host is None else "host"
                 authentications.check_host(("virtual_servers", name, key), self.authentication)
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_are_there(self) -> GatewayConfig:
+        if any(one.oauth is not None for _, one in self.authentications()):
+            return self
+        for name, server in self.servers.items():
+            if server.credentials.token_exchange is not None:
+                place = ("servers", name, "credentials", "token_exchange")
+                raise PlacedError(
+                    place, "requires authentication.oauth: only tokens that Envoy has verified are exchanged"
+                )
         return self
 
     def authentications(self) -> Iterator[tuple[tuple[str, ...], Authentication]]:

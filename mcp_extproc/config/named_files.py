@@ -33,9 +33,10 @@ def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
         own = server.credentials.own
         if own is not None and own.file is not None:
             yield field(["servers", name, "credentials", own.kind, "file"]), Path(own.file)
-        client = server.credentials.client_credentials
-        if client is not None and client.ca is not None:
-            yield field(["servers", name, "credentials", "client_credentials", "ca"]), Path(client.ca)
+        for key in ("client_credentials", "token_exchange"):
+            client = getattr(server.credentials, key)
+            if client is not None and client.ca is not None:
+                yield field(["servers", name, "credentials", key, "ca"]), Path(client.ca)
 
 
 def _named_by(authentication: Authentication) -> Iterator[tuple[tuple[str | int, ...], Path]]:

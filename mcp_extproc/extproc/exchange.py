@@ -28,7 +28,18 @@ from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.response_exchange import ResponseExchange
 from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, remember
 from mcp_extproc.gateway import refusals, replies
-from mcp_extproc.gateway.decision import Ask, Decision, FanOut, Forward, NeedBody, NeedSession, Preview, Reply, Stream
+from mcp_extproc.gateway.decision import (
+    Ask,
+    Decision,
+    FanOut,
+    Forward,
+    NeedBody,
+    NeedSession,
+    NeedToken,
+    Preview,
+    Reply,
+    Stream,
+)
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.principal import ANONYMOUS
 from mcp_extproc.gateway.relay.awaited import Awaited
@@ -266,7 +277,7 @@ class Exchange:
             return [self._answer(decision)]
         return self._work(decision)
 
-    async def _work(self, decision: FanOut | NeedSession | Stream) -> AsyncGenerator[bytes, None]:
+    async def _work(self, decision: FanOut | NeedSession | NeedToken | Stream) -> AsyncGenerator[bytes, None]:
         yield messages.more_time(decision.patience)
         upstreams = self._processor.upstreams
         following: Decision = decision
@@ -287,6 +298,8 @@ class Exchange:
                         following = await in_slices(following.merging(outcomes, self._processor.clock()))
                     case NeedSession():
                         following = following.resume(await upstreams.session(following))
+                    case NeedToken():
+                        following = following.resume(await upstreams.token(following))
                 self._processor.apply(following.effects)
             yield self._answer(following)
 

@@ -25,7 +25,7 @@ def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchan
     if RESPONSE_KEY in metadata:
         return ResponseExchange(processor)
     if REFUSED_KEY in metadata:
-        return RefusedExchange(processor.gateway, processor.counters)
+        return RefusedExchange(processor.gateway, processor.counters, processor.clock)
     if DOUBTFUL_KEY in metadata:
         return DoubtfulExchange()
     if VETTING_KEY in metadata:

@@ -8,6 +8,8 @@ no worker can be asked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mcp_extproc.contract import CONTENT_ENCODING, NAMESPACE, REFUSED_READS
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
@@ -28,11 +30,13 @@ class RefusedExchange:
     Args:
         gateway: knows the servers.
         counters: of what happened.
+        clock: Unix time in seconds.
     """
 
-    def __init__(self, gateway: Gateway, counters: Counters) -> None:
+    def __init__(self, gateway: Gateway, counters: Counters, clock: Callable[[], float]) -> None:
         self._gateway = gateway
         self._counters = counters
+        self._clock = clock
         self._server: str | None = None
         self._id: bytes | None = None
         self._content_encoding = ""
@@ -83,6 +87,8 @@ class RefusedExchange:
             self._server, self._id = server, None if id is None else id.encode()
         if self._refused is not None:
             self._counters.add("mcp.credentials_refused", server=self._server or "")
+        if self._refused == 401 and self._server is not None:
+            self._gateway.tokens.refused(self._server, self._clock())
 
     def _without_body(self) -> bytes:
         if self._refused is None or (entry := self._entry) is None or self._id is None:

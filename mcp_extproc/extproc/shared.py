@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.extproc.detail import Details
 from mcp_extproc.extproc.identity import Identification
-from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
+from mcp_extproc.gateway.decision import NeedSession, NeedToken, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Effects, EndStreams, VettingEffect
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
 from mcp_extproc.gateway.relay.responses import ResponseHead
 from mcp_extproc.gateway.request import RequestContext, RequestHead
 from mcp_extproc.gateway.requests.vetted import VettedCall
+from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
@@ -62,6 +63,8 @@ class Upstreams(Protocol):
     async def run(self, legs: tuple[Leg, ...], holding: Holding) -> list[Outcome]: ...
 
     async def session(self, need: NeedSession) -> UpstreamSession | Failed: ...
+
+    async def token(self, need: NeedToken) -> Granted | Failed: ...
 
     def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None: ...
 

@@ -12,6 +12,13 @@ NOT_ASKED: Final = (
 """A clause about a server whose token can't be had."""
 
 
+NO_SUBJECT: Final = (
+    "was not asked: credentials.token_exchange exchanges an access token of the caller's, and this caller has none that was"
+    " verified"
+)
+"""A clause about a server for which a caller brings no token."""
+
+
 def advice_on(status: int, keys: Sequence[str], *, speaks_sse: bool = False) -> str:
     """The end of a clause that says what a server answered to a first request; empty where its status does not tell.
 

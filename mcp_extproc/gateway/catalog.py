@@ -10,10 +10,12 @@ from types import MappingProxyType
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import Server
 from mcp_extproc.config.authorization import KINDS
+from mcp_extproc.config.credentials import AUTHORIZATION, TokenExchange
 from mcp_extproc.config.endpoint import Endpoint
-from mcp_extproc.gateway.credentials import OfCallers, OwnCredential, of_callers
+from mcp_extproc.gateway.credentials import OfCallers, OwnCredential, digest, of_callers
 from mcp_extproc.gateway.redaction import Redactor
-from mcp_extproc.gateway.request import NOTHING_CARRIED, Carried, Headers, RequestHead
+from mcp_extproc.gateway.request import NOTHING_CARRIED, Carried, Headers, RequestHead, Subject
+from mcp_extproc.gateway.tokens import subject_of
 from mcp_extproc.mcp.names import Names, is_served
 from mcp_extproc.mcp.uris import Uris
 
@@ -27,6 +29,8 @@ class CatalogEntry:
     """What the gateway itself sends it."""
     of_callers: OfCallers | None
     """What it gets of each caller; ``None`` for nothing."""
+    exchanging: TokenExchange | None
+    """How it gets a token of its own for each caller's; ``None`` where it gets none."""
     credential_keys: tuple[str, ...]
     """The keys by which it gets credentials, for messages about them."""
     is_bridged: bool
@@ -54,6 +58,20 @@ class CatalogEntry:
     def redact(self) -> Redactor:
         """For what the server writes, wherever the gateway shows it."""
         return self.own.redact
+
+    def carried_again(self, headers: Mapping[str, str]) -> Headers:
+        """What it gets of the caller, of a request that has it already."""
+        carried = () if self.of_callers is None else self.of_callers.again(headers)
+        if self.exchanging is not None and (token := headers.get(AUTHORIZATION)):
+            return (*carried, (AUTHORIZATION, token))
+        return carried
+
+    def key_of(self, carried: Headers) -> str:
+        """What stands for the caller in a session with it. A token that the caller's was exchanged for is no part of it: the
+        next one is the same caller's."""
+        if self.exchanging is not None:
+            carried = tuple(header for header in carried if header[0] != AUTHORIZATION)
+        return digest(carried)
 
     def offers(self, capability: str, name: str) -> bool:
         """Whether a name may be seen and used, by its own form and the configuration."""
@@ -87,6 +105,7 @@ class Catalog:
         self.uris = Uris(endpoint.uri_words, untouched=not self.several or endpoint.resources == "unprefixed")
         self.checksum = _checksum(endpoint)
         """Of the configuration that determines clients' lists: the servers, their names and filters."""
+        self._exchanges = any(one.exchanging is not None for one in self.entries.values())
         self._of_callers = [(name, one.of_callers) for name, one in self.entries.items() if one.of_callers is not None]
         self._offered = endpoint.offered
         self._originals: Mapping[tuple[str, str], tuple[str, str]] = {
@@ -141,6 +160,10 @@ class Catalog:
         found = ((name, wanted.of(head.headers, head.principal.told)) for name, wanted in self._of_callers)
         return {name: headers for name, headers in found if headers}
 
+    def subject(self, head: RequestHead) -> Subject | None:
+        """Whose token is exchanged for what is done for a request; ``None`` where no server needs that."""
+        return subject_of(head) if self._exchanges else None
+
     def may_offer(self, capability: str, server: str) -> bool:
         """Whether anything of a server's with this capability is offered."""
         if self._offered is None or capability not in KINDS:
@@ -194,6 +217,7 @@ def _entry(name: str, server: Server) -> CatalogEntry:
         name=name,
         own=OwnCredential(server, path_of(name, server), () if server.is_bridged else headers_of(server)),
         of_callers=of_callers(server.credentials),
+        exchanging=server.credentials.token_exchange,
         credential_keys=server.credential_keys,
         is_bridged=server.is_bridged,
         origins=frozenset() if server.is_bridged else origins_of(server),

@@ -14,7 +14,8 @@ from mcp_extproc.gateway.legs import Failed, Leg, Outcome, SessionRef
 from mcp_extproc.gateway.relay.identifiers import ClientView, Cursor
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Relay
-from mcp_extproc.gateway.request import NOTHING_CARRIED, Carried, Headers, RequestContext
+from mcp_extproc.gateway.request import NOTHING_CARRIED, Carried, Headers, RequestContext, Subject
+from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.slices import Slices, whole
 
@@ -188,6 +189,24 @@ class NeedSession:
 
 
 @dataclass(frozen=True, slots=True)
+class NeedToken:
+    """The decision lacks a token that one server gets for the caller's. Get it, then ``resume``."""
+
+    server: str
+    subject: Subject
+    """Whose it is."""
+    resume: Callable[[Granted | Failed], Decision]
+    deadline: float
+    """Seconds."""
+    effects: Effects = ()
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which the request is decided."""
+        return self.deadline + MARGIN
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """Events of one or more servers, until the client leaves or all that was left of a stream is sent."""
 
@@ -225,7 +244,7 @@ class Stream:
         return self.deadline + MARGIN
 
 
-Decision = Forward | Reply | FanOut | NeedSession | Stream | Preview | Ask
+Decision = Forward | Reply | FanOut | NeedSession | NeedToken | Stream | Preview | Ask
 
 
 def with_effects(decision: Decision, effects: Effects) -> Decision:

@@ -36,6 +36,7 @@ from mcp_extproc.gateway.requests import (
 )
 from mcp_extproc.gateway.requests.vetted import VettedCall
 from mcp_extproc.gateway.services import Services
+from mcp_extproc.gateway.tokens import Tokens
 from mcp_extproc.gateway.vetting import told
 from mcp_extproc.mcp import envelope, methods, versions
 from mcp_extproc.mcp.envelope import Message, Notification, Request, Response
@@ -77,6 +78,11 @@ class Gateway:
     def servers(self) -> Mapping[str, CatalogEntry]:
         """The servers of all endpoints, by their unique names."""
         return self._endpoints.servers
+
+    @property
+    def tokens(self) -> Tokens:
+        """That servers get for callers' own."""
+        return self._services.tokens
 
     def has_rules(self, server: str) -> bool:
         """Whether there are rules about what callers may see of a server, at any endpoint."""
@@ -222,7 +228,7 @@ class Gateway:
                 token = calls.progress_token(request)
             except McpError:
                 return None
-        return calls.like_before(caller, self._services, head, request, token)
+        return calls.like_before(caller, self._services, head, request, token, now)
 
     def _message(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
         facts = _described(message, head, served)
@@ -391,7 +397,7 @@ class Gateway:
     def context_of_repair(self, server: str, head: RequestHead) -> RequestContext:
         """The context of what is done for a request that Envoy sends once more: it has what the server gets of the caller."""
         entry = self.servers.get(server)
-        carried = () if entry is None or entry.of_callers is None else entry.of_callers.again(head.headers)
+        carried = () if entry is None else entry.carried_again(head.headers)
         return context_of(head, carried={server: carried} if carried else NOTHING_CARRIED)
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.facts import RequestFacts
-from mcp_extproc.gateway.request import RequestContext, RequestHead, context_of
+from mcp_extproc.gateway.request import RequestContext, RequestHead, Subject, context_of
 from mcp_extproc.gateway.services import Services
 from mcp_extproc.mcp.envelope import Request
 
@@ -23,6 +23,11 @@ class Inquiry(msgspec.Struct, frozen=True):
     """Unix time in seconds."""
 
     @property
+    def subject(self) -> Subject | None:
+        """Whose token is exchanged for it."""
+        return self.caller.catalog.subject(self.head)
+
+    @property
     def context(self) -> RequestContext:
         """For what is done for its sake."""
-        return context_of(self.head, self.request.id, self.caller.carried)
+        return context_of(self.head, self.request.id, self.caller.carried, self.subject)

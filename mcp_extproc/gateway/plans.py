@@ -11,6 +11,7 @@ from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.authorization.rules import Access
 from mcp_extproc.gateway.decision import ForwardPlan
 from mcp_extproc.gateway.legs import SessionRef
+from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.mcp.sessions import UpstreamSession
 
 Changes = Mapping[str, bytes | None]
@@ -31,6 +32,8 @@ class CallPlan(msgspec.Struct, frozen=True, eq=False):
     """Whether the server is asked for a response that is not compressed."""
     item: Item
     """What is used."""
+    granted: Granted | None = None
+    """The token that the server gets for the caller's."""
 
 
 Kind = tuple[str, str, str | None, tuple[str, ...], str | None, bool, Access | None]

@@ -55,6 +55,16 @@ class RequestHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose token may be exchanged for one of a server's."""
+
+    key: str
+    """What was got for it is kept under this hash, and for nobody else."""
+    token: str = field(repr=False)
+    """The verified token of the request."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestContext:
     """For whom and for which request a sub-request is made."""
 
@@ -66,6 +76,8 @@ class RequestContext:
     """JSON text of the JSON-RPC id; ``None`` where there is none."""
     carried: Carried = field(default_factory=lambda: NOTHING_CARRIED, repr=False)
     """What servers get of the caller."""
+    subject: Subject | None = field(default=None, repr=False)
+    """Whose token servers get another one for; ``None`` where no server does, or there is none."""
 
 
 NO_CONTEXT: Final = RequestContext()
@@ -73,14 +85,17 @@ NO_CONTEXT: Final = RequestContext()
 
 
 def context_of(
-    head: RequestHead, request_id: bytes | None = None, carried: Carried = NOTHING_CARRIED
+    head: RequestHead,
+    request_id: bytes | None = None,
+    carried: Carried = NOTHING_CARRIED,
+    subject: Subject | None = None,
 ) -> RequestContext:
     """The context of what is done for a request."""
     if _TRACE.keys().isdisjoint(head.headers):
-        return RequestContext((), head.principal.key, request_id, carried)
+        return RequestContext((), head.principal.key, request_id, carried, subject)
     headers = tuple(
         (name, value)
         for name, shape in _TRACE.items()
         if (value := head.headers.get(name)) is not None and shape.fullmatch(value)
     )
-    return RequestContext(headers, head.principal.key, request_id, carried)
+    return RequestContext(headers, head.principal.key, request_id, carried, subject)

@@ -9,6 +9,7 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.merged_lists import MergedLists
 from mcp_extproc.gateway.plans import Plans
 from mcp_extproc.gateway.relay.identifiers import Identifiers
+from mcp_extproc.gateway.tokens import Tokens
 from mcp_extproc.mcp.sessions import Sealer
 
 
@@ -24,3 +25,4 @@ class Services:
     memory: SessionMemory
     plans: Plans = field(default_factory=Plans)
     lists: MergedLists = field(default_factory=MergedLists)
+    tokens: Tokens = field(default_factory=Tokens)

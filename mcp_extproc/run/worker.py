@@ -108,7 +108,9 @@ async def worker(
     async with AsyncExitStack() as stack:
         secret_files.start()
         stack.push_async_callback(secret_files.close)
-        client = await stack.enter_async_context(UpstreamClient(options.upstreams, config.limits, turns))
+        client = await stack.enter_async_context(
+            UpstreamClient(options.upstreams, config.limits, turns, gateway.tokens)
+        )
         batches = await stack.enter_async_context(BatchClient(options.batches, config.limits, turns))
         legs = LegRunner(client, batches, entries, memory, config.limits)
         stack.push_async_callback(legs.close)

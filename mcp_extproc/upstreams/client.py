@@ -23,15 +23,16 @@ import orjson
 from mcp_extproc import __version__
 from mcp_extproc.address import Address
 from mcp_extproc.config import Limits
+from mcp_extproc.config.credentials import AUTHORIZATION
 from mcp_extproc.contract import BRIDGE_HEADER, CREDENTIALS_UNAVAILABLE, FAILURE_HEADER, IS_STARTING, SERVER_HEADER
-from mcp_extproc.gateway.advice import NOT_ASKED, advice_on, advice_on_credentials
+from mcp_extproc.gateway.advice import NO_SUBJECT, NOT_ASKED, advice_on, advice_on_credentials
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Failed
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.relay import outcomes
 from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_REFUSED
-from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext
+from mcp_extproc.gateway.request import NO_CONTEXT, Headers, RequestContext, Subject
+from mcp_extproc.gateway.tokens import Granted, Tokens
 from mcp_extproc.held import Holding
 from mcp_extproc.mcp import jsontext, methods, transport, versions
 from mcp_extproc.mcp.capabilities import Flags, declared_to_servers, server_flags
@@ -45,6 +46,7 @@ from mcp_extproc.telemetry.printable import printable
 from mcp_extproc.upstreams import redirects
 from mcp_extproc.upstreams.pauses import Pause
 from mcp_extproc.upstreams.private_listener import BROKEN, http_session
+from mcp_extproc.upstreams.token_exchange import Exchanges, NotExchanged
 from mcp_extproc.upstreams.turns import Turns
 
 CLIENT_INFO = {"name": "mcp-extproc", "version": __version__}
@@ -122,12 +124,20 @@ class UnexpectedStatus(UpstreamError):
         self.status = status
 
 
+class NoTokenYet(UpstreamError):
+    """Envoy has no token for the server. It may have one soon."""
+
+    def __init__(self) -> None:
+        super().__init__(outcomes.CREDENTIALS_UNAVAILABLE, NOT_ASKED)
+
+
 class CredentialsRefused(UpstreamError):
     """The server answered 401 or 403."""
 
     def __init__(self, status: int, entry: CatalogEntry) -> None:
         said = advice_on_credentials(status, entry.credential_keys)
         super().__init__(CREDENTIALS_REFUSED, f"answered HTTP {status}{said}")
+        self.status = status
 
 
 class StreamBusy(UpstreamError):
@@ -154,12 +164,16 @@ class UpstreamClient:
         address: Envoy's private listener.
         limits: bounds on what is read.
         turns: of all that is read of servers; by default, of all that this client reads.
+        tokens: where those are kept that servers get for callers' own; by default, with this client.
     """
 
-    def __init__(self, address: Address, limits: Limits, turns: Turns | None = None) -> None:
+    def __init__(
+        self, address: Address, limits: Limits, turns: Turns | None = None, tokens: Tokens | None = None
+    ) -> None:
         self._address = address
         self.limits = limits
         self.turns = turns or Turns()
+        self._exchanges = Exchanges(tokens or Tokens())
         self._http: aiohttp.ClientSession | None = None
         self._tasks = Tasks(log.logger("upstreams"))
         # Servers keep what runs in a session by its id, and the client's own requests run in the same session.
@@ -178,6 +192,7 @@ class UpstreamClient:
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self._streams.close)
             closing.push_async_callback(self._http.close)
+            closing.push_async_callback(self._exchanges.close)
             closing.push_async_callback(self._tasks.close)
 
     async def initialize(
@@ -204,10 +219,8 @@ class UpstreamClient:
         for pause in _TOKEN_PAUSES:
             try:
                 return await self._initialize(entry, version, client_flags, context, holding)
-            except UpstreamError as error:
-                if error.reason != outcomes.CREDENTIALS_UNAVAILABLE:
-                    raise
-            await asyncio.sleep(pause)
+            except NoTokenYet:
+                await asyncio.sleep(pause)
         return await self._initialize(entry, version, client_flags, context, holding)
 
     async def _initialize(
@@ -231,7 +244,7 @@ class UpstreamClient:
                 session_id = response.headers.get("mcp-session-id")
                 result = await self._result(response, _Wanted(self, entry, None, id, context, holding))
                 streamed = _is_stream(response)
-            carried = digest(context.carried.get(entry.name, ()))
+            carried = entry.key_of(context.carried.get(entry.name, ()))
             session, instructions = _read_initialize(result, session_id, carried)
             await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
         except BaseException:
@@ -364,7 +377,7 @@ class UpstreamClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._http is not None, "used outside of its context"
         http = self._http if method != "GET" else self._streams
-        carried = context.carried.get(entry.name, ())
+        carried = await self._carried(entry, context)
         headers = dict((*context.headers, *carried, *_headers(entry, session, body)))
         if method == "GET":
             headers["accept"] = transport.SSE
@@ -380,11 +393,38 @@ class UpstreamClient:
         except redirects.LeadsAway as error:
             raise UpstreamError("status", _quoting(entry, str(error), carried)) from None
         except UpstreamError as error:
+            if isinstance(error, CredentialsRefused) and error.status == 401:
+                self._exchanges.refused(entry.name)
             error.message = _quoting(entry, error.message, carried)
             error.args = (error.message,)
             raise
         except BROKEN as error:
             raise UpstreamError("connect", f"could not be asked ({type(error).__name__})") from error
+
+    async def _carried(self, entry: CatalogEntry, context: RequestContext) -> Headers:
+        """What a server gets of the caller.
+
+        Raises:
+            UpstreamError: there is no token for it.
+        """
+        carried = context.carried.get(entry.name, ())
+        if entry.exchanging is None or any(name == AUTHORIZATION for name, _ in carried):
+            return carried
+        if context.subject is None:
+            raise UpstreamError(outcomes.CREDENTIALS_UNAVAILABLE, NO_SUBJECT)
+        return (*carried, *(await self.token(entry, context.subject)).headers)
+
+    async def token(self, entry: CatalogEntry, subject: Subject) -> Granted:
+        """The token that a server gets for a caller's.
+
+        Raises:
+            UpstreamError: it can't be had.
+        """
+        assert self._http is not None, "used outside of its context"
+        try:
+            return await self._exchanges.token(self._http, self._base, entry, subject)
+        except NotExchanged as error:
+            raise UpstreamError(outcomes.CREDENTIALS_UNAVAILABLE, str(error)) from None
 
     async def _result(self, response: aiohttp.ClientResponse, wanted: _Wanted) -> msgspec.Raw:
         if _is_stream(response):
@@ -563,7 +603,7 @@ def _check_status(
 ) -> None:
     failure = response.headers.get(FAILURE_HEADER)
     if failure == CREDENTIALS_UNAVAILABLE:
-        raise UpstreamError(outcomes.CREDENTIALS_UNAVAILABLE, NOT_ASKED)
+        raise NoTokenYet
     if failure is not None:
         reason = "timeout" if "Timeout" in failure else "connect"
         raise UpstreamError(reason, f"is unreachable ({failure[:100]})")

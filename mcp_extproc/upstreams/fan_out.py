@@ -14,7 +14,7 @@ import orjson
 
 from mcp_extproc.config import Limits
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.decision import NeedSession
+from mcp_extproc.gateway.decision import NeedSession, NeedToken
 from mcp_extproc.gateway.legs import (
     NO_ROOM,
     AskLeg,
@@ -33,6 +33,7 @@ from mcp_extproc.gateway.legs import (
 )
 from mcp_extproc.gateway.memory import SessionMemory, Settings
 from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
+from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -148,6 +149,13 @@ class LegRunner:
             return await self.reopen(ref, need.lost, need.context)
         except UpstreamError as error:
             return error.failed(ref.server)
+
+    async def token(self, need: NeedToken) -> Granted | Failed:
+        """Get the token that a server gets for a caller's."""
+        try:
+            return await _within(need.deadline, self._client.token(self._entries[need.server], need.subject))
+        except UpstreamError as error:
+            return error.failed(need.server)
 
     async def _still_good(self, need: NeedSession, doubtful: str) -> UpstreamSession | None:
         """The session to go on with after a request that may have failed for another reason than a lost session; ``None``

@@ -10,9 +10,10 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from aiohttp import web
 
-from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
+from mcp_extproc.gateway.decision import NeedSession, NeedToken, Reply, Stream
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome, SessionRef
 from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.support.rawclient import DEADLINE
@@ -101,6 +102,9 @@ class FakeUpstreams:
 
     async def session(self, need: NeedSession) -> UpstreamSession | Failed:
         return await _wait(self._sessions, Lost(need.session, need.lost))
+
+    async def token(self, need: NeedToken) -> Granted | Failed:
+        return Failed(need.server, "credentials_unavailable", "was not asked")
 
     def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None:
         self.in_background.append(context)

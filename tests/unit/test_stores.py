@@ -29,6 +29,7 @@ from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.awaited import ID_KEY
 from mcp_extproc.gateway.request import RequestHead, context_of
+from mcp_extproc.gateway.tokens import Granted, subject_of
 from mcp_extproc.mcp.sessions import UpstreamSession
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, config, message, opened, upstream
 
@@ -51,6 +52,7 @@ HELD = {
     "gateway/merged_lists.py MergedLists._lists": "content",
     "gateway/plans.py Plans": "its session",
     "gateway/relay/awaited.py Readers._kinds": "sealed",
+    "gateway/tokens.py Tokens._granted": "its principal",
     "mcp/sessions.py Sealer._recent": "sealed",
 }
 """Stores of the decisions, and what their keys have in them: something that only one principal can name, or all of what is
@@ -74,6 +76,7 @@ BESIDES = {
     "gateway/policy/followed.py Resolved.kinds": "by all that policies ask of a caller",
     "gateway/policy/followed.py Resolved.principals": "by the principal itself",
     "gateway/policy/followed.py Resolved.verdicts": "by what policies say to the caller, and the item",
+    "gateway/tokens.py Tokens._refused": "by server",
     "held.py HeldBytes._by_holder": "counts by principal, or else by session",
     "mcp/jsontext.py _Tree": "members of messages, as the table of methods has them",
     "telemetry/counters.py Counters._counts": "counts, by server and reason",
@@ -87,6 +90,7 @@ BESIDES = {
     "upstreams/open_streams.py OpenStreams._sessions": "by session",
     "upstreams/secret_files.py SecretFiles._read": "by server",
     "upstreams/secret_files.py SecretFiles._seen": "by server",
+    "upstreams/token_exchange.py Exchanges._running": "by the principal and what its token may, and the server",
     "upstreams/vetted_calls.py VettedCalls._of_session": "counts by session",
     "upstreams/vetted_calls.py VettedCalls._waiting": "by question, whose id is sealed for its session",
 }
@@ -206,6 +210,8 @@ class Person:
             ID_KEY: forward.response.id.decode(),
             **awaited.told_besides(forward.response, (), context_of(self.head())),
         })  # fmt: skip
+        if (subject := subject_of(self.head(authorization="Bearer verified"))) is not None:
+            rig.gateway.tokens.keep(subject, "a", Granted((("authorization", f"Bearer {name}"),), NOW, NOW + 60))
 
     def ends(self) -> None:
         decision = self.rig.gateway.admit(self.head("DELETE"), NOW)
@@ -282,6 +288,9 @@ def test_what_is_kept_for_one_is_kept_under_what_only_it_can_name(other: Princip
         if how == "content":
             continue  # who finds it would make the same
         assert keys, f"nothing is kept in {name}: the test leaves it out"
+        if how == "its principal":
+            assert one.principal == two.principal or not kept[name][0] & kept[name][1], name
+            continue
         if how == "sealed":
             assert not kept[name][0] & kept[name][1], name
             continue

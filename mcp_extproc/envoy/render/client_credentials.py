@@ -31,7 +31,7 @@ from mcp_extproc.envoy._api.http_injected_credentials_oauth2_v3 import (
 )
 from mcp_extproc.envoy._api.transport_sockets_tls_v3 import SdsSecretConfig
 from mcp_extproc.envoy.layout import Layout
-from mcp_extproc.envoy.render.authentication import services
+from mcp_extproc.envoy.render import token_endpoints
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
 FILTER: Final = "mcp_client_credentials"
@@ -61,7 +61,9 @@ def filters(name: str, server: Server, layout: Layout) -> list[HttpFilter]:
         resource_api_version=ApiVersion.V3,
     )
     oauth = OAuth2(
-        token_endpoint=HttpUri(uri=wanted.token_endpoint, cluster=cluster_of(name), timeout=seconds(_FETCH_SECONDS)),
+        token_endpoint=HttpUri(
+            uri=wanted.token_endpoint, cluster=token_endpoints.cluster_of(name), timeout=seconds(_FETCH_SECONDS)
+        ),
         scopes=list(wanted.scopes),
         client_credentials=OAuth2ClientCredentials(
             client_id=wanted.client_id,
@@ -82,12 +84,7 @@ def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
     """Where Envoy gets the tokens."""
     if layout.secrets is None:
         return []
-    return [services.at(cluster_of(name), one.token_endpoint, ca=one.ca) for name, one in of_servers(config)]
-
-
-def cluster_of(server: str) -> str:
-    """The cluster of the authorization server that has a server's tokens."""
-    return f"mcp_token/{server}"
+    return [token_endpoints.cluster(name, one) for name, one in of_servers(config)]
 
 
 def file_of(server: str) -> str:

@@ -55,7 +55,15 @@ from mcp_extproc.envoy._api.upstreams_http_v3 import (
 )
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout, cluster_name, repair_host
 from mcp_extproc.envoy.message import Any
-from mcp_extproc.envoy.render import client_credentials, lost_sessions, policies, resilience, tls, upstream_headers
+from mcp_extproc.envoy.render import (
+    client_credentials,
+    lost_sessions,
+    policies,
+    resilience,
+    tls,
+    token_endpoints,
+    upstream_headers,
+)
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
 from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket_matches
@@ -93,6 +101,7 @@ def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
     return [
         *servers,
         *client_credentials.clusters(config, layout),
+        *token_endpoints.clusters(config),
         extproc_cluster(layout),
         *authentication.clusters(config, layout),
         *policies.clusters(config),

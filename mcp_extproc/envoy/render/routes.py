@@ -53,6 +53,7 @@ from mcp_extproc.envoy.render import (
     rate_limits,
     resilience,
     sticky,
+    token_endpoints,
 )
 from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC
 from mcp_extproc.envoy.render.authentication import api_keys, challenges, documents
@@ -131,7 +132,8 @@ def upstream_routes(config: GatewayConfig) -> RouteConfiguration:
                     for name, server in config.servers.items()
                     for render in ((_sub_request, _over_sse) if server.transport == "sse" else (_sub_request,))
                     for route in (render(config, name, streams=True), render(config, name, streams=False))
-                ],
+                ]
+                + token_endpoints.routes(config),
             )
         ],
     )

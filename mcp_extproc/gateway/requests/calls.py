@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from mcp_extproc.contract import CONSENT_HEADER, ONWARD_PATH, OWNER_HEADER, SERVER_HEADER
 from mcp_extproc.gateway import headers, refusals, replies
+from mcp_extproc.gateway.advice import NO_SUBJECT
 from mcp_extproc.gateway.authorization.items import Hints, Item
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession, Preview
+from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession, NeedToken, Preview
 from mcp_extproc.gateway.effects import Effects, Subscribe, Unsubscribe
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.inquiry import Inquiry
@@ -19,12 +21,14 @@ from mcp_extproc.gateway.plans import CallPlan, Changes, Kind
 from mcp_extproc.gateway.policy import preview as policy_preview
 from mcp_extproc.gateway.relay import reading
 from mcp_extproc.gateway.relay.identifiers import ClientView, id_for_server
+from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_UNAVAILABLE
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call
 from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.gateway.requests import batches, lists, permission, target, vetting
 from mcp_extproc.gateway.requests.target import Finding, NeedsLists, Target, Unknown, Wanted
 from mcp_extproc.gateway.services import Services
+from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.mcp import capabilities, methods, transport
 from mcp_extproc.mcp.envelope import MAX_ID_BYTES, Request
 from mcp_extproc.mcp.errors import McpError
@@ -161,13 +165,36 @@ def _to(ask: Inquiry, method: Method, what: Wanted, found: Target) -> Decision:
             return replies.reject(error, ask.facts, replies.failure_notes([session]))
         if method.capability is not None and method.capability not in session.capabilities:
             return replies.reject(refusals.not_offered(method.name, entry.name).about(ask.request.id), ask.facts)
-        plan = _plan(ask, method, entry, permission.item_of(what, found), session, changes)
+        return _with_token(ask, entry, partial(forwarded, session))
+
+    def forwarded(session: UpstreamSession, granted: Granted | None) -> Decision:
+        plan = _plan(ask, method, entry, permission.item_of(what, found), session, changes, granted)
         return _forwarded(ask.caller, ask.services, plan, ask.request, changes, token, effects, undoing)
 
     session = ask.services.memory.current(ref)
     if session is not None:
         return resume(session)
     return NeedSession(ref, None, resume, entry.discovery_timeout, ask.context)
+
+
+def _with_token(ask: Inquiry, entry: CatalogEntry, then: Callable[[Granted | None], Decision]) -> Decision:
+    """Go on with the token that the server gets for the caller's, if it does."""
+    if entry.exchanging is None:
+        return then(None)
+    subject = ask.subject
+    granted = ask.services.tokens.current(subject, entry.name, ask.now)
+    if granted is not None:
+        return then(granted)
+
+    def resume(granted: Granted | Failed) -> Decision:
+        if not isinstance(granted, Failed):
+            return then(granted)
+        error = replies.all_failed([granted]).about(ask.request.id)
+        return replies.reject(error, ask.facts, replies.failure_notes([granted]))
+
+    if subject is None:
+        return resume(Failed(entry.name, CREDENTIALS_UNAVAILABLE, NO_SUBJECT))
+    return NeedToken(entry.name, subject, resume, entry.discovery_timeout)
 
 
 def _subscription(method: Method, ref: SessionRef, uri: str) -> Effects:
@@ -203,7 +230,7 @@ def is_ordinary(head: RequestHead, forward: Forward) -> bool:
 
 
 def like_before(
-    caller: Caller, services: Services, head: RequestHead, request: Request, owed: bytes | None
+    caller: Caller, services: Services, head: RequestHead, request: Request, owed: bytes | None, now: float
 ) -> Forward | None:
     """Forward a call as the one before with the same method, name and headers was, if there was one.
 
@@ -215,12 +242,17 @@ def like_before(
         head: the request's.
         request: it passed the checks that do not depend on the method.
         owed: its progress token.
+        now: Unix time in seconds.
     """
     plan = services.plans.get(_kind_of(caller, head, request))
     if plan is None or not request.params.keys().isdisjoint(_DIFFERENT):
         return None
     if services.memory.current(plan.ref) is not plan.session or not _is_as_judged(head, plan.forward):
         return None
+    if plan.granted is not None:
+        subject = caller.catalog.subject(head)
+        if services.tokens.current(subject, plan.forward.server, now) is not plan.granted:
+            return None
     if not permission.is_still_permitted(caller, services, head, request, plan.item):
         return None
     return _forwarded(caller, services, plan, request, plan.changes, owed)
@@ -234,9 +266,15 @@ def _is_as_judged(head: RequestHead, plan: ForwardPlan) -> bool:
 
 
 def _plan(
-    ask: Inquiry, method: Method, entry: CatalogEntry, item: Item, session: UpstreamSession, changes: Changes
+    ask: Inquiry,
+    method: Method,
+    entry: CatalogEntry,
+    item: Item,
+    session: UpstreamSession,
+    changes: Changes,
+    granted: Granted | None,
 ) -> CallPlan:
-    plan = _new_plan(ask, method, entry, item, session, changes)
+    plan = _new_plan(ask, method, entry, item, session, changes, granted)
     waits = ask.caller.vetting is not None and ask.caller.vetting.may_concern(item)
     if not waits and _is_found_by_itself(ask, method):
         ask.services.plans.remember(_kind_of(ask.caller, ask.head, ask.request), plan)
@@ -291,7 +329,13 @@ def _forwarded(
 
 
 def _new_plan(
-    ask: Inquiry, method: Method, entry: CatalogEntry, item: Item, upstream: UpstreamSession, changes: Changes
+    ask: Inquiry,
+    method: Method,
+    entry: CatalogEntry,
+    item: Item,
+    upstream: UpstreamSession,
+    changes: Changes,
+    granted: Granted | None,
 ) -> CallPlan:
     caller, own = ask.caller, item.name
     view, catalog = caller.view, caller.catalog
@@ -305,7 +349,7 @@ def _new_plan(
         hides_resources=caller.access is not None and caller.access.may_hide_resources,
     )
     plain = reading.is_asked_for_plain_text(view, upstream, reads_json=reads_json)
-    carried = caller.carried.get(entry.name, ())
+    carried = (*caller.carried.get(entry.name, ()), *(granted.headers if granted is not None else ()))
     set_headers = (*_call_headers(view, method, entry, own, upstream, plain=plain), *carried)
     facts = ask.facts.but(id=None)
     if ask.head.awaits_policies:
@@ -315,7 +359,7 @@ def _new_plan(
     else:
         gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
         plan = ForwardPlan(entry.name, set_headers, gone, facts, (), carried)
-    return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain, item)
+    return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain, item, granted)
 
 
 def _call_headers(

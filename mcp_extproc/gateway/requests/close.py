@@ -15,7 +15,7 @@ from mcp_extproc.gateway.request import RequestHead, context_of
 
 def close(caller: Caller, head: RequestHead, facts: RequestFacts) -> FanOut:
     """End a session. Its streams end with the answer."""
-    context = context_of(head, carried=caller.carried)
+    context = context_of(head, None, caller.carried, caller.catalog.subject(head))
     legs = tuple(
         CloseLeg(name, caller.upstream(name), deadline=entry.discovery_timeout, context=context)
         for name, entry in caller.catalog.entries.items()

@@ -47,7 +47,8 @@ def initialize(
         except McpError as error:
             return replies.reject(error.about(request.id), facts, replies.failure_notes(outcomes))
 
-    context = context_of(head, request.id, served.catalog.carried(head))
+    catalog = served.catalog
+    context = context_of(head, request.id, catalog.carried(head), catalog.subject(head))
     legs = tuple(
         OpenLeg(name, version, flags, deadline=entry.discovery_timeout, context=context)
         for name, entry in served.catalog.entries.items()

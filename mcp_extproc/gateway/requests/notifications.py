@@ -83,7 +83,7 @@ def _owner(services: Services, purpose: str, caller: Caller, raw: bytes) -> Owne
 
 
 def _passed_on(caller: Caller, head: RequestHead, servers: Iterable[str], body: bytes, facts: RequestFacts) -> FanOut:
-    context = context_of(head, carried=caller.carried)
+    context = context_of(head, None, caller.carried, caller.catalog.subject(head))
     entries = caller.catalog.entries
     legs = tuple(
         NotifyLeg(name, caller.upstream(name), body, deadline=entries[name].discovery_timeout, context=context)

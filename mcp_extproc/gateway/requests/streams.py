@@ -43,7 +43,7 @@ def open_stream(services: Services, caller: Caller, head: RequestHead, facts: Re
         crowded=replies.reject(refusals.too_many_streams(), facts),
         facts=facts,
         deadline=max(entry.discovery_timeout for entry in servers.values()) if servers else 0.0,
-        context=context_of(head, carried=caller.carried),
+        context=context_of(head, None, caller.carried, caller.catalog.subject(head)),
         changed=caller.stale_lists,
         id=position.id if position is not None and position.id else None,
     )

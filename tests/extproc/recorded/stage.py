@@ -19,7 +19,7 @@ from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.exchange import Exchange, Processor
 from mcp_extproc.extproc.shared import Visit
 from mcp_extproc.gateway import dispatch as gateways
-from mcp_extproc.gateway.decision import NeedSession, Reply, Stream
+from mcp_extproc.gateway.decision import NeedSession, NeedToken, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.legs import (
     Answered,
@@ -35,6 +35,7 @@ from mcp_extproc.gateway.legs import (
 )
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.sessions import Sealer, UpstreamSession
 from mcp_extproc.telemetry.counters import Counters
@@ -63,6 +64,10 @@ class Servers:
         await asyncio.sleep(0)
         ref = need.session
         return _unreachable(ref.server) if ref.server == "gamma" else _session(ref.server, ref.version)
+
+    async def token(self, need: NeedToken) -> Granted | Failed:
+        await asyncio.sleep(0)
+        return _unreachable(need.server)
 
     def discard(self, server: str, session: UpstreamSession, context: RequestContext) -> None:
         self.told[f"discard {server} {session.id}"] += 1

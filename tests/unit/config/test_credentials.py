@@ -111,6 +111,18 @@ def test_beside_the_rest_of_a_server(text: str, problem: str) -> None:
     assert error_of(f"servers: {{a: {{{text}}}}}") == f"gateway.yaml: {problem}"
 
 
+def test_tokens_are_exchanged_only_where_there_are_some() -> None:
+    exchange = "token_exchange: {token_endpoint: https://idp.example/token, client_id: g, client_secret: k3y-9fA1}"
+    oauth = "authentication: {oauth: {issuers: [{issuer: https://idp.example}]}}"
+    assert error_of(credentials(exchange)) == (
+        "gateway.yaml: servers.a.credentials.token_exchange: requires authentication.oauth: only tokens that Envoy has verified"
+        " are exchanged"
+    )
+    found = native(f"{credentials(exchange)}\n{oauth}").servers["a"]
+    assert (found.secrets, found.credential_keys) == (("k3y-9fA1",), ("credentials.token_exchange",))
+    assert [target for _, target in found.credentials.targets()] == ["Authorization"]
+
+
 def test_no_secret_is_repeated_in_an_error() -> None:
     assert "k3y-9fA1" not in error_of(credentials("header: {name: x, value: k3y-9fA1, file: k3y-9fA1}"))
 

@@ -13,7 +13,7 @@ from mcp_extproc.extproc.refused_exchange import RefusedExchange
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.telemetry.counters import Counters
-from tests.unit.gateway.support import SECRET, config
+from tests.unit.gateway.support import NOW, SECRET, config
 
 KEY = "k3y-9fA1-planted"
 CONFIG = config({
@@ -27,7 +27,7 @@ class Asked:
 
     def __init__(self, status: int, server: str = "a", *, has_body: bool = True) -> None:
         self.counters = Counters()
-        self.exchange = RefusedExchange(Gateway(CONFIG, SECRET, SessionMemory()), self.counters)
+        self.exchange = RefusedExchange(Gateway(CONFIG, SECRET, SessionMemory()), self.counters, lambda: NOW)
         head = pb.ProcessingRequest()
         head.response_headers.headers.headers.add(key=":status", raw_value=str(status).encode())
         facts = head.metadata_context.filter_metadata[NAMESPACE]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.decision import Ask, FanOut, Forward, NeedSession, Preview, Reply, Stream
+from mcp_extproc.gateway.decision import Ask, FanOut, Forward, NeedSession, NeedToken, Preview, Reply, Stream
 from mcp_extproc.gateway.relay.identifiers import Cursor, Position
 from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from tests.unit.gateway.support import EVERYTHING, NOW, Rig, as_reply, config, head, message, opened, upstream
@@ -19,7 +19,7 @@ def facts(body: bytes, in_session: bool = True, rig: Rig = RIG) -> dict[str, Any
     decision = rig.decide(body, None if in_session else head())
     if isinstance(decision, FanOut):
         decision = decision.merge([], NOW)
-    assert not isinstance(decision, NeedSession | FanOut | Ask)
+    assert not isinstance(decision, NeedSession | NeedToken | FanOut | Ask)
     return decision.facts.metadata()
 
 
