@@ -113,10 +113,10 @@ def test_beside_the_rest_of_a_server(text: str, problem: str) -> None:
 
 def test_tokens_are_exchanged_only_where_there_are_some() -> None:
     exchange = "token_exchange: {token_endpoint: https://idp.example/token, client_id: g, client_secret: k3y-9fA1}"
-    oauth = "authentication: {oauth: {issuers: [{issuer: https://idp.example}]}}"
+    oauth = "authentication: {oauth: {issuers: [{issuer: https://idp.example, audiences: [a]}]}}"
     assert error_of(credentials(exchange)) == (
-        "gateway.yaml: servers.a.credentials.token_exchange: requires authentication.oauth: only tokens that Envoy has verified"
-        " are exchanged"
+        "gateway.yaml: servers.a.credentials.token_exchange: requires authentication.oauth: only tokens that Envoy has"
+        " verified are exchanged"
     )
     found = native(f"{credentials(exchange)}\n{oauth}").servers["a"]
     assert (found.secrets, found.credential_keys) == (("k3y-9fA1",), ("credentials.token_exchange",))

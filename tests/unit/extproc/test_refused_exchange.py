@@ -12,6 +12,8 @@ from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.refused_exchange import RefusedExchange
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.request import Subject
+from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.telemetry.counters import Counters
 from tests.unit.gateway.support import NOW, SECRET, config
 
@@ -25,9 +27,12 @@ CONFIG = config({
 class Asked:
     """The exchange about one response."""
 
-    def __init__(self, status: int, server: str = "a", *, has_body: bool = True) -> None:
+    def __init__(
+        self, status: int, server: str = "a", *, has_body: bool = True, gateway: Gateway | None = None
+    ) -> None:
         self.counters = Counters()
-        self.exchange = RefusedExchange(Gateway(CONFIG, SECRET, SessionMemory()), self.counters, lambda: NOW)
+        gateway = gateway or Gateway(CONFIG, SECRET, SessionMemory())
+        self.exchange = RefusedExchange(gateway, self.counters, lambda: NOW)
         head = pb.ProcessingRequest()
         head.response_headers.headers.headers.add(key=":status", raw_value=str(status).encode())
         facts = head.metadata_context.filter_metadata[NAMESPACE]
@@ -94,6 +99,16 @@ def test_without_a_body() -> None:
     )
     assert [field.header.raw_value for field in head.header_mutation.set_headers][:2] == [b"200", b"application/json"]
     assert Asked(500, has_body=False).head == pb.CommonResponse()
+
+
+@pytest.mark.parametrize(("status", "is_good"), [(401, False), (403, True)])
+def test_tokens_that_callers_ones_were_exchanged_for(status: int, is_good: bool) -> None:
+    """A 401 says that a token is not good. Whose it was is not known here, and others that are as old may be no better."""
+    gateway, alice = Gateway(CONFIG, SECRET, SessionMemory()), Subject("key of alice", "hers")
+    tokens = gateway.tokens
+    tokens.keep(alice, "a", Granted((("authorization", "Bearer hers"),), NOW - 60, NOW + 60))
+    Asked(status, gateway=gateway)
+    assert (tokens.current(alice, "a", NOW) is not None) == is_good
 
 
 def test_other_errors_are_the_servers_own() -> None:

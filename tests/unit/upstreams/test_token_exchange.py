@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,15 +14,19 @@ from aiohttp import web
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.request import Subject
+from mcp_extproc.gateway.request import RequestContext, Subject
 from mcp_extproc.gateway.tokens import Granted, Tokens
+from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.upstreams import token_exchange
+from mcp_extproc.upstreams.client import CredentialsRefused, UpstreamClient, UpstreamError
 from mcp_extproc.upstreams.private_listener import http_session
 from mcp_extproc.upstreams.token_exchange import Exchanges, NotExchanged
 from tests.support.authorization_server import AuthorizationServer, new_key
 from tests.support.processes import free_port
+from tests.support.scripted import ScriptedServer, raw
 from tests.support.token_server import ACCESS_TOKEN, CLIENT, TOKEN_EXCHANGE, TokenServer
-from tests.unit.gateway.support import NOW, catalog_of, config
+from tests.support.waiting import PATIENCE
+from tests.unit.gateway.support import LATEST, NOW, catalog_of, config
 
 SECRET = "planted & secret: 9fA1"
 ISSUER = AuthorizationServer(keys={"ES256": new_key("ES256")})
@@ -113,7 +118,7 @@ async def test_who_goes_away_does_not_fail_the_others() -> None:
         return web.json_response({"access_token": "t", "token_type": "bearer"})
 
     async with answering(slowly) as token:
-        first, second = (asyncio.create_task(token(subject())) for _ in range(2))
+        first, second = (asyncio.ensure_future(token(subject())) for _ in range(2))
         await asked.wait()
         first.cancel()
         await asyncio.wait([first])
@@ -129,6 +134,30 @@ async def test_how_long_it_is_good(said: object, seconds: float) -> None:
 
     async with answering(endpoint) as token:
         assert (await token(subject())).until == NOW + seconds
+
+
+async def test_what_a_server_refuses_is_got_anew() -> None:
+    """By whoever sends the gateway's own requests. They have the token of the request that has one already."""
+    store, whose, at, session = Tokens(), subject(), entry(), UpstreamSession(LATEST, "id", frozenset())
+    carried = {"a": (("authorization", "Bearer of the call"),)}
+    limits = config().limits
+    async with ScriptedServer(sessions={"id"}, on={"ping": raw(401, "text/plain", "")}) as server:
+        async with UpstreamClient(TcpAddress("127.0.0.1", server.port), limits, tokens=store) as client:
+            now = time.time()
+            for context, since in (
+                (RequestContext(subject=whose), now - 60),
+                (RequestContext(subject=whose), now - 5),
+                (RequestContext(subject=whose, carried=carried), now - 5),
+            ):
+                store.keep(whose, "a", Granted((("authorization", "Bearer hers"),), since, now + PATIENCE))
+                with pytest.raises(CredentialsRefused):
+                    await client.request(at, session, "ping", {}, context=context)
+                assert (store.current(whose, "a", now) is None) == (since == now - 60)
+            assert [request.headers["authorization"] for request in server.received] == [
+                "Bearer hers", "Bearer hers", "Bearer of the call",
+            ]  # fmt: skip
+            with pytest.raises(UpstreamError, match="this caller has none that was verified"):
+                await client.request(at, session, "ping", {})
 
 
 # -- Why there is none ----------------------------------------------------------------------------------------------------

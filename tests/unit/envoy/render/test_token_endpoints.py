@@ -10,8 +10,8 @@ import pytest
 
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.attach.fields import plain
 from mcp_extproc.envoy.layout import Layout
-from mcp_extproc.envoy.message import plain
 from mcp_extproc.envoy.render.bootstrap import bootstrap, upstreams_only
 
 SECRET = "planted-client-secret-9fA1"
@@ -24,7 +24,7 @@ def configured(endpoint: str) -> GatewayConfig:
             "a": {"url": "http://a.example/mcp", "credentials": {"token_exchange": exchange}},
             "b": {"url": "http://b.example/mcp"},
         },
-        "authentication": {"oauth": {"issuers": [{"issuer": "https://idp.example"}]}},
+        "authentication": {"oauth": {"issuers": [{"issuer": "https://idp.example", "audiences": ["a"]}]}},
     })  # fmt: skip
 
 
