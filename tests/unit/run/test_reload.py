@@ -552,3 +552,19 @@ async def test_what_an_envoy_of_others_rejects_when_it_starts_is_told_each_time(
     finally:
         await stage.live.close()
     assert told(caplog, "envoy_rejects")[0]["why"] == "Envoy rejects rds-mcp.json; see its log"
+
+
+async def test_what_envoy_rejects_is_told_without_keys(tmp_path: Path) -> None:
+    """Envoy names a key that is there twice. We refuse that before; whatever else it may say of keys is not told either."""
+    key, log = "k3y-" * 6, tmp_path / "envoy.log"
+    log.write_text(f"[2026-01-01 00:00:00.000][7][warning][config] [fs.cc:81] update rejected: Duplicated key: {key}\n")
+    layout = Layout.in_directory(tmp_path)
+    whole = GatewayConfig.model_validate({
+        "servers": {"a": {"url": "http://a.example/mcp"}},
+        "authentication": {"api_keys": {"keys": {"alice": key}}},
+    })  # fmt: skip
+    [part] = [one for one in watched_files.render(whole, layout, tmp_path).routes if one.name == "rds-mcp.json"]
+    assert key.encode() in part.text
+    stage = Stage(tmp_path)
+    stage.live._envoy_log = log
+    assert str(stage.live._refused(part)) == "Envoy rejects rds-mcp.json: Duplicated key: [redacted]"
