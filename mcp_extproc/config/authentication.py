@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
@@ -73,6 +73,16 @@ def _url(value: str) -> str:
     return value
 
 
+_OWN_PORT: Final = {"http": ":80", "https": ":443"}
+
+
+def _canonical_url(value: str) -> str:
+    """As clients write it, whatever they were given: what they ask a token for is compared character by character (MCP
+    2025-11-25 basic/authorization, Canonical Server URI; RFC 3986 section 6.2)."""
+    parts = _split(value)
+    return urlunsplit(parts._replace(netloc=parts.netloc.lower().removesuffix(_OWN_PORT[parts.scheme])))
+
+
 def _safe_url(value: str) -> str:
     """One that keys may come from: whoever can change them can be anybody."""
     parts = _split(value)
@@ -82,6 +92,7 @@ def _safe_url(value: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_url)]
+CanonicalUrl = Annotated[str, AfterValidator(_canonical_url)]
 SafeUrl = Annotated[str, AfterValidator(_safe_url)]
 
 
@@ -169,8 +180,9 @@ class OAuth(Model):
     """The authorization servers. Clients are told of all. `/.well-known/oauth-authorization-server`, for clients of
     2025-03-26, has the first one's metadata."""
 
-    resource: Url | None = None
-    """The endpoint's URL as clients know it, their `resource` (RFC 8707). Default: `public_url` with the endpoint's path, or
+    resource: CanonicalUrl | None = None
+    """The endpoint's URL as clients know it, their `resource` (RFC 8707), which they write with a host in lower case and
+    without the port of its scheme. Default: `public_url` with the endpoint's path, or
     else the URL that the client used."""
 
     scopes_supported: tuple[str, ...] = ()
@@ -551,7 +563,7 @@ class Authentication(Model):
     anonymous: bool = False
     """Whether clients without credentials may call, too. Credentials that are wrong are refused all the same."""
 
-    public_url: Url | None = None
+    public_url: CanonicalUrl | None = None
     """Scheme and host by which clients reach the gateway, such as `https://gateway.example.com`, for URLs in answers. Default:
     those that the client used."""
 

@@ -111,8 +111,10 @@ def test_the_resource_is_the_audience_where_none_is_given_and_that_is_said() -> 
     assert "public_url" in warning
 
 
-def test_public_url_and_path_are_the_resource() -> None:
-    read = config(whole({"oauth": {"issuers": [ISSUER]}, "public_url": "https://gw.example/"}))
+@pytest.mark.parametrize("public_url", ["https://gw.example/", "HTTPS://GW.example:443"])
+def test_public_url_and_path_are_the_resource(public_url: str) -> None:
+    """As clients write it: Python's SDK asks for a token with a canonical URL, others with what they read."""
+    read = config(whole({"oauth": {"issuers": [ISSUER]}, "public_url": public_url}))
     assert endpoints(read)[0].resource == "https://gw.example/mcp"
 
 
