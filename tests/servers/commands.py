@@ -10,6 +10,10 @@ from typing import Any
 from tests.support.npm import node
 from tests.support.processes import ROOT
 
+CLAUDE = "@anthropic-ai/claude-code@2.1.332"
+GEMINI = "@google/gemini-cli@0.61.0"
+
+CONTEXT7 = "@upstash/context7-mcp@4.1.1"
 EVERYTHING = "@modelcontextprotocol/server-everything@2026.8.31"
 FILESYSTEM = "@modelcontextprotocol/server-filesystem@2026.8.31"
 MEMORY = "@modelcontextprotocol/server-memory@2026.8.31"

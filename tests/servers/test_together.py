@@ -1,9 +1,13 @@
-"""Real stdio servers and real HTTP servers in one file, served by ``mcp-extproc run``, and all of MCP that each can do."""
+"""Real stdio servers and real HTTP servers in one file, served by ``mcp-extproc run``, and all of MCP that each can do.
+
+And agents, as far as they need no account: their own commands say whether a server is there.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -15,15 +19,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from mcp.client.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceUpdatedNotification, TextResourceContents
 
-from tests.servers.commands import EVERYTHING, FILESYSTEM, MEMORY, TIME, npx, search_path, uvx
+from tests.servers.commands import CLAUDE, CONTEXT7, EVERYTHING, FILESYSTEM, GEMINI, MEMORY, TIME, npx, search_path, uvx
 from tests.support import everything
 from tests.support.npm import node, package
 from tests.support.person import Person, call
 from tests.support.processes import children_of, drained, free_port, gone, http_server
-from tests.support.run_command import announced, running, write
+from tests.support.run_command import announced, piped, running, write
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = [
@@ -32,11 +37,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
 ]
 
-STDIO = ("everything", "files", "memory", "time")
+STDIO = ("everything", "files", "memory", "time", "context7")
 HTTP = ("web", "python")
 
 DOWNLOAD_SECONDS = 110.0
 """The first start of a server installs it."""
+
+AGENT_SECONDS = 300.0
+"""So it is with an agent, which may have several hundred megabytes."""
+
+QUIET = {"DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "GEMINI_CLI_NO_RELAUNCH": "true"}
+"""Agents that only check whether a server is there."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ class Stage:
 
     url: str
     folder: Path
+    path: str
+    """Where ``npx`` is."""
 
     @asynccontextmanager
     async def client(self, person: Person) -> AsyncIterator[Client]:
@@ -54,6 +67,15 @@ class Stage:
                 lambda: _servers(client), "all servers", seconds=DOWNLOAD_SECONDS, until={*STDIO, *HTTP}.issubset
             )
             yield client
+
+    async def agent(self, folder: Path, package: str, *arguments: str, **environment: str) -> str:
+        """What an agent's command prints, to either channel. It starts in ``folder``."""
+        entry = npx(package, *arguments, PATH=self.path, **QUIET, **environment)
+        command = [entry["command"], *entry["args"]]
+        async with piped(command, os.environ | entry["env"], folder) as process, asyncio.timeout(AGENT_SECONDS):
+            out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return (out + err).decode()
 
 
 async def _servers(client: Client) -> set[str]:
@@ -69,22 +91,24 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     for name in ("here", "there"):
         (folder / name).mkdir()
         (folder / name / "note.txt").write_text(f"I am {name}.")
+    path = search_path(folder / "bin")
     file = write(folder, {"mcpServers": {
         "everything": npx(EVERYTHING),
         "files": npx(FILESYSTEM, str(folder / "here")),
         "memory": npx(MEMORY, MEMORY_FILE_PATH=str(folder / "memory.jsonl")),
         "time": uvx(TIME, "--local-timezone=Europe/Berlin"),
+        "context7": npx(CONTEXT7),
         **{name: {"url": f"http://localhost:{port}/mcp"} for name, port in ports.items()},
     }})  # fmt: skip
     async with (
         http_server(web, ports["web"], log=folder / "web.log", environment={"PORT": str(ports["web"])}),
         http_server(python, ports["python"], log=folder / "python.log"),
-        running(file, "--port", "0", "--json", PATH=search_path(folder / "bin")) as process,
+        running(file, "--port", "0", "--json", PATH=path) as process,
         drained(process.stderr, folder / "run.log"),
     ):
         url = (await announced(process))["url"]
         async with drained(process.stdout, folder / "access.log"):
-            yield Stage(url, folder)
+            yield Stage(url, folder, path)
             everything_started = children_of(process.pid)
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(PATIENCE):
@@ -183,6 +207,43 @@ async def test_time(stage: Stage) -> None:
         assert wrong.is_error
         with pytest.raises(MCPError):
             await client.call_tool("time__no_such_tool", {})
+
+
+async def test_context7(stage: Stage) -> None:
+    """What it says of itself is the same as without a gateway, but for the names, and so is what it refuses. The rest it asks
+    a website."""
+    entry = npx(CONTEXT7, PATH=stage.path)
+    alone = stdio_client(StdioServerParameters(command="npx", args=entry["args"], env=os.environ | entry["env"]))
+    async with Client(alone, mode="legacy", cache=None) as client:
+        tools = (await client.list_tools()).tools
+        refused = await client.call_tool("resolve-library-id", {})
+    assert refused.is_error
+    async with stage.client(Person()) as client:
+        listed = [tool for tool in (await client.list_tools()).tools if tool.name.startswith("context7__")]
+        assert listed == [tool.model_copy(update={"name": f"context7__{tool.name}"}) for tool in tools]
+        assert await client.call_tool("context7__resolve-library-id", {}) == refused
+
+
+async def test_claude_code(stage: Stage, tmp_path: Path) -> None:
+    """The gateway is added as ``run`` says, and then it is there."""
+    own = {"CLAUDE_CONFIG_DIR": str(tmp_path), "MCP_TIMEOUT": f"{AGENT_SECONDS * 1000:.0f}"}
+    await stage.agent(tmp_path, CLAUDE, "mcp", "add", "--transport", "http", "gateway", stage.url, **own)
+    said = await stage.agent(tmp_path, CLAUDE, "mcp", "list", **own)
+    assert f"gateway: {stage.url} (HTTP) - ✔ Connected" in said
+
+
+async def test_gemini_cli(stage: Stage, tmp_path: Path) -> None:
+    """In a folder that is trusted: elsewhere it asks nobody."""
+    home, settings = tmp_path / "home", tmp_path / ".gemini" / "settings.json"
+    home.mkdir()
+    settings.parent.mkdir()
+    settings.write_text(json.dumps({
+        "mcpServers": {"gateway": {"type": "http", "url": stage.url, "timeout": AGENT_SECONDS * 1000}},
+        "general": {"enableAutoUpdate": False}, "privacy": {"usageStatisticsEnabled": False},
+    }))  # fmt: skip
+    own = {"GEMINI_CLI_HOME": str(home), "GEMINI_CLI_TRUST_WORKSPACE": "true"}
+    said = await stage.agent(tmp_path, GEMINI, "mcp", "list", **own)
+    assert f"✓ gateway: {stage.url} (http) - Connected" in said
 
 
 async def test_all_at_once(stage: Stage) -> None:
