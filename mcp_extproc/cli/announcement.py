@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import click
 
 from mcp_extproc.cli.common import escape, place_of, standard_output
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.endpoint import endpoints
+from mcp_extproc.config.endpoint import Endpoint, endpoints, shown
 from mcp_extproc.config.model import start_of
 from mcp_extproc.telemetry import log
 
@@ -96,10 +97,21 @@ def _print_table(config: GatewayConfig, url: str, places: Mapping[str, str], sta
     for name, place in places.items():
         if name:
             console.print(f"Virtual server {escape(name)} at [bold]{escape(place)}[/]", highlight=False, soft_wrap=True)
-    console.print(
-        f"Add it to an agent:  claude mcp add --transport http gateway {url}", highlight=False, soft_wrap=True
-    )
+    command = adding(shown(config), url)
+    console.print(f"Add it to an agent:  {escape(command)}", highlight=False, soft_wrap=True)
     console.print("Ctrl-C ends it.", style="dim")
+
+
+def adding(endpoint: Endpoint, url: str) -> str:
+    """The command that adds an endpoint to an agent, with the headers that its requests have to have."""
+    headers = [f"{name}: {value}" for name, value in endpoint.headers.items() if isinstance(value, str)]
+    if (authentication := endpoint.authentication) is not None and not authentication.anonymous:
+        keys = authentication.api_keys
+        # Agents log in by themselves where there is somebody to log in at.
+        if keys is not None and authentication.oauth is None and (header := keys.sources[0].header) is not None:
+            headers.append(f"{header}: {'Bearer ' if header == 'authorization' else ''}YOUR-KEY")
+    words = ["claude", "mcp", "add", "--transport", "http", "gateway", url]
+    return shlex.join(words + [word for header in headers for word in ("--header", header)])
 
 
 def _state(status: ServerStatus) -> str:
