@@ -12,7 +12,7 @@ from mcp_extproc.config.problems import section_of
 from tests.unit.config.kubernetes.keys import keys
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["mcp-route.md", "migrating-from-kuadrant.md"]
+PAGES = ["mcp-route.md", "kuadrant.md"]
 
 _SECTION = re.compile(r"^## ([A-Za-z]+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"^\| ((?:`[^`|]+`(?:, )?)+) \| (.+) \|$", re.MULTILINE)
