@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_extproc.bridge.environment import read_env_file
@@ -14,6 +14,7 @@ from mcp_extproc.config import Loaded, load, loads
 from mcp_extproc.config.named_variables import named_variables
 from mcp_extproc.config.writing import Written, written
 from tests.unit.config.kubernetes.support import backend, gateway, route, secret, text_of, tls_policy, to_backend
+from tests.unit.config.kubernetes.test_registrations import http_route, registration, service, virtual
 
 FOLDER = Path(__file__).parent / "conversions"
 FILES = sorted([*FOLDER.glob("*[!e].yaml"), *FOLDER.glob("*.json")])
@@ -94,6 +95,31 @@ def escaped(text: str) -> str:
 @given(documents())
 def test_every_route_is_the_same_when_converted(found: list[dict[str, Any]]) -> None:
     loaded = loads(escaped(text_of(*found)), "route.yaml", {})
+    assert again(written(loaded.config, {})).config == loaded.config
+
+
+@st.composite
+def registrations(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Registrations with what they refer to, and a virtual server with tools of theirs."""
+    found: list[dict[str, Any]] = []
+    tools: list[str] = []
+    for number, tool in enumerate(draw(st.lists(NAMES, min_size=1, max_size=3))):
+        prefix = draw(st.sampled_from(["", f"p{number}_"]))
+        spec = {"prefix": prefix} if prefix else {}
+        if prefix and draw(st.booleans()):
+            spec["userSpecificList"] = "Enabled"
+        changes = {"set": [{"name": "x-key", "value": draw(VALUES)}]}
+        filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": changes}] if draw(st.booleans()) else []
+        name = f"s{number}"
+        found += [registration(name, **spec, path=f"/{tool}"), http_route(name, filters=filters), service(name)]
+        tools.append(f"{prefix}{tool}")
+    return [*found, virtual(tools=tools)] if draw(st.booleans()) else found
+
+
+@settings(max_examples=40)
+@given(registrations())
+def test_every_registration_is_the_same_when_converted(found: list[dict[str, Any]]) -> None:
+    loaded = loads(escaped(text_of(*found)), "kuadrant.yaml", {})
     assert again(written(loaded.config, {})).config == loaded.config
 
 
