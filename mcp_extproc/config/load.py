@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from mcp_extproc.config.bounds import FILE_BYTES
 from mcp_extproc.config.config_error import ConfigError, Problem, line_of
 from mcp_extproc.config.dialects import PLAIN, Dialect, dialect_of_file, plain_entry
-from mcp_extproc.config.hints import about_credentials, hints
+from mcp_extproc.config.hints import hints
 from mcp_extproc.config.json_text import key_lines, parse_json
 from mcp_extproc.config.mcp_servers import meant_so, read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
@@ -190,8 +190,7 @@ def _of_documents(text: str, name: str, environ: Mapping[str, str], part: Part, 
     text = json.dumps(data)
     if len(text) > FILE_BYTES:
         raise ConfigError(name, [_TOO_LARGE])
-    warnings = (*read.warnings, *about_credentials(config))
-    return Loaded(config, warnings, "kubernetes", name, text, files=read.files)
+    return Loaded(config, read.warnings, "kubernetes", name, text, files=read.files)
 
 
 def _with_files(data: dict[str, Any], name: str, environ: Mapping[str, str], part: Part, folder: Path) -> Loaded:
