@@ -164,6 +164,7 @@ MESSAGES: dict[str, list[str]] = {
         "KeySource",
     ],
     "envoy.extensions.filters.http.buffer.v3": ["Buffer", "BufferPerRoute"],
+    "envoy.extensions.filters.http.composite.v3": ["Composite", "ExecuteFilterAction"],
     "envoy.extensions.filters.http.cors.v3": ["Cors", "CorsPolicy"],
     "envoy.extensions.filters.http.credential_injector.v3": ["CredentialInjector"],
     "envoy.extensions.filters.http.custom_response.v3": ["CustomResponse"],

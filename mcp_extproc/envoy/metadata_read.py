@@ -239,6 +239,8 @@ _KNOWN: Final = frozenset((
     f"{_HTTP}.basic_auth.v3.BasicAuthPerRoute",
     f"{_HTTP}.buffer.v3.Buffer",
     f"{_HTTP}.buffer.v3.BufferPerRoute",
+    f"{_HTTP}.composite.v3.Composite",
+    f"{_HTTP}.composite.v3.ExecuteFilterAction",
     f"{_HTTP}.cors.v3.Cors",
     f"{_HTTP}.cors.v3.CorsPolicy",
     f"{_HTTP}.custom_response.v3.CustomResponse",

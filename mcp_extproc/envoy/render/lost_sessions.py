@@ -29,7 +29,7 @@ def marking() -> HttpFilter:
     """For the cluster of a server, behind what removes the server's own headers of this name."""
     statuses = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="|".join(STATUSES))
     may_be = matching.has("status", HttpResponseStatusCodeMatchInput(), XdsStringMatcher(safe_regex=statuses))
-    looking = matching.skipped_if(matching.negation(may_be), EXT_PROC, _processor())
+    looking = matching.for_responses_where(may_be, EXT_PROC, _processor())
     return HttpFilter(name="mcp_lost_session", typed_config=any_of(looking))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.filters_common_matcher_action_v3 import SkipFilter
+from mcp_extproc.envoy._api.filters_http_composite_v3 import Composite, ExecuteFilterAction
 from mcp_extproc.envoy._api.type_matcher_v3 import HttpResponseHeaderMatchInput, HttpResponseStatusCodeMatchInput
 from mcp_extproc.envoy._api.xds_core_v3 import TypedExtensionConfig
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
@@ -87,5 +88,24 @@ def skipped_if(predicate: Predicate, name: str, filter: Message) -> ExtensionWit
     matched = MatcherMatcherListFieldMatcher(predicate=predicate, on_match=skip)
     return ExtensionWithMatcher(
         extension_config=extension(name, filter),
+        xds_matcher=Matcher(matcher_list=MatcherMatcherList(matchers=[matched])),
+    )
+
+
+def for_responses_where(predicate: Predicate, name: str, filter: Message) -> ExtensionWithMatcher:
+    """An HTTP filter that runs for a response where this is true, and sees nothing of the request.
+
+    Envoy's composite filter makes it only then. One that is skipped is made for each request all the same.
+
+    Args:
+        predicate: about the response, in each of its branches: Envoy decides as soon as it can.
+        name: the extension's.
+        filter: its configuration.
+    """
+    run = ExecuteFilterAction(typed_config=extension(name, filter))
+    on_match = MatcherOnMatch(action=TypedExtensionConfig(name="run", typed_config=any_of(run)))
+    matched = MatcherMatcherListFieldMatcher(predicate=predicate, on_match=on_match)
+    return ExtensionWithMatcher(
+        extension_config=extension("envoy.filters.http.composite", Composite()),
         xds_matcher=Matcher(matcher_list=MatcherMatcherList(matchers=[matched])),
     )

@@ -69,7 +69,17 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import (
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStringMatcher
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout
 from mcp_extproc.envoy.render.arrangements import EXT_PROC, REQUEST_ALONE
-from mcp_extproc.envoy.render.matching import Predicate, all_of, has, has_status, negation, of_type, one_of, skipped_if
+from mcp_extproc.envoy.render.matching import (
+    Predicate,
+    all_of,
+    for_responses_where,
+    has,
+    has_status,
+    negation,
+    of_type,
+    one_of,
+    skipped_if,
+)
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.mcp import transport
 
@@ -181,7 +191,7 @@ def reading(layout: Layout) -> ExtensionWithMatcher:
             _says(StringMatcher(exact=READS_ALL)),
         ),
     )
-    return skipped_if(negation(is_read), EXT_PROC, processor)
+    return for_responses_where(is_read, EXT_PROC, processor)
 
 
 def vetting(layout: Layout, more_namespaces: Sequence[str]) -> ExtensionWithMatcher:
