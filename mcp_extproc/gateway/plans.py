@@ -36,9 +36,9 @@ class CallPlan(msgspec.Struct, frozen=True, eq=False):
     """The token that the server gets for the caller's."""
 
 
-Kind = tuple[str, str, str | None, tuple[str, ...], str | None, bool, Access | None]
-"""Requests of a kind are forwarded alike. Key of the caller, method, the client's name for what is called, the names of the
-client's headers, its version header, whether policies come later, and what rules leave to the caller."""
+Kind = tuple[str, str, str | None, tuple[str | None, ...], bool, Access | None]
+"""Requests of a kind are forwarded alike. Key of the caller, method, the client's name for what is called, the form of the
+client's head, whether policies come later, and what rules leave to the caller."""
 
 _MAX_PLANS = 8192
 _MAX_BYTES = 32 * MIB
@@ -55,8 +55,8 @@ class Plans(Bounded[Kind, CallPlan]):
 
     def remember(self, kind: Kind, plan: CallPlan) -> None:
         """Keep a plan, unless its key is larger than any honest client's."""
-        _, _, name, headers, *_ = kind
-        chars = len(name or "") + sum(map(len, headers))
+        _, _, name, form, *_ = kind
+        chars = len(name or "") + sum(len(part or "") for part in form)
         if chars <= _MAX_KIND_CHARS:
             # The name is in headers and facts, too.
             self.keep(kind, plan, _PLAN_BYTES + 4 * chars)

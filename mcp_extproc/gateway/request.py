@@ -25,6 +25,9 @@ _TRACE: Final = {
 """Headers that travel on, and what they look like: W3C Trace Context, sections 3.2 and 3.3. Baggage goes with
 calls alone: it may hold what concerns one server only."""
 
+_ALIKE: Final = ("accept", "mcp-protocol-version")
+"""Headers that clients and the gateway mostly write alike."""
+
 
 @dataclass(frozen=True)
 class RequestHead:
@@ -52,6 +55,19 @@ class RequestHead:
     def names(self) -> tuple[str, ...]:
         """Of the headers."""
         return tuple(self.headers)
+
+    @cached_property
+    def form(self) -> tuple[str | None, ...]:
+        """By what two requests differ in what has to be done about their headers: path, accepted types and protocol version,
+        as far as these are given once, and the names of all."""
+        return (self.path, *map(self._only, _ALIKE), *self.names)
+
+    def says(self, name: str, value: str) -> bool:
+        """Whether a header need not be set, as the client has sent the same. Known of what :attr:`form` has."""
+        return self.path == value if name == ":path" else name in _ALIKE and self._only(name) == value
+
+    def _only(self, name: str) -> str | None:
+        return None if name in self.repeated else self.headers.get(name)
 
 
 @dataclass(frozen=True, slots=True)

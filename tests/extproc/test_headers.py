@@ -54,9 +54,7 @@ SPOOFED = {
 
 SET_ON_A_CALL = {
     ":path": "/api",
-    "accept": "application/json, text/event-stream",
     "accept-encoding": "identity",
-    "content-length": str(len(call("sun"))),
     "mcp-method": "tools/call",
     "mcp-name": "sun",
     "mcp-protocol-version": "2025-06-18",
@@ -83,6 +81,7 @@ class TestAllowList:
             ":method": "POST",
             ":scheme": "http",
             "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
             "user-agent": "raw/1",
             "x-forwarded-proto": "http",
             "x-request-id": dict(fields)["x-request-id"],

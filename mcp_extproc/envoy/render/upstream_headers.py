@@ -165,8 +165,9 @@ def _no_forged_failure(repairs: str | None) -> HttpFilter:
     by_us = matching.has(
         "host", HttpRequestHeaderMatchInput(header_name=":authority"), matchers.StringMatcher(exact=repairs)
     )
-    unless = matching.skipped_if(matching.all_of(reported, by_us), "envoy.filters.http.header_mutation", removing)
-    return HttpFilter(name=_FAILURES, typed_config=any_of(unless))
+    forged = matching.all_of(reported, matching.negation(by_us))
+    only_if = matching.for_responses_where(forged, "envoy.filters.http.header_mutation", removing)
+    return HttpFilter(name=_FAILURES, typed_config=any_of(only_if))
 
 
 _FAILURES: Final = "mcp_failures"

@@ -36,8 +36,6 @@ from mcp_extproc.mcp.methods import Handling, Method, Subscription
 from mcp_extproc.mcp.names import header_value
 from mcp_extproc.mcp.sessions import UpstreamSession
 
-_VERSION_HEADER = "mcp-protocol-version"
-
 _DIFFERENT = methods.WITHHELD | {"uri"}
 """Members of ``params`` by which two requests of one kind differ: those that no server gets, and one that is written to the
 metadata."""
@@ -225,8 +223,8 @@ def is_ordinary(head: RequestHead, forward: Forward) -> bool:
     """
     if forward.effects or forward.undoing or forward.progress is not None or OWNER_HEADER in head.headers:
         return False
-    # Envoy would add the client's query to the server's path. Its own headers are its length, and one more if its id changes.
-    return "?" not in head.path and bool(forward.plan.onward) and len(forward.own_headers) == 1
+    # Envoy would add the client's query to the server's path. It has a header of its own if its id changes.
+    return "?" not in head.path and bool(forward.plan.onward) and not forward.own_headers
 
 
 def like_before(
@@ -293,8 +291,7 @@ def _is_found_by_itself(ask: Inquiry, method: Method) -> bool:
 
 
 def _kind_of(caller: Caller, head: RequestHead, request: Request) -> Kind:
-    name, version = request.text("name"), head.headers.get(_VERSION_HEADER)
-    return (caller.key, request.method, name, head.names, version, head.awaits_policies, caller.access)
+    return (caller.key, request.method, request.text("name"), head.form, head.awaits_policies, caller.access)
 
 
 def _forwarded(
@@ -322,9 +319,7 @@ def _forwarded(
         services.limits.json_members,
     )
     progress = None if token is None else (caller.key, token)
-    own: Headers = (("content-length", str(len(body))),)
-    if mapped and not plan.wants_plain_text:
-        own = (*own, ("accept-encoding", "identity"))
+    own: Headers = (("accept-encoding", "identity"),) if mapped and not plan.wants_plain_text else ()
     return Forward(plan.forward, body, own, request.id, response, progress, effects, undoing)
 
 
@@ -357,8 +352,10 @@ def _new_plan(
         onward = _onward(ask.head, set_headers)
         plan = ForwardPlan(entry.name, shown.set_headers, shown.remove_headers, facts, onward, carried)
     else:
-        gone = headers.removed(ask.head.names, (*(name for name, _ in set_headers), "content-length"))
-        plan = ForwardPlan(entry.name, set_headers, gone, facts, (), carried)
+        gone = headers.removed(ask.head.names, tuple(name for name, _ in set_headers))
+        # Each header that is set costs Envoy more than the worker takes to see that it is there.
+        changed = tuple(each for each in set_headers if not ask.head.says(*each))
+        plan = ForwardPlan(entry.name, changed, gone, facts, (), carried)
     return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain, item, granted)
 
 
