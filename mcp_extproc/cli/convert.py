@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +49,8 @@ def convert(
     loaded = load(file, os.environ, strict=strict, resolve=resolve)
     named = named_variables(file, os.environ)
     result = written(loaded.config, named)
-    losses = list(loaded.warnings)
+    staying = [*_said_again(loaded.config)]
+    losses = [warning for warning in loaded.warnings if not warning.endswith(tuple(staying))]
     if fixed := [name for name in named if name not in result.secrets]:
         losses.append(f"variables that are no credentials are written as what they are: {', '.join(fixed)}")
     if loaded.config.envoy.model_fields_set & {"http_filters", "http_filters_before", "clusters"}:
@@ -58,8 +59,8 @@ def convert(
         result, losses = _for_envoy_alone(loaded.config, result, losses)
     if env_file is not None:
         _write(env_file, result.env_file())
-    for loss in losses:
-        warn(loss)
+    for warning in dict.fromkeys([*loaded.warnings, *losses]):
+        warn(warning)
     if result.secrets and env_file is None:
         warn(f"set the variables {', '.join(result.secrets)}, or have --env-file write them")
     with standard_output():
@@ -71,6 +72,16 @@ def convert(
                 result.text([f"From {file.name}, by mcp-extproc convert.", *(f"Lost: {loss}" for loss in losses)]),
                 nl=False,
             )
+
+
+def _said_again(config: GatewayConfig) -> Iterator[str]:
+    """Ends of warnings about what is kept: whoever reads the output gets them, too."""
+    from mcp_extproc.config.hints import hints
+
+    for sentence in hints(config):
+        path, _, message = sentence.partition(": ")
+        # In other formats the field has another path.
+        yield message if message and path.startswith("servers") else sentence
 
 
 def _for_envoy_alone(config: GatewayConfig, result: Written, losses: Sequence[str]) -> tuple[Written, list[str]]:

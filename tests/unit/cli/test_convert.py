@@ -48,6 +48,17 @@ def test_losses_are_told_in_comments_and_on_standard_error(tmp_path: Path) -> No
     assert "set the variables A_AUTHORIZATION, or have --env-file write them" in result.stderr
 
 
+def test_what_is_kept_is_no_loss(tmp_path: Path) -> None:
+    """A warning about it is for standard error alone."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text("servers: {a: {url: http://a/, credentials: {forward: [{name: Authorization}]}}}\n")
+    result = convert(file)
+    assert "Token Passthrough" in result.stderr
+    assert [line for line in result.stdout.splitlines() if line.startswith("#")] == [
+        "# From gateway.yaml, by mcp-extproc convert."
+    ]
+
+
 def test_for_envoy_alone(tmp_path: Path) -> None:
     file, env_file = agents_file(tmp_path), tmp_path / "envoy.env"
     result = convert(file, "--to", "envoy-native", "--env-file", str(env_file))
