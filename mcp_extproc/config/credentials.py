@@ -210,6 +210,10 @@ class TokenExchange(_Client):
     """The server's name at the authorization server, for which the token is to be. Default: none is named."""
 
 
+_OWN: Final = ("header", "query", "client_credentials", "token_exchange", "pass_through")
+"""Keys of which a server has one at most."""
+
+
 class Credentials(Model):
     """Credentials for a server: at most one of the gateway's own, and what the server gets of each caller."""
 
@@ -226,6 +230,11 @@ class Credentials(Model):
     """A token that the gateway gets for each caller's access token, which only callers of [`oauth`](#authenticationoauth)
     have."""
 
+    pass_through: bool = False
+    """The client logs in at the server itself: the server gets the client's `Authorization`, and the client the server's 401
+    or 403 with its challenge, and its metadata of authorization. For endpoints with this server alone, and without
+    `authentication`."""
+
     forward: tuple[ForwardedHeader, ...] = ()
     """Headers of the client that the server gets, with every request that is made for this client. Callers who send other
     values share nothing: no session with the server, no list, no stream."""
@@ -237,9 +246,7 @@ class Credentials(Model):
 
     @model_validator(mode="after")
     def _one_of_a_kind(self) -> Credentials:
-        own = [
-            key for key in ("header", "query", "client_credentials", "token_exchange") if getattr(self, key) is not None
-        ]
+        own = [key for key in _OWN if getattr(self, key)]
         if len(own) > 1:
             raise ValueError(f"{' and '.join(own)} are given: keep one of them")
         seen: set[str] = set()
@@ -257,6 +264,8 @@ class Credentials(Model):
             yield ("client_credentials",), "Authorization"
         if self.token_exchange is not None:
             yield ("token_exchange",), "Authorization"
+        if self.pass_through:
+            yield ("pass_through",), "Authorization"
         for index, forwarded in enumerate(self.forward):
             yield ("forward", index), forwarded.target
         for index, claim in enumerate(self.claims):
@@ -270,7 +279,7 @@ class Credentials(Model):
     @property
     def of_callers(self) -> bool:
         """Whether the server gets something of each caller."""
-        return bool(self.forward or self.claims)
+        return bool(self.forward or self.claims or self.pass_through)
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -986,6 +986,25 @@ class GatewayConfig(Model):
         return self
 
     @model_validator(mode="after")
+    def _clients_log_in_at_one_server(self) -> GatewayConfig:
+        by_itself = {name for name, server in self.servers.items() if server.credentials.pass_through}
+        named = [({*one.offered}, one.authentication or self.authentication) for one in self.virtual_servers.values()]
+        for servers, authentication in (*named, *([({*self.servers}, self.authentication)] * self.main_endpoint)):
+            for name in sorted(by_itself & servers):
+                place = ("servers", name, "credentials", "pass_through")
+                if len(servers) > 1:
+                    raise PlacedError(
+                        place,
+                        "an endpoint has further servers, and clients can log in at one only: give this one a virtual server"
+                        " of its own, without a main endpoint (main_endpoint: false)",
+                    )
+                if authentication is not None or self.existing is not None:
+                    raise PlacedError(
+                        place, "its endpoint has authentication: the client's Authorization can't be for both"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _tokens_are_there(self) -> GatewayConfig:
         if any(one.oauth is not None for _, one in self.authentications()):
             return self

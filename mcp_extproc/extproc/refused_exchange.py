@@ -91,7 +91,7 @@ class RefusedExchange:
             self._gateway.tokens.refused(self._server, self._clock())
 
     def _without_body(self) -> bytes:
-        if self._refused is None or (entry := self._entry) is None or self._id is None:
+        if self._refused is None or (entry := self._entry) is None or self._id is None or entry.passes_challenges:
             return messages.GO_ON["response_headers"]
         error = refused.credentials_refused(self._refused, b"", entry, self._id)
         return _told(error, has_body=False)
@@ -104,6 +104,8 @@ class RefusedExchange:
         if (entry := self._entry) is None or self._id is None:
             return messages.GO_ON["response_body"]
         if self._refused is not None:
+            if entry.passes_challenges:
+                return messages.GO_ON["response_body"]
             return _told(refused.credentials_refused(self._refused, self._text(body), entry, self._id))
         said = refused.error_in(self._text(body), entry, self._id)
         if said is None:

@@ -31,6 +31,8 @@ class CatalogEntry:
     """What it gets of each caller; ``None`` for nothing."""
     exchanging: TokenExchange | None
     """How it gets a token of its own for each caller's; ``None`` where it gets none."""
+    passes_challenges: bool
+    """Whether its clients log in at the server itself."""
     credential_keys: tuple[str, ...]
     """The keys by which it gets credentials, for messages about them."""
     is_bridged: bool
@@ -218,6 +220,7 @@ def _entry(name: str, server: Server) -> CatalogEntry:
         own=OwnCredential(server, path_of(name, server), () if server.is_bridged else headers_of(server)),
         of_callers=of_callers(server.credentials),
         exchanging=server.credentials.token_exchange,
+        passes_challenges=server.credentials.pass_through,
         credential_keys=server.credential_keys,
         is_bridged=server.is_bridged,
         origins=frozenset() if server.is_bridged else origins_of(server),

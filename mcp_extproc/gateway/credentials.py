@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import quote
 
 from mcp_extproc.config import Server
-from mcp_extproc.config.credentials import Credentials, QueryCredential
+from mcp_extproc.config.credentials import AUTHORIZATION, Credentials, QueryCredential
 from mcp_extproc.gateway.principal import Claims, claim_at
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Carried, Headers
@@ -106,7 +106,10 @@ def of_callers(credentials: Credentials) -> OfCallers | None:
     if not credentials.of_callers:
         return None
     return OfCallers(
-        tuple((one.name.lower(), one.target.lower()) for one in credentials.forward),
+        (
+            *((one.name.lower(), one.target.lower()) for one in credentials.forward),
+            *(((AUTHORIZATION, AUTHORIZATION),) if credentials.pass_through else ()),
+        ),
         tuple((one.claim, one.header.lower()) for one in credentials.claims),
     )
 

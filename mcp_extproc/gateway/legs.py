@@ -167,6 +167,16 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Challenge:
+    """How a server asks for a login (RFC 9110 section 11.6.1, RFC 6750 section 3)."""
+
+    status: int
+    """401 or 403."""
+    www_authenticate: str
+    """Empty where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A leg that did not work out."""
 
@@ -176,6 +186,8 @@ class Failed:
     ``too_large``."""
     message: str
     """One clause for people, without credentials or bodies, such as ``answered HTTP 500``."""
+    challenge: Challenge | None = None
+    """What the client is told where it logs in at the server itself."""
 
 
 Outcome = Opened | Listed | Answered | Done | Failed

@@ -343,6 +343,12 @@ def no_answer(what: str) -> McpError:
     return McpError(INTERNAL_ERROR, f"No answer: {what}.", reason="upstream_unavailable")
 
 
+def challenged(what: str, status: int, www_authenticate: str) -> McpError:
+    """The only server refuses the client's own credentials, and says how to get others."""
+    headers = (("www-authenticate", www_authenticate),) if www_authenticate else ()
+    return McpError(INTERNAL_ERROR, f"No answer: {what}.", reason="credentials_refused", status=status, headers=headers)
+
+
 def credentials_refused(server: str, status: int, keys: Sequence[str], own: str) -> McpError:
     """A server answered 401 or 403.
 

@@ -59,6 +59,8 @@ def all_failed(failed: Sequence[Failed]) -> McpError:
     """The error for a request that no server answered."""
     if failed and all(f.reason == NO_ROOM for f in failed):
         return refusals.busy("no server's answer was read")
+    if len(failed) == 1 and (challenge := failed[0].challenge) is not None:
+        return refusals.challenged(merge.summary(failed), challenge.status, challenge.www_authenticate)
     return refusals.no_answer(merge.summary(failed) or "no server has been asked")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 import resource
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +28,7 @@ from mcp_extproc.config.credentials import AUTHORIZATION
 from mcp_extproc.contract import BRIDGE_HEADER, CREDENTIALS_UNAVAILABLE, FAILURE_HEADER, IS_STARTING, SERVER_HEADER
 from mcp_extproc.gateway.advice import NO_SUBJECT, NOT_ASKED, advice_on, advice_on_credentials
 from mcp_extproc.gateway.catalog import CatalogEntry
-from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Failed
+from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Challenge, Failed
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.relay import outcomes
 from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_REFUSED
@@ -62,6 +63,10 @@ _MAX_QUOTED_CHARS = 64 * 1024
 
 _TOKEN_PAUSES = (0.5, 0.5, 0.5, 0.5)
 """Seconds between attempts to open a session while Envoy has no token for the server: at its start, that takes a second."""
+
+_MAX_CHALLENGE_CHARS = 4096
+_CHALLENGE = re.compile(r"[ -~]*")
+"""Of a ``WWW-Authenticate`` that goes on to a client."""
 
 _CHUNK = 64 * 1024
 
@@ -104,7 +109,12 @@ class UpstreamError(Exception):
 
     def failed(self, server: str) -> Failed:
         """The outcome of a leg that ended so."""
-        return Failed(server, self.reason, self.message)
+        return Failed(server, self.reason, self.message, self.challenge)
+
+    @property
+    def challenge(self) -> Challenge | None:
+        """What the client is told where it logs in at the server itself."""
+        return None
 
 
 class SessionLost(UpstreamError):
@@ -134,10 +144,19 @@ class NoTokenYet(UpstreamError):
 class CredentialsRefused(UpstreamError):
     """The server answered 401 or 403."""
 
-    def __init__(self, status: int, entry: CatalogEntry) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, entry: CatalogEntry) -> None:
+        status = response.status
         said = advice_on_credentials(status, entry.credential_keys)
         super().__init__(CREDENTIALS_REFUSED, f"answered HTTP {status}{said}")
         self.status = status
+        self._asks = ", ".join(response.headers.getall("www-authenticate", ()))
+        self._passes = entry.passes_challenges
+
+    @property
+    def challenge(self) -> Challenge | None:
+        """See :class:`UpstreamError`."""
+        is_sound = len(self._asks) <= _MAX_CHALLENGE_CHARS and _CHALLENGE.fullmatch(self._asks) is not None
+        return Challenge(self.status, self._asks if is_sound else "") if self._passes else None
 
 
 class StreamBusy(UpstreamError):
@@ -616,7 +635,7 @@ def _check_status(
     if response.status in (400, 404) and session is not None and session.id is not None:
         raise SessionLost(doubtful=response.status == 400)
     if response.status in (401, 403) and not entry.is_bridged:
-        raise CredentialsRefused(response.status, entry)
+        raise CredentialsRefused(response, entry)
     if not 200 <= response.status < 300:
         raise UnexpectedStatus(response.status)
 

@@ -11,23 +11,21 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
-from mcp.client.auth import OAuthClientProvider
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
-from pydantic import AnyUrl
 
 from tests.e2e.conftest import StartGateway
 from tests.support.authorization_server import AuthorizationServer, new_key
 from tests.support.gateway import Answer, TestClient, TestGateway, access_log_entry
 from tests.support.gateway import gateway as start
+from tests.support.login import Login
 from tests.support.processes import free_port
 from tests.support.scripted import ScriptedServer
 from tests.support.waiting import eventually
@@ -413,52 +411,15 @@ async def test_a_foreign_page_is_refused_with_a_good_token(stage: Stage) -> None
     assert (await stage.try_with(stage.idp.token(), origin="https://evil.example")).status == 403
 
 
-class _Storage:
-    """The client's memory."""
-
-    def __init__(self) -> None:
-        self.tokens: OAuthToken | None = None
-        self.client: OAuthClientInformationFull | None = None
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self.tokens
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self.tokens = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self.client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self.client = client_info
-
-
 async def test_the_official_client_logs_in(stage: Stage) -> None:
     """Discovery, dynamic registration, PKCE, and a token for this resource, from the first 401 on."""
-    redirected: list[str] = []
-
-    async def to_browser(url: str) -> None:
-        async with stage.gateway.http.get(url, allow_redirects=False) as answer:
-            redirected.append(answer.headers["location"])
-
-    async def from_browser() -> AuthorizationCodeResult:
-        query = parse_qs(urlsplit(redirected[-1]).query)
-        return AuthorizationCodeResult(code=query["code"][0], state=query["state"][0])
-
-    storage = _Storage()
-    auth = OAuthClientProvider(
-        stage.gateway.url,
-        OAuthClientMetadata(client_name="test", redirect_uris=[AnyUrl("http://localhost:1/callback")]),
-        storage,
-        to_browser,
-        from_browser,
-    )
-    async with httpx2.AsyncClient(auth=auth) as http:
+    login = Login(stage.gateway.url, stage.gateway.http)
+    async with httpx2.AsyncClient(auth=login.auth) as http:
         async with Client(streamable_http_client(stage.gateway.url, http_client=http), mode="legacy") as client:
             assert [tool.name for tool in (await client.list_tools()).tools] == ["echo"]
-    assert len(redirected) == 1
-    assert storage.tokens is not None
-    assert storage.tokens.scope == "mcp:read mcp:call"
+    assert len(login.redirected) == 1
+    assert login.tokens is not None
+    assert login.tokens.scope == "mcp:read mcp:call"
 
 
 async def test_an_issuer_that_is_down_at_the_start(start_own: StartGateway) -> None:

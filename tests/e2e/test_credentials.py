@@ -10,16 +10,28 @@ import signal
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx2
+import jwt
 import pytest
+import uvicorn
 from aiohttp import web
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import MCPServer
 
 from tests.e2e.conftest import StartGateway
 from tests.support.authorization_server import AuthorizationServer, new_key
 from tests.support.gateway import TestClient
+from tests.support.login import Login
+from tests.support.processes import free_port
 from tests.support.run_command import announced, running, write
 from tests.support.scripted import ScriptedServer, answer, raw
 from tests.support.token_server import CLIENT, TokenServer
@@ -38,6 +50,7 @@ AUTHENTICATION = {
         "issuers": [{"issuer": ISSUER.issuer, "jwks": {"inline": json.dumps(ISSUER.jwks())}}],
     },
 }
+INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 POLICIES = [None, "calls", "all"]
 
 
@@ -287,6 +300,80 @@ async def test_why_a_token_is_not_exchanged(
         assert "it answered HTTP 503" in error["message"]
         tokens.is_up = True
         assert "result" in (await gateway.rpc("tools/call", params, mcp_session_id=session, **bearer("alice"))).json
+
+
+# -- At the server itself ---------------------------------------------------------------------------------------------------
+
+
+class Verifier:
+    """The server's: of tokens for the endpoint's URL."""
+
+    def __init__(self, idp: AuthorizationServer, resource: str) -> None:
+        self._idp = idp
+        self._resource = resource
+        self.has_withdrawn_all = False
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        key = self._idp.keys["RS256"].public_key()
+        try:
+            found = jwt.decode(token, key, algorithms=["RS256"], audience=self._resource)
+        except jwt.InvalidTokenError:
+            return None
+        if self.has_withdrawn_all:
+            return None
+        return AccessToken(token=token, client_id="test", scopes=[], subject=found["sub"])
+
+
+@asynccontextmanager
+async def protected(port: int, verifier: Verifier, idp: AuthorizationServer, resource: str) -> AsyncIterator[None]:
+    """An MCP server of the official SDK whose clients log in."""
+    auth = AuthSettings.model_validate(
+        {"issuer_url": idp.issuer, "resource_server_url": resource, "validate_token_resource": False}
+    )
+    server: MCPServer[Any] = MCPServer("notes", log_level="ERROR", token_verifier=verifier, auth=auth)
+
+    @server.tool()
+    def whose() -> str:
+        """Whose token it is."""
+        found = get_access_token()
+        return "" if found is None else found.subject or ""
+
+    serving = uvicorn.Server(
+        uvicorn.Config(server.streamable_http_app(), port=port, log_level="warning", timeout_graceful_shutdown=1)
+    )
+    task = asyncio.create_task(serving._serve())
+    try:
+        await eventually(lambda: serving.started, "the server serves")
+        yield
+    finally:
+        serving.should_exit = True
+        await task
+
+
+async def test_clients_log_in_at_the_server_itself(start_own: StartGateway) -> None:
+    """The official client finds out where, by the server's own challenge and metadata, and the server gets its token. What it
+    refuses later is told in the same way."""
+    port = free_port()
+    servers = {"notes": {"url": f"http://127.0.0.1:{port}/mcp", "credentials": {"pass_through": True}}}
+    async with AuthorizationServer(keys={"RS256": new_key("RS256")}) as idp, start_own(servers) as gateway:
+        verifier = Verifier(idp, gateway.url)
+        async with protected(port, verifier, idp, gateway.url):
+            refused = await gateway.rpc("initialize", INITIALIZE)
+            assert refused.status == 401
+            assert "/.well-known/oauth-protected-resource/mcp" in refused.headers["www-authenticate"]
+            login = Login(gateway.url, gateway.http)
+            async with httpx2.AsyncClient(auth=login.auth) as http:
+                async with Client(streamable_http_client(gateway.url, http_client=http), mode="legacy") as client:
+                    [content] = (await client.call_tool("notes__whose", {})).content
+                    assert (len(login.redirected), getattr(content, "text", "")) == (1, "alice")
+            token = {"authorization": f"Bearer {idp.token(aud=gateway.url)}"}
+            session = await gateway.initialize(**token)
+            call = {"name": "notes__whose", "arguments": {}}
+            assert b'"alice"' in (await gateway.rpc("tools/call", call, mcp_session_id=session, **token)).body
+            verifier.has_withdrawn_all = True
+            for method, params in (("tools/call", call), ("tools/list", {})):
+                refused = await gateway.rpc(method, params, mcp_session_id=session, **token)
+                assert (refused.status, 'error="invalid_token"' in refused.headers["www-authenticate"]) == (401, True)
 
 
 # -- Nowhere else ---------------------------------------------------------------------------------------------------------

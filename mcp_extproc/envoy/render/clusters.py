@@ -208,7 +208,9 @@ def _http_options(server: Server, repairs: str | None = None) -> HttpProtocolOpt
             max_requests_per_connection=server.max_requests_per_connection,
         ),
         explicit_http_config=explicit,
-        http_filters=upstream_headers.filters(lost_sessions.marking(), repairs=repairs),
+        http_filters=upstream_headers.filters(
+            lost_sessions.marking(), repairs=repairs, challenges=server.credentials.pass_through
+        ),
     )
 
 

@@ -89,7 +89,7 @@ _BROKE_OFF = (
 """How Envoy names the end of a response whose head has come and was not sent on yet."""
 
 
-def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
+def call_failures(server: str, *, fails_over: bool, passes_challenges: bool) -> CustomResponse:
     """Replaces responses to calls that are not MCP by a JSON-RPC error at HTTP 200 that echoes the id.
 
     A valid response is a 200 with JSON or an event stream. On anything else (an HTML page, a redirect, 401, 500, Envoy's
@@ -98,6 +98,7 @@ def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
     Args:
         server: its name, for the message.
         fails_over: whether the repair listener may report that it could not reach the server.
+        passes_challenges: whether clients log in at the server itself: what asks them to goes on.
     """
     empty = has("content-length", HttpResponseHeaderMatchInput(header_name="content-length"), StringMatcher(exact="0"))
     is_answer = all_of(
@@ -108,7 +109,8 @@ def call_failures(server: str, *, fails_over: bool) -> CustomResponse:
     by_envoy = has("local reply", HttpResponseLocalReplyMatchInput(), StringMatcher(exact="true"))
     # Responses of policies already have a body (see denials), and an intended status.
     by_policy = all_of(by_envoy, one_of(*(has_status(status) for status in ("401", "403", "429"))))
-    is_said = one_of(is_answer, by_policy)
+    asks_to_log_in = (has_status("401"), has_status("403")) if passes_challenges else ()
+    is_said = one_of(is_answer, by_policy, *asks_to_log_in)
     return CustomResponse(
         custom_response_matcher=Matcher(
             matcher_list=MatcherMatcherList(

@@ -235,6 +235,9 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
             typed_config=any_of(PreviousPrioritiesConfig(update_frequency=1)),
         ),
     )
+    replaced = local_replies.call_failures(
+        name, fails_over=resilience.fails_over(server), passes_challenges=server.credentials.pass_through
+    )
     return Route(
         name=f"{LISTENER}/{name}",
         match=RouteMatch(
@@ -248,7 +251,7 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
         response_headers_to_remove=["mcp-session-id", BRIDGE_HEADER],
         response_headers_to_add=[cors.TO_THE_CALLER],
         typed_per_filter_config={
-            CUSTOM_RESPONSE: any_of(local_replies.call_failures(name, fails_over=resilience.fails_over(server))),
+            CUSTOM_RESPONSE: any_of(replaced),
             **sticky.on_call_route(server),
         },
     )

@@ -37,18 +37,26 @@ PASSED: Final = (
 negation, and Envoy refuses an expression whose program has more than 100 instructions. So one expression is for names that
 begin in another way, which are most, and others are for those that only begin so. No name is the beginning of another."""
 
-_LENGTHS: Final = dict(PASSED)
+_CHALLENGE: Final = ("www-authenticate", 1)
+"""It passes where clients log in at the server itself."""
+
+_LENGTHS: Final = dict((*PASSED, _CHALLENGE))
 
 _LONGEST: Final = 20
 """Characters, of all names together, in one of the latter."""
 
 
-def foreign() -> list[str]:
-    """Regular expressions: a header passes if none of these matches all of its name. Pseudo-headers pass."""
-    beginnings = dict.fromkeys(name[:length] for name, length in PASSED)
+def foreign(*, challenges: bool = False) -> list[str]:
+    """Regular expressions: a header passes if none of these matches all of its name. Pseudo-headers pass.
+
+    Args:
+        challenges: whether ``WWW-Authenticate`` passes, too.
+    """
+    passed = (*PASSED, _CHALLENGE) if challenges else PASSED
+    beginnings = dict.fromkeys(name[:length] for name, length in passed)
     groups: list[list[str]] = [[]]
     for beginning in beginnings:
-        names = [name for name, _ in PASSED if name.startswith(beginning)]
+        names = [name for name, _ in passed if name.startswith(beginning)]
         if _length(groups[-1] + names) > _LONGEST:
             groups.append([])
         groups[-1].extend(names)
@@ -119,15 +127,16 @@ def _escaped(character: str) -> str:
     return character if character.isalnum() else f"\\{character}"
 
 
-def filters(*others: HttpFilter, repairs: str | None = None) -> list[HttpFilter]:
+def filters(*others: HttpFilter, repairs: str | None = None, challenges: bool = False) -> list[HttpFilter]:
     """The filters of a server's cluster.
 
     Args:
         others: they see only the headers that pass.
+        challenges: see :func:`foreign`.
         repairs: the host by which the cluster has the repair listener, too; ``None`` if it has not.
     """
     passing = Mutations(
-        response_mutations=[without(names) for names in foreign()],
+        response_mutations=[without(names) for names in foreign(challenges=challenges)],
         response_trailers_mutations=[without(_ANY)],
         request_trailers_mutations=[without(_ANY)],
     )

@@ -23,7 +23,7 @@ from mcp_extproc.envoy._api.config_route_v3 import (
     RouteMatch,
 )
 from mcp_extproc.envoy._api.type_matcher_v3 import RegexMatcher, StringMatcher
-from mcp_extproc.envoy.layout import KEYS_CLUSTER, LISTENER, METADATA_PATH, Layout, issuer_key
+from mcp_extproc.envoy.layout import KEYS_CLUSTER, LISTENER, METADATA_PATH, Layout, cluster_name, issuer_key
 from mcp_extproc.envoy.render.endpoint_match import headers_of
 from mcp_extproc.envoy.render.typed import any_of, header, seconds, text_format
 from mcp_extproc.mcp import transport
@@ -78,7 +78,7 @@ def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str]) 
         layout: whether authorization servers' metadata is known.
         filter_names: of all filters, none of which these requests pass.
     """
-    if not any(map(_tokens_of, served)):
+    if not any(_tokens_of(one) or _login_of(one) for one in served):
         return []
     found: list[Route] = []
     # Where paths are the same, host and headers choose, as they do among endpoints.
@@ -87,7 +87,10 @@ def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str]) 
         has_root = endpoint.path == served[0].path or bool(endpoint.domains)
         paths = list(dict.fromkeys([endpoint.metadata_path, *([RESOURCE] if has_root else [])]))
         for_old = AUTHORIZATION_SERVER if has_root else AUTHORIZATION_SERVER + endpoint.path
-        oauth = _tokens_of(endpoint)
+        oauth, login = _tokens_of(endpoint), _login_of(endpoint)
+        if login is not None:
+            found += [_of_server(path, endpoint, *login) for path in (*paths, for_old)]
+            continue
         if oauth is None:
             # Not those of the endpoint that has the path otherwise.
             found += [_absent(path, endpoint) for path in (*paths, for_old) if headers_of(endpoint)]
@@ -105,6 +108,28 @@ def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str]) 
 
 def _tokens_of(endpoint: Endpoint) -> OAuth | None:
     return None if endpoint.authentication is None else endpoint.authentication.oauth
+
+
+def _login_of(endpoint: Endpoint) -> tuple[str, str] | None:
+    """The server where the endpoint's clients log in, and its path; ``None`` where it is not the server's."""
+    for name, server in endpoint.servers.items():
+        if server.credentials.pass_through:
+            return name, server.path_and_query.partition("?")[0]
+    return None
+
+
+def _of_server(path: str, endpoint: Endpoint, server: str, own_path: str) -> Route:
+    """The server's own document, where it has it for its own path (RFC 9728 section 3.1, RFC 8414 section 3.1)."""
+    well_known = next(start for start in (RESOURCE, AUTHORIZATION_SERVER) if path.startswith(start))
+    own = well_known + own_path.rstrip("/") if path != well_known else well_known
+    return Route(
+        name=f"{LISTENER}{path}/{server}",
+        match=RouteMatch(path=path, headers=_asks(endpoint)),
+        route=RouteAction(
+            cluster=cluster_name(server), path_rewrite=escaped(own), auto_host_rewrite=True, timeout=seconds(15)
+        ),
+        request_headers_to_remove=["authorization", "cookie"],
+    )
 
 
 def _resource(oauth: OAuth, endpoint: Endpoint) -> str:

@@ -52,6 +52,17 @@ def test_what_does_not(name: str) -> None:
     assert is_foreign(name)
 
 
+def test_what_asks_for_a_login_passes_where_it_may() -> None:
+    """Not where the gateway's own challenge has its place."""
+    assert is_foreign("www-authenticate")
+    with_it = [re2.compile(expression) for expression in foreign(challenges=True)]
+    assert max(expression.programsize for expression in with_it) <= 100
+    for name in (*EXACT, "www-authenticate"):
+        assert not any(expression.fullmatch(name) for expression in with_it), name
+    for name in ("www-authenticate-x", "www-auth", "w", "warning", "set-cookie", "link"):
+        assert any(expression.fullmatch(name) for expression in with_it), name
+
+
 @given(
     st.one_of(
         NAMES,
