@@ -44,10 +44,15 @@ def advice_on_credentials(status: int, keys: Sequence[str]) -> str:
     >>> advice_on_credentials(403, ["credentials.forward", "credentials.claims"])
     ': it refuses the credentials in credentials.forward and credentials.claims, look whether they are still valid'
 
+    >>> advice_on_credentials(401, ["credentials.pass_through"])
+    ': clients log in at it themselves (credentials.pass_through)'
+
     Args:
         status: 401 or 403.
         keys: by which it gets credentials.
     """
+    if "credentials.pass_through" in keys:
+        return ": clients log in at it themselves (credentials.pass_through)"
     if keys:
         return f": it refuses the credentials in {' and '.join(keys)}, look whether they are still valid"
     if status == 401:

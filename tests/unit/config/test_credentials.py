@@ -123,6 +123,40 @@ def test_tokens_are_exchanged_only_where_there_are_some() -> None:
     assert [target for _, target in found.credentials.targets()] == ["Authorization"]
 
 
+ALONE = "an endpoint has further servers, and clients can log in at one only"
+TAKEN = "its endpoint has authentication: the client's Authorization can't be for both"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("servers: {a: PASS, b: {url: http://h/mcp}}", ALONE),
+        ("servers: {a: PASS, b: {url: http://h/mcp}}\nvirtual_servers: {v: {servers: {a: all}}}", ALONE),
+        (
+            "servers: {a: PASS, b: {url: http://h}}\nmain_endpoint: false\nvirtual_servers: {v: {servers: {a: all, b: all}}}",
+            ALONE,
+        ),
+        ("servers: {a: PASS}\nauthentication: {mtls: {ca: ca.pem}}\nlisten: {tls: {certificate: a, key: b}}", TAKEN),
+        (
+            "servers: {a: PASS}\nmain_endpoint: false\nvirtual_servers: {v: {servers: {a: all}, authentication: KEYS}}",
+            TAKEN,
+        ),
+    ],
+)
+def test_where_clients_can_log_in_at_the_server(text: str, problem: str) -> None:
+    words = {"PASS": f"{{{URL}, credentials: {{pass_through: true}}}}", "KEYS": "{api_keys: {file: keys}}"}
+    for word, meaning in words.items():
+        text = text.replace(word, meaning)
+    assert f"servers.a.credentials.pass_through: {problem}" in error_of(text)
+
+
+def test_one_server_of_an_endpoint_of_its_own_may_have_its_clients_log_in() -> None:
+    text = f"servers: {{a: {{{URL}, credentials: {{pass_through: true}}}}, b: {{url: http://h/mcp}}}}\nmain_endpoint: false\n"
+    loaded = loads(text + "virtual_servers: {v: {servers: {a: all}}, w: {servers: {b: all}}}", "gateway.yaml", {})
+    assert loaded.warnings == ()
+    assert [target for _, target in loaded.config.servers["a"].credentials.targets()] == ["Authorization"]
+
+
 def test_no_secret_is_repeated_in_an_error() -> None:
     assert "k3y-9fA1" not in error_of(credentials("header: {name: x, value: k3y-9fA1, file: k3y-9fA1}"))
 

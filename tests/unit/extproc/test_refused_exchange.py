@@ -116,5 +116,14 @@ def test_other_errors_are_the_servers_own() -> None:
     assert Asked(500).body(b"<html>").response_body.response.body_mutation.body == b""
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_clients_that_log_in_at_the_server_have_its_own_answer(status: int) -> None:
+    gateway = Gateway(config({"a": {"credentials": {"pass_through": True}}}), SECRET, SessionMemory())
+    asked = Asked(status, gateway=gateway)
+    assert asked.body(rpc("expired")).response_body.response == pb.CommonResponse()
+    assert Asked(status, has_body=False, gateway=gateway).head == pb.CommonResponse()
+    assert asked.counters.snapshot()["mcp.credentials_refused{server=a}"] == 1
+
+
 def test_about_a_server_that_is_gone_nothing_is_said() -> None:
     assert Asked(401, "gone").body(rpc("expired")).response_body.response.body_mutation.body == b""

@@ -12,7 +12,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import READS_ALL, READS_KEY
 from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.decision import FanOut, Forward, NeedSession
-from mcp_extproc.gateway.legs import Leg, Listed, ListLeg
+from mcp_extproc.gateway.legs import Challenge, Failed, Leg, Listed, ListLeg
 from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.awaited import ID_KEY
@@ -102,6 +102,22 @@ def test_nothing_of_it_is_shown() -> None:
     rig = Rig(of(header={"name": "key", "value": "k3y-9fA1-secret"}))
     forward, entry = rig.call("a__x"), rig.gateway.servers["a"]
     assert "k3y-9fA1" not in f"{forward!r}{forward.plan!r}{entry!r}{entry.own!r}{rig.config!r}"
+
+
+def test_a_client_that_logs_in_at_the_server_itself() -> None:
+    """The server has its Authorization, and it the server's challenge, at the status of its answer."""
+    rig = Rig(config({"a": {"credentials": {"pass_through": True}}}))
+    call = rig.forward(CALL, begun(rig, authorization="Bearer t"))
+    assert sent(call)["authorization"] == "Bearer t"
+    first = RequestHead("POST", "/mcp", HEADERS)
+    challenge = 'Bearer resource_metadata="https://a.example/.well-known/oauth-protected-resource"'
+    for www_authenticate, headers in ((challenge, {"www-authenticate": challenge}), ("", {})):
+        failed = Failed("a", "credentials_refused", "answered HTTP 401", Challenge(401, www_authenticate))
+        for fan_out in (rig.fan_out(INITIALIZE, first), rig.fan_out(LIST)):
+            reply = as_reply(fan_out.merge([failed], NOW))
+            assert (reply.status, dict(reply.headers)) == (401, {"content-type": "application/json", **headers})
+            assert reply.facts.error is not None
+            assert reply.facts.error[1] == "credentials_refused"
 
 
 # -- Of the caller --------------------------------------------------------------------------------------------------------

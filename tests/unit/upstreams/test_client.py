@@ -16,7 +16,7 @@ from aiohttp import web
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.contract import BRIDGE_HEADER, CREDENTIALS_UNAVAILABLE, FAILURE_HEADER, HAS_FAILED, IS_STARTING
 from mcp_extproc.gateway.credentials import digest
-from mcp_extproc.gateway.legs import NO_ROOM, STARTING
+from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Challenge
 from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -65,6 +65,24 @@ async def failure(ask: Awaitable[object]) -> tuple[str, str]:
     with pytest.raises(UpstreamError) as caught:
         await ask
     return caught.value.reason, caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [('Bearer realm="a"', 'Bearer realm="a"'), (None, ""), ("x" * 5000, ""), ("caf\u00e9", "")],
+)
+async def test_how_a_server_asks_for_a_login(said: str | None, told: str) -> None:
+    """For clients that log in there, and for no others."""
+    of_clients = catalog_of(config({"a": {"credentials": {"pass_through": True}}})).entries["a"]
+
+    async def refusing(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return web.Response(status=401, headers={} if said is None else {"WWW-Authenticate": said})
+
+    async with asking(on={LIST: refusing}) as (client, _):
+        for entry, challenge in ((of_clients, Challenge(401, told)), (ENTRY, None)):
+            with pytest.raises(UpstreamError) as caught:
+                await client.request(entry, upstream("a"), LIST, {})
+            assert caught.value.failed("a").challenge == challenge
 
 
 # -- Descriptors ----------------------------------------------------------------------------------------------------------
