@@ -130,9 +130,9 @@ class LegRunner:
                 for index, leg in enumerate(legs):
                     group.create_task(run(index, leg))
         except BaseException:
-            for outcome in outcomes:
+            for leg, outcome in zip(legs, outcomes, strict=True):
                 if isinstance(outcome, Opened):
-                    self.discard(outcome.server, outcome.session, NO_CONTEXT)
+                    self.discard(outcome.server, outcome.session, leg.context)
             raise
         return [outcome for outcome in outcomes if outcome is not None]
 

@@ -263,7 +263,7 @@ async def test_each_principal_has_its_own_token(
 async def test_a_session_that_is_lost_is_opened_again_with_the_same_callers_token(
     start_own: StartGateway, alpha: ScriptedServer, tokens: TokenServer
 ) -> None:
-    """And a token that the server refuses is replaced once it is no new one any more."""
+    """Which is still the one that was got at first."""
     async with start_own({"alpha": exchanging(alpha, tokens)}, authentication=AUTHENTICATION) as gateway:
         session = await gateway.initialize(**bearer("alice"))
         alpha.sessions.clear()

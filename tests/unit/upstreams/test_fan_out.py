@@ -164,6 +164,23 @@ async def test_cancelling_the_run_cancels_what_runs() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_what_was_opened_for_nobody_is_ended_with_the_callers_credentials() -> None:
+    """A server that wants them would keep the session otherwise."""
+    client = FakeClient(a=[upstream("a"), {}], b=[asyncio.Event()])
+    rig = Rig(client)
+    running = asyncio.create_task(rig.legs.run([replace(opening(name), context=CONTEXT) for name in "ab"]))
+    while len(client.asked) < 2:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    while client.left("a"):
+        await asyncio.sleep(0)
+    assert client.asked[-1] == ("a", "end", "id of a")
+    assert client.contexts == [CONTEXT] * 3
+    await rig.legs.close()
+
+
 # -- Lists ----------------------------------------------------------------------------------------------------------------
 
 
