@@ -50,16 +50,34 @@ def _brought(section: Authentication) -> set[str]:
     return found | set(external.request_headers if external is not None else ())
 
 
-def check_host(place: Place, inherited: Authentication | None) -> None:
-    """Check a virtual server with a host of its own and the main endpoint's section, whose URL is another one.
+def url_at(section: Authentication | None, main: str, path: str) -> str | None:
+    """The URL of an endpoint at the main one's host, as clients know it, where that is known.
+
+    Args:
+        section: the main endpoint's.
+        main: path of the main endpoint.
+        path: of the endpoint.
+    """
+    if section is None:
+        return None
+    resource = section.oauth.resource if section.oauth is not None else None
+    # A proxy in front may have put something before the paths.
+    before = None if resource is None else resource.rstrip("/")
+    if before is not None and before.endswith(main.rstrip("/")):
+        return before.removesuffix(main.rstrip("/")) + path
+    return None if section.public_url is None else section.public_url + path
+
+
+def check_audiences(place: Place, inherited: Authentication | None, url: str | None) -> None:
+    """Check a virtual server that has the main endpoint's section, and the URL by which clients know it.
 
     Raises:
         PlacedError: nothing says for whom tokens have to be.
     """
     oauth = inherited.oauth if inherited is not None else None
-    if oauth is not None and oauth.resource is None and any(not one.audiences for one in oauth.issuers):
+    if oauth is not None and url is None and any(not one.audiences for one in oauth.issuers):
         raise PlacedError(
             place,
-            "tokens of the top level's authentication have to be for its public_url, which is not the URL of this host: give"
-            " its issuers audiences, or this virtual server an authentication of its own",
+            "tokens of the top level's authentication have to be for its own URL (resource or public_url), which is not this"
+            " one's: give its issuers audiences, or this virtual server an authentication of its own",
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mcp_extproc.config.authentication import Authentication, Existing
+from mcp_extproc.config.authentications import url_at
 from mcp_extproc.config.authorization import Authorization, Selector
 from mcp_extproc.config.model import GatewayConfig, Listen, Server, start_of, uri_words
 from mcp_extproc.config.policies import has_filter
@@ -47,6 +48,8 @@ class Endpoint:
     """Calls that wait for the user's consent."""
     scopes_supported: tuple[str, ...] = ()
     """Scopes that clients are told of."""
+    resource: str | None = None
+    """Its URL as clients know it, their ``resource`` (RFC 8707); ``None`` for the one that they use."""
     public_url: str | None = None
     """Scheme and host by which clients reach it; ``None`` for those that each of them uses."""
     domains: tuple[str, ...] = ()
@@ -68,14 +71,6 @@ class Endpoint:
     policies: str = field(default="", repr=False)
     """The operator's filters, where its lists follow them and there is an RBAC among them: what is left out of lists changes
     with them."""
-
-    @property
-    def resource(self) -> str | None:
-        """Its URL as clients know it, their ``resource`` (RFC 8707); ``None`` for the one that they use."""
-        oauth = None if self.authentication is None else self.authentication.oauth
-        if oauth is not None and oauth.resource is not None:
-            return oauth.resource
-        return None if self.public_url is None else self.public_url + self.path
 
     @property
     def told_headers(self) -> dict[str, str]:
@@ -140,6 +135,7 @@ def _main(config: GatewayConfig) -> Endpoint:
         authorization=config.authorization,
         vetting=config.vetting,
         scopes_supported=_scopes(config.authentication),
+        resource=_resource(config.authentication, config.listen.path),
         public_url=None if config.authentication is None else config.authentication.public_url,
         authentication=config.authentication,
         existing=config.existing,
@@ -153,10 +149,12 @@ def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualS
     authorization = virtual.authorization or main.authorization
     # The main endpoint's URL names another host than its own.
     inherited = None if virtual.domains else main.public_url
+    path = virtual.path_of(name, config.listen.path)
+    beside = None if virtual.domains else url_at(main.authentication, main.path, path)
     return replace(
         main,
         name=name,
-        path=virtual.path_of(name, config.listen.path),
+        path=path,
         # A page that was let in by a name of its own has none of these.
         hosts=None if virtual.domains else main.hosts,
         origins=main.origins if virtual.origins is None else virtual.origins,
@@ -165,6 +163,8 @@ def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualS
         uri_words={server: main.uri_words[server] for server in virtual.offered},
         authorization=authorization,
         scopes_supported=_scopes(authentication),
+        # Clients refuse to log in where another URL is told than the one that they use.
+        resource=beside if own is None else _resource(own, path),
         public_url=inherited if own is None else own.public_url,
         domains=virtual.domains,
         headers=virtual.headers,
@@ -190,3 +190,12 @@ def _policies(config: GatewayConfig, authorization: Authorization | None) -> str
 def _scopes(authentication: Authentication | None) -> tuple[str, ...]:
     oauth = None if authentication is None else authentication.oauth
     return () if oauth is None else oauth.scopes_supported
+
+
+def _resource(authentication: Authentication | None, path: str) -> str | None:
+    if authentication is None:
+        return None
+    oauth = authentication.oauth
+    if oauth is not None and oauth.resource is not None:
+        return oauth.resource
+    return None if authentication.public_url is None else authentication.public_url + path

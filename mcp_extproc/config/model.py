@@ -980,9 +980,11 @@ class GatewayConfig(Model):
         for problem in authentications.problems(list(self.authentications())):
             raise problem
         for name, one in self.virtual_servers.items():
-            if one.domains and one.authentication is None:
-                key = "hosts" if one.host is None else "host"
-                authentications.check_host(("virtual_servers", name, key), self.authentication)
+            if one.authentication is None:
+                key = [] if not one.domains else ["hosts" if one.host is None else "host"]
+                path = one.path_of(name, self.listen.path)
+                url = None if one.domains else authentications.url_at(self.authentication, self.listen.path, path)
+                authentications.check_audiences(("virtual_servers", name, *key), self.authentication, url)
         return self
 
     @model_validator(mode="after")

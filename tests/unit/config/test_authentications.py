@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import loads
+from mcp_extproc.config.endpoint import endpoints
 from tests.unit.config.support import error_of
 
 IDP = {"issuer": "https://idp.example", "audiences": ["x"]}
@@ -46,7 +47,17 @@ def own(**authentication: Any) -> Any:
         (
             {"public_url": "https://gw.example", "oauth": {"issuers": [{"issuer": "https://idp.example"}]}},
             {"host": "other.example"},
-            "virtual_servers.v.host: tokens of the top level's authentication have to be for its public_url",
+            "virtual_servers.v.host: tokens of the top level's authentication have to be for its own URL",
+        ),
+        (
+            {"oauth": {"resource": "https://gw.example/mcp", "issuers": [{"issuer": "https://idp.example"}]}},
+            {"hosts": ["other.example"]},
+            "virtual_servers.v.hosts: tokens of the top level's authentication have to be for its own URL",
+        ),
+        (
+            {"oauth": {"resource": "https://gw.example/tools", "issuers": [{"issuer": "https://idp.example"}]}},
+            {},
+            "virtual_servers.v: tokens of the top level's authentication have to be for its own URL",
         ),
     ],
 )
@@ -58,3 +69,19 @@ def test_sections_that_do_not() -> None:
     oauth = {"issuers": [IDP], "algorithms": ["ES256"]}
     loads(text({"oauth": {"issuers": [IDP]}}, v=own(oauth=oauth), host={"host": "other.example"}), "gateway.yaml", {})
     loads(text({"external": EXTERNAL}, v=own(external=EXTERNAL), w=own(api_keys=KEYS)), "gateway.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("resource", "url"),
+    [
+        ("https://gw.example/mcp", "https://gw.example/mcp/v"),
+        ("https://gw.example/behind/mcp", "https://gw.example/behind/mcp/v"),
+        ("https://gw.example/tools", None),
+    ],
+)
+def test_a_virtual_server_has_a_url_of_its_own(resource: str, url: str | None) -> None:
+    """Clients refuse to log in where they are told another one (RFC 9728 section 3.3). If it is not known, it is the one that
+    they use, and so it is at a host of its own."""
+    main = {"oauth": {"resource": resource, "issuers": [IDP]}}
+    read = loads(text(main, v={}, at={"host": "other.example"}), "gateway.yaml", {}).config
+    assert [endpoint.resource for endpoint in endpoints(read)] == [resource, url, None]
