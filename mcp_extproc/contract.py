@@ -27,6 +27,12 @@ it into the metadata."""
 VIRTUAL_SERVER_HEADER: Final = "x-mcp-virtualserver"
 """A request's own choice of a virtual server, as clients of Kuadrant's MCP gateway make it."""
 
+SERVERS_HEADERS: Final = frozenset({
+    "x-mcp-exclude-tools", "x-mcp-features", "x-mcp-insiders", "x-mcp-lockdown", "x-mcp-readonly", "x-mcp-tools",
+    "x-mcp-toolsets",
+})  # fmt: skip
+"""What GitHub's server lets clients choose. No header of the gateway's, although they begin like those."""
+
 SERVER_HEADER: Final = "x-mcp-server"
 """Names the server of a request, for Envoy's rate limits and the private listener's routes. No server gets it."""
 

@@ -13,6 +13,7 @@ from mcp_extproc.config.authentication import SCOPE, SafeUrl
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.values import HeaderName, HeaderValue
+from mcp_extproc.contract import SERVERS_HEADERS
 
 # Set by the gateway or by HTTP itself on every upstream request (RFC 9110, MCP basic/transports).
 RESERVED_HEADERS: Final = frozenset({
@@ -36,6 +37,8 @@ AUTHORIZATION: Final = "authorization"
 def is_gateways(name: str) -> bool:
     """Whether a header is the gateway's own, or Envoy's."""
     lower = name.lower()
+    if lower in SERVERS_HEADERS:
+        return False
     return lower in RESERVED_HEADERS or lower.startswith(("x-mcp-", "x-envoy-"))
 
 

@@ -38,7 +38,7 @@ from tests.support.token_server import CLIENT, TokenServer
 from tests.support.waiting import PATIENCE, eventually
 
 OF_CALLERS = {
-    "forward": [{"name": "x-alpha-token", "as": "Authorization"}, {"name": "x-tenant"}],
+    "forward": [{"name": "x-alpha-token", "as": "Authorization"}, {"name": "x-tenant"}, {"name": "X-MCP-Toolsets"}],
     "claims": [{"claim": "sub", "header": "x-user"}],
 }
 PLANTED = "planted-9fA1-secret"
@@ -78,6 +78,7 @@ async def test_every_request_for_a_client_has_what_it_sends(
     """And nothing else of it, nor a claim that it wrote itself, whether Envoy has verified who it is or not."""
     servers = {"alpha": {"url": alpha.url, "credentials": OF_CALLERS}}
     headers = {"x_alpha_token": "Bearer of alice", "x_tenant": "acme", "x_user": "root"}
+    headers |= {"x_mcp_toolsets": "issues", "x_mcp_tools": "delete"}
     brought = {"authorization": f"Bearer {ISSUER.token('ES256', sub='alice')}"}
     async with start(servers, authentication=AUTHENTICATION, **judging(policies)) as gateway:
         for more, user in (({}, None), (brought, "alice")):
@@ -90,6 +91,8 @@ async def test_every_request_for_a_client_has_what_it_sends(
             assert {request.http_method for request in alpha.received} == {"POST", "DELETE"}
             assert sent(alpha, "authorization") == {"Bearer of alice"}
             assert sent(alpha, "x-tenant") == {"acme"}
+            assert sent(alpha, "x-mcp-toolsets") == {"issues"}
+            assert sent(alpha, "x-mcp-tools") == {None}
             assert sent(alpha, "x-user") == {user}
             assert sent(alpha, "x-alpha-token") == {None}
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mcp_extproc.contract import SERVER_HEADER
+from mcp_extproc.contract import SERVER_HEADER, SERVERS_HEADERS
 from mcp_extproc.gateway.decision import Preview
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
 from mcp_extproc.gateway.request import RequestHead
@@ -83,7 +83,10 @@ def show(head: RequestHead, facts: RequestFacts, own: str | None = None, kept: C
     gone = tuple(
         name
         for name in head.names
-        if name.startswith(("x-mcp-", "mcp-")) and name not in _MCP_HEADERS and name not in names
+        if name.startswith(("x-mcp-", "mcp-"))
+        and name not in _MCP_HEADERS
+        and name not in SERVERS_HEADERS
+        and name not in names
     )
     return Preview(facts, present, gone)
 

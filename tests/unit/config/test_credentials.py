@@ -51,6 +51,14 @@ def test_what_a_server_gets_of_callers() -> None:
     assert found.of_callers
 
 
+def test_what_servers_let_clients_choose_is_no_header_of_the_gateways() -> None:
+    """Although it begins like those."""
+    own = "url: 'http://a/', headers: {X-MCP-Readonly: 'true'}, credentials: {forward: [{name: x-mcp-toolsets}]}"
+    found = native(f"servers: {{a: {{{own}}}}}").servers["a"]
+    assert list(found.headers) == ["X-MCP-Readonly"]
+    assert [target for _, target in found.credentials.targets()] == ["x-mcp-toolsets"]
+
+
 def test_the_clients_own_authorization_is_warned_of() -> None:
     loaded = loads(credentials("forward: [{name: authorization}]"), "gateway.yaml", {})
     [warning] = loaded.warnings
