@@ -162,7 +162,9 @@ def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
     if raw[position] != tag:
         raise ValueError(position)
     if (size := raw[position + 1]) < 0x80:
-        return position + 2, size  # as nearly all are
+        return position + 2, size
+    if (more := raw[position + 2]) < 0x80:
+        return position + 3, size & 0x7F | more << 7  # as heads and what filters wrote mostly are
     size = shift = 0
     while True:
         position += 1
