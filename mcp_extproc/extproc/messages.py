@@ -313,8 +313,8 @@ _ABOUT_A_BODY: Final = (
 )  # fmt: skip
 """Headers about the body that the server wrote (RFC 9110 section 8, RFC 9530)."""
 
-_ABOUT_ANOTHER_BODY: Final = tuple(name for name in _ABOUT_A_BODY if name != "content-length")
-"""Of them, those that go when the body is replaced by one whose length is known."""
+_ABOUT_ANOTHER_BODY: Final = (*(name for name in _ABOUT_A_BODY if name != "content-length"), "location")
+"""Of them, those that go when the body is replaced by one whose length is known, and where the server's own leads."""
 
 READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
     response_headers=pb.HeadersResponse(
