@@ -79,7 +79,9 @@ def documents(draw: st.DrawFn) -> list[dict[str, Any]]:
         reference[0]["toolSelector"] = selector
     target = st.fixed_dictionaries({"backend": st.just(name), "tool": VALUES})
     rules = draw(
-        st.lists(st.fixed_dictionaries({"target": st.fixed_dictionaries({"tools": st.tuples(target).map(list)})}))
+        st.lists(
+            st.fixed_dictionaries({"target": st.fixed_dictionaries({"tools": st.tuples(target).map(list)})}), max_size=3
+        )
     )
     policy = {"authorization": {"rules": rules}} if draw(st.booleans()) else {}
     found = [route(backendRefs=reference, securityPolicy=policy), backend(name), secret(apiKey=draw(VALUES))]
@@ -92,6 +94,7 @@ def escaped(text: str) -> str:
     return text.replace("${", "$ {")
 
 
+@settings(max_examples=40)
 @given(documents())
 def test_every_route_is_the_same_when_converted(found: list[dict[str, Any]]) -> None:
     loaded = loads(escaped(text_of(*found)), "route.yaml", {})

@@ -56,7 +56,7 @@ _RULE = "spec.securityPolicy.authorization.rules[0]"
             with_tools(exclude=["x"], excludeRegex=["y"]),
             f"{_BACKEND}.toolSelector: exclude and excludeRegex are mutually exclusive",
         ),
-        (with_tools(include=["x"] * 33), f"{_BACKEND}.toolSelector.include: not a usable value"),
+        (with_tools(include=["x"] * 33), f"{_BACKEND}.toolSelector.include: expected at most 32 entries"),
         (
             with_key(inline="k", secretRef={"name": "s"}),
             f"{_BACKEND}.securityPolicy.apiKey: exactly one of secretRef or inline must be set",
