@@ -24,8 +24,8 @@ LIFECYCLE_TESTS := $(addprefix tests/e2e/test_, bridge.py check.py examples.py l
 RECORDED_TESTS := tests/extproc/test_recorded.py
 # What `make fleet` serves beside
 LAST ?= $(shell git describe --tags --abbrev=0)
-# pytest-xdist: one process for each core
-JOBS ?= auto
+# pytest-xdist: three processes for two cores, as many tests wait for what they have started
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 
 .DEFAULT_GOAL := help
 
