@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mcp_extproc.config.authorization import Authorization, Rule, Selector
 from mcp_extproc.config.config_error import field, quoted
-from mcp_extproc.config.model import GatewayConfig, prefix_of
+from mcp_extproc.config.model import GatewayConfig, separator_of, start_of
 
 _Place = tuple[str | int, ...]
 
@@ -78,7 +78,9 @@ def _concerned(selectors: Sequence[Selector], starts: dict[str, str]) -> dict[st
 
 def _starts(config: GatewayConfig) -> dict[str, str]:
     """What names for clients begin with, by server."""
-    if len(config.separator) < _UNMISTAKABLE:
-        return {}
-    prefixes = {name: prefix_of(name, server) for name, server in config.servers.items()}
-    return {name: prefix + config.separator for name, prefix in prefixes.items() if prefix}
+    starts = {
+        name: start_of(name, server, config.separator)
+        for name, server in config.servers.items()
+        if len(separator_of(server, config.separator)) >= _UNMISTAKABLE
+    }
+    return {name: start for name, start in starts.items() if start}

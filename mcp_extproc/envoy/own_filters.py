@@ -35,7 +35,7 @@ _KEPT_OF_SERVER: Final = frozenset({
     "keepalive", "tools", "transport", "command",
 })  # fmt: skip
 
-_ALWAYS: Final = (
+ALWAYS: Final = (
     "ids of sessions: mcp_router writes the servers' own into them, in base64, for clients to read and change",
     "the check of Origin: pages of other sites can call, by a name that Host may have",
     "what this gateway does with servers that fail, answer slowly, or send what they should not",
@@ -75,7 +75,7 @@ def own_filters(config: GatewayConfig, text: Written) -> OwnFilters:
         NotForEnvoyAlone: it restricts what callers may do, or none of its servers can be served so.
     """
     reasons = list(_reasons(config))
-    losses = list(_ALWAYS)
+    losses = list(ALWAYS)
     servers = {}
     for name, server in config.servers.items():
         left_out = _left_out(name, server, text)

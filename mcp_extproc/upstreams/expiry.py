@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.request import NO_CONTEXT
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.upstreams.fan_out import LegRunner
@@ -50,5 +51,6 @@ class Expiry:
             for start in range(0, len(expired), _AT_A_TIME):
                 async with asyncio.TaskGroup() as group:
                     for server, session in expired[start : start + _AT_A_TIME]:
-                        group.create_task(self._legs.end(server, session))
+                        # Without credentials of its client, which nobody keeps.
+                        group.create_task(self._legs.end(server, session, NO_CONTEXT))
             await asyncio.sleep(LOOK_SECONDS)

@@ -32,7 +32,7 @@ from mcp_extproc.gateway.legs import (
     SessionRef,
 )
 from mcp_extproc.gateway.memory import SessionMemory, Settings
-from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
+from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp import jsontext, methods
@@ -204,11 +204,13 @@ class LegRunner:
                 raise
             return False
 
-    def take_back(self, ref: SessionRef, given_up: UpstreamSession, replacement: UpstreamSession) -> None:
+    def take_back(
+        self, ref: SessionRef, given_up: UpstreamSession, replacement: UpstreamSession, context: RequestContext
+    ) -> None:
         """A session was replaced for nothing: its replacement fares no better. It is in use again, and the other one ended."""
         if self._memory.current(ref) == replacement:
             self._memory.forget(ref.server, given_up.id or ref.anchor)
-            self.discard(ref.server, replacement, NO_CONTEXT)
+            self.discard(ref.server, replacement, context)
 
     async def _run(self, leg: Leg, holding: Holding) -> Outcome:
         pages = _Pages(holding)
@@ -404,7 +406,7 @@ class LegRunner:
         """End a session with a server that turned out to be useless, in the background."""
         self._tasks.start("end_session", self.end(server, session, context), server=server)
 
-    async def end(self, server: str, session: UpstreamSession, context: RequestContext = NO_CONTEXT) -> None:
+    async def end(self, server: str, session: UpstreamSession, context: RequestContext) -> None:
         """End a session with a server, as far as the server can be reached."""
         entry = self._entries[server]
         await _quietly(self._client.end(entry, session, context=context), entry.discovery_timeout)

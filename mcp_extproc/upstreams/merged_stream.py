@@ -166,7 +166,7 @@ class MergedStream:
             return False
         given_up = self._given_up.pop(ref.server, None)
         if given_up is not None:
-            legs.take_back(ref, given_up, session)
+            legs.take_back(ref, given_up, session, self._stream.context)
             return False
         await legs.reopen(ref, session.id, self._stream.context)
         self._given_up[ref.server] = session

@@ -75,6 +75,10 @@ def test_warnings(sections: dict[str, Any], warning: str) -> None:
         {"authorization": {"rules": [{**ALLOW, "servers": ["dates"], "tools": ["github__a"]}]}},
         # A server's own name may well begin so.
         {"separator": "_", "authorization": {"rules": [{**ALLOW, "tools": ["github_a"]}]}},
+        {
+            "servers": {"a": {**SERVERS["github"], "separator": "-"}},
+            "authorization": {"rules": [{**ALLOW, "tools": ["a__b", "a-b"]}]},
+        },
         {"authorization": {"rules": [{"action": "deny", "tools": ["a"]}, ALLOW]}},
         {"virtual_servers": {"v": {"servers": {"dates": {"resources": ["d__a"]}}}}},
     ],

@@ -181,6 +181,20 @@ async def test_what_was_opened_for_nobody_is_ended_with_the_callers_credentials(
     await rig.legs.close()
 
 
+async def test_what_replaced_a_session_for_nothing_is_ended_with_the_callers_credentials() -> None:
+    client = FakeClient(a=[{}])
+    rig = Rig(client)
+    given_up, replacement = upstream("a"), upstream("a", id="another")
+    session = ref("a", given_up)
+    rig.memory.replace("a", "id of a", replacement)
+    rig.legs.take_back(session, given_up, replacement, CONTEXT)
+    assert rig.memory.current(session) == given_up
+    while client.left("a"):
+        await asyncio.sleep(0)
+    assert (client.asked, client.contexts) == ([("a", "end", "another")], [CONTEXT])
+    await rig.legs.close()
+
+
 # -- Lists ----------------------------------------------------------------------------------------------------------------
 
 
