@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -259,13 +260,19 @@ async def test_pass_through(tmp_path: Path) -> None:
 
 async def test_egress(tmp_path: Path) -> None:
     """Servers are found by their host, this machine's without TLS and others with it only, and a policy sees what calls are
-    about. What can't be read does not pass."""
+    about. What can't be read does not pass, nor does what is for other ports of this machine, Envoy's own among them."""
     async with running("egress", tmp_path, port=3128, host="localhost:3001") as found:
         notes, dates = found.servers[3001], found.servers[3002]
         assert found.client.session in notes.sessions
         assert "result" in (await found.client.call("list")).json
         assert reason(await found.client.call("create")) == "denied"
         assert (await found.client.call("list", host=f"127.0.0.1:{notes.port}")).status == 503
+        for port in (found.place.port(ADMIN), found.place.port(3128), dates.port):
+            for host in (f"localhost:{port}", f"LOCALHOST:{port}"):
+                assert (await found.client.send("/config_dump", host=host)).status == 404
+                assert (await found.client.rpc("ping", host=host)).status == 404
+        assert dates.received == []
+        assert stat.S_IMODE((found.place.sockets / "admin.sock").stat().st_mode) == 0o600
         elsewhere = await dates.also_with_tls(own_envoy.certified(found.place))
         await found.client.initialize(host=f"127.0.0.1:{elsewhere}")
         assert "result" in (await found.client.call("list", host=f"127.0.0.1:{elsewhere}")).json
