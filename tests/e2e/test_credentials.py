@@ -315,6 +315,8 @@ class Verifier:
         self._idp = idp
         self._resource = resource
         self.has_withdrawn_all = False
+        self.asked: list[tuple[str, set[str]]] = []
+        """Requests for documents: the path with its query, and names of headers."""
 
     async def verify_token(self, token: str) -> AccessToken | None:
         key = self._idp.keys["RS256"].public_key()
@@ -325,6 +327,33 @@ class Verifier:
         if self.has_withdrawn_all:
             return None
         return AccessToken(token=token, client_id="test", scopes=[], subject=found["sub"])
+
+
+def talkative(app: Any, asked: list[tuple[str, set[str]]]) -> Any:
+    """The server, which says more than documents need, and notes who asks for them."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        if not scope.get("path", "").startswith("/.well-known/"):
+            await app(scope, receive, send)
+            return
+        asked.append(
+            (f"{scope['path']}?{scope['query_string'].decode()}", {name.decode() for name, _ in scope["headers"]})
+        )
+
+        async def with_more(event: Any) -> None:
+            if event["type"] == "http.response.start":
+                kept = [header for header in event["headers"] if header[0] != b"cache-control"]
+                event["headers"] = [
+                    *kept,
+                    (b"cache-control", b"public"),
+                    (b"location", b"/x"),
+                    (b"mcp-session-id", b"1"),
+                ]
+            await send(event)
+
+        await app(scope, receive, with_more)
+
+    return serve
 
 
 @asynccontextmanager
@@ -342,7 +371,12 @@ async def protected(port: int, verifier: Verifier, idp: AuthorizationServer, res
         return "" if found is None else found.subject or ""
 
     serving = uvicorn.Server(
-        uvicorn.Config(server.streamable_http_app(), port=port, log_level="warning", timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            talkative(server.streamable_http_app(), verifier.asked),
+            port=port,
+            log_level="warning",
+            timeout_graceful_shutdown=1,
+        )
     )
     task = asyncio.create_task(serving._serve())
     try:
@@ -377,6 +411,31 @@ async def test_clients_log_in_at_the_server_itself(start_own: StartGateway) -> N
             for method, params in (("tools/call", call), ("tools/list", {})):
                 refused = await gateway.rpc(method, params, mcp_session_id=session, **token)
                 assert (refused.status, 'error="invalid_token"' in refused.headers["www-authenticate"]) == (401, True)
+            await documents_only(gateway, verifier)
+
+
+async def documents_only(gateway: TestClient, server: Verifier) -> None:
+    """Who asks for a document tells the server nothing of itself, and gets nothing but the document."""
+    server.asked.clear()
+    url = gateway.url.replace("/mcp", "/.well-known/oauth-protected-resource/mcp")
+    of_client = {
+        "authorization": "Bearer a", "proxy_authorization": "Basic a", "cookie": "a=b", "x_api_key": "a", "forwarded": "for=a",
+        "x_forwarded_for": "192.0.2.1", "x_forwarded_host": "a.example", "x_envoy_original_path": "/a", "mcp_session_id": "a",
+    }  # fmt: skip
+    got = await gateway.send(None, method="GET", url=url, mcp_protocol_version="2025-11-25", **of_client)
+    assert (got.status, got.json["resource"]) == (200, gateway.url)
+    assert (got.headers["cache-control"], got.headers["access-control-allow-origin"]) == ("no-store", "*")
+    assert not {"location", "mcp-session-id"} & {name.lower() for name in got.headers}
+    [(asked, names)] = server.asked
+    assert asked == "/.well-known/oauth-protected-resource/mcp?"
+    assert names <= {"host", "accept", "user-agent", "x-request-id", "traceparent", "tracestate"}
+    preflight = {"origin": "https://a.example", "access_control_request_method": "GET"}
+    preflight["access_control_request_headers"] = "mcp-protocol-version"
+    allowed = await gateway.send(None, method="OPTIONS", url=url, **preflight)
+    assert (allowed.status, allowed.headers["access-control-allow-headers"]) == (204, "*")
+    assert (await gateway.send(None, method="GET", url=f"{url}?a=b")).status == 404
+    assert (await gateway.send(b"secret", method="GET", url=url)).status == 413
+    assert len(server.asked) == 1
 
 
 # -- Nowhere else ---------------------------------------------------------------------------------------------------------

@@ -131,7 +131,10 @@ def test_documents_come_first_and_pass_no_filter(tmp_path: Path) -> None:
     assert paths[:6] == [f"{well_known}/tools/mcp"] * 2 + [well_known] * 2 + [server] * 2
     filters = {name for name in names(chain) if name != "envoy.filters.http.router"}
     for route in routes[:6]:
-        assert {name for name, item in route["typedPerFilterConfig"].items() if item["disabled"]} == filters
+        on = {} if "directResponse" in route else {"envoy.filters.http.buffer": {"maxRequestBytes": 1}}
+        found = route["typedPerFilterConfig"]
+        assert found.keys() == filters
+        assert {name: item["buffer"] for name, item in found.items() if not item.get("disabled")} == on
     document = json.loads(routes[1]["directResponse"]["bodyFormat"]["textFormatSource"]["inlineString"])
     assert document["resource"] == "https://gw.example/tools/mcp"
     # Nothing else is served, and what is not costs no verification.

@@ -90,6 +90,7 @@ def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
     attached = [_disabled(item, names[item["name"]]) for item in filters]
     browsers = len(cors.filters())
     first = _in_front(list(names), judging)
+    told = documents.routes(endpoints(config), layout, [], names[routes.BUFFER])
     return Pieces(
         first_filters=[_disabled(marker, marker["name"]), *attached[:browsers]],
         filters=attached[browsers:first],
@@ -98,7 +99,7 @@ def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
             *(_no_upgrades(endpoint, marker["name"]) for endpoint in endpoints(config)),
             *_routes(config, layout, names, marker["name"], judging),
         ],
-        documents=[_without_empty(plain(route)) for route in documents.routes(endpoints(config), layout, [])],
+        documents=[_without_empty(plain(route)) for route in told],
         early=[{**plain(item), "name": EARLY} for item in proven.early(_early(config))],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],

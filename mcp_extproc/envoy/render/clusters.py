@@ -64,6 +64,7 @@ from mcp_extproc.envoy.render import (
     token_endpoints,
     upstream_headers,
 )
+from mcp_extproc.envoy.render.authentication import documents
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.typed import ZERO, any_of, envoy_address, extension, seconds, socket_address
 from mcp_extproc.envoy.render.upstream_tls import REPAIR_MATCH, transport_socket_matches
@@ -202,6 +203,7 @@ def _http_options(server: Server, repairs: str | None = None) -> HttpProtocolOpt
         explicit.http2_protocol_options = Http2ProtocolOptions(connection_keepalive=resilience.http2_keepalive(server))
     else:
         explicit.http_protocol_options = Http1ProtocolOptions()
+    has_login = server.credentials.pass_through
     return HttpProtocolOptions(
         common_http_protocol_options=CommonHttpProtocolOptions(
             idle_timeout=seconds(server.connection_idle_timeout),
@@ -209,7 +211,10 @@ def _http_options(server: Server, repairs: str | None = None) -> HttpProtocolOpt
         ),
         explicit_http_config=explicit,
         http_filters=upstream_headers.filters(
-            lost_sessions.marking(), repairs=repairs, challenges=server.credentials.pass_through
+            *([documents.narrowed()] if has_login else []),
+            lost_sessions.marking(),
+            repairs=repairs,
+            challenges=has_login,
         ),
     )
 

@@ -79,7 +79,7 @@ def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]
                 name=LISTENER,
                 domains=["*"],
                 routes=[
-                    *documents.routes(endpoints(config), layout, filter_names),
+                    *documents.routes(endpoints(config), layout, filter_names, BUFFER),
                     *policies.through(config, endpoint_routes(config, layout), judging.of(config)),
                     _other_route(config, layout),
                 ],

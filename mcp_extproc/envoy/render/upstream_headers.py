@@ -40,10 +40,8 @@ begin in another way, which are most, and others are for those that only begin s
 _CHALLENGE: Final = ("www-authenticate", 1)
 """It passes where clients log in at the server itself."""
 
-_LENGTHS: Final = dict((*PASSED, _CHALLENGE))
-
 _LONGEST: Final = 20
-"""Characters, of all names together, in one of the latter."""
+"""Characters that are still to be looked at, of all names together, in one of the latter."""
 
 
 def foreign(*, challenges: bool = False) -> list[str]:
@@ -52,12 +50,21 @@ def foreign(*, challenges: bool = False) -> list[str]:
     Args:
         challenges: whether ``WWW-Authenticate`` passes, too.
     """
-    passed = (*PASSED, _CHALLENGE) if challenges else PASSED
-    beginnings = dict.fromkeys(name[:length] for name, length in passed)
-    groups: list[list[str]] = [[]]
+    return all_but((*PASSED, _CHALLENGE) if challenges else PASSED)
+
+
+def all_but(passed: Iterable[tuple[str, int]]) -> list[str]:
+    """Regular expressions: a header is none of these, and no pseudo-header, if one of them matches all of its name.
+
+    Args:
+        passed: as :data:`PASSED`.
+    """
+    lengths = dict(passed)
+    beginnings = dict.fromkeys(name[:length] for name, length in lengths.items())
+    groups: list[list[tuple[str, str]]] = [[]]
     for beginning in beginnings:
-        names = [name for name, _ in passed if name.startswith(beginning)]
-        if _length(groups[-1] + names) > _LONGEST:
+        names = [(name[:length], name[length:]) for name, length in lengths.items() if name.startswith(beginning)]
+        if sum(len(rest) for _, rest in groups[-1] + names) > _LONGEST:
             groups.append([])
         groups[-1].extend(names)
     return [elsewhere(beginnings), _short_of(_tree(beginnings)), *map(_begin_only, groups)]
@@ -66,11 +73,6 @@ def foreign(*, challenges: bool = False) -> list[str]:
 def elsewhere(beginnings: Iterable[str]) -> str:
     """A regular expression for names that begin in another way, as far as they are as long."""
     return f"{_other(_tree([':', *beginnings]), ends=False)}[!-~]*"
-
-
-def _length(names: Iterable[str]) -> int:
-    """Of the characters that are still to be looked at."""
-    return sum(len(name) - _LENGTHS[name] for name in names)
 
 
 class _Tree(dict[str, "_Tree"]):
@@ -86,12 +88,12 @@ def _tree(texts: Iterable[str]) -> _Tree:
     return tree
 
 
-def _begin_only(names: Iterable[str]) -> str:
-    """What begins like one of these names, and is none of them."""
+def _begin_only(names: Iterable[tuple[str, str]]) -> str:
+    """What begins like one of these names, each in two parts, and is none of them."""
     rests: dict[str, list[str]] = {}
-    for name in names:
-        rests.setdefault(name[: _LENGTHS[name]], []).append(name[_LENGTHS[name] :])
-    each = (f"{''.join(map(_escaped, start))}{_other(_tree(rest), ends=True)}" for start, rest in rests.items())
+    for start, rest in names:
+        rests.setdefault(start, []).append(rest)
+    each = (f"{''.join(map(_escaped, start))}{_other(_tree(after), ends=True)}" for start, after in rests.items())
     return f"(?:{'|'.join(each)})[!-~]*"
 
 

@@ -7,13 +7,15 @@ basic/authorization (Server Metadata Discovery).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from mcp_extproc.config.authentication import OAuth
 from mcp_extproc.config.endpoint import Endpoint
-from mcp_extproc.contract import RESOURCE_METADATA_PATH
+from mcp_extproc.contract import LOST_HEADER, RESOURCE_METADATA_PATH
+from mcp_extproc.envoy._api import xds_type_matcher_v3 as matchers
+from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_route_v3 import (
     DirectResponseAction,
     FilterConfig,
@@ -22,8 +24,12 @@ from mcp_extproc.envoy._api.config_route_v3 import (
     RouteAction,
     RouteMatch,
 )
-from mcp_extproc.envoy._api.type_matcher_v3 import RegexMatcher, StringMatcher
+from mcp_extproc.envoy._api.filters_http_buffer_v3 import Buffer, BufferPerRoute
+from mcp_extproc.envoy._api.filters_http_header_mutation_v3 import HeaderMutation, Mutations
+from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
+from mcp_extproc.envoy._api.type_matcher_v3 import HttpRequestHeaderMatchInput, RegexMatcher, StringMatcher
 from mcp_extproc.envoy.layout import KEYS_CLUSTER, LISTENER, METADATA_PATH, Layout, cluster_name, issuer_key
+from mcp_extproc.envoy.render import matching, upstream_headers
 from mcp_extproc.envoy.render.endpoint_match import headers_of
 from mcp_extproc.envoy.render.typed import any_of, header, seconds, text_format
 from mcp_extproc.mcp import transport
@@ -45,6 +51,14 @@ _FOR_PAGES = [
     header("access-control-allow-headers", "*"),
     header("access-control-max-age", "7200"),
 ]
+
+_OF_CALLS: Final = (
+    "location", "content-location", "www-authenticate", "mcp-session-id", "mcp-protocol-version", LOST_HEADER,
+)  # fmt: skip
+"""Headers that a server's cluster lets pass, and that are not a document's."""
+
+_ASKS_WITH: Final = (("user-agent", 1), ("traceparent", 5), ("tracestate", 5), ("x-request-id", 3))
+"""Headers with which a server is asked for its document, as :data:`upstream_headers.PASSED`."""
 
 
 def base_url(endpoint: Endpoint) -> str:
@@ -70,13 +84,14 @@ def told(endpoint: Endpoint) -> dict[str, str]:
     return {WHERE: endpoint.metadata_path, SCOPE: f'scope="{scopes}", ' if scopes else ""}
 
 
-def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str]) -> list[Route]:
+def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str], buffer: str) -> list[Route]:
     """Routes to all documents, in front of all others.
 
     Args:
         served: the endpoints, the main one first.
         layout: whether authorization servers' metadata is known.
-        filter_names: of all filters, none of which these requests pass.
+        filter_names: of all filters, none of which these requests pass, but one.
+        buffer: name of the filter that buffers bodies.
     """
     if not any(_tokens_of(one) or _login_of(one) for one in served):
         return []
@@ -89,7 +104,9 @@ def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str]) 
         for_old = AUTHORIZATION_SERVER if has_root else AUTHORIZATION_SERVER + endpoint.path
         oauth, login = _tokens_of(endpoint), _login_of(endpoint)
         if login is not None:
-            found += [_of_server(path, endpoint, *login) for path in (*paths, for_old)]
+            for path in (*paths, for_old):
+                # A query is not for the server, nor for the one that has the path otherwise.
+                found += [_preflight(path), _of_server(path, endpoint, *login), _absent(path, endpoint)]
             continue
         if oauth is None:
             # Not those of the endpoint that has the path otherwise.
@@ -102,6 +119,8 @@ def routes(served: Sequence[Endpoint], layout: Layout, filter_names: list[str]) 
             found += [_preflight(for_old), _authorization_server(for_old, endpoint, oauth)]
     for route in found:
         route.typed_per_filter_config = {name: any_of(FilterConfig(disabled=True)) for name in filter_names}
+        if route.route is not None:
+            route.typed_per_filter_config[buffer] = any_of(_HARDLY_A_BODY)
         route.response_headers_to_add = list(_FOR_PAGES)
     return found
 
@@ -124,12 +143,32 @@ def _of_server(path: str, endpoint: Endpoint, server: str, own_path: str) -> Rou
     own = well_known + own_path.rstrip("/") if path != well_known else well_known
     return Route(
         name=f"{LISTENER}{path}/{server}",
-        match=RouteMatch(path=path, headers=_asks(endpoint)),
+        match=RouteMatch(path=path, headers=[*_asks(endpoint), _NO_QUERY]),
         route=RouteAction(
             cluster=cluster_name(server), path_rewrite=escaped(own), auto_host_rewrite=True, timeout=seconds(15)
         ),
         request_headers_to_remove=["authorization", "cookie"],
     )
+
+
+def narrowed() -> HttpFilter:
+    """For the cluster of a server where clients log in: who asks for its documents tells it nothing, and gets nothing but
+    them. It is the cluster's, so that it is the same on every listener."""
+    asked = [
+        *(upstream_headers.without(names) for names in upstream_headers.all_but(_ASKS_WITH)),
+        OneMutation(append=header("accept", transport.JSON)),
+    ]
+    answered = [
+        *(OneMutation(remove=name) for name in _OF_CALLS),
+        OneMutation(append=header("cache-control", "no-store")),
+    ]
+    mutating = HeaderMutation(mutations=Mutations(request_mutations=asked, response_mutations=answered))
+    # Paths of endpoints don't begin so.
+    starts = [matchers.StringMatcher(prefix=start) for start in (RESOURCE, AUTHORIZATION_SERVER)]
+    path = HttpRequestHeaderMatchInput(header_name=":path")
+    for_document = matching.one_of(*(matching.has("path", path, start) for start in starts))
+    only_if = matching.skipped_if(matching.negation(for_document), "envoy.filters.http.header_mutation", mutating)
+    return HttpFilter(name="mcp_documents", typed_config=any_of(only_if))
 
 
 def _resource(oauth: OAuth, endpoint: Endpoint) -> str:
@@ -189,5 +228,11 @@ def _preflight(path: str) -> Route:
         direct_response=DirectResponseAction(status=204),
     )
 
+
+_HARDLY_A_BODY = BufferPerRoute(buffer=Buffer(max_request_bytes=1))
+"""The smallest limit that Envoy takes."""
+
+_NO_QUERY = HeaderMatcher(name=":path", string_match=StringMatcher(contains="?"), invert_match=True)
+"""Routes match paths without it, and Envoy would add it to the server's."""
 
 _GET = HeaderMatcher(name=":method", string_match=StringMatcher(safe_regex=RegexMatcher(regex="GET|HEAD")))

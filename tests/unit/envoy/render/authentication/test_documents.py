@@ -15,16 +15,23 @@ from mcp_extproc.envoy.render.authentication.documents import AUTHORIZATION_SERV
 def routes(**config: Any) -> dict[str, tuple[str, str]]:
     """Cluster and path there, by the path that clients ask for."""
     parsed = GatewayConfig.model_validate(config)
-    found = documents.routes(endpoints(parsed), Layout.in_directory(Path("/run/mcp")), ["filter"])
+    found = documents.routes(endpoints(parsed), Layout.in_directory(Path("/run/mcp")), ["filter", "buffer"], "buffer")
     told = {}
+    others = []
     for route in found:
         assert route.match is not None
         assert route.match.path is not None
-        assert route.request_headers_to_remove == ["authorization", "cookie"]
-        assert list(route.typed_per_filter_config) == ["filter"]
+        assert list(route.typed_per_filter_config) == ["filter", "buffer"]
         if (action := route.route) is not None:
             assert action.auto_host_rewrite
+            assert route.typed_per_filter_config["buffer"] != route.typed_per_filter_config["filter"]
+            assert "?" in str(route.match.headers)
             told[route.match.path] = (action.cluster or "", action.path_rewrite or "")
+        else:
+            assert route.direct_response is not None
+            others.append((route.match.path, route.direct_response.status))
+    # In front of each the preflight, behind it whoever has a query.
+    assert others == [(path, status) for path in told for status in (204, 404)]
     return told
 
 
