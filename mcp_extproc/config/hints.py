@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization, Rule, Selector
 from mcp_extproc.config.config_error import field, quoted
+from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.config.model import GatewayConfig, separator_of, start_of
 
 _Place = tuple[str | int, ...]
@@ -41,6 +43,50 @@ def about_credentials(config: GatewayConfig) -> Iterator[str]:
     for name, server in config.servers.items():
         place = field(("servers", name, "credentials"))
         yield from (f"{place}.{sentence}" for sentence in server.credentials.warnings())
+        yield from (f"{place}.{sentence}" for sentence in _one_name_for_several(config, name))
+
+
+def _one_name_for_several(config: GatewayConfig, server: str) -> Iterator[str]:
+    """Claims that say who calls, where callers of several kinds may be called the same."""
+    claims = config.servers[server].credentials.claims
+    if not claims:
+        return
+    served = [one.authentication for one in endpoints(config) if server in one.servers]
+    sections = [(place, one) for place, one in config.authentications() if any(one is known for known in served)]
+    names = {"sub", *(one.oauth.principal_claim for _, one in sections if one.oauth is not None)}
+    issuers = dict.fromkeys(issuer for place, one in sections for issuer in _issuers(place, one))
+    # Callers without claims have no other one than `sub`.
+    others = [of for place, one in sections for of in _without_claims(place, one)]
+    told_apart = any(one.claim == "iss" for one in claims)
+    for index, one in enumerate(claims):
+        of = [*([] if told_apart else issuers), *(others if one.claim == "sub" else [])]
+        if one.claim in names and len(of) > 1:
+            add = " give it their `iss` in a second header, or" if issuers and not told_apart else ""
+            yield (
+                f"claims[{index}]: who has the same {one.claim} by {' and by '.join(of)} is one user for the server:{add} have"
+                " these names assigned in one place"
+            )
+
+
+def _issuers(place: Sequence[str], section: Authentication) -> Iterator[str]:
+    """Who gives callers names, and is in their claim `iss`."""
+    if section.oauth is not None:
+        yield from (one.issuer for one in section.oauth.issuers)
+    if section.existing is not None and section.existing.claims:
+        yield from _of_existing(place, section.existing)
+
+
+def _without_claims(place: Sequence[str], section: Authentication) -> Iterator[str]:
+    """Methods whose callers have a name and no claims."""
+    found = {"api_keys": section.api_keys, "mtls": section.mtls, "external": section.external}
+    yield from (field((*place, name)) for name, one in found.items() if one is not None)
+    if section.existing is not None and not section.existing.claims:
+        yield from _of_existing(place, section.existing)
+
+
+def _of_existing(place: Sequence[str], existing: Existing) -> Iterator[str]:
+    where = field((*place, "existing", "issuer"))
+    yield from (f"one issuer in {where}", f"another in {where}") if existing.issuer else (field((*place, "existing")),)
 
 
 def _about_rules(place: _Place, authorization: Authorization, starts: dict[str, str]) -> Iterator[str]:

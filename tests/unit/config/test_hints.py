@@ -85,3 +85,78 @@ def test_warnings(sections: dict[str, Any], warning: str) -> None:
 )
 def test_no_warnings(sections: dict[str, Any]) -> None:
     assert warnings(**sections) == []
+
+
+A, B = ({"issuer": f"https://{name}.example", "audiences": ["x"]} for name in "ab")
+KEYS = {"keys": {"alice": "k" * 32}}
+USER = {"claim": "sub", "header": "x-user"}
+EMAIL = {"claim": "email", "header": "x-email"}
+ISS = {"claim": "iss", "header": "x-issuer"}
+ONE_PLACE = " have these names assigned in one place"
+SECOND = " give it their `iss` in a second header, or" + ONE_PLACE
+
+
+def about_names(authentication: Any, *claims: Any, **sections: Any) -> list[str]:
+    servers = {"a": {"url": "http://127.0.0.1:1/mcp", "credentials": {"claims": claims}}}
+    return warnings(**{"servers": servers, "authentication": authentication, **sections})
+
+
+@pytest.mark.parametrize(
+    ("authentication", "claims", "warning"),
+    [
+        ({"oauth": {"issuers": [A, B]}}, [USER], "sub by https://a.example and by https://b.example{}" + SECOND),
+        (
+            {"oauth": {"issuers": [A]}, "api_keys": KEYS},
+            [USER, EMAIL],
+            "sub by https://a.example and by authentication.api_keys{}" + SECOND,
+        ),
+        (
+            {"oauth": {"issuers": [A, B], "principal_claim": "email"}, "api_keys": KEYS},
+            [EMAIL],
+            "email by https://a.example and by https://b.example{}" + SECOND,
+        ),
+        (
+            {"oauth": {"issuers": [A]}, "api_keys": KEYS, "external": {"grpc": "a:1", "principal_header": "x-who"}},
+            [USER, ISS],
+            "sub by authentication.api_keys and by authentication.external{}" + ONE_PLACE,
+        ),
+        (
+            {"existing": {"subject": ["a", "sub"], "issuer": ["a", "iss"], "claims": ["a", "all"]}},
+            [USER],
+            (
+                "sub by one issuer in authentication.existing.issuer and by another in authentication.existing.issuer{}"
+                + SECOND
+            ),
+        ),
+        (
+            {"existing": {"subject": ["a", "sub"], "issuer": ["a", "iss"]}},
+            [USER, ISS],
+            "sub by one issuer in authentication.existing.issuer and by another in authentication.existing.issuer{}"
+            + ONE_PLACE,
+        ),
+    ],
+)
+def test_one_name_for_several_callers(authentication: Any, claims: list[Any], warning: str) -> None:
+    start = "servers.a.credentials.claims[0]: who has the same "
+    expected = start + warning.format(" is one user for the server:")
+    assert about_names(authentication, *claims) == [expected]
+
+
+def test_keys_of_two_endpoints_are_those_of_two_places() -> None:
+    virtual = {"v": {"servers": {"a": "all"}, "authentication": {"api_keys": KEYS}}}
+    [found] = about_names({"api_keys": KEYS}, USER, virtual_servers=virtual)
+    assert "authentication.api_keys and by virtual_servers.v.authentication.api_keys is one user" in found
+
+
+@pytest.mark.parametrize(
+    ("authentication", "claims"),
+    [
+        ({"oauth": {"issuers": [A]}, "anonymous": True}, [USER]),
+        ({"oauth": {"issuers": [A, B]}}, [USER, ISS]),
+        ({"oauth": {"issuers": [A]}, "api_keys": KEYS}, [USER, ISS]),
+        ({"oauth": {"issuers": [A, B]}, "api_keys": KEYS}, [{"claim": "tenant", "header": "x-tenant"}]),
+        ({"oauth": {"issuers": [A, B]}, "api_keys": KEYS}, []),
+    ],
+)
+def test_names_that_are_those_of_one_caller(authentication: Any, claims: list[Any]) -> None:
+    assert about_names(authentication, *claims) == []
