@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from mcp_extproc.config.authentication import Authentication, Existing
@@ -9,6 +10,7 @@ from mcp_extproc.config.authorization import Authorization, Rule, Selector
 from mcp_extproc.config.config_error import field, quoted
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.config.model import GatewayConfig, separator_of, start_of
+from mcp_extproc.config.virtual_servers import VirtualServer, is_below
 
 _Place = tuple[str | int, ...]
 
@@ -26,6 +28,7 @@ def hints(config: GatewayConfig) -> Iterator[str]:
         yield from _about_rules(("authorization",), config.authorization, starts)
     for index, entry in enumerate(config.vetting):
         yield from _prefixed(("vetting", index, "tools"), entry.tools, _concerned(entry.servers, starts))
+    yield from about_hosts(config)
     for name, virtual in config.virtual_servers.items():
         place: _Place = ("virtual_servers", name)
         if not virtual.offered:
@@ -36,6 +39,25 @@ def hints(config: GatewayConfig) -> Iterator[str]:
             yield from _prefixed((*place, "servers", server, "prompts"), offer.prompts, own)
         if virtual.authorization is not None:
             yield from _about_rules((*place, "authorization"), virtual.authorization, starts)
+
+
+def about_hosts(config: GatewayConfig) -> Iterator[str]:
+    """Those whose requests are all another virtual server's, while its own has further hosts: without them it is an error."""
+    before: defaultdict[str, list[tuple[str, VirtualServer]]] = defaultdict(list)
+    for name, virtual in config.virtual_servers.items():
+        path = virtual.path_of(name, config.listen.path)
+        for index, host in enumerate(virtual.domains):
+            for other, earlier in before[path]:
+                # One without hosts would have all requests, which is an error.
+                patterns = [one for one in earlier.domains if is_below(host, one)]
+                if patterns and earlier.headers.items() <= virtual.headers.items():
+                    yield (
+                        f"{field(('virtual_servers', name, 'hosts', index))}: requests to {host} are"
+                        f" those of {quoted(other)} ({patterns[0]}), which stands first: put this one in front of it,"
+                        " or leave the host out of one of them"
+                    )
+                    break
+        before[path].append((name, virtual))
 
 
 def about_credentials(config: GatewayConfig) -> Iterator[str]:

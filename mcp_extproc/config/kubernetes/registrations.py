@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +11,7 @@ from mcp_extproc.config.kubernetes.documents import Document
 from mcp_extproc.config.kubernetes.gateway_api import Reference
 from mcp_extproc.config.kubernetes.http_route import Filter, HttpBackendReference
 from mcp_extproc.config.kubernetes.listeners import at_listener
+from mcp_extproc.config.kubernetes.names import Called, given_names
 from mcp_extproc.config.kubernetes.reading import Reading
 
 _RULE: Final = ("spec", "rules", 0)
@@ -34,7 +34,7 @@ class _Registered:
 
 def native(reading: Reading) -> dict[str, Any]:
     """The configuration that a file's MCPServerRegistrations describe."""
-    registered = list(_named(list(reading.documents.of_kind("MCPServerRegistration"))))
+    registered = list(_named(reading, list(reading.documents.of_kind("MCPServerRegistration"))))
     servers: dict[str, Any] = {}
     used: list[Document] = []
     for one in registered:
@@ -53,11 +53,10 @@ def native(reading: Reading) -> dict[str, Any]:
     return data
 
 
-def _named(registrations: Sequence[Document]) -> Iterable[_Registered]:
-    """Each with a name for its server: its own where no other one has it."""
-    names = Counter(one.name for one in registrations)
-    for one in registrations:
-        name = one.name if names[one.name] == 1 else f"{one.namespace}.{one.name}"
+def _named(reading: Reading, registrations: Sequence[Document]) -> Iterable[_Registered]:
+    """Each with a name for its server."""
+    called = [Called(one.name, one.namespace, one, ["metadata", "name"]) for one in registrations]
+    for one, name in zip(registrations, given_names(reading, called), strict=True):
         yield _Registered(name, one.object.spec.prefix, one, one.object.spec.state == "Enabled")
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -14,6 +13,8 @@ from mcp_extproc.config.kubernetes.ext_auth import ext_auth
 from mcp_extproc.config.kubernetes.gateway_api import Reference
 from mcp_extproc.config.kubernetes.listeners import at_listener
 from mcp_extproc.config.kubernetes.mcp_route import BackendRef
+from mcp_extproc.config.kubernetes.names import Called, given_names
+from mcp_extproc.config.kubernetes.precedence import in_order
 from mcp_extproc.config.kubernetes.reading import Reading
 from mcp_extproc.config.kubernetes.security import authentication, authorization
 from mcp_extproc.config.patterns import matcher
@@ -31,7 +32,7 @@ def native(reading: Reading) -> dict[str, Any]:
         data = {"servers": _servers(reading, routes[0])} | _alone(reading, routes[0], listener)
         data |= _secured(reading, routes[0])
     else:
-        routes = list(_attached(documents))
+        routes = list(_attached(reading, documents))
         data = _several(reading, routes, listener)
     if filters := ext_auth(reading, routes):
         data["envoy"] = filters
@@ -40,18 +41,19 @@ def native(reading: Reading) -> dict[str, Any]:
 
 def _several(reading: Reading, routes: Sequence[AttachedRoute], listener: _Listener | None) -> dict[str, Any]:
     servers: dict[str, Any] = {}
-    virtual: dict[str, Any] = {}
+    described: list[tuple[AttachedRoute, dict[str, Any]]] = []
     for route in routes:
         own = _servers(reading, route)
         servers |= own
         reading.comes_from(route.at, route.document, [])
-        virtual[route.at[-1]] = {
+        virtual = {
             **_match(reading, route, listener),
             "servers": dict.fromkeys(own, "all"),
             **_secured(reading, route),
         }
-    in_order = dict(sorted(virtual.items(), key=lambda pair: _rank(pair[1])))
-    data: dict[str, Any] = {"servers": servers, "virtual_servers": in_order, "main_endpoint": False}
+        described.append((route, virtual))
+    ordered = {route.at[-1]: virtual for route, virtual in in_order(reading, described)}
+    data: dict[str, Any] = {"servers": servers, "virtual_servers": ordered, "main_endpoint": False}
     if listener is not None:
         data["listen"] = at_listener(reading, *listener)
     return data
@@ -70,22 +72,18 @@ def _is_chosen(route: Document, listener: _Listener | None) -> bool:
     return bool(route.object.spec.headers) or any(host.startswith("*") for host in _hostnames(route, listener)[0])
 
 
-def _rank(virtual: Mapping[str, Any]) -> tuple[int, int, int]:
-    """What comes first has the requests that several would take: exact host names before longer and shorter wildcards, then
-    more headers, then the order of the file (Gateway API, HTTPRouteRule, precedence)."""
-    hosts = virtual.get("hosts", [])
-    exact = [len(host) for host in hosts if not host.startswith("*")]
-    kind = 0 if exact else 1 if hosts else 2
-    return kind, -max(exact or map(len, hosts), default=0), -len(virtual.get("headers", {}))
-
-
-def _attached(documents: Sequence[Document]) -> Iterator[AttachedRoute]:
-    names = Counter(one.name for one in documents)
-    backends = Counter(backend.name for one in documents for backend in one.object.spec.backend_refs)
-    for one in documents:
-        name = one.name if names[one.name] == 1 else f"{one.namespace}.{one.name}"
-        servers = {backend: backend if backends[backend] == 1 else f"{name}.{backend}" for backend in _own_names(one)}
-        yield AttachedRoute(one, ("virtual_servers", name), servers)
+def _attached(reading: Reading, documents: Sequence[Document]) -> Iterator[AttachedRoute]:
+    called = [Called(one.name, one.namespace, one, ["metadata", "name"]) for one in documents]
+    names = given_names(reading, called)
+    backends = [
+        Called(backend.name, name, one, ["spec", "backendRefs", index, "name"])
+        for one, name in zip(documents, names, strict=True)
+        for index, backend in enumerate(one.object.spec.backend_refs)
+    ]
+    servers = iter(given_names(reading, backends))
+    for one, name in zip(documents, names, strict=True):
+        own = {backend: next(servers) for backend in _own_names(one)}
+        yield AttachedRoute(one, ("virtual_servers", name), own)
 
 
 def _own_names(route: Document) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mcp_extproc.config.config_error import ConfigError, Problem
-from mcp_extproc.config.hints import about_credentials
+from mcp_extproc.config.hints import about_credentials, about_hosts
 from mcp_extproc.config.kubernetes import registrations, routes
 from mcp_extproc.config.kubernetes.documents import Documents
 from mcp_extproc.config.kubernetes.reading import Reading
@@ -57,12 +57,12 @@ def read_documents(text: str, name: str, environ: Mapping[str, str], resolve: Ma
         # Outside the except block: pydantic's error contains values and must not be chained.
         in_order: list[Problem] = sorted(problems, key=_line)
         raise ConfigError(name, in_order, reading.values.files)
-    warnings = (*documents.warnings, *reading.warnings, *_about_credentials(reading, config))
+    warnings = (*documents.warnings, *reading.warnings, *_hints(reading, config))
     return Translated(data, config, warnings, tuple(reading.values.files))
 
 
-def _about_credentials(reading: Reading, config: GatewayConfig) -> Iterator[str]:
-    for sentence in about_credentials(config):
+def _hints(reading: Reading, config: GatewayConfig) -> Iterator[str]:
+    for sentence in (*about_credentials(config), *about_hosts(config)):
         path, _, message = sentence.partition(": ")
         yield str(reading.as_written(Problem(message, path)))
 

@@ -62,6 +62,18 @@ def warnings(**sections: Any) -> list[str]:
             },
             "virtual_servers.v.authorization.rules[1] never decides: rules[0] before it matches everything",
         ),
+        (
+            {
+                "virtual_servers": {
+                    "grab": {"servers": {"dates": "all"}, "hosts": ["other.example.com", "*.example.com"]},
+                    "sec": {"servers": {"dates": "all"}, "hosts": ["admin.example.org", "admin.example.com"]},
+                }
+            },
+            (
+                "virtual_servers.sec.hosts[1]: requests to admin.example.com are those of grab (*.example.com),"
+                " which stands first: put this one in front of it, or leave the host out of one of them"
+            ),
+        ),
     ],
 )
 def test_warnings(sections: dict[str, Any], warning: str) -> None:
@@ -81,6 +93,14 @@ def test_warnings(sections: dict[str, Any], warning: str) -> None:
         },
         {"authorization": {"rules": [{"action": "deny", "tools": ["a"]}, ALLOW]}},
         {"virtual_servers": {"v": {"servers": {"dates": {"resources": ["d__a"]}}}}},
+        {
+            "virtual_servers": {
+                "tenant": {"servers": {"dates": "all"}, "host": "*.example", "headers": {"x-a": "b"}},
+                "path": {"servers": {"dates": "all"}, "host": "*.example", "path": "/other"},
+                "sec": {"servers": {"dates": "all"}, "hosts": ["admin.example", "b.example"]},
+                "rest": {"servers": {"dates": "all"}, "host": "*.example"},
+            }
+        },
     ],
 )
 def test_no_warnings(sections: dict[str, Any]) -> None:

@@ -169,6 +169,22 @@ def test_equal_names_in_two_namespaces() -> None:
     assert list(quiet(*documents).config.servers) == ["x.a", "y.a"]
 
 
+def test_no_registration_replaces_another_whose_name_is_that_with_its_namespace() -> None:
+    documents = [
+        one
+        for namespace, name in (("x", "a"), ("y", "a"), ("z", "x.a"))
+        for one in (
+            registration(name, namespace, prefix=f"{namespace}_"),
+            http_route(name, namespace),
+            service(name, namespace),
+        )
+    ]
+    assert error_of(*documents) == (
+        'MCPServerRegistration z/x.a metadata.name: is called "x.a" here, as is MCPServerRegistration x/a metadata.name:'
+        " rename one of them"
+    )
+
+
 def test_path_and_headers() -> None:
     rule: dict[str, Any] = {
         "matches": [{"path": {"type": "Exact", "value": "/v1/mcp"}}],

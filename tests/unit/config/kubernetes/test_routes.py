@@ -60,6 +60,26 @@ def test_routes_of_one_name_in_two_namespaces() -> None:
     assert list(quiet(*documents).config.virtual_servers) == ["x.r", "y.r"]
 
 
+def test_no_route_replaces_another_whose_name_is_that_with_its_namespace() -> None:
+    documents = []
+    for namespace, name in (("x", "a"), ("y", "a"), ("z", "x.a")):
+        for one in (route(name=name, path=f"/{namespace}", backendRefs=to_backend(name=namespace)), backend(namespace)):
+            one["metadata"]["namespace"] = namespace
+            documents.append(one)
+    assert error_of(*documents) == (
+        'MCPRoute z/x.a metadata.name: is called "x.a" here, as is MCPRoute x/a metadata.name: rename one of them'
+    )
+
+
+def test_no_backend_replaces_another_whose_name_is_that_with_its_route() -> None:
+    both = [*to_backend(), *to_backend(name="r.a")]
+    second = route(name="second", path="/other", backendRefs=both)
+    assert error_of(route(), second, backend(), backend("r.a")) == (
+        'MCPRoute default/second spec.backendRefs[1].name: is called "r.a" here,'
+        " as is MCPRoute default/r spec.backendRefs[0].name: rename one of them"
+    )
+
+
 def test_each_route_has_its_own_security() -> None:
     keys = {
         "credentialRefs": [{"name": "clients"}],
@@ -124,6 +144,48 @@ def test_the_route_that_says_most_has_the_request() -> None:
     ]
     config = quiet(*routes, backend()).config
     assert [one.name for one in endpoints(config)] == ["both", "exact", "longer", "wildcard", "tenant", "any"]
+
+
+def test_an_exact_host_has_its_requests_whatever_else_its_route_and_others_name() -> None:
+    grab = route(name="grab", hostnames=["a-very-long-name.example.com", "*.Example.com"])
+    sec = route(name="sec", hostnames=["admin.example.com.", "admin.example.org"])
+    other = route(name="other", hostnames=["*.example.com"], path="/other")
+    config = quiet(grab, other, sec, backend()).config
+    assert [one.name for one in endpoints(config)] == ["sec", "grab", "other"]
+
+
+def test_of_one_host_the_route_with_more_headers_has_it_whatever_else_they_name() -> None:
+    few = route(name="few", hostnames=["a.example", "a-longer-one.example"])
+    more = route(name="more", hostnames=["a.example"], headers=[{"name": "x-a", "value": "b"}])
+    assert [one.name for one in endpoints(quiet(few, more, backend()).config)] == ["more", "few"]
+
+
+def test_a_host_that_an_earlier_route_has_is_named() -> None:
+    first = route(name="first", hostnames=["a.example", "b.example"])
+    second = route(name="second", hostnames=["c.example", "b.example"])
+    [warning] = load(first, second, backend()).warnings
+    assert "MCPRoute default/second spec.hostnames: requests to b.example are those of first (b.example)" in warning
+
+
+def crossing(**more: Any) -> list[dict[str, Any]]:
+    """Two routes, each with a host below a wildcard of the other's."""
+    one = route(name="one", hostnames=["x.a.example", "*.b.example"], headers=[{"name": "x-a", "value": "b"}])
+    return [one, route(name="two", hostnames=["x.b.example", "*.a.example"], **more), backend()]
+
+
+def test_no_order_of_the_routes_serves_each_host() -> None:
+    told = error_of(*crossing())
+    assert told.startswith(
+        "MCPRoute default/two spec.hostnames: no order of the routes gives each host to the one that"
+    )
+    assert 'MCPRoute default/one has to come before MCPRoute default/two for "x.a.example"' in told
+    assert 'MCPRoute default/two has to come before MCPRoute default/one for "x.b.example"' in told
+    assert told.endswith("; give one of these hosts a route of its own")
+
+
+def test_routes_that_headers_tell_apart_may_have_any_hosts() -> None:
+    config = quiet(*crossing(headers=[{"name": "X-A", "value": "c"}])).config
+    assert [one.name for one in endpoints(config)] == ["one", "two"]
 
 
 def test_the_wildcard_of_a_listener_counts_where_the_route_has_no_host() -> None:
