@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from mcp_extproc.config.command_words import arguments_apart
 from mcp_extproc.config.config_error import ConfigError, Problem, field
 from mcp_extproc.config.jwks import MAX_BYTES, usable_keys
 from mcp_extproc.config.model import GatewayConfig
+from mcp_extproc.config.text_file import NOT_REGULAR
 
 _OF_LISTEN = ("certificate", "key", "client_ca")
 _OF_SERVER = ("ca", "client_certificate", "client_key")
@@ -114,11 +116,13 @@ def _named(section: BaseModel | None, names: tuple[str, ...], *at: str) -> Itera
 
 def _problem_of(path: Path) -> str | None:
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except FileNotFoundError:
         return f"there is no such file: correct the path ({_WHERE}), or put the file there"
     except OSError as error:
         return f"the file can't be read: {error.strerror}"
-    if path.is_dir():
+    if stat.S_ISDIR(mode):
         return "is a directory: name the file in it"
+    if not stat.S_ISREG(mode):
+        return NOT_REGULAR
     return None if os.access(path, os.R_OK) else "the file can't be read: Permission denied"

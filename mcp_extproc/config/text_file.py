@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from mcp_extproc.config.config_error import ConfigError
+
+NOT_REGULAR: Final = "is not a regular file, but a pipe, a socket or a device: name a file"
+"""What is wrong with what can't be read twice, or makes whoever opens it wait."""
 
 
 def text_in(path: Path, max_bytes: int) -> str:
@@ -20,7 +24,10 @@ def text_in(path: Path, max_bytes: int) -> str:
         ConfigError: there is none, or it is not UTF-8 or too large.
     """
     try:
-        with path.open("rb") as file:
+        # A named pipe to which nobody writes would block in open(), or in read() where somebody does.
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(str(path), [NOT_REGULAR])
             content = file.read(max_bytes + 1)
     except FileNotFoundError:
         problem = "no such file"
@@ -41,6 +48,10 @@ def text_in(path: Path, max_bytes: int) -> str:
             line = content.count(b"\n", 0, error.start) + 1
         problem = f"line {line}: is not UTF-8: save the file in this encoding"
     raise ConfigError(str(path), [problem])
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def is_there(path: Path) -> bool:

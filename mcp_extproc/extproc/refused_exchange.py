@@ -88,7 +88,7 @@ class RefusedExchange:
         if self._refused is not None:
             self._counters.add("mcp.credentials_refused", server=self._server or "")
         if self._refused == 401 and self._server is not None:
-            self._gateway.tokens.refused(self._server, self._clock())
+            self._gateway.tokens.refused(None, self._server, self._clock())
 
     def _without_body(self) -> bytes:
         if self._refused is None or (entry := self._entry) is None or self._id is None or entry.passes_challenges:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+import orjson
+
 MAX_SHOWN: Final = 256
 """Characters of a subject in metadata and logs. OpenID Connect allows 255 (Core 1.0 section 2)."""
 
@@ -15,6 +17,9 @@ BY_TOKEN: Final = "token"  # noqa: S105 - a word
 BY_KEY: Final = "key"
 BY_CERTIFICATE: Final = "certificate"
 """:attr:`Principal.proven` of who has an access token, an API key, or a client certificate."""
+
+_OF_ONE_TOKEN: Final = frozenset({"exp", "iat", "nbf", "jti"})
+"""Claims that are others in each token, and say nothing about what it may (RFC 7519 section 4.1)."""
 
 Claims = Mapping[str, Any]
 
@@ -45,6 +50,13 @@ class Principal:
         # With lengths: no two principals have the same text.
         text = "".join(f"{len(part)}:{part}" for part in parts)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    @cached_property
+    def worth(self) -> str:
+        """A hash of who it is and of all that its token says, but for when it was issued and how long it is good. Tokens where
+        it is the same are worth as much as each other."""
+        lasting = {name: value for name, value in self.claims.items() if name not in _OF_ONE_TOKEN}
+        return hashlib.sha256(self.key.encode() + orjson.dumps(lasting, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
     @property
     def told(self) -> Claims:

@@ -1,7 +1,8 @@
 """Tokens that callers' own ones were exchanged for (RFC 8693), for as long as they are good.
 
-Each belongs to one principal and one server. Another token of the principal that has other scopes, or that another OAuth
-client brings, does not get it either: it might be worth more than that token is.
+Each belongs to one server, one principal, and what the principal's token says (:attr:`Principal.worth`): a token for somebody
+who acts for the principal (``act``), of a weaker login (``acr``), with other scopes, or for another audience or OAuth client
+does not get what another one was exchanged for, which might be worth more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mcp_extproc.bounded import MIB, Bounded
-from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.principal import BY_TOKEN
 from mcp_extproc.gateway.request import Headers, RequestHead, Subject
 
@@ -23,6 +23,9 @@ _BEARER = re.compile(r"Bearer ([A-Za-z0-9._~+/=-]+)")
 _SETTLED_SECONDS: Final = 10.0
 """A token that was got within this time is not got again because its server refuses it: another one would fare no better."""
 
+_AGAIN_SECONDS: Final = 60.0
+"""Between two times that all tokens for a server are got anew, because it refused one and nobody knows whose."""
+
 
 def subject_of(head: RequestHead) -> Subject | None:
     """Whose token may be exchanged: one that Envoy has verified. ``None`` for who is proven by something else."""
@@ -32,8 +35,7 @@ def subject_of(head: RequestHead) -> Subject | None:
     found = _BEARER.fullmatch(head.headers.get("authorization", ""))
     if found is None:
         return None
-    scopes = tuple(("scope", scope) for scope in sorted(who.scopes))
-    return Subject(digest((("principal", who.key), ("client", who.client_id), *scopes)), found[1])
+    return Subject(who.worth, found[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +75,21 @@ class Tokens:
         size = 512 + sum(len(value) for _, value in granted.headers)
         self._granted.keep((subject.key, server), granted, size)
 
-    def refused(self, server: str, now: float) -> None:
-        """A server answered 401: tokens for it that were got a while ago may be worth nothing any more, such as after its
-        authorization server has changed its keys."""
-        self._refused[server] = now - _SETTLED_SECONDS
+    def refused(self, subject: Subject | None, server: str, now: float) -> None:
+        """A server answered 401: a token for it that was got a while ago may be worth nothing any more, such as after its
+        authorization server has changed its keys.
+
+        Args:
+            subject: whose token it was. ``None`` where that is not known: it may be anybody's, and all of them are got anew,
+                but not each time that one is refused.
+            server: which one.
+            now: Unix time in seconds.
+        """
+        before = now - _SETTLED_SECONDS
+        if subject is None:
+            if before >= self._refused.get(server, 0.0) + _AGAIN_SECONDS:
+                self._refused[server] = before
+            return
+        granted = self._granted.get((subject.key, server))
+        if granted is not None and granted.since < before:
+            self._granted.pop((subject.key, server))

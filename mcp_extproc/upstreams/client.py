@@ -413,7 +413,7 @@ class UpstreamClient:
             raise UpstreamError("status", _quoting(entry, str(error), carried)) from None
         except UpstreamError as error:
             if isinstance(error, CredentialsRefused) and error.status == 401:
-                self._exchanges.refused(entry.name)
+                self._exchanges.refused(context.subject, entry.name)
             error.message = _quoting(entry, error.message, carried)
             error.args = (error.message,)
             raise

@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config.credentials import AUTHORIZATION, TokenExchange
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER, TOKEN_ENDPOINT
 from mcp_extproc.gateway.catalog import CatalogEntry
@@ -37,6 +38,14 @@ SECONDS: Final = 10.0
 _UNSAID_SECONDS = 60.0
 """How long a token is taken to be good whose lifetime is not said (RFC 6749 section 5.1)."""
 
+_MOST_SECONDS = 3600.0
+"""How long a token is kept at most, whatever is said."""
+
+_FAILED_SECONDS = 1.0
+"""How long nobody asks again for a token that could not be had."""
+
+_MAX_FAILED = 4096
+
 _MARGIN_SECONDS = 30.0
 """Before its end a token is replaced, or a tenth of its lifetime before."""
 
@@ -56,6 +65,8 @@ class NotExchanged(Exception):
         super().__init__(
             "was not asked: the token_endpoint of credentials.token_exchange gave no token for the caller's, it " + why
         )
+        self.why = why
+        """What follows the name of the token endpoint."""
 
 
 class Exchanges:
@@ -70,6 +81,8 @@ class Exchanges:
         self._tokens = tokens
         self._clock = clock
         self._running: dict[tuple[str, str], asyncio.Task[Granted]] = {}
+        self._failed: Bounded[tuple[str, str], tuple[float, str]] = Bounded(_MAX_FAILED, 4 * MIB)
+        """Until when there is no token, and why."""
         self._tasks = Tasks(log.logger("upstreams"))
 
     async def token(self, http: aiohttp.ClientSession, base: str, entry: CatalogEntry, subject: Subject) -> Granted:
@@ -88,6 +101,9 @@ class Exchanges:
         if current is not None:
             return current
         key = (subject.key, entry.name)
+        until, why = self._failed.get(key) or (0.0, "")
+        if self._clock() < until:
+            raise NotExchanged(why)
         task = self._running.get(key)
         if task is None:
             work = self._get(http, base, entry, subject)
@@ -96,15 +112,27 @@ class Exchanges:
             task.add_done_callback(lambda _: self._running.pop(key, None))
         return await asyncio.shield(task)
 
-    def refused(self, server: str) -> None:
-        """A server does not take a token."""
-        self._tokens.refused(server, self._clock())
+    def refused(self, subject: Subject | None, server: str) -> None:
+        """A server does not take a token. ``None`` where nobody knows whose."""
+        self._tokens.refused(subject, server, self._clock())
 
     async def close(self) -> None:
         """Give up what runs."""
         await self._tasks.close()
 
     async def _get(self, http: aiohttp.ClientSession, base: str, entry: CatalogEntry, subject: Subject) -> Granted:
+        try:
+            granted = await self._asked(http, base, entry, subject)
+        except NotExchanged as error:
+            # Each call that fails would ask again.
+            self._failed.keep(
+                (subject.key, entry.name), (self._clock() + _FAILED_SECONDS, error.why), 512 + len(error.why)
+            )
+            raise
+        self._tokens.keep(subject, entry.name, granted)
+        return granted
+
+    async def _asked(self, http: aiohttp.ClientSession, base: str, entry: CatalogEntry, subject: Subject) -> Granted:
         configured = entry.exchanging
         assert configured is not None
         parts = urlsplit(configured.token_endpoint)
@@ -116,18 +144,15 @@ class Exchanges:
                 async with http.post(
                     URL(base + target, encoded=True), data=body, headers=headers, allow_redirects=False
                 ) as response:
-                    granted = self._granted(response, await _body_of(response))
+                    return self._granted(response, await _body_of(response))
         except TimeoutError:
             raise NotExchanged(f"did not answer within {SECONDS:g} s") from None
         except BROKEN as error:
             raise NotExchanged(f"could not be asked ({type(error).__name__})") from None
         except NotExchanged as error:
             # It may repeat what it got; in a text that was cut before, a part of that would not be found.
-            said = Redactor((subject.token,), "")(str(error), _MAX_BYTES)
-            error.args = (printable(entry.redact(said, _MAX_CHARS)),)
-            raise
-        self._tokens.keep(subject, entry.name, granted)
-        return granted
+            said = Redactor((subject.token,), "")(error.why, _MAX_BYTES)
+            raise NotExchanged(printable(entry.redact(said, _MAX_CHARS))) from None
 
     def _granted(self, response: aiohttp.ClientResponse, body: bytes) -> Granted:
         failure = response.headers.get(FAILURE_HEADER)
@@ -203,9 +228,9 @@ def _said(answer: dict[str, Any]) -> str:
 
 
 def _lifetime(said: object) -> float:
-    """Seconds. Some write them as text."""
+    """Seconds, bounded. Some write them as text."""
     if isinstance(said, str) and said.isascii() and said.isdigit():
         said = float(said)
     if isinstance(said, bool) or not isinstance(said, int | float) or said < 0:
         return _UNSAID_SECONDS
-    return float(said)
+    return float(min(said, _MOST_SECONDS))

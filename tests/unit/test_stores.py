@@ -90,7 +90,8 @@ BESIDES = {
     "upstreams/open_streams.py OpenStreams._sessions": "by session",
     "upstreams/secret_files.py SecretFiles._read": "by server",
     "upstreams/secret_files.py SecretFiles._seen": "by server",
-    "upstreams/token_exchange.py Exchanges._running": "by the principal and what its token may, and the server",
+    "upstreams/token_exchange.py Exchanges._failed": "by the principal and what its token says, and the server",
+    "upstreams/token_exchange.py Exchanges._running": "by the principal and what its token says, and the server",
     "upstreams/vetted_calls.py VettedCalls._of_session": "counts by session",
     "upstreams/vetted_calls.py VettedCalls._waiting": "by question, whose id is sealed for its session",
 }

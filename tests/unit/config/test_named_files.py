@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ def config(**tls: Any) -> GatewayConfig:
 def test_every_file_is_looked_at(tmp_path: Path) -> None:
     there, gone, no_file = tmp_path / "there.pem", tmp_path / "gone.pem", tmp_path / "there.pem" / "x"
     there.touch()
+    os.mkfifo(tmp_path / "pipe")
     found = GatewayConfig.model_validate({
         "servers": {
             "a": {"url": "https://a.example/mcp", "tls": {"ca": str(gone)}},
             "b": {"url": "https://b.example/mcp", "tls": {"client_certificate": str(there), "client_key": str(no_file)}},
             "c": {"url": "https://c.example/mcp"},
+            "d": {
+                "url": "https://d.example/mcp",
+                "credentials": {"header": {"name": "x-key", "file": str(tmp_path / "pipe")}},
+            },
         },
         "listen": {"tls": {"certificate": str(there), "key": str(tmp_path), "client_ca": str(gone)}},
     })  # fmt: skip
@@ -37,6 +43,7 @@ def test_every_file_is_looked_at(tmp_path: Path) -> None:
         f"listen.tls.client_ca: {no_such}",
         f"servers.a.tls.ca: {no_such}",
         "servers.b.tls.client_key: the file can't be read: Not a directory",
+        "servers.d.credentials.header.file: is not a regular file, but a pipe, a socket or a device: name a file",
     ]
 
 

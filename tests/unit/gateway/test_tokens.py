@@ -10,10 +10,10 @@ import pytest
 from mcp_extproc.contract import READS_ALL, READS_KEY
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedToken, Reply
 from mcp_extproc.gateway.legs import Failed
-from mcp_extproc.gateway.principal import ANONYMOUS, Principal
+from mcp_extproc.gateway.principal import ANONYMOUS, Principal, of_claims
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.awaited import ID_KEY
-from mcp_extproc.gateway.request import RequestHead, context_of
+from mcp_extproc.gateway.request import RequestHead, Subject, context_of
 from mcp_extproc.gateway.tokens import Granted, subject_of
 from tests.unit.gateway.support import NOW, Rig, as_reply, config, head, message
 
@@ -27,8 +27,15 @@ AUTHENTICATION = {
     "anonymous": True,
     "oauth": {"resource": "https://gw.example/mcp", "issuers": [{"issuer": "https://idp.example"}]},
 }
-ALICE = Principal("token", "https://idp.example", "alice", frozenset({"read"}))
-BOB = Principal("token", "https://idp.example", "bob", frozenset({"read"}))
+
+
+def who(subject: str = "alice", **more: Any) -> Principal:
+    """Whose token it is, as Envoy verified it."""
+    claims = {"iss": "https://idp.example", "sub": subject, "scope": ["read"], "aud": "https://gw.example/mcp", **more}
+    return of_claims("token", claims, "sub", "groups")
+
+
+ALICE, BOB = who(), who("bob")
 CALL = message("tools/call", {"name": "a__x"})
 LATER = 60.0
 
@@ -85,11 +92,27 @@ def test_it_is_got_once_for_a_caller_and_a_server() -> None:
 def test_nobody_else_gets_it() -> None:
     found = rig()
     exchanged(found, of(found, ALICE), "hers")
-    others = (BOB, replace(ALICE, scopes=frozenset({"read", "write"})), replace(ALICE, client_id="another"))
-    for who in others:
-        assert need(found.decide(CALL, of(found, who))).server == "a"
+    others = (
+        BOB,
+        who(scope=["read", "write"]),
+        who(client_id="another"),
+        who(act={"sub": "an agent"}),
+        who(acr="0"),
+        who(aud=["https://gw.example/mcp", "https://another.example"]),
+        who(iss="https://another.example"),
+    )
+    for other in others:
+        assert need(found.decide(CALL, of(found, other))).server == "a"
     assert sent(exchanged(found, of(found, BOB), "his")) == "Bearer his"
     assert sent(found.decide(CALL, of(found, ALICE))) == "Bearer hers"
+
+
+def test_the_next_token_of_the_caller_has_it() -> None:
+    """One that says the same."""
+    found = rig()
+    exchanged(found, of(found, who(iat=1, nbf=1, exp=2, jti="a", act={"sub": "x", "iss": "y"})), "hers")
+    again = who(act={"iss": "y", "sub": "x"}, exp=4, jti="b", iat=3, nbf=3)
+    assert sent(found.decide(CALL, of(found, again))) == "Bearer hers"
 
 
 def test_another_one_is_got_when_it_expires() -> None:
@@ -102,15 +125,39 @@ def test_another_one_is_got_when_it_expires() -> None:
 
 
 def test_another_one_is_got_when_the_server_refuses_it() -> None:
-    """Not at once: then another one would fare no better."""
+    """Not at once: then another one would fare no better. Others keep theirs."""
     found = rig()
-    alice = of(found, ALICE)
+    alice, bob = of(found, ALICE), of(found, BOB)
     exchanged(found, alice, "hers")
-    found.gateway.tokens.refused("b", NOW + 30)
-    found.gateway.tokens.refused("a", NOW + 1)
-    assert sent(found.decide(CALL, alice)) == "Bearer hers"
-    found.gateway.tokens.refused("a", NOW + 30)
+    exchanged(found, bob, "his")
+    whose = need(found.decide(CALL, of(found, who(acr="0")))).subject
+    tokens = found.gateway.tokens
+    for subject, server, now in (
+        (whose, "a", NOW + 30),
+        (subject_of(alice), "b", NOW + 30),
+        (subject_of(alice), "a", NOW + 1),
+    ):
+        tokens.refused(subject, server, now)
+        assert sent(found.decide(CALL, alice)) == "Bearer hers"
+    tokens.refused(subject_of(alice), "a", NOW + 30)
     assert need(found.decide(CALL, alice)).server == "a"
+    assert sent(found.decide(CALL, bob)) == "Bearer his"
+
+
+def test_where_nobody_knows_whose_was_refused_all_are_got_anew() -> None:
+    """Once in a while: one caller could cost everybody theirs with each call."""
+    tokens = rig().gateway.tokens
+    alice = Subject("alice", "hers")
+
+    def is_kept(since: float, refused_at: float) -> bool:
+        tokens.keep(alice, "a", Granted((), since, NOW + 3600))
+        tokens.refused(None, "a", refused_at)
+        return tokens.current(alice, "a", refused_at) is not None
+
+    assert not is_kept(NOW, NOW + 30)
+    assert is_kept(NOW + 31, NOW + 60)
+    assert is_kept(NOW + 31, NOW + 89)
+    assert not is_kept(NOW + 31, NOW + 90)
 
 
 def test_why_there_is_none_is_said() -> None:

@@ -126,7 +126,10 @@ async def test_who_goes_away_does_not_fail_the_others() -> None:
         assert value(await second) == "t"
 
 
-@pytest.mark.parametrize(("said", "seconds"), [(None, 54), (10, 9), ("600", 570), (True, 54), (-1, 54), (0, 0)])
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [(None, 54), (10, 9), ("600", 570), (True, 54), (-1, 54), (0, 0), ("9" * 400, 3570), (10**9, 3570)],
+)
 async def test_how_long_it_is_good(said: object, seconds: float) -> None:
     async def endpoint(request: web.Request) -> web.Response:
         lifetime = {} if said is None else {"expires_in": said}
@@ -172,8 +175,9 @@ async def failure(token: Awaitable[Granted]) -> str:
     return said.removeprefix(start)
 
 
-async def test_the_token_endpoint_refuses_it() -> None:
+async def test_the_token_endpoint_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """In its words, without what it was sent."""
+    monkeypatch.setattr(token_exchange, "_FAILED_SECONDS", 0)
     async with TokenServer(SECRET, ISSUER, ("github",), refuses="mallory") as server, asking(server.port) as token:
         assert await failure(token(subject(), entry(audience="jira"))) == (
             "answered HTTP 400, invalid_target: no such audience"
@@ -186,8 +190,23 @@ async def test_the_token_endpoint_refuses_it() -> None:
         )
         wrong = entry(client_secret="another-secret-9fA1")
         assert "invalid_client" in await failure(token(subject(), wrong))
-        # None of them is remembered.
         assert value(await token(subject()))
+
+
+async def test_it_is_not_asked_at_once_again_for_what_it_refuses() -> None:
+    """For the same caller and server; each call that fails would cost a request for a token."""
+    clock = Clock()
+    async with (
+        TokenServer(SECRET, ISSUER, ("github",), refuses="mallory") as server,
+        asking(server.port, clock) as token,
+    ):
+        said = [await failure(token(subject("mallory"))) for _ in range(3)]
+        assert said == ["answered HTTP 400, invalid_request: the token [redacted] is not exchanged"] * 3
+        assert len(server.asked) == 1
+        assert value(await token(subject()))
+        clock.now += 1
+        assert await failure(token(subject("mallory"))) == said[0]
+        assert len(server.asked) == 3
 
 
 @asynccontextmanager

@@ -87,11 +87,11 @@ def test_one_without_permission(home: Home, monkeypatch: pytest.MonkeyPatch) -> 
             raise PermissionError(13, "Permission denied")
         return stat(path, **options)
 
-    def closed(path: Path, *_: Any) -> None:
+    def closed(path: str, *_: Any) -> None:
         raise PermissionError(13, f"Permission denied: {path}")
 
     monkeypatch.setattr(Path, "stat", refused)
-    monkeypatch.setattr(Path, "open", closed)
+    monkeypatch.setattr(os, "open", closed)
     assert {file.problem for file in home.files("cursor")} == {
         "permission denied: change the file's permissions or its owner"
     }
