@@ -17,7 +17,7 @@ from mcp_extproc.config.json_text import key_lines, parse_json
 from mcp_extproc.config.mcp_servers import meant_so, read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.native import read_native
-from mcp_extproc.config.text_file import text_in, too_large
+from mcp_extproc.config.text_file import text_from, too_large
 from mcp_extproc.config.variables import literal
 from mcp_extproc.config.yaml_text import parse_documents, parse_yaml
 
@@ -113,7 +113,7 @@ def load(
         ConfigError: the file can't be read or is invalid.
     """
     dialect = dialect_of_file(path, environ)
-    text, folder = text_in(path, FILE_BYTES), path.absolute().parent
+    text, folder = text_from(path, FILE_BYTES), path.absolute().parent
     return loads(text, str(path), environ, strict=strict, dialect=dialect, part=part, resolve=resolve, folder=folder)
 
 

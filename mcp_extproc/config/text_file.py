@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from mcp_extproc.config.config_error import ConfigError
 
@@ -23,11 +24,32 @@ def text_in(path: Path, max_bytes: int) -> str:
     Raises:
         ConfigError: there is none, or it is not UTF-8 or too large.
     """
+    return _text(path, max_bytes, _opened_at_once)
+
+
+def text_from(path: Path, max_bytes: int) -> str:
+    """The same of what a command is given, which may be a pipe: ``<(kubectl get ...)`` in a shell. It is waited for."""
+    return _text(path, max_bytes, _opened)
+
+
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _opened_at_once(path: Path) -> BinaryIO:
+    # A named pipe to which nobody writes would block in open(), or in read() where somebody does.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError
+        raise ConfigError(str(path), [NOT_REGULAR])
+    return os.fdopen(descriptor, "rb")
+
+
+def _text(path: Path, max_bytes: int, opened: Callable[[Path], BinaryIO]) -> str:
     try:
-        # A named pipe to which nobody writes would block in open(), or in read() where somebody does.
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigError(str(path), [NOT_REGULAR])
+        with opened(path) as file:
             content = file.read(max_bytes + 1)
     except FileNotFoundError:
         problem = "no such file"
@@ -48,10 +70,6 @@ def text_in(path: Path, max_bytes: int) -> str:
             line = content.count(b"\n", 0, error.start) + 1
         problem = f"line {line}: is not UTF-8: save the file in this encoding"
     raise ConfigError(str(path), [problem])
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def is_there(path: Path) -> bool:
