@@ -9,6 +9,7 @@ import re
 import signal
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -225,7 +226,7 @@ def bearer(name: str) -> dict[str, str]:
 async def test_each_principal_has_its_own_token(
     start_own: StartGateway, alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenServer, policies: str | None
 ) -> None:
-    """Under load, with all requests of two principals at once: nothing is mixed, and each token is got once."""
+    """Under load, with all requests of two principals at once: nothing is mixed, and each token is got once by a worker."""
 
     async def whose(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -251,7 +252,10 @@ async def test_each_principal_has_its_own_token(
 
         calls = await asyncio.gather(*(in_a_session(name) for name in ("alice", "bob") for _ in range(2)))
         assert all(name == whose for found in calls for name, whose in found)
-    assert sorted(issued.subject for issued in tokens.issued.values()) == ["alice", "bob"]
+        workers = len(gateway.workers)
+    got = Counter(issued.subject for issued in tokens.issued.values())
+    assert got.keys() == {"alice", "bob"}
+    assert max(got.values()) <= workers
     assert sent(beta, "authorization") == {None}
     subjects: dict[str, set[str]] = {}
     for request in alpha.received:
@@ -266,16 +270,17 @@ async def test_each_principal_has_its_own_token(
 async def test_a_session_that_is_lost_is_opened_again_with_the_same_callers_token(
     start_own: StartGateway, alpha: ScriptedServer, tokens: TokenServer
 ) -> None:
-    """Which is still the one that was got at first."""
+    """Which is still the one that was got at first, by each worker that has had a call."""
     async with start_own({"alpha": exchanging(alpha, tokens)}, authentication=AUTHENTICATION) as gateway:
         session = await gateway.initialize(**bearer("alice"))
         alpha.sessions.clear()
         for _ in range(2):
             params = {"name": "alpha__echo", "arguments": {}}
             assert "result" in (await gateway.rpc("tools/call", params, mcp_session_id=session, **bearer("alice"))).json
-    assert len(alpha.calls("initialize")) == 2
-    [token] = tokens.issued
-    assert sent(alpha, "authorization") == {f"Bearer {token}"}
+        workers = len(gateway.workers)
+    assert 2 <= len(alpha.calls("initialize")) <= 1 + workers
+    assert len(tokens.issued) <= workers
+    assert sent(alpha, "authorization") == {f"Bearer {token}" for token in tokens.issued}
 
 
 async def test_why_a_token_is_not_exchanged(
