@@ -30,6 +30,7 @@ from mcp_extproc.config import ConfigError
 from mcp_extproc.config.own_listener import check_own_listener
 
 if TYPE_CHECKING:
+    from mcp_extproc.config import GatewayConfig
     from mcp_extproc.envoy.layout import ExtprocTls
 
 
@@ -77,9 +78,7 @@ def envoy_bootstrap(
 
     The files in --extproc-ca and so on are read by Envoy, and need not exist here.
     """
-    from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
     from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
-    from mcp_extproc.envoy.render.client_credentials import check_without_files
 
     layout = meeting(workers, extproc, upstreams, batches, bridge)
     tls = _extproc_tls(extproc, extproc_ca, extproc_client_certificate, extproc_client_key, extproc_sni)
@@ -87,8 +86,7 @@ def envoy_bootstrap(
     served = load_file(file, port, bridge, resolve)
     served.require_servers()
     check_own_listener(served.config, str(file))
-    check_without_supervisor(served.config, str(file))
-    check_without_files(served.config, str(file))
+    _check_alone(served.config, str(file))
     if any(section.api_keys is not None for _, section in served.config.authentications()):
         warn(_KEYS_TO_ADD)
     with standard_output():
@@ -187,14 +185,11 @@ def envoy_attach(
     """
     from mcp_extproc.envoy.attach.endpoint import attach
     from mcp_extproc.envoy.attach.target import Choice
-    from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
-    from mcp_extproc.envoy.render.client_credentials import check_without_files
 
     layout = meeting(workers, extproc, upstreams, batches, bridge)
     choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts, without_jwt_authn)
     read = config_from(config, None, bridge, resolve)
-    check_without_supervisor(read, str(config))
-    check_without_files(read, str(config))
+    _check_alone(read, str(config))
     attached = attach(text_of(existing), existing.name, read, layout, choice)
     for warning in attached.warnings:
         warn(warning)
@@ -230,13 +225,27 @@ def envoy_fragments(
 ) -> None:
     """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
     from mcp_extproc.envoy.attach.fragments import fragments
-    from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
-    from mcp_extproc.envoy.render.client_credentials import check_without_files
 
     read = config_from(config, None, bridge, resolve)
-    check_without_supervisor(read, str(config))
-    check_without_files(read, str(config))
+    _check_alone(read, str(config))
     if any(section.mtls is not None for _, section in read.authentications()):
         raise ConfigError(str(config), [_UNSEEN_TLS])
     with standard_output():
         click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge)), nl=False)
+
+
+def _check_alone(config: GatewayConfig, name: str) -> None:
+    """Check that an Envoy which others start needs nothing of ours beside it.
+
+    Args:
+        config: the whole configuration.
+        name: of its file, for errors.
+
+    Raises:
+        ConfigError: it does.
+    """
+    from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
+    from mcp_extproc.envoy.render.client_credentials import check_without_files
+
+    check_without_supervisor(config, name)
+    check_without_files(config, name)

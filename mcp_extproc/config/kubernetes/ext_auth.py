@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from mcp_extproc.address import TcpAddress
 from mcp_extproc.config.kubernetes.attached import AttachedRoute
 from mcp_extproc.config.kubernetes.backends import Place, place_of
 from mcp_extproc.config.kubernetes.envoy_gateway import ExtAuth, GrpcExtAuth, HttpExtAuth
@@ -126,9 +127,7 @@ def _filter(asked: ExtAuth, place: Place) -> dict[str, Any]:
 
 
 def _http_service(asked: HttpExtAuth, place: Place, seconds: str) -> dict[str, Any]:
-    host, port = place.hosts[0]
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    uri = {"uri": f"http://{authority}", "cluster": _NAME, "timeout": seconds}
+    uri = {"uri": f"http://{TcpAddress(*place.hosts[0])}", "cluster": _NAME, "timeout": seconds}
     paths = {"path_prefix": asked.path, "path_override": asked.path_override}
     patterns = [{"exact": name, "ignore_case": True} for name in asked.headers_to_backend]
     found: dict[str, Any] = {"server_uri": uri}

@@ -228,7 +228,7 @@ def _bridge(server: Server, bridge: OurAddress) -> LbEndpoint:
 def _replica(server: Server, host: str, port: int) -> LbEndpoint:
     # The host name becomes the request's Host (auto_host_rewrite). With a URL it is the URL's host, with the port as
     # written.
-    hostname = server.authority if server.url is not None else _authority(host, port)
+    hostname = server.authority if server.url is not None else str(TcpAddress(host, port))
     additional = [EndpointAdditionalAddress(address=socket_address("::1", port))] if host == "localhost" else []
     return LbEndpoint(
         endpoint=Endpoint(hostname=hostname, address=_address(host, port), additional_addresses=additional)
@@ -377,7 +377,3 @@ def _all_static(hosts: Iterable[str]) -> bool:
 
 def _is_static(layout: Layout) -> bool:
     return all(tls.is_ip(worker.host) for worker in layout.extproc if isinstance(worker, TcpAddress))
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
