@@ -1,7 +1,8 @@
 """What rules of authorization cost: CPU of the decision about a call, and of merging a list, with and without them.
 
 In this process, without Envoy: a few microseconds are lost in the noise of whole calls. The smallest of many repetitions is
-what it costs where nothing else is in the way, also on a busy machine.
+what it costs where nothing else is in the way, also on a busy machine. What this can tell apart is the difference between two
+gateways without rules.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.errors import BenchError
+from bench.order import shuffled
 from bench.stats import Quartiles
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.decision import FanOut, Forward
@@ -51,7 +53,7 @@ _TWENTY: Final[list[dict[str, Any]]] = [
 _CONDITION: Final[list[dict[str, Any]]] = [
     {"action": "allow", "when": "request.mcp.params.arguments.tenant == request.auth.jwt.claims.tenant"}
 ]
-_WAYS: Final[dict[str, list[dict[str, Any]]]] = {"none": [], "twenty": _TWENTY, "condition": _CONDITION}
+_WAYS: Final[dict[str, list[dict[str, Any]]]] = {"none": [], "again": [], "twenty": _TWENTY, "condition": _CONDITION}
 
 _CALLS: Final = 20
 _REPEATS: Final = 200
@@ -69,7 +71,11 @@ class RulesCost:
     lists: Sequence[float]
     """Multiple of the CPU from a server's list of 1,000 tools to the client's, for callers of a kind that was there before."""
     first_lists: Sequence[float]
-    """The same for the first caller of its kind."""
+    """The same for the first caller of its kind, compared with the first one at all where there are no rules."""
+    calls_again: Sequence[float]
+    """Microseconds that a call takes more at another gateway without rules: what the first two can't be told from."""
+    lists_again: Sequence[float]
+    """Multiple for a list there."""
 
 
 def measure(rounds: int) -> RulesCost:
@@ -80,12 +86,14 @@ def measure(rounds: int) -> RulesCost:
     """
     calls = {name: _Gateway(rules) for name, rules in _WAYS.items()}
     took = [_of_calls(calls) for _ in range(rounds)]
-    lists = [_of_lists({name: calls[name] for name in ("none", "twenty")}) for _ in range(rounds)]
+    lists = [_of_lists({name: calls[name] for name in ("none", "again", "twenty")}) for _ in range(rounds)]
     return RulesCost(
         [(each["twenty"] - each["none"]) * 1e6 for each in took],
         [(each["condition"] - each["none"]) * 1e6 for each in took],
         [each["twenty"] / each["none"] for each in lists],
-        [_Gateway(_TWENTY).merge() / each["none"] for each in lists[: max(1, rounds // 4)]],
+        [_Gateway(_TWENTY).merge() / _Gateway([]).merge() for _ in range(rounds)],
+        [(each["again"] - each["none"]) * 1e6 for each in took],
+        [each["again"] / each["none"] for each in lists],
     )
 
 
@@ -96,6 +104,8 @@ def table(cost: RulesCost) -> str:
         ("a call under one rule with a condition on its arguments", "µs more", cost.condition),
         (f"a list of {TOOLS:,} tools under {RULES} rules", "x without", cost.lists),
         ("the same for the first caller of its kind", "x without", cost.first_lists),
+        ("a call at a second gateway without rules", "µs more", cost.calls_again),
+        ("a list there", "x without", cost.lists_again),
     ]
     lines = [
         "**rules of authorization**, CPU of the decision alone",
@@ -107,16 +117,16 @@ def table(cost: RulesCost) -> str:
 
 
 def _of_calls(gateways: Mapping[str, _Gateway]) -> dict[str, float]:
-    """The fewest seconds of CPU for one call, by turns: what slows one down slows down the others."""
+    """The fewest seconds of CPU for one call, by turns in changing order: what slows one down slows down the others."""
     for one in gateways.values():
         one.prepare()
-    took = [{name: one.calls() for name, one in gateways.items()} for _ in range(_REPEATS)]
+    took = [{name: gateways[name].calls() for name in shuffled(gateways, turn)} for turn in range(_REPEATS)]
     return {name: min(each[name] for each in took) / _CALLS for name in gateways}
 
 
 def _of_lists(gateways: Mapping[str, _Gateway]) -> dict[str, float]:
-    """The fewest seconds of CPU for one list, by turns."""
-    took = [{name: one.merge() for name, one in gateways.items()} for _ in range(_LISTS)]
+    """The fewest seconds of CPU for one list, by turns in changing order."""
+    took = [{name: gateways[name].merge() for name in shuffled(gateways, turn)} for turn in range(_LISTS)]
     return {name: min(each[name] for each in took) for name in gateways}
 
 
@@ -160,18 +170,18 @@ class _Gateway:
         return isinstance(self._gateway.decide(self._head, self._call, _NOW), Forward)
 
     def merge(self) -> float:
-        """Seconds of CPU from the server's list to the client's, for a session that has none yet."""
+        """Seconds of CPU from the server's list to the client's, for a session that has none yet, and until the worker has
+        remembered what calls need of it."""
         self._head = self._new_session()
         fan_out = self._gateway.decide(self._head, self._list, _NOW)
         assert isinstance(fan_out, FanOut)
         start = time.process_time()
         tools = jsontext.elements_of((jsontext.object_of(self._answer) or {})["tools"]) or []
         decision = fan_out.merge([Listed("a", tools)], _NOW)
-        took = time.process_time() - start
         for effect in decision.effects:
             if isinstance(effect, MemoryEffect):
                 self._memory.apply(effect)
-        return took
+        return time.process_time() - start
 
     def _new_session(self) -> RequestHead:
         session = Session(

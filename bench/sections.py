@@ -17,8 +17,9 @@ PLANNED = ("calls", "logged", "events", "large", "lists", "policy", "authenticat
 _STDIO = ("http", "stdio", "shared", "direct")
 """One server on its two transports, and on stdio without gateway. All are compared with `http`."""
 
-_AUTHENTICATING = ("token", "tokens", "methods", "key")
-"""This gateway with other credentials and methods. All are compared with it without any."""
+_AUTHENTICATING = ("again", "token", "tokens", "methods", "key")
+"""This gateway with other credentials and methods. All are compared with it without any, and so is a second one without: two
+processes of the same differ, too."""
 
 _RESULTS = (0, 65_536)
 """Characters of padding in the results of a server on two transports."""

@@ -273,6 +273,7 @@ SYSTEMS: Mapping[str, System] = {
     "router-logged": System("c", "mcp + mcp_router, logging", _native("router-logged", native.routing, logged=True)),
     "gateway-logged": System("d", "this gateway, logging", _logged_gateway),
     "policy": System("d", "under an RBAC policy", _judged_gateway),
+    "again": System("d", "the same once more", _gateway("d-again", "http2")),
     "token": System("d", "a token, used again", _with_tokens("d-token", 1)),
     "tokens": System("d", "a token's first use", _with_tokens("d-tokens", MANY)),
     "methods": System("d", "with API keys, too: a token", _with_methods("d-methods", _bearing)),

@@ -38,7 +38,8 @@ _MTLS: Final = "mtls"
 _EXTERNAL: Final = "external"
 """Who vouches for these: no issuer of tokens is called so, as they are URLs."""
 
-_MAX_KNOWN = 4096
+MAX_KNOWN: Final = 4096
+"""Callers of a worker, by what Envoy says of them."""
 _MAX_KNOWN_BYTES = 8 * MIB
 
 
@@ -60,7 +61,7 @@ class Identification:
             self._methods[endpoint.name] = same or methods
         self.reads = any(methods.are_there for methods in kinds)
         """Whether there is anything to look for."""
-        self._known: Bounded[bytes, _Verified] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
+        self._known: Bounded[bytes, _Verified] = Bounded(MAX_KNOWN, _MAX_KNOWN_BYTES)
 
     def of(self, raw: bytes, endpoint: str | None) -> Principal:
         """Who sent the request about which filters wrote this, as an endpoint believes it: by its own methods. The same value

@@ -23,7 +23,7 @@ def test_all_sections() -> None:
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
         "policy": ("router", "router-policy", "gateway", "policy"),
-        "authentication": ("gateway", "token", "tokens", "methods", "key"),
+        "authentication": ("gateway", "again", "token", "tokens", "methods", "key"),
         "workers": ("gateway", "workers"),
         "run": ("router", "gateway", "run"),
         "stdio": ("http", "stdio", "shared", "direct"),

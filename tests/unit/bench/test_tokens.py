@@ -10,6 +10,7 @@ import jwt
 
 from bench.gateway import Gateway, http_server
 from bench.tokens import AUDIENCE, ISSUER, MANY, Issuer
+from mcp_extproc.extproc import identity
 
 
 def test_each_is_another_one_of_the_same_client(tmp_path: Path) -> None:
@@ -23,10 +24,11 @@ def test_each_is_another_one_of_the_same_client(tmp_path: Path) -> None:
 
 
 def test_each_use_of_many_in_turn_is_a_first_one(tmp_path: Path) -> None:
-    """Envoy forgets the one that was used longest ago first."""
+    """Envoy forgets the one that was used longest ago first, and the worker the one that it knows longest."""
     keys = tmp_path / "keys.json"
     Issuer().write_keys(keys)
     one = {"issuer": ISSUER, "audiences": [AUDIENCE], "jwks": {"file": str(keys)}}
     gateway = Gateway(tmp_path, 1, {"s": http_server(2)}, more={"authentication": {"oauth": {"issuers": [one]}}})
     [remembered] = {int(size) for size in re.findall(r'"jwtCacheSize": ?(\d+)', gateway.bootstrap())}
     assert 0 < remembered < MANY
+    assert identity.MAX_KNOWN < MANY
