@@ -15,8 +15,8 @@ ISSUER = "https://issuer.example.com"
 AUDIENCE = "https://gateway.example.com/mcp"
 
 MANY = 4500
-"""More than Envoy remembers, which forgets the one that was used longest ago first, and than the worker does, which forgets the
-one that it knows longest: each use of so many in turn is like its first one."""
+"""More than Envoy remembers, which forgets the one that was used longest ago first, and than the worker does, which forgets
+the one that it knows longest: each use of so many in turn is like its first one."""
 
 _KEY_ID = "bench"
 _LIFETIME = 86_400
