@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final, NamedTuple, assert_never
 
 from mcp_extproc.bounded import MIB, Bounded
@@ -71,6 +72,8 @@ class Listing(NamedTuple):
     """Unix time in seconds."""
     size: int
     """About how many bytes it holds."""
+    edition: int
+    """The same as long as the names are, and never again."""
 
 
 class SessionMemory:
@@ -92,6 +95,7 @@ class SessionMemory:
             min(capacity, 1000), _MAX_BYTES
         )
         self._listed: Bounded[str, dict[tuple[str, str], Listing]] = Bounded(min(capacity, 8192), _MAX_BYTES)
+        self._editions = count()
         self._consents: Bounded[str, frozenset[tuple[str, str]]] = Bounded(min(capacity, 8192), _MAX_BYTES)
         """By session: servers and tools."""
         self._spent: Bounded[tuple[str, bytes], bool] = Bounded(capacity, _MAX_BYTES)
@@ -305,8 +309,10 @@ class SessionMemory:
         for server, names in listed.items():
             before = known.get((kind, server))
             # Mostly the very same: merged lists are kept.
-            size = before.size if before is not None and before.names is names else _names_size(names)
-            found[kind, server] = Listing(names, at, size)
+            if before is not None and before.names is names:
+                found[kind, server] = before._replace(at=at)
+            else:
+                found[kind, server] = Listing(names, at, _names_size(names), next(self._editions))
         self._listed.keep(session_id, found, _ENTRY_BYTES + sum(listing.size for listing in found.values()))
 
     # -- Consent ----------------------------------------------------------------------------------------------------------

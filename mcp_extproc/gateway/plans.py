@@ -34,6 +34,8 @@ class CallPlan(msgspec.Struct, frozen=True, eq=False):
     """What is used."""
     granted: Granted | None = None
     """The token that the server gets for the caller's."""
+    edition: int | None = None
+    """Of the server's list by which rules permitted it; ``None`` where what they say differs from request to request."""
 
 
 Kind = tuple[str, str, str | None, tuple[str | None, ...], bool, Access | None]

@@ -53,10 +53,9 @@ class ListJudge:
         access = self._access
         if access is None:
             return True
-        item = Item(self._kind, server, name)
-        known = access.known((access, item, hints))
+        known = access.known((access, (self._kind, server, name), hints))
         if known is None:
-            known = access.verdict(item, hints, self._question)
+            known = access.verdict(Item(self._kind, server, name), hints, self._question)
         return known.outcome in SHOWN
 
     @property

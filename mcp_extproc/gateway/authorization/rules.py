@@ -6,7 +6,7 @@ import enum
 import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config.authorization import KINDS, Authorization, Kind, Rule, selected_by
@@ -77,13 +77,14 @@ class CallerKind(NamedTuple):
 
 
 _Names = Callable[[str], bool]
+_Judged: TypeAlias = "tuple[Access, tuple[Kind, str, str], Hints | None]"
 
 
 class Resolved:
     """What is resolved, for callers of all kinds at all endpoints of a worker: there may be many endpoints."""
 
     def __init__(self) -> None:
-        self.verdicts: Bounded[tuple[Access, Item, Hints | None], Verdict] = Bounded(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
+        self.verdicts: Bounded[_Judged, Verdict] = Bounded(_MAX_VERDICTS, _MAX_VERDICTS_BYTES)
         self.kinds: Bounded[tuple[Rules, CallerKind], Access] = Bounded(_MAX_KINDS, _MAX_BYTES)
         self.principals: Bounded[tuple[Rules, int], tuple[Principal, Access]] = Bounded(_MAX_PRINCIPALS, _MAX_BYTES)
 
@@ -215,8 +216,9 @@ class Access:
         about = (rule for rule in rules.rules if rule.principals is not None)
         self._fits: Mapping[_Rule, Fit] = dict(zip(about, kind.fits, strict=True))
         self._mine = self._meant(kind.held)
-        self.known: Callable[[tuple[Access, Item, Hints | None]], Verdict | None] = rules.verdicts.get
-        """The verdict of before on an item, for this value as part of the key; none where verdicts depend on conditions."""
+        self.known: Callable[[_Judged], Verdict | None] = rules.verdicts.get
+        """The verdict of before on an item, for this value as part of the key; none where verdicts depend on conditions. A
+        tuple with what an :class:`Item` has stands for it: making one costs more than finding the verdict."""
 
     @cached_property
     def has_conditions(self) -> bool:

@@ -251,7 +251,7 @@ def like_before(
         subject = caller.catalog.subject(head)
         if services.tokens.current(subject, plan.forward.server, now) is not plan.granted:
             return None
-    if not permission.is_still_permitted(caller, services, head, request, plan.item):
+    if not permission.is_still_permitted(caller, services, head, request, plan):
         return None
     return _forwarded(caller, services, plan, request, plan.changes, owed)
 
@@ -356,7 +356,8 @@ def _new_plan(
         # Each header that is set costs Envoy more than the worker takes to see that it is there.
         changed = tuple(each for each in set_headers if not ask.head.says(*each))
         plan = ForwardPlan(entry.name, changed, gone, facts, (), carried)
-    return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain, item, granted)
+    edition = permission.edition_permitting(ask, item)
+    return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain, item, granted, edition)
 
 
 def _call_headers(

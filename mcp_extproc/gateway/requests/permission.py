@@ -20,7 +20,8 @@ from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, with_effects
 from mcp_extproc.gateway.effects import RememberListed
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Outcome as LegOutcome
-from mcp_extproc.gateway.memory import SessionMemory
+from mcp_extproc.gateway.memory import Listing, SessionMemory
+from mcp_extproc.gateway.plans import CallPlan
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.gateway.requests import lists
 from mcp_extproc.gateway.requests.target import Target, Wanted
@@ -107,30 +108,53 @@ def is_shown(ask: Inquiry, what: Wanted, found: Target) -> bool:
     if access is None:
         return True
     item = item_of(what, found)
-    names = _names(ask.services.memory, ask.caller, item)
-    if names is not None and item.name not in names:
+    listing = _listing(ask.services.memory, ask.caller, item)
+    hints = None if listing is None else listing.names.get(item.name)
+    if listing is not None and hints is None:
         return False
-    hints = None if names is None else names[item.name]
     return (
         access.verdict(item, hints, question_of(ask.head, ask.request, ask.services).before_use).outcome
         is not Outcome.DENIED
     )
 
 
-def is_still_permitted(caller: Caller, services: Services, head: RequestHead, request: Request, item: Item) -> bool:
-    """Whether a call of a tool or prompt like one that was permitted before is permitted, as far as that is known without
-    asking anybody."""
+def is_still_permitted(caller: Caller, services: Services, head: RequestHead, request: Request, plan: CallPlan) -> bool:
+    """Whether a call of a tool or prompt is permitted, as far as that is known without asking anybody.
+
+    Args:
+        caller: the client; what rules leave to it is the same as when the plan was made.
+        services: of this worker.
+        head: the request's.
+        request: the call.
+        plan: of one like it, which was permitted.
+    """
     access = caller.access
     if access is None:
         return True
-    names = _names(services.memory, caller, item)
-    if names is None or (hints := names.get(item.name)) is None:
+    item = plan.item
+    listing = _listing(services.memory, caller, item)
+    if listing is None:
         return False
-    if not access.has_conditions:
-        known = access.known((access, item, hints))
-        return known is not None and known.outcome is Outcome.ALLOWED
+    if listing.edition == plan.edition:
+        return True
+    hints = listing.names.get(item.name)
+    if hints is None:
+        return False
     verdict = _verdict(access, item, hints, question_of(head, request, services))
     return verdict is not None and verdict.outcome is Outcome.ALLOWED
+
+
+def edition_permitting(ask: Inquiry, item: Item) -> int | None:
+    """Which list of its server permits a caller to use an item in any request, as long as it is the last one."""
+    access = ask.caller.access
+    if access is None or access.has_conditions:
+        return None
+    listing = _listing(ask.services.memory, ask.caller, item)
+    hints = None if listing is None else listing.names.get(item.name)
+    if listing is None or hints is None:
+        return None
+    verdict = access.verdict(item, hints, question_of(ask.head, ask.request, ask.services))
+    return listing.edition if verdict.outcome is Outcome.ALLOWED else None
 
 
 def item_of(what: Wanted, found: Target) -> Item:
@@ -138,11 +162,10 @@ def item_of(what: Wanted, found: Target) -> Item:
     return Item(cast("Kind", what.kind), found.server, found.own)
 
 
-def _names(memory: SessionMemory, caller: Caller, item: Item) -> Mapping[str, Hints] | None:
+def _listing(memory: SessionMemory, caller: Caller, item: Item) -> Listing | None:
     """What its server listed to a caller; ``None`` where that is not known, or lists do not say all that there is."""
     method = methods.NAMED_IN.get(item.kind)
-    listing = None if method is None else memory.listed(caller.key, method.name, item.server)
-    return None if listing is None else listing.names
+    return None if method is None else memory.listed(caller.key, method.name, item.server)
 
 
 def question_of(head: RequestHead, request: Request, services: Services) -> Question:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.gateway.authorization.items import DEFAULTS
+from mcp_extproc.gateway.authorization.items import DEFAULTS, Hints
 from mcp_extproc.gateway.effects import BeginSession, EndSession
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.memory import SessionMemory, Settings
@@ -263,6 +263,20 @@ def test_what_was_listed_last_counts() -> None:
     assert listed("prompts/list", "a") == ({"p": DEFAULTS}, 2.0)
     assert memory.listed("1", "prompts/list", "b") is None
     assert memory.listed("2", "tools/list", "a") is None
+
+
+def test_an_edition_lasts_as_long_as_the_list_and_never_returns() -> None:
+    memory = SessionMemory()
+    first, second = {"x": DEFAULTS}, {"x": Hints(readOnlyHint=True)}
+    editions = []
+    for number, names in enumerate((first, first, second, first)):
+        memory.remember_listed("1", "tools/list", {"a": names}, float(number))
+        found = memory.listed("1", "tools/list", "a")
+        assert found is not None
+        assert found.at == number
+        editions.append(found.edition)
+    assert editions[0] == editions[1]
+    assert len(set(editions)) == 3
 
 
 @pytest.mark.parametrize("forget", [SessionMemory.forget_owners, SessionMemory.end])
