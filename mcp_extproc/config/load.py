@@ -14,7 +14,7 @@ from mcp_extproc.config.config_error import ConfigError, Problem, line_of
 from mcp_extproc.config.dialects import PLAIN, Dialect, dialect_of_file, plain_entry
 from mcp_extproc.config.hints import hints
 from mcp_extproc.config.json_text import key_lines, parse_json
-from mcp_extproc.config.mcp_servers import meant_so, read_mcp_servers, table_of
+from mcp_extproc.config.mcp_servers import McpServers, meant_so, read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.native import read_native
 from mcp_extproc.config.text_file import text_from, too_large
@@ -167,6 +167,15 @@ def loads(
     if dialect is not PLAIN and isinstance(data[table], dict):
         data = {**data, table: {key: plain_entry(entry, dialect, environ) for key, entry in data[table].items()}}
         text = json.dumps(data)
+    read = _servers_of(data, table, name, environ, written, strict=strict)
+    warnings = _with_lines(read.warnings, _lines(written)) if read.warnings else ()
+    return Loaded(read.config, warnings, "mcp-servers", name, text, part=part)
+
+
+def _servers_of(
+    data: Mapping[str, Any], table: str, name: str, environ: Mapping[str, str], written: str, *, strict: bool
+) -> McpServers:
+    """What entries of mcp-servers.json say; errors with lines of the text as it was written."""
     try:
         read = read_mcp_servers(data, table, name, environ)
         problems = read.left_out if strict else ()
@@ -176,8 +185,7 @@ def loads(
     if read is None or problems:
         lines = _lines(written)
         raise ConfigError(name, [replace(one, line=line_of(one.path, lines)) for one in problems])
-    warnings = _with_lines(read.warnings, _lines(written)) if read.warnings else ()
-    return Loaded(read.config, warnings, "mcp-servers", name, text, part=part)
+    return read
 
 
 def _of_documents(text: str, name: str, environ: Mapping[str, str], part: Part, resolve: Mapping[str, str]) -> Loaded:
