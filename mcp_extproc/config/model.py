@@ -39,6 +39,7 @@ from mcp_extproc.config.resilience import (
     Overload,
     Retries,
 )
+from mcp_extproc.config.telemetry import Audit, Status, Telemetry
 from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.values import (
     HeaderName,
@@ -743,6 +744,15 @@ class GatewayConfig(Model):
 
     log: Log = Log()
     """Logging."""
+
+    telemetry: Telemetry = Telemetry()
+    """Traces, metrics, and the access log by OpenTelemetry."""
+
+    audit: Audit | None = None
+    """Who called what. Default: none."""
+
+    status: Status = Status()
+    """The status page."""
 
     errors: Errors = Errors()
     """Errors for denied requests."""

@@ -185,6 +185,15 @@ log:
   format: json
   access: /dev/stdout
 
+telemetry:
+  answers: needed
+  traces: {endpoint: "http://collector:4317", sample: 0.01}
+  metrics: {address: "127.0.0.1:9464", label_values: 500}
+  logs: {otlp: {endpoint: "http://collector:4317"}}
+
+audit: {file: audit.jsonl, rotate_bytes: 100MiB, keep: 10, arguments: none}
+status: {address: "127.0.0.1:9901"}
+
 errors:
   status: jsonrpc
 

@@ -177,6 +177,8 @@ def _scalar_type(schema: dict[str, Any]) -> str:
         case "integer":
             low, high = schema.get("minimum"), schema.get("maximum")
             return f"whole number, {low} to {high}" if high is not None else f"whole number from {low}"
+        case "number":
+            return f"number, {schema['minimum']:g} to {schema['maximum']:g}"
         case "boolean":
             return "`true` or `false`"
         case "array":

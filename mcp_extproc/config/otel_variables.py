@@ -1,0 +1,224 @@
+"""What the configuration and OpenTelemetry's variables say together. A key of the configuration wins.
+
+Source: OpenTelemetry specification, configuration/sdk-environment-variables and protocol/exporter. Variables that are not
+named here have no effect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from mcp_extproc.config.telemetry import Audit, Otlp, Protocol, Telemetry, Traces, endpoint
+
+SERVICE_NAME: Final = "mcp-extproc"
+_GRPC_PORT: Final = 4317
+
+
+class Signal(Enum):
+    """What is sent: the word in variables, and in the paths of OTLP/HTTP."""
+
+    TRACES = "traces"
+    METRICS = "metrics"
+    LOGS = "logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Where one signal is sent.
+
+    Attributes:
+        url: of OTLP/HTTP with the path; of gRPC the base.
+        headers: of each request; their values are secret.
+    """
+
+    url: str
+    protocol: Protocol
+    headers: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Export({self.url!r}, {self.protocol!r}, headers={sorted(self.headers)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """Which traces are kept.
+
+    Attributes:
+        ratio: of those that nobody has decided about.
+        parent_based: whether the caller's decision counts.
+    """
+
+    ratio: float
+    parent_based: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """What is sent, and what it says of this gateway. ``None`` is off.
+
+    Attributes:
+        resource: attributes of the resource, with ``service.name``.
+        audit: log records of the audit.
+    """
+
+    resource: Mapping[str, str]
+    sampler: Sampler
+    traces: Export | None = None
+    metrics: Export | None = None
+    logs: Export | None = None
+    audit: Export | None = None
+
+
+def exports(telemetry: Telemetry, audit: Audit | None, environ: Mapping[str, str]) -> Exports:
+    """All of it.
+
+    Raises:
+        ValueError: a variable can't be used; it names it, and does not repeat its value.
+    """
+    variables = _Variables({} if _is_true(environ.get("OTEL_SDK_DISABLED")) else environ)
+    metrics = None if telemetry.metrics is None else telemetry.metrics.otlp
+    logs = None if telemetry.logs is None else telemetry.logs.otlp
+    audited = None if audit is None else audit.otlp
+    return Exports(
+        resource=_resource(telemetry, variables),
+        sampler=_sampler(telemetry.traces or Traces(), variables),
+        traces=_traces(telemetry, variables),
+        metrics=_export("telemetry.metrics.otlp", Signal.METRICS, _otlp_metrics(metrics, variables), variables),
+        logs=_export("telemetry.logs.otlp", Signal.LOGS, logs, variables),
+        audit=_export("audit.otlp", Signal.LOGS, audited, variables),
+    )
+
+
+class _Variables:
+    """An empty variable is as one that is not set (specification, "Parsing empty value")."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def get(self, name: str) -> str | None:
+        return self._environ.get(name, "").strip() or None
+
+    def of_signal(self, signal: Signal, word: str) -> str | None:
+        return self.get(f"OTEL_EXPORTER_OTLP_{signal.name}_{word}") or self.get(f"OTEL_EXPORTER_OTLP_{word}")
+
+    def pairs(self, name: str) -> Iterator[tuple[str, str]]:
+        """``key=value,key=value`` with percent-encoded values (W3C Baggage, as the specification demands)."""
+        for pair in (self.get(name) or "").split(","):
+            key, equals, value = pair.partition("=")
+            if not pair.strip():
+                continue
+            if not equals or not key.strip():
+                raise ValueError(f"{name}: expected name=value, separated by commas")
+            yield unquote(key.strip()), unquote(value.strip())
+
+
+def _is_true(value: str | None) -> bool:
+    return (value or "").strip().lower() == "true"
+
+
+def _traces(telemetry: Telemetry, variables: _Variables) -> Export | None:
+    section = telemetry.traces
+    if section is None:
+        wanted = variables.get("OTEL_TRACES_EXPORTER") or "otlp"
+        if wanted not in ("otlp", "none"):
+            raise ValueError("OTEL_TRACES_EXPORTER: expected otlp or none, the only ones that there are here")
+        if wanted == "none" or variables.of_signal(Signal.TRACES, "ENDPOINT") is None:
+            return None
+    return _export("telemetry.traces", Signal.TRACES, section or Otlp(), variables)
+
+
+def _otlp_metrics(section: Otlp | None, variables: _Variables) -> Otlp | None:
+    """The general endpoint alone turns on traces only: who reads metrics with Prometheus would send them twice."""
+    asked = variables.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or variables.get("OTEL_METRICS_EXPORTER") == "otlp"
+    return section or (Otlp() if asked else None)
+
+
+def _export(place: str, signal: Signal, section: Otlp | None, variables: _Variables) -> Export | None:
+    if section is None:
+        return None
+    own = variables.get(f"OTEL_EXPORTER_OTLP_{signal.name}_ENDPOINT")
+    general = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    base = section.endpoint or own or general
+    if base is None:
+        raise ValueError(f"{place} needs an `endpoint`, or the variable OTEL_EXPORTER_OTLP_ENDPOINT")
+    # What the variable of one signal says is the whole URL (exporter, "Endpoint URLs for OTLP/HTTP").
+    is_whole = section.endpoint is None and own is not None
+    name = f"OTEL_EXPORTER_OTLP_{signal.name + '_' if is_whole else ''}ENDPOINT"
+    try:
+        url = endpoint(base)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    protocol = section.protocol or _protocol(signal, variables) or _usual_protocol(url)
+    return Export(
+        url=url if is_whole or protocol == "grpc" else f"{url}/v1/{signal.value}",
+        protocol=protocol,
+        headers=_headers(signal, section, variables),
+    )
+
+
+def _protocol(signal: Signal, variables: _Variables) -> Protocol | None:
+    match variables.of_signal(signal, "PROTOCOL"):
+        case None:
+            return None
+        case "grpc":
+            return "grpc"
+        case "http/protobuf":
+            return "http/protobuf"
+    raise ValueError("OTEL_EXPORTER_OTLP_PROTOCOL: expected grpc or http/protobuf")
+
+
+def _usual_protocol(url: str) -> Protocol:
+    """A receiver speaks gRPC at 4317, and would not answer anything else there."""
+    return "grpc" if urlsplit(url).port == _GRPC_PORT else "http/protobuf"
+
+
+def _headers(signal: Signal, section: Otlp, variables: _Variables) -> Mapping[str, str]:
+    own = f"OTEL_EXPORTER_OTLP_{signal.name}_HEADERS"
+    name = own if variables.get(own) else "OTEL_EXPORTER_OTLP_HEADERS"
+    found = {key.lower(): value for key, value in variables.pairs(name)}
+    return found | {key.lower(): value.get_secret_value() for key, value in section.headers.items()}
+
+
+def _resource(telemetry: Telemetry, variables: _Variables) -> Mapping[str, str]:
+    found = {"service.name": SERVICE_NAME, **dict(variables.pairs("OTEL_RESOURCE_ATTRIBUTES"))}
+    traces = telemetry.traces
+    name = (traces and traces.service_name) or variables.get("OTEL_SERVICE_NAME")
+    return found | ({"service.name": name} if name else {})
+
+
+_SAMPLERS: Final[Mapping[str, tuple[float | None, bool]]] = {
+    "always_on": (1.0, False),
+    "always_off": (0.0, False),
+    "traceidratio": (None, False),
+    "parentbased_always_on": (1.0, True),
+    "parentbased_always_off": (0.0, True),
+    "parentbased_traceidratio": (None, True),
+}
+"""Ratio, where the name says it, and whether it is based on the parent."""
+
+
+def _sampler(section: Traces, variables: _Variables) -> Sampler:
+    name = variables.get("OTEL_TRACES_SAMPLER") or "parentbased_traceidratio"
+    if name not in _SAMPLERS:
+        raise ValueError(f"OTEL_TRACES_SAMPLER: expected one of {', '.join(_SAMPLERS)}")
+    ratio, parent_based = _SAMPLERS[name]
+    if section.sample is not None:
+        ratio = section.sample
+    elif ratio is None:
+        ratio = _ratio(variables.get("OTEL_TRACES_SAMPLER_ARG"))
+    return Sampler(ratio, parent_based if section.parent_based is None else section.parent_based)
+
+
+def _ratio(text: str | None) -> float:
+    try:
+        ratio = 1.0 if text is None else float(text)
+    except ValueError:
+        ratio = math.nan
+    if not 0 <= ratio <= 1:
+        raise ValueError("OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1")
+    return ratio

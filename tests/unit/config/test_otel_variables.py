@@ -1,0 +1,134 @@
+"""Keys of the configuration and OpenTelemetry's variables together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from mcp_extproc.config.otel_variables import Export, Exports, Sampler, exports
+from mcp_extproc.config.telemetry import Audit, Telemetry
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://env:4318"}
+
+
+def found(environ: Mapping[str, str] = {}, audit: Audit | None = None, **telemetry: Any) -> Exports:
+    return exports(Telemetry.model_validate(telemetry), audit, environ)
+
+
+def test_nothing_is_on() -> None:
+    assert found() == Exports({"service.name": "mcp-extproc"}, Sampler(1.0, parent_based=True))
+
+
+def test_the_general_endpoint_turns_on_traces_alone() -> None:
+    on = found(ENDPOINT)
+    assert on.traces == Export("http://env:4318/v1/traces", "http/protobuf", {})
+    assert (on.metrics, on.logs, on.audit) == (None, None, None)
+
+
+@pytest.mark.parametrize("off", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
+def test_variables_turn_off_what_variables_turned_on(off: Mapping[str, str]) -> None:
+    assert found({**ENDPOINT, **off}).traces is None
+    assert found({**ENDPOINT, **off}, traces={"endpoint": "http://key:4318"}).traces is not None
+
+
+def test_keys_win() -> None:
+    environ = {
+        **ENDPOINT,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-a=1,X-B=two%20words",
+        "OTEL_TRACES_SAMPLER": "always_off",
+        "OTEL_SERVICE_NAME": "env",
+    }
+    keys = {
+        "endpoint": "http://key:4318", "protocol": "grpc", "headers": {"x-A": "key"}, "sample": 0.5,
+        "parent_based": True, "service_name": "key",
+    }  # fmt: skip
+    on = found(environ, traces=keys)
+    assert on.traces == Export("http://key:4318", "grpc", {"x-a": "key", "x-b": "two words"})
+    assert on.sampler == Sampler(0.5, parent_based=True)
+    assert on.resource["service.name"] == "key"
+
+
+def test_a_signals_own_variable_is_the_whole_url() -> None:
+    environ = {**ENDPOINT, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://own:9/spans"}
+    on = found(environ, logs={"otlp": {}})
+    assert on.traces == Export("http://own:9/spans", "http/protobuf", {})
+    assert on.logs == Export("http://env:4318/v1/logs", "http/protobuf", {})
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol"), [("http://c:4317", "grpc"), ("https://c", "http/protobuf"), ("http://c:4318", "http/protobuf")]
+)
+def test_the_port_says_what_is_spoken_there(url: str, protocol: str) -> None:
+    on = found(traces={"endpoint": url})
+    assert on.traces is not None
+    assert on.traces.protocol == protocol
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{"OTEL_METRICS_EXPORTER": "otlp"}, {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://env:4318/v1/metrics"}],
+)
+def test_metrics_by_variables(environ: Mapping[str, str]) -> None:
+    assert found({**ENDPOINT, **environ}).metrics == Export("http://env:4318/v1/metrics", "http/protobuf", {})
+
+
+def test_the_audit_goes_where_logs_go() -> None:
+    on = found(ENDPOINT, Audit.model_validate({"otlp": {}}))
+    assert on.audit == Export("http://env:4318/v1/logs", "http/protobuf", {})
+
+
+@pytest.mark.parametrize(
+    ("variables", "sampler"),
+    [
+        ({"OTEL_TRACES_SAMPLER": "always_on"}, Sampler(1.0, parent_based=False)),
+        ({"OTEL_TRACES_SAMPLER": "parentbased_always_off"}, Sampler(0.0, parent_based=True)),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}, Sampler(0.25, parent_based=False)),
+        ({"OTEL_TRACES_SAMPLER_ARG": "0.25"}, Sampler(0.25, parent_based=True)),
+        ({"OTEL_TRACES_SAMPLER": " "}, Sampler(1.0, parent_based=True)),
+    ],
+)
+def test_samplers(variables: Mapping[str, str], sampler: Sampler) -> None:
+    assert found({**ENDPOINT, **variables}).sampler == sampler
+
+
+def test_attributes_of_the_resource() -> None:
+    environ = {
+        "OTEL_RESOURCE_ATTRIBUTES": "service.name=lower, deployment.environment.name=a%2Cb",
+        "OTEL_SERVICE_NAME": "higher",
+    }
+    assert found(environ).resource == {"service.name": "higher", "deployment.environment.name": "a,b"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_TRACES_SAMPLER": "hunter2"},
+        {"OTEL_TRACES_SAMPLER_ARG": "hunter2"},
+        {"OTEL_TRACES_SAMPLER_ARG": "nan"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "hunter2"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "hunter2"},
+        {"OTEL_EXPORTER_OTLP_HEADERS": "hunter2"},
+        {"OTEL_TRACES_EXPORTER": "hunter2"},
+        {"OTEL_RESOURCE_ATTRIBUTES": "hunter2"},
+    ],
+)
+def test_a_variable_that_can_not_be_used(environ: Mapping[str, str]) -> None:
+    [name] = environ
+    with pytest.raises(ValueError, match=name) as caught:
+        found({**ENDPOINT, **environ})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_where_no_endpoint_is_known() -> None:
+    with pytest.raises(ValueError, match=r"telemetry\.traces needs an `endpoint`"):
+        found(traces={"sample": 1})
+
+
+def test_values_of_headers_are_not_shown() -> None:
+    on = found(traces={"endpoint": "http://c", "headers": {"x-key": "hunter2"}})
+    assert on.traces is not None
+    assert on.traces.headers == {"x-key": "hunter2"}
+    assert "hunter2" not in repr(on)
