@@ -2,7 +2,7 @@
 
     python -m protos.generate [ROOT]
 
-writes below ROOT/mcp_extproc/extproc/_pb; ROOT is the repository unless given. The output depends only on the .proto
+writes below ROOT into the packages that speak each; ROOT is the repository unless given. The output depends only on the .proto
 files and on the version of grpcio-tools, which is therefore pinned: generated code refuses to load on a protobuf
 runtime older than the compiler.
 """
@@ -15,7 +15,8 @@ from grpc_tools import protoc
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _SOURCES = _REPOSITORY / "protos" / "mcp_extproc"
-_PACKAGE = "mcp_extproc/extproc/_pb"
+PACKAGES = {"ext_proc.proto": "mcp_extproc/extproc/_pb", "access_log.proto": "mcp_extproc/telemetry/_pb"}
+"""Where each file's code is written. One that is not named here is an error."""
 
 
 def generate(root: Path = _REPOSITORY) -> None:
@@ -26,11 +27,11 @@ def generate(root: Path = _REPOSITORY) -> None:
     root.mkdir(parents=True, exist_ok=True)
     well_known_types = importlib.resources.files("grpc_tools") / "_proto"
     # protoc names the module after the file's path, so the sources are mapped to where the package is.
-    files = [f"{_PACKAGE}/{source.name}" for source in sorted(_SOURCES.glob("*.proto"))]
+    files = [f"{PACKAGES[source.name]}/{source.name}" for source in sorted(_SOURCES.glob("*.proto"))]
     status = protoc.main(
         [
             "protoc",
-            f"--proto_path={_PACKAGE}={_SOURCES}",
+            *(f"--proto_path={package}={_SOURCES}" for package in PACKAGES.values()),
             f"--proto_path={well_known_types}",
             f"--python_out={root}",
             f"--pyi_out={root}",

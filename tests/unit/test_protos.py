@@ -1,4 +1,4 @@
-"""Our subset of the ext_proc API against its sources: the .proto file, and Envoy's full API in envoy-data-plane."""
+"""Our subsets of Envoy's APIs against their sources: the .proto files, and Envoy's full API in envoy-data-plane."""
 
 import datetime as dt
 import enum
@@ -8,35 +8,46 @@ from pathlib import Path
 from typing import Any
 
 import envoy_data_plane.envoy.config.core.v3 as core
+import envoy_data_plane.envoy.data.accesslog.v3 as accesslog
 import envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 as filter_config
+import envoy_data_plane.envoy.service.accesslog.v3 as accesslog_service
 import envoy_data_plane.envoy.service.ext_proc.v3 as full_api
 import envoy_data_plane.envoy.type.v3 as envoy_type
 import envoy_data_plane.google.protobuf as well_known
 import pytest
 from betterproto2 import FieldMetadata
-from google.protobuf import duration_pb2, message_factory, struct_pb2, wrappers_pb2
+from google.protobuf import duration_pb2, message_factory, struct_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mcp_extproc.extproc._pb as pb
+import mcp_extproc.telemetry._pb as telemetry_pb
 from mcp_extproc.extproc._pb import ext_proc_pb2
+from mcp_extproc.telemetry._pb import access_log_pb2
 from protos import envoy_types
-from protos.generate import generate
+from protos.generate import PACKAGES, generate
 
 # Setting every field includes those that Envoy deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")
 
-PACKAGE = "mcp_extproc.ext_proc.v3"
+FILES = (ext_proc_pb2.DESCRIPTOR, access_log_pb2.DESCRIPTOR)
+PACKAGE = ext_proc_pb2.DESCRIPTOR.package
 
 # What each of our messages and enums stands for. A new one without an entry fails.
 FULL_API: dict[str, Any] = {
+    "AccessLogCommon": accesslog.AccessLogCommon,
+    "Address": core.Address,
     "BodyMutation": full_api.BodyMutation,
     "BodyResponse": full_api.BodyResponse,
     "CommonResponse": full_api.CommonResponse,
     "CommonResponse.ResponseStatus": full_api.CommonResponseResponseStatus,
     "GrpcStatus": full_api.GrpcStatus,
+    "HTTPAccessLogEntry": accesslog.HttpAccessLogEntry,
+    "HTTPAccessLogEntry.HTTPVersion": accesslog.HttpAccessLogEntryHttpVersion,
+    "HTTPRequestProperties": accesslog.HttpRequestProperties,
+    "HTTPResponseProperties": accesslog.HttpResponseProperties,
     "HeaderMap": core.HeaderMap,
     "HeaderMutation": full_api.HeaderMutation,
     "HeaderValue": core.HeaderValue,
@@ -49,12 +60,17 @@ FULL_API: dict[str, Any] = {
     "HttpTrailers": full_api.HttpTrailers,
     "ImmediateResponse": full_api.ImmediateResponse,
     "Metadata": core.Metadata,
+    "Pipe": core.Pipe,
     "ProcessingMode": filter_config.ProcessingMode,
     "ProcessingMode.BodySendMode": filter_config.ProcessingModeBodySendMode,
     "ProcessingMode.HeaderSendMode": filter_config.ProcessingModeHeaderSendMode,
     "ProcessingRequest": full_api.ProcessingRequest,
     "ProcessingResponse": full_api.ProcessingResponse,
     "ProtocolConfiguration": full_api.ProtocolConfiguration,
+    "SocketAddress": core.SocketAddress,
+    "StreamAccessLogsMessage": accesslog_service.StreamAccessLogsMessage,
+    "StreamAccessLogsMessage.HTTPAccessLogEntries": accesslog_service.StreamAccessLogsMessageHttpAccessLogEntries,
+    "StreamAccessLogsMessage.Identifier": accesslog_service.StreamAccessLogsMessageIdentifier,
     "StreamedBodyResponse": full_api.StreamedBodyResponse,
     "StreamedImmediateResponse": full_api.StreamedImmediateResponse,
     "TrailersResponse": full_api.TrailersResponse,
@@ -65,10 +81,15 @@ WELL_KNOWN: dict[str, Any] = {
     "google.protobuf.BoolValue": well_known.BoolValue,
     "google.protobuf.Duration": well_known.Duration,
     "google.protobuf.Struct": well_known.Struct,
+    "google.protobuf.Timestamp": well_known.Timestamp,
+    "google.protobuf.UInt32Value": well_known.UInt32Value,
 }
 
 # Fields where an int32 stands for Envoy's open enum: the same bytes, and every value is allowed.
-ENUM_AS_INT32 = {f"{PACKAGE}.HttpStatus.code": envoy_type.StatusCode}
+ENUM_AS_INT32 = {
+    f"{PACKAGE}.HttpStatus.code": envoy_type.StatusCode,
+    f"{access_log_pb2.DESCRIPTOR.package}.HTTPRequestProperties.request_method": core.RequestMethod,
+}
 
 TYPE_NAMES = {
     FieldDescriptor.TYPE_BOOL: "bool",
@@ -78,6 +99,7 @@ TYPE_NAMES = {
     FieldDescriptor.TYPE_MESSAGE: "message",
     FieldDescriptor.TYPE_STRING: "string",
     FieldDescriptor.TYPE_UINT32: "uint32",
+    FieldDescriptor.TYPE_UINT64: "uint64",
 }
 
 
@@ -104,14 +126,13 @@ def nested(message: Descriptor) -> Iterator[Descriptor | EnumDescriptor]:
 
 
 def declared() -> list[Descriptor | EnumDescriptor]:
-    """Every message and enum of our file, map entries aside."""
-    file = ext_proc_pb2.DESCRIPTOR
-    top_level = [each for message in file.message_types_by_name.values() for each in nested(message)]
-    return [*top_level, *file.enum_types_by_name.values()]
+    """Every message and enum of our files, map entries aside."""
+    top_level = [each for file in FILES for message in file.message_types_by_name.values() for each in nested(message)]
+    return [*top_level, *(each for file in FILES for each in file.enum_types_by_name.values())]
 
 
 def short_name(descriptor: Descriptor | EnumDescriptor) -> str:
-    return descriptor.full_name.removeprefix(f"{PACKAGE}.")
+    return descriptor.full_name.removeprefix(f"{descriptor.file.package}.")
 
 
 def counterpart(descriptor: Descriptor | EnumDescriptor) -> Any:
@@ -188,12 +209,15 @@ def our_reference(field: FieldDescriptor) -> Any:
 
 def test_committed_code_is_what_the_compiler_makes(tmp_path: Path) -> None:
     generate(tmp_path)
-    committed = Path(ext_proc_pb2.__file__).parent
-    fresh = tmp_path / "mcp_extproc" / "extproc" / "_pb"
-    expected = {path.name: path.read_bytes() for path in fresh.iterdir()}
-    found = {path.name: path.read_bytes() for path in committed.glob("*_pb2.py*")}
+    root = Path(generate.__code__.co_filename).parents[1]
+    expected = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.py*")}
+    found = {
+        path.relative_to(root): path.read_bytes()
+        for each in PACKAGES.values()
+        for path in (root / each).glob("*_pb2.py*")
+    }
     assert found.keys() == expected.keys()
-    stale = [name for name in expected if found[name] != expected[name]]
+    stale = [str(name) for name in expected if found[name] != expected[name]]
     assert not stale, f"{stale} differ from a fresh compilation: run `python -m protos.generate` (pinned grpcio-tools)"
 
 
@@ -203,11 +227,13 @@ def test_envoys_types_are_up_to_date() -> None:
 
 
 def test_every_message_is_exported() -> None:
-    assert {message.name for message in our_messages() if message.containing_type is None} <= set(pb.__all__)
+    for file, package in zip(FILES, (pb, telemetry_pb), strict=True):
+        assert set(file.message_types_by_name) <= set(package.__all__)
 
 
 def test_grpc_path_is_envoys() -> None:
     assert list(full_api.ExternalProcessorBase().__mapping__()) == [pb.PROCESS_PATH]
+    assert list(accesslog_service.AccessLogServiceBase().__mapping__()) == [telemetry_pb.STREAM_PATH]
 
 
 # ---- Every declaration is Envoy's ----
@@ -248,6 +274,7 @@ SCALARS: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_BYTES: st.binary(max_size=20),
     FieldDescriptor.TYPE_STRING: st.text(st.characters(exclude_categories=["Cs"]), max_size=10),
     FieldDescriptor.TYPE_UINT32: st.integers(0, 2**32 - 1),
+    FieldDescriptor.TYPE_UINT64: st.integers(0, 2**64 - 1),
     FieldDescriptor.TYPE_INT32: st.integers(0, 999),
 }
 JSON_LEAVES = st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=10)
@@ -258,6 +285,8 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "google.protobuf.BoolValue": st.booleans(),
     "google.protobuf.Duration": st.timedeltas(dt.timedelta(0), dt.timedelta(days=1)),
     "google.protobuf.Struct": st.dictionaries(st.text(max_size=5), JSON_VALUES, max_size=3),
+    "google.protobuf.Timestamp": st.integers(0, 2**32).map(lambda second: dt.datetime.fromtimestamp(second, dt.UTC)),
+    "google.protobuf.UInt32Value": st.integers(0, 2**32 - 1),
 }
 
 
@@ -293,8 +322,10 @@ def build_ours(message: Descriptor, plain: Any) -> Message:
     match built:
         case struct_pb2.Struct():
             built.update(plain)
-        case wrappers_pb2.BoolValue():
+        case wrappers_pb2.BoolValue() | wrappers_pb2.UInt32Value():
             built.value = plain
+        case timestamp_pb2.Timestamp():
+            built.FromDatetime(plain)
         case duration_pb2.Duration():
             built.FromTimedelta(plain)
         case _:
@@ -307,9 +338,11 @@ def set_ours(built: Message, field: FieldDescriptor, value: Any) -> None:
     target = getattr(built, field.name)
     if is_map(field):
         inner = map_value(field).message_type
-        assert inner is not None
         for key, plain in value.items():
-            target[key].CopyFrom(build_ours(inner, plain))
+            if inner is None:
+                target[key] = plain
+            else:
+                target[key].CopyFrom(build_ours(inner, plain))
     elif field.message_type is None and not field.is_repeated:
         setattr(built, field.name, value)
     elif field.message_type is None:
@@ -333,8 +366,7 @@ def build_full_api(message: Descriptor, plain: Any) -> Any:
 def full_api_value(field: FieldDescriptor, value: Any) -> Any:
     if is_map(field):
         inner = map_value(field).message_type
-        assert inner is not None
-        return {key: build_full_api(inner, plain) for key, plain in value.items()}
+        return {key: plain if inner is None else build_full_api(inner, plain) for key, plain in value.items()}
     enumeration = our_reference(field) if field.message_type is None else None
     if enumeration is not None:
         return enumeration(value)
@@ -353,6 +385,7 @@ def check_both_ways(message: Descriptor, plain: Any) -> None:
 
 REQUEST = ext_proc_pb2.DESCRIPTOR.message_types_by_name["ProcessingRequest"]
 RESPONSE = ext_proc_pb2.DESCRIPTOR.message_types_by_name["ProcessingResponse"]
+LOGS = access_log_pb2.DESCRIPTOR.message_types_by_name["StreamAccessLogsMessage"]
 
 
 @given(message_values(REQUEST))
@@ -365,17 +398,25 @@ def test_responses_mean_the_same_to_both(plain: Any) -> None:
     check_both_ways(RESPONSE, plain)
 
 
+@given(message_values(LOGS))
+def test_access_logs_mean_the_same_to_both(plain: Any) -> None:
+    check_both_ways(LOGS, plain)
+
+
 FILLED: dict[int, Any] = {
     FieldDescriptor.TYPE_BOOL: True,
     FieldDescriptor.TYPE_BYTES: b"\x00\xff bytes",
     FieldDescriptor.TYPE_STRING: "text ü",
     FieldDescriptor.TYPE_UINT32: 2**32 - 1,
+    FieldDescriptor.TYPE_UINT64: 2**64 - 1,
     FieldDescriptor.TYPE_INT32: 599,  # not in Envoy's enum: passes all the same
 }
 FILLED_SPECIAL: dict[str, Any] = {
     "google.protobuf.BoolValue": False,
     "google.protobuf.Duration": dt.timedelta(seconds=3, microseconds=250),
     "google.protobuf.Struct": {"null": None, "list": [1.5, "x", True, {}], "inner": {"key": "value"}},
+    "google.protobuf.Timestamp": dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC),
+    "google.protobuf.UInt32Value": 200,
 }
 
 
@@ -407,7 +448,7 @@ def filled(message: Descriptor) -> list[Any]:
     return rows
 
 
-@pytest.mark.parametrize("message", [REQUEST, RESPONSE], ids=short_name)
+@pytest.mark.parametrize("message", [REQUEST, RESPONSE, LOGS], ids=short_name)
 def test_every_field_set_means_the_same_to_both(message: Descriptor) -> None:
     rows = filled(message)
     assert {name for row in rows for name in row} == set(message.fields_by_name)
