@@ -150,6 +150,24 @@ credentials). Envoy puts it into the request behind them. Internal, and secret: 
 ONWARD_PATH: Final = "path"
 """In :data:`ONWARD_NAMESPACE`: path and query. The other keys are names of headers."""
 
+TELEMETRY_NAMESPACE: Final = "mcp_telemetry"
+"""Dynamic metadata of a request for whoever makes spans, metrics and the audit of it. Internal: not for policies."""
+
+SPANS_KEY: Final = "spans"
+"""In :data:`TELEMETRY_NAMESPACE`: the ids of its spans."""
+
+STATE_KEY: Final = "state"
+"""In :data:`TELEMETRY_NAMESPACE`: ``tracestate``."""
+
+SAMPLED_KEY: Final = "sampled"
+"""In :data:`TELEMETRY_NAMESPACE`: whether its spans are kept."""
+
+RULE_KEY: Final = "rule"
+"""In :data:`TELEMETRY_NAMESPACE`: the rule that decided."""
+
+ARGUMENTS_KEY: Final = "arguments"
+"""In :data:`TELEMETRY_NAMESPACE`: what the audit has of a call's arguments."""
+
 VETTING_NAMESPACE: Final = "mcp_vetting"
 """Dynamic metadata of a call about which the user has to be asked: what the worker that asks has to know. Internal: not for
 policies."""

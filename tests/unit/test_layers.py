@@ -27,7 +27,7 @@ BELOW: dict[str, set[str]] = {
     "secret_values": set(),
     "slices": set(),
     "config": set(),
-    "telemetry": set(),
+    "telemetry": {"mcp"},
     "tasks": {"telemetry"},
     "processes": set(),
     "mcp": set(),
@@ -61,9 +61,10 @@ CLOCKS = {"time", "random", "secrets", "logging"}
 
 # Packages that only some layers may import.
 KEPT_TO: dict[str, set[str]] = {
-    "grpc": {"extproc"},
+    "grpc": {"extproc", "telemetry"},
     "grpc_health": {"extproc"},
-    "google": {"extproc"},
+    "google": {"extproc", "telemetry"},
+    "opentelemetry": {"telemetry"},
     "uvloop": {"run"},
     "aiohttp": {"bridge", "client", "upstreams", "run"},
     "envoy_data_plane": set(),  # all of Envoy's API: `protos` writes the part that is used into `envoy/_api`

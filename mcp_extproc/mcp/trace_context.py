@@ -1,0 +1,171 @@
+"""Trace context: whose trace a request belongs to, as headers and ``params._meta`` say it.
+
+Source: W3C Trace Context (level 1), sections 3.2 and 3.3; W3C Baggage; 2026-07-28 basic/index, which puts ``traceparent``,
+``tracestate`` and ``baggage`` into ``_meta`` without a prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
+BAGGAGE: Final = "baggage"
+MEMBERS: Final = (TRACEPARENT, TRACESTATE, BAGGAGE)
+"""The only members of ``_meta`` that are written; they are names of headers, too."""
+
+MAX_STATE_BYTES: Final = 512
+"""Of ``tracestate``; what is longer is dropped whole (section 3.3.1.5 has it as what has to be passed on at least)."""
+
+MAX_BAGGAGE_BYTES: Final = 8192
+"""Of ``baggage`` (W3C Baggage, section 3.3.2)."""
+
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_STATE = re.compile(r"[\x20-\x7e\t]*")
+_SPAN_OR_NONE = re.compile(r"(?:[0-9a-f]{16})?")
+_SAMPLED = 1
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+_RATIO_BITS = 56
+
+
+@dataclass(frozen=True, slots=True)
+class SpanContext:
+    """A span that is somewhere else, or will be.
+
+    Attributes:
+        trace: 32 hexadecimal digits.
+        span: 16 hexadecimal digits.
+        sampled: whether it is kept.
+        state: what vendors add; passed on as it came.
+    """
+
+    trace: str
+    span: str
+    sampled: bool
+    state: str = ""
+
+    @property
+    def traceparent(self) -> str:
+        """The header's value, and the member's.
+
+        >>> SpanContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True).traceparent
+        '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+        """
+        return f"00-{self.trace}-{self.span}-{_SAMPLED if self.sampled else 0:02x}"
+
+    def child(self, span: str) -> SpanContext:
+        """A span of the same trace."""
+        return SpanContext(self.trace, span, self.sampled, self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request comes from.
+
+    Attributes:
+        parent: whose child its span is.
+        link: another span that led to it.
+    """
+
+    parent: SpanContext | None = None
+    link: SpanContext | None = None
+
+
+def context_of(values: Mapping[str, object]) -> SpanContext | None:
+    """What headers, or the members of ``_meta``, say; ``None`` where that is nothing, or nothing valid (section 3.2.2: an
+    invalid ``traceparent`` is as none, and ``tracestate`` goes with it).
+
+    >>> context_of({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}).sampled
+    False
+    """
+    text = values.get(TRACEPARENT)
+    match = _TRACEPARENT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    version, trace, span, flags, more = match.groups()
+    # Later versions may append to it; version 00 has nothing more (section 3.2.2.2).
+    if version == "ff" or (version == "00" and more) or trace == _NO_TRACE or span == _NO_SPAN:
+        return None
+    return SpanContext(trace, span, bool(int(flags, 16) & _SAMPLED), _state(values.get(TRACESTATE)))
+
+
+def origin(headers: Mapping[str, object], meta: Mapping[str, object]) -> Origin:
+    """The parent is what ``_meta`` says, as that is closest to who made the call. The header's is a link, where it is another
+    one, and the parent where there is no other."""
+    above, outside = context_of(meta), context_of(headers)
+    if above is None:
+        return Origin(outside)
+    return Origin(above, outside if outside is not None and outside != above else None)
+
+
+def is_kept(trace: str, ratio: float) -> bool:
+    """Whether a trace that nobody has decided about is sampled: its id decides, so everybody decides alike.
+
+    >>> is_kept("f" * 32, 0.5), is_kept("0" * 31 + "1", 0.5), is_kept("0" * 31 + "1", 0)
+    (False, True, False)
+    """
+    return int(trace[-_RATIO_BITS // 4 :], 16) < round(ratio * (1 << _RATIO_BITS))
+
+
+def begin(found: Origin, trace: str, span: str, ratio: float, *, parent_based: bool) -> SpanContext:
+    """The span of a request that comes in.
+
+    Args:
+        found: where it comes from.
+        trace: a new id, for a trace that begins here.
+        span: a new id.
+        ratio: part of the traces that is kept.
+        parent_based: whether the parent's decision counts.
+    """
+    parent = found.parent
+    if parent is None:
+        return SpanContext(trace, span, is_kept(trace, ratio))
+    sampled = parent.sampled if parent_based else is_kept(parent.trace, ratio)
+    return SpanContext(parent.trace, span, sampled, parent.state)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSpans:
+    """The spans of one request, as whoever chose their ids tells whoever makes them.
+
+    Attributes:
+        own: of the request, towards the client.
+        parent: id of its parent; empty at a trace's beginning.
+        onward: id of the span towards the server; empty where none is asked.
+        link: another span that led to it.
+    """
+
+    own: SpanContext
+    parent: str = ""
+    onward: str = ""
+    link: SpanContext | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it but the state: its parts in this order, separated by commas.
+
+        >>> RequestSpans(SpanContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True)).text
+        '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01,,,'
+        """
+        return ",".join(
+            (self.own.traceparent, self.parent, self.onward, "" if self.link is None else self.link.traceparent)
+        )
+
+
+def spans_of(text: str, state: str = "") -> RequestSpans | None:
+    """What :attr:`RequestSpans.text` says; ``None`` if it says nothing."""
+    match text.split(","):
+        case [own, parent, onward, link]:
+            context = context_of({TRACEPARENT: own, TRACESTATE: state})
+            if context is not None and all(map(_SPAN_OR_NONE.fullmatch, (parent, onward))):
+                return RequestSpans(context, parent, onward, context_of({TRACEPARENT: link}))
+    return None
+
+
+def _state(value: object) -> str:
+    if isinstance(value, str) and len(value) <= MAX_STATE_BYTES and _STATE.fullmatch(value):
+        return value.strip()
+    return ""

@@ -1,0 +1,174 @@
+"""Records of Envoy's access log service as :class:`Exchange`. Only this module knows how they are spelled.
+
+Source: envoy/data/accesslog/v3/accesslog.proto. Of dynamic metadata only what is named here is looked at: others, the internal
+namespaces among them, hold credentials.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+
+from mcp_extproc.contract import (
+    ARGUMENTS_KEY,
+    ERROR_HEADER,
+    NAMESPACE,
+    RULE_KEY,
+    SPANS_KEY,
+    STATE_KEY,
+    TELEMETRY_NAMESPACE,
+)
+from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of, spans_of
+from mcp_extproc.telemetry import _pb as pb
+from mcp_extproc.telemetry.exchange import CODES, Exchange, Peer
+
+REQUEST_HEADERS: Final = (TRACEPARENT, TRACESTATE)
+"""Headers that Envoy has to put into its records."""
+
+RESPONSE_HEADERS: Final = (ERROR_HEADER,)
+
+FACTS: Final = (
+    "batch", "consent", "endpoint", "error_code", "error_reason", "id_json", "issuer", "method", "params",
+    "principal", "prompt", "protocol_version", "server", "session", "tool",
+)  # fmt: skip
+"""Keys of :data:`NAMESPACE` that are looked at."""
+
+_METHODS: Final = {
+    1: "GET", 2: "HEAD", 3: "POST", 4: "PUT", 5: "DELETE", 6: "CONNECT", 7: "OPTIONS", 8: "TRACE", 9: "PATCH",
+}  # fmt: skip
+"""envoy.config.core.v3.RequestMethod."""
+
+_VERSIONS: Final = {1: "1.0", 2: "1.1", 3: "2", 4: "3"}
+
+_MAX_DETAILS: Final = 256
+"""Characters of Envoy's details, which may quote what a server wrote."""
+
+
+class Unreadable(ValueError):
+    """The bytes are not a message of the access log service."""
+
+
+def read(raw: bytes) -> Iterator[Exchange]:
+    """The exchanges of one message.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    try:
+        message = pb.StreamAccessLogsMessage.FromString(raw)
+    except DecodeError as error:
+        raise Unreadable(str(error)) from None
+    return map(exchange, message.http_logs.log_entry)
+
+
+def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
+    """One record."""
+    common, request, response = entry.common_properties, entry.request, entry.response
+    known = common.metadata.filter_metadata
+    facts = _Facts(known[NAMESPACE]) if NAMESPACE in known else _NOTHING
+    more = _Facts(known[TELEMETRY_NAMESPACE]) if TELEMETRY_NAMESPACE in known else _NOTHING
+    spans = more.text(SPANS_KEY)
+    return Exchange(
+        started=common.start_time.ToNanoseconds(),
+        duration=common.duration.ToNanoseconds(),
+        upstream=_upstream(common),
+        attempts=common.upstream_request_attempt_count,
+        http_method=_METHODS.get(request.request_method, "_OTHER"),
+        http_version=_VERSIONS.get(entry.protocol_version),
+        status=response.response_code.value,
+        request_bytes=request.request_body_bytes,
+        response_bytes=response.response_body_bytes,
+        request_id=request.request_id or None,
+        client=_peer(common.downstream_remote_address),
+        upstream_peer=_peer(common.upstream_remote_address),
+        method=facts.text("method"),
+        id=_plain(facts.text("id_json")),
+        session=facts.text("session"),
+        protocol_version=facts.text("protocol_version"),
+        principal=facts.text("principal"),
+        issuer=facts.text("issuer"),
+        endpoint=facts.text("endpoint"),
+        server=facts.text("server"),
+        tool=facts.text("tool"),
+        prompt=facts.text("prompt"),
+        uri=facts.inner("params").text("uri"),
+        batch=facts.number("batch"),
+        consent=facts.text("consent"),
+        code=facts.number("error_code"),
+        reason=facts.text("error_reason") or _word(response.response_headers),
+        details=response.response_code_details[:_MAX_DETAILS] or None,
+        decided_by=more.text(RULE_KEY),
+        arguments=more.text(ARGUMENTS_KEY),
+        spans=None if spans is None else spans_of(spans, more.text(STATE_KEY) or ""),
+        header=_context(request.request_headers),
+    )
+
+
+class _Facts:
+    """Members of a Struct. Others than the expected type are as absent ones."""
+
+    def __init__(self, struct: Struct) -> None:
+        self._fields = struct.fields
+
+    def text(self, key: str) -> str | None:
+        value = self._fields.get(key)
+        return None if value is None else value.string_value or None
+
+    def number(self, key: str) -> int | None:
+        value = self._fields.get(key)
+        return int(value.number_value) if value is not None and value.HasField("number_value") else None
+
+    def inner(self, key: str) -> _Facts:
+        value = self._fields.get(key)
+        return _NOTHING if value is None else _Facts(value.struct_value)
+
+
+_NOTHING: Final = _Facts(Struct())
+
+
+def _context(headers: Mapping[str, str]) -> SpanContext | None:
+    return context_of(headers) if TRACEPARENT in headers else None
+
+
+def _word(headers: Mapping[str, str]) -> str | None:
+    """The word of an error that Envoy answers with. A server may send a header of that name, too: others are none."""
+    word = headers.get(ERROR_HEADER)
+    return word if word in CODES else None
+
+
+def _upstream(common: pb.AccessLogCommon) -> tuple[int, int] | None:
+    if not common.HasField("time_to_first_upstream_tx_byte"):
+        return None
+    begin = _nanoseconds(common.time_to_first_upstream_tx_byte)
+    # Without one the server never answered, or not to the end: that took until the end of all.
+    ends = common.HasField("time_to_last_upstream_rx_byte")
+    return begin, max(begin, _nanoseconds(common.time_to_last_upstream_rx_byte if ends else common.duration))
+
+
+def _nanoseconds(duration: Duration) -> int:
+    return duration.seconds * 1_000_000_000 + duration.nanos
+
+
+def _peer(address: pb.Address) -> Peer | None:
+    match address.WhichOneof("address"):
+        case "socket_address":
+            return Peer(address.socket_address.address, address.socket_address.port_value)
+        case "pipe":
+            return Peer(address.pipe.path)
+    return None
+
+
+def _plain(id: str | None) -> str | None:
+    """A JSON-RPC id without its quotes."""
+    if id is None or not id.startswith('"'):
+        return id
+    try:
+        text = json.loads(id)
+    except ValueError:
+        return id
+    return text if isinstance(text, str) else id

@@ -1,0 +1,96 @@
+"""W3C Trace Context in headers and in `_meta`."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_extproc.mcp.trace_context import (
+    MAX_STATE_BYTES,
+    Origin,
+    RequestSpans,
+    SpanContext,
+    begin,
+    context_of,
+    is_kept,
+    origin,
+    spans_of,
+)
+
+TRACE, OTHER = "0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN, NEW = "b7ad6b7169203331", "00f067aa0ba902b7"
+PARENT = f"00-{TRACE}-{SPAN}-01"
+
+
+def test_a_header() -> None:
+    found = context_of({"traceparent": PARENT, "tracestate": "a=1,b=2"})
+    assert found == SpanContext(TRACE, SPAN, sampled=True, state="a=1,b=2")
+    assert found.traceparent == PARENT
+    assert found.child(NEW) == SpanContext(TRACE, NEW, sampled=True, state="a=1,b=2")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None, 7, "", "00", f"00-{TRACE}-{SPAN}", f"00-{TRACE.upper()}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE}-{SPAN}-01-more", f"00-{TRACE}-{SPAN}-0g",
+        f"{PARENT}\n", f" {PARENT}",
+    ],
+)  # fmt: skip
+def test_what_is_as_nothing(text: object) -> None:
+    assert context_of({"traceparent": text, "tracestate": "a=1"}) is None
+
+
+def test_a_later_version_may_have_more() -> None:
+    assert context_of({"traceparent": f"cc-{TRACE}-{SPAN}-09-what"}) == SpanContext(TRACE, SPAN, sampled=True)
+
+
+@pytest.mark.parametrize("state", ["x" * (MAX_STATE_BYTES + 1), "a=1\r\nx: y", "ü", 7])
+def test_a_state_that_is_not_passed_on(state: object) -> None:
+    assert context_of({"traceparent": PARENT, "tracestate": state}) == SpanContext(TRACE, SPAN, sampled=True)
+
+
+def test_meta_is_the_parent_and_the_header_a_link() -> None:
+    meta, header = SpanContext(TRACE, SPAN, sampled=True), SpanContext(OTHER, SPAN, sampled=False)
+    in_meta, in_header = {"traceparent": meta.traceparent}, {"traceparent": header.traceparent}
+    assert origin(in_header, in_meta) == Origin(meta, header)
+    assert origin(in_header, {}) == Origin(header)
+    assert origin({}, in_meta) == Origin(meta)
+    assert origin(in_meta, in_meta) == Origin(meta)
+    assert origin(in_header, {"traceparent": "nonsense"}) == Origin(header)
+    assert origin({}, {}) == Origin()
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.01, 0.5, 1.0])
+def test_the_part_that_is_kept(ratio: float) -> None:
+    traces = [f"{number * 0x9E3779B97F4A7C15 % 2**128:032x}" for number in range(1, 20_001)]
+    kept = sum(is_kept(trace, ratio) for trace in traces) / len(traces)
+    assert kept == pytest.approx(ratio, abs=0.01)
+
+
+def test_a_trace_begins_here() -> None:
+    assert begin(Origin(), TRACE, NEW, 1, parent_based=True) == SpanContext(TRACE, NEW, sampled=True)
+    assert not begin(Origin(), TRACE, NEW, 0, parent_based=True).sampled
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_parents_decision_counts(sampled: bool) -> None:
+    found = Origin(SpanContext(OTHER, SPAN, sampled=sampled, state="a=1"))
+    ratio = float(not sampled)
+    assert begin(found, TRACE, NEW, ratio, parent_based=True) == SpanContext(OTHER, NEW, sampled=sampled, state="a=1")
+    assert begin(found, TRACE, NEW, ratio, parent_based=False).sampled is not sampled
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        RequestSpans(SpanContext(TRACE, SPAN, sampled=True)),
+        RequestSpans(SpanContext(TRACE, SPAN, False, "a=1"), NEW, "1" * 16, SpanContext(OTHER, SPAN, sampled=True)),
+    ],
+)
+def test_spans_are_told(spans: RequestSpans) -> None:
+    assert spans_of(spans.text, spans.own.state) == spans
+
+
+@pytest.mark.parametrize("text", ["", ",,,", PARENT, f"{PARENT},,", f"{PARENT},x,,", f"{PARENT},,1,", f"{PARENT},,,,"])
+def test_spans_that_nobody_wrote(text: str) -> None:
+    assert spans_of(text) is None

@@ -1,0 +1,100 @@
+"""Verdicts, rules and kinds of errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mcp_extproc.contract import ERROR_HEADER
+from mcp_extproc.gateway.relay import outcomes
+from mcp_extproc.telemetry.exchange import CODES, SERVER_ERROR, TOOL_ERROR, Exchange
+from tests.unit.telemetry.support import CALL
+
+GOLDEN = Path(__file__).parents[2] / "envoy" / "golden"
+
+
+def but(**changes: Any) -> Exchange:
+    return msgspec.structs.replace(CALL, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "rule", "error_type"),
+    [
+        ({}, "allow", None, None),
+        ({"decided_by": "readers"}, "allow", "readers", None),
+        ({"reason": "tool_error"}, "allow", None, "tool_error"),
+        ({"reason": "server_error", "code": -32000}, "allow", None, "-32000"),
+        ({"reason": "not_authorized", "code": -32600, "decided_by": "own-tenant"}, "deny", "own-tenant", "-32600"),
+        ({"reason": "unknown_tool", "code": -32602, "decided_by": "no-writes"}, "deny", "no-writes", "-32602"),
+        ({"reason": "unknown_tool", "code": -32602}, "error", None, "-32602"),
+        ({"reason": "consent_declined", "code": -32600}, "deny", "vetting", "-32600"),
+        ({"reason": "consent_unavailable", "code": -32600}, "error", None, "-32600"),
+        ({"reason": "parse_error", "code": -32700}, "error", None, "-32700"),
+        ({"reason": "server_failed"}, "error", None, "-32603"),
+        ({"reason": "no_worker", "status": 503}, "error", None, "-32603"),
+        (
+            {"reason": "denied", "details": "rbac_access_denied_matched_policy[no-writes]", "decided_by": "readers"},
+            "deny", "rbac:no-writes", "-32600",
+        ),
+        ({"reason": "denied", "details": "ext_authz_denied"}, "deny", "ext_authz", "-32600"),
+        ({"reason": "rate_limited", "details": "local_rate_limited"}, "deny", "rate_limit", "-32603"),
+        ({"reason": "rate_limited", "details": "request_rate_limited"}, "deny", "rate_limit", "-32603"),
+        ({"reason": "invalid_token", "details": "jwt_authn_access_denied{Jwt_is_expired}"}, "deny", "jwt_authn", "-32600"),
+        ({"reason": "invalid_api_key", "details": "unkonwn_api_key"}, "deny", "invalid_api_key", "-32600"),
+        ({"status": 502}, "error", None, "502"),
+        ({"status": 0}, "allow", None, None),
+        ({"status": 0, "upstream": None}, "error", None, None),
+    ],
+)  # fmt: skip
+def test_what_was_decided(changes: dict[str, Any], verdict: str, rule: str | None, error_type: str | None) -> None:
+    found = but(**changes)
+    assert (found.verdict, found.rule, found.error_type) == (verdict, rule, error_type)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_request"),
+    [
+        ({}, True),
+        ({"method": "notifications/initialized", "id": None}, True),
+        ({"method": None}, True),
+        ({"method": "__jsonrpc_response"}, False),
+        ({"http_method": "GET", "method": None}, False),
+        ({"http_method": "DELETE", "method": None}, False),
+    ],
+)
+def test_what_a_request_is(changes: dict[str, Any], is_request: bool) -> None:
+    assert but(**changes).is_request is is_request
+
+
+def test_words_of_answers_that_were_read() -> None:
+    assert (TOOL_ERROR, SERVER_ERROR) == (outcomes.TOOL_ERROR, outcomes.SERVER_ERROR)
+
+
+def test_codes_are_those_that_envoy_answers_with() -> None:
+    """In all configurations that are rendered for review."""
+    found: dict[str, int] = {}
+    for path in GOLDEN.glob("*.json"):
+        found |= dict(answers(json.loads(path.read_text())))
+    assert found == CODES
+
+
+def answers(data: Any) -> Iterator[tuple[str, int]]:
+    """Errors in a configuration: the word that each is marked with, and the code in its body."""
+    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from answers(value)
+        words = [word for item in value if (word := marked_with(item))] if isinstance(value, list) else []
+        if words:
+            code = re.search(r"code\W+(-\d+)", json.dumps(data))
+            assert code is not None, data
+            yield words[0], int(code[1])
+
+
+def marked_with(item: Any) -> str | None:
+    header = item.get("header") if isinstance(item, dict) else None
+    return header["value"] if isinstance(header, dict) and header.get("key") == ERROR_HEADER else None
