@@ -165,6 +165,12 @@ SAMPLED_KEY: Final = "sampled"
 RULE_KEY: Final = "rule"
 """In :data:`TELEMETRY_NAMESPACE`: the rule that decided."""
 
+LISTED_KEY: Final = "listed"
+"""In :data:`TELEMETRY_NAMESPACE`: whether the server lists the name that is asked for."""
+
+AGE_KEY: Final = "session_seconds"
+"""In :data:`TELEMETRY_NAMESPACE`: age of a session, in seconds, on the request that ends it."""
+
 ARGUMENTS_KEY: Final = "arguments"
 """In :data:`TELEMETRY_NAMESPACE`: what the audit has of a call's arguments."""
 

@@ -93,6 +93,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         endpoint: the virtual server.
         server: the server of a call.
         tool, prompt: the name there.
+        listed: whether the server lists that name. Others may be made up.
         uri: of the resource, as the client sent it.
         batch: messages in the batch.
         consent: what became of the question whether the user consents.
@@ -101,6 +102,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         details: Envoy's word for why the answer is what it is.
         decided_by: the rule that the gateway decided by.
         arguments: what the audit has of the arguments.
+        session_seconds: age of the session that ended with this request.
         spans: ids of its spans, where a worker chose them.
         header: the trace context of the request's headers.
     """
@@ -127,6 +129,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     server: str | None = None
     tool: str | None = None
     prompt: str | None = None
+    listed: bool = False
     uri: str | None = None
     batch: int | None = None
     consent: str | None = None
@@ -135,14 +138,18 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     details: str | None = None
     decided_by: str | None = None
     arguments: str | None = None
+    session_seconds: float | None = None
     spans: RequestSpans | None = None
     header: SpanContext | None = None
 
     @property
     def is_request(self) -> bool:
         """Whether it brought a request or a notification of MCP, or something that was refused as one. Streams (GET), ends of
-        sessions (DELETE) and clients' responses, whose method begins with an underscore, are none."""
-        return self.http_method == "POST" and not (self.method or "").startswith("_")
+        sessions (DELETE) and clients' responses, whose method begins with an underscore, are none; nor is a batch, whose
+        messages have records of their own."""
+        if self.http_method != "POST" or (self.batch is not None and self.reason is None):
+            return False
+        return not (self.method or "").startswith("_")
 
     @property
     def error_code(self) -> int | None:

@@ -15,8 +15,10 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from mcp_extproc.contract import (
+    AGE_KEY,
     ARGUMENTS_KEY,
     ERROR_HEADER,
+    LISTED_KEY,
     NAMESPACE,
     RULE_KEY,
     SPANS_KEY,
@@ -96,6 +98,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         server=facts.text("server"),
         tool=facts.text("tool"),
         prompt=facts.text("prompt"),
+        listed=more.flag(LISTED_KEY),
         uri=facts.inner("params").text("uri"),
         batch=facts.number("batch"),
         consent=facts.text("consent"),
@@ -104,6 +107,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         details=response.response_code_details[:_MAX_DETAILS] or None,
         decided_by=more.text(RULE_KEY),
         arguments=more.text(ARGUMENTS_KEY),
+        session_seconds=more.number(AGE_KEY),
         spans=None if spans is None else spans_of(spans, more.text(STATE_KEY) or ""),
         header=_context(request.request_headers),
     )
@@ -122,6 +126,10 @@ class _Facts:
     def number(self, key: str) -> int | None:
         value = self._fields.get(key)
         return int(value.number_value) if value is not None and value.HasField("number_value") else None
+
+    def flag(self, key: str) -> bool:
+        value = self._fields.get(key)
+        return value is not None and value.bool_value
 
     def inner(self, key: str) -> _Facts:
         value = self._fields.get(key)

@@ -66,6 +66,8 @@ def test_what_was_decided(changes: dict[str, Any], verdict: str, rule: str | Non
         ({"method": "__jsonrpc_response"}, False),
         ({"http_method": "GET", "method": None}, False),
         ({"http_method": "DELETE", "method": None}, False),
+        ({"batch": 3, "method": None}, False),
+        ({"batch": 3, "method": None, "reason": "invalid_batch"}, True),
     ],
 )
 def test_what_a_request_is(changes: dict[str, Any], is_request: bool) -> None:
