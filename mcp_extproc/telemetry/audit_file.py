@@ -1,0 +1,119 @@
+"""The file that the audit is written to: one writer, rotated by size, readable by its owner only.
+
+Blocking, as the process that writes it does little else. A line is written whole or not at all: what does not fit on a full
+disk is counted, and taken back from the file, so that no line there is half.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_MODE: Final = 0o600
+
+
+class AuditFileError(Exception):
+    """The file can't be written at all: why, and what to do."""
+
+
+class AuditFile:
+    """Use :meth:`open`, then :meth:`write`, then :meth:`close`.
+
+    Args:
+        path: of the current file. Earlier ones have a number appended, ``.1`` the latest.
+        rotate_bytes: size from which on the next one is begun. A file is larger by less than one batch of lines.
+        keep: earlier files that are kept.
+    """
+
+    def __init__(self, path: Path, rotate_bytes: int, keep: int) -> None:
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._keep = keep
+        self._descriptor = -1
+        self._size = 0
+        self.written = 0
+        """Lines in files."""
+        self.lost = 0
+        """Lines that could not be written."""
+        self.problem: OSError | None = None
+        """Why the last lines were lost; ``None`` since lines are written again."""
+
+    def open(self) -> None:
+        """Go on with the file that is there.
+
+        Raises:
+            AuditFileError: it can't be written, or another process writes it.
+        """
+        try:
+            self._open()
+        except BlockingIOError:
+            message = f"audit.file {self._path}: another gateway writes it. Give each its own file."
+            raise AuditFileError(message) from None
+        except OSError as error:
+            message = f"audit.file {self._path}: {error.strerror}. The folder has to exist, and be writable."
+            raise AuditFileError(message) from None
+
+    def write(self, lines: list[bytes]) -> None:
+        """Append lines, each with its end. Never raises: what can't be written is counted as lost."""
+        if not lines:
+            return
+        try:
+            if self._descriptor < 0:
+                self._open()
+            if self._size >= self._rotate_bytes:
+                self._rotate()
+            self._append(lines)
+        except OSError as error:
+            self.problem = error
+            self.lost += len(lines)
+        else:
+            self.problem = None
+            self.written += len(lines)
+
+    def close(self) -> None:
+        """Let another process write it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._path, flags, _MODE)
+        try:
+            os.fchmod(descriptor, _MODE)  # one that was there before
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._size = os.fstat(descriptor).st_size
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+
+    def _append(self, lines: list[bytes]) -> None:
+        data = b"".join(lines)
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._descriptor, data[done:])
+        except OSError:
+            # A disk that is full takes a part. Half a line would spoil the next one, too.
+            os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(data)
+
+    def _rotate(self) -> None:
+        """Rename the files, the oldest away. Where that fails the file grows: better than to lose lines."""
+        self.close()
+        with suppress(OSError):
+            if self._keep == 0:
+                self._path.unlink()
+            for number in range(self._keep, 0, -1):
+                earlier = self._path if number == 1 else self._numbered(number - 1)
+                if earlier.exists():
+                    earlier.replace(self._numbered(number))
+        self._open()
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")

@@ -1,0 +1,160 @@
+"""The audit's file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mcp_extproc.telemetry.audit_file import AuditFile, AuditFileError
+
+LINE = b"0123456789\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def file(path: Path) -> Iterator[AuditFile]:
+    found = AuditFile(path, rotate_bytes=3 * len(LINE), keep=2)
+    found.open()
+    yield found
+    found.close()
+
+
+def lines(*paths: Path) -> list[bytes]:
+    return [line for path in paths for line in path.read_bytes().splitlines(keepends=True)]
+
+
+def test_lines_are_appended(file: AuditFile, path: Path) -> None:
+    file.write([b"a\n", b"b\n"])
+    file.write([])
+    file.close()
+    file.open()
+    file.write([b"c\n"])
+    assert lines(path) == [b"a\n", b"b\n", b"c\n"]
+    assert (file.written, file.lost, file.problem) == (3, 0, None)
+
+
+def test_only_the_owner_reads_it(path: Path) -> None:
+    path.touch(0o644)
+    file = AuditFile(path, 1 << 20, 1)
+    file.open()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    file.close()
+    path.unlink()
+    old = os.umask(0)
+    try:
+        file.open()
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    file.close()
+
+
+def test_no_line_is_lost_in_a_rotation(file: AuditFile, path: Path) -> None:
+    written = [b"%010d\n" % number for number in range(9)]
+    for one in written:
+        file.write([one])
+    earlier = [path.with_name("audit.jsonl.2"), path.with_name("audit.jsonl.1"), path]
+    assert lines(*earlier) == written
+    assert all(stat.S_IMODE(each.stat().st_mode) == 0o600 for each in earlier)
+
+
+def test_so_many_files_are_kept(file: AuditFile, path: Path) -> None:
+    for _ in range(20):
+        file.write([LINE])
+    assert sorted(each.name for each in path.parent.iterdir()) == ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"]
+    assert file.written == 20
+
+
+def test_none_is_kept(path: Path) -> None:
+    file = AuditFile(path, rotate_bytes=len(LINE), keep=0)
+    file.open()
+    for number in range(3):
+        file.write([b"%d\n" % number * len(LINE)])
+    file.close()
+    assert [each.name for each in path.parent.iterdir()] == ["audit.jsonl"]
+    assert lines(path) == [b"2\n"] * len(LINE)
+
+
+def test_one_writer(file: AuditFile, path: Path) -> None:
+    with pytest.raises(AuditFileError, match=r"audit\.jsonl: another gateway writes it"):
+        AuditFile(path, 1, 1).open()
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(AuditFileError, match="No such file or directory"):
+        AuditFile(tmp_path / "gone" / "audit.jsonl", 1, 1).open()
+
+
+def test_a_link_is_not_followed(tmp_path: Path, path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AuditFileError):
+        AuditFile(path, 1, 1).open()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_full_disk_is_counted(file: AuditFile, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write([LINE])
+    write, room = os.write, 15
+
+    def full(descriptor: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done = write(descriptor, data[:room])
+        room -= done
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        file.write([LINE, LINE])
+    assert lines(path) == [LINE]
+    assert (file.written, file.lost) == (1, 2)
+    assert file.problem is not None
+    assert file.problem.errno == errno.ENOSPC
+
+    file.write([LINE])
+    assert lines(path) == [LINE, LINE]
+    assert (file.written, file.lost, str(file.problem)) == (2, 2, "None")
+
+
+def test_a_real_full_disk() -> None:
+    """/dev/full takes nothing; it can't be cut either."""
+    file = AuditFile(Path("/dev/full"), 1 << 20, 1)
+    file._descriptor = os.open("/dev/full", os.O_WRONLY)
+    file.write([LINE])
+    file.close()
+    assert (file.written, file.lost) == (0, 1)
+
+
+def test_where_files_can_not_be_renamed_the_file_grows(file: AuditFile, path: Path) -> None:
+    path.with_name("audit.jsonl.1").mkdir()
+    (path.with_name("audit.jsonl.2") / "full").mkdir(parents=True)
+    for _ in range(5):
+        file.write([LINE])
+    assert lines(path) == [LINE] * 5
+    assert (file.written, file.lost) == (5, 0)
+
+
+def test_a_folder_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    file = AuditFile(folder / "audit.jsonl", rotate_bytes=1, keep=1)
+    file.open()
+    file.write([LINE])
+    (folder / "audit.jsonl").rename(tmp_path / "moved")
+    folder.rmdir()
+    file.write([LINE])
+    assert (file.written, file.lost) == (1, 1)
+    folder.mkdir()
+    file.write([LINE])
+    assert (file.written, file.lost) == (2, 1)
+    file.close()
