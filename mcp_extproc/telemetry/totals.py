@@ -1,0 +1,129 @@
+"""All values that were recorded, added up. They are kept where records are read, so they never go back when a worker dies."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from mcp_extproc.telemetry import attributes as names
+from mcp_extproc.telemetry.attributes import OTHER
+from mcp_extproc.telemetry.instruments import BUCKETS, Instrument, Kind
+from mcp_extproc.telemetry.recordings import Labels, Recording
+
+MAX_SERIES: Final = 20_000
+"""Of one instrument. Beyond it a series has :data:`OTHER` for each of its bounded labels."""
+
+_BOUNDED: Final = frozenset({
+    names.TOOL, names.PROMPT, names.UPSTREAM, names.ENDPOINT, names.RULE, names.ERROR_TYPE, names.STATUS_CODE, names.VERSION,
+    *names.SERVER,
+})  # fmt: skip
+"""Labels whose values come from the configuration, from servers or from clients; others are fixed words."""
+
+
+@dataclass(slots=True)
+class Distribution:
+    """A histogram's series: how many values are in each bucket, the last of which has no bound."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    sum: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many values there are."""
+        return sum(self.counts)
+
+    def record(self, value: float) -> None:
+        """Add a value. A bound is in its bucket."""
+        self.counts[bisect_left(BUCKETS, value)] += 1
+        self.sum += value
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric and its series, as they are now."""
+
+    instrument: Instrument
+    numbers: dict[Labels, float]
+    distributions: dict[Labels, Distribution]
+
+
+class Totals:
+    """What has been recorded.
+
+    Args:
+        label_values: most values of one label; more become :data:`OTHER`.
+    """
+
+    def __init__(self, label_values: int) -> None:
+        self._label_values = label_values
+        self._values: defaultdict[str, set[str]] = defaultdict(set)
+        self._numbers: defaultdict[Instrument, dict[Labels, float]] = defaultdict(dict)
+        self._distributions: defaultdict[Instrument, dict[Labels, Distribution]] = defaultdict(dict)
+
+    def add(self, recording: Recording) -> None:
+        """Add one value; of a gauge it is the new one."""
+        instrument, labels, value = recording
+        match instrument.kind:
+            case Kind.HISTOGRAM:
+                series = self._distributions[instrument]
+                if labels not in series:
+                    labels = self._admitted(labels, len(series))
+                series.setdefault(labels, Distribution()).record(value)
+            case kind:
+                numbers = self._numbers[instrument]
+                if labels not in numbers:
+                    labels = self._admitted(labels, len(numbers))
+                numbers[labels] = value if kind is Kind.GAUGE else numbers.get(labels, 0) + value
+
+    def families(self) -> Iterator[Family]:
+        """All metrics that have a series. What was never recorded is not there: it is not zero."""
+        for instrument in sorted({*self._numbers, *self._distributions}, key=lambda each: each.name):
+            yield Family(
+                instrument, dict(self._numbers.get(instrument, {})), dict(self._distributions.get(instrument, {}))
+            )
+
+    def _admitted(self, labels: Labels, series: int) -> Labels:
+        """The labels of a new series."""
+        if series >= MAX_SERIES:
+            return tuple((name, OTHER if name in _BOUNDED else value) for name, value in labels)
+        return tuple((name, self._value(name, value)) for name, value in labels)
+
+    def _value(self, name: str, value: str) -> str:
+        if name not in _BOUNDED:
+            return value
+        values = self._values[name]
+        if value not in values and value != OTHER:
+            if len(values) >= self._label_values:
+                return OTHER
+            values.add(value)
+        return value
+
+
+class Seen:
+    """Who was there lately.
+
+    Args:
+        seconds: how long ago that may be.
+        most: that are kept; beyond it the earliest are forgotten.
+    """
+
+    def __init__(self, seconds: float, most: int = 100_000) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._last: OrderedDict[str, float] = OrderedDict()
+
+    def see(self, name: str, now: float) -> None:
+        """Somebody is there, at a time in seconds."""
+        self._last[name] = now
+        self._last.move_to_end(name)
+        if len(self._last) > self._most:
+            self._last.popitem(last=False)
+
+    def count(self, now: float) -> int:
+        """How many there were."""
+        while self._last and next(iter(self._last.values())) < now - self._seconds:
+            self._last.popitem(last=False)
+        return len(self._last)

@@ -1,0 +1,85 @@
+"""Values, added up within bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_extproc.telemetry.instruments import BUCKETS, REQUESTS, SERVER_DURATION, SESSIONS_SEEN, Instrument
+from mcp_extproc.telemetry.recordings import Recording
+from mcp_extproc.telemetry.totals import MAX_SERIES, Family, Seen, Totals
+
+
+def family(totals: Totals, instrument: Instrument) -> Family:
+    return next(family for family in totals.families() if family.instrument is instrument)
+
+
+def tool(name: str, method: str = "m") -> Recording:
+    return Recording(REQUESTS, (("mcp.method.name", method), ("gen_ai.tool.name", name)), 1)
+
+
+def tools(totals: Totals) -> dict[str, float]:
+    return {dict(labels)["gen_ai.tool.name"]: number for labels, number in family(totals, REQUESTS).numbers.items()}
+
+
+def test_what_was_never_recorded_is_not_there() -> None:
+    assert [*Totals(1).families()] == []
+
+
+def test_counters_and_gauges() -> None:
+    totals = Totals(10)
+    for value in (1.0, 2.0):
+        totals.add(Recording(REQUESTS, (), value))
+        totals.add(Recording(SESSIONS_SEEN, (), value))
+    assert family(totals, REQUESTS).numbers == {(): 3}
+    assert family(totals, SESSIONS_SEEN).numbers == {(): 2}
+
+
+def test_a_bound_is_in_its_bucket() -> None:
+    totals = Totals(10)
+    for value in (0.0, 0.01, 0.010001, 300, 301):
+        totals.add(Recording(SERVER_DURATION, (), value))
+    found = family(totals, SERVER_DURATION).distributions[()]
+    assert found.counts == [2, 1, *[0] * (len(BUCKETS) - 3), 1, 1]
+    assert (found.count, found.sum) == (5, pytest.approx(601.020001))
+
+
+def test_values_of_a_label_are_bounded() -> None:
+    totals = Totals(3)
+    for number in range(10):
+        totals.add(tool(f"t{number}"))
+        totals.add(tool("t1"))
+    assert tools(totals) == {"t0": 1, "t1": 11, "t2": 1, "other": 7}
+
+
+def test_other_takes_no_room() -> None:
+    totals = Totals(1)
+    for _ in range(2000):
+        totals.add(tool("other"))
+    totals.add(tool("real"))
+    assert tools(totals) == {"other": 2000, "real": 1}
+
+
+def test_fixed_words_are_not_bounded() -> None:
+    totals = Totals(1)
+    for method in ("a", "b", "c"):
+        totals.add(tool("t", method))
+    assert len(family(totals, REQUESTS).numbers) == 3
+
+
+def test_series_are_bounded() -> None:
+    totals = Totals(MAX_SERIES * 2)
+    for number in range(MAX_SERIES + 10):
+        totals.add(tool(str(number)))
+    found = tools(totals)
+    assert len(found) == MAX_SERIES + 1
+    assert found["other"] == 10
+
+
+def test_who_was_seen() -> None:
+    seen = Seen(300, most=3)
+    for name, now in (("a", 0.0), ("b", 100.0), ("a", 200.0)):
+        seen.see(name, now)
+    assert [seen.count(now) for now in (200, 400, 401, 500, 501)] == [2, 2, 1, 1, 0]
+    for number in range(10):
+        seen.see(str(number), 600)
+    assert seen.count(600) == 3
