@@ -45,7 +45,8 @@ class _Commands(UserDict[str, click.Command]):
 
 _MODULES = {
     "run": "run", "serve": "serve", "worker": "serve", "nursery": "serve", "health": "serve",
-    "bridge": "bridge", "bridge-process": "bridge_process", "validate": "checks", "check": "checks", "schema": "checks",
+    "bridge": "bridge", "bridge-process": "bridge_process",
+    "collector-process": "collector_process", "validate": "checks", "check": "checks", "schema": "checks",
     "explain": "explain", "convert": "convert",
     "envoy": "envoy", "tools": "tools", "call": "tools",
 }  # fmt: skip

@@ -72,13 +72,13 @@ def _labels(exchange: Exchange) -> dict[str, str]:
 _NAMED: Final = (names.TOOL, names.PROMPT)
 
 
-def _transport(peer: Peer | None) -> Mapping[str, str]:
+def _transport(peer: Peer | None) -> dict[str, str]:
     if peer is None:
         return {}
     return {names.TRANSPORT: "unix" if peer.port is None else "tcp"}
 
 
-def _address(peer: Peer | None) -> Mapping[str, str]:
+def _address(peer: Peer | None) -> dict[str, str]:
     if peer is None:
         return {}
     address, port = names.SERVER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ class Distribution:
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     sum: float = 0.0
+    least: float = math.inf
+    most: float = -math.inf
 
     @property
     def count(self) -> int:
@@ -39,6 +42,7 @@ class Distribution:
         """Add a value. A bound is in its bucket."""
         self.counts[bisect_left(BUCKETS, value)] += 1
         self.sum += value
+        self.least, self.most = min(self.least, value), max(self.most, value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ KEPT_TO: dict[str, set[str]] = {
     "google": {"extproc", "telemetry"},
     "opentelemetry": {"telemetry"},
     "uvloop": {"run"},
-    "aiohttp": {"bridge", "client", "upstreams", "run"},
+    "aiohttp": {"bridge", "client", "upstreams", "run", "telemetry"},
     "envoy_data_plane": set(),  # all of Envoy's API: `protos` writes the part that is used into `envoy/_api`
     "betterproto2": set(),
     "click": {"cli"},

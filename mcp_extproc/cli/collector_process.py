@@ -1,0 +1,25 @@
+"""``collector-process``: the process behind ``run`` and ``serve`` that makes spans, metrics and the audit."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from mcp_extproc.telemetry import log
+
+
+@click.command(hidden=True)
+@click.option("--log-level")
+@click.option("--log-format")
+def collector_process(log_level: str | None, log_format: str | None) -> None:
+    """The process behind `run` and `serve` to which Envoy sends its records. It is told what to do on standard input."""
+    from mcp_extproc.telemetry.audit_file import AuditFileError
+    from mcp_extproc.telemetry.collector.main import serve
+
+    log.configure(log_level, log_format, calm=True)
+    try:
+        serve()
+    except AuditFileError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)

@@ -1,0 +1,56 @@
+"""The gRPC service to which Envoy sends its records."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from mcp_extproc.telemetry import _pb as pb
+from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.exchange import Exchange
+from mcp_extproc.telemetry.records import Unreadable, read
+
+MAX_MESSAGE_BYTES: Final = 16 << 20
+"""Envoy sends what its buffer holds, which is a few KiB, and one record more."""
+
+_LOG = log.logger("collector")
+
+
+async def serve(path: str, take: Callable[[Iterable[Exchange]], None]) -> grpc.aio.Server:
+    """Serve on a Unix socket that only this user reaches.
+
+    Args:
+        path: of the socket. One that is there is replaced: its process has ended.
+        take: what is done with records.
+
+    Raises:
+        RuntimeError: it can't be bound.
+    """
+    Path(path).unlink(missing_ok=True)
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
+    method = grpc.stream_unary_rpc_method_handler(_reader(take))  # bytes in, bytes out
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(pb.SERVICE_NAME, {pb.STREAM_METHOD: method})])
+    before = os.umask(0o077)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    finally:
+        os.umask(before)
+    await server.start()
+    return server
+
+
+def _reader(take: Callable[[Iterable[Exchange]], None]) -> Callable[[AsyncIterator[bytes], Any], Any]:
+    async def stream(messages: AsyncIterator[bytes], _: Any) -> bytes:
+        async for message in messages:
+            try:
+                take(read(message))
+            except Unreadable:
+                log.event(_LOG, logging.ERROR, "record_unreadable", {"bytes": len(message)})
+        return b""
+
+    return stream

@@ -1,0 +1,117 @@
+"""Records in; spans, values and lines out. No I/O here: what takes them is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from mcp_extproc.mcp.trace_context import SpanContext
+from mcp_extproc.telemetry import audit
+from mcp_extproc.telemetry.attributes import HTTP_METHOD, HTTP_STATUS, of_operation
+from mcp_extproc.telemetry.exchange import Exchange
+from mcp_extproc.telemetry.instruments import RECORDS, SESSIONS_SEEN, Instrument
+from mcp_extproc.telemetry.recordings import Recording, recordings_of
+from mcp_extproc.telemetry.spans import NewId, Span, Tracing, spans_of
+from mcp_extproc.telemetry.totals import Family, Seen, Totals
+
+SEEN_SECONDS: Final = 300.0
+
+AUDIT_EVENT: Final = "mcp.audit"
+ACCESS_EVENT: Final = "mcp.request"
+
+
+class TakesEvents(Protocol):
+    """Takes what a log record is made of."""
+
+    def __call__(self, name: str, started: int, attributes: dict[str, Any], context: SpanContext | None) -> None:
+        """Have it sent."""
+
+
+class Intake:
+    """What is done with records. What is ``None`` is off.
+
+    Args:
+        tracing: how requests are sampled that no worker saw.
+        new_id: a random id.
+        take_span: of spans.
+        totals: of metrics.
+        take_lines: of lines of the audit.
+        take_audit: of the audit as log records.
+        take_access: of the access log as log records.
+    """
+
+    def __init__(
+        self,
+        tracing: Tracing,
+        new_id: NewId,
+        *,
+        take_span: Callable[[Span], None] | None = None,
+        totals: Totals | None = None,
+        take_lines: Callable[[list[bytes]], None] | None = None,
+        take_audit: TakesEvents | None = None,
+        take_access: TakesEvents | None = None,
+    ) -> None:
+        self._tracing = tracing
+        self._new_id = new_id
+        self._take_span = take_span
+        self._totals = totals
+        self._take_lines = take_lines
+        self._take_audit = take_audit
+        self._take_access = take_access
+        self._seen = Seen(SEEN_SECONDS)
+
+    def take(self, exchanges: Iterable[Exchange]) -> None:
+        """Records that came together."""
+        lines = []
+        for exchange in exchanges:
+            if self._take_lines is not None and audit.is_audited(exchange):
+                lines.append(audit.line(exchange))
+            self._take_one(exchange)
+        if self._take_lines is not None:
+            self._take_lines(lines)
+
+    def _take_one(self, exchange: Exchange) -> None:
+        if self._totals is not None:
+            self._count(exchange, self._totals)
+        if self._take_span is not None:
+            for span in spans_of(exchange, self._tracing, self._new_id):
+                self._take_span(span)
+        context = None if exchange.spans is None else exchange.spans.own
+        if self._take_audit is not None and audit.is_audited(exchange):
+            self._take_audit(AUDIT_EVENT, exchange.started, audit.fields(exchange), context)
+        if self._take_access is not None:
+            self._take_access(ACCESS_EVENT, exchange.started, access(exchange), context)
+
+    def _count(self, exchange: Exchange, totals: Totals) -> None:
+        totals.add(Recording(RECORDS, (), 1))
+        for recording in recordings_of(exchange):
+            totals.add(recording)
+        if exchange.session is not None:
+            self._seen.see(exchange.session, exchange.started / 1e9)
+
+    def families(self, now: float, counts: Iterable[tuple[Instrument, float]] = ()) -> list[Family]:
+        """All metrics as they are now.
+
+        Args:
+            now: seconds since the epoch.
+            counts: of counters that somebody else keeps.
+        """
+        if self._totals is None:
+            return []
+        self._totals.add(Recording(SESSIONS_SEEN, (), self._seen.count(now)))
+        kept = [Family(instrument, {(): value}, {}) for instrument, value in counts]
+        return sorted([*self._totals.families(), *kept], key=lambda family: family.instrument.name)
+
+
+def access(exchange: Exchange) -> dict[str, Any]:
+    """A record of the access log: whatever came, streams and responses of clients too."""
+    found: dict[str, Any] = {
+        HTTP_METHOD: exchange.http_method,
+        HTTP_STATUS: exchange.status,
+        **of_operation(exchange),
+        **{name: value for name, value in audit.fields(exchange).items() if name not in ("method", "tool", "server")},
+        "bytes_received": exchange.request_bytes,
+        "bytes_sent": exchange.response_bytes,
+        "upstream_attempts": exchange.attempts,
+    }
+    return found | ({} if exchange.details is None else {"response_code_details": exchange.details})

@@ -1,0 +1,195 @@
+"""The collector's process: it is told what to do on standard input, and ends when that ends.
+
+So it notices that its supervisor is gone, however that ended: nobody else has the other end of the pipe. What it has by then
+is still sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from mcp_extproc.address import TcpAddress, parse_address
+from mcp_extproc.mcp.trace_context import SpanContext
+from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.audit_file import AuditFile
+from mcp_extproc.telemetry.collector import als
+from mcp_extproc.telemetry.collector.intake import Intake
+from mcp_extproc.telemetry.collector.scrape import Scrape
+from mcp_extproc.telemetry.collector.sender import Sender
+from mcp_extproc.telemetry.collector.spec import Collected, Export
+from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, SPANS_LOST, Instrument
+from mcp_extproc.telemetry.prometheus import exposition
+from mcp_extproc.telemetry.spans import Span, Tracing
+from mcp_extproc.telemetry.totals import Totals
+
+MESSAGE_BYTES: Final = 1 << 20
+_SPAN_SECONDS: Final = 1.0
+_METRIC_SECONDS: Final = 10.0
+_END_SECONDS: Final = 5.0
+"""For what is still to be sent at the end."""
+
+_LOG = log.logger("collector")
+
+
+def serve() -> None:
+    """Serve until standard input ends, or SIGTERM. Blocks.
+
+    Raises:
+        AuditFileError: the audit can't be written.
+        OSError: an address is taken.
+    """
+    asyncio.run(_serve())
+
+
+async def _serve() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    reader = asyncio.StreamReader(limit=MESSAGE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    collector = Collector(msgspec.json.decode(await reader.readline(), type=Collected))
+    await collector.start()
+    ended, stopped = asyncio.create_task(reader.read()), asyncio.create_task(stop.wait())
+    await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (ended, stopped):
+        task.cancel()
+    await collector.stop()
+
+
+class Collector:
+    """All parts of it, as far as they are on.
+
+    Args:
+        told: what it does.
+    """
+
+    def __init__(self, told: Collected) -> None:
+        self._told = told
+        self._since = time.time_ns()
+        self._senders: list[Sender[Any]] = []
+        self._file: AuditFile | None = None
+        self._spans: Sender[Any] | None = None
+        self._scrape: Scrape | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._had_problem = False
+
+    async def start(self) -> None:
+        """Serve Envoy.
+
+        Raises:
+            AuditFileError: the audit can't be written.
+            OSError: an address is taken.
+        """
+        told = self._told
+        if told.audit_file is not None:
+            self._file = AuditFile(Path(told.audit_file.path), told.audit_file.rotate_bytes, told.audit_file.keep)
+            self._file.open()
+        self._intake = Intake(
+            Tracing(told.ratio, told.parent_based),
+            secrets.token_hex,
+            take_span=self._span_sender(told.traces),
+            totals=Totals(told.label_values) if told.measures else None,
+            take_lines=None if self._file is None else self._write,
+            take_audit=self._event_sender(told.audit),
+            take_access=self._event_sender(told.logs),
+        )
+        self._tasks = [asyncio.create_task(sender.run()) for sender in self._senders]
+        if told.metrics is not None:
+            self._tasks.append(asyncio.create_task(self._send_metrics(told.metrics)))
+        if told.metrics_address is not None:
+            address = parse_address(told.metrics_address)
+            assert isinstance(address, TcpAddress)
+            self._scrape = Scrape(address, self._text, told.admin)
+            port = await self._scrape.start()
+            log.event(_LOG, logging.INFO, "metrics_served", {"address": str(TcpAddress(address.host, port))})
+        self._server = await als.serve(told.listen, self._intake.take)
+        log.event(_LOG, logging.INFO, "collecting", {"listen": told.listen})
+
+    async def stop(self) -> None:
+        """End it. What it has is sent, for a few seconds."""
+        await self._server.stop(grace=0.2)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await asyncio.gather(*(sender.flush() for sender in self._senders))
+        if self._scrape is not None:
+            await self._scrape.close()
+        if self._file is not None:
+            self._file.close()
+        Path(self._told.listen).unlink(missing_ok=True)
+
+    # -- Where things go --------------------------------------------------------------------------------------------------
+
+    def _span_sender(self, export: Export | None) -> Any:
+        if export is None:
+            return None
+        from mcp_extproc.telemetry.collector import otlp
+
+        resource = otlp.resource_of(self._told.resource)
+        sender = self._spans = Sender(otlp.spans_to(export), _SPAN_SECONDS)
+        self._senders.append(sender)
+
+        def take(span: Span) -> None:
+            sender.put(otlp.span(span, resource))
+
+        return take
+
+    def _event_sender(self, export: Export | None) -> Any:
+        if export is None:
+            return None
+        from mcp_extproc.telemetry.collector import otlp
+
+        resource = otlp.resource_of(self._told.resource)
+        sender = Sender(otlp.logs_to(export), _SPAN_SECONDS)
+        self._senders.append(sender)
+
+        def take(name: str, started: int, attributes: dict[str, Any], context: SpanContext | None) -> None:
+            sender.put(otlp.record(name, started, attributes, context, resource))
+
+        return take
+
+    def _write(self, lines: list[bytes]) -> None:
+        assert self._file is not None
+        self._file.write(lines)
+        problem = self._file.problem
+        if problem is not None and not self._had_problem:
+            why = {"why": problem.strerror or type(problem).__name__, "lost": self._file.lost}
+            log.event(_LOG, logging.ERROR, "audit_not_written", why)
+        self._had_problem = problem is not None
+
+    # -- Metrics ----------------------------------------------------------------------------------------------------------
+
+    def _text(self) -> str:
+        return exposition(self._intake.families(time.time(), self._counts()))
+
+    def _counts(self) -> Iterator[tuple[Instrument, float]]:
+        if self._file is not None:
+            yield AUDIT_WRITTEN, self._file.written
+            yield AUDIT_LOST, self._file.lost
+        if self._spans is not None:
+            yield SPANS_LOST, self._spans.lost
+
+    async def _send_metrics(self, export: Export) -> None:
+        from mcp_extproc.telemetry.collector import otlp
+
+        resource, send = otlp.resource_of(self._told.resource), otlp.metrics_to(export)
+        while True:
+            await asyncio.sleep(_METRIC_SECONDS)
+            families = self._intake.families(time.time(), self._counts())
+            try:
+                await asyncio.to_thread(send, otlp.metrics(families, resource, self._since, time.time_ns()))
+            except Exception as error:  # noqa: BLE001 - an exporter's own, whatever it is
+                log.failure(_LOG, "metrics_not_sent", error)

@@ -1,0 +1,64 @@
+"""What the supervisor tells the collector, as JSON on its standard input. It holds secrets: headers of exporters."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where one signal is sent.
+
+    Attributes:
+        url: of OTLP/HTTP with the path; of gRPC the base.
+        is_grpc: whether it is gRPC.
+        headers: of each request.
+    """
+
+    url: str
+    is_grpc: bool
+    headers: dict[str, str]
+
+
+class AuditTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The audit's file.
+
+    Attributes:
+        path: absolute.
+        rotate_bytes: size from which on the next one is begun.
+        keep: earlier files that are kept.
+    """
+
+    path: str
+    rotate_bytes: int
+    keep: int
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that it does. ``None`` is off.
+
+    Attributes:
+        listen: path of the Unix socket to which Envoy sends.
+        resource: attributes of the resource.
+        ratio, parent_based: how requests are sampled that no worker saw.
+        metrics_address: where Prometheus finds metrics.
+        admin: path of the socket of Envoy's admin interface, whose metrics come along.
+        label_values: most values of one label.
+    """
+
+    listen: str
+    resource: dict[str, str]
+    ratio: float = 1.0
+    parent_based: bool = True
+    traces: Export | None = None
+    metrics: Export | None = None
+    logs: Export | None = None
+    audit: Export | None = None
+    audit_file: AuditTo | None = None
+    metrics_address: str | None = None
+    admin: str | None = None
+    label_values: int = 500
+
+    @property
+    def measures(self) -> bool:
+        """Whether anybody gets metrics."""
+        return self.metrics is not None or self.metrics_address is not None
