@@ -174,6 +174,12 @@ AGE_KEY: Final = "session_seconds"
 ARGUMENTS_KEY: Final = "arguments"
 """In :data:`TELEMETRY_NAMESPACE`: what the audit has of a call's arguments."""
 
+RECORD_FACTS: Final = (
+    "batch", "consent", "endpoint", "error_code", "error_reason", "id_json", "issuer", "method", "params", "principal",
+    "prompt", "protocol_version", "server", "session", "tool",
+)  # fmt: skip
+"""Keys of :data:`NAMESPACE` that are looked at in Envoy's records."""
+
 VETTING_NAMESPACE: Final = "mcp_vetting"
 """Dynamic metadata of a call about which the user has to be asked: what the worker that asks has to know. Internal: not for
 policies."""

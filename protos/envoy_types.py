@@ -151,6 +151,7 @@ MESSAGES: dict[str, list[str]] = {
     ],
     "envoy.extensions.access_loggers.file.v3": ["FileAccessLog"],
     "envoy.extensions.access_loggers.filters.cel.v3": ["ExpressionFilter"],
+    "envoy.extensions.access_loggers.grpc.v3": ["CommonGrpcAccessLogConfig", "HttpGrpcAccessLogConfig"],
     "envoy.extensions.clusters.common.dns.v3": ["DnsLookupFamily"],
     "envoy.extensions.clusters.dns.v3": ["DnsCluster", "DnsClusterRefreshRate"],
     "envoy.extensions.common.matching.v3": ["ExtensionWithMatcher"],

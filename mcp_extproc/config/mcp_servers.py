@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from mcp_extproc.config.config_error import ConfigError, Problem, field, is_left_out, quoted
 from mcp_extproc.config.model import GatewayConfig, Server
+from mcp_extproc.config.native import with_variables
 from mcp_extproc.config.problems import problems_of
 from mcp_extproc.config.server_entry import is_off, listed, read_entry
 from mcp_extproc.config.switches import NamedOnes, names_in
@@ -92,10 +93,12 @@ def read_mcp_servers(data: Mapping[str, Any], table: str, name: str, environ: Ma
     reader.read(data)
     if not reader.problems:
         try:
-            config = GatewayConfig(servers=reader.servers)
+            config = with_variables(GatewayConfig(servers=reader.servers), environ)
             return McpServers(config, tuple(reader.warnings), tuple(reader.left_out))
         except ValidationError as error:
             reader.problems = problems_of(error, GatewayConfig)
+        except ValueError as error:
+            reader.problems = [Problem(str(error))]
     raise ConfigError(name, reader.problems)
 
 

@@ -1067,6 +1067,17 @@ class GatewayConfig(Model):
         return self.model_copy(update={"servers": {**self.servers, **found}})
 
     @property
+    def collects_all(self) -> bool:
+        """Whether a record is made of each request."""
+        metrics_or_logs = self.telemetry.metrics is not None or self.telemetry.logs is not None
+        return metrics_or_logs or self.audit is not None
+
+    @property
+    def collects(self) -> bool:
+        """Whether records are made of any."""
+        return self.collects_all or self.telemetry.traces is not None
+
+    @property
     def has_policies(self) -> bool:
         """Whether the operator configured filters or rate limits."""
         return bool(self.envoy.http_filters_before or self.envoy.http_filters or self.rate_limits)

@@ -13,7 +13,8 @@ from enum import Enum
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from mcp_extproc.config.telemetry import Audit, Otlp, Protocol, Telemetry, Traces, endpoint
+from mcp_extproc.config.base import Model
+from mcp_extproc.config.telemetry import Audit, Metrics, Otlp, Protocol, Telemetry, Traces, endpoint
 
 SERVICE_NAME: Final = "mcp-extproc"
 _GRPC_PORT: Final = 4317
@@ -92,6 +93,22 @@ def exports(telemetry: Telemetry, audit: Audit | None, environ: Mapping[str, str
         logs=_export("telemetry.logs.otlp", Signal.LOGS, logs, variables),
         audit=_export("audit.otlp", Signal.LOGS, audited, variables),
     )
+
+
+def filled_in(telemetry: Telemetry, environ: Mapping[str, str]) -> Telemetry:
+    """With the sections that variables turn on, so that all who read it know what is on.
+
+    Raises:
+        ValueError: as with :func:`exports`.
+    """
+    on = exports(telemetry, None, environ)
+    found: dict[str, Model] = {}
+    if on.traces is not None and telemetry.traces is None:
+        found["traces"] = Traces()
+    metrics = telemetry.metrics or Metrics()
+    if on.metrics is not None and metrics.otlp is None:
+        found["metrics"] = metrics.model_copy(update={"otlp": Otlp()})
+    return telemetry.model_copy(update=found) if found else telemetry
 
 
 class _Variables:

@@ -36,6 +36,9 @@ SESSION_KEY = "x-mcp-session-key"
 API_KEY_FILTER = "mcp_api_key_auth"
 """Filter whose configuration of a virtual host has the keys of clients."""
 
+COLLECTOR_CLUSTER = "mcp_collector"
+"""The process to which Envoy sends its records."""
+
 KEYS_CLUSTER = "mcp_keys"
 """The supervisor's endpoint with issuers' keys and metadata."""
 
@@ -105,6 +108,8 @@ class Layout:
     """The gateway's own bridge, in front of HTTP+SSE and stdio servers."""
     keys: Address | None = None
     """The supervisor's endpoint with the keys of authorization servers, if a supervisor of ours keeps them."""
+    collector: Address | None = None
+    """The process that Envoy's records are sent to, if a supervisor of ours keeps it."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
     extproc_tls: ExtprocTls | None = None
@@ -134,5 +139,6 @@ class Layout:
             batches=UnixAddress(str(directory / "batches.sock")),
             bridge=UnixAddress(str(directory / "bridge.sock")),
             keys=UnixAddress(str(directory / "keys.sock")),
+            collector=UnixAddress(str(directory / "collector.sock")),
             admin=UnixAddress(str(directory / "admin.sock")),
         )

@@ -18,9 +18,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import MARKER_NAMESPACE, METADATA_KEY, NAMESPACE, REFUSED_KEY, REFUSED_READS, ROUTES_READ
+from mcp_extproc.contract import (
+    MARKER_NAMESPACE,
+    METADATA_KEY,
+    NAMESPACE,
+    RECORD_FACTS,
+    REFUSED_KEY,
+    REFUSED_READS,
+    ROUTES_READ,
+)
 from mcp_extproc.envoy.attach.fields import Object, message_type, object_at, objects, words
-from mcp_extproc.envoy.layout import EXTPROC_CLUSTER
+from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, EXTPROC_CLUSTER
 from mcp_extproc.envoy.render.policies import NOWHERE
 
 
@@ -139,6 +147,11 @@ class _Reader:
                 raise _TakesAll(type)
             left_out.add("metadata_options")
             yield from _read_by_workers(data)
+        if type == _RECORDS:
+            # Records have all of it; others than our collector may look at anything.
+            if COLLECTOR_CLUSTER not in words(data):
+                raise _TakesAll(type)
+            yield from RECORD_FACTS
         for name in ("filter", "key"):
             if data.get(name) in self._namespaces and (path := data.get("path")):
                 yield _first_key(path)
@@ -206,6 +219,8 @@ _FORMATS: Final = ("text_format_source", "textFormatSource")
 
 _PROCESSOR: Final = "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"
 
+_RECORDS: Final = "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
+
 _HTTP: Final = "envoy.extensions.filters.http"
 
 _KNOWN: Final = frozenset((
@@ -248,6 +263,7 @@ _KNOWN: Final = frozenset((
     f"{_HTTP}.ext_authz.v3.ExtAuthzPerRoute",
     f"{_HTTP}.ext_proc.v3.ExtProcPerRoute",
     _PROCESSOR,
+    _RECORDS,
     f"{_HTTP}.fault.v3.HTTPFault",
     f"{_HTTP}.header_mutation.v3.HeaderMutation",
     f"{_HTTP}.header_mutation.v3.HeaderMutationPerRoute",

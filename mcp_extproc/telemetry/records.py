@@ -34,12 +34,6 @@ REQUEST_HEADERS: Final = (TRACEPARENT, TRACESTATE)
 
 RESPONSE_HEADERS: Final = (ERROR_HEADER,)
 
-FACTS: Final = (
-    "batch", "consent", "endpoint", "error_code", "error_reason", "id_json", "issuer", "method", "params",
-    "principal", "prompt", "protocol_version", "server", "session", "tool",
-)  # fmt: skip
-"""Keys of :data:`NAMESPACE` that are looked at."""
-
 _METHODS: Final = {
     1: "GET", 2: "HEAD", 3: "POST", 4: "PUT", 5: "DELETE", 6: "CONNECT", 7: "OPTIONS", 8: "TRACE", 9: "PATCH",
 }  # fmt: skip

@@ -24,6 +24,14 @@ _TCP = Layout(
 
 CASES: dict[str, tuple[dict[str, Any], Layout]] = {
     "one-server": ({"servers": {"notes": {"url": "http://127.0.0.1:3001/mcp", "prefix": ""}}}, _SOCKETS),
+    "telemetry": (
+        {
+            "servers": {"notes": {"url": "http://127.0.0.1:3001/mcp"}},
+            "telemetry": {"traces": {"endpoint": "http://collector:4317", "headers": {"x-key": "hush"}}, "metrics": {}},
+            "audit": {"file": "audit.jsonl"},
+        },
+        _SOCKETS,
+    ),
     "stdio": (
         {"servers": {"local": {"command": ["npx", "-y", "server", "--key=hush"], "env": {"KEY": "hush"}}}},
         _SOCKETS,

@@ -59,6 +59,7 @@ from mcp_extproc.envoy.render import (
     client_credentials,
     lost_sessions,
     policies,
+    records,
     resilience,
     tls,
     token_endpoints,
@@ -104,6 +105,7 @@ def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
         *client_credentials.clusters(config, layout),
         *token_endpoints.clusters(config),
         extproc_cluster(layout),
+        *records.cluster(config, layout),
         *authentication.clusters(config, layout),
         *policies.clusters(config),
     ]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.config.otel_variables import Export, Exports, Sampler, exports
-from mcp_extproc.config.telemetry import Audit, Telemetry
+from mcp_extproc.config.otel_variables import Export, Exports, Sampler, exports, filled_in
+from mcp_extproc.config.telemetry import Audit, Otlp, Telemetry
+from tests.unit.config.support import error_of, native
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://env:4318"}
 
@@ -132,3 +133,25 @@ def test_values_of_headers_are_not_shown() -> None:
     assert on.traces is not None
     assert on.traces.headers == {"x-key": "hunter2"}
     assert "hunter2" not in repr(on)
+
+
+def test_sections_that_variables_turn_on() -> None:
+    nothing = Telemetry()
+    assert filled_in(nothing, {}) is nothing
+    assert filled_in(nothing, ENDPOINT).traces is not None
+    assert filled_in(nothing, ENDPOINT).metrics is None
+    both = filled_in(
+        Telemetry.model_validate({"metrics": {"label_values": 3}}), {**ENDPOINT, "OTEL_METRICS_EXPORTER": "otlp"}
+    )
+    assert both.metrics is not None
+    assert (both.metrics.label_values, both.metrics.otlp) == (3, Otlp())
+
+
+def test_a_configuration_has_them() -> None:
+    text = "servers: {a: {url: 'http://a'}}"
+    assert not native(text).collects
+    assert native(text, ENDPOINT).collects
+    assert not native(text, ENDPOINT).collects_all
+    assert "OTEL_TRACES_SAMPLER: expected one of" in error_of(text, environ={"OTEL_TRACES_SAMPLER": "hunter2"})
+    in_json = '{"mcpServers": {"a": {"url": "http://a"}}}'
+    assert "OTEL_TRACES_SAMPLER: expected one of" in error_of(in_json, "mcp.json", {"OTEL_TRACES_SAMPLER": "hunter2"})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.contract import NAMESPACE, ONWARD_NAMESPACE
+from mcp_extproc.contract import NAMESPACE, ONWARD_NAMESPACE, RECORD_FACTS
 from mcp_extproc.envoy.render.access_log import FIELDS
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import _pb as pb
@@ -94,6 +94,6 @@ def test_secret_namespaces_are_not_read() -> None:
 def test_facts_that_are_looked_at_are_those_of_the_log() -> None:
     """What workers leave out because nobody reads it (metadata_read) has to know of all of them."""
     in_log = {text.partition(f"{NAMESPACE}:")[2].partition(")")[0].partition(":")[0] for text in FIELDS.values()}
-    assert set(records.FACTS) <= in_log | {"error_reason"}
-    assert set(FACTS) - {"id"} <= set(records.FACTS)
+    assert set(RECORD_FACTS) <= in_log | {"error_reason"}
+    assert set(FACTS) - {"id"} <= set(RECORD_FACTS)
     assert CALL.started == STARTED

@@ -1,0 +1,87 @@
+"""What Envoy tells the collector of each request: a record of the access log, by gRPC. Nothing where nothing is on."""
+
+from __future__ import annotations
+
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.contract import ERROR_HEADER, SAMPLED_KEY, TELEMETRY_NAMESPACE
+from mcp_extproc.envoy._api.access_loggers_grpc_v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
+from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLog, AccessLogFilter, MetadataFilter
+from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
+from mcp_extproc.envoy._api.config_core_v3 import (
+    ApiVersion,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    Http2ProtocolOptions,
+)
+from mcp_extproc.envoy._api.config_endpoint_v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from mcp_extproc.envoy._api.type_matcher_v3 import MetadataMatcher, MetadataMatcherPathSegment, ValueMatcher
+from mcp_extproc.envoy._api.upstreams_http_v3 import HttpProtocolOptions, HttpProtocolOptionsExplicitHttpConfig
+from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, LISTENER, Layout
+from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds
+from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE
+
+_FLUSH_SECONDS = 0.5
+"""After which records are sent that do not fill a message (16 KiB)."""
+
+
+def log(config: GatewayConfig, layout: Layout) -> list[AccessLog]:
+    """The access logger; none where nothing is on, or nobody listens."""
+    if layout.collector is None or not config.collects:
+        return []
+    service = GrpcServiceEnvoyGrpc(cluster_name=COLLECTOR_CLUSTER, skip_envoy_headers=True)
+    common = CommonGrpcAccessLogConfig(
+        log_name=LISTENER,
+        grpc_service=GrpcService(envoy_grpc=service),
+        transport_api_version=ApiVersion.V3,
+        buffer_flush_interval=seconds(_FLUSH_SECONDS),
+    )
+    records = HttpGrpcAccessLogConfig(
+        common_config=common,
+        additional_request_headers_to_log=[TRACEPARENT, TRACESTATE] if config.telemetry.traces is not None else [],
+        additional_response_headers_to_log=[ERROR_HEADER],
+    )
+    return [
+        AccessLog(
+            name="envoy.access_loggers.http_grpc",
+            filter=None if config.collects_all else _unless_not_sampled(),
+            typed_config=any_of(records),
+        )
+    ]
+
+
+def cluster(config: GatewayConfig, layout: Layout) -> list[Cluster]:
+    """Where the collector listens."""
+    if layout.collector is None or not config.collects:
+        return []
+    endpoint = LbEndpoint(endpoint=Endpoint(address=envoy_address(layout.collector)))
+    http2 = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+    return [
+        Cluster(
+            name=COLLECTOR_CLUSTER,
+            type=ClusterDiscoveryType.STATIC,
+            connect_timeout=seconds(1),
+            load_assignment=ClusterLoadAssignment(
+                cluster_name=COLLECTOR_CLUSTER, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+            ),
+            typed_extension_protocol_options={
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any_of(
+                    HttpProtocolOptions(explicit_http_config=http2)
+                )
+            },
+        )
+    ]
+
+
+def _unless_not_sampled() -> AccessLogFilter:
+    """Where there are traces alone. About what no worker has seen nobody has decided."""
+    matcher = MetadataMatcher(
+        filter=TELEMETRY_NAMESPACE,
+        path=[MetadataMatcherPathSegment(key=SAMPLED_KEY)],
+        value=ValueMatcher(bool_match=True),
+    )
+    return AccessLogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=True))
