@@ -139,6 +139,5 @@ class Layout:
             batches=UnixAddress(str(directory / "batches.sock")),
             bridge=UnixAddress(str(directory / "bridge.sock")),
             keys=UnixAddress(str(directory / "keys.sock")),
-            collector=UnixAddress(str(directory / "collector.sock")),
             admin=UnixAddress(str(directory / "admin.sock")),
         )

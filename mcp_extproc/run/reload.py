@@ -25,6 +25,7 @@ from mcp_extproc.run.api_keys import ApiKeys
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.changes import POLL_SECONDS, Changes, refusals_logged
+from mcp_extproc.run.collector import Collector
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_log import rejection
 from mcp_extproc.run.process import StartError
@@ -71,6 +72,7 @@ class LiveConfig:
         layout: addresses of Envoy and the workers.
         directory: of the files that Envoy watches; ``None`` if Envoy is configured separately.
         envoy_log: where Envoy says why it rejects something; ``None`` if others have its log.
+        collector: collects what its configuration asks for, if that is ours.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class LiveConfig:
         layout: Layout,
         directory: Path | None,
         envoy_log: Path | None = None,
+        collector: Collector | None = None,
     ) -> None:
         self.served = served
         self._source = source
@@ -92,6 +95,7 @@ class LiveConfig:
         self._workers = workers
         self._bridge = bridge
         self._issuers = issuers
+        self._collector = collector
         self._api_keys = ApiKeys(served.config)
         self._layout = layout
         self._directory = directory
@@ -341,6 +345,7 @@ class LiveConfig:
             await self._bridge.serve(_with(before, _new_to_the_bridge(before, new.config)))
             now = _with(new.config, leaving)
             await self._issuers.serve(new.config)
+            await self._collect(new.config)
             rendered = self._rendered(now)
             if self._directory is not None:
                 watched_files.write_secrets(self._directory, rendered.secrets)
@@ -355,7 +360,12 @@ class LiveConfig:
                     watched_files.write(self._directory, part)
             await self._bridge.serve(before)
             await self._issuers.serve(before)
+            await self._collect(before)
             raise
+
+    async def _collect(self, config: GatewayConfig) -> None:
+        if self._collector is not None:
+            await self._collector.serve(config)
 
     async def _tidy(self) -> None:
         """Remove what is not needed any more."""

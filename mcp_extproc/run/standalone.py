@@ -16,10 +16,12 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig, Loaded, Source
 from mcp_extproc.config.endpoint import Endpoint, shown, url_of
 from mcp_extproc.contract import SECRET_VARIABLE, TRANSPORT_VARIABLE
@@ -27,6 +29,7 @@ from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
+from mcp_extproc.run.collector import Collector
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
@@ -87,7 +90,10 @@ class StandaloneGateway:
         self._envoy_binary = envoy
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-extproc-"))
         self._envoy_log = envoy_log or self._directory / "envoy.log"
-        self.layout = Layout.in_directory(self._directory, workers)
+        self.layout = replace(
+            Layout.in_directory(self._directory, workers),
+            collector=UnixAddress(str(self._directory / "collector.sock")),
+        )
         assert self.layout.admin is not None
         self._admin = Admin(self.layout.admin)
         self._envoy: Process | None = None
@@ -115,6 +121,7 @@ class StandaloneGateway:
         )
         self._bridge = Bridge(self.layout, source.folder)
         self._issuers = AuthorizationServers(self.layout.keys)
+        self._collector = Collector(self.layout, source.folder)
         self._live = LiveConfig(
             source,
             served,
@@ -125,6 +132,7 @@ class StandaloneGateway:
             self.layout,
             self._directory,
             self._envoy_log,
+            self._collector,
         )
         self.port = served.config.listen.port
         """The TCP port for clients; known once started."""
@@ -140,11 +148,18 @@ class StandaloneGateway:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The child processes: ``envoy``, ``bridge`` if a server is behind it, ``worker``, ``worker-2`` and so on."""
+        """The child processes: ``envoy``, ``bridge`` if a server is behind it, ``collector`` if something is collected,
+        ``worker``, ``worker-2`` and so on."""
         envoy = {"envoy": self._envoy.pid} if self._envoy is not None else {}
         workers = enumerate(self._workers.pids, 1)
         bridge = {"bridge": self._bridge.pid} if self._bridge.pid is not None else {}
-        return envoy | bridge | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
+        collector = {"collector": self._collector.pid} if self._collector.pid is not None else {}
+        return (
+            envoy
+            | bridge
+            | collector
+            | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
+        )
 
     def fork_nursery(self, work: Work) -> None:
         """Fork the process that the first workers are forks of, from this one, in which no event loop has run yet.
@@ -212,6 +227,8 @@ class StandaloneGateway:
         self._live.write_bootstrap()
         started.push_async_callback(self._issuers.stop)
         await self._issuers.serve(self._live.served.config)
+        started.push_async_callback(self._collector.stop)  # after Envoy, which sends its last records when it ends
+        await self._collector.serve(self._live.served.config)
         started.push_async_callback(self._bridge.stop)
         await self._bridge.serve(self._live.served.config)
         self._require_a_server()

@@ -30,7 +30,7 @@ CASES: dict[str, tuple[dict[str, Any], Layout]] = {
             "telemetry": {"traces": {"endpoint": "http://collector:4317", "headers": {"x-key": "hush"}}, "metrics": {}},
             "audit": {"file": "audit.jsonl"},
         },
-        _SOCKETS,
+        replace(_SOCKETS, collector=UnixAddress("/run/mcp-extproc/collector.sock")),
     ),
     "stdio": (
         {"servers": {"local": {"command": ["npx", "-y", "server", "--key=hush"], "env": {"KEY": "hush"}}}},

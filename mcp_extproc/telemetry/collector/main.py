@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -43,7 +44,7 @@ _LOG = log.logger("collector")
 
 
 def serve() -> None:
-    """Serve until standard input ends, or SIGTERM. Blocks.
+    """Serve until standard input ends, or SIGTERM. Blocks. A line is written to standard output once it serves.
 
     Raises:
         AuditFileError: the audit can't be written.
@@ -60,6 +61,7 @@ async def _serve() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     collector = Collector(msgspec.json.decode(await reader.readline(), type=Collected))
     await collector.start()
+    os.write(sys.stdout.fileno(), b"ready\n")
     ended, stopped = asyncio.create_task(reader.read()), asyncio.create_task(stop.wait())
     await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
     for task in (ended, stopped):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ERROR_HEADER, METADATA_KEY, RECORD_FACTS
 from mcp_extproc.envoy.attach.fields import words
@@ -17,9 +18,9 @@ from mcp_extproc.envoy.metadata_read import keys_read
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 from mcp_extproc.telemetry.records import REQUEST_HEADERS, RESPONSE_HEADERS
 
-LAYOUT = Layout.in_directory(Path("/run/mcp"))
+LAYOUT = replace(Layout.in_directory(Path("/run/mcp")), collector=UnixAddress("/run/mcp/collector.sock"))
 TRACES = {"telemetry": {"traces": {"endpoint": "http://c"}}}
-METRICS = {"telemetry": {"metrics": {}}}
+METRICS: Any = {"telemetry": {"metrics": {}}}
 AUDIT = {"audit": {"file": "a"}}
 LOGS = {"telemetry": {"logs": {"otlp": {"endpoint": "http://c"}}}}
 
@@ -76,7 +77,7 @@ def test_headers_are_those_that_are_read() -> None:
 
 def test_workers_write_what_is_read_of_it() -> None:
     listener = {"accessLog": loggers(rendered(AUDIT))}
-    assert keys_read(listener, ("mcp_proxy",)) == {*RECORD_FACTS}
+    assert keys_read(listener, ("mcp_proxy",)) == frozenset(RECORD_FACTS)
     listener["accessLog"][0]["typedConfig"]["commonConfig"]["grpcService"]["envoyGrpc"]["clusterName"] = "theirs"
     assert keys_read(listener, ("mcp_proxy",)) is None
     assert METADATA_KEY not in words(listener)

@@ -1,0 +1,176 @@
+"""The collector, which makes spans, metrics and the audit of Envoy's records: a process of its own, started when there is
+something to collect, and restarted.
+
+Nobody waits for it: while it is away, records are lost, and no call is harmed. It is told what to do over a pipe, and ends
+when the pipe does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from mcp_extproc.address import UnixAddress
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.config import otel_variables as otel
+from mcp_extproc.config.telemetry import Metrics, Status
+from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError, end, ending, spawn
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export
+
+STOP_SECONDS = 10.0
+"""It still sends what it has."""
+
+_FREE_PORT: Final = "127.0.0.1:0"
+
+_LOG = log.logger("collector")
+
+
+def told(config: GatewayConfig, environ: Mapping[str, str], layout: Layout, folder: Path) -> Collected | None:
+    """What it is told; ``None`` where nothing is on, or it has no address.
+
+    Args:
+        config: what is on.
+        environ: with OpenTelemetry's variables.
+        layout: where it listens, and Envoy's admin interface.
+        folder: of the configuration's file, in which the path of the audit starts.
+    """
+    if not config.collects or not isinstance(layout.collector, UnixAddress):
+        return None
+    on = otel.exports(config.telemetry, config.audit, environ)
+    metrics, audit = config.telemetry.metrics, config.audit
+    return Collected(
+        listen=layout.collector.path,
+        resource={**on.resource},
+        ratio=on.sampler.ratio,
+        parent_based=on.sampler.parent_based,
+        traces=_export(on.traces),
+        metrics=_export(on.metrics),
+        logs=_export(on.logs),
+        audit=_export(on.audit),
+        audit_file=None
+        if audit is None or audit.file is None
+        else AuditTo(str(folder.absolute() / audit.file), audit.rotate_bytes, audit.keep),
+        metrics_address=None if metrics is None else _scraped_at(metrics, config.status),
+        admin=layout.admin.path if isinstance(layout.admin, UnixAddress) else None,
+        **({} if metrics is None else {"label_values": metrics.label_values}),
+    )
+
+
+def _scraped_at(metrics: Metrics, status: Status) -> str | None:
+    """Where Prometheus finds them: somewhere, unless they are sent."""
+    return metrics.address or status.address or (_FREE_PORT if metrics.otlp is None else None)
+
+
+def _export(found: otel.Export | None) -> Export | None:
+    return None if found is None else Export(found.url, found.protocol == "grpc", {**found.headers})
+
+
+class Collector:
+    """The process, while there is something to collect.
+
+    Args:
+        layout: where it listens.
+        folder: of the configuration's file.
+        environ: with OpenTelemetry's variables.
+    """
+
+    def __init__(self, layout: Layout, folder: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self._layout = layout
+        self._folder = folder
+        self._environ = environ
+        self._told: Collected | None = None
+        self._log_options: Sequence[str] = ()
+        self._process: Process | None = None
+        self._changing = asyncio.Lock()
+        self._tasks = Tasks(_LOG)
+        self._restarts = Restarts()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return None if self._process is None else self._process.pid
+
+    async def serve(self, config: GatewayConfig) -> None:
+        """Have it do what a configuration says, from now on. Where that has changed the process is replaced.
+
+        Raises:
+            StartError: it does not start; it has written why to standard error.
+            OSError: it can't be started.
+        """
+        async with self._changing:
+            wanted = told(config, self._environ, self._layout, self._folder)
+            options = {"--log-level": config.log.level, "--log-format": config.log.format}
+            self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
+            if wanted == self._told:
+                return
+            await self._end()
+            self._told = wanted
+            if wanted is not None:
+                await self._start(wanted)
+                self._tasks.keep("keep_collector", self._keep)
+
+    async def stop(self) -> None:
+        """End it."""
+        await self._tasks.close()
+        async with self._changing:
+            await self._end()
+            self._told = None
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            assert process.stdin is not None
+            process.stdin.close()
+            await end(process, STOP_SECONDS)
+
+    async def _start(self, wanted: Collected) -> None:
+        process = await spawn(
+            [*PYTHON, "-m", "mcp_extproc", "collector-process", *self._log_options], keep_stdin=True, stdout=PIPE
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(msgspec.json.encode(wanted) + b"\n")
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                ready = await process.stdout.readline()
+        except TimeoutError:
+            await end(process)
+            raise StartError(f"the collector was not ready within {START_SECONDS:g} s") from None
+        if not ready:
+            code = await process.wait()
+            raise StartError(f"the collector ended at start with {ending(code)}; see its messages above")
+        self._process = process
+
+    async def _keep(self) -> None:
+        """Start it again when it dies by itself."""
+        process, started = self._process, time.monotonic()
+        while process is not None:
+            code = await process.wait()
+            if process is not self._process:
+                return
+            pause = self._restarts.pause(time.monotonic() - started)
+            died = {"pid": process.pid, "exit": ending(code), "restart_in_seconds": pause}
+            log.event(_LOG, logging.ERROR, "collector_died", died)
+            await asyncio.sleep(pause)
+            async with self._changing:
+                if process is self._process and self._told is not None:
+                    await self._again(self._told)
+                    process, started = self._process, time.monotonic()
+
+    async def _again(self, wanted: Collected) -> None:
+        try:
+            await self._start(wanted)
+        except (StartError, OSError) as error:
+            # The next round finds the same dead process, and waits longer.
+            log.event(_LOG, logging.ERROR, "collector_not_started", {"why": str(error)})
