@@ -112,7 +112,7 @@ class TestGateway(TestClient):
     @property
     def workers(self) -> list[int]:
         """The process ids of all workers."""
-        return [pid for name, pid in self.local.pids.items() if name != "envoy"]
+        return [pid for name, pid in self.local.pids.items() if name not in ("envoy", "collector")]
 
     def signal_workers(self, number: signal.Signals) -> None:
         """Send a signal to all workers: a test does not know which of them has its session."""

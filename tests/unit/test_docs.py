@@ -29,6 +29,8 @@ from mcp_extproc.gateway.relay.outcomes import ANSWERED, CREDENTIALS_REFUSED, CR
 from mcp_extproc.gateway.vetting.question import Verdict
 from mcp_extproc.mcp import methods, versions
 from mcp_extproc.run.envoy_binary import find_envoy
+from mcp_extproc.telemetry.instruments import ALL
+from mcp_extproc.telemetry.prometheus import name_of
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "docs" / "configuration.md"  # tests/unit/config/test_schema.py tests its examples
@@ -353,6 +355,14 @@ def test_every_key_of_the_metadata_is_told() -> None:
 def test_every_field_of_the_access_log_is_told() -> None:
     rows = tables("access-log.md", "Access log")[0]
     assert {word for row in rows for word in codes(row[0])} == FIELDS.keys()
+
+
+def test_every_metric_is_told() -> None:
+    rows = tables("observability.md", "Metrics")[0]
+    told = [(*map(tuple, map(codes, row[:2])), row[2], *map(tuple, map(codes, row[3:5])), row[5]) for row in rows]
+    assert told == [
+        ((each.name,), (name_of(each),), each.kind.value, (each.unit,), each.labels, each.meaning) for each in ALL
+    ]
 
 
 def test_the_headers_that_pass_are_told() -> None:
