@@ -1,0 +1,65 @@
+"""What the audit has of a call's arguments: a keyed hash, or their names. Values never."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any, Final
+
+import orjson
+
+MASK: Final = "***"
+MAX_BYTES: Final = 2048
+"""Of the names. Whatever is longer is left out whole: half of an object says what is not so."""
+
+MAX_READ_BYTES: Final = 64 << 10
+"""Of arguments whose names are looked for."""
+
+MAX_DEPTH: Final = 8
+_ELEMENTS: Final = 20
+
+TOO_LARGE: Final = '"too large"'
+
+_LABEL: Final = b"mcp-extproc audit of arguments"
+
+
+def key_of(secret: bytes) -> bytes:
+    """The key of hashes, from the secret of sessions: all workers have the same, and nobody learns the secret by it."""
+    return hmac.digest(secret, _LABEL, hashlib.sha256)
+
+
+def hashed(key: bytes, arguments: bytes) -> str:
+    """A hash of the arguments as they were sent: the same for the same text. Without the key nobody can try values.
+
+    >>> hashed(b"key", b'{"a":1}') == hashed(b"key", b'{"a":1}') != hashed(b"other", b'{"a":1}')
+    True
+    """
+    return "hmac-sha256:" + hmac.new(key, arguments, hashlib.sha256).hexdigest()
+
+
+def redacted(arguments: bytes) -> str:
+    """The arguments as JSON with each value masked, inside of objects and arrays too. Of an array there is one element for
+    each kind of its first ones.
+
+    Args:
+        arguments: valid JSON, as it was sent.
+
+    >>> redacted(b'{"path": "/etc/passwd", "lines": [1, 2], "more": {"deep": null}}')
+    '{"path":"***","lines":["***"],"more":{"deep":"***"}}'
+    """
+    if len(arguments) > MAX_READ_BYTES:
+        return TOO_LARGE
+    masked = orjson.dumps(_masked(orjson.loads(arguments), MAX_DEPTH))
+    return masked.decode() if len(masked) <= MAX_BYTES else TOO_LARGE
+
+
+def _masked(value: Any, depth: int) -> Any:
+    if depth and isinstance(value, dict):
+        return {name: _masked(inner, depth - 1) for name, inner in value.items()}
+    if depth and isinstance(value, list):
+        kinds: list[Any] = []
+        for inner in value[:_ELEMENTS]:
+            if (masked := _masked(inner, depth - 1)) not in kinds:
+                kinds.append(masked)
+        return kinds
+    return MASK
