@@ -160,7 +160,7 @@ STATE_KEY: Final = "state"
 """In :data:`TELEMETRY_NAMESPACE`: ``tracestate``."""
 
 SAMPLED_KEY: Final = "sampled"
-"""In :data:`TELEMETRY_NAMESPACE`: whether its spans are kept."""
+"""In :data:`TELEMETRY_NAMESPACE`: that its spans are not kept. Said only then."""
 
 RULE_KEY: Final = "rule"
 """In :data:`TELEMETRY_NAMESPACE`: the rule that decided."""

@@ -103,8 +103,9 @@ def filled_in(telemetry: Telemetry, environ: Mapping[str, str]) -> Telemetry:
     """
     on = exports(telemetry, None, environ)
     found: dict[str, Model] = {}
-    if on.traces is not None and telemetry.traces is None:
-        found["traces"] = Traces()
+    if on.traces is not None:
+        sampled = {"sample": on.sampler.ratio, "parent_based": on.sampler.parent_based}
+        found["traces"] = (telemetry.traces or Traces()).model_copy(update=sampled)
     metrics = telemetry.metrics or Metrics()
     if on.metrics is not None and metrics.otlp is None:
         found["metrics"] = metrics.model_copy(update={"otlp": Otlp()})

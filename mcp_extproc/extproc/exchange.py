@@ -25,6 +25,7 @@ from mcp_extproc.contract import (
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.detail import Detail
+from mcp_extproc.extproc.recorded import Begun
 from mcp_extproc.extproc.response_exchange import ResponseExchange
 from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, remember
 from mcp_extproc.gateway import refusals, replies
@@ -40,7 +41,7 @@ from mcp_extproc.gateway.decision import (
     Reply,
     Stream,
 )
-from mcp_extproc.gateway.facts import NOTHING
+from mcp_extproc.gateway.facts import NOTHING, RequestFacts
 from mcp_extproc.gateway.principal import ANONYMOUS
 from mcp_extproc.gateway.relay.awaited import Awaited
 from mcp_extproc.gateway.request import RequestHead, context_of
@@ -89,6 +90,8 @@ class Exchange:
         self._body: bytes | None = None
         self._has_body = True
         """Whether Envoy sends one, which a decision by the head alone does not wait for."""
+        self._begun: Begun | None = None
+        """What its record says of it, where there is one."""
         self._repairing: Forward | None = None
         self._brings_response = False
         """Whether the response comes along on this stream."""
@@ -218,6 +221,9 @@ class Exchange:
         # Envoy's `buffer` comes first, so one message holds the whole body, also where trailers follow and end_of_stream
         # is not set. Without it this would be a piece, and what follows of the body would never reach the server.
         self._body = body
+        if self._processor.recorder is not None:
+            self._begun = self._processor.recorder.begin(self._head, body)
+            self._head = self._begun.head
         if len(body) > _LARGE:
             return self._in_slices(self._head, body)
         return self._carry_out(self._decision(self._head, body))
@@ -328,12 +334,13 @@ class Exchange:
         if isinstance(decision, Preview):
             return self._shown(decision)
         if isinstance(decision, Reply):
-            return messages.reply(decision, self._detail)
+            return messages.reply(decision, self._detail, self._recorded(decision.facts))
         mark = _MARKS.get(self._visit, b"")
         if isinstance(decision, Ask):
             # The answer is another filter's, whose worker gives it.
             self._is_over = self._brings_response
-            return messages.forward(decision.forward, messages.ask(decision.told), self._detail, mark=mark)
+            internal = messages.ask(decision.told) + self._recorded(decision.forward.facts)
+            return messages.forward(decision.forward, internal, self._detail, mark=mark)
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
@@ -342,17 +349,29 @@ class Exchange:
             until = self._processor.clock() + self._processor.gateway.config.servers[decision.server].timeout
             self._processor.gateway.memory.started(*decision.progress, until)
         response = self._awaiting(decision)
-        return messages.forward(decision, response, self._detail, mark=mark)
+        recorder = self._processor.recorder
+        if recorder is None or self._begun is None:
+            return messages.forward(decision, response, self._detail, mark=mark)
+        passed = recorder.passed(self._begun, decision)
+        record = recorder.metadata(decision.plan.facts, self._begun, passed.spans)
+        more = messages.mutation_of(passed.headers, passed.removed)
+        return messages.forward(passed.decision, response + record, self._detail, mark=mark, mutation_besides=more)
+
+    def _recorded(self, facts: RequestFacts) -> bytes:
+        """The metadata for the record of the request, where there is one."""
+        recorder = self._processor.recorder
+        return b"" if recorder is None else recorder.metadata(facts, self._begun)
 
     def _shown(self, decision: Preview) -> bytes:
         if self._visit is Visit.FIRST:
-            return messages.preview(decision, self._detail, has_body=self._body is not None)
+            record = self._recorded(decision.facts)
+            return messages.preview(decision, self._detail, record, has_body=self._body is not None)
         # The response is the second visit's to read.
         self._is_over = self._brings_response
         if not self._has_body:
-            return messages.preview(decision, self._detail, has_body=False)
+            return messages.preview(decision, self._detail, self._recorded(decision.facts), has_body=False)
         # Of a DELETE it is not waited for, and nobody reads it.
-        return messages.preview_with(self._body or b"", decision, self._detail)
+        return messages.preview_with(self._body or b"", decision, self._detail, self._recorded(decision.facts))
 
     def _awaiting(self, decision: Forward) -> bytes:
         """The metadata about the response. It is read on this stream where it comes along."""

@@ -353,36 +353,46 @@ def more_time(seconds: float) -> bytes:
     return pb.ProcessingResponse(override_message_timeout=timeout).SerializeToString()
 
 
-def preview(decision: Preview, detail: Detail, *, has_body: bool) -> bytes:
+def preview(decision: Preview, detail: Detail, internal: bytes = b"", *, has_body: bool) -> bytes:
     """Let the request go on to the policies, in answer to its body, or to its headers where it has none."""
     common = field(2, _mutation(decision.set_headers, decision.remove_headers)) + _CLEAR_ROUTE_CACHE
-    return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, detail, _SHOWN)
+    return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, detail, _SHOWN, internal)
 
 
-def preview_with(body: bytes, decision: Preview, detail: Detail) -> bytes:
+def preview_with(body: bytes, decision: Preview, detail: Detail, internal: bytes = b"") -> bytes:
     """The same in answer to the headers of a request whose body was sent in the meantime: it gets the same again."""
     mutation = field(2, _mutation(decision.set_headers, decision.remove_headers))
     common = _REPLACE + mutation + field(3, field(1, body)) + _CLEAR_ROUTE_CACHE
-    return field(1, field(1, common)) + _metadata(decision.facts, detail, _SHOWN)
+    return field(1, field(1, common)) + _metadata(decision.facts, detail, _SHOWN, internal)
 
 
-def forward(decision: Forward, response: bytes, detail: Detail = FULL, *, mark: bytes = b"") -> bytes:
+def mutation_of(headers: Headers, removed: tuple[str, ...]) -> bytes:
+    """Changes of one request's headers, which are not those of the next one."""
+    return b"".join([_new_header(name, value) for name, value in headers]) + _mutation((), removed)
+
+
+def forward(
+    decision: Forward, internal: bytes, detail: Detail = FULL, *, mark: bytes = b"", mutation_besides: bytes = b""
+) -> bytes:
     """Replace the whole request and let it go on, in answer to its headers; its body was sent in the meantime.
 
     Args:
         decision: where to.
-        response: metadata about the response (:func:`await_response`), where it has to be read.
+        internal: further metadata: about the response (:func:`await_response`), where it has to be read, and for the record.
         detail: how much is written into the metadata.
         mark: one more entry of the metadata.
+        mutation_besides: further changes of headers (:func:`mutation_of`).
     """
     mutation, entries, onward = _known_parts.get((decision.plan, detail)) or _new_parts(decision.plan, detail)
     if decision.own_headers:
         mutation += _set_headers(decision.own_headers)
+    if mutation_besides:
+        mutation += mutation_besides
     if decision.id is not None:
         entries += _id_entries(decision.id, detail)
     # The route is selected again, by the metadata.
     common = _REPLACE + field(2, mutation) + _CLEAR_ROUTE_CACHE
-    metadata = _under_namespaces(entries + mark, detail, response + onward)
+    metadata = _under_namespaces(entries + mark, detail, internal + onward)
     # Bodies are large, so they are copied only once.
     body = decision.body
     innermost = head(1, size := len(body))
@@ -462,10 +472,10 @@ _ID_NUMBER: Final = struct_of({"id": 0.0})[:-8]
 _DOUBLE: Final = struct.Struct("<d").pack
 
 
-def reply(decision: Reply, detail: Detail = FULL) -> bytes:
+def reply(decision: Reply, detail: Detail = FULL, internal: bytes = b"") -> bytes:
     """Answer the request here."""
     reason = "answered" if decision.facts.error is None else decision.facts.error[1]
-    return _immediate(decision, reason) + _metadata(decision.facts, detail, _ANSWERED)
+    return _immediate(decision, reason) + _metadata(decision.facts, detail, _ANSWERED, internal)
 
 
 def instead_of_response(body: bytes, content_type: str, facts: Metadata) -> bytes:
@@ -581,9 +591,9 @@ NOTHING_MORE: Final = field(4, field(1, field(3, number_field(2, 1))))
 """A chunk of the response body that the client does not get: ``clear_body``."""
 
 
-def _metadata(facts: RequestFacts, detail: Detail = FULL, mark: bytes = b"") -> bytes:
+def _metadata(facts: RequestFacts, detail: Detail = FULL, mark: bytes = b"", internal: bytes = b"") -> bytes:
     """``dynamic_metadata`` under :data:`NAMESPACE`, and under more namespaces."""
-    return _under_namespaces(detail.entries(facts.metadata()) + mark, detail)
+    return _under_namespaces(detail.entries(facts.metadata()) + mark, detail, internal)
 
 
 def _under_namespaces(entries: bytes, detail: Detail = FULL, internal: bytes = b"") -> bytes:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.extproc.detail import Details
 from mcp_extproc.extproc.identity import Identification
+from mcp_extproc.extproc.recorded import Recorder
 from mcp_extproc.gateway.decision import NeedSession, NeedToken, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
-from mcp_extproc.gateway.effects import Effects, EndStreams, VettingEffect
+from mcp_extproc.gateway.effects import Effects, EndStreams, LearnNames, VettingEffect
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
 from mcp_extproc.gateway.relay.responses import ResponseHead
 from mcp_extproc.gateway.request import RequestContext, RequestHead
@@ -109,6 +110,7 @@ class Shared:
         vetted: asks users about calls.
         counters: of what happened.
         clock: Unix time in seconds.
+        recorder: of what is collected; ``None`` where nothing is.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Shared:
         vetted: Vetted,
         counters: Counters,
         clock: Callable[[], float],
+        recorder: Recorder | None = None,
     ) -> None:
         self.gateway = gateway
         self.upstreams = upstreams
@@ -126,6 +129,7 @@ class Shared:
         self.vetted = vetted
         self.counters = counters
         self.clock = clock
+        self.recorder = recorder
         self.identification = Identification(gateway.config)
         self.details = Details(gateway.config.more_namespaces)
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
@@ -141,6 +145,9 @@ class Shared:
                 self.vetted.end(effect.caller)
             elif isinstance(effect, VettingEffect):
                 self.vetted.apply(effect)
+            elif isinstance(effect, LearnNames):
+                if self.recorder is not None:
+                    self.recorder.learn(effect)
             else:
                 self.gateway.memory.apply(effect)
 

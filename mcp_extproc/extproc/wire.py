@@ -60,6 +60,11 @@ def struct_of(mapping: Mapping[str, Any]) -> bytes:
     return b"".join([_entry(name, value) for name, value in mapping.items()])
 
 
+def text_entry(name: str, text: str) -> bytes:
+    """An entry of a ``Struct`` whose text is hardly ever the same: it takes no room from others that are kept."""
+    return field(1, field(1, name.encode()) + field(2, field(3, text.encode())))
+
+
 def _entry(name: str, value: Any) -> bytes:
     kind = type(value)
     if kind is str:

@@ -70,7 +70,9 @@ class Gateway:
         self.memory = memory
         self.identifiers = identifiers
         self._endpoints = Endpoints(config)
-        self._services = Services(config.limits, config.session.ttl, Sealer(secret, previous), identifiers, memory)
+        self._services = Services(
+            config.limits, config.session.ttl, Sealer(secret, previous), identifiers, memory, config.collects
+        )
         self._callers = HandshakeCallers(self._services)
         self._readers = Readers(self._endpoints, config.limits, identifiers, memory)
 
@@ -112,7 +114,7 @@ class Gateway:
             facts = caller.described(facts)
             if head.method == "GET":
                 return streams.open_stream(self._services, caller, head, facts)
-            return close.close(caller, head, facts)
+            return close.close(self._services, caller, head, facts, now)
         except (McpError, BadToken) as error:
             return _refused(error, facts)
 

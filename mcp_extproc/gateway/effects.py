@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mcp_extproc.gateway.authorization.items import Hints
@@ -114,6 +114,16 @@ class WithdrawCall:
     """JSON text."""
 
 
+@dataclass(frozen=True, slots=True)
+class LearnNames:
+    """It is known which names servers list, whoever asked. For records only."""
+
+    kind: str
+    """Of what: ``tools``, …"""
+    names: Collection[tuple[str, str]]
+    """Servers and their own names."""
+
+
 MemoryEffect = (
     BeginSession | EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners | RememberListed | SpendConsent
 )
@@ -122,4 +132,4 @@ MemoryEffect = (
 VettingEffect = AnswerQuestion | WithdrawCall
 """For the calls that wait for consent."""
 
-Effects = tuple[MemoryEffect | VettingEffect | EndStreams, ...]
+Effects = tuple[MemoryEffect | VettingEffect | EndStreams | LearnNames, ...]

@@ -63,6 +63,10 @@ class RequestFacts(msgspec.Struct, frozen=True):
     """Servers that are missing from the answer."""
     error: tuple[int, str] | None = None
     """JSON-RPC error code and reason of a refusal."""
+    rule: str | None = None
+    """The rule that decided about what is named. Like the next one, for records of the request, and not for policies."""
+    session_seconds: float | None = None
+    """Age of the session that the request ends."""
     native: bool = False
     """Whether the message was read as Envoy's own MCP filter reads it, and its facts are written too."""
 

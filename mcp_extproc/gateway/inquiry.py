@@ -31,3 +31,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     def context(self) -> RequestContext:
         """For what is done for its sake."""
         return context_of(self.head, self.request.id, self.caller.carried, self.subject)
+
+    def knowing(self, facts: RequestFacts) -> Inquiry:
+        """The same request, with these facts."""
+        return msgspec.structs.replace(self, facts=facts)

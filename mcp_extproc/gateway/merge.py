@@ -222,6 +222,19 @@ def owners(
     return {name: next(iter(servers)) for name, servers in found.items() if len(servers) == 1}
 
 
+def names(outcomes: Sequence[Outcome], entry: Entry) -> Slices[frozenset[tuple[str, str]]]:
+    """Servers and their own names."""
+    found = set()
+    pace = Pace()
+    for server, raw in listed(outcomes):
+        if pace.is_slice(raw):
+            yield
+        known = _known_by(raw, entry)
+        if known is not None:
+            found.add((server, known[1]))
+    return frozenset(found)
+
+
 def listed(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, msgspec.Raw]]:
     """All entries, each with its server."""
     for outcome in outcomes:

@@ -23,6 +23,8 @@ class Services:
     sealer: Sealer
     identifiers: Identifiers
     memory: SessionMemory
+    learns_names: bool = False
+    """Whether it is of use to know which names servers list at all."""
     plans: Plans = field(default_factory=Plans)
     lists: MergedLists = field(default_factory=MergedLists)
     tokens: Tokens = field(default_factory=Tokens)

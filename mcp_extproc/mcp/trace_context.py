@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from mcp_extproc.mcp.jsontext import DuplicateMember, NotJson, object_in, replace, split
+
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 BAGGAGE: Final = "baggage"
@@ -99,6 +101,55 @@ def origin(headers: Mapping[str, object], meta: Mapping[str, object]) -> Origin:
     if above is None:
         return Origin(outside)
     return Origin(above, outside if outside is not None and outside != above else None)
+
+
+def baggage_of(values: Mapping[str, str]) -> str | None:
+    """``baggage``, where it may be sent as a header.
+
+    >>> baggage_of({"baggage": "tenant=acme"}), baggage_of({"baggage": "a=\\n"})
+    ('tenant=acme', None)
+    """
+    text = values.get(BAGGAGE)
+    if text is None or len(text) > MAX_BAGGAGE_BYTES or not _STATE.fullmatch(text):
+        return None
+    return text.strip() or None
+
+
+def with_context(body: bytes, context: SpanContext) -> bytes:
+    """A message whose ``params._meta`` says whose trace it belongs to. All other bytes stay as they are; a message without
+    ``params``, or with a member twice, stays so whole.
+
+    >>> with_context(b'{"params": {"a": 1}}', SpanContext("a" * 32, "b" * 16, sampled=True))[:50]
+    b'{"params": {"a": 1,"_meta":{"traceparent":"00-aaaa'
+    """
+    try:
+        message = split(body)
+        params = object_in(message, "params")
+        if params is None:
+            return body
+        meta = object_in(params, "_meta")
+        if meta is None and "_meta" in params:
+            return body
+        text = bytes(params["_meta"]) if meta is not None else b"{}"
+        for name, value in ((TRACEPARENT, context.traceparent), (TRACESTATE, context.state)):
+            if value or name in (meta or {}):
+                text = _with_member(text, name, b'"%b"' % _escaped(value))
+        return replace(body, message, "params", _with_member(bytes(message["params"]), "_meta", text))
+    except (DuplicateMember, NotJson, TypeError):
+        return body
+
+
+def _with_member(text: bytes, name: str, value: bytes) -> bytes:
+    """An object with a member in place of the one of that name, or behind all others."""
+    members = split(text)
+    if name in members:
+        return replace(text, members, name, value)
+    before = text.rstrip()[:-1].rstrip()
+    return before + (b"," if members else b"") + b'"%b":%b}' % (name.encode(), value)
+
+
+def _escaped(text: str) -> bytes:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t").encode()
 
 
 def is_kept(trace: str, ratio: float) -> bool:

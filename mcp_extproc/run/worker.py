@@ -26,6 +26,7 @@ from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.extproc.certificates import Certificates, TlsFiles
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.http2.transport import Http2Server
+from mcp_extproc.extproc.recorded import Recorder
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.run import open_files, unix_sockets
@@ -129,7 +130,8 @@ async def worker(
         streams = Streams(services)
         handover = Handover(_directory_of(options.listen), gateway.identifiers)
         vetted = VettedCalls(batches, memory, legs.held, services.unread, limits.response_bytes, handover)
-        processor = Processor(gateway, legs, streams, vetted, counters, time.time)
+        recorder = Recorder(config, secret) if config.collects else None
+        processor = Processor(gateway, legs, streams, vetted, counters, time.time, recorder)
         server = transport(options.transport)(processor, options.listen, config.limits.request_bytes, tls)
         if isinstance(options.listen, UnixAddress):
             await unix_sockets.require_free(Path(options.listen.path))

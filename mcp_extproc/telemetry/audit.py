@@ -33,6 +33,7 @@ def fields(exchange: Exchange) -> dict[str, Any]:
         "server": exchange.server,
         "tool": exchange.tool,
         "prompt": exchange.prompt,
+        "name": exchange.asked_for if exchange.tool is None and exchange.prompt is None else None,
         "uri": exchange.uri,
         "verdict": exchange.verdict.value,
         "rule": exchange.rule,
@@ -57,8 +58,8 @@ def line(exchange: Exchange) -> bytes:
 def bounded(text: str, limit: int) -> str:
     """A text of which the JSON has no more than ``limit`` bytes.
 
-    >>> bounded("short", 10), bounded("much longer", 13)
-    ('short', 'much …')
+    >>> bounded("short", 10), bounded("much longer", 10)
+    ('short', 'much…')
     """
     if len(text) * 12 <= limit or _length(text) <= limit:  # a character has twelve bytes at most
         return text

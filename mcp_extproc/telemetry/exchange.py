@@ -94,6 +94,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         server: the server of a call.
         tool, prompt: the name there.
         listed: whether the server lists that name. Others may be made up.
+        asked_for: the name that the client asked for, as it wrote it.
         uri: of the resource, as the client sent it.
         batch: messages in the batch.
         consent: what became of the question whether the user consents.
@@ -104,6 +105,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         arguments: what the audit has of the arguments.
         session_seconds: age of the session that ended with this request.
         spans: ids of its spans, where a worker chose them.
+        is_left_out: whether a worker decided that they are not kept.
         header: the trace context of the request's headers.
     """
 
@@ -130,6 +132,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     tool: str | None = None
     prompt: str | None = None
     listed: bool = False
+    asked_for: str | None = None
     uri: str | None = None
     batch: int | None = None
     consent: str | None = None
@@ -140,6 +143,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str | None = None
     session_seconds: float | None = None
     spans: RequestSpans | None = None
+    is_left_out: bool = False
     header: SpanContext | None = None
 
     @property

@@ -22,6 +22,7 @@ from mcp_extproc.contract import (
     LISTED_KEY,
     NAMESPACE,
     RULE_KEY,
+    SAMPLED_KEY,
     SPANS_KEY,
     STATE_KEY,
     TELEMETRY_NAMESPACE,
@@ -94,6 +95,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         tool=facts.text("tool"),
         prompt=facts.text("prompt"),
         listed=more.flag(LISTED_KEY),
+        asked_for=facts.inner("params").text("name"),
         uri=facts.inner("params").text("uri"),
         batch=facts.number("batch"),
         consent=facts.text("consent"),
@@ -104,6 +106,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         arguments=more.text(ARGUMENTS_KEY),
         session_seconds=more.number(AGE_KEY),
         spans=None if spans is None else spans_of(spans, more.text(STATE_KEY) or ""),
+        is_left_out=more.denies(SAMPLED_KEY),
         header=_context(request.request_headers),
     )
 
@@ -125,6 +128,11 @@ class _Facts:
     def flag(self, key: str) -> bool:
         value = self._fields.get(key)
         return value is not None and value.bool_value
+
+    def denies(self, key: str) -> bool:
+        """Whether it says no, and does not say nothing."""
+        value = self._fields.get(key)
+        return value is not None and value.HasField("bool_value") and not value.bool_value
 
     def inner(self, key: str) -> _Facts:
         value = self._fields.get(key)

@@ -67,7 +67,7 @@ class Tracing(msgspec.Struct, frozen=True):
 
 def spans_of(exchange: Exchange, tracing: Tracing, new_id: NewId) -> Iterator[Span]:
     """The spans of one exchange; none of one that is not sampled."""
-    if not exchange.is_request:
+    if not exchange.is_request or exchange.is_left_out:
         return
     ids = exchange.spans or _begun(exchange, tracing, new_id)
     if not ids.own.sampled:

@@ -1,4 +1,4 @@
-"""Spans, metrics and the audit of what goes through a real Envoy. (Written, and not run yet.)"""
+"""Spans, metrics and the audit of what goes through a real Envoy."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import StartGateway
-from tests.support.otlp_receiver import over_grpc, over_http, plain
+from tests.support.gateway import TestGateway
+from tests.support.otlp_receiver import Received, over_grpc, over_http, plain
 from tests.support.processes import free_port
-from tests.support.scripted import ScriptedServer
+from tests.support.scripted import ScriptedServer, tool
 from tests.support.waiting import eventually
 
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACE, PARENT, LINKED = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
 METHOD = "tools/call"
 
 
@@ -30,89 +32,142 @@ def lines(file: Path) -> Sequence[dict[str, Any]]:
     return [json.loads(line) for each in files for line in each.read_bytes().splitlines()]
 
 
-async def test_a_call_has_both_spans(start_own: StartGateway, alpha: ScriptedServer) -> None:
+async def families(address: str) -> list[Metric]:
+    """What Prometheus reads there."""
+    async with aiohttp.ClientSession() as http, http.get(f"http://{address}/metrics") as response:
+        return [*text_string_to_metric_families(await response.text())]
+
+
+def values(found: Sequence[Metric], name: str, label: str) -> Mapping[str, float]:
+    """Of one metric, by the values of one label."""
+    samples = [sample for family in found for sample in family.samples if sample.name == name]
+    totals: dict[str, float] = {}
+    for sample in samples:
+        text = sample.labels.get(label, "")
+        totals[text] = totals.get(text, 0) + sample.value
+    return totals
+
+
+async def spans_of(received: Received, trace: str, count: int) -> list[Span]:
+    """The spans of a trace, those towards clients first."""
+    found = await eventually(
+        lambda: [span for span in received.spans if span.trace_id.hex() == trace],
+        "its spans",
+        until=lambda spans: len(spans) == count,
+    )
+    return sorted(found, key=lambda span: span.kind)
+
+
+async def test_a_session_is_seen_from_all_sides(start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path) -> None:
+    """One whose client lists tools, calls one, makes up names, tries what a rule hides from it, and leaves."""
+    alpha.pages = [[tool("echo"), tool("secret")]]
+    rules = [{"name": "no-secrets", "action": "deny", "tools": ["secret"]}, {"name": "all", "action": "allow"}]
+    audit = tmp_path / "audit.jsonl"
+    address = f"127.0.0.1:{free_port()}"
     async with over_grpc() as received:
-        traces = {"endpoint": received.url, "protocol": "grpc"}
-        async with start_own({"alpha": alpha.url}, telemetry={"traces": traces}) as gateway:
+        telemetry = {"traces": {"endpoint": received.url, "protocol": "grpc"}, "metrics": {"address": address}}
+        async with start_own(
+            {"alpha": alpha.url},
+            telemetry=telemetry,
+            audit={"file": str(audit), "arguments": "hash"},
+            authorization={"rules": rules},
+        ) as gateway:
             session = await gateway.initialize()
-            call = {"name": "alpha__echo", "arguments": {}}
-            header = {"traceparent": f"00-{TRACE}-{PARENT}-01", "mcp-session-id": session}
+            await gateway.rpc("tools/list", mcp_session_id=session)
+            meta = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "v=1", "baggage": "a=b", "kept": [1.50]}
+            call = {"name": "alpha__echo", "arguments": {"x": 1}, "_meta": meta}
+            header = {"traceparent": f"00-{'1' * 32}-{LINKED}-01", "mcp-session-id": session}
             await gateway.rpc(METHOD, call, id="seven", **header)
+            for name in ("made", "up", "secret"):
+                await gateway.call(session, f"alpha__{name}")
+            await gateway.send(None, method="DELETE", mcp_session_id=session)
+            server, client = await spans_of(received, TRACE, 2)
+            said = await eventually(lambda: lines(audit), "its lines", until=lambda found: len(found) >= 6)
             found = await eventually(
-                lambda: [span for span in received.spans if span.trace_id.hex() == TRACE],
-                "its spans",
-                until=lambda s: len(s) == 2,
+                lambda: families(address),
+                "the end of the session is counted, which comes last",
+                until=lambda found: values(found, "mcp_server_session_duration_seconds_count", "network_transport"),
             )
-    server, client = sorted(found, key=lambda span: span.kind)
+    _check_spans(server, client)
+    _check_what_the_server_got(alpha, client)
+    by_name = {line.get("name") or line["method"]: line for line in said}
+    assert [by_name[name]["verdict"] for name in (METHOD, "alpha__made", "alpha__secret")] == ["allow", "error", "deny"]
+    assert [by_name[name].get("rule") for name in (METHOD, "alpha__made", "alpha__secret")] == [
+        "all",
+        None,
+        "no-secrets",
+    ]
+    assert by_name[METHOD]["arguments"].startswith("hmac-sha256:")
+    assert values(found, "mcp_gateway_requests_total", "gen_ai_tool_name") == {"": 5, "echo": 1}
+    assert values(found, "mcp_gateway_denials_total", "mcp_rule") == {"no-secrets": 1}
+    assert any(family.name.startswith("envoy_http_downstream_rq") for family in found)
+
+
+def _check_spans(server: Span, client: Span) -> None:
     assert (server.name, server.kind, server.parent_span_id.hex()) == ("tools/call echo", Span.SPAN_KIND_SERVER, PARENT)
+    assert [link.span_id.hex() for link in server.links] == [LINKED]
     assert (client.kind, client.parent_span_id) == (Span.SPAN_KIND_CLIENT, server.span_id)
     attributes = plain(server.attributes)
-    assert attributes["jsonrpc.request.id"] == "seven"
-    assert attributes["mcp.server"] == "alpha"
-    assert (
-        server.start_time_unix_nano
-        <= client.start_time_unix_nano
-        <= client.end_time_unix_nano
-        <= server.end_time_unix_nano
-    )
+    assert (attributes["jsonrpc.request.id"], attributes["mcp.server"]) == ("seven", "alpha")
+    assert server.start_time_unix_nano <= client.start_time_unix_nano
+    assert client.start_time_unix_nano <= client.end_time_unix_nano <= server.end_time_unix_nano
 
 
-async def test_a_parse_error_has_a_span(start_own: StartGateway, alpha: ScriptedServer) -> None:
+def _check_what_the_server_got(alpha: ScriptedServer, client: Span) -> None:
+    """The span towards it is its parent, in header and ``_meta``; all else in there is as it was."""
+    [got] = alpha.calls(METHOD)
+    parent = f"00-{TRACE}-{client.span_id.hex()}-01"
+    assert (got.headers["traceparent"], got.headers["tracestate"], got.headers["baggage"]) == (parent, "v=1", "a=b")
+    meta = got.message["params"]["_meta"]
+    assert meta == {"traceparent": parent, "tracestate": "v=1", "baggage": "a=b", "kept": [1.5]}
+    [listed] = alpha.calls("tools/list")
+    assert listed.headers["traceparent"][-3:] == "-01", "what is asked for the sake of a request belongs to its trace"
+
+
+async def test_what_is_not_sampled_is_left_alone(start_own: StartGateway, alpha: ScriptedServer) -> None:
+    """But for what the caller has decided to keep: the denial of a rate limit, and a parse error without a session."""
+    limits = [{"by": ["session"], "requests": 1, "per": "hour"}]
     async with over_http() as received:
-        async with start_own({"alpha": alpha.url}, telemetry={"traces": {"endpoint": received.url}}) as gateway:
-            await gateway.send(b"{")
-            [span] = await eventually(lambda: received.spans, "its span")
-    assert plain(span.attributes)["error.type"] == "-32700"
-
-
-async def test_metrics_of_ours_and_of_envoy(start_own: StartGateway, alpha: ScriptedServer) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    async with start_own({"alpha": alpha.url}, telemetry={"metrics": {"address": address}}) as gateway:
-        session = await gateway.initialize()
-        for number in range(3):
-            await gateway.call(session, "alpha__echo", id=number)
-
-        async def calls() -> float:
-            async with aiohttp.ClientSession() as http, http.get(f"http://{address}/metrics") as response:
-                families = [*text_string_to_metric_families(await response.text())]
-            assert any(family.name.startswith("envoy_http_downstream_rq") for family in families)
-            return sum(
-                sample.value
-                for family in families
-                for sample in family.samples
-                if sample.name == "mcp_gateway_requests_total" and sample.labels["mcp_method_name"] == METHOD
-            )
-
-        await eventually(calls, "three calls are counted", until=lambda value: value == 3)
+        traces = {"endpoint": received.url, "sample": 0}
+        async with start_own({"alpha": alpha.url}, telemetry={"traces": traces}, rate_limits=limits) as gateway:
+            session = await gateway.initialize()
+            await gateway.call(session, "alpha__echo", {"x": 1})
+            [got] = alpha.calls(METHOD)
+            assert "_meta" not in got.message["params"]
+            assert "traceparent" not in got.headers
+            meta = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+            call = {"name": "alpha__echo", "arguments": {}, "_meta": meta}
+            await gateway.rpc(METHOD, call, mcp_session_id=session)
+            await gateway.send(b"{", traceparent=f"00-{TRACE}-{LINKED}-01")
+            found = await spans_of(received, TRACE, 2)
+    by_parent = {span.parent_span_id.hex(): plain(span.attributes) for span in found}
+    assert by_parent[PARENT]["mcp.method.name"] == METHOD
+    assert (by_parent[PARENT]["error.type"], by_parent[LINKED]["error.type"]) == ("-32603", "-32700")
+    assert len(received.spans) == 2
 
 
 async def test_lines_are_requests(start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path) -> None:
-    """Over rotations, and messages of batches one by one."""
+    """Over rotations. Metrics have names that the server lists, and others as one."""
     file = tmp_path / "audit.jsonl"
     audit = {"file": str(file), "rotate_bytes": "4KiB", "keep": 100}
-    async with start_own({"alpha": alpha.url}, audit=audit) as gateway:
+    address = f"127.0.0.1:{free_port()}"
+    telemetry = {"metrics": {"address": address}}
+    async with start_own({"alpha": alpha.url}, audit=audit, telemetry=telemetry) as gateway:
         session = await gateway.initialize()
+        await gateway.rpc("tools/list", mcp_session_id=session)
         ids = [str(number) for number in range(50)]
-        await asyncio.gather(*(gateway.call(session, "alpha__echo", id=id) for id in ids))
+        names = ["alpha__echo" if number % 2 else f"alpha__made_up_{number}" for number in range(50)]
+        await asyncio.gather(*(gateway.call(session, name, id=id) for name, id in zip(names, ids, strict=True)))
         found = await eventually(
             lambda: [line for line in lines(file) if line["method"] == METHOD],
             "a line for each",
             until=lambda f: len(f) >= 50,
         )
+        counted = values(await families(address), "mcp_gateway_requests_total", "gen_ai_tool_name")
+    assert counted == {"": 2, "echo": 25, "other": 25}
     assert sorted(line["jsonrpc.request.id"] for line in found) == sorted(ids)
     assert {line["verdict"] for line in found} == {"allow"}
     assert len([*tmp_path.glob("audit.jsonl*")]) > 1
-
-
-async def test_a_denial_by_envoy(start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path) -> None:
-    file = tmp_path / "audit.jsonl"
-    limits = [{"by": ["session"], "requests": 1, "per": "hour"}]
-    async with start_own({"alpha": alpha.url}, audit={"file": str(file)}, rate_limits=limits) as gateway:
-        session = await gateway.initialize()
-        for number in range(2):
-            await gateway.call(session, "alpha__echo", id=number)
-        [line] = await eventually(lambda: [line for line in lines(file) if line["verdict"] == "deny"], "its line")
-    assert (line["rule"], line["server"], line["error.type"]) == ("rate_limit", "alpha", "-32603")
 
 
 async def test_no_call_is_harmed_without_a_collector(
@@ -128,14 +183,14 @@ async def test_no_call_is_harmed_without_a_collector(
         await eventually(
             lambda: gateway.local.pids.get("collector"), "another collector", until=lambda pid: pid != first
         )
-
-        async def is_audited() -> bool:
-            await gateway.call(session, "alpha__echo", id="late")
-            return any(line.get("jsonrpc.request.id") == "late" for line in lines(file))
-
-        await eventually(is_audited, "lines come again")
+        await eventually(lambda: _is_audited(gateway, session, file), "lines come again")
 
 
-async def test_nothing_is_started_where_nothing_is_on(start_own: StartGateway, alpha: ScriptedServer) -> None:
-    async with start_own({"alpha": alpha.url}) as gateway:
+async def _is_audited(gateway: TestGateway, session: str, file: Path) -> bool:
+    await gateway.call(session, "alpha__echo", id="late")
+    return any(line.get("jsonrpc.request.id") == "late" for line in lines(file))
+
+
+async def test_nothing_is_started_where_nothing_is_on(start: StartGateway, alpha: ScriptedServer) -> None:
+    async with start({"alpha": alpha.url}) as gateway:
         assert "collector" not in gateway.local.pids

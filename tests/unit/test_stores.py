@@ -67,6 +67,7 @@ BESIDES = {
     "extproc/identity.py Identification._methods": "by the configuration",
     "extproc/messages.py _known_awaited": "by the plan, which is a caller's",
     "extproc/messages.py _known_parts": "by the plan, which is a caller's",
+    "extproc/recorded.py Recorder._listed": "names that servers list, for records alone",
     "extproc/shared.py Shared.known_heads": "by all of the bytes that are read, and the principal",
     "extproc/shared.py Shared.known_responses": "by all of the bytes that are read",
     "gateway/authorization/rules.py Resolved.kinds": "by all that rules ask of a caller",
@@ -104,6 +105,8 @@ OF_ONE = {
     "extproc/identity.py _Verified._found",
     "gateway/handshake.py HandshakeCaller._refs",
     "gateway/merge.py",  # one list
+    "telemetry/collector/",  # of its process, which answers nobody
+    "telemetry/totals.py",
     "held.py HeldBytes._waiting",
     "upstreams/answers.py _Queue",
     "upstreams/listener.py",

@@ -111,7 +111,8 @@ def client_filters(config: GatewayConfig, layout: Layout, judging: Judging) -> l
         HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
         *([_session_key()] if layout.shares_sessions else []),
     ]
-    namespaces, identity = config.more_namespaces, authentication.namespaces(config)
+    namespaces = (*config.more_namespaces, *records.namespaces(config, layout))
+    identity = authentication.namespaces(config)
     asks = bool(config.vetting)
     deciding = processors.deciding(layout, namespaces, is_judged=judging.has_policies, identity=identity, asks=asks)
     first = _first_visit(layout, judging, namespaces, identity)

@@ -29,9 +29,19 @@ _FLUSH_SECONDS = 0.5
 """After which records are sent that do not fill a message (16 KiB)."""
 
 
+def namespaces(config: GatewayConfig, layout: Layout) -> tuple[str, ...]:
+    """Metadata namespaces that workers write for records."""
+    return (TELEMETRY_NAMESPACE,) if _are_sent(config, layout) else ()
+
+
+def _are_sent(config: GatewayConfig, layout: Layout) -> bool:
+    """Not where nothing is on, or nobody listens."""
+    return layout.collector is not None and config.collects
+
+
 def log(config: GatewayConfig, layout: Layout) -> list[AccessLog]:
-    """The access logger; none where nothing is on, or nobody listens."""
-    if layout.collector is None or not config.collects:
+    """The access logger, if records are sent."""
+    if not _are_sent(config, layout):
         return []
     service = GrpcServiceEnvoyGrpc(cluster_name=COLLECTOR_CLUSTER, skip_envoy_headers=True)
     common = CommonGrpcAccessLogConfig(

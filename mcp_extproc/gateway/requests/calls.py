@@ -13,7 +13,6 @@ from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import Decision, Forward, ForwardPlan, NeedSession, NeedToken, Preview
 from mcp_extproc.gateway.effects import Effects, Subscribe, Unsubscribe
-from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Failed, SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
@@ -49,18 +48,18 @@ def forward(ask: Inquiry, method: Method) -> Decision:
     """
     what = target.wanted(ask.request, method)
     if what.params is not None and not ask.head.awaits_policies:
-        ask = _with_facts(ask, ask.facts.but(params=what.params))
+        ask = ask.knowing(ask.facts.but(params=what.params))
 
     def go_on(finding: Target | Unknown) -> Decision:
         match finding:
             case Target():
-                about = _with_facts(ask, target.described(ask.facts, what, finding))
-                return permission.when_permitted(about, what, finding, partial(permitted, about, finding))
+                about = ask.knowing(target.described(ask.facts, what, finding))
+                return permission.when_permitted(about, what, finding, partial(permitted, finding))
             case Unknown(server=server):
                 error = permission.unknown(ask.caller, what)
                 return replies.reject(error.about(ask.request.id), ask.facts.but(server=server))
 
-    def permitted(about: Inquiry, found: Target, hints: Hints | None) -> Decision:
+    def permitted(found: Target, about: Inquiry, hints: Hints | None) -> Decision:
         if not policy_preview.is_target_as_judged(ask.head, found.server, found.own):
             return _not_as_judged(about, method, what, found)
         return vetting.when_consented(
@@ -135,10 +134,6 @@ def _told(ask: Inquiry, what: Wanted) -> str | None:
 
 def _is_told(ask: Inquiry, what: Wanted) -> bool:
     return _told(ask, what) is not None
-
-
-def _with_facts(ask: Inquiry, facts: RequestFacts) -> Inquiry:
-    return Inquiry(ask.head, ask.request, ask.caller, ask.services, facts, ask.now)
 
 
 # -- Forwarding ---------------------------------------------------------------------------------------------------------

@@ -11,10 +11,12 @@ from mcp_extproc.gateway.effects import EndSession, EndStreams
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.legs import CloseLeg, Outcome
 from mcp_extproc.gateway.request import RequestHead, context_of
+from mcp_extproc.gateway.services import Services
 
 
-def close(caller: Caller, head: RequestHead, facts: RequestFacts) -> FanOut:
+def close(services: Services, caller: Caller, head: RequestHead, facts: RequestFacts, now: float) -> FanOut:
     """End a session. Its streams end with the answer."""
+    facts = facts.but(session_seconds=max(0.0, now - (caller.expires - services.session_seconds)))
     context = context_of(head, None, caller.carried, caller.catalog.subject(head))
     legs = tuple(
         CloseLeg(name, caller.upstream(name), deadline=entry.discovery_timeout, context=context)

@@ -16,7 +16,7 @@ from mcp_extproc.gateway.authorization.items import Hints, Item
 from mcp_extproc.gateway.authorization.judging import ListJudge
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.decision import MARGIN, Decision, FanOut, with_effects
-from mcp_extproc.gateway.effects import Effects, RememberListed, RememberOwners
+from mcp_extproc.gateway.effects import Effects, LearnNames, RememberListed, RememberOwners
 from mcp_extproc.gateway.inquiry import Inquiry
 from mcp_extproc.gateway.legs import Listed, ListLeg, Outcome
 from mcp_extproc.gateway.merged_lists import ListKey, MergedList
@@ -57,6 +57,9 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         effects: Effects = ()
         if method.entry is Entry.NAME and (ask.caller.access is not None or _asks_hints(ask.caller, method)):
             effects = (RememberListed(ask.caller.key, method.name, made.listed, now),)
+        if ask.services.learns_names and method.entry is Entry.NAME and method.capability is not None:
+            names = yield from merge.names(outcomes, method.entry)
+            effects += (LearnNames(method.capability, names),)
         if _is_looked_in(ask.caller, method):
             owners = yield from _owners(ask, method, outcomes)
             effects += _remembering(ask.caller, method, outcomes, owners, now)

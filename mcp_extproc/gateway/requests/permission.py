@@ -37,33 +37,37 @@ LISTED_SECONDS: Final = 5.0
 changed."""
 
 
-def when_permitted(ask: Inquiry, what: Wanted, found: Target, then: Callable[[Hints | None], Decision]) -> Decision:
+def when_permitted(
+    ask: Inquiry, what: Wanted, found: Target, then: Callable[[Inquiry, Hints | None], Decision]
+) -> Decision:
     """Go on with a request whose target its caller may use, or refuse it.
 
     Args:
         ask: the request.
         what: it names.
         found: whose that is.
-        then: goes on, with the annotations of a tool where they were looked at.
+        then: goes on, with what is known by then, and the annotations of a tool where they were looked at.
     """
     access = ask.caller.access
     if access is None:
-        return then(None)
+        return then(ask, None)
     item = item_of(what, found)
     asked = question_of(ask.head, ask.request, ask.services)
 
     def judged(hints: Hints | None) -> Decision:
-        verdict = _verdict(access, item, hints, asked)
-        if verdict is None:
-            return _unknown(ask, what)
+        seen = access.verdict(item, hints, asked.before_use)
+        if not seen.shows:
+            return _unknown(ask.knowing(ask.facts.but(rule=seen.rule)), what)
+        verdict = _of_use(access, item, hints, asked, seen)
+        about = ask.knowing(ask.facts.but(rule=verdict.rule))
         match verdict.outcome:
             case Outcome.ALLOWED:
-                return then(hints)
+                return then(about, hints)
             case Outcome.NEEDS_SCOPE:
-                return replies.reject(_needs_scope(ask, access, verdict).about(ask.request.id), ask.facts)
+                return replies.reject(_needs_scope(ask, access, verdict).about(ask.request.id), about.facts)
             case Outcome.DENIED:
-                return replies.reject(refusals.denied().about(ask.request.id), ask.facts)
-        return _unknown(ask, what)
+                return replies.reject(refusals.denied().about(ask.request.id), about.facts)
+        return _unknown(about, what)
 
     method = methods.NAMED_IN.get(item.kind)
     if method is None:
@@ -119,7 +123,8 @@ def is_shown(ask: Inquiry, what: Wanted, found: Target) -> bool:
 
 
 def is_still_permitted(caller: Caller, services: Services, head: RequestHead, request: Request, plan: CallPlan) -> bool:
-    """Whether a call of a tool or prompt is permitted, as far as that is known without asking anybody.
+    """Whether a call of a tool or prompt is permitted by the same rule as before, as far as that is known without asking
+    anybody.
 
     Args:
         caller: the client; what rules leave to it is the same as when the plan was made.
@@ -140,12 +145,16 @@ def is_still_permitted(caller: Caller, services: Services, head: RequestHead, re
     hints = listing.names.get(item.name)
     if hints is None:
         return False
-    verdict = _verdict(access, item, hints, question_of(head, request, services))
-    return verdict is not None and verdict.outcome is Outcome.ALLOWED
+    question = question_of(head, request, services)
+    seen = access.verdict(item, hints, question.before_use)
+    if not seen.shows:
+        return False
+    verdict = _of_use(access, item, hints, question, seen)
+    return verdict.outcome is Outcome.ALLOWED and verdict.rule == plan.forward.facts.rule
 
 
 def edition_permitting(ask: Inquiry, item: Item) -> int | None:
-    """Which list of its server permits a caller to use an item in any request, as long as it is the last one."""
+    """Which list of its server has the rule that decided permit an item in any request, as long as it is the last one."""
     access = ask.caller.access
     if access is None or access.has_conditions:
         return None
@@ -154,7 +163,8 @@ def edition_permitting(ask: Inquiry, item: Item) -> int | None:
     if listing is None or hints is None:
         return None
     verdict = access.verdict(item, hints, question_of(ask.head, ask.request, ask.services))
-    return listing.edition if verdict.outcome is Outcome.ALLOWED else None
+    is_same = verdict.outcome is Outcome.ALLOWED and verdict.rule == ask.facts.rule
+    return listing.edition if is_same else None
 
 
 def item_of(what: Wanted, found: Target) -> Item:
@@ -174,11 +184,8 @@ def question_of(head: RequestHead, request: Request, services: Services) -> Ques
     return Question(head.principal, head.method, head.headers, request.method, params)
 
 
-def _verdict(access: Access, item: Item, hints: Hints | None, question: Question) -> Verdict | None:
-    """What holds of the use; ``None`` where the item may not be seen."""
-    seen = access.verdict(item, hints, question.before_use)
-    if not seen.shows:
-        return None
+def _of_use(access: Access, item: Item, hints: Hints | None, question: Question, seen: Verdict) -> Verdict:
+    """What holds of the use of an item that may be seen."""
     return access.verdict(item, hints, question) if access.has_conditions else seen
 
 

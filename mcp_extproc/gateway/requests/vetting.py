@@ -145,4 +145,4 @@ def _passed_on(ask: Inquiry, method: Method, about: Told) -> Ask:
 
 
 def _described(ask: Inquiry, consent: str) -> Inquiry:
-    return Inquiry(ask.head, ask.request, ask.caller, ask.services, ask.facts.but(consent=consent), ask.now)
+    return ask.knowing(ask.facts.but(consent=consent))

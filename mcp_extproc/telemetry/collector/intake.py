@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
+import msgspec
+
+from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import audit
 from mcp_extproc.telemetry.attributes import HTTP_METHOD, HTTP_STATUS, of_operation
@@ -15,6 +18,11 @@ from mcp_extproc.telemetry.spans import NewId, Span, Tracing, spans_of
 from mcp_extproc.telemetry.totals import Family, Seen, Totals
 
 SEEN_SECONDS: Final = 300.0
+
+MAX_NAMES: Final = 100_000
+MAX_NAMES_BYTES: Final = 64 * MIB
+"""Of names that servers list."""
+_NAME_BYTES: Final = 256
 
 AUDIT_EVENT: Final = "mcp.audit"
 ACCESS_EVENT: Final = "mcp.request"
@@ -59,16 +67,29 @@ class Intake:
         self._take_audit = take_audit
         self._take_access = take_access
         self._seen = Seen(SEEN_SECONDS)
+        self._listed: Bounded[tuple[str, str], bool] = Bounded(MAX_NAMES, MAX_NAMES_BYTES)
 
     def take(self, exchanges: Iterable[Exchange]) -> None:
         """Records that came together."""
         lines = []
-        for exchange in exchanges:
+        for exchange in map(self._with_names, exchanges):
             if self._take_lines is not None and audit.is_audited(exchange):
                 lines.append(audit.line(exchange))
             self._take_one(exchange)
         if self._take_lines is not None:
             self._take_lines(lines)
+
+    def _with_names(self, exchange: Exchange) -> Exchange:
+        """Of several workers one may not have seen the list yet in which another found the name."""
+        name = exchange.tool or exchange.prompt
+        if name is None or exchange.server is None:
+            return exchange
+        key = (exchange.server, name)
+        if not exchange.listed:
+            return msgspec.structs.replace(exchange, listed=True) if key in self._listed else exchange
+        if key not in self._listed:
+            self._listed.keep(key, value=True, size=_NAME_BYTES + 4 * len(name))
+        return exchange
 
     def _take_one(self, exchange: Exchange) -> None:
         if self._totals is not None:

@@ -87,6 +87,12 @@ def test_delete_ends_the_session_with_every_server() -> None:
     decision = rig.gateway.admit(rig.head("DELETE"), NOW)
     assert not isinstance(decision, NeedBody)
     assert legs(decision) == [CloseLeg, CloseLeg]
+    assert isinstance(decision, FanOut)
+    reply = decision.merge([], NOW)
+    assert isinstance(reply, Reply)
+    age = rig.gateway.config.session.ttl - (rig.state().expires - NOW)
+    assert reply.facts.session_seconds == age > 0
+    assert "session_seconds" not in reply.facts.metadata()
 
 
 PROMPT, RESOURCE = {"type": "ref/prompt", "name": "b__x"}, {"type": "ref/resource", "uri": "b+x:y{z}"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mcp_extproc.mcp.trace_context import (
@@ -14,6 +16,7 @@ from mcp_extproc.mcp.trace_context import (
     is_kept,
     origin,
     spans_of,
+    with_context,
 )
 
 TRACE, OTHER = "0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -94,3 +97,30 @@ def test_spans_are_told(spans: RequestSpans) -> None:
 @pytest.mark.parametrize("text", ["", ",,,", PARENT, f"{PARENT},,", f"{PARENT},x,,", f"{PARENT},,1,", f"{PARENT},,,,"])
 def test_spans_that_nobody_wrote(text: str) -> None:
     assert spans_of(text) is None
+
+
+CONTEXT = SpanContext("a" * 32, "b" * 16, sampled=True, state='v="\t')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"params":{}}',
+        b' {"id": 1.50, "params": {"a": "\\u0041", "_meta" : { } } , "z":[1, 2]}\n',
+        b'{"params":{"_meta":{"progressToken":7,"traceparent":"x","tracestate":""},"b":{"_meta":{"traceparent":"y"}}}}',
+    ],
+)
+def test_only_the_context_is_written(text: bytes) -> None:
+    written = with_context(text, CONTEXT)
+    wanted = json.loads(text)
+    wanted["params"].setdefault("_meta", {}).update({"traceparent": CONTEXT.traceparent, "tracestate": 'v="\t'})
+    assert json.loads(written) == wanted
+    assert b'"a": "\\u0041"' in written or b"u0041" not in text
+    assert with_context(written, CONTEXT) == written
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b"[]", b"{}", b'{"params":[]}', b'{"params":{"_meta":5}}', b'{"params":{"_meta":{},"_meta":{}}}']
+)
+def test_what_has_no_place_for_it_stays_whole(text: bytes) -> None:
+    assert with_context(text, CONTEXT) == text

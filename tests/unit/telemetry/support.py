@@ -42,6 +42,7 @@ CALL = Exchange(
     endpoint="readonly",
     server="notes",
     tool="add",
+    asked_for="notes__add",
     spans=SPANS,
 )
 """What :func:`record` is by default."""

@@ -123,3 +123,7 @@ def test_what_was_not_chosen_gets_an_id() -> None:
     chosen = RequestSpans(SPANS.own)
     _, client = spans(spans=chosen)
     assert client.context.span == f"{1:016x}"
+
+
+def test_what_a_worker_does_not_keep_has_none() -> None:
+    assert spans(spans=None, is_left_out=True) == []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mcp_extproc.gateway import merge
 from mcp_extproc.gateway.decision import FanOut, Forward, Reply
+from mcp_extproc.gateway.effects import LearnNames
 from mcp_extproc.gateway.legs import STARTING, Failed, Listed, ListLeg
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.methods import Handling, Method
@@ -515,3 +516,11 @@ def test_what_was_made_before_changes_no_answer(
         ask = message(method)
         fresh, reply = everything(resources=resources).merged(ask, outcomes), rig.merged(ask, outcomes)
         assert (reply.body, reply.headers, reply.notes) == (fresh.body, fresh.headers, fresh.notes)
+
+
+def test_names_are_learnt_where_something_is_collected() -> None:
+    collects = config({"a": {}, "b": {}}, telemetry={"metrics": {"address": "127.0.0.1:0"}})
+    outcomes = [listed("a", "one", "two"), listed("b", "one")]
+    [learnt] = as_reply(Rig(collects).fan_out(LIST).merge(outcomes, NOW)).effects
+    assert learnt == LearnNames("tools", frozenset({("a", "one"), ("a", "two"), ("b", "one")}))
+    assert as_reply(Rig().fan_out(LIST).merge(outcomes, NOW)).effects == ()

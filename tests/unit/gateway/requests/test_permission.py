@@ -597,3 +597,18 @@ ALL = {method: everything(method) for method in LISTS}
 def test_each_use_of_an_item_is_tried() -> None:
     rows = {row.name for row in methods.REQUESTS.values() if row.is_for_one_server}
     assert {use for _, use, _ in USES} == rows
+
+
+# -- What records say of it -------------------------------------------------------------------------------------------------
+
+
+def test_the_rule_that_decided_is_known() -> None:
+    """Also for a call like the one before, which another rule permits."""
+    on_monday = {"name": "monday", "action": "allow", "tools": ["write"], "when": "request.headers['x-day'] == 'mo'"}
+    rig = Ruled({"name": "no", "action": "deny", "tools": ["delete_*"]}, on_monday, {"name": "rest", "action": "allow"})
+    for day, rule in (("mo", "monday"), ("mo", "monday"), ("tu", "rest"), ("mo", "monday")):
+        assert rig.call("a__write", x_day=day).facts.rule == rule
+    hidden = rig.call("a__delete_all")
+    assert (hidden.facts.rule, hidden.facts.error) == ("no", (-32602, "unknown_tool"))
+    assert rig.call("a__nothing").facts.rule is None
+    assert not {"rule", "no", "rest"} & {*hidden.facts.metadata(), *map(str, hidden.facts.metadata().values())}
