@@ -90,6 +90,7 @@ def meeting(
     upstreams: Address | None,
     batches: Address | None,
     bridge: Address | None,
+    collector: Address | None,
 ) -> Layout:
     """The addresses shared by the user's own Envoy and the workers: the defaults, and those that were given."""
     default = layout_in(workers, create=False)
@@ -99,6 +100,7 @@ def meeting(
         upstreams=upstreams or default.upstreams,
         batches=batches or default.batches,
         bridge_elsewhere=bridge,
+        collector=collector or default.collector,
         keys=None,
         admin=None,
     )

@@ -14,6 +14,7 @@ from mcp_extproc.cli.common import config_from, load_file, meeting, standard_out
 from mcp_extproc.cli.options import (
     BATCHES,
     BRIDGE,
+    COLLECTOR,
     CONFIG,
     EXTPROC,
     FILE,
@@ -48,6 +49,7 @@ def envoy() -> None:
 @REPAIR
 @BATCHES
 @BRIDGE
+@COLLECTOR
 @RESOLVE
 @click.option("--extproc-ca", metavar="FILE", help="Use TLS to `serve`, whose certificate is issued by this CA.")
 @click.option("--extproc-sni", metavar="NAME", help="The name in that certificate. Default: the HOST of --extproc.")
@@ -67,6 +69,7 @@ def envoy_bootstrap(
     repair: Address | None,
     batches: Address | None,
     bridge: Address | None,
+    collector: Address | None,
     resolve: Mapping[str, str],
     extproc_ca: str | None,
     extproc_sni: str | None,
@@ -80,7 +83,7 @@ def envoy_bootstrap(
     """
     from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 
-    layout = meeting(workers, extproc, upstreams, batches, bridge)
+    layout = meeting(workers, extproc, upstreams, batches, bridge, collector)
     tls = _extproc_tls(extproc, extproc_ca, extproc_client_certificate, extproc_client_key, extproc_sni)
     layout = replace(layout, repair=repair or layout.repair, admin=admin, extproc_tls=tls)
     served = load_file(file, port, bridge, resolve)
@@ -159,6 +162,7 @@ def _extproc_tls(
 @UPSTREAMS
 @BATCHES
 @BRIDGE
+@COLLECTOR
 @RESOLVE
 @READING_ENVOY
 @READING_ENVOY_VERSION
@@ -176,6 +180,7 @@ def envoy_attach(
     upstreams: Address | None,
     batches: Address | None,
     bridge: Address | None,
+    collector: Address | None,
     resolve: Mapping[str, str],
 ) -> None:
     """Print EXISTING, an Envoy bootstrap in YAML or JSON, with the gateway added to a listener.
@@ -186,7 +191,7 @@ def envoy_attach(
     from mcp_extproc.envoy.attach.endpoint import attach
     from mcp_extproc.envoy.attach.target import Choice
 
-    layout = meeting(workers, extproc, upstreams, batches, bridge)
+    layout = meeting(workers, extproc, upstreams, batches, bridge, collector)
     choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts, without_jwt_authn)
     read = config_from(config, None, bridge, resolve)
     _check_alone(read, str(config))
@@ -211,6 +216,7 @@ _UNSEEN_TLS = (
 @UPSTREAMS
 @BATCHES
 @BRIDGE
+@COLLECTOR
 @RESOLVE
 @READING_ENVOY
 @READING_ENVOY_VERSION
@@ -221,6 +227,7 @@ def envoy_fragments(
     upstreams: Address | None,
     batches: Address | None,
     bridge: Address | None,
+    collector: Address | None,
     resolve: Mapping[str, str],
 ) -> None:
     """Print the parts that `attach` adds, as YAML with comments about where to paste them."""
@@ -231,7 +238,7 @@ def envoy_fragments(
     if any(section.mtls is not None for _, section in read.authentications()):
         raise ConfigError(str(config), [_UNSEEN_TLS])
     with standard_output():
-        click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge)), nl=False)
+        click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge, collector)), nl=False)
 
 
 def _check_alone(config: GatewayConfig, name: str) -> None:

@@ -148,6 +148,21 @@ BRIDGE = click.option(
     envvar="MCP_EXTPROC_BRIDGE",
     help="Where `mcp-extproc bridge` runs the stdio servers, in another container say. Default: `serve` runs them itself.",
 )
+
+
+def _near(ctx: click.Context, param: click.Parameter, address: Address | None) -> Address | None:
+    if isinstance(address, TcpAddress) and not address.is_loopback:
+        text = "expected a Unix socket or a loopback address: records hold credentials, and are not encrypted"
+        raise click.BadParameter(text, ctx, param)
+    return address
+
+
+COLLECTOR = click.option(
+    "--collector",
+    type=AddressType(),
+    callback=_near,
+    help="Where Envoy sends records of requests, if FILE has `telemetry` or `audit`. Default: collector.sock.",
+)
 CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), required=True, help="The gateway's configuration, as for `serve`."
 )

@@ -18,6 +18,7 @@ from mcp_extproc.cli.common import complain, layout_in, made, part_beside, serve
 from mcp_extproc.cli.options import (
     BATCHES,
     BRIDGE,
+    COLLECTOR,
     DIRECTORY,
     DRAIN_SECONDS,
     FILE,
@@ -57,6 +58,7 @@ WORKER = "mcp-worker"
 @UPSTREAMS
 @BATCHES
 @BRIDGE
+@COLLECTOR
 @TRANSPORT
 @TLS_CERTIFICATE
 @TLS_KEY
@@ -85,6 +87,7 @@ def serve(
     upstreams: Address | None,
     batches: Address | None,
     bridge: Address | None,
+    collector: Address | None,
     transport: str,
     tls_certificate: Path | None,
     tls_key: Path | None,
@@ -113,11 +116,12 @@ def serve(
         repair=repair or layout.repair,
         batches=batches or layout.batches,
         bridge_elsewhere=bridge,
+        collector=collector or layout.collector,
     )
     tls = _tls_files(layout.extproc, tls_certificate, tls_key, tls_client_ca)
     bridged = [server for server in served.config.servers.values() if server.is_bridged]
-    needs_bridge = any(server.command is None or bridge is None for server in bridged)
-    if workers is None and envoy_config is None and len(layout.extproc) == 1 and not needs_bridge:
+    needs_others = served.config.collects or any(server.command is None or bridge is None for server in bridged)
+    if workers is None and envoy_config is None and len(layout.extproc) == 1 and not needs_others:
         where = layout.extproc[0]
         _work(served.config, where, layout.upstreams, layout.batches, transport, tls, drain_seconds)
         return

@@ -109,7 +109,7 @@ class Layout:
     keys: Address | None = None
     """The supervisor's endpoint with the keys of authorization servers, if a supervisor of ours keeps them."""
     collector: Address | None = None
-    """The process that Envoy's records are sent to, if a supervisor of ours keeps it."""
+    """The process that Envoy's records are sent to, if a supervisor of ours keeps it and something is collected."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
     extproc_tls: ExtprocTls | None = None
@@ -139,5 +139,6 @@ class Layout:
             batches=UnixAddress(str(directory / "batches.sock")),
             bridge=UnixAddress(str(directory / "bridge.sock")),
             keys=UnixAddress(str(directory / "keys.sock")),
+            collector=UnixAddress(str(directory / "collector.sock")),
             admin=UnixAddress(str(directory / "admin.sock")),
         )

@@ -45,12 +45,12 @@ def told(config: GatewayConfig, environ: Mapping[str, str], layout: Layout, fold
         layout: where it listens, and Envoy's admin interface.
         folder: of the configuration's file, in which the path of the audit starts.
     """
-    if not config.collects or not isinstance(layout.collector, UnixAddress):
+    if not config.collects or layout.collector is None:
         return None
     on = otel.exports(config.telemetry, config.audit, environ)
     metrics, audit = config.telemetry.metrics, config.audit
     return Collected(
-        listen=layout.collector.path,
+        listen=str(layout.collector),
         resource={**on.resource},
         ratio=on.sampler.ratio,
         parent_based=on.sampler.parent_based,

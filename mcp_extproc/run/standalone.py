@@ -16,12 +16,10 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig, Loaded, Source
 from mcp_extproc.config.endpoint import Endpoint, shown, url_of
 from mcp_extproc.contract import SECRET_VARIABLE, TRANSPORT_VARIABLE
@@ -90,10 +88,7 @@ class StandaloneGateway:
         self._envoy_binary = envoy
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-extproc-"))
         self._envoy_log = envoy_log or self._directory / "envoy.log"
-        self.layout = replace(
-            Layout.in_directory(self._directory, workers),
-            collector=UnixAddress(str(self._directory / "collector.sock")),
-        )
+        self.layout = Layout.in_directory(self._directory, workers)
         assert self.layout.admin is not None
         self._admin = Admin(self.layout.admin)
         self._envoy: Process | None = None

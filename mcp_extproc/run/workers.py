@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
+from mcp_extproc.run.collector import Collector
 from mcp_extproc.run.nursery import Starter
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.supervisor import Supervisor
@@ -63,7 +65,11 @@ class Workers:
         self._bridge = Bridge(layout, source.folder)
         # An Envoy that is configured separately does not ask.
         self._issuers = AuthorizationServers(layout.keys if envoy_config is not None else None)
-        self._live = LiveConfig(source, served, port, self._workers, self._bridge, self._issuers, layout, envoy_config)
+        # An Envoy that is configured separately has its admin interface anywhere.
+        self._collector = Collector(layout if envoy_config is not None else replace(layout, admin=None), source.folder)
+        self._live = LiveConfig(
+            source, served, port, self._workers, self._bridge, self._issuers, layout, envoy_config, self._collector
+        )
 
     @property
     def pids(self) -> Sequence[int]:
@@ -88,6 +94,8 @@ class Workers:
             await self._workers.open()
             starting.push_async_callback(self._issuers.stop)
             await self._issuers.serve(self._live.served.config)
+            starting.push_async_callback(self._collector.stop)
+            await self._collector.serve(self._live.served.config)
             # An Envoy that runs already, with what was served before, is ready for the new workers.
             await self._bridge.serve(self._live.served.config)
             if self._envoy_config is not None:

@@ -16,6 +16,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import StartGateway
+from tests.e2e.test_attach import shop
 from tests.support.gateway import TestGateway
 from tests.support.otlp_receiver import Received, over_grpc, over_http, plain
 from tests.support.processes import free_port
@@ -194,3 +195,22 @@ async def _is_audited(gateway: TestGateway, session: str, file: Path) -> bool:
 async def test_nothing_is_started_where_nothing_is_on(start: StartGateway, alpha: ScriptedServer) -> None:
     async with start({"alpha": alpha.url}) as gateway:
         assert "collector" not in gateway.local.pids
+
+
+async def test_on_a_listener_that_others_own(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """`serve` keeps the collector. Messages of a batch come one by one, and what is not for the endpoint does not come."""
+    audit = {"file": "audit.jsonl"}
+    async with shop(tmp_path, {"alpha": {"url": alpha.url}}, audit=audit) as running:
+        await running.client.send("/website", method="GET")
+        await running.client.initialize("2025-03-26")
+        names = ["alpha__echo", "alpha__delete_all"]
+        await running.client.post([
+            {"jsonrpc": "2.0", "id": name, "method": METHOD, "params": {"name": name, "arguments": {}}} for name in names
+        ])  # fmt: skip
+        said = await eventually(lambda: lines(tmp_path / "audit.jsonl"), "lines", until=lambda found: len(found) >= 3)
+    assert {(line["method"], line.get("tool"), line["verdict"]) for line in said} == {
+        ("initialize", None, "allow"),
+        (METHOD, "echo", "allow"),
+        (METHOD, "delete_all", "deny"),
+    }
+    assert len(said) == 3

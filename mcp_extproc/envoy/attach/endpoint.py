@@ -28,7 +28,7 @@ from mcp_extproc.envoy.attach.target import (
     virtual_hosts,
 )
 from mcp_extproc.envoy.attach.warnings import cautions
-from mcp_extproc.envoy.layout import MARKER_NAMESPACE, PRIVATE_LISTENERS, Layout
+from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, MARKER_NAMESPACE, PRIVATE_LISTENERS, Layout
 from mcp_extproc.envoy.render import judging
 from mcp_extproc.envoy.render.judging import Judging
 from mcp_extproc.envoy.render.rate_limits import STAGE
@@ -202,6 +202,7 @@ def _add_to_manager(target: Target, hosts: list[Object], parts: Pieces, where: P
         extend(host, "routes", [*parts.documents, *parts.routes], at=0)
         extend(host, "rate_limits", parts.rate_limits)
     extend(target.manager, "early_header_mutation_extensions", parts.early)
+    extend(target.manager, "access_log", parts.logs)
     _add_mappers(target.manager, parts.mappers)
 
 
@@ -240,6 +241,7 @@ def _detach(bootstrap: Object) -> None:
 def _detach_manager(manager: Object) -> None:
     pass_through.disable(manager)
     _keep(manager, "http_filters", lambda item: not is_ours(item))
+    _keep(manager, "access_log", lambda item: COLLECTOR_CLUSTER not in words(item))
     _keep(manager, "early_header_mutation_extensions", lambda item: get(item, "name") != EARLY)
     for host in objects(object_at(manager, "route_config"), "virtual_hosts"):
         _keep(host, "routes", lambda route: not is_ours(route))

@@ -37,6 +37,7 @@ _PLACES = {
         "# filters of yours that authenticate on these routes, by typed_per_filter_config."
     ),
     "early_header_mutation_extensions": "early_header_mutation_extensions of the HTTP connection manager.",
+    "access_log": "access_log of the HTTP connection manager.",
     "rate_limits": "rate_limits of the same virtual host.",
     "local_reply_mappers": "local_reply_config.mappers of the HTTP connection manager: in front of all others.",
     "pass_through_http_filters": (
@@ -76,6 +77,7 @@ def _endpoint(config: GatewayConfig, layout: Layout) -> dict[str, Any]:
         "routes": parts.routes,
         "well_known_routes": parts.documents,
         "early_header_mutation_extensions": parts.early,
+        "access_log": parts.logs,
         "rate_limits": parts.rate_limits,
         "local_reply_mappers": parts.mappers,
         "clusters": parts.clusters,
@@ -92,6 +94,7 @@ def _batches(parts: Pieces, layout: Layout) -> Object:
         "http_filters": [*parts.first_filters, *parts.filters, *parts.last_filters, router],
         "local_reply_config": {"mappers": parts.mappers},
         **({"early_header_mutation_extensions": parts.early} if parts.early else {}),
+        **({"access_log": parts.logs} if parts.logs else {}),
     }
     network_filter: Object = {"name": "envoy.filters.network.http_connection_manager"}
     return batches_listener(Target({}, {}, network_filter, manager), [host], layout)

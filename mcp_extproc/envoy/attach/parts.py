@@ -21,7 +21,7 @@ from mcp_extproc.envoy._api.filters_http_upstream_codec_v3 import UpstreamCodec
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy.attach.fields import Object, get, plain
 from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN, Layout
-from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, routes
+from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, records, routes
 from mcp_extproc.envoy.render.authentication import api_keys, certificates, documents, proven
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.authentication.sections import sections
@@ -60,6 +60,8 @@ class Pieces:
     """Rate limits of the virtual host. Their stage is reserved."""
     mappers: list[Object]
     """First mappers of ``local_reply_config``."""
+    logs: list[Object]
+    """Access loggers: records of requests to the endpoint."""
     clusters: list[Object]
     listeners: list[Object]
     """Private listeners. ``mcp_batches`` is not among them: it is a copy of the clients' listener."""
@@ -103,6 +105,7 @@ def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
         early=[{**plain(item), "name": EARLY} for item in proven.early(_early(config))],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],
+        logs=[plain(item) for item in records.log(config, layout, records.marked(MARKER_NAMESPACE, MARKER_KEY))],
         clusters=[_cluster(plain(item)) for item in clusters(config, layout)],
         listeners=[plain(listener) for listener in own_listeners(config, layout)],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ERROR_HEADER, SAMPLED_KEY, TELEMETRY_NAMESPACE
 from mcp_extproc.envoy._api.access_loggers_grpc_v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
-from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLog, AccessLogFilter, MetadataFilter
+from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLog, AccessLogFilter, AndFilter, MetadataFilter
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
 from mcp_extproc.envoy._api.config_core_v3 import (
     ApiVersion,
@@ -39,10 +39,17 @@ def _are_sent(config: GatewayConfig, layout: Layout) -> bool:
     return layout.collector is not None and config.collects
 
 
-def log(config: GatewayConfig, layout: Layout) -> list[AccessLog]:
-    """The access logger, if records are sent."""
+def log(config: GatewayConfig, layout: Layout, only: AccessLogFilter | None = None) -> list[AccessLog]:
+    """The access logger, if records are sent.
+
+    Args:
+        config: what is collected.
+        layout: where records are sent.
+        only: which requests of the listener are the gateway's; all by default.
+    """
     if not _are_sent(config, layout):
         return []
+    wanted = [*([only] if only is not None else []), *([] if config.collects_all else [_unless_not_sampled()])]
     service = GrpcServiceEnvoyGrpc(cluster_name=COLLECTOR_CLUSTER, skip_envoy_headers=True)
     common = CommonGrpcAccessLogConfig(
         log_name=LISTENER,
@@ -58,7 +65,9 @@ def log(config: GatewayConfig, layout: Layout) -> list[AccessLog]:
     return [
         AccessLog(
             name="envoy.access_loggers.http_grpc",
-            filter=None if config.collects_all else _unless_not_sampled(),
+            filter=AccessLogFilter(and_filter=AndFilter(filters=wanted))
+            if len(wanted) > 1
+            else next(iter(wanted), None),
             typed_config=any_of(records),
         )
     ]
@@ -89,9 +98,16 @@ def cluster(config: GatewayConfig, layout: Layout) -> list[Cluster]:
 
 def _unless_not_sampled() -> AccessLogFilter:
     """Where there are traces alone. About what no worker has seen nobody has decided."""
+    return _is_true(TELEMETRY_NAMESPACE, SAMPLED_KEY, unless_absent=True)
+
+
+def marked(namespace: str, key: str) -> AccessLogFilter:
+    """Only requests with a mark in their metadata."""
+    return _is_true(namespace, key, unless_absent=False)
+
+
+def _is_true(namespace: str, key: str, *, unless_absent: bool) -> AccessLogFilter:
     matcher = MetadataMatcher(
-        filter=TELEMETRY_NAMESPACE,
-        path=[MetadataMatcherPathSegment(key=SAMPLED_KEY)],
-        value=ValueMatcher(bool_match=True),
+        filter=namespace, path=[MetadataMatcherPathSegment(key=key)], value=ValueMatcher(bool_match=True)
     )
-    return AccessLogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=True))
+    return AccessLogFilter(metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=unless_absent))

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import grpc
 
+from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.telemetry import _pb as pb
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.exchange import Exchange
@@ -21,23 +22,24 @@ MAX_MESSAGE_BYTES: Final = 16 << 20
 _LOG = log.logger("collector")
 
 
-async def serve(path: str, take: Callable[[Iterable[Exchange]], None]) -> grpc.aio.Server:
-    """Serve on a Unix socket that only this user reaches.
+async def serve(address: Address, take: Callable[[Iterable[Exchange]], None]) -> grpc.aio.Server:
+    """Serve. A Unix socket is reached by this user only; one that is there is replaced: its process has ended.
 
     Args:
-        path: of the socket. One that is there is replaced: its process has ended.
+        address: where Envoy sends records.
         take: what is done with records.
 
     Raises:
         RuntimeError: it can't be bound.
     """
-    Path(path).unlink(missing_ok=True)
+    if isinstance(address, UnixAddress):
+        Path(address.path).unlink(missing_ok=True)
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
     method = grpc.stream_unary_rpc_method_handler(_reader(take))  # bytes in, bytes out
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(pb.SERVICE_NAME, {pb.STREAM_METHOD: method})])
     before = os.umask(0o077)
     try:
-        server.add_insecure_port(f"unix:{path}")
+        server.add_insecure_port(str(address))
     finally:
         os.umask(before)
     await server.start()

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mcp_extproc.address import TcpAddress, parse_address
+from mcp_extproc.address import TcpAddress, UnixAddress, parse_address
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.audit_file import AuditFile
@@ -78,6 +78,7 @@ class Collector:
 
     def __init__(self, told: Collected) -> None:
         self._told = told
+        self._address = parse_address(told.listen)
         self._since = time.time_ns()
         self._senders: list[Sender[Any]] = []
         self._file: AuditFile | None = None
@@ -115,7 +116,7 @@ class Collector:
             self._scrape = Scrape(address, self._text, told.admin)
             port = await self._scrape.start()
             log.event(_LOG, logging.INFO, "metrics_served", {"address": str(TcpAddress(address.host, port))})
-        self._server = await als.serve(told.listen, self._intake.take)
+        self._server = await als.serve(self._address, self._intake.take)
         log.event(_LOG, logging.INFO, "collecting", {"listen": told.listen})
 
     async def stop(self) -> None:
@@ -131,7 +132,8 @@ class Collector:
             await self._scrape.close()
         if self._file is not None:
             self._file.close()
-        Path(self._told.listen).unlink(missing_ok=True)
+        if isinstance(self._address, UnixAddress):
+            Path(self._address.path).unlink(missing_ok=True)
 
     # -- Where things go --------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """All that it does. ``None`` is off.
 
     Attributes:
-        listen: path of the Unix socket to which Envoy sends.
+        listen: the address to which Envoy sends.
         resource: attributes of the resource.
         ratio, parent_based: how requests are sampled that no worker saw.
         metrics_address: where Prometheus finds metrics.

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.collector import Collector, told
@@ -30,10 +29,6 @@ def config(**sections: Any) -> GatewayConfig:
     return GatewayConfig.model_validate({**SERVERS, **sections})
 
 
-def layout_in(folder: Path) -> Layout:
-    return replace(Layout.in_directory(folder), collector=UnixAddress(str(folder / "collector.sock")))
-
-
 @pytest.fixture
 def folder() -> Any:
     # Short, for the socket's path.
@@ -43,7 +38,7 @@ def folder() -> Any:
 
 @pytest.fixture
 async def collector(folder: Path) -> AsyncIterator[Collector]:
-    found = Collector(layout_in(folder), folder, {})
+    found = Collector(Layout.in_directory(folder), folder, {})
     yield found
     await found.stop()
 
@@ -54,7 +49,7 @@ def is_served(folder: Path) -> bool:
 
 
 def test_what_it_is_told(folder: Path) -> None:
-    layout = layout_in(folder)
+    layout = Layout.in_directory(folder)
     assert told(config(), {}, layout, folder) is None
     assert told(config(audit={"file": "a"}), {}, replace(layout, collector=None), folder) is None
     audit = told(config(audit={"file": "logs/a", "keep": 3}), {"OTEL_SERVICE_NAME": "n"}, layout, folder)
@@ -77,7 +72,7 @@ def test_what_it_is_told(folder: Path) -> None:
     ],
 )
 def test_where_prometheus_finds_metrics(folder: Path, metrics: Any, status: Any, address: str | None) -> None:
-    found = told(config(telemetry={"metrics": metrics}, status=status), {}, layout_in(folder), folder)
+    found = told(config(telemetry={"metrics": metrics}, status=status), {}, Layout.in_directory(folder), folder)
     assert found is not None
     assert found.metrics_address == address
 

@@ -29,7 +29,7 @@ RESOURCE = {"service.name": "tools"}
 
 @asynccontextmanager
 async def collecting(folder: Path, **told: Any) -> AsyncIterator[Collector]:
-    collector = Collector(Collected(listen=str(folder / "als.sock"), resource=RESOURCE, **told))
+    collector = Collector(Collected(listen=f"unix:{folder / 'als.sock'}", resource=RESOURCE, **told))
     await collector.start()
     try:
         yield collector
@@ -61,7 +61,7 @@ async def test_the_audit(tmp_path: Path) -> None:
 
 async def test_an_audit_that_can_not_be_written(tmp_path: Path) -> None:
     collector = Collector(
-        Collected(listen="/none", resource=RESOURCE, audit_file=AuditTo(str(tmp_path / "no" / "a"), 1, 1))
+        Collected(listen="unix:/none", resource=RESOURCE, audit_file=AuditTo(str(tmp_path / "no" / "a"), 1, 1))
     )
     with pytest.raises(AuditFileError):
         await collector.start()
@@ -140,6 +140,6 @@ async def test_bytes_that_are_no_records_harm_nothing(tmp_path: Path) -> None:
 
 def test_what_it_is_told_survives_json() -> None:
     told = Collected(
-        listen="/a", resource=RESOURCE, traces=Export("http://c", True, {"a": "b"}), audit_file=AuditTo("/b", 1, 2)
+        listen="unix:/a", resource=RESOURCE, traces=Export("http://c", True, {"a": "b"}), audit_file=AuditTo("/b", 1, 2)
     )
     assert msgspec.json.decode(msgspec.json.encode(told), type=Collected) == told
