@@ -148,8 +148,9 @@ def test_a_second_time_changes_nothing() -> None:
         gateway(listen={"address": "0.0.0.0", "path": "/tools"}),
         gateway(envoy={"policies": "calls"}),
         gateway(rate_limits=[{"requests": 5, "per": "minute"}]),
+        gateway(telemetry={"traces": {"endpoint": "http://localhost:4317"}}),
     ],
-    ids=["servers", "path", "policies", "limits"],
+    ids=["servers", "path", "policies", "limits", "records"],
 )
 def test_a_changed_configuration_replaces_what_was_added(config: GatewayConfig) -> None:
     once = in_the_example()
@@ -588,6 +589,7 @@ RICH = gateway(
         {"requests": 7, "per": "hour", "by": ["server"], "scope": "global"},
     ],
     rate_limit_service={"address": "127.0.0.1:8081"},
+    telemetry={"traces": {"endpoint": "http://localhost:4317"}},
     envoy={
         "http_filters_before": [http_filter("lua")],
         "http_filters": [
@@ -721,6 +723,12 @@ def test_the_command_and_its_default_addresses(config_file: str, tmp_path: Path)
     piped = _run(*arguments, "--extproc", "127.0.0.1:9002", "-", stdin=EXISTING)
     assert "9002" in piped.stdout
     assert "extproc-0.sock" not in piped.stdout
+
+
+def test_records_go_to_this_machine_alone(config_file: str) -> None:
+    refused = _run("bootstrap", config_file, "--collector", "10.0.0.1:9999")
+    assert (refused.exit_code, "loopback" in refused.output) == (2, True)
+    assert _run("bootstrap", config_file, "--collector", "127.0.0.1:9999").exit_code == 0
 
 
 def test_the_command_refuses(config_file: str) -> None:
