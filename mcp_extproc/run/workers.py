@@ -68,7 +68,15 @@ class Workers:
         # An Envoy that is configured separately has its admin interface anywhere.
         self._collector = Collector(layout if envoy_config is not None else replace(layout, admin=None), source.folder)
         self._live = LiveConfig(
-            source, served, port, self._workers, self._bridge, self._issuers, layout, envoy_config, self._collector
+            source,
+            served,
+            port,
+            self._workers,
+            self._bridge,
+            self._issuers,
+            layout,
+            envoy_config,
+            collector=self._collector,
         )
 
     @property

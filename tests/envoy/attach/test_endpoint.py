@@ -147,10 +147,9 @@ def test_a_second_time_changes_nothing() -> None:
         gateway(servers={"other": {"url": "http://127.0.0.1:3002/mcp"}}),
         gateway(listen={"address": "0.0.0.0", "path": "/tools"}),
         gateway(envoy={"policies": "calls"}),
-        gateway(rate_limits=[{"requests": 5, "per": "minute"}]),
-        gateway(telemetry={"traces": {"endpoint": "http://localhost:4317"}}),
+        gateway(rate_limits=[{"requests": 5, "per": "minute"}], telemetry={"metrics": {}}),
     ],
-    ids=["servers", "path", "policies", "limits", "records"],
+    ids=["servers", "path", "policies", "limits and records"],
 )
 def test_a_changed_configuration_replaces_what_was_added(config: GatewayConfig) -> None:
     once = in_the_example()
