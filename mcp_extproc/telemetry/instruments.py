@@ -85,7 +85,7 @@ AUDIT_LOST: Final = Instrument(
 )
 RECORDS: Final = Instrument("mcp.gateway.records", Kind.COUNTER, "{record}", (), "Records that came from Envoy")
 RECORDS_LOST: Final = Instrument(
-    "mcp.gateway.records.lost", Kind.COUNTER, "{record}", (), "Records that Envoy could not send"
+    "mcp.gateway.records.lost", Kind.COUNTER, "{record}", (), "Records that Envoy made and that never came"
 )
 SPANS_LOST: Final = Instrument(
     "mcp.gateway.spans.lost", Kind.COUNTER, "{span}", (), "Spans that could not be sent, or found no room"

@@ -69,15 +69,17 @@ class Intake:
         self._seen = Seen(SEEN_SECONDS)
         self._listed: Bounded[tuple[str, str], bool] = Bounded(MAX_NAMES, MAX_NAMES_BYTES)
 
-    def take(self, exchanges: Iterable[Exchange]) -> None:
-        """Records that came together."""
-        lines = []
+    def take(self, exchanges: Iterable[Exchange]) -> int:
+        """Records that came together. Returns how many."""
+        lines, count = [], 0
         for exchange in map(self._with_names, exchanges):
+            count += 1
             if self._take_lines is not None and audit.is_audited(exchange):
                 lines.append(audit.line(exchange))
             self._take_one(exchange)
         if self._take_lines is not None:
             self._take_lines(lines)
+        return count
 
     def _with_names(self, exchange: Exchange) -> Exchange:
         """Of several workers one may not have seen the list yet in which another found the name."""

@@ -14,7 +14,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +25,13 @@ from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.audit_file import AuditFile
 from mcp_extproc.telemetry.collector import als
+from mcp_extproc.telemetry.collector.envoy import Envoy, Received
 from mcp_extproc.telemetry.collector.intake import Intake
 from mcp_extproc.telemetry.collector.scrape import Scrape
 from mcp_extproc.telemetry.collector.sender import Sender
 from mcp_extproc.telemetry.collector.spec import Collected, Export
-from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, SPANS_LOST, Instrument
+from mcp_extproc.telemetry.exchange import Exchange
+from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, RECORDS_LOST, SPANS_LOST, Instrument
 from mcp_extproc.telemetry.prometheus import exposition
 from mcp_extproc.telemetry.spans import Span, Tracing
 from mcp_extproc.telemetry.totals import Totals
@@ -86,6 +88,8 @@ class Collector:
         self._scrape: Scrape | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._had_problem = False
+        self._received: Received | None = None
+        self._envoy: Envoy | None = None
 
     async def start(self) -> None:
         """Serve Envoy.
@@ -95,6 +99,9 @@ class Collector:
             OSError: an address is taken.
         """
         told = self._told
+        if told.admin is not None and told.measures:
+            self._received = Received(Path(told.admin).with_name("records"))
+            self._envoy = Envoy(told.admin, self._received)
         if told.audit_file is not None:
             self._file = AuditFile(Path(told.audit_file.path), told.audit_file.rotate_bytes, told.audit_file.keep)
             self._file.open()
@@ -113,10 +120,10 @@ class Collector:
         if told.metrics_address is not None:
             address = parse_address(told.metrics_address)
             assert isinstance(address, TcpAddress)
-            self._scrape = Scrape(address, self._text, told.admin)
+            self._scrape = Scrape(address, self._text, self._envoy)
             port = await self._scrape.start()
             log.event(_LOG, logging.INFO, "metrics_served", {"address": str(TcpAddress(address.host, port))})
-        self._server = await als.serve(self._address, self._intake.take)
+        self._server = await als.serve(self._address, self._take)
         log.event(_LOG, logging.INFO, "collecting", {"listen": told.listen})
 
     async def stop(self) -> None:
@@ -165,6 +172,11 @@ class Collector:
 
         return take
 
+    def _take(self, exchanges: Iterable[Exchange]) -> None:
+        count = self._intake.take(exchanges)
+        if self._received is not None:
+            self._received.add(count)
+
     def _write(self, lines: list[bytes]) -> None:
         assert self._file is not None
         self._file.write(lines)
@@ -185,6 +197,8 @@ class Collector:
             yield AUDIT_LOST, self._file.lost
         if self._spans is not None:
             yield SPANS_LOST, self._spans.lost
+        if self._envoy is not None and self._envoy.lost is not None:
+            yield RECORDS_LOST, self._envoy.lost
 
     async def _send_metrics(self, export: Export) -> None:
         from mcp_extproc.telemetry.collector import otlp
@@ -192,6 +206,8 @@ class Collector:
         resource, send = otlp.resource_of(self._told.resource), otlp.metrics_to(export)
         while True:
             await asyncio.sleep(_METRIC_SECONDS)
+            if self._envoy is not None:
+                await self._envoy.metrics()
             families = self._intake.families(time.time(), self._counts())
             try:
                 await asyncio.to_thread(send, otlp.metrics(families, resource, self._since, time.time_ns()))
