@@ -752,7 +752,7 @@ class GatewayConfig(Model):
     """Who called what. Default: none."""
 
     status: Status = Status()
-    """The status page."""
+    """The gateway's state."""
 
     errors: Errors = Errors()
     """Errors for denied requests."""

@@ -166,13 +166,10 @@ class Audit(Model):
 
 
 class Status(Model):
-    """The status page, on this machine only."""
-
-    enabled: bool | None = None
-    """Whether there is one. Default: with `run`; with `serve`, if `address` is set."""
+    """The gateway's state, on this machine only. For now that is its metrics."""
 
     address: TcpAddressText | None = None
-    """A loopback address. Default: `127.0.0.1` and a free port."""
+    """A loopback address, at which metrics are by default. Default: `127.0.0.1` and a free port."""
 
     @field_validator("address")
     @classmethod

@@ -71,7 +71,13 @@ class Gateway:
         self.identifiers = identifiers
         self._endpoints = Endpoints(config)
         self._services = Services(
-            config.limits, config.session.ttl, Sealer(secret, previous), identifiers, memory, config.collects
+            config.limits,
+            config.session.ttl,
+            Sealer(secret, previous),
+            identifiers,
+            memory,
+            learns_names=config.collects,
+            reads_all_answers=config.telemetry.answers == "all",
         )
         self._callers = HandshakeCallers(self._services)
         self._readers = Readers(self._endpoints, config.limits, identifiers, memory)

@@ -25,6 +25,8 @@ class Services:
     memory: SessionMemory
     learns_names: bool = False
     """Whether it is of use to know which names servers list at all."""
+    reads_all_answers: bool = False
+    """Whether each answer is read, to see errors in it."""
     plans: Plans = field(default_factory=Plans)
     lists: MergedLists = field(default_factory=MergedLists)
     tokens: Tokens = field(default_factory=Tokens)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,7 +20,7 @@ from tests.e2e.conftest import StartGateway
 from tests.e2e.test_attach import shop
 from tests.support.otlp_receiver import Received, over_grpc, over_http, plain
 from tests.support.processes import free_port
-from tests.support.scripted import ScriptedServer, tool
+from tests.support.scripted import ScriptedServer, answer, tool
 from tests.support.waiting import eventually
 
 TRACE, PARENT, LINKED = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
@@ -147,11 +148,17 @@ async def test_what_is_not_sampled_is_left_alone(start_own: StartGateway, alpha:
 
 
 async def test_lines_are_requests(start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path) -> None:
-    """Over rotations. Metrics have names that the server lists, and others as one."""
+    """Over rotations. Metrics have names that the server lists, and others as one; and what each answer says."""
+
+    async def fails(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        is_listed = message["params"]["name"] == "echo"
+        return answer(message, result={"content": []} if is_listed else {"content": [], "isError": True})
+
+    alpha.on[METHOD] = fails
     file = tmp_path / "audit.jsonl"
     audit = {"file": str(file), "rotate_bytes": "4KiB", "keep": 100}
     address = f"127.0.0.1:{free_port()}"
-    telemetry = {"metrics": {"address": address}}
+    telemetry = {"metrics": {"address": address}, "answers": "all"}
     async with start_own({"alpha": alpha.url}, audit=audit, telemetry=telemetry) as gateway:
         session = await gateway.initialize()
         await gateway.rpc("tools/list", mcp_session_id=session)
@@ -165,6 +172,7 @@ async def test_lines_are_requests(start_own: StartGateway, alpha: ScriptedServer
         )
         counted = values(await families(address), "mcp_gateway_requests_total", "gen_ai_tool_name")
     assert counted == {"": 2, "echo": 25, "other": 25}
+    assert len([line for line in found if line.get("error.type") == "tool_error"]) == 25
     assert sorted(line["jsonrpc.request.id"] for line in found) == sorted(ids)
     assert {line["verdict"] for line in found} == {"allow"}
     assert len([*tmp_path.glob("audit.jsonl*")]) > 1

@@ -1,7 +1,8 @@
 """Which responses have to be read on their way, and are not only passed on. The one place that knows.
 
 Event streams always are. JSON is read where something in it could read differently for the client, or carries an id of the
-server, and where its server is not trusted to answer the request and no other.
+server, where its server is not trusted to answer the request and no other, and where the operator wants it
+(``telemetry.answers``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ def reads_json(
     *,
     has_resources: bool,
     hides_resources: bool = False,
+    reads_all: bool = False,
 ) -> bool:
     """Whether a response to this method has to be read if it is JSON.
 
@@ -33,9 +35,11 @@ def reads_json(
         session: with it.
         has_resources: whether any server of the client's may have resources.
         hides_resources: whether the client may not see all of them.
+        reads_all: whether the operator wants to know of each answer whether it is an error.
     """
     return (
-        catalog.entries[server].untrusted
+        reads_all
+        or catalog.entries[server].untrusted
         # Of servers without resources, too, as long as any has some: a link of theirs must not read like another server's.
         or (method.returns_uris and catalog.uris.may_change and has_resources)
         or (hides_resources and (method.has_content or method.handling in (Handling.BY_URI, Handling.BY_REF)))

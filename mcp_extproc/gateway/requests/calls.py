@@ -337,6 +337,7 @@ def _new_plan(
         upstream,
         has_resources=bool(caller.servers_with("resources")),
         hides_resources=caller.access is not None and caller.access.may_hide_resources,
+        reads_all=ask.services.reads_all_answers,
     )
     plain = reading.is_asked_for_plain_text(view, upstream, reads_json=reads_json)
     carried = (*caller.carried.get(entry.name, ()), *(granted.headers if granted is not None else ()))
