@@ -171,6 +171,13 @@ LISTED_KEY: Final = "listed"
 AGE_KEY: Final = "session_seconds"
 """In :data:`TELEMETRY_NAMESPACE`: age of a session, in seconds, on the request that ends it."""
 
+PASSED_ON_KEY: Final = "passed_on"
+"""In :data:`TELEMETRY_NAMESPACE`: the request passes Envoy once more, and has another record then: :data:`ONCE_CONSENTED` if
+its user consents, :data:`ONCE_MORE` in any case."""
+
+ONCE_CONSENTED: Final = "consented"
+ONCE_MORE: Final = "more"
+
 ARGUMENTS_KEY: Final = "arguments"
 """In :data:`TELEMETRY_NAMESPACE`: what the audit has of a call's arguments."""
 

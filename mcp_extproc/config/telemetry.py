@@ -43,12 +43,16 @@ def endpoint(value: str) -> str:
 
 
 def tcp_address(value: str) -> str:
-    """The address of a listening TCP socket.
+    """The address of a listening TCP socket. Not repeated in errors: it may be anything, from a variable.
 
     Raises:
         ValueError: it is none.
     """
-    if not isinstance(parse_address(value), TcpAddress):
+    try:
+        is_one = isinstance(parse_address(value), TcpAddress)
+    except ValueError:
+        is_one = False
+    if not is_one:
         raise ValueError("expected an address such as 127.0.0.1:9464")
     return value
 

@@ -20,6 +20,7 @@ from mcp_extproc.contract import (
     AGE_KEY,
     ARGUMENTS_KEY,
     LISTED_KEY,
+    PASSED_ON_KEY,
     RULE_KEY,
     SAMPLED_KEY,
     SPANS_KEY,
@@ -179,6 +180,8 @@ class Recorder:
         found: dict[str, str | bool | float] = {}
         if facts.rule is not None:
             found[RULE_KEY] = facts.rule
+        if facts.passed_on is not None:
+            found[PASSED_ON_KEY] = facts.passed_on
         if facts.session_seconds is not None:
             found[AGE_KEY] = facts.session_seconds
         if facts.named is not None and facts.server is not None:

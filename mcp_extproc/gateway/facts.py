@@ -64,7 +64,9 @@ class RequestFacts(msgspec.Struct, frozen=True):
     error: tuple[int, str] | None = None
     """JSON-RPC error code and reason of a refusal."""
     rule: str | None = None
-    """The rule that decided about what is named. Like the next one, for records of the request, and not for policies."""
+    """The rule that decided about what is named. Like the next two, for records of the request, and not for policies."""
+    passed_on: str | None = None
+    """When it passes Envoy once more, and has another record then (:data:`mcp_extproc.contract.PASSED_ON_KEY`)."""
     session_seconds: float | None = None
     """Age of the session that the request ends."""
     native: bool = False

@@ -103,6 +103,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         details: Envoy's word for why the answer is what it is.
         decided_by: the rule that the gateway decided by.
         arguments: what the audit has of the arguments.
+        has_another: whether the same request has another record, of the time it passed Envoy once more.
         session_seconds: age of the session that ended with this request.
         spans: ids of its spans, where a worker chose them.
         is_left_out: whether a worker decided that they are not kept.
@@ -141,6 +142,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     details: str | None = None
     decided_by: str | None = None
     arguments: str | None = None
+    has_another: bool = False
     session_seconds: float | None = None
     spans: RequestSpans | None = None
     is_left_out: bool = False
@@ -150,8 +152,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     def is_request(self) -> bool:
         """Whether it brought a request or a notification of MCP, or something that was refused as one. Streams (GET), ends of
         sessions (DELETE) and clients' responses, whose method begins with an underscore, are none; nor is a batch, whose
-        messages have records of their own."""
-        if self.http_method != "POST" or (self.batch is not None and self.reason is None):
+        messages have records of their own, nor what has another record."""
+        if self.has_another or self.http_method != "POST" or (self.batch is not None and self.reason is None):
             return False
         return not (self.method or "").startswith("_")
 

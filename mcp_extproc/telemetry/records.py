@@ -21,6 +21,9 @@ from mcp_extproc.contract import (
     ERROR_HEADER,
     LISTED_KEY,
     NAMESPACE,
+    ONCE_CONSENTED,
+    ONCE_MORE,
+    PASSED_ON_KEY,
     RULE_KEY,
     SAMPLED_KEY,
     SPANS_KEY,
@@ -42,6 +45,8 @@ _METHODS: Final = {
 """envoy.config.core.v3.RequestMethod."""
 
 _VERSIONS: Final = {1: "1.0", 2: "1.1", 3: "2", 4: "3"}
+
+_GIVEN: Final = "given"
 
 _MAX_DETAILS: Final = 256
 """Characters of Envoy's details, which may quote what a server wrote."""
@@ -104,6 +109,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         details=response.response_code_details[:_MAX_DETAILS] or None,
         decided_by=more.text(RULE_KEY),
         arguments=more.text(ARGUMENTS_KEY),
+        has_another=_has_another(more.text(PASSED_ON_KEY), facts),
         session_seconds=more.number(AGE_KEY),
         spans=None if spans is None else spans_of(spans, more.text(STATE_KEY) or ""),
         is_left_out=more.denies(SAMPLED_KEY),
@@ -140,6 +146,13 @@ class _Facts:
 
 
 _NOTHING: Final = _Facts(Struct())
+
+
+def _has_another(when: str | None, facts: _Facts) -> bool:
+    """Whether the request has passed Envoy once more, as what its record is about."""
+    if when == ONCE_CONSENTED:
+        return facts.text("consent") == _GIVEN
+    return when == ONCE_MORE and facts.text("error_reason") is None
 
 
 def _context(headers: Mapping[str, str]) -> SpanContext | None:

@@ -338,7 +338,7 @@ def test_every_key_of_the_metadata_is_told() -> None:
     known = RequestFacts(
         id=b"1", method="m", params={"name": "n"}, session="s", protocol_version="v", client="c", session_error="e",
         principal="p", issuer="i", endpoint="v", server="s", named=("tool", "t"), batch=1, resumes="m", repair=True,
-        consent="given", unavailable=("s",), error=(1, "r"), native=True, rule="r", session_seconds=1.0,
+        consent="given", unavailable=("s",), error=(1, "r"), native=True, rule="r", passed_on="more", session_seconds=1.0,
     )  # fmt: skip
     assert set(known.__struct_fields__) == {name for name in known.__struct_fields__ if getattr(known, name)}
     made = {*known.metadata(), "prompt", "shown", "forwarded", "early", "answered", *ANSWERED}

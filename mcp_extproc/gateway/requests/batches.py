@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mcp_extproc.contract import CERTIFICATE_HEADER, MAX_MESSAGE_TIMEOUT
+from mcp_extproc.contract import CERTIFICATE_HEADER, MAX_MESSAGE_TIMEOUT, ONCE_MORE
 from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.decision import Decision, FanOut, Reply, in_one_slice
 from mcp_extproc.gateway.facts import RequestFacts
@@ -76,7 +76,8 @@ def once_more(ask: Inquiry, mark: tuple[str, str]) -> Decision:
         return replies.reject(refusals.not_as_judged().about(ask.request.id), ask.facts)
 
     def answer(outcomes: Sequence[Outcome], _: float) -> Reply:
-        return Reply(200, answer_to(ask.request, outcomes[0]), replies.JSON_TYPE, ask.facts)
+        facts = ask.facts.but(passed_on=ONCE_MORE) if isinstance(outcomes[0], Answered) else ask.facts
+        return Reply(200, answer_to(ask.request, outcomes[0]), replies.JSON_TYPE, facts)
 
     return FanOut((again,), in_one_slice(answer), ask.caller.key)
 

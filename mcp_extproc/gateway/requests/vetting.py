@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 
 from mcp_extproc.config.vetting import Vetting
-from mcp_extproc.contract import CONSENT_HEADER
+from mcp_extproc.contract import CONSENT_HEADER, ONCE_CONSENTED, ONCE_MORE
 from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.authorization.items import DEFAULTS, Hints, Item
 from mcp_extproc.gateway.decision import Ask, Decision, Forward, ForwardPlan, with_effects
@@ -138,7 +138,8 @@ def _passed_on(ask: Inquiry, method: Method, about: Told) -> Ask:
     """The call as policies are shown it: with the body that the server would get, but not with what it alone may see."""
     withheld = {member: None for member in method.withheld if member in ask.request.params}
     body = ask.request.rewritten({**withheld, "name": orjson.dumps(about.tool)})
-    shown = preview.show(ask.head, ask.facts.but(id=None), about.tool)
+    passed_on = ONCE_CONSENTED if about.asks else ONCE_MORE
+    shown = preview.show(ask.head, ask.facts.but(id=None, passed_on=passed_on), about.tool)
     plan = ForwardPlan(about.server, shown.set_headers, shown.remove_headers, shown.facts)
     forward = Forward(plan, body, (("content-length", str(len(body))),), ask.request.id)
     return Ask(forward, told.written(ask.services.identifiers, about))

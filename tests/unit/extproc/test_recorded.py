@@ -128,6 +128,7 @@ def test_what_the_decision_knows() -> None:
         "listed": True,
     }
     assert said(made.metadata(RequestFacts(session_seconds=1.5), None)) == {"session_seconds": 1.5}
+    assert said(made.metadata(RequestFacts(passed_on="more"), None)) == {"passed_on": "more"}
     for other in (("tool", "u"), ("prompt", "t")):
         assert made.metadata(RequestFacts(server="a", named=other), Begun(head())) == b""
     assert made.metadata(RequestFacts(server="b", named=("tool", "t")), None) == b""

@@ -97,3 +97,18 @@ def test_facts_that_are_looked_at_are_those_of_the_log() -> None:
     assert set(RECORD_FACTS) <= in_log | {"error_reason"}
     assert set(FACTS) - {"id"} <= set(RECORD_FACTS)
     assert CALL.started == STARTED
+
+
+@pytest.mark.parametrize(
+    ("when", "facts", "has_another"),
+    [
+        ("consented", {"consent": "given"}, True),
+        ("consented", {"consent": "timeout", "error_reason": "consent_timeout"}, False),
+        ("consented", {}, False),
+        ("more", {}, True),
+        ("more", {"error_reason": "busy"}, False),
+    ],
+)
+def test_what_passes_once_more_is_one_request(when: str, facts: dict[str, Any], has_another: bool) -> None:
+    found = read({**FACTS, **facts}, {"passed_on": when})
+    assert (found.has_another, found.is_request) == (has_another, not has_another)
