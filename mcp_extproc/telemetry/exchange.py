@@ -150,12 +150,14 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_request(self) -> bool:
-        """Whether it brought a request or a notification of MCP, or something that was refused as one. Streams (GET), ends of
-        sessions (DELETE) and clients' responses, whose method begins with an underscore, are none; nor is a batch, whose
-        messages have records of their own, nor what has another record."""
+        """Whether it brought a request or a notification of MCP, or something that was refused as one. Streams (GET) and ends
+        of sessions (DELETE) are none; nor are clients' responses, which have no method, or to policies one that begins with
+        an underscore; nor is a batch, whose messages have records of their own, nor what has another record."""
         if self.has_another or self.http_method != "POST" or (self.batch is not None and self.reason is None):
             return False
-        return not (self.method or "").startswith("_")
+        if self.method is None:
+            return self.reason is not None or not 200 <= self.status < 300
+        return not self.method.startswith("_")
 
     @property
     def error_code(self) -> int | None:

@@ -21,6 +21,7 @@ from tests.e2e.test_attach import shop
 from tests.support.otlp_receiver import Received, over_grpc, over_http, plain
 from tests.support.processes import free_port
 from tests.support.scripted import ScriptedServer, answer, tool
+from tests.support.streaming import calling, reply
 from tests.support.waiting import eventually
 
 TRACE, PARENT, LINKED = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
@@ -206,6 +207,29 @@ async def _accounted_for(address: str, file: Path) -> float | None:
     """Lines of the audit, and records that were lost; ``None`` while that is not known."""
     lost = values(await families(address), "mcp_gateway_records_lost_total", "none")
     return lost[""] + len(lines(file)) if lost else None
+
+
+async def test_a_call_with_consent_is_one_line(start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path) -> None:
+    """It passes Envoy once more to run. One without consent does not, and has its own."""
+    file = tmp_path / "audit.jsonl"
+    vetting = [{"tools": ["delete"]}]
+    async with start_own({"alpha": alpha.url}, audit={"file": str(file)}, vetting=vetting) as gateway:
+        session = await gateway.initialize(capabilities={"elicitation": {}})
+        for action in ("accept", "decline"):
+            async with calling(gateway, session, "alpha__delete", id=action) as events:
+                question = await events.message()
+                await reply(gateway, session, question["id"], result={"action": action, "content": {}})
+                await events.rest()
+        await gateway.call(session, "alpha__echo", id="last")
+        said = await eventually(
+            lambda: [line for line in lines(file) if line["method"] == METHOD],
+            "all lines",
+            until=lambda found: any(line["jsonrpc.request.id"] == "last" for line in found),
+        )
+    assert {(line["jsonrpc.request.id"], line["verdict"], line.get("rule")) for line in said} == {
+        ("accept", "allow", None), ("decline", "deny", "vetting"), ("last", "allow", None),
+    }  # fmt: skip
+    assert len(said) == 3
 
 
 async def test_nothing_is_started_where_nothing_is_on(start: StartGateway, alpha: ScriptedServer) -> None:

@@ -62,7 +62,9 @@ def test_what_was_decided(changes: dict[str, Any], verdict: str, rule: str | Non
     [
         ({}, True),
         ({"method": "notifications/initialized", "id": None}, True),
-        ({"method": None}, True),
+        ({"method": None}, False),
+        ({"method": None, "status": 403}, True),
+        ({"method": None, "reason": "parse_error"}, True),
         ({"method": "__jsonrpc_response"}, False),
         ({"http_method": "GET", "method": None}, False),
         ({"http_method": "DELETE", "method": None}, False),

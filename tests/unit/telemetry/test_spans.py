@@ -73,7 +73,7 @@ def test_errors(changes: dict[str, Any], error_type: str, code: str | None) -> N
         ({"method": "prompts/get", "tool": None, "prompt": "summary"}, "prompts/get summary"),
         ({"method": "resources/read", "tool": None, "uri": "file:///secret"}, "resources/read"),
         ({"method": "made/up", "tool": None}, "other"),
-        ({"method": None, "tool": None}, "POST"),
+        ({"method": None, "tool": None, "status": 403}, "POST"),
     ],
 )
 def test_names(changes: dict[str, Any], name: str) -> None:
