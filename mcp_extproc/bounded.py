@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 MIB: Final = 1 << 20
@@ -14,6 +15,14 @@ _LARGEST_SHARE = 16
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
+
+
+@dataclass(slots=True)
+class Lookups:
+    """How often something was looked for in a store, and found there or not."""
+
+    hits: int = 0
+    misses: int = 0
 
 
 class Bounded(Generic[_K, _V]):

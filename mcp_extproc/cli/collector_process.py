@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
 import click
@@ -12,14 +13,15 @@ from mcp_extproc.telemetry import log
 @click.command(hidden=True)
 @click.option("--log-level")
 @click.option("--log-format")
-def collector_process(log_level: str | None, log_format: str | None) -> None:
+@click.option("--reports", type=int, metavar="DESCRIPTOR", help="A socket at which workers report.")
+def collector_process(log_level: str | None, log_format: str | None, reports: int | None) -> None:
     """The process behind `run` and `serve` to which Envoy sends its records. It is told what to do on standard input."""
     from mcp_extproc.telemetry.audit_file import AuditFileError
     from mcp_extproc.telemetry.collector.main import serve
 
     log.configure(log_level, log_format, calm=True)
     try:
-        serve()
+        serve(None if reports is None else socket.socket(fileno=reports))
     except AuditFileError as error:
         click.echo(str(error), err=True)
         sys.exit(1)

@@ -174,6 +174,7 @@ async def _serve(
 @click.option("--sse", metavar="SERVER", multiple=True, help="A server that was found to speak HTTP+SSE.")
 @click.option("--without-programs", is_flag=True, help="stdio servers are started elsewhere.")
 @click.option("--ready", type=int, metavar="DESCRIPTOR", required=True, help="Receives a byte once the worker serves.")
+@click.option("--reports", type=int, metavar="DESCRIPTOR", help="A socket to the collector.")
 @UPSTREAMS
 @BATCHES
 @TRANSPORT
@@ -190,6 +191,7 @@ def worker(
     sse: tuple[str, ...],
     without_programs: bool,
     ready: int,
+    reports: int | None,
     upstreams: Address,
     batches: Address,
     transport: str,
@@ -212,7 +214,8 @@ def worker(
 
     tls = _tls_files((), tls_certificate, tls_key, tls_client_ca)
     where = listen or socket.socket(fileno=inherited)
-    _work(config, where, upstreams, batches, transport, tls, drain_seconds, tell)
+    collector = None if reports is None else socket.socket(fileno=reports)
+    _work(config, where, upstreams, batches, transport, tls, drain_seconds, tell, collector)
 
 
 @click.command(hidden=True)
@@ -231,6 +234,9 @@ def nursery(name: str, sse: tuple[str, ...], without_programs: bool, connection:
 def work_of(served: Loaded) -> Callable[[Sequence[str]], object]:
     """A worker's life, in a fork of this process."""
     from mcp_extproc.run import worker as imported_before_any_fork  # noqa: F401
+
+    if served.config.collects:
+        from mcp_extproc.run import reporting  # noqa: F401
 
     def work(arguments: Sequence[str]) -> None:
         worker.main([served.name, *arguments], standalone_mode=False, obj=served)
@@ -261,13 +267,14 @@ def _work(
     tls: TlsFiles | None,
     drain_seconds: float | None,
     on_ready: Callable[[], None] = lambda: None,
+    collector: socket.socket | None = None,
 ) -> None:
     from mcp_extproc.extproc.certificates import TlsError
     from mcp_extproc.run.worker import DRAIN_SECONDS, WorkerOptions
     from mcp_extproc.run.worker import serve as serve_worker
 
     seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
-    options = WorkerOptions(listen, upstreams, batches, transport, tls, seconds)
+    options = WorkerOptions(listen, upstreams, batches, transport, tls, seconds, collector)
     try:
         serve_worker(config, options, on_ready)
     except TlsError as error:

@@ -196,6 +196,8 @@ class Exchange:
         )
         gateway = self._processor.gateway
         if route.startswith(REPAIR_ROUTE):
+            if self._processor.recorder is not None:
+                self._head = head = self._processor.recorder.again(head)
             return self._carry_out(gateway.repair(route.removeprefix(REPAIR_ROUTE), head))
         self._brings_response = messages.brings_response(message)
         self._has_body = not headers.end_of_stream

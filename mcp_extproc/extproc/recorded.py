@@ -44,6 +44,8 @@ from mcp_extproc.mcp.trace_context import (
     SpanContext,
     baggage_of,
     begin,
+    context_of,
+    is_kept,
     origin,
     with_context,
 )
@@ -156,6 +158,15 @@ class Recorder:
         parent = "" if found.parent is None else found.parent.span
         return found.parent if TRACEPARENT in meta else None, RequestSpans(own, parent, link=found.link)
 
+    def again(self, head: RequestHead) -> RequestHead:
+        """A request that Envoy sends once more, with the headers that it went on with."""
+        traces, found = self._traces, context_of(head.headers)
+        if traces is None or found is None:
+            return head
+        ratio = 1.0 if traces.sample is None else traces.sample
+        kept = found.sampled if traces.parent_based is not False else is_kept(found.trace, ratio)
+        return replace(head, span=found) if kept else head
+
     def passed(self, begun: Begun, decision: Forward) -> Passed:
         """A request on its way to its server, with its trace context in header and ``_meta``."""
         spans = begun.spans
@@ -224,7 +235,7 @@ def _meta(params: Members) -> Mapping[str, str]:
 def _traced(head: RequestHead, own: SpanContext) -> RequestHead:
     headers = {**head.headers, TRACEPARENT: own.traceparent}
     headers.pop(TRACESTATE, None)
-    return replace(head, headers=headers | ({TRACESTATE: own.state} if own.state else {}))
+    return replace(head, headers=headers | ({TRACESTATE: own.state} if own.state else {}), span=own)
 
 
 def _as_headers(context: SpanContext, baggage: str | None) -> tuple[Headers, tuple[str, ...]]:

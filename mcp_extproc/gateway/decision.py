@@ -17,6 +17,7 @@ from mcp_extproc.gateway.relay.server_messages import Relay
 from mcp_extproc.gateway.request import NOTHING_CARRIED, Carried, Headers, RequestContext, Subject
 from mcp_extproc.gateway.tokens import Granted
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.slices import Slices, whole
 
 MARGIN: Final = 5.0
@@ -198,6 +199,8 @@ class NeedToken:
     resume: Callable[[Granted | Failed], Decision]
     deadline: float
     """Seconds."""
+    span: SpanContext | None = None
+    """Of the request, where that is kept."""
     effects: Effects = ()
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from mcp_extproc.bounded import Lookups
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway import admission, refusals, repair, replies
 from mcp_extproc.gateway.caller import Caller
@@ -91,6 +92,11 @@ class Gateway:
     def tokens(self) -> Tokens:
         """That servers get for callers' own."""
         return self._services.tokens
+
+    @property
+    def lookups(self) -> Mapping[str, Lookups]:
+        """What was looked for in caches, by their names."""
+        return {"merged_lists": self._services.lists.lookups, "exchanged_tokens": self._services.tokens.lookups}
 
     def has_rules(self, server: str) -> bool:
         """Whether there are rules about what callers may see of a server, at any endpoint."""

@@ -89,6 +89,8 @@ class NotifyLeg(_Leg):
 
     session: SessionRef
     body: bytes
+    method: str | None = field(default=None, kw_only=True)
+    """Of it; ``None`` where it is a response."""
 
 
 @dataclass(frozen=True, slots=True)

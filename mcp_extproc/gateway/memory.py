@@ -76,6 +76,16 @@ class Listing(NamedTuple):
     """The same as long as the names are, and never again."""
 
 
+class ExpiredSession(NamedTuple):
+    """A client's session that has expired."""
+
+    name: str
+    version: str | None
+    """Of the protocol; ``None`` where there is no server."""
+    upstreams: tuple[tuple[str, UpstreamSession], ...]
+    """Servers, and its sessions with them."""
+
+
 class SessionMemory:
     """Late legs (sessions opened after ``initialize``), settings and ended sessions; all bounded, the oldest forgotten first.
 
@@ -217,16 +227,23 @@ class SessionMemory:
         for ref in servers:
             self._is_new(ref.server, ref.anchor)
 
-    def expired(self, now: float) -> list[tuple[str, UpstreamSession]]:
-        """Servers, and the sessions with them, of the clients' sessions that have expired since this was asked last. They are
-        forgotten here. All last for the same time, so the oldest expire first."""
+    @property
+    def begun(self) -> int:
+        """How many clients' sessions began here, and neither ended here nor have expired."""
+        return len(self._begun)
+
+    def expired(self, now: float) -> list[ExpiredSession]:
+        """The clients' sessions that began here and have expired since this was asked last. They are forgotten here. All last
+        for the same time, so the oldest expire first."""
         found = []
         while (oldest := next(iter(self._begun), None)) is not None:
             begun = self._begun.get(oldest)
             if begun is None or begun[0] > now:
                 break
             current = [(ref, self.current(ref)) for ref in begun[1]]
-            found += [(ref.server, session) for ref, session in current if session is not None]
+            sessions = tuple((ref.server, session) for ref, session in current if session is not None)
+            version = begun[1][0].version if begun[1] else None
+            found.append(ExpiredSession(oldest, version, sessions))
             self.end(oldest, begun[1])
         return found
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.bounded import MIB, Bounded, Lookups
 from mcp_extproc.gateway.authorization.items import Hints
 from mcp_extproc.gateway.authorization.rules import Access
 from mcp_extproc.gateway.catalog import Catalog
@@ -65,13 +65,20 @@ class MergedLists:
     are none of its business. Callers whose servers answered alike share the text, so that it counts once."""
 
     def __init__(self) -> None:
+        self.lookups = Lookups()
+        """Whether callers get the list that they had."""
         self._last: Bounded[tuple[str, str], ListKey] = Bounded(_MAX_CALLERS, _MAX_CALLERS_BYTES)
         """By the key of the caller and the method."""
         self._lists: Bounded[ListKey, MergedList] = Bounded(_MAX_LISTS, _MAX_BYTES)
 
     def like_before(self, caller: str, key: ListKey) -> MergedList | None:
         """The list that a caller got last, if it is the one to be made now and still there."""
-        return self._lists.get(key) if self._last.get((caller, key.method)) == key else None
+        found = self._lists.get(key) if self._last.get((caller, key.method)) == key else None
+        if found is None:
+            self.lookups.misses += 1
+        else:
+            self.lookups.hits += 1
+        return found
 
     def remember(self, caller: str, key: ListKey, made: MergedList) -> None:
         """Keep a list that a caller gets."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
+from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -19,8 +20,8 @@ Carried = Mapping[str, Headers]
 NOTHING_CARRIED: Final[Carried] = MappingProxyType({})
 
 _TRACE: Final = {
-    "traceparent": re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,64})?"),
-    "tracestate": re.compile(r"[ -~]{1,512}"),
+    TRACEPARENT: re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{1,64})?"),
+    TRACESTATE: re.compile(r"[ -~]{1,512}"),
 }
 """Headers that travel on, and what they look like: W3C Trace Context, sections 3.2 and 3.3. Baggage goes with
 calls alone: it may hold what concerns one server only."""
@@ -50,6 +51,8 @@ class RequestHead:
     """Whether policies judge it once it is decided: until then it stays the client's, but for its body."""
     scheme: str = "http"
     """That the client used, as Envoy has it (``:scheme``)."""
+    span: SpanContext | None = None
+    """Its own, where that is kept: what the headers say then, too."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -94,6 +97,13 @@ class RequestContext:
     """What servers get of the caller."""
     subject: Subject | None = field(default=None, repr=False)
     """Whose token servers get another one for; ``None`` where no server does, or there is none."""
+    span: SpanContext | None = None
+    """Of the request, where that is kept."""
+
+    def below(self, span: SpanContext) -> RequestContext:
+        """The same for what is done below a span."""
+        headers = tuple((name, span.traceparent if name == TRACEPARENT else value) for name, value in self.headers)
+        return replace(self, headers=headers, span=span)
 
 
 NO_CONTEXT: Final = RequestContext()
@@ -114,4 +124,4 @@ def context_of(
         for name, shape in _TRACE.items()
         if (value := head.headers.get(name)) is not None and shape.fullmatch(value)
     )
-    return RequestContext(headers, head.principal.key, request_id, carried, subject)
+    return RequestContext(headers, head.principal.key, request_id, carried, subject, head.span)

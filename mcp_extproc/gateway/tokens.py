@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.bounded import MIB, Bounded, Lookups
 from mcp_extproc.gateway.principal import BY_TOKEN
 from mcp_extproc.gateway.request import Headers, RequestHead, Subject
 
@@ -54,6 +54,8 @@ class Tokens:
     """The tokens that a worker has."""
 
     def __init__(self) -> None:
+        self.lookups = Lookups()
+        """Whether one has to be got."""
         self._granted: Bounded[tuple[str, str], Granted] = Bounded(_MAX_TOKENS, _MAX_BYTES)
         self._refused: dict[str, float] = {}
 
@@ -67,7 +69,9 @@ class Tokens:
         """
         granted = None if subject is None else self._granted.get((subject.key, server))
         if granted is None or now >= granted.until or granted.since < self._refused.get(server, 0.0):
+            self.lookups.misses += 1
             return None
+        self.lookups.hits += 1
         return granted
 
     def keep(self, subject: Subject, server: str, granted: Granted) -> None:

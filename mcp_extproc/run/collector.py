@@ -24,6 +24,7 @@ from mcp_extproc.config import otel_variables as otel
 from mcp_extproc.config.telemetry import Metrics, Status
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError, end, ending, spawn
+from mcp_extproc.run.reports import Reports
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export
@@ -82,11 +83,13 @@ class Collector:
     Args:
         layout: where it listens.
         folder: of the configuration's file.
+        reports: at which workers report.
         environ: with OpenTelemetry's variables.
     """
 
-    def __init__(self, layout: Layout, folder: Path, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, layout: Layout, folder: Path, reports: Reports, environ: Mapping[str, str] = os.environ) -> None:
         self._layout = layout
+        self._reports = reports
         self._folder = folder
         self._environ = environ
         self._told: Collected | None = None
@@ -135,9 +138,11 @@ class Collector:
             await end(process, STOP_SECONDS)
 
     async def _start(self, wanted: Collected) -> None:
+        reports = self._reports.collector_end
         process = await spawn(
-            [*PYTHON, "-m", "mcp_extproc", "collector-process", *self._log_options], keep_stdin=True, stdout=PIPE
-        )
+            [*PYTHON, "-m", "mcp_extproc", "collector-process", *self._log_options, "--reports", str(reports)],
+            keep_stdin=True, stdout=PIPE, descriptors=[reports],
+        )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(msgspec.json.encode(wanted) + b"\n")
@@ -151,6 +156,7 @@ class Collector:
             code = await process.wait()
             raise StartError(f"the collector ended at start with {ending(code)}; see its messages above")
         self._process = process
+        self._reports.tell_restarts()
 
     async def _keep(self) -> None:
         """Start it again when it dies by itself."""
@@ -169,8 +175,10 @@ class Collector:
                     process, started = self._process, time.monotonic()
 
     async def _again(self, wanted: Collected) -> None:
+        self._reports.restarts.collector += 1
         try:
             await self._start(wanted)
         except (StartError, OSError) as error:
+            self._reports.restarts.collector -= 1
             # The next round finds the same dead process, and waits longer.
             log.event(_LOG, logging.ERROR, "collector_not_started", {"why": str(error)})

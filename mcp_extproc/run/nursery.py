@@ -42,7 +42,7 @@ Work = Callable[[Sequence[str]], object]
 """A worker's life, given the arguments of ``mcp-extproc worker``. It may end in SystemExit."""
 
 _REQUEST_BYTES = 1 << 16
-_MOST_DESCRIPTORS = 2
+_MOST_DESCRIPTORS = 3
 
 _MOST_OPEN = 1 << 20
 """Descriptors from this one on are not looked for: without close_range(2) each takes a system call."""

@@ -34,6 +34,7 @@ from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.nursery import Forked, Nurseries, Work
 from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
 from mcp_extproc.run.reload import LiveConfig, Refused
+from mcp_extproc.run.reports import Reports
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
@@ -100,6 +101,7 @@ class StandaloneGateway:
         self._environment: dict[str, str] = {}
         """Of the workers. A nursery has not the secret, so it comes later."""
         self._starter = Nurseries(self._environment)
+        self._reports = Reports()
         self._workers = Supervisor(
             served,
             [
@@ -112,11 +114,12 @@ class StandaloneGateway:
             ],
             self.layout.extproc,
             self._starter,
+            self._reports,
             inherits=os.environ.get(TRANSPORT_VARIABLE) != "grpcio",
         )
         self._bridge = Bridge(self.layout, source.folder)
         self._issuers = AuthorizationServers(self.layout.keys)
-        self._collector = Collector(self.layout, source.folder)
+        self._collector = Collector(self.layout, source.folder, self._reports)
         self._live = LiveConfig(
             source,
             served,
@@ -222,6 +225,7 @@ class StandaloneGateway:
         self._live.write_bootstrap()
         started.push_async_callback(self._issuers.stop)
         await self._issuers.serve(self._live.served.config)
+        started.callback(self._reports.close)
         started.push_async_callback(self._collector.stop)  # after Envoy, which sends its last records when it ends
         await self._collector.serve(self._live.served.config)
         started.push_async_callback(self._bridge.stop)

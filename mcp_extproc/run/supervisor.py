@@ -44,6 +44,7 @@ from mcp_extproc.run.process import (
     ending,
     terminate,
 )
+from mcp_extproc.run.reports import Reports
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
@@ -111,6 +112,7 @@ class Supervisor:
         options: further arguments of ``mcp-extproc worker``.
         addresses: one for each worker, as Envoy knows them.
         starter: starts workers.
+        reports: at which workers tell the collector what they did, where there is one.
         inherits: whether the workers' transport can take over a listening socket.
     """
 
@@ -120,12 +122,14 @@ class Supervisor:
         options: Sequence[str],
         addresses: Sequence[Address],
         starter: Starter,
+        reports: Reports,
         *,
         inherits: bool,
     ) -> None:
         self.config = config
         self._options = options
         self._starter = starter
+        self._reports = reports
         self._seats = [_Seat(address, inherits=inherits) for address in addresses]
         self._tasks = Tasks(_LOG)
         self._numbers = count(1)
@@ -258,6 +262,8 @@ class Supervisor:
         """A new worker, ready to serve."""
         ready, says_ready = os.pipe()
         arguments, descriptors = self._options, {"--ready": says_ready}
+        if config.config.collects:
+            descriptors["--reports"] = self._reports.worker_end
         if isinstance(listen, socket.socket):
             descriptors["--inherited"] = listen.fileno()
         else:
@@ -297,6 +303,8 @@ class Supervisor:
         try:
             async with self._starting():
                 await self._fill(seat)
+            self._reports.restarts.worker += 1
+            self._reports.tell_restarts()
         except (StartError, OSError) as error:
             # The dead one is still in the seat: it is tried again, later.
             log.event(_LOG, logging.ERROR, "worker_not_started", {"why": str(error)})

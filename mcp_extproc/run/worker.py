@@ -32,6 +32,7 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.run import open_files, unix_sockets
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
+from mcp_extproc.telemetry.observer import UNOBSERVED
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.expiry import Expiry
@@ -47,6 +48,8 @@ from mcp_extproc.upstreams.vetted_calls import VettedCalls
 
 if TYPE_CHECKING:
     from mcp_extproc.extproc.grpcio_transport import GrpcioServer
+    from mcp_extproc.run.reporting import Reporting
+    from mcp_extproc.telemetry.telling import Telling
 
 DRAIN_SECONDS = 10.0
 """Default time for running exchanges after SIGTERM, in seconds."""
@@ -81,6 +84,8 @@ class WorkerOptions:
     """For TLS on ``listen``."""
     drain_seconds: float = DRAIN_SECONDS
     """Time for running exchanges after the first SIGTERM, in seconds. A second one ends them."""
+    collector: socket.socket | None = None
+    """To the collector, where there is one."""
 
 
 @asynccontextmanager
@@ -100,6 +105,8 @@ async def worker(
         TlsError: the files of ``options.tls`` can't be used.
     """
     counters, limits, turns = Counters(), config.limits, Turns()
+    telling = None if options.collector is None else _telling()
+    observer = telling or UNOBSERVED
     memory = SessionMemory()
     gateway = Gateway(config, secret, memory)
     entries = gateway.servers
@@ -110,19 +117,22 @@ async def worker(
         secret_files.start()
         stack.push_async_callback(secret_files.close)
         client = await stack.enter_async_context(
-            UpstreamClient(options.upstreams, config.limits, turns, gateway.tokens)
+            UpstreamClient(options.upstreams, config.limits, turns, gateway.tokens, observer)
         )
         batches = await stack.enter_async_context(BatchClient(options.batches, config.limits, turns))
-        legs = LegRunner(client, batches, entries, memory, config.limits)
+        legs = LegRunner(client, batches, entries, memory, config.limits, observer)
         stack.push_async_callback(legs.close)
-        expiry = Expiry(legs, memory, time.time)
+        expiry = Expiry(legs, memory, time.time, config.session.ttl, observer)
         expiry.start()
         stack.push_async_callback(expiry.close)
-        unread_timeout = config.listen.limits.unread_timeout
+        unread_timeout, opened = (
+            config.listen.limits.unread_timeout,
+            OpenStreams(limits.streams, limits.session_streams),
+        )
         services = StreamServices(
             client, legs, entries, memory, gateway.identifiers, time.time,
             Unread(limits.unread_bytes, limits.stream_bytes, unread_timeout, time.monotonic),
-            OpenStreams(limits.streams, limits.session_streams),
+            opened,
             turns,
             limits.json_members,
             legs.held,
@@ -141,8 +151,27 @@ async def worker(
             if config.vetting:
                 handover.start()
                 stack.callback(handover.close)
+        if telling is not None and options.collector is not None:
+            reporting = _reporting(options.collector, telling, opened, memory, gateway)
+            reporting.start()
+            stack.push_async_callback(reporting.close)
         stack.push_async_callback(_drain, server, streams, vetted, options.drain_seconds, hurry)
         yield counters
+
+
+def _telling() -> Telling:
+    """The observer that tells the collector. Only imported where there is one."""
+    from mcp_extproc.telemetry.telling import Telling
+
+    return Telling(os.getpid())
+
+
+def _reporting(
+    collector: socket.socket, telling: Telling, opened: OpenStreams, memory: SessionMemory, gateway: Gateway
+) -> Reporting:
+    from mcp_extproc.run.reporting import Reporting
+
+    return Reporting(collector, telling, lambda: len(opened), lambda: memory.begun, gateway.lookups)
 
 
 def transport(name: str) -> type[Http2Server | GrpcioServer]:

@@ -18,6 +18,7 @@ from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.collector import Collector
 from mcp_extproc.run.nursery import Starter
 from mcp_extproc.run.reload import LiveConfig
+from mcp_extproc.run.reports import Reports
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.telemetry import log
 
@@ -55,18 +56,21 @@ class Workers:
         self._stop_seconds = stop_seconds
         self._layout = layout
         self._envoy_config = envoy_config
+        self._reports = Reports()
         self._workers = Supervisor(
             served,
             ["--upstreams", str(layout.upstreams), "--batches", str(layout.batches), *options],
             layout.extproc,
             starter,
+            self._reports,
             inherits=inherits,
         )
         self._bridge = Bridge(layout, source.folder)
         # An Envoy that is configured separately does not ask.
         self._issuers = AuthorizationServers(layout.keys if envoy_config is not None else None)
         # An Envoy that is configured separately has its admin interface anywhere.
-        self._collector = Collector(layout if envoy_config is not None else replace(layout, admin=None), source.folder)
+        seen = layout if envoy_config is not None else replace(layout, admin=None)
+        self._collector = Collector(seen, source.folder, self._reports)
         self._live = LiveConfig(
             source,
             served,
@@ -96,6 +100,7 @@ class Workers:
             OSError: the files can't be written.
         """
         async with AsyncExitStack() as starting:
+            starting.callback(self._reports.close)
             starting.push_async_callback(self._bridge.stop)
             starting.push_async_callback(self._workers.stop, self._stop_seconds)
             # First, as another process that serves here would see its Envoy's files change.

@@ -36,6 +36,12 @@ UPSTREAM: Final = "mcp.server"
 ENDPOINT: Final = "mcp.endpoint"
 RULE: Final = "mcp.rule"
 VERDICT: Final = "mcp.verdict"
+LEG: Final = "mcp.leg"
+CACHE: Final = "mcp.cache"
+RESULT: Final = "mcp.result"
+PROCESS: Final = "mcp.process"
+
+PID: Final = "process.pid"
 
 OTHER: Final = "other"
 """In place of what strangers make up, and of what is too much."""

@@ -56,7 +56,7 @@ CLIENT_DURATION: Final = Instrument(
 SESSION_DURATION: Final = Instrument(
     "mcp.server.session.duration", Kind.HISTOGRAM, "s",
     (names.ERROR_TYPE, names.VERSION, names.PROTOCOL, names.PROTOCOL_VERSION, names.TRANSPORT),
-    "From the start of a session until the client ends it",
+    "From the start of a session until the client ends it, or until it expires",
 )  # fmt: skip
 REQUESTS: Final = Instrument(
     "mcp.gateway.requests", Kind.COUNTER, "{request}", (names.METHOD, names.TOOL, names.UPSTREAM, names.ENDPOINT),
@@ -91,7 +91,55 @@ SPANS_LOST: Final = Instrument(
     "mcp.gateway.spans.lost", Kind.COUNTER, "{span}", (), "Spans that could not be sent, or found no room"
 )
 
+LEGS: Final = Instrument(
+    "mcp.gateway.legs", Kind.COUNTER, "{leg}", (names.UPSTREAM, names.LEG, names.ERROR_TYPE),
+    "Servers that were asked for the sake of a request that is for several",
+)  # fmt: skip
+REPAIRS: Final = Instrument(
+    "mcp.gateway.repairs", Kind.COUNTER, "{session}", (names.UPSTREAM, names.ERROR_TYPE),
+    "Sessions that a server had lost and that were opened again, or could not be",
+)  # fmt: skip
+CACHE_LOOKUPS: Final = Instrument(
+    "mcp.gateway.cache.lookups", Kind.COUNTER, "{lookup}", (names.CACHE, names.RESULT),
+    "What was looked for in a worker's cache: `merged_lists`, `exchanged_tokens`; `hit` or `miss`",
+)  # fmt: skip
+TOKEN_EXCHANGE_DURATION: Final = Instrument(
+    "mcp.gateway.token_exchange.duration", Kind.HISTOGRAM, "s", (names.UPSTREAM, names.ERROR_TYPE),
+    "Exchanges of a caller's token for one of a server's",
+)  # fmt: skip
+SESSIONS_EXPIRED: Final = Instrument(
+    "mcp.gateway.sessions.expired", Kind.COUNTER, "{session}", (),
+    "Sessions that no client ended, noticed five minutes after they had expired",
+)  # fmt: skip
+STREAMS: Final = Instrument("mcp.gateway.streams", Kind.GAUGE, "{stream}", (), "Streams (GET) that clients have open")
+WORKERS: Final = Instrument(
+    "mcp.gateway.workers", Kind.GAUGE, "{process}", (), "Workers that have reported in the last ten seconds"
+)
+LOOP_LAG: Final = Instrument(
+    "mcp.gateway.event_loop.lag", Kind.HISTOGRAM, "s", (), "How late a timer of a worker's was, once a second"
+)
+MEMORY: Final = Instrument(
+    "mcp.gateway.memory",
+    Kind.GAUGE,
+    "By",
+    (names.PROCESS, names.PID),
+    "Resident memory of a `worker`, or of the `collector`",
+)
+WORKER_RESTARTS: Final = Instrument(
+    "mcp.gateway.worker.restarts", Kind.COUNTER, "{restart}", (), "Workers that died and were started again"
+)
+COLLECTOR_RESTARTS: Final = Instrument(
+    "mcp.gateway.collector.restarts",
+    Kind.COUNTER,
+    "{restart}",
+    (),
+    "How often the collector died and was started again",
+)
+
 ALL: Final = (
     SERVER_DURATION, CLIENT_DURATION, SESSION_DURATION, REQUESTS, ERRORS, DENIALS, SESSIONS_OPENED, SESSIONS_SEEN,
-    AUDIT_WRITTEN, AUDIT_LOST, RECORDS, RECORDS_LOST, SPANS_LOST,
+    SESSIONS_EXPIRED, STREAMS, LEGS, REPAIRS, CACHE_LOOKUPS, TOKEN_EXCHANGE_DURATION, WORKERS, WORKER_RESTARTS,
+    COLLECTOR_RESTARTS, LOOP_LAG, MEMORY, AUDIT_WRITTEN, AUDIT_LOST, RECORDS, RECORDS_LOST, SPANS_LOST,
 )  # fmt: skip
+
+BY_NAME: Final = {instrument.name: instrument for instrument in ALL}

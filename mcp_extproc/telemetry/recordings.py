@@ -85,5 +85,10 @@ def _address(peer: Peer | None) -> dict[str, str]:
     return {address: peer.address} | ({} if peer.port is None else {port: str(peer.port)})
 
 
+def labels_of(instrument: Instrument, found: Mapping[str, str]) -> Labels:
+    """Those of what is known that the instrument's series have."""
+    return tuple((name, found[name]) for name in instrument.labels if name in found)
+
+
 def _recording(instrument: Instrument, found: Mapping[str, str], value: float) -> Recording:
-    return Recording(instrument, tuple((name, found[name]) for name in instrument.labels if name in found), value)
+    return Recording(instrument, labels_of(instrument, found), value)

@@ -44,6 +44,12 @@ class Distribution:
         self.sum += value
         self.least, self.most = min(self.least, value), max(self.most, value)
 
+    def add(self, other: Distribution) -> None:
+        """Add all values of another one."""
+        self.counts = [mine + more for mine, more in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+        self.least, self.most = min(self.least, other.least), max(self.most, other.most)
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -72,15 +78,16 @@ class Totals:
         instrument, labels, value = recording
         match instrument.kind:
             case Kind.HISTOGRAM:
-                series = self._distributions[instrument]
-                if labels not in series:
-                    labels = self._admitted(labels, len(series))
-                series.setdefault(labels, Distribution()).record(value)
+                self._distribution(instrument, labels).record(value)
             case kind:
                 numbers = self._numbers[instrument]
                 if labels not in numbers:
                     labels = self._admitted(labels, len(numbers))
                 numbers[labels] = value if kind is Kind.GAUGE else numbers.get(labels, 0) + value
+
+    def add_all(self, instrument: Instrument, labels: Labels, values: Distribution) -> None:
+        """Add values of a histogram that were counted elsewhere."""
+        self._distribution(instrument, labels).add(values)
 
     def families(self) -> Iterator[Family]:
         """All metrics that have a series. What was never recorded is not there: it is not zero."""
@@ -88,6 +95,12 @@ class Totals:
             yield Family(
                 instrument, dict(self._numbers.get(instrument, {})), dict(self._distributions.get(instrument, {}))
             )
+
+    def _distribution(self, instrument: Instrument, labels: Labels) -> Distribution:
+        series = self._distributions[instrument]
+        if labels not in series:
+            labels = self._admitted(labels, len(series))
+        return series.setdefault(labels, Distribution())
 
     def _admitted(self, labels: Labels, series: int) -> Labels:
         """The labels of a new series."""

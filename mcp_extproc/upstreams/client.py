@@ -41,10 +41,13 @@ from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.jsontext import Scan, TooManyMembers
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import EventTooLarge, SseEvent, SseParser, is_resumable, portions
+from mcp_extproc.mcp.trace_context import SpanContext, with_context
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
 from mcp_extproc.telemetry.printable import printable
 from mcp_extproc.upstreams import redirects
+from mcp_extproc.upstreams.observed import Failure, sending
 from mcp_extproc.upstreams.pauses import Pause
 from mcp_extproc.upstreams.private_listener import BROKEN, http_session
 from mcp_extproc.upstreams.token_exchange import Exchanges, NotExchanged
@@ -67,6 +70,9 @@ _TOKEN_PAUSES = (0.5, 0.5, 0.5, 0.5)
 _MAX_CHALLENGE_CHARS = 4096
 _CHALLENGE = re.compile(r"[ -~]*")
 """Of a ``WWW-Authenticate`` that goes on to a client."""
+
+_CODE = re.compile(r"-?[0-9]{1,6}")
+"""Of a JSON-RPC error. Others are no code that anybody could know."""
 
 _CHUNK = 64 * 1024
 
@@ -99,7 +105,7 @@ class Result(NamedTuple):
     """Whether it came as an event, and not as JSON."""
 
 
-class UpstreamError(Exception):
+class UpstreamError(Failure):
     """A sub-request did not work out."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -115,6 +121,24 @@ class UpstreamError(Exception):
     def challenge(self) -> Challenge | None:
         """What the client is told where it logs in at the server itself."""
         return None
+
+    @property
+    def error_type(self) -> str:
+        """See :class:`Failure`."""
+        return self.reason
+
+
+class ErrorAnswer(UpstreamError):
+    """The server answered with a JSON-RPC error."""
+
+    def __init__(self, reason: str, message: str, code: str) -> None:
+        super().__init__(reason, message)
+        self._code = code
+
+    @property
+    def error_type(self) -> str:
+        """See :class:`Failure`."""
+        return self._code if _CODE.fullmatch(self._code) else self.reason
 
 
 class SessionLost(UpstreamError):
@@ -132,6 +156,11 @@ class UnexpectedStatus(UpstreamError):
     def __init__(self, status: int) -> None:
         super().__init__("status", f"answered HTTP {status}")
         self.status = status
+
+    @property
+    def error_type(self) -> str:
+        """See :class:`Failure`."""
+        return str(self.status)
 
 
 class NoTokenYet(UpstreamError):
@@ -157,6 +186,11 @@ class CredentialsRefused(UpstreamError):
         """See :class:`UpstreamError`."""
         is_sound = len(self._asks) <= _MAX_CHALLENGE_CHARS and _CHALLENGE.fullmatch(self._asks) is not None
         return Challenge(self.status, self._asks if is_sound else "") if self._passes else None
+
+    @property
+    def error_type(self) -> str:
+        """See :class:`Failure`."""
+        return str(self.status)
 
 
 class StreamBusy(UpstreamError):
@@ -184,15 +218,22 @@ class UpstreamClient:
         limits: bounds on what is read.
         turns: of all that is read of servers; by default, of all that this client reads.
         tokens: where those are kept that servers get for callers' own; by default, with this client.
+        observer: is told of requests.
     """
 
     def __init__(
-        self, address: Address, limits: Limits, turns: Turns | None = None, tokens: Tokens | None = None
+        self,
+        address: Address,
+        limits: Limits,
+        turns: Turns | None = None,
+        tokens: Tokens | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._address = address
         self.limits = limits
         self.turns = turns or Turns()
-        self._exchanges = Exchanges(tokens or Tokens())
+        self._observer = observer
+        self._exchanges = Exchanges(tokens or Tokens(), observer=observer)
         self._http: aiohttp.ClientSession | None = None
         self._tasks = Tasks(log.logger("upstreams"))
         # Servers keep what runs in a session by its id, and the client's own requests run in the same session.
@@ -259,13 +300,15 @@ class UpstreamClient:
         body = _request(id, methods.INITIALIZE.name, params)
         session_id = None
         try:
-            async with _advising(entry), self._exchange("POST", entry, None, body, context) as response:
+            asking = self._send(methods.INITIALIZE.name, entry, None, body, context)
+            async with _advising(entry), asking as response:
                 session_id = response.headers.get("mcp-session-id")
                 result = await self._result(response, _Wanted(self, entry, None, id, context, holding))
                 streamed = _is_stream(response)
             carried = entry.key_of(context.carried.get(entry.name, ()))
             session, instructions = _read_initialize(result, session_id, carried)
-            await self.notify(entry, session, _notification(methods.INITIALIZED.name), context=context)
+            confirmed = _notification(methods.INITIALIZED.name)
+            await self.notify(entry, session, confirmed, context=context, method=methods.INITIALIZED.name)
         except BaseException:
             # It failed, the time is up, or the client is gone: the server would keep a session that nobody uses.
             if session_id is not None and _may_be_sent(session_id):
@@ -302,7 +345,7 @@ class UpstreamClient:
         """
         id = next(self._ids)
         try:
-            async with self._exchange("POST", entry, session, _request(id, method, params), context) as response:
+            async with self._send(method, entry, session, _request(id, method, params), context) as response:
                 result = await self._result(response, _Wanted(self, entry, session, id, context, holding))
                 streamed = _is_stream(response)
         except asyncio.CancelledError:
@@ -314,8 +357,10 @@ class UpstreamClient:
     def _tell_cancelled(self, entry: CatalogEntry, session: UpstreamSession, id: str, context: RequestContext) -> None:
         """Let a server stop working for us (basic/utilities/cancellation; basic/lifecycle, Timeouts)."""
         reason = "The gateway no longer waits for the answer."
-        body = _notification(methods.CANCELLED.name, {"requestId": id, "reason": reason})
-        self._in_background("tell_cancelled", entry, partial(self.notify, entry, session, body, context=context))
+        method = methods.CANCELLED.name
+        body = _notification(method, {"requestId": id, "reason": reason})
+        telling = partial(self.notify, entry, session, body, context=context, method=method)
+        self._in_background("tell_cancelled", entry, telling)
 
     def _in_background(self, name: str, entry: CatalogEntry, work: Callable[[], Awaitable[None]]) -> None:
         async def quietly() -> None:
@@ -326,14 +371,30 @@ class UpstreamClient:
         self._tasks.start(name, quietly(), server=entry.name)
 
     async def notify(
-        self, entry: CatalogEntry, session: UpstreamSession, body: bytes, *, context: RequestContext = NO_CONTEXT
+        self,
+        entry: CatalogEntry,
+        session: UpstreamSession,
+        body: bytes,
+        *,
+        context: RequestContext = NO_CONTEXT,
+        method: str | None = None,
     ) -> None:
-        """Send a notification.
+        """Send a notification, or a response.
+
+        Args:
+            entry: the server.
+            session: with it.
+            body: the message.
+            context: the request for whose sake it is sent.
+            method: of the notification; ``None`` for a response.
 
         Raises:
             UpstreamError: it was not accepted.
         """
-        async with self._exchange("POST", entry, session, body, context):
+        if method is None:
+            async with self._exchange("POST", entry, session, body, context):
+                return
+        async with self._send(method, entry, session, body, context):
             pass
 
     async def end(self, entry: CatalogEntry, session: UpstreamSession, *, context: RequestContext = NO_CONTEXT) -> None:
@@ -385,6 +446,23 @@ class UpstreamClient:
         return SseParser(self.limits.event_bytes)
 
     @asynccontextmanager
+    async def _send(
+        self,
+        method: str,
+        entry: CatalogEntry,
+        session: UpstreamSession | None,
+        body: bytes,
+        context: RequestContext,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A request, or a notification, until its response is read."""
+        version = None if session is None else session.version
+        with sending(self._observer, method, entry, version, context) as within:
+            if within.span is not None:
+                body = with_context(body, within.span)
+            async with self._exchange("POST", entry, session, body, within) as response:
+                yield response
+
+    @asynccontextmanager
     async def _exchange(
         self,
         method: str,
@@ -431,17 +509,22 @@ class UpstreamClient:
             return carried
         if context.subject is None:
             raise UpstreamError(outcomes.CREDENTIALS_UNAVAILABLE, NO_SUBJECT)
-        return (*carried, *(await self.token(entry, context.subject)).headers)
+        return (*carried, *(await self.token(entry, context.subject, context.span)).headers)
 
-    async def token(self, entry: CatalogEntry, subject: Subject) -> Granted:
+    async def token(self, entry: CatalogEntry, subject: Subject, span: SpanContext | None = None) -> Granted:
         """The token that a server gets for a caller's.
+
+        Args:
+            entry: the server.
+            subject: whose it is.
+            span: for whose sake it is asked for.
 
         Raises:
             UpstreamError: it can't be had.
         """
         assert self._http is not None, "used outside of its context"
         try:
-            return await self._exchanges.token(self._http, self._base, entry, subject)
+            return await self._exchanges.token(self._http, self._base, entry, subject, span)
         except NotExchanged as error:
             raise UpstreamError(outcomes.CREDENTIALS_UNAVAILABLE, str(error)) from None
 
@@ -707,8 +790,8 @@ def _error_answer(raw: msgspec.Raw, wanted: _Wanted) -> UpstreamError:
     if text is not None and wanted.bridge_says:
         # It begins with what every clause here is about.
         clause = text.removeprefix(f"The server {wanted.entry.name} ")
-        return UpstreamError(STARTING if wanted.bridge_says == IS_STARTING else "error", clause)
-    return UpstreamError("error", f"answered with error {code}: {text or 'no message'}")
+        return ErrorAnswer(STARTING if wanted.bridge_says == IS_STARTING else "error", clause, code)
+    return ErrorAnswer("error", f"answered with error {code}: {text or 'no message'}", code)
 
 
 def _object(raw: msgspec.Raw, what: str) -> jsontext.Members:

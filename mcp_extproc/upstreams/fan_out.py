@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import orjson
@@ -39,14 +39,21 @@ from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.tasks import Tasks, in_slices
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
 from mcp_extproc.upstreams.answers import Answers
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import NOT_HELD, SessionLost, UpstreamClient, UpstreamError
+from mcp_extproc.upstreams.observed import timed
 from mcp_extproc.upstreams.room import granted
 
 _LOG = log.logger("upstreams")
 
 _T = TypeVar("_T")
+
+_KINDS: Final[Mapping[type[Leg], str]] = {
+    OpenLeg: "open", ListLeg: "list", AskLeg: "ask", NotifyLeg: "notify", CloseLeg: "close", BatchLeg: "batch",
+}  # fmt: skip
+"""What legs are for, in a word."""
 
 _UNKNOWN_LIST = 16 * 1024
 """How large a list is taken to be before it was read once."""
@@ -73,6 +80,7 @@ class LegRunner:
         entries: the servers.
         memory: where sessions opened late are kept.
         limits: bounds on what is read.
+        observer: is told of legs, and of sessions that servers lost.
     """
 
     def __init__(
@@ -82,12 +90,14 @@ class LegRunner:
         entries: Mapping[str, CatalogEntry],
         memory: SessionMemory,
         limits: Limits,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._client = client
         self._batches = batches
         self._entries = entries
         self._memory = memory
         self._limits = limits
+        self._observer = observer
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
         self._watched: dict[tuple[str, str], list[asyncio.Event]] = {}
         self._tasks = Tasks(_LOG)
@@ -115,7 +125,7 @@ class LegRunner:
         loop = asyncio.get_running_loop()
         began = loop.time()
         if not await granted(partial(holding.wait, size), max(leg.deadline for leg in lists)):
-            return [Failed(leg.server, NO_ROOM, NOT_HELD) for leg in legs]
+            return [self._over(leg, Failed(leg.server, NO_ROOM, NOT_HELD)) for leg in legs]
         waited = loop.time() - began
         return await self._run_all([replace(leg, deadline=leg.deadline - waited) for leg in legs], holding)
 
@@ -123,7 +133,7 @@ class LegRunner:
         outcomes: list[Outcome | None] = [None] * len(legs)
 
         async def run(index: int, leg: Leg) -> None:
-            outcomes[index] = await self._run(leg, holding)
+            outcomes[index] = self._over(leg, await self._run(leg, holding))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -135,6 +145,11 @@ class LegRunner:
                     self.discard(outcome.server, outcome.session, leg.context)
             raise
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def _over(self, leg: Leg, outcome: Outcome) -> Outcome:
+        failed = outcome.reason if isinstance(outcome, Failed) else None
+        self._observer.leg(leg.server, _KINDS[type(leg)], failed)
+        return outcome
 
     async def session(self, need: NeedSession) -> UpstreamSession | Failed:
         """Open a session that is missing, or that the server lost."""
@@ -153,7 +168,7 @@ class LegRunner:
     async def token(self, need: NeedToken) -> Granted | Failed:
         """Get the token that a server gets for a caller's."""
         try:
-            return await _within(need.deadline, self._client.token(self._entries[need.server], need.subject))
+            return await _within(need.deadline, self._client.token(self._entries[need.server], need.subject, need.span))
         except UpstreamError as error:
             return error.failed(need.server)
 
@@ -259,7 +274,7 @@ class LegRunner:
         if session is not None:
             # A server that lost its session has nothing left that the notification could be about.
             with contextlib.suppress(SessionLost):
-                await self._client.notify(entry, session, leg.body, context=leg.context)
+                await self._client.notify(entry, session, leg.body, context=leg.context, method=leg.method)
         return Done(leg.server)
 
     async def _close(self, entry: CatalogEntry, leg: CloseLeg) -> Done:
@@ -342,6 +357,8 @@ class LegRunner:
         task = self._opening.get(key)
         if task is None:
             opening = self._open_late(ref, key, context)
+            if lost is not None:
+                opening = self._repaired(ref.server, opening)
             task = self._tasks.start("open_session", opening, server=ref.server, expected=(UpstreamError,))
             self._opening[key] = task
             task.add_done_callback(lambda _: self._opening.pop(key, None))
@@ -363,6 +380,10 @@ class LegRunner:
         for replaced in self._watched.get(key, ()):
             replaced.set()
         return session
+
+    async def _repaired(self, server: str, opening: Awaitable[UpstreamSession]) -> UpstreamSession:
+        with timed(lambda _start, _end, error_type: self._observer.repaired(server, error_type)):
+            return await opening
 
     async def wait_for_another(self, ref: SessionRef, session: UpstreamSession | None, seconds: float) -> None:
         """Wait until the session that comes after one is opened (or the first, after ``None``), at most for a time."""

@@ -10,6 +10,7 @@ import base64
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -24,9 +25,12 @@ from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import Headers, Subject
 from mcp_extproc.gateway.tokens import Granted, Tokens
+from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.observer import UNOBSERVED, Exchanged, Observer
 from mcp_extproc.telemetry.printable import printable
+from mcp_extproc.upstreams.observed import Failure, timed
 from mcp_extproc.upstreams.private_listener import BROKEN
 
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -58,15 +62,21 @@ _MAX_CHARS = 512
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
-class NotExchanged(Exception):
+class NotExchanged(Failure):
     """There is no token. ``str()`` is a clause about the server that says why, without tokens and secrets."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, error_type: str) -> None:
         super().__init__(
             "was not asked: the token_endpoint of credentials.token_exchange gave no token for the caller's, it " + why
         )
         self.why = why
         """What follows the name of the token endpoint."""
+        self._error_type = error_type
+
+    @property
+    def error_type(self) -> str:
+        """See :class:`Failure`."""
+        return self._error_type
 
 
 class Exchanges:
@@ -75,17 +85,26 @@ class Exchanges:
     Args:
         tokens: where they are kept.
         clock: Unix time in seconds.
+        observer: is told each time that one is got.
     """
 
-    def __init__(self, tokens: Tokens, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, tokens: Tokens, clock: Callable[[], float] = time.time, observer: Observer = UNOBSERVED) -> None:
         self._tokens = tokens
+        self._observer = observer
         self._clock = clock
         self._running: dict[tuple[str, str], asyncio.Task[Granted]] = {}
-        self._failed: Bounded[tuple[str, str], tuple[float, str]] = Bounded(_MAX_FAILED, 4 * MIB)
+        self._failed: Bounded[tuple[str, str], tuple[float, NotExchanged]] = Bounded(_MAX_FAILED, 4 * MIB)
         """Until when there is no token, and why."""
         self._tasks = Tasks(log.logger("upstreams"))
 
-    async def token(self, http: aiohttp.ClientSession, base: str, entry: CatalogEntry, subject: Subject) -> Granted:
+    async def token(
+        self,
+        http: aiohttp.ClientSession,
+        base: str,
+        entry: CatalogEntry,
+        subject: Subject,
+        span: SpanContext | None = None,
+    ) -> Granted:
         """The token for a server, from the store or anew. Who goes away does not fail the others.
 
         Args:
@@ -93,6 +112,7 @@ class Exchanges:
             base: start of URLs there.
             entry: the server.
             subject: whose it is.
+            span: for whose sake it is asked for.
 
         Raises:
             NotExchanged: it can't be had.
@@ -101,12 +121,12 @@ class Exchanges:
         if current is not None:
             return current
         key = (subject.key, entry.name)
-        until, why = self._failed.get(key) or (0.0, "")
-        if self._clock() < until:
-            raise NotExchanged(why)
+        failed = self._failed.get(key)
+        if failed is not None and self._clock() < failed[0]:
+            raise NotExchanged(failed[1].why, failed[1].error_type)
         task = self._running.get(key)
         if task is None:
-            work = self._get(http, base, entry, subject)
+            work = self._get(http, base, entry, subject, span)
             task = self._tasks.start("exchange_token", work, server=entry.name, expected=(NotExchanged,))
             self._running[key] = task
             task.add_done_callback(lambda _: self._running.pop(key, None))
@@ -120,17 +140,31 @@ class Exchanges:
         """Give up what runs."""
         await self._tasks.close()
 
-    async def _get(self, http: aiohttp.ClientSession, base: str, entry: CatalogEntry, subject: Subject) -> Granted:
+    async def _get(
+        self,
+        http: aiohttp.ClientSession,
+        base: str,
+        entry: CatalogEntry,
+        subject: Subject,
+        span: SpanContext | None,
+    ) -> Granted:
         try:
-            granted = await self._asked(http, base, entry, subject)
+            with timed(partial(self._tell, entry, span)):
+                granted = await self._asked(http, base, entry, subject)
         except NotExchanged as error:
             # Each call that fails would ask again.
-            self._failed.keep(
-                (subject.key, entry.name), (self._clock() + _FAILED_SECONDS, error.why), 512 + len(error.why)
-            )
+            failed = self._clock() + _FAILED_SECONDS, NotExchanged(error.why, error.error_type)
+            self._failed.keep((subject.key, entry.name), failed, 1024 + 2 * len(error.why))
             raise
         self._tokens.keep(subject, entry.name, granted)
         return granted
+
+    def _tell(self, entry: CatalogEntry, span: SpanContext | None, start: int, end: int, error: str | None) -> None:
+        if not self._observer.is_on:
+            return
+        assert entry.exchanging is not None
+        parts = urlsplit(entry.exchanging.token_endpoint)
+        self._observer.exchanged(Exchanged(entry.name, (parts.hostname or "", parts.port), start, end, error, span))
 
     async def _asked(self, http: aiohttp.ClientSession, base: str, entry: CatalogEntry, subject: Subject) -> Granted:
         configured = entry.exchanging
@@ -146,26 +180,26 @@ class Exchanges:
                 ) as response:
                     return self._granted(response, await _body_of(response))
         except TimeoutError:
-            raise NotExchanged(f"did not answer within {SECONDS:g} s") from None
+            raise NotExchanged(f"did not answer within {SECONDS:g} s", "timeout") from None
         except BROKEN as error:
-            raise NotExchanged(f"could not be asked ({type(error).__name__})") from None
+            raise NotExchanged(f"could not be asked ({type(error).__name__})", "connect") from None
         except NotExchanged as error:
             # It may repeat what it got; in a text that was cut before, a part of that would not be found.
             said = Redactor((subject.token,), "")(error.why, _MAX_BYTES)
-            raise NotExchanged(printable(entry.redact(said, _MAX_CHARS))) from None
+            raise NotExchanged(printable(entry.redact(said, _MAX_CHARS)), error.error_type) from None
 
     def _granted(self, response: aiohttp.ClientResponse, body: bytes) -> Granted:
         failure = response.headers.get(FAILURE_HEADER)
         if failure is not None:
-            raise NotExchanged(f"is unreachable ({failure[:100]})")
+            raise NotExchanged(f"is unreachable ({failure[:100]})", "connect")
         answer = _object_in(body)
         if response.status != 200:
-            raise NotExchanged(f"answered HTTP {response.status}{_said(answer)}")
+            raise NotExchanged(f"answered HTTP {response.status}{_said(answer)}", str(response.status))
         token, kind = answer.get("access_token"), answer.get("token_type")
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            raise NotExchanged("answered without an access_token that can be sent")
+            raise NotExchanged("answered without an access_token that can be sent", "protocol")
         if not isinstance(kind, str) or kind.lower() != "bearer":
-            raise NotExchanged("answered with a token whose token_type is not Bearer")
+            raise NotExchanged("answered with a token whose token_type is not Bearer", "protocol")
         now, lifetime = self._clock(), _lifetime(answer.get("expires_in"))
         until = now + lifetime - min(_MARGIN_SECONDS, lifetime / 10)
         return Granted(((AUTHORIZATION, f"Bearer {token}"),), now, until)
@@ -208,7 +242,7 @@ async def _body_of(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > _MAX_BYTES:
-            raise NotExchanged(f"answered with more than {_MAX_BYTES} bytes")
+            raise NotExchanged(f"answered with more than {_MAX_BYTES} bytes", "too_large")
     return bytes(body)
 
 

@@ -25,6 +25,7 @@ from tests.support.streaming import calling, reply
 from tests.support.waiting import eventually
 
 TRACE, PARENT, LINKED = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
+REPAIRED = "4bf92f3577b34da6a3ce929d0e0e4736"
 METHOD = "tools/call"
 
 
@@ -207,6 +208,77 @@ async def _accounted_for(address: str, file: Path) -> float | None:
     """Lines of the audit, and records that were lost; ``None`` while that is not known."""
     lost = values(await families(address), "mcp_gateway_records_lost_total", "none")
     return lost[""] + len(lines(file)) if lost else None
+
+
+async def test_what_workers_do_themselves(start_own: StartGateway, alpha: ScriptedServer, beta: ScriptedServer) -> None:
+    """What they ask servers for a request's sake is below its span. What they have counted stays when they die."""
+    address = f"127.0.0.1:{free_port()}"
+    async with over_http() as received, ScriptedServer("gamma") as gamma:
+        telemetry = {"traces": {"endpoint": received.url}, "metrics": {"address": address}}
+        servers = {server.name: server.url for server in (alpha, beta, gamma)}
+        async with start_own(servers, telemetry=telemetry) as gateway:
+            session = await gateway.initialize()
+            meta = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+            await gateway.rpc("tools/list", {"_meta": meta}, mcp_session_id=session)
+            server, *legs = await spans_of(received, TRACE, 4)
+            _check_legs(server, legs, (alpha, beta, gamma))
+
+            alpha.sessions.clear()
+            meta = {"traceparent": f"00-{REPAIRED}-{PARENT}-01"}
+            await gateway.rpc(METHOD, {"name": "alpha__echo", "arguments": {}, "_meta": meta}, mcp_session_id=session)
+            _check_repair(await spans_of(received, REPAIRED, 4))
+            await eventually(
+                lambda: families(address), "the repair", until=lambda found: _repairs(found) == {"alpha": 1}
+            )
+
+            died = len(gateway.workers)
+            gateway.signal_workers(signal.SIGKILL)
+            await eventually(
+                lambda: families(address),
+                "others",
+                until=lambda found: (
+                    values(found, "mcp_gateway_worker_restarts_total", "none") == {"": died}
+                    and values(found, "mcp_gateway_workers", "none") == {"": died}
+                ),
+            )
+            await gateway.rpc("tools/list", mcp_session_id=session)
+            found = await eventually(
+                lambda: families(address), "the next list", until=lambda found: _legs(found).get("list") == 6
+            )
+    assert _legs(found) == {"open": 3, "list": 6}
+    assert _repairs(found)["alpha"] >= 1
+    memory = values(found, "mcp_gateway_memory_bytes", "mcp_process")
+    assert all(memory[process] > 1 << 20 for process in ("worker", "collector"))
+    assert values(found, "mcp_gateway_streams", "none") == {"": 0}, "it is known that there is none"
+    assert not values(found, "mcp_gateway_token_exchange_duration_seconds_count", "mcp_server"), "nobody looked"
+
+
+def _check_legs(server: Span, legs: Sequence[Span], servers: Sequence[ScriptedServer]) -> None:
+    assert (server.kind, server.parent_span_id.hex()) == (Span.SPAN_KIND_SERVER, PARENT)
+    by_server = {str(plain(leg.attributes)["mcp.server"]): leg for leg in legs}
+    for each in servers:
+        leg, [got] = by_server[each.name], each.calls("tools/list")
+        assert (leg.name, leg.kind, leg.parent_span_id) == ("tools/list", Span.SPAN_KIND_CLIENT, server.span_id)
+        assert server.start_time_unix_nano <= leg.start_time_unix_nano <= leg.end_time_unix_nano
+        parent = f"00-{TRACE}-{leg.span_id.hex()}-01"
+        assert (got.headers["traceparent"], got.message["params"]["_meta"]) == (parent, {"traceparent": parent})
+
+
+def _check_repair(spans: Sequence[Span]) -> None:
+    """The session is opened again below the call's own request to the server."""
+    by_name = {(span.kind, span.name): span for span in spans}
+    call = by_name[Span.SPAN_KIND_CLIENT, "tools/call echo"]
+    for name in ("initialize", "notifications/initialized"):
+        assert by_name[Span.SPAN_KIND_CLIENT, name].parent_span_id == call.span_id
+    assert call.parent_span_id == by_name[Span.SPAN_KIND_SERVER, "tools/call echo"].span_id
+
+
+def _legs(found: Sequence[Metric]) -> Mapping[str, float]:
+    return values(found, "mcp_gateway_legs_total", "mcp_leg")
+
+
+def _repairs(found: Sequence[Metric]) -> Mapping[str, float]:
+    return values(found, "mcp_gateway_repairs_total", "mcp_server")
 
 
 async def test_a_call_with_consent_is_one_line(start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path) -> None:

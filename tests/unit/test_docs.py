@@ -326,7 +326,7 @@ def test_every_reason_of_a_partial_answer_is_told() -> None:
         text = path.read_text(encoding="utf-8")
         for name, word in words.items():
             text = text.replace(name, f'"{word}"')
-        made |= set(re.findall(r'(?:UpstreamError|super\(\).__init__)\(\s*"(\w+)"', text))
+        made |= set(re.findall(r'(?:UpstreamError|ErrorAnswer|super\(\).__init__)\(\s*"(\w+)"', text))
         made |= set(re.findall(r'Failed\(\s*[\w.]+,\s*"(\w+)"', text))
         made |= {word for line in re.findall(r"reason = (.*)", text) for word in re.findall(r'"([a-z_]+)"', line)}
     rows = tables("protocol.md", "Partial results")[0]

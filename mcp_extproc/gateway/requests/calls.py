@@ -187,7 +187,7 @@ def _with_token(ask: Inquiry, entry: CatalogEntry, then: Callable[[Granted | Non
 
     if subject is None:
         return resume(Failed(entry.name, CREDENTIALS_UNAVAILABLE, NO_SUBJECT))
-    return NeedToken(entry.name, subject, resume, entry.discovery_timeout)
+    return NeedToken(entry.name, subject, resume, entry.discovery_timeout, ask.context.span)
 
 
 def _subscription(method: Method, ref: SessionRef, uri: str) -> Effects:

@@ -86,7 +86,14 @@ def _passed_on(caller: Caller, head: RequestHead, servers: Iterable[str], body: 
     context = context_of(head, None, caller.carried, caller.catalog.subject(head))
     entries = caller.catalog.entries
     legs = tuple(
-        NotifyLeg(name, caller.upstream(name), body, deadline=entries[name].discovery_timeout, context=context)
+        NotifyLeg(
+            name,
+            caller.upstream(name),
+            body,
+            method=facts.method,
+            deadline=entries[name].discovery_timeout,
+            context=context,
+        )
         for name in servers
     )
     return FanOut(

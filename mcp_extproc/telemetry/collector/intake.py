@@ -1,4 +1,4 @@
-"""Records in; spans, values and lines out. No I/O here: what takes them is given."""
+"""Records and reports in; spans, values and lines out. No I/O here: what takes them is given."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import msgspec
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.mcp.trace_context import SpanContext
+from mcp_extproc.telemetry import attributes as names
 from mcp_extproc.telemetry import audit
 from mcp_extproc.telemetry.attributes import HTTP_METHOD, HTTP_STATUS, of_operation
 from mcp_extproc.telemetry.exchange import Exchange
-from mcp_extproc.telemetry.instruments import RECORDS, SESSIONS_SEEN, Instrument
-from mcp_extproc.telemetry.recordings import Recording, recordings_of
+from mcp_extproc.telemetry.instruments import BY_NAME, RECORDS, SESSION_DURATION, SESSIONS_EXPIRED, SESSIONS_SEEN
+from mcp_extproc.telemetry.recordings import Recording, labels_of, recordings_of
+from mcp_extproc.telemetry.report import Expired, Report
 from mcp_extproc.telemetry.spans import NewId, Span, Tracing, spans_of
-from mcp_extproc.telemetry.totals import Family, Seen, Totals
+from mcp_extproc.telemetry.totals import Distribution, Family, Seen, Totals
 
 SEEN_SECONDS: Final = 300.0
 
@@ -23,6 +25,10 @@ MAX_NAMES: Final = 100_000
 MAX_NAMES_BYTES: Final = 64 * MIB
 """Of names that servers list."""
 _NAME_BYTES: Final = 256
+
+MAX_ENDED: Final = 100_000
+MAX_ENDED_BYTES: Final = 32 * MIB
+_ENDED_BYTES: Final = 256
 
 AUDIT_EVENT: Final = "mcp.audit"
 ACCESS_EVENT: Final = "mcp.request"
@@ -68,6 +74,8 @@ class Intake:
         self._take_access = take_access
         self._seen = Seen(SEEN_SECONDS)
         self._listed: Bounded[tuple[str, str], bool] = Bounded(MAX_NAMES, MAX_NAMES_BYTES)
+        self._ended: Bounded[str, bool] = Bounded(MAX_ENDED, MAX_ENDED_BYTES)
+        """Sessions whose end is counted."""
 
     def take(self, exchanges: Iterable[Exchange]) -> int:
         """Records that came together. Returns how many."""
@@ -105,25 +113,54 @@ class Intake:
         if self._take_access is not None:
             self._take_access(ACCESS_EVENT, exchange.started, access(exchange), context)
 
+    def take_report(self, report: Report) -> None:
+        """What a worker did itself."""
+        if self._take_span is not None:
+            for span in report.spans:
+                self._take_span(span)
+        if self._totals is None:
+            return
+        for name, labels, number in map(msgspec.structs.astuple, report.counts):
+            self._totals.add(Recording(BY_NAME[name], labels, number))
+        for name, labels, *values in map(msgspec.structs.astuple, report.durations):
+            self._totals.add_all(BY_NAME[name], labels, Distribution(*values))
+        for expired in report.expired:
+            self._count_expired(expired, self._totals)
+
+    def _count_expired(self, expired: Expired, totals: Totals) -> None:
+        """The worker where a session began does not know of its end at another one."""
+        if self._is_new_end(expired.session):
+            found = {names.PROTOCOL: "http"} | ({} if expired.version is None else {names.VERSION: expired.version})
+            totals.add(Recording(SESSION_DURATION, labels_of(SESSION_DURATION, found), expired.seconds))
+            totals.add(Recording(SESSIONS_EXPIRED, (), 1))
+
+    def _is_new_end(self, session: str) -> bool:
+        if session in self._ended:
+            return False
+        self._ended.keep(session, value=True, size=_ENDED_BYTES)
+        return True
+
     def _count(self, exchange: Exchange, totals: Totals) -> None:
         totals.add(Recording(RECORDS, (), 1))
+        ends = exchange.session_seconds is not None and exchange.session is not None
+        if ends and not self._is_new_end(exchange.session or ""):
+            exchange = msgspec.structs.replace(exchange, session_seconds=None)
         for recording in recordings_of(exchange):
             totals.add(recording)
         if exchange.session is not None:
             self._seen.see(exchange.session, exchange.started / 1e9)
 
-    def families(self, now: float, counts: Iterable[tuple[Instrument, float]] = ()) -> list[Family]:
+    def families(self, now: float, others: Iterable[Family] = ()) -> list[Family]:
         """All metrics as they are now.
 
         Args:
             now: seconds since the epoch.
-            counts: of counters that somebody else keeps.
+            others: what somebody else keeps.
         """
         if self._totals is None:
             return []
         self._totals.add(Recording(SESSIONS_SEEN, (), self._seen.count(now)))
-        kept = [Family(instrument, {(): value}, {}) for instrument, value in counts]
-        return sorted([*self._totals.families(), *kept], key=lambda family: family.instrument.name)
+        return sorted([*self._totals.families(), *others], key=lambda family: family.instrument.name)
 
 
 def access(exchange: Exchange) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -30,11 +31,13 @@ from mcp_extproc.telemetry.collector.intake import Intake
 from mcp_extproc.telemetry.collector.scrape import Scrape
 from mcp_extproc.telemetry.collector.sender import Sender
 from mcp_extproc.telemetry.collector.spec import Collected, Export
+from mcp_extproc.telemetry.collector.workers import Workers, memory_labels
 from mcp_extproc.telemetry.exchange import Exchange
-from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, RECORDS_LOST, SPANS_LOST, Instrument
+from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, MEMORY, RECORDS_LOST, SPANS_LOST, Instrument
+from mcp_extproc.telemetry.memory import resident_bytes
 from mcp_extproc.telemetry.prometheus import exposition
 from mcp_extproc.telemetry.spans import Span, Tracing
-from mcp_extproc.telemetry.totals import Totals
+from mcp_extproc.telemetry.totals import Family, Totals
 
 MESSAGE_BYTES: Final = 1 << 20
 _SPAN_SECONDS: Final = 1.0
@@ -45,24 +48,27 @@ _END_SECONDS: Final = 5.0
 _LOG = log.logger("collector")
 
 
-def serve() -> None:
+def serve(reports: socket.socket | None) -> None:
     """Serve until standard input ends, or SIGTERM. Blocks. A line is written to standard output once it serves.
+
+    Args:
+        reports: at which workers and their supervisor report.
 
     Raises:
         AuditFileError: the audit can't be written.
         OSError: an address is taken.
     """
-    asyncio.run(_serve())
+    asyncio.run(_serve(reports))
 
 
-async def _serve() -> None:
+async def _serve(reports: socket.socket | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     reader = asyncio.StreamReader(limit=MESSAGE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     collector = Collector(msgspec.json.decode(await reader.readline(), type=Collected))
-    await collector.start()
+    await collector.start(reports)
     os.write(sys.stdout.fileno(), b"ready\n")
     ended, stopped = asyncio.create_task(reader.read()), asyncio.create_task(stop.wait())
     await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -90,9 +96,14 @@ class Collector:
         self._had_problem = False
         self._received: Received | None = None
         self._envoy: Envoy | None = None
+        self.workers = Workers(lambda report: self._intake.take_report(report), time.time)
+        """What they are, and have told."""
 
-    async def start(self) -> None:
-        """Serve Envoy.
+    async def start(self, reports: socket.socket | None = None) -> None:
+        """Serve Envoy, and hear workers.
+
+        Args:
+            reports: at which they and their supervisor report.
 
         Raises:
             AuditFileError: the audit can't be written.
@@ -123,6 +134,8 @@ class Collector:
             self._scrape = Scrape(address, self._text, self._envoy)
             port = await self._scrape.start()
             log.event(_LOG, logging.INFO, "metrics_served", {"address": str(TcpAddress(address.host, port))})
+        if reports is not None:
+            self.workers.listen(reports)
         self._server = await als.serve(self._address, self._take)
         log.event(_LOG, logging.INFO, "collecting", {"listen": told.listen})
 
@@ -189,14 +202,20 @@ class Collector:
     # -- Metrics ----------------------------------------------------------------------------------------------------------
 
     def _text(self) -> str:
-        return exposition(self._intake.families(time.time(), self._counts()))
+        return exposition(self._families())
+
+    def _families(self) -> list[Family]:
+        kept = [Family(instrument, {(): value}, {}) for instrument, value in self._counts()]
+        if (rss := resident_bytes()) is not None:
+            kept.append(Family(MEMORY, {memory_labels("collector", os.getpid()): rss}, {}))
+        return self._intake.families(time.time(), [*kept, *self.workers.families()])
 
     def _counts(self) -> Iterator[tuple[Instrument, float]]:
         if self._file is not None:
             yield AUDIT_WRITTEN, self._file.written
             yield AUDIT_LOST, self._file.lost
         if self._spans is not None:
-            yield SPANS_LOST, self._spans.lost
+            yield SPANS_LOST, self._spans.lost + self.workers.spans_lost
         if self._envoy is not None and self._envoy.lost is not None:
             yield RECORDS_LOST, self._envoy.lost
 
@@ -208,8 +227,7 @@ class Collector:
             await asyncio.sleep(_METRIC_SECONDS)
             if self._envoy is not None:
                 await self._envoy.metrics()
-            families = self._intake.families(time.time(), self._counts())
             try:
-                await asyncio.to_thread(send, otlp.metrics(families, resource, self._since, time.time_ns()))
+                await asyncio.to_thread(send, otlp.metrics(self._families(), resource, self._since, time.time_ns()))
             except Exception as error:  # noqa: BLE001 - an exporter's own, whatever it is
                 log.failure(_LOG, "metrics_not_sent", error)

@@ -33,6 +33,13 @@ class AuditTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: int
 
 
+class Restarts(msgspec.Struct):
+    """How often a process died and was started again, since the gateway runs. The supervisor counts it."""
+
+    worker: int = 0
+    collector: int = 0
+
+
 class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that it does. ``None`` is off.
 

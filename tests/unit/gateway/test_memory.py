@@ -415,9 +415,11 @@ def test_sessions_with_servers_outlive_no_token() -> None:
     memory.replace("a", "first", upstream("a", id="second"))
     memory.replace("b", "token 1", upstream("b", id="late"))
     assert memory.expired(99.0) == []
-    assert memory.expired(100.0) == [("a", upstream("a", id="second")), ("b", upstream("b", id="late"))]
+    [first] = memory.expired(100.0)
+    assert (first.name, first.version) == ("1", KNOWN.version)
+    assert first.upstreams == (("a", upstream("a", id="second")), ("b", upstream("b", id="late")))
     assert memory.expired(100.0) == []
-    assert memory.expired(200.0) == [("c", upstream("c", id="other"))]
+    assert memory.expired(200.0) == [("2", KNOWN.version, (("c", upstream("c", id="other")),))]
 
 
 def test_a_session_that_its_client_ended_is_not_ended_again() -> None:

@@ -19,6 +19,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.collector import Collector, told
 from mcp_extproc.run.process import StartError
+from mcp_extproc.run.reports import Reports
 from mcp_extproc.telemetry.collector.spec import AuditTo, Export
 from tests.support.waiting import eventually
 
@@ -38,9 +39,11 @@ def folder() -> Any:
 
 @pytest.fixture
 async def collector(folder: Path) -> AsyncIterator[Collector]:
-    found = Collector(Layout.in_directory(folder), folder, {})
+    reports = Reports()
+    found = Collector(Layout.in_directory(folder), folder, reports, {})
     yield found
     await found.stop()
+    reports.close()
 
 
 def is_served(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.telemetry.observer import Exchanged, Observer, Sent
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import Initialized, Result, SessionLost, UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
@@ -91,7 +92,13 @@ class FakeClient:
         return Result(jsontext.split(msgspec.Raw(body)), len(body), entry.name in self.streaming)
 
     async def notify(
-        self, entry: CatalogEntry, session: UpstreamSession, body: bytes, *, context: RequestContext = NO_CONTEXT
+        self,
+        entry: CatalogEntry,
+        session: UpstreamSession,
+        body: bytes,
+        *,
+        context: RequestContext = NO_CONTEXT,
+        method: str | None = None,
     ) -> None:
         self.contexts.append(context)
         self.asked.append((entry.name, "notify", (session.id, body)))
@@ -122,6 +129,37 @@ def stream_services(
     )  # fmt: skip
 
 
+class Told(Observer):
+    """Keeps what it is told."""
+
+    is_on = True
+
+    def __init__(self) -> None:
+        self.requests: list[Sent] = []
+        self.legs: list[tuple[str, str, str | None]] = []
+        self.repairs: list[tuple[str, str | None]] = []
+        self.exchanges: list[Exchanged] = []
+        self.expirations: list[tuple[str, str | None, float]] = []
+
+    def new_span(self) -> str:
+        return f"{len(self.requests) + 1:016x}"
+
+    def sent(self, sent: Sent) -> None:
+        self.requests.append(sent)
+
+    def leg(self, server: str, kind: str, error_type: str | None) -> None:
+        self.legs.append((server, kind, error_type))
+
+    def repaired(self, server: str, error_type: str | None) -> None:
+        self.repairs.append((server, error_type))
+
+    def exchanged(self, exchanged: Exchanged) -> None:
+        self.exchanges.append(exchanged)
+
+    def expired(self, session: str, version: str | None, seconds: float) -> None:
+        self.expirations.append((session, version, seconds))
+
+
 class Rig:
     """Legs over a fake client, with a memory of their own."""
 
@@ -131,7 +169,10 @@ class Rig:
         self.memory = SessionMemory()
         entries = catalog_of(self.config).entries
         front = BatchClient(None, self.config.limits)
-        self.legs = LegRunner(cast("UpstreamClient", client), front, entries, self.memory, self.config.limits)
+        self.told = Told()
+        self.legs = LegRunner(
+            cast("UpstreamClient", client), front, entries, self.memory, self.config.limits, self.told
+        )
 
 
 def page(*names: str, **more: Any) -> dict[str, Any]:

@@ -126,7 +126,13 @@ class Pinging(FakeClient):
         return SseParser(1 << 20)
 
     async def notify(
-        self, entry: Any, session: UpstreamSession, body: bytes, *, context: RequestContext = NO_CONTEXT
+        self,
+        entry: Any,
+        session: UpstreamSession,
+        body: bytes,
+        *,
+        context: RequestContext = NO_CONTEXT,
+        method: str | None = None,
     ) -> None:
         await self.mailbox.take(entry.name, session, body)
 

@@ -12,7 +12,7 @@ from mcp_extproc.upstreams.client import UpstreamError
 from mcp_extproc.upstreams.expiry import GRACE_SECONDS, Expiry
 from tests.support.waiting import eventually
 from tests.unit.gateway.support import LATEST, upstream
-from tests.unit.upstreams.fake_client import FakeClient, Rig
+from tests.unit.upstreams.fake_client import FakeClient, Rig, Told
 
 MANY = 50
 
@@ -34,12 +34,14 @@ async def test_they_end_after_a_time_for_calls_under_way(monkeypatch: pytest.Mon
 
     for number in range(MANY + 1):
         rig.memory.begin(str(number), 100.0, (ref(number),))
-    ending = Expiry(rig.legs, rig.memory, clock)
+    told = Told()
+    ending = Expiry(rig.legs, rig.memory, clock, 60.0, told)
     ending.start()
     await eventually(lambda: looks[0] > 2, "it looks")
     assert client.asked == []
     now[0] += 1
     await eventually(lambda: client.left("a") == 0, "all are ended")
+    assert told.expirations == [(str(number), LATEST, 60.0) for number in range(MANY + 1)]
     assert sorted(client.asked) == sorted(("a", "end", str(number)) for number in range(MANY + 1))
     await ending.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}

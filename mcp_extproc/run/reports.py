@@ -1,0 +1,50 @@
+"""The way on which workers tell the collector what they did: a pair of sockets, whose ends they inherit.
+
+So there is no address and no path, whatever workers listen at. Both ends stay open here: what is told while there is no
+collector waits for the next one, as far as the system holds it; a worker keeps the rest.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+
+import msgspec
+
+from mcp_extproc.telemetry.collector.spec import Restarts
+
+
+class Reports:
+    """Of one gateway. Nothing is opened before it is used."""
+
+    def __init__(self) -> None:
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+        self.restarts = Restarts()
+        """What the supervisor counts."""
+
+    @property
+    def collector_end(self) -> int:
+        """The descriptor that the collector inherits."""
+        return self._opened()[0].fileno()
+
+    @property
+    def worker_end(self) -> int:
+        """The descriptor that workers inherit."""
+        return self._opened()[1].fileno()
+
+    def tell_restarts(self) -> None:
+        """Tell the collector, which forgets them when it is replaced itself."""
+        if self._ends is not None:
+            with suppress(BlockingIOError):  # nobody reads; who comes after that is told
+                self._ends[1].send(msgspec.json.encode({"restarts": self.restarts}), socket.MSG_DONTWAIT)
+
+    def close(self) -> None:
+        """Close both ends."""
+        for end in self._ends or ():
+            end.close()
+        self._ends = None
+
+    def _opened(self) -> tuple[socket.socket, socket.socket]:
+        if self._ends is None:
+            self._ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return self._ends

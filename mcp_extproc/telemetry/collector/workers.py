@@ -1,0 +1,126 @@
+"""What workers and their supervisor tell: counts and spans are passed on, and how each of them is, is kept for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from mcp_extproc.telemetry import attributes as names
+from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.collector.spec import Restarts
+from mcp_extproc.telemetry.instruments import (
+    COLLECTOR_RESTARTS,
+    MEMORY,
+    STREAMS,
+    WORKER_RESTARTS,
+    WORKERS,
+)
+from mcp_extproc.telemetry.recordings import Labels
+from mcp_extproc.telemetry.report import MAX_BYTES, Report
+from mcp_extproc.telemetry.totals import Family
+
+SILENT_SECONDS: Final = 10.0
+"""After which nothing is known of a worker any more. Each reports once a second."""
+
+_AT_A_TIME: Final = 64
+"""Messages that are read before others have their turn."""
+
+_LOG = log.logger("collector")
+
+
+class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker as it was when it reported last.
+
+    Attributes:
+        pid: its process id.
+        seen: when that was, Unix time in seconds.
+        started: when it began, the same.
+        streams: that clients have open.
+        sessions: that began there, and neither ended there nor have expired.
+        rss: resident memory in bytes; ``None`` where the system does not say it.
+        lag: seconds by which a timer was late.
+    """
+
+    pid: int
+    seen: float
+    started: float
+    streams: int
+    sessions: int
+    rss: int | None
+    lag: float
+
+
+class Workers:
+    """All of them.
+
+    Args:
+        take: takes what they have counted, and their spans.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, take: Callable[[Report], None], clock: Callable[[], float]) -> None:
+        self._take = take
+        self._clock = clock
+        self._decode = msgspec.json.Decoder(Report).decode
+        self._states: dict[int, WorkerState] = {}
+        self._restarts: Restarts | None = None
+        self.spans_lost = 0
+        """Spans for which they had no room."""
+
+    def listen(self, connection: socket.socket) -> None:
+        """Take what comes, from now on."""
+        asyncio.get_running_loop().add_reader(connection, self._on_readable, connection)
+
+    def _on_readable(self, connection: socket.socket) -> None:
+        for _ in range(_AT_A_TIME):
+            try:
+                raw = connection.recv(MAX_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            if not raw:  # all who could write are gone
+                asyncio.get_running_loop().remove_reader(connection)
+                return
+            self.take(raw)
+
+    def take(self, raw: bytes) -> None:
+        """One message."""
+        try:
+            report = self._decode(raw)
+        except msgspec.DecodeError as error:
+            log.event(_LOG, logging.ERROR, "report_unreadable", {"bytes": len(raw), "why": str(error)})
+            return
+        if report.is_last:
+            self._states.pop(report.pid, None)
+        if report.state is not None:
+            told = msgspec.structs.asdict(report.state)
+            self._states[report.pid] = WorkerState(pid=report.pid, seen=self._clock(), **told)
+        self._restarts = report.restarts or self._restarts
+        self.spans_lost += report.spans_lost
+        self._take(report)
+
+    def state(self) -> list[WorkerState]:
+        """Those that are there, the one that has been longest first."""
+        now = self._clock()
+        self._states = {pid: each for pid, each in self._states.items() if now - each.seen < SILENT_SECONDS}
+        return sorted(self._states.values(), key=lambda each: (each.started, each.pid))
+
+    def families(self) -> Iterator[Family]:
+        """What metrics have of it. Nothing is said of what nobody has reported."""
+        if (restarts := self._restarts) is not None:
+            yield Family(WORKER_RESTARTS, {(): restarts.worker}, {})
+            yield Family(COLLECTOR_RESTARTS, {(): restarts.collector}, {})
+        if states := self.state():
+            yield Family(WORKERS, {(): len(states)}, {})
+            yield Family(STREAMS, {(): sum(each.streams for each in states)}, {})
+            memory = {memory_labels("worker", each.pid): float(each.rss) for each in states if each.rss is not None}
+            yield Family(MEMORY, memory, {})
+
+
+def memory_labels(process: str, pid: int) -> Labels:
+    """Of :data:`MEMORY`."""
+    return ((names.PROCESS, process), (names.PID, str(pid)))
