@@ -50,6 +50,11 @@ class Reporting:
         self._unsent: deque[bytes] = deque()
         self._tasks = Tasks(log.logger("worker"))
 
+    @property
+    def waits(self) -> bool:
+        """Whether something could not be told yet."""
+        return bool(self._unsent)
+
     def start(self) -> None:
         """Report from now on."""
         self._tasks.keep("report", self._run)

@@ -310,9 +310,12 @@ async def test_nothing_is_started_where_nothing_is_on(start: StartGateway, alpha
 
 
 async def test_on_a_listener_that_others_own(tmp_path: Path, alpha: ScriptedServer) -> None:
-    """`serve` keeps the collector. Messages of a batch come one by one, and what is not for the endpoint does not come."""
+    """`serve` keeps the collector. Messages of a batch come one by one, what is not for the endpoint does not come, and workers
+    report."""
     audit = {"file": "audit.jsonl"}
-    async with shop(tmp_path, {"alpha": {"url": alpha.url}}, audit=audit) as running:
+    address = f"127.0.0.1:{free_port()}"
+    telemetry = {"metrics": {"address": address}}
+    async with shop(tmp_path, {"alpha": {"url": alpha.url}}, audit=audit, telemetry=telemetry) as running:
         await running.client.send("/website", method="GET")
         await running.client.initialize("2025-03-26")
         names = ["alpha__echo", "alpha__delete_all"]
@@ -320,6 +323,8 @@ async def test_on_a_listener_that_others_own(tmp_path: Path, alpha: ScriptedServ
             {"jsonrpc": "2.0", "id": name, "method": METHOD, "params": {"name": name, "arguments": {}}} for name in names
         ])  # fmt: skip
         said = await eventually(lambda: lines(tmp_path / "audit.jsonl"), "lines", until=lambda found: len(found) >= 3)
+        legs = {"open": 1, "batch": 2}
+        await eventually(lambda: families(address), "workers' reports", until=lambda found: _legs(found) == legs)
     assert {(line["method"], line.get("tool"), line["verdict"]) for line in said} == {
         ("initialize", None, "allow"),
         (METHOD, "echo", "allow"),

@@ -81,6 +81,8 @@ BESIDES = {
     "held.py HeldBytes._by_holder": "counts by principal, or else by session",
     "mcp/jsontext.py _Tree": "members of messages, as the table of methods has them",
     "telemetry/counters.py Counters._counts": "counts, by server and reason",
+    "telemetry/telling.py Telling._counts": "counts, by server and reason",
+    "telemetry/telling.py Telling._durations": "sums, by server and reason",
     "upstreams/answers.py Answers._queues": "by the session with a server",
     "upstreams/answers.py Answers._slots": "by server",
     "upstreams/fan_out.py LegRunner._opening": "by the session with a server",

@@ -58,6 +58,7 @@ def test_a_trace_begins_here() -> None:
     begun = made.begin(head(), body())
     assert begun.spans == RequestSpans(SpanContext(FIRST, SECOND, sampled=True))
     assert begun.head.headers["traceparent"] == traceparent(FIRST, SECOND), "for what is done for its sake"
+    assert begun.head.span == begun.spans.own
     passed = made.passed(begun, forward(body()))
     assert passed.headers == (("traceparent", traceparent(FIRST, THIRD)),)
     assert passed.removed == ("tracestate",)
@@ -89,7 +90,26 @@ def test_what_is_not_sampled_stays_as_it_is(in_meta: bool) -> None:
     passed = made.passed(begun, forward(text))
     assert passed.decision.body == text
     assert passed.headers == ((("traceparent", context),) if in_meta else ())
+    assert begun.head.span is None
     assert said(made.metadata(NOTHING, begun, passed.spans)) == {"sampled": False}
+
+
+@pytest.mark.parametrize(
+    ("traces", "flags", "is_kept"),
+    [
+        ({}, "01", True),
+        ({}, "00", False),
+        ({"sample": 0}, "01", True),
+        ({"sample": 0, "parent_based": False}, "01", False),
+    ],
+)
+def test_a_request_that_envoy_sends_once_more(traces: dict[str, Any], flags: str, is_kept: bool) -> None:
+    """It has the headers that it went on with, and nobody reads its body."""
+    made = recorder(telemetry={"traces": {"endpoint": "http://localhost:4317", **traces}})
+    before = head(traceparent=traceparent(flags=flags))
+    assert made.again(before).span == (SpanContext(TRACE, PARENT, sampled=True) if is_kept else None)
+    assert made.again(head()) == head()
+    assert recorder(audit={"file": "a"}).again(before) is before
 
 
 def test_messages_of_batches_come_one_by_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 import pytest
 
 from mcp_extproc.address import TcpAddress, UnixAddress
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.worker import TRANSPORTS, WorkerOptions, worker
 from mcp_extproc.run.worker import transport as transport_of
+from mcp_extproc.telemetry.report import Report
 from mcp_extproc.upstreams import expiry
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
@@ -95,15 +98,25 @@ async def test_streams_that_break_when_they_are_ended(monkeypatch: pytest.Monkey
 
 
 async def test_sessions_that_nobody_ends_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client never comes back: once its token has expired, the server's session is of no use."""
+    """The client never comes back: once its token has expired, the server's session is of no use. The collector is told."""
     monkeypatch.setattr(expiry, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(expiry, "GRACE_SECONDS", -1e6)  # expired already
     with tempfile.TemporaryDirectory(prefix="mcp") as directory:
+        collector, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         async with ScriptedServer() as server:
-            options = WorkerOptions(UnixAddress(f"{directory}/s"), TcpAddress("127.0.0.1", server.port), None)
+            upstreams = TcpAddress("127.0.0.1", server.port)
+            options = WorkerOptions(UnixAddress(f"{directory}/s"), upstreams, None, collector=end)
             async with worker(config({"a": {}}), options, "s" * 32), RawClient(UnixAddress(f"{directory}/s")) as client:
                 exchange = client.exchange()
                 await exchange.send_headers(request_fields())
                 await exchange.send_body(rpc("initialize", {"protocolVersion": "2025-11-25"}))
                 await eventually(lambda: [r for r in server.received if r.http_method == "DELETE"], "it is ended")
             assert not server.sessions
+    with collector:
+        reports = [msgspec.json.decode(raw, type=Report) for raw in iter(lambda: collector.recv(1 << 18), b"")]
+    [expired] = [each for report in reports for each in report.expired]
+    assert expired.seconds == config().session.ttl
+    assert {count.labels for report in reports for count in report.counts} == {
+        (("mcp.server", "a"), ("mcp.leg", "open"))
+    }
+    assert [report.is_last for report in reports if not report.counts][-1]

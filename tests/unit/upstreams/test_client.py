@@ -20,6 +20,8 @@ from mcp_extproc.gateway.legs import NO_ROOM, STARTING, Challenge
 from mcp_extproc.gateway.request import RequestContext
 from mcp_extproc.held import HeldBytes
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.trace_context import SpanContext
+from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
 from mcp_extproc.upstreams import client as client_module
 from mcp_extproc.upstreams import pauses
 from mcp_extproc.upstreams.client import (
@@ -36,6 +38,7 @@ from tests.support.rounds import LEAST, MOST, flooded, lines_parsed
 from tests.support.scripted import Handler, Received, ScriptedServer, answer, fixed
 from tests.support.waiting import PATIENCE, eventually
 from tests.unit.gateway.support import LATEST, catalog_of, config, upstream
+from tests.unit.upstreams.fake_client import Told
 
 PATH = "/p%20q?k=%2F"
 ENTRY = catalog_of(config({"a": {"url": f"https://a.example{PATH}", "headers": {"X-Key": "v"}}})).entries["a"]
@@ -46,10 +49,12 @@ LIMITS = config(limits={"response_bytes": RESPONSE_BYTES, "event_bytes": 4000}).
 
 
 @asynccontextmanager
-async def asking(**server: Any) -> AsyncIterator[tuple[UpstreamClient, ScriptedServer]]:
+async def asking(
+    observer: Observer = UNOBSERVED, **server: Any
+) -> AsyncIterator[tuple[UpstreamClient, ScriptedServer]]:
     async with (
         ScriptedServer(**server) as scripted,
-        UpstreamClient(TcpAddress("127.0.0.1", scripted.port), LIMITS) as client,
+        UpstreamClient(TcpAddress("127.0.0.1", scripted.port), LIMITS, observer=observer) as client,
     ):
         yield client, scripted
 
@@ -144,6 +149,25 @@ async def test_what_a_server_gets_of_the_caller_goes_with_every_request() -> Non
     assert {request.headers.get("x-token") for request in server.received} == {"of alice"}
     assert not any("x-other" in request.headers for request in server.received)
     assert found.carried == digest(carried)
+
+
+async def test_the_trace_goes_on_to_servers() -> None:
+    """In header and ``_meta``, each request with a span of its own; an answer to a server's request is none."""
+    own = SpanContext("a" * 32, "b" * 16, sampled=True)
+    context, told = RequestContext((("traceparent", own.traceparent),), span=own), Told()
+    async with asking(told) as (client, server):
+        session = (await client.initialize(ENTRY, LATEST, frozenset(), context=context)).session
+        await client.request(ENTRY, session, LIST, {"cursor": "0"}, context=context)
+        await client.notify(ENTRY, session, b'{"jsonrpc":"2.0","id":1,"result":{}}', context=context)
+        await client.end(ENTRY, session, context=context)
+    asked = {sent.method: f"00-{own.trace}-{sent.span}-01" for sent in told.requests}
+    assert [*asked] == ["initialize", "notifications/initialized", LIST]
+    got = {request.message.get("method"): request for request in server.received if request.body}
+    for method, parent in asked.items():
+        assert got[method].headers["traceparent"] == parent
+    assert got[LIST].message["params"] == {"cursor": "0", "_meta": {"traceparent": asked[LIST]}}
+    assert got[None].body == b'{"jsonrpc":"2.0","id":1,"result":{}}'
+    assert {sent.parent for sent in told.requests} == {own}
 
 
 async def test_what_a_server_gets_of_the_caller_is_not_repeated() -> None:

@@ -398,6 +398,7 @@ async def test_a_server_that_lost_its_session_is_opened_again_and_asked_once_mor
         ("a", "tools/list", ("new", "{}")),
     ]
     assert rig.memory.current(ref("a", upstream("a"))) == upstream("a", id="new")
+    assert (rig.told.repairs, rig.told.legs) == ([("a", None)], [("a", "list", None)])
 
 
 async def test_a_session_lost_between_pages_starts_the_list_anew() -> None:
@@ -411,8 +412,22 @@ async def test_a_session_lost_between_pages_starts_the_list_anew() -> None:
 async def test_a_session_lost_twice_is_a_failure() -> None:
     """There is one retry."""
     client = FakeClient(a=[LOST, upstream("a", id="new"), LOST])
-    (outcome,) = await Rig(client).legs.run([listing("a", upstream("a"))])
+    rig = Rig(client)
+    (outcome,) = await rig.legs.run([listing("a", upstream("a"))])
     assert outcome == Failed("a", "session_lost", "does not know its session any more")
+    assert rig.told.legs == [("a", "list", "session_lost")]
+
+
+async def test_a_session_that_could_not_be_opened_again() -> None:
+    rig = Rig(FakeClient(a=[LOST, REFUSED]))
+    await rig.legs.run([listing("a", upstream("a"))])
+    assert (rig.told.repairs, rig.told.legs) == ([("a", "connect")], [("a", "list", "connect")])
+
+
+async def test_a_session_that_is_opened_late_is_no_repair() -> None:
+    rig = Rig(FakeClient(a=[upstream("a"), page("1")]))
+    await rig.legs.run([listing("a")])
+    assert rig.told.repairs == []
 
 
 async def test_all_who_miss_one_session_open_it_once() -> None:

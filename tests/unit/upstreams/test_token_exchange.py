@@ -17,6 +17,7 @@ from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.request import RequestContext, Subject
 from mcp_extproc.gateway.tokens import Granted, Tokens
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
 from mcp_extproc.upstreams import token_exchange
 from mcp_extproc.upstreams.client import CredentialsRefused, UpstreamClient, UpstreamError
 from mcp_extproc.upstreams.private_listener import http_session
@@ -27,6 +28,7 @@ from tests.support.scripted import ScriptedServer, raw
 from tests.support.token_server import ACCESS_TOKEN, CLIENT, TOKEN_EXCHANGE, TokenServer
 from tests.support.waiting import PATIENCE
 from tests.unit.gateway.support import LATEST, NOW, catalog_of, config
+from tests.unit.upstreams.fake_client import Told
 
 SECRET = "planted & secret: 9fA1"
 ISSUER = AuthorizationServer(keys={"ES256": new_key("ES256")})
@@ -58,10 +60,12 @@ class Clock:
 
 
 @asynccontextmanager
-async def asking(port: int, clock: Clock | None = None) -> AsyncIterator[Callable[..., Awaitable[Granted]]]:
+async def asking(
+    port: int, clock: Clock | None = None, observer: Observer = UNOBSERVED
+) -> AsyncIterator[Callable[..., Awaitable[Granted]]]:
     """Get a token, with what asks as the worker does, and no Envoy in between."""
     http, base = http_session(TcpAddress("127.0.0.1", port))
-    exchanges = Exchanges(Tokens(), clock or Clock())
+    exchanges = Exchanges(Tokens(), clock or Clock(), observer)
 
     async def token(whose: Subject, at: CatalogEntry | None = None) -> Granted:
         return await exchanges.token(http, base, at or entry(), whose)
@@ -195,10 +199,10 @@ async def test_the_token_endpoint_refuses_it(monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_it_is_not_asked_at_once_again_for_what_it_refuses() -> None:
     """For the same caller and server; each call that fails would cost a request for a token."""
-    clock = Clock()
+    clock, told = Clock(), Told()
     async with (
         TokenServer(SECRET, ISSUER, ("github",), refuses="mallory") as server,
-        asking(server.port, clock) as token,
+        asking(server.port, clock, told) as token,
     ):
         said = [await failure(token(subject("mallory"))) for _ in range(3)]
         assert said == ["answered HTTP 400, invalid_request: the token [redacted] is not exchanged"] * 3
@@ -207,6 +211,11 @@ async def test_it_is_not_asked_at_once_again_for_what_it_refuses() -> None:
         clock.now += 1
         assert await failure(token(subject("mallory"))) == said[0]
         assert len(server.asked) == 3
+    assert [(each.server, each.endpoint, each.error_type) for each in told.exchanges] == [
+        ("a", ("idp.example", None), "400"),
+        ("a", ("idp.example", None), None),
+        ("a", ("idp.example", None), "400"),
+    ]
 
 
 @asynccontextmanager

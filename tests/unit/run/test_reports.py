@@ -1,0 +1,31 @@
+"""The way from workers to the collector."""
+
+from __future__ import annotations
+
+import socket
+
+import msgspec
+
+from mcp_extproc.run.reports import Reports
+from mcp_extproc.telemetry.collector.spec import Restarts
+from mcp_extproc.telemetry.report import Report
+
+
+def test_nothing_is_opened_before_it_is_used() -> None:
+    reports = Reports()
+    reports.restarts.worker += 1
+    reports.tell_restarts()
+    reports.close()
+
+
+def test_restarts_are_told_again_to_each_collector() -> None:
+    """And nobody waits for one that does not read."""
+    reports = Reports()
+    with socket.socket(fileno=reports.collector_end) as collector:
+        for worker in range(1, 1000):
+            reports.restarts.worker = worker
+            reports.tell_restarts()
+        found = [msgspec.json.decode(collector.recv(1 << 16), type=Report).restarts for _ in range(2)]
+        assert found == [Restarts(worker=1), Restarts(worker=2)]
+        collector.detach()
+    reports.close()
