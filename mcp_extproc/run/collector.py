@@ -64,7 +64,7 @@ def told(config: GatewayConfig, environ: Mapping[str, str], layout: Layout, fold
         else AuditTo(str(folder.absolute() / audit.file), audit.rotate_bytes, audit.keep),
         metrics_address=None if metrics is None else _scraped_at(metrics, config.status),
         admin=layout.admin.path if isinstance(layout.admin, UnixAddress) else None,
-        **({} if metrics is None else {"label_values": metrics.label_values}),
+        label_values=(metrics or Metrics()).label_values,
     )
 
 
@@ -145,7 +145,8 @@ class Collector:
         )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(msgspec.json.encode(wanted) + b"\n")
+        began_with = msgspec.structs.replace(wanted, restarts=self._reports.restarts)
+        process.stdin.write(msgspec.json.encode(began_with) + b"\n")
         try:
             async with asyncio.timeout(START_SECONDS):
                 ready = await process.stdout.readline()
@@ -156,7 +157,6 @@ class Collector:
             code = await process.wait()
             raise StartError(f"the collector ended at start with {ending(code)}; see its messages above")
         self._process = process
-        self._reports.tell_restarts()
 
     async def _keep(self) -> None:
         """Start it again when it dies by itself."""

@@ -74,6 +74,7 @@ class Reporting:
             self._telling.lagged(lag)
             self._tell(
                 State(
+                    at=time.time(),
                     started=self._started,
                     streams=self._streams(),
                     sessions=self._sessions(),

@@ -33,9 +33,9 @@ class Reports:
         return self._opened()[1].fileno()
 
     def tell_restarts(self) -> None:
-        """Tell the collector, which forgets them when it is replaced itself."""
+        """Tell the collector that there is. The next one is told when it begins."""
         if self._ends is not None:
-            with suppress(BlockingIOError):  # nobody reads; who comes after that is told
+            with suppress(BlockingIOError):  # nobody reads
                 self._ends[1].send(msgspec.json.encode({"restarts": self.restarts}), socket.MSG_DONTWAIT)
 
     def close(self) -> None:

@@ -52,13 +52,15 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """A worker as it is now.
 
     Attributes:
-        started: Unix time in seconds.
+        at: when that is, Unix time in seconds. It may be told much later.
+        started: when it began, the same.
         streams: that clients have open.
         sessions: that began there, and neither ended there nor have expired.
         rss: resident memory in bytes; ``None`` where the system does not say it.
         lag: seconds by which a timer was late.
     """
 
+    at: float
     started: float
     streams: int
     sessions: int

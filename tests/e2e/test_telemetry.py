@@ -310,8 +310,8 @@ async def test_nothing_is_started_where_nothing_is_on(start: StartGateway, alpha
 
 
 async def test_on_a_listener_that_others_own(tmp_path: Path, alpha: ScriptedServer) -> None:
-    """`serve` keeps the collector. Messages of a batch come one by one, what is not for the endpoint does not come, and
-    workers report."""
+    """`serve` keeps the collector, and its workers report. Messages of a batch come one by one, and nothing comes that is not
+    for the endpoint."""
     audit = {"file": "audit.jsonl"}
     address = f"127.0.0.1:{free_port()}"
     telemetry = {"metrics": {"address": address}}

@@ -98,6 +98,7 @@ class Collector:
         self._envoy: Envoy | None = None
         self.workers = Workers(lambda report: self._intake.take_report(report), time.time)
         """What they are, and have told."""
+        self.workers.restarts = told.restarts
 
     async def start(self, reports: socket.socket | None = None) -> None:
         """Serve Envoy, and hear workers.

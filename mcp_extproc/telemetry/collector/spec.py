@@ -50,6 +50,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         metrics_address: where Prometheus finds metrics.
         admin: path of the socket of Envoy's admin interface, whose metrics come along.
         label_values: most values of one label.
+        restarts: until now.
     """
 
     listen: str
@@ -64,6 +65,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     metrics_address: str | None = None
     admin: str | None = None
     label_values: int = 500
+    restarts: Restarts | None = None
 
     @property
     def measures(self) -> bool:

@@ -68,7 +68,8 @@ class Workers:
         self._clock = clock
         self._decode = msgspec.json.Decoder(Report).decode
         self._states: dict[int, WorkerState] = {}
-        self._restarts: Restarts | None = None
+        self.restarts: Restarts | None = None
+        """What the supervisor has counted; ``None`` where it has told nothing."""
         self.spans_lost = 0
         """Spans for which they had no room."""
 
@@ -98,8 +99,8 @@ class Workers:
             self._states.pop(report.pid, None)
         if report.state is not None:
             told = msgspec.structs.asdict(report.state)
-            self._states[report.pid] = WorkerState(pid=report.pid, seen=self._clock(), **told)
-        self._restarts = report.restarts or self._restarts
+            self._states[report.pid] = WorkerState(pid=report.pid, seen=told.pop("at"), **told)
+        self.restarts = report.restarts or self.restarts
         self.spans_lost += report.spans_lost
         self._take(report)
 
@@ -111,9 +112,9 @@ class Workers:
 
     def families(self) -> Iterator[Family]:
         """What metrics have of it. Nothing is said of what nobody has reported."""
-        if (restarts := self._restarts) is not None:
-            yield Family(WORKER_RESTARTS, {(): restarts.worker}, {})
-            yield Family(COLLECTOR_RESTARTS, {(): restarts.collector}, {})
+        if self.restarts is not None:
+            yield Family(WORKER_RESTARTS, {(): self.restarts.worker}, {})
+            yield Family(COLLECTOR_RESTARTS, {(): self.restarts.collector}, {})
         if states := self.state():
             yield Family(WORKERS, {(): len(states)}, {})
             yield Family(STREAMS, {(): sum(each.streams for each in states)}, {})

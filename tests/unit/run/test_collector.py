@@ -20,7 +20,7 @@ from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.collector import Collector, told
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reports import Reports
-from mcp_extproc.telemetry.collector.spec import AuditTo, Export
+from mcp_extproc.telemetry.collector.spec import AuditTo, Export, Restarts
 from tests.support.waiting import eventually
 
 SERVERS = {"servers": {"a": {"url": "http://a"}}}
@@ -101,11 +101,13 @@ async def test_a_life(collector: Collector, folder: Path) -> None:
 
 
 async def test_it_is_started_again(collector: Collector, folder: Path) -> None:
+    """And told how often that was."""
     await collector.serve(config(audit={"file": "a"}))
     first = collector.pid
     assert first is not None
     os.kill(first, signal.SIGKILL)
     await eventually(lambda: collector.pid != first and is_served(folder), "another one serves")
+    assert collector._reports.restarts == Restarts(collector=1)
 
 
 async def test_an_audit_that_can_not_be_written(collector: Collector, capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,8 +18,7 @@ def test_nothing_is_opened_before_it_is_used() -> None:
     reports.close()
 
 
-def test_restarts_are_told_again_to_each_collector() -> None:
-    """And nobody waits for one that does not read."""
+def test_nobody_waits_for_a_collector_that_does_not_read() -> None:
     reports = Reports()
     with socket.socket(fileno=reports.collector_end) as collector:
         for worker in range(1, 1000):

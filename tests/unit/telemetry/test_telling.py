@@ -16,7 +16,7 @@ from mcp_extproc.telemetry.telling import MAX_SERIES, MAX_SPANS, Telling
 from tests.unit.telemetry.support import ONWARD, SPAN, STARTED, TRACE
 
 PARENT = SpanContext(TRACE, SPAN, sampled=True, state="v=1")
-STATE = State(started=1.0, streams=2, sessions=3, rss=None, lag=0.0)
+STATE = State(at=2.0, started=1.0, streams=2, sessions=3, rss=None, lag=0.0)
 
 
 def new() -> Telling:

@@ -23,8 +23,8 @@ class Now:
         return self.seconds
 
 
-def told(pid: int, **changes: Any) -> bytes:
-    state = {"started": float(pid), "streams": 2, "sessions": 1, "rss": 1000 * pid, "lag": 0.25, **changes}
+def told(pid: int, at: float = 100.0, **changes: Any) -> bytes:
+    state = {"at": at, "started": float(pid), "streams": 2, "sessions": 1, "rss": 1000 * pid, "lag": 0.25, **changes}
     return msgspec.json.encode(Report(pid=pid, state=State(**state)))
 
 
@@ -50,17 +50,20 @@ def test_those_that_report() -> None:
     assert [dict(labels) for labels in memory.numbers] == [{"mcp.process": "worker", "process.pid": "2"}]
 
     now.seconds += SILENT_SECONDS - 1
-    workers.take(told(1))
+    workers.take(told(1, at=now.seconds))
+    workers.take(told(3, at=now.seconds - SILENT_SECONDS))
     now.seconds += 1
-    assert [each.pid for each in workers.state()] == [1], "the other one has died"
+    assert [each.pid for each in workers.state()] == [1], "one has died, and one was long dead when this was read"
     workers.take(msgspec.json.encode(Report(pid=1, is_last=True)))
     assert numbers(workers) == {}
 
 
 def test_restarts() -> None:
     workers = Workers(lambda _: None, Now())
-    workers.take(msgspec.json.encode(Report(restarts=Restarts(worker=2))))
+    workers.restarts = Restarts(worker=1)
     workers.take(told(1))
+    assert numbers(workers)["mcp.gateway.worker.restarts"] == 1
+    workers.take(msgspec.json.encode(Report(restarts=Restarts(worker=2))))
     found = numbers(workers)
     assert (found["mcp.gateway.worker.restarts"], found["mcp.gateway.collector.restarts"]) == (2, 0)
     assert found["mcp.gateway.workers"] == 1
