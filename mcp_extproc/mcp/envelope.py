@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import orjson
@@ -18,7 +19,7 @@ import orjson
 from mcp_extproc.mcp import errors, jsontext
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import DuplicateMember, Members, NotJson, TooManyMembers
-from mcp_extproc.mcp.methods import GUARDED_PARAMS
+from mcp_extproc.mcp.methods import GUARDED_PARAMS, REQUESTS
 from mcp_extproc.slices import Slices, whole
 
 MAX_ID_BYTES = 1024
@@ -53,9 +54,10 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     body: bytes
     """The message as it came."""
-    members: Members
     params: Members
     """Members of ``params``; empty where there is none."""
+    parts: Members | None = None
+    """Its members in order, and :attr:`params` is in order, too; ``None`` where it was read in one pass (:func:`usual`)."""
     places: Places | None = None
     """Where the values of its members start, and in ``params`` those of its members; ``None`` where both are written without
     blanks between members, as we would write them."""
@@ -63,9 +65,15 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.method!r}, {len(self.body)} bytes)"
 
+    @property
+    def members(self) -> Members:
+        """Its members in order."""
+        return jsontext.split(self.body) if self.parts is None else self.parts
+
     def text(self, name: str) -> str | None:
         """A string member of ``params``, or ``None`` where it is absent or no string."""
-        return jsontext.text_in(self.params, name)
+        raw = self.params.get(name)
+        return None if raw is None else jsontext.text_of(raw)
 
     def object(self, name: str) -> Members | None:
         """An object in ``params``, or ``None`` where it is absent or no object.
@@ -86,14 +94,20 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
 
         Every other byte stays as it came, but for blanks between members where one is taken out.
         """
+        if self.parts is None and id is None and changes.keys() == {"name"}:
+            renamed = self._renamed(changes["name"])
+            if renamed is not None:
+                return renamed
         members = self.members
         if id is not None and id == bytes(members["id"]):
             id = None
         if self.places is None:
-            return self._rewritten_compact(changes, id)
+            return self._rewritten_compact(members, changes, id)
         edits = [(self.places.members["id"], members["id"], id)] if id is not None else []
         if None in changes.values():
-            edits.append((self.places.members["params"], members["params"], jsontext.join(self._changed(changes))))
+            edits.append(
+                (self.places.members["params"], members["params"], jsontext.join(self._changed(members, changes)))
+            )
         elif changes:
             start = self.places.members["params"]
             edits += [
@@ -101,17 +115,24 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
             ]
         return jsontext.edited(self.body, edits)
 
-    def _rewritten_compact(self, changes: Mapping[str, bytes | None], id: bytes | None) -> bytes:
+    def _renamed(self, name: bytes | None) -> bytes | None:
+        """The same for another name alone, without taking ``params`` apart; ``None`` where the old one could be elsewhere in
+        the message, too."""
+        # It stands in `params` without a blank, so that no other is meant where there is only one.
+        around = self.body.split(b'"name":%b' % bytes(self.params["name"]), 2)
+        return None if name is None or len(around) != 2 else (b'"name":%b' % name).join(around)
+
+    def _rewritten_compact(self, members: Members, changes: Mapping[str, bytes | None], id: bytes | None) -> bytes:
         """The same where writing all members anew gives the very bytes that came."""
-        members = dict(self.members)
+        members = dict(members)
         if changes:
-            members["params"] = msgspec.Raw(jsontext.join(self._changed(changes)))
+            members["params"] = msgspec.Raw(jsontext.join(self._changed(members, changes)))
         if id is not None:
             members["id"] = msgspec.Raw(id)
         return jsontext.join(members)
 
-    def _changed(self, changes: Mapping[str, bytes | None]) -> Members:
-        params = dict(self.params)
+    def _changed(self, members: Members, changes: Mapping[str, bytes | None]) -> Members:
+        params = dict(self.params) if self.parts is not None else jsontext.split(members["params"])
         for name, value in changes.items():
             if value is None:
                 del params[name]
@@ -291,11 +312,64 @@ def read(body: bytes) -> Message:
         McpError: 400 with -32700 (not JSON) or -32600 (not a JSON-RPC message, or one with two meanings or too many
             members); ``id`` is set where it was valid.
     """
-    return whole(reading(body))
+    return usual(body) or whole(reading_any(body))
 
 
 def reading(body: bytes) -> Slices[Message]:
     """The same in slices: others may run between two of them."""
+    if (read := usual(body)) is not None:
+        return read
+    yield
+    return (yield from reading_any(body))
+
+
+class _UsualParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    name: msgspec.Raw
+    arguments: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    meta: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="_meta", default=msgspec.UNSET)
+
+
+class _UsualRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nearly all requests: a tool is called or a prompt asked for, without a member that changes what that means."""
+
+    jsonrpc: Literal["2.0"]
+    id: msgspec.Raw
+    method: str
+    params: _UsualParams
+
+
+_FIRST_NAME_BYTES = 16
+"""A name of :class:`_UsualRequest`, and what is around it."""
+
+_read_usual = msgspec.json.Decoder(_UsualRequest).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def usual(body: bytes) -> Request | None:
+    """A request of the usual members alone, read in one pass; ``None`` for any other message, which may be valid.
+
+    It has no blanks between members and none twice, or it would be longer than what is written of what was read.
+    """
+    if b'": ' in body[:_FIRST_NAME_BYTES]:
+        return None  # All is written with blanks then: no pass over it for nothing.
+    try:
+        read = _read_usual(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    id = read_id(read.id)
+    if id is None or read.method not in REQUESTS or len(_encode(read)) != len(body):
+        return None
+    told = read.params
+    params = {"name": told.name}
+    if told.arguments is not msgspec.UNSET:
+        params["arguments"] = told.arguments
+    if told.meta is not msgspec.UNSET:
+        params["_meta"] = told.meta
+    return Request(method=read.method, body=body, params=params, id=id)
+
+
+def reading_any(body: bytes) -> Slices[Message]:
+    """The same for messages of whatever shape."""
     try:
         members = jsontext.split(body)
     except TooManyMembers as error:
@@ -331,8 +405,8 @@ def _reading(body: bytes, members: Members, id: bytes | None) -> Slices[Message]
     yield
     places = _places(body, members, at, params)
     if id is None:
-        return Notification(method=method, body=body, members=members, params=params, places=places)
-    return Request(method=method, body=body, members=members, params=params, places=places, id=id)
+        return Notification(method=method, body=body, parts=members, params=params, places=places)
+    return Request(method=method, body=body, parts=members, params=params, places=places, id=id)
 
 
 def _read_response(body: bytes, members: Members, id: bytes | None) -> Response:

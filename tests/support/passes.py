@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mcp_extproc.mcp import jsontext
+from mcp_extproc.mcp import envelope, jsontext
 from mcp_extproc.slices import Slices
 
 _T = TypeVar("_T")
 
-_TOKENIZING = ("split", "elements_of", "is_json")
+_TOKENIZING = ((jsontext, "split"), (jsontext, "elements_of"), (jsontext, "is_json"), (envelope, "usual"))
 
 
 class Passes:
@@ -20,8 +20,8 @@ class Passes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tokenized = 0
-        for name in _TOKENIZING:
-            monkeypatch.setattr(jsontext, name, self._counted(getattr(jsontext, name)))
+        for module, name in _TOKENIZING:
+            monkeypatch.setattr(module, name, self._counted(getattr(module, name)))
 
     def in_slices(self, work: Slices[_T]) -> tuple[_T, list[int]]:
         """The result of some work, and the bytes of each of its slices."""

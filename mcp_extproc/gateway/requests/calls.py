@@ -301,7 +301,7 @@ def _forwarded(
 ) -> Forward:
     id = id_for_server(request.id)
     mapped = id != request.id
-    body = request.rewritten(changes, id) if changes or mapped else request.body
+    body = request.rewritten(changes, id if mapped else None) if changes or mapped else request.body
     response = Expected(
         caller.relay,
         services.identifiers,

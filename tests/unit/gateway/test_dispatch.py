@@ -501,7 +501,7 @@ def test_no_slice_of_a_large_body_is_more_than_one_pass_over_it(
     assert type(decision) is type(at_once)
     if isinstance(decision, Forward) and isinstance(at_once, Forward):
         assert decision.body == at_once.body == body.replace(b"a__x", b"x")
-    assert passes.tokenized > 1.9 * len(body)
+    assert passes.tokenized > 0.9 * len(body)
     assert max(slices) <= 1.01 * len(body), "a large part of it, and small ones"
 
 

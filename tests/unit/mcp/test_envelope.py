@@ -19,10 +19,13 @@ from mcp_extproc.mcp.envelope import (
     check,
     is_batch,
     parse,
+    reading_any,
     split_batch,
+    usual,
 )
 from mcp_extproc.mcp.errors import INVALID_REQUEST, PARSE_ERROR, McpError, render
-from tests.unit.mcp.strategies import join_members, json_texts
+from mcp_extproc.slices import whole
+from tests.unit.mcp.strategies import join_members, json_texts, string_texts
 
 DEPTH = 100
 MEMBERS = 100_000
@@ -450,3 +453,36 @@ def test_an_error_that_is_null_beside_a_result_is_none() -> None:
     assert isinstance(parse(b'{"jsonrpc":"2.0","id":"x","result":{},"error":null}', 64, MEMBERS), Response)
     with pytest.raises(McpError):
         parse(b'{"jsonrpc":"2.0","id":"x","result":null,"error":{}}', 64, MEMBERS)
+
+
+@st.composite
+def compact_calls(draw: st.DrawFn) -> bytes:
+    """Requests as SDKs write them, in any order, and such that are nearly the same."""
+    params = {
+        "name": draw(string_texts), "arguments": draw(json_texts), "_meta": draw(json_texts), "task": "{}", "Name": '"x"',
+    }  # fmt: skip
+    inner = draw(st.permutations(draw(st.lists(st.sampled_from(["name", "name", *params]), max_size=4))))
+    members = {
+        "jsonrpc": '"2.0"', "id": draw(st.just("7") | json_texts), "method": draw(st.sampled_from(_METHODS)),
+        "params": "{{{}}}".format(",".join(f'"{name}":{params[name]}' for name in inner)), "error": "null",
+    }  # fmt: skip
+    more = draw(st.lists(st.sampled_from([*members]), max_size=1))
+    outer = draw(st.permutations(["jsonrpc", "id", "method", "params", *more]))
+    return ("{{{}}}".format(",".join(f'"{name}":{members[name]}' for name in outer))).encode()
+
+
+_METHODS = ['"tools/call"', '"tools/call"', '"x"', r'"tools\/call"']
+
+
+@given(compact_calls())
+def test_what_is_read_in_one_pass_is_read_as_otherwise(body: bytes) -> None:
+    read = usual(body)
+    if read is not None:
+        other = whole(reading_any(body))
+        assert isinstance(other, Request)
+        assert (read.method, read.id, read.body) == (other.method, other.id, other.body)
+        assert {name: bytes(raw) for name, raw in read.params.items()} == {
+            name: bytes(raw) for name, raw in other.params.items()
+        }
+        assert [*read.members] == [*other.members]
+        assert read.places is other.places is None

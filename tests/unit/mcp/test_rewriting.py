@@ -187,3 +187,20 @@ def test_a_large_body_is_rewritten_byte_for_byte() -> None:
     request = parse(message(arguments).encode(), DEPTH, 100_000)
     assert isinstance(request, Request)
     assert request.rewritten({"name": b'"x"'}) == message(arguments, '"x"').encode()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        '{"name":"a__x","arguments":{"name":"a__x"}}',
+        '{"_meta":{"name":"a__x"},"name":"a__x"}',
+        r'{"arguments":{"text":"{\"name\":\"a__x\"}"},"name":"a__x"}',
+    ],
+)
+def test_the_same_name_elsewhere_in_a_message_read_in_one_pass(params: str) -> None:
+    body = b'{"id":1,"params":%b,"method":"tools/call","jsonrpc":"2.0"}' % params.encode()
+    call = parse(body, DEPTH, 100_000)
+    assert isinstance(call, Request)
+    renamed = json.loads(call.rewritten({"name": b'"x"'}))
+    assert renamed == {**json.loads(body), "params": {**json.loads(params), "name": "x"}}
+    assert call.rewritten({"name": b'"x"'}, b"2") == call.rewritten({"name": b'"x"'}).replace(b'"id":1', b'"id":2')
