@@ -23,7 +23,7 @@ from mcp_extproc.contract import (
     endpoint_of,
 )
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.extproc import messages
+from mcp_extproc.extproc import forwarding, messages
 from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.recorded import Begun
 from mcp_extproc.extproc.response_exchange import ResponseExchange
@@ -341,8 +341,9 @@ class Exchange:
         if isinstance(decision, Ask):
             # The answer is another filter's, whose worker gives it.
             self._is_over = self._brings_response
-            internal = messages.ask(decision.told) + self._recorded(decision.forward.facts)
-            return messages.forward(decision.forward, internal, self._detail, mark=mark)
+            return forwarding.ask(
+                decision.forward, decision.told, self._detail, mark, self._recorded(decision.forward.facts)
+            )
         if self._body is None:
             self._repairing = decision
             return messages.forward_headers(decision)
@@ -350,14 +351,12 @@ class Exchange:
             # A response without a byte for that long is over.
             until = self._processor.clock() + self._processor.gateway.config.servers[decision.server].timeout
             self._processor.gateway.memory.started(*decision.progress, until)
-        response = self._awaiting(decision)
         recorder = self._processor.recorder
         if recorder is None or self._begun is None:
-            return messages.forward(decision, response, self._detail, mark=mark)
+            return self._forwarded(decision, mark)
         passed = recorder.passed(self._begun, decision)
         record = recorder.metadata(decision.plan.facts, self._begun, passed.spans)
-        more = messages.mutation_of(passed.headers, passed.removed)
-        return messages.forward(passed.decision, response + record, self._detail, mark=mark, mutation_besides=more)
+        return self._forwarded(passed.decision, mark, record, messages.mutation_of(passed.headers, passed.removed))
 
     def _recorded(self, facts: RequestFacts) -> bytes:
         """The metadata for the record of the request, where there is one."""
@@ -375,17 +374,15 @@ class Exchange:
         # Of a DELETE it is not waited for, and nobody reads it.
         return messages.preview_with(self._body or b"", decision, self._detail, self._recorded(decision.facts))
 
-    def _awaiting(self, decision: Forward) -> bytes:
-        """The metadata about the response. It is read on this stream where it comes along."""
-        if decision.response is None:
-            self._is_over = self._brings_response
-            return b""
+    def _forwarded(self, decision: Forward, mark: bytes, record: bytes = b"", headers: bytes = b"") -> bytes:
         assert self._head is not None
+        # The response is read on this stream where it comes along.
+        if not self._brings_response or decision.response is None:
+            self._is_over = self._brings_response
+            return forwarding.forward(decision, self._head, self._detail, mark, record, headers)
         context = context_of(self._head, decision.id, decision.carried)
-        if not self._brings_response:
-            return messages.await_response(decision.plan, decision.response, decision.undoing, context)
         self._response = ResponseExchange(self._processor, Awaited(decision.response, decision.undoing, context))
-        return messages.READS_ON_THIS_STREAM
+        return forwarding.forward_and_read(decision, self._detail, mark, record, headers)
 
     def _count(self, decision: Answer) -> None:
         counters = self._processor.counters

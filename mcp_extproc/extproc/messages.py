@@ -6,40 +6,28 @@ Source: envoy/service/ext_proc/v3/external_processor.proto; the field numbers ar
 from __future__ import annotations
 
 import re
-import struct
 from functools import lru_cache
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import (
-    CALL_KEY,
     LOST_HEADER,
     MARKER_NAMESPACE,
     MAX_MESSAGE_TIMEOUT,
     NAMESPACE,
-    ONWARD_NAMESPACE,
     READ_KEY,
-    READS_ALL,
-    READS_EVENTS,
-    READS_HERE,
-    READS_KEY,
     RESPONSE_NAMESPACE,
-    VETTING_NAMESPACE,
 )
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.detail import FULL, Detail
 from mcp_extproc.extproc.wire import field, head, number_field, struct_of
-from mcp_extproc.gateway.decision import Forward, ForwardPlan, Preview, Reply
-from mcp_extproc.gateway.effects import Effects
-from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, Metadata, RequestFacts, id_metadata
+from mcp_extproc.gateway.decision import Forward, Preview, Reply
+from mcp_extproc.gateway.facts import Metadata, RequestFacts
 from mcp_extproc.gateway.policy.inspect import Pass, Refusal
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
-from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.outcomes import ANSWERED
-from mcp_extproc.gateway.relay.responses import Expected
-from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
+from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.mcp import transport
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -355,121 +343,31 @@ def more_time(seconds: float) -> bytes:
 
 def preview(decision: Preview, detail: Detail, internal: bytes = b"", *, has_body: bool) -> bytes:
     """Let the request go on to the policies, in answer to its body, or to its headers where it has none."""
-    common = field(2, _mutation(decision.set_headers, decision.remove_headers)) + _CLEAR_ROUTE_CACHE
+    common = field(2, mutation(decision.set_headers, decision.remove_headers)) + CLEAR_ROUTE_CACHE
     return field(3 if has_body else 1, field(1, common)) + _metadata(decision.facts, detail, _SHOWN, internal)
 
 
 def preview_with(body: bytes, decision: Preview, detail: Detail, internal: bytes = b"") -> bytes:
     """The same in answer to the headers of a request whose body was sent in the meantime: it gets the same again."""
-    mutation = field(2, _mutation(decision.set_headers, decision.remove_headers))
-    common = _REPLACE + mutation + field(3, field(1, body)) + _CLEAR_ROUTE_CACHE
+    headers = field(2, mutation(decision.set_headers, decision.remove_headers))
+    common = REPLACE + headers + field(3, field(1, body)) + CLEAR_ROUTE_CACHE
     return field(1, field(1, common)) + _metadata(decision.facts, detail, _SHOWN, internal)
 
 
 def mutation_of(headers: Headers, removed: tuple[str, ...]) -> bytes:
     """Changes of one request's headers, which are not those of the next one."""
-    return b"".join([_new_header(name, value) for name, value in headers]) + _mutation((), removed)
-
-
-def forward(
-    decision: Forward, internal: bytes, detail: Detail = FULL, *, mark: bytes = b"", mutation_besides: bytes = b""
-) -> bytes:
-    """Replace the whole request and let it go on, in answer to its headers; its body was sent in the meantime.
-
-    Args:
-        decision: where to.
-        internal: further metadata: about the response (:func:`await_response`), where it has to be read, and for the record.
-        detail: how much is written into the metadata.
-        mark: one more entry of the metadata.
-        mutation_besides: further changes of headers (:func:`mutation_of`).
-    """
-    mutation, entries, onward = _known_parts.get((decision.plan, detail)) or _new_parts(decision.plan, detail)
-    if decision.own_headers:
-        mutation += _set_headers(decision.own_headers)
-    if mutation_besides:
-        mutation += mutation_besides
-    if decision.id is not None:
-        entries += _id_entries(decision.id, detail)
-    # The route is selected again, by the metadata.
-    common = _REPLACE + field(2, mutation) + _CLEAR_ROUTE_CACHE
-    metadata = _under_namespaces(entries + mark, detail, internal + onward)
-    # Bodies are large, so they are copied only once.
-    body = decision.body
-    innermost = head(1, size := len(body))
-    inner = head(3, size := size + len(innermost))
-    outer = head(1, size := size + len(inner) + len(common))
-    return b"".join((head(1, size + len(outer)), outer, common, inner, innermost, body, metadata))
-
-
-def await_response(plan: ForwardPlan, expected: Expected, undoing: Effects, context: RequestContext) -> bytes:
-    """The metadata that tells whoever reads the response to a forwarded request what it has to know."""
-    entries = _known_awaited.get(plan) or _new_awaited(plan, expected)
-    entries += _READS_ALL if expected.reads_json else _READS_EVENTS
-    if expected.id is not None:
-        entries += _id_text(expected.id)
-    if expected.call.progress_token is not None or undoing or context.headers or context.principal:
-        entries += struct_of(awaited.told_besides(expected, undoing, context))
-    return field(1, _RESPONSE_NAMESPACE_KEY + field(2, field(5, entries)))
-
-
-def ask(told: str) -> bytes:
-    """The metadata that tells whoever asks the user about a call what it has to know."""
-    return field(1, _VETTING_NAMESPACE_KEY + field(2, field(5, struct_of({CALL_KEY: told}))))
-
-
-def _new_awaited(plan: ForwardPlan, expected: Expected) -> bytes:
-    entries = struct_of(awaited.told(expected))
-    _known_awaited.keep(plan, entries, 1024 + len(entries))
-    return entries
+    return b"".join([_new_header(name, value) for name, value in headers]) + mutation((), removed)
 
 
 def forward_headers(decision: Forward) -> bytes:
     """Let the request continue, in response to its headers; then send the response headers."""
-    common = field(2, _mutation(decision.set_headers, decision.remove_headers))
+    common = field(2, mutation(decision.set_headers, decision.remove_headers))
     mode = number_field(1, pb.ProcessingMode.SEND) + number_field(2, pb.ProcessingMode.SEND)
     return field(1, field(1, common)) + _metadata(decision.facts) + field(9, mode)
 
 
-_known_parts: Bounded[tuple[ForwardPlan, Detail], tuple[bytes, bytes, bytes]] = Bounded(8192, 32 * MIB)
-_known_awaited: Bounded[ForwardPlan, bytes] = Bounded(8192, 32 * MIB)
-"""What the responses to all requests of a plan have in common."""
-
-
-def _new_parts(plan: ForwardPlan, detail: Detail) -> tuple[bytes, bytes, bytes]:
-    """What all requests of a plan share: header mutation, entries of the metadata, and what goes on behind policies."""
-    mutation, entries = _mutation(plan.headers, plan.remove_headers), detail.entries(plan.facts.metadata())
-    onward = field(1, _ONWARD_KEY + field(2, field(5, struct_of(dict(plan.onward))))) if plan.onward else b""
-    parts = mutation, entries, onward
-    # Twice: the plan holds about as much, and is kept with them.
-    _known_parts.keep((plan, detail), parts, 1024 + 2 * sum(map(len, parts)))
-    return parts
-
-
-def _id_entries(id: bytes, detail: Detail) -> bytes:
-    """The entries of :func:`mcp_extproc.gateway.facts.id_metadata`."""
-    text = _id_text(id) if detail.includes("id_json") else b""
-    if not detail.includes("id"):
-        return text
-    if id[:1] != b'"' and len(id) < MAX_EXACT_DIGITS:
-        return text + _ID_NUMBER + _DOUBLE(int(id))
-    return text + struct_of({"id": id_metadata(id)["id"]})
-
-
-def _id_text(id: bytes) -> bytes:
-    if len(id) < len(_BEFORE_SHORT_ID):
-        return _BEFORE_SHORT_ID[len(id)] + id
-    return field(1, _ID_JSON_KEY + field(2, field(3, id)))
-
-
-_REPLACE: Final = number_field(1, pb.CommonResponse.CONTINUE_AND_REPLACE)
-_CLEAR_ROUTE_CACHE: Final = number_field(5, 1)
-_ID_JSON_KEY: Final = field(1, b"id_json")
-_BEFORE_SHORT_ID: Final = tuple(
-    field(1, _ID_JSON_KEY + field(2, field(3, b"0" * size))).rstrip(b"0") for size in range(48)
-)
-"""By the size of an id: what stands before it in its entry."""
-_ID_NUMBER: Final = struct_of({"id": 0.0})[:-8]
-_DOUBLE: Final = struct.Struct("<d").pack
+REPLACE: Final = number_field(1, pb.CommonResponse.CONTINUE_AND_REPLACE)
+CLEAR_ROUTE_CACHE: Final = number_field(5, 1)
 
 
 def reply(decision: Reply, detail: Detail = FULL, internal: bytes = b"") -> bytes:
@@ -488,17 +386,17 @@ def instead_of_response(body: bytes, content_type: str, facts: Metadata) -> byte
 def another_response(body: bytes, facts: RequestFacts, *, has_body: bool = True) -> bytes:
     """Give the client this JSON in place of the response whose body Envoy holds, or which has none."""
     fields = ((":status", "200"), ("content-type", "application/json"), ("content-length", str(len(body))))
-    common = field(2, _mutation(fields, _ABOUT_ANOTHER_BODY)) + field(3, field(1, body))
+    common = field(2, mutation(fields, _ABOUT_ANOTHER_BODY)) + field(3, field(1, body))
     if has_body:
         return field(4, field(1, common)) + _metadata(facts)
-    return field(2, field(1, _REPLACE + common)) + _metadata(facts)
+    return field(2, field(1, REPLACE + common)) + _metadata(facts)
 
 
 def _immediate(decision: Reply, reason: str) -> bytes:
     details = f"mcp_{reason}"
     immediate = (
         field(1, number_field(1, decision.status))
-        + field(2, _mutation(decision.headers, ()))
+        + field(2, mutation(decision.headers, ()))
         + field(3, decision.body)
         + field(5, details.encode())
     )
@@ -530,7 +428,7 @@ IN_ANSWER_TO_BODY: Final = 3
 
 def let_pass(decision: Pass, phase: int, detail: Detail, *, clear_route_cache: bool) -> bytes:
     """Let the request continue unchanged, in response to its headers or its body."""
-    common = field(2, _mutation(decision.set_headers, decision.remove_headers))
+    common = field(2, mutation(decision.set_headers, decision.remove_headers))
     if clear_route_cache:
         common += number_field(5, 1)
     return field(phase, field(1, common)) + _metadata_of_read(decision.facts, detail, of_mcp=decision.is_mcp)
@@ -545,7 +443,7 @@ def refuse_to_pass(decision: Refusal, detail: Detail) -> bytes:
 def _metadata_of_read(facts: Metadata, detail: Detail, *, of_mcp: bool) -> bytes:
     """Facts in all namespaces; the mark only for messages that were parsed."""
     value = field(2, field(5, detail.entries(facts)))
-    told = b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *detail.more)])
+    told = b"".join([field(1, key + value) for key in (NAMESPACE_KEY, *detail.more)])
     return field(8, told + _READ_MARK if of_mcp else told)
 
 
@@ -598,21 +496,14 @@ def _metadata(facts: RequestFacts, detail: Detail = FULL, mark: bytes = b"", int
 
 def _under_namespaces(entries: bytes, detail: Detail = FULL, internal: bytes = b"") -> bytes:
     if not detail.more:
-        return field(8, field(1, _NAMESPACE_KEY + field(2, field(5, entries))) + internal)
+        return field(8, field(1, NAMESPACE_KEY + field(2, field(5, entries))) + internal)
     value = field(2, field(5, detail.native + entries))
-    return field(8, b"".join([field(1, key + value) for key in (_NAMESPACE_KEY, *detail.more)]) + internal)
+    return field(8, b"".join([field(1, key + value) for key in (NAMESPACE_KEY, *detail.more)]) + internal)
 
 
-_NAMESPACE_KEY = field(1, NAMESPACE.encode())
-_RESPONSE_NAMESPACE_KEY = field(1, RESPONSE_NAMESPACE.encode())
-_VETTING_NAMESPACE_KEY = field(1, VETTING_NAMESPACE.encode())
-_ONWARD_KEY = field(1, ONWARD_NAMESPACE.encode())
+NAMESPACE_KEY = field(1, NAMESPACE.encode())
 _ONLY_ANSWERED: Final = _under_namespaces(struct_of(ANSWERED))
 """What is known of nearly all answers."""
-_READS_ALL: Final = struct_of({READS_KEY: READS_ALL})
-_READS_EVENTS: Final = struct_of({READS_KEY: READS_EVENTS})
-READS_ON_THIS_STREAM: Final = field(1, _RESPONSE_NAMESPACE_KEY + field(2, field(5, struct_of({READS_KEY: READS_HERE}))))
-"""The metadata about a response that comes along on the request's stream."""
 _SHOWN: Final = struct_of({"shown": True})
 _ANSWERED: Final = struct_of({"answered": True})
 EARLY: Final = struct_of({"shown": True, "early": True})
@@ -621,11 +512,13 @@ FORWARDED: Final = struct_of({"forwarded": True})
 """The mark of a request that policies have judged, and that the worker has decided: its route goes by it."""
 
 
-def _mutation(headers: Headers, remove: tuple[str, ...]) -> bytes:
-    return _set_headers(headers) + b"".join([field(2, name.encode()) for name in remove])
+def mutation(headers: Headers, remove: tuple[str, ...]) -> bytes:
+    """The content of a ``HeaderMutation``."""
+    return set_headers(headers) + b"".join([field(2, name.encode()) for name in remove])
 
 
-def _set_headers(headers: Headers) -> bytes:
+def set_headers(headers: Headers) -> bytes:
+    """That part of it which sets headers."""
     return b"".join([_set_header(name, value) for name, value in headers])
 
 

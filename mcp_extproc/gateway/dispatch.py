@@ -217,7 +217,8 @@ class Gateway:
     def _read(self, head: RequestHead, body: bytes, now: float, then: _Then) -> Decision:
         """What a body is: refused, a batch, or one message, about which ``then`` decides."""
         try:
-            served = self._endpoints.find(head)
+            known = self._callers.known(head, now)
+            served = self._endpoints.find(head) if known is None else known.served
             if envelope.is_batch(body):
                 return self._batch(served, head, body, now)
             message = envelope.read(body)

@@ -42,6 +42,8 @@ class HandshakeCaller:
         carried: Carried = NOTHING_CARRIED,
     ) -> None:
         session = opened.session
+        self.served = served
+        self.services = services
         self.key = credentials.key_of(opened.id, carried)
         self.carried = carried
         self.principal = session.principal
@@ -118,6 +120,16 @@ class HandshakeCallers:
             McpError: it has none.
             BadToken: it is none of this endpoint's, or of another principal's, or its session is over.
         """
+        return self.known(head, now) or self._find(served, head, now)
+
+    def known(self, head: RequestHead, now: float) -> HandshakeCaller | None:
+        """The caller that was found for the very same head before, if its session goes on."""
+        caller = head.caller
+        if not isinstance(caller, HandshakeCaller) or caller.services is not self._services or caller.expires <= now:
+            return None
+        return None if self._services.memory.has_ended(caller.opened.id) else caller
+
+    def _find(self, served: ServedEndpoint, head: RequestHead, now: float) -> HandshakeCaller:
         token = head.headers.get(_SESSION_ID)
         if token is None:
             raise refusals.session_missing()
@@ -130,6 +142,7 @@ class HandshakeCallers:
         if caller is None or caller.opened is not opened or not caller.is_still(served, head.principal):
             caller = HandshakeCaller(self._services, served, opened, head.principal, carried)
             self._callers.keep(key, caller, size_of(token) + _size_of(carried))
+        head.__dict__["caller"] = caller  # as a cached property would be
         return caller
 
 

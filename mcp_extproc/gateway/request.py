@@ -53,6 +53,8 @@ class RequestHead:
     """That the client used, as Envoy has it (``:scheme``)."""
     span: SpanContext | None = None
     """Its own, where that is kept: what the headers say then, too."""
+    caller: object = field(default=None, init=False, repr=False, compare=False)
+    """Who sent it, as it was found before: a client's requests have the same head nearly always, which is read once then."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -64,6 +66,15 @@ class RequestHead:
         """By what two requests differ in what has to be done about their headers: path, accepted types and protocol version,
         as far as these are given once, and the names of all."""
         return (self.path, *map(self._only, _ALIKE), *self.names)
+
+    @cached_property
+    def trace(self) -> Headers:
+        """Those of the headers that travel on with every request that is made for its sake."""
+        return tuple(
+            (name, value)
+            for name, shape in _TRACE.items()
+            if (value := self.headers.get(name)) is not None and shape.fullmatch(value)
+        )
 
     def says(self, name: str, value: str) -> bool:
         """Whether a header need not be set, as the client has sent the same. Known of what :attr:`form` has."""
@@ -117,11 +128,4 @@ def context_of(
     subject: Subject | None = None,
 ) -> RequestContext:
     """The context of what is done for a request."""
-    if _TRACE.keys().isdisjoint(head.headers):
-        return RequestContext((), head.principal.key, request_id, carried, subject)
-    headers = tuple(
-        (name, value)
-        for name, shape in _TRACE.items()
-        if (value := head.headers.get(name)) is not None and shape.fullmatch(value)
-    )
-    return RequestContext(headers, head.principal.key, request_id, carried, subject, head.span)
+    return RequestContext(head.trace, head.principal.key, request_id, carried, subject, head.span)

@@ -18,7 +18,7 @@ import pytest
 import mcp_extproc
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import READS_ALL, READS_KEY
-from mcp_extproc.extproc import messages
+from mcp_extproc.extproc import forwarding
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.gateway import headers
 from mcp_extproc.gateway.dispatch import Gateway
@@ -65,8 +65,8 @@ BESIDES = {
     "extproc/http2/connection.py Connection._known_blocks": "by all of the bytes that are read",
     "extproc/identity.py Identification._known": "by all of the bytes that are read",
     "extproc/identity.py Identification._methods": "by the configuration",
-    "extproc/messages.py _known_awaited": "by the plan, which is a caller's",
-    "extproc/messages.py _known_parts": "by the plan, which is a caller's",
+    "extproc/forwarding.py _known": "by the plan, which is a caller's",
+    "extproc/forwarding.py _known_responses": "by the plan, which is a caller's",
     "extproc/recorded.py Recorder._listed": "names that servers list, for records alone",
     "extproc/shared.py Shared.known_heads": "by all of the bytes that are read, and the principal",
     "extproc/shared.py Shared.known_responses": "by all of the bytes that are read",
@@ -360,7 +360,7 @@ def test_what_a_worker_remembers_is_bounded_as_documented(monkeypatch: pytest.Mo
         envoy={"http_filters": [{"name": "r", "typed_config": rbac}]},
     )
     Processor(Gateway(whole, "s" * 32, SessionMemory()), *[cast("Any", None)] * 5)
-    lasting = [one for module in (headers, messages) for one in vars(module).values() if isinstance(one, Bounded)]
+    lasting = [one for module in (forwarding, headers) for one in vars(module).values() if isinstance(one, Bounded)]
     told = re.search(r"altogether to ([\d,]+) MiB", (PACKAGE.parent / "docs" / "security.md").read_text())
     assert told is not None
     assert sum(store._max_bytes for store in (*made, *lasting)) == int(told[1].replace(",", "")) * MIB

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.extproc import messages, wire
+from mcp_extproc.extproc import forwarding, messages, wire
 from mcp_extproc.gateway.decision import Forward, ForwardPlan, Reply
 from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.request import RequestHead
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 SCALARS = TEXT | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -75,7 +76,7 @@ def test_structs(facts: dict[str, Any]) -> None:
 @given(HEADERS, HEADERS, st.lists(st.text("abc-")).map(tuple), BYTES, FACTS, IDS)
 def test_forwards(headers: Any, own: Any, gone: Any, body: bytes, facts: RequestFacts, id: bytes | None) -> None:
     forward = Forward(ForwardPlan("a", headers, gone, facts), body, own, id)
-    answer = read(messages.forward(forward, b""))
+    answer = read(forwarding.forward(forward, RequestHead("POST", "/", {})))
     common = answer.request_headers.response
     assert mutation(common.header_mutation) == (headers + own, gone)
     assert common.status == pb.CommonResponse.CONTINUE_AND_REPLACE

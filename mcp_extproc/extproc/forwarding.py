@@ -1,0 +1,257 @@
+"""The answer to a request that goes on to a server, serialized.
+
+Two requests of a kind differ in their bodies and ids alone. So all else is serialized once for each :class:`ForwardPlan`, and
+kept: what is longest in the answer is the same in all of them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.contract import (
+    CALL_KEY,
+    ONWARD_NAMESPACE,
+    READS_ALL,
+    READS_EVENTS,
+    READS_HERE,
+    READS_KEY,
+    RESPONSE_NAMESPACE,
+    VETTING_NAMESPACE,
+)
+from mcp_extproc.extproc.detail import FULL, Detail
+from mcp_extproc.extproc.messages import CLEAR_ROUTE_CACHE, NAMESPACE_KEY, REPLACE, mutation, set_headers
+from mcp_extproc.extproc.wire import field, head, struct_of
+from mcp_extproc.gateway.decision import Forward, ForwardPlan
+from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, id_metadata
+from mcp_extproc.gateway.relay import awaited
+from mcp_extproc.gateway.relay.responses import Expected
+from mcp_extproc.gateway.request import Headers, RequestHead, context_of
+
+_Parts = list[bytes | bytearray]
+"""Of a message, in order. Those that differ between requests are :class:`bytearray`, of the length that they have."""
+
+
+class _Shape(NamedTuple):
+    """What answers of the same layout have in common: all but bytes whose number is known."""
+
+    plan: ForwardPlan
+    detail: Detail
+    own_headers: Headers
+    mark: bytes
+    told: bytes
+    """The metadata about the response, as far as it says how that is read."""
+    id: int
+    """Bytes of its JSON text; 0 for none."""
+    value: int
+    """Bytes of what it is; -1 for a number."""
+    besides: int
+    """Bytes of what is known of the response to this request alone."""
+    record: int
+    """Bytes of the metadata for the record."""
+
+
+class _Template(NamedTuple):
+    """An answer without what differs between requests of the same shape."""
+
+    headers: bytes
+    """The content of a ``HeaderMutation``."""
+    common: bytes
+    """What is done besides replacing the body."""
+    metadata: _Parts
+    ids: tuple[int, ...]
+    """Where in :attr:`metadata` the id's JSON text stands; the same for others."""
+    values: tuple[int, ...]
+    besides: tuple[int, ...]
+    records: tuple[int, ...]
+
+
+def forward(
+    decision: Forward,
+    head: RequestHead,
+    detail: Detail = FULL,
+    mark: bytes = b"",
+    record: bytes = b"",
+    headers: bytes = b"",
+) -> bytes:
+    """Replace the whole request and let it go on, in answer to its headers; its body was sent in the meantime. If its response
+    has to be read, the metadata tells whoever does that what it has to know.
+
+    Args:
+        decision: where to.
+        head: of the request.
+        detail: how much is written into the metadata.
+        mark: one more entry of the metadata.
+        record: further metadata, for the record.
+        headers: further changes of headers (:func:`~mcp_extproc.extproc.messages.mutation_of`).
+    """
+    expected = decision.response
+    if expected is None:
+        return _answer(decision, detail, mark, b"", b"", record, headers)
+    told, besides = _READS_ALL if expected.reads_json else _READS_EVENTS, b""
+    if expected.call.progress_token is not None or decision.undoing or decision.plan.carried or _says_whose(head):
+        context = context_of(head, decision.id, decision.carried)
+        besides = struct_of(awaited.told_besides(expected, decision.undoing, context))
+    return _answer(decision, detail, mark, told, besides, record, headers)
+
+
+def _says_whose(head: RequestHead) -> bool:
+    return bool(head.trace or head.principal.key)
+
+
+def forward_and_read(
+    decision: Forward, detail: Detail = FULL, mark: bytes = b"", record: bytes = b"", headers: bytes = b""
+) -> bytes:
+    """The same where the response comes along on the request's stream."""
+    return _answer(decision, detail, mark, _READS_HERE, b"", record, headers)
+
+
+def ask(decision: Forward, told: str, detail: Detail = FULL, mark: bytes = b"", record: bytes = b"") -> bytes:
+    """The same, on the way to whoever asks the user about it.
+
+    Args:
+        decision: as policies are shown it.
+        told: what that one has to know.
+        detail: how much is written into the metadata.
+        mark: one more entry of the metadata.
+        record: further metadata, for the record.
+    """
+    metadata = field(1, field(1, VETTING_NAMESPACE.encode()) + field(2, field(5, struct_of({CALL_KEY: told}))))
+    return _answer(decision, detail, mark, b"", b"", metadata + record, b"")
+
+
+def _answer(
+    decision: Forward, detail: Detail, mark: bytes, told: bytes, besides: bytes, record: bytes, headers: bytes
+) -> bytes:
+    id = decision.id
+    value = b"" if id is None else _value(id)
+    shape = _Shape(
+        decision.plan,
+        detail,
+        decision.own_headers,
+        mark,
+        told,
+        0 if id is None else len(id),
+        len(value) if isinstance(value, bytes) else -1,
+        len(besides),
+        len(record),
+    )
+    template = _known.get(shape)
+    if template is None:
+        template = _new_template(shape, decision.response)
+        # Twice: the plan holds about as much, and is kept with it.
+        _known.keep(shape, template, 2048 + 2 * (len(template.common) + sum(map(len, template.metadata))))
+    common = _common(template.headers + headers) if headers else template.common
+    parts = template.metadata.copy()
+    if id is not None:
+        for at in template.ids:
+            parts[at] = id
+        known = value if isinstance(value, bytes) else _DOUBLE.pack(value)
+        for at in template.values:
+            parts[at] = known
+    for at in template.besides:
+        parts[at] = besides
+    for at in template.records:
+        parts[at] = record
+    return _replacing(decision.body, common, parts)
+
+
+def _replacing(body: bytes, common: bytes, metadata: _Parts) -> bytes:
+    # Bodies are large, so they are copied only once.
+    innermost = head(1, size := len(body))
+    inner = head(3, size := size + len(innermost))
+    outer = head(1, size := size + len(inner) + len(common))
+    return b"".join((head(1, size + len(outer)), outer, common, inner, innermost, body, *metadata))
+
+
+# -- Templates ------------------------------------------------------------------------------------------------------------
+
+
+def _new_template(shape: _Shape, expected: Expected | None) -> _Template:
+    plan = shape.plan
+    id, besides, record = bytearray(shape.id), bytearray(shape.besides), bytearray(shape.record)
+    value = bytearray(8 if shape.value < 0 else shape.value)
+    json = _within(1, field(1, awaited.ID_KEY.encode()), *_within(2, *_within(3, id))) if shape.id else []
+    entries = _within(2, *_within(5, *_entries(shape, json, value), shape.mark))
+    namespaces = [part for key in (NAMESPACE_KEY, *shape.detail.more) for part in _within(1, key, *entries)]
+    told = _told(shape, expected, json, besides)
+    metadata = _joined(_within(8, *namespaces, *told, record, *_onward(plan)))
+    places = (tuple(at for at, part in enumerate(metadata) if part is each) for each in (id, value, besides, record))
+    headers = mutation(plan.headers, plan.remove_headers) + set_headers(shape.own_headers)
+    return _Template(headers, _common(headers), metadata, *places)
+
+
+def _common(headers: bytes) -> bytes:
+    # The route is selected again, by the metadata.
+    return REPLACE + field(2, headers) + CLEAR_ROUTE_CACHE
+
+
+def _entries(shape: _Shape, json: _Parts, value: bytearray) -> _Parts:
+    """The facts, the id among them."""
+    detail = shape.detail
+    entries = [detail.native if detail.more else b"", detail.entries(shape.plan.facts.metadata())]
+    if detail.includes("id_json"):
+        entries += json
+    if shape.id and detail.includes("id"):
+        kind = [_NUMBER, value] if shape.value < 0 else _within(3, value)
+        entries += _within(1, field(1, b"id"), *_within(2, *kind))
+    return entries
+
+
+def _told(shape: _Shape, expected: Expected | None, json: _Parts, besides: bytearray) -> _Parts:
+    """What is told of the response to whoever reads it."""
+    if shape.told not in (_READS_ALL, _READS_EVENTS):
+        return [shape.told]
+    assert expected is not None
+    known = _known_responses.get(shape.plan)
+    if known is None:
+        known = struct_of(awaited.told(expected))
+        _known_responses.keep(shape.plan, known, 1024 + len(known))
+    return _within(
+        1, field(1, RESPONSE_NAMESPACE.encode()), *_within(2, *_within(5, known, shape.told, *json, besides))
+    )
+
+
+def _onward(plan: ForwardPlan) -> _Parts:
+    """What goes on behind policies."""
+    if not plan.onward:
+        return []
+    return [field(1, field(1, ONWARD_NAMESPACE.encode()) + field(2, field(5, struct_of(dict(plan.onward)))))]
+
+
+def _within(number: int, *parts: bytes | bytearray) -> _Parts:
+    """A length-delimited field."""
+    return [head(number, sum(map(len, parts))), *parts]
+
+
+def _joined(parts: _Parts) -> _Parts:
+    """The same with as few parts as there can be."""
+    joined: _Parts = [b""]
+    for part in parts:
+        last = joined[-1]
+        if isinstance(last, bytes) and isinstance(part, bytes):
+            joined[-1] = last + part
+        else:
+            joined.append(part)
+    return joined
+
+
+def _value(id: bytes) -> bytes | float:
+    """What an id is, of those that :func:`id_metadata` says: a number, or a text."""
+    if id[:1] == b'"':
+        return id[1:-1] if b"\\" not in id else str(id_metadata(id)["id"]).encode()
+    return float(int(id)) if len(id) < MAX_EXACT_DIGITS else id
+
+
+_known: Bounded[_Shape, _Template] = Bounded(8192, 32 * MIB)
+_known_responses: Bounded[ForwardPlan, bytes] = Bounded(8192, 32 * MIB)
+"""What the responses to all requests of a plan have in common: sealed once, and read once by whoever reads the responses."""
+
+_DOUBLE: Final = struct.Struct("<d")
+_NUMBER: Final = b"\x11"
+_READS_ALL: Final = struct_of({READS_KEY: READS_ALL})
+_READS_EVENTS: Final = struct_of({READS_KEY: READS_EVENTS})
+_READS_HERE: Final = field(
+    1, field(1, RESPONSE_NAMESPACE.encode()) + field(2, field(5, struct_of({READS_KEY: READS_HERE})))
+)
