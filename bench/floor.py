@@ -54,9 +54,9 @@ class Floor(Processor):
         """By head and tool."""
         self.measured: set[tuple[int, bool]] = set()
 
-    def exchange(self, metadata: Mapping[str, str] = {}) -> Exchange:
+    def opener(self, metadata: Mapping[str, str]) -> Callable[[], Exchange]:
         """Of the first call of a kind it is a real one behind another."""
-        return cast("Exchange", _FloorExchange(self, partial(super().exchange, metadata)))
+        return cast("Callable[[], Exchange]", partial(_FloorExchange, self, super().opener(metadata)))
 
 
 class _Template:
@@ -157,7 +157,7 @@ def _measure(floor: Floor, seen: list[bytes]) -> None:
         envelope.read(body)
 
     def exchange(*received: bytes) -> None:
-        one = Processor.exchange(floor)
+        one = Processor.opener(floor, {})()
         for each in received:
             one.receive(each)
         one.closed()

@@ -141,7 +141,7 @@ class Server:
         assert connection._receive_window <= LIMITS.connection_window
         for stream in connection._streams.values():
             assert stream.receive_window <= LIMITS.stream_window
-            assert stream.pending_bytes == sum(map(len, stream.pending)) <= 64 * MAX_MESSAGE
+            assert stream.pending_bytes == sum(map(len, stream.pending or ())) <= 64 * MAX_MESSAGE
             assert stream.send_window <= frames.MAX_WINDOW
             waits = bool(stream.pending)
             assert not waits or min(stream.send_window, connection._send_window) <= 0, "could be sent"

@@ -8,8 +8,9 @@ hangs up politely before it answered (docs/envoy.md, "Fail closed").
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, aclosing
+from functools import partial
 from typing import Final
 
 from mcp_extproc.contract import (
@@ -66,8 +67,12 @@ class Processor(Shared):
 
     def exchange(self, metadata: Mapping[str, str] = _UNTOLD) -> Exchange:
         """The state of a new stream, with the metadata of its gRPC call."""
+        return self.opener(metadata)()
+
+    def opener(self, metadata: Mapping[str, str]) -> Callable[[], Exchange]:
+        """What makes the state of new streams with the same metadata."""
         visit = Visit.EARLY if EARLY_KEY in metadata else Visit.ONLY
-        return Exchange(self, self.details.of(metadata), visit, _endpoint(metadata))
+        return partial(Exchange, self, self.details.of(metadata), visit, _endpoint(metadata))
 
 
 class Exchange:
@@ -79,6 +84,11 @@ class Exchange:
         visit: which one this is, where Envoy does not say it by a route's name.
         endpoint: name of the one that the request came in at; ``None`` where its route is none of an endpoint.
     """
+
+    __slots__ = (
+        "_body", "_brings_response", "_decided", "_detail", "_endpoint", "_has_body", "_head", "_is_over", "_principal",
+        "_processor", "_repairing", "_response", "_told_visit", "_visit",
+    )  # fmt: skip
 
     def __init__(self, processor: Shared, detail: Detail, visit: Visit = Visit.ONLY, endpoint: str | None = "") -> None:
         self._processor = processor

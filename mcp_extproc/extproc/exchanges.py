@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from mcp_extproc.contract import DOUBTFUL_KEY, PASS_THROUGH_KEY, REFUSED_KEY, RESPONSE_KEY, VETTING_KEY
 from mcp_extproc.extproc.doubtful_exchange import DoubtfulExchange
@@ -22,14 +23,19 @@ def exchange_for(processor: Processor, metadata: Mapping[str, str]) -> AnyExchan
         processor: shared by all exchanges of a worker.
         metadata: of the gRPC call, by lower-case name.
     """
+    return opener_for(processor, metadata)()
+
+
+def opener_for(processor: Processor, metadata: Mapping[str, str]) -> Callable[[], AnyExchange]:
+    """What makes the state of new streams with the same metadata."""
     if RESPONSE_KEY in metadata:
-        return ResponseExchange(processor)
+        return partial(ResponseExchange, processor)
     if REFUSED_KEY in metadata:
-        return RefusedExchange(processor.gateway, processor.counters, processor.clock)
+        return partial(RefusedExchange, processor.gateway, processor.counters, processor.clock)
     if DOUBTFUL_KEY in metadata:
-        return DoubtfulExchange()
+        return DoubtfulExchange
     if VETTING_KEY in metadata:
-        return VettingExchange(processor, processor.details.of(metadata))
+        return partial(VettingExchange, processor, processor.details.of(metadata))
     if PASS_THROUGH_KEY in metadata:
-        return PassThroughExchange(processor.gateway.config, processor.details.full, processor.counters)
-    return processor.exchange(metadata)
+        return partial(PassThroughExchange, processor.gateway.config, processor.details.full, processor.counters)
+    return processor.opener(metadata)

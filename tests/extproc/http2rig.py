@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 from mcp_extproc.address import TcpAddress
@@ -62,8 +63,8 @@ class Producer:
         self.stopped = 0
         self.closed = 0
 
-    def exchange(self, metadata: Mapping[str, str]) -> Echo:
-        return Echo(self)
+    def opener(self, metadata: Mapping[str, str]) -> Callable[[], Echo]:
+        return partial(Echo, self)
 
     async def waits(self) -> int:
         """Wait until no more is produced for many turns of the loop; how much that is in all."""

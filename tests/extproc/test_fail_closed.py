@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from types import ModuleType
 from typing import Any, NoReturn
 
 import grpc
 import pytest
 
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.extproc import messages
+from mcp_extproc.extproc import forwarding, messages
 from mcp_extproc.gateway import merge
 from mcp_extproc.gateway.legs import Listed
 from tests.extproc import rig as rigs
@@ -95,17 +96,25 @@ class TestBugs:
         assert (await exchange.end()).name == "OK"
         await rig.serves()
 
-    @pytest.mark.parametrize("body", [call(id=5), call("nobody__knows", id=5), rpc("ping", id=5)])
-    @pytest.mark.parametrize("step", ["_under_namespaces", "_mutation"])
+    @pytest.mark.parametrize(
+        ("body", "module", "step"),
+        [
+            (call(id=5), forwarding, "_new_template"),
+            (call(id=5), forwarding, "_filled"),
+            (call("nobody__knows", id=5), messages, "_under_namespaces"),
+            (call("nobody__knows", id=5), messages, "mutation"),
+            (rpc("ping", id=5), messages, "mutation"),
+        ],
+    )
     async def test_in_writing_the_answer(
-        self, rig: Rig[FakeUpstreams], monkeypatch: pytest.MonkeyPatch, body: bytes, step: str
+        self, rig: Rig[FakeUpstreams], monkeypatch: pytest.MonkeyPatch, body: bytes, module: ModuleType, step: str
     ) -> None:
         """The answer was decided but not sent, so it is still owed."""
         exchange = await rig.asked()
         with monkeypatch.context() as patch:
-            intact = getattr(messages, step)
+            intact = getattr(module, step)
             calls = iter([broken])
-            patch.setattr(messages, step, lambda *given: next(calls, intact)(*given))
+            patch.setattr(module, step, lambda *given: next(calls, intact)(*given))
             await exchange.send_body(body)
             assert_apology(await exchange.receive(), 5)
         assert (await exchange.end()).name == "OK"
@@ -114,6 +123,7 @@ class TestBugs:
     async def test_in_writing_even_the_apology(self, rig: Rig[FakeUpstreams], monkeypatch: pytest.MonkeyPatch) -> None:
         exchange = await rig.asked()
         with monkeypatch.context() as patch:
+            patch.setattr(forwarding, "_filled", broken)
             patch.setattr(messages, "_under_namespaces", broken)
             await exchange.send_body(call())
             assert (await ended(exchange)).name != "OK"

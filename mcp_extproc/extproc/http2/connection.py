@@ -47,6 +47,11 @@ _STREAMS_PER_DEBT = 64
 _LAST_CALL: Final = b"drainage"
 """Of the ping that follows the announcement of the end."""
 
+_DATA: Final = frames.DATA
+_HEADERS: Final = frames.HEADERS
+_RST_STREAM: Final = frames.RST_STREAM
+_END_HEADERS: Final = frames.END_HEADERS
+
 _REPLENISH_SHARE = 2
 """A window is updated when this fraction of it (one half) is used."""
 
@@ -165,8 +170,8 @@ class _Stream:
         self.ended_by_client = False
         self.unread = 0
         """Processed bytes that were not returned to the peer's window yet."""
-        self.pending: deque[memoryview] = deque()
-        """Data waiting for a window."""
+        self.pending: deque[memoryview] | None = None
+        """Data waiting for a window, once some had to."""
         self.pending_bytes = 0
         self.trailers: bytes | None = None
         """Trailers to send after the pending data."""
@@ -284,9 +289,9 @@ class Connection:
             position = self._read_preface(buffer)
         size = len(buffer)
         while size - position >= frames.HEADER_BYTES:
-            upper, lower, kind, flags, stream = frames.read_header(buffer, position)
+            begins, flags, stream = frames.read_start(buffer, position)
             start = position + frames.HEADER_BYTES
-            end = start + (upper << 8 | lower)
+            end, kind = start + (begins >> 8), begins & 0xFF
             if end - start > frames.SMALLEST_MAX_FRAME:
                 raise _Broken(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
             if end > size:
@@ -310,29 +315,36 @@ class Connection:
         return len(seen)
 
     def _is_usual(self, kind: int, flags: int, id: int, payload: bytes, events: list[Event]) -> bool:
-        """Handle the most frequent frames in one step: data of an open stream, and a new stream with a known header
-        block. Errors and rare cases are left to :meth:`_frame`, without side effects here."""
-        if kind == frames.DATA and not flags:
-            stream, size = self._streams.get(id), len(payload)
-            if stream is None or stream.ended_by_client or not 0 < size <= stream.receive_window:
-                return False
-            if size > self._receive_window:
+        """Handle the most frequent frames in one step: data of an open stream, a new stream with a known header block, and
+        the end of an open one. Errors and rare cases are left to :meth:`_frame`, without side effects here."""
+        stream = self._streams.get(id)
+        if stream is None:
+            return kind == _HEADERS and flags == _END_HEADERS and self._is_known_request(id, payload, events)
+        size = len(payload)
+        if kind == _DATA:
+            if flags or stream.ended_by_client or not 0 < size <= stream.receive_window or size > self._receive_window:
                 return False
             stream.receive_window -= size
             self._receive_window -= size
             events.append(DataReceived(id, payload, size))
             return True
-        if kind == frames.HEADERS and flags == frames.END_HEADERS and self._stands_alone:
-            headers = self._known_blocks.get(payload)
-            if headers is None or not self._last_stream < id <= frames.STREAM_ID or not id & 1:
-                return False
-            if self._going_away or len(self._streams) >= self.limits.streams:
-                return False
-            self._last_stream = id
-            self._streams[id] = _Stream(id, self.limits.stream_window, self._initial_send_window)
-            events.append(RequestReceived(id, headers))
+        if kind == _RST_STREAM and size == 4:
+            self._close(stream)
+            events.append(StreamReset(id, frames.read_word(payload, 0)[0]))
             return True
         return False
+
+    def _is_known_request(self, id: int, block: bytes, events: list[Event]) -> bool:
+        # What is kept stands alone.
+        headers = self._known_blocks.get(block)
+        if headers is None or not self._last_stream < id <= frames.STREAM_ID or not id & 1:
+            return False
+        if self._going_away or len(self._streams) >= self.limits.streams:
+            return False
+        self._last_stream = id
+        self._streams[id] = _Stream(id, self.limits.stream_window, self._initial_send_window)
+        events.append(RequestReceived(id, headers))
+        return True
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
         if self._block_stream and (kind != frames.CONTINUATION or stream != self._block_stream):
@@ -495,7 +507,8 @@ class Connection:
 
     def _close(self, stream: _Stream) -> None:
         del self._streams[stream.id]
-        self._blocked.pop(stream.id, None)
+        if self._blocked:
+            self._blocked.pop(stream.id, None)
 
     def _forget(self, id: int) -> None:
         self._forgotten[id] = None
@@ -687,7 +700,7 @@ class Connection:
             self._debts -= 1
             if self._table_update:
                 block = self._with_table_update(block)
-            self._out += (frames.header(len(block), frames.HEADERS, frames.END_HEADERS, id), block)
+            self._out += (frames.header(len(block), _HEADERS, _END_HEADERS, id), block)
 
     def send_data(self, id: int, data: bytes) -> None:
         """Send data when the peer's windows allow."""
@@ -698,9 +711,11 @@ class Connection:
         if not stream.pending and size <= stream.send_window and size <= self._send_window and size <= self._max_frame:
             stream.send_window -= size
             self._send_window -= size
-            self._out += (frames.header(size, frames.DATA, 0, id), data)
+            self._out += (frames.header(size, _DATA, 0, id), data)
             return
         waits = bool(stream.pending)
+        if stream.pending is None:
+            stream.pending = deque()
         stream.pending.append(memoryview(data))
         stream.pending_bytes += size
         if not waits:
@@ -738,8 +753,7 @@ class Connection:
             self._out.append(frames.goaway(self._last_stream, frames.NO_ERROR))
 
     def _send_pending(self, stream: _Stream, events: list[Event] | None = None) -> None:
-        pending = stream.pending
-        while pending:
+        while pending := stream.pending:
             data = pending[0]
             room = min(stream.send_window, self._send_window)
             if room <= 0 and data:

@@ -56,24 +56,27 @@ STREAM_ID: Final = 0x7FFFFFFF
 """Mask of a stream id, without the reserved bit."""
 
 _HEADER = struct.Struct(">HBBBL")
+_START = struct.Struct(">LBL")
 _WORD = struct.Struct(">L")
 _SETTING = struct.Struct(">HL")
 
 read_header = _HEADER.unpack_from
 """Length (upper 16 bits, lower 8), type, flags, stream, unpacked from a buffer at an offset."""
 
+read_start = _START.unpack_from
+"""The same in fewer values: length and type in one (``length << 8 | type``), flags, stream."""
+
 read_word = _WORD.unpack_from
 
 
 def header(length: int, kind: int, flags: int, stream: int) -> bytes:
     """A frame header; the payload follows."""
-    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream)
+    return _START.pack(length << 8 | kind, flags, stream)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """A complete frame."""
-    length = len(payload)
-    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream) + payload
+    return _START.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def settings(values: dict[int, int]) -> bytes:

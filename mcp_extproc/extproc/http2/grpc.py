@@ -43,6 +43,17 @@ class GrpcError(Exception):
         self.message = message
 
 
+def whole(data: bytes, max_bytes: int) -> bytes | None:
+    """The message that this is, whole and alone, as most pieces of a stream are; ``None`` for anything else.
+
+    Args:
+        data: a piece of a stream that begins with a message.
+        max_bytes: maximum size of a message.
+    """
+    size = len(data) - _PREFIX_BYTES
+    return data[_PREFIX_BYTES:] if 0 <= size <= max_bytes and _read_prefix(data) == (0, size) else None
+
+
 class Messages:
     """Reassembles a stream's messages from arbitrary chunks.
 
@@ -65,9 +76,8 @@ class Messages:
             GrpcError: a message is compressed or too large. This ends the stream.
         """
         buffer = self._buffer
-        size = len(data) - _PREFIX_BYTES
-        if not buffer and 0 <= size <= self._max and _read_prefix(data) == (0, size):
-            return [data[_PREFIX_BYTES:]]  # The common case: a frame with one complete message.
+        if not buffer and (message := whole(data, self._max)) is not None:
+            return [message]
         buffer += data
         if len(buffer) < self._wanted:
             return []

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Protocol, cast
 
 from grpc_health.v1 import health_pb2
@@ -20,12 +21,13 @@ from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.certificates import Certificates
 from mcp_extproc.extproc.exchange import Processor
-from mcp_extproc.extproc.exchanges import AnyExchange, exchange_for
+from mcp_extproc.extproc.exchanges import AnyExchange, opener_for
 from mcp_extproc.extproc.http2 import grpc
 from mcp_extproc.extproc.http2.connection import (
     Connection,
     ConnectionEnded,
     DataReceived,
+    Headers,
     Limits,
     RequestReceived,
     StreamDrained,
@@ -57,7 +59,9 @@ _WORTH_JOINING = 32 * 1024
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVICES = frozenset({"", pb.SERVICE_NAME})
-_HEALTH = "/grpc.health.v1.Health/"
+
+_MAX_KNOWN = 64
+"""Kinds of streams of a connection: Envoy has a dozen."""
 
 _LOG = log.logger("http2")
 
@@ -193,6 +197,8 @@ class _Connection(asyncio.Protocol):
         self._writable.set()
         self._drained: dict[int, asyncio.Event] = {}
         self._deadlines: dict[int, asyncio.TimerHandle] = {}
+        self._known: dict[int, tuple[Headers, Callable[[int], _Call] | None]] = {}
+        """By identity of headers, which are kept so that no others get the same: what begins calls with them."""
         self._idle: asyncio.TimerHandle | None = None
         self._greeting: asyncio.TimerHandle | None = None
         self._leaving: asyncio.TimerHandle | None = None
@@ -219,7 +225,9 @@ class _Connection(asyncio.Protocol):
                 if isinstance(event, DataReceived):
                     self._on_data(event)
                 elif isinstance(event, RequestReceived):
-                    self._on_request(event)
+                    self._on_request(event.stream, event.headers)
+                elif isinstance(event, StreamReset):
+                    self._on_reset(event.stream)
                 else:
                     self._on_end(event)
         finally:
@@ -235,6 +243,7 @@ class _Connection(asyncio.Protocol):
         for stream, call in list(self._calls.items()):
             self._forget(stream)
             call.gone()
+        self._known.clear()
         self.server.left(self)
 
     def pause_writing(self) -> None:
@@ -250,25 +259,40 @@ class _Connection(asyncio.Protocol):
 
     # -- Events -----------------------------------------------------------------------------------------------------------
 
-    def _on_request(self, event: RequestReceived) -> None:
-        headers, stream = event.headers, event.stream
-        if headers[":method"] != "POST" or not headers.get("content-type", "").startswith("application/grpc"):
-            self.connection.end_stream(stream, grpc.NOT_GRPC)
+    def _on_request(self, stream: int, headers: Headers) -> None:
+        # Envoy's streams have few kinds of headers, and each is the same object every time.
+        known = self._known.get(id(headers))
+        if known is None or known[0] is not headers:
+            known = headers, self._opener(headers)
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[id(headers)] = known
+        opener = known[1]
+        if opener is None:
+            self._refuse(stream, headers)
             return
-        path = headers[":path"]
-        call: _Call
-        if path == pb.PROCESS_PATH:
-            call = _Process(self, stream, exchange_for(self.server.processor, headers))
-        elif path == _HEALTH + "Check":
-            call = _Check(self, stream)
-        elif path == _HEALTH + "Watch":
-            call = _Watch(self, stream)
-        else:
-            self.finish(stream, grpc.UNIMPLEMENTED, f"no such method: {path[:256]}")
-            return
-        self._calls[stream] = call
+        self._calls[stream] = opener(stream)
         if (timeout := headers.get("grpc-timeout")) is not None:
             self._limit_time(stream, timeout)
+
+    def _opener(self, headers: Headers) -> Callable[[int], _Call] | None:
+        """What begins calls with these headers; ``None`` for what is none of ours."""
+        if not _is_grpc(headers):
+            return None
+        match headers[":path"]:
+            case pb.PROCESS_PATH:
+                return partial(_Process, self, opener_for(self.server.processor, headers))
+            case "/grpc.health.v1.Health/Check":
+                return partial(_Check, self)
+            case "/grpc.health.v1.Health/Watch":
+                return partial(_Watch, self)
+        return None
+
+    def _refuse(self, stream: int, headers: Headers) -> None:
+        if _is_grpc(headers):
+            self.finish(stream, grpc.UNIMPLEMENTED, f"no such method: {headers[':path'][:256]}")
+        else:
+            self.connection.end_stream(stream, grpc.NOT_GRPC)
 
     def _limit_time(self, stream: int, timeout: str) -> None:
         try:
@@ -297,18 +321,19 @@ class _Connection(asyncio.Protocol):
             self.connection.consumed(event.stream, event.size)
             self._give_up(event.stream, error.status, error.message)
 
-    def _on_end(self, event: StreamEnded | StreamReset | StreamDrained | ConnectionEnded) -> None:
+    def _on_reset(self, stream: int) -> None:
+        if (call := self._calls.get(stream)) is not None:
+            self._forget(stream)
+            call.gone()
+
+    def _on_end(self, event: StreamEnded | StreamDrained | ConnectionEnded) -> None:
         if isinstance(event, StreamDrained):
             if (drained := self._drained.get(event.stream)) is not None:
                 drained.set()
         elif isinstance(event, ConnectionEnded):
             log.event(_LOG, logging.WARNING, "connection_refused", {"why": event.why, "code": event.code})
-        elif isinstance(event, StreamEnded):
-            if (call := self._calls.get(event.stream)) is not None:
-                call.ended()
         elif (call := self._calls.get(event.stream)) is not None:
-            self._forget(event.stream)
-            call.gone()
+            call.ended()
 
     # -- Calls ------------------------------------------------------------------------------------------------------------
 
@@ -400,6 +425,10 @@ class _Connection(asyncio.Protocol):
         self.flush()
 
 
+def _is_grpc(headers: Headers) -> bool:
+    return headers[":method"] == "POST" and headers.get("content-type", "").startswith("application/grpc")
+
+
 def _speaks_h2(transport: asyncio.BaseTransport) -> bool:
     """Whether HTTP/2 was negotiated, if TLS is used (RFC 9113 section 3.2)."""
     tls = transport.get_extra_info("ssl_object")
@@ -415,19 +444,21 @@ class _Process:
         "_exchange",
         "_gone",
         "_link",
-        "_messages",
+        "_pieces",
         "_queue",
         "_stream",
         "_task",
         "started",
     )
 
-    def __init__(self, link: _Connection, stream: int, exchange: AnyExchange) -> None:
+    def __init__(self, link: _Connection, begin: Callable[[], AnyExchange], stream: int) -> None:
         self._link = link
         self._stream = stream
-        self._exchange = exchange
-        self._messages = grpc.Messages(link.server.message_bytes)
-        self._queue: deque[bytes] = deque()
+        self._exchange = begin()
+        self._pieces: grpc.Messages | None = None
+        """Of a message that is not complete, once there was one."""
+        self._queue: deque[bytes] | None = None
+        """Messages that have to wait, once one had to."""
         self._task: asyncio.Task[None] | None = None
         self._ended = False
         self._gone = False
@@ -435,14 +466,27 @@ class _Process:
         self.started = False
 
     def data(self, event: DataReceived) -> None:
-        messages = self._messages.feed(event.data)
+        if self._pieces is None and (message := grpc.whole(event.data, self._link.server.message_bytes)) is not None:
+            if self._task is None and not self._queue:
+                self._link.connection.consumed(event.stream, event.size)
+                if not self._gone:
+                    self._receive(message)
+                    if self._exchange.is_over:
+                        self._go_on()
+                return
+            messages = [message]
+        else:
+            if self._pieces is None:
+                self._pieces = grpc.Messages(self._link.server.message_bytes)
+            messages = self._pieces.feed(event.data)
+        self._wait(event, messages)
+
+    def _wait(self, event: DataReceived, messages: list[bytes]) -> None:
+        """Take messages in turn, once the answers to the one before were taken."""
+        if self._queue is None:
+            self._queue = deque()
         if self._task is None:
             self._link.connection.consumed(event.stream, event.size)
-            if len(messages) == 1 and not self._queue and not self._gone:
-                self._receive(messages[0])
-                if self._exchange.is_over:
-                    self._go_on()
-                return
         else:
             # Read later, so that a client that does not wait for responses fills its window instead of our memory.
             self._task.add_done_callback(lambda _: self._link.consumed(event))
@@ -450,7 +494,7 @@ class _Process:
         self._go_on()
 
     def ended(self) -> None:
-        if not self._messages.is_empty:
+        if self._pieces is not None and not self._pieces.is_empty:
             self._close(grpc.INTERNAL, "the last message is cut off")
             if self._task is not None:
                 self._task.cancel()
@@ -537,7 +581,7 @@ class _Process:
     def _close(self, status: int, why: str) -> None:
         self._link.finish(self._stream, status, why)
         self._gone = True
-        self._queue.clear()
+        self._queue = None
         self._end_exchange()
 
     def _end_exchange(self) -> None:

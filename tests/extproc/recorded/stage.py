@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from functools import partial
 from unittest.mock import patch
 
 import msgspec
@@ -165,15 +165,16 @@ class _Counting(Processor):
     made = 0
     closed = 0
 
-    def exchange(self, metadata: Mapping[str, str] = MappingProxyType({})) -> Exchange:
-        self.made += 1
-        return _Counted(self, self.details.of(metadata), Visit.EARLY if EARLY_KEY in metadata else Visit.ONLY)
+    def opener(self, metadata: Mapping[str, str]) -> Callable[[], Exchange]:
+        visit = Visit.EARLY if EARLY_KEY in metadata else Visit.ONLY
+        return partial(_Counted, self, self.details.of(metadata), visit)
 
 
 class _Counted(Exchange):
     def __init__(self, processor: _Counting, detail: Detail, visit: Visit) -> None:
         super().__init__(processor, detail, visit)
         self._counts = processor
+        processor.made += 1
 
     def closed(self) -> None:
         self._counts.closed += 1
