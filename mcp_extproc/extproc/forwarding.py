@@ -190,11 +190,11 @@ def _common(headers: bytes) -> bytes:
 def _entries(shape: _Shape, json: _Parts, value: bytearray) -> _Parts:
     """The facts, the id among them."""
     detail = shape.detail
-    entries = [detail.native if detail.more else b"", detail.entries(shape.plan.facts.metadata())]
+    entries: _Parts = [detail.native if detail.more else b"", detail.entries(shape.plan.facts.metadata())]
     if detail.includes("id_json"):
         entries += json
     if shape.id and detail.includes("id"):
-        kind = [_NUMBER, value] if shape.value < 0 else _within(3, value)
+        kind: _Parts = [_NUMBER, value] if shape.value < 0 else _within(3, value)
         entries += _within(1, field(1, b"id"), *_within(2, *kind))
     return entries
 

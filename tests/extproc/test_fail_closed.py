@@ -100,7 +100,7 @@ class TestBugs:
         ("body", "module", "step"),
         [
             (call(id=5), forwarding, "_new_template"),
-            (call(id=5), forwarding, "_filled"),
+            (call(id=5), forwarding, "_replacing"),
             (call("nobody__knows", id=5), messages, "_under_namespaces"),
             (call("nobody__knows", id=5), messages, "mutation"),
             (rpc("ping", id=5), messages, "mutation"),
@@ -123,7 +123,7 @@ class TestBugs:
     async def test_in_writing_even_the_apology(self, rig: Rig[FakeUpstreams], monkeypatch: pytest.MonkeyPatch) -> None:
         exchange = await rig.asked()
         with monkeypatch.context() as patch:
-            patch.setattr(forwarding, "_filled", broken)
+            patch.setattr(forwarding, "_replacing", broken)
             patch.setattr(messages, "_under_namespaces", broken)
             await exchange.send_body(call())
             assert (await ended(exchange)).name != "OK"

@@ -12,8 +12,8 @@ from mcp_extproc.contract import NAMESPACE, ONWARD_NAMESPACE, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import forwarding
 from mcp_extproc.extproc.detail import FULL, Detail
-from mcp_extproc.extproc.messages import EARLY
-from mcp_extproc.extproc.wire import field
+from mcp_extproc.extproc.messages import EARLY, mutation_of
+from mcp_extproc.extproc.wire import field, struct_of
 from mcp_extproc.gateway.decision import Forward, NeedSession
 from mcp_extproc.gateway.request import RequestContext
 from tests.unit.gateway.support import NOW, Rig, config, upstream
@@ -102,3 +102,16 @@ def test_what_goes_on_behind_policies() -> None:
     decision = rig.gateway.foresee(head, body("1"), NOW)
     assert isinstance(decision, Forward)
     assert metadata(forwarding.forward(decision, head))[ONWARD_NAMESPACE] == dict(decision.plan.onward) != {}
+
+
+def test_what_is_for_the_record_and_headers_of_one_request_alone() -> None:
+    rig = Rig()
+    forward = rig.forward(body("1"))
+    for text in ("one", "two", ""):
+        record = field(1, field(1, b"told") + field(2, field(5, struct_of({"span": text})))) if text else b""
+        headers = mutation_of((("traceparent", text),), ("gone",)) if text else b""
+        raw = forwarding.forward(forward, rig.head(), FULL, EARLY, record, headers)
+        changed = pb.ProcessingResponse.FromString(raw).request_headers.response.header_mutation
+        assert metadata(raw).get("told", {}) == ({"span": text} if text else {})
+        set_ones = [one.header.raw_value.decode() for one in changed.set_headers if one.header.key == "traceparent"]
+        assert (set_ones, "gone" in changed.remove_headers) == ([text] * bool(text), bool(text))
