@@ -20,10 +20,11 @@ Path = tuple[str, ...]
 
 PARAMS: Final[Path] = ("mcp", "params")
 HEADERS: Final[Path] = ("headers",)
+HEADERS_ALL: Final[Path] = ("headers_all",)
 SCOPES: Final[Path] = ("auth", "jwt", "scopes")
 BACKEND: Final[Path] = ("mcp", "backend")
 MEMBERS: Final[tuple[Path, ...]] = (
-    ("method",), HEADERS, ("auth", "jwt", "claims"), SCOPES,
+    ("method",), ("path",), ("host",), HEADERS, HEADERS_ALL, ("auth", "jwt", "claims"), SCOPES,
     ("mcp", "method"), BACKEND, ("mcp", "tool"), PARAMS,
 )  # fmt: skip
 """All that there is below ``request``. The names are those of Envoy AI Gateway's MCPRoute."""
@@ -169,7 +170,7 @@ def _check_type(made: Condition, found: _Reading) -> None:
         return
     words = dict.fromkeys(found.words, "x")
     known: Mapping[Path, Any] = dict.fromkeys(MEMBERS, "x") | {
-        HEADERS: words, SCOPES: [], PARAMS: {}, ("auth", "jwt", "claims"): {}
+        HEADERS: words, HEADERS_ALL: {word: ["x"] for word in words}, SCOPES: [], PARAMS: {}, ("auth", "jwt", "claims"): {}
     }  # fmt: skip
     try:
         made.holds(known)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +11,7 @@ import msgspec
 from mcp_extproc.config.expressions import BACKEND, Condition, ConditionError, Path
 from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.principal import Principal
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import jsontext, methods
 
 _SCOPE_CLAIMS: Final = frozenset({"scope", "scp"})
@@ -63,16 +62,13 @@ def _no_number(_: str) -> None:
 _OF_ITEMS: Final = frozenset({("mcp", "method"), BACKEND, ("mcp", "tool")})
 """What differs from one item to the next of a list."""
 
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-
 
 class Question(msgspec.Struct, frozen=True):
     """What is asked about items: by whom, and how they would be used."""
 
     principal: Principal
-    http_method: str = "POST"
-    headers: Mapping[str, str] = _NO_HEADERS
-    """Of the request, by lower-case name."""
+    head: RequestHead | None = None
+    """The HTTP request; ``None`` where it is not known, such as for what a server sends of its own accord."""
     use: str | None = None
     """JSON-RPC method of the use; ``None`` before there is one, as in lists: the one by which each kind is used."""
     params: Params | None = None
@@ -84,7 +80,7 @@ class Question(msgspec.Struct, frozen=True):
     @property
     def before_use(self) -> Question:
         """The same about seeing the items, before anything is done with them."""
-        return Question(self.principal, self.http_method, self.headers)
+        return Question(self.principal, self.head)
 
     def holds(self, condition: Condition, item: Item, held: frozenset[str]) -> bool:
         """Whether a condition is true of an item.
@@ -117,10 +113,10 @@ class Question(msgspec.Struct, frozen=True):
 
     def _value(self, path: Path, item: Item, held: frozenset[str]) -> Any:
         match path:
-            case ("method",):
-                return self.http_method
-            case ("headers",):
-                return dict(self.headers)
+            case ("method",) if self.head is None:  # messages come by no other
+                return "POST"
+            case ("method" | "path" | "host" | "headers" | "headers_all",):
+                return _of_http(path[0], self.head)
             case ("auth", "jwt", "claims"):
                 return {name: value for name, value in self.principal.claims.items() if name not in _SCOPE_CLAIMS}
             case ("auth", "jwt", "scopes"):
@@ -135,3 +131,18 @@ class Question(msgspec.Struct, frozen=True):
                 assert self.params is not None
                 return self.params.value
         raise AssertionError(path)
+
+
+def _of_http(name: str, head: RequestHead | None) -> Any:
+    if head is None:
+        raise ConditionError("the HTTP request is not known")
+    match name:
+        case "method":
+            return head.method
+        case "path":
+            return head.path.partition("?")[0]
+        case "host":
+            return head.headers.get("host", "").lower()
+        case "headers":
+            return dict(head.headers)
+    return {name: list(head.repeated.get(name, (value,))) for name, value in head.headers.items()}

@@ -122,7 +122,7 @@ def _judge(ask: Inquiry, method: Method) -> ListJudge | None:
     if access is None and not asks_hints:
         return None
     untrusted = frozenset(name for name, entry in ask.caller.catalog.entries.items() if entry.untrusted)
-    question = Question(ask.head.principal, ask.head.method, ask.head.headers)
+    question = Question(ask.head.principal, ask.head)
     return ListJudge(access, cast("Kind", method.capability), question, untrusted, asks_hints=asks_hints)
 
 

@@ -181,7 +181,7 @@ def _listing(memory: SessionMemory, caller: Caller, item: Item) -> Listing | Non
 def question_of(head: RequestHead, request: Request, services: Services) -> Question:
     """What conditions are asked about a use."""
     params = Params(request.body, services.limits.cel_bytes)
-    return Question(head.principal, head.method, head.headers, request.method, params)
+    return Question(head.principal, head, request.method, params)
 
 
 def _of_use(access: Access, item: Item, hints: Hints | None, question: Question, seen: Verdict) -> Verdict:

@@ -25,6 +25,9 @@ from mcp_extproc.config.expressions import (
 
 VALUES: dict[Path, Any] = {
     ("method",): "POST",
+    ("path",): "/mcp",
+    ("host",): "gw.example",
+    ("headers_all",): {"x-tenant": ["acme"]},
     ("headers",): {"x-tenant": "acme"},
     ("auth", "jwt", "claims"): {"tenant": "acme", "groups": ["a", "b"]},
     ("auth", "jwt", "scopes"): ["read", "write"],
@@ -40,6 +43,7 @@ VALUES: dict[Path, Any] = {
     [
         'request.method == "POST"',
         'request.headers["x-tenant"] == "acme"',
+        'request.path == "/mcp" && request.host == "gw.example" && "acme" in request.headers_all["x-tenant"]',
         "request.mcp.params.arguments.tenant == request.auth.jwt.claims.tenant",
         '"read" in request.auth.jwt.scopes',
         'request.mcp.method == "tools/call" && request.mcp.backend == "github" && request.mcp.tool == "report"',
@@ -91,6 +95,7 @@ def test_what_can_not_be_told(text: str) -> None:
         ("request.method + 'x'", "a text"),
         ("request.headers['x-admin']", "a text"),
         ("request.headers", "a mapping"),
+        ("request.headers_all['x-admin']", "a list"),
         ("request.auth.jwt.scopes", "a list"),
         ("size(request.headers)", "a number"),
         ("request.auth.jwt.scopes.filter(s, s == 'a')", "a list"),
@@ -196,6 +201,7 @@ def test_loops_in_loops_are_refused(text: str) -> None:
 _DATA = {
     PARAMS: "request.mcp.params",
     ("headers",): "request.headers",
+    ("headers_all",): "request.headers_all",
     ("auth", "jwt", "claims"): "request.auth.jwt.claims",
 }
 

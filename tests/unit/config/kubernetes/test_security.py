@@ -168,12 +168,13 @@ def rules(*written: dict[str, Any], default: str | None = None, **more: Any) -> 
 
 def test_rules() -> None:
     jwt = {"scopes": ["read"], "claims": [{"name": "org.team", "values": ["x", "y"]}]}
+    condition = "request.path == '/mcp' && request.host == 'x' && request.headers_all['a'] == ['b']"
     first, second = rules(
         {
             "source": {"jwt": jwt},
             "target": {"tools": [{"backend": "a", "tool": "get_*"}, {"backend": "a", "tool": "b"}]},
         },
-        {"action": "Deny", "cel": " request.mcp.tool == 'x' "},
+        {"action": "Deny", "cel": f" {condition} "},
     )[1:]
     assert first == Rule.model_validate(
         {
@@ -181,9 +182,7 @@ def test_rules() -> None:
             "servers": [{"exact": "a"}], "tools": [{"exact": "get_*"}, {"exact": "b"}],
         }
     )  # fmt: skip
-    assert second == Rule.model_validate(
-        {"name": "rule 2", "action": "deny", "when": "request.mcp.tool == 'x'", "tools": ["*"]}
-    )
+    assert second == Rule.model_validate({"name": "rule 2", "action": "deny", "when": condition, "tools": ["*"]})
 
 
 def test_what_is_no_tool_is_open_as_there() -> None:
@@ -218,7 +217,7 @@ def test_a_rule_for_tools_of_several_servers() -> None:
             {"target": {"tools": [{"backend": "nope", "tool": "x"}]}},
             "target.tools[0].backend: no backend of this route has this name: correct it",
         ),
-        ({"cel": "request.host == 'x'"}, "cel: "),
+        ({"cel": "request.query == 'x'"}, "cel: "),
         ({"cel": "1 +"}, "cel: not an expression of CEL"),
     ],
 )

@@ -12,11 +12,18 @@ from mcp_extproc.config.expressions import ConditionError, condition
 from mcp_extproc.gateway.authorization.conditions import Params, Question
 from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.principal import Principal
+from mcp_extproc.gateway.request import RequestHead
 
 ALICE = Principal(
     "token", "https://idp", "alice", frozenset({"a", "b"}), claims={"tenant": "acme", "level": 3.0, "scope": "a b"}
 )
 TOOL = Item("tools", "github", "report")
+HEAD = RequestHead(
+    "POST",
+    "/mcp/readonly?key=1",
+    {"host": "GW.example:8443", "x-tenant": "acme", "x-team": "a, b"},
+    repeated={"x-team": ("a", "b")},
+)
 
 
 def asked(text: str, question: Question, item: Item = TOOL) -> bool:
@@ -32,6 +39,10 @@ def params(text: str, most_bytes: int = 65536) -> Question:
     [
         'request.method == "POST"',
         'request.headers["x-tenant"] == "acme"',
+        'request.headers["x-team"] == "a, b"',
+        'request.headers_all["x-team"] == ["a", "b"] && request.headers_all["x-tenant"] == ["acme"]',
+        'request.path == "/mcp/readonly"',
+        'request.host == "gw.example:8443"',
         "request.auth.jwt.claims.tenant == 'acme' && request.auth.jwt.claims.level == 3",
         "!has(request.auth.jwt.claims.scope)",
         'request.auth.jwt.scopes == ["a", "b"]',
@@ -39,7 +50,19 @@ def params(text: str, most_bytes: int = 65536) -> Question:
     ],
 )
 def test_members_of_a_request(text: str) -> None:
-    assert asked(text, Question(ALICE, headers={"x-tenant": "acme"}))
+    assert asked(text, Question(ALICE, HEAD))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["request.path != '/admin'", "request.host != 'x'", "!('x-a' in request.headers)", "!has(request.headers_all.a)"],
+)
+def test_an_http_request_that_is_not_known_is_not_an_empty_one(text: str) -> None:
+    """For what servers send of their own accord."""
+    assert asked(text, Question(ALICE, HEAD))
+    with pytest.raises(ConditionError, match="not known"):
+        asked(text, Question(ALICE))
+    assert asked('request.method == "POST"', Question(ALICE))
 
 
 def test_the_method_is_that_of_the_use() -> None:

@@ -20,7 +20,7 @@ def entries(*given: dict[str, Any]) -> VettingEntries:
 
 def asked(arguments: Any = None, principal: Principal = ANONYMOUS, most: int = 1000) -> Question:
     params = Params(message("tools/call", {"name": "x", "arguments": arguments or {}}), most)
-    return Question(principal, "POST", {}, "tools/call", params)
+    return Question(principal, use="tools/call", params=params)
 
 
 def found(
