@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from yarl import URL
 
 from tests.e2e.conftest import StartGateway
 from tests.support.authorization_server import AuthorizationServer
@@ -86,6 +87,26 @@ GOOD: dict[str, tuple[str, Mapping[str, str], str]] = {
 async def test_a_good_key_passes(stage: Stage, good: str) -> None:
     query, headers, name = GOOD[good]
     assert await stage.who(query, **headers) == (name, "api_keys")
+
+
+async def test_a_slash_too_many_leads_to_the_endpoint(stage: Stage) -> None:
+    """With method, body and query, and past no filter: what is not good there is refused there."""
+    assert (await stage.tried(f"/?a=b%26c&key={ALICE}")).result
+    assert (await stage.tried("/", x_api_key=BOB)).result
+    assert (await stage.tried("/?key=" + "x" * 20)).status == 401
+    assert (await stage.tried("/")).status == 401
+    url = URL(f"{stage.gateway.url}/?a=%2F&b", encoded=True)
+    async with stage.gateway.http.post(url, json={}, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["location"], await answer.read()) == (307, "../mcp?a=%2F&b", b"")
+
+
+async def test_a_page_is_sent_on_too(stage: Stage) -> None:
+    asked = {"origin": "https://any.example", "access-control-request-method": "POST",
+             "access-control-request-headers": "authorization,mcp-session-id"}  # fmt: skip
+    async with stage.gateway.http.options(f"{stage.gateway.url}/", headers=asked) as answer:
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (204, "*")
+        assert answer.headers["access-control-allow-methods"] == "POST"
+        assert answer.headers["access-control-allow-headers"] == asked["access-control-request-headers"]
 
 
 BAD: dict[str, tuple[str, Mapping[str, str]]] = {

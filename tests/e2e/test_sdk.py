@@ -73,6 +73,12 @@ async def test_tools_of_all_servers_appear_as_one(gateway: TestGateway, mode: Mo
         assert _text(await client.call_tool("everything__echo", {"message": "hello"})) == "Echo: hello"
 
 
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_url_with_a_slash_at_its_end(gateway: TestGateway, mode: Mode) -> None:
+    async with Client(f"{gateway.url}/", mode=mode) as client:
+        assert _text(await client.call_tool("first__add", {"a": 2, "b": 3})) == "first: 5"
+
+
 async def test_big_integers_survive(gateway: TestGateway) -> None:
     async with Client(gateway.url, mode="legacy") as client:
         value = {"big": 2**63 + 1, "pi": 3.1415926535, "text": '<"\\\u2028>', "z": 1, "a": [2**53 + 1]}

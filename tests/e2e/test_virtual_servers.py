@@ -260,6 +260,14 @@ async def test_prompts_and_resources_of_a_virtual_server(stage: Stage) -> None:
     assert (await stage.ask(READONLY, "resources/read", {"uri": uri}, session)).result["contents"][0]["text"] == "alpha"
 
 
+async def test_a_slash_too_many_leads_to_the_same_endpoint(stage: Stage) -> None:
+    for where, _ in PLACES.values():
+        slash = {**where, "path": where.get("path", "/mcp") + "/"}
+        begun, expected = await stage.begin(slash), await stage.begin(where)
+        assert (begun.status, begun.result) == (200, expected.result), where
+    assert (await stage.ask({"path": "/mcp/none/"}, "ping")).status == 404
+
+
 async def test_instructions_and_capabilities_are_its_own(stage: Stage) -> None:
     begun = await stage.begin(READONLY)
     assert begun.result["instructions"] == "Only reading."

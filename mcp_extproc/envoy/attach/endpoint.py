@@ -24,6 +24,7 @@ from mcp_extproc.envoy.attach.target import (
     check_routes,
     check_well_known,
     choose_manager,
+    has_route_for,
     managers,
     virtual_hosts,
 )
@@ -143,7 +144,8 @@ def _verifies_tokens(config: GatewayConfig) -> bool:
 
 
 def _turn_off(parts: Pieces, theirs: list[Object], verifies_tokens: bool, choice: Choice) -> None:
-    """Have filters that authenticate leave alone what is not for them: nobody has a token who asks where to get one.
+    """Have filters that authenticate leave alone what is not for them: nobody has a token who asks where to get one, or who
+    has not found the endpoint yet.
 
     Raises:
         CannotAttach: tokens would be verified twice.
@@ -153,7 +155,7 @@ def _turn_off(parts: Pieces, theirs: list[Object], verifies_tokens: bool, choice
         raise CannotAttach(_TWO_LAYERS.format(", ".join(tokens)))
     authenticating = [filter_name(item) for item in theirs if AUTHENTICATION & kinds(item)]
     off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-    for route in parts.documents:
+    for route in (*parts.documents, *(route for _, redirects in parts.redirects for route in redirects)):
         route.setdefault("typed_per_filter_config", {}).update({name: dict(off) for name in authenticating})
     if choice.without_jwt_authn:
         for route in parts.routes:
@@ -199,11 +201,21 @@ def _add_to_manager(target: Target, hosts: list[Object], parts: Pieces, where: P
     extend(target.manager, "http_filters", parts.filters, at=where.first)
     extend(target.manager, "http_filters", parts.first_filters, at=0)
     for host in hosts:
-        extend(host, "routes", [*parts.documents, *parts.routes], at=0)
+        extend(host, "routes", [*parts.documents, *parts.routes, *_redirects(parts, host)], at=0)
         extend(host, "rate_limits", parts.rate_limits)
     extend(target.manager, "early_header_mutation_extensions", parts.early)
     extend(target.manager, "access_log", parts.logs)
     _add_mappers(target.manager, parts.mappers)
+
+
+def _redirects(parts: Pieces, host: Object) -> list[Object]:
+    """Those that take nothing that others serve."""
+    return [
+        route
+        for endpoint, redirects in parts.redirects
+        for route in redirects
+        if endpoint.domains or endpoint.headers or not has_route_for(host, route["match"]["path"])
+    ]
 
 
 def _add_mappers(manager: Object, mappers: list[Object]) -> None:

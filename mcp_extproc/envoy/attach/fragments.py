@@ -36,6 +36,11 @@ _PLACES = {
         "routes of the same virtual host, in front of all others: what clients are told about authentication. Turn off\n"
         "# filters of yours that authenticate on these routes, by typed_per_filter_config."
     ),
+    "redirect_routes": (
+        "routes of the same virtual host, behind `routes`, unless you serve something else there: they send clients on to\n"
+        "# the endpoint whose URL has one slash too many at its end, or one too few. Turn off filters of yours that\n"
+        "# authenticate on these routes, too."
+    ),
     "early_header_mutation_extensions": "early_header_mutation_extensions of the HTTP connection manager.",
     "access_log": "access_log of the HTTP connection manager.",
     "rate_limits": "rate_limits of the same virtual host.",
@@ -76,6 +81,7 @@ def _endpoint(config: GatewayConfig, layout: Layout) -> dict[str, Any]:
         "last_http_filters": parts.last_filters,
         "routes": parts.routes,
         "well_known_routes": parts.documents,
+        "redirect_routes": [route for _, redirects in parts.redirects for route in redirects],
         "early_header_mutation_extensions": parts.early,
         "access_log": parts.logs,
         "rate_limits": parts.rate_limits,

@@ -21,7 +21,7 @@ from mcp_extproc.envoy._api.filters_http_upstream_codec_v3 import UpstreamCodec
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy.attach.fields import Object, get, plain
 from mcp_extproc.envoy.layout import ATTACHED, MARKER_KEY, MARKER_NAMESPACE, OWN, Layout
-from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, records, routes
+from mcp_extproc.envoy.render import cors, local_replies, policies, rate_limits, records, routes, trailing_slash
 from mcp_extproc.envoy.render.authentication import api_keys, certificates, documents, proven
 from mcp_extproc.envoy.render.authentication import filters as authentication
 from mcp_extproc.envoy.render.authentication.sections import sections
@@ -54,6 +54,8 @@ class Pieces:
     """First routes of the virtual host."""
     documents: list[Object]
     """Routes in front of these: what clients are told about authentication, which has no filter."""
+    redirects: list[tuple[Endpoint, list[Object]]]
+    """Routes to each endpoint, behind these: from its path with another ending."""
     early: list[Object]
     """``early_header_mutation_extensions``: they take headers that filters of ours write."""
     rate_limits: list[Object]
@@ -102,6 +104,9 @@ def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
             *_routes(config, layout, names, marker["name"], judging),
         ],
         documents=[_without_empty(plain(route)) for route in told],
+        redirects=[
+            (endpoint, [plain(route) for route in trailing_slash.redirects(endpoint)]) for endpoint in endpoints(config)
+        ],
         early=[{**plain(item), "name": EARLY} for item in proven.early(_early(config))],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],

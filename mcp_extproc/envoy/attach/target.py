@@ -160,6 +160,11 @@ def check_routes(host: Object, path: str, key: str = "listen.path") -> None:
             )
 
 
+def has_route_for(host: Object, path: str) -> bool:
+    """Whether a route of a virtual host was made for a path."""
+    return any(_is_for(object_at(route, "match"), path) for route in objects(host, "routes"))
+
+
 def check_domains(hosts: list[Object], domains: Collection[str], key: str) -> None:
     """Check that requests to an endpoint with host names of its own reach one of the virtual hosts.
 

@@ -54,6 +54,7 @@ from mcp_extproc.envoy.render import (
     resilience,
     sticky,
     token_endpoints,
+    trailing_slash,
 )
 from mcp_extproc.envoy.render.arrangements import ARRANGEMENTS, EXT_PROC
 from mcp_extproc.envoy.render.authentication import api_keys, challenges, documents
@@ -72,6 +73,7 @@ CUSTOM_RESPONSE = "envoy.filters.http.custom_response"
 
 def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]) -> RouteConfiguration:
     """Routes of the clients' listener. ``filter_names``: of all its filters."""
+    without_filters = _without_filters(config, layout)
     return RouteConfiguration(
         name=LISTENER,
         virtual_hosts=[
@@ -81,7 +83,8 @@ def client_routes(config: GatewayConfig, layout: Layout, filter_names: list[str]
                 routes=[
                     *documents.routes(endpoints(config), layout, filter_names, BUFFER),
                     *policies.through(config, endpoint_routes(config, layout), judging.of(config)),
-                    _other_route(config, layout),
+                    *_redirects(config, without_filters),
+                    _other_route(without_filters),
                 ],
                 typed_per_filter_config={
                     **policies.for_the_endpoint(config),
@@ -305,14 +308,24 @@ def _endpoint_route(endpoint: Endpoint, told: Metadata | None, filters: Mapping[
     )
 
 
-def _other_route(config: GatewayConfig, layout: Layout) -> Route:
+def _redirects(config: GatewayConfig, without_filters: dict[str, Any]) -> list[Route]:
+    found = [route for endpoint in endpoints(config) for route in trailing_slash.redirects(endpoint)]
+    for route in found:
+        route.typed_per_filter_config = dict(without_filters)
+    return found
+
+
+def _other_route(without_filters: dict[str, Any]) -> Route:
     return Route(
         name=f"{LISTENER}/other",
         match=RouteMatch(prefix="/"),
         direct_response=DirectResponseAction(status=404),
-        typed_per_filter_config={
-            name: any_of(ExtProcPerRoute(disabled=True))
-            for name in ((policies.JUDGE, EXT_PROC) if config.judges_first else (EXT_PROC,))
-        }
-        | authentication.without(config, layout),
+        typed_per_filter_config=without_filters,
     )
+
+
+def _without_filters(config: GatewayConfig, layout: Layout) -> dict[str, Any]:
+    """The configuration of a route that is no endpoint's: nobody has to be proven there, and nothing is decided."""
+    deciding = (policies.JUDGE, EXT_PROC) if config.judges_first else (EXT_PROC,)
+    off = {name: any_of(ExtProcPerRoute(disabled=True)) for name in deciding}
+    return off | authentication.without(config, layout)

@@ -452,8 +452,12 @@ def test_a_host_that_no_virtual_host_has() -> None:
 @pytest.mark.parametrize("match", FREE, ids=str)
 def test_a_route_for_other_paths_too_is_no_conflict(match: Data) -> None:
     manager = manager_of(loaded(attached(bootstrap(routes=[{"name": "theirs", "match": match}]))))
+    # What they serve with a slash at the end stays theirs.
+    is_taken = match in ({"prefix": "/mcp/"}, {"path": "/mcp/"}, {"safe_regex": {"regex": "/mcp/.*"}})
+    redirects = ["mcp/slash/endpoint/preflight", "mcp/slash/endpoint/query", "mcp/slash/endpoint"]
     assert [route["name"] for route in manager["route_config"]["virtual_hosts"][0]["routes"]] == [
-        "mcp/upgrade", "mcp/notes", "mcp/endpoint/streams", "mcp/endpoint/events", "mcp/endpoint", "theirs",
+        "mcp/upgrade", "mcp/notes", "mcp/endpoint/streams", "mcp/endpoint/events", "mcp/endpoint",
+        *([] if is_taken else redirects), "theirs",
     ]  # fmt: skip
 
 
@@ -651,7 +655,11 @@ def _pasted(data: Data, parts: Data, order: list[str]) -> Data:
         *parts["last_http_filters"], *theirs[last:],
     ]  # fmt: skip
     manager.setdefault("local_reply_config", {}).setdefault("mappers", [])[:0] = parts["local_reply_mappers"]
-    manager["route_config"]["virtual_hosts"][0]["routes"][:0] = parts["routes"]
+    off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    authenticating = {item["name"]: off for item in theirs if item["name"] == "their.jwt_authn"}
+    for route in parts["redirect_routes"]:
+        route["typed_per_filter_config"] = {**authenticating}
+    manager["route_config"]["virtual_hosts"][0]["routes"][:0] = [*parts["routes"], *parts["redirect_routes"]]
     resources["clusters"] = [*resources.get("clusters", []), *parts["clusters"]]
     resources["listeners"] += parts["listeners"]
     return result
