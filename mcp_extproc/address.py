@@ -44,6 +44,15 @@ class TcpAddress(NamedTuple):
 Address = UnixAddress | TcpAddress
 
 
+def unix_path_problem(path: str) -> str | None:
+    """Why this is no path of a Unix socket, or None."""
+    if not path.startswith("/") or "\0" in path:
+        return "a Unix socket is given by its absolute path, such as /run/mcp.sock"
+    if len(path.encode()) > _MAX_UNIX_PATH:
+        return f"the path of a Unix socket has at most {_MAX_UNIX_PATH} bytes"
+    return None
+
+
 def parse_address(text: str) -> Address:
     """Read ``unix:/run/gateway.sock``, ``127.0.0.1:9002`` or ``[::1]:9002``.
 
@@ -52,10 +61,8 @@ def parse_address(text: str) -> Address:
     """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        if not path.startswith("/"):
-            raise ValueError(f"{text!r}: a Unix socket is given by its absolute path, such as unix:/run/mcp.sock")
-        if len(path.encode()) > _MAX_UNIX_PATH:
-            raise ValueError(f"{text!r}: the path of a Unix socket has at most {_MAX_UNIX_PATH} bytes")
+        if (problem := unix_path_problem(path)) is not None:
+            raise ValueError(f"{text!r}: {problem}")
         return UnixAddress(path)
     match = _HOST_PORT.fullmatch(text)
     if match is None or int(match["port"]) > 65535:

@@ -237,6 +237,8 @@ MESSAGES: dict[str, list[str]] = {
         "SubjectAltNameMatcher",
         "SubjectAltNameMatcherSanType",
         "TlsCertificate",
+        "TlsParameters",
+        "TlsParametersTlsProtocol",
         "UpstreamTlsContext",
     ],
     "envoy.extensions.upstreams.http.v3": ["HttpProtocolOptions", "HttpProtocolOptionsExplicitHttpConfig"],

@@ -32,6 +32,7 @@ from mcp_extproc.config.own_listener import check_own_listener
 
 if TYPE_CHECKING:
     from mcp_extproc.config import GatewayConfig
+    from mcp_extproc.config.config_error import Problem
     from mcp_extproc.envoy.layout import ExtprocTls
 
 
@@ -81,6 +82,7 @@ def envoy_bootstrap(
 
     The files in --extproc-ca and so on are read by Envoy, and need not exist here.
     """
+    from mcp_extproc.envoy.render import own_certificates
     from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 
     layout = meeting(workers, extproc, upstreams, batches, bridge, collector)
@@ -89,7 +91,8 @@ def envoy_bootstrap(
     served = load_file(file, port, bridge, resolve)
     served.require_servers()
     check_own_listener(served.config, str(file))
-    _check_alone(served.config, str(file))
+    of_listener = own_certificates.of_listener(served.config)
+    _check_alone(served.config, str(file), *own_certificates.needing_files(of_listener))
     if any(section.api_keys is not None for _, section in served.config.authentications()):
         warn(_KEYS_TO_ADD)
     with standard_output():
@@ -241,18 +244,21 @@ def envoy_fragments(
         click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge, collector)), nl=False)
 
 
-def _check_alone(config: GatewayConfig, name: str) -> None:
+def _check_alone(config: GatewayConfig, name: str, *more: Problem) -> None:
     """Check that an Envoy which others start needs nothing of ours beside it.
 
     Args:
         config: the whole configuration.
         name: of its file, for errors.
+        more: of what else it needs.
 
     Raises:
         ConfigError: it does.
     """
+    from mcp_extproc.envoy.render import client_credentials, own_certificates
     from mcp_extproc.envoy.render.authentication.filters import check_without_supervisor
-    from mcp_extproc.envoy.render.client_credentials import check_without_files
 
     check_without_supervisor(config, name)
-    check_without_files(config, name)
+    servers = own_certificates.needing_files(own_certificates.of_servers(config))
+    if problems := [*client_credentials.needing_files(config), *servers, *more]:
+        raise ConfigError(name, problems)

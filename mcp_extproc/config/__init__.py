@@ -3,8 +3,9 @@
 from mcp_extproc.config.commands import only_commands, without_programs
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.load import Loaded, Part, load, loads, whole
-from mcp_extproc.config.model import GatewayConfig, Limits, Listen, Log, Server, Session, Tools, UpstreamTls
+from mcp_extproc.config.model import GatewayConfig, Limits, Listen, Log, Server, Session, Tools
 from mcp_extproc.config.source import EnvoysSource, FileSource, Source, TextSource
+from mcp_extproc.config.tls import UpstreamTls
 
 __all__ = [
     "ConfigError",

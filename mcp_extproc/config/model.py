@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
+from mcp_extproc.address import unix_path_problem
 from mcp_extproc.config import authentications, policies, virtual_servers
 from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization
@@ -33,13 +34,13 @@ from mcp_extproc.config.resilience import (
     HealthCheck,
     Keepalive,
     ListenLimits,
-    ListenTls,
     LoadBalancing,
     OutlierDetection,
     Overload,
     Retries,
 )
 from mcp_extproc.config.telemetry import Audit, Status, Telemetry
+from mcp_extproc.config.tls import ListenTls, UpstreamTls
 from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.values import (
     HeaderName,
@@ -62,10 +63,6 @@ from mcp_extproc.secret_values import is_named_secret, secret_variables
 SERVER_NAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,46}[A-Za-z0-9])?"
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{0,48}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9_./:-]{1,8}")
-_ALT_NAME = re.compile(r"[!-~]{1,253}")
-_CERTIFICATES = re.compile(
-    r"(?:\s*(?:#[^\n]*\n)*\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{1,65536}-----END CERTIFICATE-----)+\s*"
-)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?):(\d{1,5})")
 
 
@@ -169,58 +166,6 @@ class Tools(Model):
         return allows
 
 
-class UpstreamTls(Model):
-    """TLS to a server. Without this section, an https server's certificate is verified against the system's CAs and the URL's
-    host name."""
-
-    ca: str | None = Field(default=None, min_length=1)
-    """File of PEM CA certificates to trust instead of the system's."""
-
-    ca_inline: str | None = Field(default=None, min_length=1)
-    """The same certificates themselves, PEM text. Not with `ca`."""
-
-    sni: str | None = Field(default=None, min_length=1)
-    """Server name sent in the handshake and expected in the certificate. Default: the URL's host."""
-
-    subject_alt_names: tuple[str, ...] = ()
-    """Names of which the certificate has to have one, instead of the server name: DNS names, IP addresses, or URIs such as
-    `spiffe://example.org/tools`."""
-
-    client_certificate: str | None = Field(default=None, min_length=1)
-    """File of the PEM certificate chain presented to the server."""
-
-    client_key: str | None = Field(default=None, min_length=1)
-    """File of the PEM private key of `client_certificate`."""
-
-    insecure_skip_verify: bool = False
-    """Accept any certificate. For tests only."""
-
-    @model_validator(mode="after")
-    def _pair(self) -> UpstreamTls:
-        if (self.client_certificate is None) != (self.client_key is None):
-            raise ValueError("client_certificate and client_key have to be given together")
-        verified = [key for key in ("ca", "ca_inline", "subject_alt_names") if getattr(self, key)]
-        if self.insecure_skip_verify and verified:
-            raise ValueError(f"{verified[0]} and insecure_skip_verify exclude each other")
-        if self.ca is not None and self.ca_inline is not None:
-            raise ValueError("ca and ca_inline exclude each other")
-        return self
-
-    @field_validator("ca_inline")
-    @classmethod
-    def _pem(cls, value: str | None) -> str | None:
-        if value is not None and not _CERTIFICATES.fullmatch(value):
-            raise ValueError("expected PEM certificates, each from -----BEGIN CERTIFICATE----- to its end")
-        return value
-
-    @field_validator("subject_alt_names")
-    @classmethod
-    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(_ALT_NAME.fullmatch(name) for name in value):
-            raise ValueError("expected DNS names, IP addresses or URIs")
-        return value
-
-
 def _authority(value: str) -> str:
     match = _AUTHORITY.fullmatch(value)
     if match is None or not 0 < int(match[2]) < 65536:
@@ -249,8 +194,9 @@ ONLY_STDIO: Final = frozenset({
 """Keys of a server that is a command."""
 
 ONLY_HTTP: Final = frozenset({
-    "path", "transport", "headers", "credentials", "connect_timeout", "tls", "http2", "max_requests_per_connection",
-    "load_balancing", "sticky_sessions", "dns", "health_check", "outlier_detection", "retries", "keepalive",
+    "path", "unix_socket", "transport", "headers", "credentials", "connect_timeout", "tls", "http2",
+    "max_requests_per_connection", "load_balancing", "sticky_sessions", "dns", "health_check", "outlier_detection",
+    "retries", "keepalive",
 })  # fmt: skip
 """Keys of a server at an address."""
 
@@ -285,6 +231,10 @@ class Server(Model):
     path: str | None = None
     """Path and query at the `endpoints`. Default: `/mcp`, with `transport: sse` `/sse`. Not allowed with `url`, which has its
     own."""
+
+    unix_socket: str | None = None
+    """Absolute path of the Unix socket at which the server listens. The `url` is then what it is asked for: its host is the
+    request's `Host`, and nobody looks it up."""
 
     transport: Literal["streamable_http", "sse", "auto"] = "streamable_http"
     """`sse` is [HTTP+SSE](sse.md), the transport of protocol 2024-11-05: the `url` is that of the event stream. `auto` is what
@@ -428,6 +378,13 @@ class Server(Model):
         # Schemes are case-insensitive (RFC 3986 section 3.1). In lower case, they can be compared.
         return parts.scheme + value[len(parts.scheme) :]
 
+    @field_validator("unix_socket")
+    @classmethod
+    def _socket(cls, value: str | None) -> str | None:
+        if value is not None and (problem := unix_path_problem(value)) is not None:
+            raise ValueError(problem)
+        return value
+
     @field_validator("path")
     @classmethod
     def _path(cls, value: str | None) -> str | None:
@@ -490,6 +447,10 @@ class Server(Model):
             raise PlacedError((unused[0],), f"has no meaning with transport: {self.transport}")
         if (self.command is not None or self.transport == "streamable_http") and self.model_fields_set & ONLY_SSE:
             raise PlacedError((min(ONLY_SSE),), "requires transport: sse")
+        if self.unix_socket is not None and (self.url is None or "dns" in self.model_fields_set):
+            raise PlacedError(
+                ("unix_socket",), "requires url" if self.url is None else "there is no name to look up: leave dns out"
+            )
         if self.url is not None and self.path is not None:
             raise ValueError("path requires endpoints; with url, the path is part of the URL")
         if self.url is not None and self.tls is not None and not self.url.startswith("https:"):

@@ -65,6 +65,7 @@ servers:
       sni: tickets.internal
       client_certificate: /etc/mcp/client.pem
       client_key: /etc/mcp/client.key
+      min_version: "1.3"
     http2: true
     idle_timeout: 1m
     max_requests_per_connection: 100000
@@ -76,6 +77,11 @@ servers:
     circuit_breakers: {max_requests: 5000, max_pending_requests: 500}
     retries: {num_retries: 2}
     keepalive: {http2_interval: 30s}
+
+  # A server at a Unix socket; the host is what it gets as Host.
+  notes:
+    url: http://localhost/mcp
+    unix_socket: /run/notes/mcp.sock
 
   # A server whose tools keep their names.
   local:

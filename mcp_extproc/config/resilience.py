@@ -167,22 +167,6 @@ class Keepalive(Model):
     """HTTP/2: deadline of the answer to a PING."""
 
 
-class ListenTls(Model):
-    """TLS to clients."""
-
-    certificate: str = Field(min_length=1)
-    """File of the PEM certificate chain."""
-
-    key: str = Field(min_length=1)
-    """File of its PEM private key."""
-
-    client_ca: str | None = Field(default=None, min_length=1)
-    """File of PEM CA certificates. If given, clients have to present a certificate signed by one of them."""
-
-    alpn: tuple[Literal["h2", "http/1.1"], ...] = ("h2", "http/1.1")
-    """Protocols offered (ALPN), in order of preference."""
-
-
 class ListenLimits(Model):
     """Limits of the listener for clients."""
 

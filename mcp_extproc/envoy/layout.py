@@ -57,6 +57,9 @@ KEYS_PATH = "/keys/"
 METADATA_PATH = "/oauth-authorization-server/"
 """An issuer's metadata, by the same."""
 
+SECRETS_START = "mcp-secret-"
+"""Start of the names of files with secrets that Envoy reads by SDS."""
+
 STICKY_SESSION = "x-mcp-sticky-session"
 """On requests to servers with sticky sessions: the session's id as the gateway knows it, including the replica."""
 

@@ -126,6 +126,8 @@ def _left_out(name: str, server: Server, text: Written) -> str | None:
         return f"{path}: mcp_router does not speak HTTP+SSE"
     written = text.data["servers"][name]
     address = str(written.get("url", "")) + str(written.get("path", ""))
+    if server.tls is not None and server.tls.client_key_inline is not None:
+        return f"{path}: its client's key would stand in Envoy's configuration: put it into a file, tls.client_key"
     if any(f"${{{variable}}}" in address for variable in text.secrets):
         return f"{path}: its URL has a credential, which would stand in Envoy's configuration"
     return None

@@ -17,9 +17,9 @@ import orjson
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.api_keys import NO_KEYS, Keys, KeysByFile
 from mcp_extproc.envoy.attach.fields import Object, object_at, objects, plain
-from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.layout import SECRETS_START, Layout
 from mcp_extproc.envoy.metadata_read import ask_for_what_is_read
-from mcp_extproc.envoy.render import client_credentials
+from mcp_extproc.envoy.render import client_credentials, own_certificates
 from mcp_extproc.envoy.render.authentication.api_keys import keys_by_filter
 from mcp_extproc.envoy.render.bootstrap import bootstrap
 
@@ -33,7 +33,7 @@ class File:
     """One file."""
 
     name: str
-    text: bytes
+    text: bytes = field(repr=False)
     version: str = ""
     """Value of Envoy's statistic ``STAT.version_text`` once it has applied the content of a watched file."""
     stat: str = ""
@@ -53,7 +53,7 @@ class Rendered:
     listeners: File
     """Their routes have to exist first."""
     secrets: tuple[File, ...] = ()
-    """Secrets of ours. Clusters read them, so they have to exist first; Envoy says nothing about them."""
+    """Secrets of ours. Clusters and listeners read them, so they have to exist first; Envoy says nothing about them."""
 
     @property
     def watched(self) -> tuple[File, ...]:
@@ -93,10 +93,9 @@ def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: Key
 
 
 def secret_files(config: GatewayConfig) -> tuple[File, ...]:
-    """The files with secrets that the clusters of servers name."""
-    return tuple(
-        File(name, _text(dict(data)), secrets=(secret,)) for name, data, secret in client_credentials.secrets(config)
-    )
+    """The files with secrets that clusters and the clients' listener name."""
+    found = (*client_credentials.secrets(config), *own_certificates.secrets(config))
+    return tuple(File(name, _text(dict(data)), secrets=(secret,)) for name, data, secret in found)
 
 
 def write_secrets(directory: Path, files: Sequence[File], *, alone: bool = False) -> None:
@@ -114,7 +113,7 @@ def write_secrets(directory: Path, files: Sequence[File], *, alone: bool = False
         write(directory, file)
     if alone:
         kept = {file.name for file in files}
-        for path in directory.glob(f"{client_credentials.SECRETS_START}*.json"):
+        for path in directory.glob(f"{SECRETS_START}*.json"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
 

@@ -195,7 +195,7 @@ def _target(server: Server) -> object:
     if server.transport == "sse":
         return server.transport, server.path_and_query
     if server.command is None:
-        return server.path_and_query
+        return server.path_and_query if server.unix_socket is None else (server.unix_socket, server.path_and_query)
     return [word.get_secret_value() for word in server.command]
 
 

@@ -486,7 +486,7 @@ def _still_sse(served: Loaded, new: Loaded) -> set[str]:
 
 
 def _place(server: Server) -> tuple[object, ...]:
-    return server.addresses, server.uses_tls, server.path_and_query
+    return server.addresses, server.unix_socket, server.uses_tls, server.path_and_query
 
 
 def _with(config: GatewayConfig, servers: Mapping[str, Server]) -> GatewayConfig:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from mcp_extproc.address import Address, TcpAddress
+from mcp_extproc.address import Address, TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.command_words import program_name
 from mcp_extproc.config.endpoint import all_servers
@@ -165,12 +165,13 @@ def _has(ref: SessionRef, row: Method) -> bool:
 
 
 def address_of(config: GatewayConfig, server: str) -> str:
-    """``host:port`` of a server, of the first replica where there are several; of a stdio server its program."""
-    command = config.servers[server].command
-    if command is not None:
-        return program_name([command[0].get_secret_value()])
-    host, port = config.servers[server].addresses[0]
-    return str(TcpAddress(host, port))
+    """``host:port`` of a server, of the first replica where there are several, or ``unix:PATH``; of a stdio server its
+    program."""
+    found = config.servers[server]
+    if found.command is not None:
+        return program_name([found.command[0].get_secret_value()])
+    host, port = found.addresses[0]
+    return str(TcpAddress(host, port) if found.unix_socket is None else UnixAddress(found.unix_socket))
 
 
 def _as_it_is(_: str, entry: bytes) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,10 +14,21 @@ import aiohttp
 import yaml
 from mcp.client.client import Client
 
+from tests.support.gateway import TestClient, gateway_of
 from tests.support.processes import free_port
 from tests.support.run_command import RUN, announced, piped, running
 from tests.support.scripted import ScriptedServer, tool
-from tests.unit.config.kubernetes.support import backend, document, gateway, route, secret, text_of
+from tests.support.tls import Authority
+from tests.unit.config.kubernetes.support import (
+    backend,
+    config_map,
+    document,
+    gateway,
+    route,
+    secret,
+    text_of,
+    to_backend,
+)
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
@@ -62,6 +75,52 @@ async def test_a_route_with_a_selector_and_a_key(tmp_path: Path, alpha: Scripted
         _, err = await process.communicate()
     assert process.returncode == 0
     assert b"from-a-file" not in err
+
+
+async def test_how_servers_and_clients_connect(tmp_path: Path, alpha: ScriptedServer, beta: ScriptedServer) -> None:
+    """A Unix socket, a server that takes TLS 1.3 and clients with a certificate alone, and TLS to clients: the keys are in the
+    file, and Envoy shows none."""
+    authority = Authority(tmp_path / "authority")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.ca)
+    context.load_cert_chain(authority.certificate("server"), authority.key("server"))
+    context.verify_mode, context.minimum_version = ssl.CERT_REQUIRED, ssl.TLSVersion.TLSv1_3
+    pairs = {
+        name: {"tls.crt": authority.certificate(name).read_text(), "tls.key": authority.key(name).read_text()}
+        for name in ("client", "server")
+    }
+    with tempfile.TemporaryDirectory(prefix="mcp-") as folder:
+        await alpha.also_at(Path(folder) / "alpha.sock")
+        port = await beta.also_with_tls(context)
+        tls = {
+            "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
+            "clientCertificateRef": {"name": "client"},
+        }
+        listener = {
+            "name": "https", "port": 1975, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "server"}]},
+        }  # fmt: skip
+        file = tmp_path / "mcp-route.yaml"
+        file.write_text(
+            text_of(
+                route(backendRefs=[*to_backend(name="alpha"), *to_backend(name="beta")]),
+                backend("alpha", endpoints=[{"unix": {"path": f"{folder}/alpha.sock"}}]),
+                backend("beta", endpoints=[{"ip": {"address": "127.0.0.1", "port": port}}], tls=tls),
+                config_map("ca", **{"ca.crt": authority.ca.read_text()}),
+                *(secret(name, **pair) for name, pair in pairs.items()),
+                gateway(listener),
+            )
+        )
+        async with gateway_of(file, {}) as served:
+            port = served.local.port
+            connector = aiohttp.TCPConnector(ssl=authority.client([]))
+            async with aiohttp.ClientSession(connector=connector) as http:
+                client = TestClient(f"https://127.0.0.1:{port}/mcp", http)
+                session = await client.initialize()
+                for name in ("alpha", "beta"):
+                    assert (await client.call(session, f"{name}__echo")).result
+            shown = await served.local.admin("GET", "/config_dump") or ""
+    assert "mcp-secret-certificate+server+beta.json" in shown
+    for pair in pairs.values():
+        assert pair["tls.key"].splitlines()[1] not in shown
 
 
 async def test_an_issuer_that_is_down_at_the_start_fails_closed(tmp_path: Path, alpha: ScriptedServer) -> None:

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -89,6 +90,10 @@ class ScriptedServer:
         site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
         return int(self._runner.addresses[-1][1])
+
+    async def also_at(self, path: Path) -> None:
+        """Listen at a Unix socket, too."""
+        await web.UnixSite(self._runner, str(path)).start()
 
     async def stop(self) -> None:
         """Stop listening; ``async with`` again (or :meth:`restart`) listens on the same port."""

@@ -7,17 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from mcp_extproc.config.config_error import Problem
 from mcp_extproc.config.kubernetes.documents import Document, FieldPath
 from mcp_extproc.config.kubernetes.envoy_gateway import GROUP, BackendTls, Endpoint
 from mcp_extproc.config.kubernetes.gateway_api import LocalReference, Reference
 from mcp_extproc.config.kubernetes.reading import Reading
+from mcp_extproc.config.problems import problems_of
+from mcp_extproc.config.tls import UpstreamTls
 
 H2C: Final = "gateway.envoyproxy.io/h2c"
 
-_NO_TLS_OPTIONS: Final = {
-    "min_version": "minVersion", "max_version": "maxVersion", "ciphers": "ciphers", "ecdh_curves": "ecdhCurves",
-    "signature_algorithms": "signatureAlgorithms", "alpn_protocols": "alpnProtocols",
-}  # fmt: skip
+_OF_EVERY_CONNECTION: Final = (
+    "client_certificate_inline", "client_key_inline", "min_version", "max_version", "ciphers", "ecdh_curves",
+    "signature_algorithms",
+)  # fmt: skip
+"""Keys of ``tls`` that a Backend says and no policy."""
 _CA: Final = "ca.crt"
 
 
@@ -30,6 +36,8 @@ class Place:
     tls: Mapping[str, Any] | None = None
     """A section ``tls``; ``None`` for plain HTTP."""
     http2: bool = False
+    unix_socket: str | None = None
+    """Where it listens instead. The only one of :attr:`hosts` is then what it is asked for."""
 
     def with_tls(self, more: Mapping[str, Any]) -> Place:
         """The same with these keys of ``tls``, by TLS if it was not."""
@@ -38,6 +46,8 @@ class Place:
     def server(self, path: str) -> dict[str, Any]:
         """The keys of a server at a path."""
         extra: dict[str, Any] = {} if not self.http2 else {"http2": True}
+        if self.unix_socket is not None:
+            extra["unix_socket"] = self.unix_socket
         if len(self.hosts) > 1:
             hosts = [f"{_bracketed(host)}:{port}" for host, port in self.hosts]
             return {"endpoints": hosts, "path": path} | ({} if self.tls is None else {"tls": dict(self.tls)}) | extra
@@ -71,25 +81,58 @@ def _of_backend(reading: Reading, document: Document, path: FieldPath, name: str
         return None
     spec, before = found.object.spec, len(reading.problems)
     if spec.type == "DynamicResolver":
-        reading.refuse(found, ["spec", "type"], "DynamicResolver is not supported: a server is at a fixed place")
+        reading.refuse(
+            found,
+            ["spec", "type"],
+            "DynamicResolver is not supported: a server is at a fixed place; give endpoints, or let clients reach any server"
+            " through the proxy of envoy/egress.yaml",
+        )
     if spec.fallback:
-        reading.refuse(found, ["spec", "fallback"], "is not supported: leave it out")
+        reading.refuse(
+            found,
+            ["spec", "fallback"],
+            "is not supported, as each backend of a route is a server of its own: leave it out, and for a server's replicas"
+            " name them as its endpoints",
+        )
     for index, protocol in enumerate(spec.app_protocols):
         if protocol != H2C:
             reading.refuse(found, ["spec", "appProtocols", index], f"is not supported: expected {H2C}, or none")
     for index, endpoint in enumerate(spec.endpoints):
         _check(reading, found, ["spec", "endpoints", index], endpoint)
+    http2 = H2C in spec.app_protocols or _by_alpn(reading, found, spec.tls)
     if len(reading.problems) > before:
         return None
+    unix = spec.endpoints[0].unix
+    if unix is not None:
+        host = spec.endpoints[0].hostname or "localhost"
+        tls = _tls(reading, found, GROUP, host, spec.tls, None)
+        return Place(((host, 80 if tls is None else 443),), tls, http2, unix.path)
     hosts = tuple(_host(endpoint) for endpoint in spec.endpoints)
-    tls = _tls(reading, found, GROUP, hosts[0][0], spec.tls, None)
-    return Place(hosts, tls, H2C in spec.app_protocols)
+    return Place(hosts, _tls(reading, found, GROUP, hosts[0][0], spec.tls, None), http2)
+
+
+def _by_alpn(reading: Reading, found: Document, tls: BackendTls | None) -> bool:
+    """Whether TLS agrees on HTTP/2. Without a list it is HTTP/1.1."""
+    named = () if tls is None else tls.alpn_protocols
+    if named not in ((), ("h2",), ("http/1.1",)):
+        reading.refuse(
+            found,
+            ["spec", "tls", "alpnProtocols"],
+            "expected h2 or http/1.1 alone: Envoy does not choose between them for a server",
+        )
+    return named == ("h2",)
 
 
 def _check(reading: Reading, found: Document, path: FieldPath, endpoint: Endpoint) -> None:
-    if endpoint.unix is not None:
-        reading.refuse(found, [*path, "unix"], "servers at Unix sockets are not supported: give fqdn or ip")
-    if endpoint.hostname is not None and (endpoint.fqdn is None or endpoint.fqdn.hostname != endpoint.hostname):
+    if endpoint.unix is not None and len(found.object.spec.endpoints) > 1:
+        reading.refuse(
+            found, [*path, "unix"], "a server has one Unix socket, and no endpoint besides: leave the others out"
+        )
+    elif (
+        endpoint.unix is None
+        and endpoint.hostname is not None
+        and (endpoint.fqdn is None or endpoint.fqdn.hostname != endpoint.hostname)
+    ):
         reading.refuse(found, [*path, "hostname"], "is not supported: give the name under fqdn")
     if endpoint.zone is not None:
         reading.warn(found, [*path, "zone"], "has no effect: all replicas get requests")
@@ -164,7 +207,24 @@ def _tls(
     policies = list(_policies(reading, found.namespace, group, kind, name or found.name, section))
     for other in policies[1:]:
         reading.refuse(other, ["spec", "targetRefs"], f"{policies[0]} is about the same {kind}: leave one of them out")
-    return _policy_tls(reading, policies[0], host) if policies else own_tls
+    if own_tls is not None:
+        _check_section(reading, found, ["spec", "tls"], own_tls)
+    if not policies:
+        return own_tls
+    said = _policy_tls(reading, policies[0], host)
+    _check_section(reading, policies[0], ["spec", "validation"], said)
+    return {key: value for key, value in (own_tls or {}).items() if key in _OF_EVERY_CONNECTION} | said
+
+
+def _check_section(reading: Reading, document: Document, path: FieldPath, section: Mapping[str, Any]) -> None:
+    problems: list[Problem] = []
+    try:
+        UpstreamTls.model_validate(section)
+    except ValidationError as error:
+        problems = problems_of(error, UpstreamTls)
+    # Outside the except block: pydantic's error contains values and must not be chained.
+    for problem in problems:
+        reading.refuse(document, path, problem.message)
 
 
 def _policies(
@@ -196,22 +256,37 @@ def _policy_tls(reading: Reading, policy: Document, host: str) -> dict[str, Any]
 
 def _own_tls(reading: Reading, backend: Document, host: str, own: BackendTls) -> dict[str, Any]:
     path: FieldPath = ["spec", "tls"]
-    for name, key in _NO_TLS_OPTIONS.items():
-        if getattr(own, name):
-            reading.refuse(backend, [*path, key], "is not supported: leave it out")
-    if own.client_certificate_ref is not None:
-        reading.refuse(
-            backend,
-            [*path, "clientCertificateRef"],
-            "is not supported in documents: put certificate and key into files, and name them in the native format"
-            " (`mcp-extproc convert`)",
-        )
     found = _authorities(reading, backend, path, own.ca_certificate_refs)
+    if own.client_certificate_ref is not None:
+        pair = certificate_of(reading, backend, [*path, "clientCertificateRef"], own.client_certificate_ref)
+        if pair is not None:
+            found["client_certificate_inline"], found["client_key_inline"] = pair
+    found |= {
+        name: version
+        for name, version in (("min_version", own.min_version), ("max_version", own.max_version))
+        if version not in (None, "Auto")
+    }
+    found |= {
+        name: list(names)
+        for name in ("ciphers", "ecdh_curves", "signature_algorithms")
+        if (names := getattr(own, name))
+    }
     if own.insecure_skip_verify:
         found["insecure_skip_verify"] = True
     if own.sni is not None and own.sni != host:
         found["sni"] = own.sni
     return found
+
+
+def certificate_of(
+    reading: Reading, document: Document, path: FieldPath, reference: Reference
+) -> tuple[str, str] | None:
+    """Certificate and key of a Secret, as cert-manager and ``kubectl create secret tls`` write it; ``None`` after a problem
+    was noted."""
+    if not reading.is_local(document, path, reference.namespace):
+        return None
+    found = [reading.secret(document, [*path, "name"], reference.name, key) for key in ("tls.crt", "tls.key")]
+    return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
 
 
 def _authorities(

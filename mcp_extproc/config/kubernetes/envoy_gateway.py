@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.kubernetes.gateway_api import LocalReference, Reference, SecretReference
 from mcp_extproc.config.kubernetes.objects import Items, Name, Object, Port, Section
+from mcp_extproc.config.tls import TlsVersion
 from mcp_extproc.config.values import Seconds
 
 GROUP = "gateway.envoyproxy.io"
@@ -61,8 +62,8 @@ class BackendTls(Section):
     insecure_skip_verify: bool = False
     sni: str | None = Field(default=None, min_length=1)
     client_certificate_ref: SecretReference | None = None
-    min_version: str | None = None
-    max_version: str | None = None
+    min_version: TlsVersion | Literal["Auto"] | None = None
+    max_version: TlsVersion | Literal["Auto"] | None = None
     ciphers: Items[str] = ()
     ecdh_curves: Items[str] = ()
     signature_algorithms: Items[str] = ()

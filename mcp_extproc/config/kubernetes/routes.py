@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from mcp_extproc.config.kubernetes.attached import AttachedRoute
+from mcp_extproc.config.kubernetes.attached import AttachedRoute, Hosts
+from mcp_extproc.config.kubernetes.attachment import Listeners, hosts_of, listeners_of
 from mcp_extproc.config.kubernetes.backends import place_of
 from mcp_extproc.config.kubernetes.documents import Document, FieldPath
 from mcp_extproc.config.kubernetes.ext_auth import ext_auth
@@ -26,20 +27,22 @@ def native(reading: Reading) -> dict[str, Any]:
     """The configuration that a file's MCPRoutes describe. A single one that its path alone chooses is the main endpoint.
     Otherwise each is a virtual server, and there is no main endpoint."""
     documents = list(reading.documents.of_kind("MCPRoute"))
-    listener = _listener(reading, documents)
-    if len(documents) == 1 and not _is_chosen(documents[0], listener):
-        routes = [AttachedRoute(documents[0], (), _own_names(documents[0]))]
-        data = {"servers": _servers(reading, routes[0])} | _alone(reading, routes[0], listener)
+    listeners = listeners_of(reading, documents)
+    hosts = [hosts_of(reading, one, found) for one, found in zip(documents, listeners, strict=True)]
+    first = next(filter(None, listeners), None)
+    if len(documents) == 1 and not _is_chosen(documents[0], hosts[0]):
+        routes = [AttachedRoute(documents[0], (), _own_names(documents[0]), hosts[0])]
+        data = {"servers": _servers(reading, routes[0])} | _alone(reading, routes[0], first)
         data |= _secured(reading, routes[0])
     else:
-        routes = list(_attached(reading, documents))
-        data = _several(reading, routes, listener)
+        routes = list(_attached(reading, documents, hosts))
+        data = _several(reading, routes, first)
     if filters := ext_auth(reading, routes):
         data["envoy"] = filters
     return data
 
 
-def _several(reading: Reading, routes: Sequence[AttachedRoute], listener: _Listener | None) -> dict[str, Any]:
+def _several(reading: Reading, routes: Sequence[AttachedRoute], listeners: Listeners | None) -> dict[str, Any]:
     servers: dict[str, Any] = {}
     described: list[tuple[AttachedRoute, dict[str, Any]]] = []
     for route in routes:
@@ -47,15 +50,15 @@ def _several(reading: Reading, routes: Sequence[AttachedRoute], listener: _Liste
         servers |= own
         reading.comes_from(route.at, route.document, [])
         virtual = {
-            **_match(reading, route, listener),
+            **_match(reading, route),
             "servers": dict.fromkeys(own, "all"),
             **_secured(reading, route),
         }
         described.append((route, virtual))
     ordered = {route.at[-1]: virtual for route, virtual in in_order(reading, described)}
     data: dict[str, Any] = {"servers": servers, "virtual_servers": ordered, "main_endpoint": False}
-    if listener is not None:
-        data["listen"] = at_listener(reading, *listener)
+    if listeners is not None:
+        data["listen"] = at_listener(reading, listeners.gateway, listeners.numbers[0])
     return data
 
 
@@ -67,12 +70,12 @@ def _secured(reading: Reading, route: AttachedRoute) -> dict[str, Any]:
 # -- Several routes -----------------------------------------------------------------------------------------------------
 
 
-def _is_chosen(route: Document, listener: _Listener | None) -> bool:
+def _is_chosen(route: Document, hosts: Hosts) -> bool:
     """Whether more than its path chooses a route."""
-    return bool(route.object.spec.headers) or any(host.startswith("*") for host in _hostnames(route, listener)[0])
+    return bool(route.object.spec.headers) or any(name.startswith("*") for name in hosts.names)
 
 
-def _attached(reading: Reading, documents: Sequence[Document]) -> Iterator[AttachedRoute]:
+def _attached(reading: Reading, documents: Sequence[Document], hosts: Sequence[Hosts]) -> Iterator[AttachedRoute]:
     called = [Called(one.name, one.namespace, one, ["metadata", "name"]) for one in documents]
     names = given_names(reading, called)
     backends = [
@@ -81,24 +84,24 @@ def _attached(reading: Reading, documents: Sequence[Document]) -> Iterator[Attac
         for index, backend in enumerate(one.object.spec.backend_refs)
     ]
     servers = iter(given_names(reading, backends))
-    for one, name in zip(documents, names, strict=True):
+    for one, name, reached in zip(documents, names, hosts, strict=True):
         own = {backend: next(servers) for backend in _own_names(one)}
-        yield AttachedRoute(one, ("virtual_servers", name), own)
+        yield AttachedRoute(one, ("virtual_servers", name), own, reached)
 
 
 def _own_names(route: Document) -> dict[str, str]:
     return {backend.name: backend.name for backend in route.object.spec.backend_refs}
 
 
-def _match(reading: Reading, route: AttachedRoute, listener: _Listener | None) -> dict[str, Any]:
+def _match(reading: Reading, route: AttachedRoute) -> dict[str, Any]:
     """The keys that say which requests are a virtual server's."""
-    spec = route.spec
-    hosts, document, path = _hostnames(route.document, listener)
+    spec, hosts = route.spec, route.hosts
     for ours, theirs in (("path", "path"), ("headers", "headers")):
         reading.comes_from([*route.at, ours], route.document, ["spec", theirs])
-    reading.comes_from([*route.at, "hosts"], document, path)
+    reading.comes_from([*route.at, "hosts"], hosts.document, hosts.path)
     headers = {header.name: _wanted(reading, route, index) for index, header in enumerate(spec.headers)}
-    return {"path": spec.path} | ({"hosts": list(hosts)} if hosts else {}) | ({"headers": headers} if headers else {})
+    named: dict[str, Any] = {"hosts": list(hosts.names)} if hosts.names else {}
+    return {"path": spec.path} | named | ({"headers": headers} if headers else {})
 
 
 def _wanted(reading: Reading, route: AttachedRoute, index: int) -> str | dict[str, str]:
@@ -116,74 +119,17 @@ def _wanted(reading: Reading, route: AttachedRoute, index: int) -> str | dict[st
 
 # -- Where clients connect ----------------------------------------------------------------------------------------------
 
-_Listener = tuple[Document, int]
-"""A Gateway, and the number of its listener."""
 
-
-def _alone(reading: Reading, route: AttachedRoute, listener: _Listener | None) -> dict[str, Any]:
+def _alone(reading: Reading, route: AttachedRoute, listeners: Listeners | None) -> dict[str, Any]:
     """The section ``listen`` for the only route."""
     found: dict[str, Any] = {"path": route.spec.path} if route.spec.path != "/mcp" else {}
     reading.comes_from(["listen", "path"], route.document, ["spec", "path"])
-    if listener is not None:
-        found |= at_listener(reading, *listener)
-    hosts, document, path = _hostnames(route.document, listener)
-    reading.comes_from(["listen", "allowed_hosts"], document, path)
-    if hosts:
-        found["allowed_hosts"] = list(hosts)
+    if listeners is not None:
+        found |= at_listener(reading, listeners.gateway, listeners.numbers[0])
+    reading.comes_from(["listen", "allowed_hosts"], route.hosts.document, route.hosts.path)
+    if route.hosts.names:
+        found["allowed_hosts"] = list(route.hosts.names)
     return {"listen": found} if found else {}
-
-
-def _hostnames(route: Document, listener: _Listener | None) -> tuple[Sequence[str], Document, FieldPath]:
-    """By which names clients reach a route, and where that is said: the listener's count where the route has none."""
-    own = route.object.spec.hostnames
-    if not own and listener is not None:
-        gateway, index = listener
-        host = gateway.object.spec.listeners[index].hostname
-        if host is not None:
-            return [host], gateway, ["spec", "listeners", index, "hostname"]
-    return own, route, ["spec", "hostnames"]
-
-
-def _listener(reading: Reading, routes: Sequence[Document]) -> _Listener | None:
-    """Where clients connect; ``None`` if the file has no Gateway."""
-    found = [_gateway(reading, route) for route in routes]
-    first = next(filter(None, found), None)
-    for route, at in zip(routes, found, strict=True):
-        if at is not None and at != first:
-            reading.refuse(
-                route, ["spec", "parentRefs"], f"is attached elsewhere than {routes[0]}: give each a file of its own"
-            )
-    return first
-
-
-def _gateway(reading: Reading, route: Document) -> _Listener | None:
-    """The Gateway that the route is attached to, if the file has any, and the number of the listener."""
-    gateways = list(reading.documents.of_kind("Gateway"))
-    if not gateways:
-        return None
-    found: list[_Listener] = []
-    for index, parent in enumerate(route.object.spec.parent_refs):
-        path: FieldPath = ["spec", "parentRefs", index]
-        local = reading.is_local(route, path, parent.namespace)
-        gateway = reading.named(route, [*path, "name"], "Gateway", parent.name) if local else None
-        if gateway is None:
-            continue
-        listeners = [
-            number
-            for number, listener in enumerate(gateway.object.spec.listeners)
-            if parent.section_name in (None, listener.name) and parent.port in (None, listener.port)
-        ]
-        if not listeners:
-            reading.refuse(route, path, f"{gateway} has no such listener: correct sectionName or port")
-            continue
-        found += [(gateway, number) for number in listeners]
-    for gateway, number in found[1:]:
-        reading.warn(
-            gateway,
-            ["spec", "listeners", number],
-            "has no effect: the route is served at the first listener that it is attached to",
-        )
-    return found[0] if found else None
 
 
 # -- Servers ------------------------------------------------------------------------------------------------------------

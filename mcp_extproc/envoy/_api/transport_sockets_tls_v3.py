@@ -21,6 +21,14 @@ class SubjectAltNameMatcherSanType(StrEnum):
     OTHER_NAME = "OTHER_NAME"
 
 
+class TlsParametersTlsProtocol(StrEnum):
+    TLS_AUTO = "TLS_AUTO"
+    TLSv1_0 = "TLSv1_0"
+    TLSv1_1 = "TLSv1_1"
+    TLSv1_2 = "TLSv1_2"
+    TLSv1_3 = "TLSv1_3"
+
+
 class CertificateValidationContext(Message):
     FULL_NAME: ClassVar[str] = "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext"
     trusted_ca: config_core_v3.DataSource | None = None
@@ -39,6 +47,7 @@ class CertificateValidationContext(Message):
 
 class CommonTlsContext(Message):
     FULL_NAME: ClassVar[str] = "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext"
+    tls_params: TlsParameters | None = None
     tls_certificates: list[TlsCertificate] = []
     tls_certificate_sds_secret_configs: list[SdsSecretConfig] = []
     custom_tls_certificate_selector: config_core_v3.TypedExtensionConfig | None = None
@@ -82,6 +91,15 @@ class TlsCertificate(Message):
     password: config_core_v3.DataSource | None = None
     ocsp_staple: config_core_v3.DataSource | None = None
     signed_certificate_timestamp: list[config_core_v3.DataSource] = []
+
+
+class TlsParameters(Message):
+    FULL_NAME: ClassVar[str] = "envoy.extensions.transport_sockets.tls.v3.TlsParameters"
+    tls_minimum_protocol_version: TlsParametersTlsProtocol = TlsParametersTlsProtocol.TLS_AUTO
+    tls_maximum_protocol_version: TlsParametersTlsProtocol = TlsParametersTlsProtocol.TLS_AUTO
+    cipher_suites: list[str] = []
+    ecdh_curves: list[str] = []
+    signature_algorithms: list[str] = []
 
 
 class UpstreamTlsContext(Message):

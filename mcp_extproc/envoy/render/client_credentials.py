@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from mcp_extproc.config import ConfigError, GatewayConfig, Server
+from mcp_extproc.config import GatewayConfig, Server
 from mcp_extproc.config.config_error import Problem, field
 from mcp_extproc.config.credentials import ClientCredentials
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
@@ -30,7 +30,7 @@ from mcp_extproc.envoy._api.http_injected_credentials_oauth2_v3 import (
     OAuth2EndpointParameter,
 )
 from mcp_extproc.envoy._api.transport_sockets_tls_v3 import SdsSecretConfig
-from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.layout import SECRETS_START, Layout
 from mcp_extproc.envoy.render import token_endpoints
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
@@ -92,10 +92,6 @@ def file_of(server: str) -> str:
     return f"{SECRETS_START}{server}.json"
 
 
-SECRETS_START: Final = "mcp-secret-"
-"""Start of the names of such files."""
-
-
 def secrets(config: GatewayConfig) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """The files that have the secrets: name, content, and the secret in it. Only their owner may read them."""
     for name, one in of_servers(config):
@@ -108,26 +104,14 @@ def secrets(config: GatewayConfig) -> Iterator[tuple[str, Mapping[str, Any], str
         yield file_of(name), {"resources": [secret]}, value
 
 
-def check_without_files(config: GatewayConfig, name: str) -> None:
-    """Check that an Envoy needs no files of ours besides its bootstrap.
-
-    Args:
-        config: the whole configuration.
-        name: of its file, for errors.
-
-    Raises:
-        ConfigError: it does.
-    """
-    problem = (
-        "Envoy reads the client's secret from a file beside its configuration, which what is printed can't have: start Envoy"
-        " with `mcp-extproc run`, or with the files of `mcp-extproc serve --envoy-config`"
-    )
-    found = [
-        Problem(problem, field(["servers", server, "credentials", "client_credentials"]))
-        for server, _ in of_servers(config)
-    ]
-    if found:
-        raise ConfigError(name, found)
+def needing_files(config: GatewayConfig) -> Iterator[Problem]:
+    """Problems for an Envoy that reads no files of ours besides its bootstrap."""
+    for server, _ in of_servers(config):
+        yield Problem(
+            "Envoy reads the client's secret from a file beside its configuration, which what is printed can't have: start"
+            " Envoy with `mcp-extproc run`, or with the files of `mcp-extproc serve --envoy-config`",
+            field(["servers", server, "credentials", "client_credentials"]),
+        )
 
 
 def _secret_of(server: str) -> str:

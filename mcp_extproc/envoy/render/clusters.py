@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mcp_extproc.address import Address as OurAddress
-from mcp_extproc.address import TcpAddress
+from mcp_extproc.address import TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig, Server
 from mcp_extproc.config.resilience import CircuitBreakers
 from mcp_extproc.contract import CONNECTION_HEADER, EJECTION, OVER_SSE
@@ -15,6 +15,7 @@ from mcp_extproc.envoy._api.config_cluster_v3 import (
     ClusterDiscoveryType,
     ClusterDnsLookupFamily,
     ClusterLbPolicy,
+    ClusterTransportSocketMatch,
     LoadBalancingPolicy,
     LoadBalancingPolicyPolicy,
     OutlierDetection,
@@ -119,7 +120,6 @@ def cluster_alone(name: str, server: Server, headers: Mapping[str, str]) -> Clus
         server: what is configured of it.
         headers: for its requests, as Envoy's formats.
     """
-    replicas = [_replica(server, host, port) for host, port in server.addresses]
     options = _http_options(server)
     added = [
         HeaderMutation(
@@ -135,9 +135,9 @@ def cluster_alone(name: str, server: Server, headers: Mapping[str, str]) -> Clus
         typed_config=any_of(HeaderMutationFilter(mutations=Mutations(request_mutations=added))),
     )
     options.http_filters = [credentials, *upstream_headers.filters()[-1:]] if added else []
-    cluster = _cluster(name, server, [LocalityLbEndpoints(lb_endpoints=replicas)], options)
-    cluster.transport_socket = tls.to_server(server) if server.uses_tls else None
-    if not _all_static(host for host, _ in server.addresses):
+    cluster = _cluster(name, server, [LocalityLbEndpoints(lb_endpoints=_replicas(server))], options)
+    cluster.transport_socket = tls.to_server(name, server, None) if server.uses_tls else None
+    if not _all_static(_hosts(server)):
         resilience.look_up(cluster, server.dns)
     resilience.add_to_cluster(cluster, server)
     return cluster
@@ -145,15 +145,15 @@ def cluster_alone(name: str, server: Server, headers: Mapping[str, str]) -> Clus
 
 def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     if not server.is_bridged:
-        repair = _repair(name, server, layout, [host for host, _ in server.addresses])
+        repair = _repair(name, server, layout, _hosts(server))
         options = _http_options(server, repair_host(name))
         options.http_filters[:0] = client_credentials.filters(name, server, layout)
-        return [_at_addresses(cluster_name(name), server, options, repair)]
+        return [_at_addresses(cluster_name(name), server, options, _tls(name, server, layout), repair)]
     if server.command is not None:
         return [_bridged(name, server, layout, layout.stdio_bridge)]
     options = _http_options(server)
     options.http_filters = upstream_headers.filters(_without(CONNECTION_HEADER))
-    itself = _at_addresses(cluster_name(f"{name}{OVER_SSE}"), server, options)
+    itself = _at_addresses(cluster_name(f"{name}{OVER_SSE}"), server, options, _tls(name, server, layout))
     itself.lb_policy = ClusterLbPolicy.RING_HASH
     return [_bridged(name, server, layout, layout.bridge), itself]
 
@@ -188,12 +188,21 @@ def _without(header: str) -> HttpFilter:
     )
 
 
-def _at_addresses(name: str, server: Server, options: HttpProtocolOptions, *others: LocalityLbEndpoints) -> Cluster:
-    replicas = [_replica(server, host, port) for host, port in server.addresses]
-    endpoints = [LocalityLbEndpoints(lb_endpoints=replicas), *others]
+def _tls(name: str, server: Server, layout: Layout) -> list[ClusterTransportSocketMatch]:
+    return transport_socket_matches(name, server, layout.secrets)
+
+
+def _at_addresses(
+    name: str,
+    server: Server,
+    options: HttpProtocolOptions,
+    matches: list[ClusterTransportSocketMatch],
+    *others: LocalityLbEndpoints,
+) -> Cluster:
+    endpoints = [LocalityLbEndpoints(lb_endpoints=_replicas(server)), *others]
     cluster = _cluster(name, server, endpoints, options)
-    cluster.transport_socket_matches = transport_socket_matches(server)
-    if not _all_static(host for host, _ in server.addresses):
+    cluster.transport_socket_matches = matches
+    if not _all_static(_hosts(server)):
         resilience.look_up(cluster, server.dns)
     resilience.add_to_cluster(cluster, server)
     return cluster
@@ -225,6 +234,18 @@ def _bridge(server: Server, bridge: OurAddress) -> LbEndpoint:
     # One process for all such servers; the path says which one is meant.
     at = _address(bridge.host, bridge.port) if isinstance(bridge, TcpAddress) else envoy_address(bridge)
     return LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=at))
+
+
+def _hosts(server: Server) -> list[str]:
+    """Of its replicas; none where it is at a Unix socket."""
+    return [] if server.unix_socket is not None else [host for host, _ in server.addresses]
+
+
+def _replicas(server: Server) -> list[LbEndpoint]:
+    if server.unix_socket is None:
+        return [_replica(server, host, port) for host, port in server.addresses]
+    at = envoy_address(UnixAddress(server.unix_socket))
+    return [LbEndpoint(endpoint=Endpoint(hostname=server.authority, address=at))]
 
 
 def _replica(server: Server, host: str, port: int) -> LbEndpoint:

@@ -4,8 +4,11 @@ not rendered."""
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
-from mcp_extproc.config.resilience import ListenLimits, ListenTls, Overload
+from mcp_extproc.config import Listen
+from mcp_extproc.config.resilience import ListenLimits, Overload
+from mcp_extproc.config.tls import ListenTls
 from mcp_extproc.envoy._api.config_core_v3 import (
     DataSource,
     Http2ProtocolOptions,
@@ -31,8 +34,8 @@ from mcp_extproc.envoy._api.transport_sockets_tls_v3 import (
     CertificateValidationContext,
     CommonTlsContext,
     DownstreamTlsContext,
-    TlsCertificate,
 )
+from mcp_extproc.envoy.render import own_certificates
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
 _RESET_STREAMS = "envoy.overload_actions.reset_high_memory_stream"
@@ -78,8 +81,9 @@ def limit_requests(manager: HttpConnectionManager, limits: ListenLimits) -> None
     manager.common_http_protocol_options = options
 
 
-def secure(listener: Listener, tls: ListenTls | None, limits: ListenLimits, *, accepted: str | None) -> None:
+def secure(listener: Listener, listen: Listen, secrets: Path | None, *, accepted: str | None) -> None:
     """TLS and per-connection limits. ``accepted``: file of authorities whose certificates clients may have, but need not."""
+    limits = listen.limits
     listener.per_connection_buffer_limit_bytes = limits.per_connection_buffer_limit_bytes
     # Also for clients that are there and take nothing: their window stays shut (tcp(7), TCP_USER_TIMEOUT).
     listener.socket_options = [
@@ -91,26 +95,22 @@ def secure(listener: Listener, tls: ListenTls | None, limits: ListenLimits, *, a
             state=SocketOptionSocketState.STATE_LISTENING,
         )
     ]
-    if tls is not None:
+    if listen.tls is not None:
         for chain in listener.filter_chains:
             chain.transport_socket_connect_timeout = seconds(limits.request_headers_timeout)
             chain.transport_socket = TransportSocket(
-                name="envoy.transport_sockets.tls", typed_config=any_of(_context(tls, accepted))
+                name="envoy.transport_sockets.tls", typed_config=any_of(_context(listen.tls, secrets, accepted))
             )
 
 
-def _context(tls: ListenTls, accepted: str | None) -> DownstreamTlsContext:
-    certificate = TlsCertificate(
-        certificate_chain=DataSource(filename=tls.certificate), private_key=DataSource(filename=tls.key)
-    )
+def _context(tls: ListenTls, secrets: Path | None, accepted: str | None) -> DownstreamTlsContext:
     trusted = None
     if (authorities := tls.client_ca or accepted) is not None:
         trusted = CertificateValidationContext(trusted_ca=DataSource(filename=authorities))
+    common = CommonTlsContext(validation_context=trusted, alpn_protocols=list(tls.alpn))
+    own_certificates.present(common, tls, own_certificates.LISTENER, secrets)
     return DownstreamTlsContext(
-        require_client_certificate=True if tls.client_ca is not None else None,
-        common_tls_context=CommonTlsContext(
-            tls_certificates=[certificate], validation_context=trusted, alpn_protocols=list(tls.alpn)
-        ),
+        require_client_certificate=True if tls.client_ca is not None else None, common_tls_context=common
     )
 
 

@@ -159,9 +159,7 @@ def _clients(config: GatewayConfig, layout: Layout) -> Listener:
     manager = _for_clients(config, layout, LISTENER)
     downstream.limit_requests(manager, config.listen.limits)
     listener = _listener(LISTENER, address, manager)
-    downstream.secure(
-        listener, config.listen.tls, config.listen.limits, accepted=authentication.authorities_of_clients(config)
-    )
+    downstream.secure(listener, config.listen, layout.secrets, accepted=authentication.authorities_of_clients(config))
     return listener
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mcp_extproc.config import Server
 from mcp_extproc.envoy._api.config_cluster_v3 import ClusterTransportSocketMatch
 from mcp_extproc.envoy._api.config_core_v3 import TransportSocket
@@ -13,9 +15,9 @@ REPAIR_MATCH = {"mcp_repair": True}
 """Metadata of the endpoint that is the repair listener, which always uses plaintext."""
 
 
-def transport_socket_matches(server: Server) -> list[ClusterTransportSocketMatch]:
+def transport_socket_matches(name: str, server: Server, secrets: Path | None) -> list[ClusterTransportSocketMatch]:
     """TLS for the replicas, none for the repair listener."""
-    return [_plain_repair(), _tls_replicas(server)] if server.uses_tls else []
+    return [_plain_repair(), _tls_replicas(name, server, secrets)] if server.uses_tls else []
 
 
 def _plain_repair() -> ClusterTransportSocketMatch:
@@ -26,9 +28,9 @@ def _plain_repair() -> ClusterTransportSocketMatch:
     )
 
 
-def _tls_replicas(server: Server) -> ClusterTransportSocketMatch:
+def _tls_replicas(name: str, server: Server, secrets: Path | None) -> ClusterTransportSocketMatch:
     return ClusterTransportSocketMatch(
         name="tls",
         match={},
-        transport_socket=tls.to_server(server),
+        transport_socket=tls.to_server(name, server, secrets),
     )

@@ -162,7 +162,8 @@ OURS = "variables that begin with MCP_EXTPROC_ are the gateway's own"
             "url: 'https://a/', tls: {verify: false}",
             (
                 "servers.a.tls.verify: unknown key, expected one of: ca, ca_inline, sni, subject_alt_names, "
-                "client_certificate, client_key, insecure_skip_verify"
+                "client_certificate, client_key, client_certificate_inline, client_key_inline, min_version, max_version, "
+                "ciphers, ecdh_curves, signature_algorithms, insecure_skip_verify"
             ),
         ),
         (

@@ -71,5 +71,5 @@ def test_problems(keys: str, problem: str) -> None:
 
 def test_tls_to_clients_needs_both_files() -> None:
     assert error_of("servers: {a: {url: http://a/}}\nlisten: {tls: {certificate: /a.pem}}") == (
-        "gateway.yaml: line 2, listen.tls.key: required, but missing"
+        "gateway.yaml: line 2, listen.tls: certificate and key have to be given together"
     )

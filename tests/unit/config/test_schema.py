@@ -34,7 +34,7 @@ def test_the_module_prints_the_document() -> None:
 
 def test_the_example_loads_and_is_complete() -> None:
     config = native(EXAMPLE, ENVIRON)
-    assert list(config.servers) == ["github", "tickets", "local", "files", "old"]
+    assert list(config.servers) == ["github", "tickets", "notes", "local", "files", "old"]
     data = yaml.safe_load(EXAMPLE)
     assert data.keys() == GatewayConfig.model_fields.keys()
     for section in ("listen", "session", "limits", "log"):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from mcp_extproc.config import Server, UpstreamTls
+from tests.support.tls import Authority
 from tests.unit.config.kubernetes.support import (
     PEM,
     backend,
@@ -76,6 +79,37 @@ def test_a_policy_verifies_whatever_the_backend_says() -> None:
     assert found.tls is None
 
 
+def test_a_unix_socket() -> None:
+    at = server(backend(endpoints=[{"unix": {"path": "/run/mcp.sock"}}]))
+    assert (at.url, at.unix_socket) == ("http://localhost/mcp", "/run/mcp.sock")
+    named = {"unix": {"path": "/run/mcp.sock"}, "hostname": "tools.example"}
+    secured = server(backend(endpoints=[named], tls={"wellKnownCACertificates": "System"}))
+    assert (secured.url, secured.unix_socket, secured.tls) == ("https://tools.example/mcp", "/run/mcp.sock", None)
+
+
+def test_connections_of_a_backend_whatever_a_policy_says(tmp_path: Path) -> None:
+    _, key, certificate = (text.decode() for text in Authority(tmp_path).client_files())
+    pair = secret(**{"tls.crt": certificate, "tls.key": key})
+    own = {
+        "wellKnownCACertificates": "System", "clientCertificateRef": {"name": "s"}, "minVersion": "1.2", "maxVersion": "Auto",
+        "ciphers": ["ECDHE-RSA-AES128-GCM-SHA256"], "ecdhCurves": ["X25519"], "alpnProtocols": ["h2"],
+        "signatureAlgorithms": ["ecdsa_secp256r1_sha256"], "sni": "x.example",
+    }  # fmt: skip
+    expected = UpstreamTls(
+        client_certificate_inline=certificate,
+        client_key_inline=SecretStr(key),
+        min_version="1.2",
+        ciphers=("ECDHE-RSA-AES128-GCM-SHA256",),
+        ecdh_curves=("X25519",),
+        signature_algorithms=("ecdsa_secp256r1_sha256",),
+        sni="x.example",
+    )
+    found = server(backend(tls=own), pair)
+    assert (found.tls, found.http2) == (expected, True)
+    found = server(backend(tls=own), pair, tls_policy(hostname="b.example"))
+    assert (found.tls, found.http2) == (expected.model_copy(update={"sni": "b.example"}), True)
+
+
 def test_services() -> None:
     assert server(service(), **TO_SERVICE).url == "http://a.example/mcp"
     assert server(service(ports=[{"port": 80, "appProtocol": "kubernetes.io/h2c"}]), **TO_SERVICE).http2
@@ -112,8 +146,11 @@ def test_services_that_only_a_cluster_knows() -> None:
     ("documents", "problem"),
     [
         (
-            [backend(endpoints=[{"unix": {"path": "/run/x"}}])],
-            "Backend default/a spec.endpoints[0].unix: servers at Unix sockets are not supported: give fqdn or ip",
+            [backend(endpoints=[{"ip": {"address": "::1", "port": 1}}, {"unix": {"path": "/run/x"}}])],
+            (
+                "Backend default/a spec.endpoints[1].unix: a server has one Unix socket, and no endpoint besides: leave the"
+                " others out"
+            ),
         ),
         (
             [backend(endpoints=[{"ip": {"address": "10.0.0.1", "port": 1}, "hostname": "x"}])],
@@ -121,9 +158,18 @@ def test_services_that_only_a_cluster_knows() -> None:
         ),
         (
             [backend(type="DynamicResolver", endpoints=None)],
-            "Backend default/a spec.type: DynamicResolver is not supported: a server is at a fixed place",
+            (
+                "Backend default/a spec.type: DynamicResolver is not supported: a server is at a fixed place; give endpoints,"
+                " or let clients reach any server through the proxy of envoy/egress.yaml"
+            ),
         ),
-        ([backend(fallback=True)], "Backend default/a spec.fallback: is not supported: leave it out"),
+        (
+            [backend(fallback=True)],
+            (
+                "Backend default/a spec.fallback: is not supported, as each backend of a route is a server of its own: leave"
+                " it out, and for a server's replicas name them as its endpoints"
+            ),
+        ),
         (
             [backend(appProtocols=["gateway.envoyproxy.io/ws"])],
             "Backend default/a spec.appProtocols[0]: is not supported: expected gateway.envoyproxy.io/h2c, or none",
@@ -138,15 +184,30 @@ def test_services_that_only_a_cluster_knows() -> None:
             "Backend default/a spec.endpoints[0]: give exactly one of fqdn, ip and unix",
         ),
         (
-            [backend(tls={"minVersion": "1.3"})],
-            "Backend default/a spec.tls.minVersion: is not supported: leave it out",
+            [backend(tls={"minVersion": "1.3", "maxVersion": "1.2"})],
+            "Backend default/a spec.tls: min_version is above max_version",
         ),
         (
-            [backend(tls={"clientCertificateRef": {"name": "s"}})],
+            [backend(tls={"alpnProtocols": ["h2", "http/1.1"]})],
             (
-                "Backend default/a spec.tls.clientCertificateRef: is not supported in documents: put certificate and key"
-                " into files, and name them in the native format (`mcp-extproc convert`)"
+                "Backend default/a spec.tls.alpnProtocols: expected h2 or http/1.1 alone: Envoy does not choose between them"
+                " for a server"
             ),
+        ),
+        (
+            [backend(tls={"clientCertificateRef": {"name": "s", "namespace": "x"}})],
+            (
+                "Backend default/a spec.tls.clientCertificateRef.namespace: references to another namespace are refused: leave"
+                " it out"
+            ),
+        ),
+        (
+            [backend(tls={"clientCertificateRef": {"name": "s"}}), secret(**{"tls.crt": PEM})],
+            'Secret default/s data: has no key "tls.key": add it',
+        ),
+        (
+            [backend(tls={"clientCertificateRef": {"name": "s"}}), secret(**{"tls.crt": PEM, "tls.key": "hunter2"})],
+            "Backend default/a spec.tls: expected a private key in PEM, from -----BEGIN PRIVATE KEY----- to its end",
         ),
         (
             [backend(), tls_policy(caCertificateRefs=[{"group": "", "kind": "ConfigMap", "name": "c"}])],
@@ -162,8 +223,8 @@ def test_services_that_only_a_cluster_knows() -> None:
                 config_map(**{"ca.crt": "hunter2"}),
             ],
             (
-                "MCPRoute default/r spec.backendRefs[0]: expected PEM certificates, each from -----BEGIN CERTIFICATE----- to"
-                " its end"
+                "BackendTLSPolicy default/a-tls spec.validation: expected PEM certificates, each from"
+                " -----BEGIN CERTIFICATE----- to its end"
             ),
         ),
         (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from mcp_extproc.config import GatewayConfig, loads
 from mcp_extproc.config.authorization import Selector
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.catalog import Catalog
+from tests.support.tls import Authority
 from tests.unit.config.kubernetes.support import (
     KEY,
     backend,
@@ -21,6 +24,24 @@ from tests.unit.config.kubernetes.support import (
     secret,
     to_backend,
 )
+
+
+def listener(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "port": 8080, "protocol": "HTTP"} | more
+
+
+def _pair() -> dict[str, str]:
+    with TemporaryDirectory() as folder:
+        _, key, certificate = Authority(Path(folder)).client_files()
+    return {"tls.crt": certificate.decode(), "tls.key": key.decode()}
+
+
+PAIR = _pair()
+TO_SECRET = {"certificateRefs": [{"name": "s"}]}
+
+
+def secured(**tls: Any) -> dict[str, Any]:
+    return gateway(listener("a", protocol="HTTPS", tls=TO_SECRET | tls))
 
 
 def catalogs(config: GatewayConfig) -> dict[str, Catalog]:
@@ -195,10 +216,38 @@ def test_the_wildcard_of_a_listener_counts_where_the_route_has_no_host() -> None
     assert config.listen.port == 8080
 
 
+def test_listeners_of_one_port_have_routes_of_their_own() -> None:
+    names = {"a": "a.example", "b": "*.b.example", "c": "c.example"}
+    listeners = [listener(name, hostname=host) for name, host in names.items()]
+    to_b = route(name="second", parentRefs=[{"name": "gateway", "sectionName": "b"}], hostnames=["x.b.example"])
+    to_a = route(name="third", parentRefs=[{"name": "gateway", "sectionName": "a"}], path="/a")
+    config = quiet(route(), to_a, to_b, backend(), gateway(*listeners)).config
+    assert {one.name: one.domains for one in endpoints(config)} == {
+        "r": ("a.example", "*.b.example", "c.example"), "second": ("x.b.example",), "third": ("a.example",),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "reached"), [(["x.example.com"], ["x.example.com"]), (["*.example.com"], ["*.a.example.com"])]
+)
+def test_names_of_a_route_that_a_listener_has_too(own: list[str], reached: list[str]) -> None:
+    host = "*.a.example.com" if "*" in own[0] else "*.example.com"
+    chosen = route(hostnames=own, headers=[{"name": "x-a", "value": "b"}])
+    config = quiet(chosen, backend(), gateway(listener("a", hostname=host))).config
+    assert list(endpoints(config)[0].domains) == reached
+
+
 def test_what_is_written_of_them_reads_the_same() -> None:
     second = route(name="second", headers=[{"name": "x-a", "value": "b"}])
     loaded = quiet(second, route(), backend())
     assert loads(loaded.text, "gateway.yaml", {}).config == loaded.config
+
+
+def test_tls_of_a_listener() -> None:
+    found = quiet(route(), backend(), secured(), secret(**PAIR)).config.listen.tls
+    assert found is not None
+    assert found.key_inline is not None
+    assert (found.certificate_inline, found.key_inline.get_secret_value()) == (PAIR["tls.crt"], PAIR["tls.key"])
 
 
 def test_listeners_without_effect_are_named_once() -> None:
@@ -238,7 +287,52 @@ def test_listeners_without_effect_are_named_once() -> None:
                 backend(),
                 gateway(*({"name": f"l{port}", "port": port, "protocol": "HTTP"} for port in (1, 2))),
             ],
-            "MCPRoute default/second spec.parentRefs: is attached elsewhere than MCPRoute default/r",
+            "MCPRoute default/second spec.parentRefs: is attached to another port than MCPRoute default/r",
+        ),
+        (
+            [route(hostnames=["b.example"]), backend(), gateway(listener("a", hostname="a.example"))],
+            "MCPRoute default/r spec.hostnames[0]: no listener of Gateway default/gateway that the route is attached to has",
+        ),
+        (
+            [route(), backend(), gateway(listener("a", protocol="HTTPS"))],
+            "Gateway default/gateway spec.listeners[0].tls: required by HTTPS: give certificateRefs",
+        ),
+        (
+            [route(), backend(), gateway(listener("a", protocol="TLS"))],
+            "Gateway default/gateway spec.listeners[0].protocol: expected HTTP or HTTPS",
+        ),
+        (
+            [route(), backend(), gateway(listener("a", tls={"certificateRefs": [{"name": "s"}]})), secret(**PAIR)],
+            "Gateway default/gateway spec.listeners[0].tls: requires protocol HTTPS",
+        ),
+        (
+            [route(), backend(), secured(mode="Passthrough"), secret(**PAIR)],
+            "Gateway default/gateway spec.listeners[0].tls.mode: expected Terminate",
+        ),
+        (
+            [route(), backend(), secured(frontendValidation={"caCertificateRefs": []}), secret(**PAIR)],
+            "Gateway default/gateway spec.listeners[0].tls.frontendValidation: is not supported in documents: for clients'",
+        ),
+        (
+            [route(), backend(), secured(options={"x/y": "z"}), secret(**PAIR)],
+            'Gateway default/gateway spec.listeners[0].tls.options["x/y"]: is not supported: leave it out',
+        ),
+        (
+            [route(), backend(), secured(certificateRefs=[{"name": "s"}, {"name": "t"}]), secret(**PAIR)],
+            "Gateway default/gateway spec.listeners[0].tls.certificateRefs: expected one Secret",
+        ),
+        (
+            [
+                route(),
+                backend(),
+                gateway(listener("a", protocol="HTTPS", tls=TO_SECRET), listener("b")),
+                secret(**PAIR),
+            ],
+            "Gateway default/gateway spec.listeners[1].tls: another protocol or certificate than listener a at the same port",
+        ),
+        (
+            [route(), backend(), secured(), secret(**PAIR | {"tls.key": "hunter2"})],
+            "Gateway default/gateway spec.listeners[0].tls",
         ),
         (
             [

@@ -191,8 +191,7 @@ def test_tools() -> None:
         ),
         (
             [route(), backend(), gateway({"name": "a", "protocol": "HTTPS", "port": 443})],
-            ("Gateway default/gateway spec.listeners[0].protocol: only HTTP is supported in documents: for TLS, put"
-            " certificate and key into files, and name them under `listen.tls` of the native format (`mcp-extproc convert`)"),
+            "Gateway default/gateway spec.listeners[0].tls: required by HTTPS: give certificateRefs",
         ),
         ([backend()], ""),
     ],
@@ -216,8 +215,8 @@ def test_what_has_no_effect_is_named() -> None:
     assert [warning.partition(", ")[2] for warning in loaded.warnings] == [
         "Deployment default/d: has no effect: objects of this kind are not read",
         (
-            "Gateway default/gateway spec.listeners[1]: has no effect: the route is served at the first listener that it"
-            " is attached to"
+            "Gateway default/gateway spec.listeners[1]: has no effect: routes are served at the port of the first"
+            " listener that they are attached to"
         ),
         "Gateway default/gateway spec.listeners[0].allowedRoutes: has no effect: what is in the file is allowed",
         "Gateway default/gateway spec.infrastructure: has no effect: Envoy is configured by the gateway alone",

@@ -12,7 +12,7 @@ from tests.unit.config.kubernetes.support import PEM
 
 def validation(**tls: Any) -> Any:
     server = Server.model_validate({"url": "https://a.example/mcp", "tls": tls})
-    return to_server(server).data(camel)["typedConfig"]["commonTlsContext"]["validationContext"]
+    return to_server("a", server, None).data(camel)["typedConfig"]["commonTlsContext"]["validationContext"]
 
 
 def test_certificates_of_authorities_may_stand_in_the_configuration() -> None:

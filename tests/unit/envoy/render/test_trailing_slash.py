@@ -21,9 +21,7 @@ def locations(path: str) -> dict[str, str]:
         headers = [option.header for option in route.response_headers_to_add if option.header is not None]
         assert route.match is not None
         assert route.match.path is not None
-        found |= dict.fromkeys(
-            [route.match.path], next((one.value for one in headers if one.key == "location"), "")
-        )
+        found |= dict.fromkeys([route.match.path], next((one.value for one in headers if one.key == "location"), ""))
     return found
 
 
