@@ -48,6 +48,8 @@ class Report:
     servers: Sequence[ServerReport]
     problems: Sequence[Problem]
     virtual_servers: Sequence[VirtualReport] = ()
+    notes: Sequence[Problem] = ()
+    """What can't be told here, and is no problem: servers that answer callers alone."""
 
 
 async def check(
@@ -106,9 +108,11 @@ async def when_started(
 
 def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[str, str]) -> Report:
     """The report of the servers' responses, and of the causes of missing ones."""
-    servers, problems, listed = [], [], {}
+    servers, listed = [], {}
+    problems: list[Problem] = []
+    notes: list[Problem] = []
     for asked in surveyed:
-        problems += _failures(config, asked, causes.get(asked.name))
+        (notes if asked.state == "unknown" else problems).extend(_failures(config, asked, causes.get(asked.name)))
         counts: dict[str, int | None] = dict.fromkeys(_KINDS)
         version = None
         if not isinstance(asked.opened, Failed):
@@ -120,13 +124,14 @@ def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[st
         address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])
         servers.append(ServerReport(asked.name, address, prefix, version, asked.state, **counts))
     problems += [*tool_names.problems(config, listed), *virtual_servers.problems(config, listed)]
-    return Report(servers, problems, virtual_servers.reports(config, listed))
+    return Report(servers, problems, virtual_servers.reports(config, listed), notes)
 
 
 def _failures(config: GatewayConfig, asked: Survey, cause: str | None) -> list[Problem]:
     if isinstance(asked.opened, Failed):
         text = f"{address_of(config, asked.name)} {asked.opened.message}{f': {cause}' if cause is not None else ''}"
-        return [Problem("starting" if asked.state == "starting" else "unreachable", asked.name, text)]
+        kind: str = "unreachable" if asked.state == "failed" else asked.state
+        return [Problem(kind, asked.name, text)]
     found = []
     for kind, outcome in asked.lists.items():
         if isinstance(outcome, Failed):

@@ -117,8 +117,7 @@ def adding(endpoint: Endpoint, url: str) -> str:
 def _state(status: ServerStatus) -> str:
     if status.problem is None:
         return "[green]ready[/]"
-    return (
-        "[yellow]starting[/]"
-        if status.state == "starting"
-        else f"[red]{escape(f'{status.address} {status.problem}')}[/]"
-    )
+    if status.state == "starting":
+        return "[yellow]starting[/]"
+    color = "yellow" if status.state == "unknown" else "red"
+    return f"[{color}]{escape(f'{status.address} {status.problem}')}[/]"

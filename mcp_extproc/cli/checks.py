@@ -139,8 +139,8 @@ def _print_report(loaded: Loaded, report: Report, console: Console) -> None:
         counts = ["-" if count is None else str(count) for count in (server.tools, server.prompts, server.resources)]
         prefix = start_of(server.name, loaded.config.servers[server.name], loaded.config.separator) or "(none)"
         state = "[red]see below[/]" if server.name in wrong else "[green]fine[/]"
-        if server.state == "starting":
-            state = "[yellow]starting[/]"
+        if server.state in ("starting", "unknown"):
+            state = f"[yellow]{server.state}[/]"
         table.add_row(server.name, state, server.version or "-", *counts, prefix)
     console.print(table)
     if report.virtual_servers:
@@ -150,9 +150,12 @@ def _print_report(loaded: Loaded, report: Report, console: Console) -> None:
         for one in report.virtual_servers:
             further.add_row(one.name, str(one.tools), str(one.prompts), escape(place_of(one.url, one.headers)))
         console.print("\n", further, sep="")
-    for problem in report.problems:
-        about = f"{problem.server}: " if problem.server is not None else ""
-        console.print(f"[red]{problem.kind}[/]  {escape(about + problem.text)}", highlight=False, soft_wrap=True)
+    for color, told in (("yellow", report.notes), ("red", report.problems)):
+        for problem in told:
+            about = f"{problem.server}: " if problem.server is not None else ""
+            console.print(
+                f"[{color}]{problem.kind}[/]  {escape(about + problem.text)}", highlight=False, soft_wrap=True
+            )
     count = len(report.problems)
     console.print(f"{count} problem{'s' if count != 1 else ''}" if count else "nothing is wrong", style="dim")
 

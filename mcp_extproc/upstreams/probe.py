@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 from mcp_extproc.address import Address, TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
@@ -18,6 +18,7 @@ from mcp_extproc.gateway.endpoints import Endpoints
 from mcp_extproc.gateway.legs import STARTING, CloseLeg, Failed, Listed, ListLeg, Opened, OpenLeg, SessionRef
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.merge import entries
+from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_REFUSED, CREDENTIALS_UNAVAILABLE
 from mcp_extproc.mcp import methods, versions
 from mcp_extproc.mcp.methods import Entry, Method
 from mcp_extproc.slices import whole
@@ -26,8 +27,15 @@ from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.fan_out import LegRunner
 from mcp_extproc.upstreams.secret_files import SecretFiles
 
-State = Literal["ready", "starting", "failed"]
-"""Of a server. ``starting``: its program does not answer yet, as ``npx`` may be downloading it."""
+State = Literal["ready", "starting", "failed", "unknown"]
+"""Of a server. ``starting``: its program does not answer yet, as ``npx`` may be downloading it. ``unknown``: it wants
+credentials of a caller's, and nobody calls."""
+
+_OF_CALLERS: Final = frozenset(f"credentials.{key}" for key in ("forward", "claims", "token_exchange", "pass_through"))
+"""Keys by which a server gets what only a caller has."""
+
+NOBODY_CALLS: Final = "nobody_calls"
+""":attr:`Failed.reason` of a server that gets credentials of callers alone, and is asked for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,9 @@ class Survey:
     @property
     def state(self) -> State:
         """Its state. What is wrong with single lists is said of them."""
+        outcomes = (self.opened, *self.lists.values())
+        if any(isinstance(outcome, Failed) and outcome.reason == NOBODY_CALLS for outcome in outcomes):
+            return "unknown"
         if isinstance(self.opened, Opened):
             return "ready"
         return "starting" if self.opened.reason == STARTING else "failed"
@@ -97,7 +108,8 @@ async def survey(
                     [_list_leg(row, ref, entries) for ref in refs.values() if _has(ref, row)]
                 ):
                     if isinstance(outcome, Listed | Failed):
-                        lists[outcome.server][row.items or ""] = outcome
+                        told = _uncalled(config, outcome) if isinstance(outcome, Failed) else outcome
+                        lists[outcome.server][row.items or ""] = told
             await legs.run([
                 CloseLeg(name, ref, deadline=entries[name].discovery_timeout) for name, ref in refs.items()
             ])  # fmt: skip
@@ -108,9 +120,27 @@ async def survey(
 
 def _judged(config: GatewayConfig, opened: Opened | Failed) -> Opened | Failed:
     """For a command the bridge answers in time. Where it does not, it has only been started itself."""
-    if isinstance(opened, Opened) or opened.reason != "timeout" or config.servers[opened.server].command is None:
+    if isinstance(opened, Opened):
         return opened
-    return replace(opened, reason=STARTING)
+    if opened.reason == "timeout" and config.servers[opened.server].command is not None:
+        return replace(opened, reason=STARTING)
+    return _uncalled(config, opened)
+
+
+def _uncalled(config: GatewayConfig, failed: Failed) -> Failed:
+    """A server that gets nothing but what callers have is right to refuse who has nothing."""
+    server = config.servers[failed.server]
+    keys = server.credential_keys
+    if (
+        failed.reason not in (CREDENTIALS_REFUSED, CREDENTIALS_UNAVAILABLE)
+        or not keys
+        or not _OF_CALLERS.issuperset(keys)
+    ):
+        return failed
+    if server.credentials.pass_through:
+        return replace(failed, reason=NOBODY_CALLS)
+    message = f"wants what it gets of callers ({', '.join(keys)}), and here nobody calls"
+    return replace(failed, reason=NOBODY_CALLS, message=message)
 
 
 async def survey_started(config: GatewayConfig, upstreams: Address, kinds: Sequence[str], name: str) -> Survey:
@@ -155,7 +185,7 @@ def _status(config: GatewayConfig, catalog: Catalog, asked: Survey) -> ServerSta
         count, problem = len(shown), tools.truncated
     elif isinstance(tools, Failed):
         problem = tools.message
-    state = "failed" if asked.state == "ready" and problem is not None else asked.state
+    state: State = "failed" if asked.state == "ready" and problem is not None else asked.state
     address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])
     return ServerStatus(asked.name, address, prefix, version, count, problem, state)
 

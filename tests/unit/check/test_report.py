@@ -6,7 +6,7 @@ from mcp_extproc.check.report import report
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.legs import STARTING, Failed, Listed, Opened
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.upstreams.probe import Survey
+from mcp_extproc.upstreams.probe import NOBODY_CALLS, Survey
 
 CONFIG = GatewayConfig.model_validate({
     "servers": {"a": {"url": "http://localhost/a"}, "b": {"url": "http://localhost/b", "tools": {"include": ["x"]}}}
@@ -38,4 +38,14 @@ def test_a_server_that_is_still_starting_has_not_failed() -> None:
     assert [server.state for server in told.servers] == ["starting"]
     assert [(problem.kind, problem.text) for problem in told.problems] == [
         ("starting", "localhost:80 is still starting, since 120 s")
+    ]
+
+
+def test_a_server_that_answers_callers_alone_is_no_problem() -> None:
+    """Or `run --check` would never serve one."""
+    told = report(CONFIG, [Survey("a", Failed("a", NOBODY_CALLS, "wants what it gets of callers"), {})], {})
+    assert [server.state for server in told.servers] == ["unknown"]
+    assert told.problems == []
+    assert [(note.kind, note.text) for note in told.notes] == [
+        ("unknown", "localhost:80 wants what it gets of callers")
     ]

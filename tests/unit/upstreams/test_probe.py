@@ -68,3 +68,38 @@ async def test_nobody_waits_longer_than_its_time_for_a_start() -> None:
     async with Bridge(1_000_000).server as server:
         started = await probe_started(hasty, TcpAddress("127.0.0.1", server.port), "a")
         assert (started.state, started.problem) == ("starting", "is still starting, since 8 s")
+
+
+OF_CALLERS = {"forward": [{"name": "x-key", "as": "Authorization"}]}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "refused", "state", "said"),
+    [
+        (
+            OF_CALLERS,
+            "initialize",
+            "unknown",
+            "wants what it gets of callers (credentials.forward), and here nobody calls",
+        ),
+        (
+            OF_CALLERS,
+            "tools/list",
+            "unknown",
+            "wants what it gets of callers (credentials.forward), and here nobody calls",
+        ),
+        ({"pass_through": True}, "initialize", "unknown", "answered HTTP 401: clients log in at it themselves"),
+        ({**OF_CALLERS, "query": {"name": "k", "value": "v"}}, "initialize", "failed", "it refuses the credentials in"),
+    ],
+)
+async def test_who_refuses_a_request_of_nobody_has_not_failed(
+    credentials: dict[str, Any], refused: str, state: str, said: str
+) -> None:
+    async def refuse(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return web.Response(status=401)
+
+    asking = config({"a": {"url": "http://a.example/mcp", "credentials": credentials}})
+    async with ScriptedServer(on={refused: refuse}) as server:
+        [asked] = await probe(asking, TcpAddress("127.0.0.1", server.port))
+        assert asked.state == state
+        assert said in (asked.problem or "")
