@@ -3,10 +3,14 @@ precise than its response flags."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER, cluster_name
+from mcp_extproc.envoy.render.token_endpoints import cluster_of
+from mcp_extproc.gateway.legs import Failed
+from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_UNAVAILABLE
 from mcp_extproc.run.envoy_admin import Admin
+from mcp_extproc.upstreams.probe import Survey
 
 _CAUSES = (
     ("ssl.fail_verify_san", "its certificate is for another name: set `tls.sni`, or another URL"),
@@ -34,12 +38,31 @@ _CAUSES_AT_SERVICE = (
 )
 """The same of the service's."""
 
+_CAUSES_AT_TOKEN_ENDPOINT = (
+    *((counter, meaning) for counter, meaning in _CAUSES_AT_SERVICE if counter != "upstream_rq_timeout"),
+    ("upstream_rq_timeout", "no answer within 10 s"),
+    ("upstream_rq_200", "it answers without a token"),
+    ("upstream_rq_400", "it answers HTTP 400: are client_id, client_secret, scopes and resource right?"),
+    ("upstream_rq_401", "it answers HTTP 401: are client_id and client_secret right, and `basic`?"),
+    ("upstream_rq_404", "it answers HTTP 404: is its path right?"),
+    ("upstream_rq_4xx", "it answers with an error (HTTP 4xx)"),
+    ("upstream_rq_5xx", "it answers with an error (HTTP 5xx)"),
+)
+"""The same of the ``token_endpoint`` of ``client_credentials``. Envoy's own log is not for people."""
 
-async def causes(admin: Admin, servers: list[str]) -> Mapping[str, str]:
-    """The known causes, by server."""
-    counted = await admin.stats("^cluster\\.mcp/") or {}
-    found = ((server, _first(_CAUSES, counted, cluster_name(server))) for server in servers)
-    return {server: cause for server, cause in found if cause is not None}
+Stats = Callable[[str], Awaitable[Mapping[str, str] | None]]
+"""As :meth:`Admin.stats`."""
+
+
+async def causes(stats: Stats, surveyed: Sequence[Survey]) -> Mapping[str, str]:
+    """The known causes, by server: of those that can't be reached, and of those for which Envoy has no token."""
+    reasons = {asked.name: asked.opened.reason for asked in surveyed if isinstance(asked.opened, Failed)}
+    silent = [name for name, reason in reasons.items() if reason == "connect"]
+    without_token = [name for name, reason in reasons.items() if reason == CREDENTIALS_UNAVAILABLE]
+    counted = await stats("^cluster\\.mcp(_token)?/") or {} if silent or without_token else {}
+    found = {name: _first(_CAUSES, counted, cluster_name(name)) for name in silent}
+    found |= {name: _first(_CAUSES_AT_TOKEN_ENDPOINT, counted, cluster_of(name)) for name in without_token}
+    return {name: cause for name, cause in found.items() if cause is not None}
 
 
 async def service_cause(admin: Admin, cluster: str) -> str | None:

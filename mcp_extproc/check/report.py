@@ -82,8 +82,7 @@ async def _report(
     surveyed, unavailable = await asyncio.gather(
         when_started(config, address, list(_KINDS), tell_waiting), service.problems(config, running.service, admin)
     )
-    silent = [asked.name for asked in surveyed if isinstance(asked.opened, Failed) and asked.opened.reason == "connect"]
-    found = report(config, surveyed, await causes(admin, silent))
+    found = report(config, surveyed, await causes(admin.stats, surveyed))
     return replace(found, problems=[*unavailable, *found.problems])
 
 

@@ -8,6 +8,7 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -27,13 +28,14 @@ _LOG = log.logger("run")
 
 async def announce(gateway: StandaloneGateway, as_json: bool) -> None:
     """Ask the servers and tell what they are. Returns once none is starting any more."""
+    from mcp_extproc.check.causes import causes
     from mcp_extproc.upstreams.probe import probe
 
-    config = gateway.config
-    statuses, _ = await asyncio.gather(probe(config, gateway.layout.upstreams), gateway.transports_found())
+    config, why = gateway.config, partial(causes, gateway.stats)
+    statuses, _ = await asyncio.gather(probe(config, gateway.layout.upstreams, why), gateway.transports_found())
     if gateway.config is not config:
         config = gateway.config
-        statuses = await probe(config, gateway.layout.upstreams)
+        statuses = await probe(config, gateway.layout.upstreams, why)
     places = {one.name: place_of(gateway.url_of(one), one.told_headers) for one in endpoints(config)}
     url = gateway.url
     _tell(lambda: _print_json(url, places, statuses) if as_json else _print_table(config, url, places, statuses))

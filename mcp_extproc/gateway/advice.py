@@ -7,7 +7,7 @@ from typing import Final
 
 NOT_ASKED: Final = (
     "was not asked: Envoy has no token for it from the token_endpoint of credentials.client_credentials, and tries again"
-    " each second; its log says why"
+    " each second"
 )
 """A clause about a server whose token can't be had."""
 

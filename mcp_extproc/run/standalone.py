@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -320,6 +320,10 @@ class StandaloneGateway:
     async def stat(self, name: str) -> int | None:
         """One of Envoy's counters or gauges; ``None`` if it does not respond, or has no statistic of this name."""
         return await self._admin.stat(name)
+
+    async def stats(self, pattern: str) -> Mapping[str, str] | None:
+        """Envoy's statistics by name, as :meth:`Admin.stats`."""
+        return await self._admin.stats(pattern)
 
     async def admin(self, method: str, path: str) -> str | None:
         """Send a request to Envoy's admin interface; ``None`` if the response is not 200."""

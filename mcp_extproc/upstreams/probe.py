@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal
@@ -73,6 +73,10 @@ class Survey:
         if isinstance(self.opened, Opened):
             return "ready"
         return "starting" if self.opened.reason == STARTING else "failed"
+
+
+Causes = Callable[[Sequence[Survey]], Awaitable[Mapping[str, str]]]
+"""Why servers could not be asked, as far as it is known, by server."""
 
 
 async def survey(
@@ -159,10 +163,18 @@ def _list_leg(row: Method, ref: SessionRef, entries: Mapping[str, CatalogEntry])
     return ListLeg(ref.server, ref, row.name, row.items or "", row.capability or "", deadline=deadline)
 
 
-async def probe(config: GatewayConfig, upstreams: Address) -> list[ServerStatus]:
-    """Ask each server for its tools."""
+async def probe(config: GatewayConfig, upstreams: Address, causes: Causes | None = None) -> list[ServerStatus]:
+    """Ask each server for its tools.
+
+    Args:
+        config: the servers.
+        upstreams: Envoy's private listener.
+        causes: what is known beyond the answers.
+    """
     catalog = _catalog(config)
-    return [_status(config, catalog, asked) for asked in await survey(config, upstreams, ["tools"])]
+    surveyed = await survey(config, upstreams, ["tools"])
+    known = {} if causes is None else await causes(surveyed)
+    return [_status(config, catalog, asked, known.get(asked.name)) for asked in surveyed]
 
 
 async def probe_started(config: GatewayConfig, upstreams: Address, name: str) -> ServerStatus:
@@ -175,7 +187,7 @@ def _catalog(config: GatewayConfig) -> Catalog:
     return Catalog(all_servers(config))
 
 
-def _status(config: GatewayConfig, catalog: Catalog, asked: Survey) -> ServerStatus:
+def _status(config: GatewayConfig, catalog: Catalog, asked: Survey, cause: str | None = None) -> ServerStatus:
     version = asked.opened.session.version if isinstance(asked.opened, Opened) else None
     count, problem = None, None
     tools = asked.lists.get("tools", Listed(asked.name, ())) if version is not None else asked.opened
@@ -184,7 +196,7 @@ def _status(config: GatewayConfig, catalog: Catalog, asked: Survey) -> ServerSta
         shown, _ = whole(entries([tools], Entry.NAME, visible, _as_it_is, config.limits.list_items))
         count, problem = len(shown), tools.truncated
     elif isinstance(tools, Failed):
-        problem = tools.message
+        problem = tools.message if cause is None else f"{tools.message}: {cause}"
     state: State = "failed" if asked.state == "ready" and problem is not None else asked.state
     address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])
     return ServerStatus(asked.name, address, prefix, version, count, problem, state)

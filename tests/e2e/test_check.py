@@ -56,15 +56,17 @@ async def test_what_is_wrong(tmp_path: Path, alpha: ScriptedServer, beta: Script
     """Every server is asked, and its session ended."""
     alpha.pages = [[tool("a" * 70), tool("b")], [tool("[red]c.d")]]
     dead = free_port()
+    client = {"token_endpoint": f"http://127.0.0.1:{dead}/token", "client_id": "me", "client_secret": "x"}
     file = write(tmp_path, {"servers": {
         "alpha": {"url": alpha.url},
         "beta": {"url": beta.url, "tools": {"include": ["echo", "ecco"]}},
         "gone": {"url": f"http://127.0.0.1:{dead}/mcp"},
+        "tokenless": {"url": beta.url, "credentials": {"client_credentials": client}},
     }}, "gateway.yaml")  # fmt: skip
     code, out, _ = await check(file)
     assert code == 1
     assert "[red]c.d" in out, "what a server says is no markup"
-    assert out.splitlines()[-1] == "4 problems"
+    assert out.splitlines()[-1] == "5 problems"
     code, out, _ = await check(file, "--json")
     assert code == 1
     problems = json.loads(out)["problems"]
@@ -73,8 +75,10 @@ async def test_what_is_wrong(tmp_path: Path, alpha: ScriptedServer, beta: Script
         ("name_characters", "alpha"),
         ("name_too_long", "alpha"),
         ("unreachable", "gone"),
+        ("unreachable", "tokenless"),
     ]
-    [unreachable] = [problem["text"] for problem in problems if problem["kind"] == "unreachable"]
+    unreachable, tokenless = (problem["text"] for problem in problems if problem["kind"] == "unreachable")
+    assert tokenless.endswith("and tries again each second: nothing listens there")
     assert unreachable == f"127.0.0.1:{dead} is unreachable (UpstreamConnectionFailure): nothing listens there"
     assert alpha.sessions == beta.sessions == set()
 

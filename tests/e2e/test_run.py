@@ -78,7 +78,7 @@ async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> No
         assert lines[0].split() == ["server", "state", "protocol", "tools", "prefix"]
         assert lines[1].split() == ["alpha", "ready", "2025-11-25", "1", "alpha__"]
         assert "gone" in lines[2]
-        assert f"127.0.0.1:{dead} is unreachable (UpstreamConnectionFailure)" in lines[2]
+        assert f"127.0.0.1:{dead} is unreachable (UpstreamConnectionFailure): nothing listens there" in lines[2]
         assert "Serving at http://localhost:" in text
         url = re.search(r"Serving at (\S+)", text)
         assert url is not None

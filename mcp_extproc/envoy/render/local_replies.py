@@ -311,7 +311,8 @@ def _no_token(config: GatewayConfig) -> list[ResponseMapper]:
     """Envoy has no token for a server. It says 401 then, as if the client were to blame."""
     if not any(True for _ in client_credentials.of_servers(config)):
         return []
-    body = text_format(_error_text(errors.INTERNAL_ERROR, f"No answer: server '{_SERVER}' {NOT_ASKED}.", _ID))
+    said = f"No answer: server '{_SERVER}' {NOT_ASKED}; `mcp-extproc check` says why."
+    body = text_format(_error_text(errors.INTERNAL_ERROR, said, _ID))
     body.content_type = transport.JSON
     return [
         ResponseMapper(
