@@ -107,7 +107,7 @@ servers: $(READY) ## Test with real stdio servers, which npx and uvx download
 	$(PIP) install --editable '.[servers]'
 	$(BIN)/python -m pytest tests/servers $(ARGS)
 
-peers: $(READY) ## Test with nghttp2's clients, envoyproxy/ratelimit, the Go SDK (apt: nghttp2-client redis-server golang), and a short fuzzing
+peers: $(READY) ## Test with nghttp2's clients, envoyproxy/ratelimit, the Go SDK, an OpenTelemetry Collector, Prometheus (apt: nghttp2-client redis-server golang), and a short fuzzing
 	$(PIP) install --editable '.[fuzz]'
 	$(BIN)/python -m pytest tests/peers $(ARGS)
 
