@@ -1,4 +1,7 @@
-"""The chaos tables, measured and written into docs/resilience.md: ``python -m tests.chaos.table [faults] [attacks]``."""
+"""The chaos tables, measured and written into docs/resilience.md.
+
+python -m tests.chaos.table [faults] [attacks] [records]
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.machine import Watch, commit
-from tests.chaos import attacks, run
+from tests.chaos import attacks, records, run
 from tests.chaos.attacks import ATTACKS
 from tests.chaos.faults import FAULTS
 from tests.chaos.load import SESSIONS, Load
@@ -39,6 +42,14 @@ async def of_attack(attack: Any, folder: Path) -> tuple[Row, Load]:
     times = (f"{1000 * attacks.p99(seconds):.0f} ms" for seconds in (result.before, result.during))
     failed = load.failed.total() + len(load.lost) + load.refused
     return (attack.name, f"{load.answered:,}", str(failed), *times), load
+
+
+async def of_trouble(trouble: Any, folder: Path) -> tuple[Row, Load]:
+    """A row of the third table."""
+    told = await records.run(trouble, folder)
+    failed = told.load.failed.total() + len(told.load.lost) + told.load.refused
+    counts = (told.lines, told.audit_lost, told.records_lost, told.spans_lost)
+    return (trouble.name, f"{told.requests:,}", str(failed), *(f"{count:,}" for count in counts)), told.load
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,12 @@ TABLES: Mapping[str, Table] = {
     ),
     "attacks": Table(
         ("attack", "answered", "failed", "p99 before", "p99 meanwhile"), ATTACKS, of_attack, attacks.SESSIONS
+    ),
+    "records": Table(
+        ("what happens", "requests", "failed", "lines of the audit", "lines lost", "records lost", "spans lost"),
+        records.TROUBLES,
+        of_trouble,
+        SESSIONS,
     ),
 }
 

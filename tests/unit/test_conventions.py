@@ -70,6 +70,7 @@ def test_the_list_names_tests_that_exist() -> None:
 # -- How they wait --------------------------------------------------------------------------------------------------------
 
 POLLS_BY_HAND = {
+    "tests/chaos/records.py": "it gives a process a tenth of the time",
     "tests/chaos/connections.py": "clients that pause between two pieces of a request",
     "tests/compose/docker.py": "it starts containers before there is an event loop",
     "tests/compose/traffic.py": "callers that pause between calls",
