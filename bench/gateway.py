@@ -268,11 +268,31 @@ def with_bridge(serving: Child) -> dict[str, Measured]:
     }
 
 
+def with_collector(serving: Child) -> dict[str, Measured]:
+    """What a `serve` that tells others of calls consists of. Its supervisor is part of the worker, as for a bridge."""
+    return {
+        "worker": Part(serving, lambda pids: _without(_collector(pids), pids)),
+        "collector": Part(serving, _collector),
+    }
+
+
 def _bridge(pids: Iterable[int]) -> tuple[int, ...]:
     """The bridge and its children, or nothing while there is none."""
-    return next((family(pid) for pid in pids if b"bridge-process" in command_of(pid)), ())
+    return _family_of(b"bridge-process", pids)
 
 
 def _without_bridge(pids: Iterable[int]) -> tuple[int, ...]:
-    others = set(_bridge(pids))
-    return tuple(pid for pid in pids if pid not in others)
+    return _without(_bridge(pids), pids)
+
+
+def _collector(pids: Iterable[int]) -> tuple[int, ...]:
+    return _family_of(b"collector-process", pids)
+
+
+def _family_of(command: bytes, pids: Iterable[int]) -> tuple[int, ...]:
+    return next((family(pid) for pid in pids if command in command_of(pid)), ())
+
+
+def _without(others: Iterable[int], pids: Iterable[int]) -> tuple[int, ...]:
+    left_out = set(others)
+    return tuple(pid for pid in pids if pid not in left_out)

@@ -107,6 +107,12 @@ def _cpu_us(seconds: Sequence[float], results: Sequence[Result]) -> Quartiles:
     return Quartiles.of(cpu / result.calls * 1e6 for cpu, result in zip(seconds, results, strict=True))
 
 
+def added(own: Sequence[Result], base: Sequence[Result], unit: Sequence[Result]) -> Quartiles:
+    """CPU per call, all processes together, above another system's, as a share of a third one's."""
+    more = [_cost(each) - _cost(before) for each, before in zip(own, base, strict=True)]
+    return ratios(more, [*map(_cost, unit)])
+
+
 def print_report(console: Console, outcome: Outcome) -> None:
     """One table for each load."""
     for scenario, results in outcome.results.items():

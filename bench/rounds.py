@@ -130,6 +130,8 @@ class Rig:
     ) -> None:
         self._children.close()
         if error is None:
+            for running in self._running.values():
+                running.check_told()
             logs = {self._systems[name].title: running.access_log for name, running in self._running.items()}
             compare({title: log for title, log in logs.items() if log is not None})
 
@@ -199,6 +201,7 @@ class Rig:
             result=scenario.result,
             warm_up=scenario.warm_up,
             seconds=self._plan.seconds,
+            settle=running.settle,
             clocks={process: child.pids() for process, child in measured.items()},
         )
         before = requests_at(self._ports.sessions)

@@ -11,7 +11,10 @@ from bench.systems import TRANSPORTS
 COMPARED = ("plain", "mcp", "router", "gateway")
 """Systems that can be selected; the last one represents this gateway on every selected transport."""
 
-PLANNED = ("calls", "logged", "events", "large", "lists", "policy", "authentication", "workers", "run", "stdio")
+PLANNED = (
+    "calls", "logged", "events", "large", "lists", "policy", "authentication", "telemetry", "workers", "run",
+    "stdio",
+)  # fmt: skip
 """Sections that consist of rounds."""
 
 _STDIO = ("http", "stdio", "shared", "direct")
@@ -20,6 +23,9 @@ _STDIO = ("http", "stdio", "shared", "direct")
 _AUTHENTICATING = ("again", "token", "tokens", "methods", "key")
 """This gateway with other credentials and methods. All are compared with it without any, and so is a second one without: two
 processes of the same differ, too."""
+
+_TELLING = ("again", "metrics", "traces-1", "traces", "audit", "telling")
+"""This gateway telling others of calls. All are compared with it telling nobody, and so is a second one that tells nobody."""
 
 _RESULTS = (0, 65_536)
 """Characters of padding in the results of a server on two transports."""
@@ -97,6 +103,10 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         elif section == "authentication" and gateways:
             subject = " with authentication"
             add("authentication", ["gateway", *_AUTHENTICATING], *small, references=("gateway",), subject=subject)
+        elif section == "telemetry" and gateways:
+            systems = [*_without(others, "mcp", "plain"), "gateway", *_TELLING]
+            references = ("router", "gateway")
+            add("telemetry", systems, Scenario(0, busiest), references=references, subject=" with telemetry")
         elif section == "workers" and gateways:
             own = [name for each in gateways for name in (each.gateway, each.workers)]
             subject = " with one and two workers"

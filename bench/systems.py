@@ -13,6 +13,7 @@ from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 
 from bench import native
 from bench.children import Child, Measured
+from bench.errors import BenchError
 from bench.gateway import (
     STDIO_SERVER,
     Gateway,
@@ -23,6 +24,7 @@ from bench.gateway import (
     stdio_server,
     with_bare_filters,
     with_bridge,
+    with_collector,
     with_keys,
 )
 from bench.slices import SERVER
@@ -78,6 +80,16 @@ class Running:
     """Headers that requests have in turn, if it authenticates clients. The first ones open the sessions."""
     access_log: Path | None = None
     """Its file, if it writes one. It is complete when the processes have ended."""
+    settle: float = 0.0
+    """Seconds after a call in which it may still be busy with it."""
+    told: Sequence[Path] = ()
+    """Files that have something in them when the processes have ended, if it told others of the calls."""
+
+    def check_told(self) -> None:
+        """Raises BenchError if it told nobody."""
+        for file in self.told:
+            if not file.exists() or not file.stat().st_size:
+                raise BenchError(f"{file} is empty: nobody was told of the calls")
 
 
 def name_of_tool(server: str, name: str) -> str:
@@ -205,6 +217,38 @@ def _one_worker(
     return Running(port, {"envoy": stage.envoy_child(name, completed(gateway.bootstrap())), **processes})
 
 
+_SETTLE = 2.0
+"""Envoy holds records back for half a second, and the collector spans for one."""
+
+
+def _telling(name: str, *what: str, sample: float = 1.0) -> Callable[[Stage], Running]:
+    """A gateway that tells others of calls: of `metrics`, `traces` and `audit` those in `what`."""
+
+    def start(stage: Stage) -> Running:
+        directory = stage.directory / name
+        audit, spans = directory / "audit.jsonl", stage.directory / f"{name}-spans"
+        telemetry: dict[str, object] = {}
+        if "metrics" in what:
+            telemetry["metrics"] = {"address": f"127.0.0.1:{free_port()}"}
+        if "traces" in what:
+            receiver = stage.children.enter_context(Child.module("bench.receiver", stage.directory, str(spans)))
+            url = f"http://127.0.0.1:{int(receiver.read_line())}"
+            telemetry["traces"] = {"endpoint": url, "protocol": "http/protobuf", "sample": sample}
+        more = {"telemetry": telemetry} | (
+            {"audit": {"file": str(audit), "arguments": "hash"}} if "audit" in what else {}
+        )
+        port = free_port()
+        gateway = Gateway(
+            directory, port, dict.fromkeys(stage.servers, http_server(stage.upstream.sessions)), more=more
+        )
+        processes = with_collector(gateway.serve(stage.children))
+        told = [file for word, file in (("audit", audit), ("traces", spans)) if word in what]
+        envoy = stage.envoy_child(name, gateway.bootstrap())
+        return Running(port, {"envoy": envoy, **processes}, settle=_SETTLE, told=told)
+
+    return start
+
+
 def _own_http(stage: Stage) -> Running:
     """With an upstream of its own, whose CPU is that of one system."""
     directory = stage.directory / "http-server"
@@ -278,6 +322,11 @@ SYSTEMS: Mapping[str, System] = {
     "tokens": System("d", "a token's first use", _with_tokens("d-tokens", MANY)),
     "methods": System("d", "with API keys, too: a token", _with_methods("d-methods", _bearing)),
     "key": System("d", "with API keys, too: a key", _with_methods("d-key", lambda _: [{"x-api-key": _API_KEY}])),
+    "metrics": System("d", "metrics", _telling("d-metrics", "metrics")),
+    "traces-1": System("d", "traces of 1 %", _telling("d-traces-1", "traces", sample=0.01)),
+    "traces": System("d", "traces of all", _telling("d-traces", "traces")),
+    "audit": System("d", "the audit", _telling("d-audit", "audit")),
+    "telling": System("d", "metrics, traces of all, the audit", _telling("d-telling", "metrics", "traces", "audit")),
     "run": System("d", "`run` with its defaults", _run),
     "events": System("d", "servers that begin with events", _gateway("d-events", "http2", _events)),
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),

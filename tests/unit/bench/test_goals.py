@@ -27,7 +27,8 @@ def result(calls: int, cpu: float, p50: float = 0.001) -> Result:
 def measured(goal: Goal, base: Result, own: Result) -> Sequence[tuple[str, ...]]:
     """The row of a goal, as if nothing else had been measured."""
     plan = Plan((goal.against, goal.system), (goal.scenario,), 1.0, 1, ("one",), 2)
-    outcome = Outcome(plan, {goal.scenario: {goal.against: [base], goal.system: [own]}}, {})
+    results = {goal.against: [base], goal.above: [base], goal.system: [own]}
+    outcome = Outcome(plan, {goal.scenario: results}, {})
     return [row for row in rows({goal.section: outcome}) if row[0] == goal.what]
 
 
@@ -78,7 +79,8 @@ def test_a_figure_is_the_systems_own_relative_to_the_other_one(goal: Goal) -> No
     [[*_, dear, _]] = measured(goal, result(50, 0.25, 0.0005), result(100, 1.0))
     of_ratio = ("0.50 [0.50, 0.50]", "2.00 [2.00, 2.00]")
     of_difference = ("-5000.00 [-5000.00, -5000.00]", "5000.00 [5000.00, 5000.00]")  # 10 ms of CPU a call, and 5 ms
-    assert (cheap, dear) == (of_difference if goal.figure == "more_us" else of_ratio)
+    of_share = ("-0.50 [-0.50, -0.50]", "1.00 [1.00, 1.00]")
+    assert (cheap, dear) == (of_share if goal.above else of_difference if goal.figure == "more_us" else of_ratio)
 
 
 @every_goal
@@ -89,7 +91,7 @@ def test_every_goal_is_measured_by_a_run_without_options(goal: Goal) -> None:
     )
     plan = plans(Wishes(PLANNED, COMPARED, ("http2",), connections, content, 1.0, 1))[goal.section]
     assert goal.scenario in plan.scenarios
-    assert {goal.system, goal.against} <= set(plan.systems) <= SYSTEMS.keys()
+    assert {goal.system, goal.against, goal.above or goal.system} <= set(plan.systems) <= SYSTEMS.keys()
 
 
 def test_what_was_not_measured_has_no_row() -> None:

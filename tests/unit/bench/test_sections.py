@@ -24,6 +24,7 @@ def test_all_sections() -> None:
         "lists of 30": ("router", "gateway"),
         "policy": ("router", "router-policy", "gateway", "policy"),
         "authentication": ("gateway", "again", "token", "tokens", "methods", "key"),
+        "telemetry": ("router", "gateway", "again", "metrics", "traces-1", "traces", "audit", "telling"),
         "workers": ("gateway", "workers"),
         "run": ("router", "gateway", "run"),
         "stdio": ("http", "stdio", "shared", "direct"),
@@ -32,7 +33,7 @@ def test_all_sections() -> None:
     assert found["events"].scenarios == (
         Scenario(0, 1, "event"), Scenario(0, 16, "event"), Scenario(0, 16, "events"),
     )  # fmt: skip
-    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 3, 3, 30, 3, 3, 3, 3, 1]
+    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 3, 3, 30, 3, 3, 3, 3, 3, 1]
     assert found["lists of 30"].tools == 50
     assert found["logged"].scenarios == (Scenario(0, 1), Scenario(0, 16))
     assert found["logged"].references == ("router-logged",)
