@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,6 +58,17 @@ class Family:
     instrument: Instrument
     numbers: dict[Labels, float]
     distributions: dict[Labels, Distribution]
+
+
+def merged(families: Iterable[Family]) -> list[Family]:
+    """By name, each metric once: what several say of it is one family, as Prometheus asks for."""
+    found: dict[Instrument, Family] = {}
+    for each in families:
+        before = found.get(each.instrument, Family(each.instrument, {}, {}))
+        found[each.instrument] = Family(
+            each.instrument, before.numbers | each.numbers, before.distributions | each.distributions
+        )
+    return sorted(found.values(), key=lambda family: family.instrument.name)
 
 
 class Totals:

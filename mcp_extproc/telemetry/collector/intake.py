@@ -17,7 +17,7 @@ from mcp_extproc.telemetry.instruments import BY_NAME, RECORDS, SESSION_DURATION
 from mcp_extproc.telemetry.recordings import Recording, labels_of, recordings_of
 from mcp_extproc.telemetry.report import Expired, Report
 from mcp_extproc.telemetry.spans import NewId, Span, Tracing, spans_of
-from mcp_extproc.telemetry.totals import Distribution, Family, Seen, Totals
+from mcp_extproc.telemetry.totals import Distribution, Family, Seen, Totals, merged
 
 SEEN_SECONDS: Final = 300.0
 
@@ -160,7 +160,7 @@ class Intake:
         if self._totals is None:
             return []
         self._totals.add(Recording(SESSIONS_SEEN, (), self._seen.count(now)))
-        return sorted([*self._totals.families(), *others], key=lambda family: family.instrument.name)
+        return merged([*self._totals.families(), *others])
 
 
 def access(exchange: Exchange) -> dict[str, Any]:

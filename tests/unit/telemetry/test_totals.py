@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_extproc.telemetry.instruments import BUCKETS, REQUESTS, SERVER_DURATION, SESSIONS_SEEN, Instrument
+from mcp_extproc.telemetry.instruments import (
+    AUDIT_LOST,
+    BUCKETS,
+    MEMORY,
+    REQUESTS,
+    SERVER_DURATION,
+    SESSIONS_SEEN,
+    Instrument,
+)
 from mcp_extproc.telemetry.recordings import Recording
-from mcp_extproc.telemetry.totals import MAX_SERIES, Family, Seen, Totals
+from mcp_extproc.telemetry.totals import MAX_SERIES, Family, Seen, Totals, merged
 
 
 def family(totals: Totals, instrument: Instrument) -> Family:
@@ -84,3 +92,9 @@ def test_who_was_seen() -> None:
     for number in range(10):
         seen.see(str(number), 600)
     assert seen.count(600) == 3
+
+
+def test_what_several_say_of_a_metric_is_one_family() -> None:
+    one, other = (("mcp.process", "worker"),), (("mcp.process", "collector"),)
+    found = merged([Family(MEMORY, {one: 1}, {}), Family(AUDIT_LOST, {(): 0}, {}), Family(MEMORY, {other: 2}, {})])
+    assert found == [Family(AUDIT_LOST, {(): 0}, {}), Family(MEMORY, {one: 1, other: 2}, {})]
