@@ -64,9 +64,10 @@ class Listed(click.ParamType[Any]):
     default=",".join(SECTIONS),
     show_default=True,
     help="What to measure: calls, calls with access logs, calls answered by event streams, large calls, and lists, through "
-    "all systems; calls that a policy judges, calls of clients that authenticate, calls that others are told of, calls with one and with two workers, calls "
-    "through `run` as it is without options, where the CPU of a call goes, one server on stdio and on HTTP, many sessions of "
-    "a stdio server, open streams, and the start of `run`, through this gateway; and what rules of authorization cost.",
+    "all systems; calls that a policy judges, calls of clients that authenticate, calls that others are told of, calls with "
+    "one and with two workers, calls through `run` as it is without options, where the CPU of a call goes, one server on "
+    "stdio and on HTTP, many sessions of a stdio server, open streams, and the start of `run`, through this gateway; and what "
+    "rules of authorization cost.",
 )
 @click.option(
     "--seconds",
