@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import struct
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError,
 from mcp_extproc.run.reports import Reports
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export
+from mcp_extproc.telemetry.collector.spec import RECEIVED_FILE, RECEIVED_NUMBER, AuditTo, Collected, Export
 
 STOP_SECONDS = 10.0
 """It still sends what it has."""
@@ -103,6 +104,18 @@ class Collector:
     def pid(self) -> int | None:
         """Of the process, while there is one."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def received(self) -> int:
+        """How many records have come from an Envoy of ours."""
+        admin = self._layout.admin
+        if not isinstance(admin, UnixAddress):
+            return 0
+        try:
+            [number] = RECEIVED_NUMBER.unpack(Path(admin.path).with_name(RECEIVED_FILE).read_bytes())
+        except (OSError, struct.error):
+            return 0
+        return int(number)
 
     async def serve(self, config: GatewayConfig) -> None:
         """Have it do what a configuration says, from now on. Where that has changed the process is replaced.

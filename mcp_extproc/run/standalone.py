@@ -45,6 +45,9 @@ DRAIN_SECONDS = 5.0
 LEAVING_SECONDS = 300.0
 """Seconds for a replaced worker to finish calls whose responses it reads."""
 
+RECORD_SECONDS = 2.0
+"""For the last records to reach the collector. Those that were lost before will not."""
+
 SHOW_SECONDS = 1.0
 """For the last of what Envoy wrote to be shown, once it has ended."""
 
@@ -338,6 +341,18 @@ class StandaloneGateway:
         deadline = time.monotonic() + DRAIN_SECONDS
         while time.monotonic() < deadline:
             if not await self.stat(f"http.{LISTENER}.downstream_rq_active"):
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        await self._until_records_came()
+
+    async def _until_records_came(self) -> None:
+        """Envoy holds records back for a moment, and when it ends it sends none of them."""
+        if not self.config.collects:
+            return
+        deadline = time.monotonic() + RECORD_SECONDS
+        while time.monotonic() < deadline:
+            written = await self.stat("access_logs.grpc_access_log.logs_written") or 0
+            if self._collector.received >= written:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 

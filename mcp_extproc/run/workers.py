@@ -101,13 +101,13 @@ class Workers:
         """
         async with AsyncExitStack() as starting:
             starting.callback(self._reports.close)
+            starting.push_async_callback(self._collector.stop)  # after the workers, whose last calls have records, too
             starting.push_async_callback(self._bridge.stop)
             starting.push_async_callback(self._workers.stop, self._stop_seconds)
             # First, as another process that serves here would see its Envoy's files change.
             await self._workers.open()
             starting.push_async_callback(self._issuers.stop)
             await self._issuers.serve(self._live.served.config)
-            starting.push_async_callback(self._collector.stop)
             await self._collector.serve(self._live.served.config)
             # An Envoy that runs already, with what was served before, is ready for the new workers.
             await self._bridge.serve(self._live.served.config)

@@ -7,10 +7,12 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client import Metric
@@ -125,6 +127,36 @@ def _check_what_the_server_got(alpha: ScriptedServer, client: Span) -> None:
     assert meta == {"traceparent": parent, "tracestate": "v=1", "baggage": "a=b", "kept": [1.5]}
     [listed] = alpha.calls("tools/list")
     assert listed.headers["traceparent"][-3:] == "-01", "what is asked for the sake of a request belongs to its trace"
+
+
+@pytest.mark.parametrize(("receiver", "protocol"), [(over_grpc, "grpc"), (over_http, "http/protobuf")])
+async def test_everything_by_otlp(
+    start_own: StartGateway, alpha: ScriptedServer, receiver: Any, protocol: str, tmp_path: Path
+) -> None:
+    """The access log as lines, too. What was not sent before is, at the latest, when the gateway ends."""
+    opened: AbstractAsyncContextManager[Received] = receiver()
+    async with opened as received:
+        to = {"endpoint": received.url, "protocol": protocol, "headers": {"x-key": "k"}}
+        telemetry = {"traces": to, "metrics": {"otlp": to}, "logs": {"otlp": to}}
+        async with start_own({"alpha": alpha.url}, telemetry=telemetry, audit={"otlp": to}) as gateway:
+            session = await gateway.initialize()
+            await gateway.rpc(
+                METHOD, {"name": "alpha__echo", "arguments": {"x": 1}}, id="seven", mcp_session_id=session
+            )
+            await gateway.logged(**{"mcp.method.name": METHOD})
+    logs = {(log.event_name, plain(log.attributes).get("jsonrpc.request.id")): log for log in received.logs}
+    audit, access = logs["mcp.audit", "seven"], logs["mcp.request", "seven"]
+    said = plain(audit.attributes)
+    assert (said["verdict"], said["method"], said["tool"], said["server"]) == ("allow", METHOD, "echo", "alpha")
+    assert plain(access.attributes)["http.response.status_code"] == 200
+    [span] = [span for span in received.spans if span.span_id == audit.span_id]
+    assert (span.name, span.trace_id) == ("tools/call echo", access.trace_id)
+    durations = received.metrics["mcp.server.operation.duration"]
+    assert sum(point.count for point in durations.histogram.data_points) == 2
+    [legs] = received.metrics["mcp.gateway.legs"].sum.data_points
+    assert (plain(legs.attributes), legs.as_double or legs.as_int) == ({"mcp.server": "alpha", "mcp.leg": "open"}, 1)
+    assert received.metrics["mcp.gateway.legs"].sum.is_monotonic
+    assert {headers.get("x-key") for headers in received.headers} == {"k"}
 
 
 async def test_what_is_not_sampled_is_left_alone(start_own: StartGateway, alpha: ScriptedServer) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import mmap
 import re
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Final
 import aiohttp
 
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.collector.spec import RECEIVED_NUMBER
 
 SECONDS: Final = 3.0
 """For its answer."""
@@ -29,7 +29,6 @@ SETTLED_SECONDS: Final = 1.5
 _COUNT = re.compile(
     r"^envoy_access_logs_grpc_access_log_logs_(written|dropped)(?:_total)?(?:\{[^}]*\})? (\d+)$", re.MULTILINE
 )
-_NUMBER = struct.Struct("<Q")
 
 _LOG = log.logger("collector")
 
@@ -47,14 +46,14 @@ class Received:
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
         with path.open("r+b") as file:
-            file.truncate(_NUMBER.size)
-            self._map = mmap.mmap(file.fileno(), _NUMBER.size)
-        [self.number] = _NUMBER.unpack_from(self._map)
+            file.truncate(RECEIVED_NUMBER.size)
+            self._map = mmap.mmap(file.fileno(), RECEIVED_NUMBER.size)
+        [self.number] = RECEIVED_NUMBER.unpack_from(self._map)
 
     def add(self, count: int) -> None:
         """Some more have come."""
         self.number += count
-        _NUMBER.pack_into(self._map, 0, self.number)
+        RECEIVED_NUMBER.pack_into(self._map, 0, self.number)
 
 
 class Envoy:

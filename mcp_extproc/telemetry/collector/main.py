@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from mcp_extproc.telemetry.collector.envoy import Envoy, Received
 from mcp_extproc.telemetry.collector.intake import Intake
 from mcp_extproc.telemetry.collector.scrape import Scrape
 from mcp_extproc.telemetry.collector.sender import Sender
-from mcp_extproc.telemetry.collector.spec import Collected, Export
+from mcp_extproc.telemetry.collector.spec import RECEIVED_FILE, Collected, Export
 from mcp_extproc.telemetry.collector.workers import Workers, memory_labels
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, MEMORY, RECORDS_LOST, SPANS_LOST, Instrument
@@ -92,6 +92,7 @@ class Collector:
         self._file: AuditFile | None = None
         self._spans: Sender[Any] | None = None
         self._scrape: Scrape | None = None
+        self._send_metrics: Callable[[], Awaitable[None]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._had_problem = False
         self._received: Received | None = None
@@ -111,9 +112,10 @@ class Collector:
             OSError: an address is taken.
         """
         told = self._told
-        if told.admin is not None and told.measures:
-            self._received = Received(Path(told.admin).with_name("records"))
-            self._envoy = Envoy(told.admin, self._received)
+        if told.admin is not None:
+            self._received = Received(Path(told.admin).with_name(RECEIVED_FILE))
+            if told.measures:
+                self._envoy = Envoy(told.admin, self._received)
         if told.audit_file is not None:
             self._file = AuditFile(Path(told.audit_file.path), told.audit_file.rotate_bytes, told.audit_file.keep)
             self._file.open()
@@ -128,7 +130,8 @@ class Collector:
         )
         self._tasks = [asyncio.create_task(sender.run()) for sender in self._senders]
         if told.metrics is not None:
-            self._tasks.append(asyncio.create_task(self._send_metrics(told.metrics)))
+            self._send_metrics = self._metrics_sender(told.metrics)
+            self._tasks.append(asyncio.create_task(self._send_regularly(self._send_metrics)))
         if told.metrics_address is not None:
             address = parse_address(told.metrics_address)
             assert isinstance(address, TcpAddress)
@@ -149,6 +152,8 @@ class Collector:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_SECONDS):
                 await asyncio.gather(*(sender.flush() for sender in self._senders))
+                if self._send_metrics is not None:
+                    await self._send_metrics()
         if self._scrape is not None:
             await self._scrape.close()
         if self._file is not None:
@@ -220,15 +225,24 @@ class Collector:
         if self._envoy is not None and self._envoy.lost is not None:
             yield RECORDS_LOST, self._envoy.lost
 
-    async def _send_metrics(self, export: Export) -> None:
+    def _metrics_sender(self, export: Export) -> Callable[[], Awaitable[None]]:
         from mcp_extproc.telemetry.collector import otlp
 
-        resource, send = otlp.resource_of(self._told.resource), otlp.metrics_to(export)
+        resource, export_to = otlp.resource_of(self._told.resource), otlp.metrics_to(export)
+
+        async def send() -> None:
+            try:
+                await asyncio.to_thread(
+                    export_to, otlp.metrics(self._families(), resource, self._since, time.time_ns())
+                )
+            except Exception as error:  # noqa: BLE001 - an exporter's own, whatever it is
+                log.failure(_LOG, "metrics_not_sent", error)
+
+        return send
+
+    async def _send_regularly(self, send: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(_METRIC_SECONDS)
             if self._envoy is not None:
                 await self._envoy.metrics()
-            try:
-                await asyncio.to_thread(send, otlp.metrics(self._families(), resource, self._since, time.time_ns()))
-            except Exception as error:  # noqa: BLE001 - an exporter's own, whatever it is
-                log.failure(_LOG, "metrics_not_sent", error)
+            await send()

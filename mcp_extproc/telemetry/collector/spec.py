@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Final
+
 import msgspec
+
+RECEIVED_FILE: Final = "records"
+"""Beside the socket of Envoy's admin interface: how many records have come, also to collectors before this one."""
+
+RECEIVED_NUMBER: Final = struct.Struct("<Q")
+"""What is in it."""
 
 
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
