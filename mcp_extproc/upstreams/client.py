@@ -12,7 +12,7 @@ import re
 import resource
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -445,8 +445,21 @@ class UpstreamClient:
         """A parser for a stream."""
         return SseParser(self.limits.event_bytes)
 
+    def _send(
+        self,
+        method: str,
+        entry: CatalogEntry,
+        session: UpstreamSession | None,
+        body: bytes,
+        context: RequestContext,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """A request, or a notification, until its response is read."""
+        if self._observer.is_on:
+            return self._observed(method, entry, session, body, context)
+        return self._exchange("POST", entry, session, body, context)
+
     @asynccontextmanager
-    async def _send(
+    async def _observed(
         self,
         method: str,
         entry: CatalogEntry,
@@ -454,7 +467,6 @@ class UpstreamClient:
         body: bytes,
         context: RequestContext,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A request, or a notification, until its response is read."""
         version = None if session is None else session.version
         with sending(self._observer, method, entry, version, context) as within:
             if within.span is not None:

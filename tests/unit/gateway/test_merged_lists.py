@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mcp_extproc.bounded import Lookups
 from mcp_extproc.gateway.merged_lists import ListKey, MergedList, MergedLists
 from tests.unit.gateway.support import catalog_of, config
 
@@ -17,6 +18,7 @@ def test_a_list_is_found_by_the_caller_that_got_it_last() -> None:
     assert lists.like_before("1", TOOLS) is SMALL
     lists.remember("1", TOOLS._replace(digest=b"other"), MergedList(b"[1]", ()))
     assert lists.like_before("1", TOOLS) is None
+    assert lists.lookups == Lookups(hits=1, misses=2)
 
 
 def test_nothing_is_found_by_another_caller_before_it_got_the_same() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mcp_extproc.bounded import Lookups
 from mcp_extproc.contract import READS_ALL, READS_KEY
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedToken, Reply
 from mcp_extproc.gateway.legs import Failed
@@ -15,6 +16,7 @@ from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.awaited import ID_KEY
 from mcp_extproc.gateway.request import RequestHead, Subject, context_of
 from mcp_extproc.gateway.tokens import Granted, subject_of
+from mcp_extproc.mcp.trace_context import SpanContext
 from tests.unit.gateway.support import NOW, Rig, as_reply, config, head, message
 
 EXCHANGE = {
@@ -87,6 +89,19 @@ def test_it_is_got_once_for_a_caller_and_a_server() -> None:
     assert sent(other) is None
     assert isinstance(other, Forward)
     assert "authorization" in other.remove_headers
+
+
+def test_whoever_looks_is_told() -> None:
+    """How often one had to be got, and for which request's sake."""
+    found, span = rig(), SpanContext("a" * 32, "b" * 16, sampled=True)
+    alice = replace(of(found, ALICE), span=span)
+    lookups = found.gateway.lookups["exchanged_tokens"]
+    assert need(found.decide(CALL, alice)).span == span
+    assert lookups == Lookups(hits=0, misses=1)
+    exchanged(found, alice, "hers")
+    found.decide(CALL, alice)
+    assert lookups.misses == 2
+    assert lookups.hits > 0
 
 
 def test_nobody_else_gets_it() -> None:

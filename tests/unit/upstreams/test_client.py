@@ -170,6 +170,14 @@ async def test_the_trace_goes_on_to_servers() -> None:
     assert {sent.parent for sent in told.requests} == {own}
 
 
+async def test_where_nobody_looks_only_the_header_goes_on() -> None:
+    context = RequestContext((("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),))
+    async with asking(stateless=True) as (client, server):
+        await client.request(ENTRY, upstream("a"), LIST, {}, context=context)
+    [got] = server.received
+    assert (got.headers["traceparent"], got.message["params"]) == (context.headers[0][1], {})
+
+
 async def test_what_a_server_gets_of_the_caller_is_not_repeated() -> None:
     refused = {"error": {"code": -1, "message": "not for t0ken-of-alice, in a 1ong sentence"}}
     context = RequestContext(carried={"a": (("x-token", "t0ken-of-alice"),)})

@@ -9,7 +9,6 @@ import pytest
 
 from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
 from mcp_extproc.mcp.trace_context import SpanContext
-from mcp_extproc.telemetry.observer import UNOBSERVED
 from mcp_extproc.upstreams.client import CredentialsRefused, ErrorAnswer, SessionLost, UnexpectedStatus, UpstreamError
 from mcp_extproc.upstreams.observed import sending
 from mcp_extproc.upstreams.token_exchange import NotExchanged
@@ -38,8 +37,6 @@ def test_what_is_not_kept_goes_as_it_is() -> None:
     with sending(told, "tools/list", ENTRY, None, NO_CONTEXT) as context:
         assert context is NO_CONTEXT
     assert [(sent.parent, sent.span) for sent in told.requests] == [(None, "")]
-    with sending(UNOBSERVED, "tools/list", ENTRY, None, TRACED) as context:
-        assert context is TRACED
 
 
 @pytest.mark.parametrize(
