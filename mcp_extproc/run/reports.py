@@ -33,16 +33,23 @@ class Reports:
         return self._opened()[1].fileno()
 
     def tell_restarts(self) -> None:
-        """Tell the collector that there is. The next one is told when it begins."""
-        if self._ends is not None:
-            with suppress(BlockingIOError):  # nobody reads
-                self._ends[1].send(msgspec.json.encode({"restarts": self.restarts}), socket.MSG_DONTWAIT)
+        """Tell the collector how many there were. The next one is told when it begins."""
+        self._tell({"restarts": self.restarts})
+
+    def tell_end(self, pid: int) -> None:
+        """Tell the collector that a worker is gone, which it may not have said itself."""
+        self._tell({"pid": pid, "is_last": True})
 
     def close(self) -> None:
         """Close both ends."""
         for end in self._ends or ():
             end.close()
         self._ends = None
+
+    def _tell(self, report: object) -> None:
+        if self._ends is not None:
+            with suppress(BlockingIOError):  # nobody reads
+                self._ends[1].send(msgspec.json.encode(report), socket.MSG_DONTWAIT)
 
     def _opened(self) -> tuple[socket.socket, socket.socket]:
         if self._ends is None:

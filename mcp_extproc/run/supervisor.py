@@ -293,6 +293,7 @@ class Supervisor:
             pause = seat.restarts.pause(time.monotonic() - started)
             died = {"pid": process.pid, "exit": ending(code), "restart_in_seconds": pause}
             log.event(_LOG, logging.ERROR, "worker_died", died)
+            self._reports.tell_end(process.pid)
             await asyncio.sleep(pause)
             started = time.monotonic()
             async with seat.changing:
@@ -322,6 +323,7 @@ class Supervisor:
 
     async def _see_off(self, seat: _Seat, process: Subprocess) -> None:
         await process.wait()
+        self._reports.tell_end(process.pid)
         seat.leaving.remove(process)
 
 

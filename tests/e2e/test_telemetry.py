@@ -23,7 +23,7 @@ from tests.e2e.test_attach import shop
 from tests.support.otlp_receiver import Received, over_grpc, over_http, plain
 from tests.support.processes import free_port
 from tests.support.scripted import ScriptedServer, answer, tool
-from tests.support.streaming import calling, reply
+from tests.support.streaming import calling, listen, reply
 from tests.support.waiting import eventually
 
 TRACE, PARENT, LINKED = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
@@ -248,6 +248,7 @@ async def test_what_workers_do_themselves(start_own: StartGateway, alpha: Script
     async with over_http() as received, ScriptedServer("gamma") as gamma:
         telemetry = {"traces": {"endpoint": received.url}, "metrics": {"address": address}}
         servers = {server.name: server.url for server in (alpha, beta, gamma)}
+        alpha.get = beta.get = gamma.get = _silent_stream
         async with start_own(servers, telemetry=telemetry) as gateway:
             session = await gateway.initialize()
             meta = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
@@ -262,6 +263,11 @@ async def test_what_workers_do_themselves(start_own: StartGateway, alpha: Script
             await eventually(
                 lambda: families(address), "the repair", until=lambda found: _repairs(found) == {"alpha": 1}
             )
+
+            async with listen(gateway, session):
+                await eventually(
+                    lambda: families(address), "its stream", until=lambda found: _streams(found) == {"": 1}
+                )
 
             died = len(gateway.workers)
             gateway.signal_workers(signal.SIGKILL)
@@ -281,8 +287,15 @@ async def test_what_workers_do_themselves(start_own: StartGateway, alpha: Script
     assert _repairs(found)["alpha"] >= 1
     memory = values(found, "mcp_gateway_memory_bytes", "mcp_process")
     assert all(memory[process] > 1 << 20 for process in ("worker", "collector"))
-    assert values(found, "mcp_gateway_streams", "none") == {"": 0}, "it is known that there is none"
+    assert _streams(found) == {"": 0}, "those of the dead are gone, which is known"
     assert not values(found, "mcp_gateway_token_exchange_duration_seconds_count", "mcp_server"), "nobody looked"
+
+
+async def _silent_stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    await asyncio.Event().wait()
+    return response
 
 
 def _check_legs(server: Span, legs: Sequence[Span], servers: Sequence[ScriptedServer]) -> None:
@@ -307,6 +320,10 @@ def _check_repair(spans: Sequence[Span]) -> None:
 
 def _legs(found: Sequence[Metric]) -> Mapping[str, float]:
     return values(found, "mcp_gateway_legs_total", "mcp_leg")
+
+
+def _streams(found: Sequence[Metric]) -> Mapping[str, float]:
+    return values(found, "mcp_gateway_streams", "none")
 
 
 def _repairs(found: Sequence[Metric]) -> Mapping[str, float]:

@@ -28,3 +28,13 @@ def test_nobody_waits_for_a_collector_that_does_not_read() -> None:
         assert found == [Restarts(worker=1), Restarts(worker=2)]
         collector.detach()
     reports.close()
+
+
+def test_who_is_gone() -> None:
+    reports = Reports()
+    with socket.socket(fileno=reports.collector_end) as collector:
+        reports.tell_end(7)
+        report = msgspec.json.decode(collector.recv(1 << 16), type=Report)
+        assert (report.pid, report.is_last) == (7, True)
+        collector.detach()
+    reports.close()
