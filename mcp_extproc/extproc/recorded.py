@@ -153,8 +153,8 @@ class Recorder:
         self, head: RequestHead, meta: Mapping[str, str], traces: Traces
     ) -> tuple[SpanContext | None, RequestSpans]:
         found = origin(head.headers, meta)
-        ratio = 1.0 if traces.sample is None else traces.sample
-        own = begin(found, self._new_id(16), self._new_id(8), ratio, parent_based=traces.parent_based is not False)
+        is_parents = traces.parent_based is not False
+        own = begin(found, self._new_id(16), self._new_id(8), _ratio(traces), parent_based=is_parents)
         parent = "" if found.parent is None else found.parent.span
         return found.parent if TRACEPARENT in meta else None, RequestSpans(own, parent, link=found.link)
 
@@ -163,8 +163,7 @@ class Recorder:
         traces, found = self._traces, context_of(head.headers)
         if traces is None or found is None:
             return head
-        ratio = 1.0 if traces.sample is None else traces.sample
-        kept = found.sampled if traces.parent_based is not False else is_kept(found.trace, ratio)
+        kept = found.sampled if traces.parent_based is not False else is_kept(found.trace, _ratio(traces))
         return replace(head, span=found) if kept else head
 
     def passed(self, begun: Begun, decision: Forward) -> Passed:
@@ -211,6 +210,10 @@ class Recorder:
 _NAMESPACE_KEY: Final = field(1, TELEMETRY_NAMESPACE.encode())
 _IN_META: Final = tuple(name.encode() for name in (TRACEPARENT, BAGGAGE))
 _NOT_SAMPLED: Final = struct_of({SAMPLED_KEY: False})
+
+
+def _ratio(traces: Traces) -> float:
+    return 1.0 if traces.sample is None else traces.sample
 
 
 def _of_spans(spans: RequestSpans | None) -> bytes:

@@ -125,14 +125,11 @@ async def worker(
         expiry = Expiry(legs, memory, time.time, config.session.ttl, observer)
         expiry.start()
         stack.push_async_callback(expiry.close)
-        unread_timeout, opened = (
-            config.listen.limits.unread_timeout,
-            OpenStreams(limits.streams, limits.session_streams),
-        )
+        unread_timeout = config.listen.limits.unread_timeout
         services = StreamServices(
             client, legs, entries, memory, gateway.identifiers, time.time,
             Unread(limits.unread_bytes, limits.stream_bytes, unread_timeout, time.monotonic),
-            opened,
+            OpenStreams(limits.streams, limits.session_streams),
             turns,
             limits.json_members,
             legs.held,
@@ -152,9 +149,7 @@ async def worker(
                 handover.start()
                 stack.callback(handover.close)
         if telling is not None and options.collector is not None:
-            reporting = _reporting(options.collector, telling, opened, memory, gateway)
-            reporting.start()
-            stack.push_async_callback(reporting.close)
+            stack.push_async_callback(_reporting(options.collector, telling, services.open, gateway).close)
         stack.push_async_callback(_drain, server, streams, vetted, options.drain_seconds, hurry)
         yield counters
 
@@ -166,12 +161,13 @@ def _telling() -> Telling:
     return Telling(os.getpid())
 
 
-def _reporting(
-    collector: socket.socket, telling: Telling, opened: OpenStreams, memory: SessionMemory, gateway: Gateway
-) -> Reporting:
+def _reporting(collector: socket.socket, telling: Telling, opened: OpenStreams, gateway: Gateway) -> Reporting:
+    """What reports, started."""
     from mcp_extproc.run.reporting import Reporting
 
-    return Reporting(collector, telling, lambda: len(opened), lambda: memory.begun, gateway.lookups)
+    reporting = Reporting(collector, telling, lambda: len(opened), lambda: gateway.memory.begun, gateway.lookups)
+    reporting.start()
+    return reporting
 
 
 def transport(name: str) -> type[Http2Server | GrpcioServer]:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -363,14 +363,20 @@ async def test_on_a_listener_that_others_own(tmp_path: Path, alpha: ScriptedServ
     for the endpoint."""
     audit = {"file": "audit.jsonl"}
     address = f"127.0.0.1:{free_port()}"
-    telemetry = {"metrics": {"address": address}}
-    async with shop(tmp_path, {"alpha": {"url": alpha.url}}, audit=audit, telemetry=telemetry) as running:
+    servers = {"alpha": {"url": alpha.url}}
+    async with AsyncExitStack() as stack:
+        received = await stack.enter_async_context(over_grpc())
+        telemetry = {"traces": {"endpoint": received.url, "protocol": "grpc"}, "metrics": {"address": address}}
+        running = await stack.enter_async_context(shop(tmp_path, servers, audit=audit, telemetry=telemetry))
         await running.client.send("/website", method="GET")
         await running.client.initialize("2025-03-26")
         names = ["alpha__echo", "alpha__delete_all"]
-        await running.client.post([
-            {"jsonrpc": "2.0", "id": name, "method": METHOD, "params": {"name": name, "arguments": {}}} for name in names
-        ])  # fmt: skip
+        calls = [
+            {"jsonrpc": "2.0", "id": name, "method": METHOD, "params": {"name": name, "arguments": {}}}
+            for name in names
+        ]
+        await running.client.post(calls, traceparent=f"00-{TRACE}-{PARENT}-01")
+        _check_batch(await spans_of(received, TRACE, 3))
         said = await eventually(lambda: lines(tmp_path / "audit.jsonl"), "lines", until=lambda found: len(found) >= 3)
         legs = {"open": 1, "batch": 2}
         await eventually(lambda: families(address), "workers' reports", until=lambda found: _legs(found) == legs)
@@ -380,3 +386,11 @@ async def test_on_a_listener_that_others_own(tmp_path: Path, alpha: ScriptedServ
         (METHOD, "delete_all", "deny"),
     }
     assert len(said) == 3
+
+
+def _check_batch(spans: Sequence[Span]) -> None:
+    """The batch itself is none, and of its messages one is denied."""
+    *servers, client = spans
+    assert {span.name for span in servers} == {"tools/call echo", "tools/call delete_all"}
+    assert {(span.kind, span.parent_span_id.hex()) for span in servers} == {(Span.SPAN_KIND_SERVER, PARENT)}
+    assert client.kind == Span.SPAN_KIND_CLIENT

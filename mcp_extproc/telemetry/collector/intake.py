@@ -114,16 +114,19 @@ class Intake:
             self._take_access(ACCESS_EVENT, exchange.started, access(exchange), context)
 
     def take_report(self, report: Report) -> None:
-        """What a worker did itself."""
+        """What a worker did itself. One that runs a newer program may have metrics that are not known here."""
         if self._take_span is not None:
             for span in report.spans:
                 self._take_span(span)
         if self._totals is None:
             return
-        for name, labels, number in map(msgspec.structs.astuple, report.counts):
-            self._totals.add(Recording(BY_NAME[name], labels, number))
-        for name, labels, *values in map(msgspec.structs.astuple, report.durations):
-            self._totals.add_all(BY_NAME[name], labels, Distribution(*values))
+        for count in report.counts:
+            if (instrument := BY_NAME.get(count.name)) is not None:
+                self._totals.add(Recording(instrument, count.labels, count.number))
+        for each in report.durations:
+            if (instrument := BY_NAME.get(each.name)) is not None:
+                values = Distribution(each.counts, each.sum, each.least, each.most)
+                self._totals.add_all(instrument, each.labels, values)
         for expired in report.expired:
             self._count_expired(expired, self._totals)
 

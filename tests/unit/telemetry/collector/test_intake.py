@@ -44,8 +44,10 @@ def test_what_workers_report_is_added() -> None:
     labels = (("mcp.server", "notes"), ("mcp.leg", "list"))
     lag = Durations(LOOP_LAG.name, (), [1, *[0] * 13, 1], 400.5, 0.5, 400.0)
     [made, _] = spans_of(CALL, TRACING, new_id)
+    new = msgspec.structs.replace(lag, name="of a newer program")
     for pid in (1, 2):
-        intake.take_report(Report(pid=pid, counts=(Count(LEGS.name, labels, 2),), durations=(lag,), spans=(made,)))
+        counts = (Count(LEGS.name, labels, 2), Count(new.name, (), 1))
+        intake.take_report(Report(pid=pid, counts=counts, durations=(new, lag), spans=(made,)))
     assert family(intake, LEGS).numbers == {labels: 4}
     [added] = family(intake, LOOP_LAG).distributions.values()
     assert (added.count, added.sum, added.least, added.most) == (4, 801.0, 0.5, 400.0)
