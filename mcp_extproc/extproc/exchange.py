@@ -134,22 +134,16 @@ class Exchange:
             raw, metadata = messages.without_metadata(raw)
             if self._head is None:
                 self._principal = self._processor.identification.of(metadata, self._endpoint)
-        if (
-            self._head is None
-            and not self._decided
-            and (known := self._processor.known_heads.get(raw)) is not None
-            and known.head.principal is self._principal
-            and known.told_visit is self._told_visit
-            and known.head.endpoint == self._endpoint
-        ):
-            self._head, _, self._visit, self._brings_response, answers = known
-            return answers
-        if self._response is not None and messages.is_of_response(raw):
-            return self._response.receive(raw)
-        if self._head is not None and self._body is None and not self._decided:
-            body = messages.whole_body(raw)
-            if body is not None:
-                return self._on_request_body(body)
+        if self._head is None:
+            known = None if self._decided else self._processor.known_heads.get(raw)
+            if known is not None and known.is_of(self._principal, self._told_visit, self._endpoint):
+                self._head, _, self._visit, self._brings_response, answers = known
+                return answers
+        elif self._response is not None:
+            if messages.is_of_response(raw):
+                return self._response.receive(raw)
+        elif self._body is None and not self._decided and (body := messages.whole_body(raw)) is not None:
+            return self._on_request_body(body)
         return self._receive(raw, messages.read(raw))
 
     def _receive(self, raw: bytes, message: pb.ProcessingRequest) -> Answers:
@@ -254,14 +248,10 @@ class Exchange:
                 yield answer
 
     def _decision(self, head: RequestHead, body: bytes) -> Decision:
-        gateway, now = self._processor.gateway, self._processor.clock()
-        match self._visit:
-            case Visit.FIRST:
-                return gateway.preview(head, body, now)
-            case Visit.EARLY:
-                return gateway.foresee(head, body, now)
-            case _:
-                return gateway.decide(head, body, now)
+        gateway, visit, now = self._processor.gateway, self._visit, self._processor.clock()
+        if visit is _FIRST:
+            return gateway.preview(head, body, now)
+        return gateway.foresee(head, body, now) if visit is _EARLY else gateway.decide(head, body, now)
 
     def closed(self) -> None:
         """The stream is over, ended by either side. To be called once."""
@@ -347,7 +337,7 @@ class Exchange:
             return self._shown(decision)
         if isinstance(decision, Reply):
             return messages.reply(decision, self._detail, self._recorded(decision.facts))
-        mark = _MARKS.get(self._visit, b"")
+        mark = b"" if self._visit is _ONLY else _MARKS.get(self._visit, b"")
         if isinstance(decision, Ask):
             # The answer is another filter's, whose worker gives it.
             self._is_over = self._brings_response
@@ -396,14 +386,14 @@ class Exchange:
 
     def _count(self, decision: Answer) -> None:
         counters = self._processor.counters
+        if isinstance(decision, Forward):
+            counters.add("mcp.forwarded", server=decision.plan.server)
+            return
         if isinstance(decision, Preview):
             counters.add("mcp.shown")
             return
         if isinstance(decision, Ask):
             counters.add("mcp.asked", server=decision.forward.server)
-            return
-        if isinstance(decision, Forward):
-            counters.add("mcp.forwarded", server=decision.server)
             return
         if decision.facts.error is not None:
             counters.add("mcp.rejected", reason=decision.facts.error[1])
@@ -420,6 +410,9 @@ class Exchange:
 Answer = Forward | Reply | Preview | Ask
 _ANSWERS = (Forward, Reply, Preview, Ask)
 """Decisions that are one answer. The others take time."""
+
+# Members of an enumeration are found by functions of its class.
+_ONLY, _FIRST, _EARLY = Visit.ONLY, Visit.FIRST, Visit.EARLY
 
 _MARKS = {Visit.SECOND: messages.FORWARDED, Visit.EARLY: messages.EARLY}
 

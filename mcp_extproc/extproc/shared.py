@@ -15,6 +15,7 @@ from mcp_extproc.gateway.decision import NeedSession, NeedToken, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Effects, EndStreams, LearnNames, VettingEffect
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
+from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.gateway.relay.responses import ResponseHead
 from mcp_extproc.gateway.request import RequestContext, RequestHead
 from mcp_extproc.gateway.requests.vetted import VettedCall
@@ -53,6 +54,11 @@ class KnownHead(NamedTuple):
     brings_response: bool
     """Whether the response comes along on the stream."""
     answers: list[bytes]
+
+    def is_of(self, principal: Principal, told_visit: Visit, endpoint: str | None) -> bool:
+        """Whether it is what the same bytes mean here."""
+        head = self.head
+        return head.principal is principal and self.told_visit is told_visit and head.endpoint == endpoint
 
 
 class Upstreams(Protocol):

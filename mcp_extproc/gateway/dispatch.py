@@ -68,6 +68,7 @@ class Gateway:
         previous = [old.get_secret_value() for old in config.session.previous_secrets]
         identifiers = Identifiers(TextSealer(secret, previous))
         self.config = config
+        self._limits = config.limits
         self.memory = memory
         self.identifiers = identifiers
         self._endpoints = Endpoints(config)
@@ -179,30 +180,30 @@ class Gateway:
             body: the whole body.
             now: Unix time in seconds.
         """
-        return self._refusal(head, body) or self._read(head, body, now, self._decide)
+        return (
+            self._refusal(head, body) or self._once_more(head, body, now) or self._read(head, body, now, self._decide)
+        )
 
     def deciding(self, head: RequestHead, body: bytes, now: float) -> Slices[Decision]:
         """The same in slices: a large body takes its time, and others may run between two of them."""
         return self._reading(head, body, now, self._decide)
 
     def _refusal(self, head: RequestHead, body: bytes) -> Reply | None:
-        limits = self.config.limits
+        limits = self._limits
         try:
-            self._check_size(body)
+            if len(body) > limits.request_bytes:
+                raise refusals.too_large(limits.request_bytes)
             envelope.check(body, limits.json_depth, limits.json_members)
         except McpError as error:
             return _refused(error, of_caller(head.principal, head.endpoint))
         return None
 
-    def _check_size(self, body: bytes) -> None:
-        if len(body) > self.config.limits.request_bytes:
-            raise refusals.too_large(self.config.limits.request_bytes)
-
     def _reading(self, head: RequestHead, body: bytes, now: float, then: _Then) -> Slices[Decision]:
         """Both, as :meth:`_refusal` and :meth:`_read`, in slices."""
-        limits = self.config.limits
+        limits = self._limits
         try:
-            self._check_size(body)
+            if len(body) > limits.request_bytes:
+                raise refusals.too_large(limits.request_bytes)
             yield from envelope.checking(body, limits.json_depth, limits.json_members)
             yield
             served = self._endpoints.find(head)
@@ -217,8 +218,7 @@ class Gateway:
     def _read(self, head: RequestHead, body: bytes, now: float, then: _Then) -> Decision:
         """What a body is: refused, a batch, or one message, about which ``then`` decides."""
         try:
-            known = self._callers.known(head, now)
-            served = self._endpoints.find(head) if known is None else known.served
+            served = self._endpoints.find(head)
             if envelope.is_batch(body):
                 return self._batch(served, head, body, now)
             message = envelope.read(body)
@@ -227,15 +227,20 @@ class Gateway:
         return then(served, head, message, now)
 
     def _decide(self, served: ServedEndpoint, head: RequestHead, message: Message, now: float) -> Decision:
-        if isinstance(message, Request) and (forward := self._like_before(served, head, message, now)) is not None:
-            return forward
+        if isinstance(message, Request) and (caller := self._caller_if_known(served, head, now)) is not None:
+            forward = self._like_before(caller, head, message, now)
+            if forward is not None:
+                return forward
         return self._message(served, head, message, now)
 
-    def _like_before(self, served: ServedEndpoint, head: RequestHead, request: Request, now: float) -> Forward | None:
+    def _once_more(self, head: RequestHead, body: bytes, now: float) -> Forward | None:
+        """The shortest way, for a call like one that was forwarded before, with the very same head."""
+        caller = self._callers.known(head, now)
+        request = None if caller is None else envelope.usual(body)
+        return None if caller is None or request is None else self._like_before(caller, head, request, now)
+
+    def _like_before(self, caller: Caller, head: RequestHead, request: Request, now: float) -> Forward | None:
         """The short way for calls like one that was forwarded before; ``None`` where the long one has to be taken."""
-        caller = self._caller_if_known(served, head, now)
-        if caller is None:
-            return None
         token = None
         if "_meta" in request.params:
             try:

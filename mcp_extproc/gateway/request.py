@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext
@@ -94,27 +96,30 @@ class Subject:
     """The verified token of the request."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
+class RequestContext(msgspec.Struct, frozen=True):
     """For whom and for which request a sub-request is made."""
 
-    headers: Headers = field(default=(), repr=False)
+    headers: Headers = ()
     """Of the client's request, for every sub-request: its trace."""
     principal: str = ""
     """:attr:`mcp_extproc.gateway.principal.Principal.key` of who sent it."""
     request_id: bytes | None = None
     """JSON text of the JSON-RPC id; ``None`` where there is none."""
-    carried: Carried = field(default_factory=lambda: NOTHING_CARRIED, repr=False)
+    carried: Carried = NOTHING_CARRIED
     """What servers get of the caller."""
-    subject: Subject | None = field(default=None, repr=False)
+    subject: Subject | None = None
     """Whose token servers get another one for; ``None`` where no server does, or there is none."""
     span: SpanContext | None = None
     """Of the request, where that is kept."""
 
+    def __repr__(self) -> str:
+        # The rest holds credentials.
+        return f"RequestContext({self.principal!r}, {self.request_id!r})"
+
     def below(self, span: SpanContext) -> RequestContext:
         """The same for what is done below a span."""
         headers = tuple((name, span.traceparent if name == TRACEPARENT else value) for name, value in self.headers)
-        return replace(self, headers=headers, span=span)
+        return msgspec.structs.replace(self, headers=headers, span=span)
 
 
 NO_CONTEXT: Final = RequestContext()

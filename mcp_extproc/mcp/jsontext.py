@@ -82,6 +82,8 @@ def check_text(text: bytes, max_depth: int, max_members: int) -> None:
         TooManyMembers: it has more than ``max_members``, as :attr:`Scan.members` counts them.
         NotJson: the text is no UTF-8 or nests deeper than ``max_depth``.
     """
+    if len(text) <= min(_SHORT_BYTES, max_members - max_depth) and text.isascii() and _brackets_in(text) <= max_depth:
+        return  # as nearly all are
     _check_encoding(text)
     if _has_to_be_scanned(text, max_depth, max_members):
         for _ in _scanning(text, max_depth, max_members):
@@ -122,13 +124,17 @@ def _has_more_brackets(text: bytes, most: int) -> bool:
     """Whether it opens so many that the depth has to be counted. ``find`` looks for one byte many times faster than ``count``
     does, which tells in a large text, and is called so often at most."""
     if len(text) <= _SHORT_BYTES:
-        return text.count(b"[") + text.count(b"{") > most
+        return _brackets_in(text) > most
     for bracket in (b"[", b"{"):
         position = text.find(bracket)
         while position >= 0 and most >= 0:
             most -= 1
             position = text.find(bracket, position + 1)
     return most < 0
+
+
+def _brackets_in(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
 
 
 def _has_more_commas(text: bytes, most: int) -> bool:

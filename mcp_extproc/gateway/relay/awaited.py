@@ -94,8 +94,7 @@ class NotAnnounced(ValueError):
     """Metadata that this worker can't read: of another release, written with another secret, or none at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Awaited:
+class Awaited(msgspec.Struct, frozen=True):
     """A response to come, as the worker that reads it needs it."""
 
     expected: Expected
