@@ -30,6 +30,9 @@ _WITHOUT_HEAD_BYTES = 16 * 1024
 """Of JSON that Envoy holds together with the head. It stops reading from the server when its buffer is full, which operators
 make small."""
 
+_AT_ONCE_BYTES = 16 * 1024
+"""Pieces as small are counted once it is known what of them has to be held. Mostly that is nothing."""
+
 _MARGIN = 5.0
 """Seconds that Envoy waits for a worker beyond the time that the server has: its end is the server's failure."""
 
@@ -195,9 +198,10 @@ class ResponseExchange:
 
     def _on_body(self, piece: bytes, end: bool, response: CallResponse) -> Answers:
         assert self._held is not None
-        self._goes_on(response)
+        if response.wants_progress:
+            self._goes_on(response)
         self._without_head += len(piece)
-        if not end and not self._held.keep(response.held + len(piece)):
+        if not end and len(piece) > _AT_ONCE_BYTES and not self._held.keep(response.held + len(piece)):
             return self._relayed(response, response.give_up())
         reading = response.feeding(piece, end=end)
         try:
@@ -247,7 +251,9 @@ class ResponseExchange:
         """What the client gets; the server's own requests are answered."""
         assert self._held is not None
         assert self._awaited is not None
-        self._held.keep(response.held)
+        if not self._held.keep(response.held):
+            out.add(response.give_up())
+            self._held.keep(response.held)
         if out.is_refused:
             self._undo()
         for answer in out.up:
@@ -262,8 +268,7 @@ class ResponseExchange:
     def _goes_on(self, response: CallResponse) -> None:
         assert self._awaited is not None
         expected = self._awaited.expected
-        if expected.call.progress_token is None:
-            return
+        assert expected.call.progress_token is not None
         now = self._processor.clock()
         server = self._processor.gateway.config.servers.get(response.server)
         # A worker that does not serve it any more is not asked about its requests either.

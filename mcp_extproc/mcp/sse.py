@@ -116,11 +116,7 @@ class SseParser:
     @property
     def held(self) -> int:
         """Bytes of an event that is not complete."""
-        return len(self._pending) + self._complete_lines
-
-    @property
-    def _complete_lines(self) -> int:
-        return self._data_size + len(self._event) + len(self._id or b"")
+        return len(self._pending) + self._data_size + len(self._event) + (0 if self._id is None else len(self._id))
 
     def feed(self, chunk: bytes) -> Iterator[SseEvent]:
         """The events that this chunk completes. All have to be taken before the next chunk is given.
@@ -153,7 +149,7 @@ class SseParser:
             self._after_cr = True
         if start < len(chunk):
             self._pending += memoryview(chunk)[start:]
-        self._check_size(len(self._pending))
+        self._check_size(0)
 
     def only(self, chunk: bytes) -> SseEvent | None:
         """The event that this chunk is, if it is a usual one, whole and alone; nothing has to be fed then."""
@@ -180,7 +176,7 @@ class SseParser:
         return (self._line(line) if line else None) or self._dispatch()
 
     def _check_size(self, line_size: int) -> None:
-        if line_size + self._complete_lines > self._max:
+        if line_size + self.held > self._max:
             raise EventTooLarge(f"an event is larger than {self._max} bytes")
 
     def _line(self, line: bytes) -> SseEvent | None:

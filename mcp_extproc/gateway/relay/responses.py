@@ -138,6 +138,7 @@ class CallResponse:
         self._identifiers = expected.identifiers
         self._call = expected.call
         self.id = expected.call.id
+        self.wants_progress = expected.call.progress_token is not None
         self._response_bytes = expected.response_bytes
         self._event_bytes = expected.event_bytes
         self._reading = reading
@@ -162,8 +163,8 @@ class CallResponse:
     @property
     def held(self) -> int:
         """Bytes of what is not complete."""
-        decompressor = 0 if self._decompressor is None else self._decompressor.held
-        return len(self._body) + self._parser.held + decompressor
+        held = len(self._body) + self._parser.held
+        return held if self._decompressor is None else held + self._decompressor.held
 
     @property
     def content_type(self) -> str:
