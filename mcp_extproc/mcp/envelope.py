@@ -95,7 +95,8 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
         Every other byte stays as it came, but for blanks between members where one is taken out.
         """
         if self.parts is None and id is None and changes.keys() == {"name"}:
-            renamed = self._renamed(changes["name"])
+            name = changes["name"]
+            renamed = None if name is None else self._renamed(name)
             if renamed is not None:
                 return renamed
         members = self.members
@@ -115,12 +116,17 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
             ]
         return jsontext.edited(self.body, edits)
 
-    def _renamed(self, name: bytes | None) -> bytes | None:
+    def _renamed(self, name: bytes) -> bytes | None:
         """The same for another name alone, without taking ``params`` apart; ``None`` where the old one could be elsewhere in
         the message, too."""
+        old, new = b'"name":%b' % bytes(self.params["name"]), b'"name":%b' % name
+        before, found, after = self.body.partition(b'"params":{%b' % old)
+        if found and b'"params"' not in before:
+            # No other name of a member, and no id, has it before `params` itself: mostly the end need not be looked at.
+            return b"".join((before, b'"params":{', new, after))
         # It stands in `params` without a blank, so that no other is meant where there is only one.
-        around = self.body.split(b'"name":%b' % bytes(self.params["name"]), 2)
-        return None if name is None or len(around) != 2 else (b'"name":%b' % name).join(around)
+        around = self.body.split(old, 2)
+        return None if len(around) != 2 else new.join(around)
 
     def _rewritten_compact(self, members: Members, changes: Mapping[str, bytes | None], id: bytes | None) -> bytes:
         """The same where writing all members anew gives the very bytes that came."""
