@@ -43,7 +43,7 @@ from mcp_extproc.config.telemetry import Audit, Status, Telemetry
 from mcp_extproc.config.tls import ListenTls, UpstreamTls
 from mcp_extproc.config.uri_words import scheme_word
 from mcp_extproc.config.values import (
-    HeaderName,
+    HeaderKey,
     HeaderValue,
     Origin,
     Regex,
@@ -276,7 +276,7 @@ class Server(Model):
     """With `command`: deadline of a child's answer to `initialize`, downloads by `npx` or `uvx` included. Sessions wait for it
     no longer than `discovery_timeout`: a server that takes longer joins them when it is ready."""
 
-    headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict, validate_default=True)
+    headers: Mapping[HeaderKey, HeaderValue] = Field(default_factory=dict, validate_default=True)
     """Headers sent to the server with every request, such as credentials. Their values are never printed."""
 
     credentials: Credentials = Credentials()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import PlacedError, Problem, field, quoted
 from mcp_extproc.config.values import duration_text
 
@@ -106,6 +107,8 @@ def _shown(loc: Sequence[str | int]) -> Iterable[str | int]:
 def _unknown_key(key: str, model: type[BaseModel], loc: Sequence[str | int]) -> str:
     section = section_at(model, loc)
     known = list(keys_of(section)) if section is not None else []
+    if section is not None and issubclass(section, Model) and key in section.elsewhere:
+        return f"unknown key: {section.elsewhere[key]}"
     near = difflib.get_close_matches(key, known, n=1) or [name for name in known if name.lower() == key.lower()]
     if near:
         return f"unknown key, did you mean {quoted(near[0])}?"

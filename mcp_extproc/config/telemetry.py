@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mcp_extproc.address import TcpAddress, parse_address
 from mcp_extproc.config.base import Model
-from mcp_extproc.config.values import HeaderName, HeaderValue, Size, WholeNumber, freeze
+from mcp_extproc.config.values import HeaderKey, HeaderValue, Size, WholeNumber, freeze
 
 Protocol = Literal["grpc", "http/protobuf"]
 """How OTLP is sent."""
@@ -71,7 +71,7 @@ class Otlp(Model):
     protocol: Protocol | None = None
     """How it is sent. Default: `OTEL_EXPORTER_OTLP_PROTOCOL`, or `grpc` at port 4317 and `http/protobuf` elsewhere."""
 
-    headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict, validate_default=True, max_length=32)
+    headers: Mapping[HeaderKey, HeaderValue] = Field(default_factory=dict, validate_default=True, max_length=32)
     """Headers of each request, such as an API key; secret. Those of `OTEL_EXPORTER_OTLP_HEADERS` are sent, too."""
 
     @field_validator("headers")

@@ -81,8 +81,19 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def is_header_name(name: str) -> bool:
+    """Whether a header can have this name."""
+    return _TOKEN.fullmatch(name) is not None
+
+
 def _header_name(name: str) -> str:
-    if not _TOKEN.fullmatch(name):
+    if not is_header_name(name):
+        raise ValueError("expected a header's name, of letters, digits and -")
+    return name
+
+
+def _header_key(name: str) -> str:
+    if not is_header_name(name):
         # Not repeated in the error: without a space after the colon, the value is part of the key.
         raise ValueError("expected a header name (letters, digits and -) followed by a colon and a space")
     return name
@@ -187,6 +198,8 @@ Size = Annotated[
 
 WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderKey = Annotated[str, AfterValidator(_header_key)]
+"""The same, as the key of a mapping."""
 HeaderValue = Annotated[SecretStr, AfterValidator(header_value)]
 Regex = Annotated[str, AfterValidator(_regex)]
 Origin = Annotated[str, AfterValidator(_origin)]

@@ -30,7 +30,7 @@ from mcp_extproc.config.authorization import (
 )
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import PlacedError, quoted, unknown_server
-from mcp_extproc.config.values import HeaderName, Origin, absolute_path, freeze, host_name
+from mcp_extproc.config.values import HeaderKey, Origin, absolute_path, freeze, host_name
 
 ALL: Final = "all"
 """Selects everything."""
@@ -188,7 +188,7 @@ class VirtualServer(Model):
     hosts: tuple[str, ...] = ()
     """The same for several host names."""
 
-    headers: Mapping[HeaderName, WantedValue] = Field(default_factory=dict, validate_default=True)
+    headers: Mapping[HeaderKey, WantedValue] = Field(default_factory=dict, validate_default=True)
     """Headers that requests to it have to have, each with exactly this value, or with one that `{regex: "^a"}`
     ([RE2](https://github.com/google/re2/wiki/Syntax)) matches, searched anywhere in it unless anchored."""
 

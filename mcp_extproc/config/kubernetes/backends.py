@@ -241,6 +241,27 @@ def _policies(
                 break
 
 
+def warn_of_policies(reading: Reading) -> None:
+    """Those that do nothing for a slip in what they name: a server would be asked without TLS, and get credentials."""
+    for policy in reading.documents.of_kind("BackendTLSPolicy"):
+        for index, target in enumerate(policy.object.spec.target_refs):
+            place: FieldPath = ["spec", "targetRefs", index]
+            found = reading.documents.get(target.kind, policy.namespace, target.name)
+            what = f"{target.kind} {policy.namespace}/{target.name}"
+            if (target.group, target.kind) not in ((GROUP, "Backend"), ("", "Service")):
+                expected = f"expected kind Backend with group {GROUP}, or kind Service"
+                reading.warn(policy, place, f"has no effect: {expected}")
+            elif found is None and f"{target.name}.{policy.namespace}" not in reading.resolve:
+                hint = reading.documents.hint(target.kind, policy.namespace, target.name)
+                reading.warn(policy, [*place, "name"], f"has no effect: there is no {what}{hint}")
+            elif found is not None and target.section_name is not None and target.section_name not in _sections(found):
+                reading.warn(policy, [*place, "sectionName"], f"has no effect: {what} has no port of this name")
+
+
+def _sections(found: Document) -> Sequence[str | None]:
+    return [one.name for one in found.object.spec.ports] if found.kind == "Service" else ()
+
+
 def _policy_tls(reading: Reading, policy: Document, host: str) -> dict[str, Any]:
     spec = policy.object.spec
     for option in spec.options or {}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,8 @@ class Documents:
     def __init__(self, documents: Sequence[YamlDocument], environ: Mapping[str, str]) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
+        self.unread: list[str] = []
+        """Kinds that have no effect."""
         self._environ = environ
         self._found: dict[tuple[str, str, str], Document] = {}
         self._broken: set[str] = set()
@@ -107,9 +110,23 @@ class Documents:
         """In the file's order."""
         return (document for document in self._found.values() if document.kind == kind)
 
+    def kinds(self) -> Iterator[str]:
+        """Of all, in the file's order, each as often as it is there."""
+        return (document.kind for document in self._found.values())
+
     def get(self, kind: str, namespace: str, name: str) -> Document | None:
         """The one of this name."""
         return self._found.get((kind, namespace, name))
+
+    def hint(self, kind: str, namespace: str, name: str) -> str:
+        """What may be meant by a name that no document has; empty where nothing comes near."""
+        others = [document for document in self.of_kind(kind) if document.name == name]
+        if others:
+            return f", but {others[0].namespace}/{name} is: references stay in the namespace of their document"
+        near = difflib.get_close_matches(
+            name, [one.name for one in self.of_kind(kind) if one.namespace == namespace], n=1
+        )
+        return f", did you mean {near[0]}?" if near else ""
 
     def is_broken(self, kind: str, namespace: str, name: str) -> bool:
         """Whether there is one of this name that can't be read, which is a problem by itself."""
@@ -117,9 +134,8 @@ class Documents:
 
     def _read(self, data: Any, lines: Mapping[str, int]) -> None:
         if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
-            self.problems.append(
-                _problem("", lines, "", "expected a Kubernetes object, with apiVersion, kind and metadata")
-            )
+            expected = "expected a Kubernetes object, with apiVersion, kind and metadata"
+            self.problems.append(_problem(_UNNAMED, lines, "", expected))
             return
         who, kind, api_version = _named(data), data["kind"], data.get("apiVersion")
         api = KINDS.get(kind)
@@ -132,7 +148,10 @@ class Documents:
         elif kind in RESTRICTING:
             instead = f"is not read, and restricts who may call: say so in {RESTRICTING[kind]}, and leave it out"
             self.problems.append(_problem(who, lines, "", instead))
+        elif (meant := _meant(kind, api_version)) is not None:
+            self.problems.append(_problem(who, lines, "kind", f"unknown kind, did you mean {meant}?"))
         else:
+            self.unread.append(kind)
             self.warnings.append(str(_problem(who, lines, "", "has no effect: objects of this kind are not read")))
 
     def _add(self, who: str, api: Api, data: dict[str, Any], lines: Mapping[str, int]) -> None:
@@ -182,6 +201,23 @@ def _named(data: Mapping[str, Any]) -> str:
     return f"{kind} {namespace}/{name}"
 
 
+_UNNAMED: Final = "a document"
+
+_NEAR: Final = 0.85
+"""Of :func:`difflib.get_close_matches`: other projects have `HTTPRouteFilter`, `GatewayClass` and `BackendTrafficPolicy`."""
+
+
+def _meant(kind: str, api_version: object) -> str | None:
+    """The kind that is misspelt. What is left out by a slip would be policies, credentials and whole servers."""
+    names = {name.casefold(): name for name in (*KINDS, *RESTRICTING)}
+    near = difflib.get_close_matches(kind.casefold(), names, n=1, cutoff=_NEAR)
+    if not near:
+        return None
+    meant = names[near[0]]
+    group = api_version.rpartition("/")[0] if isinstance(api_version, str) else None
+    return meant if group is None or meant in RESTRICTING or group == KINDS[meant].group else None
+
+
 _NAME = re.compile(r"[A-Za-z0-9.-]{1,253}")
 
 
@@ -190,4 +226,4 @@ def _is_meant(api_version: object, api: Api) -> bool:
     if not isinstance(api_version, str):
         return True
     group = api_version.rpartition("/")[0]
-    return group == api.group or not api.group or api.model is McpRoute
+    return group == api.group or not api.group or api.model in (McpRoute, Registration, VirtualServerObject)

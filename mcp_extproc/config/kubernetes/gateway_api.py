@@ -144,11 +144,12 @@ class BackendTlsPolicy(Object[BackendTlsPolicySpec]):
 
 
 class DataObject(Section):
-    """An object with data instead of a ``spec``. Kubernetes writes further keys, without meaning here."""
+    """An object with data instead of a ``spec``."""
 
-    model_config = ConfigDict(extra="ignore")
-
+    api_version: str
+    kind: str
     metadata: Metadata
+    immutable: bool | None = None
     data: Mapping[str, str] | None = None
 
 
@@ -156,6 +157,7 @@ class Secret(DataObject):
     """Credentials. Values are in Base64."""
 
     string_data: Mapping[str, str] | None = None
+    type: str | None = None
 
 
 class ConfigMap(DataObject):

@@ -5,7 +5,8 @@ Source: envoyproxy/ai-gateway ``api/v1beta1/mcp_route.go``.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -94,6 +95,12 @@ class ForwardHeader(Section):
 
 class BackendRef(Section):
     """A server behind the route. Its name is the prefix of its tools."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "headers": "a credential goes into securityPolicy.apiKey, headers of callers into forwardHeaders",
+        "credentials": "a credential goes into securityPolicy.apiKey, headers of callers into forwardHeaders",
+        "url": "where the server is says a Backend, or a Service",
+    }
 
     group: str = ""
     kind: str = "Service"

@@ -61,7 +61,8 @@ class Reading:
         where = namespace or document.namespace
         found = self.documents.get(kind, where, name)
         if found is None and not self.documents.is_broken(kind, where, name):
-            self.refuse(document, path, f"names the {kind} {where}/{name}, and there is no such document: add it")
+            hint = self.documents.hint(kind, where, name) or ": add it"
+            self.refuse(document, path, f"names the {kind} {where}/{name}, and there is no such document{hint}")
         return found
 
     def is_local(self, document: Document, path: FieldPath, namespace: str | None) -> bool:

@@ -18,7 +18,9 @@ from mcp_extproc.config.kubernetes.names import Called, given_names
 from mcp_extproc.config.kubernetes.precedence import in_order
 from mcp_extproc.config.kubernetes.reading import Reading
 from mcp_extproc.config.kubernetes.security import authentication, authorization
+from mcp_extproc.config.kubernetes.values import without_line_breaks
 from mcp_extproc.config.patterns import matcher
+from mcp_extproc.config.values import is_header_name
 
 _AUTHORIZATION: Final = "Authorization"
 
@@ -217,6 +219,11 @@ def _credential(
         key = reading.secret(route, [*place, "secretRef", "name"], given.secret_ref.name, "apiKey")
     if key is None:
         return None
+    key = without_line_breaks(key)
+    if not key:
+        reading.refuse(route, [*place, "inline"], "is empty: give a key")
+    if given.header is not None and not is_header_name(given.header):
+        reading.refuse(route, [*place, "header"], "expected a header's name, of letters, digits and -")
     if given.query_param is not None:
         return "query", f"{quote(given.query_param, safe='')}={quote(key, safe='')}", ""
     name = given.header or _AUTHORIZATION

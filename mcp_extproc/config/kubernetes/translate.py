@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mcp_extproc.config.config_error import ConfigError, Problem
+from mcp_extproc.config.config_error import ConfigError, Problem, quoted
 from mcp_extproc.config.hints import about_credentials, about_hosts
 from mcp_extproc.config.kubernetes import registrations, routes
+from mcp_extproc.config.kubernetes.backends import warn_of_policies
 from mcp_extproc.config.kubernetes.documents import Documents
 from mcp_extproc.config.kubernetes.reading import Reading
 from mcp_extproc.config.kubernetes.values import Values
@@ -47,6 +48,7 @@ def read_documents(text: str, name: str, environ: Mapping[str, str], resolve: Ma
     documents = Documents(parse_documents(text, name), environ)
     reading = Reading(documents, Values(environ), resolve)
     data = _native(reading)
+    warn_of_policies(reading)
     problems = documents.problems + reading.problems
     if not problems:
         try:
@@ -83,5 +85,7 @@ def _native(reading: Reading) -> dict[str, Any]:
         reading.unused("HTTPRoute", "MCPVirtualServer", "MCPGatewayExtension", because="the file has an MCPRoute")
         return routes.native(reading)
     elif not reading.documents.problems:
-        reading.problems.append(Problem("there is no MCPRoute, and no MCPServerRegistration: add one"))
+        found = dict.fromkeys([*reading.documents.kinds(), *reading.documents.unread])
+        only = f", but {', '.join(map(quoted, found))}" if found else ""
+        reading.problems.append(Problem(f"there is no MCPRoute, and no MCPServerRegistration{only}: add one"))
     return {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,26 @@ def test_services() -> None:
 def test_a_policy_for_one_port_of_a_service(section: str, applies: bool) -> None:
     policy = tls_policy(kind="Service")
     policy["spec"]["targetRefs"][0]["sectionName"] = section
-    assert server(service(), policy, **TO_SERVICE).uses_tls is applies
+    ports = [{"port": 80, "name": "web"}, {"port": 81, "name": "other"}]
+    assert server(service(ports=ports), policy, **TO_SERVICE).uses_tls is applies
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ({"name": "aa"}, ".name: has no effect: there is no Backend default/aa, did you mean a?"),
+        ({"kind": "Service", "group": "", "name": "web"}, ".name: has no effect: there is no Service default/web"),
+        ({"sectionName": "web"}, ".sectionName: has no effect: Backend default/a has no port of this name"),
+        ({"kind": "Pod", "group": ""},
+         ": has no effect: expected kind Backend with group gateway.envoyproxy.io, or kind Service"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_does_nothing_is_named(target: dict[str, Any], why: str) -> None:
+    """The server is asked without TLS then."""
+    policy = tls_policy()
+    policy["spec"]["targetRefs"][0] |= target
+    [warning] = load(route(), backend(), policy).warnings
+    assert re.fullmatch(r"line \d+, BackendTLSPolicy default/\S+ spec.targetRefs\[0\]" + re.escape(why), warning)
 
 
 def test_services_that_only_a_cluster_knows() -> None:

@@ -45,6 +45,52 @@ def test_a_kind_of_another_project_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "version", "meant"),
+    [
+        ("McpRoute", "aigateway.envoyproxy.io/v1beta1", "MCPRoute"),
+        ("Backends", "gateway.envoyproxy.io/v1alpha1", "Backend"),
+        ("BackendTlsPolicy", "gateway.networking.k8s.io/v1", "BackendTLSPolicy"),
+        ("SecurityPolicys", "gateway.envoyproxy.io/v1alpha1", "SecurityPolicy"),
+        ("Secrets", "v1", "Secret"),
+    ],
+)
+def test_a_kind_that_is_misspelt_is_an_error(kind: str, version: str, meant: str) -> None:
+    """It would be left out: a policy, a credential, a server."""
+    wrong = document(kind, version, "p", {})
+    assert error_of(route(), backend(), wrong) == f"{kind} default/p kind: unknown kind, did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [
+        ("HTTPRouteFilter", "gateway.envoyproxy.io/v1alpha1"),
+        ("BackendTrafficPolicy", "gateway.envoyproxy.io/v1alpha1"),
+        ("GatewayClass", "gateway.networking.k8s.io/v1"),
+        ("GRPCRoute", "gateway.networking.k8s.io/v1"),
+        ("ServiceAccount", "v1"),
+        ("Backends", "example.com/v1"),
+    ],
+)
+def test_kinds_that_look_alike_are_none_of_ours(kind: str, version: str) -> None:
+    assert len(load(route(), backend(), document(kind, version, "p", {})).warnings) == 1
+
+
+def test_a_name_that_is_misspelt() -> None:
+    assert error_of(route(backendRefs=to_backend(name="alpha")), backend("alpah")) == (
+        "MCPRoute default/r spec.backendRefs[0].name: names the Backend default/alpha, and there is no such document,"
+        " did you mean alpah?"
+    )
+
+
+def test_where_a_credential_goes() -> None:
+    """`spec.headers`, which has the name, chooses the route."""
+    assert error_of(route(backendRefs=to_backend(headers={"Authorization": "x"})), backend()) == (
+        "MCPRoute default/r spec.backendRefs[0].headers: unknown key: a credential goes into securityPolicy.apiKey,"
+        " headers of callers into forwardHeaders"
+    )
+
+
 @pytest.mark.parametrize("kind", RESTRICTING)
 def test_what_restricts_callers_is_not_left_out(kind: str) -> None:
     policy = document(kind, "example.com/v1", "p", {})
@@ -66,7 +112,8 @@ def test_names_in_other_namespaces_are_others() -> None:
     elsewhere = route()
     elsewhere["metadata"]["namespace"] = "team"
     assert error_of(elsewhere, backend()) == (
-        "MCPRoute team/r spec.backendRefs[0].name: names the Backend team/a, and there is no such document: add it"
+        "MCPRoute team/r spec.backendRefs[0].name: names the Backend team/a, and there is no such document, but default/a"
+        " is: references stay in the namespace of their document"
     )
 
 

@@ -198,7 +198,9 @@ def test_tools() -> None:
 )  # fmt: skip
 def test_problems(documents: list[dict[str, Any]], problem: str) -> None:
     if not problem:
-        with pytest.raises(ConfigError, match="there is no MCPRoute, and no MCPServerRegistration: add one"):
+        with pytest.raises(
+            ConfigError, match="there is no MCPRoute, and no MCPServerRegistration, but Backend: add one"
+        ):
             load(*documents)
         return
     assert error_of(*documents).startswith(problem)
