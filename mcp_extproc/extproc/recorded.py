@@ -30,7 +30,7 @@ from mcp_extproc.contract import (
 from mcp_extproc.extproc.wire import field, struct_of, text_entry
 from mcp_extproc.gateway import audited
 from mcp_extproc.gateway.decision import Forward
-from mcp_extproc.gateway.effects import LearnNames
+from mcp_extproc.gateway.effects import NoteExpiry, RecordEffect
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.mcp import envelope, jsontext
@@ -49,6 +49,7 @@ from mcp_extproc.mcp.trace_context import (
     origin,
     with_context,
 )
+from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
 
 NewId = Callable[[int], str]
 """A random id of so many bytes, in hexadecimal digits."""
@@ -102,17 +103,29 @@ class Recorder:
         config: what is collected.
         secret: of sessions; hashes of arguments have a key that is made of it.
         new_id: of traces and spans.
+        observer: is told of what no record has.
     """
 
-    def __init__(self, config: GatewayConfig, secret: str, new_id: NewId = secrets.token_hex) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        secret: str,
+        new_id: NewId = secrets.token_hex,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
+        self._session_seconds = config.session.ttl
+        self._observer = observer
         self._traces = config.telemetry.traces
         self._arguments = "none" if config.audit is None else config.audit.arguments
         self._key = audited.key_of(secret.encode())
         self._listed: Bounded[tuple[str, str, str], bool] = Bounded(_MAX_NAMES, _MAX_NAMES_BYTES)
         self._new_id = new_id
 
-    def learn(self, effect: LearnNames) -> None:
-        """Remember what servers list. Anybody's list will do: the names are for records."""
+    def apply(self, effect: RecordEffect) -> None:
+        """Remember what servers list: anybody's list will do, as the names are for records. Tell of a session's end."""
+        if isinstance(effect, NoteExpiry):
+            self._observer.expired(effect.session, effect.version, self._session_seconds)
+            return
         for server, name in effect.names:
             self._listed.keep((effect.kind, server, name), value=True, size=_NAME_BYTES + 4 * len(name))
 

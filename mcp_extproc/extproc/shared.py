@@ -13,7 +13,7 @@ from mcp_extproc.extproc.identity import Identification
 from mcp_extproc.extproc.recorded import Recorder
 from mcp_extproc.gateway.decision import NeedSession, NeedToken, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
-from mcp_extproc.gateway.effects import Effects, EndStreams, LearnNames, VettingEffect
+from mcp_extproc.gateway.effects import Effects, EndStreams, RecordEffect, VettingEffect
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
 from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.gateway.relay.responses import ResponseHead
@@ -151,9 +151,9 @@ class Shared:
                 self.vetted.end(effect.caller)
             elif isinstance(effect, VettingEffect):
                 self.vetted.apply(effect)
-            elif isinstance(effect, LearnNames):
+            elif isinstance(effect, RecordEffect):
                 if self.recorder is not None:
-                    self.recorder.learn(effect)
+                    self.recorder.apply(effect)
             else:
                 self.gateway.memory.apply(effect)
 

@@ -8,6 +8,7 @@ Envoy sends a request in two parts, and so there are two steps: :meth:`Gateway.a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from mcp_extproc.bounded import Lookups
 from mcp_extproc.config import GatewayConfig
@@ -15,6 +16,7 @@ from mcp_extproc.gateway import admission, refusals, repair, replies
 from mcp_extproc.gateway.caller import Caller
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.decision import NEED_BODY, Decision, Forward, NeedBody, Reply
+from mcp_extproc.gateway.effects import NoteExpiry
 from mcp_extproc.gateway.endpoints import Endpoints, ServedEndpoint
 from mcp_extproc.gateway.facts import RequestFacts, of_caller
 from mcp_extproc.gateway.handshake import HandshakeCallers
@@ -46,7 +48,7 @@ from mcp_extproc.mcp.jsontext import TooManyMembers
 from mcp_extproc.mcp.methods import Handling
 from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from mcp_extproc.mcp.sealing import TextSealer
-from mcp_extproc.mcp.sessions import BadToken, Sealer
+from mcp_extproc.mcp.sessions import BadToken, ExpiredToken, Sealer
 from mcp_extproc.slices import Slices
 
 _SESSION_ID = "mcp-session-id"
@@ -442,7 +444,10 @@ def _refused(error: McpError | BadToken | TooManyMembers, facts: RequestFacts, i
     if isinstance(error, TooManyMembers):
         error = envelope.too_many_members(f'"params" holds {error}')
     if isinstance(error, BadToken):
-        return replies.reject(refusals.session_unknown().about(id), facts.but(session_error=str(error)))
+        reply = replies.reject(refusals.session_unknown().about(id), facts.but(session_error=str(error)))
+        if isinstance(error, ExpiredToken):
+            return replace(reply, effects=(NoteExpiry(error.session, error.version),))
+        return reply
     return replies.reject(error.about(id) if id is not None else error, facts)
 
 

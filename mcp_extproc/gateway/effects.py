@@ -124,6 +124,16 @@ class LearnNames:
     """Servers and their own names."""
 
 
+@dataclass(frozen=True, slots=True)
+class NoteExpiry:
+    """A client still uses a session that has expired. For records only."""
+
+    session: str
+    """Its short name."""
+    version: str
+    """Of the protocol."""
+
+
 MemoryEffect = (
     BeginSession | EndSession | SetLevel | Subscribe | Unsubscribe | RememberOwners | RememberListed | SpendConsent
 )
@@ -132,4 +142,7 @@ MemoryEffect = (
 VettingEffect = AnswerQuestion | WithdrawCall
 """For the calls that wait for consent."""
 
-Effects = tuple[MemoryEffect | VettingEffect | EndStreams | LearnNames, ...]
+RecordEffect = LearnNames | NoteExpiry
+"""For records."""
+
+Effects = tuple[MemoryEffect | VettingEffect | EndStreams | RecordEffect, ...]

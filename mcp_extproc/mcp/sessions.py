@@ -44,6 +44,20 @@ class BadToken(ValueError):
     no more than that."""
 
 
+class ExpiredToken(BadToken):
+    """A session of ours that has expired.
+
+    Attributes:
+        session: its short name (:attr:`OpenedSession.id`).
+        version: of the protocol.
+    """
+
+    def __init__(self, session: str, version: str) -> None:
+        super().__init__("expired")
+        self.session = session
+        self.version = version
+
+
 class UpstreamSession(msgspec.Struct, frozen=True, array_like=True):
     """The gateway's session with one server."""
 
@@ -139,7 +153,7 @@ class Sealer:
                 self._recent.keep(token, opened, size_of(token))
         session = opened.session
         if session.expires <= now:
-            raise BadToken("expired")
+            raise ExpiredToken(opened.id, session.version)
         if session.audience != audience:
             raise BadToken("of another endpoint")
         if session.principal != principal:

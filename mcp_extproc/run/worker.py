@@ -137,7 +137,7 @@ async def worker(
         streams = Streams(services)
         handover = Handover(_directory_of(options.listen), gateway.identifiers)
         vetted = VettedCalls(batches, memory, legs.held, services.unread, limits.response_bytes, handover)
-        recorder = Recorder(config, secret) if config.collects else None
+        recorder = Recorder(config, secret, observer=observer) if config.collects else None
         processor = Processor(gateway, legs, streams, vetted, counters, time.time, recorder)
         server = transport(options.transport)(processor, options.listen, config.limits.request_bytes, tls)
         if isinstance(options.listen, UnixAddress):

@@ -109,7 +109,7 @@ TOKEN_EXCHANGE_DURATION: Final = Instrument(
 )  # fmt: skip
 SESSIONS_EXPIRED: Final = Instrument(
     "mcp.gateway.sessions.expired", Kind.COUNTER, "{session}", (),
-    "Sessions that no client ended, noticed five minutes after they had expired",
+    "Sessions that no client ended, noticed five minutes after they had expired, or when they were used again",
 )  # fmt: skip
 STREAMS: Final = Instrument("mcp.gateway.streams", Kind.GAUGE, "{stream}", (), "Streams (GET) that clients have open")
 WORKERS: Final = Instrument(

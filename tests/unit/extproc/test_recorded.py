@@ -13,10 +13,11 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import TELEMETRY_NAMESPACE
 from mcp_extproc.extproc.recorded import Begun, Recorder
 from mcp_extproc.gateway.decision import Forward, ForwardPlan
-from mcp_extproc.gateway.effects import LearnNames
+from mcp_extproc.gateway.effects import LearnNames, NoteExpiry
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp.trace_context import RequestSpans, SpanContext, spans_of
+from tests.unit.upstreams.fake_client import Told
 
 TRACE, PARENT, LINKED = "a" * 32, "b" * 16, "c" * 16
 FIRST, SECOND, THIRD = f"{1:032x}", f"{2:016x}", f"{3:016x}"
@@ -140,9 +141,16 @@ def test_arguments(how: str, start: str | None) -> None:
     assert made.passed(begun, forward(text)).decision.body == text
 
 
+def test_a_session_that_has_expired() -> None:
+    told = Told()
+    config = GatewayConfig.model_validate({"servers": {"a": {"url": "http://a.test/mcp"}}, "session": {"ttl": "1h"}})
+    Recorder(config, "s" * 32, observer=told).apply(NoteExpiry("s", "2025-11-25"))
+    assert told.expirations == [("s", "2025-11-25", 3600.0)]
+
+
 def test_what_the_decision_knows() -> None:
     made = recorder(telemetry={"metrics": {"address": "127.0.0.1:0"}})
-    made.learn(LearnNames("tools", [("a", "t")]))
+    made.apply(LearnNames("tools", [("a", "t")]))
     assert said(made.metadata(RequestFacts(server="a", named=("tool", "t"), rule="r"), None)) == {
         "rule": "r",
         "listed": True,

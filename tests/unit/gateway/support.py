@@ -14,7 +14,7 @@ from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.decision import Decision, FanOut, Forward, NeedBody, Preview, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
-from mcp_extproc.gateway.effects import EndStreams, LearnNames, VettingEffect
+from mcp_extproc.gateway.effects import EndStreams, RecordEffect, VettingEffect
 from mcp_extproc.gateway.legs import Opened, Outcome
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView
@@ -132,7 +132,7 @@ class Rig:
     def carry_out(self, decision: Decision) -> None:
         """Have the memory know what a decision changes, as an exchange does."""
         for effect in decision.effects:
-            if not isinstance(effect, EndStreams | LearnNames | VettingEffect):
+            if not isinstance(effect, EndStreams | RecordEffect | VettingEffect):
                 self.memory.apply(effect)
 
     def shown(self, body: bytes, request: RequestHead | None = None) -> tuple[Preview, RequestHead]:

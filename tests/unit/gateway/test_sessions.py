@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mcp_extproc.gateway.decision import FanOut, Reply
-from mcp_extproc.gateway.effects import EndStreams
+from mcp_extproc.gateway.effects import EndStreams, NoteExpiry
 from mcp_extproc.gateway.legs import CloseLeg, Done, Failed
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.mcp.sessions import Sealer
@@ -72,8 +72,9 @@ def test_the_id_is_echoed_where_there_was_one() -> None:
 def test_tokens_that_are_good_for_something_else(changed: dict[str, object], reason: str) -> None:
     """The client is told no more than that there is no session; the operator is."""
     rig = Rig()
-    token, _ = rig.sealer.seal(rig.state(**changed))
+    token, session = rig.sealer.seal(rig.state(**changed))
     reply = rig.reply(message("ping"), head(mcp_session_id=token))
+    assert reply.effects == ((NoteExpiry(session, LATEST),) if reason == "expired" else ())
     assert (reply.status, reply.facts.metadata()["session_error"]) == (404, reason)
     assert reply.body == rig.reply(message("ping"), head(mcp_session_id="unknown")).body
 
