@@ -261,7 +261,9 @@ async def test_what_workers_do_themselves(start_own: StartGateway, alpha: Script
             await gateway.rpc(METHOD, {"name": "alpha__echo", "arguments": {}, "_meta": meta}, mcp_session_id=session)
             _check_repair(await spans_of(received, REPAIRED, 4))
             await eventually(
-                lambda: families(address), "the repair", until=lambda found: _repairs(found) == {"alpha": 1}
+                lambda: families(address),
+                "all of it is told: the last second of a worker that is killed is not",
+                until=lambda found: (_repairs(found), _legs(found)) == ({"alpha": 1}, {"open": 3, "list": 3}),
             )
 
             async with listen(gateway, session):
