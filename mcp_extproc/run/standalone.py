@@ -45,7 +45,7 @@ DRAIN_SECONDS = 5.0
 LEAVING_SECONDS = 300.0
 """Seconds for a replaced worker to finish calls whose responses it reads."""
 
-RECORD_SECONDS = 2.0
+RECORD_SECONDS = 3.0
 """For the last records to reach the collector. Those that were lost before will not."""
 
 SHOW_SECONDS = 1.0
