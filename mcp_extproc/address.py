@@ -44,10 +44,10 @@ class TcpAddress(NamedTuple):
 Address = UnixAddress | TcpAddress
 
 
-def unix_path_problem(path: str) -> str | None:
-    """Why this is no path of a Unix socket, or None."""
+def unix_path_problem(path: str, *, prefix: str = "") -> str | None:
+    """Why this is no path of a Unix socket, or None. The prefix is that of the example, which is written as the path was."""
     if not path.startswith("/") or "\0" in path:
-        return "a Unix socket is given by its absolute path, such as /run/mcp.sock"
+        return f"a Unix socket is given by its absolute path, such as {prefix}/run/mcp.sock"
     if len(path.encode()) > _MAX_UNIX_PATH:
         return f"the path of a Unix socket has at most {_MAX_UNIX_PATH} bytes"
     return None
@@ -61,7 +61,7 @@ def parse_address(text: str) -> Address:
     """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        if (problem := unix_path_problem(path)) is not None:
+        if (problem := unix_path_problem(path, prefix="unix:")) is not None:
             raise ValueError(f"{text!r}: {problem}")
         return UnixAddress(path)
     match = _HOST_PORT.fullmatch(text)
